@@ -1,0 +1,122 @@
+package message
+
+// Version is an HTTP version as major<<4 | minor, so that versions compare in order.
+type Version uint8
+
+const (
+	HTTP10 Version = 0x10
+	HTTP11 Version = 0x11
+	HTTP20 Version = 0x20
+)
+
+// String is the version as the access log writes it.
+func (v Version) String() string {
+	switch v {
+	case HTTP10:
+		return "HTTP/1.0"
+	case HTTP11:
+		return "HTTP/1.1"
+	case HTTP20:
+		return "HTTP/2.0"
+	}
+	return ""
+}
+
+// Unknown is the ContentLength of a body whose end is not known beforehand.
+const Unknown = -1
+
+// Request is a request as it came, with one canonical host and path for matching and forwarding.
+type Request struct {
+	Version Version
+	Method  []byte
+	Target  []byte // as received, for the log
+	Scheme  string // http | https
+
+	Host  []byte // canonical: lower case, no trailing dot, no port; nil without one
+	Port  []byte // digits, nil without one
+	Path  []byte // canonical; "*" for OPTIONS *
+	Query []byte // canonical, without the question mark
+	// HasQuery tells "/a?" from "/a".
+	HasQuery bool
+	// EncodedSlash: the path holds %2F or %5C, which only some routes let pass.
+	EncodedSlash bool
+
+	Header        Header
+	ContentLength int64  // bytes, 0 where there is no body, Unknown where only its end will tell
+	Trailer       Header // complete once the body has ended
+	Close         bool   // the sender wants no further exchange on this connection
+	Expect        bool   // Expect: 100-continue
+	Upgrade       []byte // the protocol that the client asks to change to, nil in an ordinary request
+
+	Scratch []byte // room for the canonical host, path and query
+}
+
+// Reset empties r and keeps its memory.
+func (r *Request) Reset() {
+	h, t, s := r.Header, r.Trailer, r.Scratch
+	h.Reset()
+	t.Reset()
+	*r = Request{Header: h, Trailer: t, Scratch: s[:0]}
+}
+
+// IsHead says whether the response to r has no body whatever its fields say (RFC 9110 section 9.3.2).
+func (r *Request) IsHead() bool { return string(r.Method) == "HEAD" }
+
+// Idempotent says whether r may be sent again when nobody knows if it was carried out (RFC 9110
+// section 9.2.2).
+func (r *Request) Idempotent() bool {
+	switch string(r.Method) {
+	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
+		return true
+	}
+	return false
+}
+
+// Response is a response, interim or final.
+type Response struct {
+	Version       Version
+	Status        int
+	Reason        []byte
+	Header        Header
+	ContentLength int64 // as in Request
+	Trailer       Header
+	Close         bool
+	Upgrade       []byte // the protocol a 101 changes to
+	// NoBody: the answer to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be what a GET would bring.
+	NoBody bool
+}
+
+// Reset empties r and keeps its memory.
+func (r *Response) Reset() {
+	h, t := r.Header, r.Trailer
+	h.Reset()
+	t.Reset()
+	*r = Response{Header: h, Trailer: t}
+}
+
+// Interim says whether a final response is still to come.
+func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }
+
+// BodyReader yields a body piece by piece, without copying it.
+type BodyReader interface {
+	// Next gives the next piece, which is valid until the call after. With wait false it gives only what
+	// has already arrived, and ErrWait where that is nothing: the caller then flushes what it owes to
+	// others before it waits. At the end it gives io.EOF, and the message's trailers are complete; a body
+	// that broke off gives another error, never io.EOF.
+	Next(wait bool) ([]byte, error)
+}
+
+// BodyWriter takes a body piece by piece. Pieces may be held back until Flush.
+type BodyWriter interface {
+	WriteBody(p []byte) error
+	// End completes the body; trailer may be nil. A body that is not ended must not look complete to the peer.
+	End(trailer *Header) error
+	Flush() error
+}
+
+// ErrWait is what Next(false) gives when the next piece has not arrived.
+var ErrWait = errWait{}
+
+type errWait struct{}
+
+func (errWait) Error() string { return "the next piece of the body has not arrived" }
