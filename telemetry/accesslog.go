@@ -1,0 +1,83 @@
+package telemetry
+
+import (
+	"context"
+	"sync"
+)
+
+// AccessLogOptions say how and where exchanges are logged.
+type AccessLogOptions struct {
+	Format Format
+	Redact []string // query parameters whose values are replaced by "***"; names as a server decodes them, any case
+	SpoolOptions
+}
+
+// AccessLog writes one line for each exchange. A nil AccessLog logs nothing.
+type AccessLog struct {
+	format Format
+	redact []string
+	spool  *Spool
+}
+
+// OpenAccessLog opens the destination. Lines gather until Run is called; with Destination "off" the
+// log is nil.
+func OpenAccessLog(o AccessLogOptions) (*AccessLog, error) {
+	if o.Destination == "off" {
+		return nil, nil
+	}
+	spool, err := OpenSpool(o.SpoolOptions)
+	if err != nil {
+		return nil, err
+	}
+	return &AccessLog{format: o.Format, redact: o.Redact, spool: spool}, nil
+}
+
+// lines are buffers to encode in, outside the spool's lock.
+var lines = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+// maxPooledLine keeps one huge path from staying in memory.
+const maxPooledLine = 16 << 10
+
+// Log adds the record's line. It waits only while the sink blocks and the buffers are full, and then
+// only as Spool.Write says.
+func (l *AccessLog) Log(r *Record) {
+	if l == nil {
+		return
+	}
+	line := lines.Get().(*[]byte)
+	b := (*line)[:0]
+	if l.format == FormatText {
+		b = appendText(b, r, l.redact)
+	} else {
+		b = appendJSON(b, r, l.redact)
+	}
+	l.spool.add(b)
+	if cap(b) <= maxPooledLine {
+		*line = b
+		lines.Put(line)
+	}
+}
+
+// Run writes what gathers until Close, or until ctx ends.
+func (l *AccessLog) Run(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	return l.spool.Run(ctx)
+}
+
+// Reopen opens a file anew, after it was renamed. See Spool.Reopen.
+func (l *AccessLog) Reopen() error {
+	if l == nil {
+		return nil
+	}
+	return l.spool.Reopen()
+}
+
+// Close writes what has gathered, for as long as ctx allows.
+func (l *AccessLog) Close(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	return l.spool.Close(ctx)
+}

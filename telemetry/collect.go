@@ -1,0 +1,228 @@
+package telemetry
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("mpgate_"+name, help, labels, nil)
+}
+
+var (
+	descRequests  = desc("http_requests_total", "HTTP requests, by the status sent; code is empty where none was.", "listener", "route", "method", "code")
+	descDuration  = desc("http_request_duration_seconds", "From the first byte of a request to the end of its exchange.", "listener", "route")
+	descInFlight  = desc("http_requests_in_flight", "HTTP exchanges that have begun and not ended, upgraded connections included.", "listener", "route")
+	descPassing   = desc("passthrough_connections_open", "Connections that are being forwarded unopened.", "listener", "route")
+	descExchanges = desc("exchanges_total", "Exchanges, passed-through connections included, by why they ended.", "listener", "route", "end")
+	descBytes     = desc("exchange_body_bytes_total", "Body bytes from (in) and to (out) clients.", "listener", "route", "direction")
+	descDropped   = desc("header_fields_dropped_total", "Header fields removed from requests for their names.", "listener", "route")
+
+	descConnections     = desc("connections_total", "Connections accepted, counted when they end, by why.", "listener", "end")
+	descConnectionsOpen = desc("connections_open", "Connections accepted and open.", "listener")
+	descHandshakes      = desc("tls_handshakes_total", "TLS handshakes that succeeded.", "listener", "version", "resumed")
+	descTLSErrors       = desc("tls_handshake_errors_total", "TLS handshakes that failed, by why.", "listener", "reason")
+
+	descBackendRequests = desc("backend_requests_total", "Requests to servers, by the status answered; code is empty where none was.", "backend", "server", "code")
+	descBackendInFlight = desc("backend_requests_in_flight", "Requests that servers have and that are not over.", "backend", "server")
+	descBackendFirst    = desc("backend_first_byte_seconds", "From the choice of a server to the first byte of its answer.", "backend", "server")
+	descBackendRetries  = desc("backend_retries_total", "Requests that went to this server after another try had failed.", "backend", "server")
+	descBackendConnects = desc("backend_connects_total", "Dials, by the transport got (asked for, where they failed) and what became of them.", "backend", "server", "transport", "result")
+	descBackendOpen     = desc("backend_connections_open", "Connections to servers that are open.", "backend", "server")
+	descBackendIdle     = desc("backend_connections_idle", "Connections to servers that are open and unused.", "backend", "server")
+	descBackendUp       = desc("backend_server_up", "1 where the server is given requests, 0 where it is not.", "backend", "server")
+
+	descMPTCP     = desc("mptcp_connections_total", "Connections, counted when they end, by what they spoke.", "side", "result")
+	descFallbacks = desc("mptcp_fallbacks_total", "Connections that were to speak MPTCP and did not, by the inferred reason.", "side", "reason")
+	descSubflows  = desc("mptcp_subflows", "Subflows of the open MPTCP connections, as last read.", "side")
+	descPathUp    = desc("path_up", "1 where the declared path carries, 0 where it does not.", "path")
+
+	descCertificate   = desc("tls_certificate_not_after_timestamp_seconds", "Until when the certificate is valid.", "name")
+	descReloadOK      = desc("reload_success", "1 where the last load of the configuration succeeded, 0 where it was refused.")
+	descReloadTime    = desc("reload_success_timestamp_seconds", "When a configuration was last loaded with success.")
+	descReloadAttempt = desc("reload_attempt_timestamp_seconds", "When a configuration was last loaded, with success or not.")
+	descReloads       = desc("reloads_total", "Loads of the configuration, the first one included.", "result")
+	descGeneration    = desc("config_generation", "The generation of the configuration that serves.")
+	descDraining      = desc("config_generations_draining", "Old generations that still have work to end.")
+
+	descLogDropped   = desc("log_dropped_total", "Access log lines dropped because the sink blocked or failed.")
+	descLogErrors    = desc("log_errors_total", "Failed writes and reopens of the access log.")
+	descPanics       = desc("panics_total", "Exchanges ended by a panic.")
+	descAcceptErrors = desc("accept_errors_total", "Accepts that failed.")
+	descBuildInfo    = desc("build_info", "1, with what was built as labels.", "version", "revision", "goversion")
+)
+
+var descs = []*prometheus.Desc{
+	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descDropped,
+	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
+	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
+	descMPTCP, descFallbacks, descSubflows, descPathUp,
+	descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
+	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descBuildInfo,
+}
+
+// Describe implements prometheus.Collector.
+func (in *Instruments) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descs {
+		ch <- d
+	}
+}
+
+// sink sends constant metrics.
+type sink chan<- prometheus.Metric
+
+func (s sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (s sink) histogram(d *prometheus.Desc, h *histogram, labels ...string) {
+	count, sum, buckets := h.read()
+	s <- prometheus.MustNewConstHistogram(d, count, sum, buckets, labels...)
+}
+
+// Collect implements prometheus.Collector.
+func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
+	s := sink(ch)
+	for _, m := range in.exchanges.all() {
+		m.collect(s)
+	}
+	for _, m := range in.servers.all() {
+		m.collect(s)
+	}
+	for _, m := range in.listeners.all() {
+		m.collect(s)
+	}
+	for side := range in.mptcp {
+		in.mptcp[side].collect(s, sideNames[side])
+	}
+	in.collectState(s)
+	s.counter(descLogDropped, in.LogDropped.Value())
+	s.counter(descLogErrors, in.LogErrors.Value())
+	s.counter(descPanics, in.Panics.Value())
+	s.counter(descAcceptErrors, in.AcceptErrors.Value())
+	ch <- in.buildInfo
+}
+
+// collect leaves out what never saw an exchange: with 10,000 routes that is most of them, and 20
+// series each.
+func (m *ExchangeMeter) collect(s sink) {
+	if m.started.Load() == 0 {
+		return
+	}
+	l, r := m.key.listener, m.key.route
+	for end := range m.ends {
+		if n := m.ends[end].Load(); n > 0 {
+			s.counter(descExchanges, n, l, r, endNames[end])
+		}
+	}
+	s.counter(descBytes, m.bytesIn.Load(), l, r, "in")
+	s.counter(descBytes, m.bytesOut.Load(), l, r, "out")
+	if m.key.passthrough {
+		s.gauge(descPassing, float64(m.InFlight()), l, r)
+		return
+	}
+	s.gauge(descInFlight, float64(m.InFlight()), l, r)
+	s.histogram(descDuration, &m.duration, l, r)
+	s.counter(descDropped, m.dropped.Load(), l, r)
+	for i := range m.methods {
+		if c := m.methods[i].Load(); c != nil {
+			c.each(func(code int, n uint64) { s.counter(descRequests, n, l, r, methodNames[i], codeLabel(code)) })
+		}
+	}
+}
+
+func (m *ServerMeter) collect(s sink) {
+	b, srv := m.key.backend, m.key.server
+	m.codes.each(func(code int, n uint64) { s.counter(descBackendRequests, n, b, srv, codeLabel(code)) })
+	for t := range m.connects {
+		for r := range m.connects[t] {
+			if n := m.connects[t][r].Load(); n > 0 {
+				s.counter(descBackendConnects, n, b, srv, transportNames[t], connectNames[r])
+			}
+		}
+	}
+	s.gauge(descBackendInFlight, float64(m.inFlight.Load()), b, srv)
+	s.gauge(descBackendOpen, float64(m.open.Load()), b, srv)
+	s.gauge(descBackendIdle, float64(m.idle.Load()), b, srv)
+	s.counter(descBackendRetries, m.retries.Load(), b, srv)
+	s.histogram(descBackendFirst, &m.firstByte, b, srv)
+	if up := m.up.Load(); up != 0 {
+		s.gauge(descBackendUp, float64(up-1), b, srv)
+	}
+}
+
+func (m *ListenerMeter) collect(s sink) {
+	s.gauge(descConnectionsOpen, float64(m.open.Load()), m.name)
+	for end := range m.ends {
+		if n := m.ends[end].Load(); n > 0 || end == int(ConnOK) {
+			s.counter(descConnections, n, m.name, connEndNames[end])
+		}
+	}
+	for reason := range m.tlsErrors {
+		if n := m.tlsErrors[reason].Load(); n > 0 {
+			s.counter(descTLSErrors, n, m.name, tlsErrorNames[reason])
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, n := range m.handshakes {
+		s.counter(descHandshakes, n, m.name, k.version, strconv.FormatBool(k.resumed))
+	}
+}
+
+func (m *mptcpMeter) collect(s sink, side string) {
+	for i := range m.results {
+		s.counter(descMPTCP, m.results[i].Load(), side, mptcpResults[i])
+	}
+	for i := range m.reasons {
+		s.counter(descFallbacks, m.reasons[i].Load(), side, fallbackReasons[i])
+	}
+	s.gauge(descSubflows, float64(m.subflows.Load()), side)
+}
+
+// collectState sends what is set rather than counted.
+func (in *Instruments) collectState(s sink) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for path, up := range in.paths {
+		s.gauge(descPathUp, truth(up), path)
+	}
+	for name, at := range in.certificates {
+		s.gauge(descCertificate, seconds(at), name)
+	}
+	s.gauge(descDraining, float64(in.draining))
+	r := in.reload
+	if !r.tried {
+		return
+	}
+	s.gauge(descReloadOK, truth(r.ok))
+	s.gauge(descReloadAttempt, seconds(r.at))
+	if !r.okAt.IsZero() {
+		s.gauge(descReloadTime, seconds(r.okAt))
+	}
+	s.gauge(descGeneration, float64(r.generation))
+	s.counter(descReloads, r.total[0], "refused")
+	s.counter(descReloads, r.total[1], "ok")
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+func codeLabel(code int) string {
+	if code == 0 {
+		return ""
+	}
+	return strconv.Itoa(code)
+}

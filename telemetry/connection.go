@@ -1,0 +1,287 @@
+package telemetry
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+type serverKey struct{ backend, server string }
+
+// ServerMeter counts what one server of a backend was asked and what it answered.
+type ServerMeter struct {
+	in  *Instruments
+	key serverKey
+
+	inFlight  atomic.Int64
+	idle      atomic.Int64
+	open      atomic.Int64
+	retries   atomic.Uint64
+	codes     codes
+	firstByte histogram
+	connects  [transportCount][connectCount]atomic.Uint64
+	up        atomic.Uint32 // 0: not known, 1: down, 2: up
+}
+
+// Start counts a request as sent to the server, Done as over.
+func (m *ServerMeter) Start() {
+	if m != nil {
+		m.inFlight.Add(1)
+	}
+}
+
+func (m *ServerMeter) Done() {
+	if m != nil {
+		m.inFlight.Add(-1)
+	}
+}
+
+// Request counts a request by the status that the server answered; 0: it did not.
+func (m *ServerMeter) Request(code int) {
+	if m != nil {
+		m.codes.inc(code)
+	}
+}
+
+// FirstByte observes the time from the choice of the server to its first byte.
+func (m *ServerMeter) FirstByte(d time.Duration) {
+	if m != nil {
+		m.firstByte.observe(d)
+	}
+}
+
+// Retry counts a request that went to this server after another try had failed.
+func (m *ServerMeter) Retry() {
+	if m != nil {
+		m.retries.Add(1)
+	}
+}
+
+// Connect counts a dial. transport is a Transport constant: what was got, or what was asked for
+// where nothing was got.
+func (m *ServerMeter) Connect(transport string, result ConnectResult) {
+	if m != nil && result < connectCount {
+		m.connects[transportOf(transport)][result].Add(1)
+	}
+}
+
+// Open moves the number of open connections, Idle that of the unused ones among them.
+func (m *ServerMeter) Open(delta int) {
+	if m != nil {
+		m.open.Add(int64(delta))
+	}
+}
+
+func (m *ServerMeter) Idle(delta int) {
+	if m != nil {
+		m.idle.Add(int64(delta))
+	}
+}
+
+// SetUp says whether the server is given requests. The series appears with the first call.
+func (m *ServerMeter) SetUp(up bool) {
+	if m == nil {
+		return
+	}
+	if up {
+		m.up.Store(2)
+	} else {
+		m.up.Store(1)
+	}
+}
+
+// InFlight is how many requests the server has been sent that are not over.
+func (m *ServerMeter) InFlight() int64 {
+	if m == nil {
+		return 0
+	}
+	return m.inFlight.Load()
+}
+
+// Release gives the handle back; see Instruments.Server.
+func (m *ServerMeter) Release() {
+	if m != nil {
+		m.in.servers.release(m.key, m)
+	}
+}
+
+// ConnectResult is what became of a dial.
+type ConnectResult uint8
+
+const (
+	ConnectOK ConnectResult = iota
+	ConnectRefused
+	ConnectTimeout
+	ConnectUnreachable
+	ConnectError
+	connectCount
+)
+
+var connectNames = [connectCount]string{"ok", "refused", "timeout", "unreachable", "error"}
+
+func (r ConnectResult) String() string { return connectNames[min(r, ConnectError)] }
+
+var transportNames = [...]string{"", TransportMPTCP, TransportFallback, TransportTCP, TransportUnix}
+
+const transportCount = len(transportNames)
+
+func transportOf(s string) int {
+	for i, n := range transportNames {
+		if s == n {
+			return i
+		}
+	}
+	return 0
+}
+
+// ListenerMeter counts the connections of one listener.
+type ListenerMeter struct {
+	in   *Instruments
+	name string
+
+	open      atomic.Int64
+	ends      [connEndCount]atomic.Uint64
+	tlsErrors [tlsErrorCount]atomic.Uint64
+
+	mu         sync.Mutex
+	handshakes map[handshakeKey]uint64
+}
+
+type handshakeKey struct {
+	version string
+	resumed bool
+}
+
+// Opened counts a connection as open, Closed as ended.
+func (m *ListenerMeter) Opened() {
+	if m != nil {
+		m.open.Add(1)
+	}
+}
+
+func (m *ListenerMeter) Closed(end ConnEnd) {
+	if m == nil {
+		return
+	}
+	if end >= connEndCount {
+		end = ConnInternal
+	}
+	m.open.Add(-1)
+	m.ends[end].Add(1)
+}
+
+// Handshake counts a TLS handshake that succeeded. version is what tls.VersionName says.
+func (m *ListenerMeter) Handshake(version string, resumed bool) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.handshakes == nil {
+		m.handshakes = map[handshakeKey]uint64{}
+	}
+	m.handshakes[handshakeKey{version, resumed}]++
+}
+
+// HandshakeError counts one that failed; see TLSErrorOf.
+func (m *ListenerMeter) HandshakeError(reason TLSError) {
+	if m != nil && reason < tlsErrorCount {
+		m.tlsErrors[reason].Add(1)
+	}
+}
+
+// Release gives the handle back; see Instruments.Listener.
+func (m *ListenerMeter) Release() {
+	if m != nil {
+		m.in.listeners.release(m.name, m)
+	}
+}
+
+// ConnEnd says why a connection of a listener ended. As with End, the zero value is a fault of ours.
+type ConnEnd uint8
+
+const (
+	ConnInternal      ConnEnd = iota // a fault of ours
+	ConnOK                           // closed in order, by either side, after its exchanges
+	ConnSilent                       // not a byte came
+	ConnIdle                         // nothing more came within the idle time
+	ConnTimeout                      // a head, a body or an answer was too slow
+	ConnReset                        // the client broke off
+	ConnTLS                          // the handshake failed: see the TLS errors
+	ConnProxyHeader                  // no valid PROXY header where one is required
+	ConnMPTCPRequired                // not MPTCP, or no longer, where it is required
+	ConnLimit                        // too many connections, or another limit
+	ConnBadRequest                   // not valid HTTP
+	ConnBackend                      // the server's side broke off within an answer
+	ConnDrain                        // ended by a shutdown or reload
+	connEndCount
+)
+
+var connEndNames = [connEndCount]string{
+	"internal", "ok", "silent", "idle", "timeout", "reset", "tls", "proxy_header", "mptcp_required",
+	"limit", "bad_request", "backend", "drain",
+}
+
+func (e ConnEnd) String() string {
+	if e >= connEndCount {
+		e = ConnInternal
+	}
+	return connEndNames[e]
+}
+
+// Side says which leg of the gateway a connection is on.
+type Side uint8
+
+const (
+	SideListener Side = iota
+	SideBackend
+	sideCount
+)
+
+var sideNames = [sideCount]string{"listener", "backend"}
+
+func (s Side) String() string { return sideNames[min(s, SideBackend)] }
+
+var (
+	mptcpResults    = [...]string{TransportMPTCP, TransportFallback, TransportTCP}
+	fallbackReasons = [...]string{"not_offered", "peer_or_path", "blackhole", "host", "later"}
+)
+
+type mptcpMeter struct {
+	results  [len(mptcpResults)]atomic.Uint64
+	reasons  [len(fallbackReasons)]atomic.Uint64
+	subflows atomic.Int64
+}
+
+// MPTCPEnded counts a connection, when it ends, by what it spoke: a Transport constant. Unix
+// connections are not counted.
+func (in *Instruments) MPTCPEnded(side Side, transport string) {
+	if in == nil || side >= sideCount {
+		return
+	}
+	for i, n := range mptcpResults {
+		if n == transport {
+			in.mptcp[side].results[i].Add(1)
+		}
+	}
+}
+
+// MPTCPFellBack counts a fallback by its inferred reason: not_offered, peer_or_path, blackhole,
+// host or later. Others are not counted.
+func (in *Instruments) MPTCPFellBack(side Side, reason string) {
+	if in == nil || side >= sideCount {
+		return
+	}
+	for i, n := range fallbackReasons {
+		if n == reason {
+			in.mptcp[side].reasons[i].Add(1)
+		}
+	}
+}
+
+// MPTCPSubflows moves the number of subflows of the open connections.
+func (in *Instruments) MPTCPSubflows(side Side, delta int) {
+	if in != nil && side < sideCount {
+		in.mptcp[side].subflows.Add(int64(delta))
+	}
+}

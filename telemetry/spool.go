@@ -1,0 +1,287 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// SpoolOptions say where lines go. Besides the destination the zero value is right.
+type SpoolOptions struct {
+	Destination string   // "stdout" (also ""), "stderr", or a file, made with mode 0640 and appended to; a FIFO needs no reader
+	Output      Blocking // instead of Destination: an *os.File that stays the caller's
+
+	Logger  *slog.Logger // hears of faults, at most once in ReportEvery; nil: nobody does
+	Dropped *Counter     // lines dropped; nil: not counted
+	Errors  *Counter     // failed writes and reopens; nil: not counted
+
+	FlushEvery  time.Duration // how late a line may be while the buffer is not full; 500 ms
+	Wait        time.Duration // how long a line waits for room; 100 ms
+	ReportEvery time.Duration // 1 minute
+}
+
+// Blocking is what Output needs of an *os.File. Its descriptor may be a blocking one: the spool never
+// makes a call that blocks on a pipe or socket, and does not change the descriptor's flags, which it
+// may share with other programs.
+type Blocking interface{ Fd() uintptr }
+
+const (
+	bufferSize = 64 << 10
+	maxFull    = 8 // buffers that wait for the writer, beside the one that fills and the one being written
+	// lookEvery is how soon a writer that waits for its sink notices that it is to stop or swap.
+	lookEvery = 20 * time.Millisecond
+	// retryEvery is when a full disk is tried again.
+	retryEvery = time.Second
+)
+
+// Spool gathers lines in buffers, which one task writes: when 64 KiB are full, or FlushEvery after
+// the first line of a buffer. Who adds a line does not wait for the sink. When the sink blocks and
+// all buffers are full, lines wait until Wait has passed since that moment, then are dropped and
+// counted, from then on at once, until the sink takes something.
+type Spool struct {
+	o SpoolOptions
+
+	first   chan struct{} // a line came into an empty buffer
+	urgent  chan struct{} // a buffer is full, or a file was reopened
+	closing chan struct{} // closed by Close
+	done    chan struct{} // closed when the writer has ended
+	abort   atomic.Bool   // the writer is to give up
+
+	dropped, failed atomic.Uint64
+
+	mu        sync.Mutex
+	filling   []byte
+	full      [][]byte // oldest first
+	free      [][]byte
+	fullSince time.Time     // when room ran out; zero: there is room
+	room      chan struct{} // closed when there is room again; nil: nobody waits
+	next      *output       // opened by Reopen, not yet in use
+	closed    bool
+	running   bool
+
+	// The rest is the writer's.
+	out     *output
+	torn    bool // what was written last does not end a line
+	lastErr error
+	report  reporter
+}
+
+// OpenSpool opens the destination. Nothing is written until Run (or Close).
+func OpenSpool(o SpoolOptions) (*Spool, error) {
+	if o.FlushEvery <= 0 {
+		o.FlushEvery = 500 * time.Millisecond
+	}
+	if o.Wait <= 0 {
+		o.Wait = 100 * time.Millisecond
+	}
+	if o.ReportEvery <= 0 {
+		o.ReportEvery = time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	out, err := o.open()
+	if err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	return &Spool{
+		o: o, out: out,
+		first: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		closing: make(chan struct{}), done: make(chan struct{}),
+		filling: make([]byte, 0, bufferSize),
+		full:    make([][]byte, 0, maxFull), free: make([][]byte, 0, 2),
+	}, nil
+}
+
+func (o *SpoolOptions) open() (*output, error) {
+	switch {
+	case o.Output != nil:
+		return inheritOutput(o.Output.Fd())
+	case o.Destination == "" || o.Destination == "stdout":
+		return inheritOutput(1)
+	case o.Destination == "stderr":
+		return inheritOutput(2)
+	}
+	return openOutput(o.Destination)
+}
+
+// isFile: something that Reopen can open again.
+func (o *SpoolOptions) isFile() bool {
+	return o.Output == nil && o.Destination != "" && o.Destination != "stdout" && o.Destination != "stderr"
+}
+
+// Write adds one or more whole lines; it makes a Spool the writer of a slog handler. It never fails:
+// what cannot be had room for is dropped and counted.
+func (s *Spool) Write(p []byte) (int, error) {
+	s.add(p)
+	return len(p), nil
+}
+
+func (s *Spool) add(line []byte) {
+	var waiting time.Time
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.fits(line) {
+		if s.closed || !s.waitForRoom(&waiting) {
+			s.drop(line)
+			return
+		}
+	}
+	if len(s.filling) == 0 {
+		signal(s.first)
+	}
+	s.filling = append(s.filling, line...)
+}
+
+// fits makes room for the line in the buffer that fills, by a new one if need be. A line that is
+// larger than a buffer has one for itself.
+func (s *Spool) fits(line []byte) bool {
+	if s.closed {
+		return false
+	}
+	if len(s.filling) == 0 || len(s.filling)+len(line) <= bufferSize {
+		return true
+	}
+	if len(s.full) == maxFull {
+		return false
+	}
+	s.full = append(s.full, s.filling)
+	if n := len(s.free); n > 0 {
+		s.filling, s.free = s.free[n-1], s.free[:n-1]
+	} else {
+		s.filling = make([]byte, 0, bufferSize)
+	}
+	signal(s.urgent)
+	return true
+}
+
+// waitForRoom gives up the lock until there is room, or this line or all have waited long enough.
+func (s *Spool) waitForRoom(waiting *time.Time) bool {
+	now := time.Now()
+	if s.fullSince.IsZero() {
+		s.fullSince = now
+	}
+	if waiting.IsZero() {
+		*waiting = now
+	}
+	since := s.fullSince
+	if waiting.Before(since) {
+		since = *waiting
+	}
+	left := s.o.Wait - now.Sub(since)
+	if left <= 0 {
+		return false
+	}
+	if s.room == nil {
+		s.room = make(chan struct{})
+	}
+	room := s.room
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-room:
+	case <-timer.C:
+	}
+	return true
+}
+
+func (s *Spool) drop(lines []byte) {
+	n := uint64(bytes.Count(lines, newline))
+	s.dropped.Add(n)
+	s.o.Dropped.Add(n)
+}
+
+var newline = []byte{'\n'}
+
+// signal wakes the writer, if it has not been woken already.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// Reopen opens the file anew: after it was renamed, the same path is a new file. Lines go to the new
+// one as soon as what is being written is written whole; none is lost or torn. When it cannot be
+// opened, the old one stays in use, and the error says so. Other destinations need no reopening.
+func (s *Spool) Reopen() error {
+	if !s.o.isFile() {
+		return nil
+	}
+	out, err := openOutput(s.o.Destination)
+	if err != nil {
+		s.o.Errors.Inc()
+		return fmt.Errorf("log: reopen: %w; the file that was open stays in use", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		out.close()
+		return nil
+	}
+	if s.next != nil {
+		s.next.close()
+	}
+	s.next = out
+	signal(s.urgent)
+	return nil
+}
+
+// Close takes no more lines and returns when what has gathered is written. If ctx ends before that, the
+// rest is dropped and counted, and the error says how much.
+func (s *Spool) Close(ctx context.Context) error {
+	s.shut()
+	s.mu.Lock()
+	running := s.running
+	s.running = true
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { s.abort.Store(true) })
+	defer stop()
+	before := s.dropped.Load()
+	if !running {
+		s.finish()
+	}
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		// The writer gives up within lookEvery, unless it hangs in a call to the kernel.
+		select {
+		case <-s.done:
+		case <-time.After(10 * lookEvery):
+			return fmt.Errorf("log: its sink hangs, lines are lost: %w", ctx.Err())
+		}
+	}
+	if n := s.dropped.Load() - before; n > 0 {
+		return errors.Join(fmt.Errorf("log: %d lines could not be written", n), s.lastErr, ctx.Err())
+	}
+	return nil
+}
+
+// shut takes no more lines, and says whether it was this call that did so.
+func (s *Spool) shut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.closed = true
+	close(s.closing)
+	s.makeRoom() // nobody needs to wait any more
+	return true
+}
+
+// makeRoom lets those in waitForRoom try again. The lock is held.
+func (s *Spool) makeRoom() {
+	s.fullSince = time.Time{}
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
+}
