@@ -1,0 +1,282 @@
+package mptcp
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// 1. make the socket (MPTCP, or TCP where the host has none)
+// 2. options and source
+// 3. connect, wait on Go's poller
+// 4. a *net.TCPConn of it
+// 5. ask what it speaks, and guess why
+//
+// net.Dialer would do 1 to 4, but tries a second time by TCP whatever the error was.
+func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
+	if err := d.check(to); err != nil {
+		return nil, Result{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, Result{}, err
+	}
+	fd, r, err := d.socket(family(to.Addr()))
+	if err != nil {
+		return nil, r, err
+	}
+	asked := r.Transport == MPTCP
+	if asked {
+		blackholeBaseline()
+	}
+	if err := d.prepare(fd, to); err != nil {
+		unix.Close(fd)
+		return nil, Result{}, err
+	}
+	c, err := connect(ctx, fd, to)
+	if err != nil {
+		return nil, Result{}, err
+	}
+	d.keepAlive(c)
+	if !asked {
+		return c, r, nil
+	}
+	r = d.spoken(c)
+	if d.Mode == Require && r.Transport != MPTCP {
+		c.Close()
+		return nil, r, ErrRequired
+	}
+	return c, r, nil
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// socket makes the socket. The transport of its result is what was asked for.
+func (d *Dialer) socket(family int) (int, Result, error) {
+	const kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	r := Result{Transport: TCP}
+	if d.Mode != Off {
+		if Disabled() {
+			if d.Mode == Require {
+				return -1, Result{}, &UnableError{Support: switchedOff(Support{Usable: true})}
+			}
+		} else {
+			fd, err := unix.Socket(family, kind, unix.IPPROTO_MPTCP)
+			if err == nil {
+				return fd, Result{Transport: MPTCP}, nil
+			}
+			if !meansNoMPTCP(err) {
+				return -1, Result{}, os.NewSyscallError("socket", err)
+			}
+			r = Result{Transport: Fallback, Reason: HostUnable}
+			if d.Mode == Require {
+				s := Support{Kernel: kernelRelease(), Err: err}
+				s.Why, s.Remedy = unable(err, s.Kernel)
+				return -1, r, &UnableError{Support: s}
+			}
+		}
+	}
+	fd, err := unix.Socket(family, kind, unix.IPPROTO_TCP)
+	if err != nil {
+		return -1, Result{}, os.NewSyscallError("socket", err)
+	}
+	return fd, r, nil
+}
+
+// prepare sets what must stand before connect. The device and the source are
+// what the operator asked for: they fail the dial. The rest is best effort.
+func (d *Dialer) prepare(fd int, to netip.AddrPort) error {
+	if d.Interface != "" {
+		if err := unix.BindToDevice(fd, d.Interface); err != nil {
+			return &net.AddrError{Err: "cannot bind to device: " + os.NewSyscallError("setsockopt", err).Error(), Addr: d.Interface}
+		}
+	}
+	if src := d.Source.Unmap(); src.IsValid() {
+		// Without it the kernel picks the port before it knows the peer: then
+		// 28,000 connections to all servers together would use up the range.
+		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		sa, err := sockaddr(netip.AddrPortFrom(src, 0))
+		if err != nil {
+			return err
+		}
+		if err := unix.Bind(fd, sa); err != nil {
+			return os.NewSyscallError("bind", err)
+		}
+	}
+	return nil
+}
+
+func sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, nil
+	}
+	sa := &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	if zone := a.Addr().Zone(); zone != "" {
+		if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+			sa.ZoneId = uint32(n)
+			return sa, nil
+		}
+		dev, err := net.InterfaceByName(zone)
+		if err != nil {
+			return nil, &net.AddrError{Err: "no such zone", Addr: a.String()}
+		}
+		sa.ZoneId = uint32(dev.Index)
+	}
+	return sa, nil
+}
+
+// longAgo as a deadline wakes whoever waits.
+var longAgo = time.Unix(1, 0)
+
+// connect connects fd, which it owns, and makes a *net.TCPConn of it. The wait is
+// done by an os.File, which brings Go's poller along; net.FileConn then takes
+// a duplicate, as it must not be made before the peer's address is known.
+func connect(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPConn, error) {
+	sa, err := sockaddr(to)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	switch err := unix.Connect(fd, sa); err {
+	case nil, unix.EINPROGRESS, unix.EINTR:
+		// An interrupted connect goes on by itself.
+	default:
+		unix.Close(fd)
+		return nil, os.NewSyscallError("connect", err)
+	}
+	// Only now: a socket that is neither connected nor connecting would wake the poller.
+	f := os.NewFile(uintptr(fd), "dial")
+	defer f.Close()
+	if err := wait(ctx, f); err != nil {
+		return nil, err
+	}
+	nc, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	c := nc.(*net.TCPConn)
+	if c.RemoteAddr() == nil {
+		// The peer has sent a RST since.
+		c.Close()
+		return nil, os.NewSyscallError("connect", unix.ECONNRESET)
+	}
+	if c.LocalAddr().String() == c.RemoteAddr().String() {
+		// A dead port of this host in the ephemeral range, and the kernel
+		// happened to choose the same as ours: TCP's simultaneous open with oneself.
+		c.Close()
+		return nil, os.NewSyscallError("connect", unix.ECONNREFUSED)
+	}
+	return c, nil
+}
+
+// wait returns when the handshake has ended, well or badly, or the context is done.
+func wait(ctx context.Context, f *os.File) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if ctx.Done() != nil {
+		// The deadline is that of f, which goes away: there is nothing to undo
+		// where this fires after the connect.
+		stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(longAgo) })
+		defer stop()
+	}
+	var outcome error
+	err = rc.Write(func(fd uintptr) bool {
+		var done bool
+		done, outcome = handshaken(int(fd))
+		return done
+	})
+	if ctx.Err() != nil && (err != nil || outcome != nil) {
+		return ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	return outcome
+}
+
+// handshaken looks without waiting: an edge may have come before the poller was asked.
+func handshaken(fd int) (bool, error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(p, 0)
+	if err == unix.EINTR || (err == nil && n == 0) {
+		return false, nil
+	}
+	if err != nil {
+		return true, os.NewSyscallError("poll", err)
+	}
+	v, e := getsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if e != 0 {
+		return true, os.NewSyscallError("getsockopt", e)
+	}
+	if v != 0 {
+		return true, os.NewSyscallError("connect", syscall.Errno(v))
+	}
+	return true, nil
+}
+
+// keepAlive sets what net.FileConn did not: it has set TCP_NODELAY and probes
+// every 15 s, and ignores refusals as is done here.
+func (d *Dialer) keepAlive(c *net.TCPConn) {
+	switch {
+	case d.KeepAlive < 0:
+		_ = c.SetKeepAlive(false)
+	case d.KeepAlive > 0 && d.KeepAlive != defaultKeepAlive:
+		_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: d.KeepAlive, Interval: d.KeepAlive})
+	}
+}
+
+// spoken asks a new connection that asked for MPTCP what it got.
+func (d *Dialer) spoken(c *net.TCPConn) Result {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return Result{}
+	}
+	t, err := Speaks(rc)
+	if err != nil {
+		return Result{}
+	}
+	r := Result{Transport: t}
+	if t == Fallback {
+		r.Reason = PeerOrPath
+		if blackholeMoved() {
+			r.Reason = Blackhole
+		}
+	}
+	return r
+}
+
+// blackhole is the sum of the namespace's counters of vanished and withheld
+// MP_CAPABLE SYNs as last seen. They move for every dial that the kernel sends
+// out plain: a fallback after which they stand elsewhere is put down to that.
+// With dials at the same time, or by other programs in the namespace, that may be wrong for one of
+// them: the reason is inferred.
+var blackhole struct {
+	known atomic.Bool
+	last  atomic.Uint64
+}
+
+// blackholeBaseline reads the counters once, before the first dial.
+func blackholeBaseline() {
+	if !blackhole.known.Load() {
+		blackhole.last.Store(readBlackhole())
+		blackhole.known.Store(true)
+	}
+}
+
+func blackholeMoved() bool {
+	now := readBlackhole()
+	return blackhole.last.Swap(now) != now
+}

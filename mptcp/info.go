@@ -1,0 +1,125 @@
+package mptcp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// ErrNotMPTCP is what a question about MPTCP gets on a socket that speaks TCP:
+// it fell back, or was never asked.
+var ErrNotMPTCP = errors.New("the connection does not speak MPTCP")
+
+// Has says which parts of an Info this kernel gave. What it did not give is
+// zero in Info, which must not be mistaken for a measured zero.
+type Has uint16
+
+const (
+	// HasConnection: Token, Flags, the counts and limits.
+	HasConnection Has = 1 << iota
+	// HasBytes: bytes and retransmissions of the whole connection (Linux 6.5).
+	HasBytes
+	// HasTotal: SubflowsTotal is the kernel's own count (Linux 6.8); otherwise
+	// it is made from the extra ones, or from the list.
+	HasTotal
+	// HasTimes: LastDataSent, LastDataReceived, LastAckReceived (Linux 6.10).
+	HasTimes
+	// HasSubflows: the list with addresses.
+	HasSubflows
+	// HasIDs: subflows carry their ID and Initial (Linux 6.5).
+	HasIDs
+	// HasTCP: subflows carry state, RTT, bytes.
+	HasTCP
+	// HasBackup: subflows carry Backup. The socket options do not tell; see Diag.
+	HasBackup
+)
+
+// Info is what the kernel says of one MPTCP connection. Read fills it and
+// reuses its memory; the zero value is ready. It is not safe for concurrent use.
+type Info struct {
+	Has   Has
+	Token uint32
+	// Checksum: DSS checksums are in use.
+	Checksum bool
+	// FellBack: fell back to TCP after it was MPTCP (seldom seen: the options fail then).
+	FellBack bool
+	// RemoteKey: the peer's key is known, so the connection is fully established.
+	RemoteKey bool
+
+	// SubflowsTotal counts all subflows, the initial one included, if it lives.
+	SubflowsTotal int
+	// SubflowsExtra counts those beside the initial one, as the path manager does.
+	SubflowsExtra, SubflowsMax int
+	AddrSignalled, AddrSignalMax,
+	AddrAccepted, AddrAcceptedMax,
+	LocalAddrUsed, LocalAddrMax int
+
+	WriteSeq, SndUna, RcvNxt       uint64
+	BytesSent, BytesReceived       uint64
+	BytesAcked, BytesRetrans       uint64
+	Retrans                        uint32
+	LastDataSent, LastDataReceived time.Duration // ago
+	LastAckReceived                time.Duration // ago
+	Subflows                       []Subflow
+}
+
+// Subflow is one TCP connection that belongs to an MPTCP connection.
+type Subflow struct {
+	// ID counts up from 1 in the life of the connection and is not used twice.
+	ID            uint32
+	Local, Remote netip.AddrPort
+	State         State
+	// Initial: the one that opened the connection.
+	Initial bool
+	// Backup: carries data only when no other subflow does.
+	Backup bool
+
+	RTT, RTTVar, MinRTT, RTO time.Duration
+	// BytesSent counts retransmissions too; BytesAcked and BytesReceived do not.
+	BytesSent, BytesAcked, BytesReceived, BytesRetrans uint64
+	// Retrans counts segments sent again in the life of the subflow, Unacked
+	// those under way now, Lost those thought lost now.
+	Retrans, Unacked, Lost uint32
+	// Backoff counts timeouts in a row: above 0 the path is silent.
+	Backoff                        uint8
+	LastDataSent, LastDataReceived time.Duration // ago
+	LastAckReceived                time.Duration // ago
+	NotSent                        uint32        // bytes queued and not yet sent
+	SndCwnd                        uint32        // segments
+	SndMSS                         uint32        // bytes
+	PacingRate, DeliveryRate       uint64        // bytes a second
+}
+
+// State is that of a TCP connection, with the kernel's numbers.
+type State uint8
+
+// The states of RFC 9293, as Linux numbers them.
+const (
+	StateUnknown State = iota
+	StateEstablished
+	StateSynSent
+	StateSynReceived
+	StateFinWait1
+	StateFinWait2
+	StateTimeWait
+	StateClosed
+	StateCloseWait
+	StateLastAck
+	StateListen
+	StateClosing
+	StateNewSynReceived
+)
+
+var stateNames = [...]string{"", "established", "syn_sent", "syn_received", "fin_wait_1", "fin_wait_2", "time_wait",
+	"closed", "close_wait", "last_ack", "listen", "closing", "new_syn_received"}
+
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
+// reset empties i and keeps its memory.
+func (i *Info) reset() { *i = Info{Subflows: i.Subflows[:0]} }

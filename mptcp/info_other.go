@@ -1,0 +1,20 @@
+//go:build !linux
+
+package mptcp
+
+import (
+	"errors"
+	"syscall"
+)
+
+// Speaks tells what a connection speaks; on this system it can not tell.
+func Speaks(syscall.RawConn) (Transport, error) { return Unknown, errors.ErrUnsupported }
+
+// SubflowCount fails with ErrNotMPTCP.
+func SubflowCount(syscall.RawConn) (int, error) { return 0, ErrNotMPTCP }
+
+// Read fails with ErrNotMPTCP.
+func (i *Info) Read(syscall.RawConn) error {
+	i.reset()
+	return ErrNotMPTCP
+}

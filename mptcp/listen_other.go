@@ -1,0 +1,27 @@
+//go:build !linux
+
+package mptcp
+
+import (
+	"net"
+	"syscall"
+	"time"
+)
+
+func (o *ListenOptions) prepare(int) error {
+	if o.Interface != "" {
+		return &net.AddrError{Err: "binding to a device needs Linux", Addr: o.Interface}
+	}
+	if o.ReusePort {
+		return syscall.ENOTSUP
+	}
+	return nil
+}
+
+func (o *ListenOptions) finish(*net.TCPListener) (Transport, error) { return TCP, nil }
+
+// SetInherited does nothing on this system.
+func SetInherited(int, time.Duration) {}
+
+// Granted is TCP: nothing else exists on this system.
+func Granted(int) (Transport, error) { return TCP, nil }
