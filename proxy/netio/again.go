@@ -1,0 +1,11 @@
+package netio
+
+// ErrAgain is what a read gives instead of waiting. It is temporary in the sense of net.Error, so that
+// crypto/tls keeps what it has read and can be asked again.
+var ErrAgain error = errAgain{}
+
+type errAgain struct{}
+
+func (errAgain) Error() string   { return "netio: nothing to read yet" }
+func (errAgain) Timeout() bool   { return true }
+func (errAgain) Temporary() bool { return true }

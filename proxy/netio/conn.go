@@ -1,0 +1,233 @@
+package netio
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// socket is what a Conn wraps: *net.TCPConn or *net.UnixConn, concrete types with a descriptor of their
+// own, never something around them.
+type socket interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
+// Conn is a stream socket with raw, lazy input and output. It is a net.Conn, so crypto/tls can sit on
+// it. Reading belongs to one goroutine at a time; writing, closing and interrupting to any.
+type Conn struct {
+	sock    socket
+	raw     syscall.RawConn
+	readFn  func(fd uintptr) bool // stored once: a closure made per call would allocate
+	writeFn func(fd uintptr) bool
+	idleFn  func(fd uintptr)
+
+	// The reader's.
+	dst    []byte  // where a Read wants the bytes
+	into   *Buffer // where a Fill wants them
+	n      int
+	errno  syscall.Errno
+	unsent bool // what is held could not be sent without waiting
+	noWait bool // give ErrAgain instead of waiting
+
+	deadline    lazyDeadline
+	interrupted atomic.Bool
+
+	writer
+}
+
+// ErrInterrupted is what a read gives after Interrupt.
+var ErrInterrupted = errors.New("netio: read interrupted")
+
+// New wraps c, which must be a *net.TCPConn or a *net.UnixConn and belongs to the Conn from now on.
+func New(c net.Conn) (*Conn, error) {
+	sock, ok := c.(socket)
+	if !ok {
+		return nil, fmt.Errorf("netio: %T is no socket; want *net.TCPConn or *net.UnixConn", c)
+	}
+	raw, err := sock.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	conn := &Conn{sock: sock, raw: raw}
+	conn.readFn = conn.readStep
+	conn.writeFn = conn.writeStep
+	conn.idleFn = conn.idleStep
+	return conn, nil
+}
+
+// Raw gives access to the socket, to ask the kernel about it.
+func (c *Conn) Raw() syscall.RawConn { return c.raw }
+
+// LocalAddr is the socket's own address.
+func (c *Conn) LocalAddr() net.Addr { return c.sock.LocalAddr() }
+
+// RemoteAddr is the peer's address.
+func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
+
+// Read sends what is held, then reads, and waits if there is nothing: one step.
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c.dst = p
+	n, err := c.read()
+	c.dst = nil
+	return n, err
+}
+
+// Fill is Read into b, whose memory is taken from a pool only once there is something to read.
+func (c *Conn) Fill(b *Buffer) error {
+	if b.Len() >= MaxBuffered {
+		return ErrBufferFull
+	}
+	c.into = b
+	_, err := c.read()
+	c.into = nil
+	return err
+}
+
+// WaitReadable sends what is held and returns once a read would not wait.
+func (c *Conn) WaitReadable() error {
+	_, err := c.read()
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func (c *Conn) read() (int, error) {
+	for {
+		err := c.raw.Read(c.readFn)
+		switch {
+		case err == nil && c.unsent:
+			// The callback must not wait for room to write; this may, under the write deadline.
+			c.unsent = false
+			if err := c.Flush(); err != nil {
+				return 0, err
+			}
+		case err == nil:
+			return c.result()
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// An expired deadline returns before the callback runs: what is held has not left yet.
+			if err := c.Flush(); err != nil {
+				return 0, err
+			}
+			if c.interrupted.Load() {
+				return 0, ErrInterrupted
+			}
+			if c.deadline.expired(c.sock) {
+				return 0, os.ErrDeadlineExceeded
+			}
+		default:
+			return 0, err
+		}
+	}
+}
+
+func (c *Conn) result() (int, error) {
+	switch {
+	case c.errno == syscall.EAGAIN:
+		return 0, ErrAgain
+	case c.errno != 0:
+		return 0, os.NewSyscallError("read", c.errno)
+	case c.n == 0:
+		return 0, io.EOF
+	}
+	return c.n, nil
+}
+
+// readStep runs inside RawConn.Read, which holds only the read lock of the descriptor. It reports
+// whether the read is over; false waits for readiness and calls it again.
+func (c *Conn) readStep(fd uintptr) bool {
+	if !c.sendHeld(fd) {
+		c.unsent = true
+		return true
+	}
+	p := c.dst
+	switch {
+	case c.into != nil:
+		if p = c.into.room(); p == nil {
+			c.n, c.errno = 0, syscall.ENOBUFS
+			return true
+		}
+	case p == nil:
+		c.n, c.errno = sysPeek(fd)
+		return c.errno != syscall.EAGAIN
+	}
+	c.n, c.errno = sysRead(fd, p)
+	if c.into != nil {
+		if c.errno == 0 {
+			c.into.took(c.n)
+		} else {
+			c.into.quiet()
+		}
+	}
+	return c.errno != syscall.EAGAIN || c.noWait
+}
+
+// Idle says whether a connection that should be silent is: open, and with nothing to read. Anything else
+// means that the peer has closed it or spoke out of turn. It costs one system call and does not wait; the
+// reader's goroutine calls it.
+func (c *Conn) Idle() bool {
+	c.errno = 0
+	return c.raw.Control(c.idleFn) == nil && c.errno == syscall.EAGAIN
+}
+
+func (c *Conn) idleStep(fd uintptr) { c.n, c.errno = sysPeek(fd) }
+
+// SetReadDeadline is the time after which a read gives up; zero is never. Moving it further away costs a store.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.deadline.set(c.sock, t)
+	return nil
+}
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.deadline.set(c.sock, t)
+	return c.SetWriteDeadline(t)
+}
+
+// Interrupt makes the read that is under way, or else the next one, give ErrInterrupted, until Resume.
+// Any goroutine may call it.
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	c.deadline.force(c.sock)
+}
+
+// Resume ends an interruption. The reader calls it.
+func (c *Conn) Resume() {
+	if c.interrupted.Swap(false) {
+		c.deadline.rearm(c.sock)
+	}
+}
+
+// CloseWrite sends what is held, then a FIN.
+func (c *Conn) CloseWrite() error {
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	return c.sock.CloseWrite()
+}
+
+// Close sends what is held if that needs no waiting, and closes the socket. crypto/tls relies on it: its
+// Close leaves an alert behind with a write deadline in the past.
+func (c *Conn) Close() error {
+	c.closeHeld()
+	return c.sock.Close()
+}
+
+// Abort closes the socket without sending what is held. The peer sees a reset where SetLinger(0) applies
+// to a TCP socket, so that nothing that was cut off can look complete.
+func (c *Conn) Abort() error {
+	if tcp, ok := c.sock.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // refused on some MPTCP kernels: then it is a FIN
+	}
+	return c.sock.Close()
+}

@@ -1,0 +1,64 @@
+package netio
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lazyDeadline keeps the poller's timer at or before the deadline that is wanted. Wanting a later one is a
+// store; when the timer then fires early it is set again. The zero value has no deadline.
+type lazyDeadline struct {
+	want  atomic.Int64 // since epoch; 0 is never
+	armed atomic.Int64 // what the poller's timer is set to; 0 is not at all
+	mu    sync.Mutex   // held while the timer is set
+}
+
+type deadliner interface{ SetReadDeadline(time.Time) error }
+
+// epoch makes deadlines monotonic numbers. It lies a second back, so that no deadline is 0 by chance.
+var epoch = time.Now().Add(-time.Second)
+
+var past = time.Unix(1, 0)
+
+func (d *lazyDeadline) set(s deadliner, t time.Time) {
+	want := int64(0)
+	if !t.IsZero() {
+		want = max(1, int64(t.Sub(epoch)))
+	}
+	d.want.Store(want)
+	if armed := d.armed.Load(); want != 0 && (armed == 0 || want < armed) {
+		d.rearm(s)
+	}
+}
+
+// expired is asked when the poller's timer has fired: is the deadline really over? If not, the timer is
+// set to what is wanted.
+func (d *lazyDeadline) expired(s deadliner) bool {
+	want := d.want.Load()
+	if want != 0 && int64(time.Since(epoch)) >= want {
+		return true
+	}
+	d.rearm(s)
+	return false
+}
+
+func (d *lazyDeadline) rearm(s deadliner) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	want := d.want.Load()
+	d.armed.Store(want)
+	if want == 0 {
+		_ = s.SetReadDeadline(time.Time{}) // fails only on a closed socket, as will the read
+		return
+	}
+	_ = s.SetReadDeadline(epoch.Add(time.Duration(want)))
+}
+
+// force fires the timer now, whatever is wanted.
+func (d *lazyDeadline) force(s deadliner) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.armed.Store(1)
+	_ = s.SetReadDeadline(past)
+}

@@ -1,0 +1,57 @@
+//go:build linux && !race
+
+package netio
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// rawLimit is the most bytes one raw call moves. While it runs neither its P nor a stop-the-world
+// moves on, so larger ones tell the scheduler.
+const rawLimit = 96 << 10
+
+// sysRead is read(2) without telling the scheduler: fd must not block.
+func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(min(len(p), rawLimit)))
+		if errno != syscall.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
+// sysWrite is write(2), or writev(2) where both pieces hold something.
+func sysWrite(fd uintptr, iov *[2]syscall.Iovec, a, b []byte) (int, syscall.Errno) {
+	if len(a)+len(b) > rawLimit {
+		return sysWriteLong(fd, iov, a, b)
+	}
+	for {
+		var n uintptr
+		var errno syscall.Errno
+		switch {
+		case len(b) == 0:
+			n, _, errno = syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(len(a)))
+		case len(a) == 0:
+			n, _, errno = syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		default:
+			setVec(iov, a, b)
+			n, _, errno = syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(iov)), 2)
+			*iov = [2]syscall.Iovec{}
+		}
+		if errno != syscall.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
+// sysPeek looks whether there is a byte to read, without taking it and without waiting.
+func sysPeek(fd uintptr) (int, syscall.Errno) {
+	var b [1]byte
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		if errno != syscall.EINTR {
+			return int(n), errno
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package netio
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// writer is the write side of a Conn.
+type writer struct {
+	mu    sync.Mutex // guards what follows; a reader only tries it
+	block *[smallBlock]byte
+	held  []byte // what waits to be sent, a part of block
+	piece []byte // what is to be sent behind it, in the caller's memory; only while a call runs
+	iov   [2]syscall.Iovec
+	werr  error // sticky: after a failed write nothing more is sent
+	moved int   // bytes sent by the running call
+	stuck bool  // the socket took no more when it was last tried
+	pace  Pace
+
+	wdeadline atomic.Int64 // since epoch; 0 is never
+	wmu       sync.Mutex   // held while the poller's write timer is set
+}
+
+// SetPace bounds how slowly the peer may take what is written.
+func (c *Conn) SetPace(p Pace) {
+	c.mu.Lock()
+	c.pace = p
+	c.mu.Unlock()
+}
+
+// Write holds a copy of p back until the next Flush or read. What does not fit leaves at once together
+// with what was held, without being copied.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.werr != nil {
+		return 0, c.werr
+	}
+	if len(c.held)+len(p) <= smallBlock {
+		if c.block == nil {
+			c.block = smallBlocks.Get().(*[smallBlock]byte)
+			c.held = c.block[:0]
+		}
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	if err := c.send(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Held is how many bytes wait for a Flush.
+func (c *Conn) Held() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.held)
+}
+
+// Flush sends what is held. It waits while the peer takes nothing, as long as its pace and the write
+// deadline allow.
+func (c *Conn) Flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.werr != nil {
+		return c.werr
+	}
+	if len(c.held) == 0 {
+		return nil
+	}
+	return c.send(nil)
+}
+
+// send sends what is held and then p, with c.mu held. The poller's timer is set only once the socket
+// takes no more, and taken back afterwards.
+func (c *Conn) send(p []byte) error {
+	c.piece = p
+	armed := false
+	for c.werr == nil && len(c.held)+len(c.piece) > 0 {
+		if !c.stuck {
+			c.setWriteErr(c.raw.Write(c.writeFn))
+			continue
+		}
+		armed = true
+		c.setWriteErr(c.wait(time.Now()))
+	}
+	c.stuck = false
+	if armed {
+		c.armWrite(time.Time{})
+	}
+	c.piece = nil
+	c.freeHeld()
+	return c.werr
+}
+
+// wait waits once for room, sends what then fits, and judges the pace.
+func (c *Conn) wait(since time.Time) error {
+	c.armWrite(since)
+	c.moved = 0
+	err := c.raw.Write(c.writeFn)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlineOver() {
+		// The window is over, but a socket counts as writable only with a third of its buffer free, which
+		// a slow peer may not manage in that time. What it took shows in what fits now.
+		c.armWrite(time.Time{})
+		c.stuck = false
+		err = c.raw.Write(c.writeFn)
+	}
+	if err != nil {
+		return err
+	}
+	return c.pace.Wait(time.Since(since), c.moved)
+}
+
+func (c *Conn) setWriteErr(err error) {
+	switch {
+	case c.werr != nil:
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.writeDeadlineOver():
+		c.werr = os.ErrDeadlineExceeded
+	default:
+		c.werr = err
+	}
+}
+
+func (c *Conn) writeDeadlineOver() bool {
+	w := c.wdeadline.Load()
+	return w != 0 && int64(time.Since(epoch)) >= w
+}
+
+// writeStep runs inside RawConn.Write. When the socket takes no more it returns, so that the pace is judged
+// and a deadline set; only with one set and nothing moved it waits.
+func (c *Conn) writeStep(fd uintptr) bool {
+	for len(c.held)+len(c.piece) > 0 {
+		if c.writeOnce(fd) {
+			continue
+		}
+		if c.werr != nil || c.moved > 0 || !c.stuck {
+			c.stuck = true
+			return true
+		}
+		return false
+	}
+	return true
+}
+
+// writeOnce makes one call and takes off what was sent. false: nothing was.
+func (c *Conn) writeOnce(fd uintptr) bool {
+	n, errno := sysWrite(fd, &c.iov, c.held, c.piece)
+	switch errno {
+	case 0:
+	case syscall.EAGAIN:
+		return false
+	default:
+		c.werr = os.NewSyscallError("write", errno)
+		return false
+	}
+	c.moved += n
+	k := min(n, len(c.held))
+	c.held = c.held[k:]
+	c.piece = c.piece[n-k:]
+	return true
+}
+
+// sendHeld is what a read does first: it sends what is held if nobody else is writing. false: some of it
+// is left, and sending it needs waiting.
+func (c *Conn) sendHeld(fd uintptr) bool {
+	if !c.mu.TryLock() {
+		return true // whoever writes flushes itself
+	}
+	defer c.mu.Unlock()
+	if len(c.held) == 0 || c.werr != nil {
+		return true
+	}
+	for len(c.held) > 0 {
+		if !c.writeOnce(fd) {
+			break
+		}
+	}
+	if c.werr != nil || len(c.held) == 0 {
+		c.freeHeld()
+		return true // a write error shows at the next write; what the peer sent before may still be read
+	}
+	return false
+}
+
+func (c *Conn) freeHeld() {
+	if c.block != nil {
+		smallBlocks.Put(c.block)
+		c.block, c.held = nil, nil
+	}
+}
+
+// closeHeld makes one attempt to send what is held, without waiting for a writer or for room.
+func (c *Conn) closeHeld() {
+	if !c.mu.TryLock() {
+		return
+	}
+	defer c.mu.Unlock()
+	if len(c.held) > 0 && c.werr == nil {
+		_ = c.raw.Control(func(fd uintptr) {
+			for len(c.held) > 0 && c.writeOnce(fd) {
+			}
+		})
+	}
+	c.freeHeld()
+	if c.werr == nil {
+		c.werr = os.ErrClosed
+	}
+}
+
+// SetWriteDeadline is the time after which a write that waits gives up; zero is never.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if t.IsZero() {
+		c.wdeadline.Store(0)
+	} else {
+		c.wdeadline.Store(max(1, int64(t.Sub(epoch))))
+	}
+	return c.sock.SetWriteDeadline(t)
+}
+
+// armWrite sets the poller's timer for a wait that begins now, to the write deadline or the end of the pace's
+// window, whichever is first; with a zero now only to the deadline.
+func (c *Conn) armWrite(now time.Time) {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	var until time.Time
+	if c.pace.Window > 0 && !now.IsZero() {
+		until = now.Add(c.pace.Window)
+	}
+	if w := c.wdeadline.Load(); w != 0 {
+		if t := epoch.Add(time.Duration(w)); until.IsZero() || t.Before(until) {
+			until = t
+		}
+	}
+	_ = c.sock.SetWriteDeadline(until) // fails only on a closed socket, as will the write
+}
