@@ -1,0 +1,197 @@
+package load
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mpgate/bench/figures"
+	"mpgate/bench/result"
+)
+
+// Builtin makes the requests of j from this process. A round ends when the requests in flight at the end of the duration are
+// answered: each that is counted was received whole and has the length it should have.
+//
+// With a rate, each connection has its own timetable, and a request's latency is counted from when it was due, not from when
+// the connection was free to send it: a proxy that stalls is charged for all requests that it held up.
+func Builtin(ctx context.Context, j Job) (Outcome, error) {
+	if _, err := netip.ParseAddrPort(j.Address); err != nil {
+		return Outcome{}, fmt.Errorf("address (got %q); want IP:PORT", j.Address)
+	}
+	start := time.Now()
+	clients := make([]*client, j.Connections)
+	var wg sync.WaitGroup
+	var stop atomic.Bool
+	for i := range clients {
+		c := &client{job: j, stop: &stop, request: j.request(), in: make([]byte, readSize(j.Body)), first: start}
+		if j.Rate > 0 {
+			c.every = time.Duration(float64(j.Connections) / j.Rate * float64(time.Second))
+			c.first = start.Add(time.Duration(float64(i) / j.Rate * float64(time.Second)))
+		}
+		clients[i] = c
+		wg.Go(c.run)
+	}
+	// The clock starts with the connections, as wrk's does.
+	timer := time.NewTimer(j.Duration)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	stop.Store(true)
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return Outcome{}, context.Cause(ctx)
+	}
+	out := Outcome{Wall: time.Since(start)}
+	var h figures.Histogram
+	for _, c := range clients {
+		out.Requests += c.requests
+		out.Bytes += c.bytes
+		out.MPTCP += c.mptcp
+		out.Opened += c.opened
+		out.Errors = addErrors(out.Errors, c.errors)
+		h.Add(&c.latency)
+	}
+	out.Latency = latency(&h, j.Rate > 0)
+	return out, nil
+}
+
+func addErrors(a, b result.Errors) result.Errors {
+	return result.Errors{
+		Connect: a.Connect + b.Connect, Read: a.Read + b.Read, Write: a.Write + b.Write,
+		Status: a.Status + b.Status, Timeout: a.Timeout + b.Timeout, Length: a.Length + b.Length,
+	}
+}
+
+// readSize is large for large bodies: what the client costs is not the question, but it shares the CPUs.
+func readSize(body int64) int { return int(min(max(body+2048, 16<<10), 256<<10)) }
+
+func (j Job) request() []byte {
+	connection := ""
+	if j.Close {
+		connection = "Connection: close\r\n"
+	}
+	return fmt.Appendf(nil, "GET /bytes/%d HTTP/1.1\r\nHost: %s\r\n%s\r\n", j.Body, j.Address, connection)
+}
+
+// timeout is how long a request may take, as long as wrk is told.
+const timeout = 10 * time.Second
+
+// client is one connection after the other.
+type client struct {
+	job     Job
+	stop    *atomic.Bool
+	request []byte
+	in      []byte
+	first   time.Time     // when its first request is due
+	every   time.Duration // 0: as soon as the one before is answered
+
+	requests, bytes, opened, mptcp int64
+	errors                         result.Errors
+	latency                        figures.Histogram
+}
+
+func (c *client) run() {
+	var conn net.Conn
+	defer func() {
+		if conn != nil {
+			conn.Close()
+		}
+	}()
+	due := c.first
+	for n := 0; !c.stop.Load(); n++ {
+		if c.every > 0 {
+			due = c.first.Add(time.Duration(n) * c.every)
+			if !c.waitUntil(due) {
+				return
+			}
+		} else {
+			due = time.Now()
+		}
+		if conn == nil {
+			if conn = c.dial(); conn == nil {
+				continue
+			}
+		}
+		if !c.exchange(conn) || c.job.Close {
+			conn.Close()
+			conn = nil
+		}
+		c.latency.Record(time.Since(due))
+	}
+}
+
+// waitUntil waits in short steps, so that a client with nothing due notices the end.
+func (c *client) waitUntil(t time.Time) bool {
+	for !c.stop.Load() {
+		left := time.Until(t)
+		if left <= 0 {
+			return true
+		}
+		time.Sleep(min(left, 50*time.Millisecond))
+	}
+	return false
+}
+
+func (c *client) dial() net.Conn {
+	d := net.Dialer{Timeout: timeout, KeepAlive: -1}
+	d.SetMultipathTCP(c.job.MPTCP)
+	conn, err := d.Dial("tcp", c.job.Address)
+	if err != nil {
+		c.errors.Connect++
+		runtime.Gosched()
+		return nil
+	}
+	c.opened++
+	if is, err := conn.(*net.TCPConn).MultipathTCP(); err == nil && is {
+		c.mptcp++
+	}
+	if !c.job.TLS {
+		return conn
+	}
+	t := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	_ = t.SetDeadline(time.Now().Add(timeout))
+	if err := t.Handshake(); err != nil {
+		c.errors.Connect++
+		conn.Close()
+		return nil
+	}
+	return t
+}
+
+// exchange sends one request and reads its answer; false: the connection is of no further use.
+func (c *client) exchange(conn net.Conn) bool {
+	_ = conn.SetDeadline(time.Now().Add(timeout))
+	if _, err := conn.Write(c.request); err != nil {
+		c.errors.Write++
+		return false
+	}
+	a, err := ReadAnswer(conn, c.in)
+	c.bytes += a.Wire
+	var broken *AnswerError
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.errors.Timeout++
+		return false
+	case errors.As(err, &broken), err == nil && a.Body != c.job.Body && a.Status/100 == 2:
+		c.errors.Length++
+		return false
+	case err != nil:
+		c.errors.Read++
+		return false
+	}
+	c.requests++
+	if a.Status/100 != 2 {
+		c.errors.Status++
+	}
+	return !a.Close
+}

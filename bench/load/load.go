@@ -1,0 +1,46 @@
+// Package load makes the requests: with wrk where it is installed, with a generator of our own where it is not or where
+// wrk cannot (bodies so large that what wrk cuts off at the end of a round would count; a fixed rate; idle connections).
+package load
+
+import (
+	"time"
+
+	"mpgate/bench/figures"
+	"mpgate/bench/result"
+)
+
+// Job is one stretch of load against one proxy.
+type Job struct {
+	Address     string        `json:"address"` // host:port
+	TLS         bool          `json:"tls"`
+	Body        int64         `json:"body"`
+	Connections int           `json:"connections"`
+	Threads     int           `json:"threads"`
+	Duration    time.Duration `json:"duration"`
+	Close       bool          `json:"close"` // one connection a request
+	MPTCP       bool          `json:"mptcp"`
+	Rate        float64       `json:"rate"` // requests a second in all; 0: as many as go
+}
+
+// Outcome is what the generator saw.
+type Outcome struct {
+	Requests int64         `json:"requests"`
+	Bytes    int64         `json:"bytes"`
+	Wall     time.Duration `json:"wall"`
+	Errors   result.Errors `json:"errors"`
+	Latency  result.Latency
+	// MPTCP counts connections that were MPTCP when they were last looked at, Opened all of them. -1: this generator cannot say.
+	MPTCP  int64 `json:"mptcp"`
+	Opened int64 `json:"opened"`
+}
+
+func latency(h *figures.Histogram, curve bool) result.Latency {
+	us := func(p float64) int64 { return h.Percentile(p).Microseconds() }
+	l := result.Latency{P50: us(50), P90: us(90), P99: us(99), P999: us(99.9), Max: h.Max}
+	if curve {
+		for _, p := range []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 100} {
+			l.Curve = append(l.Curve, [2]float64{p, float64(us(p))})
+		}
+	}
+	return l
+}
