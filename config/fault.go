@@ -46,6 +46,17 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// errors are those that are no warnings.
+func (e Errors) errors() Errors {
+	var out Errors
+	for _, f := range e {
+		if f.Severity == Error {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 // sortFaults sorts by place and drops what was said twice.
 func sortFaults(fs []Fault) []Fault {
 	sort.SliceStable(fs, func(i, j int) bool {

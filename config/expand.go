@@ -1,0 +1,60 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// expand puts the values of variables into s: ${VAR}, and ${VAR:-default} for one that is unset or empty. $${ is a literal ${, any
+// other $ means itself. unset are the variables that are not set and have no default; nothing stands in their place.
+func expand(s string, lookup func(string) (string, bool)) (out string, unset []string, err error) {
+	if !strings.Contains(s, "${") {
+		return s, nil, nil
+	}
+	var b strings.Builder
+	for {
+		i := strings.Index(s, "${")
+		if i < 0 {
+			b.WriteString(s)
+			return b.String(), unset, nil
+		}
+		if i > 0 && s[i-1] == '$' {
+			b.WriteString(s[:i-1])
+			b.WriteString("${")
+			s = s[i+2:]
+			continue
+		}
+		b.WriteString(s[:i])
+		inner, rest, ok := strings.Cut(s[i+2:], "}")
+		if !ok {
+			return "", nil, fmt.Errorf("has ${ without } (got %q); write $${ for a literal ${", s[i:])
+		}
+		name, fallback, has := strings.Cut(inner, ":-")
+		if !isVariable(name) {
+			return "", nil, fmt.Errorf("%q is no name of a variable; write ${NAME}, ${NAME:-default}, or $${ for a literal ${", name)
+		}
+		switch v, set := lookup(name); {
+		case v != "":
+			b.WriteString(v)
+		case has:
+			b.WriteString(fallback)
+		case !set:
+			unset = append(unset, name)
+		}
+		s = rest
+	}
+}
+
+// escape is what expand makes s of again.
+func escape(s string) string { return strings.ReplaceAll(s, "${", "$${") }
+
+func isVariable(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		letter := c == '_' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,186 @@
+package config
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+)
+
+// node is a value of the files that knows its place: a table, an array, or a leaf.
+type node struct {
+	at   *place
+	keys map[string]*node // of a table (not nil, maybe empty)
+	list []*node          // of an array (not nil, maybe empty)
+	leaf any              // string, int64, float64, bool, time.Time
+}
+
+func (n *node) isTable() bool { return n.keys != nil }
+func (n *node) isArray() bool { return n.list != nil }
+
+// tablesOnly reports whether n is an array of nothing but tables.
+func (n *node) tablesOnly() bool {
+	for _, e := range n.list {
+		if !e.isTable() {
+			return false
+		}
+	}
+	return n.isArray()
+}
+
+// sorted are the keys of a table in the order of their names.
+func (n *node) sorted() []string {
+	keys := make([]string, 0, len(n.keys))
+	for k := range n.keys {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// kind says what n is, for faults.
+func (n *node) kind() string {
+	switch {
+	case n.isTable():
+		return "a table"
+	case n.isArray():
+		return "an array"
+	}
+	switch n.leaf.(type) {
+	case string:
+		return "a string"
+	case int64:
+		return "a number"
+	case float64:
+		return "a number with a fraction"
+	case bool:
+		return "a boolean"
+	case time.Time:
+		return "a date"
+	}
+	return "a value of another kind"
+}
+
+// got is the value for faults, as it could be written: ` (got "x")`, or nothing for what is too long to quote.
+func (n *node) got() string {
+	switch v := n.leaf.(type) {
+	case string:
+		return fmt.Sprintf(" (got %q)", v)
+	case int64, float64, bool:
+		return fmt.Sprintf(" (got %v)", v)
+	}
+	return ""
+}
+
+// build makes nodes of what the parser found in a file, the places from what locate found. at is the place of v; where is nil only if
+// the two disagree, which the tests rule out, and then the place is the parent's.
+func (l *loader) build(v any, where *spot, at *place) *node {
+	if where == nil {
+		where = &spot{line: at.line}
+	}
+	at.line, at.written = where.line, true
+	n := &node{at: at}
+	switch v := v.(type) {
+	case map[string]any:
+		n.keys = make(map[string]*node, len(v))
+		for key, val := range v {
+			n.keys[key] = l.build(val, where.keys[key], at.child(key))
+		}
+	case []map[string]any:
+		n.list = make([]*node, 0, len(v))
+		for i := range v {
+			n.list = append(n.list, l.element(v[i], i, where, at))
+		}
+	case []any:
+		n.list = make([]*node, 0, len(v))
+		for i := range v {
+			n.list = append(n.list, l.element(v[i], i, where, at))
+		}
+	case string:
+		n.leaf = l.expand(v, at)
+	default:
+		n.leaf = v
+	}
+	return n
+}
+
+// element builds one of an array. The entries of the file's own arrays of tables go by their names.
+func (l *loader) element(v any, i int, where *spot, array *place) *node {
+	at := *array
+	at.key = fmt.Sprintf("%s[%d]", array.key, i)
+	if t, ok := v.(map[string]any); ok && !strings.Contains(array.key, ".") {
+		if s, ok := t["name"].(string); ok {
+			if name, unset, err := expand(s, l.lookup); err == nil && unset == nil && name != "" {
+				at.key = joinKey(array.key, name)
+			}
+		}
+	}
+	var sp *spot
+	if i < len(where.elems) {
+		sp = where.elems[i]
+	}
+	return l.build(v, sp, &at)
+}
+
+func (l *loader) expand(s string, at *place) string {
+	out, unset, err := expand(s, l.lookup)
+	switch {
+	case err != nil:
+		l.fault(at, "%v", err)
+		at.unset = true
+	case unset != nil:
+		msg := fmt.Sprintf("needs the variable %s, which is not set (got %q); set it, or write ${%s:-default}", unset[0], s, unset[0])
+		if l.check {
+			l.warn(at, "%s", msg)
+		} else {
+			l.fault(at, "%s", msg)
+		}
+		at.unset = true // after the fault: what is said later about this value would mislead
+	}
+	return out
+}
+
+// merge adds an included file to the main one: the entries of arrays of tables at the top are appended, the keys of tables at the top added.
+func (l *loader) merge(into, from *node) {
+	for _, key := range from.sorted() {
+		have, add := into.keys[key], from.keys[key]
+		switch {
+		case have == nil:
+			into.keys[key] = add
+		case have.isTable() && add.isTable():
+			for _, k := range add.sorted() {
+				if old := have.keys[k]; old != nil {
+					l.twice(add.keys[k].at, old.at)
+					continue
+				}
+				have.keys[k] = add.keys[k]
+			}
+		case have.tablesOnly() && add.tablesOnly():
+			have.list = append(have.list, add.list...)
+		default:
+			l.twice(add.at, have.at)
+		}
+	}
+}
+
+func (l *loader) twice(at, first *place) {
+	l.fault(at, "is set twice, here and at %s:%d; keep one of them", first.file, first.line)
+}
+
+// joinKey adds a step to a key, quoted if it must be.
+func joinKey(key, step string) string {
+	for i := 0; i < len(step); i++ {
+		c := step[i]
+		if c != '_' && c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			step = quote(step)
+			break
+		}
+	}
+	if step == "" {
+		step = `""`
+	}
+	if key == "" {
+		return step
+	}
+	return key + "." + step
+}

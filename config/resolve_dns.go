@@ -1,0 +1,126 @@
+package config
+
+import (
+	"encoding/base64"
+	"net/url"
+	"strings"
+)
+
+func (l *loader) dns(r *rawDNS) *DNS {
+	out := &DNS{Exec: values(r.Exec), Webhook: l.url(r.Webhook, "https", "http")}
+	n := 0
+	if len(r.Exec.V) > 0 {
+		n++
+		out.Exec[0] = l.program(r.Exec.V[0])
+	}
+	if r.Webhook.V != "" {
+		n++
+	}
+	if r.RFC2136 != nil {
+		n++
+		out.RFC2136 = l.rfc2136(r.RFC2136)
+	}
+	if n != 1 && !r.Exec.At.unset && !r.Webhook.At.unset {
+		l.fault(r.At, "names %d solvers; must be exactly one of rfc2136, exec and webhook", n)
+	}
+	return out
+}
+
+// program is a file to run; a bare name is looked up in PATH by who runs it.
+func (l *loader) program(s str) string {
+	if s.V == "" {
+		l.fault(s.At, "is empty; must be the program to run")
+		return ""
+	}
+	if !strings.Contains(s.V, "/") {
+		return s.V
+	}
+	return l.filePath(s)
+}
+
+func (l *loader) rfc2136(r *rawRFC2136) *RFC2136 {
+	out := &RFC2136{KeySecret: r.KeySecret.V, KeyAlg: oneOf(l, r.KeyAlg, "hmac-sha256", "hmac-sha384", "hmac-sha512", "hmac-sha224", "hmac-sha1")}
+	if r.Server.V == "" {
+		l.fault(r.Server.At, `is missing; name the server that takes updates, for example server = "192.0.2.53:53"`)
+	} else {
+		out.Server = l.address(r.Server, dialAddress)
+		if out.Server.IsUnix() {
+			l.fault(r.Server.At, "is a unix socket%s; must be host and port of a DNS server", r.Server.got())
+		}
+	}
+	if r.Zone.V == "" {
+		l.fault(r.Zone.At, `is missing; name the zone to update, for example zone = "example.org."`)
+	} else {
+		out.Zone = l.absoluteName(r.Zone)
+	}
+	if r.KeyName.V != "" {
+		out.KeyName = l.absoluteName(r.KeyName)
+	}
+	named, secret := r.KeyName.V != "", r.KeySecret.V != ""
+	switch {
+	case named && !secret:
+		l.fault(r.KeySecret.At, "is missing; key_name and key_secret go together")
+	case secret && !named:
+		l.fault(r.KeyName.At, "is missing; key_name and key_secret go together")
+	case secret && !isBase64(r.KeySecret.V, false):
+		l.fault(r.KeySecret.At, "is no base64; must be the key as tsig-keygen prints it")
+	case !named && !r.KeyName.At.unset && !r.KeySecret.At.unset:
+		l.warn(r.At, "has no key_name: the updates are not signed, and anyone who can reach the server can forge them")
+	}
+	return out
+}
+
+// absoluteName is a DNS name with the dot at its end.
+func (l *loader) absoluteName(s str) string {
+	name, problem := hostName(strings.TrimSuffix(s.V, "."), false)
+	if problem != "" {
+		l.wrong(s, problem)
+		return ""
+	}
+	return name + "."
+}
+
+func isBase64(s string, forURLs bool) bool {
+	enc := base64.StdEncoding
+	if forURLs {
+		enc = base64.URLEncoding
+	}
+	if !strings.HasSuffix(s, "=") {
+		enc = enc.WithPadding(base64.NoPadding)
+	}
+	_, err := enc.DecodeString(s)
+	return err == nil && s != ""
+}
+
+// url is an absolute URL with one of the schemes, "" for none.
+func (l *loader) url(s str, schemes ...string) string {
+	if s.V == "" {
+		return ""
+	}
+	u, err := url.Parse(s.V)
+	if err == nil && u.Host != "" {
+		for _, scheme := range schemes {
+			if u.Scheme == scheme {
+				return s.V
+			}
+		}
+	}
+	shown := s.got()
+	if err == nil && u.User != nil {
+		shown = "" // it may hold a password
+	}
+	l.fault(s.At, "is no URL of the kind that is wanted%s; must be for example %q", shown, schemes[0]+"://host/path")
+	return ""
+}
+
+// withoutPassword hides the password of a URL.
+func withoutPassword(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.User == nil {
+		return s
+	}
+	if _, ok := u.User.Password(); !ok {
+		return s
+	}
+	return u.Redacted()
+}
