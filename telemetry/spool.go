@@ -94,7 +94,7 @@ func OpenSpool(o SpoolOptions) (*Spool, error) {
 		first: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		closing: make(chan struct{}), done: make(chan struct{}),
 		filling: make([]byte, 0, bufferSize),
-		full:    make([][]byte, 0, maxFull), free: make([][]byte, 0, 2),
+		full:    make([][]byte, 0, maxFull), free: make([][]byte, 0, maxFull),
 	}, nil
 }
 

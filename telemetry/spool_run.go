@@ -11,12 +11,15 @@ import (
 // ends: then it writes what it can without waiting for the sink. It runs once.
 func (s *Spool) Run(ctx context.Context) error {
 	s.mu.Lock()
-	if s.running {
-		s.mu.Unlock()
-		return errors.New("log: Run was called before, or Close")
-	}
+	running, closed := s.running, s.closed
 	s.running = true
 	s.mu.Unlock()
+	switch {
+	case closed && running:
+		return nil // Close came first and has seen to it
+	case running:
+		return errors.New("log: its writer runs already")
+	}
 	flush := time.NewTimer(s.o.FlushEvery)
 	defer flush.Stop()
 	for s.wait(ctx, flush) {
@@ -102,7 +105,7 @@ func (s *Spool) take() []byte {
 	return buf
 }
 
-// recycle keeps as many buffers as a sink that keeps up needs.
+// recycle keeps every buffer: a load that needed them once will again, and they are half a MiB at most.
 func (s *Spool) recycle(buf []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,0 +1,346 @@
+package telemetry
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// gather returns the series of mpgate's own by `name{label="value",…}`. A histogram is its count.
+func gather(t *testing.T, in *Instruments) map[string]float64 {
+	t.Helper()
+	families, err := in.Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		name, ours := strings.CutPrefix(f.GetName(), "mpgate_")
+		if !ours {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			got[name+labels(m)] = value(m)
+		}
+	}
+	return got
+}
+
+func labels(m *dto.Metric) string {
+	var l []string
+	for _, p := range m.GetLabel() {
+		l = append(l, fmt.Sprintf("%s=%q", p.GetName(), p.GetValue()))
+	}
+	if l == nil {
+		return ""
+	}
+	return "{" + strings.Join(l, ",") + "}"
+}
+
+func value(m *dto.Metric) float64 {
+	switch {
+	case m.Counter != nil:
+		return m.Counter.GetValue()
+	case m.Gauge != nil:
+		return m.Gauge.GetValue()
+	}
+	return float64(m.Histogram.GetSampleCount())
+}
+
+func expect(t *testing.T, got map[string]float64, want map[string]float64) {
+	t.Helper()
+	for _, k := range slices.Sorted(maps.Keys(want)) {
+		if v, ok := got[k]; !ok {
+			t.Errorf("%s is missing", k)
+		} else if v != want[k] {
+			t.Errorf("%s = %v, want %v", k, v, want[k])
+		}
+	}
+}
+
+// exercise touches every metric once.
+func exercise(in *Instruments) {
+	m := in.Exchange("web", "api")
+	m.Start()
+	m.Start()
+	r := sample()
+	r.DroppedFields = 2
+	m.End(r)
+	p := in.Passthrough("web", "sni")
+	p.Start()
+	s := in.Server("app", "10.0.1.10:8080")
+	s.Start()
+	s.Request(200)
+	s.Request(0)
+	s.FirstByte(time.Millisecond)
+	s.Retry()
+	s.Connect(TransportMPTCP, ConnectOK)
+	s.Connect("", ConnectRefused)
+	s.Open(3)
+	s.Idle(2)
+	s.SetUp(false)
+	l := in.Listener("web")
+	l.Opened()
+	l.Opened()
+	l.Closed(ConnSilent)
+	l.Handshake("TLS 1.3", true)
+	l.HandshakeError(TLSNoCertificate)
+	in.MPTCPEnded(SideListener, TransportFallback)
+	in.MPTCPFellBack(SideListener, "later")
+	in.MPTCPSubflows(SideBackend, 4)
+	in.SetPathUp("wwan", false)
+	in.SetCertificate("example.org", time.Unix(1800000000, 0))
+	in.Reload(true, 1, time.Unix(1700000000, 0))
+	in.Reload(false, 1, time.Unix(1700000060, 0))
+	in.SetDraining(1)
+	in.Panics.Inc()
+	in.LogDropped.Add(7)
+}
+
+func TestInstruments(t *testing.T) {
+	in := NewInstruments("1.2.3")
+	exercise(in)
+	got := gather(t, in)
+	expect(t, got, map[string]float64{
+		`http_requests_total{code="200",listener="web",method="GET",route="api"}`:                     1,
+		`http_request_duration_seconds{listener="web",route="api"}`:                                   1,
+		`http_requests_in_flight{listener="web",route="api"}`:                                         1,
+		`exchanges_total{end="ok",listener="web",route="api"}`:                                        1,
+		`exchange_body_bytes_total{direction="in",listener="web",route="api"}`:                        7,
+		`exchange_body_bytes_total{direction="out",listener="web",route="api"}`:                       1024,
+		`header_fields_dropped_total{listener="web",route="api"}`:                                     2,
+		`passthrough_connections_open{listener="web",route="sni"}`:                                    1,
+		`backend_requests_total{backend="app",code="200",server="10.0.1.10:8080"}`:                    1,
+		`backend_requests_total{backend="app",code="",server="10.0.1.10:8080"}`:                       1,
+		`backend_requests_in_flight{backend="app",server="10.0.1.10:8080"}`:                           1,
+		`backend_first_byte_seconds{backend="app",server="10.0.1.10:8080"}`:                           1,
+		`backend_retries_total{backend="app",server="10.0.1.10:8080"}`:                                1,
+		`backend_connects_total{backend="app",result="ok",server="10.0.1.10:8080",transport="mptcp"}`: 1,
+		`backend_connects_total{backend="app",result="refused",server="10.0.1.10:8080",transport=""}`: 1,
+		`backend_connections_open{backend="app",server="10.0.1.10:8080"}`:                             3,
+		`backend_connections_idle{backend="app",server="10.0.1.10:8080"}`:                             2,
+		`backend_server_up{backend="app",server="10.0.1.10:8080"}`:                                    0,
+		`connections_total{end="silent",listener="web"}`:                                              1,
+		`connections_open{listener="web"}`:                                                            1,
+		`tls_handshakes_total{listener="web",resumed="true",version="TLS 1.3"}`:                       1,
+		`tls_handshake_errors_total{listener="web",reason="no_certificate"}`:                          1,
+		`mptcp_connections_total{result="fallback",side="listener"}`:                                  1,
+		`mptcp_connections_total{result="mptcp",side="backend"}`:                                      0,
+		`mptcp_fallbacks_total{reason="later",side="listener"}`:                                       1,
+		`mptcp_fallbacks_total{reason="not_offered",side="backend"}`:                                  0,
+		`mptcp_subflows{side="backend"}`:                                                              4,
+		`path_up{path="wwan"}`:                                                                        0,
+		`tls_certificate_not_after_timestamp_seconds{name="example.org"}`:                             1800000000,
+		`reload_success`:                   0,
+		`reload_success_timestamp_seconds`: 1700000000,
+		`reload_attempt_timestamp_seconds`: 1700000060,
+		`reloads_total{result="ok"}`:       1,
+		`reloads_total{result="refused"}`:  1,
+		`config_generation`:                1,
+		`config_generations_draining`:      1,
+		`panics_total`:                     1,
+		`log_dropped_total`:                7,
+		`log_errors_total`:                 0,
+	})
+	for k := range got {
+		if strings.HasPrefix(k, `http_requests_total`) && strings.Contains(k, `route="sni"`) {
+			t.Errorf("a passed-through connection counts as HTTP: %s", k)
+		}
+	}
+	build := slices.ContainsFunc(slices.Collect(maps.Keys(got)), func(k string) bool {
+		return strings.HasPrefix(k, "build_info{") && strings.Contains(k, `version="1.2.3"`)
+	})
+	if !build {
+		t.Error("build_info is missing")
+	}
+}
+
+// Every description is sent, every metric is described, names and units are as Prometheus wants them.
+func TestInstrumentsLint(t *testing.T) {
+	in := NewInstruments("1")
+	exercise(in)
+	strict := prometheus.NewPedanticRegistry()
+	strict.MustRegister(in, kernelCollector{})
+	families, err := strict.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	seen := map[string]bool{}
+	for _, f := range families {
+		seen[f.GetName()] = true
+	}
+	for _, d := range descs {
+		name := strings.Split(d.String(), `"`)[1]
+		if !seen[name] {
+			t.Errorf("%s is described and never sent", name)
+		}
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h histogram
+	for _, d := range []time.Duration{0, time.Millisecond, time.Millisecond + 1, 60 * time.Second, time.Hour} {
+		h.observe(d)
+	}
+	count, sum, buckets := h.read()
+	if count != 5 || sum < 3660 || sum > 3661 {
+		t.Errorf("count %d, sum %v", count, sum)
+	}
+	for le, want := range map[float64]uint64{0.001: 2, 0.0025: 3, 30: 3, 60: 4} {
+		if buckets[le] != want {
+			t.Errorf("le %v: got %d, want %d", le, buckets[le], want)
+		}
+	}
+}
+
+func TestMethodsAndCodes(t *testing.T) {
+	in := NewInstruments("1")
+	m := in.Exchange("l", "")
+	for _, tt := range []struct {
+		method string
+		code   int
+	}{{"PROPFIND", 207}, {"get", 200}, {"", 400}, {"GET", 0}, {"GET", 999}, {"GET", 999}, {"GET", -1}, {"GET", 1000000}} {
+		m.Start()
+		m.End(&Record{Method: []byte(tt.method), Status: tt.code, End: End(77)})
+	}
+	got := gather(t, in)
+	expect(t, got, map[string]float64{
+		`http_requests_total{code="207",listener="l",method="other",route=""}`: 1,
+		`http_requests_total{code="200",listener="l",method="other",route=""}`: 1,
+		`http_requests_total{code="400",listener="l",method="",route=""}`:      1,
+		`http_requests_total{code="",listener="l",method="GET",route=""}`:      1,
+		`http_requests_total{code="999",listener="l",method="GET",route=""}`:   2,
+		`http_requests_in_flight{listener="l",route=""}`:                       0,
+		`exchanges_total{end="internal",listener="l",route=""}`:                8,
+	})
+	for k := range got {
+		if strings.Contains(k, "1000000") || strings.Contains(k, `"-1"`) {
+			t.Errorf("not a status code: %s", k)
+		}
+	}
+}
+
+// A reload takes the new generation's handles before it gives back the old one's: what stays goes on
+// counting, what was removed disappears.
+func TestReleaseOverReload(t *testing.T) {
+	in := NewInstruments("1")
+	count := func(m *ExchangeMeter) {
+		m.Start()
+		m.End(&Record{Method: []byte("GET"), Status: 200, End: EndOK})
+	}
+	stays, goes := in.Exchange("web", "stays"), in.Exchange("web", "goes")
+	server, listener := in.Server("b", "s"), in.Listener("web")
+	count(stays)
+	count(goes)
+	again := in.Exchange("web", "stays")
+	if again != stays {
+		t.Fatal("the same listener and route have two meters")
+	}
+	stays.Release()
+	goes.Release()
+	server.Release()
+	listener.Release()
+	count(again)
+	count(goes) // an exchange of the old generation that ends late
+	got := gather(t, in)
+	expect(t, got, map[string]float64{`http_requests_total{code="200",listener="web",method="GET",route="stays"}`: 2})
+	for k := range got {
+		if strings.Contains(k, "goes") || strings.Contains(k, `backend="b"`) || strings.Contains(k, "connections_open") {
+			t.Errorf("released, and still there: %s", k)
+		}
+	}
+	// One release too many harms nobody who took the name since.
+	fresh := in.Exchange("web", "goes")
+	goes.Release()
+	if in.Exchange("web", "goes") != fresh {
+		t.Error("a stale release took a handle away")
+	}
+	in.SetPathUp("a", true)
+	in.DeletePath("a")
+	in.SetCertificate("c", time.Now())
+	in.DeleteCertificate("c")
+	for k := range gather(t, in) {
+		if strings.HasPrefix(k, "path_up") || strings.HasPrefix(k, "tls_certificate") {
+			t.Errorf("deleted, and still there: %s", k)
+		}
+	}
+}
+
+func TestInFlightIsNeverNegative(t *testing.T) {
+	in := NewInstruments("1")
+	m := in.Exchange("l", "r")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			r := &Record{Method: []byte("GET"), Status: 200, End: EndOK}
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					m.Start()
+					m.End(r)
+				}
+			}
+		})
+	}
+	for range 2000 {
+		if n := m.InFlight(); n < 0 {
+			t.Errorf("in flight: %d", n)
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if n := m.InFlight(); n != 0 {
+		t.Errorf("in flight at the end: %d", n)
+	}
+}
+
+// Whoever has no instruments calls them all the same.
+func TestNil(t *testing.T) {
+	var in *Instruments
+	m, s, l := in.Exchange("", ""), in.Server("", ""), in.Listener("")
+	m.Start()
+	m.End(&Record{})
+	m.Release()
+	s.Start()
+	s.Done()
+	s.Connect("", ConnectOK)
+	s.Release()
+	l.Opened()
+	l.Closed(ConnOK)
+	l.Handshake("", false)
+	l.Release()
+	in.MPTCPEnded(SideBackend, TransportTCP)
+	in.MPTCPSubflows(SideBackend, 1)
+	in.Reload(true, 1, time.Time{})
+	in.SetPathUp("", true)
+	if m.InFlight() != 0 || s.InFlight() != 0 {
+		t.Error("nil counts")
+	}
+	var log *AccessLog
+	log.Log(&Record{})
+	if err := log.Reopen(); err != nil {
+		t.Error(err)
+	}
+	if err := log.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
