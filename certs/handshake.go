@@ -1,0 +1,101 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// Result is how a handshake ended, as the label of a counter.
+type Result string
+
+const (
+	OK Result = "ok"
+	// Challenge was a CA that proved a name (tls-alpn-01): close the
+	// connection.
+	Challenge Result = "acme_challenge"
+	// UnknownName and NoCertificate were refused with the alert
+	// unrecognized_name: a name that is not configured, and one for which no
+	// certificate could be obtained yet.
+	UnknownName   Result = "unknown_name"
+	NoCertificate Result = "no_certificate"
+	// ClientCertificate: none was sent, or it was not acceptable.
+	ClientCertificate Result = "client_certificate"
+	// NoCommon: no version, suite, group or protocol in common.
+	NoCommon Result = "no_common"
+	// NotTLS: the first bytes were none of TLS; see tls.RecordHeaderError for
+	// how to answer.
+	NotTLS     Result = "not_tls"
+	ClientGone Result = "client_gone"
+	// ClientAlert: the client refused, most often for it does not trust the
+	// certificate.
+	ClientAlert Result = "client_alert"
+	Timeout     Result = "timeout"
+	// Failed is all else.
+	Failed Result = "error"
+)
+
+// Done is to be called once after each handshake, with its state and error. It
+// returns the policy that the connection came by, which it keeps for its life,
+// and calls Hooks.Handshake.
+func (s *Set) Done(cs *tls.ConnectionState, err error) (PolicyID, Result) {
+	p := s.shape.lookupName(cs.ServerName)
+	r := s.result(p, cs, err)
+	if f := s.m.o.Hooks.Handshake; f != nil {
+		f(s.listener, r)
+	}
+	if r != OK {
+		return 0, r
+	}
+	return p.id, OK
+}
+
+func (s *Set) result(p *policy, cs *tls.ConnectionState, err error) Result {
+	if err == nil {
+		if cs.NegotiatedProtocol == ALPNChallenge {
+			return Challenge
+		}
+		return OK
+	}
+	text := err.Error()
+	if strings.HasSuffix(text, "tls: no certificates configured") { // unexported in crypto/tls
+		if cs.ServerName == "" || p.covers(cs.ServerName) || p != s.shape.def {
+			return NoCertificate
+		}
+		return UnknownName
+	}
+	return classify(err, text)
+}
+
+func classify(err error, text string) Result {
+	var (
+		record tls.RecordHeaderError
+		verify *tls.CertificateVerificationError
+		san    *ClientCertError
+		op     *net.OpError
+	)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return Timeout
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return ClientGone
+	case errors.As(err, &record):
+		return NotTLS
+	case errors.As(err, &verify), errors.As(err, &san), strings.Contains(text, "didn't provide a certificate"):
+		return ClientCertificate
+	case errors.As(err, &op) && op.Op == "remote error":
+		return ClientAlert
+	}
+	for _, part := range []string{"offered only unsupported versions", "older than TLS 1.3", "no cipher suite supported", "no key exchanges supported", "no supported elliptic curves", "unsupported application protocols", "doesn't support any of the certificate"} {
+		if strings.Contains(text, part) {
+			return NoCommon
+		}
+	}
+	return Failed
+}

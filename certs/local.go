@@ -1,0 +1,342 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	localCALife   = 10 * 365 * 24 * time.Hour
+	localLeafLife = 30 * 24 * time.Hour
+)
+
+// localNames are in every local certificate.
+var localNames = []string{"localhost", "127.0.0.1", "::1"}
+
+// local is a source from the local CA. Leaf and key live in memory only; the
+// CA is on disk, so that it need be trusted once.
+type local struct {
+	source
+	key   string // in Manager.locals
+	names []string
+}
+
+func (m *Manager) localDir() string { return filepath.Join(m.o.Dir, "local") }
+
+// LocalCA returns the path of the local CA's certificate, for `curl --cacert`,
+// and the command that makes this system trust it. It is there once a Set
+// with Local is open.
+func (m *Manager) LocalCA() (path, trust string) {
+	path = filepath.Join(m.localDir(), "ca.pem")
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return path, trustCommand(path)
+}
+
+func (m *Manager) localCert(hosts []string) (*local, error) {
+	if m.o.Dir == "" {
+		return nil, errors.New("local certificates need a state directory")
+	}
+	names := slices.Clone(localNames)
+	for _, h := range hosts {
+		if _, err := netip.ParseAddr(h); err != nil {
+			if h, err = canonicalName(h); err != nil {
+				return nil, err
+			}
+		}
+		names = append(names, h)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	key := strings.Join(names, " ")
+	if l := m.locals[key]; l != nil {
+		return l, nil
+	}
+	l := &local{key: key, names: names}
+	l.init(m, FromLocal, "local")
+	if err := l.issue(); err != nil {
+		return nil, err
+	}
+	m.locals[key] = l
+	return l, nil
+}
+
+// poll renews the leaf in the last third of its life.
+func (l *local) poll(now time.Time) {
+	leaf := l.cur.Load().Leaf
+	if leaf.NotAfter.Sub(now) > localLeafLife/3 {
+		return
+	}
+	if err := l.issue(); err != nil {
+		if l.status().Err == nil {
+			l.m.log.Error("cannot renew the local certificate", "err", err.Error())
+		}
+		l.failed(err, time.Time{})
+		return
+	}
+	l.failed(nil, time.Time{})
+}
+
+func (l *local) issue() error {
+	ca, err := openLocalCA(l.m.localDir(), l.names, time.Now(), func(why string) {
+		path, trust := l.m.LocalCA()
+		l.m.log.Warn("a new local CA was made; it must be trusted anew", "why", why, "ca", path, "trust", trust)
+	})
+	if err != nil {
+		return fmt.Errorf("local CA in %s: %w", l.m.localDir(), err)
+	}
+	c, err := ca.leaf(l.names, time.Now())
+	if err != nil {
+		return fmt.Errorf("local certificate: %w", err)
+	}
+	l.publish(c)
+	return nil
+}
+
+// localCA is the CA, as in ca.key: its key and certificate in one file that
+// appears by link(2), so that of two processes one wins and both use the same.
+type localCA struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// openLocalCA reads or makes the CA in dir. A CA that ends within a leaf's life
+// or may not sign for one of names (its names are constrained, for it gets
+// into people's trust stores) is replaced; made is told why.
+func openLocalCA(dir string, names []string, now time.Time, made func(why string)) (*localCA, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "ca.key")
+	why := "there was none"
+	ca, err := readLocalCA(file)
+	switch {
+	case err == nil:
+		if now.Add(localLeafLife).After(ca.cert.NotAfter) {
+			why = "the old one ends"
+		} else if n := ca.excludes(names); n != "" {
+			why = fmt.Sprintf("the old one may not sign for %q", n)
+			names = append(slices.Clone(names), ca.permits()...)
+		} else {
+			return ca, ca.export(dir)
+		}
+		if err := os.Rename(file, file+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w; remove the file to have a new one made", err)
+	}
+	if ca, err = newLocalCA(names, now); err != nil {
+		return nil, err
+	}
+	if err := ca.store(file); errors.Is(err, fs.ErrExist) {
+		if ca, err = readLocalCA(file); err != nil { // another process was faster
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	if err := ca.export(dir); err != nil {
+		return nil, err
+	}
+	made(why)
+	return ca, nil
+}
+
+func newLocalCA(names []string, now time.Time) (*localCA, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	host, _ := os.Hostname()
+	t := &x509.Certificate{
+		SerialNumber:          serial(),
+		Subject:               pkix.Name{Organization: []string{"mpgate"}, CommonName: "mpgate local CA " + host + " " + now.Format(time.DateOnly)},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(localCALife),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+
+		PermittedDNSDomainsCritical: true,
+	}
+	for _, n := range names {
+		if ip, err := netip.ParseAddr(n); err == nil {
+			t.PermittedIPRanges = append(t.PermittedIPRanges, addrRange(ip.Unmap()))
+		} else {
+			t.PermittedDNSDomains = append(t.PermittedDNSDomains, strings.TrimPrefix(n, "*."))
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return &localCA{cert, key}, err
+}
+
+// addrRange is one address, or all of the loopback network.
+func addrRange(ip netip.Addr) *net.IPNet {
+	bits := ip.BitLen()
+	if ip.Is4() && ip.IsLoopback() {
+		ip, bits = netip.AddrFrom4([4]byte{127}), 8
+	}
+	return &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(bits, ip.BitLen())}
+}
+
+func serial() *big.Int {
+	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
+	if err != nil {
+		panic(err) // crypto/rand does not fail (Go 1.24)
+	}
+	return n.Add(n, big.NewInt(1))
+}
+
+// excludes returns one of names that the CA's constraints do not permit.
+func (ca *localCA) excludes(names []string) string {
+	for _, n := range names {
+		ok := false
+		if ip, err := netip.ParseAddr(n); err == nil {
+			ok = slices.ContainsFunc(ca.cert.PermittedIPRanges, func(r *net.IPNet) bool { return r.Contains(ip.Unmap().AsSlice()) })
+		} else {
+			base := strings.TrimPrefix(n, "*.")
+			ok = slices.ContainsFunc(ca.cert.PermittedDNSDomains, func(d string) bool { return base == d || strings.HasSuffix(base, "."+d) })
+		}
+		if !ok {
+			return n
+		}
+	}
+	return ""
+}
+
+func (ca *localCA) permits() []string {
+	out := slices.Clone(ca.cert.PermittedDNSDomains)
+	for _, r := range ca.cert.PermittedIPRanges {
+		out = append(out, r.IP.String())
+	}
+	return out
+}
+
+func (ca *localCA) leaf(names []string, now time.Time) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	t := &x509.Certificate{
+		SerialNumber: serial(),
+		Subject:      pkix.Name{Organization: []string{"mpgate local certificate"}},
+		NotBefore:    now.Add(-time.Hour),
+		NotAfter:     now.Add(localLeafLife),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, n := range names {
+		if ip, err := netip.ParseAddr(n); err == nil {
+			t.IPAddresses = append(t.IPAddresses, ip.Unmap().AsSlice())
+		} else {
+			t.DNSNames = append(t.DNSNames, n)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, ca.cert, &key.PublicKey, ca.key)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	return &tls.Certificate{Certificate: [][]byte{der, ca.cert.Raw}, PrivateKey: key, Leaf: leaf}, err
+}
+
+func readLocalCA(file string) (*localCA, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	ca := &localCA{}
+	for rest := data; ; {
+		var b *pem.Block
+		if b, rest = pem.Decode(rest); b == nil {
+			break
+		}
+		if b.Type == "CERTIFICATE" {
+			ca.cert, err = x509.ParseCertificate(b.Bytes)
+		} else {
+			ca.key, err = x509.ParseECPrivateKey(b.Bytes)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	if ca.cert == nil || ca.key == nil || !ca.key.PublicKey.Equal(ca.cert.PublicKey) {
+		return nil, fmt.Errorf("%s: not a key and its certificate", file)
+	}
+	return ca, nil
+}
+
+func (ca *localCA) certPEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
+}
+
+// store makes file, which must not exist.
+func (ca *localCA) store(file string) error {
+	der, err := x509.MarshalECPrivateKey(ca.key)
+	if err != nil {
+		return err
+	}
+	data := append(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), ca.certPEM()...)
+	tmp, err := writeTemp(filepath.Dir(file), data, 0o600)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp)
+	return os.Link(tmp, file)
+}
+
+// export writes ca.pem, which holds no secret.
+func (ca *localCA) export(dir string) error {
+	file := filepath.Join(dir, "ca.pem")
+	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, ca.certPEM()) {
+		return nil
+	}
+	tmp, err := writeTemp(dir, ca.certPEM(), 0o644)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, file); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	return nil
+}
+
+func writeTemp(dir string, data []byte, mode os.FileMode) (string, error) {
+	f, err := os.CreateTemp(dir, ".tmp-*") // 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err != nil {
+		os.Remove(f.Name())
+		return "", err
+	}
+	return f.Name(), nil
+}

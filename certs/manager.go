@@ -1,0 +1,424 @@
+// The manager holds what generations of the configuration share.
+
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// Storage is where ACME keeps accounts, keys and certificates, and its locks.
+// Managers that share one obtain one certificate among them.
+type Storage = certmagic.Storage
+
+// Hooks are called when something happens; each may be nil. They must return
+// quickly and may be called from several goroutines.
+type Hooks struct {
+	// NotAfter tells the end of a certificate that came into use.
+	NotAfter func(name string, t time.Time)
+	// Error tells that renewing or reloading failed, and with nil that it
+	// works again. kind is as in Status.
+	Error func(kind, name string, err error)
+	// Handshake counts handshakes, see Set.Done.
+	Handshake func(listener string, result Result)
+}
+
+// ManagerOptions are for NewManager. Only Dir, or Storage and no use of local
+// certificates, must be set.
+type ManagerOptions struct {
+	// Dir is the state directory: Dir/acme and Dir/local are made below it.
+	Dir string
+	// Storage replaces the files in Dir/acme.
+	Storage Storage
+	Log     *slog.Logger
+	Hooks   Hooks
+	// UserAgent is told to CAs, as RFC 8555 section 6.1 asks.
+	UserAgent string
+
+	FilePoll       time.Duration // how often files are looked at; 0 is 5s
+	TicketRotation time.Duration // 0 is 12h: a ticket lives 12 to 24 hours
+	RenewCheck     time.Duration // how often the need to renew is looked at; 0 is 10m
+	RetryFirst     time.Duration // the wait after a first failure, doubled each time; 0 is 1m
+	RetryMax       time.Duration // 0 is 6h
+}
+
+func (o *ManagerOptions) defaults() {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&o.FilePoll, 5*time.Second)
+	def(&o.TicketRotation, 12*time.Hour)
+	def(&o.RenewCheck, 10*time.Minute)
+	def(&o.RetryFirst, time.Minute)
+	def(&o.RetryMax, 6*time.Hour)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Storage == nil && o.Dir != "" {
+		o.Storage = &certmagic.FileStorage{Path: filepath.Join(o.Dir, "acme")}
+	}
+}
+
+// Manager is one for each gateway. It starts nothing by itself: Run does, and
+// owns every goroutine.
+type Manager struct {
+	o          ManagerOptions
+	log        *slog.Logger
+	ctx        context.Context // ends with Close
+	cancel     context.CancelFunc
+	challenges challenges
+	slots      chan struct{} // limits how many certificates are obtained at once
+
+	mu       sync.Mutex
+	closed   bool
+	running  bool
+	pending  []*managed // started sets' names that Run has yet to begin with
+	wake     chan struct{}
+	shapes   map[string]*shape
+	policies map[string]*policy
+	pairs    map[Pair]*pair
+	managed  map[string]*managed
+	issuers  map[string]*issuer
+	locals   map[string]*local
+	magic    *certmagic.Cache
+}
+
+// NewManager makes a manager. It touches no file.
+func NewManager(o ManagerOptions) *Manager {
+	o.defaults()
+	m := &Manager{
+		o: o, log: o.Log,
+		slots:    make(chan struct{}, 8),
+		wake:     make(chan struct{}, 1),
+		shapes:   map[string]*shape{},
+		policies: map[string]*policy{},
+		pairs:    map[Pair]*pair{},
+		managed:  map[string]*managed{},
+		issuers:  map[string]*issuer{},
+		locals:   map[string]*local{},
+	}
+	m.challenges.m = m
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	return m
+}
+
+// Open makes the TLS of one listener: it checks o, reads its files, and takes
+// over from sets that are open what is equal. Nothing is obtained before
+// Start. The error is Faults where the options are at fault.
+func (m *Manager) Open(o Options) (*Set, error) {
+	all, faults := resolve(o)
+	if err := faults.err(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, errors.New("the certificate manager is closed")
+	}
+	sh := &shape{}
+	var keys []string
+	for _, r := range all {
+		p, err := m.policy(r)
+		if err != nil {
+			for _, p := range sh.policies {
+				m.dropPolicy(p)
+			}
+			return nil, Faults{{r.key, err}}
+		}
+		sh.policies = append(sh.policies, p)
+		keys = append(keys, fmt.Sprint(p.id))
+		for _, h := range r.Policy.Hosts {
+			table, key := sh.byName.slot(h)
+			table[key] = p
+		}
+	}
+	sh.key = strings.Join(keys, " ")
+	if old := m.shapes[sh.key]; old != nil {
+		for _, p := range sh.policies {
+			m.dropPolicy(p) // old holds them
+		}
+		old.refs++
+		return &Set{m: m, listener: o.Listener, shape: old}, nil
+	}
+	sh.def = sh.policies[0]
+	sh.refs = 1
+	sh.cfg = &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return sh.configFor(m, hello)
+		},
+	}
+	m.shapes[sh.key] = sh
+	return &Set{m: m, listener: o.Listener, shape: sh}, nil
+}
+
+// policy returns the policy that r describes, the old one if there is one.
+func (m *Manager) policy(r *resolved) (*policy, error) {
+	ident, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	key := fileSum(ident)
+	if p := m.policies[key]; p != nil {
+		p.refs++
+		for _, lp := range r.pairs {
+			m.pairs[lp.Pair].adopt(lp)
+		}
+		return p, nil
+	}
+	p := newPolicy(key, r)
+	if err := m.sources(p); err != nil {
+		p.refs = 1
+		m.dropPolicy(p)
+		return nil, err
+	}
+	p.refs = 1
+	m.policies[key] = p
+	p.attach()
+	if bare := p.uncovered(); len(bare) > 0 {
+		m.log.Warn("no certificate covers some hosts of a TLS policy", "listener", r.Listener, "hosts", bare)
+	}
+	return p, nil
+}
+
+// sources gets or makes what p's certificates come from.
+func (m *Manager) sources(p *policy) error {
+	for _, lp := range p.r.pairs {
+		s := m.pairs[lp.Pair]
+		if s == nil {
+			s = newPair(m, lp)
+			m.pairs[lp.Pair] = s
+		} else {
+			s.adopt(lp)
+		}
+		s.refs++
+		p.sources, p.owned = append(p.sources, &s.source), append(p.owned, s)
+	}
+	if a := p.r.Policy.ACME; a != nil {
+		for _, d := range a.Domains {
+			s, err := m.manage(p.r.issuer, d)
+			if err != nil {
+				return err
+			}
+			s.refs++
+			p.sources, p.owned = append(p.sources, &s.source), append(p.owned, s)
+		}
+	}
+	if p.r.Policy.Local {
+		s, err := m.localCert(append(slices.Clone(p.r.Policy.Hosts), p.r.Policy.LocalNames...))
+		if err != nil {
+			return err
+		}
+		s.refs++
+		p.sources, p.owned = append(p.sources, &s.source), append(p.owned, s)
+	}
+	return nil
+}
+
+func (m *Manager) release(sh *shape) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if sh.refs--; sh.refs > 0 {
+		return
+	}
+	delete(m.shapes, sh.key)
+	for _, p := range sh.policies {
+		m.dropPolicy(p)
+	}
+}
+
+func (m *Manager) dropPolicy(p *policy) {
+	if p.refs--; p.refs > 0 {
+		return
+	}
+	delete(m.policies, p.ident)
+	p.detach()
+	for _, o := range p.owned {
+		switch s := o.(type) {
+		case *pair:
+			if s.refs--; s.refs == 0 {
+				delete(m.pairs, s.at.Pair)
+				m.gone(&s.source)
+			}
+		case *local:
+			if s.refs--; s.refs == 0 {
+				delete(m.locals, s.key)
+				m.gone(&s.source)
+			}
+		case *managed:
+			if s.refs--; s.refs == 0 {
+				delete(m.managed, s.key)
+				s.cancel()
+				m.dropIssuer(s.issuer)
+				m.gone(&s.source)
+			}
+		}
+	}
+}
+
+// dropIssuer forgets is once no name uses it.
+func (m *Manager) dropIssuer(is *issuer) {
+	for _, d := range m.managed {
+		if d.issuer == is {
+			return
+		}
+	}
+	delete(m.issuers, is.o.key)
+	is.http.CloseIdleConnections()
+}
+
+// gone ends the metric of a certificate that is no longer used.
+func (m *Manager) gone(s *source) {
+	if f := m.o.Hooks.NotAfter; f != nil && s.cur.Load() != nil {
+		f(s.name, time.Time{})
+	}
+	if f := m.o.Hooks.Error; f != nil && s.status().Err != nil {
+		f(s.kind, s.name, nil)
+	}
+}
+
+// start hands the ACME names of sh to Run.
+func (m *Manager) start(sh *shape) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range sh.policies {
+		for _, o := range p.owned {
+			if d, ok := o.(*managed); ok && !d.queued {
+				d.queued = true
+				m.pending = append(m.pending, d)
+			}
+		}
+	}
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run watches files, rotates ticket keys, and obtains and renews certificates
+// until ctx ends; then it closes m. It is to be run once, as a named task.
+// The error is nil, or that it was called twice.
+func (m *Manager) Run(ctx context.Context) error {
+	m.mu.Lock()
+	if m.running || m.closed {
+		m.mu.Unlock()
+		return errors.New("the certificate manager runs already, or is closed")
+	}
+	m.running = true
+	m.mu.Unlock()
+	stop := context.AfterFunc(ctx, m.cancel)
+	defer stop()
+
+	var tasks sync.WaitGroup
+	poll, rotate := time.NewTicker(m.o.FilePoll), time.NewTicker(m.o.TicketRotation)
+	defer poll.Stop()
+	defer rotate.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			tasks.Wait()
+			m.Close()
+			return nil
+		case <-poll.C:
+			m.pollFiles()
+		case <-rotate.C:
+			m.rotateTickets()
+		case <-m.wake:
+			for _, d := range m.takePending() {
+				tasks.Go(d.run)
+			}
+		}
+	}
+}
+
+func (m *Manager) takePending() []*managed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.pending
+	m.pending = nil
+	return out
+}
+
+func (m *Manager) pollFiles() {
+	m.mu.Lock()
+	pairs := make([]*pair, 0, len(m.pairs))
+	for _, p := range m.pairs {
+		pairs = append(pairs, p)
+	}
+	locals := make([]*local, 0, len(m.locals))
+	for _, l := range m.locals {
+		locals = append(locals, l)
+	}
+	m.mu.Unlock()
+	now := time.Now()
+	for _, p := range pairs {
+		p.poll()
+		p.checkExpiry(now)
+	}
+	for _, l := range locals {
+		l.poll(now)
+	}
+}
+
+func (m *Manager) rotateTickets() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.policies {
+		p.tickets.rotate(p.cfg)
+	}
+}
+
+// Close ends everything that Run started; Run then returns. Sets go on
+// serving what they have. It need not be called where Run is.
+func (m *Manager) Close() {
+	m.cancel()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	m.closed = true
+	if m.magic != nil {
+		m.magic.Stop()
+	}
+	for _, is := range m.issuers {
+		is.http.CloseIdleConnections()
+	}
+}
+
+// Status returns what is known of each certificate in use, sorted by name.
+func (m *Manager) Status() []Status {
+	m.mu.Lock()
+	var sources []*source
+	for _, s := range m.pairs {
+		sources = append(sources, &s.source)
+	}
+	for _, s := range m.managed {
+		sources = append(sources, &s.source)
+	}
+	for _, s := range m.locals {
+		sources = append(sources, &s.source)
+	}
+	m.mu.Unlock()
+	out := make([]Status, len(sources))
+	for i, s := range sources {
+		out[i] = s.status()
+	}
+	slices.SortFunc(out, func(a, b Status) int {
+		return strings.Compare(a.Name+"\x00"+a.Kind, b.Name+"\x00"+b.Kind)
+	})
+	return out
+}

@@ -1,0 +1,61 @@
+package certs
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// zapLogger leads what certmagic logs to our logger, as debug: what matters of
+// it is logged by us. Its warnings and errors stay what they are.
+func zapLogger(l *slog.Logger) *zap.Logger { return zap.New(zapCore{l}) }
+
+type zapCore struct{ l *slog.Logger }
+
+func slogLevel(l zapcore.Level) slog.Level {
+	switch {
+	case l >= zapcore.ErrorLevel:
+		return slog.LevelError
+	case l == zapcore.WarnLevel:
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
+
+func (c zapCore) Enabled(l zapcore.Level) bool {
+	return c.l.Enabled(context.Background(), slogLevel(l))
+}
+
+func (c zapCore) With(fields []zapcore.Field) zapcore.Core {
+	return zapCore{c.l.With(slogAttrs(fields)...)}
+}
+
+func (c zapCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c zapCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	c.l.Log(context.Background(), slogLevel(e.Level), "certmagic: "+e.Message, slogAttrs(fields)...)
+	return nil
+}
+
+func (zapCore) Sync() error { return nil }
+
+func slogAttrs(fields []zapcore.Field) []any {
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(enc)
+	}
+	var out []any
+	for _, f := range fields {
+		if v, ok := enc.Fields[f.Key]; ok {
+			out = append(out, slog.Any(f.Key, v))
+		}
+	}
+	return out
+}
