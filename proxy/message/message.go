@@ -46,6 +46,7 @@ type Request struct {
 	Trailer       Header // complete once the body has ended
 	Close         bool   // the sender wants no further exchange on this connection
 	Expect        bool   // Expect: 100-continue
+	TrailersOK    bool   // TE: trailers
 	Upgrade       []byte // the protocol that the client asks to change to, nil in an ordinary request
 
 	Scratch []byte // room for the canonical host, path and query
@@ -82,6 +83,7 @@ type Response struct {
 	Trailer       Header
 	Close         bool
 	Upgrade       []byte // the protocol a 101 changes to
+	UntilClose    bool   // the end of the connection ends the body
 	// NoBody: the answer to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be what a GET would bring.
 	NoBody bool
 }

@@ -1,0 +1,272 @@
+package http1
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
+)
+
+const (
+	maxChunkLine     = 256
+	maxChunkOverhead = 16 << 10 // bytes of chunk extensions in one body
+)
+
+// framing is how the end of a body is told.
+type framing uint8
+
+const (
+	noBody     framing = iota
+	byLength           // after so many bytes
+	chunked            // by the last chunk
+	untilClose         // by the end of the connection
+	raw                // a tunnel: no body, just bytes, until the end of the connection
+)
+
+// bodyReader takes the body off a connection, piece by piece. It is a message.BodyReader. The states of a
+// chunked body:
+//
+//	size ──► data ──► dataEnd ──► size …
+//	  └─(0)─► trailers ──► done
+type bodyReader struct {
+	s       netio.Stream
+	in      *netio.Buffer
+	trailer *message.Header
+	limits  Limits
+	pace    netio.Pace
+
+	framing  framing
+	state    chunkState
+	left     int64 // of the body, or of the chunk
+	overhead int
+	scanned  int   // of the trailers: no line end before this
+	err      error // sticky; io.EOF once the body is complete
+	started  bool  // something was taken off
+}
+
+type chunkState uint8
+
+const (
+	chunkSize chunkState = iota
+	chunkData
+	chunkDataEnd
+	chunkTrailers
+)
+
+func (b *bodyReader) reset(f framing, length int64, trailer *message.Header) {
+	b.framing, b.left, b.trailer = f, length, trailer
+	b.state, b.overhead, b.scanned, b.err, b.started = chunkSize, 0, 0, nil, false
+	if f == noBody || f == byLength && length == 0 {
+		b.framing, b.err = noBody, io.EOF
+	}
+}
+
+// lengthFraming says how a body of a known or unknown length is framed.
+func lengthFraming(length int64) framing {
+	switch length {
+	case 0:
+		return noBody
+	case message.Unknown:
+		return chunked
+	}
+	return byLength
+}
+
+// Next is the next piece of the body.
+func (b *bodyReader) Next(wait bool) ([]byte, error) {
+	for b.err == nil {
+		p, err := b.take()
+		if len(p) > 0 {
+			b.started = true
+			return p, nil
+		}
+		if err == ErrMore {
+			if !wait {
+				return nil, message.ErrWait
+			}
+			err = b.fill()
+			if b.framing == raw && errors.Is(err, os.ErrDeadlineExceeded) {
+				return nil, err // not sticky: the other direction of a tunnel may still be busy
+			}
+		}
+		b.err = err
+	}
+	return nil, b.err
+}
+
+// done says whether the body has been taken whole, and with it the message.
+func (b *bodyReader) done() bool { return b.err == io.EOF }
+
+// fill waits for more bytes; the silence of the peer is bounded by the pace.
+func (b *bodyReader) fill() error {
+	before, had := time.Now(), b.in.Len()
+	if b.pace.Window > 0 {
+		_ = b.s.Base().SetReadDeadline(before.Add(b.pace.Window))
+	}
+	err := b.s.Fill(b.in)
+	if err == nil && b.framing != raw {
+		return b.pace.Wait(time.Since(before), b.in.Len()-had)
+	}
+	if err == io.EOF && b.framing != untilClose && b.framing != raw {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// take gives what has arrived of the body; ErrMore where that is nothing.
+func (b *bodyReader) take() ([]byte, error) {
+	switch b.framing {
+	case byLength:
+		if b.left == 0 {
+			return nil, io.EOF
+		}
+		if p := b.takeUpTo(b.left); len(p) > 0 {
+			return p, nil
+		}
+	case untilClose, raw:
+		if p := b.in.Take(b.in.Len()); len(p) > 0 {
+			return p, nil
+		}
+	case chunked:
+		return b.takeChunked()
+	}
+	return nil, ErrMore
+}
+
+func (b *bodyReader) takeUpTo(n int64) []byte {
+	p := b.in.Take(int(min(n, int64(b.in.Len()))))
+	b.left -= int64(len(p))
+	return p
+}
+
+func (b *bodyReader) takeChunked() ([]byte, error) {
+	for {
+		switch b.state {
+		case chunkSize:
+			if err := b.takeSize(); err != nil {
+				return nil, err
+			}
+		case chunkData:
+			if p := b.takeUpTo(b.left); len(p) > 0 {
+				if b.left == 0 {
+					b.state = chunkDataEnd
+				}
+				return p, nil
+			}
+			return nil, ErrMore
+		case chunkDataEnd:
+			p := b.in.Bytes()
+			if len(p) > 0 && p[0] != '\r' || len(p) > 1 && p[1] != '\n' {
+				return nil, errChunkEnd
+			}
+			if len(p) < 2 {
+				return nil, ErrMore
+			}
+			b.in.Discard(2)
+			b.state = chunkSize
+		case chunkTrailers:
+			return nil, b.takeTrailers()
+		}
+	}
+}
+
+// takeSize reads a chunk-size line (RFC 9112 section 7.1).
+func (b *bodyReader) takeSize() error {
+	p := b.in.Bytes()
+	i := bytes.IndexByte(p, '\n')
+	if i < 0 && len(p) < maxChunkLine {
+		return ErrMore
+	}
+	if i < 0 || i >= maxChunkLine {
+		return errChunkLine
+	}
+	if i == 0 || p[i-1] != '\r' {
+		return errBareLF
+	}
+	size, extension, err := parseChunkSize(p[:i-1])
+	if err != nil {
+		return err
+	}
+	if b.overhead += len(extension); b.overhead > maxChunkOverhead {
+		return errChunkOverhead
+	}
+	b.in.Discard(i + 1)
+	b.left = size
+	b.state = chunkData
+	if size == 0 {
+		b.state = chunkTrailers
+	}
+	return nil
+}
+
+func parseChunkSize(line []byte) (size int64, extension []byte, err error) {
+	i := 0
+	for ; i < len(line); i++ {
+		digit, ok := unhex(line[i])
+		if !ok {
+			break
+		}
+		if size > 1<<58 {
+			return 0, nil, errChunkBig
+		}
+		size = size<<4 | int64(digit)
+	}
+	if i == 0 || i > 16 {
+		return 0, nil, errChunkSize
+	}
+	extension = line[i:]
+	rest := bytes.TrimLeft(extension, " \t") // BWS before the semicolon
+	if len(extension) > 0 && (len(rest) == 0 || rest[0] != ';') {
+		return 0, nil, errChunkSize
+	}
+	for _, c := range extension {
+		if !isText[c] || c >= 0x80 {
+			return 0, nil, errChunkExt
+		}
+	}
+	return size, extension, nil
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0', true
+	case c|0x20 >= 'a' && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
+}
+
+// takeTrailers reads what follows the last chunk. Fields that frame, route or authenticate have no place
+// there (RFC 9110 section 6.5.1) and are dropped.
+func (b *bodyReader) takeTrailers() error {
+	p := b.in.Bytes()
+	end, next, err := headEnd(p, b.scanned)
+	if err != nil {
+		return err
+	}
+	if end == 0 {
+		b.scanned = next
+		if len(p) >= b.limits.HeaderBytes {
+			return errTrailerBytes
+		}
+		return ErrMore
+	}
+	if end > b.limits.HeaderBytes {
+		return errTrailerBytes
+	}
+	if end > 2 {
+		base := b.trailer.Size()
+		var sp special
+		if err := parseFields(b.trailer, b.trailer.Grab(p[:end]), base, 0, b.limits, &sp); err != nil {
+			return err
+		}
+		message.CleanTrailer(b.trailer)
+	}
+	b.in.Discard(end)
+	return io.EOF
+}

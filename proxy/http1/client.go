@@ -1,0 +1,160 @@
+package http1
+
+import (
+	"bytes"
+	"io"
+	"time"
+
+	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
+)
+
+// ClientOptions bound what a server may do. All must be set.
+type ClientOptions struct {
+	Limits
+	IdleTime time.Duration // the longest silence in a body
+}
+
+// maxInterim bounds the 1xx responses before a final one.
+const maxInterim = 32
+
+var (
+	errInterim = &Error{502, "more than 32 interim responses"}
+	errSwitch  = &Error{502, "a 101 that nobody asked for"}
+)
+
+// ClientConn is a connection to a server: requests go out, responses come in. Its life:
+//
+//	WriteHead ─► [WriteBody…] ─► End ─► ReadHead (once for each 1xx, then the final one) ─► [Body…] ─► Reusable?
+//	                                       └─(101)─► Body and WriteBody are a tunnel
+//
+// Reading and writing may happen in two goroutines: a server may answer before it has the whole request.
+type ClientConn struct {
+	bodyWriter
+	in      netio.Buffer
+	body    bodyReader
+	options *ClientOptions
+
+	isHead   bool
+	upgrade  []byte // what was asked for
+	interim  int
+	scanned  int
+	answered bool // a byte of the response has come
+	final    bool // its head was read
+	lasting  bool // the server keeps the connection open after it
+}
+
+// NewClientConn gives the client's end of s.
+func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
+	c := &ClientConn{options: o}
+	c.s = s
+	pace := netio.Pace{Window: o.IdleTime}
+	c.body = bodyReader{s: s, in: &c.in, limits: o.Limits, pace: pace}
+	s.Base().SetPace(pace)
+	return c
+}
+
+// Stream is what the connection speaks on.
+func (c *ClientConn) Stream() netio.Stream { return c.s }
+
+// WriteHead begins an exchange. The head is held until the first Flush or read.
+func (c *ClientConn) WriteHead(r *message.Request) error {
+	c.isHead, c.upgrade = r.IsHead(), r.Upgrade
+	c.interim, c.scanned = 0, 0
+	c.answered, c.final, c.lasting = false, false, false
+	c.body.reset(byLength, 1, nil) // not complete before its head has said so
+	c.bodyWriter.reset(lengthFraming(r.ContentLength), r.ContentLength)
+	buf := heads.Get().(*[]byte)
+	defer heads.Put(buf)
+	*buf = AppendRequest((*buf)[:0], r)
+	_, err := c.s.Write(*buf)
+	return err
+}
+
+// ReadHead decodes the next head, interim or final, into r, which must be fresh or reset. At the deadline it
+// gives os.ErrDeadlineExceeded and may be called again. io.EOF: the server closed before the first byte of
+// a response, see Answered.
+func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
+	end, err := c.head(deadline)
+	if err != nil {
+		return err
+	}
+	err = parseResponse(c.in.Bytes()[:end], r, c.isHead, c.options.Limits)
+	c.in.Discard(end)
+	if err != nil {
+		return err
+	}
+	if r.Interim() {
+		if c.interim++; c.interim > maxInterim {
+			return errInterim
+		}
+		return nil
+	}
+	c.final = true
+	c.lasting = !r.Close
+	switch {
+	case r.Status == 101:
+		if !c.switches(r.Upgrade) {
+			return errSwitch
+		}
+		c.lasting = false
+		c.body.reset(raw, 0, nil)
+		c.bodyWriter.reset(raw, 0)
+	case r.NoBody:
+		c.body.reset(noBody, 0, nil)
+	case r.UntilClose:
+		c.body.reset(untilClose, 0, nil)
+	default:
+		c.body.reset(lengthFraming(r.ContentLength), r.ContentLength, &r.Trailer)
+	}
+	return nil
+}
+
+func (c *ClientConn) head(deadline time.Time) (end int, err error) {
+	for {
+		b := c.in.Bytes()
+		c.answered = c.answered || len(b) > 0
+		if end, c.scanned, err = headEnd(b, c.scanned); err != nil || end > 0 {
+			return end, err
+		}
+		if err := tooLong(b, c.options.Limits); err != ErrMore {
+			return 0, errHeaderBytes
+		}
+		_ = c.s.Base().SetReadDeadline(deadline)
+		if err := c.s.Fill(&c.in); err != nil {
+			if err == io.EOF && c.answered {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, err
+		}
+	}
+}
+
+// switches says whether a 101 changes to the protocol that was asked for.
+func (c *ClientConn) switches(to []byte) bool {
+	return c.upgrade != nil && bytes.EqualFold(c.upgrade, to)
+}
+
+// Body is the body of the final response.
+func (c *ClientConn) Body() message.BodyReader { return &c.body }
+
+// Answered says whether anything came back in this exchange: then the request must not be sent again.
+func (c *ClientConn) Answered() bool { return c.answered || c.interim > 0 }
+
+// Reusable says whether the connection is in a state for another exchange: request and response are
+// complete, the server keeps it open, and not a byte came behind the response.
+func (c *ClientConn) Reusable() bool {
+	return c.final && c.lasting && c.ended && c.body.done() && c.in.Len() == 0
+}
+
+// Idle says whether a connection that waits for its next use is still open and silent. It costs one system call.
+func (c *ClientConn) Idle() bool { return c.in.Len() == 0 && c.s.Idle() }
+
+// Close ends the connection in order.
+func (c *ClientConn) Close() error {
+	c.in.Release()
+	return c.s.Close()
+}
+
+// Abort ends the connection at once, from any goroutine; whoever waits on it gets an error.
+func (c *ClientConn) Abort() { _ = c.s.Base().Abort() }

@@ -1,0 +1,195 @@
+package http1
+
+import (
+	"errors"
+	"strconv"
+	"sync"
+
+	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
+)
+
+// heads are buffers to write a head into before it goes to the connection as one piece.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+func appendFields(dst []byte, h *message.Header) []byte {
+	for i := range h.Len() {
+		_, name, value, ok := h.At(i)
+		if !ok {
+			continue
+		}
+		dst = append(dst, name...)
+		dst = append(dst, ": "...)
+		dst = append(dst, value...)
+		dst = append(dst, "\r\n"...)
+	}
+	return dst
+}
+
+func appendLength(dst []byte, n int64) []byte {
+	dst = append(dst, "Content-Length: "...)
+	dst = strconv.AppendInt(dst, n, 10)
+	return append(dst, "\r\n"...)
+}
+
+// AppendRequest writes the head of r for a server. The body, if any, is framed by its length or chunked.
+func AppendRequest(dst []byte, r *message.Request) []byte {
+	dst = append(dst, r.Method...)
+	dst = append(dst, ' ')
+	dst = append(dst, r.Path...)
+	if r.HasQuery {
+		dst = append(dst, '?')
+		dst = append(dst, r.Query...)
+	}
+	dst = append(dst, " HTTP/1.1\r\nHost: "...)
+	dst = append(dst, r.Host...)
+	if len(r.Port) > 0 {
+		dst = append(dst, ':')
+		dst = append(dst, r.Port...)
+	}
+	dst = append(dst, "\r\n"...)
+	dst = appendFields(dst, &r.Header)
+	switch {
+	case r.ContentLength == message.Unknown:
+		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+	case r.ContentLength > 0 || needsLength(r.Method):
+		dst = appendLength(dst, r.ContentLength)
+	}
+	if r.Expect {
+		dst = append(dst, "Expect: 100-continue\r\n"...)
+	}
+	switch {
+	case r.Upgrade != nil:
+		dst = append(dst, "Connection: Upgrade\r\nUpgrade: "...)
+		dst = append(dst, r.Upgrade...)
+		dst = append(dst, "\r\n"...)
+	case r.TrailersOK:
+		dst = append(dst, "Connection: TE\r\nTE: trailers\r\n"...)
+	}
+	return append(dst, "\r\n"...)
+}
+
+// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110 section 8.6).
+func needsLength(method []byte) bool {
+	switch string(method) {
+	case "POST", "PUT", "PATCH":
+		return true
+	}
+	return false
+}
+
+// appendResponse writes the head of r for a client that speaks version v, with body framed as f says.
+func appendResponse(dst []byte, r *message.Response, v message.Version, f framing, close bool) []byte {
+	if v == message.HTTP10 {
+		dst = append(dst, "HTTP/1.0 "...)
+	} else {
+		dst = append(dst, "HTTP/1.1 "...)
+	}
+	dst = strconv.AppendInt(dst, int64(r.Status), 10)
+	dst = append(dst, ' ')
+	if r.Reason != nil {
+		dst = append(dst, r.Reason...)
+	} else {
+		dst = append(dst, message.StatusText(r.Status)...)
+	}
+	dst = append(dst, "\r\n"...)
+	dst = appendFields(dst, &r.Header)
+	switch {
+	case r.Status < 200 || r.Status == 204:
+	case f == chunked:
+		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+	case r.ContentLength >= 0:
+		dst = appendLength(dst, r.ContentLength)
+	}
+	switch {
+	case r.Status == 101:
+		dst = append(dst, "Connection: Upgrade\r\nUpgrade: "...)
+		dst = append(dst, r.Upgrade...)
+		dst = append(dst, "\r\n"...)
+	case r.Status < 200:
+	case close:
+		dst = append(dst, "Connection: close\r\n"...)
+	case v == message.HTTP10:
+		dst = append(dst, "Connection: keep-alive\r\n"...)
+	}
+	return append(dst, "\r\n"...)
+}
+
+// errBodyLength: the body that was written is not as long as its head said.
+var errBodyLength = errors.New("the body is not as long as its Content-Length")
+
+// bodyWriter frames a body. It is a message.BodyWriter.
+type bodyWriter struct {
+	s       netio.Stream
+	framing framing
+	left    int64
+	ended   bool
+	line    [18]byte // a chunk-size line; here, because what goes to s escapes
+}
+
+func (w *bodyWriter) reset(f framing, length int64) {
+	w.framing, w.left, w.ended = f, length, false
+}
+
+// WriteBody sends or holds a piece of the body.
+func (w *bodyWriter) WriteBody(p []byte) error {
+	if len(p) == 0 {
+		return nil // an empty chunk would end the body
+	}
+	switch w.framing {
+	case noBody:
+		return errBodyLength
+	case byLength:
+		if w.left -= int64(len(p)); w.left < 0 {
+			return errBodyLength
+		}
+	case chunked:
+		size := append(strconv.AppendInt(w.line[:0], int64(len(p)), 16), "\r\n"...)
+		if _, err := w.s.Write(size); err != nil {
+			return err
+		}
+		if _, err := w.s.Write(p); err != nil {
+			return err
+		}
+		p = crlf
+	}
+	_, err := w.s.Write(p)
+	return err
+}
+
+var (
+	crlf      = []byte("\r\n")
+	lastChunk = []byte("0\r\n\r\n")
+)
+
+// End completes the body. One that is shorter than its head said is an error: the connection must then be
+// ended so that it cannot look complete.
+func (w *bodyWriter) End(trailer *message.Header) error {
+	if w.ended {
+		return nil
+	}
+	w.ended = true
+	switch w.framing {
+	case byLength:
+		if w.left != 0 {
+			return errBodyLength
+		}
+	case chunked:
+		if trailer == nil || trailer.Len() == 0 {
+			_, err := w.s.Write(lastChunk)
+			return err
+		}
+		buf := heads.Get().(*[]byte)
+		defer heads.Put(buf)
+		*buf = append((*buf)[:0], "0\r\n"...)
+		*buf = append(appendFields(*buf, trailer), "\r\n"...)
+		_, err := w.s.Write(*buf)
+		return err
+	case raw:
+		return w.s.CloseWrite()
+	}
+	return nil
+}
+
+// Flush sends what is held.
+func (w *bodyWriter) Flush() error { return w.s.Flush() }

@@ -1,0 +1,234 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
+)
+
+// ServerOptions bound what a client may do. All must be set.
+type ServerOptions struct {
+	Limits
+	HeaderTime time.Duration // from the first byte to the end of a head
+	IdleTime   time.Duration // between requests, and the longest silence in a body
+	MinRate    int64         // bytes a second of a body, averaged over IdleTime
+}
+
+// ServerConn is a client's connection: requests come in, responses go out. Its life:
+//
+//	Wait ─► ReadRequest ─► [Body…] ─► [WriteInterim…] ─► WriteHead ─► [WriteBody…] ─► End ─► Wait …
+//	                                                        └─(101)─► Body and WriteBody are a tunnel
+//
+// Reading and writing may happen in two goroutines.
+type ServerConn struct {
+	bodyWriter
+	in      netio.Buffer
+	body    bodyReader
+	options *ServerOptions
+
+	version  message.Version
+	closing  bool // no further request is read from this connection
+	headSent bool
+	watching chan struct{}
+}
+
+// errTimeout is a head that did not come in time.
+var errTimeout = &Error{408, "the request head did not arrive in time"}
+
+// NewServerConn gives the server's end of s.
+func NewServerConn(s netio.Stream, o *ServerOptions) *ServerConn {
+	c := &ServerConn{options: o}
+	c.s = s
+	pace := netio.Pace{Window: o.IdleTime, MinRate: o.MinRate}
+	c.body = bodyReader{s: s, in: &c.in, limits: o.Limits, pace: pace}
+	s.Base().SetPace(pace)
+	return c
+}
+
+// Wait returns once the first byte of a request is there; io.EOF where the client has closed instead,
+// os.ErrDeadlineExceeded at the deadline.
+func (c *ServerConn) Wait(deadline time.Time) error {
+	if c.in.Len() > 0 {
+		return nil
+	}
+	_ = c.s.Base().SetReadDeadline(deadline)
+	return c.s.Fill(&c.in)
+}
+
+// ReadRequest decodes the next head into r, which must be fresh or reset; start is when its first byte came.
+// An *Error is to be answered, after which the connection is of no further use.
+func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
+	c.closing, c.headSent = true, false // until the request turns out to be readable
+	c.version = message.HTTP11
+	end, err := c.head(start)
+	if err != nil {
+		return err
+	}
+	err = parseRequest(c.in.Bytes()[:end], r, c.options.Limits)
+	c.in.Discard(end)
+	if err != nil {
+		return err
+	}
+	c.version = r.Version
+	c.closing = r.Close
+	c.body.reset(lengthFraming(r.ContentLength), r.ContentLength, &r.Trailer)
+	return nil
+}
+
+// head waits for a whole head, and gives its length.
+func (c *ServerConn) head(start time.Time) (end int, err error) {
+	skipped := false
+	scanned := 0
+	for {
+		b := c.in.Bytes()
+		if !skipped && len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+			c.in.Discard(2) // one empty line before a request is ignored (RFC 9112 section 2.2)
+			skipped = true
+			b = c.in.Bytes()
+		}
+		if end, scanned, err = headEnd(b, scanned); err != nil || end > 0 {
+			return end, err
+		}
+		if err := tooLong(b, c.options.Limits); err != ErrMore {
+			return 0, err
+		}
+		_ = c.s.Base().SetReadDeadline(start.Add(c.options.HeaderTime))
+		switch err := c.s.Fill(&c.in); {
+		case err == nil:
+		case err == io.EOF:
+			return 0, io.ErrUnexpectedEOF
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, errTimeout
+		default:
+			return 0, err
+		}
+	}
+}
+
+// Body is the body of the request that was read last.
+func (c *ServerConn) Body() message.BodyReader { return &c.body }
+
+// BodyDone says whether that body has been read to its end.
+func (c *ServerConn) BodyDone() bool { return c.body.done() }
+
+// BodyStarted says whether any of it was taken.
+func (c *ServerConn) BodyStarted() bool { return c.body.started }
+
+// SetClose makes the response that is still to be written the last one.
+func (c *ServerConn) SetClose() { c.closing = true }
+
+// WriteInterim sends a 1xx response at once. A client that speaks HTTP/1.0 knows none, and gets none.
+func (c *ServerConn) WriteInterim(r *message.Response) error {
+	if c.version == message.HTTP10 {
+		return nil
+	}
+	if err := c.writeHead(r, noBody); err != nil {
+		return err
+	}
+	return c.Flush()
+}
+
+// WriteHead writes the head of the final response, or of a 101, after which the connection is a tunnel.
+func (c *ServerConn) WriteHead(r *message.Response) error {
+	f := lengthFraming(r.ContentLength)
+	switch {
+	case r.Status == 101:
+		f = raw
+		c.closing = true
+	case r.NoBody:
+		f = noBody
+	case f == chunked && c.version == message.HTTP10:
+		f = untilClose
+		c.closing = true
+	case f == noBody:
+		f = byLength // so that a body that comes nevertheless is noticed
+	}
+	c.headSent = true
+	c.bodyWriter.reset(f, r.ContentLength)
+	if err := c.writeHead(r, f); err != nil {
+		return err
+	}
+	if f == raw {
+		c.body.reset(raw, 0, nil)
+	}
+	return nil
+}
+
+func (c *ServerConn) writeHead(r *message.Response, f framing) error {
+	buf := heads.Get().(*[]byte)
+	defer heads.Put(buf)
+	*buf = appendResponse((*buf)[:0], r, c.version, f, c.closing)
+	_, err := c.s.Write(*buf)
+	return err
+}
+
+// HeadSent says whether the head of the final response has been written: after that no other can be.
+func (c *ServerConn) HeadSent() bool { return c.headSent }
+
+// Next says whether a further request may be read: this one and its response are complete.
+func (c *ServerConn) Next() bool {
+	return !c.closing && c.ended && c.body.done()
+}
+
+// Version is what the client speaks.
+func (c *ServerConn) Version() message.Version { return c.version }
+
+// maxWatched is how much a client may send ahead while it is watched.
+const maxWatched = 64 << 10
+
+// Watch reads on while the request, which must have been read whole, is being worked on, to notice a
+// client that leaves: gone is then called, once, from another goroutine. What is read is kept for the next
+// request. StopWatch must follow.
+func (c *ServerConn) Watch(gone func()) {
+	c.watching = make(chan struct{})
+	_ = c.s.Base().SetReadDeadline(time.Time{})
+	go c.watch(gone)
+}
+
+func (c *ServerConn) watch(gone func()) {
+	defer close(c.watching)
+	for c.in.Len() < maxWatched {
+		if err := c.s.Fill(&c.in); err == netio.ErrInterrupted {
+			return
+		} else if err != nil {
+			gone()
+			return
+		}
+	}
+}
+
+// StopWatch ends a Watch, if there is one, and waits for its goroutine.
+func (c *ServerConn) StopWatch() {
+	if c.watching == nil {
+		return
+	}
+	c.s.Base().Interrupt()
+	<-c.watching
+	c.s.Base().Resume()
+	c.watching = nil
+}
+
+// Release gives back the memory that the connection holds. Nothing may follow.
+func (c *ServerConn) Release() { c.in.Release() }
+
+// Linger ends the connection so that a client which is still sending gets to read the last response: a
+// close with unread input would reset it (RFC 9112 section 9.6). It takes at most the given time and bytes.
+func (c *ServerConn) Linger(d time.Duration, most int64) {
+	if c.s.CloseWrite() != nil {
+		return
+	}
+	base := c.s.Base()
+	base.Resume()
+	_ = base.SetReadDeadline(time.Now().Add(d))
+	for most > 0 {
+		c.in.Discard(c.in.Len())
+		if c.s.Fill(&c.in) != nil {
+			return
+		}
+		most -= int64(c.in.Len())
+	}
+}
