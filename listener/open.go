@@ -1,0 +1,272 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"mpgate/mptcp"
+)
+
+// A Listener is a set of listening sockets that are configured together.
+type Listener struct {
+	o            Options
+	sockets      []*Socket
+	acceptErrors atomic.Uint64
+
+	mu      sync.Mutex
+	serving bool
+	closed  bool
+}
+
+// A Socket is one listening socket of a Listener.
+type Socket struct {
+	info SocketInfo
+	tcp  *net.TCPListener  // one of the two
+	unix *net.UnixListener // is nil
+	file unixFile          // what to remove on Close
+}
+
+// Info says what the socket is.
+func (s *Socket) Info() SocketInfo { return s.info }
+
+// Addr is that of the socket.
+func (s *Socket) Addr() net.Addr {
+	if s.tcp != nil {
+		return s.tcp.Addr()
+	}
+	return s.unix.Addr()
+}
+
+// Open takes the inherited sockets of o.Systemd, or opens o.Addresses; in may be
+// nil. Either all sockets are there or none is left open.
+func Open(ctx context.Context, o Options, in *Inherited) (*Listener, error) {
+	l := &Listener{o: o}
+	err := l.open(ctx, in)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Listener) open(ctx context.Context, in *Inherited) error {
+	if l.o.Systemd != "" {
+		files := in.Take(l.o.Systemd)
+		if len(files) > 0 {
+			return l.inherit(files)
+		}
+		if len(l.o.Addresses) == 0 || in.Len() > 0 {
+			return in.missing(&l.o)
+		}
+	}
+	if len(l.o.Addresses) == 0 {
+		return &Error{Listener: l.o.Name, What: "it has no address and no systemd name", Remedy: `address = "host:port" or systemd = "NAME"`}
+	}
+	for _, address := range l.o.Addresses {
+		s, err := l.openOwn(ctx, address)
+		if err != nil {
+			return err
+		}
+		l.sockets = append(l.sockets, s)
+	}
+	return nil
+}
+
+// inherit makes sockets of all files, or closes them all.
+func (l *Listener) inherit(files []InheritedFile) error {
+	var first error
+	for _, f := range files {
+		if first == nil {
+			var s *Socket
+			if s, first = l.fromFile(f); first == nil {
+				l.sockets = append(l.sockets, s)
+			}
+		}
+		f.Close()
+	}
+	return first
+}
+
+// fromFile checks an inherited socket: net.FileListener would take a socket of
+// any protocol, listening or not.
+func (l *Listener) fromFile(f InheritedFile) (*Socket, error) {
+	name := l.o.Systemd
+	k, err := kindOf(f.File)
+	if err != nil {
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited fd %q is not a socket", name), Err: err,
+			Remedy: "pass listening sockets only (ListenStream=)"}
+	}
+	switch {
+	case !k.stream:
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) is not a stream socket", name, k.address),
+			Remedy: "ListenStream= in the .socket unit, not ListenDatagram= or ListenSequentialPacket="}
+	case !k.listening:
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) does not listen", name, k.address),
+			Remedy: "Accept=no in the .socket unit (one socket for all connections)"}
+	}
+	info := SocketInfo{Listener: l.o.Name, Address: k.address, Transport: k.transport, Origin: f.Origin}
+	if err := l.judgeInherited(&info, name); err != nil {
+		return nil, err
+	}
+	nl, err := net.FileListener(f.File)
+	if err != nil {
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s)", name, k.address), Err: err}
+	}
+	s := &Socket{info: info}
+	switch nl := nl.(type) {
+	case *net.TCPListener:
+		s.tcp = nl
+		setInherited(nl, l.o.KeepAlive)
+	case *net.UnixListener:
+		s.unix = nl
+	default:
+		nl.Close()
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) is neither TCP nor unix", name, k.address)}
+	}
+	return s, nil
+}
+
+// judgeInherited compares what was passed with what is wanted.
+func (l *Listener) judgeInherited(info *SocketInfo, name string) error {
+	const remedy = "SocketProtocol=mptcp in the .socket unit (systemd 257 or later; older ones ignore the line), then restart the socket"
+	switch mode, is := l.o.MPTCP, info.Transport; {
+	case mode == mptcp.Require && is == mptcp.Unix:
+		return l.unixNotMPTCP(info.Address)
+	case mode == mptcp.Require && is != mptcp.MPTCP:
+		return &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) is TCP, and mptcp = \"require\"", name, info.Address),
+			Remedy: remedy}
+	case mode == mptcp.Prefer && is == mptcp.TCP && !mptcp.Disabled():
+		info.Why, info.Remedy = "the socket that was passed is TCP", remedy
+	case (mode == mptcp.Off || mptcp.Disabled()) && is == mptcp.MPTCP:
+		info.Why = "the socket that was passed is MPTCP and cannot be disarmed from here"
+		info.Remedy = "take SocketProtocol=mptcp out of the .socket unit and restart the socket"
+	}
+	return nil
+}
+
+func (l *Listener) unixNotMPTCP(address string) error {
+	return &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is a unix socket, and mptcp = \"require\"", address),
+		Remedy: `mptcp = "off" for a listener of its own`}
+}
+
+func (l *Listener) openOwn(ctx context.Context, address string) (*Socket, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return l.openUnix(ctx, path)
+	}
+	tcp, granted, err := mptcp.Listen(ctx, address, mptcp.ListenOptions{
+		Mode: l.o.MPTCP, Interface: l.o.Interface, KeepAlive: l.o.KeepAlive,
+	})
+	if err != nil {
+		return nil, l.listenError(address, err)
+	}
+	info := SocketInfo{Listener: l.o.Name, Address: tcp.Addr().String(), Transport: granted}
+	if l.o.MPTCP == mptcp.Prefer && granted != mptcp.MPTCP {
+		if h := mptcp.Probe(); !h.Usable {
+			info.Why, info.Remedy = h.Why, h.Remedy
+		} else {
+			info.Why, info.Remedy = "the kernel granted TCP only", "see mpgate doctor"
+		}
+	}
+	return &Socket{info: info, tcp: tcp}, nil
+}
+
+func (l *Listener) listenError(address string, err error) error {
+	e := &Error{Listener: l.o.Name, What: "cannot listen on " + address, Err: err}
+	if u := (*mptcp.UnableError)(nil); errors.As(err, &u) {
+		e.What = "mptcp = \"require\" on " + address + ", and this host has no MPTCP: " + u.Support.Why
+		e.Remedy, e.Err = u.Support.Remedy, u.Support.Err
+		return e
+	}
+	e.Remedy = remedyFor(err)
+	// The address stands there already.
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		e.Err = op.Err
+	}
+	return e
+}
+
+func (l *Listener) openUnix(ctx context.Context, path string) (*Socket, error) {
+	if l.o.MPTCP == mptcp.Require {
+		return nil, l.unixNotMPTCP("unix:" + path)
+	}
+	ul, file, err := listenUnix(ctx, path, l.o.fileMode())
+	if err != nil {
+		e := &Error{Listener: l.o.Name, What: "cannot listen on unix:" + path, Err: err, Remedy: remedyFor(err)}
+		if le := (*Error)(nil); errors.As(err, &le) {
+			e.What, e.Remedy, e.Err = le.What, le.Remedy, le.Err
+		}
+		return nil, e
+	}
+	return &Socket{
+		info: SocketInfo{Listener: l.o.Name, Address: "unix:" + path, Transport: mptcp.Unix},
+		unix: ul, file: file,
+	}, nil
+}
+
+// Name is the listener's in the configuration.
+func (l *Listener) Name() string { return l.o.Name }
+
+// Sockets says what the sockets are.
+func (l *Listener) Sockets() []SocketInfo {
+	out := make([]SocketInfo, len(l.sockets))
+	for i, s := range l.sockets {
+		out[i] = s.info
+	}
+	return out
+}
+
+// AcceptErrors counts the failed accepts so far.
+func (l *Listener) AcceptErrors() uint64 { return l.acceptErrors.Load() }
+
+// Files duplicates the sockets, for a process that is to take them over. They
+// bear the listener's name; the caller closes them.
+func (l *Listener) Files() ([]*os.File, error) {
+	var out []*os.File
+	for _, s := range l.sockets {
+		f, err := s.dup(l.o.Name)
+		if err != nil {
+			for _, f := range out {
+				f.Close()
+			}
+			return nil, fmt.Errorf("listener %q: %s: %w", l.o.Name, s.info.Address, err)
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+// Close ends Serve and closes the sockets; unix sockets that were opened here are
+// removed from the file system.
+func (l *Listener) Close() error { return l.close(true) }
+
+// Release is Close that leaves unix sockets in the file system: another process
+// goes on with them.
+func (l *Listener) Release() error { return l.close(false) }
+
+func (l *Listener) close(remove bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	var errs []error
+	for _, s := range l.sockets {
+		if remove {
+			// While it still listens: nobody takes the path for stale.
+			errs = append(errs, s.file.remove())
+		}
+		if s.tcp != nil {
+			errs = append(errs, s.tcp.Close())
+		} else {
+			errs = append(errs, s.unix.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
