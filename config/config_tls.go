@@ -1,9 +1,13 @@
 package config
 
+import "time"
+
 // TLS is the table [listener.tls]: the policy for names that no other one has, and the policies for those that one has.
 type TLS struct {
 	TLSPolicy
-	Policies []TLSPolicy
+	// RefuseUnknown refuses clients that ask for a name which neither a policy nor a certificate covers; else they get the first certificate.
+	RefuseUnknown bool
+	Policies      []TLSPolicy
 }
 
 // TLSPolicy is how TLS is spoken for some names. What a [[listener.tls.policy]] leaves out is the listener's.
@@ -11,15 +15,17 @@ type TLSPolicy struct {
 	// Hosts are the names that the policy is for, in the form of Match.Host; none for the listener's own.
 	Hosts        []string
 	Certificates []KeyPair
-	ACME         *ACME // nil: none
-	Local        bool  // a certificate from the local CA
+	ACME         *ACME    // nil: none
+	Local        bool     // a certificate from the local CA
+	LocalNames   []string // further names and addresses for it
 	// MinVersion is a crypto/tls version number.
 	MinVersion uint16
 	HSTS       string // the value of Strict-Transport-Security, "" for none
 
-	ClientAuth    ClientAuth
-	ClientCA      string   // a file
-	ClientSAN     []string // names of which a client's certificate must have one; empty: any
+	ClientAuth ClientAuth
+	ClientCA   string // a file
+	// ClientSAN are names of which a client's certificate must have one; none: any will do. In a policy it never is nil.
+	ClientSAN     []string
 	ClientHeaders ClientHeaders
 }
 
@@ -56,9 +62,19 @@ type ACME struct {
 	Challenges []Challenge
 	EAB        *EAB // nil: none
 	DNS        *DNS // nil: none; set when Challenges has DNS01
-	// Storage is the directory of accounts and certificates.
-	Storage string
+	KeyType    KeyType
+	Profile    string // one that the CA's directory offers; "": its default
 }
+
+// KeyType is the kind of a certificate's key.
+type KeyType string
+
+const (
+	P256    KeyType = "p256"
+	P384    KeyType = "p384"
+	RSA2048 KeyType = "rsa2048"
+	RSA4096 KeyType = "rsa4096"
+)
 
 // Challenge is a way to prove control of a name.
 type Challenge string
@@ -72,19 +88,24 @@ const (
 // EAB is an external account binding.
 type EAB struct{ KID, Key string }
 
-// DNS is who writes the records of dns-01: exactly one of the three.
+// DNS is who writes the records of dns-01: exactly one of RFC2136, Exec and Webhook.
 type DNS struct {
 	RFC2136 *RFC2136
 	// Exec is a program and its arguments.
-	Exec    []string
-	Webhook string // URL
+	Exec         []string
+	Webhook      string // URL
+	WebhookToken string // sent as a bearer token, "" for none
+
+	Resolvers []Address     // who is asked whether a record can be seen; none: the system's, and the zone's own servers
+	Delay     time.Duration // before the first look
+	Timeout   time.Duration // of the looking
 }
 
 // RFC2136 is a server that takes dynamic updates.
 type RFC2136 struct {
 	Server    Address
-	Zone      string // with the dot at the end
-	KeyName   string // TSIG; with the dot at the end; "": unsigned
+	Zone      string // with the dot at the end; "": found by asking
+	KeyName   string // of the TSIG key, with the dot at the end
 	KeyAlg    string // hmac-sha256, …
 	KeySecret string // base64
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"slices"
 )
 
@@ -73,7 +74,8 @@ func (l *loader) references(c *Config, raw *rawConfig, listeners, backends names
 		backends.missing(l, r.Backend, "backend")
 		listeners.missing(l, r.Match.Listener, "listener")
 	}
-	if len(raw.Listeners) == 0 && c.MPTCP.Manage == ManageOff {
+	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == "listener" })
+	if len(raw.Listeners) == 0 && !faulty && c.MPTCP.Manage == ManageOff {
 		l.fault(raw.At, "the file has no listener; add a [[listener]]")
 	}
 }
@@ -83,11 +85,8 @@ func (l *loader) ties(c *Config, raw *rawConfig) {
 	seen := map[Match]int{}
 	for i, r := range c.Routes {
 		rr := raw.Routes[i]
-		m := r.Match
-		if m.Path == "/*" {
-			m.Path = "" // both match all
-		}
-		if m.Path == "" && rr.Match.Path.V != "" && rr.Match.Path.V != "/*" || m.Host == "" && rr.Match.Host.V != "" || m.SNI == "" && rr.Match.SNI.V != "" {
+		m := r.Match // "/*" is not the same as no path: OPTIONS * has none
+		if m.Path == "" && rr.Match.Path.V != "" || m.Host == "" && rr.Match.Host.V != "" || m.SNI == "" && rr.Match.SNI.V != "" {
 			continue // it was faulty, which has been said
 		}
 		if rr.Match.Host.At.unset || rr.Match.Path.At.unset || rr.Match.Listener.At.unset || rr.Match.SNI.At.unset {
@@ -136,7 +135,7 @@ func (l *loader) overlaps(c *Config, raw *rawConfig) {
 		for _, a := range all[:i] {
 			why, hit := a.overlaps(b)
 			if hit {
-				l.fault(b.at, "overlaps with %s of %s at %s:%d (got %q)%s; one address can be listened at once", quote(a.String()), a.owner, a.at.file, a.at.line, b.String(), why)
+				l.fault(b.at, "overlaps with %q of %s at %s:%d%s (got %q); change one of them", a.String(), a.owner, a.at.file, a.at.line, why, b.String())
 				break
 			}
 		}
@@ -154,27 +153,29 @@ func (a bound) overlaps(b bound) (why string, hit bool) {
 	if a.Port != b.Port || a.Port == 0 || a.device != "" && b.device != "" && a.device != b.device {
 		return "", false
 	}
-	x, y := bindHost(a.Host), bindHost(b.Host)
-	switch {
-	case x == y:
+	if a.Host == b.Host {
 		return "", true
-	case x == "" || y == "":
-		return ": all addresses include it", true
-	case x == "0.0.0.0" && b.IP().Is4() || y == "0.0.0.0" && a.IP().Is4():
-		return ": 0.0.0.0 includes it", true
+	}
+	x, y := hostIP(a.Host), hostIP(b.Host)
+	for _, all := range []string{a.Host, b.Host} {
+		switch {
+		case all == "":
+			return ", for without a host all addresses are meant", true
+		case all == "0.0.0.0" && x.Is4() && y.Is4():
+			return ", for 0.0.0.0 means all IPv4 addresses", true
+		case all == "::" && x.Is6() && y.Is6():
+			return ", for [::] means all IPv6 addresses", true
+		}
 	}
 	return "", false
 }
 
-// bindHost is a host with one form for the same address: [::] listens on all addresses, those of IPv4 too.
-func bindHost(h string) string {
-	switch h {
-	case "::":
-		return ""
-	case "localhost":
-		return "127.0.0.1"
+// hostIP is the address that a host stands for, not valid for a name. 0.0.0.0 is for IPv4 only and :: for IPv6 only, so that both can be listed.
+func hostIP(h string) netip.Addr {
+	if h == "localhost" {
+		h = "127.0.0.1"
 	}
-	return h
+	return Address{Host: h}.IP()
 }
 
 // sni checks routes that pass TLS on unopened.

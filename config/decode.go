@@ -97,9 +97,6 @@ func (d *decoder) table(n *node, at *place, pattern string, v reflect.Value) {
 	if n != nil {
 		keys = n.keys
 		d.note(at)
-		if len(keys) > 0 {
-			d.refuse(at, pattern, "")
-		}
 	}
 	fields := knownFields[v.Type()]
 	for i := range fields {
@@ -161,6 +158,9 @@ func (d *decoder) field(n *node, at *place, f *field, pattern string, v reflect.
 func (d *decoder) tables(n *node, at *place, pattern string, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
+		if n != nil && len(n.keys) > 0 {
+			d.refuse(at, pattern, "")
+		}
 		d.table(n, at, pattern, v)
 	case reflect.Pointer:
 		if n != nil {
@@ -265,10 +265,16 @@ func (d *decoder) refuse(at *place, pattern, value string) {
 	if len(notYet) == 0 || !at.written {
 		return
 	}
-	if words, ok := notYet[pattern]; ok {
-		d.l.fault(at, "%s; leave it out", words)
-	} else if words, ok := notYet[pattern+"="+value]; ok {
-		d.l.fault(at, "%s (got %q); use another value", words, value)
+	// What a listener's tls table cannot do, its policies cannot either.
+	for _, p := range []string{pattern, strings.Replace(pattern, "listener.tls.policy.", "listener.tls.", 1)} {
+		if words, ok := notYet[p]; ok {
+			d.l.fault(at, "%s; leave it out", words)
+			return
+		}
+		if words, ok := notYet[p+"="+value]; ok {
+			d.l.fault(at, "%s (got %q); use another value", words, value)
+			return
+		}
 	}
 }
 

@@ -60,7 +60,13 @@ func (r *rawTLSKeys) setDefaults() {
 
 func (r *rawACME) setDefaults() {
 	r.CA.V = "https://acme-v02.api.letsencrypt.org/directory"
-	r.Challenges.V = []str{{V: string(HTTP01)}, {V: string(TLSALPN01)}}
+	r.Challenges.V = []str{{V: string(HTTP01)}, {V: string(TLSALPN01)}} // with a dns table it is dns-01 alone
+	r.KeyType.V = string(P256)
+}
+
+func (r *rawDNS) setDefaults() {
+	r.Delay.V = "0s"
+	r.Timeout.V = "2m"
 }
 
 func (r *rawRFC2136) setDefaults() { r.KeyAlg.V = "hmac-sha256" }

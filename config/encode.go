@@ -83,7 +83,7 @@ func (ln *Listener) raw() *rawListener {
 	if ln.TLS == nil {
 		return r
 	}
-	r.TLS = &rawTLS{rawTLSKeys: ln.TLS.TLSPolicy.raw()}
+	r.TLS = &rawTLS{RefuseUnknown: flag{V: ln.TLS.RefuseUnknown}, rawTLSKeys: ln.TLS.TLSPolicy.raw()}
 	for i := range ln.TLS.Policies {
 		p := &ln.TLS.Policies[i]
 		r.TLS.Policies = append(r.TLS.Policies, &rawPolicy{Hosts: plain(p.Hosts), rawTLSKeys: p.raw()})
@@ -94,7 +94,7 @@ func (ln *Listener) raw() *rawListener {
 func (p *TLSPolicy) raw() rawTLSKeys {
 	h := p.ClientHeaders
 	r := rawTLSKeys{
-		Local: flag{V: p.Local}, MinVersion: s("1.2"), HSTS: s(p.HSTS),
+		Local: flag{V: p.Local}, LocalNames: plain(p.LocalNames), MinVersion: s("1.2"), HSTS: s(p.HSTS),
 		ClientAuth: s(p.ClientAuth), ClientCA: s(p.ClientCA), ClientSAN: plain(p.ClientSAN),
 		ClientHeaders: rawClientHeaders{
 			Subject: s(h.Subject), Issuer: s(h.Issuer), Serial: s(h.Serial), SAN: s(h.SAN), Fingerprint: s(h.Fingerprint), Certificate: s(h.Certificate),
@@ -111,14 +111,17 @@ func (p *TLSPolicy) raw() rawTLSKeys {
 		return r
 	}
 	r.ACME = &rawACME{
-		Domains: plain(a.Domains), Email: s(a.Email), CA: s(a.CA), CARoot: s(a.CARoot), Storage: s(a.Storage),
+		Domains: plain(a.Domains), Email: s(a.Email), CA: s(a.CA), CARoot: s(a.CARoot), KeyType: s(a.KeyType), Profile: s(a.Profile),
 		Challenges: strs(a.Challenges, func(c Challenge) string { return string(c) }),
 	}
 	if a.EAB != nil {
 		r.ACME.EAB = &rawEAB{KID: s(a.EAB.KID), Key: s(a.EAB.Key)}
 	}
 	if d := a.DNS; d != nil {
-		r.ACME.DNS = &rawDNS{Exec: plain(d.Exec), Webhook: s(withoutPassword(d.Webhook))}
+		r.ACME.DNS = &rawDNS{
+			Exec: plain(d.Exec), Webhook: s(withoutPassword(d.Webhook)), WebhookToken: s(d.WebhookToken),
+			Resolvers: strs(d.Resolvers, Address.String), Delay: duration(d.Delay), Timeout: duration(d.Timeout),
+		}
 		if u := d.RFC2136; u != nil {
 			r.ACME.DNS.RFC2136 = &rawRFC2136{
 				Server: s(u.Server.String()), Zone: s(u.Zone), KeyName: s(u.KeyName), KeyAlg: s(u.KeyAlg), KeySecret: s(u.KeySecret),

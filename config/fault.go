@@ -67,7 +67,7 @@ func sortFaults(fs []Fault) []Fault {
 		case a.Line != b.Line:
 			return a.Line < b.Line
 		case a.Key != b.Key:
-			return a.Key < b.Key
+			return keyLess(a.Key, b.Key)
 		}
 		return a.Msg < b.Msg
 	})
@@ -79,3 +79,30 @@ func sortFaults(fs []Fault) []Fault {
 	}
 	return out
 }
+
+// keyLess orders keys by letters, but x[2] before x[10].
+func keyLess(a, b string) bool {
+	i := 0
+	for i < len(a) && i < len(b) && a[i] == b[i] {
+		i++
+	}
+	for i > 0 && isDigit(a[i-1]) {
+		i--
+	}
+	x, y := digits(a[i:]), digits(b[i:])
+	if x > 0 && y > 0 && x != y {
+		return x < y
+	}
+	return a[i:] < b[i:]
+}
+
+// digits is how many digits s begins with.
+func digits(s string) int {
+	n := 0
+	for n < len(s) && isDigit(s[n]) {
+		n++
+	}
+	return n
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }

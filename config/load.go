@@ -181,14 +181,30 @@ func (l *loader) parse(text string, at *place) *node {
 		if errors.As(err, &pe) {
 			p.line = min(max(1, pe.Position.Line), 1+strings.Count(text, "\n"))
 			msg = strings.TrimSuffix(pe.Message, ".")
-			if msg == "" {
-				msg = pe.Error()
-			}
+			msg += firstPlace(where, msg, p.line)
 		}
 		l.fault(&p, "is not TOML: %s", msg)
 		return nil
 	}
 	return l.build(tree, where, at)
+}
+
+// firstPlace adds to the parser's words about a key that is defined twice where the first one is.
+func firstPlace(where *spot, msg string, line int) string {
+	key, ok := strings.CutPrefix(msg, "Key '")
+	key, _, found := strings.Cut(key, "' has already been defined")
+	if !ok || !found {
+		return ""
+	}
+	for _, step := range strings.Split(key, ".") {
+		if where = where.into().keys[step]; where == nil {
+			return ""
+		}
+	}
+	if where.line >= line {
+		return ""
+	}
+	return fmt.Sprintf(", at line %d; keep one of them", where.line)
 }
 
 func read(name string) (string, error) {

@@ -11,6 +11,7 @@ type spot struct {
 	line  int
 	keys  map[string]*spot // of a table
 	elems []*spot          // of an array, or of an array of tables
+	head  bool             // a table that has had its header
 }
 
 // child gets or makes the spot of a key.
@@ -139,8 +140,8 @@ func (l *locator) header(root *spot) *spot {
 			e := &spot{line: line}
 			t.elems = append(t.elems, e)
 			t = e
-		default:
-			t.line = line // it may have been made before, by [a.b.c]
+		case !t.head:
+			t.line, t.head = line, true // it may have been made before, by [a.b.c]
 		}
 	}
 	return t

@@ -144,6 +144,7 @@ type rawListener struct {
 type rawTLSKeys struct {
 	Certificates  []*rawKeyPair    `toml:"certificates,inline"`
 	Local         flag             `toml:"local" eg:"false"`
+	LocalNames    list             `toml:"local_names" eg:"dev.internal"`
 	MinVersion    str              `toml:"min_version" eg:"1.2"`
 	HSTS          str              `toml:"hsts" eg:"max-age=31536000"`
 	ClientAuth    str              `toml:"client_auth" eg:"off"`
@@ -155,6 +156,7 @@ type rawTLSKeys struct {
 
 type rawTLS struct {
 	tbl
+	RefuseUnknown flag `toml:"refuse_unknown" eg:"false"`
 	rawTLSKeys
 	Policies []*rawPolicy `toml:"policy"`
 }
@@ -188,7 +190,8 @@ type rawACME struct {
 	CA         str     `toml:"ca" eg:"https://acme-v02.api.letsencrypt.org/directory"`
 	CARoot     str     `toml:"ca_root" eg:"ca.pem"`
 	Challenges list    `toml:"challenges" eg:"http-01"`
-	Storage    str     `toml:"storage" eg:"acme"`
+	KeyType    str     `toml:"key_type" eg:"p256"`
+	Profile    str     `toml:"profile" eg:"shortlived"`
 	EAB        *rawEAB `toml:"eab,inline"`
 	DNS        *rawDNS `toml:"dns"`
 }
@@ -201,9 +204,13 @@ type rawEAB struct {
 
 type rawDNS struct {
 	tbl
-	Exec    list        `toml:"exec" eg:"/usr/local/bin/dns-solver"`
-	Webhook str         `toml:"webhook" eg:"https://dns.internal/acme"`
-	RFC2136 *rawRFC2136 `toml:"rfc2136,inline"`
+	Exec         list        `toml:"exec" eg:"/usr/local/bin/dns-solver"`
+	Webhook      str         `toml:"webhook" eg:"https://dns.internal/acme"`
+	WebhookToken str         `toml:"webhook_token,secret" eg:"${WEBHOOK_TOKEN}"`
+	Resolvers    list        `toml:"resolvers" eg:"192.0.2.53:53"`
+	Delay        str         `toml:"delay" eg:"0s"`
+	Timeout      str         `toml:"timeout" eg:"2m"`
+	RFC2136      *rawRFC2136 `toml:"rfc2136,inline"`
 }
 
 type rawRFC2136 struct {

@@ -23,7 +23,7 @@ func (l *loader) resolve(raw *rawConfig) *Config {
 		c.StateDir = l.user.stateDir()
 	}
 	for _, r := range raw.Listeners {
-		c.Listeners = append(c.Listeners, l.listener(r, c.StateDir))
+		c.Listeners = append(c.Listeners, l.listener(r))
 	}
 	for _, r := range raw.Routes {
 		c.Routes = append(c.Routes, l.route(r))

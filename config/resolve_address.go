@@ -216,6 +216,8 @@ func (l *loader) hosts(s list) []string {
 	for _, e := range s.V {
 		if e.V == "" {
 			l.fault(e.At, "is empty; must be a name")
+		} else if strings.Contains(e.V, "_") {
+			l.fault(e.At, "has an underscore%s; no certificate is made for such a name", e.got())
 		} else if h := l.matchHost(e, false); h != "" {
 			out = append(out, h)
 		}

@@ -4,10 +4,20 @@ import (
 	"encoding/base64"
 	"net/url"
 	"strings"
+	"time"
 )
 
 func (l *loader) dns(r *rawDNS) *DNS {
-	out := &DNS{Exec: values(r.Exec), Webhook: l.url(r.Webhook, "https", "http")}
+	out := &DNS{
+		Exec: values(r.Exec), Webhook: l.url(r.Webhook, "https", "http"), WebhookToken: r.WebhookToken.V,
+		Delay: l.duration(r.Delay, 0), Timeout: l.duration(r.Timeout, time.Second),
+	}
+	for _, s := range r.Resolvers.V {
+		out.Resolvers = append(out.Resolvers, l.dnsServer(s))
+	}
+	if r.WebhookToken.V != "" && r.Webhook.V == "" {
+		l.fault(r.WebhookToken.At, "is set without webhook; leave it out")
+	}
 	n := 0
 	if len(r.Exec.V) > 0 {
 		n++
@@ -43,31 +53,32 @@ func (l *loader) rfc2136(r *rawRFC2136) *RFC2136 {
 	if r.Server.V == "" {
 		l.fault(r.Server.At, `is missing; name the server that takes updates, for example server = "192.0.2.53:53"`)
 	} else {
-		out.Server = l.address(r.Server, dialAddress)
-		if out.Server.IsUnix() {
-			l.fault(r.Server.At, "is a unix socket%s; must be host and port of a DNS server", r.Server.got())
-		}
+		out.Server = l.dnsServer(r.Server)
 	}
-	if r.Zone.V == "" {
-		l.fault(r.Zone.At, `is missing; name the zone to update, for example zone = "example.org."`)
-	} else {
+	if r.Zone.V != "" {
 		out.Zone = l.absoluteName(r.Zone)
 	}
 	if r.KeyName.V != "" {
 		out.KeyName = l.absoluteName(r.KeyName)
 	}
-	named, secret := r.KeyName.V != "", r.KeySecret.V != ""
+	if r.KeyName.V == "" {
+		l.fault(r.KeyName.At, `is missing; updates are signed: name the TSIG key, for example key_name = "mpgate."`)
+	}
 	switch {
-	case named && !secret:
-		l.fault(r.KeySecret.At, "is missing; key_name and key_secret go together")
-	case secret && !named:
-		l.fault(r.KeyName.At, "is missing; key_name and key_secret go together")
-	case secret && !isBase64(r.KeySecret.V, false):
-		l.fault(r.KeySecret.At, "is no base64; must be the key as tsig-keygen prints it")
-	case !named && !r.KeyName.At.unset && !r.KeySecret.At.unset:
-		l.warn(r.At, "has no key_name: the updates are not signed, and anyone who can reach the server can forge them")
+	case r.KeySecret.V == "":
+		l.fault(r.KeySecret.At, "is missing; updates are signed: give the TSIG key as tsig-keygen prints it")
+	case !isBase64(r.KeySecret.V, false):
+		l.fault(r.KeySecret.At, "is no base64; must be the TSIG key as tsig-keygen prints it")
 	}
 	return out
+}
+
+func (l *loader) dnsServer(s str) Address {
+	a := l.address(s, dialAddress)
+	if a.IsUnix() {
+		l.fault(s.At, "is a unix socket%s; must be host and port of a DNS server", s.got())
+	}
+	return a
 }
 
 // absoluteName is a DNS name with the dot at its end.

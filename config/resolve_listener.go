@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-func (l *loader) listener(r *rawListener, stateDir string) Listener {
+func (l *loader) listener(r *rawListener) Listener {
 	out := Listener{
 		Name:              l.name(r.Name),
 		Mode:              l.fileMode(r.Mode),
@@ -24,7 +24,7 @@ func (l *loader) listener(r *rawListener, stateDir string) Listener {
 		out.Addresses = append(out.Addresses, l.address(s, listenAddress))
 	}
 	if r.TLS != nil {
-		out.TLS = l.tls(r.TLS, stateDir)
+		out.TLS = l.tls(r.TLS)
 	}
 	out.Protocols = l.protocols(r.Protocols, r.TLS != nil)
 	if out.HealthPath != "" {

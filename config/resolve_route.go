@@ -25,8 +25,6 @@ func (l *loader) route(r *rawRoute) Route {
 		if problem := pathProblem(p.V); problem != "" {
 			l.wrong(p, problem)
 			out.Match.Path = ""
-		} else if out.EncodedSlash == Reject && (strings.Contains(p.V, "%2F") || strings.Contains(p.V, "%5C")) {
-			l.fault(p.At, `has an encoded slash%s, which this route refuses; write encoded_slash = "keep" beside it`, p.got())
 		}
 	}
 	if r.Match.SNI.V != "" {
@@ -62,6 +60,8 @@ func pathProblem(p string) string {
 		switch {
 		case s == "." || s == "..":
 			return fmt.Sprintf("has the segment %q; write the path that it leads to", s)
+		case strings.HasPrefix(s, ".;") || strings.HasPrefix(s, "..;"):
+			return fmt.Sprintf("has the segment %q, a dot segment to some servers; no request with it is let through", s)
 		case s == "" && i > 0 && (i < len(segments)-1 || body != p):
 			return `has an empty segment ("//"); write one slash`
 		}
@@ -73,10 +73,12 @@ func pathProblem(p string) string {
 func pathByte(p string, i int) string {
 	c := p[i]
 	switch {
-	case c == '/' || strings.IndexByte(unreserved, c) >= 0 || strings.IndexByte("!$&'()+,;=:@", c) >= 0:
+	case c == '/' || isPchar(c):
 		return ""
 	case c == '?' || c == '#':
 		return fmt.Sprintf("has a %q; a match is of the path alone, without query and fragment", string(c))
+	case c == '\\' || c < ' ' || c == 0x7f:
+		return fmt.Sprintf("has the byte %q; no request with it is let through", string(rune(c)))
 	case c != '%':
 		return fmt.Sprintf("has the byte %q as it is; write it as %%%02X", string(rune(c)), c)
 	}
@@ -87,13 +89,17 @@ func pathByte(p string, i int) string {
 	switch {
 	case b == 0:
 		return "has %00; no request with it is let through"
-	case strings.IndexByte(unreserved, b) >= 0:
-		return fmt.Sprintf("has %s; write it as %q, which is the same", p[i:i+3], string(rune(b)))
+	case b == '/' || b == '\\':
+		return fmt.Sprintf("has %s, an encoded slash; leave it and what is behind it out: a match ends before it", p[i:i+3])
+	case isPchar(b) || b == '*':
+		return fmt.Sprintf("has %s; write it as %q", p[i:i+3], string(rune(b)))
 	}
 	return ""
 }
 
-const (
-	unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-	upperHex   = "0123456789ABCDEF"
-)
+// isPchar reports what may stand in a segment as it is (RFC 3986 3.3) but for the *, which is a sign of the match.
+func isPchar(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()+,;=:@", c) >= 0
+}
+
+const upperHex = "0123456789ABCDEF"

@@ -2,19 +2,19 @@ package config
 
 import (
 	"crypto/tls"
-	"path/filepath"
+	"net/netip"
 	"strings"
 )
 
-func (l *loader) tls(r *rawTLS, stateDir string) *TLS {
-	out := &TLS{TLSPolicy: l.policy(&r.rawTLSKeys, nil, nil, stateDir)}
+func (l *loader) tls(r *rawTLS) *TLS {
+	out := &TLS{TLSPolicy: l.policy(&r.rawTLSKeys, nil, nil), RefuseUnknown: r.RefuseUnknown.V}
 	own := len(r.Certificates) > 0 || r.ACME != nil || r.Local.V
 	if !own && (len(r.Policies) == 0 || !allHaveSource(r.Policies)) && !r.Local.At.unset {
 		l.fault(r.At, "has no certificate; add certificates, acme or local = true")
 	}
 	taken := map[string]*place{}
 	for _, p := range r.Policies {
-		pol := l.policy(&p.rawTLSKeys, &out.TLSPolicy, p.Hosts.V, stateDir)
+		pol := l.policy(&p.rawTLSKeys, &out.TLSPolicy, p.Hosts.V)
 		pol.Hosts = l.hosts(p.Hosts)
 		if len(p.Hosts.V) == 0 && !p.Hosts.At.unset {
 			l.fault(p.Hosts.At, `is empty; name the hosts that the policy is for, for example hosts = [ "api.example.org" ]`)
@@ -45,7 +45,7 @@ func allHaveSource(ps []*rawPolicy) bool {
 
 // policy resolves the keys that the listener and its policies have in common. What a policy leaves out is base's; the three sources of
 // certificates count as one for that. hosts are the policy's.
-func (l *loader) policy(r *rawTLSKeys, base *TLSPolicy, hosts []str, stateDir string) TLSPolicy {
+func (l *loader) policy(r *rawTLSKeys, base *TLSPolicy, hosts []str) TLSPolicy {
 	var out TLSPolicy
 	if base != nil {
 		out = *base
@@ -56,8 +56,11 @@ func (l *loader) policy(r *rawTLSKeys, base *TLSPolicy, hosts []str, stateDir st
 			out.Certificates = append(out.Certificates, l.keyPair(c))
 		}
 		if r.ACME != nil {
-			out.ACME = l.acme(r.ACME, hosts, stateDir)
+			out.ACME = l.acme(r.ACME, hosts)
 		}
+	}
+	if base == nil || r.LocalNames.At.written {
+		out.LocalNames = l.localNames(r.LocalNames)
 	}
 	take := func(at *place) bool { return base == nil || at.written }
 	if take(r.MinVersion.At) {
@@ -84,7 +87,25 @@ func (l *loader) policy(r *rawTLSKeys, base *TLSPolicy, hosts []str, stateDir st
 	if take(r.ClientHeaders.At) {
 		out.ClientHeaders = l.clientHeaders(&r.ClientHeaders)
 	}
+	if base != nil && out.ClientSAN == nil {
+		out.ClientSAN = []string{} // not "as above", but "any"
+	}
 	l.clientAuthSense(r, &out)
+	return out
+}
+
+// localNames are names and addresses.
+func (l *loader) localNames(r list) []string {
+	var out []string
+	for _, e := range r.V {
+		if ip, err := netip.ParseAddr(e.V); err == nil {
+			out = append(out, ip.Unmap().String())
+		} else if name := l.matchHost(e, false); name != "" {
+			out = append(out, name)
+		} else if e.V == "" {
+			l.fault(e.At, "is empty; must be a name or an address")
+		}
+	}
 	return out
 }
 
@@ -193,15 +214,13 @@ func (l *loader) headerName(s str) string {
 	return s.V
 }
 
-func (l *loader) acme(r *rawACME, hosts []str, stateDir string) *ACME {
+func (l *loader) acme(r *rawACME, hosts []str) *ACME {
 	out := &ACME{
 		Email:   l.email(r.Email),
 		CA:      l.url(r.CA, "https"),
 		CARoot:  l.filePath(r.CARoot),
-		Storage: l.filePath(r.Storage),
-	}
-	if out.Storage == "" {
-		out.Storage = filepath.Join(stateDir, "acme")
+		KeyType: oneOf(l, r.KeyType, P256, P384, RSA2048, RSA4096),
+		Profile: r.Profile.V,
 	}
 	domains := r.Domains
 	if !domains.At.written && len(hosts) > 0 {
@@ -217,6 +236,9 @@ func (l *loader) acme(r *rawACME, hosts []str, stateDir string) *ACME {
 	}
 	if len(domains.V) == 0 && !domains.At.unset {
 		l.fault(domains.At, `is empty; name the hosts to get certificates for, for example domains = [ "example.org" ]`)
+	}
+	if r.DNS != nil && !r.Challenges.At.written {
+		r.Challenges.V = []str{{At: r.Challenges.At, V: string(DNS01)}}
 	}
 	dns := false
 	for _, s := range r.Challenges.V {
