@@ -1,0 +1,166 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// socketMode lets the owner and the group in.
+const socketMode = 0o660
+
+// maxSocketPath is what fits sockaddr_un with its final NUL.
+const maxSocketPath = 107
+
+// listen opens unix:/path or host:port. remove takes the path away again, if it is still ours.
+func listen(ctx context.Context, address string, replace bool) (l net.Listener, remove func(), err error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return listenUnix(ctx, path, replace)
+	}
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return nil, nil, fmt.Errorf(`admin: address (got %q); unix:/path or host:port`, address)
+	}
+	// Go listens by MPTCP unless told not to. Who administers the gateway must not depend on it.
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err = lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, nil, fmt.Errorf("admin: %w", err)
+	}
+	return l, func() {}, nil
+}
+
+// listenUnix binds a name beside the path, gives it its mode, and then renames it to the path: nobody
+// finds it with another mode, and a stale socket is replaced in one step.
+func listenUnix(ctx context.Context, path string, replace bool) (net.Listener, func(), error) {
+	if !filepath.IsAbs(path) || len(path) > maxSocketPath {
+		return nil, nil, fmt.Errorf("admin: unix socket (got %q, %d bytes); an absolute path of at most %d bytes", path, len(path), maxSocketPath)
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, fmt.Errorf("admin: directory of the unix socket: %w", err)
+	}
+	if err := vacant(ctx, path, replace); err != nil {
+		return nil, nil, err
+	}
+	// A name of its own in the same directory; relative to the limit it is no longer than the path's.
+	work, err := os.MkdirTemp(dir, ".mpgate-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("admin: directory of the unix socket: %w", err)
+	}
+	defer os.RemoveAll(work)
+	bound := filepath.Join(work, "s")
+	l, err := listenAt(ctx, bound)
+	if err != nil {
+		return nil, nil, fmt.Errorf("admin: unix:%s: %w", path, err)
+	}
+	err = os.Chmod(bound, socketMode)
+	var ours os.FileInfo
+	if err == nil {
+		ours, err = os.Lstat(bound)
+	}
+	if err == nil {
+		err = os.Rename(bound, path)
+	}
+	if err != nil {
+		l.Close()
+		return nil, nil, fmt.Errorf("admin: unix:%s: %w", path, err)
+	}
+	return l, func() {
+		if now, err := os.Lstat(path); err == nil && os.SameFile(now, ours) {
+			os.Remove(path)
+		}
+	}, nil
+}
+
+// listenAt binds a path that may be longer than the system takes, by way of its directory's descriptor.
+func listenAt(ctx context.Context, path string) (*net.UnixListener, error) {
+	if len(path) > maxSocketPath {
+		dir, err := os.Open(filepath.Dir(path))
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		path = fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	u := l.(*net.UnixListener)
+	u.SetUnlinkOnClose(false) // the name it was bound to is gone by then
+	return u, nil
+}
+
+// vacant says whether the path may be taken: nothing is there, or a socket that nobody listens on.
+func vacant(ctx context.Context, path string, replace bool) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("admin: unix:%s: %w", path, err)
+	}
+	if st.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("admin: unix:%s: a file that is not a socket is there; remove it or choose another path", path)
+	}
+	if replace {
+		return nil
+	}
+	d := net.Dialer{Timeout: time.Second}
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err == nil {
+		conn.Close()
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	// Also when it does not take us (EACCES, EAGAIN): somebody lives there.
+	return fmt.Errorf("admin: unix:%s: another process listens there; is this gateway running already?", path)
+}
+
+// limitListener holds back accepting while too many connections are open, so that clients of the
+// admin address cannot use up the descriptors that the data plane needs.
+type limitListener struct {
+	net.Listener
+	slots  chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *limitListener) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+func (l *limitListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *limitedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}

@@ -1,0 +1,180 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Options say where the server listens and what it shows. Only Address is needed.
+type Options struct {
+	Address  string       // unix:/path or host:port
+	Listener net.Listener // instead of opening Address: one that was handed over; its unix socket stays on Close
+	Replace  bool         // take a unix path over from a process that still answers there: an upgrade
+
+	Metrics prometheus.Gatherer     // nil: no /metrics
+	Status  func() any              // what /api/status encodes, best a Status; nil: an empty one
+	Ready   func() (bool, []string) // the reasons where it is not; nil: ready as long as it serves
+	// Handlers are more of the API, by ServeMux pattern such as "POST /api/reload". On host:port only
+	// those for GET and HEAD can be reached.
+	Handlers map[string]http.Handler
+
+	Logger *slog.Logger // nil: nothing is logged
+
+	HeaderTime time.Duration // for a request's head; 5 s
+	Time       time.Duration // for a request and for its answer; 30 s. A handler can ask for more by http.ResponseController
+	Conns      int           // at once; 128
+}
+
+// Server is an admin server whose address is open.
+type Server struct {
+	o        Options
+	http     *http.Server
+	listener net.Listener
+	remove   func() // takes the unix socket away
+}
+
+// Open listens. Connections wait until Serve.
+func Open(ctx context.Context, o Options) (*Server, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.HeaderTime <= 0 {
+		o.HeaderTime = 5 * time.Second
+	}
+	if o.Time <= 0 {
+		o.Time = 30 * time.Second
+	}
+	if o.Conns <= 0 {
+		o.Conns = 128
+	}
+	s := &Server{o: o, listener: o.Listener, remove: func() {}}
+	if s.listener == nil {
+		var err error
+		if s.listener, s.remove, err = listen(ctx, o.Address, o.Replace); err != nil {
+			return nil, err
+		}
+	}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: o.HeaderTime,
+		ReadTimeout:       o.Time,
+		WriteTimeout:      o.Time,
+		IdleTimeout:       2 * o.Time,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Addr is where the server listens, in the form of Options.Address.
+func (s *Server) Addr() string {
+	a := s.listener.Addr()
+	if a.Network() == "unix" {
+		return "unix:" + strings.TrimPrefix(s.o.Address, "unix:")
+	}
+	return a.String()
+}
+
+// Serve answers until Close, or until ctx ends, which cuts what is under way.
+func (s *Server) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { s.http.Close() })
+	defer stop()
+	err := s.http.Serve(&limitListener{Listener: s.listener, slots: make(chan struct{}, s.o.Conns), closed: make(chan struct{})})
+	s.remove()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("admin: %w", err)
+}
+
+// Close takes no more requests and returns when those under way are answered, or cuts them when ctx
+// ends. The socket is closed and a path of ours removed in any case.
+func (s *Server) Close(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close()
+	}
+	s.listener.Close() // where Serve was never called
+	s.remove()
+	if err != nil {
+		return fmt.Errorf("admin: requests were cut: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	if s.o.Metrics != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(s.o.Metrics, promhttp.HandlerOpts{
+			ErrorLog:            slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelWarn),
+			ErrorHandling:       promhttp.ContinueOnError,
+			MaxRequestsInFlight: 8,
+			EnableOpenMetrics:   true,
+		}))
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.HandleFunc("GET /api/status", s.status)
+	mux.Handle("GET /{$}", page("index.html"))
+	mux.Handle("GET /page.css", page("page.css"))
+	mux.Handle("GET /page.js", page("page.js"))
+	for pattern, h := range s.o.Handlers {
+		mux.Handle(pattern, h)
+	}
+	if s.listener.Addr().Network() == "unix" {
+		return common(mux)
+	}
+	return common(guard(configuredName(s.o.Address), mux))
+}
+
+// ready answers as a balancer wants it: the status is all that counts.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.o.Ready != nil {
+		if ok, reasons := s.o.Ready(); !ok {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = fmt.Fprintf(w, "not ready: %s\n", strings.Join(reasons, "; "))
+			return
+		}
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	var v any = Status{}
+	if s.o.Status != nil {
+		v = s.o.Status()
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "status: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(body, '\n'))
+}
+
+// common sets what every answer has, and a type for the plain ones.
+func common(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,91 @@
+package admin
+
+import "time"
+
+// Status is what /api/status says, and what the live page and `mpgate status` show. The gateway fills
+// it; what it does not know stays empty and is left out.
+type Status struct {
+	Version    string    `json:"version,omitempty"`
+	PID        int       `json:"pid,omitempty"`
+	Started    time.Time `json:"started,omitzero"`
+	Config     string    `json:"config,omitempty"` // the file
+	Generation uint64    `json:"generation,omitempty"`
+	State      string    `json:"state,omitempty"`    // starting, ready or draining
+	Reasons    []string  `json:"reasons,omitempty"`  // why not ready
+	Draining   int       `json:"draining,omitempty"` // old generations with work left
+	Reload     Reload    `json:"reload,omitzero"`
+	MPTCP      MPTCP     `json:"mptcp,omitzero"`
+
+	Listeners    []Listener    `json:"listeners,omitempty"`
+	Certificates []Certificate `json:"certificates,omitempty"`
+	Backends     []Backend     `json:"backends,omitempty"`
+	Paths        []Path        `json:"paths,omitempty"`
+}
+
+// Reload is the outcome of the last load of the configuration.
+type Reload struct {
+	At    time.Time `json:"at,omitzero"`
+	OK    bool      `json:"ok"`
+	Error string    `json:"error,omitempty"` // every fault, a line each
+}
+
+// MPTCP is what the host can do and what was made of it.
+type MPTCP struct {
+	Usable  bool   `json:"usable"`
+	Enabled bool   `json:"enabled"` // not switched off by the operator
+	Why     string `json:"why,omitempty"`
+	Remedy  string `json:"remedy,omitempty"`
+	Kernel  string `json:"kernel,omitempty"`
+}
+
+// Listener is a listener with its sockets.
+type Listener struct {
+	Name    string   `json:"name"`
+	MPTCP   string   `json:"mptcp,omitempty"` // asked for: prefer, require or off
+	TLS     bool     `json:"tls,omitempty"`
+	Sockets []Socket `json:"sockets,omitempty"`
+}
+
+// Socket is what the kernel says of a listening socket.
+type Socket struct {
+	Address   string `json:"address"`
+	Speaks    string `json:"speaks"` // mptcp, tcp or unix
+	Inherited bool   `json:"inherited,omitempty"`
+	Why       string `json:"why,omitempty"` // where it is not what was asked for
+}
+
+// Certificate is one that a listener serves.
+type Certificate struct {
+	Name     string    `json:"name"`
+	NotAfter time.Time `json:"not_after,omitzero"`
+	Issuer   string    `json:"issuer,omitempty"`
+	Error    string    `json:"error,omitempty"` // the last one of obtaining or reading it
+}
+
+// Backend is a backend with its servers.
+type Backend struct {
+	Name    string          `json:"name"`
+	Balance string          `json:"balance,omitempty"`
+	MPTCP   string          `json:"mptcp,omitempty"` // asked for
+	Servers []BackendServer `json:"servers,omitempty"`
+}
+
+// BackendServer is one server of a backend.
+type BackendServer struct {
+	Address string `json:"address"`
+	Up      bool   `json:"up"`
+	Why     string `json:"why,omitempty"`    // where it is not up
+	Speaks  string `json:"speaks,omitempty"` // the transport of the last connection: mptcp, fallback, tcp or unix
+	Reason  string `json:"reason,omitempty"` // of a fallback, inferred
+}
+
+// Path is a declared path.
+type Path struct {
+	Name      string `json:"name"`
+	Interface string `json:"interface,omitempty"`
+	Address   string `json:"address,omitempty"`
+	Role      string `json:"role,omitempty"`
+	Backup    bool   `json:"backup,omitempty"`
+	Up        bool   `json:"up"`
+	Why       string `json:"why,omitempty"` // where it is not up
+}
