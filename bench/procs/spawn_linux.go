@@ -200,22 +200,29 @@ func (p *Process) Stop(grace time.Duration) {
 	}
 }
 
-// Run starts a program, waits until it ends, and gives its standard output. When ctx is over it is stopped.
-func (g *Group) Run(ctx context.Context, s Spec) (string, error) {
+// Ran is what a program that ended left behind.
+type Ran struct {
+	Output string
+	CPU    time.Duration // its own and of the children that it waited for
+}
+
+// Run starts a program and waits until it ends. When ctx is over it is stopped.
+func (g *Group) Run(ctx context.Context, s Spec) (Ran, error) {
 	p, err := g.Start(s)
 	if err != nil {
-		return "", err
+		return Ran{}, err
 	}
 	select {
 	case <-p.done:
 	case <-ctx.Done():
 		p.Stop(time.Second)
-		return p.Output(), fmt.Errorf("%s: %w", s.Args[0], context.Cause(ctx))
+		return Ran{Output: p.Output()}, fmt.Errorf("%s: %w", s.Args[0], context.Cause(ctx))
 	}
 	if p.err != nil {
-		return p.Output(), fmt.Errorf("%s: %w: %s", strings.Join(s.Args, " "), p.err, lastLine(p.Output()))
+		return Ran{Output: p.Output()}, fmt.Errorf("%s: %w: %s", strings.Join(s.Args, " "), p.err, lastLine(p.Output()))
 	}
-	return p.Output(), nil
+	state := p.cmd.ProcessState
+	return Ran{p.Output(), state.UserTime() + state.SystemTime()}, nil
 }
 
 // TempDir makes a directory that Close removes.

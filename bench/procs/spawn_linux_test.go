@@ -81,8 +81,8 @@ func TestUsageOfATree(t *testing.T) {
 func TestRun(t *testing.T) {
 	g := group(t)
 	out, err := g.Run(t.Context(), Spec{Args: []string{"sh", "-c", "echo $WHAT"}, Env: []string{"WHAT=ever"}})
-	if out != "ever\n" || err != nil {
-		t.Errorf("Run = %q, %v", out, err)
+	if out.Output != "ever\n" || err != nil {
+		t.Errorf("Run = %q, %v", out.Output, err)
 	}
 	_, err = g.Run(t.Context(), Spec{Args: []string{"sh", "-c", "echo a; echo because >&2; exit 3"}})
 	if err == nil || !strings.HasSuffix(err.Error(), "exit status 3: because") {
@@ -110,13 +110,13 @@ func TestAffinityIsTheChildsAlone(t *testing.T) {
 		want string
 	}{{[]int{1}, "1"}, {[]int{0}, "0"}} {
 		out, err := g.Run(t.Context(), Spec{Args: []string{"sh", "-c", show}, CPUs: c.cpus})
-		if err != nil || !strings.HasSuffix(strings.TrimSpace(out), "\t"+c.want) {
-			t.Errorf("CPUs %v: %q, %v", c.cpus, out, err)
+		if err != nil || !strings.HasSuffix(strings.TrimSpace(out.Output), "\t"+c.want) {
+			t.Errorf("CPUs %v: %q, %v", c.cpus, out.Output, err)
 		}
 	}
 	out, err := g.Run(t.Context(), Spec{Args: []string{"nproc"}})
-	if err != nil || strings.TrimSpace(out) != strconv.Itoa(runtime.NumCPU()) {
-		t.Errorf("without CPUs the child has %q CPUs of %d: the starting thread kept the narrow set (%v)", out, runtime.NumCPU(), err)
+	if err != nil || strings.TrimSpace(out.Output) != strconv.Itoa(runtime.NumCPU()) {
+		t.Errorf("without CPUs the child has %q CPUs of %d: the starting thread kept the narrow set (%v)", out.Output, runtime.NumCPU(), err)
 	}
 }
 
