@@ -38,7 +38,8 @@ type managed struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	queued bool // guarded by m.mu
-	fails  int  // used by run only
+	fails  int  // used by run only, as is asked
+	asked  time.Time
 }
 
 // manage returns the source for domain by the issuer that io describes. What
@@ -224,16 +225,35 @@ func (d *managed) noteARI(ctx context.Context) {
 	}
 }
 
+// ariInterval is the least time between two questions to a CA: it may not say
+// when to come back (the RFC has it say so), or have no answer.
+func ariInterval(info *acme.RenewalInfo, check time.Duration) time.Duration {
+	if info.HasWindow() {
+		return check
+	}
+	return 6 * time.Hour
+}
+
 // refreshARI asks the CA when to renew (RFC 9773), if that is due, and stores
 // the answer, where certmagic's decision and other managers find it. It
 // reports whether it stored something.
 func (is *issuer) refreshARI(ctx context.Context, d *managed, c certmagic.Certificate) bool {
 	defer d.noteARI(ctx)
 	res, meta, err := d.metadata(ctx)
-	if err != nil || meta.RenewalInfo == nil || !meta.RenewalInfo.NeedsRefresh() {
+	if err != nil {
 		return false
 	}
+	if meta.RenewalInfo == nil {
+		meta.RenewalInfo = &acme.RenewalInfo{}
+	}
+	if meta.RenewalInfo.HasWindow() && !meta.RenewalInfo.NeedsRefresh() || time.Since(d.asked) < ariInterval(meta.RenewalInfo, d.m.o.RenewCheck) {
+		return false
+	}
+	d.asked = time.Now()
 	info, err := is.client(nil).GetRenewalInfo(ctx, c.Leaf)
+	if errors.Is(err, acme.ErrUnsupported) {
+		return false
+	}
 	if err != nil {
 		d.m.log.Warn("cannot ask the CA when to renew", "name", d.domain, "ca", is.o.CA, "err", err.Error())
 		return false

@@ -179,7 +179,7 @@ func matchSAN(patterns []sanPattern, c *x509.Certificate) bool {
 			}
 		case 'u':
 			for _, u := range c.URIs {
-				if s := u.String(); s == p.value || p.prefix && below(s, p.value) {
+				if s := u.String(); !p.prefix && s == p.value || p.prefix && below(s, p.value) {
 					return true
 				}
 			}

@@ -27,10 +27,10 @@
 //	tc := tls.Server(conn, set.ServerConfig())
 //	err := tc.HandshakeContext(ctx)
 //	cs := tc.ConnectionState()
-//	policy, result := set.Done(&cs, err)     // counts it; go on when result is certs.OK
+//	policy, result := set.Done(&cs, err)     // counts it; go on when result is certs.ResultOK
 //	identity := certs.IdentityOf(&cs)        // nil without a client certificate
 //
-// result is Challenge after a CA's tls-alpn-01: close the connection. The
+// result is ResultChallenge after a CA's tls-alpn-01: close the connection. The
 // connection keeps policy. For every request on it,
 //
 //	if id := set.PolicyFor(host); id != policy { answer 421 }

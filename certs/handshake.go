@@ -15,29 +15,29 @@ import (
 type Result string
 
 const (
-	OK Result = "ok"
-	// Challenge was a CA that proved a name (tls-alpn-01): close the
+	ResultOK Result = "ok"
+	// ResultChallenge was a CA that proved a name (tls-alpn-01): close the
 	// connection.
-	Challenge Result = "acme_challenge"
-	// UnknownName and NoCertificate were refused with the alert
+	ResultChallenge Result = "acme_challenge"
+	// ResultUnknownName and ResultNoCertificate were refused with the alert
 	// unrecognized_name: a name that is not configured, and one for which no
 	// certificate could be obtained yet.
-	UnknownName   Result = "unknown_name"
-	NoCertificate Result = "no_certificate"
-	// ClientCertificate: none was sent, or it was not acceptable.
-	ClientCertificate Result = "client_certificate"
-	// NoCommon: no version, suite, group or protocol in common.
-	NoCommon Result = "no_common"
-	// NotTLS: the first bytes were none of TLS; see tls.RecordHeaderError for
+	ResultUnknownName   Result = "unknown_name"
+	ResultNoCertificate Result = "no_certificate"
+	// ResultClientCertificate: none was sent, or it was not acceptable.
+	ResultClientCertificate Result = "client_certificate"
+	// ResultNoCommon: no version, suite, group or protocol in common.
+	ResultNoCommon Result = "no_common"
+	// ResultNotTLS: the first bytes were none of TLS; see tls.RecordHeaderError for
 	// how to answer.
-	NotTLS     Result = "not_tls"
-	ClientGone Result = "client_gone"
-	// ClientAlert: the client refused, most often for it does not trust the
+	ResultNotTLS     Result = "not_tls"
+	ResultClientGone Result = "client_gone"
+	// ResultClientAlert: the client refused, most often for it does not trust the
 	// certificate.
-	ClientAlert Result = "client_alert"
-	Timeout     Result = "timeout"
-	// Failed is all else.
-	Failed Result = "error"
+	ResultClientAlert Result = "client_alert"
+	ResultTimeout     Result = "timeout"
+	// ResultFailed is all else.
+	ResultFailed Result = "error"
 )
 
 // Done is to be called once after each handshake, with its state and error. It
@@ -49,25 +49,25 @@ func (s *Set) Done(cs *tls.ConnectionState, err error) (PolicyID, Result) {
 	if f := s.m.o.Hooks.Handshake; f != nil {
 		f(s.listener, r)
 	}
-	if r != OK {
+	if r != ResultOK {
 		return 0, r
 	}
-	return p.id, OK
+	return p.id, ResultOK
 }
 
 func (s *Set) result(p *policy, cs *tls.ConnectionState, err error) Result {
 	if err == nil {
 		if cs.NegotiatedProtocol == ALPNChallenge {
-			return Challenge
+			return ResultChallenge
 		}
-		return OK
+		return ResultOK
 	}
 	text := err.Error()
 	if strings.HasSuffix(text, "tls: no certificates configured") { // unexported in crypto/tls
 		if cs.ServerName == "" || p.covers(cs.ServerName) || p != s.shape.def {
-			return NoCertificate
+			return ResultNoCertificate
 		}
-		return UnknownName
+		return ResultUnknownName
 	}
 	return classify(err, text)
 }
@@ -81,21 +81,21 @@ func classify(err error, text string) Result {
 	)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return Timeout
+		return ResultTimeout
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return ClientGone
+		return ResultClientGone
 	case errors.As(err, &record):
-		return NotTLS
+		return ResultNotTLS
 	case errors.As(err, &verify), errors.As(err, &san), strings.Contains(text, "didn't provide a certificate"):
-		return ClientCertificate
+		return ResultClientCertificate
 	case errors.As(err, &op) && op.Op == "remote error":
-		return ClientAlert
+		return ResultClientAlert
 	}
 	for _, part := range []string{"offered only unsupported versions", "older than TLS 1.3", "no cipher suite supported", "no key exchanges supported", "no supported elliptic curves", "unsupported application protocols", "doesn't support any of the certificate"} {
 		if strings.Contains(text, part) {
-			return NoCommon
+			return ResultNoCommon
 		}
 	}
-	return Failed
+	return ResultFailed
 }

@@ -27,8 +27,13 @@ const (
 	localLeafLife = 30 * 24 * time.Hour
 )
 
-// localNames are in every local certificate.
-var localNames = []string{"localhost", "127.0.0.1", "::1"}
+var (
+	// localNames are in every local certificate.
+	localNames = []string{"localhost", "127.0.0.1", "::1"}
+	// reservedNames never exist on the public Internet (RFC 2606, 6762, 8375,
+	// ICANN's .internal): a local CA may sign for all below them.
+	reservedNames = []string{"localhost", "test", "internal", "local", "home.arpa"}
+)
 
 // local is a source from the local CA. Leaf and key live in memory only; the
 // CA is on disk, so that it need be trusted once.
@@ -36,6 +41,7 @@ type local struct {
 	source
 	key   string // in Manager.locals
 	names []string
+	ca    watched // ca.key: another process may have made another CA
 }
 
 func (m *Manager) localDir() string { return filepath.Join(m.o.Dir, "local") }
@@ -51,12 +57,10 @@ func (m *Manager) LocalCA() (path, trust string) {
 	return path, trustCommand(path)
 }
 
-func (m *Manager) localCert(hosts []string) (*local, error) {
-	if m.o.Dir == "" {
-		return nil, errors.New("local certificates need a state directory")
-	}
+// localNamesOf returns the names of a policy's local certificate.
+func localNamesOf(p Policy) ([]string, error) {
 	names := slices.Clone(localNames)
-	for _, h := range hosts {
+	for _, h := range append(slices.Clone(p.Hosts), p.LocalNames...) {
 		if _, err := netip.ParseAddr(h); err != nil {
 			if h, err = canonicalName(h); err != nil {
 				return nil, err
@@ -65,12 +69,55 @@ func (m *Manager) localCert(hosts []string) (*local, error) {
 		names = append(names, h)
 	}
 	slices.Sort(names)
-	names = slices.Compact(names)
+	return slices.Compact(names), nil
+}
+
+// openLocal sees to it that the CA may sign for all the names in all, so that
+// one is made and not several.
+func (m *Manager) openLocal(all []*resolved) error {
+	var names []string
+	for _, r := range all {
+		if r.Policy.Local {
+			n, err := localNamesOf(r.Policy)
+			if err != nil {
+				return err
+			}
+			names = append(names, n...)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	if m.o.Dir == "" {
+		return errors.New("local certificates need a state directory")
+	}
+	slices.Sort(names)
+	_, err := m.localCA(slices.Compact(names))
+	return err
+}
+
+func (m *Manager) localCA(names []string) (*localCA, error) {
+	ca, err := openLocalCA(m.localDir(), names, time.Now(), func(why string) {
+		path, trust := m.LocalCA()
+		m.log.Warn("a new local CA was made; it must be trusted anew", "why", why, "ca", path, "trust", trust)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("local CA in %s: %w", m.localDir(), err)
+	}
+	return ca, nil
+}
+
+func (m *Manager) localCert(p Policy) (*local, error) {
+	names, err := localNamesOf(p)
+	if err != nil {
+		return nil, err
+	}
 	key := strings.Join(names, " ")
 	if l := m.locals[key]; l != nil {
 		return l, nil
 	}
 	l := &local{key: key, names: names}
+	l.ca.path = filepath.Join(m.localDir(), "ca.key")
 	l.init(m, FromLocal, "local")
 	if err := l.issue(); err != nil {
 		return nil, err
@@ -79,10 +126,11 @@ func (m *Manager) localCert(hosts []string) (*local, error) {
 	return l, nil
 }
 
-// poll renews the leaf in the last third of its life.
+// poll renews the leaf in the last third of its life, and when the CA is
+// another one.
 func (l *local) poll(now time.Time) {
 	leaf := l.cur.Load().Leaf
-	if leaf.NotAfter.Sub(now) > localLeafLife/3 {
+	if leaf.NotAfter.Sub(now) > localLeafLife/3 && !l.ca.changed() {
 		return
 	}
 	if err := l.issue(); err != nil {
@@ -96,12 +144,14 @@ func (l *local) poll(now time.Time) {
 }
 
 func (l *local) issue() error {
-	ca, err := openLocalCA(l.m.localDir(), l.names, time.Now(), func(why string) {
-		path, trust := l.m.LocalCA()
-		l.m.log.Warn("a new local CA was made; it must be trusted anew", "why", why, "ca", path, "trust", trust)
-	})
+	l.ca.note()
+	ca, err := l.m.localCA(l.names)
+	if err == nil && l.ca.changed() { // made just now, here or elsewhere
+		l.ca.note()
+		ca, err = l.m.localCA(l.names)
+	}
 	if err != nil {
-		return fmt.Errorf("local CA in %s: %w", l.m.localDir(), err)
+		return err
 	}
 	c, err := ca.leaf(l.names, time.Now())
 	if err != nil {
@@ -134,23 +184,24 @@ func openLocalCA(dir string, names []string, now time.Time, made func(why string
 			why = "the old one ends"
 		} else if n := ca.excludes(names); n != "" {
 			why = fmt.Sprintf("the old one may not sign for %q", n)
-			names = append(slices.Clone(names), ca.permits()...)
 		} else {
 			return ca, ca.export(dir)
 		}
+		names = append(slices.Clone(names), ca.permits()...)
 		if err := os.Rename(file, file+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w; remove the file to have a new one made", err)
 	}
-	if ca, err = newLocalCA(names, now); err != nil {
+	if ca, err = newLocalCA(append(slices.Clone(reservedNames), names...), now); err != nil {
 		return nil, err
 	}
 	if err := ca.store(file); errors.Is(err, fs.ErrExist) {
 		if ca, err = readLocalCA(file); err != nil { // another process was faster
 			return nil, err
 		}
+		return ca, ca.export(dir)
 	} else if err != nil {
 		return nil, err
 	}
@@ -180,7 +231,10 @@ func newLocalCA(names []string, now time.Time) (*localCA, error) {
 
 		PermittedDNSDomainsCritical: true,
 	}
-	for _, n := range names {
+	for i, n := range names {
+		if slices.Contains(names[:i], n) {
+			continue
+		}
 		if ip, err := netip.ParseAddr(n); err == nil {
 			t.PermittedIPRanges = append(t.PermittedIPRanges, addrRange(ip.Unmap()))
 		} else {

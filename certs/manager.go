@@ -128,6 +128,9 @@ func (m *Manager) Open(o Options) (*Set, error) {
 	if m.closed {
 		return nil, errors.New("the certificate manager is closed")
 	}
+	if err := m.openLocal(all); err != nil {
+		return nil, Faults{{"tls.local", err}}
+	}
 	sh := &shape{}
 	var keys []string
 	for _, r := range all {
@@ -218,7 +221,7 @@ func (m *Manager) sources(p *policy) error {
 		}
 	}
 	if p.r.Policy.Local {
-		s, err := m.localCert(append(slices.Clone(p.r.Policy.Hosts), p.r.Policy.LocalNames...))
+		s, err := m.localCert(p.r.Policy)
 		if err != nil {
 			return err
 		}

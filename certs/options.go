@@ -294,6 +294,11 @@ func (r *resolved) check(faults *Faults) {
 	if p.ACME != nil {
 		r.checkACME(faults)
 	}
+	if p.Local {
+		if _, err := localNamesOf(*p); err != nil {
+			faults.add(r.key+".local_names", err)
+		}
+	}
 	r.checkClientAuth(faults)
 }
 

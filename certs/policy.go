@@ -139,7 +139,7 @@ func (p *policy) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 		}
 		candidates = p.sources
 	}
-	var any *tls.Certificate
+	var unsuited *tls.Certificate
 	for _, s := range candidates {
 		c := s.cur.Load()
 		if c == nil {
@@ -148,11 +148,11 @@ func (p *policy) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 		if len(candidates) == 1 || hello.SupportsCertificate(c) == nil {
 			return c, nil
 		}
-		if any == nil {
-			any = c
+		if unsuited == nil {
+			unsuited = c
 		}
 	}
-	return any, nil
+	return unsuited, nil
 }
 
 // covers says whether a certificate, or a promise of one, exists for name.
