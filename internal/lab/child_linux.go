@@ -159,6 +159,7 @@ func (c *child) do(q request, now int64, r *reply) error {
 		r.Count[i] = p.Count
 	}
 	if q.Carrier != nil {
+		l.unplugged = !*q.Carrier
 		on := 0
 		if *q.Carrier {
 			on = 1

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -173,6 +174,18 @@ func TestIPv6AndReverse(t *testing.T) {
 			if _, back := bytesOf(t, k); back.Bytes < 500<<10 {
 				t.Errorf("%s carried %+v", k.Name, back)
 			}
+		}
+		// An interface that goes down loses its IPv6 addresses.
+		for _, p := range l.Places() {
+			if err := errors.Join(l.Link("link2").Down(p.Name()), l.Link("link2").Up(p.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, before := bytesOf(t, l.Link("link2"))
+		dialled, accepted = connect(t, l.Place("client"), l.Place("server"), TCP, l.Link("link2").Addr6B.Addr())
+		transfer(t, accepted, dialled, 1<<20, nil)
+		if _, back := bytesOf(t, l.Link("link2")); back.Bytes < before.Bytes+1<<20 {
+			t.Errorf("down and up, and carried %+v", back)
 		}
 	})
 }

@@ -1,6 +1,8 @@
 package lab
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -140,12 +142,32 @@ func (e *end) sourceRoutes(dev int, a netip.Prefix) error {
 }
 
 func (e *end) route(r *netlink.Route) error {
-	r.MTU = 0
-	if c := e.place.lab.congestion; c.Means == "route" {
-		r.Congctl = c.Name
+	err := e.place.nl.RouteReplace(r)
+	if c := e.place.lab.congestion; err == nil && c.Means == "route" {
+		err = e.lockCongestion(r, c.Name)
 	}
-	if err := e.place.nl.RouteReplace(r); err != nil {
+	if err != nil {
 		return fmt.Errorf("route %v: %w", r, err)
+	}
+	return nil
+}
+
+// lockCongestion gives a route its congestion control. Without the lock, which
+// netlink.Route does not know, MPTCP resets that of the subflows which a server
+// takes in to the namespace's default.
+func (e *end) lockCongestion(r *netlink.Route, name string) error {
+	args := []string{"route", "replace", r.Dst.String(), "dev", e.dev, "src", r.Src.String(), "proto", r.Protocol.String()}
+	if r.Gw != nil {
+		args = append(args, "via", r.Gw.String())
+	} else {
+		args = append(args, "scope", "link")
+	}
+	if r.Table != 0 {
+		args = append(args, "table", fmt.Sprint(r.Table))
+	}
+	args = append(args, "congctl", "lock", name)
+	if out, err := e.place.Command(context.Background(), "ip", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("congctl: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
 }

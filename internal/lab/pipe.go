@@ -53,7 +53,7 @@ type Counters struct {
 	Overflow       uint64 // packets that found the queue full
 	Silenced       uint64 // packets that vanished while the link was silent
 	Boxed          uint64 // packets that the middlebox changed or dropped
-	Refused        uint64 // packets that the far end's interface, being down, did not take
+	Refused        uint64 // packets that met an interface which is down or unplugged
 }
 
 func newPipe(path Path, mtu int, seed1, seed2 uint64) *pipe {

@@ -118,7 +118,8 @@ func (p *Place) Path() string { return p.space.path() }
 func (p *Place) Do(f func() error) error { return p.space.do(f) }
 
 // Command is exec.CommandContext for a program that runs in the place. It is
-// killed when the lab is closed or this process ends.
+// killed when the lab is closed or this process ends. It starts as root: to run
+// it as another user go through setpriv, not through SysProcAttr.
 func (p *Place) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + p.Path(), "--", name}, args...)...)
 }

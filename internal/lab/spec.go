@@ -60,7 +60,9 @@ type Path struct {
 	Rate   int64         // bit/s, counting Ethernet frames as tc does; 0 is unlimited
 	Delay  time.Duration // one way
 	Jitter time.Duration // Delay varies by up to this much in both directions, never below 0
-	Loss   float64       // share of packets lost at random, 0 to 1
+	// Loss is the share of packets lost at random, 0 to 1: by nftables' numgen
+	// in the kernel's engine, by a seeded generator in the emulator.
+	Loss float64
 	// Queue is the room for waiting packets, in bytes; QueuePackets in packets.
 	// Both 0: what the rate carries in twice the delay and 20 ms.
 	Queue        int
@@ -186,28 +188,27 @@ func (s Spec) complete() (Spec, error) {
 		fault("%d links, at most 200", len(s.Links))
 	}
 	s.Links = append([]LinkSpec(nil), s.Links...)
-	names, devs, places := map[string]bool{}, map[[2]string]bool{}, map[string]bool{}
+	names, places := map[string]bool{}, map[string]bool{}
+	devs, sides := map[[2]string]bool{}, map[[2]string]bool{}
 	for i := range s.Links {
 		l := &s.Links[i]
 		if err := l.complete(i+1, s.IPv6); err != nil {
 			fault("link %q: %w", l.Name, err)
+			continue
 		}
 		if names[l.Name] {
 			fault("link %q: the name is used twice", l.Name)
 		}
 		names[l.Name] = true
+		sides[[2]string{l.A, l.B}] = true
+		if sides[[2]string{l.B, l.A}] {
+			fault("link %q: another link has %q as A and %q as B; of all links between two places the same is A", l.Name, l.B, l.A)
+		}
 		for _, end := range [][2]string{{l.A, l.DevA}, {l.B, l.DevB}} {
 			if devs[end] {
 				fault("link %q: place %q has two interfaces %q", l.Name, end[0], end[1])
 			}
 			devs[end], places[end[0]] = true, true
-		}
-	}
-	sides := map[[2]string]bool{}
-	for _, l := range s.Links {
-		sides[[2]string{l.A, l.B}] = true
-		if sides[[2]string{l.B, l.A}] {
-			fault("link %q: another link has %q as A and %q as B; of all links between two places the same is A", l.Name, l.B, l.A)
 		}
 	}
 	seen := map[string]bool{}
