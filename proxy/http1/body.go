@@ -12,8 +12,11 @@ import (
 )
 
 const (
-	maxChunkLine     = 256
-	maxChunkOverhead = 16 << 10 // bytes of chunk extensions in one body
+	maxChunkLine = 256
+	// What chunk-size lines may take beyond a share of what they frame, in one body: extensions are free
+	// work for whoever sends them (CVE-2023-39326 of Go).
+	maxChunkOverhead = 16 << 10
+	freeChunkLine    = 16 // bytes of each line that do not count
 )
 
 // framing is how the end of a body is told.
@@ -36,14 +39,18 @@ type bodyReader struct {
 	s       netio.Stream
 	in      *netio.Buffer
 	trailer *message.Header
-	limits  Limits
-	pace    netio.Pace
+	// nominated is what Connection named, each followed by a comma: taken off the trailers too (RFC 9110 section 7.6.1).
+	nominated []byte
+	limits    *Limits
+	pace      netio.Pace
+	// patience, if set, is how long one wait may last before Next gives message.ErrSlow, once in a body.
+	patience time.Duration
 
 	framing  framing
 	state    chunkState
 	left     int64 // of the body, or of the chunk
-	overhead int
-	scanned  int   // of the trailers: no line end before this
+	overhead int64
+	scanned  int   // of the trailers, while their end has not come
 	err      error // sticky; io.EOF once the body is complete
 	started  bool  // something was taken off
 }
@@ -60,6 +67,7 @@ const (
 func (b *bodyReader) reset(f framing, length int64, trailer *message.Header) {
 	b.framing, b.left, b.trailer = f, length, trailer
 	b.state, b.overhead, b.scanned, b.err, b.started = chunkSize, 0, 0, nil, false
+	b.pace = netio.Pace{Window: b.pace.Window, MinRate: b.pace.MinRate} // what the last body took does not count
 	if f == noBody || f == byLength && length == 0 {
 		b.framing, b.err = noBody, io.EOF
 	}
@@ -89,6 +97,9 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 				return nil, message.ErrWait
 			}
 			err = b.fill()
+			if err == message.ErrSlow {
+				return nil, err
+			}
 			if b.framing == raw && errors.Is(err, os.ErrDeadlineExceeded) {
 				return nil, err // not sticky: the other direction of a tunnel may still be busy
 			}
@@ -104,10 +115,18 @@ func (b *bodyReader) done() bool { return b.err == io.EOF }
 // fill waits for more bytes; the silence of the peer is bounded by the pace.
 func (b *bodyReader) fill() error {
 	before, had := time.Now(), b.in.Len()
-	if b.pace.Window > 0 {
-		_ = b.s.Base().SetReadDeadline(before.Add(b.pace.Window))
+	window := b.pace.Window
+	if b.patience > 0 && b.patience < window {
+		window = b.patience
+	}
+	if window > 0 {
+		_ = b.s.Base().SetReadDeadline(before.Add(window))
 	}
 	err := b.s.Fill(b.in)
+	if window < b.pace.Window && errors.Is(err, os.ErrDeadlineExceeded) {
+		b.patience = 0
+		return message.ErrSlow
+	}
 	if err == nil && b.framing != raw {
 		return b.pace.Wait(time.Since(before), b.in.Len()-had)
 	}
@@ -187,11 +206,12 @@ func (b *bodyReader) takeSize() error {
 	if i == 0 || p[i-1] != '\r' {
 		return errBareLF
 	}
-	size, extension, err := parseChunkSize(p[:i-1])
+	size, err := parseChunkSize(p[:i-1])
 	if err != nil {
 		return err
 	}
-	if b.overhead += len(extension); b.overhead > maxChunkOverhead {
+	b.overhead = max(0, b.overhead+int64(i-freeChunkLine)-min(size, maxChunkOverhead))
+	if b.overhead > maxChunkOverhead {
 		return errChunkOverhead
 	}
 	b.in.Discard(i + 1)
@@ -203,7 +223,7 @@ func (b *bodyReader) takeSize() error {
 	return nil
 }
 
-func parseChunkSize(line []byte) (size int64, extension []byte, err error) {
+func parseChunkSize(line []byte) (size int64, err error) {
 	i := 0
 	for ; i < len(line); i++ {
 		digit, ok := unhex(line[i])
@@ -211,24 +231,24 @@ func parseChunkSize(line []byte) (size int64, extension []byte, err error) {
 			break
 		}
 		if size > 1<<58 {
-			return 0, nil, errChunkBig
+			return 0, errChunkBig
 		}
 		size = size<<4 | int64(digit)
 	}
 	if i == 0 || i > 16 {
-		return 0, nil, errChunkSize
+		return 0, errChunkSize
 	}
-	extension = line[i:]
+	extension := line[i:]
 	rest := bytes.TrimLeft(extension, " \t") // BWS before the semicolon
 	if len(extension) > 0 && (len(rest) == 0 || rest[0] != ';') {
-		return 0, nil, errChunkSize
+		return 0, errChunkSize
 	}
 	for _, c := range extension {
 		if !isText[c] || c >= 0x80 {
-			return 0, nil, errChunkExt
+			return 0, errChunkExt
 		}
 	}
-	return size, extension, nil
+	return size, nil
 }
 
 func unhex(c byte) (byte, bool) {
@@ -245,19 +265,13 @@ func unhex(c byte) (byte, bool) {
 // there (RFC 9110 section 6.5.1) and are dropped.
 func (b *bodyReader) takeTrailers() error {
 	p := b.in.Bytes()
-	end, next, err := headEnd(p, b.scanned)
+	end, next, err := headEnd(p, b.scanned, b.limits)
+	b.scanned = next
+	if err == errHeaderBytes {
+		return errTrailerBytes
+	}
 	if err != nil {
 		return err
-	}
-	if end == 0 {
-		b.scanned = next
-		if len(p) >= b.limits.HeaderBytes {
-			return errTrailerBytes
-		}
-		return ErrMore
-	}
-	if end > b.limits.HeaderBytes {
-		return errTrailerBytes
 	}
 	if end > 2 {
 		base := b.trailer.Size()
@@ -266,6 +280,11 @@ func (b *bodyReader) takeTrailers() error {
 			return err
 		}
 		message.CleanTrailer(b.trailer)
+		for names := b.nominated; len(names) > 0; {
+			var name []byte
+			name, names = nextOption(names)
+			b.trailer.DelName(name)
+		}
 	}
 	b.in.Discard(end)
 	return io.EOF

@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bytes"
 	"io"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 type ClientOptions struct {
 	Limits
 	IdleTime time.Duration // the longest silence in a body
+	Patience time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
 }
 
 // maxInterim bounds the 1xx responses before a final one.
@@ -49,7 +49,7 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	c := &ClientConn{options: o}
 	c.s = s
 	pace := netio.Pace{Window: o.IdleTime}
-	c.body = bodyReader{s: s, in: &c.in, limits: o.Limits, pace: pace}
+	c.body = bodyReader{s: s, in: &c.in, limits: &o.Limits, pace: pace}
 	s.Base().SetPace(pace)
 	return c
 }
@@ -79,7 +79,9 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	err = parseResponse(c.in.Bytes()[:end], r, c.isHead, c.options.Limits)
+	sp := special{nominated: c.body.nominated[:0]}
+	err = parseResponse(c.in.Bytes()[:end], r, c.isHead, &c.options.Limits, &sp)
+	c.body.nominated = sp.nominated
 	c.in.Discard(end)
 	if err != nil {
 		return err
@@ -92,6 +94,7 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 	}
 	c.final = true
 	c.lasting = !r.Close
+	c.body.patience = c.options.Patience
 	switch {
 	case r.Status == 101:
 		if !c.switches(r.Upgrade) {
@@ -114,11 +117,8 @@ func (c *ClientConn) head(deadline time.Time) (end int, err error) {
 	for {
 		b := c.in.Bytes()
 		c.answered = c.answered || len(b) > 0
-		if end, c.scanned, err = headEnd(b, c.scanned); err != nil || end > 0 {
+		if end, c.scanned, err = headEnd(b, c.scanned, &c.options.Limits); err != ErrMore {
 			return end, err
-		}
-		if err := tooLong(b, c.options.Limits); err != ErrMore {
-			return 0, errHeaderBytes
 		}
 		_ = c.s.Base().SetReadDeadline(deadline)
 		if err := c.s.Fill(&c.in); err != nil {
@@ -132,7 +132,7 @@ func (c *ClientConn) head(deadline time.Time) (end int, err error) {
 
 // switches says whether a 101 changes to the protocol that was asked for.
 func (c *ClientConn) switches(to []byte) bool {
-	return c.upgrade != nil && bytes.EqualFold(c.upgrade, to)
+	return c.upgrade != nil && message.EqualFold(c.upgrade, to)
 }
 
 // Body is the body of the final response.

@@ -115,8 +115,10 @@ func appendResponse(dst []byte, r *message.Response, v message.Version, f framin
 	return append(dst, "\r\n"...)
 }
 
-// errBodyLength: the body that was written is not as long as its head said.
-var errBodyLength = errors.New("the body is not as long as its Content-Length")
+// ErrBodyLength: the body that was written is not as long as its head said.
+var ErrBodyLength = errors.New("the body is not as long as its Content-Length")
+
+var errBodyEnded = errors.New("more of a body that has ended")
 
 // bodyWriter frames a body. It is a message.BodyWriter.
 type bodyWriter struct {
@@ -136,12 +138,15 @@ func (w *bodyWriter) WriteBody(p []byte) error {
 	if len(p) == 0 {
 		return nil // an empty chunk would end the body
 	}
+	if w.ended {
+		return errBodyEnded
+	}
 	switch w.framing {
 	case noBody:
-		return errBodyLength
+		return ErrBodyLength
 	case byLength:
 		if w.left -= int64(len(p)); w.left < 0 {
-			return errBodyLength
+			return ErrBodyLength
 		}
 	case chunked:
 		size := append(strconv.AppendInt(w.line[:0], int64(len(p)), 16), "\r\n"...)
@@ -168,27 +173,32 @@ func (w *bodyWriter) End(trailer *message.Header) error {
 	if w.ended {
 		return nil
 	}
-	w.ended = true
+	var err error
 	switch w.framing {
 	case byLength:
 		if w.left != 0 {
-			return errBodyLength
+			return ErrBodyLength
 		}
 	case chunked:
-		if trailer == nil || trailer.Len() == 0 {
-			_, err := w.s.Write(lastChunk)
-			return err
-		}
-		buf := heads.Get().(*[]byte)
-		defer heads.Put(buf)
-		*buf = append((*buf)[:0], "0\r\n"...)
-		*buf = append(appendFields(*buf, trailer), "\r\n"...)
-		_, err := w.s.Write(*buf)
-		return err
+		err = w.endChunked(trailer)
 	case raw:
-		return w.s.CloseWrite()
+		err = w.s.CloseWrite()
 	}
-	return nil
+	w.ended = err == nil // so that a connection whose last message is not whole is not used again
+	return err
+}
+
+func (w *bodyWriter) endChunked(trailer *message.Header) error {
+	if trailer == nil || trailer.Len() == 0 {
+		_, err := w.s.Write(lastChunk)
+		return err
+	}
+	buf := heads.Get().(*[]byte)
+	defer heads.Put(buf)
+	*buf = append((*buf)[:0], "0\r\n"...)
+	*buf = append(appendFields(*buf, trailer), "\r\n"...)
+	_, err := w.s.Write(*buf)
+	return err
 }
 
 // Flush sends what is held.

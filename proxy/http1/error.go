@@ -43,8 +43,10 @@ var (
 	errCodingTwice   = &Error{400, "Transfer-Encoding comes more than once"}
 	errCoding10      = &Error{400, "Transfer-Encoding in an HTTP/1.0 message"}
 	errBothLengths   = &Error{400, "both Content-Length and Transfer-Encoding"}
+	errOptions       = &Error{431, "Connection names more options than the limit of fields"}
 	errExpect        = &Error{417, "an expectation other than 100-continue"}
 	errStatusLine    = &Error{502, "malformed status line; want HTTP/1.1 SP 3DIGIT SP reason"}
+	errInterimBody   = &Error{502, "an interim response with a body"}
 	errStatus        = &Error{502, "status code is not from 100 to 599"}
 	errChunkSize     = &Error{400, "malformed chunk size"}
 	errChunkBig      = &Error{413, "chunk size is larger than can be counted"}

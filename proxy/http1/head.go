@@ -2,15 +2,21 @@ package http1
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 
 	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
 )
 
 // Limits bound a head and the trailers.
 type Limits struct {
-	HeaderBytes  int // of the whole head
+	HeaderBytes  int // of the whole head; netio.MaxBuffered is the most that counts
 	HeaderFields int
 }
+
+// bytes is the most that a head may take.
+func (l *Limits) bytes() int { return min(l.HeaderBytes, netio.MaxBuffered) }
 
 // isToken marks the bytes of a token (RFC 9110 section 5.6.2).
 var isToken = func() (t [256]bool) {
@@ -37,45 +43,50 @@ func allToken(b []byte) bool {
 	return len(b) > 0
 }
 
-// headEnd looks for the empty line that ends a head: end is the offset behind it, or 0 while it has not
-// come; then next is where to look on, so that a head that trickles in is looked at once.
-func headEnd(b []byte, from int) (end, next int, err error) {
-	line := from
+// headEnd looks for the empty line that ends a head: end is the offset behind it. While it has not come,
+// err is ErrMore and next is where to look on, so that a head that trickles in is looked at once. What lies
+// beyond the limit is not looked at, so that the verdict does not depend on how the bytes arrive.
+func headEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
+	most := limits.bytes()
+	head := b[:min(len(b), most)]
 	for {
-		i := bytes.IndexByte(b[line:], '\n')
+		i := bytes.IndexByte(head[from:], '\n')
 		if i < 0 {
-			return 0, line, nil
+			break
 		}
-		i += line
-		if i == 0 || b[i-1] != '\r' {
-			return 0, line, errBareLF
+		i += from
+		if i == 0 || head[i-1] != '\r' {
+			return 0, 0, errBareLF
 		}
-		if i == line+1 {
+		if i == 1 || head[i-2] == '\n' {
 			return i + 1, 0, nil
 		}
-		line = i + 1
+		from = i + 1
 	}
+	if len(head) < most {
+		return 0, len(head), ErrMore
+	}
+	return 0, 0, errHeaderBytes
 }
 
-// nextLine cuts the line off that ends in CRLF; head is known to hold one.
-func nextLine(head []byte) (line, rest []byte) {
-	i := bytes.IndexByte(head, '\n')
-	return head[:i-1], head[i+1:]
-}
+// firstLine is the line that head begins with; head is known to hold a whole one.
+func firstLine(head []byte) []byte { return head[:bytes.IndexByte(head, '\n')-1] }
 
 // special is what the fields say about framing and the connection rather than about the message.
 type special struct {
-	lengths, codings, hosts, connections int
-	length                               int64
-	host                                 []byte
+	lengths, codings, hosts int
+	length                  int64
+	host                    []byte
+	nominated               []byte // what Connection names, each followed by a comma
 }
 
-// parseFields reads the field lines of a head (or trailers) that ends in an empty line. head is h's own
-// copy, beginning at offset base of its buffer. Content-Length, Transfer-Encoding and Host go into sp, not into h.
-func parseFields(h *message.Header, head []byte, base, at int, limits Limits, sp *special) error {
+// parseFields reads the field lines of a head (or trailers) from offset at on. head, which ends in an empty
+// line, is h's own copy and begins at offset base of its buffer. Content-Length, Transfer-Encoding and Host
+// go into sp, not into h.
+func parseFields(h *message.Header, head []byte, base, at int, limits *Limits, sp *special) error {
 	for {
-		line, _ := nextLine(head[at:])
-		if len(line) == 0 {
+		line := head[at:]
+		if line[0] == '\r' && line[1] == '\n' {
 			return nil
 		}
 		if h.Len()+sp.lengths+sp.codings+sp.hosts >= limits.HeaderFields {
@@ -85,7 +96,7 @@ func parseFields(h *message.Header, head []byte, base, at int, limits Limits, sp
 		if err != nil {
 			return err
 		}
-		first, last, err := fieldValue(line, colon+1)
+		first, last, next, err := fieldValue(line, colon+1)
 		if err != nil {
 			return err
 		}
@@ -104,52 +115,78 @@ func parseFields(h *message.Header, head []byte, base, at int, limits Limits, sp
 			sp.hosts++
 			sp.host = line[first:last]
 		default:
-			if id == message.Connection {
-				sp.connections++
-			}
 			h.AddSpan(id, base+at, colon, base+at+first, last-first)
 		}
-		at += len(line) + 2
+		at += next
 	}
 }
 
-// fieldName gives the position of the colon behind a valid name.
+// fieldName gives the position of the colon behind the valid name that line begins with.
 func fieldName(line []byte) (colon int, err error) {
 	for i, c := range line {
 		if isToken[c] {
 			continue
 		}
-		switch {
-		case c == ':' && i > 0:
+		if c == ':' && i > 0 {
 			return i, nil
-		case c == ':':
-			return 0, errEmptyName
-		case i == 0 && (c == ' ' || c == '\t'):
-			return 0, errFold
 		}
-		if bytes.IndexByte(line, ':') < 0 {
-			return 0, errNoColon
-		}
-		return 0, errName
+		return 0, nameFault(line, i)
 	}
 	return 0, errNoColon
 }
 
-// fieldValue gives the bounds of a value without the white space around it.
-func fieldValue(line []byte, from int) (first, last int, err error) {
-	for _, c := range line[from:] {
-		if !isText[c] {
-			return 0, 0, errValue
-		}
+// nameFault says what is wrong with a field line whose byte i is not one of a name.
+func nameFault(line []byte, i int) error {
+	switch {
+	case line[i] == ':':
+		return errEmptyName
+	case i == 0 && isSpace(line[i]):
+		return errFold
+	case bytes.IndexByte(line[:bytes.IndexByte(line, '\n')+1], ':') < 0:
+		return errNoColon
 	}
-	first, last = from, len(line)
-	for first < last && isSpace(line[first]) {
-		first++
+	return errName
+}
+
+// fieldValue gives the bounds of a value without the white space around it, and where the next line begins.
+func fieldValue(line []byte, from int) (first, last, next int, err error) {
+	for isSpace(line[from]) {
+		from++
 	}
-	for last > first && isSpace(line[last-1]) {
+	end := textEnd(line, from)
+	if line[end] != '\r' || line[end+1] != '\n' {
+		return 0, 0, 0, errValue
+	}
+	last = end
+	for last > from && isSpace(line[last-1]) {
 		last--
 	}
-	return first, last, nil
+	return from, last, end + 2, nil
+}
+
+// textEnd gives the position of the first byte that is no text, which b must hold.
+func textEnd(b []byte, i int) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for len(b)-i >= 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		del := x ^ 0x7f*ones
+		// The top bits of bytes below 0x20 and of 0x7f. The lowest that is set is right; those above may be
+		// off by a borrow.
+		found := ((x-' '*ones)&^x | (del-ones)&^del) & tops
+		if found == 0 {
+			i += 8
+			continue
+		}
+		i += bits.TrailingZeros64(found) / 8
+		if b[i] != '\t' {
+			return i
+		}
+		i++
+	}
+	for isText[b[i]] {
+		i++
+	}
+	return i
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }
@@ -195,12 +232,16 @@ type connection struct {
 
 // takeConnection takes the fields off that are about this connection only: Connection, what it names
 // (RFC 9110 section 7.6.1), and those that are so by custom, whether it names them or not.
-func takeConnection(h *message.Header, sp *special) (c connection) {
-	for i := h.Index(message.Connection, 0); i >= 0 && sp.connections > 0; i = h.Index(message.Connection, i+1) {
+func takeConnection(h *message.Header, limits *Limits, sp *special) (c connection, err error) {
+	options := 0
+	for i := h.Index(message.Connection, 0); i >= 0; i = h.Index(message.Connection, i+1) {
 		_, _, value, _ := h.At(i)
 		for len(value) > 0 {
 			var option []byte
 			option, value = nextOption(value)
+			if options++; options > limits.HeaderFields {
+				return c, errOptions // each is looked for among all fields
+			}
 			switch {
 			case len(option) == 0:
 			case message.EqualFold(option, "close"):
@@ -209,17 +250,32 @@ func takeConnection(h *message.Header, sp *special) (c connection) {
 				c.keepAlive = true
 			case message.EqualFold(option, "upgrade"):
 				c.upgrade = true
-			case message.EqualFold(option, "connection"):
+			case message.EqualFold(option, "connection"): // goes below; here, the list would end
 			default:
 				h.DelName(option)
+				sp.nominated = append(append(sp.nominated, option...), ',')
 			}
 		}
 	}
 	for _, id := range [...]message.ID{message.Connection, message.KeepAlive, message.ProxyConnection, message.ProxyAuthenticate,
-		message.ProxyAuthorization, message.HTTP2Settings} {
+		message.ProxyAuthorization, message.HTTP2Settings, message.Upgrade, message.TE} {
 		h.Del(id)
 	}
-	return c
+	return c, nil
+}
+
+// upgradeOffer is the one protocol that the Upgrade fields name, nil where there is none or a choice.
+func upgradeOffer(h *message.Header) []byte {
+	i := h.Index(message.Upgrade, 0)
+	if i < 0 || h.Index(message.Upgrade, i+1) >= 0 {
+		return nil
+	}
+	_, _, protocol, _ := h.At(i)
+	name, version, versioned := bytes.Cut(protocol, []byte("/"))
+	if !allToken(name) || versioned && !allToken(version) {
+		return nil
+	}
+	return protocol
 }
 
 // nextOption cuts the first element off a comma-separated list.

@@ -12,63 +12,53 @@ const maxMethod = 32
 // ParseRequest decodes the head at the front of b into r, which must be fresh or reset, and gives its
 // length in bytes. ErrMore: b holds no whole head yet. Other errors are *Error.
 func ParseRequest(b []byte, r *message.Request, limits Limits) (n int, err error) {
-	end, _, err := headEnd(b, 0)
+	end, _, err := requestEnd(b, 0, &limits)
 	if err != nil {
 		return 0, err
 	}
-	if end == 0 {
-		return 0, tooLong(b, limits)
-	}
-	return end, parseRequest(b[:end], r, limits)
+	var sp special
+	return end, parseRequest(b[:end], r, &limits, &sp)
 }
 
-// tooLong says whether more bytes may still make a head of b.
-func tooLong(b []byte, limits Limits) error {
-	if len(b) < limits.HeaderBytes {
-		return ErrMore
+// requestEnd is headEnd for a request.
+func requestEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
+	end, next, err = headEnd(b, from, limits)
+	if err == errHeaderBytes && bytes.IndexByte(b[:limits.bytes()], '\n') < 0 {
+		err = errLongTarget
 	}
-	if bytes.IndexByte(b, '\n') < 0 {
-		return errLongTarget
-	}
-	return errHeaderBytes
+	return end, next, err
 }
 
-func parseRequest(raw []byte, r *message.Request, limits Limits) error {
-	if len(raw) > limits.HeaderBytes {
-		if i := bytes.IndexByte(raw, '\n'); i >= limits.HeaderBytes {
-			return errLongTarget
-		}
-		return errHeaderBytes
-	}
+// parseRequest decodes raw, which is a whole head.
+func parseRequest(raw []byte, r *message.Request, limits *Limits, sp *special) error {
 	base := r.Header.Size()
 	head := r.Header.Grab(raw)
-	line, _ := nextLine(head)
-	rawTarget, err := requestLine(line, r)
-	if err != nil {
+	line := firstLine(head)
+	if err := requestLine(line, r); err != nil {
 		return err
 	}
-	var sp special
-	if err := parseFields(&r.Header, head, base, len(line)+2, limits, &sp); err != nil {
+	if err := parseFields(&r.Header, head, base, len(line)+2, limits, sp); err != nil {
 		return err
 	}
+	var err error
 	if r.ContentLength, err = sp.framing(r.Version); err != nil {
 		return err
 	}
-	if err := setTarget(r, rawTarget, &sp); err != nil {
+	if err := setTarget(r, sp); err != nil {
 		return err
 	}
-	return setConnection(r, &sp)
+	return setConnection(r, limits, sp)
 }
 
 // requestLine reads method, target and version (RFC 9112 section 3).
-func requestLine(line []byte, r *message.Request) (rawTarget []byte, err error) {
+func requestLine(line []byte, r *message.Request) error {
 	first := bytes.IndexByte(line, ' ')
 	if first <= 0 {
-		return nil, errRequestLine
+		return errRequestLine
 	}
 	last := first + 1 + bytes.IndexByte(line[first+1:], ' ')
 	if last <= first+1 {
-		return nil, errRequestLine
+		return errRequestLine
 	}
 	r.Method, r.Target = line[:first], line[first+1:last]
 	switch v := line[last+1:]; {
@@ -77,35 +67,35 @@ func requestLine(line []byte, r *message.Request) (rawTarget []byte, err error) 
 	case string(v) == "HTTP/1.0":
 		r.Version = message.HTTP10
 	case len(v) == 8 && string(v[:5]) == "HTTP/" && isDigit(v[5]) && v[6] == '.' && isDigit(v[7]):
-		return nil, errOtherVersion
+		return errOtherVersion
 	case bytes.IndexByte(v, ' ') >= 0:
-		return nil, errRequestLine
+		return errRequestLine
 	default:
-		return nil, errVersion
+		return errVersion
 	}
 	if !allToken(r.Method) {
-		return nil, errMethod
+		return errMethod
 	}
 	if len(r.Method) > maxMethod {
-		return nil, errLongMethod
+		return errLongMethod
 	}
 	if string(r.Method) == "CONNECT" {
-		return nil, errConnect
+		return errConnect
 	}
-	return r.Target, nil
+	return nil
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // setTarget finds the one host and path that count, for matching and for forwarding alike.
-func setTarget(r *message.Request, raw []byte, sp *special) error {
+func setTarget(r *message.Request, sp *special) error {
 	switch {
 	case sp.hosts > 1:
 		return errHostTwice
 	case sp.hosts == 0 && r.Version != message.HTTP10:
 		return errHostMissing
 	}
-	parts, err := target.Split(r.Method, raw)
+	parts, err := target.Split(r.Method, r.Target)
 	if err != nil {
 		return errTarget
 	}
@@ -139,6 +129,7 @@ func setPath(r *message.Request, path, query []byte) (err error) {
 		return errTarget
 	}
 	r.EncodedSlash = flags&target.EncodedSlash != 0
+	r.Ambiguous = flags != 0
 	if query == nil {
 		return nil
 	}
@@ -150,50 +141,48 @@ func setPath(r *message.Request, path, query []byte) (err error) {
 }
 
 // setConnection judges Connection, Upgrade, TE and Expect, and takes them off.
-func setConnection(r *message.Request, sp *special) error {
+func setConnection(r *message.Request, limits *Limits, sp *special) error {
 	h := &r.Header
-	upgrade, te := h.Get(message.Upgrade), h.Get(message.TE)
-	c := takeConnection(h, sp)
-	h.Del(message.Upgrade)
-	h.Del(message.TE)
+	upgrade := upgradeOffer(h)
+	r.TrailersOK = r.Version == message.HTTP11 && hasOption(h, message.TE, "trailers")
+	c, err := takeConnection(h, limits, sp)
+	if err != nil {
+		return err
+	}
 	r.Close = c.close || r.Version == message.HTTP10 && !c.keepAlive
-	r.TrailersOK = hasOption(te, "trailers") && r.Version == message.HTTP11
 	if c.upgrade && r.Version == message.HTTP11 && r.ContentLength == 0 && mayUpgrade(upgrade) {
 		r.Upgrade = upgrade
 	}
-	if expect := h.Get(message.Expect); expect != nil {
-		if !message.EqualFold(expect, "100-continue") {
+	for i := h.Index(message.Expect, 0); i >= 0; i = h.Index(message.Expect, i+1) {
+		if _, _, expect, _ := h.At(i); !message.EqualFold(expect, "100-continue") {
 			return errExpect
 		}
 		r.Expect = r.Version == message.HTTP11 && r.ContentLength != 0 // without a body there is nothing to wait for
-		h.Del(message.Expect)
 	}
+	h.Del(message.Expect)
 	return nil
 }
 
-// mayUpgrade lets one protocol through that is not HTTP itself: h2c and HTTP/2.0 are never spoken by
-// Upgrade (RFC 9113 section 3.1), and lists are not offered on.
+// mayUpgrade lets protocols through that are not HTTP itself: h2c and HTTP/2.0 are never spoken by Upgrade
+// (RFC 9113 section 3.1).
 func mayUpgrade(upgrade []byte) bool {
-	if len(upgrade) < 3 || message.EqualFold(upgrade, "h2c") {
-		return false
-	}
-	if message.EqualFold(upgrade[:min(4, len(upgrade))], "http") || message.EqualFold(upgrade[:3], "tls") {
-		return false
-	}
-	for _, c := range upgrade {
-		if !isToken[c] && c != '/' {
+	for _, http := range [...]string{"http", "h2", "tls"} {
+		if len(upgrade) >= len(http) && message.EqualFold(upgrade[:len(http)], http) {
 			return false
 		}
 	}
-	return true
+	return len(upgrade) > 0
 }
 
-func hasOption(list []byte, want string) bool {
-	for len(list) > 0 {
-		var option []byte
-		option, list = nextOption(list)
-		if message.EqualFold(option, want) {
-			return true
+// hasOption says whether one of the fields with this ID, which hold lists, has the element want.
+func hasOption(h *message.Header, id message.ID, want string) bool {
+	for i := h.Index(id, 0); i >= 0; i = h.Index(id, i+1) {
+		_, _, list, _ := h.At(i)
+		for len(list) > 0 {
+			var option []byte
+			if option, list = nextOption(list); message.EqualFold(option, want) {
+				return true
+			}
 		}
 	}
 	return false

@@ -8,48 +8,50 @@ import (
 // length in bytes. isHead: it answers a HEAD. ErrMore: b holds no whole head yet. Other errors are
 // *Error; whatever their status says, they mean a 502 to the client.
 func ParseResponse(b []byte, r *message.Response, isHead bool, limits Limits) (n int, err error) {
-	end, _, err := headEnd(b, 0)
+	end, _, err := headEnd(b, 0, &limits)
 	if err != nil {
 		return 0, err
 	}
-	if end == 0 {
-		return 0, tooLong(b, limits)
-	}
-	return end, parseResponse(b[:end], r, isHead, limits)
+	var sp special
+	return end, parseResponse(b[:end], r, isHead, &limits, &sp)
 }
 
-func parseResponse(raw []byte, r *message.Response, isHead bool, limits Limits) error {
-	if len(raw) > limits.HeaderBytes {
-		return errHeaderBytes
-	}
+// parseResponse decodes raw, which is a whole head.
+func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits, sp *special) error {
 	base := r.Header.Size()
 	head := r.Header.Grab(raw)
-	line, _ := nextLine(head)
+	line := firstLine(head)
 	if err := statusLine(line, r); err != nil {
 		return err
 	}
-	var sp special
-	if err := parseFields(&r.Header, head, base, len(line)+2, limits, &sp); err != nil {
+	if err := parseFields(&r.Header, head, base, len(line)+2, limits, sp); err != nil {
 		return err
 	}
 	length, err := sp.framing(r.Version)
 	if err != nil {
 		return err
 	}
-	h := &r.Header
-	upgrade := h.Get(message.Upgrade)
-	c := takeConnection(h, &sp)
-	h.Del(message.Upgrade)
-	h.Del(message.TE)
+	upgrade := upgradeOffer(&r.Header)
+	c, err := takeConnection(&r.Header, limits, sp)
+	if err != nil {
+		return err
+	}
 	r.Close = c.close || r.Version == message.HTTP10 && !c.keepAlive
+	if r.Status == 101 && c.upgrade {
+		r.Upgrade = upgrade
+	}
+	return setBody(r, length, isHead, sp)
+}
+
+// setBody finds out how the body is framed (RFC 9112 section 6.3).
+func setBody(r *message.Response, length int64, isHead bool, sp *special) error {
 	switch {
-	case r.Status == 101:
-		r.NoBody = true
-		if c.upgrade {
-			r.Upgrade = upgrade
-		}
+	case r.Interim() && length != 0:
+		return errInterimBody
 	case r.Status < 200 || r.Status == 204:
-		r.NoBody = true // framing fields have no meaning here (RFC 9112 section 6.3), and are not sent on
+		// No body, whatever the fields say, which are not sent on. But a server that says there is one may send it.
+		r.NoBody = true
+		r.Close = r.Close || length != 0
 	case isHead || r.Status == 304:
 		r.NoBody = true
 		r.ContentLength = length

@@ -31,6 +31,7 @@ type ServerConn struct {
 	options *ServerOptions
 
 	version  message.Version
+	isHead   bool
 	closing  bool // no further request is read from this connection
 	headSent bool
 	watching chan struct{}
@@ -44,36 +45,51 @@ func NewServerConn(s netio.Stream, o *ServerOptions) *ServerConn {
 	c := &ServerConn{options: o}
 	c.s = s
 	pace := netio.Pace{Window: o.IdleTime, MinRate: o.MinRate}
-	c.body = bodyReader{s: s, in: &c.in, limits: o.Limits, pace: pace}
+	c.body = bodyReader{s: s, in: &c.in, limits: &o.Limits, pace: pace}
+	c.body.reset(noBody, 0, nil)
 	s.Base().SetPace(pace)
 	return c
 }
 
 // Wait returns once the first byte of a request is there; io.EOF where the client has closed instead,
-// os.ErrDeadlineExceeded at the deadline.
+// os.ErrDeadlineExceeded at the deadline. One empty line before a request is ignored (RFC 9112 section 2.2);
+// it is no part of it, so a client that sends it behind a body and then nothing more is a silent one.
 func (c *ServerConn) Wait(deadline time.Time) error {
-	if c.in.Len() > 0 {
-		return nil
+	for skipped := false; ; {
+		b := c.in.Bytes()
+		switch {
+		case !skipped && len(b) >= 2 && b[0] == '\r' && b[1] == '\n':
+			c.in.Discard(2)
+			skipped = true
+			continue
+		case len(b) > 1, len(b) == 1 && (skipped || b[0] != '\r'):
+			return nil
+		}
+		_ = c.s.Base().SetReadDeadline(deadline)
+		if err := c.s.Fill(&c.in); err != nil {
+			return err
+		}
 	}
-	_ = c.s.Base().SetReadDeadline(deadline)
-	return c.s.Fill(&c.in)
 }
 
 // ReadRequest decodes the next head into r, which must be fresh or reset; start is when its first byte came.
 // An *Error is to be answered, after which the connection is of no further use.
 func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
-	c.closing, c.headSent = true, false // until the request turns out to be readable
-	c.version = message.HTTP11
+	c.closing, c.headSent, c.ended = true, false, false // until the request turns out to be readable
+	c.version, c.isHead = message.HTTP11, false
+	c.body.reset(byLength, 1, nil)
 	end, err := c.head(start)
 	if err != nil {
 		return err
 	}
-	err = parseRequest(c.in.Bytes()[:end], r, c.options.Limits)
+	sp := special{nominated: c.body.nominated[:0]}
+	err = parseRequest(c.in.Bytes()[:end], r, &c.options.Limits, &sp)
+	c.body.nominated = sp.nominated
 	c.in.Discard(end)
 	if err != nil {
 		return err
 	}
-	c.version = r.Version
+	c.version, c.isHead = r.Version, r.IsHead()
 	c.closing = r.Close
 	c.body.reset(lengthFraming(r.ContentLength), r.ContentLength, &r.Trailer)
 	return nil
@@ -81,20 +97,10 @@ func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 
 // head waits for a whole head, and gives its length.
 func (c *ServerConn) head(start time.Time) (end int, err error) {
-	skipped := false
 	scanned := 0
 	for {
-		b := c.in.Bytes()
-		if !skipped && len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
-			c.in.Discard(2) // one empty line before a request is ignored (RFC 9112 section 2.2)
-			skipped = true
-			b = c.in.Bytes()
-		}
-		if end, scanned, err = headEnd(b, scanned); err != nil || end > 0 {
+		if end, scanned, err = requestEnd(c.in.Bytes(), scanned, &c.options.Limits); err != ErrMore {
 			return end, err
-		}
-		if err := tooLong(b, c.options.Limits); err != ErrMore {
-			return 0, err
 		}
 		_ = c.s.Base().SetReadDeadline(start.Add(c.options.HeaderTime))
 		switch err := c.s.Fill(&c.in); {
@@ -139,7 +145,7 @@ func (c *ServerConn) WriteHead(r *message.Response) error {
 	case r.Status == 101:
 		f = raw
 		c.closing = true
-	case r.NoBody:
+	case r.NoBody, c.isHead, r.Status == 204, r.Status == 304:
 		f = noBody
 	case f == chunked && c.version == message.HTTP10:
 		f = untilClose
@@ -172,6 +178,11 @@ func (c *ServerConn) HeadSent() bool { return c.headSent }
 // Next says whether a further request may be read: this one and its response are complete.
 func (c *ServerConn) Next() bool {
 	return !c.closing && c.ended && c.body.done()
+}
+
+// Unread says whether the client may still be sending, or has sent, what nobody will read.
+func (c *ServerConn) Unread() bool {
+	return c.in.Len() > 0 || !c.body.done() && c.body.framing != noBody
 }
 
 // Version is what the client speaks.

@@ -121,7 +121,7 @@ func (h *Header) DelName(name []byte) (n int) {
 	id := Lookup(name)
 	for i := range h.fields {
 		f := &h.fields[i]
-		if f.id != id || id == Other && !equalFoldBytes(h.slice(f.name), name) {
+		if f.id != id || id == Other && !EqualFold(h.slice(f.name), name) {
 			continue
 		}
 		f.id = deleted
@@ -137,17 +137,4 @@ func (h *Header) DelName(name []byte) (n int) {
 func (h *Header) Set(id ID, value []byte) {
 	h.Del(id)
 	h.Add(id, value)
-}
-
-func equalFoldBytes(a, b []byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		x, y := a[i], b[i]
-		if x != y && (x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z') {
-			return false
-		}
-	}
-	return true
 }

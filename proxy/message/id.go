@@ -113,7 +113,7 @@ func Lookup(name []byte) ID {
 
 // EqualFold compares ASCII without regard to case. Unlike bytes.EqualFold it folds nothing beyond
 // ASCII: a Kelvin sign is no k to an HTTP parser.
-func EqualFold(b []byte, s string) bool {
+func EqualFold[T string | []byte](b []byte, s T) bool {
 	if len(b) != len(s) {
 		return false
 	}

@@ -40,6 +40,8 @@ type Request struct {
 	HasQuery bool
 	// EncodedSlash: the path holds %2F or %5C, which only some routes let pass.
 	EncodedSlash bool
+	// Ambiguous: the path holds escapes that some servers decode before they route; see target.Decoded.
+	Ambiguous bool
 
 	Header        Header
 	ContentLength int64  // bytes, 0 where there is no body, Unknown where only its end will tell
@@ -115,6 +117,14 @@ type BodyWriter interface {
 	End(trailer *Header) error
 	Flush() error
 }
+
+// ErrSlow is what Next(true) may give once when the next piece is late. Nothing is wrong with the body; it is the
+// moment to look after the other side, then to ask again.
+var ErrSlow = errSlow{}
+
+type errSlow struct{}
+
+func (errSlow) Error() string { return "the next piece of the body is late" }
 
 // ErrWait is what Next(false) gives when the next piece has not arrived.
 var ErrWait = errWait{}

@@ -39,8 +39,8 @@ func TestEqualFoldFoldsOnlyLetters(t *testing.T) {
 		if got := EqualFold([]byte(c.a), c.b); got != c.want {
 			t.Errorf("EqualFold(%q, %q) = %v", c.a, c.b, got)
 		}
-		if got := equalFoldBytes([]byte(c.a), []byte(c.b)); got != c.want {
-			t.Errorf("equalFoldBytes(%q, %q) = %v", c.a, c.b, got)
+		if got := EqualFold([]byte(c.a), []byte(c.b)); got != c.want {
+			t.Errorf("EqualFold(%q, %q) of bytes = %v", c.a, c.b, got)
 		}
 	}
 }
