@@ -72,7 +72,6 @@ func TestHandedOverListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.SetUnlinkOnClose(false)
 	s := start(t, Options{Address: "unix:" + path, Listener: l})
 	if err := dial(t, s.Addr()).Get(t.Context(), "/healthz", nil); err != nil {
 		t.Error(err)

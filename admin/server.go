@@ -59,6 +59,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		o.Conns = 128
 	}
 	s := &Server{o: o, listener: o.Listener, remove: func() {}}
+	if u, ok := s.listener.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
 	if s.listener == nil {
 		var err error
 		if s.listener, s.remove, err = listen(ctx, o.Address, o.Replace); err != nil {

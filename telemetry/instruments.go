@@ -11,11 +11,11 @@ import (
 )
 
 // Instruments are the metrics of one gateway. What is counted often is a handle's own atomics, read
-// at scrape; the rest is a method here. All methods, and those of all handles, may be called on nil
-// and from anywhere.
+// at scrape; the rest is a method here. All methods but Registry, and those of all handles and
+// counters, may be called on nil, and all from anywhere.
 type Instruments struct {
-	LogDropped   Counter // access log lines that were dropped
-	LogErrors    Counter // failed writes and reopens of the access log
+	LogDropped   Counter // access log lines that were dropped: for SpoolOptions.Dropped
+	LogErrors    Counter // failed writes and reopens of the access log: for SpoolOptions.Errors
 	Panics       Counter // exchanges ended by a panic
 	AcceptErrors Counter // failed accepts
 

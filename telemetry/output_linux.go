@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// output is a file descriptor that lines are written to without ever blocking on it. It does not go
-// by os.File: for an inherited descriptor that has no deadlines, its Write on a broken stdout ends
+// output is a file descriptor that lines are written to without blocking on it. It does not go by
+// os.File: for an inherited descriptor that has no deadlines, its Write on a broken stdout ends
 // the program, and making stdout non-blocking would change it for every program that shares it.
 type output struct {
 	fd    int

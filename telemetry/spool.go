@@ -20,14 +20,15 @@ type SpoolOptions struct {
 	Dropped *Counter     // lines dropped; nil: not counted
 	Errors  *Counter     // failed writes and reopens; nil: not counted
 
-	FlushEvery  time.Duration // how late a line may be while the buffer is not full; 500 ms
+	FlushEvery  time.Duration // how late a line may be while the buffer is not full; 250 ms
 	Wait        time.Duration // how long a line waits for room; 100 ms
 	ReportEvery time.Duration // 1 minute
 }
 
-// Blocking is what Output needs of an *os.File. Its descriptor may be a blocking one: the spool never
-// makes a call that blocks on a pipe or socket, and does not change the descriptor's flags, which it
-// may share with other programs.
+// Blocking is what Output needs of an *os.File. Its descriptor may be a blocking one: the spool asks
+// before it writes to a pipe, sends to a socket without waiting, and leaves the descriptor's flags
+// alone, which other programs may share. (Another writer of the same pipe may get in between; then
+// the spool's task blocks, and nobody else.)
 type Blocking interface{ Fd() uintptr }
 
 const (
@@ -74,7 +75,7 @@ type Spool struct {
 // OpenSpool opens the destination. Nothing is written until Run (or Close).
 func OpenSpool(o SpoolOptions) (*Spool, error) {
 	if o.FlushEvery <= 0 {
-		o.FlushEvery = 500 * time.Millisecond
+		o.FlushEvery = 250 * time.Millisecond
 	}
 	if o.Wait <= 0 {
 		o.Wait = 100 * time.Millisecond

@@ -115,14 +115,20 @@ func (s *Spool) recycle(buf []byte) {
 	s.makeRoom()
 }
 
-// write writes the buffer whole, unless the sink fails for good or the spool is to give up.
+// write writes the buffer whole, unless the sink fails for good or the spool is to give up. What
+// broke off before becomes a line of its own.
 func (s *Spool) write(buf []byte) {
-	if s.torn {
-		// What broke off stays a line of its own.
-		if n, err := s.out.write(newline); n == 1 && err == nil {
-			s.torn = false
-		}
+	if !s.torn || len(s.push(newline)) == 0 {
+		buf = s.push(buf)
 	}
+	if len(buf) > 0 {
+		s.drop(buf)
+		s.report.note(s)
+	}
+}
+
+// push returns what it could not write.
+func (s *Spool) push(buf []byte) (rest []byte) {
 	for len(buf) > 0 {
 		n, err := s.out.write(buf)
 		if n > 0 {
@@ -133,20 +139,16 @@ func (s *Spool) write(buf []byte) {
 			continue
 		}
 		again, pause := s.out.retry(err)
-		if pause > 0 {
+		if !again || pause > 0 {
 			s.fail(err)
 		}
 		if s.abort.Load() || !again || (pause > 0 && s.isClosing()) {
-			if !again {
-				s.fail(err)
-			}
-			s.drop(buf)
-			s.report.note(s)
-			return
+			return buf
 		}
 		s.pause(pause)
 		buf = s.swapWithin(buf)
 	}
+	return nil
 }
 
 // pause waits for a sink that takes nothing now: until it does, or for d where only trying tells.
@@ -210,6 +212,9 @@ func (s *Spool) swapWithin(buf []byte) []byte {
 	torn := s.torn
 	if !s.swap() || !torn {
 		return buf
+	}
+	if len(buf) == 1 { // nothing but its newline was missing
+		return nil
 	}
 	end := bytes.IndexByte(buf, '\n') + 1
 	s.drop(buf[:end])

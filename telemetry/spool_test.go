@@ -211,6 +211,26 @@ func TestCloseWithoutRun(t *testing.T) {
 	}
 }
 
+// After a write that broke off for good, the next line does not continue the torn one.
+func TestLineAfterATornOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	if err := os.WriteFile(path, []byte(`{"time":"20`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenSpool(SpoolOptions{Destination: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.torn = true
+	s.add([]byte("whole\n"))
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "{\"time\":\"20\nwhole\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 func TestRunEndsWithItsContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
 	l, err := OpenAccessLog(AccessLogOptions{SpoolOptions: SpoolOptions{Destination: path}})
