@@ -296,7 +296,7 @@ func TestAgainstReference(t *testing.T) {
 		}
 		return p
 	}
-	for round := range 200 {
+	for round := range 60 {
 		var all []rule
 		seen := map[[3]string]bool{}
 		for i := range 1 + rng.IntN(60) {
