@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -124,7 +125,7 @@ func addressHost(host string, u use) (canonical, problem string) {
 func hostName(s string, wildcard bool) (canonical, problem string) {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
-			if p, err := idna.Lookup.ToASCII(s); err == nil {
+			if p, err := idna.Lookup.ToASCII(s); err == nil && utf8.ValidString(s) {
 				return "", fmt.Sprintf("has letters outside ASCII; write it as punycode: %q", p)
 			}
 			return "", "has bytes outside ASCII; write an international name as punycode (xn--…)"
@@ -188,8 +189,11 @@ func (l *loader) matchHost(s str, ipToo bool) string {
 	if s.V == "*" {
 		return bad("stands for every host; leave it out for that")
 	}
-	trimmed := strings.TrimSuffix(strings.TrimPrefix(s.V, "["), "]")
-	if ip, err := netip.ParseAddr(trimmed); err == nil {
+	bare := s.V
+	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
+		bare = bare[1 : len(bare)-1]
+	}
+	if ip, err := netip.ParseAddr(bare); err == nil && (bare == s.V || ip.Is6()) {
 		switch {
 		case !ipToo:
 			return bad("is an address; must be a name: a TLS handshake names no addresses")

@@ -128,3 +128,28 @@ func TestHSTS(t *testing.T) {
 		}
 	}
 }
+
+func TestMatchHost(t *testing.T) {
+	for _, tt := range []struct{ in, want, fault string }{
+		{"Example.org", "example.org", ""},
+		{"192.0.2.1", "192.0.2.1", ""},
+		{"2001:DB8::1", "[2001:db8::1]", ""},
+		{"[2001:DB8:0::1]", "[2001:db8::1]", ""},
+		{"[192.0.2.1]", "", `has "[" in it (got "[192.0.2.1]")`},
+		{"::1]", "", `has a port (got "::1]"); write ":"`},
+		{"[fe80::1%eth0]", "", `has a zone (got "[fe80::1%eth0]"); write the address without it`},
+		{"[::1]:80", "", `has a port (got "[::1]:80"); write "[::1]"`},
+		{"a:80", "", `has a port (got "a:80"); write "a"`},
+		{"\xff.org", "", `has bytes outside ASCII (got "\xff.org"); write an international name as punycode (xn--…)`},
+	} {
+		l := newLoader(Options{Lookup: noEnv})
+		got := l.matchHost(str{At: &place{}, V: tt.in}, true)
+		msg := ""
+		if len(l.faults) > 0 {
+			msg = l.faults[0].Msg
+		}
+		if got != tt.want || msg != tt.fault {
+			t.Errorf("matchHost(%q) = %q, %s", tt.in, got, msg)
+		}
+	}
+}
