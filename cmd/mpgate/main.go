@@ -1,0 +1,94 @@
+// Command mpgate is an HTTP gateway for hosts with more than one path to the network: it accepts HTTP over
+// Multipath TCP or TCP, routes it, and forwards it to backends over Multipath TCP, with TCP where the peer, the
+// path or the host has no MPTCP.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kong"
+
+	"mpgate/config"
+)
+
+// Exit codes, as scripts and units rely on them.
+const (
+	exitOK     = 0
+	exitFailed = 1  // at run time
+	exitUsage  = 2  // of the command line
+	exitConfig = 78 // EX_CONFIG of sysexits.h: RestartPreventExitStatus= keeps systemd from trying again
+)
+
+// cli is the command line; each verb has a file.
+type cli struct {
+	Run     runCmd     `cmd:"" help:"Serve by a configuration file."`
+	Demo    demoCmd    `cmd:"" help:"Serve demo backends on 127.0.0.1, without a configuration, and say what to try."`
+	Check   checkCmd   `cmd:"" help:"Say all that is wrong with a configuration file, and touch nothing."`
+	Reload  reloadCmd  `cmd:"" help:"Make the running gateway read its configuration anew; not 0 when the file was refused."`
+	Status  statusCmd  `cmd:"" help:"Show what the running gateway does: listeners and what they really speak, backends, the last reload."`
+	Health  healthCmd  `cmd:"" help:"Exit 0 when the running gateway is ready."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// program is what the verbs need of the process.
+type program struct {
+	stdout, stderr io.Writer
+}
+
+func main() { os.Exit(execute(os.Args[1:], &program{stdout: os.Stdout, stderr: os.Stderr})) }
+
+// execute runs one command line and gives the exit code.
+func execute(args []string, p *program) int {
+	code := -1
+	parser, err := kong.New(&cli{},
+		kong.Name("mpgate"),
+		kong.Description("HTTP gateway for hosts with more than one path to the network."),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(func(c int) { code = c }),
+		kong.Bind(p),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(p.stderr, "mpgate:", err)
+		return exitFailed
+	}
+	ctx, err := parser.Parse(args)
+	if code >= 0 { // help was asked for and given
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(p.stderr, "mpgate: %v\nsee mpgate --help\n", err)
+		return exitUsage
+	}
+	return p.report(ctx.Run())
+}
+
+// report prints an error and gives the exit code that it means.
+func (p *program) report(err error) int {
+	var faults config.Errors
+	var code exitCode
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &faults):
+		fmt.Fprintln(p.stderr, err)
+		return exitConfig
+	}
+	fmt.Fprintln(p.stderr, "mpgate:", err)
+	return exitFailed
+}
+
+// exitCode is an error that was already told.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// configFlag is the flag that most verbs share.
+type configFlag struct {
+	Config string `short:"c" placeholder:"FILE" default:"/etc/mpgate/mpgate.toml" help:"Configuration file (${default})."`
+}

@@ -1,0 +1,257 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"slices"
+
+	"mpgate/config"
+	"mpgate/listener"
+	"mpgate/mptcp"
+	"mpgate/proxy"
+	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
+)
+
+// generation is what one reading of the configuration became.
+type generation struct {
+	number    uint64
+	config    *config.Config
+	backends  map[string]*pool
+	listeners map[string]*front
+	routes    *proxy.Routes
+}
+
+// pool is a backend and the task that keeps it.
+type pool struct {
+	options config.Backend
+	mptcp   bool // whether MPTCP was enabled when it was made
+	*backend.Backend
+	task *task
+}
+
+// front is a listener: its sockets, and how the data plane sees it.
+type front struct {
+	sockets *listener.Listener
+	proxy   *proxy.Listener
+	open    listener.Options      // what the sockets were opened with
+	view    proxy.ListenerOptions // what the data plane is to know
+	offers  map[*listener.Socket]bool
+	task    *task
+}
+
+// build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault leaves
+// nothing behind.
+func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
+	next := &generation{number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}}
+	if old != nil {
+		next.number = old.number + 1
+	}
+	defer func() {
+		if err != nil {
+			next.closeNew(old)
+		}
+	}()
+	for _, b := range cfg.Backends {
+		if next.backends[b.Name], err = g.buildBackend(old, cfg, b); err != nil {
+			return nil, g.fault(cfg, "backend."+b.Name, err)
+		}
+	}
+	if next.routes, err = g.buildRoutes(next); err != nil {
+		return nil, err
+	}
+	var faults []error
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		f, err := g.buildFront(ctx, old, next, l)
+		if err != nil {
+			faults = append(faults, g.fault(cfg, "listener."+l.Name, err))
+			continue
+		}
+		next.listeners[l.Name] = f
+	}
+	return next, errors.Join(faults...)
+}
+
+func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Backend) (*pool, error) {
+	if old != nil {
+		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && reflect.DeepEqual(p.options, b) {
+			return p, nil
+		}
+	}
+	made, err := backend.New(g.backendOptions(b, cfg.MPTCP.Enabled))
+	if err != nil {
+		return nil, err
+	}
+	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, Backend: made}, nil
+}
+
+func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options {
+	o := backend.Options{
+		Name: b.Name, ConnectTimeout: b.ConnectTimeout, ResponseTimeout: b.ResponseTimeout, IdleTimeout: b.IdleTimeout,
+		Instruments: g.metrics,
+	}
+	for _, s := range b.Servers {
+		o.Servers = append(o.Servers, backend.ServerOptions{
+			Address: s.Address.String(), Weight: s.Weight, MPTCP: mode(s.MPTCP, enabled), Source: s.Source, Interface: s.Interface,
+		})
+	}
+	return o
+}
+
+// mode is what is asked of the kernel, given the operator's kill switches.
+func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
+	if !enabled || mptcp.Disabled() {
+		return mptcp.Off
+	}
+	switch m {
+	case config.MPTCPRequire:
+		return mptcp.Require
+	case config.MPTCPOff:
+		return mptcp.Off
+	}
+	return mptcp.Prefer
+}
+
+func (g *Gateway) buildRoutes(next *generation) (*proxy.Routes, error) {
+	cfg := next.config
+	var list []proxy.Route
+	for _, r := range cfg.Routes {
+		list = append(list, proxy.Route{
+			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
+			Backend:          next.backends[r.Backend].Backend,
+			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
+		})
+	}
+	routes, err := proxy.NewRoutes(list)
+	if err == nil {
+		return routes, nil
+	}
+	var tie *route.TieError
+	if errors.As(err, &tie) {
+		return nil, g.fault(cfg, "route."+tie.Second, err)
+	}
+	return nil, g.fault(cfg, "route", err)
+}
+
+func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *config.Listener) (*front, error) {
+	o := g.listenerOptions(next.config, l)
+	view := proxy.ListenerOptions{
+		Trusted: l.TrustedProxies, HealthPath: l.HealthPath, RequireMPTCP: o.MPTCP == mptcp.Require, Routes: next.routes,
+	}
+	if old != nil {
+		if f, ok := old.listeners[l.Name]; ok && sameSockets(f.open, o) {
+			kept := *f
+			kept.view = view
+			return &kept, nil
+		}
+	}
+	sockets, err := listener.Open(ctx, o, g.options.Inherited)
+	if err != nil {
+		return nil, err
+	}
+	return &front{sockets: sockets, open: o, view: view}, nil
+}
+
+func (g *Gateway) listenerOptions(cfg *config.Config, l *config.Listener) listener.Options {
+	o := listener.Options{
+		Name: l.Name, Systemd: l.Systemd, FileMode: l.Mode, MPTCP: mode(l.MPTCP, cfg.MPTCP.Enabled), Interface: l.Interface,
+		Gate: g.gate, Log: g.log,
+	}
+	for _, a := range l.Addresses {
+		o.Addresses = append(o.Addresses, a.String())
+	}
+	return o
+}
+
+// sameSockets says whether sockets opened by a would do for b.
+func sameSockets(a, b listener.Options) bool {
+	return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) && a.Systemd == b.Systemd &&
+		a.FileMode == b.FileMode && a.MPTCP == b.MPTCP && a.Interface == b.Interface
+}
+
+// start makes the generation the one that requests meet, and starts what is new in it.
+func (n *generation) start(g *Gateway) {
+	for name, p := range n.backends {
+		if p.task == nil {
+			p.task = g.tasks.run("backend "+name, p.Run)
+		}
+	}
+	for name, f := range n.listeners {
+		if f.proxy == nil {
+			f.proxy = g.proxy.NewListener(name, f.view)
+		} else {
+			f.proxy.Update(f.view)
+		}
+		if f.task == nil {
+			seen := f.proxy
+			f.task = g.tasks.run("listener "+name, func(ctx context.Context) error {
+				return f.sockets.Serve(ctx, func(c net.Conn, s *listener.Socket) {
+					g.proxy.Accept(c, seen, s.Info().Transport == mptcp.MPTCP)
+				})
+			})
+		}
+	}
+}
+
+// stopAccepting ends the accepting on sockets of our own, or on all. Between the two, connections that
+// wait at sockets which systemd keeps are still served, with the word that they end.
+func (n *generation) stopAccepting(all bool) {
+	for _, f := range n.listeners {
+		inherited := slices.ContainsFunc(f.sockets.Sockets(), func(s listener.SocketInfo) bool { return s.Origin != listener.Own })
+		if all || !inherited {
+			f.task.stop()
+			_ = f.sockets.Close()
+		}
+	}
+}
+
+// retire ends what the next generation has not taken over.
+func (n *generation) retire(next *generation) {
+	for name, f := range n.listeners {
+		if other := next.listeners[name]; other == nil || other.sockets != f.sockets {
+			f.task.stop()
+			_ = f.sockets.Close()
+			f.proxy.Close()
+		}
+	}
+	for name, p := range n.backends {
+		if next.backends[name] != p {
+			p.task.stop()
+		}
+	}
+}
+
+// close ends everything of the generation.
+func (n *generation) close() {
+	for _, f := range n.listeners {
+		f.task.stop()
+		_ = f.sockets.Close()
+		if f.proxy != nil {
+			f.proxy.Close()
+		}
+	}
+	for _, p := range n.backends {
+		p.task.stop()
+	}
+}
+
+// closeNew undoes a build: it closes the sockets that old does not have. Backends that never ran hold nothing.
+func (n *generation) closeNew(old *generation) {
+	for name, f := range n.listeners {
+		if old == nil || old.listeners[name] == nil || old.listeners[name].sockets != f.sockets {
+			_ = f.sockets.Close()
+		}
+	}
+}
+
+func hostUsable() string {
+	h := mptcp.Host()
+	if h.Usable {
+		return "yes"
+	}
+	return fmt.Sprintf("no: %s", h.Why)
+}

@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"slices"
+
+	"mpgate/admin"
+	"mpgate/config"
+	"mpgate/mptcp"
+)
+
+// Status is what there is to say of the gateway now.
+func (g *Gateway) Status() admin.Status {
+	gen := g.gen.Load()
+	s := admin.Status{
+		Version: g.options.Version, PID: os.Getpid(), Started: g.started, Generation: gen.number,
+		State: [...]string{"starting", "ready", "draining"}[g.state.Load()],
+	}
+	if len(gen.config.Files) > 0 {
+		s.Config = gen.config.Files[0]
+	}
+	if r := g.reload.Load(); r != nil {
+		s.Reload = *r
+	}
+	_, s.Reasons = g.Ready()
+	host := mptcp.Host()
+	s.MPTCP = admin.MPTCP{
+		Usable: host.Usable, Enabled: gen.config.MPTCP.Enabled && !mptcp.Disabled(), Why: host.Why, Remedy: host.Remedy, Kernel: host.Kernel,
+	}
+	for _, l := range gen.config.Listeners {
+		s.Listeners = append(s.Listeners, gen.listeners[l.Name].status(&l))
+	}
+	for _, b := range gen.config.Backends {
+		s.Backends = append(s.Backends, gen.backends[b.Name].status(&b))
+	}
+	return s
+}
+
+func (g *Gateway) statusAny() any { return g.Status() }
+
+func (f *front) status(l *config.Listener) admin.Listener {
+	out := admin.Listener{Name: l.Name, MPTCP: string(l.MPTCP), TLS: l.TLS != nil}
+	for _, s := range f.sockets.Sockets() {
+		out.Sockets = append(out.Sockets, admin.Socket{
+			Address: s.Address, Speaks: s.Transport.String(), Inherited: s.Origin != 0, Why: s.Why,
+		})
+	}
+	return out
+}
+
+func (p *pool) status(b *config.Backend) admin.Backend {
+	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: string(b.MPTCP)}
+	for _, s := range p.Status() {
+		one := admin.BackendServer{Address: s.Address, Up: !s.Resting, Speaks: s.Speaks, Reason: s.Reason}
+		if s.Resting {
+			one.Why = "could not be reached a moment ago"
+		}
+		out.Servers = append(out.Servers, one)
+	}
+	return out
+}
+
+// handlers are what the admin address does beside showing.
+func (g *Gateway) handlers() map[string]http.Handler {
+	return map[string]http.Handler{
+		"POST /api/reload": http.HandlerFunc(g.serveReload),
+	}
+}
+
+// serveReload answers when the reload is over: 200, or 422 with what is wrong, a line each.
+func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
+	_ = g.ReopenLogs()
+	err := g.Reload(r.Context())
+	var faults config.Errors
+	switch {
+	case err == nil:
+		_, _ = w.Write([]byte("reloaded\n"))
+	case errors.As(err, &faults):
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+	default:
+		http.Error(w, err.Error(), http.StatusConflict)
+	}
+}
+
+// Warnings are what was found doubtful in the configuration that serves.
+func (g *Gateway) Warnings() []config.Fault { return slices.Clone(g.gen.Load().config.Warnings) }

@@ -1,0 +1,178 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/http1"
+	"mpgate/telemetry"
+)
+
+// Options describe a backend. Servers is required; durations that are zero get the defaults of New.
+type Options struct {
+	Name            string
+	Servers         []ServerOptions
+	ConnectTimeout  time.Duration // 5 s
+	ResponseTimeout time.Duration // to the first byte of an answer, 60 s
+	IdleTimeout     time.Duration // of a kept connection, and the longest silence in an answer, 60 s
+	Limits          http1.Limits  // of an answer's head; 64 KiB and 256 fields
+	Instruments     *telemetry.Instruments
+}
+
+// ServerOptions describe one server.
+type ServerOptions struct {
+	Address   string // host:port, or unix:/path
+	Weight    int    // its share of the requests; 0 means 1
+	MPTCP     mptcp.Mode
+	Source    netip.Addr // to connect from
+	Interface string     // to bind to
+}
+
+// Patience is how long an answer may take before the gateway looks whether the client is still there.
+const Patience = 100 * time.Millisecond
+
+// Backend is a named pool of servers.
+type Backend struct {
+	options Options
+	client  http1.ClientOptions
+	servers []*Server
+	turns   []int // indexes of servers, each as often as its weight says, well mixed
+	turn    atomic.Uint64
+}
+
+// New makes a backend; it connects to nobody. Run must run while it is used.
+func New(o Options) (*Backend, error) {
+	setDefault(&o.ConnectTimeout, 5*time.Second)
+	setDefault(&o.ResponseTimeout, 60*time.Second)
+	setDefault(&o.IdleTimeout, 60*time.Second)
+	if o.Limits.HeaderBytes == 0 {
+		o.Limits = http1.Limits{HeaderBytes: 64 << 10, HeaderFields: 256}
+	}
+	if len(o.Servers) == 0 {
+		return nil, fmt.Errorf("backend %q has no servers", o.Name)
+	}
+	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
+	weights := make([]int, len(o.Servers))
+	for i, so := range o.Servers {
+		s, err := b.newServer(so)
+		if err != nil {
+			return nil, fmt.Errorf("backend %q: %w", o.Name, err)
+		}
+		b.servers = append(b.servers, s)
+		weights[i] = max(so.Weight, 1)
+	}
+	b.turns = mixTurns(weights)
+	for _, s := range b.servers {
+		s.meter = o.Instruments.Server(o.Name, s.Address)
+	}
+	return b, nil
+}
+
+func setDefault(d *time.Duration, v time.Duration) {
+	if *d == 0 {
+		*d = v
+	}
+}
+
+func (b *Backend) newServer(o ServerOptions) (*Server, error) {
+	s := &Server{Address: o.Address, backend: b}
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface}
+	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
+		s.unix = path
+		return s, nil
+	}
+	host, port, err := net.SplitHostPort(o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("server %q: want host:port or unix:/path", o.Address)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return nil, fmt.Errorf("server %q: want a port from 1 to 65535", o.Address)
+	}
+	s.host, s.port = host, uint16(n)
+	if a, err := netip.ParseAddr(host); err == nil {
+		s.addr = netip.AddrPortFrom(a, s.port)
+	}
+	return s, nil
+}
+
+// mixTurns spreads servers over a round so that each comes as often as its weight and as evenly as it goes
+// (smooth weighted round robin).
+func mixTurns(weights []int) (turns []int) {
+	total := 0
+	for _, w := range weights {
+		total += w
+	}
+	credit := make([]int, len(weights))
+	for range total {
+		best := 0
+		for i, w := range weights {
+			credit[i] += w
+			if credit[i] > credit[best] {
+				best = i
+			}
+		}
+		credit[best] -= total
+		turns = append(turns, best)
+	}
+	return turns
+}
+
+// Name is the backend's in the configuration.
+func (b *Backend) Name() string { return b.options.Name }
+
+// ResponseTimeout bounds the wait for the first byte of an answer.
+func (b *Backend) ResponseTimeout() time.Duration { return b.options.ResponseTimeout }
+
+// IdleTimeout bounds silence in an answer or a tunnel.
+func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
+
+// Run closes connections that are kept for too long, until the context ends; then all that are kept.
+func (b *Backend) Run(ctx context.Context) error {
+	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			for _, s := range b.servers {
+				s.sweep(now)
+			}
+		case <-ctx.Done():
+			for _, s := range b.servers {
+				s.close()
+			}
+			return nil
+		}
+	}
+}
+
+// ServerStatus is what is known of a server, for the status page.
+type ServerStatus struct {
+	Address string `json:"address"`
+	Resting bool   `json:"resting"` // could not be reached within the last second
+	Kept    int    `json:"kept"`    // idle connections
+	Speaks  string `json:"speaks"`  // the transport of the last connection that was made; "" before
+	Reason  string `json:"reason"`  // of a fallback, inferred
+}
+
+// Status says what is known of each server.
+func (b *Backend) Status() []ServerStatus {
+	now := time.Now()
+	list := make([]ServerStatus, len(b.servers))
+	for i, s := range b.servers {
+		s.mu.Lock()
+		list[i] = ServerStatus{Address: s.Address, Resting: s.resting(now), Kept: len(s.kept)}
+		if r := s.last.Load(); r != nil {
+			list[i].Speaks, list[i].Reason = r.Transport.String(), r.Reason.String()
+		}
+		s.mu.Unlock()
+	}
+	return list
+}

@@ -1,0 +1,60 @@
+package backend
+
+import (
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/http1"
+	"mpgate/proxy/leg"
+	"mpgate/proxy/message"
+)
+
+// Stream is one exchange with a server, in whichever protocol. It is an interface because HTTP/1 gives a
+// whole connection to an exchange and HTTP/2 a part of one.
+type Stream interface {
+	message.BodyWriter
+	// WriteHead begins the exchange; the head is held until Flush or ReadHead.
+	WriteHead(*message.Request) error
+	// ReadHead waits for the next head, interim or final. At the deadline it gives os.ErrDeadlineExceeded
+	// and may be called again.
+	ReadHead(r *message.Response, deadline time.Time) error
+	// Body is that of the final response.
+	Body() message.BodyReader
+	// Answered says whether anything of an answer has come.
+	Answered() bool
+	// Reused says whether the connection carried exchanges before, so that it may have died unnoticed.
+	Reused() bool
+	// State is what the connection speaks, and over how many subflows, at most a second ago.
+	State(now time.Time) (mptcp.Transport, int)
+	// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error.
+	Abort()
+	// Release ends the exchange. The connection is kept if that is sound. Nothing may follow.
+	Release()
+}
+
+// conn is a connection to a server, which carries one HTTP/1 exchange at a time.
+type conn struct {
+	*http1.ClientConn
+	server *Server
+	leg    leg.Leg
+	used   time.Time // when it was last put by
+	reused bool
+}
+
+func (c *conn) Reused() bool { return c.reused }
+
+func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.leg.Refresh(now) }
+
+func (c *conn) Release() {
+	if c.Reusable() {
+		c.server.keep(c)
+		return
+	}
+	c.close()
+}
+
+func (c *conn) close() {
+	c.leg.Close()
+	_ = c.Close()
+	c.server.meter.Open(-1)
+}

@@ -1,0 +1,210 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/http1"
+	"mpgate/proxy/netio"
+	"mpgate/telemetry"
+)
+
+const (
+	// rest is how long a server that could not be reached is left alone.
+	rest = time.Second
+	// fresh is how recently a kept connection must have been used to carry a request that cannot be
+	// repeated: servers close idle connections after seconds, and the request would be lost in that race.
+	fresh = time.Second
+	// maxKept bounds the idle connections to one server.
+	maxKept = 1024
+)
+
+// Server is one address in a backend.
+type Server struct {
+	Address string // as configured
+	backend *Backend
+	dialer  mptcp.Dialer
+	unix    string
+	host    string // to be resolved
+	port    uint16
+	addr    netip.AddrPort // valid: nothing to resolve
+	meter   *telemetry.ServerMeter
+	names   names
+
+	restUntil atomic.Int64 // unix ns
+	last      atomic.Pointer[mptcp.Result]
+
+	mu     sync.Mutex
+	kept   []*conn // the one used last is last
+	closed bool
+}
+
+// resting says whether the server is left alone for now.
+func (s *Server) resting(now time.Time) bool {
+	until := s.restUntil.Load()
+	return until != 0 && now.UnixNano() < until
+}
+
+// take gives a kept connection that is open and silent, nil where there is none.
+func (s *Server) take(repeatable bool) *conn {
+	for {
+		s.mu.Lock()
+		n := len(s.kept)
+		if n == 0 || !repeatable && time.Since(s.kept[n-1].used) > fresh {
+			s.mu.Unlock()
+			return nil
+		}
+		c := s.kept[n-1]
+		s.kept[n-1] = nil
+		s.kept = s.kept[:n-1]
+		s.mu.Unlock()
+		s.meter.Idle(-1)
+		if c.Idle() {
+			c.reused = true
+			return c
+		}
+		c.close()
+	}
+}
+
+// keep puts a connection by for the next exchange, or closes it.
+func (s *Server) keep(c *conn) {
+	c.used = time.Now()
+	s.mu.Lock()
+	if s.closed || len(s.kept) >= maxKept {
+		s.mu.Unlock()
+		c.close()
+		return
+	}
+	s.kept = append(s.kept, c)
+	s.mu.Unlock()
+	s.meter.Idle(1)
+}
+
+// sweep closes the kept connections that were not used for the idle time, or that the server has closed.
+func (s *Server) sweep(now time.Time) {
+	s.mu.Lock()
+	var dead []*conn
+	kept := s.kept[:0]
+	for _, c := range s.kept {
+		if now.Sub(c.used) >= s.backend.options.IdleTimeout || !c.Idle() {
+			dead = append(dead, c)
+		} else {
+			kept = append(kept, c)
+		}
+	}
+	clear(s.kept[len(kept):])
+	s.kept = kept
+	s.mu.Unlock()
+	s.meter.Idle(-len(dead))
+	for _, c := range dead {
+		c.close()
+	}
+}
+
+func (s *Server) close() {
+	s.mu.Lock()
+	kept := s.kept
+	s.kept, s.closed = nil, true
+	s.mu.Unlock()
+	s.meter.Idle(-len(kept))
+	for _, c := range kept {
+		c.close()
+	}
+	s.meter.Release()
+}
+
+// dial makes a new connection.
+func (s *Server) dial(ctx context.Context) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
+	defer cancel()
+	nc, result, err := s.connect(ctx)
+	transport := result.Transport.String()
+	if nc == nil && transport == "" {
+		transport = s.wanted().String()
+	}
+	outcome := connectResult(err)
+	s.meter.Connect(transport, outcome)
+	if err != nil {
+		if outcome != telemetry.ConnectOK && outcome != telemetry.ConnectError {
+			s.restUntil.Store(time.Now().Add(rest).UnixNano())
+		}
+		return nil, err
+	}
+	s.restUntil.Store(0)
+	s.last.Store(&result)
+	base, err := netio.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	c := &conn{ClientConn: http1.NewClientConn(base, &s.backend.client), server: s}
+	c.leg.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason)
+	s.meter.Open(1)
+	return c, nil
+}
+
+// wanted is the transport that a dial asks for.
+func (s *Server) wanted() mptcp.Transport {
+	switch {
+	case s.unix != "":
+		return mptcp.Unix
+	case s.dialer.Mode == mptcp.Off:
+		return mptcp.TCP
+	}
+	return mptcp.MPTCP
+}
+
+func (s *Server) connect(ctx context.Context) (net.Conn, mptcp.Result, error) {
+	if s.unix != "" {
+		var d net.Dialer
+		nc, err := d.DialContext(ctx, "unix", s.unix)
+		return nc, mptcp.Result{Transport: mptcp.Unix}, err
+	}
+	if s.addr.IsValid() {
+		return tcp(s.dialer.Dial(ctx, s.addr))
+	}
+	addrs, err := s.names.lookup(ctx, s.host)
+	if err != nil {
+		return nil, mptcp.Result{}, err
+	}
+	var result mptcp.Result
+	for _, addr := range addrs {
+		var nc net.Conn
+		nc, result, err = tcp(s.dialer.Dial(ctx, netip.AddrPortFrom(addr, s.port)))
+		if err == nil {
+			return nc, result, nil
+		}
+	}
+	return nil, result, err
+}
+
+// tcp keeps a nil *net.TCPConn from becoming a net.Conn that is not nil.
+func tcp(c *net.TCPConn, r mptcp.Result, err error) (net.Conn, mptcp.Result, error) {
+	if err != nil {
+		return nil, r, err
+	}
+	return c, r, nil
+}
+
+func connectResult(err error) telemetry.ConnectResult {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		return telemetry.ConnectOK
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return telemetry.ConnectRefused
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return telemetry.ConnectTimeout
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENOENT):
+		return telemetry.ConnectUnreachable
+	}
+	return telemetry.ConnectError
+}

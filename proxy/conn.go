@@ -1,0 +1,180 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/http1"
+	"mpgate/proxy/leg"
+	"mpgate/proxy/netio"
+	"mpgate/telemetry"
+)
+
+// conn is a client's connection.
+type conn struct {
+	proxy    *Proxy
+	listener *Listener
+	base     *netio.Conn
+	http     *http1.ServerConn
+	leg      leg.Leg
+	meter    *telemetry.ListenerMeter
+
+	peer     netip.AddrPort // zero for unix sockets
+	peerText []byte         // its address, as X-Forwarded-For has it
+	accepted time.Time
+	state    atomic.Uint32 // connState
+	end      telemetry.ConnEnd
+	broken   bool // must not look as if it ended in order
+}
+
+// connState tells Shutdown what it may do to a connection:
+//
+//	fresh ─► busy ⇄ idle
+type connState = uint32
+
+const (
+	fresh connState = iota // no request has begun
+	busy
+	idle
+)
+
+// Accept serves nc, which it owns, until it ends, in a goroutine of its own. offersMPTCP says what the
+// kernel granted to the listening socket.
+func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
+	base, err := netio.New(nc)
+	if err != nil {
+		p.options.Logger.Error("connection not served", "listener", l.name, "error", err)
+		p.turnAway(nc)
+		return
+	}
+	v := l.view.Load()
+	c := &conn{proxy: p, listener: l, base: base, meter: v.conns, accepted: time.Now()}
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		c.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		c.peerText = c.peer.Addr().AppendTo(nil)
+	}
+	if !p.add(c) {
+		p.turnAway(nc)
+		return
+	}
+	reason := mptcp.None
+	if offersMPTCP {
+		reason = mptcp.NotOffered
+	}
+	c.leg.Open(base.Raw(), telemetry.SideListener, p.options.Instruments, reason)
+	c.meter.Opened()
+	go c.serve()
+}
+
+func (p *Proxy) turnAway(nc net.Conn) {
+	_ = nc.Close()
+	if p.options.Leave != nil {
+		p.options.Leave()
+	}
+}
+
+func (c *conn) serve() {
+	defer c.close()
+	if !c.proxy.clients.enter(c.peer.Addr()) {
+		c.end = telemetry.ConnLimit
+		c.peer = netip.AddrPort{} // so that leaving does not count it
+		return
+	}
+	if c.refusesTCP() {
+		return
+	}
+	c.http = http1.NewServerConn(c.base, &c.proxy.http)
+	deadline := c.accepted.Add(c.proxy.options.HeaderTime)
+	for {
+		if c.proxy.draining.Load() && c.state.Load() != fresh {
+			c.end = telemetry.ConnDrain
+			return
+		}
+		if err := c.http.Wait(deadline); err != nil {
+			c.end = c.silence(err)
+			return
+		}
+		c.base.Resume()
+		if c.state.Swap(busy) == fresh && c.refusesTCP() {
+			return
+		}
+		if !c.exchange(time.Now()) {
+			return
+		}
+		deadline = time.Now().Add(c.proxy.options.IdleTime)
+		c.state.Store(idle)
+	}
+}
+
+// refusesTCP ends connections that are not MPTCP where that is required. It is asked at the accept and at the
+// first request, when a fallback has shown.
+func (c *conn) refusesTCP() bool {
+	if !c.listener.view.Load().RequireMPTCP {
+		return false
+	}
+	if t, err := mptcp.Speaks(c.base.Raw()); err == nil && t == mptcp.MPTCP {
+		return false
+	}
+	c.end = telemetry.ConnMPTCPRequired
+	return true
+}
+
+// silence says what it means that no request came.
+func (c *conn) silence(err error) telemetry.ConnEnd {
+	first := c.state.Load() == fresh
+	switch {
+	case errors.Is(err, netio.ErrInterrupted):
+		return telemetry.ConnDrain
+	case errors.Is(err, io.EOF) && first, errors.Is(err, os.ErrDeadlineExceeded) && first:
+		return telemetry.ConnSilent
+	case errors.Is(err, io.EOF):
+		return telemetry.ConnOK
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return telemetry.ConnIdle
+	}
+	return telemetry.ConnReset
+}
+
+const (
+	lingerTime  = 2 * time.Second
+	lingerBytes = 256 << 10
+)
+
+func (c *conn) close() {
+	if c.http != nil {
+		if !c.broken && c.state.Load() == busy && c.http.Unread() {
+			c.http.Linger(lingerTime, lingerBytes)
+		}
+		c.http.Release()
+	}
+	c.leg.Close()
+	if c.broken {
+		_ = c.base.Abort()
+	} else {
+		_ = c.base.Flush()
+		_ = c.base.Close()
+	}
+	c.meter.Closed(c.end)
+	c.proxy.clients.leave(c.peer.Addr())
+	c.proxy.remove(c)
+}
+
+// drain ends the connection if it is between requests. Shutdown calls it.
+func (c *conn) drain() {
+	switch c.state.Load() {
+	case idle:
+		c.base.Interrupt()
+	case fresh:
+		_ = c.base.SetReadDeadline(time.Now().Add(graceForNew))
+	}
+}
+
+// abort ends the connection whatever it is doing. Shutdown calls it at its deadline.
+func (c *conn) abort() { _ = c.base.Abort() }

@@ -1,0 +1,263 @@
+package proxy
+
+import (
+	"errors"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/backend"
+	"mpgate/proxy/http1"
+	"mpgate/proxy/message"
+	"mpgate/proxy/target"
+	"mpgate/telemetry"
+)
+
+// downstream is the client's side of an exchange. It is an interface because HTTP/1 gives a whole
+// connection to an exchange and HTTP/2 a part of one.
+type downstream interface {
+	message.BodyWriter
+	Body() message.BodyReader
+	BodyDone() bool
+	WriteInterim(*message.Response) error
+	WriteHead(*message.Response) error
+	HeadSent() bool
+	SetClose()
+	// Watch calls gone, from another goroutine, when the client leaves while its request, which was read
+	// whole, is worked on. StopWatch ends that and may be called without it.
+	Watch(gone func())
+	StopWatch()
+}
+
+// exchange is one request and its response. It is reused: an exchange on the common way allocates nothing.
+type exchange struct {
+	conn  *conn
+	proxy *Proxy
+	view  *view
+	down  downstream
+	start time.Time
+
+	req  message.Request
+	resp message.Response
+	rec  telemetry.Record
+
+	route   *Route
+	meter   *telemetry.ExchangeMeter
+	attempt backend.Attempt
+	up      backend.Stream
+	upload  upload
+
+	watching bool
+	gone     atomic.Bool // the client has left
+	leave    func()      // stored once
+	panicked bool
+	scratch  []byte
+}
+
+var exchanges = sync.Pool{New: func() any {
+	x := &exchange{}
+	x.rec.Reset()
+	x.leave = x.clientLeft
+	return x
+}}
+
+// exchange serves one request, whose first byte has come, and says whether another may follow.
+func (c *conn) exchange(start time.Time) bool {
+	x := exchanges.Get().(*exchange)
+	x.begin(c, c.http, start)
+	x.run()
+	x.finish()
+	next := c.http.Next() && !c.broken
+	if !next && c.end == telemetry.ConnInternal {
+		c.end = connEnd(x.rec.End)
+	}
+	if !x.panicked {
+		x.reset()
+		exchanges.Put(x)
+	}
+	return next
+}
+
+func (x *exchange) begin(c *conn, down downstream, start time.Time) {
+	x.conn, x.proxy, x.down, x.start = c, c.proxy, down, start
+	x.view = c.listener.view.Load()
+	r := &x.rec
+	r.Time, r.ID = start, telemetry.NewID()
+	r.Listener, r.Peer, r.Client = c.listener.name, c.peer, c.peer.Addr()
+	r.Scheme = telemetry.SchemeHTTP
+	x.meter = x.view.noRoute
+}
+
+func (x *exchange) reset() {
+	x.req.Reset()
+	x.resp.Reset()
+	x.rec.Reset()
+	x.conn, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
+	x.attempt.Reset(nil)
+	x.upload = upload{}
+	x.watching = false
+	x.gone.Store(false)
+}
+
+// run takes the exchange from its first byte to the end of its response. A panic ends this exchange and
+// nothing else.
+func (x *exchange) run() {
+	defer func() {
+		if v := recover(); v != nil {
+			x.panicked = true
+			x.proxy.options.Instruments.Panics.Inc()
+			x.proxy.options.Logger.Error("panic in an exchange", "id", x.rec.ID.String(), "panic", v, "stack", string(debug.Stack()))
+			x.afterPanic()
+		}
+	}()
+	err := x.read()
+	started := x.match(err == nil)
+	started.Start()
+	x.meter = started
+	switch {
+	case err != nil:
+		x.refuse(err)
+	case x.health():
+	case x.route == nil:
+		x.answer(outcome{404, telemetry.EndNoRoute, "nothing is served here"})
+	default:
+		if x.pathAllowed() {
+			x.vouch()
+			x.forward()
+		}
+	}
+}
+
+// afterPanic leaves nothing of the exchange behind.
+func (x *exchange) afterPanic() {
+	x.conn.broken = x.down.HeadSent()
+	if x.up != nil {
+		x.up.Abort()
+	}
+	x.stopWatch()
+	x.joinUpload()
+	if !x.conn.broken {
+		x.answer(outcome{500, telemetry.EndInternal, "internal error"})
+	}
+	x.rec.End = telemetry.EndInternal
+	x.down.SetClose()
+}
+
+// read decodes the request's head.
+func (x *exchange) read() error {
+	err := x.conn.http.ReadRequest(&x.req, x.start)
+	r := &x.rec
+	r.Method, r.Host, r.Path = x.req.Method, x.req.Host, x.req.Target
+	switch x.req.Version {
+	case message.HTTP10:
+		r.Proto = telemetry.ProtoHTTP10
+	case message.HTTP11:
+		r.Proto = telemetry.ProtoHTTP11
+	case message.HTTP20:
+		r.Proto = telemetry.ProtoHTTP2
+	}
+	x.req.Scheme = "http"
+	return err
+}
+
+// match finds the route, and the meter that counts the exchange.
+func (x *exchange) match(readable bool) *telemetry.ExchangeMeter {
+	if !readable {
+		return x.view.noRoute
+	}
+	route, ok := x.view.Routes.table.Match(x.req.Host, x.req.Path, x.conn.listener.name)
+	if !ok {
+		return x.view.noRoute
+	}
+	x.route = route
+	x.rec.Route = route.Name
+	x.rec.Backend = route.Backend.Name()
+	return x.view.meters[route.index]
+}
+
+// pathAllowed refuses paths that the server might take for those of another route.
+func (x *exchange) pathAllowed() bool {
+	if x.req.EncodedSlash && !x.route.KeepEncodedSlash {
+		x.answer(outcome{400, telemetry.EndBadRequest, "the path holds an encoded slash"})
+		return false
+	}
+	if x.req.Ambiguous {
+		decoded := target.Decoded(x.req.Path, &x.req.Scratch)
+		other, _ := x.view.Routes.table.Match(x.req.Host, decoded, x.conn.listener.name)
+		if other != x.route {
+			x.answer(outcome{400, telemetry.EndBadRequest, "the path leads elsewhere once it is decoded"})
+			return false
+		}
+	}
+	return true
+}
+
+// health answers the listener's health path.
+func (x *exchange) health() bool {
+	if x.view.HealthPath == "" || string(x.req.Path) != x.view.HealthPath {
+		return false
+	}
+	if x.proxy.draining.Load() || x.proxy.options.Ready != nil && !x.proxy.options.Ready() {
+		x.answer(outcome{503, telemetry.EndOK, "not ready"})
+	} else {
+		x.answer(outcome{200, telemetry.EndOK, "ready"})
+	}
+	return true
+}
+
+// refuse answers a head that was not a request.
+func (x *exchange) refuse(err error) {
+	var fault *http1.Error
+	if errors.As(err, &fault) {
+		x.answer(requestOutcome(fault))
+		return
+	}
+	x.rec.End = clientEnd(err)
+	x.down.SetClose()
+}
+
+func (x *exchange) clientLeft() {
+	x.gone.Store(true)
+	x.up.Abort()
+}
+
+func (x *exchange) watch() {
+	if !x.watching && x.down.BodyDone() {
+		x.watching = true
+		x.down.Watch(x.leave)
+	}
+}
+
+func (x *exchange) stopWatch() {
+	if x.watching {
+		x.down.StopWatch()
+		x.watching = false
+	}
+}
+
+// finish is the one exit of every exchange, whatever became of it.
+func (x *exchange) finish() {
+	now := time.Now()
+	r := &x.rec
+	r.Duration = now.Sub(x.start)
+	r.Tries = x.attempt.Tries()
+	t, n := x.conn.leg.Refresh(now)
+	r.ClientTransport, r.ClientSubflows = t.String(), n
+	if x.proxy.ctx.Err() != nil && r.End != telemetry.EndOK {
+		r.End = telemetry.EndDrain
+	}
+	x.meter.End(r)
+	x.proxy.options.AccessLog.Log(r)
+}
+
+// served notes what carried the request, before the connection to the server is given back.
+func (x *exchange) served() {
+	t, n := x.up.State(x.start)
+	x.rec.ServerTransport = t.String()
+	x.rec.ServerSubflows = 0
+	if t == mptcp.MPTCP {
+		x.rec.ServerSubflows = n
+	}
+}

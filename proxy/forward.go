@@ -1,0 +1,180 @@
+package proxy
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"mpgate/proxy/backend"
+	"mpgate/proxy/message"
+	"mpgate/telemetry"
+)
+
+// forward has the request answered by a server of its route's backend.
+func (x *exchange) forward() {
+	x.attempt.Reset(x.route.Backend)
+	repeatable := x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil
+	renew := false
+	for {
+		chosen := time.Now()
+		up, err := x.attempt.Open(x.proxy.ctx, repeatable, renew)
+		if s := x.attempt.Server(); s != nil {
+			x.rec.Server = s.Address
+		}
+		if err != nil {
+			x.answer(connectOutcome(err))
+			return
+		}
+		x.up = up
+		meter := x.attempt.Meter()
+		meter.Start()
+		if err = x.ask(chosen); err == nil {
+			x.rec.BackendTime = time.Since(chosen)
+			meter.FirstByte(x.rec.BackendTime)
+			meter.Request(x.resp.Status)
+			x.deliver()
+			x.leaveServer(meter)
+			return
+		}
+		again := repeatable && !renew && up.Reused() && !up.Answered() && !x.gone.Load() && !errors.Is(err, errLate)
+		if up.Answered() {
+			x.rec.BackendTime = time.Since(chosen)
+		}
+		meter.Request(0)
+		up.Abort() // what is left of the exchange must not keep the connection
+		x.joinUpload()
+		x.leaveServer(meter)
+		if !again {
+			x.answer(serverOutcome(err))
+			return
+		}
+		renew = true
+	}
+}
+
+// leaveServer gives the connection to the server back.
+func (x *exchange) leaveServer(meter *telemetry.ServerMeter) {
+	x.served()
+	x.up.Release()
+	x.up = nil
+	meter.Done()
+}
+
+// ask sends the request and waits for the head of the final response; interim ones go to the client.
+func (x *exchange) ask(chosen time.Time) error {
+	defer x.stopWatch()
+	if err := x.up.WriteHead(&x.req); err != nil {
+		return err
+	}
+	if err := x.sendBody(); err != nil {
+		return err
+	}
+	// What the client is still owed, the response before this one, leaves before we wait for the server.
+	if err := x.down.Flush(); err != nil {
+		return &clientError{err}
+	}
+	deadline := chosen.Add(backend.Patience)
+	for {
+		x.resp.Reset()
+		err := x.up.ReadHead(&x.resp, deadline)
+		if err == nil && x.resp.Interim() {
+			if err := x.down.WriteInterim(&x.resp); err != nil {
+				return &clientError{err}
+			}
+			continue
+		}
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return x.blame(err)
+		}
+		if deadline, err = x.stillWaiting(chosen); err != nil {
+			return err
+		}
+	}
+}
+
+// stillWaiting is asked when the server has not answered by a deadline: until when to wait on.
+func (x *exchange) stillWaiting(chosen time.Time) (time.Time, error) {
+	now := time.Now()
+	since := chosen
+	if x.upload.done != nil {
+		sent := x.upload.sent.Load()
+		if sent == 0 { // the request is on its way; the pace of the client and the server bounds that
+			return now.Add(backend.Patience), nil
+		}
+		since = x.start.Add(time.Duration(sent))
+	}
+	limit := since.Add(x.route.Backend.ResponseTimeout())
+	if !now.Before(limit) {
+		return limit, errLate
+	}
+	x.watch()
+	return limit, nil
+}
+
+// blame finds out whether an error on the server's connection was ours to make: a client that left or
+// sent no proper body has it cut.
+func (x *exchange) blame(err error) error {
+	if x.gone.Load() {
+		return &clientError{err}
+	}
+	if fault := x.upload.fault.Load(); fault != nil {
+		return &clientError{*fault}
+	}
+	return err
+}
+
+// deliver gives the response to the client.
+func (x *exchange) deliver() {
+	x.rec.Status = x.resp.Status
+	if x.resp.Status == 101 {
+		x.tunnel()
+		return
+	}
+	if !x.resp.Header.Has(message.Date) {
+		x.resp.Header.Add(message.Date, date(time.Now()))
+	}
+	if x.proxy.draining.Load() || x.req.Expect && !x.down.BodyDone() {
+		// A client that was not told to go on may send its body or not: nobody could tell it from a request.
+		x.down.SetClose()
+	}
+	if err := x.down.WriteHead(&x.resp); err != nil {
+		x.endResponse(nil, err)
+		return
+	}
+	var fromServer, toClient error
+	if !x.resp.NoBody {
+		x.rec.BytesOut, fromServer, toClient = relay(x.down, x.up.Body(), x.watch)
+		x.stopWatch()
+	}
+	if fromServer == nil && toClient == nil {
+		if fromServer = x.down.End(&x.resp.Trailer); fromServer == nil && x.upload.done != nil {
+			toClient = x.down.Flush() // nobody will read from the client, which would send it
+		}
+	}
+	x.endResponse(fromServer, toClient)
+}
+
+// endResponse notes how the response ended, and ends the request's body if it is still coming.
+func (x *exchange) endResponse(fromServer, toClient error) {
+	if fromServer == nil && toClient == nil {
+		x.rec.End = telemetry.EndOK
+	} else {
+		// The body was cut: it must not look complete. A length or chunks say so; the end of a connection
+		// would not.
+		x.down.SetClose()
+		x.conn.broken = x.resp.ContentLength == message.Unknown && x.req.Version == message.HTTP10
+		x.up.Abort()
+		switch {
+		case toClient != nil:
+			x.rec.End = clientEnd(toClient)
+		case x.gone.Load():
+			x.rec.End = telemetry.EndClientGone
+		default:
+			x.rec.End = serverOutcome(fromServer).end
+		}
+	}
+	x.joinUpload()
+}

@@ -1,0 +1,86 @@
+// Package leg is what the kernel says of one connection of mpgate, on the clients' side or the servers':
+// whether it speaks MPTCP and over how many subflows. It asks at most once a second, since asking costs
+// about as much as a small request's parsing, and accounts for the connection in the metrics.
+package leg
+
+import (
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/telemetry"
+)
+
+// age is how old an answer of the kernel may be.
+const age = time.Second
+
+// Leg is one connection's. It belongs to the goroutine of its connection, but State may be called from any.
+type Leg struct {
+	raw     syscall.RawConn
+	metrics *telemetry.Instruments
+	side    telemetry.Side
+	reason  mptcp.Reason
+	read    time.Time
+	state   atomic.Uint64 // transport<<32 | subflows
+}
+
+// Open asks the kernel for the first time. reason is what to say if it turns out not to be MPTCP: what the dial
+// inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where nobody asked for it.
+func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason) mptcp.Transport {
+	*l = Leg{raw: raw, metrics: m, side: side, reason: reason}
+	t, err := mptcp.Speaks(raw)
+	if err != nil {
+		t = mptcp.Unknown
+	}
+	l.set(t, 0)
+	return t
+}
+
+func (l *Leg) set(t mptcp.Transport, subflows int) {
+	if _, before := l.State(); before != subflows {
+		l.metrics.MPTCPSubflows(l.side, subflows-before)
+	}
+	l.state.Store(uint64(t)<<32 | uint64(uint32(subflows)))
+}
+
+// State is what the connection spoke, and over how many subflows, when the kernel was last asked.
+func (l *Leg) State() (mptcp.Transport, int) {
+	s := l.state.Load()
+	return mptcp.Transport(s >> 32), int(uint32(s))
+}
+
+// Refresh asks again if the last answer is older than a second and could have changed.
+func (l *Leg) Refresh(now time.Time) (mptcp.Transport, int) {
+	t, n := l.State()
+	if t != mptcp.MPTCP || now.Sub(l.read) < age {
+		return t, n
+	}
+	l.read = now
+	n, err := mptcp.SubflowCount(l.raw)
+	if err == mptcp.ErrNotMPTCP {
+		t, n, l.reason = mptcp.Fallback, 0, mptcp.Later
+	}
+	l.set(t, n)
+	return t, n
+}
+
+// Close counts the connection by what it spoke, while its socket is still open.
+func (l *Leg) Close() {
+	t, _ := l.State()
+	reason := l.reason
+	if t == mptcp.MPTCP {
+		reason = mptcp.None
+		if now, err := mptcp.Speaks(l.raw); err == nil && now == mptcp.Fallback {
+			t, reason = now, mptcp.Later
+		}
+	}
+	if t == mptcp.Fallback && (reason == mptcp.None || reason == mptcp.NotOffered) {
+		reason = mptcp.PeerOrPath // it was asked for and answered without
+	}
+	l.set(t, 0)
+	l.metrics.MPTCPEnded(l.side, t.String())
+	if reason != mptcp.None {
+		l.metrics.MPTCPFellBack(l.side, reason.String())
+	}
+}

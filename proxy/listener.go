@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
+	"mpgate/telemetry"
+)
+
+// Route is what a request that matches it gets.
+type Route struct {
+	Name                 string
+	Host, Path, Listener string // as in package route
+	Backend              *backend.Backend
+	KeepEncodedSlash     bool // let %2F and %5C in a path pass
+	KeepUnsafeNames      bool // let header names with "_" or "." pass
+
+	index int
+}
+
+// Routes is a table of routes, immutable.
+type Routes struct {
+	table *route.Table[*Route]
+	list  []*Route
+}
+
+// NewRoutes builds the table. Its error is that of route.Build.
+func NewRoutes(list []Route) (*Routes, error) {
+	r := &Routes{}
+	rules := make([]route.Rule[*Route], len(list))
+	for i := range list {
+		one := list[i]
+		one.index = i
+		r.list = append(r.list, &one)
+		rules[i] = route.Rule[*Route]{Name: one.Name, Host: one.Host, Path: one.Path, Listener: one.Listener, Value: &one}
+	}
+	var err error
+	r.table, err = route.Build(rules)
+	return r, err
+}
+
+// ListenerOptions are what the data plane knows of a listener.
+type ListenerOptions struct {
+	Trusted      []netip.Prefix // whose X-Forwarded-* count
+	HealthPath   string         // answered here; "" is none
+	RequireMPTCP bool           // connections that are not MPTCP, or no longer, are closed
+	Routes       *Routes
+}
+
+// Listener is a front listener as the data plane sees it. It stays the same over reloads, while what it
+// does is swapped by Update.
+type Listener struct {
+	name    string
+	metrics *telemetry.Instruments
+	view    atomic.Pointer[view]
+}
+
+// view is one generation of a listener.
+type view struct {
+	ListenerOptions
+	conns   *telemetry.ListenerMeter
+	meters  []*telemetry.ExchangeMeter // by Route.index
+	noRoute *telemetry.ExchangeMeter
+}
+
+// NewListener makes a listener that serves o.
+func (p *Proxy) NewListener(name string, o ListenerOptions) *Listener {
+	l := &Listener{name: name, metrics: p.options.Instruments}
+	l.Update(o)
+	return l
+}
+
+// Update makes requests that begin from now on see o.
+func (l *Listener) Update(o ListenerOptions) {
+	v := &view{ListenerOptions: o, conns: l.metrics.Listener(l.name), noRoute: l.metrics.Exchange(l.name, "")}
+	for _, r := range o.Routes.list {
+		v.meters = append(v.meters, l.metrics.Exchange(l.name, r.Name))
+	}
+	l.view.Swap(v).release()
+}
+
+// Close gives the listener's metrics back. No connection may come after it.
+func (l *Listener) Close() { l.view.Load().release() }
+
+func (v *view) release() {
+	if v == nil {
+		return
+	}
+	v.conns.Release()
+	v.noRoute.Release()
+	for _, m := range v.meters {
+		m.Release()
+	}
+}
+
+// trusts says whether what a says about others is believed.
+func (v *view) trusts(a netip.Addr) bool {
+	for _, p := range v.Trusted {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

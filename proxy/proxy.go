@@ -1,0 +1,187 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mpgate/proxy/http1"
+	"mpgate/telemetry"
+)
+
+// Options are what all listeners share. Limits that are zero get the defaults of New.
+type Options struct {
+	HeaderBytes  int           // of a request's head; 32 KiB
+	HeaderFields int           // 100
+	HeaderTime   time.Duration // from a request's first byte, or the accept, to the end of its head; 10 s
+	IdleTime     time.Duration // between requests, and the longest silence in a body; 60 s
+	MinRate      int64         // bytes a second of a body in transit, averaged over IdleTime; 256
+	PerClient    int           // connections from one address (IPv6: one /64); 0 is no limit
+
+	Instruments *telemetry.Instruments
+	AccessLog   *telemetry.AccessLog // nil: none
+	Logger      *slog.Logger
+	// Leave, if set, is called once for each connection that ends.
+	Leave func()
+	// Ready says whether the gateway takes traffic, for health paths.
+	Ready func() bool
+}
+
+// Proxy serves the connections of all listeners.
+type Proxy struct {
+	options  Options
+	http     http1.ServerOptions
+	draining atomic.Bool
+	clients  perClient
+
+	// ctx ends when exchanges must end, whatever they are doing.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	empty chan struct{} // if not nil, closed when conns becomes empty
+	count atomic.Int64
+}
+
+// New makes a proxy. Shutdown ends it.
+func New(o Options) *Proxy {
+	setDefault(&o.HeaderBytes, 32<<10)
+	setDefault(&o.HeaderFields, 100)
+	setDefault(&o.HeaderTime, 10*time.Second)
+	setDefault(&o.IdleTime, 60*time.Second)
+	setDefault(&o.MinRate, 256)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Proxy{
+		options: o,
+		http: http1.ServerOptions{
+			Limits:     http1.Limits{HeaderBytes: o.HeaderBytes, HeaderFields: o.HeaderFields},
+			HeaderTime: o.HeaderTime, IdleTime: o.IdleTime, MinRate: o.MinRate,
+		},
+		conns:   map[*conn]struct{}{},
+		clients: perClient{limit: o.PerClient, open: map[netip.Addr]int{}},
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+func setDefault[T int | int64 | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// Connections is how many are open.
+func (p *Proxy) Connections() int { return int(p.count.Load()) }
+
+// add makes Shutdown see the connection; false: it came too late.
+func (p *Proxy) add(c *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return false
+	}
+	p.conns[c] = struct{}{}
+	p.count.Add(1)
+	return true
+}
+
+func (p *Proxy) remove(c *conn) {
+	p.mu.Lock()
+	delete(p.conns, c)
+	if len(p.conns) == 0 && p.empty != nil {
+		close(p.empty)
+		p.empty = nil
+	}
+	p.mu.Unlock()
+	p.count.Add(-1)
+	if p.options.Leave != nil {
+		p.options.Leave()
+	}
+}
+
+// graceForNew is how long a connection that has sent nothing yet may take to send a request while the
+// proxy drains: its client cannot know that it came too late.
+const graceForNew = time.Second
+
+// Shutdown lets the exchanges that are under way come to their end, with the last response of each
+// connection saying so, and ends connections between requests at once. When ctx ends, whatever is left is
+// ended. Connections that are accepted meanwhile are served one request.
+func (p *Proxy) Shutdown(ctx context.Context) {
+	p.draining.Store(true)
+	select {
+	case <-p.eachConn((*conn).drain):
+	case <-ctx.Done():
+	}
+	p.cancel()
+	<-p.eachConn((*conn).abort)
+}
+
+// eachConn calls f for each connection, and gives a channel that is closed once there is none.
+func (p *Proxy) eachConn(f func(*conn)) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		f(c)
+	}
+	if p.empty != nil {
+		return p.empty
+	}
+	empty := make(chan struct{})
+	if len(p.conns) == 0 {
+		close(empty)
+	} else {
+		p.empty = empty
+	}
+	return empty
+}
+
+// perClient counts connections by client address.
+type perClient struct {
+	limit int
+	mu    sync.Mutex // guards open
+	open  map[netip.Addr]int
+}
+
+// key is the address, or the /64 that an IPv6 client has to itself.
+func clientKey(a netip.Addr) netip.Addr {
+	if a.Is4() || !a.IsValid() {
+		return a
+	}
+	p, err := a.Prefix(64)
+	if err != nil {
+		return a
+	}
+	return p.Addr()
+}
+
+func (p *perClient) enter(a netip.Addr) bool {
+	if p.limit == 0 || !a.IsValid() {
+		return true
+	}
+	key := clientKey(a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[key] >= p.limit {
+		return false
+	}
+	p.open[key]++
+	return true
+}
+
+func (p *perClient) leave(a netip.Addr) {
+	if p.limit == 0 || !a.IsValid() {
+		return
+	}
+	key := clientKey(a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[key]--; p.open[key] == 0 {
+		delete(p.open, key)
+	}
+}

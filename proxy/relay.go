@@ -1,0 +1,200 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"mpgate/proxy/message"
+	"mpgate/telemetry"
+)
+
+// relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
+// trickle arrives at once. slow, if not nil, is called when a piece is late.
+func relay(dst message.BodyWriter, src message.BodyReader, slow func()) (n int64, srcErr, dstErr error) {
+	for {
+		p, err := src.Next(false)
+		if err == message.ErrWait {
+			if err := dst.Flush(); err != nil {
+				return n, nil, err
+			}
+			p, err = src.Next(true)
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return n, nil, nil
+		case message.ErrSlow:
+			if slow != nil {
+				slow()
+			}
+			continue
+		default:
+			return n, err, nil
+		}
+		n += int64(len(p))
+		if err := dst.WriteBody(p); err != nil {
+			return n, nil, err
+		}
+	}
+}
+
+// upload is a request's body that had not arrived whole with its head.
+type upload struct {
+	done  chan struct{}         // closed at its end; nil where there is none
+	sent  atomic.Int64          // when the server had it whole, since the start of the exchange; 0: not yet
+	fault atomic.Pointer[error] // what the client did wrong
+	bytes int64                 // read after done
+}
+
+// inlineBody is the largest body that is sent before the answer is awaited: less than any socket takes without
+// being read, so that an early answer cannot block both sides.
+const inlineBody = 16 << 10
+
+// sendBody sends what has arrived of the request's body. If that is not all, a second goroutine goes on.
+func (x *exchange) sendBody() error {
+	if x.req.ContentLength == 0 {
+		return x.up.End(nil)
+	}
+	body := x.down.Body()
+	for x.req.ContentLength <= inlineBody && x.rec.BytesIn <= inlineBody {
+		p, err := body.Next(false)
+		switch err {
+		case nil:
+			x.rec.BytesIn += int64(len(p))
+			if err := x.up.WriteBody(p); err != nil {
+				return err
+			}
+			continue
+		case io.EOF:
+			return x.up.End(&x.req.Trailer)
+		case message.ErrWait:
+		default:
+			return &clientError{err}
+		}
+		break
+	}
+	x.upload.done = make(chan struct{})
+	go x.runUpload()
+	return nil
+}
+
+// runUpload sends the rest of the request's body. It ends with the body, with either side, or when
+// joinUpload cuts it.
+func (x *exchange) runUpload() {
+	defer close(x.upload.done)
+	n, fromClient, toServer := relay(x.up, x.down.Body(), nil)
+	x.upload.bytes = n
+	if fromClient != nil {
+		x.upload.fault.Store(&fromClient)
+		x.up.Abort() // what the server has must not look complete
+		return
+	}
+	if toServer == nil {
+		toServer = x.up.End(&x.req.Trailer)
+	}
+	if toServer == nil {
+		toServer = x.up.Flush()
+	}
+	// A server that takes no more may have answered: whoever reads from it will see.
+	x.upload.sent.Store(max(1, int64(time.Since(x.start))))
+}
+
+// joinUpload ends an upload that is still under way, and waits for its goroutine.
+func (x *exchange) joinUpload() {
+	if x.upload.done == nil {
+		return
+	}
+	select {
+	case <-x.upload.done:
+	default:
+		x.down.SetClose() // what still comes is no request
+		x.up.Abort()
+		x.conn.base.Interrupt()
+		<-x.upload.done
+		x.conn.base.Resume()
+	}
+	x.rec.BytesIn += x.upload.bytes
+	x.upload = upload{}
+}
+
+// tunnel passes bytes both ways after a 101, until both sides have ended theirs, or nothing has moved in
+// either direction for the idle time.
+func (x *exchange) tunnel() {
+	if err := x.down.WriteHead(&x.resp); err != nil {
+		x.endResponse(nil, err)
+		return
+	}
+	t := tunnel{idle: x.route.Backend.IdleTimeout(), start: x.start}
+	t.touch()
+	done := make(chan struct{})
+	var fromClient error
+	go func() {
+		defer close(done)
+		if x.rec.BytesIn, fromClient = t.pass(x.up, x.down.Body()); fromClient != nil {
+			x.cutTunnel()
+		}
+	}()
+	var fromServer error
+	if x.rec.BytesOut, fromServer = t.pass(x.down, x.up.Body()); fromServer != nil {
+		x.cutTunnel()
+	}
+	<-done
+	x.conn.base.Resume()
+	x.rec.End = tunnelEnd(fromClient, fromServer)
+	x.conn.broken = x.rec.End != telemetry.EndOK
+}
+
+// cutTunnel wakes whoever waits in the other direction.
+func (x *exchange) cutTunnel() {
+	x.up.Abort()
+	x.conn.base.Interrupt()
+}
+
+func tunnelEnd(fromClient, fromServer error) telemetry.End {
+	switch {
+	case fromClient == nil && fromServer == nil:
+		return telemetry.EndOK
+	case errors.Is(fromClient, os.ErrDeadlineExceeded), errors.Is(fromServer, os.ErrDeadlineExceeded):
+		return telemetry.EndClientTimeout
+	}
+	return telemetry.EndClientGone
+}
+
+type tunnel struct {
+	idle  time.Duration
+	start time.Time
+	last  atomic.Int64 // when something moved, since start
+}
+
+func (t *tunnel) touch() { t.last.Store(int64(time.Since(t.start))) }
+
+// pass moves one direction to its end, which it hands on.
+func (t *tunnel) pass(dst message.BodyWriter, src message.BodyReader) (n int64, err error) {
+	for {
+		p, err := src.Next(false)
+		if err == message.ErrWait {
+			if err := dst.Flush(); err != nil {
+				return n, err
+			}
+			p, err = src.Next(true)
+		}
+		switch {
+		case err == nil:
+			t.touch()
+			n += int64(len(p))
+			if err := dst.WriteBody(p); err != nil {
+				return n, err
+			}
+		case err == io.EOF:
+			return n, dst.End(nil)
+		case err == message.ErrSlow:
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(t.start)-time.Duration(t.last.Load()) < t.idle:
+			// Quiet here, busy there.
+		default:
+			return n, err
+		}
+	}
+}
