@@ -1,8 +1,14 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"strings"
+)
+
+// The errors quote nothing: the string may be a secret.
+var (
+	errUnclosed = errors.New("has ${ without }; write $${ for a literal ${")
+	errVariable = errors.New("has ${ without the name of a variable behind it; write ${NAME}, ${NAME:-default}, or $${ for a literal ${")
 )
 
 // expand puts the values of variables into s: ${VAR}, and ${VAR:-default} for one that is unset or empty. $${ is a literal ${, any
@@ -27,11 +33,11 @@ func expand(s string, lookup func(string) (string, bool)) (out string, unset []s
 		b.WriteString(s[:i])
 		inner, rest, ok := strings.Cut(s[i+2:], "}")
 		if !ok {
-			return "", nil, fmt.Errorf("has ${ without } (got %q); write $${ for a literal ${", s[i:])
+			return "", nil, errUnclosed
 		}
 		name, fallback, has := strings.Cut(inner, ":-")
 		if !isVariable(name) {
-			return "", nil, fmt.Errorf("%q is no name of a variable; write ${NAME}, ${NAME:-default}, or $${ for a literal ${", name)
+			return "", nil, errVariable
 		}
 		switch v, set := lookup(name); {
 		case v != "":

@@ -36,10 +36,10 @@ servers = [{ address = "${HOST}:9000" }]
 	}
 
 	want := []string{
-		`main.toml:3: log.access: needs the variable LOG, which is not set (got "${LOG}/access$${x}.log"); set it, or write ${LOG:-default}`,
+		`main.toml:3: log.access: needs the variable LOG, which is not set (got "${LOG}"); set it, or write ${LOG:-default}`,
 		`main.toml:11: route.all.backend: needs the variable NAME, which is not set (got "${NAME}"); set it, or write ${NAME:-default}`,
 		`main.toml:13: backend[0].name: needs the variable NAME, which is not set (got "${NAME}"); set it, or write ${NAME:-default}`,
-		`main.toml:14: backend[0].servers[0].address: needs the variable HOST, which is not set (got "${HOST}:9000"); set it, or write ${HOST:-default}`,
+		`main.toml:14: backend[0].servers[0].address: needs the variable HOST, which is not set (got "${HOST}"); set it, or write ${HOST:-default}`,
 	}
 	c, fs := Check(main, Options{Lookup: noEnv, Check: true})
 	if c == nil {
@@ -77,10 +77,10 @@ func TestExpand(t *testing.T) {
 		{in: "${NO:-}", want: ""},
 		{in: "${NO:-a:-b}", want: "a:-b"},
 		{in: "a${NO}b${NOT}", want: "ab", unset: "NO NOT"},
-		{in: "${A", err: `has ${ without } (got "${A"); write $${ for a literal ${`},
-		{in: "${}", err: `"" is no name of a variable; write ${NAME}, ${NAME:-default}, or $${ for a literal ${`},
-		{in: "${1A}", err: `"1A" is no name of a variable; write ${NAME}, ${NAME:-default}, or $${ for a literal ${`},
-		{in: "${A-b}", err: `"A-b" is no name of a variable; write ${NAME}, ${NAME:-default}, or $${ for a literal ${`},
+		{in: "${A", err: errUnclosed.Error()},
+		{in: "${}", err: errVariable.Error()},
+		{in: "${1A}", err: errVariable.Error()},
+		{in: "${A-b}", err: errVariable.Error()},
 	} {
 		got, unset, err := expand(tt.in, vars)
 		text := ""

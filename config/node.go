@@ -129,7 +129,7 @@ func (l *loader) expand(s string, at *place) string {
 		l.fault(at, "%v", err)
 		at.unset = true
 	case unset != nil:
-		msg := fmt.Sprintf("needs the variable %s, which is not set (got %q); set it, or write ${%s:-default}", unset[0], s, unset[0])
+		msg := fmt.Sprintf("needs the variable %s, which is not set (got \"${%s}\"); set it, or write ${%s:-default}", unset[0], unset[0], unset[0])
 		if l.check {
 			l.warn(at, "%s", msg)
 		} else {
