@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,7 +33,7 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 	}
 	asked := r.Transport == MPTCP
 	if asked {
-		blackholeBaseline()
+		blackhole.baseline()
 	}
 	if err := d.prepare(fd, to); err != nil {
 		unix.Close(fd)
@@ -251,32 +251,48 @@ func (d *Dialer) spoken(c *net.TCPConn) Result {
 	r := Result{Transport: t}
 	if t == Fallback {
 		r.Reason = PeerOrPath
-		if blackholeMoved() {
+		if blackhole.explains() {
 			r.Reason = Blackhole
 		}
 	}
 	return r
 }
 
-// blackhole is the sum of the namespace's counters of vanished and withheld
-// MP_CAPABLE SYNs as last seen. They move for every dial that the kernel sends
-// out plain: a fallback after which they stand elsewhere is put down to that.
-// With dials at the same time, or by other programs in the namespace, that may be wrong for one of
+// A blackholeWatch remembers the namespace's counters of vanished and withheld
+// MP_CAPABLE SYNs. They move for every dial that the kernel sends out plain: a
+// fallback after which they stand elsewhere is put down to that. With dials at the
+// same time, or by other programs of the namespace, that may be wrong for one of
 // them: the reason is inferred.
-var blackhole struct {
-	known atomic.Bool
-	last  atomic.Uint64
+type blackholeWatch struct {
+	mu    sync.Mutex
+	known bool
+	last  uint64
+	at    time.Time
+	moved bool
 }
 
-// blackholeBaseline reads the counters once, before the first dial.
-func blackholeBaseline() {
-	if !blackhole.known.Load() {
-		blackhole.last.Store(readBlackhole())
-		blackhole.known.Store(true)
+// The counters cost some 100 us to read, more than a dial, and the state they tell of
+// lasts an hour.
+const blackholeEvery = time.Second
+
+var blackhole = new(blackholeWatch)
+
+// baseline reads the counters once, before the first dial.
+func (w *blackholeWatch) baseline() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.known {
+		w.known, w.last = true, readBlackhole()
 	}
 }
 
-func blackholeMoved() bool {
-	now := readBlackhole()
-	return blackhole.last.Swap(now) != now
+// explains reports whether the counters have moved, as last seen.
+func (w *blackholeWatch) explains() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now := time.Now(); now.Sub(w.at) >= blackholeEvery {
+		sum := readBlackhole()
+		w.moved, w.last, w.at = sum != w.last, sum, now
+	}
+	return w.moved
 }

@@ -31,8 +31,9 @@ const (
 	HasIDs
 	// HasTCP: subflows carry state, RTT, bytes.
 	HasTCP
-	// HasBackup: subflows carry Backup. The socket options do not tell; see Diag.
-	HasBackup
+	// HasDiag: subflows carry Backup, LocalID and RemoteID. The socket options do
+	// not tell: Diag.Fill does.
+	HasDiag
 )
 
 // Info is what the kernel says of one MPTCP connection. Read fills it and
@@ -61,7 +62,10 @@ type Info struct {
 	Retrans                        uint32
 	LastDataSent, LastDataReceived time.Duration // ago
 	LastAckReceived                time.Duration // ago
-	Subflows                       []Subflow
+	// Subflows in the kernel's order. One that has ended vanishes, with its counts;
+	// for a while, and the initial one as a rule until the connection ends, it is
+	// listed in StateClosed: see Subflow.Live.
+	Subflows []Subflow
 }
 
 // Subflow is one TCP connection that belongs to an MPTCP connection.
@@ -72,8 +76,11 @@ type Subflow struct {
 	State         State
 	// Initial: the one that opened the connection.
 	Initial bool
-	// Backup: carries data only when no other subflow does.
-	Backup bool
+	// Backup: carries data only when no other subflow does. The address ids are
+	// those that both sides know the addresses by; 0 is that of the initial subflow.
+	// All three are there with HasDiag only.
+	Backup            bool
+	LocalID, RemoteID uint8
 
 	RTT, RTTVar, MinRTT, RTO time.Duration
 	// BytesSent counts retransmissions too; BytesAcked and BytesReceived do not.
@@ -90,6 +97,10 @@ type Subflow struct {
 	SndMSS                         uint32        // bytes
 	PacingRate, DeliveryRate       uint64        // bytes a second
 }
+
+// Live reports whether the subflow has not ended. Where the kernel does not tell
+// states, those that are listed are taken for live.
+func (s *Subflow) Live() bool { return s.State != StateClosed }
 
 // State is that of a TCP connection, with the kernel's numbers.
 type State uint8

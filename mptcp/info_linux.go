@@ -3,6 +3,7 @@ package mptcp
 import (
 	"bytes"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -180,14 +181,22 @@ func (q *query) readInfo(fd int) {
 	q.info.settle()
 }
 
-// settle fills in what can be had from the rest.
+// settle takes out what is no subflow any more, and fills in what can be had from the rest.
 func (i *Info) settle() {
+	// The kernel keeps the socket of the initial subflow for the connection's
+	// life: after its end it stands in the list, disconnected and without counts.
+	i.Subflows = slices.DeleteFunc(i.Subflows, func(s Subflow) bool { return s.Remote.IsValid() && s.Remote.Port() == 0 })
 	if i.Has&HasTotal != 0 {
 		return
 	}
 	i.SubflowsTotal = i.SubflowsExtra + 1
 	if i.Has&HasSubflows != 0 {
-		i.SubflowsTotal = len(i.Subflows)
+		i.SubflowsTotal = 0
+		for k := range i.Subflows {
+			if i.Subflows[k].Live() {
+				i.SubflowsTotal++
+			}
+		}
 	}
 }
 
@@ -203,6 +212,11 @@ func (q *query) makeRoom(n int) {
 // readFull is MPTCP_FULL_INFO: everything in one atomic call.
 func (q *query) readFull(fd int) syscall.Errno {
 	q.makeRoom(usualSubflows)
+	return q.readFullWithin(fd)
+}
+
+// readFullWithin asks with the room there is, and again if there are more.
+func (q *query) readFullWithin(fd int) syscall.Errno {
 	for {
 		q.full = fullInfo{
 			sizeTCPInfoUser: tcpInfoSize,
