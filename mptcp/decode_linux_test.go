@@ -119,23 +119,30 @@ func TestTruncated(t *testing.T) {
 		i.decodeFull(&f, r.head, r.sf, restride(r.tcp, tcpInfoSize, n))
 		compare(t, "tcp_info", &i, &whole)
 	}
+	var info, addrs, tcp Info
+	info.decodeInfo(r.info)
 	for n := range len(r.info) + 1 {
 		i := Info{}
 		i.decodeInfo(r.info[:n])
-		compare(t, "MPTCP_INFO", &i, &whole)
+		compare(t, "MPTCP_INFO", &i, &info)
 		if got := countOf(r.info[:n]); n > 0 && got != 2 {
 			t.Fatalf("MPTCP_INFO cut to %d: %d subflows counted", n, got)
 		}
 	}
+	addrs.decodeArray(r.addrs, (*Subflow).decodeAddrs)
 	for n := range len(r.addrs) + 1 {
 		i := Info{}
 		i.decodeArray(r.addrs[:n], (*Subflow).decodeAddrs)
-		compare(t, "MPTCP_SUBFLOW_ADDRS", &i, &whole)
+		compare(t, "MPTCP_SUBFLOW_ADDRS", &i, &addrs)
 	}
+	tcp.decodeArray(r.tcpinfos, (*Subflow).decodeTCP)
 	for n := range len(r.tcpinfos) + 1 {
 		i := Info{}
 		i.decodeArray(r.tcpinfos[:n], (*Subflow).decodeTCP)
-		compare(t, "MPTCP_TCPINFO", &i, &whole)
+		compare(t, "MPTCP_TCPINFO", &i, &tcp)
+	}
+	if info.Token != whole.Token || len(addrs.Subflows) != 2 || len(tcp.Subflows) != 2 {
+		t.Errorf("the answers are of different connections: %+v %+v %+v", info, addrs, tcp)
 	}
 }
 
