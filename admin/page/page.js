@@ -8,6 +8,9 @@ const WINDOW = 10; // snapshots that quantiles and the tables' rates look back
 const POINTS = 120; // of a sparkline
 const RESULTS = ["mptcp", "fallback", "tcp"];
 
+// failure picks the ends that are the servers' fault or ours; what clients do wrong is in the table of ends.
+const failure = (end) => end.startsWith("backend_") || end === "internal";
+
 let snapshots = []; // {at, metrics, values}
 let gateway = {};
 let lastAnswer = 0, failing = 0;
@@ -138,7 +141,7 @@ const tiles = [
   { name: "Median duration", value: () => quantile(.5, "http_request_duration_seconds", {}), text: latency, number: seconds },
   { name: "99th percentile", value: () => quantile(.99, "http_request_duration_seconds", {}), text: latency, number: seconds },
   { name: "In flight", value: () => sum("http_requests_in_flight"), text: figure },
-  { name: "Not ok", unit: "/s", value: (b) => rate("exchanges_total", { end: (e) => e !== "ok" && e !== "client_gone" }, b), text: figure, alarm: (v) => v > 0 },
+  { name: "Failures", unit: "/s", value: (b) => rate("exchanges_total", { end: failure }, b), text: figure, alarm: (v) => v > 0 },
   { name: "Subflows", value: () => sum("mptcp_subflows"), text: figure },
 ].map((t) => ({ points: [], number: (v) => v, ...t }));
 
@@ -197,10 +200,10 @@ function showListeners() {
     return [l.name, lines(sockets), l.mptcp || "", figure(sum("connections_open", mine)), figure(rate("http_requests_total", mine)),
       latency(quantile(.5, "http_request_duration_seconds", mine)), latency(quantile(.99, "http_request_duration_seconds", mine)),
       figure(sum("http_requests_in_flight", mine) + sum("passthrough_connections_open", mine)),
-      figure(rate("exchanges_total", { ...mine, end: (e) => e !== "ok" && e !== "client_gone" })), figure(failed)];
+      figure(rate("exchanges_total", { ...mine, end: failure })), figure(failed)];
   });
   table("listeners", [["Name", "name"], ["Sockets, and what they speak", ""], ["MPTCP asked", ""], ["Open", "num"], ["Requests/s", "num"], ["Median", "num"],
-    ["99 %", "num"], ["In flight", "num"], ["Not ok/s", "num"], ["TLS failures", "num"]], rows, "No listener.");
+    ["99 %", "num"], ["In flight", "num"], ["Failures/s", "num"], ["TLS failures", "num"]], rows, "No listener.");
 }
 
 function showBackends() {
@@ -272,7 +275,7 @@ function showPaths() {
 function showEnds() {
   const totals = new Map();
   for (const s of series("exchanges_total")) totals.set(s.labels.end, (totals.get(s.labels.end) || 0) + s.value);
-  const rows = [...totals].sort((a, b) => b[1] - a[1]).map(([end, n]) => [badge(end, end === "ok" ? "good" : end === "internal" ? "bad" : ""),
+  const rows = [...totals].sort((a, b) => b[1] - a[1]).map(([end, n]) => [badge(end, end === "ok" ? "good" : failure(end) ? "bad" : ""),
     figure(n), figure(rate("exchanges_total", { end }))]);
   table("ends", [["End", ""], ["In all", "num"], ["/s", "num"]], rows, "No exchange has ended yet.");
 }
