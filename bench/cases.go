@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"time"
 
 	"mpgate/bench/figures"
@@ -20,26 +19,32 @@ func (o *options) check() error {
 	if o.Quick {
 		o.Rounds, o.Round, o.Warmup = 3, 2*time.Second, time.Second
 	}
-	usage := func(format string, a ...any) error { return usageError{fmt.Errorf(format, a...)} }
 	switch {
 	case o.Rounds < 1:
-		return usage("--rounds (got %d); want 1 or more", o.Rounds)
+		return usageErrorf("--rounds (got %d); want 1 or more", o.Rounds)
 	case o.Round < time.Second || o.Round%time.Second != 0:
-		return usage("--round (got %v); want whole seconds, as wrk does", o.Round)
+		return usageErrorf("--round (got %v); want whole seconds, as wrk does", o.Round)
 	case o.Warmup < time.Second || o.Warmup%time.Second != 0:
-		return usage("--warmup (got %v); want whole seconds, as wrk does", o.Warmup)
+		return usageErrorf("--warmup (got %v); want whole seconds, as wrk does", o.Warmup)
 	case o.Connections < 1 || o.Connections > 10000:
-		return usage("--connections (got %d); want 1 to 10000", o.Connections)
+		return usageErrorf("--connections (got %d); want 1 to 10000", o.Connections)
+	case o.Quick && o.chosen():
+		return usageErrorf("--quick has cases of its own: leave out --body, --transport, --log, --close and --tls")
 	case (len(o.ProxyCPUs) == 0) != (len(o.LoadCPUs) == 0):
-		return usage("--proxy-cpus and --load-cpus go together")
+		return usageErrorf("--proxy-cpus and --load-cpus go together")
 	}
 	_, err := o.cases()
 	return err
 }
 
+// chosen says that the flags name the cases.
+func (o *options) chosen() bool {
+	return len(o.Body)+len(o.Transport)+len(o.Log)+len(o.Close)+len(o.TLS) > 0
+}
+
 // cases are the workloads to run, in order, without entries.
 func (o *options) cases() ([]result.Case, error) {
-	if len(o.Body)+len(o.Transport)+len(o.Log)+len(o.Close)+len(o.TLS) > 0 {
+	if o.chosen() {
 		return o.product()
 	}
 	kib := func(n int64, t result.Transport) result.Case {
@@ -60,10 +65,10 @@ func (o *options) product() ([]result.Case, error) {
 	for _, s := range orDefault(o.Body, "1KiB") {
 		n, err := figures.ParseSize(s)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--body: %w", err)}
+			return nil, usageErrorf("--body: %w", err)
 		}
 		if n > 16<<20 {
-			return nil, usageError{fmt.Errorf("--body (got %q); want at most 16MiB", s)}
+			return nil, usageErrorf("--body (got %q); want at most 16MiB", s)
 		}
 		sizes = append(sizes, n)
 	}
@@ -74,7 +79,7 @@ func (o *options) product() ([]result.Case, error) {
 		for _, c := range list {
 			for _, v := range values {
 				if !set(&c, v) && err == nil {
-					err = usageError{fmt.Errorf("--%s (got %q); want %s", flag, v, want)}
+					err = usageErrorf("--%s (got %q); want %s", flag, v, want)
 				}
 				next = append(next, c)
 			}

@@ -110,6 +110,7 @@ func (c besideCmd) Run(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	const period = 10 * time.Millisecond
+	work := newBurner()
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	for {
@@ -117,20 +118,7 @@ func (c besideCmd) Run(ctx context.Context) error {
 		case err := <-done:
 			return err
 		case <-tick.C:
-			burn(time.Duration(c.Share * float64(period)))
+			work.burn(time.Duration(c.Share * float64(period)))
 		}
 	}
-}
-
-// burn uses d of CPU time, by this thread's clock: a thread that is kept waiting goes on until it has used its share.
-func burn(d time.Duration) {
-	end := threadCPU() + d
-	for threadCPU() < end {
-	}
-}
-
-func threadCPU() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
-	return time.Duration(ts.Nano())
 }

@@ -40,9 +40,9 @@ func (c proxyCmd) Run(ctx context.Context) error {
 	}
 	var h http.Handler = c.handler()
 	if c.Burn > 0 {
-		inner := h
+		inner, work := h, newBurner()
 		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			burn(c.Burn)
+			work.burn(c.Burn)
 			inner.ServeHTTP(w, r)
 		})
 	}

@@ -111,3 +111,5 @@ func run(args []string) int {
 
 // usageError is a command line that cannot be meant.
 type usageError struct{ error }
+
+func usageErrorf(format string, a ...any) error { return usageError{fmt.Errorf(format, a...)} }

@@ -26,8 +26,8 @@ type proxy struct {
 	peer  *peers.Peer
 	setup peers.Setup
 	plan  peers.Plan
-	// began is what the backend had counted before this proxy was started; sum is what this proxy added.
-	spoke backSide
+	began time.Time // its exec
+	spoke backSide  // all that it was seen to open towards the backend
 }
 
 // backSide is how a proxy's connections reached the backend, since it was started.
@@ -77,6 +77,19 @@ func (b *bench) start(ctx context.Context, p *peers.Peer, c *result.Case, connec
 }
 
 func (b *bench) startAt(ctx context.Context, p *peers.Peer, s peers.Setup) (*proxy, error) {
+	r, err := b.launch(p, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.await(ctx, 5*time.Millisecond); err != nil {
+		r.stop()
+		return nil, err
+	}
+	return r, nil
+}
+
+// launch writes a proxy's files and starts it.
+func (b *bench) launch(p *peers.Peer, s peers.Setup) (*proxy, error) {
 	plan, err := p.Plan(s)
 	if err != nil {
 		return nil, err
@@ -89,16 +102,9 @@ func (b *bench) startAt(ctx context.Context, p *peers.Peer, s peers.Setup) (*pro
 			return nil, err
 		}
 	}
-	proc, err := b.group.Start(procs.Spec{Args: plan.Args, Env: plan.Env, Dir: s.Dir, Stdout: plan.Stdout, CPUs: b.ProxyCPUs})
-	if err != nil {
-		return nil, err
-	}
-	run := &proxy{Process: proc, peer: p, setup: s, plan: plan}
-	if err := run.await(ctx, 5*time.Millisecond); err != nil {
-		run.stop()
-		return nil, err
-	}
-	return run, nil
+	r := &proxy{peer: p, setup: s, plan: plan, began: time.Now()}
+	r.Process, err = b.group.Start(procs.Spec{Args: plan.Args, Env: plan.Env, Dir: s.Dir, Stdout: plan.Stdout, CPUs: b.ProxyCPUs})
+	return r, err
 }
 
 func (r *proxy) stop() {
