@@ -345,6 +345,47 @@ func TestNewInherited(t *testing.T) {
 	}
 }
 
+func TestInheritedOptions(t *testing.T) {
+	needMPTCP(t)
+	f, address := passed(t, "127.0.0.1:0", mptcp.Require)
+	in := NewInherited(map[string][]*os.File{"a": {f}})
+	_, err := Open(context.Background(), Options{Name: "web", Systemd: "a", Interface: "lo"}, in)
+	want := `listener "web": inherited socket "a" (` + address + `) is bound to device "", and interface = "lo"; remedy: BindToDevice=lo in the .socket unit`
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+
+	bound, _, err := mptcp.Listen(context.Background(), "127.0.0.1:0", mptcp.ListenOptions{Interface: "lo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bound.Close()
+	if f, err = bound.File(); err != nil {
+		t.Fatal(err)
+	}
+	for d, idle := range map[time.Duration]int{0: 15, 44 * time.Second: 44} {
+		dup, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := NewInherited(map[string][]*os.File{"a": {os.NewFile(uintptr(dup), "a")}})
+		l := open(t, Options{Systemd: "a", Interface: "lo", KeepAlive: d}, in)
+		got := make(chan net.Conn, 1)
+		serve(t, l, func(c net.Conn, _ *Socket) { got <- c })
+		dial(t, bound.Addr().String())
+		c := (<-got).(*net.TCPConn)
+		rc, _ := c.SyscallConn()
+		rc.Control(func(fd uintptr) {
+			if v, err := unix.GetsockoptInt(int(fd), unix.SOL_TCP, unix.TCP_KEEPIDLE); v != idle || err != nil {
+				t.Errorf("keep-alive %v: TCP_KEEPIDLE %d, %v", d, v, err)
+			}
+		})
+		c.Close()
+		l.Close()
+	}
+	f.Close()
+}
+
 // Without descriptors accepting fails, says so once a second at most, does not
 // spin, and goes on as soon as there are some.
 func TestAcceptRecoversFromEMFILE(t *testing.T) {

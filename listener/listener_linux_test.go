@@ -123,7 +123,7 @@ func TestOpenErrors(t *testing.T) {
 			`listener "web": cannot listen on 192.0.2.1:80: bind: cannot assign requested address; remedy: use an address of this host (ip address), or 0.0.0.0 or [::]`},
 		{Options{Addresses: []string{"127.0.0.1"}}, `listener "web": cannot listen on 127.0.0.1: address 127.0.0.1: missing port in address`},
 		{Options{Addresses: []string{"127.0.0.1:0"}, Interface: "no-such-dev"},
-			`listener "web": cannot listen on 127.0.0.1:0: address no-such-dev: cannot bind to device: setsockopt: no such device`},
+			`listener "web": cannot listen on 127.0.0.1:0: cannot bind to device "no-such-dev": setsockopt: no such device; remedy: see ip link for the devices of this host`},
 		{Options{Addresses: []string{"unix:"}}, `listener "web": unix: needs a path (got "unix:"); remedy: unix:/run/mpgate/NAME.sock`},
 		{Options{Addresses: []string{"unix:" + long}},
 			fmt.Sprintf(`listener "web": the path of a unix socket is at most 107 bytes long (got %d: %q); remedy: use a shorter one`, len(long), long)},

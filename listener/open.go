@@ -30,6 +30,10 @@ type Socket struct {
 	tcp  *net.TCPListener  // one of the two
 	unix *net.UnixListener // is nil
 	file unixFile          // what to remove on Close
+	// keepAlive is to be set on accepted connections, nil: it stands as it should.
+	// Sockets of our own let them inherit it. What net makes of an inherited
+	// descriptor sets 15 s on each, and cannot be told otherwise.
+	keepAlive *net.KeepAliveConfig
 }
 
 // Info says what the socket is.
@@ -110,6 +114,10 @@ func (l *Listener) fromFile(f InheritedFile) (*Socket, error) {
 		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) does not listen", name, k.address),
 			Remedy: "Accept=no in the .socket unit (one socket for all connections)"}
 	}
+	if l.o.Interface != "" && k.device != l.o.Interface && k.transport != mptcp.Unix {
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) is bound to device %q, and interface = %q",
+			name, k.address, k.device, l.o.Interface), Remedy: fmt.Sprintf("BindToDevice=%s in the .socket unit", l.o.Interface)}
+	}
 	info := SocketInfo{Listener: l.o.Name, Address: k.address, Transport: k.transport, Origin: f.Origin}
 	if err := l.judgeInherited(&info, name); err != nil {
 		return nil, err
@@ -122,7 +130,9 @@ func (l *Listener) fromFile(f InheritedFile) (*Socket, error) {
 	switch nl := nl.(type) {
 	case *net.TCPListener:
 		s.tcp = nl
-		setInherited(nl, l.o.KeepAlive)
+		if d := l.o.KeepAlive; d != 0 {
+			s.keepAlive = &net.KeepAliveConfig{Enable: d > 0, Idle: d, Interval: d}
+		}
 	case *net.UnixListener:
 		s.unix = nl
 	default:

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"time"
 
 	"mpgate/mptcp"
 )
@@ -15,7 +14,7 @@ import (
 type kind struct {
 	stream, listening bool
 	transport         mptcp.Transport
-	address           string
+	address, device   string
 }
 
 // kindOf can not ask as much as on Linux: what net takes for a listener is one.
@@ -39,8 +38,6 @@ func describe(f *os.File) string {
 	}
 	return k.address + ", " + k.transport.String()
 }
-
-func setInherited(*net.TCPListener, time.Duration) {}
 
 func (s *Socket) dup(string) (*os.File, error) {
 	if s.tcp != nil {

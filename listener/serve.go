@@ -94,6 +94,9 @@ func (s *Socket) accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		if s.keepAlive != nil {
+			_ = c.SetKeepAliveConfig(*s.keepAlive) // refused by some kernels on MPTCP
+		}
 		return c, nil
 	}
 	c, err := s.unix.AcceptUnix()
@@ -193,6 +196,8 @@ func remedyFor(err error) string {
 		return "a port below 1024 needs a .socket unit, CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start; a path needs a directory that may be written"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "use an address of this host (ip address), or 0.0.0.0 or [::]"
+	case errors.Is(err, syscall.ENODEV):
+		return "see ip link for the devices of this host"
 	case errors.Is(err, syscall.ENOENT):
 		return "make the directory (RuntimeDirectory= in the unit)"
 	}

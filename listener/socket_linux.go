@@ -2,12 +2,10 @@ package listener
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +17,7 @@ type kind struct {
 	stream, listening bool
 	transport         mptcp.Transport
 	address           string
+	device            string // that it is bound to
 }
 
 func kindOf(f *os.File) (kind, error) {
@@ -53,6 +52,10 @@ func kindOfFD(fd int) (kind, error) {
 		return k, os.NewSyscallError("getsockname", err)
 	}
 	k.address = addressOf(sa)
+	// No such option on unix sockets.
+	if dev, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE); err == nil {
+		k.device = dev
+	}
 	return k, nil
 }
 
@@ -83,12 +86,6 @@ func describe(f *os.File) string {
 		return k.address + ", not listening"
 	}
 	return fmt.Sprintf("%s, %s", k.address, k.transport)
-}
-
-func setInherited(l *net.TCPListener, keepAlive time.Duration) {
-	if rc, err := l.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) { mptcp.SetInherited(int(fd), keepAlive) })
-	}
 }
 
 // dup duplicates the descriptor. (*net.TCPListener).File would do, but the file

@@ -2,6 +2,7 @@ package mptcp
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -99,7 +100,7 @@ func (d *Dialer) socket(family int) (int, Result, error) {
 func (d *Dialer) prepare(fd int, to netip.AddrPort) error {
 	if d.Interface != "" {
 		if err := unix.BindToDevice(fd, d.Interface); err != nil {
-			return &net.AddrError{Err: "cannot bind to device: " + os.NewSyscallError("setsockopt", err).Error(), Addr: d.Interface}
+			return fmt.Errorf("cannot bind to device %q: %w", d.Interface, os.NewSyscallError("setsockopt", err))
 		}
 	}
 	if src := d.Source.Unmap(); src.IsValid() {

@@ -1,6 +1,7 @@
 package mptcp
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"time"
@@ -12,7 +13,7 @@ import (
 func (o *ListenOptions) prepare(fd int) error {
 	if o.Interface != "" {
 		if err := unix.BindToDevice(fd, o.Interface); err != nil {
-			return &net.AddrError{Err: "cannot bind to device: " + os.NewSyscallError("setsockopt", err).Error(), Addr: o.Interface}
+			return fmt.Errorf("cannot bind to device %q: %w", o.Interface, os.NewSyscallError("setsockopt", err))
 		}
 	}
 	if o.ReusePort {

@@ -324,7 +324,7 @@ func TestDialSource(t *testing.T) {
 	}{
 		{Dialer{Source: netip.MustParseAddr("::1")}, "the source address is of the other IP version"},
 		{Dialer{Source: netip.MustParseAddr("192.0.2.77")}, "bind: cannot assign requested address"},
-		{Dialer{Interface: "no-such-dev"}, "address no-such-dev: cannot bind to device: setsockopt: no such device"},
+		{Dialer{Interface: "no-such-dev"}, `cannot bind to device "no-such-dev": setsockopt: no such device`},
 	} {
 		noFDLeak(t)
 		_, _, err := c.d.Dial(context.Background(), addrOf(l))
@@ -383,7 +383,7 @@ func TestListenErrors(t *testing.T) {
 		}
 	}
 	_, _, err := Listen(context.Background(), "127.0.0.1:0", ListenOptions{Interface: "no-such-dev"})
-	if err == nil || !strings.Contains(err.Error(), "address no-such-dev: cannot bind to device: setsockopt: no such device") {
+	if err == nil || !strings.Contains(err.Error(), `cannot bind to device "no-such-dev": setsockopt: no such device`) {
 		t.Errorf("got %v", err)
 	}
 }

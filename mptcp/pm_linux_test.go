@@ -34,6 +34,27 @@ func TestDelEndpointZero(t *testing.T) {
 	})
 }
 
+// A socket that is bound to a device is found only by naming it.
+func TestDestroyBoundToDevice(t *testing.T) {
+	needMPTCP(t)
+	newNetns(t)
+	d, err := OpenDiag()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	client, _, _ := pair(t, &Dialer{Interface: "lo"}, listen(t, "127.0.0.1:0", Require))
+	local, remote := client.LocalAddr().(*net.TCPAddr).AddrPort(), client.RemoteAddr().(*net.TCPAddr).AddrPort()
+	if err := d.Destroy(local, remote, 0); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("without the device: %v", err)
+	}
+	if err := d.Destroy(local, remote, 1); err != nil {
+		t.Errorf("with the device: %v", err)
+	}
+	// The connection itself would wait net.mptcp.close_timeout (60 s) for another.
+	until(t, "no subflow", func() bool { return subflows(t, client) == 0 })
+}
+
 // dropNetAdmin takes CAP_NET_ADMIN from the test's thread, which ends with the test.
 func dropNetAdmin(t *testing.T) {
 	t.Helper()
