@@ -62,7 +62,7 @@ func (m *Manager) manage(io *issuerOptions, domain string) (*managed, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, 5*time.Second)
 	defer cancel()
 	if c, err := d.load(ctx, is.quick); err == nil {
-		d.publish(&c.Certificate)
+		d.publish(c.Certificate)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		m.log.Warn("cannot read a stored certificate", "name", domain, "err", err.Error())
 	}
@@ -149,7 +149,7 @@ func (d *managed) bring(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("storage: %w", err)
 	default:
-		d.publish(&c.Certificate)
+		d.publish(c.Certificate)
 		if is.refreshARI(ctx, d, c) {
 			if again, err := d.load(ctx, is.quick); err == nil {
 				c = again
@@ -167,7 +167,7 @@ func (d *managed) bring(ctx context.Context) error {
 		return fmt.Errorf("storage: %w", err)
 	}
 	d.noteARI(ctx)
-	d.publish(&c.Certificate)
+	d.publish(c.Certificate)
 	d.m.log.Info("certificate obtained", "name", d.domain, "ca", is.o.CA, "not_after", c.Leaf.NotAfter)
 	return nil
 }

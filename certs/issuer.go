@@ -15,6 +15,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -97,30 +98,47 @@ func (m *Manager) issuerFor(io *issuerOptions) (*issuer, error) {
 		is.dns = newDNSSolver(io.DNS, m)
 	}
 	if m.magic == nil {
-		m.magic = certmagic.NewCache(certmagic.CacheOptions{
-			GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) {
-				return nil, errors.New("certificates are not left in the cache")
-			},
-			RenewCheckInterval: m.o.RenewCheck, // certmagic's idea of when to renew depends on it
-			Logger:             zapLogger(m.log),
-		})
+		m.magic = m.newCache()
 	}
-	// Every field that certmagic.Default would fill in is set.
-	cfg := certmagic.Config{
-		RenewalWindowRatio: certmagic.DefaultRenewalWindowRatio,
-		Issuers:            []certmagic.Issuer{is},
-		IssuerPolicy:       certmagic.UseFirstIssuer,
-		KeySource:          certmagic.StandardKeyGenerator{KeyType: keyTypes[io.KeyType]},
-		Storage:            m.o.Storage,
-		Logger:             zapLogger(m.log),
-		OnEvent:            func(context.Context, string, map[string]any) error { return nil },
-		ShouldEmitFunc:     func(string) bool { return false },
-	}
+	cfg := m.magicConfig(is, io.KeyType)
 	is.magic = certmagic.New(m.magic, cfg)
 	cfg.OCSP.DisableStapling = true
 	is.quick = certmagic.New(m.magic, cfg)
 	m.issuers[io.key] = is
 	return is, nil
+}
+
+// newCache makes what certmagic.New insists on. Certificates pass through it,
+// see managed.load; should its maintenance meet one, it is told that the
+// certificate is got on demand, and leaves it alone.
+func (m *Manager) newCache() *certmagic.Cache {
+	var idle atomic.Pointer[certmagic.Config]
+	cache := certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) {
+			return idle.Load(), nil
+		},
+		RenewCheckInterval: m.o.RenewCheck, // certmagic's idea of when to renew depends on it
+		Logger:             zapLogger(m.log),
+	})
+	cfg := m.magicConfig(&issuer{m: m, o: &issuerOptions{}}, "")
+	cfg.OCSP.DisableStapling = true
+	cfg.OnDemand = &certmagic.OnDemandConfig{}
+	idle.Store(certmagic.New(cache, cfg))
+	return cache
+}
+
+// magicConfig sets every field that certmagic.Default would fill in.
+func (m *Manager) magicConfig(is *issuer, keyType string) certmagic.Config {
+	return certmagic.Config{
+		RenewalWindowRatio: certmagic.DefaultRenewalWindowRatio,
+		Issuers:            []certmagic.Issuer{is},
+		IssuerPolicy:       certmagic.UseFirstIssuer,
+		KeySource:          certmagic.StandardKeyGenerator{KeyType: keyTypes[keyType]},
+		Storage:            m.o.Storage,
+		Logger:             zapLogger(m.log),
+		OnEvent:            func(context.Context, string, map[string]any) error { return nil },
+		ShouldEmitFunc:     func(string) bool { return false },
+	}
 }
 
 // IssuerKey names the CA in storage, as certmagic does.

@@ -157,7 +157,7 @@ func (l *local) issue() error {
 	if err != nil {
 		return fmt.Errorf("local certificate: %w", err)
 	}
-	l.publish(c)
+	l.publish(*c)
 	return nil
 }
 

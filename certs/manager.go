@@ -316,9 +316,9 @@ func (m *Manager) start(sh *shape) {
 // The error is nil, or that it was called twice.
 func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
-	if m.running || m.closed {
+	if m.running {
 		m.mu.Unlock()
-		return errors.New("the certificate manager runs already, or is closed")
+		return errors.New("the certificate manager runs already")
 	}
 	m.running = true
 	m.mu.Unlock()

@@ -86,7 +86,7 @@ type pair struct {
 func newPair(m *Manager, lp loadedPair) *pair {
 	p := &pair{at: lp}
 	p.init(m, FromFile, lp.Cert)
-	p.publish(lp.cert)
+	p.publish(*lp.cert)
 	return p
 }
 
@@ -126,6 +126,6 @@ func (p *pair) take(lp loadedPair) {
 	if sameCert(p.cur.Load(), lp.cert) {
 		return
 	}
-	p.publish(lp.cert)
+	p.publish(*lp.cert)
 	p.m.log.Info("certificate reloaded", "name", p.name, "not_after", lp.cert.Leaf.NotAfter)
 }

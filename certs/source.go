@@ -61,7 +61,11 @@ func (s *source) init(m *Manager, kind, name string) {
 }
 
 // publish makes c the certificate from the next handshake on. c has its Leaf.
-func (s *source) publish(c *tls.Certificate) {
+func (s *source) publish(c tls.Certificate) {
+	s.put(&c) // a copy of our own: handshakes read it without a lock
+}
+
+func (s *source) put(c *tls.Certificate) {
 	s.mu.Lock()
 	fresh := !sameCert(s.cur.Load(), c)
 	s.cur.Store(c)

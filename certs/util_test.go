@@ -23,9 +23,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("MPGATE_TEST_SOLVER") != "" {
+		os.Exit(execHelper())
+	}
 	// certmagic's file locks are kept fresh by a goroutine that ends up to 5 s
 	// after the lock was released.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"),
+		goleak.Cleanup(func(code int) {
+			os.RemoveAll(pebbleDir)
+			os.Exit(code)
+		}))
 }
 
 // patience ends a wait for something that does not come.

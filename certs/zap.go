@@ -40,7 +40,11 @@ func (c zapCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Check
 }
 
 func (c zapCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.l.Log(context.Background(), slogLevel(e.Level), "certmagic: "+e.Message, slogAttrs(fields)...)
+	level := slogLevel(e.Level)
+	if e.Message == "could not get certificate from issuer" {
+		level = slog.LevelDebug // said by managed.step, with when it is tried again
+	}
+	c.l.Log(context.Background(), level, "certmagic: "+e.Message, slogAttrs(fields)...)
 	return nil
 }
 
