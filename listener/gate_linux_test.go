@@ -14,8 +14,13 @@ import (
 func TestGate(t *testing.T) {
 	g := NewGate(2)
 	ctx := context.Background()
-	if g.Enter(ctx) != nil || g.Enter(ctx) != nil || g.Inside() != 2 || g.Limit() != 2 {
-		t.Fatal("two must get in")
+	for range 2 {
+		if err := g.Enter(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g.Inside() != 2 || g.Limit() != 2 {
+		t.Fatalf("%d of %d inside", g.Inside(), g.Limit())
 	}
 	short, cancel := context.WithCancel(ctx)
 	cancel()

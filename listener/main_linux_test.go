@@ -3,7 +3,6 @@ package listener
 import (
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -148,5 +147,3 @@ func (b *logBuffer) all() []string {
 	defer b.mu.Unlock()
 	return append([]string(nil), b.lines...)
 }
-
-func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }

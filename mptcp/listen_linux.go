@@ -21,14 +21,14 @@ func (o *ListenOptions) prepare(fd int) error {
 			return os.NewSyscallError("setsockopt SO_REUSEPORT", err)
 		}
 	}
-	SetInherited(fd, o.KeepAlive)
+	setInherited(fd, o.KeepAlive)
 	return nil
 }
 
-// SetInherited sets on a listening socket the options that accepted sockets
+// setInherited sets on a listening socket the options that accepted sockets
 // inherit: keep-alive (d as in Dialer.KeepAlive) and TCP_NODELAY. A refusal is
 // no error: kernels before 6.10 know fewer options on MPTCP sockets.
-func SetInherited(fd int, d time.Duration) {
+func setInherited(fd int, d time.Duration) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1)
 	if d < 0 {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)

@@ -5,7 +5,6 @@ package mptcp
 import (
 	"net"
 	"syscall"
-	"time"
 )
 
 func (o *ListenOptions) prepare(int) error {
@@ -19,9 +18,6 @@ func (o *ListenOptions) prepare(int) error {
 }
 
 func (o *ListenOptions) finish(*net.TCPListener) (Transport, error) { return TCP, nil }
-
-// SetInherited does nothing on this system.
-func SetInherited(int, time.Duration) {}
 
 // Granted is TCP: nothing else exists on this system.
 func Granted(int) (Transport, error) { return TCP, nil }
