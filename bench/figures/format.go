@@ -37,6 +37,8 @@ func ParseSize(s string) (int64, error) {
 // Memory writes bytes with one decimal in the unit that fits.
 func Memory(n float64) string {
 	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", n/(1<<30))
 	case n >= 1<<20 || n <= -(1<<20):
 		return fmt.Sprintf("%.1f MiB", n/(1<<20))
 	case n >= 1<<10 || n <= -(1<<10):

@@ -61,7 +61,7 @@ func planHAProxy(p *Peer, s Setup) (Plan, error) {
 	if s.LogFile != "" {
 		log = "log stdout format raw local0\n  option httplog"
 		pl.Stdout = s.LogFile
-		pl.Notes = append(pl.Notes, "access log: HAProxy cannot write files; `log stdout` with its `httplog` format, standard output being the file. It does not buffer: one write a line")
+		pl.Notes = append(pl.Notes, "access log: HAProxy cannot write files: it is \"log stdout\" in its own format \"httplog\", standard output being the file. It does not buffer: one write a line")
 	}
 	pl.Files = []File{{"haproxy.cfg", fmt.Sprintf(`global
   nbthread %d

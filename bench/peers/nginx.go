@@ -55,7 +55,7 @@ func planNginx(p *Peer, s Setup) (Plan, error) {
 	accessLog := "access_log off;"
 	if s.LogFile != "" {
 		accessLog = fmt.Sprintf("access_log %s combined buffer=64k flush=1s;", s.LogFile)
-		pl.Notes = append(pl.Notes, "access log: its own `combined` format, buffered (64k, 1 s)")
+		pl.Notes = append(pl.Notes, "access log: its own format \"combined\", buffered (64k, 1 s)")
 	}
 	tls := ""
 	if s.Cert != "" {

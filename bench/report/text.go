@@ -22,7 +22,7 @@ type Table struct {
 
 // caseTable is the comparison of one case.
 func caseTable(rep *result.Report, c *result.Case) Table {
-	t := Table{Columns: []string{"proxy", "CPU us/request", "min", "max", rep.Baseline + " costs", "min", "max", "requests/s", "cores", "p50 ms", "p99 ms", "RSS", "rounds", "errors"}}
+	t := Table{Columns: []string{"proxy", "CPU us/request", "min", "max", rep.Baseline + " costs", "min", "max", "requests/s", "cores", "p50 ms", "p99 ms", "p99.9 ms", "RSS", "rounds", "errors"}}
 	base := c.Entry(rep.Baseline)
 	for i := range c.Entries {
 		e := &c.Entries[i]
@@ -32,14 +32,15 @@ func caseTable(rep *result.Report, c *result.Case) Table {
 			continue
 		}
 		cpu := e.CPU()
-		row := []string{e.Proxy, "-", "", "", "-", "", "", "-", "-", "-", "-", "-"}
+		row := []string{e.Proxy, "-", "", "", "-", "", "", "-", "-", "-", "-", "-", "-"}
 		if cpu.N > 0 {
 			copy(row[1:], []string{figures.Micros(cpu.Median), figures.Micros(cpu.Min), figures.Micros(cpu.Max)})
 			row[7] = fmt.Sprintf("%.0f", e.Rate().Median)
 			row[8] = fmt.Sprintf("%.2f", e.Cores().Median)
 			row[9] = ms(e.LatencyOf(func(l result.Latency) int64 { return l.P50 }).Median)
 			row[10] = ms(e.LatencyOf(func(l result.Latency) int64 { return l.P99 }).Median)
-			row[11] = figures.Memory(e.RSS().Median)
+			row[11] = ms(e.LatencyOf(func(l result.Latency) int64 { return l.P999 }).Median)
+			row[12] = figures.Memory(e.RSS().Median)
 		}
 		if base != nil && base != e {
 			if r := base.CPURatio(e); r.N > 0 {

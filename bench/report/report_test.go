@@ -1,0 +1,225 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mpgate/bench/result"
+)
+
+// sample is a run with all that a report may meet: a proxy that failed, a round that does not count, text that HTML must escape.
+func sample() *result.Report {
+	rounds := func(curve bool, us ...int64) (r []result.Round) {
+		for i, u := range us {
+			one := result.Round{
+				N: i, Requests: 1000, Wall: time.Second, CPU: time.Duration(u*1000) * time.Microsecond, RSS: 20 << 20,
+				Latency: result.Latency{P50: 900 + u, P99: 9000 + u, P999: 20000},
+			}
+			if curve {
+				one.Latency.Curve = [][2]float64{{0, 200}, {50, float64(800 + u)}, {90, float64(1500 + u)}, {99, float64(9000 + u)}, {100, float64(42000 + 10*u)}}
+			}
+			r = append(r, one)
+		}
+		return r
+	}
+	k := func(rate float64) result.Case {
+		c := result.Case{Protocol: "h1", Body: 1024, Transport: result.TCP, Rate: rate, Entries: []result.Entry{
+			{Proxy: "mpgate", Rounds: rounds(rate > 0, 20, 22, 24), Command: []string{"mpgate", "run"}, Files: map[string]string{"mpgate.toml": "[log]\n"}},
+			{Proxy: "nginx", Rounds: rounds(rate > 0, 25, 30, 26), Notes: []string{"access log: <its own>"}},
+			{Proxy: "haproxy", Rounds: rounds(rate > 0, 21, 20, 30)},
+			{Proxy: "caddy", Failed: "it ended at once: <boom>"},
+			{Proxy: "stdlib", Rounds: rounds(rate > 0, 100, 90, 1)},
+		}}
+		c.Entries[4].Rounds[2].Invalid = "3 errors"
+		c.Entries[4].Rounds[2].Errors.Status = 3
+		return c
+	}
+	return &result.Report{
+		Verb: "cpu", Started: time.Date(2026, 11, 24, 6, 0, 0, 0, time.UTC), Seconds: 61, Argv: []string{"bench", "cpu"}, Baseline: "mpgate",
+		Machine: result.Machine{CPU: "Some CPU", CPUs: 2, Memory: 8 << 30, Kernel: "6.18", OS: "Some Linux", Go: "go1.26.8", Load: "0.00",
+			Sysctls: map[string]string{"net.ipv4.tcp_congestion_control": "bbr"}, Tools: map[string]string{"wrk": "4.1.0"}},
+		Method:  []string{"carefully"},
+		Proxies: []result.Proxy{{Name: "mpgate", Version: "devel"}, {Name: "nginx", Version: "1.22.1"}},
+		Skipped: []result.Skip{{Name: "traefik", Why: "not found"}},
+		Cases:   []result.Case{k(0), k(500)},
+		Idle: []result.Idle{
+			{Proxy: "mpgate", Connections: 1000, PSSBefore: 10 << 20, PSSAfter: 15 << 20, PerConn: 5243, Open: 1000},
+			{Proxy: "stdlib", Connections: 1000, Failed: "12 of 1000 connections were closed before memory was read"},
+		},
+		Startup: []result.Startup{{Proxy: "mpgate", Times: []time.Duration{5 * time.Millisecond, 7 * time.Millisecond}}, {Proxy: "nginx", Failed: "gone"}},
+	}
+}
+
+func TestText(t *testing.T) {
+	var b strings.Builder
+	Text(&b, sample())
+	want := `bench cpu, 2026-11-24 06:00 UTC
+2 x Some CPU, 8.0 GiB, Linux 6.18, Some Linux, go1.26.8
+congestion control bbr, load before the run 0.00
+  mpgate     devel
+  nginx      1.22.1
+  traefik    skipped: not found
+
+h1, 1 KiB, tcp, keep-alive, no access log
+  proxy    CPU us/request   min   max  mpgate costs   min   max  requests/s  cores  p50 ms  p99 ms  p99.9 ms       RSS  rounds  errors
+  mpgate             22.0  20.0  24.0             -                    1000   0.02    0.92    9.02      20.0  20.0 MiB     3/3       0
+  nginx              26.0  25.0  30.0        0.80 x  0.73  0.92        1000   0.03    0.93    9.03      20.0  20.0 MiB     3/3       0
+  haproxy            21.0  20.0  30.0        0.95 x  0.80  1.10        1000   0.02    0.92    9.02      20.0  20.0 MiB     3/3       0
+  caddy                 -
+  stdlib             95.0  90.0   100        0.22 x  0.20  0.24        1000   0.10    0.99    9.10      20.0  20.0 MiB     2/3       3
+  * nginx: access log: <its own>
+  * caddy: not measured: it ended at once: <boom>
+  * stdlib, round 3: 3 errors
+`
+	if got := b.String(); !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%s\nwant it to begin with\n%s", got, want)
+	}
+	for _, want := range []string{"stdlib, 1000 connections: 12 of 1000 connections were closed", "mpgate                     6.0  5.0  7.0       2", "- carefully\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
+	}
+}
+
+func TestJSONHoldsEveryRound(t *testing.T) {
+	in := sample()
+	text, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out result.Report
+	if err := json.Unmarshal(text, &out); err != nil {
+		t.Fatal(err)
+	}
+	again, _ := json.Marshal(&out)
+	if !bytes.Equal(text, again) || len(out.Cases[0].Entries[4].Rounds) != 3 || out.Cases[0].Entries[4].Rounds[2].Invalid == "" {
+		t.Errorf("the raw data lost something on its way: %s", again)
+	}
+}
+
+func TestHTMLStandsAlone(t *testing.T) {
+	var b bytes.Buffer
+	if err := HTML(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	for _, never := range []string{"<script", "src=", "href=", "@import", "url(", "<boom>", "ZgotmplZ"} {
+		if strings.Contains(text, never) {
+			t.Errorf("the page contains %q", never)
+		}
+	}
+	if got := strings.Count(text, "<svg "); got != 4 {
+		t.Errorf("%d drawings, want 4: two cases, one latency, one idle memory", got)
+	}
+	rest := text
+	for {
+		_, after, ok := strings.Cut(rest, "<svg ")
+		if !ok {
+			break
+		}
+		drawing, after, _ := strings.Cut(after, "</svg>")
+		rest = after
+		d := xml.NewDecoder(strings.NewReader("<svg " + drawing + "</svg>"))
+		for {
+			_, err := d.Token()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("a drawing is not well-formed: %v", err)
+			}
+		}
+	}
+}
+
+// An empty report, or one in which nobody was measured, still makes a page.
+func TestHTMLOfNothing(t *testing.T) {
+	for _, rep := range []*result.Report{{}, {Cases: []result.Case{{Entries: []result.Entry{{Proxy: "x", Failed: "y"}}}}}} {
+		var b bytes.Buffer
+		if err := HTML(&b, rep); err != nil || !strings.HasSuffix(b.String(), "</html>\n") {
+			t.Errorf("%v: ends with %q", err, b.String()[max(0, b.Len()-20):])
+		}
+		Text(io.Discard, rep)
+	}
+}
+
+// probe looks at the page as it is laid out: is anything cut off, does anything cover anything else?
+const probe = `<script>
+const faults = [];
+if (document.documentElement.scrollWidth > innerWidth) faults.push("the page is " + document.documentElement.scrollWidth + " wide in a window of " + innerWidth);
+let texts = 0;
+for (const svg of document.querySelectorAll("svg")) {
+  const view = svg.viewBox.baseVal, boxes = [];
+  for (const t of svg.querySelectorAll("text")) {
+    const b = t.getBBox();
+    texts++;
+    if (b.x < 0 || b.y < -1 || b.x + b.width > view.width || b.y + b.height > view.height + 1) faults.push("cut off: " + t.textContent);
+    for (const o of boxes)
+      if (b.x < o.b.x + o.b.width && o.b.x < b.x + b.width && b.y + 2 < o.b.y + o.b.height && o.b.y + 2 < b.y + b.height) faults.push(t.textContent + " covers " + o.t);
+    boxes.push({ b, t: t.textContent });
+  }
+}
+document.title = JSON.stringify({ faults, texts, drawings: document.querySelectorAll("svg").length, back: getComputedStyle(document.body).backgroundColor, bar: getComputedStyle(document.querySelector(".own")).fill });
+</script>`
+
+// TestHTMLInABrowser lays the page out in Chromium, wide and narrow, light and dark.
+func TestHTMLInABrowser(t *testing.T) {
+	chromium := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			chromium = p
+			break
+		}
+	}
+	if chromium == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no chromium: CI must look at the page (Debian: apt install chromium)")
+		}
+		t.Skip("no chromium, which is what this test looks at the page with (Debian: apt install chromium)")
+	}
+	var b bytes.Buffer
+	if err := HTML(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "page.html")
+	text := strings.Replace(b.String(), "</body>", probe+"</body>", 1)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ size, scheme, back string }{
+		{"1200,900", "1", "rgb(251, 251, 250)"},
+		{"500,900", "0", "rgb(21, 24, 28)"},
+	} {
+		cmd := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
+			"--window-size="+c.size, "--blink-settings=preferredColorScheme="+c.scheme, "--dump-dom", "file://"+file)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", chromium, err)
+		}
+		_, title, _ := strings.Cut(string(out), "<title>")
+		title, _, _ = strings.Cut(title, "</title>")
+		var seen struct {
+			Faults          []string
+			Texts, Drawings int
+			Back, Bar       string
+		}
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(title, "&quot;", `"`)), &seen); err != nil {
+			t.Fatalf("the page did not run its probe: title %q, %v", title, err)
+		}
+		if len(seen.Faults) > 0 || seen.Drawings != 4 || seen.Texts < 30 {
+			t.Errorf("window %s: %d drawings, %d texts, faults %q", c.size, seen.Drawings, seen.Texts, seen.Faults)
+		}
+		if seen.Back != c.back || seen.Bar == "rgb(0, 0, 0)" {
+			t.Errorf("colour scheme %s: background %s, want %s; bar %s", c.scheme, seen.Back, c.back, seen.Bar)
+		}
+	}
+}
