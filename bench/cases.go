@@ -3,6 +3,8 @@
 package main
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"mpgate/bench/figures"
@@ -33,9 +35,16 @@ func (o *options) check() error {
 	case (len(o.ProxyCPUs) == 0) != (len(o.LoadCPUs) == 0):
 		return usageErrorf("--proxy-cpus and --load-cpus go together")
 	}
+	for _, name := range o.Only {
+		if !slices.Contains(allProxies, name) {
+			return usageErrorf("--only (got %q); want %s", name, strings.Join(allProxies, ", "))
+		}
+	}
 	_, err := o.cases()
 	return err
 }
+
+var allProxies = []string{"mpgate", "nginx", "haproxy", "caddy", "stdlib"}
 
 // chosen says that the flags name the cases.
 func (o *options) chosen() bool {

@@ -55,6 +55,9 @@ func stage(ctx context.Context, o options) (*bench, error) {
 			return nil, err
 		}
 	}
+	if len(o.ProxyCPUs) == 0 {
+		o.ProxyCPUs, o.LoadCPUs = halves()
+	}
 	b := &bench{options: o, self: self, scratch: o.Scratch, say: progress}
 	if err := b.prepare(ctx); err != nil {
 		os.RemoveAll(o.Scratch)
@@ -140,6 +143,22 @@ func (b *bench) enterNetns() error {
 		args = append(args, "--mpgate", b.Mpgate)
 	}
 	return unix.Exec(b.self, args, append(os.Environ(), notBuiltEnv+"="+b.notBuilt))
+}
+
+// halves gives the proxies one half of the CPUs, and load generator and backend the other. With fewer than four CPUs all share all: a proxy on
+// one CPU would be measured without what its threads cost each other, which is part of it.
+func halves() (proxy, load []int) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil || set.Count() < 4 {
+		return nil, nil
+	}
+	var all []int
+	for cpu := 0; len(all) < set.Count(); cpu++ {
+		if set.IsSet(cpu) {
+			all = append(all, cpu)
+		}
+	}
+	return all[:len(all)/2], all[len(all)/2:]
 }
 
 func loopbackUp() error {

@@ -1,0 +1,229 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"mpgate/bench/result"
+)
+
+// TestMain makes this test binary the benchmark as well: what it starts from its own binary, it starts from this one.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == "child" || os.Args[1] == "cpu" || os.Args[1] == "load") {
+		os.Exit(run(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+func names(t *testing.T, o options) []string {
+	t.Helper()
+	cases, err := o.cases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for i := range cases {
+		list = append(list, cases[i].Name())
+	}
+	return list
+}
+
+func TestCases(t *testing.T) {
+	quick := names(t, options{Quick: true})
+	want := []string{
+		"h1, 1 KiB, tcp, keep-alive, no access log",
+		"h1, 1 KiB, tcp, keep-alive, access log to a file",
+		"h1, 1 KiB, mptcp both, keep-alive, no access log",
+		"h1, 100 KiB, tcp, keep-alive, no access log",
+	}
+	if !slices.Equal(quick, want) {
+		t.Errorf("--quick: %q", quick)
+	}
+	all := names(t, options{})
+	if len(all) != 9 || !slices.Equal(all[:4], want) {
+		t.Errorf("all: %q", all)
+	}
+	product := names(t, options{Body: []string{"1KiB", "10MiB"}, Log: []string{"off", "file"}, Transport: []string{"tcp", "mptcp-front", "mptcp-both"}, TLS: []string{"on"}})
+	if len(product) != 12 || product[0] != "h1 tls, 1 KiB, tcp, keep-alive, no access log" ||
+		product[11] != "h1 tls, 10 MiB, mptcp both, keep-alive, access log to a file" {
+		t.Errorf("the product of two sizes, two logs and three transports: %q", product)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	good := options{Rounds: 5, Round: 3 * time.Second, Warmup: time.Second, Connections: 64}
+	if err := good.check(); err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(*options){
+		`--rounds (got 0); want 1 or more`:                                                             func(o *options) { o.Rounds = 0 },
+		`--round (got 1.5s); want whole seconds, as wrk does`:                                          func(o *options) { o.Round = 1500 * time.Millisecond },
+		`--warmup (got 0s); want whole seconds, as wrk does`:                                           func(o *options) { o.Warmup = 0 },
+		`--connections (got 20000); want 1 to 10000`:                                                   func(o *options) { o.Connections = 20000 },
+		`--proxy-cpus and --load-cpus go together`:                                                     func(o *options) { o.ProxyCPUs = []int{0} },
+		`--tls (got "maybe"); want off or on`:                                                          func(o *options) { o.TLS = []string{"maybe"} },
+		`--transport (got "udp"); want tcp, mptcp-front or mptcp-both`:                                 func(o *options) { o.Transport = []string{"tcp", "udp"} },
+		`--close (got "x"); want keepalive or close`:                                                   func(o *options) { o.Close = []string{"x"} },
+		`--log (got "x"); want off or file`:                                                            func(o *options) { o.Log = []string{"x"} },
+		`--body (got "20MiB"); want at most 16MiB`:                                                     func(o *options) { o.Body = []string{"20MiB"} },
+		`--only (got "apache"); want mpgate, nginx, haproxy, caddy, stdlib`:                            func(o *options) { o.Only = []string{"apache"} },
+		`--body: size (got "1KB"); want a number of bytes such as 512, 1KiB or 10MiB, at most 1024MiB`: func(o *options) { o.Body = []string{"1KB"} },
+		`--quick has cases of its own: leave out --body, --transport, --log, --close and --tls`:        func(o *options) { o.Quick, o.Body = true, []string{"1KiB"} },
+	} {
+		o := good
+		change(&o)
+		if err := o.check(); err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{{"cpu", "--rounds", "0"}, {"cpu", "--no-such-flag"}, {"selftest", "--share", "2"}, {"load", "--rate=-1"}, {}} {
+		if code := run(args); code != 2 {
+			t.Errorf("bench %q ends with %d, want 2", args, code)
+		}
+	}
+}
+
+func TestHalfOfSlowest(t *testing.T) {
+	rounds := func(n int64) []result.Round { return []result.Round{{Requests: n, Wall: time.Second}} }
+	c := result.Case{Entries: []result.Entry{{Rounds: rounds(9001)}, {Failed: "x"}, {Rounds: rounds(301)}}}
+	if got := halfOfSlowest(&c); got != 150 {
+		t.Errorf("rate = %v, want half of 301", got)
+	}
+	if got := halfOfSlowest(&result.Case{}); got != 0 {
+		t.Errorf("nobody answered: rate = %v", got)
+	}
+}
+
+func judged(us ...int64) *result.Case {
+	c := &result.Case{}
+	for i, name := range []string{"stdlib", "stdlib again", "stdlib slowed"} {
+		if i < len(us) {
+			c.Entries = append(c.Entries, result.Entry{Proxy: name, Rounds: []result.Round{{Requests: 1000, Wall: time.Second, CPU: time.Duration(us[i]) * time.Millisecond}}})
+		}
+	}
+	return c
+}
+
+func TestJudges(t *testing.T) {
+	const burn = 200 * time.Microsecond
+	if err := judgeSlowed(judged(100, 105, 310), burn); err != nil {
+		t.Errorf("as it should be: %v", err)
+	}
+	for want, c := range map[string]*result.Case{
+		"two equal proxies: ratio 1.40; want 0.75 to 1.25":                                              judged(100, 140, 310),
+		"the slowed proxy costs 20.0 us a request more; want the 200 that it wastes, from -25 to +50 %": judged(100, 100, 120),
+		"the slowed proxy costs 500 us a request more; want the 200 that it wastes, from -25 to +50 %":  judged(100, 100, 600),
+	} {
+		if err := judgeSlowed(c, burn); err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+	if err := judgeBeside(judged(100, 600), "stdlib", "stdlib again", 0.5); err != nil {
+		t.Errorf("a burner of half a CPU at 1000 requests/s: %v", err)
+	}
+	want := "stdlib again costs 1.0 us a request more than stdlib (ratio 1.01); the burner alone is worth about 500"
+	if err := judgeBeside(judged(100, 101), "stdlib", "stdlib again", 0.5); err == nil || err.Error() != want {
+		t.Errorf("a burner that does not show: %v", err)
+	}
+}
+
+// program makes the benchmark a program of its own.
+func program(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	return cmd
+}
+
+// A whole run, small: net/http's proxy, the generator of our own, and everything in the raw data that should be there.
+func TestWholeRun(t *testing.T) {
+	dir := t.TempDir()
+	raw, page := filepath.Join(dir, "raw.json"), filepath.Join(dir, "page.html")
+	cmd := program(t, "cpu", "--only=stdlib", "--rounds=1", "--round=1s", "--warmup=1s", "--load=builtin", "--connections=4",
+		"--body=1KiB", "--log=file", "--json", raw, "--html", page)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rep result.Report
+	if err := json.Unmarshal(text, &rep); err != nil {
+		t.Fatal(err)
+	}
+	if len(rep.Cases) != 1 || len(rep.Cases[0].Entries) != 1 || len(rep.Cases[0].Entries[0].Rounds) != 1 {
+		t.Fatalf("want one case, one proxy, one round:\n%s", text)
+	}
+	e := rep.Cases[0].Entries[0]
+	r := e.Rounds[0]
+	if r.Invalid != "" || r.Requests == 0 || r.CPU <= 0 || r.RSS <= 0 || r.Wall <= 0 || r.Bytes < r.Requests*1024 {
+		t.Errorf("round: %+v", r)
+	}
+	if len(e.Command) == 0 || len(r.Command) == 0 || rep.Machine.Kernel == "" || len(rep.Machine.Sysctls) == 0 || len(rep.Method) == 0 {
+		t.Errorf("the raw data do not say how they were made:\n%s", text)
+	}
+	if html, err := os.ReadFile(page); err != nil || !strings.Contains(string(html), "<svg ") {
+		t.Errorf("page: %v", err)
+	}
+	left, err := filepath.Glob(filepath.Join(strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "*"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// Ctrl-C in the middle of a round ends everything and leaves nothing.
+func TestInterrupt(t *testing.T) {
+	cmd := program(t, "cpu", "--only=stdlib", "--rounds=1", "--round=60s", "--warmup=60s", "--load=builtin", "--connections=2", "--body=1KiB")
+	tmp := strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR=")
+	var out strings.Builder
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// The warm-up has begun when its processes are there.
+	mine := func() (pids []int) {
+		entries, _ := os.ReadDir("/proc")
+		for _, e := range entries {
+			line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+			env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+			if err == nil && strings.HasPrefix(string(line), os.Args[0]) && strings.Contains(string(env), "TMPDIR="+tmp) {
+				pids = append(pids, 1)
+			}
+		}
+		return pids
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for len(mine()) < 5 { // itself, guard, backend, proxy, load generator
+		if time.Now().After(deadline) {
+			_ = cmd.Process.Kill()
+			t.Fatalf("%d processes after 30 s: %s", len(mine()), out.String())
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out.String(), "bench: ended by signal interrupt") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	if n := len(mine()); n != 0 {
+		t.Errorf("%d processes are left", n)
+	}
+	if left, _ := filepath.Glob(filepath.Join(tmp, "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
