@@ -26,6 +26,8 @@ type Options struct {
 	Load     func() (*config.Config, error)
 	Logger   *slog.Logger   // nil: nothing is logged
 	LogLevel *slog.LevelVar // follows the configuration, if not nil
+	// Notify, if set, is told what a service manager wants to know. It must not wait.
+	Notify func(Notice)
 }
 
 // Gateway is a running gateway.
@@ -195,6 +197,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	g.reload.Store(&admin.Reload{At: g.started, OK: true})
 	g.mu.Unlock()
 	g.announce()
+	g.notify(NoticeReady)
 	if onReady != nil {
 		onReady()
 	}
@@ -213,6 +216,7 @@ func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
 	defer g.mu.Unlock()
+	g.notify(NoticeStopping)
 	gen := g.gen.Load()
 	limit := gen.config.Shutdown.Drain
 	g.log.Info("draining", "connections", g.proxy.Connections(), "at_most", limit.String())
@@ -272,6 +276,8 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	if g.state.Load() != ready {
 		return errors.New("the gateway is not ready, or drains")
 	}
+	g.notify(NoticeReloading)
+	defer g.notify(NoticeReady)
 	old := g.gen.Load()
 	err := g.reloadLocked(ctx, old)
 	now := time.Now()
