@@ -1,0 +1,125 @@
+// Package proxytest has the two ends between which tests put a gateway: an Origin, a scripted server that
+// records the bytes it gets, and a Client that sends bytes as they are. Both speak TCP, MPTCP or unix
+// sockets, and neither mends anything. A Log reads what the gateway has to say of it.
+package proxytest
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"mpgate/mptcp"
+)
+
+// Patience bounds what only takes long if it is broken.
+const Patience = 30 * time.Second
+
+// NeedMPTCP skips a test on hosts without MPTCP; where CI=true that is a failure.
+func NeedMPTCP(t testing.TB) {
+	t.Helper()
+	s := mptcp.Host()
+	switch {
+	case s.Usable:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("no MPTCP on this host: %s (and CI=true: a skip is a failure)", s.Why)
+	default:
+		t.Skipf("no MPTCP on this host: %s; remedy: %s", s.Why, s.Remedy)
+	}
+}
+
+// Listen opens a loopback socket that speaks MPTCP or, with mptcp.Off, TCP.
+func Listen(t testing.TB, mode mptcp.Mode) *net.TCPListener {
+	t.Helper()
+	l, _, err := mptcp.Listen(context.Background(), "127.0.0.1:0", mptcp.ListenOptions{Mode: mode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func dial(address string, mode mptcp.Mode) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	d := mptcp.Dialer{Mode: mode}
+	c, _, err := d.Dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Metric is the value of a counter or gauge, or the count of a histogram, summed over the series that have the
+// given labels (name, value, name, value …).
+func Metric(t testing.TB, g prometheus.Gatherer, name string, labels ...string) (sum float64) {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if hasLabels(m, labels) {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return sum
+}
+
+func hasLabels(m *dto.Metric, want []string) bool {
+	for i := 0; i < len(want); i += 2 {
+		if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool {
+			return l.GetName() == want[i] && l.GetValue() == want[i+1]
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// WaitMetric waits until Metric is want. Counters move a moment after what they count can be seen from
+// outside, so it asks again.
+func WaitMetric(t testing.TB, g prometheus.Gatherer, want float64, name string, labels ...string) {
+	t.Helper()
+	var got float64
+	if !Within(Patience, func() bool { got = Metric(t, g, name, labels...); return got == want }) {
+		t.Fatalf("%s%q is %v, want %v", name, labels, got, want)
+	}
+}
+
+// Within asks until it is true or the time is over, for states that announce themselves to nobody.
+func Within(d time.Duration, true_ func() bool) bool {
+	deadline := time.NewTimer(d)
+	defer deadline.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if true_() {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return true_()
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package proxytest
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"testing"
+	"time"
+)
+
+// Line is one line of the access log.
+type Line struct {
+	Time      string   `json:"time"`
+	ID        string   `json:"id"`
+	Listener  string   `json:"listener"`
+	Route     string   `json:"route"`
+	Backend   string   `json:"backend"`
+	Server    string   `json:"server"`
+	Peer      string   `json:"peer"`
+	Client    string   `json:"client"`
+	Method    string   `json:"method"`
+	Scheme    string   `json:"scheme"`
+	Host      string   `json:"host"`
+	Path      string   `json:"path"`
+	Proto     string   `json:"proto"`
+	Status    int      `json:"status"`
+	BytesIn   int64    `json:"bytes_in"`
+	BytesOut  int64    `json:"bytes_out"`
+	Duration  float64  `json:"duration_ms"`
+	BackendMS *float64 `json:"backend_ms"`
+	Tries     int      `json:"tries"`
+	End       string   `json:"end"`
+
+	ClientTransport string `json:"client_transport"`
+	ServerTransport string `json:"server_transport"`
+	ClientSubflows  int    `json:"client_subflows"`
+	ServerSubflows  int    `json:"server_subflows"`
+}
+
+// Log reads an access log as it is written, at the other end of a pipe.
+type Log struct {
+	t     testing.TB
+	w     *os.File
+	lines chan Line
+	done  chan struct{}
+}
+
+// NewLog makes a pipe for an access log to be written to, in JSON. The test must call End.
+func NewLog(t testing.TB) *Log {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Log{t: t, w: w, lines: make(chan Line, 1<<16), done: make(chan struct{})}
+	go l.read(r)
+	return l
+}
+
+func (l *Log) read(r *os.File) {
+	defer close(l.done)
+	defer close(l.lines)
+	defer r.Close()
+	for s := bufio.NewScanner(r); s.Scan(); {
+		var line Line
+		if err := json.Unmarshal(s.Bytes(), &line); err != nil {
+			l.t.Errorf("access log: %v in %q", err, s.Text())
+			continue
+		}
+		select {
+		case l.lines <- line:
+		default: // more than anybody looks at
+		}
+	}
+}
+
+// Output is where the log is to be written.
+func (l *Log) Output() *os.File { return l.w }
+
+// Next waits for the next line.
+func (l *Log) Next() Line {
+	l.t.Helper()
+	select {
+	case line, ok := <-l.lines:
+		if ok {
+			return line
+		}
+		l.t.Fatal("the access log has ended")
+	case <-time.After(Patience):
+		l.t.Fatal("no further line in the access log")
+	}
+	return Line{}
+}
+
+// End ends the log, whose writer must be closed, and gives the lines that Next was not called for.
+func (l *Log) End() (rest []Line) {
+	_ = l.w.Close()
+	<-l.done
+	for line := range l.lines {
+		rest = append(rest, line)
+	}
+	return rest
+}
