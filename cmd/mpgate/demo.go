@@ -1,5 +1,185 @@
 package main
 
-type demoCmd struct{}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
 
-func (c *demoCmd) Run(p *program) error { return nil }
+	"golang.org/x/sync/errgroup"
+
+	"mpgate/cmd/mpgate/demo"
+	"mpgate/config"
+	"mpgate/gateway"
+	"mpgate/mptcp"
+)
+
+type demoCmd struct {
+	Address string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where the gateway listens (${default})."`
+	Admin   string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where the live page and the metrics are (${default})."`
+	Format  string `default:"text" enum:"text,json" help:"Of the access log: text or json (${default})."`
+}
+
+func (demoCmd) Help() string {
+	return `Starts three servers on free ports of 127.0.0.1, two that speak MPTCP and one that does not, and a gateway in front of them. It needs no configuration and no privilege, and says what to try. Ctrl-C ends it and removes what it made.
+
+    mpgate demo
+    mpgate demo --address 127.0.0.1:8090 --admin 127.0.0.1:8091`
+}
+
+func (c *demoCmd) Run(p *program) (err error) {
+	signals := notifySignals()
+	for flag, address := range map[string]string{"--address": c.Address, "--admin": c.Admin} {
+		if err := free(flag, address); err != nil {
+			return err
+		}
+	}
+	servers, err := openServers(context.Background())
+	if err != nil {
+		return err
+	}
+	var serving errgroup.Group
+	defer func() {
+		for _, s := range servers {
+			_ = s.Close()
+		}
+		err = errors.Join(err, serving.Wait())
+	}()
+	for _, s := range servers {
+		serving.Go(s.Serve)
+	}
+	dir, err := os.MkdirTemp("", "mpgate-demo-")
+	if err != nil {
+		return fmt.Errorf("no place for the demo's configuration: %w; set TMPDIR to a directory that can be written", err)
+	}
+	defer os.RemoveAll(dir)
+	file := filepath.Join(dir, "mpgate.toml")
+	if err := os.WriteFile(file, []byte(c.config(servers)), 0o600); err != nil {
+		return err
+	}
+	load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	o := gateway.Options{Version: version(), Load: load}
+	return serve(p, signals, cfg, o, func(g *gateway.Gateway) { c.welcome(p, g, file, servers) })
+}
+
+// openServers opens the demo's servers: two that speak MPTCP where the host does, and one that does not.
+func openServers(ctx context.Context) (servers []*demo.Server, err error) {
+	for _, s := range []struct {
+		name string
+		mode mptcp.Mode
+	}{{"alpha", mptcp.Prefer}, {"beta", mptcp.Prefer}, {"gamma", mptcp.Off}} {
+		one, err := demo.Open(ctx, s.name, s.mode)
+		if err != nil {
+			for _, s := range servers {
+				_ = s.Close()
+			}
+			return nil, fmt.Errorf("demo server %s: %w", s.name, err)
+		}
+		servers = append(servers, one)
+	}
+	return servers, nil
+}
+
+// free says whether an address can be had, in words of the flag: the gateway would name a line of a
+// file that the user has not seen.
+func free(flag, address string) error {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(context.Background(), "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s is in use by another program; end that, or choose another one: mpgate demo %s 127.0.0.1:PORT", address, flag)
+	case err != nil:
+		return fmt.Errorf("%s %s: %w", flag, address, err)
+	}
+	return l.Close()
+}
+
+// config is the demo's configuration.
+func (c *demoCmd) config(servers []*demo.Server) string {
+	return fmt.Sprintf(`# The configuration of a running mpgate demo. It is removed at the end.
+
+[log]
+level  = "warn"
+format = %q
+
+[admin]
+address = %q
+
+[shutdown]
+drain = "2s"
+
+[[listener]]
+name    = "web"
+address = %q
+
+[[route]]
+name    = "all"
+backend = "app"
+
+[[route]]
+name    = "tcp"
+match   = { path = "/tcp/*" }
+backend = "plain"
+
+[[backend]]
+name    = "app"
+servers = [ { address = %q }, { address = %q } ]
+
+[[backend]]
+name    = "plain"
+servers = [ { address = %q } ] # it speaks no MPTCP
+`, c.Format, c.Admin, c.Address, servers[0].Addr, servers[1].Addr, servers[2].Addr)
+}
+
+// welcome says what there is and what to try.
+func (c *demoCmd) welcome(p *program, g *gateway.Gateway, file string, servers []*demo.Server) {
+	s := g.Status()
+	web, admin := "http://"+s.Listeners[0].Sockets[0].Address, "http://"+g.AdminAddress()
+	speaks := s.Listeners[0].Sockets[0].Speaks
+	var b strings.Builder
+	fmt.Fprintf(&b, "mpgate %s demo, pid %d. Ctrl-C ends it.\n\n", version(), os.Getpid())
+	if !s.MPTCP.Usable {
+		fmt.Fprintf(&b, "This host has no MPTCP, so all of this is TCP: %s. Remedy: %s.\n\n", s.MPTCP.Why, s.MPTCP.Remedy)
+	} else if !s.MPTCP.Enabled {
+		fmt.Fprintf(&b, "MPTCP is switched off (GODEBUG=multipathtcp=0), so all of this is TCP.\n\n")
+	}
+	fmt.Fprintf(&b, "  %s/  the gateway, listening with %s\n", web, speaks)
+	for _, s := range servers {
+		fmt.Fprintf(&b, "      %-6s http://%s/ speaks %s\n", s.Name, s.Addr, s.Speak)
+	}
+	fmt.Fprintf(&b, "  %s/  the live page; also /metrics, /api/status, /healthz, /readyz\n", admin)
+	fmt.Fprintf(&b, "  %s  its configuration: mpgate status -c FILE; change it, then kill -HUP %d\n", file, os.Getpid())
+
+	fmt.Fprintf(&b, "\nTry\n")
+	try := func(cmd, what string) { fmt.Fprintf(&b, "  %-58s %s\n", cmd, what) }
+	try("curl "+web+"/", "TCP to the gateway, MPTCP to the server")
+	if _, err := exec.LookPath("mptcpize"); err == nil {
+		try("mptcpize run curl "+web+"/", "MPTCP all the way")
+	} else {
+		try("mptcpize run curl "+web+"/", "MPTCP all the way (apt-get install mptcpize, dnf install mptcpd)")
+	}
+	try("curl "+web+"/tcp/", "a server without MPTCP: fallback")
+	try("curl -N "+web+"/events", "an event a second")
+	try("curl "+web+"/slow", "an answer after 3 s")
+	try("curl -o /dev/null "+web+"/large", "100 MiB")
+	try("curl -T FILE "+web+"/echo", "comes back")
+	try("curl "+web+"/headers", "what the server was sent")
+
+	fmt.Fprintf(&b, "\nIs it really MPTCP?\n")
+	fmt.Fprintf(&b, "  client_transport and server_transport in the lines below say what the kernel says\n")
+	try("curl -s "+admin+"/metrics | grep mpgate_mptcp", "counts of both sides")
+	try("ss -Mn", "the kernel's own list of MPTCP connections")
+
+	fmt.Fprintf(&b, "\nThe access log, a line for each request:\n")
+	fmt.Fprint(p.stdout, b.String())
+}

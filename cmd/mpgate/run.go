@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -17,7 +18,16 @@ type runCmd struct {
 	configFlag
 }
 
+func (runCmd) Help() string {
+	return `SIGTERM and SIGINT drain: requests under way come to their end, for as long as shutdown.drain allows; a second one ends at once. SIGHUP reads the configuration anew, as mpgate reload does, and reopens log files.
+
+The access log goes to where log.access says, the program's own log to standard error.
+
+    mpgate run -c mpgate.toml`
+}
+
 func (c *runCmd) Run(p *program) error {
+	signals := notifySignals()
 	load := func() (*config.Config, error) { return config.Load(c.Config, config.Options{}) }
 	cfg, err := load()
 	if err != nil {
@@ -27,12 +37,22 @@ func (c *runCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return serve(p, cfg, gateway.Options{Version: version(), Inherited: inherited, Load: load}, nil)
+	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notify: notifySystemd}
+	return serve(p, signals, cfg, o, nil)
 }
 
-// serve runs a gateway until a signal ends it: SIGTERM or SIGINT drains, a second one ends at once, SIGHUP
-// reloads and reopens log files. ready is called once it accepts.
-func serve(p *program, cfg *config.Config, o gateway.Options, ready func(*gateway.Gateway)) error {
+// notifySignals takes the signals over. It comes first of all: before that, SIGHUP would end the process.
+func notifySignals() chan os.Signal {
+	// A log's reader that goes away must not take the gateway with it.
+	signal.Ignore(syscall.SIGPIPE)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	return signals
+}
+
+// serve runs a gateway until a signal ends it. ready is called once it accepts.
+func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Options, ready func(*gateway.Gateway)) error {
+	defer signal.Stop(signals)
 	o.LogLevel = new(slog.LevelVar)
 	o.LogLevel.Set(cfg.Log.Level)
 	format, err := telemetry.ParseFormat(string(cfg.Log.Format))
@@ -43,48 +63,67 @@ func serve(p *program, cfg *config.Config, o gateway.Options, ready func(*gatewa
 	for _, w := range cfg.Warnings {
 		o.Logger.Warn("configuration", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Msg)
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
-
-	g, err := gateway.Open(context.Background(), cfg, o)
-	if err != nil {
-		return err
-	}
 	ctx, drain := context.WithCancel(context.Background())
+	defer drain()
 	kill, end := context.WithCancel(context.Background())
 	defer end()
+
+	hangUps := make(chan struct{}, 1)
 	done := make(chan error, 1)
 	go func() {
-		done <- g.Run(ctx, kill, func() {
+		g, err := gateway.Open(ctx, cfg, o)
+		if err != nil {
+			done <- err
+			return
+		}
+		reloads := make(chan struct{})
+		err = g.Run(ctx, kill, func() {
+			go reloadOn(ctx, hangUps, reloads, g, o.Logger)
 			if ready != nil {
 				ready(g)
 			}
 		})
+		drain() // where no signal did
+		<-reloads
+		done <- err
 	}()
 	for stops := 0; ; {
 		select {
 		case err := <-done:
-			drain()
+			if stops > 0 && errors.Is(err, context.Canceled) {
+				return nil // it was ended before it was ready
+			}
 			return err
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:
-				hangUp(g, o.Logger)
+				select {
+				case hangUps <- struct{}{}:
+				default: // one is waiting, and will see what this one would
+				}
 			case stops == 0:
 				stops++
 				drain()
 			default:
 				end()
+				signal.Stop(signals) // whatever may hold it up, a third ends the process
 			}
 		}
 	}
 }
 
-// hangUp reloads and reopens; what is wrong is logged there.
-func hangUp(g *gateway.Gateway, log *slog.Logger) {
-	if err := g.ReopenLogs(); err != nil {
-		log.Error("log file not reopened", "error", err)
+// reloadOn reloads and reopens log files for each hang-up, until ctx ends. What is wrong is logged.
+func reloadOn(ctx context.Context, hangUps <-chan struct{}, done chan<- struct{}, g *gateway.Gateway, log *slog.Logger) {
+	defer close(done)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangUps:
+		}
+		if err := g.ReopenLogs(); err != nil {
+			log.Error("log file not reopened", "error", err)
+		}
+		_ = g.Reload(ctx) // it logs
 	}
-	_ = g.Reload(context.Background())
 }
