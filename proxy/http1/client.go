@@ -93,7 +93,8 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 		return nil
 	}
 	c.final = true
-	c.lasting = !r.Close
+	// A server that was offered another protocol may take what comes next for that.
+	c.lasting = !r.Close && c.upgrade == nil
 	c.body.patience = c.options.Patience
 	switch {
 	case r.Status == 101:

@@ -40,6 +40,9 @@ type ServerConn struct {
 // errTimeout is a head that did not come in time.
 var errTimeout = &Error{408, "the request head did not arrive in time"}
 
+// errNoRequest is the body of what is no request: nothing that follows is one.
+var errNoRequest = errors.New("no request was read")
+
 // NewServerConn gives the server's end of s.
 func NewServerConn(s netio.Stream, o *ServerOptions) *ServerConn {
 	c := &ServerConn{options: o}
@@ -78,6 +81,7 @@ func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 	c.closing, c.headSent, c.ended = true, false, false // until the request turns out to be readable
 	c.version, c.isHead = message.HTTP11, false
 	c.body.reset(byLength, 1, nil)
+	c.body.err = errNoRequest
 	end, err := c.head(start)
 	if err != nil {
 		return err
