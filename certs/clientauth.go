@@ -230,6 +230,8 @@ type Identity struct {
 	// Subject is the distinguished name by RFC 4514; what is not printable
 	// ASCII is escaped (\0D), so that it can stand in a header.
 	Subject string
+	// Issuer is the issuer's distinguished name, likewise.
+	Issuer string
 	// DNS, URI and Email are the subject alternative names.
 	DNS, URI, Email []string
 	// SANs are all of them as "DNS:a.example,URI:spiffe://…", each value
@@ -253,6 +255,7 @@ func IdentityOf(cs *tls.ConnectionState) *Identity {
 	id := &Identity{
 		Verified:    len(cs.VerifiedChains) > 0,
 		Subject:     printable(c.Subject.String()),
+		Issuer:      printable(c.Issuer.String()),
 		DNS:         c.DNSNames,
 		Email:       c.EmailAddresses,
 		Serial:      c.SerialNumber.Text(16),

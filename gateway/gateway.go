@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mpgate/admin"
+	"mpgate/certs"
 	"mpgate/config"
 	"mpgate/listener"
 	"mpgate/proxy"
@@ -40,6 +41,7 @@ type Gateway struct {
 	access  *telemetry.AccessLog
 	gate    *listener.Gate
 	proxy   *proxy.Proxy
+	certs   *certs.Manager
 	admin   *admin.Server // nil: off, or the default address could not be had
 	tasks   *tasks
 
@@ -74,6 +76,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g.gate = listener.NewGate(connectionLimit(cfg.Limits.Connections))
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
+	g.openCerts(cfg)
 	gen, err := g.build(ctx, nil, cfg)
 	if err != nil {
 		return nil, err
@@ -190,6 +193,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	if g.admin != nil {
 		g.tasks.run("admin", g.admin.Serve)
 	}
+	g.tasks.run("certificates", g.certs.Run)
 	g.mu.Lock()
 	g.gen.Load().start(g)
 	g.state.Store(ready)

@@ -23,6 +23,7 @@ type generation struct {
 	backends  map[string]*pool
 	listeners map[string]*front
 	routes    *proxy.Routes
+	passed    *proxy.Passthroughs // nil: none
 }
 
 // pool is a backend and the task that keeps it.
@@ -39,6 +40,7 @@ type front struct {
 	proxy   *proxy.Listener
 	open    listener.Options      // what the sockets were opened with
 	view    proxy.ListenerOptions // what the data plane is to know
+	tls     *tlsSet               // nil: none
 	offers  map[*listener.Socket]bool
 	task    *task
 }
@@ -60,20 +62,27 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 			return nil, g.fault(cfg, "backend."+b.Name, err)
 		}
 	}
-	if next.routes, err = g.buildRoutes(next); err != nil {
+	if err = g.buildRoutes(next); err != nil {
 		return nil, err
 	}
-	var faults []error
+	var faults config.Errors
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
 		f, err := g.buildFront(ctx, old, next, l)
-		if err != nil {
-			faults = append(faults, g.fault(cfg, "listener."+l.Name, err))
-			continue
+		var more config.Errors
+		switch {
+		case errors.As(err, &more):
+			faults = append(faults, more...)
+		case err != nil:
+			return nil, err
+		default:
+			next.listeners[l.Name] = f
 		}
-		next.listeners[l.Name] = f
 	}
-	return next, errors.Join(faults...)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	return next, nil
 }
 
 func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Backend) (*pool, error) {
@@ -92,7 +101,7 @@ func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Bac
 func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options {
 	o := backend.Options{
 		Name: b.Name, ConnectTimeout: b.ConnectTimeout, ResponseTimeout: b.ResponseTimeout, IdleTimeout: b.IdleTimeout,
-		Instruments: g.metrics,
+		Instruments: g.metrics, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
 	}
 	for _, s := range b.Servers {
 		o.Servers = append(o.Servers, backend.ServerOptions{
@@ -116,44 +125,76 @@ func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
 	return mptcp.Prefer
 }
 
-func (g *Gateway) buildRoutes(next *generation) (*proxy.Routes, error) {
+// buildRoutes makes the table of routes, and that of server names which are passed through.
+func (g *Gateway) buildRoutes(next *generation) error {
 	cfg := next.config
-	var list []proxy.Route
+	var list, passed []proxy.Route
 	for _, r := range cfg.Routes {
-		list = append(list, proxy.Route{
+		one := proxy.Route{
 			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
 			Backend:          next.backends[r.Backend].Backend,
 			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
-		})
+		}
+		if r.Match.SNI == "" {
+			list = append(list, one)
+			continue
+		}
+		one.Host = r.Match.SNI
+		passed = append(passed, one)
 	}
-	routes, err := proxy.NewRoutes(list)
-	if err == nil {
-		return routes, nil
+	var err error
+	if next.routes, err = proxy.NewRoutes(list); err != nil {
+		return g.routeFault(cfg, err)
 	}
-	var tie *route.TieError
-	if errors.As(err, &tie) {
-		return nil, g.fault(cfg, "route."+tie.Second, err)
-	}
-	return nil, g.fault(cfg, "route", err)
-}
-
-func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *config.Listener) (*front, error) {
-	o := g.listenerOptions(next.config, l)
-	view := proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, HealthPath: l.HealthPath, RequireMPTCP: o.MPTCP == mptcp.Require, Routes: next.routes,
-	}
-	if old != nil {
-		if f, ok := old.listeners[l.Name]; ok && sameSockets(f.open, o) {
-			kept := *f
-			kept.view = view
-			return &kept, nil
+	if len(passed) > 0 {
+		if next.passed, err = proxy.NewPassthroughs(passed); err != nil {
+			return g.routeFault(cfg, err)
 		}
 	}
-	sockets, err := listener.Open(ctx, o, g.options.Inherited)
-	if err != nil {
+	return nil
+}
+
+func (g *Gateway) routeFault(cfg *config.Config, err error) error {
+	var tie *route.TieError
+	if errors.As(err, &tie) {
+		return g.fault(cfg, "route."+tie.Second, err)
+	}
+	return g.fault(cfg, "route", err)
+}
+
+func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *config.Listener) (_ *front, err error) {
+	f := &front{open: g.listenerOptions(next.config, l)}
+	if f.tls, err = g.buildTLS(next.config, l); err != nil {
 		return nil, err
 	}
-	return &front{sockets: sockets, open: o, view: view}, nil
+	f.view = proxy.ListenerOptions{
+		Trusted: l.TrustedProxies, HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
+		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passed, Challenge: g.challenge,
+		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
+			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
+		}[l.ProxyProtocol],
+		ProxyHeaderFrom: l.ProxyProtocolFrom,
+	}
+	if f.tls != nil {
+		f.view.TLS = f.tls // not a nil *tlsSet in an interface
+	}
+	if old != nil {
+		if o, ok := old.listeners[l.Name]; ok && sameSockets(o.open, f.open) {
+			f.sockets, f.proxy, f.task = o.sockets, o.proxy, o.task
+			return f, nil
+		}
+	}
+	if f.sockets, err = listener.Open(ctx, f.open, g.options.Inherited); err != nil {
+		f.closeTLS()
+		return nil, g.fault(next.config, "listener."+l.Name, err)
+	}
+	return f, nil
+}
+
+func (f *front) closeTLS() {
+	if f.tls != nil {
+		f.tls.Close()
+	}
 }
 
 func (g *Gateway) listenerOptions(cfg *config.Config, l *config.Listener) listener.Options {
@@ -181,6 +222,9 @@ func (n *generation) start(g *Gateway) {
 		}
 	}
 	for name, f := range n.listeners {
+		if f.tls != nil {
+			f.tls.Start()
+		}
 		if f.proxy == nil {
 			f.proxy = g.proxy.NewListener(name, f.view)
 		} else {
@@ -212,6 +256,7 @@ func (n *generation) stopAccepting(all bool) {
 // retire ends what the next generation has not taken over.
 func (n *generation) retire(next *generation) {
 	for name, f := range n.listeners {
+		f.closeTLS()
 		if other := next.listeners[name]; other == nil || other.sockets != f.sockets {
 			f.task.stop()
 			_ = f.sockets.Close()
@@ -230,6 +275,7 @@ func (n *generation) close() {
 	for _, f := range n.listeners {
 		f.task.stop()
 		_ = f.sockets.Close()
+		f.closeTLS()
 		if f.proxy != nil {
 			f.proxy.Close()
 		}
@@ -242,6 +288,7 @@ func (n *generation) close() {
 // closeNew undoes a build: it closes the sockets that old does not have. Backends that never ran hold nothing.
 func (n *generation) closeNew(old *generation) {
 	for name, f := range n.listeners {
+		f.closeTLS()
 		if old == nil || old.listeners[name] == nil || old.listeners[name].sockets != f.sockets {
 			_ = f.sockets.Close()
 		}

@@ -32,6 +32,13 @@ func (g *Gateway) Status() admin.Status {
 	for _, l := range gen.config.Listeners {
 		s.Listeners = append(s.Listeners, gen.listeners[l.Name].status(&l))
 	}
+	for _, c := range g.certs.Status() {
+		one := admin.Certificate{Name: c.Name, NotAfter: c.NotAfter, Issuer: c.Issuer}
+		if c.Err != nil {
+			one.Error = c.Err.Error()
+		}
+		s.Certificates = append(s.Certificates, one)
+	}
 	for _, b := range gen.config.Backends {
 		s.Backends = append(s.Backends, gen.backends[b.Name].status(&b))
 	}

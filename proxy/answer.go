@@ -14,14 +14,17 @@ import (
 
 // answer ends the exchange with a response of the gateway's own, if none has begun and there is anybody
 // to have it.
-func (x *exchange) answer(o outcome) {
+func (x *exchange) answer(o outcome) { x.answerText(o, "") }
+
+// answerText is answer with a body of its own instead of one that tells the outcome.
+func (x *exchange) answerText(o outcome, text string) {
 	x.rec.End = o.end
 	if x.down.HeadSent() || o.status == 0 {
 		x.down.SetClose()
 		return
 	}
 	x.rec.Status = o.status
-	if !x.skipBody() || x.proxy.draining.Load() {
+	if x.refused || !x.skipBody() || x.proxy.draining.Load() {
 		x.down.SetClose()
 	}
 	r := &x.resp
@@ -32,7 +35,16 @@ func (x *exchange) answer(o outcome) {
 	if o.status == 503 {
 		r.Header.AddString(message.RetryAfter, "1")
 	}
-	x.scratch = x.appendAnswer(x.scratch[:0], o)
+	if len(x.location) > 0 {
+		r.Header.Add(message.Location, x.location)
+	}
+	x.secure()
+	if text != "" {
+		r.Header.AddString(message.ContentType, "text/plain")
+		x.scratch = append(x.scratch[:0], text...)
+	} else {
+		x.scratch = x.appendAnswer(x.scratch[:0], o)
+	}
 	r.ContentLength = int64(len(x.scratch))
 	r.NoBody = x.req.IsHead()
 	if err := x.down.WriteHead(r); err != nil {
@@ -48,6 +60,17 @@ func (x *exchange) answer(o outcome) {
 	}
 	if err := x.down.End(nil); err != nil {
 		x.answerLost(err)
+	}
+}
+
+// secure adds Strict-Transport-Security where the TLS policy of the connection says so (RFC 6797).
+func (x *exchange) secure() {
+	if x.conn.tls == nil || x.view.TLS == nil {
+		return
+	}
+	if terms := x.view.TLS.Terms(x.conn.tls.policy); terms != nil && terms.HSTS != "" {
+		x.resp.Header.Del(message.StrictTransportSecurity)
+		x.resp.Header.AddString(message.StrictTransportSecurity, terms.HSTS)
 	}
 }
 

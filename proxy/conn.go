@@ -21,12 +21,16 @@ type conn struct {
 	proxy    *Proxy
 	listener *Listener
 	base     *netio.Conn
+	stream   netio.Stream // what HTTP is spoken on: base, or TLS above it; nil before that is known
+	tls      *session     // nil without TLS
 	http     *http1.ServerConn
 	leg      leg.Leg
 	meter    *telemetry.ListenerMeter
 
-	peer     netip.AddrPort // zero for unix sockets
+	socket   netip.AddrPort // the socket's peer; zero for unix sockets
+	peer     netip.AddrPort // the same, or who a PROXY header says is behind it
 	peerText []byte         // its address, as X-Forwarded-For has it
+	counted  netip.Addr     // in perClient
 	accepted time.Time
 	state    atomic.Uint32 // connState
 	end      telemetry.ConnEnd
@@ -57,8 +61,8 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	c := &conn{proxy: p, listener: l, base: base, meter: v.conns, accepted: time.Now()}
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		ap := a.AddrPort()
-		c.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		c.peerText = c.peer.Addr().AppendTo(nil)
+		c.socket = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		c.setPeer(c.socket)
 	}
 	if !p.add(c) {
 		p.turnAway(nc)
@@ -73,6 +77,10 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	go c.serve()
 }
 
+func (c *conn) setPeer(a netip.AddrPort) {
+	c.peer, c.peerText = a, a.Addr().AppendTo(nil)
+}
+
 func (p *Proxy) turnAway(nc net.Conn) {
 	_ = nc.Close()
 	if p.options.Leave != nil {
@@ -82,15 +90,13 @@ func (p *Proxy) turnAway(nc net.Conn) {
 
 func (c *conn) serve() {
 	defer c.close()
-	if !c.proxy.clients.enter(c.peer.Addr()) {
-		c.end = telemetry.ConnLimit
-		c.peer = netip.AddrPort{} // so that leaving does not count it
-		return
-	}
 	if c.refusesTCP() {
 		return
 	}
-	c.http = http1.NewServerConn(c.base, &c.proxy.http)
+	if c.stream = c.prelude(); c.stream == nil {
+		return
+	}
+	c.http = http1.NewServerConn(c.stream, &c.proxy.http)
 	deadline := c.accepted.Add(c.proxy.options.HeaderTime)
 	for {
 		if c.proxy.draining.Load() && c.state.Load() != fresh {
@@ -155,14 +161,17 @@ func (c *conn) close() {
 		c.http.Release()
 	}
 	c.leg.Close()
-	if c.broken {
+	switch {
+	case c.broken:
 		_ = c.base.Abort()
-	} else {
-		_ = c.base.Flush()
+	case c.stream == nil:
 		_ = c.base.Close()
+	default:
+		_ = c.stream.Flush()
+		_ = c.stream.Close()
 	}
 	c.meter.Closed(c.end)
-	c.proxy.clients.leave(c.peer.Addr())
+	c.proxy.clients.leave(c.counted)
 	c.proxy.remove(c)
 }
 

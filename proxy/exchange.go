@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"runtime/debug"
 	"sync"
@@ -49,11 +50,13 @@ type exchange struct {
 	up      backend.Stream
 	upload  upload
 
+	refused  bool // the head was no request, so nobody knows what follows it
 	watching bool
 	gone     atomic.Bool // the client has left
 	leave    func()      // stored once
 	panicked bool
 	scratch  []byte
+	location []byte // of a redirect; empty without one
 }
 
 var exchanges = sync.Pool{New: func() any {
@@ -85,8 +88,12 @@ func (x *exchange) begin(c *conn, down downstream, start time.Time) {
 	x.view = c.listener.view.Load()
 	r := &x.rec
 	r.Time, r.ID = start, telemetry.NewID()
-	r.Listener, r.Peer, r.Client = c.listener.name, c.peer, c.peer.Addr()
+	r.Listener, r.Peer, r.Client = c.listener.name, c.socket, c.peer.Addr()
 	r.Scheme = telemetry.SchemeHTTP
+	if s := c.tls; s != nil {
+		r.Scheme = telemetry.SchemeHTTPS
+		r.TLSVersion, r.TLSCipher, r.TLSGroup, r.TLSResumed, r.SNI = s.version, s.cipher, s.group, s.state.DidResume, s.state.ServerName
+	}
 	x.meter = x.view.noRoute
 }
 
@@ -97,7 +104,8 @@ func (x *exchange) reset() {
 	x.conn, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.attempt.Reset(nil)
 	x.upload = upload{}
-	x.watching = false
+	x.watching, x.refused = false, false
+	x.location = x.location[:0]
 	x.gone.Store(false)
 }
 
@@ -119,7 +127,7 @@ func (x *exchange) run() {
 	switch {
 	case err != nil:
 		x.refuse(err)
-	case x.health():
+	case x.misdirected(), x.challenge(), x.health(), x.redirectHTTPS():
 	case x.route == nil:
 		x.answer(outcome{404, telemetry.EndNoRoute, "nothing is served here"})
 	default:
@@ -158,7 +166,7 @@ func (x *exchange) read() error {
 	case message.HTTP20:
 		r.Proto = telemetry.ProtoHTTP2
 	}
-	x.req.Scheme = "http"
+	x.req.Scheme = x.rec.Scheme.String()
 	return err
 }
 
@@ -207,8 +215,60 @@ func (x *exchange) health() bool {
 	return true
 }
 
+// misdirected refuses a request whose host has another TLS policy than the one that its connection came by, or
+// whose policy is gone: what was checked at the handshake does not count for it (RFC 9110 section 15.5.20).
+func (x *exchange) misdirected() bool {
+	s, policies := x.conn.tls, x.view.TLS
+	if s == nil {
+		return false
+	}
+	if policies != nil && policies.Has(s.policy) && (policies.Single() || policies.PolicyFor(x.req.Host) == s.policy) {
+		return false
+	}
+	if policies == nil || !policies.Has(s.policy) {
+		x.down.SetClose()
+	}
+	x.answer(outcome{421, telemetry.EndMisdirected, "this host is not served on this connection"})
+	return true
+}
+
+// challenge answers a CA that asks for proof of a name. A challenge that is not ours is a request like any other.
+func (x *exchange) challenge() bool {
+	if x.view.Challenge == nil || !bytes.HasPrefix(x.req.Path, challengePath) || string(x.req.Method) != "GET" {
+		return false
+	}
+	body, ours := x.view.Challenge(x.req.Host, x.req.Path)
+	if ours {
+		x.answerText(outcome{200, telemetry.EndOK, ""}, body)
+	}
+	return ours
+}
+
+var challengePath = []byte("/.well-known/acme-challenge/")
+
+// redirectHTTPS sends the client to the same target by https, on the default port.
+func (x *exchange) redirectHTTPS() bool {
+	if !x.view.RedirectHTTPS || x.conn.tls != nil {
+		return false
+	}
+	if len(x.req.Host) == 0 {
+		x.answer(outcome{400, telemetry.EndBadRequest, "a request without Host cannot be redirected to https"})
+		return true
+	}
+	x.location = append(append(x.location[:0], "https://"...), x.req.Host...)
+	if string(x.req.Path) != "*" {
+		x.location = append(x.location, x.req.Path...)
+	}
+	if x.req.HasQuery {
+		x.location = append(append(x.location, '?'), x.req.Query...)
+	}
+	x.answer(outcome{308, telemetry.EndOK, "use https"})
+	return true
+}
+
 // refuse answers a head that was not a request.
 func (x *exchange) refuse(err error) {
+	x.refused = true
 	var fault *http1.Error
 	if errors.As(err, &fault) {
 		x.answer(requestOutcome(fault))

@@ -17,7 +17,7 @@ func (x *exchange) forward() {
 	renew := false
 	for {
 		chosen := time.Now()
-		up, err := x.attempt.Open(x.proxy.ctx, repeatable, renew)
+		up, err := x.attempt.Open(x.proxy.ctx, x.conn.addresses(), repeatable, renew)
 		if s := x.attempt.Server(); s != nil {
 			x.rec.Server = s.Address
 		}
@@ -136,6 +136,7 @@ func (x *exchange) deliver() {
 	if !x.resp.Header.Has(message.Date) {
 		x.resp.Header.Add(message.Date, date(time.Now()))
 	}
+	x.secure()
 	if x.proxy.draining.Load() || x.req.Expect && !x.down.BodyDone() {
 		// A client that was not told to go on may send its body or not: nobody could tell it from a request.
 		x.down.SetClose()

@@ -35,8 +35,28 @@ func (x *exchange) vouch() {
 	if !trusted {
 		h.Del(message.Forwarded)
 	}
+	if x.conn.tls != nil {
+		x.identify(h)
+	}
 	h.Del(message.XRequestID)
 	h.Add(message.XRequestID, x.rec.ID[:])
+}
+
+// identify tells the server who the client is by its certificate, in fields that no client may send itself.
+func (x *exchange) identify(h *message.Header) {
+	if x.view.TLS == nil {
+		return
+	}
+	terms := x.view.TLS.Terms(x.conn.tls.policy)
+	if terms == nil {
+		return
+	}
+	for _, name := range terms.Names {
+		h.DelName([]byte(name))
+	}
+	for _, f := range x.conn.tls.fields {
+		h.AddName([]byte(f.Name), []byte(f.Value))
+	}
 }
 
 // forwardedFor writes X-Forwarded-For and X-Real-IP, and finds the client's address: going from right to left,

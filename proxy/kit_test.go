@@ -298,3 +298,21 @@ func lacks(t testing.TB, what, s string, parts ...string) {
 		}
 	}
 }
+
+// newBackend makes a further backend for routes, which runs as long as the test.
+func newBackend(t testing.TB, origins ...*proxytest.Origin) *backend.Backend {
+	t.Helper()
+	o := backend.Options{Name: "other"}
+	for _, origin := range origins {
+		o.Servers = append(o.Servers, backend.ServerOptions{Address: origin.Address(), MPTCP: mptcp.Off})
+	}
+	b, err := backend.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = b.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	return b
+}

@@ -43,10 +43,18 @@ func NewRoutes(list []Route) (*Routes, error) {
 
 // ListenerOptions are what the data plane knows of a listener.
 type ListenerOptions struct {
-	Trusted      []netip.Prefix // whose X-Forwarded-* count
-	HealthPath   string         // answered here; "" is none
-	RequireMPTCP bool           // connections that are not MPTCP, or no longer, are closed
-	Routes       *Routes
+	Trusted       []netip.Prefix // whose X-Forwarded-* count
+	HealthPath    string         // answered here; "" is none
+	RequireMPTCP  bool           // connections that are not MPTCP, or no longer, are closed
+	RedirectHTTPS bool           // answer everything with a 308 to the same target by https
+	Routes        *Routes
+	Passthrough   *Passthroughs // nil: none
+	TLS           Policies      // nil: plain
+	// Challenge answers a CA that asks for proof of a name (http-01), before redirects and routes; nil: never.
+	Challenge func(host, path []byte) (body string, ours bool)
+
+	ProxyHeader     ProxyHeader
+	ProxyHeaderFrom []netip.Prefix // who may send one
 }
 
 // Listener is a front listener as the data plane sees it. It stays the same over reloads, while what it
@@ -63,6 +71,7 @@ type view struct {
 	conns   *telemetry.ListenerMeter
 	meters  []*telemetry.ExchangeMeter // by Route.index
 	noRoute *telemetry.ExchangeMeter
+	passed  []*telemetry.ExchangeMeter // by the index of passed-through routes
 }
 
 // NewListener makes a listener that serves o.
@@ -77,6 +86,11 @@ func (l *Listener) Update(o ListenerOptions) {
 	v := &view{ListenerOptions: o, conns: l.metrics.Listener(l.name), noRoute: l.metrics.Exchange(l.name, "")}
 	for _, r := range o.Routes.list {
 		v.meters = append(v.meters, l.metrics.Exchange(l.name, r.Name))
+	}
+	if o.Passthrough != nil {
+		for _, r := range o.Passthrough.list {
+			v.passed = append(v.passed, l.metrics.Passthrough(l.name, r.Name))
+		}
 	}
 	l.view.Swap(v).release()
 }
@@ -93,14 +107,10 @@ func (v *view) release() {
 	for _, m := range v.meters {
 		m.Release()
 	}
+	for _, m := range v.passed {
+		m.Release()
+	}
 }
 
 // trusts says whether what a says about others is believed.
-func (v *view) trusts(a netip.Addr) bool {
-	for _, p := range v.Trusted {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
+func (v *view) trusts(a netip.Addr) bool { return contains(v.Trusted, a) }

@@ -39,7 +39,10 @@ func clientEnd(err error) telemetry.End {
 
 // connectOutcome is for a request that reached no server.
 func connectOutcome(err error) outcome {
+	var handshake *backend.TLSError
 	switch {
+	case errors.As(err, &handshake):
+		return outcome{502, telemetry.EndBackendConnect, "the TLS handshake with the server failed"}
 	case errors.Is(err, backend.ErrNoServer):
 		return outcome{503, telemetry.EndBackendConnect, "no server is available"}
 	case backend.NeedsMPTCP(err):

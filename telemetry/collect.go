@@ -39,6 +39,7 @@ var (
 	descSubflows  = desc("mptcp_subflows", "Subflows of the open MPTCP connections, as last read.", "side")
 	descPathUp    = desc("path_up", "1 where the declared path carries, 0 where it does not.", "path")
 
+	descFailing       = desc("tls_certificate_failing", "Whether the last attempt to renew or reload the certificate failed.", "name")
 	descCertificate   = desc("tls_certificate_not_after_timestamp_seconds", "Until when the certificate is valid.", "name")
 	descReloadOK      = desc("reload_success", "1 where the last load of the configuration succeeded, 0 where it was refused.")
 	descReloadTime    = desc("reload_success_timestamp_seconds", "When a configuration was last loaded with success.")
@@ -59,7 +60,7 @@ var descs = []*prometheus.Desc{
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
 	descMPTCP, descFallbacks, descSubflows, descPathUp,
-	descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
+	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
 	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descBuildInfo,
 }
 
@@ -195,6 +196,9 @@ func (in *Instruments) collectState(s sink) {
 	}
 	for name, at := range in.certificates {
 		s.gauge(descCertificate, seconds(at), name)
+	}
+	for name, failing := range in.failing {
+		s.gauge(descFailing, truth(failing), name)
 	}
 	s.gauge(descDraining, float64(in.draining))
 	r := in.reload

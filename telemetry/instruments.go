@@ -30,6 +30,7 @@ type Instruments struct {
 	mu           sync.Mutex
 	paths        map[string]bool
 	certificates map[string]time.Time
+	failing      map[string]bool
 	reload       reloadState
 	draining     int
 }
@@ -42,6 +43,7 @@ func NewInstruments(version string) *Instruments {
 		buildInfo:    buildInfo(version),
 		paths:        map[string]bool{},
 		certificates: map[string]time.Time{},
+		failing:      map[string]bool{},
 	}
 	in.registry.MustRegister(in, kernelCollector{},
 		collectors.NewGoCollector(),
@@ -126,6 +128,17 @@ func (in *Instruments) DeleteCertificate(name string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	delete(in.certificates, name)
+	delete(in.failing, name)
+}
+
+// SetCertificateFailing says whether the last attempt to renew or reload a certificate failed.
+func (in *Instruments) SetCertificateFailing(name string, failing bool) {
+	if in == nil {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.failing[name] = failing
 }
 
 type reloadState struct {

@@ -38,29 +38,20 @@ func (a *Attempt) Meter() *telemetry.ServerMeter { return a.server.meter }
 
 // Open picks a server and gives a connection to it, trying further servers while one cannot be reached.
 // repeatable: the request may be sent again if the connection turns out dead. renew: the last one did; ask
-// the same server once more by a new connection.
-func (a *Attempt) Open(ctx context.Context, repeatable, renew bool) (Stream, error) {
+// the same server once more by a new connection. from is for a PROXY header.
+func (a *Attempt) Open(ctx context.Context, from Addresses, repeatable, renew bool) (Stream, error) {
 	if renew {
-		c, err := a.server.dial(ctx)
+		c, err := a.server.dial(ctx, from)
 		if err == nil {
 			return c, nil
 		}
 		a.last = err
 	}
-	for a.tries < maxTries {
-		s := a.pick(time.Now())
-		if s == nil {
-			break
-		}
-		a.server, a.tried[a.tries] = s, s
-		a.tries++
-		if a.tries > 1 {
-			s.meter.Retry()
-		}
-		if c := s.take(repeatable); c != nil {
+	for a.next() {
+		if c := a.server.take(repeatable); c != nil {
 			return c, nil
 		}
-		c, err := s.dial(ctx)
+		c, err := a.server.dial(ctx, from)
 		if err == nil {
 			return c, nil
 		}
@@ -69,10 +60,45 @@ func (a *Attempt) Open(ctx context.Context, repeatable, renew bool) (Stream, err
 			break
 		}
 	}
-	if a.last != nil {
-		return nil, a.last
+	return nil, a.failure()
+}
+
+// OpenRaw picks a server and dials it, for bytes that are not looked at.
+func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
+	for a.next() {
+		ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
+		l, err := a.server.open(ctx, from)
+		cancel()
+		if err == nil {
+			return l, nil
+		}
+		a.last = err
 	}
-	return nil, ErrNoServer
+	return nil, a.failure()
+}
+
+// next picks another server; false where there is none.
+func (a *Attempt) next() bool {
+	if a.tries == maxTries {
+		return false
+	}
+	s := a.pick(time.Now())
+	if s == nil {
+		return false
+	}
+	a.server, a.tried[a.tries] = s, s
+	a.tries++
+	if a.tries > 1 {
+		s.meter.Retry()
+	}
+	return true
+}
+
+func (a *Attempt) failure() error {
+	if a.last != nil {
+		return a.last
+	}
+	return ErrNoServer
 }
 
 // pick gives the next server in turn that was not tried and does not rest.

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,7 +24,10 @@ type Options struct {
 	ResponseTimeout time.Duration // to the first byte of an answer, 60 s
 	IdleTimeout     time.Duration // of a kept connection, and the longest silence in an answer, 60 s
 	Limits          http1.Limits  // of an answer's head; 64 KiB and 256 fields
-	Instruments     *telemetry.Instruments
+	SendProxy       uint8         // version of the PROXY header that a connection begins with; 0 is none
+	// TLS gives the configuration for a server's host; nil: no TLS.
+	TLS         func(host string) (*tls.Config, error)
+	Instruments *telemetry.Instruments
 }
 
 // ServerOptions describe one server.
@@ -86,7 +90,7 @@ func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
-		return s, nil
+		return s, s.setTLS("localhost")
 	}
 	host, port, err := net.SplitHostPort(o.Address)
 	if err != nil {
@@ -100,7 +104,15 @@ func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		s.addr = netip.AddrPortFrom(a, s.port)
 	}
-	return s, nil
+	return s, s.setTLS(host)
+}
+
+func (s *Server) setTLS(host string) (err error) {
+	if s.backend.options.TLS == nil {
+		return nil
+	}
+	s.tls, err = s.backend.options.TLS(host)
+	return err
 }
 
 // mixTurns spreads servers over a round so that each comes as often as its weight and as evenly as it goes

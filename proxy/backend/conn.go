@@ -5,7 +5,6 @@ import (
 
 	"mpgate/mptcp"
 	"mpgate/proxy/http1"
-	"mpgate/proxy/leg"
 	"mpgate/proxy/message"
 )
 
@@ -35,26 +34,24 @@ type Stream interface {
 // conn is a connection to a server, which carries one HTTP/1 exchange at a time.
 type conn struct {
 	*http1.ClientConn
-	server *Server
-	leg    leg.Leg
+	link   *Link
 	used   time.Time // when it was last put by
 	reused bool
 }
 
 func (c *conn) Reused() bool { return c.reused }
 
-func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.leg.Refresh(now) }
+func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.link.State(now) }
 
 func (c *conn) Release() {
-	if c.Reusable() {
-		c.server.keep(c)
+	if s := c.link.server; s.backend.options.SendProxy == 0 && c.Reusable() { // a PROXY header is one client's
+		s.keep(c)
 		return
 	}
 	c.close()
 }
 
 func (c *conn) close() {
-	c.leg.Close()
+	c.link.account()
 	_ = c.Close()
-	c.server.meter.Open(-1)
 }

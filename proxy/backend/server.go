@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/netio"
+	"mpgate/proxy/preread"
 	"mpgate/telemetry"
 )
 
@@ -37,6 +39,7 @@ type Server struct {
 	addr    netip.AddrPort // valid: nothing to resolve
 	meter   *telemetry.ServerMeter
 	names   names
+	tls     *tls.Config // nil: none
 
 	restUntil atomic.Int64 // unix ns
 	last      atomic.Pointer[mptcp.Result]
@@ -121,10 +124,24 @@ func (s *Server) close() {
 	s.meter.Release()
 }
 
-// dial makes a new connection.
-func (s *Server) dial(ctx context.Context) (*conn, error) {
+// dial makes a new connection, ready for requests.
+func (s *Server) dial(ctx context.Context, from Addresses) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
 	defer cancel()
+	l, err := s.open(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := l.secure(ctx)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return &conn{ClientConn: http1.NewClientConn(stream, &s.backend.client), link: l}, nil
+}
+
+// open makes a connection and puts the PROXY header in front, if there is to be one.
+func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 	nc, result, err := s.connect(ctx)
 	transport := result.Transport.String()
 	if nc == nil && transport == "" {
@@ -145,10 +162,14 @@ func (s *Server) dial(ctx context.Context) (*conn, error) {
 		nc.Close()
 		return nil, err
 	}
-	c := &conn{ClientConn: http1.NewClientConn(base, &s.backend.client), server: s}
-	c.leg.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason)
+	l := &Link{Conn: base, server: s}
+	l.leg.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason)
 	s.meter.Open(1)
-	return c, nil
+	if s.backend.options.SendProxy != 0 {
+		h := preread.Proxy{Version: s.backend.options.SendProxy, Source: from.Client, Destination: from.Gateway, Local: !from.Client.IsValid()}
+		_, _ = base.Write(h.Append(nil)) // held; it leaves with what comes next
+	}
+	return l, nil
 }
 
 // wanted is the transport that a dial asks for.

@@ -19,8 +19,8 @@ type ClientOptions struct {
 const maxInterim = 32
 
 var (
-	errInterim = &Error{502, "more than 32 interim responses"}
-	errSwitch  = &Error{502, "a 101 that nobody asked for"}
+	errInterim = fault(502, "more than 32 interim responses")
+	errSwitch  = fault(502, "a 101 that nobody asked for")
 )
 
 // ClientConn is a connection to a server: requests go out, responses come in. Its life:

@@ -116,7 +116,7 @@ func appendResponse(dst []byte, r *message.Response, v message.Version, f framin
 }
 
 // ErrBodyLength: the body that was written is not as long as its head said.
-var ErrBodyLength = errors.New("the body is not as long as its Content-Length")
+var ErrBodyLength = message.ErrBodyLength
 
 var errBodyEnded = errors.New("more of a body that has ended")
 

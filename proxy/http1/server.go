@@ -38,7 +38,7 @@ type ServerConn struct {
 }
 
 // errTimeout is a head that did not come in time.
-var errTimeout = &Error{408, "the request head did not arrive in time"}
+var errTimeout = fault(408, "the request head did not arrive in time")
 
 // errNoRequest is the body of what is no request: nothing that follows is one.
 var errNoRequest = errors.New("no request was read")

@@ -9,3 +9,12 @@ type errAgain struct{}
 func (errAgain) Error() string   { return "netio: nothing to read yet" }
 func (errAgain) Timeout() bool   { return true }
 func (errAgain) Temporary() bool { return true }
+
+// ErrInterrupted is what a read gives after Interrupt. It is temporary, as ErrAgain is.
+var ErrInterrupted error = errInterrupted{}
+
+type errInterrupted struct{}
+
+func (errInterrupted) Error() string   { return "netio: read interrupted" }
+func (errInterrupted) Timeout() bool   { return true }
+func (errInterrupted) Temporary() bool { return true }

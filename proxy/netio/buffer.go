@@ -52,12 +52,7 @@ func (b *Buffer) Take(n int) []byte {
 
 // Release gives the memory back. What is held is gone.
 func (b *Buffer) Release() {
-	switch len(b.data) {
-	case smallBlock:
-		smallBlocks.Put((*[smallBlock]byte)(b.data))
-	case largeBlock:
-		largeBlocks.Put((*[largeBlock]byte)(b.data))
-	}
+	freeBlock(b.data)
 	b.data, b.r, b.w = nil, 0, 0
 }
 
@@ -89,6 +84,15 @@ func newBlock(large bool) []byte {
 		return largeBlocks.Get().(*[largeBlock]byte)[:]
 	}
 	return smallBlocks.Get().(*[smallBlock]byte)[:]
+}
+
+func freeBlock(b []byte) {
+	switch len(b) {
+	case smallBlock:
+		smallBlocks.Put((*[smallBlock]byte)(b))
+	case largeBlock:
+		largeBlocks.Put((*[largeBlock]byte)(b))
+	}
 }
 
 // grow moves what is held to a larger block.

@@ -27,23 +27,22 @@ type Conn struct {
 	readFn  func(fd uintptr) bool // stored once: a closure made per call would allocate
 	writeFn func(fd uintptr) bool
 	idleFn  func(fd uintptr)
+	tryFn   func(fd uintptr)
 
 	// The reader's.
 	dst    []byte  // where a Read wants the bytes
 	into   *Buffer // where a Fill wants them
 	n      int
 	errno  syscall.Errno
-	unsent bool // what is held could not be sent without waiting
-	noWait bool // give ErrAgain instead of waiting
+	ahead  Buffer // what was read before: it comes first
+	unsent bool   // what is held could not be sent without waiting
+	noWait bool   // give ErrAgain instead of waiting
 
 	deadline    lazyDeadline
 	interrupted atomic.Bool
 
 	writer
 }
-
-// ErrInterrupted is what a read gives after Interrupt.
-var ErrInterrupted = errors.New("netio: read interrupted")
 
 // New wraps c, which must be a *net.TCPConn or a *net.UnixConn and belongs to the Conn from now on.
 func New(c net.Conn) (*Conn, error) {
@@ -59,6 +58,7 @@ func New(c net.Conn) (*Conn, error) {
 	conn.readFn = conn.readStep
 	conn.writeFn = conn.writeStep
 	conn.idleFn = conn.idleStep
+	conn.tryFn = conn.tryStep
 	return conn, nil
 }
 
@@ -76,6 +76,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if c.ahead.Len() > 0 {
+		return copy(p, c.takeAhead(len(p))), nil
+	}
 	c.dst = p
 	n, err := c.read()
 	c.dst = nil
@@ -87,14 +90,37 @@ func (c *Conn) Fill(b *Buffer) error {
 	if b.Len() >= MaxBuffered {
 		return ErrBufferFull
 	}
+	if c.ahead.Len() > 0 {
+		room := b.room()
+		b.took(copy(room, c.takeAhead(len(room))))
+		return nil
+	}
 	c.into = b
 	_, err := c.read()
 	c.into = nil
 	return err
 }
 
+// Unread gives back what was read ahead and not used: the reads to come begin with it. It empties b.
+func (c *Conn) Unread(b *Buffer) {
+	c.ahead, *b = *b, Buffer{}
+}
+
+// takeAhead takes up to n bytes of what was given back; they are valid until the memory is used again, so
+// at once.
+func (c *Conn) takeAhead(n int) []byte {
+	p := c.ahead.Take(n)
+	if c.ahead.Len() == 0 {
+		c.ahead.Release()
+	}
+	return p
+}
+
 // WaitReadable sends what is held and returns once a read would not wait.
 func (c *Conn) WaitReadable() error {
+	if c.ahead.Len() > 0 {
+		return nil
+	}
 	_, err := c.read()
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -177,7 +203,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 // reader's goroutine calls it.
 func (c *Conn) Idle() bool {
 	c.errno = 0
-	return c.raw.Control(c.idleFn) == nil && c.errno == syscall.EAGAIN
+	return c.ahead.Len() == 0 && c.raw.Control(c.idleFn) == nil && c.errno == syscall.EAGAIN
 }
 
 func (c *Conn) idleStep(fd uintptr) { c.n, c.errno = sysPeek(fd) }

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"sync"
+	"time"
 )
 
 // Stream is what a codec speaks on: a *Conn, or a *TLS above one. It is an interface because neither
@@ -27,28 +29,89 @@ type Stream interface {
 // Base is c itself.
 func (c *Conn) Base() *Conn { return c }
 
-// TLS is a Stream of a TLS connection whose records go through a Conn, so that those of one response leave
-// in one write.
+// TLS is a Stream of a TLS connection above a Conn. What is written is held back in clear first, so that a
+// head and a short body become one record, and the records of one response leave in one write.
 type TLS struct {
-	*tls.Conn
+	conn *tls.Conn
 	base *Conn
 	// unread: the last read filled all the room it had, so crypto/tls may hold more.
 	unread bool
+
+	mu    sync.Mutex // guards what follows; a reader only tries it
+	block []byte
+	held  []byte // in clear
 }
 
+// recordSize is the most that a TLS record carries (RFC 8446 section 5.1).
+const recordSize = 16 << 10
+
 // NewTLS gives the stream of t, which must sit on base and have its handshake behind it.
-func NewTLS(base *Conn, t *tls.Conn) *TLS { return &TLS{Conn: t, base: base} }
+func NewTLS(base *Conn, t *tls.Conn) *TLS {
+	base.SetWide()
+	return &TLS{conn: t, base: base}
+}
 
 // Base is the socket below.
 func (t *TLS) Base() *Conn { return t.base }
 
-// Flush sends the records that are held.
-func (t *TLS) Flush() error { return t.base.Flush() }
+// Write holds a copy of p back until the next Flush or Fill, or until it makes a whole record.
+func (t *TLS) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.held)+len(p) > recordSize {
+		if err := t.seal(); err != nil {
+			return 0, err
+		}
+		if len(p) >= recordSize {
+			return t.conn.Write(p)
+		}
+	}
+	if t.block == nil {
+		t.block = newBlock(false)
+		t.held = t.block[:0]
+	}
+	t.held = append(t.held, p...)
+	return len(p), nil
+}
+
+// seal makes records of what is held and hands them to the socket below, which holds them.
+func (t *TLS) seal() error {
+	if len(t.held) == 0 {
+		return nil
+	}
+	_, err := t.conn.Write(t.held)
+	freeBlock(t.block)
+	t.block, t.held = nil, nil
+	return err
+}
+
+// Flush sends what is held.
+func (t *TLS) Flush() error {
+	t.mu.Lock()
+	err := t.seal()
+	t.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return t.base.Flush()
+}
 
 // CloseWrite sends what is held and a close_notify.
 func (t *TLS) CloseWrite() error {
-	err := t.Conn.CloseWrite()
+	t.mu.Lock()
+	err := errors.Join(t.seal(), t.conn.CloseWrite())
+	t.mu.Unlock()
 	return errors.Join(err, t.base.Flush())
+}
+
+// Close sends what is held if that needs no waiting, with a close_notify, and closes the socket.
+func (t *TLS) Close() error {
+	if t.mu.TryLock() {
+		_ = t.base.SetWriteDeadline(time.Now()) // nothing waits: the socket below makes one attempt
+		_ = t.seal()
+		t.mu.Unlock()
+	}
+	return t.conn.Close()
 }
 
 // Idle says whether nothing waits, neither in the socket nor in crypto/tls.
@@ -59,10 +122,17 @@ func (t *TLS) Fill(b *Buffer) error {
 	if b.Len() >= MaxBuffered {
 		return ErrBufferFull
 	}
+	if t.mu.TryLock() { // whoever writes flushes itself
+		err := t.seal()
+		t.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
 	for {
 		room := b.room()
 		t.base.noWait = true
-		n, err := t.Conn.Read(room)
+		n, err := t.conn.Read(room)
 		t.base.noWait = false
 		if n > 0 {
 			t.unread = n == len(room)

@@ -12,9 +12,10 @@ import (
 // writer is the write side of a Conn.
 type writer struct {
 	mu    sync.Mutex // guards what follows; a reader only tries it
-	block *[smallBlock]byte
-	held  []byte // what waits to be sent, a part of block
-	piece []byte // what is to be sent behind it, in the caller's memory; only while a call runs
+	block []byte     // what held lies in, nil when nothing is held
+	wide  bool       // take large blocks
+	held  []byte     // what waits to be sent
+	piece []byte     // what is to be sent behind it, in the caller's memory; only while a call runs
 	iov   [2]syscall.Iovec
 	werr  error // sticky: after a failed write nothing more is sent
 	moved int   // bytes sent by the running call
@@ -40,9 +41,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.werr != nil {
 		return 0, c.werr
 	}
-	if len(c.held)+len(p) <= smallBlock {
+	room := smallBlock
+	if c.wide {
+		room = largeBlock
+	}
+	if len(c.held)+len(p) <= room {
 		if c.block == nil {
-			c.block = smallBlocks.Get().(*[smallBlock]byte)
+			c.block = newBlock(c.wide)
 			c.held = c.block[:0]
 		}
 		c.held = append(c.held, p...)
@@ -52,6 +57,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// SetWide makes the connection hold up to 64 KiB, for who writes in pieces that cannot go out uncopied.
+func (c *Conn) SetWide() {
+	c.mu.Lock()
+	c.wide = true
+	c.mu.Unlock()
 }
 
 // Held is how many bytes wait for a Flush.
@@ -188,7 +200,7 @@ func (c *Conn) sendHeld(fd uintptr) bool {
 
 func (c *Conn) freeHeld() {
 	if c.block != nil {
-		smallBlocks.Put(c.block)
+		freeBlock(c.block)
 		c.block, c.held = nil, nil
 	}
 }

@@ -1,0 +1,61 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"net/netip"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/leg"
+	"mpgate/proxy/netio"
+)
+
+// Addresses are what a PROXY header to a server says.
+type Addresses struct {
+	Client, Gateway netip.AddrPort // of the client's connection; zero where it has none
+}
+
+// Link is a connection to a server, below any protocol.
+type Link struct {
+	*netio.Conn
+	server *Server
+	leg    leg.Leg
+}
+
+// State is what the connection speaks, and over how many subflows, at most a second ago.
+func (l *Link) State(now time.Time) (mptcp.Transport, int) { return l.leg.Refresh(now) }
+
+// Close ends the connection and accounts for it.
+func (l *Link) Close() {
+	l.account()
+	_ = l.Conn.Close()
+}
+
+// account counts the connection as over, while its socket can still be asked.
+func (l *Link) account() {
+	l.leg.Close()
+	l.server.meter.Open(-1)
+}
+
+// secure speaks TLS where the backend is to, within the time of ctx.
+func (l *Link) secure(ctx context.Context) (netio.Stream, error) {
+	config := l.server.tls
+	if config == nil {
+		return l.Conn, nil
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = l.SetReadDeadline(deadline)
+	}
+	t := tls.Client(l.Conn, config)
+	if err := t.Handshake(); err != nil {
+		return nil, &TLSError{err}
+	}
+	return netio.NewTLS(l.Conn, t), nil
+}
+
+// TLSError is a handshake with a server that failed.
+type TLSError struct{ Err error }
+
+func (e *TLSError) Error() string { return "TLS handshake with the server: " + e.Err.Error() }
+func (e *TLSError) Unwrap() error { return e.Err }

@@ -1,0 +1,118 @@
+package proxy
+
+import (
+	"net"
+	"time"
+
+	"mpgate/proxy/backend"
+	"mpgate/proxy/netio"
+	"mpgate/proxy/passthrough"
+	"mpgate/proxy/preread"
+	"mpgate/proxy/route"
+	"mpgate/telemetry"
+)
+
+// helloStep is how many further bytes make it worth while to read a ClientHello from its beginning once more, so that
+// one that comes byte by byte costs no more than it should.
+const helloStep = 64
+
+// passthrough looks whether the server name of a ClientHello is one that is passed on unopened, and if so does it. What
+// it read is in ahead.
+func (c *conn) passthrough(v *view, ahead *netio.Buffer) (passed bool, err error) {
+	parsed := -helloStep
+	for {
+		if ahead.Len()-parsed >= helloStep || ahead.Len() > 0 && c.base.Idle() {
+			parsed = ahead.Len()
+			hello, _, err := preread.ParseHello(ahead.Bytes())
+			if err == nil {
+				r, ok := v.Passthrough.table.Match([]byte(hello.ServerName), nil, c.listener.name)
+				if !ok {
+					return false, nil
+				}
+				c.pass(v, r, hello.ServerName, ahead)
+				return true, nil
+			}
+			if err != preread.ErrMore {
+				return false, nil // not for us to judge: TLS or HTTP will
+			}
+		}
+		if err := c.base.Fill(ahead); err != nil {
+			c.end = c.silence(err)
+			return false, err
+		}
+	}
+}
+
+// pass forwards a connection unopened and logs it as one exchange.
+func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
+	start := c.accepted
+	rec := telemetry.Record{}
+	rec.Reset()
+	rec.Time, rec.ID, rec.Listener, rec.Route, rec.Backend = start, telemetry.NewID(), c.listener.name, r.Name, r.Backend.Name()
+	rec.Peer, rec.Client, rec.Proto, rec.SNI = c.socket, c.peer.Addr(), telemetry.ProtoTLS, name
+	meter := v.passed[r.index]
+	meter.Start()
+	defer func() {
+		rec.Duration = time.Since(start)
+		t, n := c.leg.Refresh(time.Now())
+		rec.ClientTransport, rec.ClientSubflows = t.String(), n
+		meter.End(&rec)
+		c.proxy.options.AccessLog.Log(&rec)
+		c.end = connEnd(rec.End)
+	}()
+	var attempt backend.Attempt
+	attempt.Reset(r.Backend)
+	chosen := time.Now()
+	server, err := attempt.OpenRaw(c.proxy.ctx, c.addresses())
+	rec.Tries = attempt.Tries()
+	if s := attempt.Server(); s != nil {
+		rec.Server = s.Address
+	}
+	if err != nil {
+		rec.End = connectOutcome(err).end
+		return
+	}
+	defer server.Close()
+	rec.BackendTime = time.Since(chosen)
+	_, _ = server.Conn.Write(ahead.Bytes()) // held; an error shows in the relay
+	sent := int64(ahead.Len())
+	ahead.Discard(ahead.Len())
+	_ = c.base.SetReadDeadline(time.Time{})
+	result := passthrough.Relay(c.base, server.Conn, r.Backend.IdleTimeout())
+	rec.BytesIn, rec.BytesOut = sent+result.ToServer, result.ToClient
+	t, n := server.State(time.Now())
+	rec.ServerTransport, rec.ServerSubflows = t.String(), n
+	switch {
+	case result.Err == nil:
+		rec.End = telemetry.EndOK
+	case result.ByServer:
+		rec.End = telemetry.EndBackendReset
+	default:
+		rec.End = clientEnd(result.Err)
+	}
+	c.broken = rec.End != telemetry.EndOK
+}
+
+// Passthroughs is a table of server names whose connections are passed on unopened.
+type Passthroughs struct {
+	table *route.Table[*Route]
+	list  []*Route
+}
+
+// NewPassthroughs builds the table; Route.Host is the server name, its Path is empty.
+func NewPassthroughs(list []Route) (*Passthroughs, error) {
+	r, err := NewRoutes(list)
+	if err != nil {
+		return nil, err
+	}
+	return &Passthroughs{table: r.table, list: r.list}, nil
+}
+
+// addresses are what a PROXY header to a server says of the client.
+func (c *conn) addresses() backend.Addresses {
+	a := backend.Addresses{Client: c.peer}
+	if local, ok := c.base.LocalAddr().(*net.TCPAddr); ok {
+		a.Gateway = local.AddrPort()
+	}
+	return a
+}
