@@ -28,6 +28,9 @@ func (c *cpuCmd) Run(ctx context.Context) error {
 	if rep.Cases, err = b.cases(); err != nil {
 		return err
 	}
+	if c.NoCases {
+		rep.Cases = nil
+	}
 	for i := range rep.Cases {
 		if err := b.runCase(ctx, &rep.Cases[i], b.peers); err != nil {
 			return err

@@ -60,6 +60,7 @@ type options struct {
 type cpuCmd struct {
 	options
 	Idle    []int `default:"1000,10000" help:"Numbers of idle connections whose memory is measured; 0: none."`
+	NoCases bool  `name:"no-cases" help:"Only memory and start-up."`
 	Startup int   `default:"10" help:"How often each proxy is started to time its first answer; 0: never."`
 }
 

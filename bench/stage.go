@@ -117,7 +117,7 @@ func (b *bench) buildMpgate(ctx context.Context) {
 	out := filepath.Join(b.scratch, "mpgate")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, "mpgate/cmd/mpgate")
 	if text, err := cmd.CombinedOutput(); err != nil {
-		b.notBuilt = fmt.Sprintf("go build mpgate/cmd/mpgate: %v: %s", err, strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "; "))
+		b.notBuilt = fmt.Sprintf("go build mpgate/cmd/mpgate: %v: %s (run the benchmark in mpgate's repository, or name a program with --mpgate)", err, strings.ReplaceAll(strings.TrimSpace(string(text)), "\n", "; "))
 		return
 	}
 	b.Mpgate = out
@@ -178,10 +178,15 @@ func loopbackUp() error {
 // raiseFiles lets this process, and so all that it starts, open as many files as the system allows.
 func raiseFiles() {
 	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil {
-		l.Cur = l.Max
-		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &l)
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil {
+		return
 	}
+	const plenty = 1 << 17 // only root may ask for more than the hard limit
+	if more := (unix.Rlimit{Cur: max(l.Max, plenty), Max: max(l.Max, plenty)}); unix.Setrlimit(unix.RLIMIT_NOFILE, &more) == nil {
+		return
+	}
+	l.Cur = l.Max
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &l)
 }
 
 func look(given, name string) string {

@@ -65,6 +65,8 @@ func planHAProxy(p *Peer, s Setup) (Plan, error) {
 	}
 	pl.Files = []File{{"haproxy.cfg", fmt.Sprintf(`global
   nbthread %d
+  # Two files a connection are its rule; with idle ones it needs one, and would refuse to start where few may be open.
+  no strict-limits
   maxconn %d
   tune.bufsize %d
 defaults
