@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"mpgate/config"
 )
@@ -10,6 +11,13 @@ import (
 type checkCmd struct {
 	configFlag
 	JSON bool `help:"Print the findings as JSON."`
+}
+
+func (checkCmd) Help() string {
+	return `Names all faults at once, each with its file, line and key, what is wrong and what would be right. Opens the TOML files and nothing else: neither certificates nor sockets. A variable that is not set is a warning here, and an error for run. Exits 78 when there is an error.
+
+    mpgate check -c mpgate.toml
+    mpgate check -c mpgate.toml --json`
 }
 
 func (c *checkCmd) Run(p *program) error {
@@ -24,9 +32,7 @@ func (c *checkCmd) Run(p *program) error {
 		if faults == nil {
 			faults = []config.Fault{}
 		}
-		e := json.NewEncoder(p.stdout)
-		e.SetIndent("", "  ")
-		if err := e.Encode(faults); err != nil {
+		if err := printJSON(p.stdout, faults); err != nil {
 			return err
 		}
 	} else {
@@ -45,4 +51,11 @@ func (c *checkCmd) Run(p *program) error {
 		return exitCode(exitConfig)
 	}
 	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }

@@ -21,6 +21,7 @@ import (
 
 type demoCmd struct {
 	Address string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where the gateway listens (${default})."`
+	TLS     string `default:"127.0.0.1:8443" placeholder:"HOST:PORT" help:"Where it listens with TLS (${default})."`
 	Admin   string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where the live page and the metrics are (${default})."`
 	Format  string `default:"text" enum:"text,json" help:"Of the access log: text or json (${default})."`
 }
@@ -29,13 +30,13 @@ func (demoCmd) Help() string {
 	return `Starts three servers on free ports of 127.0.0.1, two that speak MPTCP and one that does not, and a gateway in front of them. It needs no configuration and no privilege, and says what to try. Ctrl-C ends it and removes what it made.
 
     mpgate demo
-    mpgate demo --address 127.0.0.1:8090 --admin 127.0.0.1:8091`
+    mpgate demo --address 127.0.0.1:8090 --tls 127.0.0.1:8493 --admin 127.0.0.1:8091`
 }
 
 func (c *demoCmd) Run(p *program) (err error) {
 	signals := notifySignals()
-	for flag, address := range map[string]string{"--address": c.Address, "--admin": c.Admin} {
-		if err := free(flag, address); err != nil {
+	for _, a := range []struct{ flag, address string }{{"--address", c.Address}, {"--tls", c.TLS}, {"--admin", c.Admin}} {
+		if err := free(a.flag, a.address); err != nil {
 			return err
 		}
 	}
@@ -108,6 +109,8 @@ func free(flag, address string) error {
 func (c *demoCmd) config(servers []*demo.Server) string {
 	return fmt.Sprintf(`# The configuration of a running mpgate demo. It is removed at the end.
 
+state_dir = "state" # the local CA
+
 [log]
 level  = "warn"
 format = %q
@@ -121,6 +124,11 @@ drain = "2s"
 [[listener]]
 name    = "web"
 address = %q
+
+[[listener]]
+name    = "tls"
+address = %q
+tls     = { local = true }
 
 [[route]]
 name    = "all"
@@ -138,14 +146,14 @@ servers = [ { address = %q }, { address = %q } ]
 [[backend]]
 name    = "plain"
 servers = [ { address = %q } ] # it speaks no MPTCP
-`, c.Format, c.Admin, c.Address, servers[0].Addr, servers[1].Addr, servers[2].Addr)
+`, c.Format, c.Admin, c.Address, c.TLS, servers[0].Addr, servers[1].Addr, servers[2].Addr)
 }
 
 // welcome says what there is and what to try.
 func (c *demoCmd) welcome(p *program, g *gateway.Gateway, file string, servers []*demo.Server) {
 	s := g.Status()
-	web, admin := "http://"+s.Listeners[0].Sockets[0].Address, "http://"+g.AdminAddress()
-	speaks := s.Listeners[0].Sockets[0].Speaks
+	plain, tls := s.Listeners[0].Sockets[0], s.Listeners[1].Sockets[0]
+	web, admin := "http://"+plain.Address, "http://"+g.AdminAddress()
 	var b strings.Builder
 	fmt.Fprintf(&b, "mpgate %s demo, pid %d. Ctrl-C ends it.\n\n", version(), os.Getpid())
 	if !s.MPTCP.Usable {
@@ -153,7 +161,8 @@ func (c *demoCmd) welcome(p *program, g *gateway.Gateway, file string, servers [
 	} else if !s.MPTCP.Enabled {
 		fmt.Fprintf(&b, "MPTCP is switched off (GODEBUG=multipathtcp=0), so all of this is TCP.\n\n")
 	}
-	fmt.Fprintf(&b, "  %s/  the gateway, listening with %s\n", web, speaks)
+	fmt.Fprintf(&b, "  %s/  the gateway, listening with %s\n", web, plain.Speaks)
+	fmt.Fprintf(&b, "  https://%s/  the same with TLS, over %s\n", tls.Address, tls.Speaks)
 	for _, s := range servers {
 		fmt.Fprintf(&b, "      %-6s http://%s/ speaks %s\n", s.Name, s.Addr, s.Speak)
 	}
@@ -174,6 +183,7 @@ func (c *demoCmd) welcome(p *program, g *gateway.Gateway, file string, servers [
 	try("curl -o /dev/null "+web+"/large", "100 MiB")
 	try("curl -T FILE "+web+"/echo", "comes back")
 	try("curl "+web+"/headers", "what the server was sent")
+	try("curl --cacert "+filepath.Join(filepath.Dir(file), "state", "local", "ca.pem")+" https://"+tls.Address+"/", "TLS")
 
 	fmt.Fprintf(&b, "\nIs it really MPTCP?\n")
 	fmt.Fprintf(&b, "  client_transport and server_transport in the lines below say what the kernel says\n")

@@ -22,16 +22,26 @@ const (
 	exitConfig = 78 // EX_CONFIG of sysexits.h: RestartPreventExitStatus= keeps systemd from trying again
 )
 
-// cli is the command line; each verb has a file.
+// cli is the command line; each verb has a file. Help, completion and the man page come from it.
 type cli struct {
-	Run     runCmd     `cmd:"" help:"Serve by a configuration file."`
-	Demo    demoCmd    `cmd:"" help:"Serve demo backends on 127.0.0.1, without a configuration, and say what to try."`
-	Check   checkCmd   `cmd:"" help:"Say all that is wrong with a configuration file, and touch nothing."`
-	Reload  reloadCmd  `cmd:"" help:"Make the running gateway read its configuration anew; not 0 when the file was refused."`
-	Status  statusCmd  `cmd:"" help:"Show what the running gateway does: listeners and what they really speak, backends, the last reload."`
-	Health  healthCmd  `cmd:"" help:"Exit 0 when the running gateway is ready."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Demo       demoCmd       `cmd:"" help:"Try it: demo servers, a gateway in front of them on 127.0.0.1, and what to do with them."`
+	Run        runCmd        `cmd:"" help:"Serve by a configuration file."`
+	Check      checkCmd      `cmd:"" help:"Say all that is wrong with a configuration file, and touch nothing."`
+	Reload     reloadCmd     `cmd:"" help:"Make the running gateway read its configuration anew; not 0 when the file was refused."`
+	Status     statusCmd     `cmd:"" help:"Show what the running gateway does: listeners and what they really speak, backends, the last reload."`
+	Health     healthCmd     `cmd:"" help:"Exit 0 when the running gateway is ready."`
+	Routes     routesCmd     `cmd:"" help:"List the routes in the order in which they are matched."`
+	Explain    explainCmd    `cmd:"" help:"Say which route and backend a URL gets, and why."`
+	Config     configCmd     `cmd:"" help:"Print the configuration with all defaults, or the reference."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
+	Completion completionCmd `cmd:"" help:"Print a script that completes mpgate's commands in a shell."`
+	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
 }
+
+const (
+	name        = "mpgate"
+	description = "HTTP gateway for hosts with more than one path to the network: Multipath TCP in front and behind, TCP where that cannot be."
+)
 
 // program is what the verbs need of the process.
 type program struct {
@@ -40,17 +50,22 @@ type program struct {
 
 func main() { os.Exit(execute(os.Args[1:], &program{stdout: os.Stdout, stderr: os.Stderr})) }
 
+// newParser makes the parser; exit is told the code when help was asked for and given.
+func newParser(p *program, exit func(int)) (*kong.Kong, error) {
+	return kong.New(&cli{},
+		kong.Name(name),
+		kong.Description(description),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(exit),
+		kong.Bind(p),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
+	)
+}
+
 // execute runs one command line and gives the exit code.
 func execute(args []string, p *program) int {
 	code := -1
-	parser, err := kong.New(&cli{},
-		kong.Name("mpgate"),
-		kong.Description("HTTP gateway for hosts with more than one path to the network."),
-		kong.Writers(p.stdout, p.stderr),
-		kong.Exit(func(c int) { code = c }),
-		kong.Bind(p),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-	)
+	parser, err := newParser(p, func(c int) { code = c })
 	if err != nil {
 		fmt.Fprintln(p.stderr, "mpgate:", err)
 		return exitFailed

@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
+
+	"github.com/BurntSushi/toml"
 
 	"mpgate/admin"
 	"mpgate/config"
@@ -17,45 +20,128 @@ import (
 // remoteTime bounds a question to a running gateway. A reload may take longer.
 const remoteTime = 5 * time.Second
 
+// serviceAdmin is where the admin address of a gateway is that runs as a service.
+const serviceAdmin = "/run/mpgate/admin.sock"
+
 // remote finds the running gateway by the admin address of a configuration file.
 func (c *configFlag) remote() (*admin.Client, error) {
-	cfg, err := config.Load(c.Config, config.Options{Check: true})
+	a, err := c.admin()
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Admin.Off {
+	if a.Off {
 		return nil, errors.New(`the gateway cannot be asked: admin.address is "off" in ` + c.Config)
 	}
-	return admin.Dial(cfg.Admin.Address.String())
+	if !a.Written && a.Address.IsUnix() && !exists(a.Address.Path) && exists(serviceAdmin) {
+		// An ordinary user's default is another one than that of the service, which is likely meant.
+		a.Address = config.Address{Path: serviceAdmin}
+	}
+	return admin.Dial(a.Address.String())
 }
 
-// status asks the gateway, and holds it to be the one of this file.
-func (c *configFlag) status(ctx context.Context, client *admin.Client) (s admin.Status, err error) {
-	if err := client.Get(ctx, "/api/status", &s); err != nil {
-		return s, err
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// admin is the table [admin] of the file. A gateway serves on, and can be asked, while its file has faults; so
+// those of other tables do not count where the address is plain to see.
+func (c *configFlag) admin() (config.Admin, error) {
+	cfg, err := config.Load(c.Config, config.Options{Check: true})
+	if err == nil {
+		return cfg.Admin, nil
 	}
-	want, err := filepath.Abs(c.Config)
+	var file struct {
+		Include []string
+		Admin   *struct{ Address string }
+	}
+	if _, e := toml.DecodeFile(c.Config, &file); e != nil {
+		return config.Admin{}, err
+	}
+	switch a := file.Admin; {
+	case a == nil || a.Address == "":
+		if len(file.Include) > 0 { // it may stand there
+			return config.Admin{}, err
+		}
+		return config.Default().Admin, nil
+	case a.Address == "off":
+		return config.Admin{Off: true, Written: true}, nil
+	case strings.Contains(a.Address, "$"):
+		return config.Admin{}, err
+	default:
+		address, ok := plainAddress(a.Address, filepath.Dir(c.Config))
+		if !ok {
+			return config.Admin{}, err
+		}
+		return config.Admin{Written: true, Address: address}, nil
+	}
+}
+
+// plainAddress reads an address as it stands in a file of that directory.
+func plainAddress(s, dir string) (config.Address, bool) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if !filepath.IsAbs(path) && !strings.HasPrefix(path, "@") {
+			path = filepath.Join(dir, path)
+		}
+		return config.Address{Path: path}, path != ""
+	}
+	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return s, err
+		return config.Address{}, false
 	}
-	if have, err := filepath.Abs(s.Config); err == nil && s.Config != "" && have != want {
-		return s, fmt.Errorf("the gateway at this admin address runs %s, not %s", have, want)
+	n, err := strconv.ParseUint(port, 10, 16)
+	return config.Address{Host: host, Port: uint16(n)}, err == nil
+}
+
+// ask finds the gateway, holds it to be the one of this file, and gives its status too.
+func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, error) {
+	client, err := c.remote()
+	if err != nil {
+		return nil, nil, err
 	}
-	return s, nil
+	s := new(admin.Status)
+	if err := client.Get(ctx, "/api/status", s); err != nil {
+		client.Close()
+		return nil, nil, err
+	}
+	if s.Config != "" && !sameFile(s.Config, c.Config) {
+		client.Close()
+		return nil, nil, fmt.Errorf("the gateway at this admin address runs %s, not %s", s.Config, c.Config)
+	}
+	return client, s, nil
+}
+
+// sameFile compares by name, then by what the names lead to.
+func sameFile(a, b string) bool {
+	if abs, err := filepath.Abs(b); err == nil && abs == filepath.Clean(a) {
+		return true
+	}
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 type healthCmd struct {
 	configFlag
 }
 
+func (healthCmd) Help() string {
+	return `Prints ready and exits 0, or says why not and exits 1. For HEALTHCHECK and scripts.
+
+    mpgate health -c mpgate.toml`
+}
+
 func (c *healthCmd) Run(p *program) error {
-	client, err := c.remote()
+	ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
+	defer cancel()
+	client, _, err := c.ask(ctx)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
-	defer cancel()
 	var answer string
 	if err := client.Get(ctx, "/readyz", &answer); err != nil {
 		return err
@@ -68,17 +154,20 @@ type reloadCmd struct {
 	configFlag
 }
 
+func (reloadCmd) Help() string {
+	return `Waits for the result. A file that is refused changes nothing: what is wrong with it is printed, and the exit code is 78. Log files are reopened. Where the admin address is host:port, which is read-only, send SIGHUP instead.
+
+    mpgate reload -c mpgate.toml`
+}
+
 func (c *reloadCmd) Run(p *program) error {
-	client, err := c.remote()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client, s, err := c.ask(ctx)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if _, err := c.status(ctx, client); err != nil {
-		return err
-	}
 	var answer string
 	err = client.Post(ctx, "/api/reload", nil, &answer)
 	var refused *admin.StatusError
@@ -86,6 +175,8 @@ func (c *reloadCmd) Run(p *program) error {
 	case errors.As(err, &refused) && refused.Code == 422:
 		fmt.Fprintln(p.stderr, refused.Body)
 		return exitCode(exitConfig)
+	case errors.As(err, &refused) && refused.Code == 405:
+		return fmt.Errorf("the admin address is read-only, as every host:port is; send SIGHUP instead: kill -HUP %d", s.PID)
 	case errors.As(err, &refused):
 		return errors.New(refused.Body)
 	case err != nil:
@@ -93,57 +184,4 @@ func (c *reloadCmd) Run(p *program) error {
 	}
 	_, err = fmt.Fprintln(p.stdout, strings.TrimSpace(answer))
 	return err
-}
-
-type statusCmd struct {
-	configFlag
-	JSON bool `help:"Print the status as JSON."`
-}
-
-func (c *statusCmd) Run(p *program) error {
-	client, err := c.remote()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
-	defer cancel()
-	s, err := c.status(ctx, client)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		e := json.NewEncoder(p.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(s)
-	}
-	return printStatus(p, &s)
-}
-
-func printStatus(p *program, s *admin.Status) error {
-	fmt.Fprintf(p.stdout, "mpgate %s, pid %d, %s since %s, generation %d of %s\n",
-		s.Version, s.PID, s.State, s.Started.Format(time.RFC3339), s.Generation, s.Config)
-	for _, r := range s.Reasons {
-		fmt.Fprintln(p.stdout, "  not ready:", r)
-	}
-	if s.Reload.Error != "" {
-		fmt.Fprintf(p.stdout, "last reload, %s, was refused:\n%s\n", s.Reload.At.Format(time.RFC3339), s.Reload.Error)
-	}
-	if !s.MPTCP.Usable {
-		fmt.Fprintf(p.stdout, "this host has no MPTCP: %s; %s\n", s.MPTCP.Why, s.MPTCP.Remedy)
-	}
-	t := tabwriter.NewWriter(p.stdout, 2, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "\nLISTENER\tADDRESS\tSPEAKS\tASKED FOR\tNOTE")
-	for _, l := range s.Listeners {
-		for _, k := range l.Sockets {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, k.Address, k.Speaks, l.MPTCP, k.Why)
-		}
-	}
-	fmt.Fprintln(t, "\nBACKEND\tSERVER\tUP\tSPEAKS\tNOTE")
-	for _, b := range s.Backends {
-		for _, k := range b.Servers {
-			fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%s\n", b.Name, k.Address, k.Up, k.Speaks, strings.TrimSpace(k.Why+" "+k.Reason))
-		}
-	}
-	return t.Flush()
 }

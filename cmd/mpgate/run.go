@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"mpgate/config"
@@ -28,7 +29,12 @@ The access log goes to where log.access says, the program's own log to standard 
 
 func (c *runCmd) Run(p *program) error {
 	signals := notifySignals()
-	load := func() (*config.Config, error) { return config.Load(c.Config, config.Options{}) }
+	// Absolute, for logs and for those who ask which file the gateway runs.
+	file, err := filepath.Abs(c.Config)
+	if err != nil {
+		return err
+	}
+	load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
 	cfg, err := load()
 	if err != nil {
 		return err
@@ -73,7 +79,7 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 	go func() {
 		g, err := gateway.Open(ctx, cfg, o)
 		if err != nil {
-			done <- err
+			done <- startError{err}
 			return
 		}
 		reloads := make(chan struct{})
@@ -90,7 +96,8 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 	for stops := 0; ; {
 		select {
 		case err := <-done:
-			if stops > 0 && errors.Is(err, context.Canceled) {
+			var start startError
+			if stops > 0 && errors.As(err, &start) && errors.Is(start.err, context.Canceled) {
 				return nil // it was ended before it was ready
 			}
 			return err
@@ -111,6 +118,12 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 		}
 	}
 }
+
+// startError is what kept a gateway from starting though its file is right: a port that is taken may be free a
+// moment later. So it is no fault of the configuration, even where it names a place in it.
+type startError struct{ err error }
+
+func (e startError) Error() string { return e.err.Error() }
 
 // reloadOn reloads and reopens log files for each hang-up, until ctx ends. What is wrong is logged.
 func reloadOn(ctx context.Context, hangUps <-chan struct{}, done chan<- struct{}, g *gateway.Gateway, log *slog.Logger) {

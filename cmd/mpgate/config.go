@@ -1,0 +1,30 @@
+package main
+
+import (
+	"io"
+
+	"mpgate/config"
+)
+
+type configCmd struct {
+	configFlag
+	Effective bool `xor:"what" required:"" help:"Print what the file means: every key with its value or default, secrets hidden."`
+	Reference bool `xor:"what" required:"" help:"Print every key there is, with its default and what it does."`
+}
+
+func (configCmd) Help() string {
+	return `    mpgate config --effective -c mpgate.toml
+    mpgate config --reference`
+}
+
+func (c *configCmd) Run(p *program) error {
+	if c.Reference {
+		_, err := io.WriteString(p.stdout, config.Reference)
+		return err
+	}
+	cfg, err := config.Load(c.Config, config.Options{Check: true})
+	if err != nil {
+		return err
+	}
+	return cfg.Encode(p.stdout)
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"text/tabwriter"
+
+	"mpgate/config"
+	"mpgate/proxy/route"
+)
+
+type routesCmd struct {
+	configFlag
+	JSON bool `help:"Print the routes as JSON."`
+}
+
+func (routesCmd) Help() string {
+	return `The first one that fits a request is its route. Routes by SNI come first: they pass TLS connections through unopened, before there is a request to look at.
+
+    mpgate routes -c mpgate.toml`
+}
+
+func (c *routesCmd) Run(p *program) error {
+	cfg, err := config.Load(c.Config, config.Options{Check: true})
+	if err != nil {
+		return err
+	}
+	t, err := buildTables(cfg)
+	if err != nil {
+		return err
+	}
+	list := t.inOrder()
+	if c.JSON {
+		return printJSON(p.stdout, list)
+	}
+	w := tabwriter.NewWriter(p.stdout, 2, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "ROUTE\tHOST\tPATH\tLISTENER\tBACKEND")
+	for _, r := range list {
+		host := cmp.Or(r.Host, "any")
+		path := cmp.Or(r.Path, "any")
+		if r.SNI != "" {
+			host, path = "sni "+r.SNI, "unopened"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.Backend)
+	}
+	return w.Flush()
+}
+
+// routeLine is one route as it is shown.
+type routeLine struct {
+	Name     string `json:"name"`
+	Host     string `json:"host"`
+	Path     string `json:"path"`
+	SNI      string `json:"sni"`
+	Listener string `json:"listener"`
+	Backend  string `json:"backend"`
+}
+
+// tables find routes as the gateway does.
+type tables struct {
+	http *route.Table[*config.Route]
+	sni  *route.Table[*config.Route] // by SNI as if it were the host; nil if there is none
+}
+
+func buildTables(cfg *config.Config) (*tables, error) {
+	var http, sni []route.Rule[*config.Route]
+	for i := range cfg.Routes {
+		r := &cfg.Routes[i]
+		if r.Match.SNI != "" {
+			sni = append(sni, route.Rule[*config.Route]{Name: r.Name, Host: r.Match.SNI, Listener: r.Match.Listener, Value: r})
+			continue
+		}
+		http = append(http, route.Rule[*config.Route]{
+			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener, Value: r,
+		})
+	}
+	t := new(tables)
+	var err error
+	if t.http, err = route.Build(http); err == nil {
+		t.sni, err = route.Build(sni)
+	}
+	return t, err
+}
+
+func (t *tables) inOrder() []routeLine {
+	list := []routeLine{}
+	for _, table := range []*route.Table[*config.Route]{t.sni, t.http} {
+		for _, rule := range table.Rules() {
+			r := rule.Value
+			list = append(list, routeLine{r.Name, r.Match.Host, r.Match.Path, r.Match.SNI, r.Match.Listener, r.Backend})
+		}
+	}
+	return list
+}
