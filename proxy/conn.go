@@ -111,10 +111,11 @@ func (c *conn) serve() {
 		if c.state.Swap(busy) == fresh && c.refusesTCP() {
 			return
 		}
-		if !c.exchange(time.Now()) {
+		end, next := c.exchange(time.Now())
+		if !next {
 			return
 		}
-		deadline = time.Now().Add(c.proxy.options.IdleTime)
+		deadline = end.Add(c.proxy.options.IdleTime)
 		c.state.Store(idle)
 	}
 }

@@ -66,13 +66,13 @@ var exchanges = sync.Pool{New: func() any {
 	return x
 }}
 
-// exchange serves one request, whose first byte has come, and says whether another may follow.
-func (c *conn) exchange(start time.Time) bool {
+// exchange serves one request, whose first byte has come. It says when that was over, and whether another may follow.
+func (c *conn) exchange(start time.Time) (end time.Time, next bool) {
 	x := exchanges.Get().(*exchange)
 	x.begin(c, c.http, start)
 	x.run()
-	x.finish()
-	next := c.http.Next() && !c.broken
+	end = x.finish()
+	next = c.http.Next() && !c.broken
 	if !next && c.end == telemetry.ConnInternal {
 		c.end = connEnd(x.rec.End)
 	}
@@ -80,7 +80,7 @@ func (c *conn) exchange(start time.Time) bool {
 		x.reset()
 		exchanges.Put(x)
 	}
-	return next
+	return end, next
 }
 
 func (x *exchange) begin(c *conn, down downstream, start time.Time) {
@@ -298,8 +298,8 @@ func (x *exchange) stopWatch() {
 }
 
 // finish is the one exit of every exchange, whatever became of it.
-func (x *exchange) finish() {
-	now := time.Now()
+func (x *exchange) finish() (now time.Time) {
+	now = time.Now()
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
 	r.Tries = x.attempt.Tries()
@@ -310,6 +310,7 @@ func (x *exchange) finish() {
 	}
 	x.meter.End(r)
 	x.proxy.options.AccessLog.Log(r)
+	return now
 }
 
 // served notes what carried the request, before the connection to the server is given back.

@@ -7,17 +7,20 @@ import (
 
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
 	"mpgate/telemetry"
 )
 
 // forward has the request answered by a server of its route's backend.
 func (x *exchange) forward() {
 	x.attempt.Reset(x.route.Backend)
-	repeatable := x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil
-	renew := false
-	for {
-		chosen := time.Now()
-		up, err := x.attempt.Open(x.proxy.ctx, x.conn.addresses(), repeatable, renew)
+	r := backend.Request{
+		From: x.conn.addresses(), Now: x.start,
+		Bodyless:   x.req.ContentLength == 0,
+		Repeatable: x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil,
+	}
+	up, err := x.attempt.Open(x.proxy.ctx, &r)
+	for again := false; ; again = true {
 		if s := x.attempt.Server(); s != nil {
 			x.rec.Server = s.Address
 		}
@@ -28,28 +31,36 @@ func (x *exchange) forward() {
 		x.up = up
 		meter := x.attempt.Meter()
 		meter.Start()
-		if err = x.ask(chosen); err == nil {
-			x.rec.BackendTime = time.Since(chosen)
+		if err = x.ask(r.Now); err == nil {
+			now := time.Now()
+			x.rec.BackendTime = now.Sub(r.Now)
 			meter.FirstByte(x.rec.BackendTime)
 			meter.Request(x.resp.Status)
-			x.deliver()
+			x.deliver(now)
 			x.leaveServer(meter)
 			return
-		}
-		again := repeatable && !renew && up.Reused() && !up.Answered() && !x.gone.Load() && !errors.Is(err, errLate)
-		if up.Answered() {
-			x.rec.BackendTime = time.Since(chosen)
 		}
 		meter.Request(0)
 		up.Abort() // what is left of the exchange must not keep the connection
 		x.joinUpload()
+		repeat := !again && x.mayRepeat(&r, err)
 		x.leaveServer(meter)
-		if !again {
+		if !repeat {
 			x.answer(serverOutcome(err))
 			return
 		}
-		renew = true
+		r.Now = time.Now()
+		up, err = x.attempt.Reopen(x.proxy.ctx, &r)
 	}
+}
+
+// mayRepeat says whether a request that failed may be sent once more: it was not sent, or, on a connection that had
+// been kept, it can be repeated and nothing of an answer came.
+func (x *exchange) mayRepeat(r *backend.Request, err error) bool {
+	if err == netio.ErrSpoke {
+		return true
+	}
+	return r.Repeatable && x.up.Reused() && !x.up.Answered() && !x.gone.Load() && !errors.Is(err, errLate)
 }
 
 // leaveServer gives the connection to the server back.
@@ -126,15 +137,15 @@ func (x *exchange) blame(err error) error {
 	return err
 }
 
-// deliver gives the response to the client.
-func (x *exchange) deliver() {
+// deliver gives the response, whose head came at now, to the client.
+func (x *exchange) deliver(now time.Time) {
 	x.rec.Status = x.resp.Status
 	if x.resp.Status == 101 {
 		x.tunnel()
 		return
 	}
 	if !x.resp.Header.Has(message.Date) {
-		x.resp.Header.Add(message.Date, date(time.Now()))
+		x.resp.Header.Add(message.Date, date(now))
 	}
 	x.secure()
 	if x.proxy.draining.Load() || x.req.Expect && !x.down.BodyDone() {

@@ -36,22 +36,21 @@ func (a *Attempt) Server() *Server { return a.server }
 // Meter is that server's.
 func (a *Attempt) Meter() *telemetry.ServerMeter { return a.server.meter }
 
+// Request is what Open needs to know of a request.
+type Request struct {
+	From       Addresses // for a PROXY header
+	Repeatable bool      // it may be sent again if the connection turns out dead
+	Bodyless   bool      // it has no body
+	Now        time.Time
+}
+
 // Open picks a server and gives a connection to it, trying further servers while one cannot be reached.
-// repeatable: the request may be sent again if the connection turns out dead. renew: the last one did; ask
-// the same server once more by a new connection. from is for a PROXY header.
-func (a *Attempt) Open(ctx context.Context, from Addresses, repeatable, renew bool) (Stream, error) {
-	if renew {
-		c, err := a.server.dial(ctx, from)
-		if err == nil {
+func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
+	for a.next(r.Now) {
+		if c := a.server.take(r.Repeatable, r.Bodyless); c != nil {
 			return c, nil
 		}
-		a.last = err
-	}
-	for a.next() {
-		if c := a.server.take(repeatable); c != nil {
-			return c, nil
-		}
-		c, err := a.server.dial(ctx, from)
+		c, err := a.server.dial(ctx, r.From)
 		if err == nil {
 			return c, nil
 		}
@@ -63,9 +62,20 @@ func (a *Attempt) Open(ctx context.Context, from Addresses, repeatable, renew bo
 	return nil, a.failure()
 }
 
+// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead; then, as
+// Open does, to further servers.
+func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
+	c, err := a.server.dial(ctx, r.From)
+	if err == nil {
+		return c, nil
+	}
+	a.last = err
+	return a.Open(ctx, r)
+}
+
 // OpenRaw picks a server and dials it, for bytes that are not looked at.
 func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
-	for a.next() {
+	for a.next(time.Now()) {
 		ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
 		l, err := a.server.open(ctx, from)
 		cancel()
@@ -78,11 +88,11 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
 }
 
 // next picks another server; false where there is none.
-func (a *Attempt) next() bool {
+func (a *Attempt) next(now time.Time) bool {
 	if a.tries == maxTries {
 		return false
 	}
-	s := a.pick(time.Now())
+	s := a.pick(now)
 	if s == nil {
 		return false
 	}

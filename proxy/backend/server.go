@@ -55,8 +55,9 @@ func (s *Server) resting(now time.Time) bool {
 	return until != 0 && now.UnixNano() < until
 }
 
-// take gives a kept connection that is open and silent, nil where there is none.
-func (s *Server) take(repeatable bool) *conn {
+// take gives a kept connection that is open and silent, nil where there is none. Where the request has no body the
+// connection itself looks, in the same step that sends the request.
+func (s *Server) take(repeatable, bodyless bool) *conn {
 	for {
 		s.mu.Lock()
 		n := len(s.kept)
@@ -69,8 +70,12 @@ func (s *Server) take(repeatable bool) *conn {
 		s.kept = s.kept[:n-1]
 		s.mu.Unlock()
 		s.meter.Idle(-1)
+		c.reused = true
+		if bodyless && s.tls == nil {
+			c.ExpectSilence()
+			return c
+		}
 		if c.Idle() {
-			c.reused = true
 			return c
 		}
 		c.close()

@@ -71,6 +71,10 @@ func (c *ClientConn) WriteHead(r *message.Request) error {
 	return err
 }
 
+// ExpectSilence makes the first ReadHead of a request without a body check, before anything of it is sent, that the
+// server has not closed the connection meanwhile; it then gives netio.ErrSpoke. It spares the call of Idle.
+func (c *ClientConn) ExpectSilence() { c.s.Base().ExpectSilence() }
+
 // ReadHead decodes the next head, interim or final, into r, which must be fresh or reset. At the deadline it
 // gives os.ErrDeadlineExceeded and may be called again. io.EOF: the server closed before the first byte of
 // a response, see Answered.

@@ -1,5 +1,7 @@
 package netio
 
+import "errors"
+
 // ErrAgain is what a read gives instead of waiting. It is temporary in the sense of net.Error, so that
 // crypto/tls keeps what it has read and can be asked again.
 var ErrAgain error = errAgain{}
@@ -18,3 +20,6 @@ type errInterrupted struct{}
 func (errInterrupted) Error() string   { return "netio: read interrupted" }
 func (errInterrupted) Timeout() bool   { return true }
 func (errInterrupted) Temporary() bool { return true }
+
+// ErrSpoke is what a Fill after ExpectSilence gives where the peer has closed or spoken out of turn. Nothing was sent.
+var ErrSpoke = errors.New("netio: the peer closed, or spoke out of turn")

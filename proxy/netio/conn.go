@@ -37,6 +37,8 @@ type Conn struct {
 	ahead  Buffer // what was read before: it comes first
 	unsent bool   // what is held could not be sent without waiting
 	noWait bool   // give ErrAgain instead of waiting
+	silent bool   // nothing may be there before what is held is sent; see ExpectSilence
+	spoke  bool   // and something was
 
 	deadline    lazyDeadline
 	interrupted atomic.Bool
@@ -98,8 +100,15 @@ func (c *Conn) Fill(b *Buffer) error {
 	c.into = b
 	_, err := c.read()
 	c.into = nil
+	c.silent = false
 	return err
 }
+
+// ExpectSilence is for a connection between two exchanges, with the next request held whole: the next Fill
+// first looks whether the peer has closed or spoken out of turn, and then gives ErrSpoke with nothing sent.
+// Otherwise it sends the request and waits. The look replaces the read that has to be tried before waiting:
+// whatever comes after it is news to the poller, which was asked before.
+func (c *Conn) ExpectSilence() { c.silent = true }
 
 // Unread gives back what was read ahead and not used: the reads to come begin with it. It empties b.
 func (c *Conn) Unread(b *Buffer) {
@@ -159,6 +168,9 @@ func (c *Conn) read() (int, error) {
 
 func (c *Conn) result() (int, error) {
 	switch {
+	case c.spoke:
+		c.spoke = false
+		return 0, ErrSpoke
 	case c.errno == syscall.EAGAIN:
 		return 0, ErrAgain
 	case c.errno != 0:
@@ -172,9 +184,19 @@ func (c *Conn) result() (int, error) {
 // readStep runs inside RawConn.Read, which holds only the read lock of the descriptor. It reports
 // whether the read is over; false waits for readiness and calls it again.
 func (c *Conn) readStep(fd uintptr) bool {
+	if c.silent {
+		if _, errno := sysPeek(fd); errno != syscall.EAGAIN {
+			c.spoke = true
+			return true
+		}
+	}
 	if !c.sendHeld(fd) {
-		c.unsent = true
+		c.unsent, c.silent = true, false
 		return true
+	}
+	if c.silent {
+		c.silent = false
+		return false
 	}
 	p := c.dst
 	switch {
