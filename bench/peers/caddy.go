@@ -41,7 +41,6 @@ func planCaddy(p *Peer, s Setup) (Plan, error) {
 	pl.Files = []File{{"Caddyfile", fmt.Sprintf(`{
   admin off
   auto_https off
-  persist_config off
   log default {
     level ERROR
     exclude http.log.access
