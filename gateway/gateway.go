@@ -135,9 +135,14 @@ func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 
 func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
 	return proxy.Options{
+		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access, Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
+	}
+}
+
+func proxyLimits(l *config.Limits) proxy.Limits {
+	return proxy.Limits{
 		HeaderBytes: int(l.HeaderBytes), HeaderFields: l.HeaderFields, HeaderTime: l.HeaderTime,
 		IdleTime: l.IdleTime, MinRate: l.MinRate, PerClient: l.ConnectionsPerClient,
-		Instruments: g.metrics, AccessLog: g.access, Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
 	}
 }
 

@@ -24,7 +24,7 @@ func (x *exchange) answerText(o outcome, text string) {
 		return
 	}
 	x.rec.Status = o.status
-	if x.refused || !x.skipBody() || x.proxy.draining.Load() {
+	if x.refused || !x.skipBody() || x.conn.ending() {
 		x.down.SetClose()
 	}
 	r := &x.resp

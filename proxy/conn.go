@@ -27,6 +27,9 @@ type conn struct {
 	leg      leg.Leg
 	meter    *telemetry.ListenerMeter
 
+	limits   *limits // those that held when it was accepted
+	lease    atomic.Pointer[Lease]
+	leaving  atomic.Bool    // no request may follow the present one
 	socket   netip.AddrPort // the socket's peer; zero for unix sockets
 	peer     netip.AddrPort // the same, or who a PROXY header says is behind it
 	peerText []byte         // its address, as X-Forwarded-For has it
@@ -58,7 +61,7 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		return
 	}
 	v := l.view.Load()
-	c := &conn{proxy: p, listener: l, base: base, meter: v.conns, accepted: time.Now()}
+	c := &conn{proxy: p, listener: l, base: base, meter: v.conns, limits: p.limits.Load(), accepted: time.Now()}
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		ap := a.AddrPort()
 		c.socket = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
@@ -96,10 +99,10 @@ func (c *conn) serve() {
 	if c.stream = c.prelude(); c.stream == nil {
 		return
 	}
-	c.http = http1.NewServerConn(c.stream, &c.proxy.http)
-	deadline := c.accepted.Add(c.proxy.options.HeaderTime)
+	c.http = http1.NewServerConn(c.stream, &c.limits.http)
+	deadline := c.accepted.Add(c.limits.http.HeaderTime)
 	for {
-		if c.proxy.draining.Load() && c.state.Load() != fresh {
+		if c.ending() && c.state.Load() != fresh {
 			c.end = telemetry.ConnDrain
 			return
 		}
@@ -115,7 +118,7 @@ func (c *conn) serve() {
 		if !next {
 			return
 		}
-		deadline = end.Add(c.proxy.options.IdleTime)
+		deadline = end.Add(c.limits.http.IdleTime)
 		c.state.Store(idle)
 	}
 }
@@ -172,7 +175,9 @@ func (c *conn) close() {
 		_ = c.stream.Close()
 	}
 	c.meter.Closed(c.end)
-	c.proxy.clients.leave(c.counted)
+	if c.counted.IsValid() {
+		c.proxy.clients.leave(c.counted)
+	}
 	c.proxy.remove(c)
 }
 

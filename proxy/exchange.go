@@ -180,6 +180,7 @@ func (x *exchange) match(readable bool) *telemetry.ExchangeMeter {
 		return x.view.noRoute
 	}
 	x.route = route
+	x.conn.take(route.Lease)
 	x.rec.Route = route.Name
 	x.rec.Backend = route.Backend.Name()
 	return x.view.meters[route.index]
@@ -219,13 +220,22 @@ func (x *exchange) health() bool {
 // whose policy is gone: what was checked at the handshake does not count for it (RFC 9110 section 15.5.20).
 func (x *exchange) misdirected() bool {
 	s, policies := x.conn.tls, x.view.TLS
-	if s == nil {
+	if s == nil && policies == nil {
 		return false
 	}
-	if policies != nil && policies.Has(s.policy) && (policies.Single() || policies.PolicyFor(x.req.Host) == s.policy) {
+	if s == nil { // the listener speaks TLS by now, and this connection does not
+		x.down.SetClose()
+		x.answer(outcome{421, telemetry.EndMisdirected, "this port speaks TLS; use https"})
+		return true
+	}
+	if policies == nil { // TLS is no longer asked for: it lets nobody in that a plain connection would not
+		x.down.SetClose()
 		return false
 	}
-	if policies == nil || !policies.Has(s.policy) {
+	if policies.Has(s.policy) && (policies.Single() || policies.PolicyFor(x.req.Host) == s.policy) {
+		return false
+	}
+	if !policies.Has(s.policy) {
 		x.down.SetClose()
 	}
 	x.answer(outcome{421, telemetry.EndMisdirected, "this host is not served on this connection"})
@@ -305,11 +315,17 @@ func (x *exchange) finish() (now time.Time) {
 	r.Tries = x.attempt.Tries()
 	t, n := x.conn.leg.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
+	if x.route != nil {
+		if r.End != telemetry.EndOK && x.route.Lease.cut() {
+			r.End = telemetry.EndDrain
+		}
+		x.conn.giveBack(x.route.Lease)
+	}
 	if x.proxy.ctx.Err() != nil && r.End != telemetry.EndOK {
 		r.End = telemetry.EndDrain
 	}
 	x.meter.End(r)
-	x.proxy.options.AccessLog.Log(r)
+	x.proxy.accessLog.Load().Log(r)
 	return now
 }
 

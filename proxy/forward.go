@@ -148,7 +148,7 @@ func (x *exchange) deliver(now time.Time) {
 		x.resp.Header.Add(message.Date, date(now))
 	}
 	x.secure()
-	if x.proxy.draining.Load() || x.req.Expect && !x.down.BodyDone() {
+	if x.conn.ending() || x.req.Expect && !x.down.BodyDone() {
 		// A client that was not told to go on may send its body or not: nobody could tell it from a request.
 		x.down.SetClose()
 	}

@@ -14,8 +14,9 @@ type Route struct {
 	Name                 string
 	Host, Path, Listener string // as in package route
 	Backend              *backend.Backend
-	KeepEncodedSlash     bool // let %2F and %5C in a path pass
-	KeepUnsafeNames      bool // let header names with "_" or "." pass
+	KeepEncodedSlash     bool   // let %2F and %5C in a path pass
+	KeepUnsafeNames      bool   // let header names with "_" or "." pass
+	Lease                *Lease // nil: exchanges on it never have to end
 
 	index int
 }

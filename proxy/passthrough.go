@@ -52,12 +52,15 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 	rec.Peer, rec.Client, rec.Proto, rec.SNI = c.socket, c.peer.Addr(), telemetry.ProtoTLS, name
 	meter := v.passed[r.index]
 	meter.Start()
+	c.state.Store(busy) // for drain: it is not one that has yet to say what it wants
+	c.take(r.Lease)
 	defer func() {
+		c.giveBack(r.Lease)
 		rec.Duration = time.Since(start)
 		t, n := c.leg.Refresh(time.Now())
 		rec.ClientTransport, rec.ClientSubflows = t.String(), n
 		meter.End(&rec)
-		c.proxy.options.AccessLog.Log(&rec)
+		c.proxy.accessLog.Load().Log(&rec)
 		c.end = connEnd(rec.End)
 	}()
 	var attempt backend.Attempt
@@ -89,6 +92,9 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 		rec.End = telemetry.EndBackendReset
 	default:
 		rec.End = clientEnd(result.Err)
+	}
+	if rec.End != telemetry.EndOK && (c.proxy.ctx.Err() != nil || r.Lease.cut()) {
+		rec.End = telemetry.EndDrain
 	}
 	c.broken = rec.End != telemetry.EndOK
 }

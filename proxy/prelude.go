@@ -64,17 +64,19 @@ type session struct {
 // handshake. It gives what HTTP is spoken on, nil where the connection is over.
 func (c *conn) prelude() netio.Stream {
 	v := c.listener.view.Load()
-	_ = c.base.SetReadDeadline(c.accepted.Add(c.proxy.options.HeaderTime))
+	_ = c.base.SetReadDeadline(c.accepted.Add(c.limits.http.HeaderTime))
 	var ahead netio.Buffer
 	defer ahead.Release()
 	if v.ProxyHeader != ProxyOff && !c.proxyHeader(v, &ahead) {
 		return nil
 	}
-	if !c.proxy.clients.enter(c.peer.Addr()) {
-		c.end = telemetry.ConnLimit
-		return nil
+	if c.limits.perClient > 0 && c.peer.IsValid() {
+		if !c.proxy.clients.enter(c.peer.Addr(), c.limits.perClient) {
+			c.end = telemetry.ConnLimit
+			return nil
+		}
+		c.counted = c.peer.Addr()
 	}
-	c.counted = c.peer.Addr()
 	if v.Passthrough != nil {
 		passed, err := c.passthrough(v, &ahead)
 		if passed || err != nil {

@@ -8,21 +8,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mpgate/proxy/http1"
 	"mpgate/telemetry"
 )
 
-// Options are what all listeners share. Limits that are zero get the defaults of New.
+// Options are what all listeners share.
 type Options struct {
-	HeaderBytes  int           // of a request's head; 32 KiB
-	HeaderFields int           // 100
-	HeaderTime   time.Duration // from a request's first byte, or the accept, to the end of its head; 10 s
-	IdleTime     time.Duration // between requests, and the longest silence in a body; 60 s
-	MinRate      int64         // bytes a second of a body in transit, averaged over IdleTime; 256
-	PerClient    int           // connections from one address (IPv6: one /64); 0 is no limit
+	Limits // SetLimits changes them
 
 	Instruments *telemetry.Instruments
-	AccessLog   *telemetry.AccessLog // nil: none
+	AccessLog   *telemetry.AccessLog // nil: none; SetAccessLog changes it
 	Logger      *slog.Logger
 	// Leave, if set, is called once for each connection that ends.
 	Leave func()
@@ -32,10 +26,11 @@ type Options struct {
 
 // Proxy serves the connections of all listeners.
 type Proxy struct {
-	options  Options
-	http     http1.ServerOptions
-	draining atomic.Bool
-	clients  perClient
+	options   Options
+	limits    atomic.Pointer[limits]
+	accessLog atomic.Pointer[telemetry.AccessLog]
+	draining  atomic.Bool
+	clients   perClient
 
 	// ctx ends when exchanges must end, whatever they are doing.
 	ctx    context.Context
@@ -49,31 +44,18 @@ type Proxy struct {
 
 // New makes a proxy. Shutdown ends it.
 func New(o Options) *Proxy {
-	setDefault(&o.HeaderBytes, 32<<10)
-	setDefault(&o.HeaderFields, 100)
-	setDefault(&o.HeaderTime, 10*time.Second)
-	setDefault(&o.IdleTime, 60*time.Second)
-	setDefault(&o.MinRate, 256)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{
 		options: o,
-		http: http1.ServerOptions{
-			Limits:     http1.Limits{HeaderBytes: o.HeaderBytes, HeaderFields: o.HeaderFields},
-			HeaderTime: o.HeaderTime, IdleTime: o.IdleTime, MinRate: o.MinRate,
-		},
 		conns:   map[*conn]struct{}{},
-		clients: perClient{limit: o.PerClient, open: map[netip.Addr]int{}},
+		clients: perClient{open: map[netip.Addr]int{}},
 	}
+	p.SetLimits(o.Limits)
+	p.SetAccessLog(o.AccessLog)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
-}
-
-func setDefault[T int | int64 | time.Duration](v *T, def T) {
-	if *v == 0 {
-		*v = def
-	}
 }
 
 // Connections is how many are open.
@@ -143,9 +125,8 @@ func (p *Proxy) eachConn(f func(*conn)) <-chan struct{} {
 
 // perClient counts connections by client address.
 type perClient struct {
-	limit int
-	mu    sync.Mutex // guards open
-	open  map[netip.Addr]int
+	mu   sync.Mutex // guards open
+	open map[netip.Addr]int
 }
 
 // key is the address, or the /64 that an IPv6 client has to itself.
@@ -160,14 +141,11 @@ func clientKey(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-func (p *perClient) enter(a netip.Addr) bool {
-	if p.limit == 0 || !a.IsValid() {
-		return true
-	}
+func (p *perClient) enter(a netip.Addr, limit int) bool {
 	key := clientKey(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.open[key] >= p.limit {
+	if p.open[key] >= limit {
 		return false
 	}
 	p.open[key]++
@@ -175,9 +153,6 @@ func (p *perClient) enter(a netip.Addr) bool {
 }
 
 func (p *perClient) leave(a netip.Addr) {
-	if p.limit == 0 || !a.IsValid() {
-		return
-	}
 	key := clientKey(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
