@@ -1,0 +1,101 @@
+// What runs: one task, Manager.Run, and below it one for each ACME name.
+
+package certs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// start hands the ACME names of sh to Run.
+func (m *Manager) start(sh *shape) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range sh.policies {
+		for _, o := range p.owned {
+			if d, ok := o.(*managed); ok && !d.queued {
+				d.queued = true
+				m.pending = append(m.pending, d)
+			}
+		}
+	}
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run watches files, rotates ticket keys, and obtains and renews certificates
+// until ctx ends; then it closes m. It is to be run once, as a named task.
+// The error is nil, or that it was called twice.
+func (m *Manager) Run(ctx context.Context) error {
+	m.mu.Lock()
+	if m.running {
+		m.mu.Unlock()
+		return errors.New("the certificate manager runs already")
+	}
+	m.running = true
+	m.mu.Unlock()
+	stop := context.AfterFunc(ctx, m.cancel)
+	defer stop()
+
+	var tasks sync.WaitGroup
+	poll, rotate := time.NewTicker(m.o.FilePoll), time.NewTicker(m.o.TicketRotation)
+	defer poll.Stop()
+	defer rotate.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			tasks.Wait()
+			m.Close()
+			return nil
+		case <-poll.C:
+			m.pollFiles()
+		case <-rotate.C:
+			m.rotateTickets()
+		case <-m.wake:
+			for _, d := range m.takePending() {
+				tasks.Go(d.run)
+			}
+		}
+	}
+}
+
+func (m *Manager) takePending() []*managed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.pending
+	m.pending = nil
+	return out
+}
+
+func (m *Manager) pollFiles() {
+	m.mu.Lock()
+	pairs := make([]*pair, 0, len(m.pairs))
+	for _, p := range m.pairs {
+		pairs = append(pairs, p)
+	}
+	locals := make([]*local, 0, len(m.locals))
+	for _, l := range m.locals {
+		locals = append(locals, l)
+	}
+	m.mu.Unlock()
+	now := time.Now()
+	for _, p := range pairs {
+		p.poll()
+		p.checkExpiry(now)
+	}
+	for _, l := range locals {
+		l.poll(now)
+	}
+}
+
+func (m *Manager) rotateTickets() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.policies {
+		p.tickets.rotate(p.cfg)
+	}
+}
