@@ -115,10 +115,7 @@ func (b *bodyReader) done() bool { return b.err == io.EOF }
 // fill waits for more bytes; the silence of the peer is bounded by the pace.
 func (b *bodyReader) fill() error {
 	before, had := time.Now(), b.in.Len()
-	window := b.pace.Window
-	if b.patience > 0 && b.patience < window {
-		window = b.patience
-	}
+	window := b.window()
 	if window > 0 {
 		_ = b.s.Base().SetReadDeadline(before.Add(window))
 	}
@@ -134,6 +131,14 @@ func (b *bodyReader) fill() error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// window is how long one wait may last.
+func (b *bodyReader) window() time.Duration {
+	if b.patience > 0 && b.patience < b.pace.Window {
+		return b.patience
+	}
+	return b.pace.Window
 }
 
 // take gives what has arrived of the body; ErrMore where that is nothing.
@@ -289,3 +294,50 @@ func (b *bodyReader) takeTrailers() error {
 	b.in.Discard(end)
 	return io.EOF
 }
+
+// Splice moves what is left of the body to dst inside the kernel, where both are plain sockets and it is worth
+// it; ok is false where it does not apply and nothing was moved. It ends as Next does: nil once it has moved something
+// and would have to wait, or all of it; the next call of Next tells.
+func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool, srcErr, dstErr error) {
+	w, fits := dst.(spliceTarget)
+	if !fits || b.err != nil || b.framing != byLength || b.left < netio.SpliceMin || b.in.Len() > 0 {
+		return 0, false, nil, nil
+	}
+	out := w.spliceWriter()
+	src, plain := b.s.(*netio.Conn)
+	to, plainTo := out.s.(*netio.Conn)
+	if !plain || !plainTo || out.framing != byLength || out.left < b.left || !netio.CanSplice(src, to) {
+		return 0, false, nil, nil
+	}
+	before := time.Now()
+	window := b.window()
+	if window > 0 {
+		_ = src.SetReadDeadline(before.Add(window))
+	}
+	n, err := netio.Splice(to, src, b.left, wait)
+	b.left -= n
+	out.left -= n
+	b.started = b.started || n > 0
+	var side *netio.SpliceError
+	switch {
+	case err == nil:
+		return n, true, nil, nil
+	case !errors.As(err, &side):
+		return 0, false, nil, nil // no pipe to be had: the bytes can still be copied
+	case !side.Reading:
+		return n, true, nil, side.Err
+	case window < b.pace.Window && errors.Is(side.Err, os.ErrDeadlineExceeded):
+		b.patience = 0
+		return n, true, message.ErrSlow, nil
+	case side.Err == io.EOF:
+		b.err = io.ErrUnexpectedEOF
+	default:
+		b.err = side.Err
+	}
+	return n, true, b.err, nil
+}
+
+// spliceTarget is a bodyWriter, or what has one inside.
+type spliceTarget interface{ spliceWriter() *bodyWriter }
+
+func (w *bodyWriter) spliceWriter() *bodyWriter { return w }

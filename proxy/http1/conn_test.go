@@ -55,6 +55,9 @@ type feeder struct {
 
 func (f *feeder) Fill(b *netio.Buffer) error {
 	f.fills++
+	for len(f.pieces) > 0 && f.pieces[0] == "" {
+		f.pieces = f.pieces[1:]
+	}
 	if len(f.pieces) > 0 {
 		piece := f.pieces[0]
 		f.pieces = f.pieces[1:]
