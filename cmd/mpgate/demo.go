@@ -35,8 +35,11 @@ func (demoCmd) Help() string {
 
 func (c *demoCmd) Run(p *program) (err error) {
 	signals := notifySignals()
-	for _, a := range []struct{ flag, address string }{{"--address", c.Address}, {"--tls", c.TLS}, {"--admin", c.Admin}} {
-		if err := free(a.flag, a.address); err != nil {
+	for _, a := range []struct {
+		flag    string
+		address *string
+	}{{"--address", &c.Address}, {"--tls", &c.TLS}, {"--admin", &c.Admin}} {
+		if *a.address, err = free(a.flag, *a.address); err != nil {
 			return err
 		}
 	}
@@ -90,19 +93,22 @@ func openServers(ctx context.Context) (servers []*demo.Server, err error) {
 	return servers, nil
 }
 
-// free says whether an address can be had, in words of the flag: the gateway would name a line of a
-// file that the user has not seen.
-func free(flag, address string) error {
+// free says whether an address can be had, in words of the flag: the gateway would name a line of a file that the user
+// has not seen. It puts a port that is free for 0.
+func free(flag, address string) (string, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(context.Background(), "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("%s is in use by another program; end that, or choose another one: mpgate demo %s 127.0.0.1:PORT", address, flag)
+		return "", fmt.Errorf("%s is in use by another program; end that, or choose another one: mpgate demo %s 127.0.0.1:PORT", address, flag)
 	case err != nil:
-		return fmt.Errorf("%s %s: %w", flag, address, err)
+		return "", fmt.Errorf("%s %s: %w", flag, address, err)
 	}
-	return l.Close()
+	if _, port, err := net.SplitHostPort(address); err == nil && port == "0" {
+		address = l.Addr().String()
+	}
+	return address, l.Close()
 }
 
 // config is the demo's configuration.

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary is the program as it is shipped, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "mpgate-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary = filepath.Join(dir, "mpgate")
+	build := exec.Command("go", "build", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// patience bounds every wait of these tests. It is long, for machines that have much to do; nothing waits for it
+// but a test that fails.
+const patience = 30 * time.Second
+
+// process is a mpgate that runs.
+type process struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	ended chan struct{} // closed once it ended
+
+	mu      sync.Mutex
+	arrived *sync.Cond
+	out     []string // lines of both streams that nobody awaited yet
+	all     bytes.Buffer
+	closed  int // streams at their end
+}
+
+// start runs the binary; it is killed at the end of the test, if it still runs.
+func start(t testing.TB, prepare func(*exec.Cmd), args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(binary, args...), ended: make(chan struct{})}
+	p.arrived = sync.NewCond(&p.mu)
+	if prepare != nil {
+		prepare(p.cmd)
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var streams sync.WaitGroup
+	for _, r := range []io.Reader{stdout, stderr} {
+		streams.Go(func() { p.read(r) })
+	}
+	go func() {
+		streams.Wait()
+		_ = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	})
+	return p
+}
+
+func (p *process) read(r io.Reader) {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		p.mu.Lock()
+		p.out = append(p.out, lines.Text())
+		p.all.WriteString(lines.Text() + "\n")
+		p.arrived.Broadcast()
+		p.mu.Unlock()
+	}
+	p.mu.Lock()
+	p.closed++
+	p.arrived.Broadcast()
+	p.mu.Unlock()
+}
+
+// line waits for a line that fits, behind those that were awaited before, and gives its submatches.
+func (p *process) line(pattern string) []string {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	late := time.AfterFunc(patience, func() {
+		p.mu.Lock()
+		p.closed = 2
+		p.arrived.Broadcast()
+		p.mu.Unlock()
+	})
+	defer late.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		for len(p.out) > 0 {
+			l := p.out[0]
+			p.out = p.out[1:]
+			if m := re.FindStringSubmatch(l); m != nil {
+				return m
+			}
+		}
+		if p.closed == 2 {
+			p.t.Fatalf("%v: no line like %s came; it wrote\n%s", p.cmd.Args, pattern, p.all.String())
+		}
+		p.arrived.Wait()
+	}
+}
+
+// text is all that it wrote so far.
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all.String()
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// exits waits for its end, and holds it to an exit code.
+func (p *process) exits(code int) {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatalf("%v does not end; it wrote\n%s", p.cmd.Args, p.text())
+	}
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		p.t.Fatalf("%v: exit code %d (%v), want %d; it wrote\n%s", p.cmd.Args, got, p.cmd.ProcessState, code, p.text())
+	}
+}
+
+// write makes a file in a directory of the test's own, and gives its path.
+func write(t testing.TB, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// missing skips a test that needs something this host lacks. Where all must run, it fails.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("needs %s", what)
+	}
+	t.Skipf("needs %s", what)
+}
+
+// tool is a program that a test needs.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		missing(t, name)
+	}
+	return path
+}
+
+func needsLinux(t testing.TB) {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("needs Linux")
+	}
+}
