@@ -15,8 +15,12 @@ import (
 // bear one name. It may be filled from several sources. What nobody takes is
 // named by Unused.
 type Inherited struct {
+	// OnDrop, if set, hears of a spare socket that is closed because it does not do for the address it is bound to.
+	OnDrop func(Spare)
+
 	mu      sync.Mutex
 	entries []*entry
+	spares  []*entry
 	note    string // why there may be fewer than expected
 }
 
@@ -25,10 +29,12 @@ type entry struct {
 	file   *os.File
 	origin Origin
 	taken  bool
+	wanted bool // by a listener that did not get on with it
+	info   Spare // of spares
 }
 
-// FromSystemd takes the sockets of socket activation (LISTEN_FDS and its kin) and
-// removes those variables from the environment, so that no child believes
+// FromSystemd takes the sockets of socket activation (LISTEN_FDS and its kin),
+// those out of the store as spares, and removes those variables from the environment, so that no child believes
 // that they are its own.
 func FromSystemd() (*Inherited, error) {
 	fds, pid := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_PID")
@@ -43,7 +49,11 @@ func FromSystemd() (*Inherited, error) {
 			fds, pid, os.Getpid())
 	}
 	for _, f := range activation.Files(true) {
-		in.Add(f.Name(), f, Systemd)
+		if storeName.MatchString(f.Name()) {
+			in.AddSpare(f.Name(), f, Store)
+		} else {
+			in.Add(f.Name(), f, Systemd)
+		}
 	}
 	return in, nil
 }
@@ -99,6 +109,19 @@ func (in *Inherited) Len() int {
 	return len(in.entries)
 }
 
+// giveBack undoes a Take.
+func (in *Inherited) giveBack(files []InheritedFile) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, f := range files {
+		for _, e := range in.entries {
+			if e.file == f.File {
+				e.taken, e.wanted = false, true
+			}
+		}
+	}
+}
+
 // Names lists the names that were given, each once, taken or not.
 func (in *Inherited) Names() []string {
 	if in == nil {
@@ -125,7 +148,7 @@ func (in *Inherited) Unused() []string {
 	defer in.mu.Unlock()
 	var out []string
 	for _, e := range in.entries {
-		if !e.taken {
+		if !e.taken && !e.wanted {
 			out = append(out, fmt.Sprintf("%q (%s)", e.name, describe(e.file)))
 		}
 	}
@@ -153,7 +176,7 @@ func (in *Inherited) Close() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	var first error
-	for _, e := range in.entries {
+	for _, e := range slices.Concat(in.entries, in.spares) {
 		if !e.taken {
 			e.taken = true
 			if err := e.file.Close(); first == nil {

@@ -17,6 +17,7 @@ import (
 type Listener struct {
 	o            Options
 	sockets      []*Socket
+	activated    bool // the sockets were taken by name
 	acceptErrors atomic.Uint64
 
 	mu      sync.Mutex
@@ -34,6 +35,9 @@ type Socket struct {
 	// Sockets of our own let them inherit it. What net makes of an inherited
 	// descriptor sets 15 s on each, and cannot be told otherwise.
 	keepAlive *net.KeepAliveConfig
+	shares    *Socket       // the same socket in the listener that this one replaces
+	answered  chan struct{} // a probe
+	held      atomic.Bool   // its loop waits for room in the gate
 }
 
 // Info says what the socket is.
@@ -63,7 +67,14 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 	if l.o.Systemd != "" {
 		files := in.Take(l.o.Systemd)
 		if len(files) > 0 {
-			return l.inherit(files)
+			if err := l.inherit(files); err != nil {
+				in.giveBack(files) // for a reload that mends it
+				return err
+			}
+			for _, f := range files {
+				f.Close()
+			}
+			return nil
 		}
 		if len(l.o.Addresses) == 0 || in.Len() > 0 {
 			return in.missing(&l.o)
@@ -73,7 +84,7 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 		return &Error{Listener: l.o.Name, What: "it has no address and no systemd name", Remedy: `address = "host:port" or systemd = "NAME"`}
 	}
 	for _, address := range l.o.Addresses {
-		s, err := l.openOwn(ctx, address)
+		s, err := l.openOwn(ctx, address, in)
 		if err != nil {
 			return err
 		}
@@ -82,19 +93,17 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 	return nil
 }
 
-// inherit makes sockets of all files, or closes them all.
+// inherit makes sockets of all files, which stay the caller's.
 func (l *Listener) inherit(files []InheritedFile) error {
-	var first error
+	l.activated = true
 	for _, f := range files {
-		if first == nil {
-			var s *Socket
-			if s, first = l.fromFile(f); first == nil {
-				l.sockets = append(l.sockets, s)
-			}
+		s, err := l.fromFile(f)
+		if err != nil {
+			return err
 		}
-		f.Close()
+		l.sockets = append(l.sockets, s)
 	}
-	return first
+	return nil
 }
 
 // fromFile checks an inherited socket: net.FileListener would take a socket of
@@ -122,11 +131,16 @@ func (l *Listener) fromFile(f InheritedFile) (*Socket, error) {
 	if err := l.judgeInherited(&info, name); err != nil {
 		return nil, err
 	}
-	nl, err := net.FileListener(f.File)
+	return l.adopt(f.File, info)
+}
+
+// adopt makes a socket of a listening one; the file stays the caller's.
+func (l *Listener) adopt(f *os.File, info SocketInfo) (*Socket, error) {
+	nl, err := net.FileListener(f)
 	if err != nil {
-		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s)", name, k.address), Err: err}
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s)", f.Name(), info.Address), Err: err}
 	}
-	s := &Socket{info: info}
+	s := &Socket{info: info, answered: make(chan struct{}, 1)}
 	switch nl := nl.(type) {
 	case *net.TCPListener:
 		s.tcp = nl
@@ -137,7 +151,7 @@ func (l *Listener) fromFile(f InheritedFile) (*Socket, error) {
 		s.unix = nl
 	default:
 		nl.Close()
-		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) is neither TCP nor unix", name, k.address)}
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) is neither TCP nor unix", f.Name(), info.Address)}
 	}
 	return s, nil
 }
@@ -165,7 +179,11 @@ func (l *Listener) unixNotMPTCP(address string) error {
 		Remedy: `mptcp = "off" for a listener of its own`}
 }
 
-func (l *Listener) openOwn(ctx context.Context, address string) (*Socket, error) {
+func (l *Listener) openOwn(ctx context.Context, address string, in *Inherited) (*Socket, error) {
+	if f := in.takeSpare(ctx, &l.o, address); f != nil {
+		defer f.Close()
+		return l.fromSpare(f, address)
+	}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return l.openUnix(ctx, path)
 	}
@@ -183,7 +201,25 @@ func (l *Listener) openOwn(ctx context.Context, address string) (*Socket, error)
 			info.Why, info.Remedy = "the kernel granted TCP only", "see mpgate doctor"
 		}
 	}
-	return &Socket{info: info, tcp: tcp}, nil
+	return &Socket{info: info, tcp: tcp, answered: make(chan struct{}, 1)}, nil
+}
+
+// fromSpare goes on with a socket that an earlier process opened.
+func (l *Listener) fromSpare(f *InheritedFile, address string) (*Socket, error) {
+	k, err := kindOf(f.File)
+	if err != nil {
+		return nil, err
+	}
+	info := SocketInfo{Listener: l.o.Name, Address: k.address, Transport: k.transport, Origin: f.Origin}
+	if l.o.MPTCP == mptcp.Prefer && k.transport == mptcp.TCP {
+		h := mptcp.Probe()
+		info.Why, info.Remedy = h.Why, h.Remedy
+	}
+	s, err := l.adopt(f.File, info)
+	if path, ok := strings.CutPrefix(address, "unix:"); ok && err == nil {
+		s.file = fileOf(path)
+	}
+	return s, err
 }
 
 func (l *Listener) listenError(address string, err error) error {
@@ -215,7 +251,7 @@ func (l *Listener) openUnix(ctx context.Context, path string) (*Socket, error) {
 	}
 	return &Socket{
 		info: SocketInfo{Listener: l.o.Name, Address: "unix:" + path, Transport: mptcp.Unix},
-		unix: ul, file: file,
+		unix: ul, file: file, answered: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -59,7 +59,7 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 	var b backoff
 	for {
 		// Full: let them wait in the kernel's queue, where a restart loses none.
-		if l.o.Gate.await(ctx) != nil {
+		if l.await(ctx, s) != nil {
 			return
 		}
 		c, err := s.accept()
@@ -67,13 +67,19 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 			b = backoff{}
 			// Another listener may have taken the last place meanwhile. Where the
 			// end comes first, the connection is served beyond the limit: it is accepted.
-			if l.o.Gate.Enter(ctx) != nil {
+			if l.await(ctx, s) != nil || l.o.Gate.Enter(ctx) != nil {
 				l.o.Gate.force()
 			}
 			accept(c, s)
 			continue
 		}
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if s.answer(ctx, err) {
+			continue
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		l.acceptErrors.Add(1)

@@ -1,0 +1,73 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Probe wakes each accept loop and waits until it has answered, or ctx ends. The loops are woken by a deadline in
+// the past, as they are by a connection: by the same poller and scheduler, busy or idle. A loop that waits for room
+// in the Gate answers by that. It is for one caller at a time.
+func (l *Listener) Probe(ctx context.Context) error {
+	l.mu.Lock()
+	serving := l.serving && !l.closed
+	l.mu.Unlock()
+	if !serving {
+		return fmt.Errorf("listener %q: nobody accepts", l.o.Name)
+	}
+	for _, s := range l.sockets {
+		if s.held.Load() {
+			continue
+		}
+		select {
+		case <-s.answered: // of a probe that had given up
+		default:
+		}
+		s.setDeadline(time.Unix(1, 0))
+	}
+	for _, s := range l.sockets {
+		if s.held.Load() {
+			continue
+		}
+		select {
+		case <-s.answered:
+		case <-ctx.Done():
+			return fmt.Errorf("listener %q: %s: the accept loop does not answer", l.o.Name, s.info.Address)
+		}
+	}
+	return nil
+}
+
+// answer answers a probe. It is false where the error is not one, or the serving ended meanwhile.
+func (s *Socket) answer(ctx context.Context, err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	s.setDeadline(time.Time{})
+	if ctx.Err() != nil { // its deadline may be the one that was taken away
+		return false
+	}
+	s.tell()
+	return true
+}
+
+func (s *Socket) tell() {
+	select {
+	case s.answered <- struct{}{}:
+	default:
+	}
+}
+
+// await waits for room in the gate, and says so to a probe.
+func (l *Listener) await(ctx context.Context, s *Socket) error {
+	if g := l.o.Gate; g == nil || g.room() {
+		return nil
+	}
+	s.held.Store(true)
+	s.tell()
+	defer s.held.Store(false)
+	return l.o.Gate.await(ctx)
+}
