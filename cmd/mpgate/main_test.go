@@ -132,6 +132,21 @@ func (p *process) line(pattern string) []string {
 	}
 }
 
+// ready waits until it is, and gives the addresses of listeners.
+func (p *process) ready(listeners ...string) (addresses []string) {
+	p.t.Helper()
+	p.line(`"msg":"ready"`)
+	text := p.text()
+	for _, l := range listeners {
+		m := regexp.MustCompile(`"listener":"` + l + `","address":"([^"]*)"`).FindStringSubmatch(text)
+		if m == nil {
+			p.t.Fatalf("no listener %s in\n%s", l, text)
+		}
+		addresses = append(addresses, m[1])
+	}
+	return addresses
+}
+
 // text is all that it wrote so far.
 func (p *process) text() string {
 	p.mu.Lock()

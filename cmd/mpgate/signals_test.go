@@ -77,16 +77,13 @@ func get(url string) <-chan answer {
 	return c
 }
 
-const listening = `"listener":"web","address":"([^"]*)"`
-
 // TestDrain: SIGTERM and SIGINT let the request under way come to its end.
 func TestDrain(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
 			server := newSlowServer(t)
 			p := start(t, nil, "run", "-c", write(t, "mpgate.toml", plainConfig(server.URL)))
-			web := p.line(listening)[1]
-			p.line(`"msg":"ready"`)
+			web := p.ready("web")[0]
 			got := get("http://" + web + "/")
 			<-server.asked
 			p.signal(s)
@@ -108,8 +105,7 @@ func TestDrain(t *testing.T) {
 func TestSecondSignal(t *testing.T) {
 	server := newSlowServer(t)
 	p := start(t, nil, "run", "-c", write(t, "mpgate.toml", plainConfig(server.URL)))
-	web := p.line(listening)[1]
-	p.line(`"msg":"ready"`)
+	web := p.ready("web")[0]
 	got := get("http://" + web + "/")
 	<-server.asked
 	p.signal(syscall.SIGTERM)
@@ -159,8 +155,7 @@ func TestHangUpReopens(t *testing.T) {
 	server := newSlowServer(t)
 	file := write(t, "mpgate.toml", "[log]\naccess = \"access.log\"\n"+plainConfig(server.URL))
 	p := start(t, nil, "run", "-c", file)
-	web := p.line(listening)[1]
-	p.line(`"msg":"ready"`)
+	web := p.ready("web")[0]
 	log := filepath.Join(filepath.Dir(file), "access.log")
 	if err := os.Rename(log, log+".1"); err != nil {
 		t.Fatal(err)
@@ -202,8 +197,7 @@ func TestBrokenPipe(t *testing.T) {
 	p := &process{t: t, closed: 1, cmd: cmd}
 	p.arrived = sync.NewCond(&p.mu)
 	go p.read(r)
-	web := p.line(listening)[1]
-	p.line(`"msg":"ready"`)
+	web := p.ready("web")[0]
 	r.Close()
 	for range 3 {
 		server.free <- struct{}{}
