@@ -30,6 +30,8 @@ type conn struct {
 	limits   *limits // those that held when it was accepted
 	lease    atomic.Pointer[Lease]
 	leaving  atomic.Bool    // no request may follow the present one
+	cut      atomic.Bool    // ended because its time was over
+	late     bool           // accepted while the proxy drained
 	socket   netip.AddrPort // the socket's peer; zero for unix sockets
 	peer     netip.AddrPort // the same, or who a PROXY header says is behind it
 	peerText []byte         // its address, as X-Forwarded-For has it
@@ -191,5 +193,8 @@ func (c *conn) drain() {
 	}
 }
 
-// abort ends the connection whatever it is doing. Shutdown calls it at its deadline.
-func (c *conn) abort() { _ = c.base.Abort() }
+// abort ends the connection whatever it is doing, at the deadline of what it was part of.
+func (c *conn) abort() {
+	c.cut.Store(true)
+	_ = c.base.Abort()
+}

@@ -316,12 +316,9 @@ func (x *exchange) finish() (now time.Time) {
 	t, n := x.conn.leg.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
-		if r.End != telemetry.EndOK && x.route.Lease.cut() {
-			r.End = telemetry.EndDrain
-		}
 		x.conn.giveBack(x.route.Lease)
 	}
-	if x.proxy.ctx.Err() != nil && r.End != telemetry.EndOK {
+	if r.End != telemetry.EndOK && (x.conn.cut.Load() || x.proxy.ctx.Err() != nil) {
 		r.End = telemetry.EndDrain
 	}
 	x.meter.End(r)

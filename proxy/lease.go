@@ -54,22 +54,11 @@ func (p *Proxy) SetAccessLog(l *telemetry.AccessLog) { p.accessLog.Store(l) }
 // Lease is what the exchanges on a route, or on the routes of a generation that are the same, last by: they may
 // last for as long as they like, until the lease is retired, and then to a deadline.
 //
-//	live ─► retired ─► cut
-//
-// The zero value is live.
-type Lease struct{ state atomic.Uint32 }
-
-const (
-	leaseLive uint32 = iota
-	leaseRetired
-	leaseCut
-)
+// The zero value is one that is not retired.
+type Lease struct{ gone atomic.Bool }
 
 // retired says whether the route is gone, or leads elsewhere by now.
-func (l *Lease) retired() bool { return l != nil && l.state.Load() != leaseLive }
-
-// cut says whether exchanges were ended because their time was over.
-func (l *Lease) cut() bool { return l != nil && l.state.Load() == leaseCut }
+func (l *Lease) retired() bool { return l != nil && l.gone.Load() }
 
 // take notes by what the present exchange lasts. On a connection that stays with one route it only looks.
 func (c *conn) take(l *Lease) {
@@ -91,87 +80,81 @@ type Ending struct {
 	Listeners []*Listener // that accept no more
 }
 
-// expirePace is how often Expire looks whether the work is done.
-const expirePace = 100 * time.Millisecond
-
 // Expire lets the exchanges under the leases, and the connections of the listeners, come to their end, and cuts
 // what is left when ctx ends. Connections of the listeners that are between requests end at once. It returns
 // when nothing is left, and says how many connections it had to cut.
 func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
+	leases, listeners := map[*Lease]bool{}, map[*Listener]bool{}
 	for _, l := range e.Leases {
-		l.state.CompareAndSwap(leaseLive, leaseRetired)
+		l.gone.Store(true)
+		leases[l] = true
 	}
 	for _, l := range e.Listeners {
-		p.dismiss(func(c *conn) bool { return c.listener == l })
+		p.Dismiss(l)
+		listeners[l] = true
 	}
-	tick := time.NewTicker(expirePace)
-	defer tick.Stop()
-	left := p.using(&e)
-	for ; len(left) > 0 && ctx.Err() == nil; left = p.using(&e) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		case <-p.ctx.Done():
-		}
-		if p.ctx.Err() != nil {
-			return 0 // everything ends
-		}
-	}
-	for _, l := range e.Leases {
-		l.state.Store(leaseCut)
-	}
-	for _, c := range left {
-		c.abort()
-	}
-	cut = len(left)
-	for len(left) > 0 && p.ctx.Err() == nil {
-		select {
-		case <-tick.C:
-		case <-p.ctx.Done():
-		}
-		left = p.using(&e)
-	}
-	return cut
+	return p.settle(ctx, 100*time.Millisecond, func(c *conn) bool {
+		l := c.lease.Load()
+		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle
+	})
 }
 
-// using are the connections that the parts still serve.
-func (p *Proxy) using(e *Ending) (list []*conn) {
+// Dismiss ends the connections of a listener after their present request, and those between requests at once.
+func (p *Proxy) Dismiss(l *Listener) {
+	for _, c := range p.which(func(c *conn) bool { return c.listener == l }) {
+		c.leaving.Store(true)
+		if c.state.Load() == idle {
+			c.base.Interrupt()
+		}
+	}
+}
+
+// Drain lets the connections that are open now come to their end, with their last response saying so, and ends those
+// between requests at once. What is left when ctx ends is cut. Connections that are accepted meanwhile, and after it,
+// are served one request; Shutdown ends them.
+func (p *Proxy) Drain(ctx context.Context) (cut int) {
+	p.draining.Store(true)
+	early := p.which(func(c *conn) bool { return !c.late })
+	for _, c := range early {
+		c.drain()
+	}
+	return p.settle(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late })
+}
+
+// settle waits until no connection matches, looking at that pace. When ctx ends it cuts those that do.
+func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn) bool) (cut int) {
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	expired := ctx.Done()
+	for {
+		left := p.which(match)
+		if len(left) == 0 {
+			return cut
+		}
+		select {
+		case <-tick.C:
+		case <-expired:
+			expired = nil // they take a moment to go
+			for _, c := range left {
+				c.abort()
+			}
+			cut = len(left)
+		case <-p.ctx.Done(): // everything ends
+			return cut
+		}
+	}
+}
+
+// which lists the connections that match.
+func (p *Proxy) which(match func(*conn) bool) (list []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
-		if c.uses(e) {
+		if match(c) {
 			list = append(list, c)
 		}
 	}
 	return list
-}
-
-func (c *conn) uses(e *Ending) bool {
-	for _, l := range e.Listeners {
-		if c.listener == l {
-			return true
-		}
-	}
-	if l := c.lease.Load(); l != nil && c.state.Load() != idle {
-		for _, other := range e.Leases {
-			if l == other {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// dismiss ends connections after their present request, those between requests at once.
-func (p *Proxy) dismiss(which func(*conn) bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		if which(c) {
-			c.leaving.Store(true)
-			c.drain()
-		}
-	}
 }
 
 // ending says that no request may follow the present one.

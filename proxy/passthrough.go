@@ -93,7 +93,7 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 	default:
 		rec.End = clientEnd(result.Err)
 	}
-	if rec.End != telemetry.EndOK && (c.proxy.ctx.Err() != nil || r.Lease.cut()) {
+	if rec.End != telemetry.EndOK && (c.cut.Load() || c.proxy.ctx.Err() != nil) {
 		rec.End = telemetry.EndDrain
 	}
 	c.broken = rec.End != telemetry.EndOK

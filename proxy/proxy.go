@@ -68,6 +68,7 @@ func (p *Proxy) add(c *conn) bool {
 	if p.ctx.Err() != nil {
 		return false
 	}
+	c.late = p.draining.Load()
 	p.conns[c] = struct{}{}
 	p.count.Add(1)
 	return true
