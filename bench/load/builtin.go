@@ -107,15 +107,13 @@ func (c *client) run() {
 			conn.Close()
 		}
 	}()
-	due := c.first
 	for n := 0; !c.stop.Load(); n++ {
+		due := time.Now()
 		if c.every > 0 {
 			due = c.first.Add(time.Duration(n) * c.every)
 			if !c.waitUntil(due) {
 				return
 			}
-		} else {
-			due = time.Now()
 		}
 		if conn == nil {
 			if conn = c.dial(); conn == nil {

@@ -236,17 +236,14 @@ func TestIdle(t *testing.T) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789")
-			}
-			c.Close()
+		c, err := l.Accept()
+		if err != nil {
 			return
 		}
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789")
+		}
+		c.Close()
 	}()
 	j.Address, j.Connections = l.Addr().String(), 1
 	hold, release = io.Pipe()

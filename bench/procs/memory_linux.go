@@ -52,7 +52,7 @@ func parseRollup(text string) (Memory, error) {
 		}
 	}
 	if m.RSS < 0 || m.PSS < 0 {
-		return Memory{}, fmt.Errorf("smaps_rollup (got %q): want lines Rss: and Pss:", text)
+		return Memory{}, fmt.Errorf("smaps_rollup (got %q): want lines with Rss and Pss", text)
 	}
 	return m, nil
 }

@@ -39,7 +39,7 @@ func TestParseRollup(t *testing.T) {
 	if err != nil || got != (Memory{1000 << 10, 600 << 10}) {
 		t.Errorf("parseRollup = %+v, %v", got, err)
 	}
-	if _, err := parseRollup("Rss: 1 kB\n"); err == nil || !strings.HasSuffix(err.Error(), "want lines Rss: and Pss:") {
+	if _, err := parseRollup("Rss: 1 kB\n"); err == nil || !strings.HasSuffix(err.Error(), "want lines with Rss and Pss") {
 		t.Errorf("a rollup without Pss: %v", err)
 	}
 }
