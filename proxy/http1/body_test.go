@@ -118,7 +118,7 @@ func TestBodies(t *testing.T) {
 	for _, c := range acceptedBodies {
 		in := lines(c.in)
 		each(in, func(pieces ...string) {
-			conn, peer := pair(t)
+			conn, peer := unixPair(t)
 			f := &feeder{Conn: conn, peer: peer, pieces: pieces}
 			body, trailer, rest, err := readBody(conn, f, c.framing, c.length)
 			rest += strings.Join(f.pieces, "")
@@ -139,7 +139,7 @@ func TestBrokenBodies(t *testing.T) {
 	for _, c := range brokenBodies {
 		in := lines(c.in)
 		each(in, func(pieces ...string) {
-			conn, peer := pair(t)
+			conn, peer := unixPair(t)
 			f := &feeder{Conn: conn, peer: peer, pieces: pieces}
 			body, _, _, err := readBody(conn, f, c.framing, c.length)
 			if errText(err) != c.err || body != c.body {
@@ -162,7 +162,7 @@ func TestBodiesBrokenOffAtEveryByte(t *testing.T) {
 			if c.length == 0 && c.framing == byLength {
 				break
 			}
-			conn, peer := pair(t)
+			conn, peer := unixPair(t)
 			f := &feeder{Conn: conn, peer: peer, pieces: []string{in[:i]}}
 			body, _, _, err := readBody(conn, f, c.framing, c.length)
 			if err != io.ErrUnexpectedEOF || !strings.HasPrefix(lines(c.body), body) {

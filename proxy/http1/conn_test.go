@@ -3,7 +3,9 @@ package http1
 import (
 	"io"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,11 +45,40 @@ func pair(t testing.TB) (*netio.Conn, *net.TCPConn) {
 	return c, peer.(*net.TCPConn)
 }
 
+// peerConn is the other end of a connection.
+type peerConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// unixPair is pair without a trip through TCP, for tests that use up thousands of connections.
+func unixPair(t testing.TB) (*netio.Conn, peerConn) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		if ends[i], err = net.FileConn(f); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	c, err := netio.New(ends[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ends[1].SetDeadline(time.Now().Add(20 * time.Second))
+	return c, ends[1].(peerConn)
+}
+
 // feeder is a stream whose peer sends the next piece only when the codec has asked for it, so that every
 // piece is read on its own. Behind the last one the peer ends its side.
 type feeder struct {
 	*netio.Conn
-	peer   *net.TCPConn
+	peer   peerConn
 	pieces []string
 	fills  int
 	open   bool // do not end after the last piece

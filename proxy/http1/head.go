@@ -284,5 +284,11 @@ func nextOption(list []byte) (option, rest []byte) {
 	if i := bytes.IndexByte(list, ','); i >= 0 {
 		option, rest = list[:i], list[i+1:]
 	}
-	return bytes.Trim(option, " \t"), rest
+	for len(option) > 0 && isSpace(option[0]) {
+		option = option[1:]
+	}
+	for len(option) > 0 && isSpace(option[len(option)-1]) {
+		option = option[:len(option)-1]
+	}
+	return option, rest
 }

@@ -77,7 +77,7 @@ func TestPipelining(t *testing.T) {
 		{"GET /d HTTP/1.0 host=x close", "", ""},
 	}
 	each(in, func(pieces ...string) {
-		conn, peer := pair(t)
+		conn, peer := unixPair(t)
 		c := NewServerConn(&feeder{Conn: conn, peer: peer, pieces: pieces}, &testServer)
 		var r message.Request
 		for i, w := range want {
@@ -201,7 +201,7 @@ func TestWait(t *testing.T) {
 		})
 	}
 	each(lines("|GET / HTTP/1.1|Host: x||"), func(pieces ...string) {
-		conn, peer := pair(t)
+		conn, peer := unixPair(t)
 		s := NewServerConn(&feeder{Conn: conn, peer: peer, pieces: pieces}, &testServer)
 		if got := readRequest(t, s); got != "GET / HTTP/1.1 host=x" {
 			t.Fatalf("in pieces %q: got %q", pieces, got)

@@ -99,3 +99,103 @@ func TestHeaderAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
+
+func TestDeletedFieldsStayDeleted(t *testing.T) {
+	var h Header
+	h.Add(Via, []byte("1"))
+	h.AddName([]byte("X-A"), []byte("2"))
+	h.DelAt(0)
+	h.DelAt(1)
+	if h.Len() != 2 || h.Has(Via) || h.Get(Via) != nil || h.Index(Via, 0) >= 0 || h.DelName([]byte("x-a")) != 0 || dump(&h) != "" {
+		t.Errorf("got %q", dump(&h))
+	}
+	h.Add(Via, []byte("3"))
+	h.Add(Via, []byte("4"))
+	if i := h.Index(Via, h.Index(Via, 0)+1); i != 3 || string(h.Get(Via)) != "3" {
+		t.Errorf("the second is at %d, the first is %q", i, h.Get(Via))
+	}
+	if n := h.DelName([]byte("VIA")); n != 2 || h.Has(Via) {
+		t.Errorf("DelName took %d off, want 2", n)
+	}
+}
+
+func TestGrabbedFieldsSurviveGrowth(t *testing.T) {
+	var h Header
+	head := h.Grab([]byte("Name: value"))
+	h.AddSpan(Other, 0, 4, 6, 5)
+	for range 100 {
+		h.AddName([]byte("X"), bytes.Repeat([]byte("y"), 100))
+	}
+	if _, name, value, ok := h.At(0); string(name) != "Name" || string(value) != "value" || !ok || string(head) != "Name: value" {
+		t.Errorf("got %q: %q, %v", name, value, ok)
+	}
+	_, name, _, _ := h.At(0)
+	_ = append(name, 'x') // what is handed out cannot be grown into its neighbour
+	if string(h.buf[:11]) != "Name: value" {
+		t.Errorf("the buffer is %q", h.buf[:11])
+	}
+}
+
+func TestCleanTrailer(t *testing.T) {
+	var h Header
+	for _, name := range []string{"Grpc-Status", "transfer-encoding", "X-Sum", "HOST", "range", "If-None-Match", "Set-Cookie", "x-forwarded-for",
+		"Server-Timing", "Content-Length"} {
+		h.AddName([]byte(name), []byte("1"))
+	}
+	CleanTrailer(&h)
+	if got, want := dump(&h), "Grpc-Status=1;X-Sum=1;Server-Timing=1;"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestResetKeepsNothing(t *testing.T) {
+	r := Request{Version: HTTP11, Method: []byte("HEAD"), Host: []byte("x"), HasQuery: true, EncodedSlash: true, ContentLength: 3,
+		Close: true, Expect: true, TrailersOK: true, Upgrade: []byte("u"), Scratch: []byte("s")}
+	r.Header.Add(Via, nil)
+	r.Trailer.Add(Via, nil)
+	if !r.IsHead() {
+		t.Error("HEAD is not HEAD")
+	}
+	r.Reset()
+	if r.Version != 0 || r.Method != nil || r.Host != nil || r.HasQuery || r.EncodedSlash || r.ContentLength != 0 || r.Close || r.Expect ||
+		r.TrailersOK || r.Upgrade != nil || len(r.Scratch) != 0 || cap(r.Scratch) == 0 || r.Header.Len()+r.Trailer.Len() != 0 {
+		t.Errorf("left: %+v", r)
+	}
+	p := Response{Version: HTTP11, Status: 101, Reason: []byte("x"), ContentLength: 3, Close: true, Upgrade: []byte("u"), UntilClose: true, NoBody: true}
+	p.Header.Add(Via, nil)
+	p.Trailer.Add(Via, nil)
+	p.Reset()
+	if p.Version != 0 || p.Status != 0 || p.Reason != nil || p.ContentLength != 0 || p.Close || p.Upgrade != nil || p.UntilClose || p.NoBody ||
+		p.Header.Len()+p.Trailer.Len() != 0 {
+		t.Errorf("left: %+v", p)
+	}
+}
+
+func TestIdempotent(t *testing.T) {
+	for method, want := range map[string]bool{"GET": true, "HEAD": true, "PUT": true, "DELETE": true, "OPTIONS": true, "TRACE": true,
+		"POST": false, "PATCH": false, "get": false, "": false} {
+		if r := (Request{Method: []byte(method)}); r.Idempotent() != want {
+			t.Errorf("%q: %v", method, r.Idempotent())
+		}
+	}
+}
+
+func TestInterim(t *testing.T) {
+	for status, want := range map[int]bool{100: true, 101: false, 103: true, 199: true, 200: false, 204: false} {
+		if r := (Response{Status: status}); r.Interim() != want {
+			t.Errorf("%d: %v", status, r.Interim())
+		}
+	}
+}
+
+func TestTexts(t *testing.T) {
+	if got := HTTP10.String() + HTTP11.String() + HTTP20.String() + Version(0).String(); got != "HTTP/1.0HTTP/1.1HTTP/2.0" {
+		t.Errorf("versions are %q", got)
+	}
+	if StatusText(404) != "Not Found" || StatusText(599) != "Status" {
+		t.Errorf("texts are %q, %q", StatusText(404), StatusText(599))
+	}
+	if Other.String() != "" || deleted.String() != "" {
+		t.Error("an ID without a name has one")
+	}
+}

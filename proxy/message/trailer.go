@@ -1,15 +1,26 @@
 package message
 
-// CleanTrailer takes off the fields that have no place in trailers: those that frame, route, authenticate
-// or are about the connection (RFC 9110 section 6.5.1), and those that mpgate itself vouches for.
+// noTrailers are fields without an ID that have no place in trailers.
+var noTrailers = [...]string{"Age", "Content-Range", "Expires", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
+	"If-Unmodified-Since", "Max-Forwards", "Pragma", "Range", "Warning"}
+
+// CleanTrailer takes off the fields that have no place in trailers: those that frame, route, authenticate,
+// modify the message or are about the connection (RFC 9110 section 6.5.1), and those that mpgate itself
+// vouches for.
 func CleanTrailer(h *Header) {
 	for i := range h.Len() {
-		switch id, _, _, _ := h.At(i); id {
+		switch id, name, _, _ := h.At(i); id {
 		case AcceptEncoding, Authorization, CacheControl, Connection, ContentEncoding, ContentLength, ContentType, Cookie,
-			Expect, Forwarded, Host, HTTP2Settings, KeepAlive, Location, ProxyAuthenticate, ProxyAuthorization,
+			Date, Expect, Forwarded, Host, HTTP2Settings, KeepAlive, Location, ProxyAuthenticate, ProxyAuthorization,
 			ProxyConnection, RetryAfter, SetCookie, TE, Trailer, TransferEncoding, Upgrade, Vary, WWWAuthenticate,
 			XForwardedFor, XForwardedHost, XForwardedProto, XRealIP, XRequestID:
 			h.DelAt(i)
+		case Other:
+			for _, no := range noTrailers {
+				if EqualFold(name, no) {
+					h.DelAt(i)
+				}
+			}
 		}
 	}
 }
