@@ -14,8 +14,28 @@ import (
 // relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
 // trickle arrives at once. slow, if not nil, is called when a piece is late.
 func relay(dst message.BodyWriter, src message.BodyReader, slow func()) (n int64, srcErr, dstErr error) {
+	splicer, _ := src.(message.Splicer)
 	for {
 		p, err := src.Next(false)
+		if err == message.ErrWait && splicer != nil {
+			k, ok, srcErr, dstErr := splicer.Splice(dst, true)
+			n += k
+			switch {
+			case !ok:
+				splicer = nil
+			case dstErr != nil:
+				return n, nil, dstErr
+			case srcErr == message.ErrSlow:
+				if slow != nil {
+					slow()
+				}
+				continue
+			case srcErr != nil:
+				return n, srcErr, nil
+			default:
+				continue
+			}
+		}
 		if err == message.ErrWait {
 			if err := dst.Flush(); err != nil {
 				return n, nil, err

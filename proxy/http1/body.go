@@ -318,6 +318,7 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	b.left -= n
 	out.left -= n
 	b.started = b.started || n > 0
+	b.in.Narrow() // what is read into it would be copied
 	var side *netio.SpliceError
 	switch {
 	case err == nil:

@@ -110,6 +110,13 @@ type BodyReader interface {
 	Next(wait bool) ([]byte, error)
 }
 
+// Splicer is a BodyReader that can move what is left of its body to some writers inside the kernel.
+type Splicer interface {
+	// Splice moves bytes to dst, which flushes first. ok is false where it does not apply; then nothing was moved.
+	// With wait false it moves only what has arrived. ErrSlow is as in Next.
+	Splice(dst BodyWriter, wait bool) (n int64, ok bool, srcErr, dstErr error)
+}
+
 // BodyWriter takes a body piece by piece. Pieces may be held back until Flush.
 type BodyWriter interface {
 	WriteBody(p []byte) error

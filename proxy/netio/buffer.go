@@ -8,6 +8,7 @@ import (
 const (
 	smallBlock = 16 << 10 // holds a head, a small body, and what is held back for writing
 	largeBlock = 64 << 10 // for bodies: beyond this larger reads gain nothing
+	narrowRead = 2 << 10  // a head, and little of a body that goes another way
 )
 
 // MaxBuffered is the most bytes a Buffer grows to, which bounds what a head may take.
@@ -23,9 +24,10 @@ var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 // arrives, and goes back when the last one is taken and the connection has nothing more. The zero value
 // is ready. It learns the size of block that suits what its connection brings.
 type Buffer struct {
-	data []byte // the whole block, nil when there is none
-	r, w int    // data[r:w] is held
-	bulk bool   // the next block is a large one
+	data   []byte // the whole block, nil when there is none
+	r, w   int    // data[r:w] is held
+	bulk   bool   // the next block is a large one
+	narrow bool   // the next read into an empty block is a short one
 }
 
 // Bytes is what is held, valid until the next Fill.
@@ -49,6 +51,10 @@ func (b *Buffer) Take(n int) []byte {
 	b.r += n
 	return p
 }
+
+// Narrow makes the next read into an empty buffer a short one, enough for a head: what follows that will not be
+// wanted here.
+func (b *Buffer) Narrow() { b.bulk, b.narrow = false, true }
 
 // Release gives the memory back. What is held is gone.
 func (b *Buffer) Release() {
@@ -75,6 +81,10 @@ func (b *Buffer) room() []byte {
 		return nil
 	default:
 		b.grow()
+	}
+	if b.narrow && b.w == 0 {
+		b.narrow = false
+		return b.data[:narrowRead]
 	}
 	return b.data[b.w:]
 }

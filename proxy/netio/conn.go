@@ -40,6 +40,9 @@ type Conn struct {
 	silent bool   // nothing may be there before what is held is sent; see ExpectSilence
 	spoke  bool   // and something was
 
+	splice   splicer
+	protocol int // of the socket; 0: not asked yet
+
 	deadline    lazyDeadline
 	interrupted atomic.Bool
 

@@ -19,32 +19,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pair gives a Conn and the plain socket at its other end.
-func pair(t testing.TB) (*Conn, *net.TCPConn) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return accepted(t, ln)
-}
+// pair gives a Conn that speaks TCP and the plain socket at its other end.
+func pair(t testing.TB) (*Conn, *net.TCPConn) { return connect(t, false) }
 
-func mptcpPair(t testing.TB) (*Conn, *net.TCPConn) {
+func mptcpPair(t testing.TB) (*Conn, *net.TCPConn) { return connect(t, true) }
+
+func connect(t testing.TB, mptcp bool) (*Conn, *net.TCPConn) {
 	t.Helper()
 	var lc net.ListenConfig
-	lc.SetMultipathTCP(true)
+	lc.SetMultipathTCP(mptcp) // Go's own listeners would speak it
 	ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return accepted(t, ln)
-}
-
-func accepted(t testing.TB, ln net.Listener) (*Conn, *net.TCPConn) {
-	t.Helper()
 	defer ln.Close()
 	var d net.Dialer
-	d.SetMultipathTCP(true)
+	d.SetMultipathTCP(mptcp)
 	peer, err := d.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ type writer struct {
 	moved int   // bytes sent by the running call
 	stuck bool  // the socket took no more when it was last tried
 	pace  Pace
+	out   outgoing
 
 	wdeadline atomic.Int64 // since epoch; 0 is never
 	wmu       sync.Mutex   // held while the poller's write timer is set

@@ -1,0 +1,216 @@
+package netio
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"time"
+)
+
+// SpliceMin is the least number of bytes for which moving them inside the kernel is worth its calls.
+const SpliceMin = 32 << 10
+
+// pipeSize is what one step can move. Each page of it holds a fragment of what came from the socket.
+const pipeSize = 256 << 10
+
+const (
+	spliceNonblock = 2    // SPLICE_F_NONBLOCK
+	setPipeSize    = 1031 // F_SETPIPE_SZ
+)
+
+// pipe is what bytes pass through inside the kernel. It is empty whenever it is in the pool.
+type pipe struct{ r, w int }
+
+// pipes are kept for the next splice; those that do not fit are closed.
+var pipes = make(chan *pipe, 64)
+
+func takePipe() (*pipe, error) {
+	select {
+	case p := <-pipes:
+		return p, nil
+	default:
+	}
+	var fds [2]int
+	if err := syscall.Pipe2(fds[:], syscall.O_NONBLOCK|syscall.O_CLOEXEC); err != nil {
+		return nil, err
+	}
+	// The default of 64 KiB works too; the larger size may be refused beyond a user's share.
+	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, uintptr(fds[1]), setPipeSize, pipeSize)
+	return &pipe{fds[0], fds[1]}, nil
+}
+
+// give takes the pipe back, which must be empty unless dirty says otherwise.
+func (p *pipe) give(dirty bool) {
+	if !dirty {
+		select {
+		case pipes <- p:
+			return
+		default:
+		}
+	}
+	_ = syscall.Close(p.r)
+	_ = syscall.Close(p.w)
+}
+
+// splicer is the state of a splice, stored with the Conn at either end because its callbacks must not allocate.
+type splicer struct {
+	pipe   *pipe
+	want   int64
+	n      int64
+	errno  syscall.Errno
+	noWait bool
+	inFn   func(fd uintptr) bool
+	outFn  func(fd uintptr) bool
+}
+
+// CanSplice says whether bytes can be moved between the two inside the kernel: both speak plain TCP. On
+// MPTCP sockets the kernel (6.18) copies anyway and it costs more.
+func CanSplice(a, b *Conn) bool { return a.spliceable() && b.spliceable() }
+
+func (c *Conn) spliceable() bool {
+	if c.protocol == 0 {
+		c.protocol = -1
+		_ = c.raw.Control(func(fd uintptr) {
+			const soProtocol = 38
+			if p, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, soProtocol); err == nil {
+				c.protocol = p
+			}
+		})
+		if c.protocol == 0 {
+			c.protocol = -1 // a unix socket
+		}
+	}
+	return c.protocol == syscall.IPPROTO_TCP
+}
+
+// SpliceError says which side ended a splice.
+type SpliceError struct {
+	Reading bool
+	Err     error
+}
+
+func (e *SpliceError) Error() string { return e.Err.Error() }
+func (e *SpliceError) Unwrap() error { return e.Err }
+
+// Splice moves up to n bytes that src brings to dst, and returns when that is done, or src has to be waited for and
+// wait is false, or with an error: a *SpliceError (io.EOF where src has ended), or another one, with nothing moved, where
+// there is no pipe. What dst holds leaves first. A wait for src ends at its read deadline.
+func Splice(dst, src *Conn, n int64, wait bool) (moved int64, err error) {
+	if err := dst.Flush(); err != nil {
+		return 0, &SpliceError{Err: err}
+	}
+	p, err := takePipe()
+	if err != nil {
+		return 0, err
+	}
+	dirty := false
+	defer func() { p.give(dirty) }()
+	for moved < n {
+		k, err := src.spliceIn(p, n-moved, !wait || moved > 0)
+		if err != nil {
+			if errors.Is(err, ErrAgain) {
+				return moved, nil
+			}
+			return moved, &SpliceError{Reading: true, Err: err}
+		}
+		if err := dst.spliceOut(p, k); err != nil {
+			dirty = true
+			return moved, &SpliceError{Err: err}
+		}
+		moved += k
+	}
+	return moved, nil
+}
+
+func (c *Conn) spliceIn(p *pipe, n int64, noWait bool) (int64, error) {
+	s := &c.splice
+	if s.inFn == nil {
+		s.inFn, s.outFn = c.spliceInStep, c.spliceOutStep
+	}
+	s.pipe, s.want, s.noWait = p, n, noWait
+	for {
+		err := c.raw.Read(s.inFn)
+		switch {
+		case err == nil && s.errno == 0 && s.n == 0:
+			return 0, io.EOF
+		case err == nil && s.errno == syscall.EAGAIN:
+			return 0, ErrAgain
+		case err == nil && s.errno != 0:
+			return 0, os.NewSyscallError("splice", s.errno)
+		case err == nil:
+			return s.n, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return 0, err
+		case c.interrupted.Load():
+			return 0, ErrInterrupted
+		case c.deadline.expired(c.sock):
+			return 0, os.ErrDeadlineExceeded
+		}
+	}
+}
+
+func (c *Conn) spliceInStep(fd uintptr) bool {
+	s := &c.splice
+	s.n, s.errno = sysSplice(int(fd), s.pipe.w, min(s.want, pipeSize))
+	return s.errno != syscall.EAGAIN || s.noWait
+}
+
+// spliceOut sends what is in the pipe. It keeps the pace and the deadline as a write does.
+func (c *Conn) spliceOut(p *pipe, n int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.splice
+	if s.inFn == nil {
+		s.inFn, s.outFn = c.spliceInStep, c.spliceOutStep
+	}
+	c.out.pipe, c.out.want = p, n
+	armed := false
+	for c.werr == nil && c.out.want > 0 {
+		var since time.Time
+		if c.stuck {
+			since = time.Now()
+			c.armWrite(since)
+			armed = true
+		}
+		c.out.moved = 0
+		err := c.raw.Write(s.outFn)
+		switch {
+		case err != nil:
+			c.setWriteErr(err)
+		case armed:
+			c.setWriteErr(c.pace.Wait(time.Since(since), int(c.out.moved)))
+		}
+	}
+	c.stuck = false
+	if armed {
+		c.armWrite(time.Time{})
+	}
+	c.out.pipe = nil
+	return c.werr
+}
+
+func (c *Conn) spliceOutStep(fd uintptr) bool {
+	for c.out.want > 0 {
+		n, errno := sysSplice(c.out.pipe.r, int(fd), c.out.want)
+		switch {
+		case errno == syscall.EAGAIN:
+			wait := c.stuck && c.out.moved == 0
+			c.stuck = true
+			return !wait
+		case errno != 0:
+			c.werr = os.NewSyscallError("splice", errno)
+			return true
+		}
+		c.out.want -= n
+		c.out.moved += n
+	}
+	return true
+}
+
+// outgoing is the write side of a splice; the write lock guards it.
+type outgoing struct {
+	pipe  *pipe
+	want  int64
+	moved int64
+}
