@@ -150,54 +150,68 @@ func (x *exchange) tunnel() {
 	t := tunnel{idle: x.route.Backend.IdleTimeout(), start: x.start}
 	t.touch()
 	done := make(chan struct{})
-	var fromClient error
 	go func() {
 		defer close(done)
-		if x.rec.BytesIn, fromClient = t.pass(x.up, x.down.Body()); fromClient != nil {
-			x.cutTunnel()
-		}
+		var fromClient, toServer error
+		x.rec.BytesIn, fromClient, toServer = t.pass(x.up, x.down.Body())
+		x.cutTunnel(&t, fromClient, toServer)
 	}()
-	var fromServer error
-	if x.rec.BytesOut, fromServer = t.pass(x.down, x.up.Body()); fromServer != nil {
-		x.cutTunnel()
-	}
+	var fromServer, toClient error
+	x.rec.BytesOut, fromServer, toClient = t.pass(x.down, x.up.Body())
+	x.cutTunnel(&t, errors.Join(toClient, idleError(fromServer)), fromServer)
 	<-done
 	x.conn.base.Resume()
-	x.rec.End = tunnelEnd(fromClient, fromServer)
+	x.rec.End = telemetry.EndOK
+	if t.failed.Load() {
+		x.rec.End = t.end
+	}
 	x.conn.broken = x.rec.End != telemetry.EndOK
 }
 
-// cutTunnel wakes whoever waits in the other direction.
-func (x *exchange) cutTunnel() {
-	x.up.Abort()
-	x.conn.base.Interrupt()
+// idleError is err if that is a silence of the server: it says that the tunnel was idle, not that the server failed.
+func idleError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil
 }
 
-func tunnelEnd(fromClient, fromServer error) telemetry.End {
-	switch {
-	case fromClient == nil && fromServer == nil:
-		return telemetry.EndOK
-	case errors.Is(fromClient, os.ErrDeadlineExceeded), errors.Is(fromServer, os.ErrDeadlineExceeded):
-		return telemetry.EndClientTimeout
+// cutTunnel ends a tunnel of which one direction failed, on the client's side or the server's, by waking whoever waits in
+// the other. What becomes of that direction says nothing new.
+func (x *exchange) cutTunnel(t *tunnel, client, server error) {
+	if client == nil && server == nil || t.failed.Swap(true) {
+		return
 	}
-	return telemetry.EndClientGone
+	switch {
+	case client != nil:
+		t.end = clientEnd(client)
+	case errors.Is(server, os.ErrDeadlineExceeded):
+		t.end = telemetry.EndBackendTimeout
+	default:
+		t.end = telemetry.EndBackendReset
+	}
+	x.up.Abort()
+	x.conn.base.Interrupt()
 }
 
 type tunnel struct {
 	idle  time.Duration
 	start time.Time
 	last  atomic.Int64 // when something moved, since start
+
+	failed atomic.Bool
+	end    telemetry.End // if it failed
 }
 
 func (t *tunnel) touch() { t.last.Store(int64(time.Since(t.start))) }
 
 // pass moves one direction to its end, which it hands on.
-func (t *tunnel) pass(dst message.BodyWriter, src message.BodyReader) (n int64, err error) {
+func (t *tunnel) pass(dst message.BodyWriter, src message.BodyReader) (n int64, srcErr, dstErr error) {
 	for {
 		p, err := src.Next(false)
 		if err == message.ErrWait {
 			if err := dst.Flush(); err != nil {
-				return n, err
+				return n, nil, err
 			}
 			p, err = src.Next(true)
 		}
@@ -206,15 +220,15 @@ func (t *tunnel) pass(dst message.BodyWriter, src message.BodyReader) (n int64, 
 			t.touch()
 			n += int64(len(p))
 			if err := dst.WriteBody(p); err != nil {
-				return n, err
+				return n, nil, err
 			}
 		case err == io.EOF:
-			return n, dst.End(nil)
+			return n, nil, dst.End(nil)
 		case err == message.ErrSlow:
 		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(t.start)-time.Duration(t.last.Load()) < t.idle:
 			// Quiet here, busy there.
 		default:
-			return n, err
+			return n, err, nil
 		}
 	}
 }
