@@ -20,6 +20,8 @@ type Listener struct {
 	activated    bool // the sockets were taken by name
 	acceptErrors atomic.Uint64
 
+	started chan struct{} // closed by the first Serve
+
 	mu      sync.Mutex
 	serving bool
 	closed  bool
@@ -51,10 +53,12 @@ func (s *Socket) Addr() net.Addr {
 	return s.unix.Addr()
 }
 
+func newListener(o Options) *Listener { return &Listener{o: o, started: make(chan struct{})} }
+
 // Open takes the inherited sockets of o.Systemd, or opens o.Addresses; in may be
 // nil. Either all sockets are there or none is left open.
 func Open(ctx context.Context, o Options, in *Inherited) (*Listener, error) {
-	l := &Listener{o: o}
+	l := newListener(o)
 	err := l.open(ctx, in)
 	if err != nil {
 		l.Close()

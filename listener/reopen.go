@@ -11,7 +11,7 @@ import (
 // none of the connections that wait at them is lost. Both may serve at the same time. When the new one has taken
 // over, call old.Yield and then old.Close; when it is not to, Close it.
 func Reopen(ctx context.Context, o Options, in *Inherited, old *Listener) (*Listener, error) {
-	l := &Listener{o: o}
+	l := newListener(o)
 	if err := l.reopen(ctx, in, old); err != nil {
 		l.Close()
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -222,7 +221,9 @@ func port(address string) string {
 func TestProbe(t *testing.T) {
 	gate := NewGate(1)
 	l := open(t, Options{Name: "web", Addresses: []string{"127.0.0.1:0", "127.0.0.1:0"}, Gate: gate}, nil)
-	if err := l.Probe(t.Context()); err == nil || err.Error() != `listener "web": nobody accepts` {
+	over, end := context.WithCancel(t.Context())
+	end()
+	if err := l.Probe(over); err == nil || err.Error() != `listener "web": nobody accepts` {
 		t.Errorf("before Serve: %v", err)
 	}
 	stuck, release := make(chan struct{}, 1), make(chan struct{})
@@ -239,9 +240,6 @@ func TestProbe(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		return l.Probe(ctx)
-	}
-	for !l.isServing() {
-		runtime.Gosched()
 	}
 	for range 100 {
 		if err := probe(10 * time.Second); err != nil {
@@ -270,19 +268,10 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-func (l *Listener) isServing() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.serving
-}
-
 // TestProbeUnderLoad: probes take no connection away, and connections no probe.
 func TestProbeUnderLoad(t *testing.T) {
 	l := open(t, Options{Name: "web", Addresses: []string{"127.0.0.1:0"}}, nil)
 	serve(t, l, greet)
-	for !l.isServing() {
-		runtime.Gosched()
-	}
 	address := l.Sockets()[0].Address
 	ctx, cancel := context.WithCancel(t.Context())
 	probing := make(chan error, 1)

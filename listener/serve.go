@@ -28,6 +28,11 @@ func (l *Listener) Serve(ctx context.Context, accept func(net.Conn, *Socket)) er
 		return fmt.Errorf("listener %q is served already", l.o.Name)
 	}
 	l.serving = true
+	select {
+	case <-l.started:
+	default:
+		close(l.started)
+	}
 	for _, s := range l.sockets {
 		s.setDeadline(time.Time{})
 	}

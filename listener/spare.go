@@ -93,6 +93,8 @@ func (in *Inherited) takeSpare(ctx context.Context, o *Options, address string) 
 		info := e.spare()
 		e.taken = true
 		switch {
+		case k.transport == mptcp.Unix && !strings.HasPrefix(address, "unix:@") && fileOf(strings.TrimPrefix(address, "unix:")).path == "":
+			info.Why = "its path is gone"
 		case k.transport != mptcp.Unix && k.transport != wanted(o.MPTCP):
 			info.Why = fmt.Sprintf("it is a %s socket, and %s is wanted", k.transport, wanted(o.MPTCP))
 		case k.transport != mptcp.Unix && k.device != o.Interface:
@@ -148,6 +150,20 @@ func boundTo(ctx context.Context, f *os.File, address string) bool {
 		return false
 	}
 	return is.addr == netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// TakeListener takes the spare TCP socket at an address for somebody who accepts by himself; nil where there is none.
+func (in *Inherited) TakeListener(ctx context.Context, address string) net.Listener {
+	f := in.takeSpare(ctx, &Options{MPTCP: mptcp.Off}, address)
+	if f == nil {
+		return nil
+	}
+	defer f.Close()
+	l, err := net.FileListener(f.File)
+	if err != nil {
+		return nil
+	}
+	return l
 }
 
 // binding is where a socket is bound: a path or an address.
