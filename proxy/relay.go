@@ -147,88 +147,83 @@ func (x *exchange) tunnel() {
 		x.endResponse(nil, err)
 		return
 	}
-	t := tunnel{idle: x.route.Backend.IdleTimeout(), start: x.start}
-	t.touch()
+	t := tunnel{exchange: x, idle: x.route.Backend.IdleTimeout(), start: x.start}
+	t.last.Store(int64(time.Since(t.start)))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		var fromClient, toServer error
-		x.rec.BytesIn, fromClient, toServer = t.pass(x.up, x.down.Body())
-		x.cutTunnel(&t, fromClient, toServer)
+		x.rec.BytesIn = t.pass(x.up, x.down.Body(), false)
 	}()
-	var fromServer, toClient error
-	x.rec.BytesOut, fromServer, toClient = t.pass(x.down, x.up.Body())
-	x.cutTunnel(&t, errors.Join(toClient, idleError(fromServer)), fromServer)
+	x.rec.BytesOut = t.pass(x.down, x.up.Body(), true)
 	<-done
 	x.conn.base.Resume()
 	x.rec.End = telemetry.EndOK
-	if t.failed.Load() {
-		x.rec.End = t.end
+	if cut := t.cut.Load(); cut != nil {
+		x.conn.broken = true
+		x.rec.End = cut.outcome()
 	}
-	x.conn.broken = x.rec.End != telemetry.EndOK
 }
 
-// idleError is err if that is a silence of the server: it says that the tunnel was idle, not that the server failed.
-func idleError(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
-	}
-	return nil
-}
-
-// cutTunnel ends a tunnel of which one direction failed, on the client's side or the server's, by waking whoever waits in
-// the other. What becomes of that direction says nothing new.
-func (x *exchange) cutTunnel(t *tunnel, client, server error) {
-	if client == nil && server == nil || t.failed.Swap(true) {
-		return
-	}
-	switch {
-	case client != nil:
-		t.end = clientEnd(client)
-	case errors.Is(server, os.ErrDeadlineExceeded):
-		t.end = telemetry.EndBackendTimeout
-	default:
-		t.end = telemetry.EndBackendReset
-	}
-	x.up.Abort()
-	x.conn.base.Interrupt()
-}
-
+// tunnel is both directions of one.
 type tunnel struct {
-	idle  time.Duration
-	start time.Time
-	last  atomic.Int64 // when something moved, since start
-
-	failed atomic.Bool
-	end    telemetry.End // if it failed
+	exchange *exchange
+	idle     time.Duration
+	start    time.Time
+	last     atomic.Int64        // when something moved, since start
+	cut      atomic.Pointer[cut] // what ended it out of order first
 }
 
-func (t *tunnel) touch() { t.last.Store(int64(time.Since(t.start))) }
+// cut is the failure of one side.
+type cut struct {
+	err    error
+	server bool
+}
+
+func (c *cut) outcome() telemetry.End {
+	if c.server && !errors.Is(c.err, os.ErrDeadlineExceeded) { // nothing moved: neither side's fault alone
+		return serverOutcome(c.err).end
+	}
+	return clientEnd(c.err)
+}
+
+// fail ends both directions, if this is the first failure, and wakes whoever waits in the other one.
+func (t *tunnel) fail(err error, server bool) {
+	if t.cut.CompareAndSwap(nil, &cut{err, server}) {
+		t.exchange.up.Abort()
+		t.exchange.conn.base.Interrupt()
+	}
+}
 
 // pass moves one direction to its end, which it hands on.
-func (t *tunnel) pass(dst message.BodyWriter, src message.BodyReader) (n int64, srcErr, dstErr error) {
+func (t *tunnel) pass(dst message.BodyWriter, src message.BodyReader, fromServer bool) (n int64) {
 	for {
 		p, err := src.Next(false)
 		if err == message.ErrWait {
 			if err := dst.Flush(); err != nil {
-				return n, nil, err
+				t.fail(err, !fromServer)
+				return n
 			}
 			p, err = src.Next(true)
 		}
 		switch {
 		case err == nil:
-			t.touch()
+			t.last.Store(int64(time.Since(t.start)))
 			n += int64(len(p))
 			if err := dst.WriteBody(p); err != nil {
-				return n, nil, err
+				t.fail(err, !fromServer)
+				return n
 			}
 		case err == io.EOF:
-			return n, nil, dst.End(nil)
+			if err := dst.End(nil); err != nil {
+				t.fail(err, !fromServer)
+			}
+			return n
 		case err == message.ErrSlow:
 		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(t.start)-time.Duration(t.last.Load()) < t.idle:
 			// Quiet here, busy there.
 		default:
-			return n, err, nil
+			t.fail(err, fromServer)
+			return n
 		}
 	}
 }
