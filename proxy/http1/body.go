@@ -309,18 +309,19 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	if !plain || !plainTo || out.framing != byLength || out.left < b.left || !netio.CanSplice(src, to) {
 		return 0, false, nil, nil
 	}
-	before := time.Now()
 	window := b.window()
 	if window > 0 {
-		_ = src.SetReadDeadline(before.Add(window))
+		_ = src.SetReadDeadline(time.Now().Add(window))
 	}
-	n, err := netio.Splice(to, src, b.left, wait)
+	n, waited, err := netio.Splice(to, src, b.left, wait)
 	b.left -= n
 	out.left -= n
 	b.started = b.started || n > 0
 	b.in.Narrow() // what is read into it would be copied
 	var side *netio.SpliceError
 	switch {
+	case err == nil && wait:
+		b.err = b.pace.Wait(waited, int(n))
 	case err == nil:
 		return n, true, nil, nil
 	case !errors.As(err, &side):

@@ -68,6 +68,9 @@ type splicer struct {
 // MPTCP sockets the kernel (6.18) copies anyway and it costs more.
 func CanSplice(a, b *Conn) bool { return a.spliceable() && b.spliceable() }
 
+// errAhead: what was given back comes before what the socket brings, and no pipe can take it.
+var errAhead = errors.New("netio: bytes that were read ahead cannot be spliced")
+
 func (c *Conn) spliceable() bool {
 	if c.protocol == 0 {
 		c.protocol = -1
@@ -95,32 +98,40 @@ func (e *SpliceError) Unwrap() error { return e.Err }
 
 // Splice moves up to n bytes that src brings to dst, and returns when that is done, or src has to be waited for and
 // wait is false, or with an error: a *SpliceError (io.EOF where src has ended), or another one, with nothing moved, where
-// there is no pipe. What dst holds leaves first. A wait for src ends at its read deadline.
-func Splice(dst, src *Conn, n int64, wait bool) (moved int64, err error) {
+// it cannot be done. What dst holds leaves first. A wait for src, which may be the first thing done, ends at its read
+// deadline; waited is how long it took.
+func Splice(dst, src *Conn, n int64, wait bool) (moved int64, waited time.Duration, err error) {
+	if src.ahead.Len() > 0 {
+		return 0, 0, errAhead
+	}
 	if err := dst.Flush(); err != nil {
-		return 0, &SpliceError{Err: err}
+		return 0, 0, &SpliceError{Err: err}
 	}
 	p, err := takePipe()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	dirty := false
 	defer func() { p.give(dirty) }()
+	since := time.Now()
 	for moved < n {
 		k, err := src.spliceIn(p, n-moved, !wait || moved > 0)
+		if moved == 0 {
+			waited = time.Since(since)
+		}
 		if err != nil {
 			if errors.Is(err, ErrAgain) {
-				return moved, nil
+				return moved, waited, nil
 			}
-			return moved, &SpliceError{Reading: true, Err: err}
+			return moved, waited, &SpliceError{Reading: true, Err: err}
 		}
 		if err := dst.spliceOut(p, k); err != nil {
 			dirty = true
-			return moved, &SpliceError{Err: err}
+			return moved, waited, &SpliceError{Err: err}
 		}
 		moved += k
 	}
-	return moved, nil
+	return moved, waited, nil
 }
 
 func (c *Conn) spliceIn(p *pipe, n int64, noWait bool) (int64, error) {

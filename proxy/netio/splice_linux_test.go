@@ -31,13 +31,13 @@ func TestSpliceMovesEverythingInOrder(t *testing.T) {
 	send(t, dst, "head")
 	var moved int64
 	for moved < int64(len(body)) {
-		n, err := Splice(dst, src, int64(len(body))-moved, true)
+		n, _, err := Splice(dst, src, int64(len(body))-moved, true)
 		if err != nil {
 			t.Fatal(err)
 		}
 		moved += n
 	}
-	_, err := Splice(dst, src, 1<<20, true)
+	_, _, err := Splice(dst, src, 1<<20, true)
 	var side *SpliceError
 	if !errors.As(err, &side) || !side.Reading || side.Err != io.EOF {
 		t.Errorf("got %v, want an EOF of the source", err)
@@ -54,7 +54,7 @@ func TestSpliceTakesNoMoreThanAsked(t *testing.T) {
 	src, from := pair(t)
 	dst, to := pair(t)
 	send(t, from, "bodynext")
-	if n, err := Splice(dst, src, 4, true); n != 4 || err != nil {
+	if n, _, err := Splice(dst, src, 4, true); n != 4 || err != nil {
 		t.Fatalf("moved %d, %v; want 4", n, err)
 	}
 	wantRead(t, to, "body")
@@ -66,13 +66,13 @@ func TestSpliceWithoutWaitingAndWithADeadline(t *testing.T) {
 	src, _ := pair(t)
 	dst, to := pair(t)
 	send(t, dst, "held")
-	if n, err := Splice(dst, src, 1<<20, false); n != 0 || err != nil {
+	if n, _, err := Splice(dst, src, 1<<20, false); n != 0 || err != nil {
 		t.Fatalf("moved %d, %v; want nothing", n, err)
 	}
 	wantRead(t, to, "held") // what is owed leaves before anybody waits
 	_ = src.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	var side *SpliceError
-	if _, err := Splice(dst, src, 1<<20, true); !errors.As(err, &side) || !side.Reading || !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, _, err := Splice(dst, src, 1<<20, true); !errors.As(err, &side) || !side.Reading || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("got %v, want a deadline of the source", err)
 	}
 }
@@ -91,7 +91,7 @@ func TestSpliceToAPeerThatDoesNotRead(t *testing.T) {
 	}()
 	var err error
 	for err == nil {
-		_, err = Splice(dst, src, 1<<20, true)
+		_, _, err = Splice(dst, src, 1<<20, true)
 	}
 	var side *SpliceError
 	if !errors.As(err, &side) || side.Reading || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -135,7 +135,7 @@ func TestSpliceAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(50, func() {
 		_, _ = from.Write(junk)
 		for left := int64(len(junk)); left > 0; {
-			n, err := Splice(dst, src, left, true)
+			n, _, err := Splice(dst, src, left, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -145,4 +145,28 @@ func TestSpliceAllocatesNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations a splice, want 0", n)
 	}
+}
+
+// What was given back comes first, so it must be read before anything is spliced.
+func TestSpliceDoesNotOvertakeWhatWasReadAhead(t *testing.T) {
+	src, from := pair(t)
+	dst, to := pair(t)
+	var ahead Buffer
+	send(t, from, "first")
+	if err := src.Fill(&ahead); err != nil {
+		t.Fatal(err)
+	}
+	src.Unread(&ahead)
+	send(t, from, "second")
+	var side *SpliceError
+	if n, _, err := Splice(dst, src, 11, true); n != 0 || err == nil || errors.As(err, &side) {
+		t.Fatalf("moved %d, %v; want nothing, and an error of neither side", n, err)
+	}
+	var b Buffer
+	fill(t, src, &b, "first")
+	if n, _, err := Splice(dst, src, 6, true); n != 6 || err != nil {
+		t.Fatalf("moved %d, %v", n, err)
+	}
+	wantRead(t, to, "second")
+	b.Release()
 }

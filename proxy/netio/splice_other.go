@@ -2,7 +2,10 @@
 
 package netio
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // SpliceMin is the least number of bytes for which moving them inside the kernel is worth its calls.
 const SpliceMin = 32 << 10
@@ -25,6 +28,6 @@ type (
 func CanSplice(_, _ *Conn) bool { return false }
 
 // Splice is not there.
-func Splice(_, _ *Conn, _ int64, _ bool) (int64, error) {
-	return 0, errors.New("netio: no splice on this system")
+func Splice(_, _ *Conn, _ int64, _ bool) (int64, time.Duration, error) {
+	return 0, 0, errors.New("netio: no splice on this system")
 }
