@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"mpgate/proxy/message"
@@ -50,9 +51,10 @@ type bodyReader struct {
 	state    chunkState
 	left     int64 // of the body, or of the chunk
 	overhead int64
-	scanned  int   // of the trailers, while their end has not come
-	err      error // sticky; io.EOF once the body is complete
-	started  bool  // something was taken off
+	scanned  int         // of the trailers, while their end has not come
+	err      error       // sticky; io.EOF once the body is complete
+	started  bool        // something was taken off
+	whole    atomic.Bool // err is io.EOF; another goroutine than the reader's may ask for this
 }
 
 type chunkState uint8
@@ -71,6 +73,7 @@ func (b *bodyReader) reset(f framing, length int64, trailer *message.Header) {
 	if f == noBody || f == byLength && length == 0 {
 		b.framing, b.err = noBody, io.EOF
 	}
+	b.whole.Store(b.err == io.EOF)
 }
 
 // lengthFraming says how a body of a known or unknown length is framed.
@@ -105,12 +108,15 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 			}
 		}
 		b.err = err
+		if err == io.EOF {
+			b.whole.Store(true)
+		}
 	}
 	return nil, b.err
 }
 
 // done says whether the body has been taken whole, and with it the message.
-func (b *bodyReader) done() bool { return b.err == io.EOF }
+func (b *bodyReader) done() bool { return b.whole.Load() }
 
 // fill waits for more bytes; the silence of the peer is bounded by the pace.
 func (b *bodyReader) fill() error {

@@ -122,7 +122,7 @@ func (c *ServerConn) head(start time.Time) (end int, err error) {
 // Body is the body of the request that was read last.
 func (c *ServerConn) Body() message.BodyReader { return &c.body }
 
-// BodyDone says whether that body has been read to its end.
+// BodyDone says whether that body has been read to its end. Any goroutine may ask.
 func (c *ServerConn) BodyDone() bool { return c.body.done() }
 
 // BodyStarted says whether any of it was taken.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,27 @@ func TestNextWantsBothComplete(t *testing.T) {
 			t.Errorf("%s: a further request may be read", c.name)
 		}
 	}
+}
+
+// While one goroutine passes a body on, the other asks whether it is through, to watch the client then.
+func TestBodyDoneFromAnotherGoroutine(t *testing.T) {
+	s, peer := newServer(t, &testServer)
+	send(t, peer, "POST / HTTP/1.1|Host: x|Content-Length: 300000||")
+	readRequest(t, s)
+	go func() { _, _ = io.WriteString(peer, strings.Repeat("a", 300000)) }()
+	read := make(chan error, 1)
+	go func() {
+		_, err := readAll(s.Body())
+		read <- err
+	}()
+	for !s.BodyDone() {
+		runtime.Gosched()
+	}
+	s.Watch(func() {})
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	s.StopWatch()
 }
 
 func TestRefusedRequestEndsTheConnection(t *testing.T) {
