@@ -1,0 +1,74 @@
+package http2
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// bucket is a budget for what costs us work and the peer nothing: it starts full, fills by rate, and by what the
+// peer does that is useful. The zero value is no budget; see newBucket.
+type bucket struct {
+	left, most int
+	rate       int // a second
+	filled     time.Time
+}
+
+func newBucket(most, rate int) bucket {
+	return bucket{left: most, most: most, rate: rate, filled: time.Now()}
+}
+
+// take spends n and says whether there was as much.
+func (b *bucket) take(n int) bool {
+	if b.left -= n; b.left >= 0 {
+		return true
+	}
+	now := time.Now() // only now is it worth to ask for the time
+	b.earn(int(min(now.Sub(b.filled), time.Hour).Seconds() * float64(b.rate)))
+	b.filled = now
+	return b.left >= 0
+}
+
+func (b *bucket) earn(n int) { b.left = min(b.most, b.left+n) }
+
+// What a connection's budgets hold, and gain a second.
+const (
+	// Streams that the peer resets, or makes us reset, before they are complete. A browser that leaves a page
+	// resets all of its streams at once.
+	resetBudget, resetRate = 400, 40
+	// Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, WINDOW_UPDATE, unknown ones.
+	controlBudget, controlRate = 2000, 200
+	// A data frame earns credit for the WINDOW_UPDATEs and PINGs of a peer that answers each.
+	earnedByData = 4
+
+	maxContinuations = 64       // frames of one header block
+	maxInterim       = 32       // 1xx responses before a final one
+	maxControlHeld   = 64 << 10 // bytes of control frames that wait because the peer does not read
+)
+
+// Memory is a budget that connections share, for what their peers can make them hold: receive windows beyond the
+// first, and pieces that wait for a peer's window. The zero value has no limit.
+type Memory struct {
+	Limit int64 // bytes; 0 is none
+	used  atomic.Int64
+}
+
+// Used is how many bytes are accounted for.
+func (m *Memory) Used() int64 { return m.used.Load() }
+
+// lease takes n bytes if they are there. A nil Memory has no limit.
+func (m *Memory) lease(n int) bool {
+	if m == nil {
+		return true
+	}
+	if used := m.used.Add(int64(n)); m.Limit > 0 && used > m.Limit {
+		m.used.Add(int64(-n))
+		return false
+	}
+	return true
+}
+
+func (m *Memory) release(n int) {
+	if m != nil {
+		m.used.Add(int64(-n))
+	}
+}

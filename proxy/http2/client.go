@@ -1,0 +1,234 @@
+package http2
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
+	"mpgate/proxy/preread"
+)
+
+// ClientOptions bound what a server may do. What is zero gets the default.
+type ClientOptions struct {
+	Limits                   // 64 KiB and 256 fields
+	HeaderTime time.Duration // for the first frames, and within a header block; 10 s
+	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
+	Patience   time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
+	Memory     *Memory       // shared by the connections; nil: no limit for all together
+}
+
+// ClientConn is a connection to a server, which many exchanges share. Its life:
+//
+//	NewClientConn ─► Run (in a goroutine, until the connection ends) … Open, as often as it allows … Close
+type ClientConn struct {
+	conn
+	patience time.Duration
+	response message.Response // that is being read
+
+	// guarded by conn.mu
+	most      int  // streams that the server allows at a time
+	connect   bool // it takes extended CONNECT
+	reserved  int  // streams that were opened and have no number yet
+	opened    int  // in all
+	goingAway bool // no further streams
+	closing   bool
+	ready     sync.Cond // the server's settings came, or the connection failed
+}
+
+// NewClientConn gives the client's end of s. What it has to say at the beginning leaves with the first request.
+func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
+	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, memory: o.Memory}
+	setDefault(&l.HeaderBytes, 64<<10)
+	setDefault(&l.HeaderFields, 256)
+	setDefault(&l.headerTime, 10*time.Second)
+	setDefault(&l.idleTime, 60*time.Second)
+	c := &ClientConn{patience: o.Patience, most: 100}
+	c.ready.L = &c.mu
+	c.client = c
+	c.init(s, l)
+	c.mu.Lock()
+	c.buf = append(c.room9(len(preread.Preface)), preread.Preface...)
+	c.appendSettings(
+		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(l.HeaderBytes)})
+	c.grant()
+	c.mu.Unlock()
+	return c
+}
+
+// Run reads the connection until it ends, and gives the reason: nil where it ended in order. It does not close the
+// stream.
+func (c *ClientConn) Run() error {
+	err := c.read()
+	var fault *ConnError
+	c.mu.Lock()
+	orderly := c.goingAway && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused() ||
+		err == io.EOF && c.unused()
+	if errors.As(err, &fault) && c.err == nil {
+		c.appendGoAway(0, fault.Code)
+	}
+	c.goingAway = true
+	if c.err == nil {
+		_ = c.base.SetWriteDeadline(time.Now().Add(lingerTime))
+		c.flush(nil)
+	}
+	c.mu.Unlock()
+	c.fail(err)
+	c.mu.Lock()
+	c.ready.Broadcast()
+	c.quiet()
+	c.limits.memory.release(c.leased)
+	c.leased = 0
+	c.mu.Unlock()
+	c.in.Release()
+	if orderly {
+		return nil
+	}
+	return err
+}
+
+// Open reserves room for a stream. ErrFull: the connection carries as many as it may; ErrClosed: it takes no more.
+func (c *ClientConn) Open() (*ClientStream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.goingAway || c.err != nil || c.lastID+2*uint32(c.reserved) > maxStreamID-4:
+		return nil, ErrClosed
+	case len(c.streams)+c.reserved >= c.most:
+		return nil, ErrFull
+	}
+	c.reserved++
+	c.opened++
+	s := clientStreams.Get().(*ClientStream)
+	s.stream.open(&c.conn, 0)
+	s.first = c.opened == 1
+	return s, nil
+}
+
+// Streams is how many exchanges the connection carries, and how many it may.
+func (c *ClientConn) Streams() (now, most int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.streams) + c.reserved, c.most
+}
+
+// Usable says whether the connection takes further streams, be it when others have ended.
+func (c *ClientConn) Usable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.goingAway && c.err == nil
+}
+
+// Close ends the connection in order: it takes no further streams, and Run returns when those there are have ended.
+func (c *ClientConn) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goingAway = true
+	c.stopIfDrained()
+}
+
+// Abort ends the connection at once, from any goroutine.
+func (c *ClientConn) Abort() { _ = c.base.Abort() }
+
+func (c *ClientConn) drained() bool { return c.goingAway && len(c.streams)+c.reserved == 0 }
+
+func (c *ClientConn) stopIfDrained() {
+	if c.drained() {
+		c.base.Interrupt()
+	}
+}
+
+// goAway takes the server's GOAWAY: streams beyond the last that it has looked at were not processed.
+func (c *ClientConn) goAway(f *http2.GoAwayFrame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goingAway = true
+	for id, s := range c.streams {
+		if id > f.LastStreamID {
+			c.kill(s, ErrNotProcessed, noReset)
+		}
+	}
+	c.stopIfDrained()
+}
+
+// openBlock is called for the HEADERS of c.block.
+func (c *ClientConn) openBlock() error {
+	b := &c.block
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.streams[b.id]
+	c.fields.reset(discarded, nil, &c.limits.Limits)
+	switch {
+	case s == nil && (!clientID(b.id) || b.id > c.lastID):
+		return protocolError("HEADERS for a stream that was not opened")
+	case s == nil && !c.closed.has(b.id):
+		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+	case s == nil, s.reset:
+	case s.recvEnd:
+		b.refused = http2.ErrCodeStreamClosed
+	case !s.client.final:
+		c.response.Reset()
+		c.fields.reset(responseBlock, &c.response.Header, &c.limits.Limits)
+	case !b.endStream:
+		b.refused = http2.ErrCodeProtocol
+	default:
+		c.trailer.Reset()
+		c.fields.reset(trailerBlock, &c.trailer, &c.limits.Limits)
+	}
+	return nil
+}
+
+// closeBlock is called once c.block is decoded.
+func (c *ClientConn) closeBlock() error {
+	b := &c.block
+	switch {
+	case b.refused != noReset:
+		return c.badStream(b.id, b.refused)
+	case c.fields.kind == trailerBlock:
+		return c.takeTrailer(b.id)
+	case c.fields.kind == discarded:
+		return nil
+	}
+	c.mu.Lock()
+	s := c.streams[b.id]
+	if s == nil || s.reset {
+		c.mu.Unlock()
+		return nil
+	}
+	r := &c.response
+	declared, fault := c.fields.response(r, b.endStream, s.client.isHead)
+	if fault == nil && r.Interim() {
+		if s.client.interim++; s.client.interim > maxInterim {
+			fault = errInterim
+		}
+	}
+	if fault != nil {
+		c.mu.Unlock()
+		return c.refuse(b.id, fault)
+	}
+	s.client.push(r)
+	if r.Interim() {
+		s.readers.wake()
+		c.mu.Unlock()
+		return nil
+	}
+	s.client.final = true
+	s.declared = declared
+	if s.raw && r.Status/100 == 2 {
+		s.declared = message.Unknown
+	} else {
+		s.raw = false
+	}
+	s.readers.wake()
+	if b.endStream {
+		return c.endBody(s)
+	}
+	c.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,230 @@
+package http2
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"mpgate/proxy/message"
+)
+
+// ClientStream is one exchange with a server:
+//
+//	WriteHead ─► [WriteBody…] ─► End ─► ReadHead (once for each 1xx, then the final one) ─► [Body…] ─► Release
+//	                                       └─(101)─► Body and WriteBody are a tunnel
+//
+// Reading and writing may happen in two goroutines. Abort may be called from any.
+type ClientStream struct {
+	stream
+	body    body
+	first   bool // of its connection
+	isHead  bool
+	final   bool // the final head came
+	interim int
+	accept  [28]byte // of the websocket that was asked for
+
+	heads []message.Response // that came and were not read
+	read  int                // of them
+}
+
+var clientStreams = sync.Pool{New: func() any {
+	s := &ClientStream{}
+	s.readers, s.writers = newWaiter(), newWaiter()
+	s.client = s
+	s.body.stream = &s.stream
+	return s
+}}
+
+// push keeps a head for ReadHead, and leaves other memory in r; conn.mu is held.
+func (s *ClientStream) push(r *message.Response) {
+	if len(s.heads) < cap(s.heads) {
+		s.heads = s.heads[:len(s.heads)+1]
+	} else {
+		s.heads = append(s.heads, message.Response{})
+	}
+	last := &s.heads[len(s.heads)-1]
+	// r stays readable for the caller, who only looks at what is not memory.
+	h, t := last.Header, last.Trailer
+	*last = *r
+	r.Header, r.Trailer = h, t
+}
+
+// WriteHead begins the exchange. The head is held until Flush, ReadHead, or something else that leaves.
+func (s *ClientStream) WriteHead(r *message.Request) error {
+	c := s.conn.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.isHead, s.final, s.interim = r.IsHead(), false, 0
+	s.heads, s.read = s.heads[:0], 0
+	s.body.patience, s.body.trailerTo = c.patience, nil
+	var protocol []byte
+	if r.Upgrade != nil {
+		if err := c.upgrade(s, r); err != nil {
+			return err
+		}
+		protocol = webSocketName
+	}
+	c.waitRoom()
+	switch {
+	case s.err != nil:
+		return s.err
+	case c.err != nil:
+		return errors.Join(ErrNotProcessed, c.err)
+	case c.goingAway:
+		return ErrNotProcessed
+	}
+	if c.lastID == 0 {
+		c.lastID = 1
+	} else {
+		c.lastID += 2
+	}
+	s.id = c.lastID
+	c.reserved--
+	s.sendWindow = c.sendInitial
+	c.streams[s.id] = &s.stream
+	if protocol == nil {
+		s.toSend = r.ContentLength
+	}
+	c.blockBuf = c.encoder.request(c.blockBuf[:0], r, protocol)
+	s.writeBlock(c.blockBuf, r.ContentLength == 0 && protocol == nil)
+	return nil
+}
+
+// upgrade makes r the extended CONNECT that it is to a server of HTTP/2 (RFC 8441), if the server takes that; c.mu is
+// held.
+func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
+	if !message.EqualFold(r.Upgrade, "websocket") {
+		return ErrNoConnect
+	}
+	if !c.settled {
+		c.flush(nil)
+	}
+	for !c.settled && c.err == nil {
+		c.ready.Wait()
+	}
+	if !c.connect {
+		return ErrNoConnect
+	}
+	s.accept = acceptFor(r.Header.Get(message.SecWebSocketKey))
+	r.Header.Del(message.SecWebSocketKey)
+	s.raw = true
+	return nil
+}
+
+// ReadHead gives the next head, interim or final, in r, which must be fresh or reset. At the deadline it gives
+// os.ErrDeadlineExceeded and may be called again. ErrNotProcessed: the request may be sent elsewhere.
+func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s.read == len(s.heads) {
+		if s.reset {
+			return s.err
+		}
+		c.flushNow()
+		d := time.Until(deadline)
+		if deadline.IsZero() {
+			d = 0
+		} else if d <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		if s.read < len(s.heads) || s.reset {
+			continue // it came while the flush let go of the lock
+		}
+		c.mu.Unlock()
+		s.readers.wait(d)
+		c.mu.Lock()
+	}
+	*r, s.heads[s.read] = s.heads[s.read], *r
+	if s.read++; s.read == len(s.heads) {
+		s.heads, s.read = s.heads[:0], 0
+	}
+	if r.Interim() {
+		return nil
+	}
+	if s.raw {
+		r.Status, r.Upgrade, r.NoBody, r.ContentLength = 101, webSocketName, false, 0
+		r.Header.Add(message.SecWebSocketAccept, s.accept[:])
+		s.toSend = message.Unknown
+		return nil
+	}
+	s.body.trailerTo = &r.Trailer
+	return nil
+}
+
+// Body is the body of the final response.
+func (s *ClientStream) Body() message.BodyReader { return &s.body }
+
+// Answered says whether anything came back in this exchange.
+func (s *ClientStream) Answered() bool {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.final || s.interim > 0
+}
+
+// Reused says whether the connection carried exchanges before.
+func (s *ClientStream) Reused() bool { return !s.first }
+
+// WriteBody sends a piece of the body. It returns when the piece may be used again.
+func (s *ClientStream) WriteBody(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	return s.write(p)
+}
+
+// End completes the request.
+func (s *ClientStream) End(trailer *message.Header) error { return s.end(trailer) }
+
+// Flush sees to it that what was written leaves.
+func (s *ClientStream) Flush() error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	c.flushNow()
+	return nil
+}
+
+// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error.
+func (s *ClientStream) Abort() {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case s.reset:
+	case s.id == 0:
+		s.reset, s.err = true, errAborted
+	case s.sentEnd && s.recvEnd && s.inbox.size == 0:
+	default:
+		c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+		c.wantFlush()
+	}
+}
+
+// Release ends the exchange and gives its place to another. Nothing may follow.
+func (s *ClientStream) Release() {
+	c := s.conn.client
+	c.mu.Lock()
+	if s.id == 0 {
+		c.reserved--
+	} else {
+		if !s.reset && !(s.recvEnd && (s.sentEnd || s.stopped)) && c.err == nil {
+			c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+		}
+		s.leave()
+		c.wantFlush()
+	}
+	c.stopIfDrained()
+	c.mu.Unlock()
+	for i := range s.heads {
+		s.heads[i].Reset()
+	}
+	s.body.trailerTo = nil
+	clientStreams.Put(s)
+}

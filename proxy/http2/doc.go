@@ -1,0 +1,18 @@
+// Package http2 is the HTTP/2 codec (RFC 9113), towards clients and towards servers, on the same messages as
+// http1. The frames are read with golang.org/x/net/http2's Framer and the header blocks with its hpack decoder; the
+// connection and its streams are ours:
+//
+//   - One goroutine reads a connection, and never waits for anything else: not for a stream, not for room to
+//     write. Each stream of a server has one goroutine, which calls it.
+//   - One mutex guards all the state of a connection. What a stream writes is copied into one buffer for all of
+//     them, and leaves in one write for what several streams had to say. Streams that have more than fits take
+//     turns by urgency (RFC 9218).
+//   - Back-pressure is the windows: a stream is granted what it may send, and gets new credit only for what its
+//     reader has taken. Windows grow while they are what bounds the speed, within a budget for a connection and
+//     one for all.
+//   - What a peer can make us do for nothing has a budget too: resets, control frames, header blocks.
+//
+// The order of the files is that of a message: conn.go (the reading goroutine), block.go and head.go (header
+// blocks), inbox.go (bodies that come), write.go and encode.go (what leaves), flow.go (windows), budget.go, then
+// the two ends in server.go and client.go with their streams.
+package http2

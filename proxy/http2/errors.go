@@ -1,0 +1,94 @@
+package http2
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/net/http2"
+
+	"mpgate/proxy/message"
+)
+
+// ErrNotProcessed: the server has not looked at the request, which may be sent elsewhere whatever its method is
+// (RFC 9113 section 8.7).
+var ErrNotProcessed = errors.New("the server did not process the request")
+
+// ErrFull: the connection carries as many streams as the server allows.
+var ErrFull = errors.New("the connection carries as many streams as it may")
+
+// ErrClosed: the connection takes no further streams.
+var ErrClosed = errors.New("the connection takes no further streams")
+
+// ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so nothing but HTTP can be spoken in a stream.
+var ErrNoConnect = errors.New("the server does not take extended CONNECT")
+
+var (
+	errAborted     = errors.New("the stream was aborted")
+	errInterrupted = errors.New("reading from the stream was interrupted")
+	errBodyEnded   = errors.New("more of a body that has ended")
+	errHeld        = errors.New("the peer makes us hold more than there is room for")
+	errSilent      = errors.New("the peer does not answer a ping")
+)
+
+// ResetError is a stream that the peer has reset.
+type ResetError struct{ Code http2.ErrCode }
+
+func (e *ResetError) Error() string { return "the peer reset the stream: " + e.Code.String() }
+
+// ConnError is a connection that ended for a fault of the peer's.
+type ConnError struct {
+	Code   http2.ErrCode
+	Reason string
+}
+
+func (e *ConnError) Error() string { return fmt.Sprintf("%s: %v", e.Reason, e.Code) }
+
+func protocolError(reason string) error { return &ConnError{http2.ErrCodeProtocol, reason} }
+
+func calm(reason string) error { return &ConnError{http2.ErrCodeEnhanceYourCalm, reason} }
+
+// GoAwayError is a connection that the peer has closed with an error code.
+type GoAwayError struct{ Code http2.ErrCode }
+
+func (e *GoAwayError) Error() string { return "the peer closed the connection: " + e.Code.String() }
+
+func fault(status int, reason string) *message.Error {
+	return &message.Error{Status: status, Reason: reason}
+}
+
+// One value for each fault of a message. Those of status 400 make it malformed (RFC 9113 section 8.1.1), others
+// are refused by their answer alone.
+var (
+	errName          = fault(400, "a field name is no lower-case token")
+	errValue         = fault(400, "a field value holds a control character or ends in white space")
+	errConnection    = fault(400, "a field that is about a connection")
+	errTE            = fault(400, "TE is not exactly trailers")
+	errPseudoLate    = fault(400, "a pseudo-header field behind a regular one")
+	errPseudoTwice   = fault(400, "a pseudo-header field comes more than once")
+	errPseudoUnknown = fault(400, "an unknown pseudo-header field")
+	errPseudoTrailer = fault(400, "a pseudo-header field in trailers")
+	errPseudoMissing = fault(400, "a pseudo-header field is missing")
+	errPseudoConnect = fault(400, "CONNECT with :scheme or :path")
+	errMethod        = fault(400, "method is no token")
+	errLongMethod    = fault(501, "method is longer than 32 bytes")
+	errScheme        = fault(400, ":scheme is neither http nor https")
+	errConnect       = fault(405, "CONNECT is not served here")
+	errProtocol      = fault(501, "extended CONNECT for another protocol than websocket")
+	errTarget        = fault(400, "malformed :path")
+	errHostMissing   = fault(400, "neither :authority nor Host")
+	errHostTwice     = fault(400, "Host comes more than once")
+	errHost          = fault(400, "malformed :authority or Host")
+	errHostMismatch  = fault(400, "Host is another than :authority")
+	errLength        = fault(400, "malformed Content-Length")
+	errLengthTwice   = fault(400, "Content-Length comes more than once")
+	errLengthBig     = fault(413, "Content-Length is larger than can be counted")
+	errLengthWrong   = fault(400, "the body is not as long as its Content-Length")
+	errHeaderBytes   = fault(431, "header is longer than the limit")
+	errHeaderFields  = fault(431, "header has more fields than the limit")
+	errTrailerBytes  = fault(431, "trailers are longer than the header limit")
+	errExpect        = fault(417, "an expectation other than 100-continue")
+	errStatus        = fault(502, ":status is not a number from 100 to 599 without 101")
+	errInterim       = fault(502, "more than 32 interim responses")
+	errInterimEnd    = fault(502, "an interim response that ends the stream")
+	errAccept        = fault(502, "Sec-WebSocket-Accept does not answer the key")
+)

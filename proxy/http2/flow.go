@@ -1,0 +1,285 @@
+package http2
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+const (
+	firstWindow = 65535 // of streams and of the connection, until told otherwise (RFC 9113 section 6.9.2)
+	// connWindow is what a connection gets at once: a stream whose reader is slow must not stop the others.
+	connWindow = 256 << 10
+	// mostWindow is the most that a stream's window grows to; its connection's grows to twice that.
+	mostWindow = 16 << 20
+	// probePause is how long to leave the path alone after a probe that found nothing to improve.
+	probePause = time.Second
+)
+
+// flow is the windows of a connection, c.mu guards it.
+//
+// The windows that we grant grow with the path: a probe is a PING, and what the readers took while it was under way is
+// what one round trip is worth. If that comes near the window, the window is what bounds the speed, and it is
+// doubled. Bytes are counted as they are taken by a reader, not as they arrive, so a slow reader's window does not grow.
+type flow struct {
+	sendWindow  int64 // what the peer grants
+	sendInitial int64 // for new streams
+	frameSize   int   // the largest frame that the peer takes
+
+	recvWindow int64 // what the peer may still send
+	recvTarget int64 // what it may send at most
+	credit     int64 // taken by readers, and not granted anew
+	target     int64 // of a stream that has more to send than the first window
+	leased     int   // of the budget for all connections
+
+	taken     int64 // by readers, in all
+	probing   bool
+	probeAt   time.Time
+	probeFrom int64     // taken, when it was sent
+	probeNext time.Time // not before
+}
+
+func (f *flow) init() {
+	f.sendWindow, f.sendInitial, f.frameSize = firstWindow, firstWindow, maxFrame
+	f.recvWindow, f.recvTarget, f.target = firstWindow, firstWindow, firstWindow
+}
+
+// grant gives the peer the window that a connection begins with.
+func (c *conn) grant() {
+	c.appendWindowUpdate(0, connWindow-firstWindow)
+	c.recvWindow, c.recvTarget = connWindow, connWindow
+}
+
+// data takes a DATA frame. Its padding counts against the windows too.
+func (c *conn) data(h http2.FrameHeader) error {
+	if h.StreamID == 0 {
+		return protocolError("DATA for stream 0")
+	}
+	n, pad, err := c.padding(h, int(h.Length))
+	if err != nil {
+		return err
+	}
+	ended := h.Flags.Has(http2.FlagDataEndStream)
+	if n == 0 && !ended && !c.controls.take(1) {
+		return calm("more empty DATA frames than a stream has use for")
+	}
+	c.mu.Lock()
+	known, err := c.admit(h, n)
+	c.mu.Unlock()
+	if err == nil && !known {
+		err = c.missing(h.StreamID, "DATA")
+	}
+	if err != nil {
+		var stream http2.StreamError
+		if errors.As(err, &stream) {
+			if err := c.skip(n + pad); err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	for n > 0 {
+		p, err := c.take(n)
+		if err != nil {
+			return err
+		}
+		n -= len(p)
+		c.arrived(h.StreamID, p)
+	}
+	if err := c.skip(pad); err != nil || !ended {
+		return err
+	}
+	c.mu.Lock()
+	s := c.streams[h.StreamID]
+	if s == nil || s.reset {
+		c.mu.Unlock()
+		return nil
+	}
+	return c.endBody(s)
+}
+
+// admit holds a DATA frame with n bytes of data against the windows and the length that was declared; c.mu is held.
+func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
+	size := int64(h.Length)
+	if size > c.recvWindow {
+		return false, &ConnError{http2.ErrCodeFlowControl, "more DATA than the connection's window has room for"}
+	}
+	c.recvWindow -= size
+	c.giveBack(size - int64(n)) // nobody will take the padding
+	s := c.streams[h.StreamID]
+	switch {
+	case s == nil:
+		return false, nil
+	case s.theirs:
+		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that the peer has reset"}
+	case s.reset:
+		return true, nil
+	case s.recvEnd:
+		c.giveBack(int64(n))
+		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
+	case s.client != nil && !s.client.final:
+		c.giveBack(int64(n))
+		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
+	case size > s.recvWindow:
+		c.giveBack(int64(n))
+		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
+	}
+	s.recvWindow -= size
+	s.credit += size - int64(n)
+	if s.received += int64(n); s.declared >= 0 && s.received > s.declared {
+		c.giveBack(int64(n))
+		s.err = errLengthWrong
+		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
+	}
+	return true, nil
+}
+
+// arrived takes a piece of DATA in.
+func (c *conn) arrived(id uint32, p []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.streams[id]
+	if s == nil || s.reset {
+		c.giveBack(int64(len(p)))
+		return
+	}
+	s.inbox.add(p)
+	s.readers.wake()
+}
+
+// endBody is the end of a stream as the peer sees it; it unlocks c.mu, which is held.
+func (c *conn) endBody(s *stream) error {
+	if s.declared >= 0 && s.received != s.declared {
+		id := s.id
+		c.mu.Unlock()
+		return c.refuse(id, errLengthWrong)
+	}
+	s.recvEnd = true
+	s.readers.wake()
+	c.mu.Unlock()
+	return nil
+}
+
+// giveBack grants bytes anew that nobody holds any more; c.mu is held.
+func (c *conn) giveBack(n int64) {
+	if c.credit += n; c.credit >= c.recvTarget/4 && c.credit > 0 && c.err == nil {
+		c.appendWindowUpdate(0, uint32(c.credit))
+		c.recvWindow += c.credit
+		c.credit = 0
+	}
+}
+
+// took accounts for n bytes that the reader of s has taken, and grants them anew; c.mu is held. It says whether
+// there is something to tell the peer.
+func (c *conn) took(s *stream, n int64) {
+	c.taken += n
+	c.giveBack(n)
+	if s.recvEnd || s.reset {
+		return
+	}
+	s.credit += n
+	if s.target < c.target && s.wantsMore() {
+		s.credit += c.target - s.target
+		s.target = c.target
+	}
+	if s.credit >= s.target/4 {
+		c.appendWindowUpdate(s.id, uint32(s.credit))
+		s.recvWindow += s.credit
+		s.credit = 0
+		c.probe()
+		c.wantFlush()
+	}
+}
+
+// wantsMore says whether the peer may have more to send than s has granted.
+func (s *stream) wantsMore() bool {
+	return s.declared < 0 || s.declared-s.received > s.recvWindow+s.credit
+}
+
+// probe measures the path, if that was not done a moment ago; c.mu is held.
+func (c *conn) probe() {
+	if c.probing || c.target >= mostWindow {
+		return
+	}
+	now := time.Now()
+	if now.Before(c.probeNext) {
+		return
+	}
+	c.probing, c.probeAt, c.probeFrom = true, now, c.taken
+	c.appendPing(false, [8]byte{pingSpeed})
+}
+
+// probed is the answer.
+func (c *conn) probed(now time.Time) {
+	if !c.probing {
+		return
+	}
+	c.probing = false
+	trip := c.taken - c.probeFrom
+	if trip*3 < c.target*2 {
+		c.probeNext = now.Add(probePause)
+		return
+	}
+	target := min(mostWindow, 2*max(trip, c.target))
+	grow := max(0, 2*target-c.recvTarget)
+	if !c.limits.memory.lease(int(grow)) {
+		c.probeNext = now.Add(probePause)
+		return
+	}
+	c.leased += int(grow)
+	c.target = target
+	c.recvTarget += grow
+	c.giveBack(grow)
+}
+
+// windowUpdate takes a WINDOW_UPDATE.
+func (c *conn) windowUpdate(h http2.FrameHeader) error {
+	if h.Length != 4 {
+		return &ConnError{http2.ErrCodeFrameSize, "WINDOW_UPDATE of another size than 4"}
+	}
+	b, err := c.readHead(4)
+	if err != nil {
+		return err
+	}
+	if !c.controls.take(1) {
+		return calm("more WINDOW_UPDATEs than the data sent")
+	}
+	n := int64(binary.BigEndian.Uint32(b) & maxWindow)
+	if n == 0 {
+		return http2.StreamError{StreamID: h.StreamID, Code: http2.ErrCodeProtocol} // of stream 0: of the connection
+	}
+	c.mu.Lock()
+	if h.StreamID == 0 {
+		defer c.mu.Unlock()
+		if c.sendWindow += n; c.sendWindow > maxWindow {
+			return &ConnError{http2.ErrCodeFlowControl, "a window of more than 2^31-1 bytes"}
+		}
+		c.wakeFirst()
+		return nil
+	}
+	s := c.streams[h.StreamID]
+	if s == nil {
+		closed := clientID(h.StreamID) && h.StreamID <= c.lastID
+		c.mu.Unlock()
+		if !closed {
+			return protocolError("WINDOW_UPDATE for a stream that was not opened")
+		}
+		return nil // it may have been on its way
+	}
+	defer c.mu.Unlock()
+	if s.sendWindow += n; s.sendWindow > maxWindow {
+		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
+	}
+	s.unstall()
+	return nil
+}
+
+// unstall lets a writer go on that waits for its stream's window; c.mu is held.
+func (s *stream) unstall() {
+	if s.sendWindow > 0 && len(s.pending) > 0 && !s.reset {
+		s.conn.enqueue(s)
+		s.writers.wake()
+	}
+}

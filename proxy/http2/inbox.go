@@ -1,0 +1,96 @@
+package http2
+
+import "sync"
+
+const (
+	smallBlock = 4 << 10
+	largeBlock = 64 << 10
+)
+
+var smallBlocks = sync.Pool{New: func() any { return new([smallBlock]byte) }}
+var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
+
+// inbox holds the data of a stream that has come and was not taken yet, in blocks from a pool. It holds no more
+// than the stream's window. The zero value is ready.
+type inbox struct {
+	blocks []block
+	first  int // of blocks
+	size   int // bytes held, without the piece that is lent
+	lent   int // bytes of the piece that next gave last, which lies in the first block
+}
+
+type block struct {
+	data []byte
+	r, w int
+}
+
+// add copies p in.
+func (in *inbox) add(p []byte) {
+	in.size += len(p)
+	for len(p) > 0 {
+		b := in.room(len(p))
+		n := copy(b.data[b.w:], p)
+		b.w += n
+		p = p[n:]
+	}
+}
+
+// room gives a last block that is not full.
+func (in *inbox) room(n int) *block {
+	large := n > smallBlock
+	if k := len(in.blocks); k > in.first {
+		if b := &in.blocks[k-1]; b.w < len(b.data) {
+			return b
+		}
+		large = true // what filled a block goes on
+	}
+	var data []byte
+	if large {
+		data = largeBlocks.Get().(*[largeBlock]byte)[:]
+	} else {
+		data = smallBlocks.Get().(*[smallBlock]byte)[:]
+	}
+	if in.first > 16 && in.first > len(in.blocks)/2 { // a stream that is never quite empty
+		n := copy(in.blocks, in.blocks[in.first:])
+		in.blocks, in.first = in.blocks[:n], 0
+	}
+	in.blocks = append(in.blocks, block{data: data})
+	return &in.blocks[len(in.blocks)-1]
+}
+
+// next gives what lies together at the front, nil where there is nothing. It is valid until the next call.
+func (in *inbox) next() []byte {
+	in.lent = 0
+	for in.first < len(in.blocks) {
+		b := &in.blocks[in.first]
+		if b.r < b.w {
+			p := b.data[b.r:b.w:b.w]
+			b.r = b.w
+			in.lent = len(p)
+			in.size -= len(p)
+			return p
+		}
+		b.free()
+		in.first++
+	}
+	in.blocks, in.first = in.blocks[:0], 0
+	return nil
+}
+
+// drop empties the inbox.
+func (in *inbox) drop() {
+	for i := in.first; i < len(in.blocks); i++ {
+		in.blocks[i].free()
+	}
+	in.blocks, in.first, in.size, in.lent = in.blocks[:0], 0, 0, 0
+}
+
+func (b *block) free() {
+	switch len(b.data) {
+	case smallBlock:
+		smallBlocks.Put((*[smallBlock]byte)(b.data))
+	case largeBlock:
+		largeBlocks.Put((*[largeBlock]byte)(b.data))
+	}
+	b.data = nil
+}

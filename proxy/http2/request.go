@@ -1,0 +1,139 @@
+package http2
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+
+	"mpgate/proxy/message"
+	"mpgate/proxy/target"
+)
+
+var getMethod = []byte("GET")
+
+// request fills r from a block that was decoded into r.Header. ended: nothing follows the block. websocket: it is an
+// extended CONNECT, which r shows as the GET with an Upgrade that it is to a server of HTTP/1 (RFC 8441).
+func (f *fields) request(r *message.Request, ended bool) (websocket bool, err *message.Error) {
+	r.Version = message.HTTP20
+	r.Method, r.Target = f.method, f.path
+	if f.err != nil {
+		return false, f.err
+	}
+	connect := string(f.method) == "CONNECT"
+	switch {
+	case f.seen&pseudoMethod == 0:
+		return false, errPseudoMissing
+	case !validMethod(f.method):
+		return false, errMethod
+	case len(f.method) > maxMethod:
+		return false, errLongMethod
+	case f.seen&pseudoProtocol != 0 && !connect:
+		return false, errPseudoUnknown
+	case connect && f.seen&pseudoProtocol == 0:
+		if f.seen&(pseudoScheme|pseudoPath) != 0 {
+			return false, errPseudoConnect
+		}
+		return false, errConnect
+	case f.seen&pseudoScheme == 0, f.seen&pseudoPath == 0:
+		return false, errPseudoMissing
+	case string(f.scheme) != "http" && string(f.scheme) != "https":
+		return false, errScheme
+	}
+	if err := f.setTarget(r); err != nil {
+		return false, err
+	}
+	if r.ContentLength, err = f.bodyLength(ended); err != nil {
+		return false, err
+	}
+	r.TrailersOK = f.trailers
+	r.Expect = f.expect && r.ContentLength != 0
+	if connect {
+		return true, f.webSocket(r)
+	}
+	return false, nil
+}
+
+// bodyLength is what the block says of the body (RFC 9113 section 8.1.1). A body declared empty that does not end
+// with the block may still have trailers.
+func (f *fields) bodyLength(ended bool) (int64, *message.Error) {
+	switch {
+	case ended && f.length > 0:
+		return 0, errLengthWrong
+	case ended:
+		return 0, nil
+	case f.lengths == 0 || f.length == 0:
+		return message.Unknown, nil
+	}
+	return f.length, nil
+}
+
+// setTarget finds the one host and path that count, as http1 does.
+func (f *fields) setTarget(r *message.Request) *message.Error {
+	var err error
+	switch {
+	case f.seen&pseudoAuthority != 0:
+		if r.Host, r.Port, err = target.Host(f.authority, &r.Scratch); err != nil {
+			return errHost
+		}
+		if f.hosts > 0 {
+			host, port, err := target.Host(f.host, &r.Scratch)
+			if err != nil {
+				return errHost
+			}
+			if !bytes.Equal(host, r.Host) || !bytes.Equal(port, r.Port) {
+				return errHostMismatch
+			}
+		}
+	case f.hosts > 0:
+		if r.Host, r.Port, err = target.Host(f.host, &r.Scratch); err != nil {
+			return errHost
+		}
+	default:
+		return errHostMissing
+	}
+	if len(f.path) == 0 || f.path[0] != '/' && f.path[0] != '*' {
+		return errTarget
+	}
+	parts, err := target.Split(r.Method, f.path)
+	if err != nil {
+		return errTarget
+	}
+	if parts.Form == target.Asterisk {
+		r.Path = parts.Path
+		return nil
+	}
+	var flags target.Flags
+	if r.Path, flags, err = target.Path(parts.Path, &r.Scratch); err != nil {
+		return errTarget
+	}
+	r.EncodedSlash = flags&target.EncodedSlash != 0
+	r.Ambiguous = flags != 0
+	if parts.Query == nil {
+		return nil
+	}
+	r.HasQuery = true
+	if r.Query, err = target.Query(parts.Query, &r.Scratch); err != nil {
+		return errTarget
+	}
+	return nil
+}
+
+var webSocketName = []byte("websocket")
+
+// webSocket makes the GET of an extended CONNECT. A server of HTTP/1 wants a key, whose answer is ours to check.
+func (f *fields) webSocket(r *message.Request) *message.Error {
+	switch {
+	case !message.EqualFold(f.protocol, "websocket"):
+		return errProtocol
+	case r.ContentLength == 0:
+		return errLengthWrong // it ends where it should begin
+	}
+	r.Method, r.Upgrade, r.ContentLength, r.Expect = getMethod, webSocketName, 0, false
+	r.Header.Del(message.SecWebSocketKey)
+	var key [16]byte
+	_, _ = rand.Read(key[:]) // never fails
+	var text [24]byte
+	base64.StdEncoding.Encode(text[:], key[:])
+	r.Header.Add(message.SecWebSocketKey, text[:])
+	return nil
+}

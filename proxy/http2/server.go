@@ -1,0 +1,367 @@
+package http2
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"mpgate/proxy/netio"
+	"mpgate/proxy/preread"
+)
+
+// ServerOptions bound what a client may do. What is zero gets the default.
+type ServerOptions struct {
+	Limits                   // 32 KiB and 100 fields
+	HeaderTime time.Duration // for a header block, and from the start to the first frames; 10 s
+	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
+	MinRate    int64         // bytes a second of a body, averaged over IdleTime
+	Streams    int           // at a time; 100
+	Memory     *Memory       // shared by the connections; nil: no limit for all together
+}
+
+const (
+	maxStreams = 1 << 16
+	// maxWaiting is how many streams of a connection may wait for others that were reset to be wound up, as a
+	// multiple of those that it may have.
+	maxWaiting = 4
+	drainTime  = time.Second // between the two GOAWAYs, where the client does not answer the PING between them
+
+	lingerTime  = time.Second
+	lingerBytes = 256 << 10
+)
+
+// ServerConn is a client's connection. Its life:
+//
+//	NewServerConn ─► Serve (until the connection ends) … Shutdown from elsewhere ends it in order
+type ServerConn struct {
+	conn
+	most    int
+	handler func(*ServerStream)
+
+	opening  *ServerStream   // whose header block is being read
+	starting []*ServerStream // that wait to be run
+
+	// guarded by conn.mu
+	running  int // handlers
+	backlog  int // of starting, when the reader last looked
+	zombies  int // streams that were reset while their handlers run
+	draining bool
+	last     uint32 // of the second GOAWAY: streams beyond are ignored; 0: not sent
+	stopped  *time.Timer
+	finished sync.Cond // running changed
+}
+
+// NewServerConn gives the server's end of s. in holds what has been read from it already, and is the connection's from
+// now on; it may be nil. handler is called for each stream, in a goroutine of its own.
+func NewServerConn(s netio.Stream, in *netio.Buffer, o *ServerOptions, handler func(*ServerStream)) *ServerConn {
+	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, minRate: o.MinRate, memory: o.Memory}
+	setDefault(&l.HeaderBytes, 32<<10)
+	setDefault(&l.HeaderFields, 100)
+	setDefault(&l.headerTime, 10*time.Second)
+	setDefault(&l.idleTime, 60*time.Second)
+	c := &ServerConn{handler: handler, most: o.Streams}
+	setDefault(&c.most, 100)
+	c.finished.L = &c.mu
+	c.server = c
+	c.init(s, l)
+	if in != nil {
+		c.in, *in = *in, netio.Buffer{}
+	}
+	return c
+}
+
+func setDefault[T int | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// Serve reads the connection until it ends and all handlers have returned, and gives the reason: nil where it
+// ended in order. It does not close the stream.
+func (c *ServerConn) Serve() error {
+	c.mu.Lock()
+	c.appendSettings(
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.most)},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)},
+		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
+		http2.Setting{ID: http2.SettingNoRFC7540Priorities, Val: 1})
+	c.grant()
+	c.mu.Unlock()
+	err := c.preface()
+	if err == nil {
+		err = c.read()
+	}
+	return c.end(err)
+}
+
+func (c *ServerConn) preface() error {
+	for want := preread.Preface; len(want) > 0; {
+		p, err := c.take(len(want))
+		if err != nil {
+			return err
+		}
+		if string(p) != want[:len(p)] {
+			return protocolError("the connection does not begin with the preface of HTTP/2")
+		}
+		want = want[len(p):]
+	}
+	return nil
+}
+
+// end winds the connection up.
+func (c *ServerConn) end(err error) error {
+	code := http2.ErrCodeNo
+	var fault *ConnError
+	if errors.As(err, &fault) {
+		code = fault.Code
+	}
+	c.mu.Lock()
+	orderly := err == io.EOF || errors.Is(err, netio.ErrInterrupted) && c.draining || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused()
+	tell := c.err == nil && !errors.Is(err, io.EOF) && (fault != nil || orderly)
+	if tell && !(c.draining && orderly) {
+		c.appendGoAway(c.lastID, code)
+	}
+	if c.stopped != nil {
+		c.stopped.Stop()
+	}
+	if c.err == nil {
+		_ = c.base.SetWriteDeadline(time.Now().Add(lingerTime))
+		if !c.writing {
+			c.flush(nil)
+		}
+	}
+	c.mu.Unlock()
+	c.fail(err)
+	c.mu.Lock()
+	for _, s := range c.starting {
+		c.discard(s)
+	}
+	c.starting = nil
+	for c.running > 0 {
+		c.finished.Wait()
+	}
+	c.quiet()
+	c.limits.memory.release(c.leased)
+	c.mu.Unlock()
+	if tell {
+		c.linger()
+	}
+	c.in.Release()
+	if orderly {
+		return nil
+	}
+	return err
+}
+
+// linger lets a client that is still sending get to read the last frame: a close with unread input would reset the
+// connection.
+func (c *ServerConn) linger() {
+	if c.s.CloseWrite() != nil {
+		return
+	}
+	c.base.Resume()
+	_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
+	for most := lingerBytes; most > 0; {
+		c.in.Discard(c.in.Len())
+		if c.s.Fill(&c.in) != nil {
+			return
+		}
+		most -= c.in.Len()
+	}
+}
+
+// Shutdown ends the connection in order: the client is told to open no further streams, those that are under way when
+// it knows are served. It returns at once; Serve returns when all is done.
+func (c *ServerConn) Shutdown() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining || c.err != nil {
+		return
+	}
+	c.draining = true
+	c.appendGoAway(maxStreamID, http2.ErrCodeNo)
+	c.appendPing(false, [8]byte{pingDrain})
+	c.stopped = time.AfterFunc(drainTime, func() {
+		c.mu.Lock()
+		c.lastGoAway()
+		c.mu.Unlock()
+	})
+	c.wantFlush()
+}
+
+// lastGoAway is the second: what the client sent before it knew of the first has come. c.mu is held.
+func (c *ServerConn) lastGoAway() {
+	if !c.draining || c.last != 0 || c.err != nil {
+		return
+	}
+	c.last = max(c.lastID, 1)
+	c.appendGoAway(c.lastID, http2.ErrCodeNo)
+	c.wantFlush()
+	c.stopIfDrained()
+}
+
+func (c *ServerConn) stopIfDrained() {
+	if c.drained() {
+		c.base.Interrupt()
+	}
+}
+
+func (c *ServerConn) drained() bool { return c.last != 0 && c.unused() }
+
+// openBlock is called for the HEADERS of c.block.
+func (c *ServerConn) openBlock() error {
+	b := &c.block
+	id := b.id
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.streams[id]; s != nil {
+		c.trailer.Reset()
+		c.fields.reset(trailerBlock, &c.trailer, &c.limits.Limits)
+		switch {
+		case s.theirs:
+			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that the client has reset"}
+		case s.reset:
+			c.fields.kind = discarded
+		case s.recvEnd:
+			c.fields.kind, b.refused = discarded, http2.ErrCodeStreamClosed
+		case !b.endStream:
+			c.fields.kind, b.refused = discarded, http2.ErrCodeProtocol
+		}
+		return nil
+	}
+	c.fields.reset(discarded, nil, &c.limits.Limits)
+	switch {
+	case !clientID(id):
+		return protocolError("HEADERS for a stream that only a server may open")
+	case id <= c.lastID && c.closed.has(id):
+		return nil
+	case id <= c.lastID:
+		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+	}
+	c.lastID = id
+	switch {
+	case c.last != 0: // after the second GOAWAY
+	case len(c.streams)-c.zombies >= c.most:
+		b.refused = http2.ErrCodeRefusedStream
+	case len(c.starting) > maxWaiting*c.most:
+		return calm("streams are opened and reset faster than they can be wound up")
+	default:
+		c.opening = newServerStream()
+		c.fields.reset(requestBlock, &c.opening.req.Header, &c.limits.Limits)
+	}
+	return nil
+}
+
+// closeBlock is called once c.block is decoded.
+func (c *ServerConn) closeBlock() error {
+	b := &c.block
+	s := c.opening
+	c.opening = nil
+	switch {
+	case b.refused != noReset:
+		if s != nil {
+			s.free()
+		}
+		return c.badStream(b.id, b.refused)
+	case c.fields.kind == trailerBlock:
+		return c.takeTrailer(b.id)
+	case s == nil:
+		return nil
+	}
+	s.begin(c, &c.fields, b)
+	c.mu.Lock()
+	s.stream.open(&c.conn, b.id)
+	s.recvEnd = b.endStream
+	if c.fields.lengths > 0 && s.fault == nil {
+		s.declared = c.fields.length
+	}
+	if s.websocket {
+		s.raw = true
+	}
+	if c.fields.prioritized {
+		s.priority = c.fields.priority
+	}
+	c.streams[b.id] = &s.stream
+	c.mu.Unlock()
+	c.starting = append(c.starting, s)
+	return nil
+}
+
+// start runs the handlers of streams that wait for that. One that was reset meanwhile is none.
+func (c *ServerConn) start() {
+	if len(c.starting) == 0 {
+		return
+	}
+	c.mu.Lock()
+	kept := c.starting[:0]
+	for _, s := range c.starting {
+		switch {
+		case s.reset:
+			c.discard(s)
+		case c.running < c.most:
+			c.running++
+			go s.run()
+		default:
+			kept = append(kept, s)
+		}
+	}
+	clear(c.starting[len(kept):])
+	c.starting, c.backlog = kept, len(kept)
+	c.mu.Unlock()
+}
+
+// discard drops a stream that was never run; c.mu is held.
+func (c *ServerConn) discard(s *ServerStream) {
+	c.zombies--
+	s.leave()
+	s.free()
+}
+
+// serve is a stream's goroutine.
+func (s *ServerStream) serve() {
+	c := s.conn.server
+	defer c.finish(s)
+	c.handler(s)
+}
+
+// finish ends what the handler has left open.
+func (c *ServerConn) finish(s *ServerStream) {
+	c.mu.Lock()
+	code := noReset
+	switch {
+	case s.reset:
+	case s.malformed:
+		code = http2.ErrCodeProtocol
+	case !s.sentEnd:
+		code = http2.ErrCodeInternal
+	case !s.recvEnd:
+		code = http2.ErrCodeNo // the response is complete, and nobody wants the rest of the request
+	default:
+		c.earned++
+	}
+	s.gone = nil
+	if code != noReset && c.err == nil {
+		c.kill(&s.stream, errAborted, code)
+	}
+	if s.reset {
+		c.zombies--
+	}
+	s.leave()
+	c.running--
+	c.finished.Broadcast()
+	c.wantFlush()
+	c.stopIfDrained()
+	if c.backlog > 0 {
+		c.base.Interrupt() // the reader has streams that wait for this
+	}
+	c.mu.Unlock()
+	s.free()
+}
+
+// RemoteAddr is the client's address.
+func (c *ServerConn) RemoteAddr() net.Addr { return c.base.RemoteAddr() }

@@ -1,0 +1,191 @@
+package http2
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	"mpgate/proxy/message"
+)
+
+// ServerStream is one exchange with a client. It is a message.BodyWriter. The handler that gets it has it until it
+// returns; what it has not ended by then is reset.
+type ServerStream struct {
+	stream
+	body      body
+	req       message.Request
+	fault     *message.Error // what is wrong with the request
+	malformed bool           // so wrong that the stream is reset
+	websocket bool
+	key       [24]byte // of the websocket
+	isHead    bool
+	headSent  bool
+	began     time.Time
+	run       func() // stored once
+}
+
+var serverStreams sync.Pool
+
+func newServerStream() *ServerStream {
+	if s, ok := serverStreams.Get().(*ServerStream); ok {
+		return s
+	}
+	s := &ServerStream{}
+	s.readers, s.writers = newWaiter(), newWaiter()
+	s.server = s
+	s.body.stream = &s.stream
+	s.run = s.serve
+	return s
+}
+
+// begin takes over what the header block said.
+func (s *ServerStream) begin(c *ServerConn, f *fields, b *blockState) {
+	s.headSent, s.malformed = false, false
+	s.websocket, s.fault = f.request(&s.req, b.endStream)
+	s.isHead = s.req.IsHead()
+	s.malformed = s.fault != nil && s.fault.Status == 400
+	if s.websocket && s.fault == nil {
+		copy(s.key[:], s.req.Header.Get(message.SecWebSocketKey))
+	}
+	s.began = time.Now()
+}
+
+func (s *ServerStream) free() {
+	s.req.Reset()
+	s.trailer.Reset()
+	s.fault, s.body.trailerTo = nil, nil
+	serverStreams.Put(s)
+}
+
+// Began is when the request's head was complete.
+func (s *ServerStream) Began() time.Time { return s.began }
+
+// ReadRequest gives the request, into r, which must be fresh or reset. A *message.Error is to be answered; any other
+// error means that the client has gone.
+func (s *ServerStream) ReadRequest(r *message.Request) error {
+	*r, s.req = s.req, *r
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	if s.reset {
+		return s.err
+	}
+	if s.fault != nil {
+		return s.fault
+	}
+	s.body.trailerTo = &r.Trailer
+	return nil
+}
+
+// Body is the body of the request.
+func (s *ServerStream) Body() message.BodyReader { return &s.body }
+
+// BodyDone says whether it has been read to its end.
+func (s *ServerStream) BodyDone() bool { return s.body.done() }
+
+// BodyStarted says whether any of it was taken.
+func (s *ServerStream) BodyStarted() bool { return s.stream.began }
+
+// HeadSent says whether the head of the final response has been written.
+func (s *ServerStream) HeadSent() bool { return s.headSent }
+
+// SetClose is for connections that carry one exchange at a time.
+func (s *ServerStream) SetClose() {}
+
+// WriteInterim sends a 1xx response at once.
+func (s *ServerStream) WriteInterim(r *message.Response) error {
+	if err := s.writeHead(r, r.Status, false); err != nil {
+		return err
+	}
+	return s.Flush()
+}
+
+// WriteHead writes the head of the final response, or of a 101, after which the stream is a tunnel.
+func (s *ServerStream) WriteHead(r *message.Response) error {
+	status, end := r.Status, false
+	switch {
+	case status == 101:
+		accept := acceptFor(s.key[:])
+		if !s.websocket || !bytes.Equal(r.Header.Get(message.SecWebSocketAccept), accept[:]) {
+			return errAccept
+		}
+		r.Header.Del(message.SecWebSocketAccept)
+		status = 200
+	case r.NoBody, s.isHead, status == 204, status == 304, r.ContentLength == 0:
+		end = true
+	}
+	if err := s.writeHead(r, status, end); err != nil {
+		return err
+	}
+	s.headSent = true
+	if r.Status != 101 && !end {
+		s.conn.mu.Lock()
+		s.toSend = r.ContentLength
+		s.conn.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *ServerStream) writeHead(r *message.Response, status int, end bool) error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waitRoom()
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	c.blockBuf = c.encoder.response(c.blockBuf[:0], r, status)
+	s.writeBlock(c.blockBuf, end)
+	return nil
+}
+
+// WriteBody sends a piece of the body. It returns when the piece may be used again.
+func (s *ServerStream) WriteBody(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	return s.write(p)
+}
+
+// End completes the response.
+func (s *ServerStream) End(trailer *message.Header) error { return s.end(trailer) }
+
+// Flush sees to it that what was written leaves.
+func (s *ServerStream) Flush() error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	c.flushNow()
+	return nil
+}
+
+// Watch calls gone, from another goroutine, when the client resets the stream or leaves. StopWatch must follow.
+func (s *ServerStream) Watch(gone func()) {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !s.reset {
+		s.gone = gone
+		return
+	}
+	c.goneMu.Lock() // StopWatch waits for it
+	go func() {
+		defer c.goneMu.Unlock()
+		gone()
+	}()
+}
+
+// StopWatch ends a Watch, if there is one: gone is not called any more, nor still running.
+func (s *ServerStream) StopWatch() {
+	c := s.conn
+	c.mu.Lock()
+	watched := s.gone != nil
+	s.gone = nil
+	c.mu.Unlock()
+	if !watched {
+		c.goneMu.Lock()
+		c.goneMu.Unlock() //nolint:staticcheck // it was held while gone ran
+	}
+}

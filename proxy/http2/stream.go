@@ -1,0 +1,185 @@
+package http2
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
+)
+
+// stream is what both ends of one have in common; conn.mu guards it. Its body is read by one goroutine and written by
+// one, which may be another.
+type stream struct {
+	conn   *conn
+	id     uint32
+	server *ServerStream
+	client *ClientStream
+
+	err     error // why it was killed
+	reset   bool  // nothing may be sent or is taken any more
+	ours    bool  // by us, and the peer may not know yet
+	theirs  bool  // by the peer, which may send nothing more
+	raw     bool  // a tunnel: silence in one direction is no fault
+	recvEnd bool  // the peer has ended its side
+	sentEnd bool  // we have ended ours
+	stopped bool  // the peer wants no more of ours
+	cut     bool  // whoever reads is to stop
+	began   bool  // something of the body was taken
+
+	// What comes.
+	inbox      inbox
+	trailer    message.Header
+	declared   int64 // length of the body, Unknown where it was not said
+	received   int64
+	recvWindow int64 // what the peer may still send
+	target     int64 // what it may send at most
+	credit     int64 // taken and not granted anew
+	readers    waiter
+	slow       bool // ErrSlow was given
+
+	// What leaves.
+	pending    []byte // what the writer waits with
+	toSend     int64  // of the declared length, Unknown where none was
+	sendWindow int64
+	moved      int
+	writers    waiter
+	pace       netio.Pace // of the windows that the peer grants
+	readPace   netio.Pace
+	lastFrame  int    // where the stream's last frame begins in the connection's buffer
+	lastSwap   uint32 // and in which one
+	priority   priority
+	queued     bool
+	prev, next *stream
+
+	gone func() // given to Watch
+}
+
+// open makes s a new stream of c, c.mu held.
+func (s *stream) open(c *conn, id uint32) {
+	s.conn, s.id = c, id
+	s.err, s.reset, s.ours, s.theirs, s.raw, s.recvEnd, s.sentEnd = nil, false, false, false, false, false, false
+	s.stopped, s.cut, s.began, s.slow = false, false, false, false
+	s.declared, s.received = message.Unknown, 0
+	s.recvWindow, s.target, s.credit = firstWindow, firstWindow, 0
+	s.toSend, s.sendWindow, s.moved = message.Unknown, c.sendInitial, 0
+	s.pace, s.readPace = c.limits.pace(), c.limits.pace()
+	s.lastFrame, s.priority = -1, defaultPriority
+	s.trailer.Reset()
+}
+
+// leave takes s off its connection, c.mu held; nobody may use it any more.
+func (s *stream) leave() {
+	c := s.conn
+	c.dequeue(s)
+	delete(c.streams, s.id)
+	held := s.inbox.size + s.inbox.lent
+	s.inbox.drop()
+	c.giveBack(int64(held))
+	if s.ours {
+		c.closed.add(s.id)
+	}
+	s.pending, s.gone = nil, nil
+	if len(c.streams) == 0 {
+		c.idle = time.Now()
+		if c.pinged.IsZero() {
+			_ = c.base.SetReadDeadline(c.idle.Add(c.limits.idleTime))
+		}
+	}
+}
+
+// body is a stream's as a message.BodyReader.
+type body struct {
+	*stream
+	trailerTo *message.Header
+	patience  time.Duration
+}
+
+// Next gives the next piece.
+func (b *body) Next(wait bool) ([]byte, error) {
+	s := b.stream
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := s.inbox.lent; n > 0 {
+		s.inbox.lent = 0
+		c.took(s, int64(n))
+	}
+	for {
+		switch {
+		case s.reset:
+			return nil, s.err
+		case s.cut:
+			return nil, errInterrupted
+		}
+		if p := s.inbox.next(); p != nil {
+			s.began = true
+			return p, nil
+		}
+		switch {
+		case s.recvEnd:
+			if b.trailerTo != nil {
+				*b.trailerTo, s.trailer = s.trailer, *b.trailerTo
+				b.trailerTo = nil
+			}
+			return nil, io.EOF
+		case c.err != nil:
+			return nil, c.err
+		case !wait:
+			return nil, message.ErrWait
+		}
+		if err := b.waitMore(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// waitMore waits for the peer, with c.mu let go.
+func (b *body) waitMore() error {
+	s := b.stream
+	c := s.conn
+	c.flushNow()
+	limit := c.limits.idleTime
+	if b.patience > 0 && !s.slow {
+		limit = min(limit, b.patience)
+	}
+	since, had := time.Now(), s.received
+	c.mu.Unlock()
+	woken := s.readers.wait(limit)
+	c.mu.Lock()
+	if woken || s.received > had || s.recvEnd || s.reset {
+		if s.raw {
+			return nil
+		}
+		return s.readPace.Wait(time.Since(since), int(s.received-had))
+	}
+	if limit < c.limits.idleTime {
+		s.slow = true
+		return message.ErrSlow
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// done says whether the body has been taken whole.
+func (b *body) done() bool {
+	c := b.stream.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return b.recvEnd && !b.reset && b.inbox.size == 0
+}
+
+// Interrupt makes the read of the body that is under way, or else the next one, end with an error.
+func (s *stream) Interrupt() {
+	s.conn.mu.Lock()
+	s.cut = true
+	s.readers.wake()
+	s.conn.mu.Unlock()
+}
+
+// Resume ends an interruption.
+func (s *stream) Resume() {
+	s.conn.mu.Lock()
+	s.cut = false
+	s.conn.mu.Unlock()
+}

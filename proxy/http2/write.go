@@ -1,0 +1,450 @@
+package http2
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
+)
+
+const (
+	smallOut = 8 << 10
+	largeOut = 68 << 10 // with room for the frame headers of outLimit bytes
+	outLimit = 64 << 10 // beyond this, streams wait
+)
+
+var smallOuts = sync.Pool{New: func() any { return new([smallOut]byte) }}
+var largeOuts = sync.Pool{New: func() any { return new([largeOut]byte) }}
+
+// out is the write side of a connection, c.mu guards it. What is to leave is gathered in buf. It leaves
+//
+//   - by a goroutine that looks whether others have something to add first, where other streams are open (wantFlush);
+//   - by the stream itself, where it is alone, or where it waits for room;
+//   - by the reader before it waits, as far as that needs no waiting.
+//
+// One of them writes at a time, with c.mu let go, and goes on while there is more.
+type out struct {
+	encoder     encoder
+	blockBuf    []byte
+	buf         []byte
+	swaps       uint32 // how often buf was taken away to be sent
+	controlHeld int    // bytes of control frames in buf
+	writing     bool
+	scheduled   bool
+	earned      int       // credit for control frames, see budget.go
+	room        sync.Cond // after each write
+	flusher     func()    // stored once
+
+	queues [urgencies]queue // streams that have more to send than there was room for
+}
+
+type queue struct{ first, last *stream }
+
+func (o *out) init(c *conn) {
+	o.encoder = newEncoder()
+	o.room.L = &c.mu
+	o.flusher = c.flushLater
+}
+
+// room9 gives buf with room for a frame of n bytes.
+func (c *conn) room9(n int) []byte {
+	n += frameHeaderLen
+	switch {
+	case c.buf == nil && n <= smallOut:
+		c.buf = smallOuts.Get().(*[smallOut]byte)[:0]
+	case len(c.buf)+n <= cap(c.buf):
+	case len(c.buf)+n <= largeOut:
+		old := c.buf
+		c.buf = append(largeOuts.Get().(*[largeOut]byte)[:0], old...)
+		freeOut(old)
+	}
+	return c.buf // append finds more where even that is too little
+}
+
+func freeOut(b []byte) {
+	switch cap(b) {
+	case smallOut:
+		smallOuts.Put((*[smallOut]byte)(b[:smallOut]))
+	case largeOut:
+		largeOuts.Put((*[largeOut]byte)(b[:largeOut]))
+	}
+}
+
+// flush sends what there is, c.mu held; it is let go meanwhile. Whoever writes already will send it. With s it
+// stops once that stream has nothing more to wait for.
+func (c *conn) flush(s *stream) {
+	if c.writing {
+		return
+	}
+	c.writing = true
+	for c.err == nil {
+		if len(c.buf) == 0 {
+			if c.pump(); len(c.buf) == 0 {
+				break
+			}
+		}
+		b := c.takeOut()
+		c.mu.Unlock()
+		_, err := c.s.Write(b)
+		if err == nil {
+			err = c.s.Flush()
+		}
+		freeOut(b)
+		c.mu.Lock()
+		c.wrote(err)
+		c.pump()
+		if s != nil && len(s.pending) == 0 {
+			break
+		}
+	}
+	c.writing = false
+	c.room.Broadcast()
+	if s != nil {
+		c.wantFlush()
+	}
+}
+
+func (c *conn) takeOut() []byte {
+	b := c.buf
+	c.buf, c.controlHeld = nil, 0
+	c.swaps++
+	return b
+}
+
+func (c *conn) wrote(err error) {
+	if err != nil {
+		c.failLocked(err)
+		_ = c.base.Abort() // the reader will see to the rest
+	}
+	c.room.Broadcast()
+}
+
+// wantFlush sees to it that what there is leaves soon, c.mu held: once those streams that can run have run, so that
+// what they have to say leaves with it.
+func (c *conn) wantFlush() {
+	if c.writing || c.scheduled || c.err != nil || len(c.buf) == 0 && c.nextStream() == nil {
+		return
+	}
+	c.scheduled = true
+	go c.flusher()
+}
+
+func (c *conn) flushLater() {
+	runtime.Gosched()
+	c.mu.Lock()
+	c.scheduled = false
+	c.flush(nil)
+	c.mu.Unlock()
+}
+
+// flushNow is for a stream that is about to wait; c.mu is held.
+func (c *conn) flushNow() {
+	if len(c.streams) > 1 {
+		c.wantFlush()
+		return
+	}
+	c.flush(nil)
+}
+
+// flushFromReader sends what there is as far as that needs no waiting; c.mu is held. Another goroutine does the rest.
+func (c *conn) flushFromReader() {
+	if c.writing || c.scheduled || len(c.buf) == 0 || c.err != nil {
+		return
+	}
+	if len(c.buf) > smallOut {
+		c.wantFlush()
+		return
+	}
+	c.writing = true
+	b := c.takeOut()
+	c.mu.Unlock()
+	_, err := c.s.Write(b) // little enough to be held back
+	freeOut(b)
+	sent := err != nil || c.base.TryFlush()
+	c.mu.Lock()
+	c.wrote(err)
+	c.writing = false
+	switch {
+	case !sent:
+		c.scheduled = true
+		go c.flushRest()
+	default:
+		c.wantFlush()
+	}
+}
+
+// flushRest sends what the reader could not.
+func (c *conn) flushRest() {
+	err := c.s.Flush()
+	c.mu.Lock()
+	c.scheduled = false
+	c.wrote(err)
+	c.flush(nil)
+	c.mu.Unlock()
+}
+
+// quiet waits until nobody writes any more; c.mu is held.
+func (c *conn) quiet() {
+	for c.writing || c.scheduled {
+		c.room.Wait()
+	}
+}
+
+// enqueue lets s take part in the turns, c.mu held. Streams of one urgency that are not incremental go in the order
+// of their numbers, before those that share.
+func (c *conn) enqueue(s *stream) {
+	if s.queued {
+		return
+	}
+	s.queued = true
+	q := &c.queues[s.priority.urgency]
+	before := (*stream)(nil) // nil: at the end
+	if !s.priority.incremental {
+		for before = q.first; before != nil && !before.priority.incremental && before.id < s.id; {
+			before = before.next
+		}
+	}
+	s.next = before
+	if before == nil {
+		s.prev, q.last = q.last, s
+	} else {
+		s.prev, before.prev = before.prev, s
+	}
+	if s.prev == nil {
+		q.first = s
+	} else {
+		s.prev.next = s
+	}
+}
+
+func (c *conn) dequeue(s *stream) {
+	if !s.queued {
+		return
+	}
+	q := &c.queues[s.priority.urgency]
+	if s.prev == nil {
+		q.first = s.next
+	} else {
+		s.prev.next = s.next
+	}
+	if s.next == nil {
+		q.last = s.prev
+	} else {
+		s.next.prev = s.prev
+	}
+	s.prev, s.next, s.queued = nil, nil, false
+}
+
+// nextStream is the one whose turn it is, nil where nobody can send.
+func (c *conn) nextStream() *stream {
+	if c.sendWindow <= 0 {
+		return nil
+	}
+	for i := range c.queues {
+		if s := c.queues[i].first; s != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// wakeFirst lets the stream whose turn it is see to the writing; c.mu is held.
+func (c *conn) wakeFirst() {
+	if s := c.nextStream(); s != nil && !c.writing {
+		s.writers.wake()
+	}
+}
+
+// pump fills buf from the streams in turn; c.mu is held.
+func (c *conn) pump() {
+	for len(c.buf) < outLimit {
+		s := c.nextStream()
+		if s == nil {
+			return
+		}
+		c.put(s)
+		if len(s.pending) == 0 || s.sendWindow <= 0 {
+			c.dequeue(s)
+			s.writers.wake()
+		} else if s.priority.incremental {
+			c.dequeue(s)
+			c.enqueue(s)
+		}
+	}
+}
+
+// put adds one DATA frame of s, as large as everybody allows.
+func (c *conn) put(s *stream) {
+	n := min(int64(len(s.pending)), int64(c.frameSize), s.sendWindow, c.sendWindow)
+	if n <= 0 {
+		return
+	}
+	b := appendHeader(c.room9(int(n)), int(n), http2.FrameData, 0, s.id)
+	s.lastFrame, s.lastSwap = len(b)-frameHeaderLen, c.swaps
+	c.buf = append(b, s.pending[:n]...)
+	s.pending = s.pending[n:]
+	s.sendWindow -= n
+	c.sendWindow -= n
+	s.moved += int(n)
+	c.earned += earnedByData
+}
+
+// write sends p as the stream's body, and returns once all of it lies in the connection's buffer.
+func (s *stream) write(p []byte) error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	if s.sentEnd {
+		return errBodyEnded
+	}
+	if s.toSend >= 0 {
+		if s.toSend -= int64(len(p)); s.toSend < 0 {
+			return message.ErrBodyLength
+		}
+	}
+	s.pending = p
+	if c.nextStream() == nil { // nobody waits for its turn
+		for len(c.buf) < outLimit && len(s.pending) > 0 && s.sendWindow > 0 && c.sendWindow > 0 {
+			c.put(s)
+		}
+	}
+	for len(s.pending) > 0 {
+		if s.sendWindow > 0 {
+			c.enqueue(s)
+		}
+		if err := s.waitTurn(); err != nil {
+			s.pending = nil
+			c.dequeue(s)
+			c.wakeFirst() // it may have been this stream's turn to see to the others
+			return err
+		}
+	}
+	s.pending = nil
+	return s.writeError()
+}
+
+func (s *stream) writeError() error {
+	switch {
+	case s.reset:
+		return s.err
+	case s.stopped:
+		return errAborted
+	}
+	return s.conn.err
+}
+
+// waitTurn waits for room, a window or a turn. c.mu is held, and let go meanwhile.
+func (s *stream) waitTurn() error {
+	c := s.conn
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	if !c.writing {
+		c.pump()
+		if len(s.pending) == 0 {
+			c.flushNow()
+			return nil
+		}
+		if len(c.buf) > 0 {
+			c.flush(s)
+			return s.writeError()
+		}
+	}
+	// Somebody else writes, or the peer grants nothing.
+	stalled := s.sendWindow <= 0 || c.sendWindow <= 0
+	held := 0
+	if stalled {
+		held = len(s.pending)
+		if !c.limits.memory.lease(held) {
+			c.kill(s, errHeld, http2.ErrCodeEnhanceYourCalm)
+			c.wantFlush()
+			return errHeld
+		}
+	}
+	since := time.Now()
+	c.mu.Unlock()
+	s.writers.wait(c.limits.idleTime)
+	c.mu.Lock()
+	if !stalled { // the pace of the connection is what counts
+		return s.writeError()
+	}
+	c.limits.memory.release(held)
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	moved := s.moved
+	s.moved = 0
+	return s.pace.Wait(time.Since(since), moved)
+}
+
+// end ends the stream with what was written, or with trailers.
+func (s *stream) end(trailer *message.Header) error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch err := s.writeError(); {
+	case s.sentEnd:
+		return nil
+	case err != nil:
+		return err
+	case s.toSend > 0:
+		return message.ErrBodyLength
+	}
+	s.sentEnd = true
+	if !empty(trailer) {
+		c.waitRoom()
+		if err := s.writeError(); err != nil {
+			return err
+		}
+		c.blockBuf = c.encoder.trailer(c.blockBuf[:0], trailer)
+		c.appendBlock(s.id, c.blockBuf, true)
+	} else if s.lastFrame >= 0 && s.lastSwap == c.swaps && s.lastFrame < len(c.buf) {
+		c.buf[s.lastFrame+4] |= byte(http2.FlagDataEndStream) // the same bit for DATA and HEADERS
+	} else {
+		c.buf = appendHeader(c.room9(0), 0, http2.FrameData, http2.FlagDataEndStream, s.id)
+	}
+	c.flushNow()
+	return nil
+}
+
+func empty(h *message.Header) bool {
+	if h == nil {
+		return true
+	}
+	for i := range h.Len() {
+		if _, _, _, ok := h.At(i); ok {
+			return false
+		}
+	}
+	return true
+}
+
+// waitRoom waits while the peer does not read, c.mu held: heads that wait are memory too.
+func (c *conn) waitRoom() {
+	for len(c.buf) >= outLimit && c.err == nil {
+		if c.writing || c.scheduled {
+			c.room.Wait()
+		} else {
+			c.flush(nil)
+		}
+	}
+}
+
+// writeBlock sends a header block; c.mu is held.
+func (s *stream) writeBlock(block []byte, end bool) {
+	c := s.conn
+	c.buf = c.room9(len(block)) // so that the place is known
+	s.lastFrame, s.lastSwap = len(c.buf), c.swaps
+	c.appendBlock(s.id, block, end)
+	s.sentEnd = end
+}
+
+// pace bounds how slowly a peer may open a stream's window.
+func (l *limits) pace() netio.Pace { return netio.Pace{Window: l.idleTime, MinRate: l.minRate} }
