@@ -125,6 +125,7 @@ func (s *Subflow) decodeTCP(b []byte) {
 	s.RTO = micros(b, 8)
 	s.SndMSS = u32(b, 16)
 	s.Unacked = u32(b, 24)
+	s.Sacked = u32(b, 28)
 	s.Lost = u32(b, 32)
 	s.LastDataSent = millis(b, 44)
 	s.LastDataReceived = millis(b, 52)

@@ -184,14 +184,14 @@ func TestKernelTruncates(t *testing.T) {
 func TestTCPInfoOffsets(t *testing.T) {
 	var x unix.TCPInfo
 	x.State, x.Backoff, x.Rto, x.Snd_mss = 1, 3, 4000, 1448
-	x.Unacked, x.Lost, x.Last_data_sent, x.Last_data_recv, x.Last_ack_recv = 5, 6, 7, 8, 9
+	x.Unacked, x.Sacked, x.Lost, x.Last_data_sent, x.Last_data_recv, x.Last_ack_recv = 5, 4, 6, 7, 8, 9
 	x.Rtt, x.Rttvar, x.Snd_cwnd, x.Total_retrans = 10, 11, 12, 13
 	x.Pacing_rate, x.Bytes_acked, x.Bytes_received, x.Notsent_bytes, x.Min_rtt = 14, 15, 16, 17, 18
 	x.Delivery_rate, x.Bytes_sent, x.Bytes_retrans = 19, 20, 21
 	var s Subflow
 	s.decodeTCP(unsafe.Slice((*byte)(unsafe.Pointer(&x)), unsafe.Sizeof(x)))
 	ms, us := time.Millisecond, time.Microsecond
-	want := Subflow{State: StateEstablished, Backoff: 3, RTO: 4 * ms, SndMSS: 1448, Unacked: 5, Lost: 6,
+	want := Subflow{State: StateEstablished, Backoff: 3, RTO: 4 * ms, SndMSS: 1448, Unacked: 5, Sacked: 4, Lost: 6,
 		LastDataSent: 7 * ms, LastDataReceived: 8 * ms, LastAckReceived: 9 * ms, RTT: 10 * us, RTTVar: 11 * us, SndCwnd: 12, Retrans: 13,
 		PacingRate: 14, BytesAcked: 15, BytesReceived: 16, NotSent: 17, MinRTT: 18 * us, DeliveryRate: 19, BytesSent: 20, BytesRetrans: 21}
 	if s != want {

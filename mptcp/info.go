@@ -86,8 +86,9 @@ type Subflow struct {
 	// BytesSent counts retransmissions too; BytesAcked and BytesReceived do not.
 	BytesSent, BytesAcked, BytesReceived, BytesRetrans uint64
 	// Retrans counts segments sent again in the life of the subflow, Unacked
-	// those under way now, Lost those thought lost now.
-	Retrans, Unacked, Lost uint32
+	// those under way now, Sacked and Lost those of them that arrived out of order
+	// or are thought lost.
+	Retrans, Unacked, Sacked, Lost uint32
 	// Backoff counts timeouts in a row: above 0 the path is silent.
 	Backoff                        uint8
 	LastDataSent, LastDataReceived time.Duration // ago
@@ -130,6 +131,14 @@ func (s State) String() string {
 		return stateNames[s]
 	}
 	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
+// A Glance is the least that tells a connection which has sent and waits.
+type Glance struct {
+	// Token is that of Info.
+	Token uint32
+	// Outstanding counts the bytes written and not yet acknowledged by the peer.
+	Outstanding uint64
 }
 
 // reset empties i and keeps its memory.

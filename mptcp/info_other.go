@@ -18,3 +18,6 @@ func (i *Info) Read(syscall.RawConn) error {
 	i.reset()
 	return ErrNotMPTCP
 }
+
+// Look fails with ErrNotMPTCP.
+func Look(syscall.RawConn) (Glance, error) { return Glance{}, ErrNotMPTCP }

@@ -416,3 +416,38 @@ func TestSpeaksOthers(t *testing.T) {
 		t.Errorf("udp socket: %q %v", got, err)
 	}
 }
+
+// What is written and not read is outstanding once the peer takes no more.
+func TestLook(t *testing.T) {
+	needMPTCP(t)
+	l := listen(t, "127.0.0.1:0", Require)
+	client, server, _ := pair(t, &Dialer{}, l)
+	rc := rawOf(t, client)
+	var i Info
+	if err := i.Read(rc); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "nothing outstanding", func() bool {
+		g, err := Look(rc)
+		if err != nil || g.Token != i.Token {
+			t.Fatalf("%+v %v, token %d", g, err, i.Token)
+		}
+		return g.Outstanding == 0
+	})
+	if err := client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	n, _ := client.Write(make([]byte, 64<<20))
+	g, err := Look(rc)
+	if err != nil || g.Outstanding == 0 || g.Outstanding > uint64(n) {
+		t.Errorf("%d written and nobody reads: %+v %v", n, g, err)
+	}
+	if _, err := Look(rawOf(t, server)); err != nil {
+		t.Error(err)
+	}
+	plain := listen(t, "127.0.0.1:0", Off)
+	fellBack, _, _ := pair(t, &Dialer{}, plain)
+	if _, err := Look(rawOf(t, fellBack)); !errors.Is(err, ErrNotMPTCP) {
+		t.Errorf("on one that fell back: %v", err)
+	}
+}

@@ -1,0 +1,66 @@
+package cutlab
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"mpgate/internal/lab"
+	"mpgate/mptcp/paths"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The number of runs of each kind: 1 shows that it works, 20 make figures.
+//
+//	MPGATE_CUT_RUNS=20 go test -v -timeout 60m -run TestCut ./mptcp/paths/cutlab
+func runs(t *testing.T) int {
+	s := os.Getenv("MPGATE_CUT_RUNS")
+	if s == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("MPGATE_CUT_RUNS is no number of runs (got %q)", s)
+	}
+	return n
+}
+
+func TestCut(t *testing.T) {
+	lab.NeedRoot(t)
+	delay := lab.Path{Delay: 5 * time.Millisecond}
+	for _, c := range []struct {
+		name string
+		o    Options
+	}{
+		{"link, listener sends", Options{Event: LinkDown, Side: paths.Front}},
+		{"link, backend sends", Options{Event: LinkDown, Side: paths.Back}},
+		{"silence, listener sends", Options{Event: Silence, Side: paths.Front, Path: delay}},
+		{"silence, backend sends", Options{Event: Silence, Side: paths.Back, Path: delay}},
+		{"link, listener receives", Options{Event: LinkDown, Side: paths.Front, Receive: true}},
+		{"link, backend receives", Options{Event: LinkDown, Side: paths.Back, Receive: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.o.Runs = runs(t)
+			c.o.Kernel = c.o.Runs > 1
+			c.o.Log = t.Logf
+			r, err := Measure(context.Background(), c.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log("\n" + r.String())
+			for i, run := range r.Runs {
+				if run.Err != nil {
+					t.Errorf("run %d: %v", i+1, run.Err)
+				}
+				if run.Managed && len(run.Cuts) == 0 {
+					t.Errorf("run %d: the manager noticed nothing", i+1)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,183 @@
+package paths
+
+import (
+	"math"
+	"time"
+
+	"mpgate/mptcp"
+)
+
+// How silence is told from loss and delay.
+//
+// A subflow is silent when it has at least three segments under way that were not
+// even acknowledged out of order (or has met two timeouts in a row), and nothing
+// has come back on it for the threshold, while a sibling in the same connection got
+// an ACK in the second half of that time. The threshold is the largest of
+//
+//   - the floor,
+//   - the factor times the round-trip time: by default four, since a burst that
+//     a full queue cut off is probed by the kernel after two (TLP); half of it where
+//     16 segments or more are under way, as no queue takes so many in a row,
+//   - the round-trip time and four times its variation,
+//   - twice the longest gap that this path has shown and come back from; that
+//     fades by half every minute,
+//   - what was learned from a false alarm: a path that answers within a second of
+//     being given up was not dead, and is given half a second for the next half hour.
+//
+// A path is silent when its silent subflows have four segments under way between them
+// and no subflow on it has got an ACK meanwhile. At 1 % loss four segments of a living path
+// vanish once in 10^8 times; a tail of one or two that got lost is not evidence.
+
+const (
+	fewSegments   = 3
+	manySegments  = 16
+	muchEvidence  = 4
+	mostCounted   = 8 // segments of one subflow
+	gapHalfLife   = time.Minute
+	falseAlarm    = time.Second
+	learnedFor    = 30 * time.Minute
+	learnedLeast  = 500 * time.Millisecond
+	learnedFactor = 4
+	learnedMost   = 10 * time.Second
+)
+
+// silence is what a path's past says about its gaps.
+type silence struct {
+	gap       time.Duration
+	gapAt     time.Time
+	learned   time.Duration
+	learnedAt time.Time
+	lastStall time.Duration // of the last verdict
+	evidence  int           // of the tick that is being judged
+	alive     bool
+	longest   time.Duration
+}
+
+func (s *silence) guard(now time.Time) time.Duration {
+	g := 2 * s.faded(now)
+	if s.learned > 0 && now.Sub(s.learnedAt) < learnedFor {
+		g = max(g, s.learned)
+	}
+	return g
+}
+
+func (s *silence) faded(now time.Time) time.Duration {
+	if s.gap == 0 {
+		return 0
+	}
+	return time.Duration(float64(s.gap) * math.Exp2(-float64(now.Sub(s.gapAt))/float64(gapHalfLife)))
+}
+
+// bridged notes a gap after which an ACK came.
+func (s *silence) bridged(gap time.Duration, now time.Time) {
+	if gap > s.faded(now) {
+		s.gap, s.gapAt = gap, now
+	}
+}
+
+// wasFalse notes that the path was not dead.
+func (s *silence) wasFalse(now time.Time) {
+	s.learned = min(max(learnedFactor*max(s.lastStall, s.learned), learnedLeast), learnedMost)
+	s.learnedAt = now
+}
+
+// flow is what is remembered of a subflow from tick to tick.
+type flow struct {
+	id           uint32
+	path         *path
+	ackedAt      time.Time // when the last ACK came
+	unackedSince time.Time // when data was first seen under way; zero: none is
+	gap          time.Duration
+	seen         bool
+	// of this tick
+	out       uint32
+	backoff   uint8
+	stalled   time.Duration
+	threshold time.Duration
+}
+
+// observe takes one look at a subflow.
+func (f *flow) observe(s *mptcp.Subflow, p *path, o *Options, now time.Time) {
+	f.path, f.seen, f.backoff = p, true, s.Backoff
+	f.out = s.Unacked - min(s.Sacked, s.Unacked)
+	acked := now.Add(-s.LastAckReceived)
+	// The kernel gives milliseconds.
+	if acked.Sub(f.ackedAt) > 2*time.Millisecond {
+		if p != nil && f.out >= fewSegments && f.gap > 0 {
+			p.silence.bridged(f.gap, now)
+		}
+		f.ackedAt, f.gap = acked, 0
+	}
+	switch {
+	case f.out == 0:
+		f.unackedSince, f.stalled, f.gap = time.Time{}, 0, 0
+	default:
+		if f.unackedSince.IsZero() {
+			f.unackedSince = now
+		}
+		f.stalled = now.Sub(f.from())
+		f.gap = f.stalled
+	}
+	factor := o.Factor
+	if f.out >= manySegments {
+		factor /= 2
+	}
+	f.threshold = max(o.Floor, time.Duration(factor*float64(s.RTT)), s.RTT+4*s.RTTVar)
+	if p != nil {
+		f.threshold = max(f.threshold, p.silence.guard(now))
+	}
+}
+
+// from is when the present silence began.
+func (f *flow) from() time.Time {
+	if f.unackedSince.After(f.ackedAt) {
+		return f.unackedSince
+	}
+	return f.ackedAt
+}
+
+// suspect: it may be silent soon.
+func (f *flow) suspect() bool { return f.out >= fewSegments && f.stalled >= f.threshold/2 }
+
+func (f *flow) silent() bool {
+	return f.stalled >= f.threshold && (f.out >= fewSegments || f.backoff >= 2)
+}
+
+// weigh adds what the subflows of one connection say about their paths.
+func weigh(flows []flow, now time.Time) {
+	for i := range flows {
+		f := &flows[i]
+		if f.path == nil || !f.seen {
+			continue
+		}
+		s := &f.path.silence
+		if !f.silent() {
+			if now.Sub(f.ackedAt) < f.threshold/2 {
+				s.alive = true
+			}
+			continue
+		}
+		for j := range flows {
+			g := &flows[j]
+			if g.seen && g.path != f.path && g.ackedAt.Sub(f.from()) > f.threshold/2 {
+				n := int(min(f.out, mostCounted))
+				if f.backoff >= 2 {
+					n = max(n, muchEvidence)
+				}
+				s.evidence += n
+				s.longest = max(s.longest, f.stalled)
+				break
+			}
+		}
+	}
+}
+
+// verdict says whether the path is silent, and begins the next tick.
+func (s *silence) verdict() (stalled time.Duration, silent bool) {
+	stalled, silent = s.longest, s.evidence >= muchEvidence && !s.alive
+	s.evidence, s.alive, s.longest = 0, false, 0
+	if silent {
+		s.lastStall = stalled
+	}
+	return stalled, silent
+}

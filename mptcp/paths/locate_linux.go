@@ -1,0 +1,112 @@
+package paths
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"mpgate/mptcp"
+)
+
+// A subflow's path is that of the device by which it leaves. With source routing
+// that is the one that has its local address. But a server whose clients join its one
+// address from two of theirs sends to the second by the route to it.
+
+// ends are the addresses of a subflow: what a route depends on.
+type ends struct{ local, remote netip.Addr }
+
+// place is where a subflow leaves.
+type place struct {
+	path *path
+	dead bool // there is no route, or its path is known to be down
+}
+
+// mostPlaces bounds what is remembered of routes.
+const mostPlaces = 1 << 15
+
+// locate tells by which path a subflow leaves. It asks the kernel once for each pair
+// of addresses, until the host changes.
+func (m *Manager) locate(s *mptcp.Subflow) place {
+	k := ends{s.Local.Addr(), s.Remote.Addr()}
+	l, ok := m.places[k]
+	if !ok {
+		l = m.find(k)
+		if len(m.places) >= mostPlaces {
+			clear(m.places)
+		}
+		m.places[k] = l
+	}
+	if p := l.path; p != nil && (p.state == Down || p.state == Silent) {
+		l.dead = true
+	}
+	return l
+}
+
+func (m *Manager) find(k ends) place {
+	p := m.byAddr[k.local]
+	if len(m.paths) < 2 {
+		return place{path: p}
+	}
+	if p != nil && p.state == Down {
+		return place{path: p}
+	}
+	device, err := m.rt.device(k)
+	if err != nil {
+		return place{path: p, dead: isUnreachable(err)}
+	}
+	if p != nil && p.index == device {
+		return place{path: p}
+	}
+	for _, q := range m.paths {
+		if q.index == device && device != 0 {
+			return place{path: q}
+		}
+	}
+	return place{path: p}
+}
+
+func isUnreachable(err error) bool {
+	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
+}
+
+// device asks for the route from one address to another.
+func (r *rtnetlink) device(k ends) (int, error) {
+	family, bits := byte(unix.AF_INET6), byte(128)
+	if k.local.Is4() {
+		family, bits = unix.AF_INET, 32
+	}
+	ae := netlink.NewAttributeEncoder()
+	ae.Bytes(unix.RTA_DST, k.remote.AsSlice())
+	ae.Bytes(unix.RTA_SRC, k.local.AsSlice())
+	attrs, err := ae.Encode()
+	if err != nil {
+		return 0, err
+	}
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1], head[2] = family, bits, bits
+	msgs, err := r.ask.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.RTM_GETROUTE, Flags: netlink.Request},
+		Data:   append(head, attrs...),
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, msg := range msgs {
+		if len(msg.Data) < unix.SizeofRtMsg {
+			continue
+		}
+		ad, err := netlink.NewAttributeDecoder(msg.Data[unix.SizeofRtMsg:])
+		if err != nil {
+			return 0, err
+		}
+		for ad.Next() {
+			if ad.Type() == unix.RTA_OIF {
+				return int(binary.NativeEndian.Uint32(ad.Bytes())), nil
+			}
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,409 @@
+package paths
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mpgate/mptcp"
+)
+
+const (
+	// Endpoints and limits tell of no change: they are looked at this often.
+	lookEvery = 5 * time.Second
+	// How often a sample is taken while connections send, and while none does.
+	busyTick = 20 * time.Millisecond
+	// While one looks as if it were going to be judged.
+	suspectTick = 5 * time.Millisecond
+	idleTick    = 100 * time.Millisecond
+	// Without fail-over by silence there is less to do.
+	slowTick = time.Second
+	// What was put off is tried again, less and less often.
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+// A Manager looks after the paths of one network namespace: that of the thread
+// that opened it.
+type Manager struct {
+	pm   *mptcp.PathManager
+	diag *mptcp.Diag
+	rt   *rtnetlink
+	kick chan struct{}
+
+	mu      sync.Mutex
+	next    *Options // of Update, not yet taken
+	status  Status
+	running bool
+
+	// What follows belongs to Run.
+	o         Options
+	paths     []*path
+	byAddr    map[netip.Addr]*path
+	found     *host
+	places    map[ends]place
+	placedAt  time.Time
+	owned     map[key]record
+	contested map[key]string
+	limits    ownedLimits
+	last      plan // as last made
+	inKernel  mptcp.Limits
+	notes     []string
+	faults    map[string]string // of reading and writing, by what was tried
+	lookAt    time.Time
+	retryAt   time.Time
+	retryIn   time.Duration
+	info      mptcp.Info
+	sample    sample
+	books     books
+}
+
+// ownedLimits remembers the limits before they were changed.
+type ownedLimits struct {
+	set       bool
+	was, mine mptcp.Limits
+	contested bool
+}
+
+// Open checks the options, and that the process may do what they ask for: a
+// *PrivilegeError says that it may not. Nothing is changed before Run.
+func Open(o Options) (*Manager, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	m := &Manager{kick: make(chan struct{}, 1), places: map[ends]place{}, owned: map[key]record{}, contested: map[key]string{}, faults: map[string]string{}}
+	var err error
+	if m.diag, err = mptcp.OpenDiag(); err == nil {
+		if m.rt, err = openRtnetlink(); err == nil {
+			m.pm, err = mptcp.OpenPathManager()
+		}
+	}
+	if err == nil {
+		err = m.allowed(&o)
+	}
+	if err != nil {
+		m.closeSockets()
+		return nil, err
+	}
+	m.o = o.withDefaults()
+	m.books.open()
+	return m, nil
+}
+
+// Close gives up a manager that was not run.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.running {
+		m.closeSockets()
+	}
+}
+
+func (m *Manager) closeSockets() {
+	if m.diag != nil {
+		m.diag.Close()
+	}
+	if m.rt != nil {
+		m.rt.close()
+	}
+	if m.pm != nil {
+		m.pm.Close()
+	}
+	m.books.close()
+}
+
+// allowed finds out by trying what changes nothing: the capability counts in the
+// namespace's own user namespace.
+func (m *Manager) allowed(o *Options) error {
+	what := o.privileged()
+	if what == "" {
+		return nil
+	}
+	nowhere := netip.MustParseAddrPort("127.0.0.1:0")
+	if err := m.diag.Destroy(nowhere, nowhere, 0); errors.Is(err, unix.EPERM) {
+		return &PrivilegeError{What: what, Err: unix.EPERM}
+	}
+	return nil
+}
+
+// Update replaces the options; Run brings about what they ask for. Hooks, Source
+// and Logger are replaced too.
+func (m *Manager) Update(o Options) error {
+	err := o.check()
+	if err == nil {
+		err = m.allowed(&o)
+	}
+	if err != nil {
+		return err
+	}
+	o = o.withDefaults()
+	m.mu.Lock()
+	m.next = &o
+	m.mu.Unlock()
+	m.changed()
+	return nil
+}
+
+// Status is what was found last.
+func (m *Manager) Status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status
+}
+
+func (m *Manager) changed() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run does it all, until the context is done: then it takes back what it made,
+// unless Keep is set. It may be called once, and its goroutine's thread should be in the
+// namespace of Open: sockets of its own (to probe silent paths) are made in it.
+func (m *Manager) Run(ctx context.Context) error {
+	m.mu.Lock()
+	m.running = true
+	m.mu.Unlock()
+	heard := make(chan error, 1)
+	go func() { heard <- m.rt.hear(m.changed) }()
+	defer func() {
+		m.end()
+		m.closeSockets()
+		if heard != nil {
+			<-heard
+		}
+	}()
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-heard:
+			heard = nil
+			return err
+		case <-m.kick:
+			m.lookAt = time.Time{}
+		case <-tick.C:
+		}
+		m.step(time.Now())
+		tick.Reset(m.pause())
+	}
+}
+
+// step does what is due.
+func (m *Manager) step(now time.Time) {
+	m.mu.Lock()
+	next := m.next
+	m.next = nil
+	m.mu.Unlock()
+	if next != nil {
+		m.replace(*next)
+	}
+	if !now.Before(m.lookAt) {
+		m.lookAt = now.Add(lookEvery)
+		m.look(now)
+	}
+	if m.o.Failover == FailoverActive {
+		m.watch(now)
+	}
+	m.mend(now)
+	if m.keepBooks(now) {
+		m.publish()
+	}
+}
+
+func (m *Manager) pause() time.Duration {
+	d := slowTick
+	if m.o.Failover == FailoverActive {
+		d = idleTick
+		if m.sample.busy() {
+			d = busyTick
+		}
+		if m.sample.suspect {
+			d = suspectTick
+		}
+	}
+	for _, p := range m.paths {
+		switch p.state {
+		case Silent:
+			d = min(d, busyTick)
+		case Returning:
+			d = min(d, max(time.Until(p.holdUntil), time.Millisecond))
+		}
+	}
+	if !m.retryAt.IsZero() {
+		d = min(d, max(time.Until(m.retryAt), time.Millisecond))
+	}
+	return d
+}
+
+// replace takes new options. Paths that are the same go on.
+func (m *Manager) replace(o Options) {
+	if m.o.Manage == ManageSync && o.Manage != ManageSync && !m.o.Keep {
+		m.takeBack()
+	}
+	m.o = o
+	clear(m.contested)
+	m.limits.contested = false
+	m.lookAt = time.Time{}
+}
+
+// look reads the host, sees which paths came and went, and plans.
+func (m *Manager) look(now time.Time) {
+	h, err := m.rt.host()
+	m.fault("read links and addresses", err)
+	if err == nil {
+		if !reflect.DeepEqual(h, m.found) || now.Sub(m.placedAt) > time.Minute {
+			clear(m.places)
+			m.found, m.placedAt = h, now
+		}
+		m.merge(resolve(m.o.Paths, h, m.o.Failover != FailoverOff), now)
+	}
+	m.sync()
+	m.publish()
+}
+
+// merge takes over what the host has now.
+func (m *Manager) merge(found []resolved, now time.Time) {
+	var before []*path
+	before, m.paths = m.paths, nil
+	m.byAddr = map[netip.Addr]*path{}
+	type loss struct {
+		p     *path
+		addrs []netip.Addr
+	}
+	var lost []loss
+	for _, r := range found {
+		i := slices.IndexFunc(before, func(p *path) bool { return p.Name == r.Name })
+		var p *path
+		if i >= 0 {
+			p = before[i]
+			before = slices.Delete(before, i, i+1)
+		} else {
+			p = &path{state: Up, since: now, again: map[key]bool{}}
+		}
+		old := p.resolved
+		p.resolved = r
+		m.paths = append(m.paths, p)
+		for _, a := range r.addrs {
+			m.byAddr[a] = p
+		}
+		gone := without(old.addrs, r.addrs)
+		switch {
+		case !r.up() && p.state != Down:
+			p.fail(Down, r.why, now)
+			lost = append(lost, loss{p, slices.Concat(r.addrs, gone)})
+		case r.up() && p.state == Down:
+			p.back(now)
+			fallthrough
+		case len(gone) > 0:
+			lost = append(lost, loss{p, gone})
+		}
+		if !r.up() {
+			p.reason = r.why
+		}
+		if i < 0 || p.state == Down && old.why == "" {
+			m.tellUp(p)
+		}
+		m.host(p, &old)
+	}
+	for _, p := range before {
+		p.probe.close()
+		if m.o.Hooks.Gone != nil {
+			m.o.Hooks.Gone(p.Name)
+		}
+	}
+	// All states are known: no sibling is counted that is down too.
+	for _, l := range lost {
+		if len(l.addrs) > 0 {
+			m.cut(l.p, l.addrs, l.p.reason, 0)
+		}
+	}
+}
+
+// host clears what another program is blamed for where the host has changed since:
+// what a network manager does with an address when its link goes is its own affair.
+func (m *Manager) host(p *path, old *resolved) {
+	if old.why == p.why && slices.Equal(old.addrs, p.addrs) && old.index == p.index {
+		return
+	}
+	for k, r := range m.owned {
+		if r.path == p.Name && m.contested[k] != "" {
+			delete(m.contested, k)
+			delete(m.owned, k)
+		}
+	}
+}
+
+func (m *Manager) tellUp(p *path) {
+	if m.o.Hooks.Up != nil {
+		m.o.Hooks.Up(p.Name, p.state == Up)
+	}
+}
+
+// mend brings paths back whose time has come, and does what was put off.
+func (m *Manager) mend(now time.Time) {
+	for _, p := range m.paths {
+		if p.state == Silent {
+			m.seek(p, now)
+		}
+		if p.state == Returning && !now.Before(p.holdUntil) {
+			m.giveBack(p, now)
+		}
+	}
+	if !m.retryAt.IsZero() && !now.Before(m.retryAt) {
+		m.sync()
+	}
+}
+
+// giveBack lets a path carry again.
+func (m *Manager) giveBack(p *path, now time.Time) {
+	r := Return{Path: p.Name, After: now.Sub(p.downAt), Hold: p.hold()}
+	p.state, p.reason, p.since, p.returnedAt = Up, "", now, now
+	p.totals.Returns++
+	m.o.Logger.Info("path is back", "path", p.Name, "after", r.After.Round(time.Millisecond), "held", r.Hold)
+	m.tellUp(p)
+	if m.o.Hooks.Return != nil {
+		m.o.Hooks.Return(r)
+	}
+	m.sync()
+	m.publish()
+}
+
+// fault notes an error of what, or that it went well.
+func (m *Manager) fault(what string, err error) {
+	switch {
+	case err == nil:
+		delete(m.faults, what)
+	case m.faults[what] != err.Error():
+		m.faults[what] = err.Error()
+		m.o.Logger.Error("MPTCP paths: "+what, "error", err)
+	}
+}
+
+// publish makes the picture that Status gives.
+func (m *Manager) publish() {
+	s := Status{Manage: m.o.Manage, Failover: m.o.Failover, Endpoints: slices.Clone(m.last.statuses), Limits: m.inKernel, Notes: slices.Clone(m.notes)}
+	if m.o.Manage != ManageOff {
+		s.WantedLimits = m.o.Limits
+	}
+	for _, p := range m.paths {
+		s.Paths = append(s.Paths, p.status())
+	}
+	for what, err := range m.faults {
+		s.Notes = append(s.Notes, fmt.Sprintf("%s: %s", what, err))
+	}
+	slices.Sort(s.Notes)
+	m.mu.Lock()
+	m.status = s
+	m.mu.Unlock()
+}

@@ -1,0 +1,88 @@
+package paths
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// path is a path and what has become of it.
+type path struct {
+	resolved
+	state  State
+	since  time.Time
+	reason string // of a path that is not up
+	downAt time.Time
+
+	// again holds endpoints to be removed and added anew once the path is back: a
+	// subflow that has ended is not made again while its endpoint stays.
+	again   map[key]bool
+	waiting int // connections whose last subflow stands in the way of that
+
+	flaps      int // returns in a row that did not last
+	returnedAt time.Time
+	holdUntil  time.Time
+
+	silence silence
+	probe   probe
+	totals  Totals
+}
+
+const (
+	// A return that lasts this long was one; what ends before is flapping.
+	lasting   = 30 * time.Second
+	leastDamp = time.Second
+	mostDamp  = time.Minute
+)
+
+// hold is how long a path that is back has to stay so. The first return is taken at its word.
+func (p *path) hold() time.Duration {
+	if p.flaps == 0 {
+		return 0
+	}
+	return min(leastDamp<<min(p.flaps-1, 10), mostDamp)
+}
+
+// fail notes that the path is down.
+func (p *path) fail(state State, why string, now time.Time) {
+	if p.state == Up {
+		p.downAt = now
+		if p.returnedAt.IsZero() || now.Sub(p.returnedAt) >= lasting {
+			p.flaps = 0
+		} else {
+			p.flaps++
+		}
+	}
+	p.state, p.reason, p.since = state, why, now
+}
+
+// back notes that what failed is there again.
+func (p *path) back(now time.Time) {
+	p.state, p.since = Returning, now
+	p.holdUntil = now.Add(p.hold())
+	if d := p.hold(); d > 0 {
+		p.reason = "it flaps: held for " + d.String()
+	}
+}
+
+func (p *path) status() PathStatus {
+	s := PathStatus{
+		Name: p.Name, Declared: p.declared, Interface: p.device, Addresses: slices.Clone(p.addrs), Role: p.Role, Backup: p.Backup,
+		State: p.state, Since: p.since, Waiting: p.waiting, Totals: p.totals,
+	}
+	if p.state != Up {
+		s.Why = p.reason
+	}
+	return s
+}
+
+// without gives those of a that are not in b.
+func without(a, b []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			out = append(out, x)
+		}
+	}
+	return out
+}

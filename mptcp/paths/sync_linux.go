@@ -1,0 +1,308 @@
+package paths
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mpgate/mptcp"
+)
+
+// sync compares the namespace with what is wanted and, with ManageSync, changes it.
+func (m *Manager) sync() {
+	m.retryAt = time.Time{}
+	if m.o.Manage == ManageOff {
+		m.last, m.notes, m.inKernel = plan{}, nil, mptcp.Limits{}
+		return
+	}
+	wanted, notes := m.wanted()
+	have, err := m.pm.Endpoints()
+	m.fault("read endpoints", err)
+	if err != nil {
+		return
+	}
+	adopt := m.o.Adopt && m.o.Manage == ManageSync
+	p := makePlan(wanted, have, m.owned, m.contested, adopt)
+	if m.o.Manage == ManageSync && m.apply(&p, have) {
+		if have, err = m.pm.Endpoints(); err == nil { // read back
+			p = makePlan(wanted, have, m.owned, m.contested, adopt)
+		}
+	}
+	m.last = p
+	m.syncLimits()
+	m.setNotes(append(notes, m.differences()...))
+	if m.putOff() && m.o.Manage == ManageSync {
+		m.putOffUntil(min(max(2*m.retryIn, firstRetry), lastRetry))
+	} else {
+		m.retryIn = 0
+	}
+}
+
+func (m *Manager) putOffUntil(d time.Duration) {
+	m.retryIn = d
+	m.retryAt = time.Now().Add(d)
+}
+
+// putOff says whether a path waits for connections to get another subflow.
+func (m *Manager) putOff() bool {
+	return slices.ContainsFunc(m.paths, func(p *path) bool { return p.waiting > 0 })
+}
+
+// wanted are the endpoints that the paths need now. Without fail-over those of a
+// path whose link is down stay.
+func (m *Manager) wanted() (wanted []want, notes []string) {
+	for _, p := range m.paths {
+		if !p.declared || (p.state == Down || p.state == Returning) && m.o.Failover != FailoverOff {
+			continue
+		}
+		for _, e := range p.endpoints(m.o.Fullmesh) {
+			i := slices.IndexFunc(wanted, func(w want) bool { return keyOf(w.Endpoint) == keyOf(e) })
+			if i >= 0 {
+				if wanted[i].Endpoint != e {
+					notes = append(notes, fmt.Sprintf("paths %q and %q want address %s in two ways: the first counts", wanted[i].path, p.Name, e.Addr))
+				}
+				continue
+			}
+			wanted = append(wanted, want{e, p.Name})
+		}
+	}
+	if n := len(wanted); n > maxEndpoints {
+		notes = append(notes, fmt.Sprintf("the paths have %d addresses, and the kernel takes %d: name those that count by address; %s and what follows is left out",
+			n, maxEndpoints, wanted[maxEndpoints].Addr))
+		wanted = wanted[:maxEndpoints]
+	}
+	return wanted, notes
+}
+
+// apply makes the changes that may be made now, and says whether anything was done.
+func (m *Manager) apply(p *plan, have []mptcp.Endpoint) (did bool) {
+	for k, why := range p.fresh {
+		m.contested[k] = why
+		m.o.Logger.Warn("MPTCP endpoint: "+why+"; it is left alone until the configuration or the host changes", "endpoint", k.String())
+		did = true
+	}
+	for _, k := range p.foreign {
+		delete(m.owned, k)
+		delete(m.contested, k)
+	}
+	for _, q := range m.paths {
+		q.waiting = 0
+	}
+	for _, c := range p.changes {
+		did = m.change(&c) || did
+	}
+	for _, e := range have {
+		did = m.renew(e) || did
+	}
+	return did
+}
+
+// change makes one change; false: it must wait, or failed.
+func (m *Manager) change(c *change) bool {
+	if c.del != nil && !m.remove(*c.del) {
+		return false
+	}
+	if c.del != nil && c.add == nil && c.was != nil {
+		_, err := m.pm.AddEndpoint(*c.was)
+		m.fault("give back endpoint "+keyOf(*c.was).String(), err)
+		return true
+	}
+	if c.add == nil {
+		return true
+	}
+	if c.adopt {
+		m.o.Logger.Info("MPTCP endpoint adopted", "endpoint", keyOf(*c.was).String(), "flags", c.was.Flags.String(), "path", c.add.path)
+	}
+	return m.add(*c.add, c.set, c.was)
+}
+
+// remove deletes an endpoint, unless that would end the only subflow of one of our connections.
+func (m *Manager) remove(e mptcp.Endpoint) bool {
+	if n := m.lastAt(e.Addr); n > 0 {
+		if p := m.pathOf(e); p != nil {
+			p.waiting = n
+		}
+		return false
+	}
+	err := m.pm.DelEndpoint(e.ID, e.Addr)
+	m.fault("delete endpoint "+keyOf(e).String(), err)
+	if err != nil {
+		return false
+	}
+	if p := m.pathOf(e); p != nil {
+		delete(p.again, keyOf(e))
+	}
+	delete(m.owned, keyOf(e))
+	return true
+}
+
+func (m *Manager) add(w want, set, was *mptcp.Endpoint) bool {
+	var stored mptcp.Endpoint
+	var err error
+	if set != nil {
+		stored, err = m.pm.SetFlags(*set)
+	} else {
+		stored, err = m.pm.AddEndpoint(w.Endpoint)
+	}
+	m.fault("write endpoint "+keyOf(w.Endpoint).String(), err)
+	if err != nil {
+		return false
+	}
+	if refused := w.Flags &^ stored.Flags; refused != 0 {
+		m.o.Logger.Warn("this kernel ignores flags of an MPTCP endpoint", "endpoint", keyOf(stored).String(), "flags", refused.String())
+	}
+	m.owned[keyOf(stored)] = record{asked: w.Endpoint, stored: stored, was: was, path: w.path}
+	return true
+}
+
+// pathOf is the path that an endpoint was made for, also if it has lost the address since.
+func (m *Manager) pathOf(e mptcp.Endpoint) *path {
+	if p := m.byAddr[e.Addr]; p != nil {
+		return p
+	}
+	r, ok := m.owned[keyOf(e)]
+	if !ok {
+		return nil
+	}
+	i := slices.IndexFunc(m.paths, func(p *path) bool { return p.Name == r.path })
+	if i < 0 {
+		return nil
+	}
+	return m.paths[i]
+}
+
+// renew removes an endpoint and adds it again, where a path is back and its
+// subflows are to come back too.
+func (m *Manager) renew(e mptcp.Endpoint) bool {
+	p := m.pathOf(e)
+	r, ours := m.owned[keyOf(e)]
+	if p == nil || p.state != Up || !p.again[keyOf(e)] {
+		return false
+	}
+	if !ours || r.stored != e {
+		delete(p.again, keyOf(e))
+		return false
+	}
+	if !m.remove(e) {
+		return false
+	}
+	return m.add(want{r.asked, r.path}, nil, r.was)
+}
+
+func (m *Manager) syncLimits() {
+	have, err := m.pm.Limits()
+	m.fault("read limits", err)
+	if err != nil {
+		return
+	}
+	m.inKernel = have
+	want, l := m.o.Limits, &m.limits
+	if want == nil || m.o.Manage != ManageSync || have == *want || l.contested {
+		return
+	}
+	if l.set && have != l.mine {
+		l.contested = true
+		m.o.Logger.Warn("another program changed the MPTCP limits; they are left alone until the configuration changes",
+			"subflows", have.Subflows, "add_addr_accepted", have.AddrAccepted)
+		return
+	}
+	got, err := m.pm.SetLimits(*want)
+	m.fault("set limits", err)
+	if err != nil {
+		return
+	}
+	if !l.set {
+		l.was = have
+	}
+	l.set, l.mine, m.inKernel = true, got, got
+}
+
+// differences are notes about what is not as it should be.
+func (m *Manager) differences() []string {
+	var notes []string
+	for _, s := range m.last.statuses {
+		if s.Difference != "" {
+			notes = append(notes, fmt.Sprintf("endpoint %s %s", keyOf(s.Endpoint), s.Difference))
+		}
+	}
+	if l := m.o.Limits; l != nil && *l != m.inKernel {
+		who := ""
+		if m.limits.contested {
+			who = ": another program changed them"
+		}
+		notes = append(notes, fmt.Sprintf("limits are %d subflows and %d addresses accepted, %d and %d would be right%s",
+			m.inKernel.Subflows, m.inKernel.AddrAccepted, l.Subflows, l.AddrAccepted, who))
+	}
+	for _, p := range m.paths {
+		if p.waiting > 0 {
+			notes = append(notes, fmt.Sprintf("path %q: its address is not withdrawn or renewed, as %d connections have no other subflow", p.Name, p.waiting))
+		}
+	}
+	return notes
+}
+
+// setNotes logs what is new among them.
+func (m *Manager) setNotes(notes []string) {
+	for _, n := range notes {
+		if !slices.Contains(m.notes, n) {
+			m.o.Logger.Warn("MPTCP paths: " + n)
+		}
+	}
+	m.notes = notes
+}
+
+// end takes back what was made.
+func (m *Manager) end() {
+	for _, p := range m.paths {
+		p.probe.close()
+	}
+	if m.o.Manage == ManageSync && !m.o.Keep {
+		m.takeBack()
+	}
+	m.publish()
+}
+
+// takeBack leaves the namespace as it was found, as far as it is still as we made it.
+func (m *Manager) takeBack() {
+	have, err := m.pm.Endpoints()
+	m.fault("read endpoints", err)
+	for k, r := range m.owned {
+		if !slices.Contains(have, r.stored) {
+			continue
+		}
+		err := m.pm.DelEndpoint(r.stored.ID, k.addr)
+		if err == nil && r.was != nil {
+			_, err = m.pm.AddEndpoint(*r.was)
+		}
+		if errors.Is(err, unix.EINVAL) {
+			err = nil // gone meanwhile
+		}
+		m.fault("take back endpoint "+k.String(), err)
+	}
+	clear(m.owned)
+	if l := &m.limits; l.set {
+		if now, err := m.pm.Limits(); err == nil && now == l.mine {
+			_, err = m.pm.SetLimits(l.was)
+			m.fault("restore limits", err)
+		}
+		*l = ownedLimits{}
+	}
+}
+
+// lastAt counts our connections whose only subflow that can carry is at that address.
+func (m *Manager) lastAt(a netip.Addr) int {
+	n, meant := 0, at{addrs: []netip.Addr{a}}
+	for c := range m.o.Source {
+		if m.info.Read(c.Raw) != nil {
+			continue
+		}
+		if on, others := m.split(&meant); on > 0 && others == 0 {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,273 @@
+package paths
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mpgate/mptcp"
+)
+
+const (
+	// Connections looked at anew each tick, to find some that send, and those that
+	// are then followed. At 50 ticks a second both together cost at most 1 % of a core.
+	freshEach  = 64
+	followMost = 24
+	// A connection that has not sent for so long is not followed any more.
+	quietFor = time.Second
+)
+
+// sample holds the connections that are followed.
+type sample struct {
+	followed []followed
+	at       time.Time
+	suspect  bool
+	late     int // ticks not to be trusted, as we were not running ourselves
+}
+
+type followed struct {
+	Conn
+	token  uint32
+	sentAt time.Time
+	flows  []flow
+}
+
+func (s *sample) busy() bool { return len(s.followed) > 0 }
+
+// watch takes a sample and gives up the paths that are silent.
+func (m *Manager) watch(now time.Time) {
+	s := &m.sample
+	// Where this process itself stood still, ACKs lie unread in the kernel or in the
+	// network card: what looks like silence is ours.
+	if s.busy() && !s.at.IsZero() && now.Sub(s.at) > 3*busyTick {
+		s.late = 2
+	}
+	s.at = now
+	m.recruit(now)
+	s.suspect = false
+	kept := 0
+	for i := range s.followed {
+		if m.follow(&s.followed[i], now) {
+			s.followed[kept] = s.followed[i]
+			kept++
+		}
+	}
+	clear(s.followed[kept:])
+	s.followed = s.followed[:kept]
+	trusted := s.late == 0
+	s.late = max(s.late-1, 0)
+	for _, p := range m.paths {
+		stalled, silent := p.silence.verdict()
+		if silent && trusted && p.state == Up {
+			p.fail(Silent, "nothing comes back", now)
+			m.tellUp(p)
+			m.cut(p, p.addrs, p.reason, stalled)
+			m.publish()
+		}
+	}
+}
+
+// recruit looks at some connections and follows those that wait for an ACK.
+func (m *Manager) recruit(now time.Time) {
+	s, looked := &m.sample, 0
+	for c := range m.o.Source {
+		if looked++; looked > freshEach || len(s.followed) >= followMost {
+			return
+		}
+		g, err := mptcp.Look(c.Raw)
+		if err != nil || g.Outstanding == 0 || slices.ContainsFunc(s.followed, func(f followed) bool { return f.token == g.Token }) {
+			continue
+		}
+		s.followed = append(s.followed, followed{Conn: c, token: g.Token, sentAt: now, flows: make([]flow, 0, 4)})
+	}
+}
+
+// follow looks at one connection and weighs what it says; false: it is over, or has
+// nothing to say.
+func (m *Manager) follow(f *followed, now time.Time) bool {
+	if m.info.Read(f.Raw) != nil || m.info.Token != f.token {
+		return false
+	}
+	for i := range f.flows {
+		f.flows[i].seen = false
+	}
+	for i := range m.info.Subflows {
+		s := &m.info.Subflows[i]
+		if s.State != mptcp.StateEstablished && s.State != mptcp.StateCloseWait {
+			continue
+		}
+		k := slices.IndexFunc(f.flows, func(w flow) bool { return w.id == s.ID })
+		if k < 0 {
+			k = len(f.flows)
+			f.flows = append(f.flows, flow{id: s.ID, ackedAt: now.Add(-s.LastAckReceived)})
+		}
+		p := m.locate(s).path
+		f.flows[k].observe(s, p, &m.o, now)
+		if f.flows[k].out > 0 {
+			f.sentAt = now
+		}
+		m.sawAlive(p, s, now)
+	}
+	f.flows = slices.DeleteFunc(f.flows, func(w flow) bool { return !w.seen })
+	m.sample.suspect = m.sample.suspect || slices.ContainsFunc(f.flows, func(w flow) bool { return w.path != nil && w.path.state == Up && w.suspect() })
+	weigh(f.flows, now)
+	return now.Sub(f.sentAt) < quietFor
+}
+
+// sawAlive brings a silent path back on which an ACK has come since it was given up.
+func (m *Manager) sawAlive(p *path, s *mptcp.Subflow, now time.Time) {
+	const margin = 20 * time.Millisecond
+	if p == nil || p.state != Silent || s.State != mptcp.StateEstablished {
+		return
+	}
+	if now.Add(-s.LastAckReceived).After(p.probe.cutAt.Add(margin)) {
+		m.answered(p, now)
+	}
+}
+
+// answered brings a silent path back.
+func (m *Manager) answered(p *path, now time.Time) {
+	if now.Sub(p.probe.cutAt) < falseAlarm {
+		p.silence.wasFalse(now)
+		m.o.Logger.Warn("path was not silent for long: it is given more time from now on", "path", p.Name,
+			"silence", p.silence.learned, "for", learnedFor)
+	}
+	p.probe.close()
+	p.back(now)
+}
+
+// probe asks on a silent path whether anything comes back: a server that we have a
+// connection to is sent a SYN from the path's address. Its answer, whichever, is one.
+type probe struct {
+	local  netip.Addr
+	remote netip.AddrPort // invalid: no server is known; only joins can tell
+	cutAt  time.Time
+	fd     int // 0: none
+	sentAt time.Time
+	askAt  time.Time // of the next renewal of endpoints, where there is nobody to ask
+	wait   time.Duration
+}
+
+const (
+	probeEvery = 250 * time.Millisecond
+	// A path that has been silent for long is asked less often.
+	probeOften    = 30 * time.Second
+	probeSeldom   = time.Second
+	firstRenewal  = 500 * time.Millisecond
+	secondRenewal = 4 * time.Second
+	lastRenewal   = time.Minute
+)
+
+// seek looks for a sign of life on a silent path.
+func (m *Manager) seek(p *path, now time.Time) {
+	q := &p.probe
+	every := probeEvery
+	if now.Sub(q.cutAt) > probeOften {
+		every = probeSeldom
+	}
+	switch {
+	case q.fd != 0 && q.heard():
+		m.answered(p, now)
+	case q.remote.IsValid() && now.Sub(q.sentAt) >= every:
+		q.close()
+		q.sentAt = now
+		q.send()
+	}
+	if p.state == Silent {
+		m.seekByJoins(p, now)
+	}
+}
+
+// seekByJoins renews the path's endpoints (sync): peers that can then try to join
+// on it, and their kernels repeat the SYN each second.
+func (m *Manager) seekByJoins(p *path, now time.Time) {
+	q := &p.probe
+	if q.remote.IsValid() || m.o.Manage != ManageSync {
+		m.findJoined(p, now)
+		return
+	}
+	if q.askAt.IsZero() {
+		q.askAt, q.wait = q.cutAt.Add(firstRenewal), secondRenewal
+	}
+	if !now.Before(q.askAt) {
+		q.askAt = now.Add(q.wait)
+		q.wait = min(2*q.wait, lastRenewal)
+		have, err := m.pm.Endpoints()
+		m.fault("read endpoints", err)
+		for k, r := range m.owned {
+			if r.path == p.Name && p.again[k] && slices.Contains(have, r.stored) && m.remove(r.stored) {
+				m.add(want{r.asked, r.path}, nil, r.was)
+				p.again[k] = true // and once more when it is back
+			}
+		}
+	}
+	m.findJoined(p, now)
+}
+
+// findJoined looks at some connections, whether they send or not.
+func (m *Manager) findJoined(p *path, now time.Time) {
+	looked := 0
+	for c := range m.o.Source {
+		if looked++; looked > freshEach || p.state != Silent {
+			return
+		}
+		if m.info.Read(c.Raw) != nil {
+			continue
+		}
+		for i := range m.info.Subflows {
+			if s := &m.info.Subflows[i]; m.locate(s).path == p {
+				m.sawAlive(p, s, now)
+			}
+		}
+	}
+}
+
+// send makes the SYN. No error of it matters: then nobody answers.
+func (q *probe) send() {
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(q.remote.Port()), Addr: q.remote.Addr().As16()})
+	from := unix.Sockaddr(&unix.SockaddrInet6{Addr: q.local.As16()})
+	if q.remote.Addr().Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(q.remote.Port()), Addr: q.remote.Addr().As4()}
+		from = &unix.SockaddrInet4{Addr: q.local.As4()}
+	}
+	if q.local.Is4() != q.remote.Addr().Is4() {
+		return
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+	if err != nil {
+		return
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	if err := unix.Bind(fd, from); err == nil {
+		err = unix.Connect(fd, sa)
+		if err == nil || err == unix.EINPROGRESS {
+			q.fd = fd
+			return
+		}
+	}
+	unix.Close(fd)
+}
+
+// heard says whether there was an answer: a connection, or its refusal.
+func (q *probe) heard() bool {
+	p := []unix.PollFd{{Fd: int32(q.fd), Events: unix.POLLOUT}}
+	if n, err := unix.Poll(p, 0); n == 0 || err != nil {
+		return false
+	}
+	code, err := unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && (code == 0 || unix.Errno(code) == unix.ECONNREFUSED) {
+		return true
+	}
+	q.close()
+	return false
+}
+
+func (q *probe) close() {
+	if q.fd != 0 {
+		unix.Close(q.fd)
+		q.fd = 0
+	}
+}
