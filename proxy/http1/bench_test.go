@@ -1,9 +1,12 @@
 package http1
 
 import (
+	"bytes"
+	"io"
 	"testing"
 
 	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
 )
 
 var testLimits = Limits{HeaderBytes: 32 << 10, HeaderFields: 100}
@@ -81,5 +84,39 @@ func BenchmarkAppendResponse(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = appendResponse(buf[:0], &r, message.HTTP11, byLength, false)
+	}
+}
+
+// One byte in a chunk of its own: the most work that a client can make of each of its bytes.
+func BenchmarkTinyChunks(b *testing.B) {
+	front, client := unixPair(b)
+	back, origin := unixPair(b)
+	go func() {
+		chunks := bytes.Repeat([]byte("1\r\nx\r\n"), 1<<10)
+		for {
+			if _, err := client.Write(chunks); err != nil {
+				return
+			}
+		}
+	}()
+	go func() { _, _ = io.Copy(io.Discard, origin) }()
+	defer origin.Close()
+	defer client.Close()
+	var in netio.Buffer
+	defer in.Release()
+	body := bodyReader{s: front, in: &in, limits: &testLimits}
+	body.reset(chunked, message.Unknown, &message.Header{})
+	out := bodyWriter{s: back}
+	out.reset(chunked, message.Unknown)
+	b.ReportAllocs()
+	b.SetBytes(6) // as they come
+	for b.Loop() {
+		p, err := body.Next(true)
+		if err == nil {
+			err = out.WriteBody(p)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
 	}
 }

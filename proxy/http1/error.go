@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"mpgate/proxy/message"
+	"mpgate/proxy/target"
 )
 
 // Error is a message that was refused.
@@ -23,7 +24,6 @@ var (
 	errConnect       = fault(405, "CONNECT is not served here")
 	errVersion       = fault(400, "malformed HTTP version")
 	errOtherVersion  = fault(505, "HTTP version is not 1.0 or 1.1")
-	errTarget        = fault(400, "malformed request target")
 	errLongTarget    = fault(414, "request line is longer than the header limit")
 	errHeaderBytes   = fault(431, "header is longer than the limit")
 	errHeaderFields  = fault(431, "header has more fields than the limit")
@@ -34,7 +34,6 @@ var (
 	errValue         = fault(400, "a header value holds a control character")
 	errHostMissing   = fault(400, "Host is missing")
 	errHostTwice     = fault(400, "Host comes more than once")
-	errHost          = fault(400, "malformed Host")
 	errHostMismatch  = fault(400, "Host is another than the request target's")
 	errLength        = fault(400, "malformed Content-Length")
 	errLengthTwice   = fault(400, "Content-Length comes more than once")
@@ -56,3 +55,26 @@ var (
 	errChunkEnd      = fault(400, "no CRLF behind a chunk")
 	errTrailerBytes  = fault(431, "trailers are longer than the header limit")
 )
+
+// targetFaults hold what package target finds, under its errors.
+var targetFaults = func() map[error]*Error {
+	m := map[error]*Error{}
+	for _, err := range []error{
+		target.ErrTargetEmpty, target.ErrTargetForm, target.ErrTargetAsterisk, target.ErrTargetConnect, target.ErrTargetAuthority,
+		target.ErrHostEmpty, target.ErrHostLong, target.ErrHostByte, target.ErrHostLabel, target.ErrHostIPv6, target.ErrHostPort,
+		target.ErrPathStart, target.ErrPathControl, target.ErrPathBackslash, target.ErrPathEscape, target.ErrPathNUL,
+		target.ErrPathAboveRoot, target.ErrPathHidden, target.ErrQuery,
+	} {
+		m[err] = fault(400, err.Error())
+	}
+	return m
+}()
+
+var errTarget = fault(400, "malformed request target")
+
+func targetFault(err error) error {
+	if f := targetFaults[err]; f != nil {
+		return f
+	}
+	return errTarget
+}

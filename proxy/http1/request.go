@@ -97,11 +97,11 @@ func setTarget(r *message.Request, sp *special) error {
 	}
 	parts, err := target.Split(r.Method, r.Target)
 	if err != nil {
-		return errTarget
+		return targetFault(err)
 	}
 	if sp.hosts == 1 && len(sp.host) > 0 {
 		if r.Host, r.Port, err = target.Host(sp.host, &r.Scratch); err != nil {
-			return errHost
+			return targetFault(err)
 		}
 	}
 	if parts.Authority != nil {
@@ -109,7 +109,7 @@ func setTarget(r *message.Request, sp *special) error {
 		// believed by somebody else.
 		host, port, err := target.Host(parts.Authority, &r.Scratch)
 		if err != nil {
-			return errTarget
+			return targetFault(err)
 		}
 		if sp.hosts == 1 && !(bytes.Equal(host, r.Host) && bytes.Equal(port, r.Port)) {
 			return errHostMismatch
@@ -126,7 +126,7 @@ func setTarget(r *message.Request, sp *special) error {
 func setPath(r *message.Request, path, query []byte) (err error) {
 	var flags target.Flags
 	if r.Path, flags, err = target.Path(path, &r.Scratch); err != nil {
-		return errTarget
+		return targetFault(err)
 	}
 	r.EncodedSlash = flags&target.EncodedSlash != 0
 	r.Ambiguous = flags != 0
@@ -135,7 +135,7 @@ func setPath(r *message.Request, path, query []byte) (err error) {
 	}
 	r.HasQuery = true
 	if r.Query, err = target.Query(query, &r.Scratch); err != nil {
-		return errTarget
+		return targetFault(err)
 	}
 	return nil
 }
