@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -24,11 +23,16 @@ type Options struct {
 	Version   string
 	Inherited *listener.Inherited // nil: none
 	// Load reads the configuration anew, for Reload; nil: it cannot be reloaded.
-	Load     func() (*config.Config, error)
-	Logger   *slog.Logger   // nil: nothing is logged
-	LogLevel *slog.LevelVar // follows the configuration, if not nil
-	// Notify, if set, is told what a service manager wants to know. It must not wait.
-	Notify func(Notice)
+	Load   func() (*config.Config, error)
+	Logger *slog.Logger // nil: nothing is logged
+	// LogSettings follow the configuration, if not nil. They are those of the Logger.
+	LogSettings *LogSettings
+	// Notifier tells the service manager what it wants to know; nil: there is none.
+	Notifier *Notifier
+	// Parent is the process that this one replaces; nil: none.
+	Parent *Parent
+	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be replaced.
+	Command func() (path string, args []string)
 }
 
 // Gateway is a running gateway.
@@ -38,14 +42,17 @@ type Gateway struct {
 	started time.Time
 
 	metrics *telemetry.Instruments
-	access  *telemetry.AccessLog
+	access  atomic.Pointer[telemetry.AccessLog] // nil: off
 	gate    *listener.Gate
 	proxy   *proxy.Proxy
 	certs   *certs.Manager
-	admin   *admin.Server // nil: off, or the default address could not be had
+	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
+	store   *fdStore
 	tasks   *tasks
 
-	state atomic.Uint32
+	state    atomic.Uint32
+	draining atomic.Int32  // old generations with work left
+	replaced chan struct{} // closed when another process has taken over
 
 	mu     sync.Mutex // held while a generation is built and swapped
 	gen    atomic.Pointer[generation]
@@ -64,16 +71,23 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger)}
+	if o.Inherited == nil {
+		o.Inherited = new(listener.Inherited)
+	}
+	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{})}
 	g.metrics = telemetry.NewInstruments(o.Version)
 	defer func() {
 		if err != nil {
 			g.closeAll()
 		}
 	}()
-	if g.access, err = g.openAccessLog(&cfg.Log); err != nil {
+	g.store = newFDStore(o.Notifier, o.Inherited, o.Logger)
+	o.Inherited.OnDrop = g.store.drop
+	access, err := g.openAccessLog(&cfg.Log)
+	if err != nil {
 		return nil, g.fault(cfg, "log.access", err)
 	}
+	g.access.Store(access)
 	g.gate = listener.NewGate(connectionLimit(cfg.Limits.Connections))
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
 	g.openCerts(cfg)
@@ -82,36 +96,40 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		return nil, err
 	}
 	g.gen.Store(gen)
-	if o.Inherited != nil {
-		if err := o.Inherited.CheckUnused(); err != nil {
-			return nil, err
-		}
-	}
-	if err := g.openAdmin(ctx, cfg); err != nil {
+	if err := o.Inherited.CheckUnused(); err != nil {
 		return nil, err
+	}
+	server, err := g.openAdmin(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.admin.Store(server)
+	for _, s := range o.Inherited.CloseSpares() {
+		if s.Origin == listener.Parent { // it still has them, and closes them itself
+			continue
+		}
+		g.log.Info("a socket that an earlier process left is closed: no listener has its address", "address", s.Address)
 	}
 	return g, nil
 }
 
+// closeAll undoes an Open that failed.
 func (g *Gateway) closeAll() {
 	if gen := g.gen.Load(); gen != nil {
-		gen.close()
+		gen.closeNew(nil)
 	}
-	if g.admin != nil {
-		_ = g.admin.Close(context.Background())
+	if s := g.admin.Load(); s != nil {
+		_ = s.Close(context.Background())
 	}
-	if g.access != nil {
-		_ = g.access.Close(context.Background())
+	if l := g.access.Load(); l != nil {
+		_ = l.Close(context.Background())
 	}
-	g.proxyClose()
-}
-
-func (g *Gateway) proxyClose() {
 	if g.proxy != nil {
 		now, cancel := context.WithCancel(context.Background())
 		cancel()
 		g.proxy.Shutdown(now)
 	}
+	_ = g.options.Inherited.Close()
 }
 
 // fault places an error at a key of the configuration.
@@ -135,7 +153,7 @@ func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 
 func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
 	return proxy.Options{
-		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access, Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
+		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
 	}
 }
 
@@ -160,106 +178,109 @@ func connectionLimit(configured int) int {
 	return int(max(1, (min(r.Cur, 1<<30)-min(r.Cur, others))/2))
 }
 
-func (g *Gateway) openAdmin(ctx context.Context, cfg *config.Config) error {
-	if cfg.Admin.Off {
-		return nil
-	}
-	server, err := admin.Open(ctx, admin.Options{
-		Address: cfg.Admin.Address.String(), Metrics: g.metrics.Registry(), Status: g.statusAny, Ready: g.Ready,
-		Handlers: g.handlers(), Logger: g.log,
-	})
-	switch {
-	case err == nil:
-		g.admin = server
-	case cfg.Admin.Written:
-		return g.fault(cfg, "admin.address", err)
-	default:
-		g.log.Warn("no admin address: status, health and reload will not find this gateway", "address", cfg.Admin.Address.String(), "error", err)
-	}
-	return nil
-}
-
-// AdminAddress is where status and metrics are, "" where they are not.
-func (g *Gateway) AdminAddress() string {
-	if g.admin == nil {
-		return ""
-	}
-	return g.admin.Addr()
-}
-
 // Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their end, and
 // what is left after the configured time, or when kill ends, is cut. onReady is called once every listener
 // accepts.
 func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	defer g.closeLogs()
-	if g.access != nil {
-		g.tasks.run("access log", g.access.Run)
-	}
-	if g.admin != nil {
-		g.tasks.run("admin", g.admin.Serve)
+	g.runAccessLog(g.access.Load())
+	if s := g.admin.Load(); s != nil {
+		g.tasks.run("admin", s.Serve)
 	}
 	g.tasks.run("certificates", g.certs.Run)
 	g.mu.Lock()
-	g.gen.Load().start(g)
-	g.state.Store(ready)
+	gen := g.gen.Load()
+	gen.start(g)
+	err := gen.probe(ctx) // from here on every listener accepts
+	if err == nil {
+		err = g.options.Parent.ready(ctx)
+	}
+	if err == nil {
+		g.state.Store(ready)
+	}
 	g.metrics.Reload(true, 1, g.started)
 	g.reload.Store(&admin.Reload{At: g.started, OK: true})
+	g.store.sync(gen)
 	g.mu.Unlock()
-	g.announce()
-	g.notify(NoticeReady)
-	if onReady != nil {
-		onReady()
-	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-g.tasks.failed:
-		g.log.Error("a part of the gateway ended; draining", "error", err)
+	if err == nil {
+		g.announce()
+		g.options.Notifier.send("READY=1", "STATUS="+g.statusLine())
+		g.tasks.run("service manager", g.serveManager)
+		if onReady != nil {
+			onReady()
+		}
+		select {
+		case <-ctx.Done():
+		case <-g.replaced:
+		case err = <-g.tasks.failed:
+			g.log.Error("a part of the gateway ended; draining", "error", err)
+		}
+	} else if ctx.Err() != nil {
+		err = nil
 	}
 	g.drain(kill)
 	return err
 }
 
-// drain ends the gateway in order.
+// lastWords is how long connections may take for one request that were accepted while the gateway drained.
+const lastWords = 5 * time.Second
+
+// drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that are open come to
+// their end, while those that wait at the other sockets are served, with the word that they end; then those are left
+// to whoever comes next.
 func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
 	defer g.mu.Unlock()
-	g.notify(NoticeStopping)
+	handedOver := g.isReplaced()
+	if !handedOver {
+		g.options.Notifier.send("STOPPING=1", "STATUS=draining")
+	}
 	gen := g.gen.Load()
 	limit := gen.config.Shutdown.Drain
 	g.log.Info("draining", "connections", g.proxy.Connections(), "at_most", limit.String())
-	gen.stopAccepting(false)
+	for _, f := range gen.listeners {
+		f.leave = handedOver || g.store.holds(f)
+	}
+	gen.stopAccepting(func(f *front) bool { return handedOver || !f.leave && !f.sockets.Activated() })
 	ctx, cancel := context.WithTimeout(kill, limit)
 	defer cancel()
-	g.proxy.Shutdown(ctx)
-	gen.stopAccepting(true)
-	gen.close()
-	if g.admin != nil {
-		_ = g.admin.Close(ctx)
+	if cut := g.proxy.Drain(ctx); cut > 0 {
+		g.log.Warn("connections were cut: they had work left when the time to drain was over", "connections", cut)
 	}
+	gen.stopAccepting(func(*front) bool { return true })
+	last, cancel := context.WithTimeout(kill, lastWords)
+	defer cancel()
+	g.proxy.Shutdown(last)
+	gen.close()
+	if s := g.admin.Load(); s != nil {
+		_ = s.Close(last)
+	}
+	_ = g.options.Inherited.Close()
 	g.log.Info("stopped")
+}
+
+func (g *Gateway) isReplaced() bool {
+	select {
+	case <-g.replaced:
+		return true
+	default:
+		return false
+	}
 }
 
 // closeLogs comes last, so that what the end of everything had to say is written.
 func (g *Gateway) closeLogs() {
-	if g.access != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := g.access.Close(ctx); err != nil {
-			g.log.Error("access log not written whole", "error", err)
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if err := g.access.Load().Close(ctx); err != nil {
+		g.log.Error("access log not written whole", "error", err)
 	}
 	g.tasks.stop()
 }
 
 // ReopenLogs opens log files anew, after they were renamed.
-func (g *Gateway) ReopenLogs() error {
-	if g.access == nil {
-		return nil
-	}
-	return g.access.Reopen()
-}
+func (g *Gateway) ReopenLogs() error { return g.access.Load().Reopen() }
 
 func (g *Gateway) isReady() bool { return g.state.Load() == ready }
 
@@ -274,81 +295,6 @@ func (g *Gateway) Ready() (bool, []string) {
 	return true, nil
 }
 
-// Reload reads the configuration anew and swaps to it. On any fault the running generation goes on, and the
-// error says what is wrong.
-func (g *Gateway) Reload(ctx context.Context) error {
-	if g.options.Load == nil {
-		return errors.New("this gateway has no configuration file to reload")
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.state.Load() != ready {
-		return errors.New("the gateway is not ready, or drains")
-	}
-	g.notify(NoticeReloading)
-	defer g.notify(NoticeReady)
-	old := g.gen.Load()
-	err := g.reloadLocked(ctx, old)
-	now := time.Now()
-	result := &admin.Reload{At: now, OK: err == nil}
-	if err != nil {
-		result.Error = err.Error()
-		g.log.Error("reload refused; the running configuration stays", "generation", old.number, "error", err)
-	} else {
-		g.log.Info("reloaded", "generation", g.gen.Load().number)
-	}
-	g.reload.Store(result)
-	g.metrics.Reload(err == nil, g.gen.Load().number, now)
-	return err
-}
-
-func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
-	cfg, err := g.options.Load()
-	if err != nil {
-		return err
-	}
-	if err := unchangeable(old.config, cfg); err != nil {
-		return err
-	}
-	next, err := g.build(ctx, old, cfg)
-	if err != nil {
-		return err
-	}
-	if g.options.LogLevel != nil {
-		g.options.LogLevel.Set(cfg.Log.Level)
-	}
-	g.gate.SetLimit(connectionLimit(cfg.Limits.Connections))
-	next.start(g)
-	g.gen.Store(next)
-	old.retire(next)
-	return nil
-}
-
-// unchangeable names what a reload cannot change yet; it wants a restart, in which systemd keeps the sockets.
-func unchangeable(old, next *config.Config) error {
-	for _, c := range []struct {
-		key  string
-		same bool
-	}{
-		{"admin", old.Admin == next.Admin},
-		{"log.access", old.Log.Access == next.Log.Access},
-		{"log.format", old.Log.Format == next.Log.Format},
-		{"limits", sameLimits(old.Limits, next.Limits)},
-	} {
-		if !c.same {
-			file, line := next.Position(c.key)
-			return config.Errors{{File: file, Line: line, Key: c.key, Severity: config.Error,
-				Msg: "cannot be changed by a reload; restart the gateway"}}
-		}
-	}
-	return nil
-}
-
-func sameLimits(a, b config.Limits) bool {
-	a.Connections = b.Connections
-	return a == b
-}
-
 // announce says at start what the kernel granted to each listener.
 func (g *Gateway) announce() {
 	for _, l := range g.gen.Load().listeners {
@@ -361,8 +307,8 @@ func (g *Gateway) announce() {
 			g.log.Info("listening", args...)
 		}
 	}
-	if g.admin != nil {
-		g.log.Info("admin", "address", g.admin.Addr())
+	if a := g.AdminAddress(); a != "" {
+		g.log.Info("admin", "address", a)
 	}
 	g.log.Info("ready", "version", g.options.Version, "pid", os.Getpid(), "kernel_mptcp", fmt.Sprint(hostUsable()))
 }

@@ -22,6 +22,7 @@ type generation struct {
 	config    *config.Config
 	backends  map[string]*pool
 	listeners map[string]*front
+	leases    map[string]lease // by route
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs // nil: none
 }
@@ -34,6 +35,13 @@ type pool struct {
 	task *task
 }
 
+// lease is what the exchanges on a route last by: on the same route to the same backend for as long as they like.
+type lease struct {
+	*proxy.Lease
+	route config.Route
+	pool  *pool
+}
+
 // front is a listener: its sockets, and how the data plane sees it.
 type front struct {
 	sockets *listener.Listener
@@ -43,12 +51,15 @@ type front struct {
 	tls     *tlsSet               // nil: none
 	offers  map[*listener.Socket]bool
 	task    *task
+	leave   bool // somebody else goes on with the sockets: unix ones stay in the file system
 }
 
 // build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault leaves
 // nothing behind.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
-	next := &generation{number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}}
+	next := &generation{
+		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
+	}
 	if old != nil {
 		next.number = old.number + 1
 	}
@@ -57,27 +68,32 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 			next.closeNew(old)
 		}
 	}()
-	for _, b := range cfg.Backends {
-		if next.backends[b.Name], err = g.buildBackend(old, cfg, b); err != nil {
-			return nil, g.fault(cfg, "backend."+b.Name, err)
-		}
-	}
-	if err = g.buildRoutes(next); err != nil {
-		return nil, err
-	}
 	var faults config.Errors
-	for i := range cfg.Listeners {
-		l := &cfg.Listeners[i]
-		f, err := g.buildFront(ctx, old, next, l)
+	note := func(err error) {
 		var more config.Errors
-		switch {
-		case errors.As(err, &more):
+		if errors.As(err, &more) {
 			faults = append(faults, more...)
-		case err != nil:
-			return nil, err
-		default:
-			next.listeners[l.Name] = f
 		}
+	}
+	for _, b := range cfg.Backends {
+		p, err := g.buildBackend(old, cfg, b)
+		if err != nil {
+			note(g.fault(cfg, "backend."+b.Name, err))
+			continue
+		}
+		next.backends[b.Name] = p
+	}
+	if len(faults) > 0 { // routes need them
+		return nil, faults
+	}
+	note(g.buildRoutes(old, next))
+	for i := range cfg.Listeners {
+		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
+		if err != nil {
+			note(err)
+			continue
+		}
+		next.listeners[f.open.Name] = f
 	}
 	if len(faults) > 0 {
 		return nil, faults
@@ -126,13 +142,14 @@ func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
 }
 
 // buildRoutes makes the table of routes, and that of server names which are passed through.
-func (g *Gateway) buildRoutes(next *generation) error {
+func (g *Gateway) buildRoutes(old, next *generation) error {
 	cfg := next.config
 	var list, passed []proxy.Route
 	for _, r := range cfg.Routes {
 		one := proxy.Route{
 			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
 			Backend:          next.backends[r.Backend].Backend,
+			Lease:            next.leaseOf(old, &r),
 			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
 		}
 		if r.Match.SNI == "" {
@@ -162,6 +179,18 @@ func (g *Gateway) routeFault(cfg *config.Config, err error) error {
 	return g.fault(cfg, "route", err)
 }
 
+// leaseOf carries the lease of a route over, if it is the same route to the same backend.
+func (n *generation) leaseOf(old *generation, r *config.Route) *proxy.Lease {
+	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[r.Backend]}
+	if old != nil {
+		if o, ok := old.leases[r.Name]; ok && reflect.DeepEqual(o.route, *r) && o.pool == l.pool {
+			l.Lease = o.Lease
+		}
+	}
+	n.leases[r.Name] = l
+	return l.Lease
+}
+
 func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *config.Listener) (_ *front, err error) {
 	f := &front{open: g.listenerOptions(next.config, l)}
 	if f.tls, err = g.buildTLS(next.config, l); err != nil {
@@ -178,13 +207,23 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 	if f.tls != nil {
 		f.view.TLS = f.tls // not a nil *tlsSet in an interface
 	}
+	var before *front
 	if old != nil {
-		if o, ok := old.listeners[l.Name]; ok && sameSockets(o.open, f.open) {
-			f.sockets, f.proxy, f.task = o.sockets, o.proxy, o.task
-			return f, nil
-		}
+		before = old.listeners[l.Name]
 	}
-	if f.sockets, err = listener.Open(ctx, f.open, g.options.Inherited); err != nil {
+	switch {
+	case before == nil:
+		f.sockets, err = listener.Open(ctx, f.open, g.options.Inherited)
+		if old != nil {
+			err = f.explain(err)
+		}
+	case sameSockets(before.open, f.open):
+		f.sockets, f.proxy, f.task = before.sockets, before.proxy, before.task
+	default:
+		f.proxy = before.proxy
+		f.sockets, err = g.reopenFront(ctx, before, f)
+	}
+	if err != nil {
 		f.closeTLS()
 		return nil, g.fault(next.config, "listener."+l.Name, err)
 	}
@@ -241,40 +280,29 @@ func (n *generation) start(g *Gateway) {
 	}
 }
 
-// stopAccepting ends the accepting on sockets of our own, or on all. Between the two, connections that
-// wait at sockets which systemd keeps are still served, with the word that they end.
-func (n *generation) stopAccepting(all bool) {
+// stopAccepting ends the accepting of those listeners.
+func (n *generation) stopAccepting(which func(*front) bool) {
 	for _, f := range n.listeners {
-		inherited := slices.ContainsFunc(f.sockets.Sockets(), func(s listener.SocketInfo) bool { return s.Origin != listener.Own })
-		if all || !inherited {
-			f.task.stop()
-			_ = f.sockets.Close()
+		if which(f) {
+			f.stop()
 		}
 	}
 }
 
-// retire ends what the next generation has not taken over.
-func (n *generation) retire(next *generation) {
-	for name, f := range n.listeners {
-		f.closeTLS()
-		if other := next.listeners[name]; other == nil || other.sockets != f.sockets {
-			f.task.stop()
-			_ = f.sockets.Close()
-			f.proxy.Close()
-		}
+// stop ends the accepting; it may be called twice.
+func (f *front) stop() {
+	f.task.stop()
+	if f.leave {
+		_ = f.sockets.Release()
+		return
 	}
-	for name, p := range n.backends {
-		if next.backends[name] != p {
-			p.task.stop()
-		}
-	}
+	_ = f.sockets.Close()
 }
 
 // close ends everything of the generation.
 func (n *generation) close() {
 	for _, f := range n.listeners {
-		f.task.stop()
-		_ = f.sockets.Close()
+		f.stop()
 		f.closeTLS()
 		if f.proxy != nil {
 			f.proxy.Close()
@@ -290,7 +318,7 @@ func (n *generation) closeNew(old *generation) {
 	for name, f := range n.listeners {
 		f.closeTLS()
 		if old == nil || old.listeners[name] == nil || old.listeners[name].sockets != f.sockets {
-			_ = f.sockets.Close()
+			_ = f.sockets.Abandon()
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 func (g *Gateway) Status() admin.Status {
 	gen := g.gen.Load()
 	s := admin.Status{
-		Version: g.options.Version, PID: os.Getpid(), Started: g.started, Generation: gen.number,
+		Version: g.options.Version, PID: os.Getpid(), Started: g.started, Generation: gen.number, Draining: int(g.draining.Load()),
 		State: [...]string{"starting", "ready", "draining"}[g.state.Load()],
 	}
 	if len(gen.config.Files) > 0 {
@@ -72,7 +72,8 @@ func (p *pool) status(b *config.Backend) admin.Backend {
 // handlers are what the admin address does beside showing.
 func (g *Gateway) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
-		"POST /api/reload": http.HandlerFunc(g.serveReload),
+		"POST /api/reload":  http.HandlerFunc(g.serveReload),
+		"POST /api/upgrade": http.HandlerFunc(g.serveUpgrade),
 	}
 }
 

@@ -29,7 +29,7 @@ type entry struct {
 	file   *os.File
 	origin Origin
 	taken  bool
-	wanted bool // by a listener that did not get on with it
+	wanted bool  // by a listener that did not get on with it
 	info   Spare // of spares
 }
 

@@ -95,6 +95,16 @@ func (l *Listener) Yield(next *Listener) {
 	}
 }
 
+// Abandon undoes Open: it is Close that leaves unix sockets which others opened in the file system.
+func (l *Listener) Abandon() error {
+	for _, s := range l.sockets {
+		if s.info.Origin != Own {
+			s.file = unixFile{}
+		}
+	}
+	return l.Close()
+}
+
 // GiveBack puts the sockets that were taken by name back into the set, for a listener that may want them later:
 // whoever passed them will not do so again.
 func (l *Listener) GiveBack(in *Inherited) error {

@@ -5,14 +5,15 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/listener"
-	"mpgate/telemetry"
 )
 
 type runCmd struct {
@@ -20,15 +21,33 @@ type runCmd struct {
 }
 
 func (runCmd) Help() string {
-	return `SIGTERM and SIGINT drain: requests under way come to their end, for as long as shutdown.drain allows; a second one ends at once. SIGHUP reads the configuration anew, as mpgate reload does, and reopens log files.
+	return `SIGTERM and SIGINT drain: requests under way come to their end, for as long as shutdown.drain allows; a second one ends at once. SIGHUP reads the configuration anew, as mpgate reload does, and reopens log files. SIGUSR2 starts the program anew and hands the sockets over to it, as mpgate upgrade does.
 
 The access log goes to where log.access says, the program's own log to standard error.
 
     mpgate run -c mpgate.toml`
 }
 
-func (c *runCmd) Run(p *program) error {
+func (c *runCmd) Run(p *program) (err error) {
 	signals := notifySignals()
+	inherited, err := listener.FromSystemd()
+	if err != nil {
+		return err
+	}
+	parent, err := gateway.FromParent(inherited)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			parent.Fail(err)
+		}
+	}()
+	notifier, err := gateway.SystemdNotifier()
+	if err != nil {
+		return err
+	}
+	defer notifier.Close()
 	// Absolute, for logs and for those who ask which file the gateway runs.
 	file, err := filepath.Abs(c.Config)
 	if err != nil {
@@ -39,11 +58,7 @@ func (c *runCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	inherited, err := listener.FromSystemd()
-	if err != nil {
-		return err
-	}
-	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notify: notifySystemd}
+	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notifier: notifier, Parent: parent, Command: again()}
 	return serve(p, signals, cfg, o, nil)
 }
 
@@ -52,20 +67,32 @@ func notifySignals() chan os.Signal {
 	// A log's reader that goes away must not take the gateway with it.
 	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
 	return signals
+}
+
+// again is how this process was started. The file is named as it was then: the link that leads to it, or the file
+// itself, may be another by now.
+func again() func() (string, []string) {
+	path, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		path, err = os.Executable()
+	}
+	if err != nil {
+		return nil
+	}
+	return func() (string, []string) { return path, os.Args[1:] }
 }
 
 // serve runs a gateway until a signal ends it. ready is called once it accepts.
 func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Options, ready func(*gateway.Gateway)) error {
 	defer signal.Stop(signals)
-	o.LogLevel = new(slog.LevelVar)
-	o.LogLevel.Set(cfg.Log.Level)
-	format, err := telemetry.ParseFormat(string(cfg.Log.Format))
-	if err != nil {
-		return err
-	}
-	o.Logger = telemetry.NewLogger(o.LogLevel, format, p.stderr)
+	o.LogSettings = new(gateway.LogSettings)
+	o.LogSettings.Set(&cfg.Log)
+	o.Logger = gateway.NewLogger(o.LogSettings, p.stderr)
 	for _, w := range cfg.Warnings {
 		o.Logger.Warn("configuration", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Msg)
 	}
@@ -74,7 +101,7 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 	kill, end := context.WithCancel(context.Background())
 	defer end()
 
-	hangUps := make(chan struct{}, 1)
+	asked := wishes{reload: make(chan struct{}, 1), upgrade: make(chan struct{}, 1)}
 	done := make(chan error, 1)
 	go func() {
 		g, err := gateway.Open(ctx, cfg, o)
@@ -82,15 +109,15 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 			done <- startError{err}
 			return
 		}
-		reloads := make(chan struct{})
+		var serving sync.WaitGroup
 		err = g.Run(ctx, kill, func() {
-			go reloadOn(ctx, hangUps, reloads, g, o.Logger)
+			serving.Go(func() { asked.serve(ctx, g, o.Logger) })
 			if ready != nil {
 				ready(g)
 			}
 		})
 		drain() // where no signal did
-		<-reloads
+		serving.Wait()
 		done <- err
 	}()
 	for stops := 0; ; {
@@ -104,10 +131,9 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:
-				select {
-				case hangUps <- struct{}{}:
-				default: // one is waiting, and will see what this one would
-				}
+				wish(asked.reload)
+			case s == syscall.SIGUSR2:
+				wish(asked.upgrade)
 			case stops == 0:
 				stops++
 				drain()
@@ -125,18 +151,29 @@ type startError struct{ err error }
 
 func (e startError) Error() string { return e.err.Error() }
 
-// reloadOn reloads and reopens log files for each hang-up, until ctx ends. What is wrong is logged.
-func reloadOn(ctx context.Context, hangUps <-chan struct{}, done chan<- struct{}, g *gateway.Gateway, log *slog.Logger) {
-	defer close(done)
+// wishes are what signals ask a gateway for.
+type wishes struct{ reload, upgrade chan struct{} }
+
+func wish(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // one is waiting, and will see what this one would
+	}
+}
+
+// serve does as asked, until ctx ends. What is wrong is logged.
+func (w *wishes) serve(ctx context.Context, g *gateway.Gateway, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hangUps:
+		case <-w.reload:
+			if err := g.ReopenLogs(); err != nil {
+				log.Error("log file not reopened", "error", err)
+			}
+			_ = g.Reload(ctx) // it logs
+		case <-w.upgrade:
+			_ = g.Upgrade(ctx) // it logs
 		}
-		if err := g.ReopenLogs(); err != nil {
-			log.Error("log file not reopened", "error", err)
-		}
-		_ = g.Reload(ctx) // it logs
 	}
 }

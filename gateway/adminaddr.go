@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"os"
+	"time"
+
+	"mpgate/admin"
+	"mpgate/config"
+)
+
+// adminServer is the admin server and its socket.
+type adminServer struct {
+	*admin.Server
+	tcp *net.TCPListener // nil for a unix socket
+}
+
+// openAdmin opens the admin address. One that was not written down and cannot be had is a warning.
+func (g *Gateway) openAdmin(ctx context.Context, cfg *config.Config) (*adminServer, error) {
+	if cfg.Admin.Off {
+		return nil, nil
+	}
+	s, err := g.listenAdmin(ctx, &cfg.Admin.Address)
+	switch {
+	case err == nil:
+		return s, nil
+	case cfg.Admin.Written:
+		return nil, g.fault(cfg, "admin.address", err)
+	}
+	g.log.Warn("no admin address: status, health and reload will not find this gateway", "address", cfg.Admin.Address.String(), "error", err)
+	return nil, nil
+}
+
+func (g *Gateway) listenAdmin(ctx context.Context, a *config.Address) (*adminServer, error) {
+	s := &adminServer{}
+	o := admin.Options{
+		Address: a.String(), Metrics: g.metrics.Registry(), Status: g.statusAny, Ready: g.Ready,
+		Handlers: g.handlers(), Logger: g.log, Replace: g.options.Parent != nil,
+	}
+	if !a.IsUnix() {
+		l := g.options.Inherited.TakeListener(ctx, o.Address)
+		if l == nil {
+			var lc net.ListenConfig
+			lc.SetMultipathTCP(false) // who administers the gateway must not depend on it
+			var err error
+			if l, err = lc.Listen(ctx, "tcp", o.Address); err != nil {
+				return nil, err
+			}
+		}
+		o.Listener = l
+		s.tcp, _ = l.(*net.TCPListener)
+	}
+	var err error
+	if s.Server, err = admin.Open(ctx, o); err != nil && o.Listener != nil {
+		_ = o.Listener.Close()
+	}
+	return s, err
+}
+
+// AdminAddress is where status and metrics are, "" where they are not.
+func (g *Gateway) AdminAddress() string {
+	if s := g.admin.Load(); s != nil {
+		return s.Addr()
+	}
+	return ""
+}
+
+// swapAdmin lets the next server answer, and the one before it once more those who are asking it.
+func (g *Gateway) swapAdmin(next *adminServer) {
+	if next != nil {
+		g.tasks.run("admin", next.Serve)
+	}
+	if old := g.admin.Swap(next); old != nil {
+		g.tasks.run("old admin address", func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
+			_ = old.Close(ctx)
+			return nil
+		})
+	}
+}
+
+// file duplicates the socket, for a process that is to take it over; nil where that opens its own.
+func (s *adminServer) file() (*os.File, error) {
+	if s == nil || s.tcp == nil {
+		return nil, nil
+	}
+	return s.tcp.File()
+}

@@ -1,0 +1,250 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"mpgate/listener"
+)
+
+// An upgrade replaces the process by another, of a new binary or the same, on the same sockets:
+//
+//	old                                     new
+//	starts the new one with the sockets ─►  reads its configuration, takes the sockets
+//	                                        accepts
+//	               tells the manager   ◄─  "ready", or why it cannot be
+//	lets it go on                      ─►  is a gateway like any other
+//	drains, ends
+//
+// Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends the new one and
+// goes on.
+
+// upgradeVariable tells a new process what it was handed.
+const upgradeVariable = "MPGATE_UPGRADE"
+
+// upgradeTime is how long the new process may take until it is ready.
+const upgradeTime = 30 * time.Second
+
+// inheritance is what a new process is handed. Numbers are descriptors.
+type inheritance struct {
+	Ready   int // it writes a line when it is ready or cannot be
+	Go      int // ends when it may go on by itself
+	Sockets []handedSocket
+}
+
+type handedSocket struct {
+	FD   int
+	Name string `json:",omitempty"` // by which a .socket unit passed it; "" for one that mpgate bound
+}
+
+// Parent is the process that this one replaces.
+type Parent struct{ report, release *os.File }
+
+// FromParent takes what a process that this one is to replace has handed over, and adds the sockets to in. It is nil
+// where there is no such process.
+func FromParent(in *listener.Inherited) (*Parent, error) {
+	text := os.Getenv(upgradeVariable)
+	if text == "" {
+		return nil, nil
+	}
+	if err := os.Unsetenv(upgradeVariable); err != nil {
+		return nil, err
+	}
+	var i inheritance
+	if err := json.Unmarshal([]byte(text), &i); err != nil || i.Ready < 3 || i.Go < 3 {
+		return nil, fmt.Errorf("%s is for mpgate's own use (got %q); unset it", upgradeVariable, text)
+	}
+	p := &Parent{report: inheritFile(i.Ready, "upgrade report"), release: inheritFile(i.Go, "upgrade release")}
+	for _, s := range i.Sockets {
+		f := inheritFile(s.FD, s.Name)
+		if s.Name != "" {
+			in.Add(s.Name, f, listener.Parent)
+		} else {
+			in.AddSpare("", f, listener.Parent)
+		}
+	}
+	return p, nil
+}
+
+// ready tells the parent, and returns when it has passed its part on.
+func (p *Parent) ready(ctx context.Context) error {
+	if p == nil {
+		return nil
+	}
+	defer p.close()
+	if _, err := io.WriteString(p.report, "ready\n"); err != nil {
+		return fmt.Errorf("the process that this one was to replace has given it up: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_ = p.release.SetReadDeadline(time.Now().Add(upgradeTime))
+	if n, err := p.release.Read(make([]byte, 8)); n == 0 {
+		return fmt.Errorf("the process that this one was to replace has not let it go on: %w", err)
+	}
+	return nil
+}
+
+// Fail tells the parent why this process cannot replace it.
+func (p *Parent) Fail(err error) {
+	if p != nil {
+		_, _ = fmt.Fprintf(p.report, "failed\n%v\n", err) // after ready it is closed
+		p.close()
+	}
+}
+
+func (p *Parent) close() {
+	_ = p.report.Close()
+	_ = p.release.Close()
+}
+
+// Upgrade starts the program anew and hands everything over to it. It returns when the new process serves; this one
+// then drains, and Run returns. On an error this one serves on as before.
+func (g *Gateway) Upgrade(ctx context.Context) error {
+	if g.options.Command == nil {
+		return errors.New("this gateway cannot be replaced")
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state.Load() != ready || g.isReplaced() {
+		return errors.New("the gateway is not ready, or drains")
+	}
+	pid, err := g.replace(ctx)
+	if err != nil {
+		g.log.Error("upgrade failed; this process serves on", "error", err)
+		return fmt.Errorf("upgrade failed; the running process serves on: %w", err)
+	}
+	g.log.Info("another process has taken over", "pid", pid)
+	close(g.replaced)
+	return nil
+}
+
+// replace starts the new process and waits for its word.
+func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, upgradeTime)
+	defer cancel()
+	report, reportTo, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer report.Close()
+	release, releaseBy, err := os.Pipe()
+	if err != nil {
+		reportTo.Close()
+		return 0, err
+	}
+	defer releaseBy.Close()
+	cmd, err := g.child(reportTo, release)
+	if err == nil {
+		err = cmd.Start()
+		closeFiles(cmd.ExtraFiles) // the pipes among them
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err = awaitReady(ctx, report); err == nil {
+		if g.options.Notifier != nil {
+			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", cmd.Process.Pid))
+			if err := g.options.Notifier.barrier(ctx); err != nil {
+				g.log.Warn("systemd does not say whether it knows the new process", "error", err)
+			}
+		}
+		_, err = io.WriteString(releaseBy, "go\n")
+	}
+	if err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return 0, err
+	}
+	pid = cmd.Process.Pid
+	go func() { _ = cmd.Wait() }() // reaps it, should it end before this process does
+	return pid, nil
+}
+
+// child makes the command with all that it inherits.
+func (g *Gateway) child(reportTo, release *os.File) (*exec.Cmd, error) {
+	path, args := g.options.Command()
+	cmd := exec.Command(path, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{reportTo, release}
+	i := inheritance{Ready: 3, Go: 4}
+	add := func(name string, files ...*os.File) {
+		for _, f := range files {
+			i.Sockets = append(i.Sockets, handedSocket{FD: 3 + len(cmd.ExtraFiles), Name: name})
+			cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+		}
+	}
+	for _, f := range g.gen.Load().listeners {
+		files, err := f.sockets.Files()
+		if err != nil {
+			closeFiles(cmd.ExtraFiles)
+			return nil, err
+		}
+		name := ""
+		if f.sockets.Activated() {
+			name = f.sockets.Systemd()
+		}
+		add(name, files...)
+	}
+	if f, err := g.admin.Load().file(); err != nil {
+		closeFiles(cmd.ExtraFiles)
+		return nil, err
+	} else if f != nil {
+		add("", f)
+	}
+	text, err := json.Marshal(i)
+	if err != nil {
+		closeFiles(cmd.ExtraFiles)
+		return nil, err
+	}
+	for _, v := range os.Environ() {
+		// It would hold the new process to be none of the watchdog's business.
+		if !strings.HasPrefix(v, "WATCHDOG_PID=") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, upgradeVariable+"="+string(text))
+	return cmd, nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// awaitReady reads what the new process has to say.
+func awaitReady(ctx context.Context, report *os.File) error {
+	stop := context.AfterFunc(ctx, func() { _ = report.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	r := bufio.NewReader(io.LimitReader(report, 64<<10))
+	line, err := r.ReadString('\n')
+	switch {
+	case line == "ready\n":
+		return nil
+	case line == "failed\n":
+		why, _ := io.ReadAll(r)
+		return errors.New(strings.TrimSpace(string(why)))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errors.New("the new process did not get ready in time")
+	}
+	return errors.New("the new process ended before it was ready; its log says why")
+}
+
+// serveUpgrade answers when the new process serves: 200, or 409 with what went wrong.
+func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * upgradeTime))
+	if err := g.Upgrade(context.WithoutCancel(r.Context())); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	_, _ = io.WriteString(w, "another process has taken over\n")
+}

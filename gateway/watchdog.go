@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// statusEvery is how often the service manager is told figures.
+const statusEvery = 10 * time.Second
+
+// serveManager keeps the service manager informed: figures, and, where it asks for that, that every accept loop
+// answers. When one does not, the manager hears nothing, and will end this process and start another.
+func (g *Gateway) serveManager(ctx context.Context) error {
+	n := g.options.Notifier
+	if n == nil {
+		return nil
+	}
+	pace := statusEvery
+	if n.Watchdog > 0 {
+		pace = min(pace, n.Watchdog/3)
+	}
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if n.Watchdog > 0 {
+			if err := g.answers(ctx, n.Watchdog/2); err != nil {
+				g.log.Error("the watchdog is not told that all is well", "error", err)
+				continue
+			}
+			n.send("WATCHDOG=1")
+		}
+		if g.isReady() {
+			n.send("STATUS=" + g.statusLine())
+		}
+	}
+}
+
+// answers says whether every accept loop answers within that time. One that ends because of a reload is asked
+// again, as it is in the next generation.
+func (g *Gateway) answers(ctx context.Context, within time.Duration) error {
+	if !g.isReady() {
+		return nil // it drains: loops end, and that is bounded
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	pause := time.NewTicker(10 * time.Millisecond)
+	defer pause.Stop()
+	for {
+		err := g.gen.Load().probe(ctx)
+		if err == nil || !g.isReady() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-pause.C:
+		}
+	}
+}
+
+// probe asks each accept loop.
+func (n *generation) probe(ctx context.Context) error {
+	var errs []error
+	for _, f := range n.listeners {
+		errs = append(errs, f.sockets.Probe(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// statusLine is what `systemctl status` shows.
+func (g *Gateway) statusLine() string {
+	gen := g.gen.Load()
+	speaks := map[string]int{}
+	sockets := 0
+	for _, f := range gen.listeners {
+		for _, s := range f.sockets.Sockets() {
+			speaks[s.Transport.String()]++
+			sockets++
+		}
+	}
+	line := fmt.Sprintf("serving: generation %d, %d sockets (%d mptcp), %d connections", gen.number, sockets, speaks["mptcp"], g.proxy.Connections())
+	if n := g.draining.Load(); n > 0 {
+		line += fmt.Sprintf(", %d old generations draining", n)
+	}
+	if r := g.reload.Load(); r != nil && !r.OK {
+		line += "; the last reload was refused, see the log"
+	}
+	return line
+}
