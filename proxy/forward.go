@@ -15,9 +15,12 @@ import (
 func (x *exchange) forward() {
 	x.attempt.Reset(x.route.Backend)
 	r := backend.Request{
-		From: x.conn.addresses(), Now: x.start,
+		Now:        x.start,
 		Bodyless:   x.req.ContentLength == 0,
 		Repeatable: x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil,
+	}
+	if x.route.Backend.SendsProxy() {
+		r.From = x.conn.addresses()
 	}
 	up, err := x.attempt.Open(x.proxy.ctx, &r)
 	for again := false; ; again = true {

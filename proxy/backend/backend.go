@@ -140,6 +140,9 @@ func mixTurns(weights []int) (turns []int) {
 // Name is the backend's in the configuration.
 func (b *Backend) Name() string { return b.options.Name }
 
+// SendsProxy says whether connections begin with a PROXY header.
+func (b *Backend) SendsProxy() bool { return b.options.SendProxy != 0 }
+
 // ResponseTimeout bounds the wait for the first byte of an answer.
 func (b *Backend) ResponseTimeout() time.Duration { return b.options.ResponseTimeout }
 
