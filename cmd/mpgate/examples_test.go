@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -123,11 +124,12 @@ func runEdge(t *testing.T) {
 			Transport: &http.Transport{
 				TLSClientConfig:   &tls.Config{RootCAs: ca.pool, Certificates: certificates},
 				DisableKeepAlives: true,
-				Dial: func(network, address string) (net.Conn, error) {
+				DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+					to := plain
 					if strings.HasSuffix(address, ":443") {
-						return net.Dial(network, secure)
+						to = secure
 					}
-					return net.Dial(network, plain)
+					return new(net.Dialer).DialContext(ctx, network, to)
 				},
 			},
 		}
@@ -228,8 +230,8 @@ func runSystemd(t *testing.T) {
 	if a := <-get("http://" + web.Addr().String() + "/"); a.err != nil || a.body != "by a unix socket" {
 		t.Errorf("by tcp: %+v", a)
 	}
-	c := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) {
-		return net.Dial("unix", filepath.Join(dir, "web.sock"))
+	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "web.sock"))
 	}}}
 	defer c.CloseIdleConnections()
 	if got := fetch(t, c, "GET", "http://local/", nil); got != "by a unix socket" {

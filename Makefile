@@ -1,0 +1,51 @@
+# What CI does is .ci/run; these are its parts, for people.
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS = -s -w -X main.release=$(VERSION)
+CONCURRENT = ./admin/... ./certs/... ./cmd/... ./gateway/... ./listener/... ./mptcp/... ./proxy/... ./telemetry/...
+
+.PHONY: all build demo test race lint fuzz ci image man completions clean
+
+all: build
+
+build: ## the binary, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o mpgate ./cmd/mpgate
+
+demo:
+	$(GO) run ./cmd/mpgate demo
+
+test:
+	$(GO) test ./...
+
+race:
+	CGO_ENABLED=1 $(GO) test -race $(CONCURRENT)
+
+lint:
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ "$$files" ]; then echo "not formatted: $$files"; exit 1; fi
+	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	@tools=$$(mktemp -d); trap 'rm -rf '$$tools EXIT; \
+	$(GO) -C tools build -o $$tools/ honnef.co/go/tools/cmd/staticcheck golang.org/x/vuln/cmd/govulncheck && \
+	$$tools/staticcheck ./... && $$tools/govulncheck ./...
+
+fuzz: ## make fuzz PKG=./proxy/http1 F=FuzzRequest
+	$(GO) test -run '^$$' -fuzz '^$(F)$$' $(PKG)
+
+ci:
+	bash .ci/run
+
+image:
+	buildah build --build-arg VERSION=$(VERSION) -t mpgate:$(VERSION) .
+
+man: build ## dist/mpgate.1
+	mkdir -p dist && ./mpgate man > dist/mpgate.1
+
+completions: build ## dist/completions
+	mkdir -p dist/completions
+	./mpgate completion bash > dist/completions/mpgate
+	./mpgate completion zsh > dist/completions/_mpgate
+	./mpgate completion fish > dist/completions/mpgate.fish
+
+clean:
+	rm -rf mpgate dist
