@@ -145,16 +145,16 @@ func (c *Conn) read() (int, error) {
 		err := c.raw.Read(c.readFn)
 		switch {
 		case err == nil && c.unsent:
-			// The callback must not wait for room to write; this may, under the write deadline.
+			// The callback must not wait for room to write; this may.
 			c.unsent = false
-			if err := c.Flush(); err != nil {
+			if err := c.flushSome(); err != nil {
 				return 0, err
 			}
 		case err == nil:
 			return c.result()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// An expired deadline returns before the callback runs: what is held has not left yet.
-			if err := c.Flush(); err != nil {
+			if err := c.flushSome(); err != nil {
 				return 0, err
 			}
 			if c.interrupted.Load() {
@@ -193,14 +193,12 @@ func (c *Conn) readStep(fd uintptr) bool {
 			return true
 		}
 	}
-	if !c.sendHeld(fd) {
-		c.unsent, c.silent = true, false
-		return true
-	}
-	if c.silent {
+	sent := c.sendHeld(fd)
+	if c.silent && sent {
 		c.silent = false
 		return false
 	}
+	c.silent = false
 	p := c.dst
 	switch {
 	case c.into != nil:
@@ -210,7 +208,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 		}
 	case p == nil:
 		c.n, c.errno = sysPeek(fd)
-		return c.errno != syscall.EAGAIN
+		return c.readOver(sent)
 	}
 	c.n, c.errno = sysRead(fd, p)
 	if c.into != nil {
@@ -220,7 +218,18 @@ func (c *Conn) readStep(fd uintptr) bool {
 			c.into.quiet()
 		}
 	}
-	return c.errno != syscall.EAGAIN || c.noWait
+	return c.readOver(sent) || c.noWait
+}
+
+// readOver says whether a read that was tried is over. It is also where the peer took not all of what is held and has
+// nothing to say: then room is waited for. That comes second, because a peer that takes nothing may be waiting
+// for its own bytes to be taken.
+func (c *Conn) readOver(sent bool) bool {
+	if c.errno == syscall.EAGAIN && !sent {
+		c.unsent = true
+		return true
+	}
+	return c.errno != syscall.EAGAIN
 }
 
 // Idle says whether a connection that should be silent is: open, and with nothing to read. Anything else

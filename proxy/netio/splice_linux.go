@@ -181,7 +181,7 @@ func (c *Conn) spliceOut(p *pipe, n int64) error {
 		var since time.Time
 		if c.stuck {
 			since = time.Now()
-			c.armWrite(since)
+			c.armWrite(since, 0)
 			armed = true
 		}
 		c.out.moved = 0
@@ -195,7 +195,7 @@ func (c *Conn) spliceOut(p *pipe, n int64) error {
 	}
 	c.stuck = false
 	if armed {
-		c.armWrite(time.Time{})
+		c.armWrite(time.Time{}, 0)
 	}
 	c.out.pipe = nil
 	return c.werr

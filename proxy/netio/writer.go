@@ -88,6 +88,29 @@ func (c *Conn) Flush() error {
 	return c.send(nil)
 }
 
+// turn is how long a reader waits for room to send what is held before it looks again whether there is something to read.
+const turn = time.Second
+
+// flushSome is Flush for a reader. It waits neither for another writer, who flushes itself, nor for long for the peer:
+// either may wait for what the reader reads.
+func (c *Conn) flushSome() error {
+	if !c.mu.TryLock() {
+		return nil
+	}
+	defer c.mu.Unlock()
+	if c.werr != nil || len(c.held) == 0 {
+		return c.werr
+	}
+	c.stuck = true
+	c.setWriteErr(c.wait(time.Now(), turn))
+	c.stuck = false
+	c.armWrite(time.Time{}, 0)
+	if c.werr != nil || len(c.held) == 0 {
+		c.freeHeld()
+	}
+	return c.werr
+}
+
 // send sends what is held and then p, with c.mu held. The poller's timer is set only once the socket
 // takes no more, and taken back afterwards.
 func (c *Conn) send(p []byte) error {
@@ -99,26 +122,26 @@ func (c *Conn) send(p []byte) error {
 			continue
 		}
 		armed = true
-		c.setWriteErr(c.wait(time.Now()))
+		c.setWriteErr(c.wait(time.Now(), 0))
 	}
 	c.stuck = false
 	if armed {
-		c.armWrite(time.Time{})
+		c.armWrite(time.Time{}, 0)
 	}
 	c.piece = nil
 	c.freeHeld()
 	return c.werr
 }
 
-// wait waits once for room, sends what then fits, and judges the pace.
-func (c *Conn) wait(since time.Time) error {
-	c.armWrite(since)
+// wait waits once for room, at most for the given time if that is not 0, sends what then fits, and judges the pace.
+func (c *Conn) wait(since time.Time, most time.Duration) error {
+	c.armWrite(since, most)
 	c.moved = 0
 	err := c.raw.Write(c.writeFn)
 	if errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlineOver() {
 		// The window is over, but a socket counts as writable only with a third of its buffer free, which
 		// a slow peer may not manage in that time. What it took shows in what fits now.
-		c.armWrite(time.Time{})
+		c.armWrite(time.Time{}, 0)
 		c.stuck = false
 		err = c.raw.Write(c.writeFn)
 	}
@@ -236,14 +259,17 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.sock.SetWriteDeadline(t)
 }
 
-// armWrite sets the poller's timer for a wait that begins now, to the write deadline or the end of the pace's
-// window, whichever is first; with a zero now only to the deadline.
-func (c *Conn) armWrite(now time.Time) {
+// armWrite sets the poller's timer for a wait that begins now, to the write deadline, the end of the pace's window or that
+// of the given time, whichever is first; with a zero now only to the deadline.
+func (c *Conn) armWrite(now time.Time, most time.Duration) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if c.pace.Window > 0 && (most == 0 || c.pace.Window < most) {
+		most = c.pace.Window
+	}
 	var until time.Time
-	if c.pace.Window > 0 && !now.IsZero() {
-		until = now.Add(c.pace.Window)
+	if most > 0 && !now.IsZero() {
+		until = now.Add(most)
 	}
 	if w := c.wdeadline.Load(); w != 0 {
 		if t := epoch.Add(time.Duration(w)); until.IsZero() || t.Before(until) {
