@@ -2,9 +2,9 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -203,7 +203,11 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	g.store.sync(gen)
 	g.mu.Unlock()
 	if err == nil {
-		g.announce()
+		g.announce(nil)
+		if a := g.AdminAddress(); a != "" {
+			g.log.Info("admin", "address", a)
+		}
+		g.log.Info("ready", "version", g.options.Version, "pid", os.Getpid(), "kernel_mptcp", hostUsable())
 		g.options.Notifier.send("READY=1", "STATUS="+g.statusLine())
 		g.tasks.run("service manager", g.serveManager)
 		if onReady != nil {
@@ -295,10 +299,17 @@ func (g *Gateway) Ready() (bool, []string) {
 	return true, nil
 }
 
-// announce says at start what the kernel granted to each listener.
-func (g *Gateway) announce() {
-	for _, l := range g.gen.Load().listeners {
-		for _, s := range l.sockets.Sockets() {
+// announce says what the kernel granted to each listener. Of sockets that are the same in old it is silent.
+func (g *Gateway) announce(old *generation) {
+	for name, f := range g.gen.Load().listeners {
+		var known []listener.SocketInfo
+		if old != nil && old.listeners[name] != nil {
+			known = old.listeners[name].sockets.Sockets()
+		}
+		for _, s := range f.sockets.Sockets() {
+			if slices.Contains(known, s) {
+				continue
+			}
 			args := []any{"listener", s.Listener, "address", s.Address, "speaks", s.Transport.String(), "from", s.Origin.String()}
 			if s.Why != "" {
 				g.log.Warn("listening, but not as preferred", append(args, "why", s.Why, "remedy", s.Remedy)...)
@@ -307,8 +318,4 @@ func (g *Gateway) announce() {
 			g.log.Info("listening", args...)
 		}
 	}
-	if a := g.AdminAddress(); a != "" {
-		g.log.Info("admin", "address", a)
-	}
-	g.log.Info("ready", "version", g.options.Version, "pid", os.Getpid(), "kernel_mptcp", fmt.Sprint(hostUsable()))
 }

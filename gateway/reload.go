@@ -78,6 +78,7 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 	g.swapParts(&p)
 	next.start(g)
 	g.gen.Store(next)
+	g.announce(old)
 	g.retire(old, next)
 	g.store.sync(next)
 	for _, w := range cfg.Warnings {

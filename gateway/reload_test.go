@@ -1,0 +1,392 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"mpgate/internal/proxytest"
+	"mpgate/listener"
+	"mpgate/mptcp"
+)
+
+// TestReloads: a hundred reloads under load, each of which changes listeners, routes and backends, fail no request
+// and leave nothing behind.
+func TestReloads(t *testing.T) {
+	a, b := named(t, "a"), named(t, "b")
+	front, second := freeAddress(t), freeAddress(t)
+	files := [2]string{
+		head + listenerTable("web", front, "") + routeTable("all", "", "app") + routeTable("x", `path = "/x/*"`, "app") +
+			backendTable("app", a, ""),
+		head + listenerTable("web", front, "address = [ \""+front+"\", \""+second+"\" ]") + routeTable("all", "", "app") +
+			routeTable("y", `path = "/y/*"`, "other") + backendTable("app", b, `idle_timeout = "30s"`) + backendTable("other", a, ""),
+	}
+	files[1] = strings.Replace(files[1], fmt.Sprintf("address = %q\n", front), "", 1)
+	r := startRig(t, files[0], nil)
+	tr := &http.Transport{MaxIdleConnsPerHost: 8}
+	client := &http.Client{Transport: tr, Timeout: patience}
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	var requests atomic.Int64
+	for i := range 8 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				resp, err := client.Get("http://" + front + []string{"/", "/x/1", "/y/1"}[i%3])
+				if err != nil {
+					t.Errorf("request failed: %v", err)
+					return
+				}
+				_ = resp.Body.Close()
+				if resp.StatusCode != 200 {
+					t.Errorf("status %d", resp.StatusCode)
+					return
+				}
+				if i%2 == 0 {
+					tr.CloseIdleConnections() // new connections too
+				}
+				requests.Add(1)
+			}
+		})
+	}
+	round := func(n int) {
+		for i := range n {
+			before := requests.Load()
+			r.swap(files[(i+1)%2])
+			if !proxytest.Within(patience, func() bool { return requests.Load() > before+8 || t.Failed() }) {
+				t.Fatal("no request goes through")
+			}
+		}
+	}
+	round(10) // what is made once is made
+	settled := func() (goroutines, fds int, heap uint64) {
+		proxytest.Within(patience, func() bool { return r.draining.Load() == 0 })
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		d, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return runtime.NumGoroutine(), len(d), m.HeapAlloc
+	}
+	g0, f0, h0 := settled()
+	round(100)
+	g1, f1, h1 := settled()
+	stop()
+	load.Wait()
+	t.Logf("%d requests; goroutines %d -> %d, descriptors %d -> %d, heap %d -> %d KiB", requests.Load(), g0, g1, f0, f1, h0>>10, h1>>10)
+	// Load makes them vary; a leak of one a reload would be 100.
+	if g1 > g0+50 || f1 > f0+50 || h1 > h0+(3<<20) {
+		t.Errorf("leaked: goroutines %d -> %d, descriptors %d -> %d, heap %d -> %d", g0, g1, f0, f1, h0, h1)
+	}
+	tr.CloseIdleConnections()
+	if n := r.Status().Generation; n != 111 {
+		t.Errorf("generation %d, want 111", n)
+	}
+}
+
+// TestReloadEndsOnlyWhatChanged: a tunnel on a route that stays goes on; those on a route that leads elsewhere, and on a
+// listener that is gone, have until the deadline.
+func TestReloadEndsOnlyWhatChanged(t *testing.T) {
+	server, other := echoes(t), echoes(t)
+	web, gone := freeAddress(t), freeAddress(t)
+	log := filepath.Join(t.TempDir(), "access.log")
+	base := strings.Replace(head, `access = "off"`, fmt.Sprintf("access = %q", log), 1) + "[shutdown]\ndrain = \"%s\"\n" +
+		listenerTable("web", web, "") + routeTable("stays", `path = "/stays"`, "app") +
+		backendTable("app", server, "") + backendTable("other", other, "")
+	r := startRig(t, fmt.Sprintf(base, "30s")+listenerTable("gone", gone, "")+routeTable("moves", `path = "/moves"`, "app"), nil)
+	stays, moves, left := upgraded(t, web, "/stays"), upgraded(t, web, "/moves"), upgraded(t, gone, "/stays")
+
+	r.swap(fmt.Sprintf(base, "500ms") + routeTable("moves", `path = "/moves"`, "other"))
+	if s := r.Status(); s.Draining != 1 || s.Generation != 2 {
+		t.Errorf("draining %d, generation %d; want 1 and 2", s.Draining, s.Generation)
+	}
+	if v := proxytest.Metric(t, r.metrics.Registry(), "mpgate_config_generations_draining"); v != 1 {
+		t.Errorf("mpgate_config_generations_draining is %v, want 1", v)
+	}
+	carries(t, moves) // until the deadline
+	carries(t, left)
+	if _, err := moves.Rest(); err == nil {
+		t.Error("the tunnel on a route that moved ends in order, though it was cut")
+	}
+	left.Rest()
+	if !proxytest.Within(patience, func() bool { return r.Status().Draining == 0 }) {
+		t.Error("the old generation does not end")
+	}
+	carries(t, stays)
+	r.logs(`connections were cut.*generation=1 connections=2 after=500ms`)
+	stays.Close()
+	r.end()
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`route=moves .*end=drain`, `listener=gone .*end=drain`, `route=stays .*end=ok`} {
+		if !regexp.MustCompile(want).Match(text) {
+			t.Errorf("the access log has nothing like %s:\n%s", want, text)
+		}
+	}
+}
+
+// TestReloadKeepsWhatWaits: connections that wait at a listener's socket are served after a reload that changes the
+// listener, its addresses included.
+func TestReloadKeepsWhatWaits(t *testing.T) {
+	app := named(t, "app")
+	a, b := freeAddress(t), freeAddress(t)
+	file := func(addresses, limits string) string {
+		return head + limits + fmt.Sprintf("[[listener]]\nname = \"web\"\naddress = [ %s ]\n", addresses) +
+			routeTable("all", "", "app") + backendTable("app", app, "")
+	}
+	r := startRig(t, file(`"`+a+`"`, "[limits]\nconnections = 1\n"), nil)
+	first := proxytest.Dial(t, a, mptcp.Off)
+	first.Get("/") // it has the one place
+	waits := proxytest.Dial(t, a, mptcp.Off)
+	waits.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	r.swap(file(`"`+b+`", "`+a+`"`, "[limits]\nconnections = 2\n"))
+	if got := waits.Answer(); got.Status != 200 || got.Body != "app" {
+		t.Errorf("who waited got %q", got.Head)
+	}
+	if got := first.Get("/"); got.Status != 200 {
+		t.Errorf("who was connected got %q", got.Head)
+	}
+}
+
+// TestReloadTLS: a listener gains TLS and loses it. Requests under way come to their end, idle connections end in
+// order, and new ones get what is configured.
+func TestReloadTLS(t *testing.T) {
+	web := freeAddress(t)
+	release := make(chan struct{})
+	origin := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) {
+		for head := c.Head(); head != ""; head = c.Head() {
+			if strings.HasPrefix(head, "GET /slow") {
+				<-release
+			}
+			c.Send(proxytest.Response("200 OK", "app"))
+		}
+	})
+	rest := routeTable("all", "", "app") + backendTable("app", origin.Address(), "")
+	plain := head + listenerTable("web", web, "") + rest
+	secure := head + listenerTable("web", web, "[listener.tls]\nlocal = true\nlocal_names = [\"localhost\"]") + rest
+	r := startRig(t, plain, nil)
+	dialTLS := func() *proxytest.Client {
+		c := proxytest.Dial(t, web, mptcp.Off)
+		c.Secure(&tls.Config{InsecureSkipVerify: true, ServerName: "localhost"})
+		return c
+	}
+	change := func(file string, dial func() *proxytest.Client) {
+		t.Helper()
+		idle, busy := dial(), dial()
+		idle.Get("/")
+		asked := len(origin.AllRaw())
+		busy.Send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		proxytest.Within(patience, func() bool { return len(origin.AllRaw()) > asked })
+		r.swap(file)
+		idle.WantClosed()
+		release <- struct{}{}
+		if a := busy.Answer(); a.Status != 200 || a.Header("Connection") != "close" {
+			t.Errorf("a request under way got %q", a.Head)
+		}
+		busy.WantClosed()
+	}
+	open := func() *proxytest.Client { return proxytest.Dial(t, web, mptcp.Off) }
+	change(secure, open)
+	late := dialTLS()
+	if a := late.Get("/"); a.Status != 200 {
+		t.Errorf("over TLS: %q", a.Head)
+	}
+	change(plain, dialTLS)
+	if a := open().Get("/"); a.Status != 200 {
+		t.Errorf("plain again: %q", a.Head)
+	}
+}
+
+// TestReloadSettings: limits, logs and the admin address follow the file.
+func TestReloadSettings(t *testing.T) {
+	app := named(t, "app")
+	web, admin := freeAddress(t), freeAddress(t)
+	rest := listenerTable("web", web, "") + routeTable("all", "", "app") + backendTable("app", app, "")
+	r := startRig(t, head+rest, nil)
+	before := proxytest.Dial(t, web, mptcp.Off)
+	before.Get("/")
+	long := "GET / HTTP/1.1\r\nHost: a\r\nX-Long: " + strings.Repeat("x", 2000) + "\r\n\r\n"
+
+	log := filepath.Join(t.TempDir(), "access.log")
+	r.swap("state_dir = \"state\"\n[log]\naccess = \"" + log + "\"\nformat = \"json\"\nlevel = \"debug\"\n[admin]\naddress = \"" + admin +
+		"\"\n[limits]\nheader_bytes = \"1KiB\"\n" + rest)
+	before.Send(long)
+	if a := before.Answer(); a.Status != 200 {
+		t.Errorf("the limits of new connections hold for an old one: %q", a.Head)
+	}
+	after := proxytest.Dial(t, web, mptcp.Off)
+	after.Send(long)
+	if a := after.Answer(); a.Status != 431 {
+		t.Errorf("a new connection does not see the new limit: %q", a.Head)
+	}
+	if got := r.AdminAddress(); got != admin {
+		t.Errorf("the admin address is %q, want %q", got, admin)
+	}
+	if got := fetch(t, "http://"+admin+"/readyz"); got != "200 ready\n" {
+		t.Errorf("the new admin address says %q", got)
+	}
+	if !proxytest.Within(patience, func() bool {
+		_, err := os.Lstat(filepath.Join(filepath.Dir(r.file), "admin.sock"))
+		return os.IsNotExist(err)
+	}) {
+		t.Error("the old admin address stays")
+	}
+	if !strings.Contains(r.log.String(), `"msg":"reloaded"`) {
+		t.Errorf("the log does not change its format:\n%s", r.log)
+	}
+	r.swap(head + rest)
+	if !proxytest.Within(patience, func() bool {
+		b, _ := os.ReadFile(log)
+		return strings.Count(string(b), "\n") == 2
+	}) {
+		b, _ := os.ReadFile(log)
+		t.Errorf("the access log that was configured in between has\n%s", b)
+	}
+}
+
+// TestReloadRefused: whatever is wrong, the running generation serves on, and the error, the log, the status and the
+// metric say what it is and where it stands.
+func TestReloadRefused(t *testing.T) {
+	app := named(t, "app")
+	web, taken := freeAddress(t), proxytest.Listen(t, mptcp.Off)
+	t.Cleanup(func() { taken.Close() })
+	rest := routeTable("all", "", "app") + backendTable("app", app, "")
+	good := head + listenerTable("web", web, "") + rest
+	r := startRig(t, good, nil)
+	line := func(file, part string) int {
+		before, _, ok := strings.Cut(file, part)
+		if !ok {
+			t.Fatalf("no %q in the file", part)
+		}
+		return 1 + strings.Count(before, "\n")
+	}
+	dir := filepath.Dir(r.file)
+	conf := filepath.Join(dir, "more.toml")
+	for _, c := range []struct{ name, file, at, want string }{
+		{"an unknown key", good + "colour = 1\n", "colour", `backend.app.colour: is not a known key`},
+		{"a port that is taken", good + listenerTable("more", taken.Addr().String(), ""), "", `listener.more: listener "more": cannot listen on ` +
+			taken.Addr().String() + `: bind: address already in use; remedy: see who has it (ss -ltnp), and stop that or take another address`},
+		{"a socket that systemd has not passed", good + "[[listener]]\nname = \"more\"\nsystemd = \"more\"\n", "",
+			`no inherited socket is named "more"; none was inherited at all; remedy: FileDescriptorName=more in the .socket unit, and start it by that unit; ` +
+				`or give the listener an address too; a running process is passed no new sockets: start the .socket unit, then systemctl restart mpgate, which loses no connection`},
+		{"another protocol on an open socket", head + listenerTable("web", web, "mptcp = \"off\"") + rest, "[[listener]]",
+			"is open as a mptcp socket, and a reload cannot make it tcp; remedy: restart mpgate (systemctl restart mpgate), or open another port for it"},
+		{"a state directory", strings.Replace(good, `"state"`, `"other"`, 1), "state_dir", `cannot be changed by a reload`},
+		{"a certificate that is not there", head + listenerTable("web", web, "[listener.tls]\ncertificates = [ { cert = \"c.pem\", key = \"k.pem\" } ]") + rest, "certificates", "c.pem"},
+		{"an access log that cannot be", strings.Replace(good, `"off"`, `"/proc/none/log"`, 1), "access", "no such file or directory"},
+		{"an admin address that is taken", strings.Replace(good, `"unix:admin.sock"`, `"`+taken.Addr().String()+`"`, 1), `address = "` + taken.Addr().String(), "address already in use"},
+		{"one name in two files", "include = [\"more.toml\"]\n" + good, "", `the second backend of the name "app" (the first: `},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := os.WriteFile(conf, []byte(backendTable("app", app, "")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r.write(c.file)
+			err := r.Reload(t.Context())
+			if err == nil {
+				t.Fatal("no error")
+			}
+			at := filepath.Base(r.file) + ":"
+			if c.at != "" {
+				at += fmt.Sprintf("%d: ", line(c.file, c.at))
+			}
+			if strings.HasPrefix(c.file, "include") {
+				at = "more.toml:2: "
+			}
+			if !strings.Contains(err.Error(), at) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got  %v\nwant %s… %s", err, at, c.want)
+			}
+			if s := r.Status(); s.Generation != 1 || s.Reload.OK || s.Reload.Error != err.Error() {
+				t.Errorf("status: generation %d, reload %+v", s.Generation, s.Reload)
+			}
+			if v := proxytest.Metric(t, r.metrics.Registry(), "mpgate_reload_success"); v != 0 {
+				t.Errorf("mpgate_reload_success is %v", v)
+			}
+			if !strings.Contains(r.log.String(), "reload refused; the running configuration stays") {
+				t.Error("the log does not say it")
+			}
+			if got := fetch(t, "http://"+web+"/"); got != "200 app" {
+				t.Errorf("afterwards it says %q", got)
+			}
+		})
+	}
+	r.swap(good)
+	if s := r.Status(); s.Generation != 2 || !s.Reload.OK {
+		t.Errorf("after a good one: generation %d, %+v", s.Generation, s.Reload)
+	}
+	if v := proxytest.Metric(t, r.metrics.Registry(), "mpgate_reload_success"); v != 1 {
+		t.Errorf("mpgate_reload_success is %v", v)
+	}
+}
+
+// TestReloadPassedSockets: a listener of sockets that systemd passed goes, and comes back by another reload: systemd
+// would not pass them a second time. Switching MPTCP off is told, and does the rest.
+func TestReloadPassedSockets(t *testing.T) {
+	proxytest.NeedMPTCP(t)
+	app := named(t, "app")
+	l := proxytest.Listen(t, mptcp.Require)
+	address := l.Addr().String()
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	rest := routeTable("all", "", "app") + backendTable("app", app, "")
+	web := "[[listener]]\nname = \"web\"\nsystemd = \"web\"\n"
+	other := listenerTable("other", freeAddress(t), "")
+	r := startRig(t, head+web+other+rest, func(o *Options) {
+		o.Inherited = listener.NewInherited(map[string][]*os.File{"web": {f}})
+	})
+	get := func() { // by TCP, whatever the socket speaks
+		t.Helper()
+		if a := proxytest.Dial(t, address, mptcp.Off).Get("/"); a.Status != 200 {
+			t.Errorf("got %q", a.Head)
+		}
+	}
+	get()
+	r.swap(head + other + rest)
+	r.logs(`no listener accepts on a socket that systemd still holds open.*socket=web address=` + regexp.QuoteMeta(address))
+	waits := proxytest.Dial(t, address, mptcp.Off)
+	waits.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	r.swap(head + web + other + rest)
+	if a := waits.Answer(); a.Status != 200 {
+		t.Errorf("who waited got %q", a.Head)
+	}
+	get()
+	// The other listener's socket is ours, and refuses; so it goes in the same reload.
+	r.swap(head + "[mptcp]\nenabled = false\n" + web + rest)
+	get()
+	s := r.Status().Listeners[0].Sockets[0]
+	if s.Speaks != "mptcp" || !strings.Contains(s.Why, "cannot be disarmed from here") {
+		t.Errorf("after MPTCP was switched off: %+v", s)
+	}
+	r.logs(`level=WARN msg="listening, but not as preferred" listener=web .*SocketProtocol=mptcp out of the .socket unit`)
+}
+
+// BenchmarkReload is a reload of 10,000 routes.
+func BenchmarkReload(b *testing.B) {
+	var text strings.Builder
+	text.WriteString(head + listenerTable("web", "127.0.0.1:0", "") + backendTable("app", "127.0.0.1:1", ""))
+	for i := range 10000 {
+		text.WriteString(routeTable(fmt.Sprintf("r%d", i), fmt.Sprintf(`host = "h%d.example.org", path = "/p%d/*"`, i%1000, i), "app"))
+	}
+	r := startRig(b, text.String(), nil)
+	for b.Loop() {
+		if err := r.Reload(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
