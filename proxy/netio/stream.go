@@ -101,6 +101,7 @@ func (t *TLS) CloseWrite() error {
 	t.mu.Lock()
 	err := errors.Join(t.seal(), t.conn.CloseWrite())
 	t.mu.Unlock()
+	_ = t.base.SetWriteDeadline(time.Time{}) // crypto/tls left one in the past behind, and nothing has left yet
 	return errors.Join(err, t.base.Flush())
 }
 
