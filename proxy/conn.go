@@ -155,8 +155,10 @@ func (c *conn) silence(err error) telemetry.ConnEnd {
 }
 
 const (
-	lingerTime  = 2 * time.Second
-	lingerBytes = 256 << 10
+	// A client that is still sending when it has been answered needs to see the answer before the connection
+	// goes: closing on unread input would reset it. What it sends meanwhile is thrown away, so time is the bound.
+	lingerTime  = 5 * time.Second
+	lingerBytes = 1 << 30
 )
 
 func (c *conn) close() {
