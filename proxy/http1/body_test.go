@@ -211,7 +211,7 @@ func TestBodyPace(t *testing.T) {
 	conn, peer := pair(t)
 	var in netio.Buffer
 	defer in.Release()
-	b := bodyReader{s: conn, in: &in, limits: &testServer.Limits, pace: netio.Pace{Window: 50 * time.Millisecond, MinRate: 1}}
+	b := bodyReader{s: conn, in: &in, limits: &testServer.Limits, pace: netio.Pace{Window: 50 * time.Millisecond, MinRate: 1 << 20}}
 	b.reset(byLength, 10, nil)
 	if _, err := io.WriteString(peer, "abc"); err != nil {
 		t.Fatal(err)
@@ -220,9 +220,9 @@ func TestBodyPace(t *testing.T) {
 	if body != "abc" || !errors.Is(err, os.ErrDeadlineExceeded) || b.done() {
 		t.Fatalf("got %q, %v, done %v", body, err, b.done())
 	}
-	_ = b.pace.Wait(49*time.Millisecond, 0)
+	_ = b.pace.Wait(40*time.Millisecond, 0)
 	b.reset(byLength, 3, nil)
-	if err := b.pace.Wait(10*time.Millisecond, 1); err != nil {
+	if err := b.pace.Wait(40*time.Millisecond, 0); err != nil {
 		t.Fatalf("the wait of the last body counts: %v", err)
 	}
 }

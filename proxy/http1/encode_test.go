@@ -73,6 +73,24 @@ func serve(t *testing.T, request string, resp *message.Response, body []string, 
 	return strings.ReplaceAll(string(b), "\r\n", "|"), c, err
 }
 
+// An end that could not be written is none.
+func TestEndFails(t *testing.T) {
+	for _, f := range []framing{chunked, raw} {
+		conn, _ := pair(t)
+		w := bodyWriter{s: conn}
+		w.reset(f, message.Unknown)
+		if err := w.WriteBody([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		for range 2 {
+			if err := w.End(nil); err == nil || w.ended {
+				t.Errorf("framing %d on a closed connection: %v, ended %v", f, err, w.ended)
+			}
+		}
+	}
+}
+
 func TestResponses(t *testing.T) {
 	const get11, get10, keep10 = "GET / HTTP/1.1|Host: x||", "GET / HTTP/1.0||", "GET / HTTP/1.0|Connection: keep-alive||"
 	var trailer message.Header

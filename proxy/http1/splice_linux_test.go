@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,7 +117,7 @@ func TestSplicedBodyKeepsThePace(t *testing.T) {
 		}
 	}()
 	_, err := spliceAll(c, up)
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "bytes a second") {
 		t.Errorf("got %v, want an error that names the rate", err)
 	}
 	close(stop)
