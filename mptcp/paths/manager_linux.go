@@ -60,6 +60,7 @@ type Manager struct {
 	lookAt    time.Time
 	retryAt   time.Time
 	retryIn   time.Duration
+	lastID    uint8
 	info      mptcp.Info
 	sample    sample
 	books     books
@@ -126,8 +127,7 @@ func (m *Manager) allowed(o *Options) error {
 	if what == "" {
 		return nil
 	}
-	nowhere := netip.MustParseAddrPort("127.0.0.1:0")
-	if err := m.diag.Destroy(nowhere, nowhere, 0); errors.Is(err, unix.EPERM) {
+	if _, err := m.pm.SetFlags(mptcp.Endpoint{}); errors.Is(err, unix.EPERM) {
 		return &PrivilegeError{What: what, Err: unix.EPERM}
 	}
 	return nil
@@ -252,6 +252,9 @@ func (m *Manager) replace(o Options) {
 		m.takeBack()
 	}
 	m.o = o
+	for k := range m.contested {
+		delete(m.owned, k)
+	}
 	clear(m.contested)
 	m.limits.contested = false
 	m.lookAt = time.Time{}
@@ -299,6 +302,8 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 		}
 		gone := without(old.addrs, r.addrs)
 		switch {
+		case !r.up() && i < 0:
+			p.state, p.downAt, p.asleep = Down, now, true
 		case !r.up() && p.state != Down:
 			p.fail(Down, r.why, now)
 			lost = append(lost, loss{p, slices.Concat(r.addrs, gone)})
@@ -368,11 +373,16 @@ func (m *Manager) mend(now time.Time) {
 // giveBack lets a path carry again.
 func (m *Manager) giveBack(p *path, now time.Time) {
 	r := Return{Path: p.Name, After: now.Sub(p.downAt), Hold: p.hold()}
-	p.state, p.reason, p.since, p.returnedAt = Up, "", now, now
-	p.totals.Returns++
+	p.state, p.reason, p.since = Up, "", now
+	first := p.asleep
+	p.asleep = false
+	if !first {
+		p.returnedAt = now
+		p.totals.Returns++
+	}
 	m.o.Logger.Info("path is back", "path", p.Name, "after", r.After.Round(time.Millisecond), "held", r.Hold)
 	m.tellUp(p)
-	if m.o.Hooks.Return != nil {
+	if m.o.Hooks.Return != nil && !first {
 		m.o.Hooks.Return(r)
 	}
 	m.sync()

@@ -13,6 +13,7 @@ type path struct {
 	since  time.Time
 	reason string // of a path that is not up
 	downAt time.Time
+	asleep bool // down since the start: its first coming is no return that might not last
 
 	// again holds endpoints to be removed and added anew once the path is back: a
 	// subflow that has ended is not made again while its endpoint stays.

@@ -73,6 +73,9 @@ func (r *resolved) byAddress(h *host) {
 		return
 	}
 	switch {
+	case r.Announce && r.Interface == "" && r.Port != 0:
+		// The kernel opens a listening socket for a port.
+		r.why = fmt.Sprintf("no interface has the address %s, and it can be announced with a port only if one has", r.Address)
 	case r.Announce && r.Interface == "":
 		r.addrs = []netip.Addr{r.Address} // translated on the way
 	case r.Interface == "":

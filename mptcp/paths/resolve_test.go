@@ -49,6 +49,8 @@ func TestResolve(t *testing.T) {
 		{Path{Interface: "eth9"}, "", "eth9", "there is no interface eth9"},
 		{Path{Address: ip("192.0.2.1"), Interface: "wwan0"}, "", "wwan0", "interface wwan0 has no address 192.0.2.1"},
 		{Path{Address: ip("203.0.113.1"), Announce: true}, "203.0.113.1", "", ""},
+		{Path{Address: ip("203.0.113.1"), Announce: true, Port: 1}, "", "",
+			"no interface has the address 203.0.113.1, and it can be announced with a port only if one has"},
 	} {
 		r := resolve([]Path{c.path}, testHost(), true)[0]
 		var got []string

@@ -3,6 +3,7 @@ package paths
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -146,7 +147,9 @@ func (m *Manager) add(w want, set, was *mptcp.Endpoint) bool {
 	if set != nil {
 		stored, err = m.pm.SetFlags(*set)
 	} else {
-		stored, err = m.pm.AddEndpoint(w.Endpoint)
+		e := w.Endpoint
+		e.ID = m.freshID()
+		stored, err = m.pm.AddEndpoint(e)
 	}
 	m.fault("write endpoint "+keyOf(w.Endpoint).String(), err)
 	if err != nil {
@@ -157,6 +160,23 @@ func (m *Manager) add(w want, set, was *mptcp.Endpoint) bool {
 	}
 	m.owned[keyOf(stored)] = record{asked: w.Endpoint, stored: stored, was: was, path: w.path}
 	return true
+}
+
+// freshID is one that was not in use for long. The kernel would take the one just given
+// back: then a RM_ADDR that is late, on a path with a queue, ends the new subflow
+// instead of the old.
+func (m *Manager) freshID() uint8 {
+	have, err := m.pm.Endpoints()
+	if err != nil {
+		return 0 // the kernel chooses
+	}
+	for range math.MaxUint8 {
+		m.lastID = m.lastID%math.MaxUint8 + 1
+		if !slices.ContainsFunc(have, func(e mptcp.Endpoint) bool { return e.ID == m.lastID }) {
+			return m.lastID
+		}
+	}
+	return 0
 }
 
 // pathOf is the path that an endpoint was made for, also if it has lost the address since.

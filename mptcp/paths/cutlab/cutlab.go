@@ -64,6 +64,8 @@ type Run struct {
 	Back time.Duration
 	// Before is the rate before the cut, bit/s.
 	Before float64
+	// Rates in steps from the cut on, for a second, Mbit/s.
+	Rates []int
 	// Cuts that the manager made.
 	Cuts []paths.Cut
 	Err  error
@@ -174,8 +176,12 @@ func judge(reads []arrival, rate float64, cut, back, end time.Time) Run {
 	}
 	r.Before = between(cut.Add(-500*time.Millisecond), cut)
 	for t := cut; t.Add(Step).Before(back); t = t.Add(Step) {
-		if between(t, t.Add(Step)) < rate/2 {
+		now := between(t, t.Add(Step))
+		if now < rate/2 {
 			r.Low += Step
+		}
+		if t.Sub(cut) < time.Second {
+			r.Rates = append(r.Rates, int(now/1e6))
 		}
 	}
 	// Whole: over 200 ms, so that a burst does not count.

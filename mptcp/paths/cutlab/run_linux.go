@@ -45,8 +45,8 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 			b := bout{Options: o, lab: l, managed: managed}
 			run := b.run(ctx)
 			r.Runs = append(r.Runs, run)
-			o.Log("run %d managed %v: gap %v low %v back %v before %.0f Mbit/s, cuts %+v, error %v", i+1, managed,
-				round(run.Gap), run.Low, run.Back, run.Before/1e6, run.Cuts, run.Err)
+			o.Log("run %d managed %v: gap %v low %v back %v before %.0f Mbit/s, cuts %+v, error %v\n\trates %v", i+1, managed,
+				round(run.Gap), run.Low, run.Back, run.Before/1e6, run.Cuts, run.Err, run.Rates)
 		}
 	}
 	return r, ctx.Err()
