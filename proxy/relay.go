@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
 	"mpgate/telemetry"
 )
@@ -122,6 +123,23 @@ func (x *exchange) runUpload() {
 	x.upload.sent.Store(max(1, int64(time.Since(x.start))))
 }
 
+// endUpload ends an upload whose goroutine still runs.
+func (x *exchange) endUpload() {
+	if x.down.BodyDone() {
+		// The client's part is over. Mostly so is the server's, which has answered, and only the goroutine has yet to
+		// say so; a server that does not take the rest loses its connection, the client does not.
+		late := time.AfterFunc(backend.Patience, x.up.Abort)
+		<-x.upload.done
+		late.Stop()
+		return
+	}
+	x.down.SetClose() // what still comes is no request
+	x.up.Abort()
+	x.conn.base.Interrupt()
+	<-x.upload.done
+	x.conn.base.Resume()
+}
+
 // joinUpload ends an upload that is still under way, and waits for its goroutine.
 func (x *exchange) joinUpload() {
 	if x.upload.done == nil {
@@ -130,11 +148,7 @@ func (x *exchange) joinUpload() {
 	select {
 	case <-x.upload.done:
 	default:
-		x.down.SetClose() // what still comes is no request
-		x.up.Abort()
-		x.conn.base.Interrupt()
-		<-x.upload.done
-		x.conn.base.Resume()
+		x.endUpload()
 	}
 	x.rec.BytesIn += x.upload.bytes
 	x.upload = upload{}
