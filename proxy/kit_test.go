@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"os"
@@ -24,16 +25,29 @@ type mode struct {
 	name      string
 	mptcp     mptcp.Mode // of clients, listener, gateway's dials and origins
 	inherited bool       // the listening socket was passed, as systemd does
+	tls       bool       // clients speak TLS
 }
 
 var modes = []mode{
-	{"tcp", mptcp.Off, false},
-	{"tcp inherited", mptcp.Off, true},
-	{"mptcp", mptcp.Prefer, false},
-	{"mptcp inherited", mptcp.Prefer, true},
+	{"tcp", mptcp.Off, false, false},
+	{"tcp inherited", mptcp.Off, true, false},
+	{"mptcp", mptcp.Prefer, false, false},
+	{"mptcp inherited", mptcp.Prefer, true, false},
+	{"tcp tls", mptcp.Off, false, true},
+	{"tcp tls inherited", mptcp.Off, true, true},
+	{"mptcp tls", mptcp.Prefer, false, true},
+	{"mptcp tls inherited", mptcp.Prefer, true, true},
 }
 
 var plain = modes[0]
+
+// scheme is that of the mode's requests.
+func (m mode) scheme() string {
+	if m.tls {
+		return "https"
+	}
+	return "http"
+}
 
 // eachMode runs a test in all modes, side by side with other tests.
 func eachMode(t *testing.T, f func(t *testing.T, m mode)) {
@@ -188,6 +202,9 @@ func (g *gateway) openListener(s setup) {
 		g.t.Fatal(err)
 	}
 	g.addr = g.sockets.Sockets()[0].Address
+	if s.mode.tls && s.listener.TLS == nil {
+		s.listener.TLS = onePolicy(g.t)
+	}
 	g.front = g.proxy.NewListener("web", s.listener)
 }
 
@@ -226,7 +243,11 @@ func (g *gateway) lines() []proxytest.Line {
 // client connects as the mode says.
 func (g *gateway) client() *proxytest.Client {
 	g.t.Helper()
-	return proxytest.Dial(g.t, g.addr, g.mode.mptcp)
+	c := proxytest.Dial(g.t, g.addr, g.mode.mptcp)
+	if g.mode.tls {
+		c.Secure(&tls.Config{ServerName: testHost, RootCAs: testCert(g.t).roots})
+	}
+	return c
 }
 
 // metric is the value of a metric now.

@@ -83,7 +83,7 @@ func TestCase10NominatedFieldsOfTheGateway(t *testing.T) {
 				r := &proxytest.Request{Head: head}
 				want(t, "X-Forwarded-For", r.Header("X-Forwarded-For"), "127.0.0.1")
 				want(t, "X-Real-IP", r.Header("X-Real-IP"), "127.0.0.1")
-				want(t, "X-Forwarded-Proto", r.Header("X-Forwarded-Proto"), "http")
+				want(t, "X-Forwarded-Proto", r.Header("X-Forwarded-Proto"), m.scheme())
 				want(t, "X-Forwarded-Host", r.Header("X-Forwarded-Host"), "a.example")
 				want(t, "Host", r.Header("Host"), "a.example")
 				want(t, "length of X-Request-ID", len(r.Header("X-Request-ID")), 32)

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -272,9 +273,9 @@ func TestWebSocket(t *testing.T) {
 			var d net.Dialer
 			d.SetMultipathTCP(m.mptcp != mptcp.Off)
 			return d.DialContext(ctx, network, addr)
-		}}
+		}, TLSClientConfig: &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}}
 		defer transport.CloseIdleConnections()
-		ws, _, err := websocket.Dial(ctx, "ws://"+g.addr+"/ws", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{"chat"}})
+		ws, _, err := websocket.Dial(ctx, m.scheme()+"://"+g.addr+"/ws", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{"chat"}})
 		if err != nil {
 			t.Fatal(err)
 		}

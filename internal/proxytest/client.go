@@ -2,6 +2,7 @@ package proxytest
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net"
 	"strconv"
@@ -55,10 +56,26 @@ func (c *Client) CloseWrite() {
 
 // Reset ends the connection with a RST.
 func (c *Client) Reset() {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+	nc := c.Conn
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn() // no close_notify
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
-	_ = c.Conn.Close()
+	_ = nc.Close()
+}
+
+// Secure speaks TLS from here on.
+func (c *Client) Secure(config *tls.Config) tls.ConnectionState {
+	c.t.Helper()
+	t := tls.Client(c.Conn, config)
+	if err := t.Handshake(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.Conn = t
+	c.R.Reset(t)
+	return t.ConnectionState()
 }
 
 // Answer is a response as it came.

@@ -35,6 +35,12 @@ type Line struct {
 	ServerTransport string `json:"server_transport"`
 	ClientSubflows  int    `json:"client_subflows"`
 	ServerSubflows  int    `json:"server_subflows"`
+
+	TLSVersion string `json:"tls_version"`
+	TLSCipher  string `json:"tls_cipher"`
+	TLSGroup   string `json:"tls_group"`
+	TLSResumed *bool  `json:"tls_resumed"`
+	SNI        string `json:"sni"`
 }
 
 // Log reads an access log as it is written, at the other end of a pipe.
