@@ -29,6 +29,7 @@ type cli struct {
 	Check      checkCmd      `cmd:"" help:"Say all that is wrong with a configuration file, and touch nothing."`
 	Reload     reloadCmd     `cmd:"" help:"Make the running gateway read its configuration anew; not 0 when the file was refused."`
 	Upgrade    upgradeCmd    `cmd:"" help:"Start the program anew, a new binary perhaps, on the sockets of the running gateway, which then ends."`
+	Units      unitsCmd      `cmd:"" help:"Print or write the systemd units that fit the configuration."`
 	Status     statusCmd     `cmd:"" help:"Show what the running gateway does: listeners and what they really speak, backends, the last reload."`
 	Health     healthCmd     `cmd:"" help:"Exit 0 when the running gateway is ready."`
 	Routes     routesCmd     `cmd:"" help:"List the routes in the order in which they are matched."`

@@ -30,6 +30,7 @@ The access log goes to where log.access says, the program's own log to standard 
 
 func (c *runCmd) Run(p *program) (err error) {
 	signals := notifySignals()
+	gateway.FollowCgroup()
 	inherited, err := listener.FromSystemd()
 	if err != nil {
 		return err

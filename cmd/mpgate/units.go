@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"mpgate/config"
+	"mpgate/listener/units"
+)
+
+type unitsCmd struct {
+	configFlag
+	Dir string `placeholder:"DIR" help:"Write the units there, such as /etc/systemd/system, instead of printing them."`
+}
+
+func (unitsCmd) Help() string {
+	return `Prints the systemd units that fit the configuration: a .socket unit for each listener with systemd = NAME, whose address becomes its ListenStream=, and mpgate.service, hardened. A file that is there and differs is replaced.
+
+    mpgate units -c mpgate.toml
+    mpgate units -c /etc/mpgate/mpgate.toml --dir /etc/systemd/system && systemctl daemon-reload`
+}
+
+func (c *unitsCmd) Run(p *program) error {
+	cfg, err := config.Load(c.Config, config.Options{Check: true})
+	if err != nil {
+		return err
+	}
+	o, err := c.options(cfg)
+	if err != nil {
+		return err
+	}
+	files, err := units.Generate(o)
+	if err != nil {
+		return err
+	}
+	for i, f := range files {
+		if c.Dir == "" {
+			if i > 0 {
+				fmt.Fprintln(p.stdout)
+			}
+			fmt.Fprintf(p.stdout, "# %s\n%s", f.Name, f.Text)
+			continue
+		}
+		path := filepath.Join(c.Dir, f.Name)
+		if err := os.WriteFile(path, []byte(f.Text), 0o644); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.stdout, path)
+	}
+	return nil
+}
+
+func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
+	file, err := filepath.Abs(c.Config)
+	if err != nil {
+		return units.Options{}, err
+	}
+	o := units.Options{Config: file, Version: version(), Drain: cfg.Shutdown.Drain}
+	if path, err := os.Executable(); err == nil {
+		o.Program = path
+	}
+	if cfg.MPTCP.Manage == config.ManageSync {
+		o.NetAdmin = `mptcp.manage = "sync"`
+	}
+	if f := cfg.MPTCP.Failover; f != config.FailoverOff {
+		o.NetAdmin = fmt.Sprintf("mptcp.failover = %q", f)
+	}
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		one := units.Listener{
+			Name: l.Name, Systemd: l.Systemd, Interface: l.Interface, Mode: uint32(l.Mode.Perm()),
+			MPTCP:   cfg.MPTCP.Enabled && l.MPTCP != config.MPTCPOff,
+			Require: l.MPTCP == config.MPTCPRequire,
+		}
+		for _, a := range l.Addresses {
+			text := a.String()
+			if a.Host != "" && !a.IsUnix() && !a.IP().IsValid() && l.Systemd != "" {
+				return o, c.fault(cfg, "listener."+l.Name+".address", fmt.Errorf("ListenStream= takes no names (got %q); write the IP address", a.Host))
+			}
+			one.Addresses = append(one.Addresses, text)
+		}
+		if l.Systemd != "" && len(one.Addresses) == 0 {
+			return o, c.fault(cfg, "listener."+l.Name, errors.New("it has no address, which would be its ListenStream=; write the one that its socket is to have beside systemd"))
+		}
+		o.Listeners = append(o.Listeners, one)
+		o.Keys = append(o.Keys, keysOf(l)...)
+	}
+	switch cfg.Log.Access {
+	case config.AccessStdout, config.AccessStderr, config.AccessOff:
+	default:
+		o.Writes = append(o.Writes, cfg.Log.Access)
+	}
+	// The defaults are those of the user who asks, and in the service systemd says where state is.
+	standard := config.Default()
+	if cfg.StateDir != standard.StateDir {
+		o.Writes = append(o.Writes, filepath.Join(cfg.StateDir, "x"))
+	}
+	if cfg.Admin.Written && cfg.Admin.Address.IsUnix() {
+		o.Writes = append(o.Writes, cfg.Admin.Address.Path)
+	}
+	return o, nil
+}
+
+// keysOf are the private keys of a listener, each once.
+func keysOf(l *config.Listener) (keys []string) {
+	add := func(p *config.TLSPolicy) {
+		for _, pair := range p.Certificates {
+			if !slices.Contains(keys, pair.Key) {
+				keys = append(keys, pair.Key)
+			}
+		}
+	}
+	if l.TLS != nil {
+		add(&l.TLS.TLSPolicy)
+		for i := range l.TLS.Policies {
+			add(&l.TLS.Policies[i])
+		}
+	}
+	return keys
+}
+
+func (c *unitsCmd) fault(cfg *config.Config, key string, err error) error {
+	file, line := cfg.Position(key)
+	return config.Errors{{File: file, Line: line, Key: key, Msg: err.Error(), Severity: config.Error}}
+}

@@ -1,0 +1,147 @@
+package units
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+// beyondDrain is how much longer than the drain systemd waits: the last connections, the logs.
+const beyondDrain = 15 * time.Second
+
+func (o *Options) service(sockets []string) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	o.head(&b, "mpgate")
+	line("")
+	line("[Unit]")
+	line("Description=mpgate, HTTP gateway for Multipath TCP")
+	line("Documentation=man:mpgate(1)")
+	line("Wants=network-online.target")
+	line("After=network-online.target nss-lookup.target")
+	if len(sockets) > 0 {
+		line("# Started by hand or at boot, it gets the same sockets as by the first connection.")
+		line("Requires=%s", strings.Join(sockets, " "))
+		line("After=%s", strings.Join(sockets, " "))
+	}
+	line("")
+	line("[Service]")
+	line("Type=notify")
+	line("# The new process of mpgate upgrade takes over by MAINPID=.")
+	line("NotifyAccess=main")
+	line("ExecStart=%s run -c %s", o.Program, o.Config)
+	line("# It waits for the result: systemctl reload fails where the file is refused.")
+	line("ExecReload=%s reload -c %s", o.Program, o.Config)
+	for _, s := range sockets {
+		line("Sockets=%s", s)
+	}
+	line("Restart=on-failure")
+	line("RestartSec=1s")
+	line("# 78: the configuration is wrong, and no restart mends that.")
+	line("RestartPreventExitStatus=78")
+	line("WatchdogSec=30s")
+	line("# Above shutdown.drain (%s).", o.Drain)
+	line("TimeoutStopSec=%ds", int((o.Drain+beyondDrain+time.Second-1)/time.Second))
+	line("# Sockets that mpgate bound by itself stay open over a restart.")
+	line("FileDescriptorStoreMax=128")
+	line("LimitNOFILE=524288")
+	line("# The access log may go to the journal, which would drop lines.")
+	line("LogRateLimitIntervalSec=0")
+	line("# Memory: mpgate keeps its heap below 90%% of MemoryHigh= or MemoryMax=, where one is set (systemctl edit mpgate).")
+	line("")
+	line("# The packages make the user. Else: useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin mpgate")
+	line("User=mpgate")
+	line("RuntimeDirectory=mpgate")
+	line("RuntimeDirectoryPreserve=%s", o.preserve())
+	line("StateDirectory=mpgate")
+	line("StateDirectoryMode=0700")
+	line("LogsDirectory=mpgate")
+	line("LogsDirectoryMode=0750")
+	line("UMask=0027")
+	for _, dir := range o.writable() {
+		line("ReadWritePaths=%s", dir)
+	}
+	o.keys(&b)
+	o.capabilities(&b)
+	b.WriteString(hardening)
+	line("")
+	line("[Install]")
+	line("WantedBy=multi-user.target")
+	if len(sockets) > 0 {
+		line("Also=%s", strings.Join(sockets, " "))
+	}
+	return b.String()
+}
+
+// preserve says for how long systemd is to keep /run/mpgate: sockets of .socket units in it must outlive the service.
+func (o *Options) preserve() string {
+	for _, l := range o.Listeners {
+		for _, a := range l.Addresses {
+			if l.Systemd != "" && strings.HasPrefix(a, "unix:/run/mpgate/") {
+				return "yes"
+			}
+		}
+	}
+	return "restart"
+}
+
+// keys says how the service comes to read private keys.
+func (o *Options) keys(b *strings.Builder) {
+	if len(o.Keys) == 0 {
+		return
+	}
+	b.WriteString(`
+# Private keys. Either the group of the service may read them:
+`)
+	for _, k := range o.Keys {
+		fmt.Fprintf(b, "#     chgrp mpgate %s && chmod 640 %s\n", k, k)
+	}
+	b.WriteString(`# and a renewed one is noticed while mpgate runs (a group such as ssl-cert does as well, with SupplementaryGroups=).
+# Or systemd passes them, with key = "${CREDENTIALS_DIRECTORY}/NAME" in the configuration. It copies them once, at the
+# start: after a renewal, systemctl restart mpgate, in which the sockets stay and no connection is refused.
+`)
+	for _, k := range o.Keys {
+		fmt.Fprintf(b, "#LoadCredential=%s:%s\n", path.Base(k), k)
+	}
+}
+
+func (o *Options) capabilities(b *strings.Builder) {
+	b.WriteByte('\n')
+	for _, l := range o.ownPorts() {
+		fmt.Fprintf(b, "# Listener %s opens a low port by itself, which needs a capability that mpgate is not given here: give the listener a\n"+
+			"# systemd = name, so that systemd opens it, or add CAP_NET_BIND_SERVICE to the next two lines.\n", l)
+	}
+	if o.NetAdmin == "" {
+		b.WriteString("CapabilityBoundingSet=\nAmbientCapabilities=\n# No capability, so no need to be anybody outside.\nPrivateUsers=yes\n")
+		return
+	}
+	fmt.Fprintf(b, "# For %s.\nCapabilityBoundingSet=CAP_NET_ADMIN\nAmbientCapabilities=CAP_NET_ADMIN\n", o.NetAdmin)
+}
+
+const hardening = `NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateIPC=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+# MPTCP sockets are of the families INET and INET6. Netlink tells of interfaces, subflows and endpoints.
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+`

@@ -1,0 +1,101 @@
+package units
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// cases are those of testdata: a directory each.
+var cases = map[string]Options{
+	"none": {Version: "1.0", Drain: 30 * time.Second, Listeners: []Listener{
+		{Name: "web", Addresses: []string{"0.0.0.0:8080", "unix:/srv/app/web.sock"}, MPTCP: true},
+	}},
+	"two": {
+		Version: "1.0", Drain: 20*time.Second + 500*time.Millisecond, Keys: []string{"/etc/ssl/private/a.key"},
+		Listeners: []Listener{
+			{Name: "http", Systemd: "http", Addresses: []string{":80"}, MPTCP: true},
+			{Name: "https", Systemd: "https", Addresses: []string{"192.0.2.7:443", "[2001:db8::7]:443"}, MPTCP: true, Require: true, Interface: "eth0"},
+			{Name: "local", Systemd: "local", Addresses: []string{"unix:/run/mpgate/web.sock"}, Mode: 0o666},
+		},
+	},
+	"paths": {
+		Program: "/opt/mpgate", Config: "/srv/gate.toml", Drain: 0, NetAdmin: `mptcp.manage = "sync"`, Writes: []string{"/data/log/access.log", "/var/log/mpgate/x.log"},
+		Listeners: []Listener{
+			{Name: "all", Systemd: "all", Addresses: []string{":80", "[::1]:81", "unix:/run/mpgate/a.sock"}},
+			{Name: "own", Addresses: []string{"0.0.0.0:443"}},
+		},
+	},
+}
+
+func TestGenerate(t *testing.T) {
+	for name, o := range cases {
+		t.Run(name, func(t *testing.T) {
+			files, err := Generate(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join("testdata", name)
+			if *update {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, f := range files {
+				golden := filepath.Join(dir, f.Name)
+				if *update {
+					if err := os.WriteFile(golden, []byte(f.Text), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(golden)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f.Text != string(want) {
+					t.Errorf("%s is\n%s\nwant\n%s", f.Name, f.Text, want)
+				}
+			}
+			if list, err := os.ReadDir(dir); err != nil || len(list) != len(files) {
+				t.Errorf("%d units, and %d golden files (%v)", len(files), len(list), err)
+			}
+		})
+	}
+}
+
+func TestGenerateErrors(t *testing.T) {
+	for _, c := range []struct {
+		listener Listener
+		want     string
+	}{
+		{Listener{Name: "web", Systemd: "web"}, `listener "web" has systemd = "web" and no address, so there is nothing to write as ListenStream=; give it the address that its socket is to have`},
+		{Listener{Name: "web", Systemd: "web", Addresses: []string{"localhost:80"}}, `listener "web": ListenStream= takes no names (got "localhost"); write the IP address`},
+		{Listener{Name: "web", Systemd: "web", Addresses: []string{"80"}}, `listener "web": address (got "80"); host:port or unix:/path`},
+	} {
+		if _, err := Generate(Options{Listeners: []Listener{c.listener}}); err == nil || err.Error() != c.want {
+			t.Errorf("got  %v\nwant %s", err, c.want)
+		}
+	}
+}
+
+// TestComments: systemd takes a comment only at the beginning of a line.
+func TestComments(t *testing.T) {
+	for name, o := range cases {
+		files, err := Generate(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			for _, l := range strings.Split(f.Text, "\n") {
+				if strings.Contains(l, " #") && !strings.HasPrefix(l, "#") {
+					t.Errorf("%s: %s: %q", name, f.Name, l)
+				}
+			}
+		}
+	}
+}
