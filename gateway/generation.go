@@ -197,7 +197,7 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		return nil, err
 	}
 	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
+		Trusted: l.TrustedProxies, VouchedNames: vouchedNames(next.config), HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
 		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passed, Challenge: g.challenge,
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
 			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,

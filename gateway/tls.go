@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"slices"
 	"time"
 
 	"mpgate/certs"
@@ -138,10 +139,7 @@ func (t *tlsSet) addTerms(hosts []string, p *config.TLSPolicy) {
 	}
 	terms := &proxy.Terms{HSTS: p.HSTS}
 	h := p.ClientHeaders
-	for _, f := range identityFields(&h, &certs.Identity{}) {
-		terms.Names = append(terms.Names, f.Name)
-	}
-	if len(terms.Names) > 0 {
+	if h != (config.ClientHeaders{}) {
 		terms.Identity = func(state *tls.ConnectionState) []proxy.Field {
 			id := certs.IdentityOf(state)
 			if id == nil || !id.Verified {
@@ -156,6 +154,27 @@ func (t *tlsSet) addTerms(hosts []string, p *config.TLSPolicy) {
 	for _, host := range hosts {
 		t.terms[t.PolicyForName(host)] = terms
 	}
+}
+
+// vouchedNames are the fields of all listeners that tell servers who a client is. No client may send one, by
+// whichever listener it comes.
+func vouchedNames(cfg *config.Config) (names []string) {
+	add := func(h *config.ClientHeaders) {
+		for _, f := range identityFields(h, &certs.Identity{}) {
+			if !slices.Contains(names, f.Name) {
+				names = append(names, f.Name)
+			}
+		}
+	}
+	for i := range cfg.Listeners {
+		if t := cfg.Listeners[i].TLS; t != nil {
+			add(&t.ClientHeaders)
+			for j := range t.Policies {
+				add(&t.Policies[j].ClientHeaders)
+			}
+		}
+	}
+	return names
 }
 
 // identityFields are the configured header fields and their values.

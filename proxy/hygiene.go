@@ -12,9 +12,7 @@ import (
 // off (docs/decisions).
 func (x *exchange) vouch() {
 	h := &x.req.Header
-	if !x.route.KeepUnsafeNames {
-		x.rec.DroppedFields = dropUnsafe(h)
-	}
+	x.cleanNames(h)
 	peer := x.conn.peer.Addr()
 	trusted := peer.IsValid() && x.view.trusts(peer)
 	x.forwardedFor(h, peer, trusted)
@@ -36,26 +34,22 @@ func (x *exchange) vouch() {
 		h.Del(message.Forwarded)
 	}
 	if x.conn.tls != nil {
-		x.identify(h)
+		for _, f := range x.conn.tls.fields {
+			h.AddName([]byte(f.Name), []byte(f.Value))
+		}
 	}
 	h.Del(message.XRequestID)
 	h.Add(message.XRequestID, x.rec.ID[:])
 }
 
-// identify tells the server who the client is by its certificate, in fields that no client may send itself.
-func (x *exchange) identify(h *message.Header) {
-	if x.view.TLS == nil {
-		return
+// cleanNames takes fields off a request's head or trailer that a server might take for the gateway's word: names that
+// some servers read as others, and those that tell who the client is by its certificate.
+func (x *exchange) cleanNames(h *message.Header) {
+	if !x.route.KeepUnsafeNames {
+		x.rec.DroppedFields += dropUnsafe(h)
 	}
-	terms := x.view.TLS.Terms(x.conn.tls.policy)
-	if terms == nil {
-		return
-	}
-	for _, name := range terms.Names {
+	for _, name := range x.view.VouchedNames {
 		h.DelName([]byte(name))
-	}
-	for _, f := range x.conn.tls.fields {
-		h.AddName([]byte(f.Name), []byte(f.Value))
 	}
 }
 

@@ -44,10 +44,12 @@ func NewRoutes(list []Route) (*Routes, error) {
 
 // ListenerOptions are what the data plane knows of a listener.
 type ListenerOptions struct {
-	Trusted       []netip.Prefix // whose X-Forwarded-* count
-	HealthPath    string         // answered here; "" is none
-	RequireMPTCP  bool           // connections that are not MPTCP, or no longer, are closed
-	RedirectHTTPS bool           // answer everything with a 308 to the same target by https
+	Trusted []netip.Prefix // whose X-Forwarded-* count
+	// VouchedNames are fields that only the gateway may send to a server, on whichever listener a client comes.
+	VouchedNames  []string
+	HealthPath    string // answered here; "" is none
+	RequireMPTCP  bool   // connections that are not MPTCP, or no longer, are closed
+	RedirectHTTPS bool   // answer everything with a 308 to the same target by https
 	Routes        *Routes
 	Passthrough   *Passthroughs // nil: none
 	TLS           Policies      // nil: plain

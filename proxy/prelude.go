@@ -33,10 +33,9 @@ type Policies interface {
 // Terms are what the proxy does for requests that came under a TLS policy.
 type Terms struct {
 	HSTS string // the value of Strict-Transport-Security; "" is none
-	// Identity gives the header fields that tell a server who the client is, by its certificate. Names are those of
-	// all such fields, which are taken off what a client sends.
+	// Identity gives the header fields that tell a server who the client is, by its certificate; nil is none. Their
+	// names belong into ListenerOptions.VouchedNames of every listener.
 	Identity func(*tls.ConnectionState) []Field
-	Names    []string
 }
 
 // Field is a header field.

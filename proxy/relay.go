@@ -90,7 +90,7 @@ func (x *exchange) sendBody() error {
 			}
 			continue
 		case io.EOF:
-			return x.up.End(&x.req.Trailer)
+			return x.up.End(x.trailer())
 		case message.ErrWait:
 		default:
 			return &clientError{err}
@@ -100,6 +100,15 @@ func (x *exchange) sendBody() error {
 	x.upload.done = make(chan struct{})
 	go x.runUpload()
 	return nil
+}
+
+// trailer is what came behind the request's body, held to the same names as its head.
+func (x *exchange) trailer() *message.Header {
+	t := &x.req.Trailer
+	if t.Len() > 0 {
+		x.cleanNames(t)
+	}
+	return t
 }
 
 // runUpload sends the rest of the request's body. It ends with the body, with either side, or when
@@ -114,7 +123,7 @@ func (x *exchange) runUpload() {
 		return
 	}
 	if toServer == nil {
-		toServer = x.up.End(&x.req.Trailer)
+		toServer = x.up.End(x.trailer())
 	}
 	if toServer == nil {
 		toServer = x.up.Flush()
