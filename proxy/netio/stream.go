@@ -32,10 +32,9 @@ func (c *Conn) Base() *Conn { return c }
 // TLS is a Stream of a TLS connection above a Conn. What is written is held back in clear first, so that a
 // head and a short body become one record, and the records of one response leave in one write.
 type TLS struct {
-	conn *tls.Conn
-	base *Conn
-	// unread: the last read filled all the room it had, so crypto/tls may hold more.
-	unread bool
+	conn  *tls.Conn
+	base  *Conn
+	spoke [1]byte // where Idle reads what must not be there
 
 	mu    sync.Mutex // guards what follows; a reader only tries it
 	block []byte
@@ -115,8 +114,15 @@ func (t *TLS) Close() error {
 	return t.conn.Close()
 }
 
-// Idle says whether nothing waits, neither in the socket nor in crypto/tls.
-func (t *TLS) Idle() bool { return !t.unread && t.base.Idle() }
+// Idle says whether the connection is open and silent. crypto/tls may hold records that came along with those that were
+// read, and takes session tickets, which are no part of what the peer says: so it is asked, not the socket.
+func (t *TLS) Idle() bool {
+	_ = t.base.SetReadDeadline(time.Time{}) // that of the last read may be over
+	t.base.noWait = true
+	n, err := t.conn.Read(t.spoke[:])
+	t.base.noWait = false
+	return n == 0 && errors.Is(err, ErrAgain)
+}
 
 // Fill asks crypto/tls without waiting, and waits on the socket with no buffer in hand.
 func (t *TLS) Fill(b *Buffer) error {
@@ -136,11 +142,9 @@ func (t *TLS) Fill(b *Buffer) error {
 		n, err := t.conn.Read(room)
 		t.base.noWait = false
 		if n > 0 {
-			t.unread = n == len(room)
 			b.took(n)
 			return nil
 		}
-		t.unread = false
 		b.quiet()
 		if !errors.Is(err, ErrAgain) {
 			return err
