@@ -43,7 +43,7 @@ func (c *conn) headers(h http2.FrameHeader) error {
 		n -= 5
 		self = binary.BigEndian.Uint32(b)&maxStreamID == h.StreamID
 	}
-	c.block = blockState{open: true, id: h.StreamID, endStream: h.Flags.Has(http2.FlagHeadersEndStream), refused: noReset}
+	c.block = blockState{open: true, id: h.StreamID, began: time.Now(), endStream: h.Flags.Has(http2.FlagHeadersEndStream), refused: noReset}
 	if c.server != nil {
 		err = c.server.openBlock()
 	} else {
@@ -70,9 +70,6 @@ func (c *conn) fragment(n, pad int, last bool) error {
 	b.bytes += n
 	if b.frames > maxContinuations || b.bytes > 2*c.limits.HeaderBytes+maxFrame {
 		return calm("a header block without end")
-	}
-	if !last && b.frames == 1 {
-		b.began = time.Now()
 	}
 	for n > 0 {
 		p, err := c.take(n)

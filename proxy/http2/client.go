@@ -75,8 +75,7 @@ func (c *ClientConn) Run() error {
 	}
 	c.goingAway = true
 	if c.err == nil {
-		_ = c.base.SetWriteDeadline(time.Now().Add(lingerTime))
-		c.flush(nil)
+		c.sendRest()
 	}
 	c.mu.Unlock()
 	c.fail(err)

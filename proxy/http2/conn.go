@@ -382,7 +382,6 @@ func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
 	if s.err == nil {
 		s.err = err
 	}
-	s.recvEnd = true
 	if !s.reset {
 		s.reset = true
 		c.dequeue(s)

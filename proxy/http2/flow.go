@@ -112,8 +112,8 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	switch {
 	case s == nil:
 		return false, nil
-	case s.theirs:
-		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that the peer has reset"}
+	case s.theirs, s.recvEnd && s.sentEnd && !s.reset:
+		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
 	case s.reset:
 		return true, nil
 	case s.recvEnd:

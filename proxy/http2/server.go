@@ -130,10 +130,7 @@ func (c *ServerConn) end(err error) error {
 		c.stopped.Stop()
 	}
 	if c.err == nil {
-		_ = c.base.SetWriteDeadline(time.Now().Add(lingerTime))
-		if !c.writing {
-			c.flush(nil)
-		}
+		c.sendRest()
 	}
 	c.mu.Unlock()
 	c.fail(err)
@@ -223,8 +220,8 @@ func (c *ServerConn) openBlock() error {
 		c.trailer.Reset()
 		c.fields.reset(trailerBlock, &c.trailer, &c.limits.Limits)
 		switch {
-		case s.theirs:
-			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that the client has reset"}
+		case s.theirs, s.recvEnd && s.sentEnd && !s.reset:
+			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
 		case s.reset:
 			c.fields.kind = discarded
 		case s.recvEnd:

@@ -108,10 +108,10 @@ func (b *body) Next(wait bool) ([]byte, error) {
 	}
 	for {
 		switch {
-		case s.reset:
-			return nil, s.err
 		case s.cut:
 			return nil, errInterrupted
+		case s.reset && !s.recvEnd: // what came whole is good, whatever becomes of the stream
+			return nil, s.err
 		}
 		if p := s.inbox.next(); p != nil {
 			s.began = true

@@ -187,6 +187,13 @@ func (c *conn) flushRest() {
 	c.mu.Unlock()
 }
 
+// sendRest sends what there is at the end of a connection; c.mu is held.
+func (c *conn) sendRest() {
+	_ = c.base.SetWriteDeadline(time.Now().Add(lingerTime))
+	c.quiet()
+	c.flush(nil)
+}
+
 // quiet waits until nobody writes any more; c.mu is held.
 func (c *conn) quiet() {
 	for c.writing || c.scheduled {
