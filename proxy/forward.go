@@ -176,6 +176,7 @@ func (x *exchange) deliver(now time.Time) {
 func (x *exchange) endResponse(fromServer, toClient error) {
 	if fromServer == nil && toClient == nil {
 		x.rec.End = telemetry.EndOK
+		x.settleUpload()
 	} else {
 		// The body was cut: it must not look complete. A length or chunks say so; the end of a connection
 		// would not.

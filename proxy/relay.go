@@ -132,14 +132,31 @@ func (x *exchange) runUpload() {
 	x.upload.sent.Store(max(1, int64(time.Since(x.start))))
 }
 
+// settleUpload gives an upload behind a complete response a moment. Mostly the server, which has answered, had the body
+// whole, and the goroutine that sent it has yet to notice; a client that still sends may come to its end.
+func (x *exchange) settleUpload() {
+	if x.upload.done == nil {
+		return
+	}
+	select {
+	case <-x.upload.done:
+		return
+	default:
+	}
+	late := time.NewTimer(backend.Patience)
+	defer late.Stop()
+	select {
+	case <-x.upload.done:
+	case <-late.C:
+	}
+}
+
 // endUpload ends an upload whose goroutine still runs.
 func (x *exchange) endUpload() {
 	if x.down.BodyDone() {
-		// The client's part is over. Mostly so is the server's, which has answered, and only the goroutine has yet to
-		// say so; a server that does not take the rest loses its connection, the client does not.
-		late := time.AfterFunc(backend.Patience, x.up.Abort)
+		// The client's part is over. A server that does not take the rest loses its connection, the client does not.
+		x.up.Abort()
 		<-x.upload.done
-		late.Stop()
 		return
 	}
 	x.down.SetClose() // what still comes is no request
