@@ -87,3 +87,15 @@ func without(a, b []netip.Addr) []netip.Addr {
 	}
 	return out
 }
+
+// probe asks on a silent path whether anything comes back: a server that we have a
+// connection to is sent a SYN from the path's address. Its answer, whichever, is one.
+type probe struct {
+	local  netip.Addr
+	remote netip.AddrPort // invalid: no server is known; only joins can tell
+	cutAt  time.Time
+	fd     int // 0: none
+	sentAt time.Time
+	askAt  time.Time // of the next renewal of endpoints, where there is nobody to ask
+	wait   time.Duration
+}

@@ -92,9 +92,10 @@ func (r *rtnetlink) dump(what netlink.HeaderType, size int, each func(head []byt
 func (h *host) addLink(head []byte, ad *netlink.AttributeDecoder) error {
 	flags := binary.NativeEndian.Uint32(head[8:])
 	l := link{
-		index:    int(int32(binary.NativeEndian.Uint32(head[4:]))),
-		admin:    flags&unix.IFF_UP != 0,
-		carrier:  flags&(unix.IFF_RUNNING|unix.IFF_LOWER_UP) == unix.IFF_RUNNING|unix.IFF_LOWER_UP,
+		index: int(int32(binary.NativeEndian.Uint32(head[4:]))),
+		admin: flags&unix.IFF_UP != 0,
+		// IFF_RUNNING says the same up to a second later.
+		carrier:  flags&(unix.IFF_LOWER_UP|unix.IFF_DORMANT) == unix.IFF_LOWER_UP,
 		loopback: flags&unix.IFF_LOOPBACK != 0,
 	}
 	for ad.Next() {

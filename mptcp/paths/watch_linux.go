@@ -1,7 +1,6 @@
 package paths
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -136,18 +135,6 @@ func (m *Manager) answered(p *path, now time.Time) {
 	}
 	p.probe.close()
 	p.back(now)
-}
-
-// probe asks on a silent path whether anything comes back: a server that we have a
-// connection to is sent a SYN from the path's address. Its answer, whichever, is one.
-type probe struct {
-	local  netip.Addr
-	remote netip.AddrPort // invalid: no server is known; only joins can tell
-	cutAt  time.Time
-	fd     int // 0: none
-	sentAt time.Time
-	askAt  time.Time // of the next renewal of endpoints, where there is nobody to ask
-	wait   time.Duration
 }
 
 const (

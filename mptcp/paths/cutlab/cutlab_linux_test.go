@@ -64,3 +64,40 @@ func TestCut(t *testing.T) {
 		})
 	}
 }
+
+// Paths that lose packets or jitter are not given up. MPGATE_CALM=10m makes figures.
+func TestCalm(t *testing.T) {
+	lab.NeedRoot(t)
+	long := 8 * time.Second
+	if s := os.Getenv("MPGATE_CALM"); s != "" {
+		var err error
+		if long, err = time.ParseDuration(s); err != nil {
+			t.Fatalf("MPGATE_CALM is no duration (got %q)", s)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		path lab.Path
+		// allowed is what a first sudden stall may cost.
+		allowed int
+	}{
+		{"1 % loss", lab.Path{Rate: 20 * lab.Mbit, Delay: 5 * time.Millisecond, Loss: 0.01}, 0},
+		{"jitter of 200 ms", lab.Path{Rate: 20 * lab.Mbit, Delay: 5 * time.Millisecond, Jitter: 200 * time.Millisecond, Queue: 2 << 20}, 1},
+	} {
+		for _, side := range []paths.Side{paths.Front, paths.Back} {
+			t.Run(c.name+", "+side.String(), func(t *testing.T) {
+				r, err := Measure(context.Background(), Options{Event: Nothing, Side: side, Path: c.path, Warm: time.Second, Away: long, Log: t.Logf})
+				if err != nil {
+					t.Fatal(err)
+				}
+				run := r.Runs[0]
+				if run.Err != nil {
+					t.Error(run.Err)
+				}
+				if len(run.Cuts) > c.allowed {
+					t.Errorf("%d times a healthy path was given up, %d allowed: %+v", len(run.Cuts), c.allowed, run.Cuts)
+				}
+			})
+		}
+	}
+}

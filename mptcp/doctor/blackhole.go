@@ -1,0 +1,61 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"mpgate/mptcp"
+)
+
+// blackhole finds out whether the kernel has stopped asking for MPTCP because SYNs
+// that did vanished: a connect to ourselves tells.
+func (e *examination) blackhole() {
+	const check = "blackhole"
+	counters, err := mptcp.ReadCounters()
+	if err != nil {
+		return
+	}
+	timeout := sysctl("net.mptcp.blackhole_timeout")
+	times := counters["Blackhole"]
+	switch active, err := e.withheld(); {
+	case err != nil:
+		e.add(Warning, check, "", "a connection to ourselves could not be tried: "+err.Error(), "ip link set lo up")
+	case active:
+		e.withholds = true
+		e.add(Error, check, "", "MPTCP SYNs vanished on some path, and the kernel dials plain TCP for that reason",
+			fmt.Sprintf("sysctl -w net.mptcp.blackhole_timeout=%s (writing it ends the state); find the middlebox, or mptcp = \"off\" for the server behind it", orDefault(timeout, "3600")))
+	case times > 0:
+		e.add(Warning, check, "", fmt.Sprintf("MPTCP SYNs vanished and plain ones did not (%d times since the start): a middlebox drops the option, or a server restarted just then", times),
+			`mptcp = "off" for the server behind it, if it is always the same`)
+	default:
+		e.add(OK, check, "", "no MPTCP SYN is known to have vanished", "")
+	}
+}
+
+func orDefault(s, d string) string {
+	if s == "" {
+		return d
+	}
+	return s
+}
+
+// withheld connects to ourselves: what falls back there was not asked for.
+func (e *examination) withheld() (bool, error) {
+	l, granted, err := mptcp.Listen(e.ctx, "127.0.0.1:0", mptcp.ListenOptions{})
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	if granted != mptcp.MPTCP {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, e.Timeout)
+	defer cancel()
+	c, r, err := (&mptcp.Dialer{}).Dial(ctx, l.Addr().(*net.TCPAddr).AddrPort())
+	if err != nil {
+		return false, err
+	}
+	c.Close()
+	return r.Transport == mptcp.Fallback, nil
+}

@@ -1,0 +1,200 @@
+// Package doctor looks at a host, and at what a gateway on it is to do, and says
+// what stands in the way of MPTCP: each finding with the command or the line of
+// configuration that mends it. It changes nothing.
+//
+//	kernel.go     MPTCP in the kernel and its later parts; the switch in the environment
+//	sysctl.go     net.mptcp.*
+//	endpoints.go  endpoints and limits against the declared paths; other path managers
+//	listeners.go  sockets that joins cannot reach; systemd and inherited sockets
+//	routes.go     rp_filter and source routing, for each path
+//	firewall.go   rules that drop or remove the option
+//	blackhole.go  the kernel's memory of vanished SYNs
+//	probe.go      each server: does it speak MPTCP, how many subflows, RTT by path
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
+)
+
+// Level of a finding.
+type Level uint8
+
+const (
+	OK Level = iota
+	Warning
+	Error
+)
+
+func (l Level) String() string {
+	switch l {
+	case OK:
+		return "ok"
+	case Warning:
+		return "warning"
+	case Error:
+		return "error"
+	}
+	return fmt.Sprintf("Level(%d)", uint8(l))
+}
+
+// MarshalText is for JSON.
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// A Finding is one thing that was looked at.
+type Finding struct {
+	Level Level `json:"level"`
+	// Check is which of the checks found it: "kernel", "sysctl", "endpoints" …
+	Check string `json:"check"`
+	// Subject is the listener, path or server, "" for the host.
+	Subject string `json:"subject,omitempty"`
+	// What is so, in one line.
+	What string `json:"what"`
+	// Remedy is the command or the line that mends it; "" where nothing is wrong.
+	Remedy string `json:"remedy,omitempty"`
+}
+
+func (f Finding) String() string {
+	s := f.Level.String() + " " + f.Check + ": "
+	if f.Subject != "" {
+		s += f.Subject + ": "
+	}
+	s += f.What
+	if f.Remedy != "" {
+		s += "; remedy: " + f.Remedy
+	}
+	return s
+}
+
+// A Listener is a front listener as it is configured.
+type Listener struct {
+	Name      string
+	Addresses []string // host:port; others are passed over
+	Mode      mptcp.Mode
+	Systemd   string // FileDescriptorName of its sockets, "" for none
+}
+
+// An Inherited socket is one that this process, or the gateway, was given.
+type Inherited struct {
+	Name, Address string
+	Transport     mptcp.Transport
+}
+
+// A Server of a backend.
+type Server struct {
+	Name      string // as configured
+	Backend   string
+	Address   netip.AddrPort
+	Mode      mptcp.Mode
+	Source    netip.Addr
+	Interface string
+	// Greet exchanges the first bytes, after which further subflows are made. nil:
+	// the server is connected to and not spoken to, and subflows are not counted.
+	Greet func(context.Context, net.Conn) error
+}
+
+// Options say what the gateway is to do. The zero value looks at the host alone.
+type Options struct {
+	Listeners []Listener
+	Inherited []Inherited
+	Servers   []Server
+	// Paths are what is declared, with Manage, Limits and Fullmesh. Other fields do not count.
+	Paths paths.Options
+	// Timeout of a connect to a server; 0: 3 s.
+	Timeout time.Duration
+	// Command runs a program and gives its output; nil: exec. Those asked are nft,
+	// iptables-save and systemctl.
+	Command func(ctx context.Context, name string, args ...string) ([]byte, error)
+}
+
+const defaultTimeout = 3 * time.Second
+
+// examination is what the checks share.
+type examination struct {
+	Options
+	ctx      context.Context
+	support  mptcp.Support
+	findings []Finding
+	// withholds: the kernel does not ask for MPTCP at present.
+	withholds bool
+}
+
+// Examine runs all checks. The network namespace is that of the calling thread, which
+// must not change it meanwhile.
+func Examine(ctx context.Context, o Options) []Finding {
+	if o.Timeout <= 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.Command == nil {
+		o.Command = func(ctx context.Context, name string, args ...string) ([]byte, error) {
+			return exec.CommandContext(ctx, name, args...).Output()
+		}
+	}
+	e := &examination{Options: o, ctx: ctx}
+	e.kernel()
+	if e.support.Usable {
+		e.sysctls()
+		e.endpoints()
+		e.managers()
+	}
+	e.listeners()
+	e.systemd()
+	e.routes()
+	e.firewall()
+	if e.support.Usable {
+		e.blackhole()
+	}
+	e.servers()
+	return e.findings
+}
+
+// Worst is the highest level among them.
+func Worst(f []Finding) Level {
+	worst := OK
+	for _, x := range f {
+		worst = max(worst, x.Level)
+	}
+	return worst
+}
+
+func (e *examination) add(l Level, check, subject, what, remedy string) {
+	e.findings = append(e.findings, Finding{l, check, subject, what, remedy})
+}
+
+// wanted says whether anything is to speak MPTCP, and whether it must.
+func (e *examination) wanted() (any, must bool) {
+	modes := []mptcp.Mode{}
+	for _, l := range e.Listeners {
+		modes = append(modes, l.Mode)
+	}
+	for _, s := range e.Servers {
+		modes = append(modes, s.Mode)
+	}
+	any = len(modes) == 0 || slices.ContainsFunc(modes, func(m mptcp.Mode) bool { return m != mptcp.Off })
+	return any, slices.Contains(modes, mptcp.Require)
+}
+
+// GreetHTTP asks a server that speaks HTTP/1.1 for its options and reads the beginning of the answer.
+func GreetHTTP(host string) func(context.Context, net.Conn) error {
+	return func(_ context.Context, c net.Conn) error {
+		if _, err := fmt.Fprintf(c, "OPTIONS * HTTP/1.1\r\nHost: %s\r\nUser-Agent: mpgate-doctor\r\n\r\n", host); err != nil {
+			return err
+		}
+		_, err := c.Read(make([]byte, 1))
+		return err
+	}
+}
+
+// GreetTLS makes a handshake. That it succeeds does not matter: bytes have passed both ways.
+func GreetTLS(cfg *tls.Config) func(context.Context, net.Conn) error {
+	return func(ctx context.Context, c net.Conn) error { return tls.Client(c, cfg).HandshakeContext(ctx) }
+}

@@ -1,0 +1,134 @@
+package doctor
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
+)
+
+// endpoints compares what is declared with what the kernel has, whoever is to write it.
+func (e *examination) endpoints() {
+	const check = "endpoints"
+	o := e.Paths
+	if o.Manage == paths.ManageOff {
+		o.Manage = paths.ManageWatch
+	}
+	if len(o.Paths) == 0 {
+		o.Limits = nil
+	}
+	s, err := paths.Look(o)
+	if err != nil {
+		e.add(Warning, check, "", "the path manager cannot be asked: "+err.Error(), "modprobe mptcp_pm, or run it where netlink is allowed")
+		return
+	}
+	for _, p := range s.Paths {
+		if p.State != paths.Up {
+			e.add(Warning, check, p.Name, p.Why, upRemedy(&p))
+		}
+	}
+	before := len(e.findings)
+	foreign := []string{}
+	for _, ep := range s.Endpoints {
+		switch {
+		case ep.Difference != "":
+			e.difference(&ep)
+		case !ep.Wanted:
+			foreign = append(foreign, ep.Addr.String()+" ("+ep.Flags.String()+")")
+		}
+	}
+	if len(foreign) > 0 && len(o.Paths) > 0 {
+		e.add(Warning, check, "", "endpoints that no path declares: "+strings.Join(foreign, ", "), "declare them in mptcp.paths, or ip mptcp endpoint delete id ID (ip mptcp endpoint show)")
+	}
+	if w := s.WantedLimits; w != nil && *w != s.Limits {
+		e.add(e.unlessSync(), check, "", fmt.Sprintf("the limits are %d subflows and %d accepted addresses, and the configuration says %d and %d",
+			s.Limits.Subflows, s.Limits.AddrAccepted, w.Subflows, w.AddrAccepted), limitsCommand(*w))
+	} else if s.Limits.Subflows == 0 {
+		e.add(Warning, check, "", "the limit of further subflows is 0: every connection has one path", limitsCommand(mptcp.Limits{Subflows: 2, AddrAccepted: s.Limits.AddrAccepted}))
+	}
+	if len(e.findings) == before {
+		e.add(OK, check, "", fmt.Sprintf("%d endpoints, limits %d subflows and %d accepted addresses", len(s.Endpoints), s.Limits.Subflows, s.Limits.AddrAccepted), "")
+	}
+}
+
+func limitsCommand(l mptcp.Limits) string {
+	return fmt.Sprintf("ip mptcp limits set subflows %d add_addr_accepted %d", l.Subflows, l.AddrAccepted)
+}
+
+// unlessSync: what sync writes itself is no fault before it runs.
+func (e *examination) unlessSync() Level {
+	if e.Paths.Manage == paths.ManageSync {
+		return OK
+	}
+	return Warning
+}
+
+func (e *examination) difference(ep *paths.EndpointStatus) {
+	level := e.unlessSync()
+	remedy := `manage = "sync" in [mptcp], or: ` + endpointCommand(ep)
+	if level == OK {
+		remedy = ""
+	}
+	if ep.Found && ep.Wanted && !ep.Ours && !e.Paths.Adopt {
+		level, remedy = Warning, fmt.Sprintf("adopt = true in [mptcp], or: ip mptcp endpoint delete id %d", ep.ID)
+	}
+	e.add(level, "endpoints", ep.Path, fmt.Sprintf("%s %s", ep.Addr, ep.Difference), remedy)
+}
+
+func endpointCommand(ep *paths.EndpointStatus) string {
+	s := "ip mptcp endpoint add " + ep.Addr.String()
+	if dev := deviceName(ep.Interface); dev != "" {
+		s += " dev " + dev
+	}
+	if ep.Port != 0 {
+		s += fmt.Sprintf(" port %d", ep.Port)
+	}
+	return s + " " + strings.ReplaceAll(ep.Flags.String(), ",", " ")
+}
+
+func upRemedy(p *paths.PathStatus) string {
+	switch {
+	case p.Interface == "":
+		return "ip address add ADDRESS dev INTERFACE, or take the path out of mptcp.paths"
+	case len(p.Addresses) == 0 && !strings.HasSuffix(p.Why, "is down") && !strings.HasSuffix(p.Why, "no carrier"):
+		return "ip address add ADDRESS dev " + p.Interface
+	case strings.HasSuffix(p.Why, "no carrier"):
+		return "plug it in, or let it connect"
+	}
+	return "ip link set " + p.Interface + " up"
+}
+
+// managers finds other programs that write endpoints.
+func (e *examination) managers() {
+	const check = "path managers"
+	found := map[string]bool{}
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return
+	}
+	for _, d := range dirs {
+		if n := d.Name(); n[0] < '0' || n[0] > '9' {
+			continue
+		}
+		if b, err := os.ReadFile("/proc/" + d.Name() + "/comm"); err == nil {
+			found[strings.TrimSpace(string(b))] = true
+		}
+	}
+	e.judgeManagers(check, found["mptcpd"], found["NetworkManager"])
+}
+
+func (e *examination) judgeManagers(check string, mptcpd, networkManager bool) {
+	manages := e.Paths.Manage == paths.ManageSync
+	switch {
+	case mptcpd && manages:
+		e.add(Error, check, "mptcpd", `it runs and writes endpoints too, and manage = "sync"`, "systemctl disable --now mptcp")
+	case mptcpd:
+		e.add(Warning, check, "mptcpd", "it runs and writes endpoints", "systemctl disable --now mptcp, if mpgate is to do it")
+	case networkManager && manages:
+		e.add(Warning, check, "NetworkManager", `it runs and may write endpoints too, and manage = "sync"`, "nmcli connection modify ID connection.mptcp-flags disabled")
+	default:
+		e.add(OK, check, "", "nobody else is known to write endpoints", "")
+	}
+}

@@ -1,0 +1,45 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+
+	"mpgate/mptcp"
+)
+
+func (e *examination) kernel() {
+	const check = "kernel"
+	s := mptcp.Probe()
+	e.support = s
+	level := OK
+	if !s.Usable {
+		if wanted, must := e.wanted(); must {
+			level = Error
+		} else if wanted {
+			level = Warning
+		}
+		e.add(level, check, "", s.Why, s.Remedy)
+		return
+	}
+	e.add(OK, check, "", fmt.Sprintf("Linux %s speaks MPTCP", s.Kernel), "")
+	switch f := s.Features; {
+	case !f.Info:
+		e.add(Warning, check, "", "this kernel cannot tell an MPTCP connection from one that fell back (MPTCP_INFO is missing)", "run Linux 5.16 or later; 6.10 or later is better")
+	case !f.FullInfo:
+		e.add(Warning, check, "", "this kernel does not give all subflows in one call (MPTCP_FULL_INFO is missing): figures are less exact", "run Linux 6.5 or later")
+	case !f.IsMPTCP:
+		e.add(Warning, check, "", "this kernel tells a fallback only indirectly (TCP_IS_MPTCP is missing)", "run Linux 6.10 or later")
+	}
+	if mptcp.Disabled() {
+		return // Probe has said so
+	}
+	var names []string
+	for _, l := range e.Listeners {
+		if l.Mode != mptcp.Off {
+			names = append(names, l.Name)
+		}
+	}
+	if len(names) > 0 {
+		e.add(OK, check, "", fmt.Sprintf("listeners that speak MPTCP on this kernel (keep it patched): %s", strings.Join(names, ", ")), "")
+	}
+}

@@ -1,0 +1,136 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
+)
+
+// servers connects to each: what does it speak, with how many subflows, how far is
+// it by each path.
+func (e *examination) servers() {
+	for i := range e.Servers {
+		if s := &e.Servers[i]; s.Address.IsValid() && e.ctx.Err() == nil {
+			e.server(s)
+		}
+	}
+}
+
+func (e *examination) server(s *Server) {
+	const check = "servers"
+	subject := s.Backend + " " + s.Name
+	d := mptcp.Dialer{Mode: s.Mode, Source: s.Source, Interface: s.Interface}
+	if s.Mode == mptcp.Require {
+		d.Mode = mptcp.Prefer // to say more than that it failed
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, e.Timeout)
+	defer cancel()
+	c, r, err := d.Dial(ctx, s.Address)
+	if err != nil {
+		e.add(Error, check, subject, "no connection: "+err.Error(), "start it, or correct its address; "+firewallHint(err))
+		return
+	}
+	defer c.Close()
+	far := e.byPath(s)
+	switch {
+	case r.Transport == mptcp.MPTCP:
+		e.add(OK, check, subject, "speaks MPTCP"+e.subflows(ctx, s, c)+far, "")
+	case s.Mode == mptcp.Off:
+		e.add(OK, check, subject, "reached by TCP, as configured"+far, "")
+	default:
+		level := Warning
+		if s.Mode == mptcp.Require {
+			level = Error
+		}
+		what, remedy := e.fallback(r)
+		e.add(level, check, subject, what+far, remedy)
+	}
+}
+
+func firewallHint(err error) string {
+	if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		return "if it runs, a firewall drops the SYN"
+	}
+	return "is it listening there?"
+}
+
+func (e *examination) fallback(r mptcp.Result) (what, remedy string) {
+	switch {
+	case r.Reason == mptcp.HostUnable:
+		return "reached by TCP: this host has no MPTCP", "see the finding on the kernel"
+	case e.withholds:
+		return "reached by TCP: the kernel withholds MPTCP, or SYNs that asked for it vanished", "see the finding on the black hole"
+	}
+	return "answers without MPTCP: it does not speak it, or something on the way removes the option",
+		`let the server listen with MPTCP (mptcpize run CMD, or SocketProtocol=mptcp), or mptcp = "off" for it`
+}
+
+// subflowsWait is how long further subflows get to appear.
+const subflowsWait = 500 * time.Millisecond
+
+func (e *examination) subflows(ctx context.Context, s *Server, c *net.TCPConn) string {
+	rc, err := c.SyscallConn()
+	if s.Greet == nil || err != nil {
+		return ""
+	}
+	if d, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(d)
+	}
+	if err := s.Greet(ctx, c); err != nil {
+		return fmt.Sprintf(" (it was greeted and said: %v)", err)
+	}
+	// The first data both ways lets the kernel make further ones, if there are endpoints.
+	n := 1
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(subflowsWait); n < 2 && time.Now().Before(end) && ctx.Err() == nil; <-tick.C {
+		if got, err := mptcp.SubflowCount(rc); err == nil {
+			n = got
+		}
+	}
+	if n == 1 {
+		return ", 1 subflow"
+	}
+	return fmt.Sprintf(", %d subflows", n)
+}
+
+// byPath measures a connect from an address of each path.
+func (e *examination) byPath(s *Server) string {
+	if s.Source.IsValid() || s.Interface != "" || len(e.Paths.Paths) == 0 {
+		return ""
+	}
+	var out []string
+	for i := range e.Paths.Paths {
+		p := &e.Paths.Paths[i]
+		if p.Role == paths.ForListeners || p.Announce {
+			continue
+		}
+		for _, a := range addressesOf(p) {
+			if a.Is4() != s.Address.Addr().Is4() {
+				continue
+			}
+			d := mptcp.Dialer{Mode: mptcp.Off, Source: a}
+			ctx, cancel := context.WithTimeout(e.ctx, e.Timeout)
+			begin := time.Now()
+			c, _, err := d.Dial(ctx, s.Address)
+			took := time.Since(begin)
+			cancel()
+			if err != nil {
+				e.add(Warning, "servers", s.Backend+" "+s.Name, fmt.Sprintf("not reached by path %q (from %s): %v", p.Name, a, err),
+					"source routing for that address (see routes), or role = \"listener\" for the path")
+				continue
+			}
+			c.Close()
+			out = append(out, fmt.Sprintf("%s %s", p.Name, took.Round(10*time.Microsecond)))
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "; round trip by path: " + strings.Join(out, ", ")
+}

@@ -1,0 +1,38 @@
+//go:build !linux
+
+package paths
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+)
+
+// A Manager does not exist on this system.
+type Manager struct{}
+
+// Open fails.
+func Open(o Options) (*Manager, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// Run does nothing.
+func (*Manager) Run(context.Context) error { return errors.ErrUnsupported }
+
+// Update fails.
+func (*Manager) Update(Options) error { return errors.ErrUnsupported }
+
+// Status is empty.
+func (*Manager) Status() Status { return Status{} }
+
+// Close does nothing.
+func (*Manager) Close() {}
+
+// Look fails.
+func Look(Options) (Status, error) { return Status{}, errors.ErrUnsupported }
+
+// RouteDevice fails.
+func RouteDevice(local, remote netip.Addr) (int, error) { return 0, errors.ErrUnsupported }
