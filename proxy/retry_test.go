@@ -1,0 +1,346 @@
+package proxy_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mpgate/internal/proxytest"
+	"mpgate/mptcp"
+	"mpgate/proxy/backend"
+)
+
+// deadAddress is one where nobody listens.
+func deadAddress(t testing.TB) string {
+	t.Helper()
+	l := proxytest.Listen(t, mptcp.Off)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestAnotherServerIsTriedWhileNothingWasSent(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o := m.origin(t, proxytest.Echo)
+		dead := deadAddress(t)
+		g := startBefore(t, setup{mode: m}, dead, o.Address())
+		c := g.client()
+		for i := range 6 { // a POST too: it has not left
+			c.Send(fmt.Sprintf("POST /%d HTTP/1.1\r\n%sContent-Length: 2\r\n\r\nhi", i, host))
+			want(t, "body", c.AnswerTo("POST").Body, fmt.Sprintf("POST /%d hi", i))
+			l := g.log.Next()
+			want(t, "server", l.Server, o.Address())
+			// The dead one comes first, then it is left alone for a second.
+			if i == 0 && l.Tries != 2 || i > 0 && l.Tries > 2 {
+				t.Errorf("request %d took %d tries", i, l.Tries)
+			}
+		}
+		// Its first refusal is a moment old at most, so in all there were few.
+		if n := g.metric("mpgate_backend_connects_total", "server", dead, "result", "refused"); n < 1 || n > 2 {
+			t.Errorf("the dead server was asked %v times within a second", n)
+		}
+		want(t, "retries", g.metric("mpgate_backend_retries_total", "server", o.Address()) >= 1, true)
+	})
+}
+
+func TestRestingServerIsAskedAgainAfterASecond(t *testing.T) {
+	t.Parallel()
+	dead := deadAddress(t)
+	g := startBefore(t, setup{}, dead)
+	c := g.client()
+	began := time.Now()
+	a := c.Get("/")
+	want(t, "status", a.Status, 502)
+	contains(t, "the body", a.Body, "502 Bad Gateway: the server could not be reached\nid: ")
+	a = c.Get("/") // within the second
+	if time.Since(began) < time.Second {
+		want(t, "status", a.Status, 503)
+		want(t, "Retry-After", a.Header("Retry-After"), "1")
+		contains(t, "the body", a.Body, "503 Service Unavailable: no server is available\nid: ")
+		want(t, "connects", g.metric("mpgate_backend_connects_total", "result", "refused"), 1)
+	}
+	for a.Status == 503 {
+		a = c.Get("/")
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("the server was asked again after %v", took)
+	}
+	want(t, "status", a.Status, 502)
+	for _, l := range g.lines() {
+		want(t, "end", l.End, "backend_connect")
+	}
+}
+
+// stale makes an origin that answers requests on each connection until count is used up, then drops the connection when it gets
+// another one.
+func stale(t *testing.T, m mode, count int, drop func(*proxytest.Conn)) (o *proxytest.Origin, got *counter) {
+	got = &counter{seen: map[string]int{}}
+	o = m.origin(t, func(c *proxytest.Conn) {
+		for i := 0; ; i++ {
+			r := c.Request()
+			if r == nil {
+				return
+			}
+			got.add(r.Method + " " + r.Target)
+			if i == count {
+				drop(c)
+				return
+			}
+			c.Send(proxytest.EchoOf(r))
+		}
+	})
+	return o, got
+}
+
+type counter struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+func (c *counter) add(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[what]++
+}
+
+func (c *counter) of(what string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen[what]
+}
+
+func TestStaleConnection(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		for name, drop := range map[string]func(*proxytest.Conn){
+			"closed": func(*proxytest.Conn) {},
+			"reset":  func(c *proxytest.Conn) { c.Reset() },
+		} {
+			for _, e := range []struct {
+				request string
+				repeat  bool
+			}{
+				{"GET /x HTTP/1.1\r\n" + host + "\r\n", true},
+				{"DELETE /x HTTP/1.1\r\n" + host + "\r\n", true},
+				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", true},
+				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false}, // its body is gone
+				{"POST /x HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", false},
+				{"POST /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false},
+				{"PATCH /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false},
+				{"ODD /x HTTP/1.1\r\n" + host + "\r\n", false},
+				{strings.Replace(upgrade, "/chat", "/x", 1), false},
+			} {
+				method, _, _ := strings.Cut(e.request, " ")
+				t.Run(name+" "+method, func(t *testing.T) {
+					o, got := stale(t, m, 1, drop)
+					g := start(t, setup{mode: m}, o)
+					c := g.client()
+					want(t, "body", c.Get("/first").Body, "GET /first ")
+					g.log.Next()
+					c.Send(e.request)
+					a := c.AnswerTo(method)
+					l := g.log.Next()
+					if e.repeat {
+						want(t, "status", a.Status, 200)
+						want(t, "times that the server got it", got.of(method+" /x"), 2)
+						want(t, "end", l.End, "ok")
+					} else {
+						want(t, "status", a.Status, 502)
+						want(t, "times that the server got it", got.of(method+" /x"), 1)
+						want(t, "end", l.End, "backend_reset")
+					}
+					want(t, "server", l.Server, o.Address())
+				})
+			}
+		}
+	})
+}
+
+func TestNothingIsRepeatedOnceAnAnswerHasBegun(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		for _, begin := range []string{"H", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 103 Early Hints\r\n\r\n"} {
+			o, got := stale(t, m, 1, func(c *proxytest.Conn) { c.Send(begin) })
+			g := start(t, setup{mode: m}, o)
+			c := g.client()
+			c.Get("/first")
+			c.Send("GET /x HTTP/1.1\r\n" + host + "\r\n")
+			want(t, "status", c.Answer().Status, 502)
+			want(t, "times that the server got it", got.of("GET /x"), 1)
+		}
+	})
+}
+
+func TestAFreshConnectionThatFailsIsNotRepeated(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o, got := stale(t, m, 0, func(c *proxytest.Conn) {})
+		g := start(t, setup{mode: m}, o)
+		c := g.client()
+		want(t, "status", c.Get("/x").Status, 502) // the server got it and went: it may do so again
+		want(t, "times that the server got it", got.of("GET /x"), 1)
+		want(t, "end", g.log.Next().End, "backend_reset")
+	})
+}
+
+func TestClosedConnectionsAreNotUsed(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		closed := make(chan struct{})
+		var posts atomic.Int64
+		o := m.origin(t, func(c *proxytest.Conn) {
+			r := c.Request()
+			if r == nil {
+				return
+			}
+			if r.Method == "POST" {
+				posts.Add(1)
+			}
+			c.Send(proxytest.EchoOf(r))
+			if c.Number == 0 {
+				c.Conn.Close()
+				closed <- struct{}{}
+			}
+			c.Request()
+		})
+		g := start(t, setup{mode: m}, o)
+		c := g.client()
+		c.Get("/")
+		<-closed // its FIN has come by the time the next request does
+		c.Send("POST / HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi")
+		want(t, "body", c.AnswerTo("POST").Body, "POST / hi")
+		want(t, "times that the POST was sent", posts.Load(), 1)
+		want(t, "connections", o.Connections(), 2)
+	})
+}
+
+func TestOldConnectionsCarryNoPOST(t *testing.T) {
+	t.Parallel()
+	o := plain.origin(t, proxytest.Echo)
+	g := start(t, setup{}, o)
+	c := g.client()
+	c.Get("/")
+	c.Get("/")
+	want(t, "connections", o.Connections(), 1)
+	<-time.After(1100 * time.Millisecond) // the server might just close it
+	c.Send("POST / HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi")
+	want(t, "body", c.AnswerTo("POST").Body, "POST / hi")
+	want(t, "connections", o.Connections(), 2)
+	c.Get("/")
+	want(t, "connections", o.Connections(), 2)
+}
+
+func TestServerTimeouts(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		const limit = 150 * time.Millisecond
+		t.Run("connect", func(t *testing.T) {
+			g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit}}, fullQueue(t))
+			a := g.client().Get("/")
+			want(t, "status", a.Status, 504)
+			contains(t, "the body", a.Body, "504 Gateway Timeout: the server did not accept the connection in time\n")
+			want(t, "end", g.log.Next().End, "backend_connect")
+			want(t, "timed out connects", g.metric("mpgate_backend_connects_total", "result", "timeout"), 1)
+		})
+		t.Run("response", func(t *testing.T) {
+			o, asked, gone := thinking(t, m, "")
+			g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, o)
+			c := g.client()
+			began := time.Now()
+			a := c.Get("/think")
+			if took := time.Since(began); took < limit {
+				t.Errorf("it took %v", took)
+			}
+			want(t, "status", a.Status, 504)
+			contains(t, "the body", a.Body, "504 Gateway Timeout: the server did not answer in time\n")
+			want(t, "end", g.log.Next().End, "backend_timeout")
+			<-asked
+			<-gone
+			want(t, "body of the next", c.Get("/x").Body, "GET /x ")
+		})
+		t.Run("half a head", func(t *testing.T) {
+			o, _, _ := thinking(t, m, "HTTP/1.1 200 OK\r\n")
+			g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, o)
+			want(t, "status", g.client().Get("/think").Status, 504)
+			want(t, "end", g.log.Next().End, "backend_timeout")
+		})
+		t.Run("within the body", func(t *testing.T) {
+			o, _, gone := thinking(t, m, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
+			g := start(t, setup{mode: m, backend: backend.Options{IdleTimeout: limit}}, o)
+			c := g.client()
+			a := c.Get("/think")
+			if a.Status != 200 || a.BodyErr == nil || a.Body != "hello" {
+				t.Errorf("got %d, %q, %v; want a body that is cut", a.Status, a.Body, a.BodyErr)
+			}
+			want(t, "end", g.log.Next().End, "backend_timeout")
+			<-gone
+			g.bystander()
+		})
+		t.Run("with a body that it does not read", func(t *testing.T) {
+			release := make(chan struct{})
+			o := m.origin(t, func(c *proxytest.Conn) { <-release })
+			defer close(release)
+			g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, o)
+			c := g.client()
+			c.Send("POST / HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\n")
+			c.Send(strings.Repeat("x", 100000))
+			want(t, "status", c.AnswerTo("POST").Status, 504)
+			want(t, "end", g.log.Next().End, "backend_timeout")
+		})
+	})
+}
+
+func TestKeptConnectionsGoAfterTheIdleTimeout(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		gone := make(chan struct{}, 1)
+		o := m.origin(t, func(c *proxytest.Conn) {
+			for r := c.Request(); r != nil; r = c.Request() {
+				c.Send(proxytest.EchoOf(r))
+			}
+			gone <- struct{}{}
+		})
+		g := start(t, setup{mode: m, backend: backend.Options{IdleTimeout: 100 * time.Millisecond}}, o)
+		g.client().Get("/")
+		g.waitMetric(1, "mpgate_backend_connections_idle")
+		<-gone
+		g.waitMetric(0, "mpgate_backend_connections_idle")
+		g.waitMetric(0, "mpgate_backend_connections_open")
+	})
+}
+
+func TestErrorBodies(t *testing.T) {
+	t.Parallel()
+	g := startBefore(t, setup{}, deadAddress(t))
+	c := g.client()
+	for _, e := range []struct{ accept, kind string }{
+		{"", "text/plain; charset=utf-8"}, {"text/html", "text/plain; charset=utf-8"},
+		{"application/json", "application/json"}, {"application/problem+json, text/plain", "application/json"},
+	} {
+		accept := ""
+		if e.accept != "" {
+			accept = "Accept: " + e.accept + "\r\n"
+		}
+		c.Send("GET / HTTP/1.1\r\n" + host + accept + "\r\n")
+		a := c.Answer()
+		want(t, "Content-Type", a.Header("Content-Type"), e.kind)
+		want(t, "Cache-Control", a.Header("Cache-Control"), "no-store")
+		want(t, "has a Date", a.Has("Date"), true)
+		want(t, "Connection", a.Header("Connection"), "") // it goes on
+		l := g.log.Next()
+		want(t, "logged status", l.Status, a.Status)
+		want(t, "bytes out", l.BytesOut, int64(len(a.Body)))
+		want(t, "the body has the id", strings.Contains(a.Body, l.ID), true)
+		if e.kind == "application/json" {
+			var body struct {
+				Status    int
+				Error, ID string
+			}
+			if err := json.Unmarshal([]byte(a.Body), &body); err != nil || body.Status != a.Status || body.ID != l.ID || body.Error == "" {
+				t.Errorf("the body is %q, %v", a.Body, err)
+			}
+		}
+	}
+	c.Send("HEAD / HTTP/1.1\r\n" + host + "\r\nGET / HTTP/1.1\r\n" + host + "\r\n")
+	a := c.AnswerTo("HEAD")
+	want(t, "has a length", a.Header("Content-Length") != "", true)
+	want(t, "bytes out", g.log.Next().BytesOut, 0)
+	want(t, "status of the next", c.Answer().Status >= 502, true)
+}
