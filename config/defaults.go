@@ -102,7 +102,11 @@ func (u user) env(name string) string {
 }
 
 // adminAddress is the default of admin.address. Where the directory does not exist, who opens the socket says so.
+// RUNTIME_DIRECTORY is what systemd sets for RuntimeDirectory=; it may be a list.
 func (u user) adminAddress() string {
+	if dir := filepath.SplitList(u.env("RUNTIME_DIRECTORY")); len(dir) > 0 && filepath.IsAbs(dir[0]) {
+		return "unix:" + filepath.Join(dir[0], "admin.sock")
+	}
 	if u.uid == 0 {
 		return "unix:/run/mpgate/admin.sock"
 	}

@@ -213,6 +213,7 @@ func TestUser(t *testing.T) {
 		{0, map[string]string{"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "unix:/run/mpgate/admin.sock", "/var/lib/a"},
 		{1000, map[string]string{"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/1000"}, "unix:/run/user/1000/mpgate/admin.sock", "/home/u/.local/state/mpgate"},
 		{1000, map[string]string{"XDG_STATE_HOME": "/s", "XDG_RUNTIME_DIR": "relative"}, "unix:/run/user/1000/mpgate/admin.sock", "/s/mpgate"},
+		{996, map[string]string{"STATE_DIRECTORY": "/var/lib/mpgate", "RUNTIME_DIRECTORY": "/run/mpgate:/run/b"}, "unix:/run/mpgate/admin.sock", "/var/lib/mpgate"},
 		{1000, nil, "unix:/run/user/1000/mpgate/admin.sock", "/var/lib/mpgate"},
 	} {
 		u := user{uid: tt.uid, lookup: env(tt.vars)}
