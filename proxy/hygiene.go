@@ -32,6 +32,7 @@ func (x *exchange) vouch() {
 	}
 	if !trusted {
 		h.Del(message.Forwarded)
+		dropForwarded(h)
 	}
 	if x.conn.tls != nil {
 		for _, f := range x.conn.tls.fields {
@@ -125,6 +126,15 @@ func parseAddr(b []byte) (netip.Addr, bool) {
 		}
 	}
 	return netip.Addr{}, false
+}
+
+// dropForwarded takes off what else is called X-Forwarded-*: frameworks build URLs of X-Forwarded-Port and -Prefix.
+func dropForwarded(h *message.Header) {
+	for i := range h.Len() {
+		if id, name, _, ok := h.At(i); ok && id == message.Other && message.IsForwarded(name) {
+			h.DelAt(i)
+		}
+	}
 }
 
 // dropUnsafe takes off fields whose names a server may read as those of others: CGI and its heirs turn

@@ -16,6 +16,10 @@ func CleanTrailer(h *Header) {
 			XForwardedFor, XForwardedHost, XForwardedProto, XRealIP, XRequestID:
 			h.DelAt(i)
 		case Other:
+			if IsForwarded(name) {
+				h.DelAt(i)
+				continue
+			}
 			for _, no := range noTrailers {
 				if EqualFold(name, no) {
 					h.DelAt(i)
@@ -23,4 +27,10 @@ func CleanTrailer(h *Header) {
 			}
 		}
 	}
+}
+
+// IsForwarded says whether a name is one of X-Forwarded-*, in any case.
+func IsForwarded(name []byte) bool {
+	const prefix = "X-Forwarded-"
+	return len(name) > len(prefix) && EqualFold(name[:len(prefix)], prefix)
 }
