@@ -77,7 +77,7 @@ type setup struct {
 	backend  backend.Options
 	routes   func(b *backend.Backend) []proxy.Route
 	gate     *listener.Gate
-	unix     bool // listens on a unix socket
+	address  string // to listen on; "" is 127.0.0.1 and any port, "unix" a unix socket
 	noLog    bool // no access log
 }
 
@@ -186,8 +186,10 @@ func (g *gateway) openListener(s setup) {
 	o := listener.Options{Name: "web", MPTCP: s.mode.mptcp, Gate: s.gate, Addresses: []string{"127.0.0.1:0"}}
 	var inherited *listener.Inherited
 	switch {
-	case s.unix:
+	case s.address == "unix":
 		o.Addresses = []string{"unix:" + filepath.Join(g.t.TempDir(), "s")}
+	case s.address != "":
+		o.Addresses = []string{s.address}
 	case s.mode.inherited:
 		l := proxytest.Listen(g.t, s.mode.mptcp)
 		f, err := l.File()
