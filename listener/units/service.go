@@ -25,6 +25,8 @@ func (o *Options) service(sockets []string) string {
 		line("Requires=%s", strings.Join(sockets, " "))
 		line("After=%s", strings.Join(sockets, " "))
 	}
+	line("# It is started again for as long as it takes: a gateway that has given up serves nobody.")
+	line("StartLimitIntervalSec=0")
 	line("")
 	line("[Service]")
 	line("Type=notify")
