@@ -34,7 +34,7 @@ func (c *Conn) Base() *Conn { return c }
 type TLS struct {
 	conn  *tls.Conn
 	base  *Conn
-	spoke [1]byte // where Idle reads what must not be there
+	first [1]byte // what a read waits for
 
 	mu    sync.Mutex // guards what follows; a reader only tries it
 	block []byte
@@ -119,12 +119,13 @@ func (t *TLS) Close() error {
 func (t *TLS) Idle() bool {
 	_ = t.base.SetReadDeadline(time.Time{}) // that of the last read may be over
 	t.base.noWait = true
-	n, err := t.conn.Read(t.spoke[:])
+	n, err := t.conn.Read(t.first[:])
 	t.base.noWait = false
 	return n == 0 && errors.Is(err, ErrAgain)
 }
 
-// Fill asks crypto/tls without waiting, and waits on the socket with no buffer in hand.
+// Fill waits in crypto/tls, which has a buffer of its own for records, with no other one in hand: a first byte is all that
+// it asks for. The rest of its record then takes no system call.
 func (t *TLS) Fill(b *Buffer) error {
 	if b.Len() >= MaxBuffered {
 		return ErrBufferFull
@@ -136,21 +137,15 @@ func (t *TLS) Fill(b *Buffer) error {
 			return err
 		}
 	}
-	for {
-		room := b.room()
-		t.base.noWait = true
-		n, err := t.conn.Read(room)
-		t.base.noWait = false
-		if n > 0 {
-			b.took(n)
-			return nil
-		}
-		b.quiet()
-		if !errors.Is(err, ErrAgain) {
-			return err
-		}
-		if err := t.base.WaitReadable(); err != nil {
-			return err
-		}
+	b.quiet()
+	if n, err := t.conn.Read(t.first[:]); n == 0 { // an error that comes with the last byte comes again
+		return err
 	}
+	room := b.room()
+	room[0] = t.first[0]
+	t.base.noWait = true
+	n, _ := t.conn.Read(room[1:])
+	t.base.noWait = false
+	b.took(1 + n)
+	return nil
 }

@@ -176,3 +176,29 @@ func TestTLSGathers(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 }
+
+// A last record of one byte, or of many, with the close_notify right behind it.
+func TestTLSLastBytesComeWithTheEnd(t *testing.T) {
+	for _, text := range []string{"x", "xy", "the last words"} {
+		s, peer, socket := tlsPair(t)
+		socket.hold = true
+		send(t, peer, text)
+		if err := peer.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		_ = socket.SetWriteDeadline(time.Time{}) // crypto/tls leaves one in the past behind
+		if err := socket.send(); err != nil {
+			t.Fatal(err)
+		}
+		var b Buffer
+		var got []byte
+		var err error
+		for err == nil {
+			err = s.Fill(&b)
+			got = append(got, b.Take(b.Len())...)
+		}
+		if string(got) != text || err != io.EOF {
+			t.Errorf("got %q, %v; want %q and the end", got, err, text)
+		}
+	}
+}
