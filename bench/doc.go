@@ -2,6 +2,7 @@
 //
 //	go run ./bench cpu        CPU time of the proxy process a request: mpgate, nginx, HAProxy, Caddy, net/http
 //	go run ./bench load       requests a second at saturation, and latency at a fixed rate
+//	go run ./bench paths      what a second path gives, in a lab of network namespaces (root)
 //	go run ./bench selftest   proves that a slower proxy shows up as one
 //
 // The way of a run, and the files in that order:
@@ -15,6 +16,8 @@
 //	measure.go    one round: clocks before, load, clocks after; is it valid?
 //	idle.go       memory of idle connections; startup.go: time to the first answer
 //	report/       the table, the page
+//
+// paths.go is another way through: it has a lab instead of the loopback, and its own packages (paths/).
 //
 // The programs that it starts from its own binary (the backend, net/http's proxy, the load generator) are in child.go.
 package main

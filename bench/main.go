@@ -17,6 +17,7 @@ import (
 type cli struct {
 	CPU      cpuCmd      `cmd:"" name:"cpu" help:"CPU time of the proxy process a request, for each proxy that is found."`
 	Load     loadCmd     `cmd:"" help:"Requests a second at saturation, and latency at a fixed rate."`
+	Paths    pathsCmd    `cmd:"" help:"What a second path gives: goodput, latency and fail-over through mpgate, over links of a lab of network namespaces (root)."`
 	Selftest selftestCmd `cmd:"" help:"Prove that a proxy that is made slower shows up as slower, and two equal ones as equal."`
 	Child    childCmd    `cmd:"" hidden:""`
 }

@@ -18,7 +18,7 @@ import (
 
 // TestMain makes this test binary the benchmark as well: what it starts from its own binary, it starts from this one.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "child" || os.Args[1] == "cpu" || os.Args[1] == "load") {
+	if len(os.Args) > 1 && (os.Args[1] == "child" || os.Args[1] == "cpu" || os.Args[1] == "load" || os.Args[1] == "paths") {
 		os.Exit(run(os.Args[1:]))
 	}
 	os.Exit(m.Run())
@@ -88,7 +88,11 @@ func TestOptionsAreChecked(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"cpu", "--rounds", "0"}, {"cpu", "--no-such-flag"}, {"selftest", "--share", "2"}, {"load", "--rate=-1"}, {}} {
+	for _, args := range [][]string{
+		{"cpu", "--rounds", "0"}, {"cpu", "--no-such-flag"}, {"selftest", "--share", "2"}, {"load", "--rate=-1"}, {},
+		{"paths", "--scenario", "moon"}, {"paths", "--rounds", "0"}, {"paths", "--time", "1s"}, {"paths", "--side", "left"}, {"paths", "--congestion", "none"},
+		{"paths", "--quick", "--side", "both"}, {"paths", "--rate", "0"},
+	} {
 		if code := run(args); code != 2 {
 			t.Errorf("bench %q ends with %d, want 2", args, code)
 		}

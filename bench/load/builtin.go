@@ -26,17 +26,26 @@ func Builtin(ctx context.Context, j Job) (Outcome, error) {
 	if _, err := netip.ParseAddrPort(j.Address); err != nil {
 		return Outcome{}, fmt.Errorf("address (got %q); want IP:PORT", j.Address)
 	}
-	start := time.Now()
+	if j.Timeout == 0 {
+		j.Timeout = timeout
+	}
 	clients := make([]*client, j.Connections)
 	var wg sync.WaitGroup
 	var stop atomic.Bool
 	for i := range clients {
-		c := &client{job: j, stop: &stop, request: j.request(), in: make([]byte, readSize(j.Body)), first: start}
+		clients[i] = &client{job: j, ctx: ctx, stop: &stop, request: j.request(), in: make([]byte, readSize(j.Body))}
+		if j.Warm {
+			wg.Go(clients[i].warm)
+		}
+	}
+	wg.Wait()
+	start := time.Now()
+	for i, c := range clients {
+		c.first = start
 		if j.Rate > 0 {
 			c.every = time.Duration(float64(j.Connections) / j.Rate * float64(time.Second))
 			c.first = start.Add(time.Duration(float64(i) / j.Rate * float64(time.Second)))
 		}
-		clients[i] = c
 		wg.Go(c.run)
 	}
 	// The clock starts with the connections, as wrk's does.
@@ -47,6 +56,7 @@ func Builtin(ctx context.Context, j Job) (Outcome, error) {
 	case <-ctx.Done():
 	}
 	stop.Store(true)
+	over := time.Now()
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
 		return Outcome{}, context.Cause(ctx)
@@ -59,6 +69,7 @@ func Builtin(ctx context.Context, j Job) (Outcome, error) {
 		out.MPTCP += c.mptcp
 		out.Opened += c.opened
 		out.Errors = addErrors(out.Errors, c.errors)
+		out.Missed += c.missed(over)
 		h.Add(&c.latency)
 	}
 	out.Latency = latency(&h, j.Rate > 0)
@@ -80,7 +91,7 @@ func (j Job) request() []byte {
 	if j.Close {
 		connection = "Connection: close\r\n"
 	}
-	return fmt.Appendf(nil, "GET /bytes/%d HTTP/1.1\r\nHost: %s\r\n%s\r\n", j.Body, j.Address, connection)
+	return fmt.Appendf(nil, "GET %s/bytes/%d HTTP/1.1\r\nHost: %s\r\n%s\r\n", j.Prefix, j.Body, j.Address, connection)
 }
 
 // timeout is how long a request may take, as long as wrk is told.
@@ -89,24 +100,22 @@ const timeout = 10 * time.Second
 // client is one connection after the other.
 type client struct {
 	job     Job
+	ctx     context.Context // of the whole run: its connections are made under it
 	stop    *atomic.Bool
 	request []byte
 	in      []byte
+	conn    net.Conn
 	first   time.Time     // when its first request is due
 	every   time.Duration // 0: as soon as the one before is answered
 
 	requests, bytes, opened, mptcp int64
+	tried                          int64 // requests whose turn came
 	errors                         result.Errors
 	latency                        figures.Histogram
 }
 
 func (c *client) run() {
-	var conn net.Conn
-	defer func() {
-		if conn != nil {
-			conn.Close()
-		}
-	}()
+	defer c.hangUp()
 	for n := 0; !c.stop.Load(); n++ {
 		due := time.Now()
 		if c.every > 0 {
@@ -115,17 +124,46 @@ func (c *client) run() {
 				return
 			}
 		}
-		if conn == nil {
-			if conn = c.dial(); conn == nil {
-				continue
-			}
+		c.tried++
+		if c.once() {
+			c.latency.Record(time.Since(due))
 		}
-		if !c.exchange(conn) || c.job.Close {
-			conn.Close()
-			conn = nil
-		}
-		c.latency.Record(time.Since(due))
 	}
+}
+
+// warm makes the connection and has one request answered; only what goes wrong is counted.
+func (c *client) warm() {
+	c.once()
+	c.requests, c.bytes = 0, 0
+}
+
+// once makes one request, and the connection for it where there is none; false: there was none to be had.
+func (c *client) once() bool {
+	if c.conn == nil {
+		if c.conn = c.dial(); c.conn == nil {
+			return false
+		}
+	}
+	if !c.exchange(c.conn) || c.job.Close {
+		c.hangUp()
+	}
+	return true
+}
+
+func (c *client) hangUp() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}
+
+// missed counts requests that were due before a moment and did not get their turn. One that was just about to be sent is none.
+func (c *client) missed(over time.Time) int64 {
+	over = over.Add(-100 * time.Millisecond)
+	if c.every == 0 || over.Before(c.first) {
+		return 0
+	}
+	return max(0, int64(over.Sub(c.first)/c.every)+1-c.tried)
 }
 
 // waitUntil waits in short steps, so that a client with nothing due notices the end.
@@ -141,23 +179,25 @@ func (c *client) waitUntil(t time.Time) bool {
 }
 
 func (c *client) dial() net.Conn {
-	d := net.Dialer{Timeout: timeout, KeepAlive: -1}
-	d.SetMultipathTCP(c.job.MPTCP)
-	conn, err := d.Dial("tcp", c.job.Address)
+	ctx, cancel := context.WithTimeout(c.ctx, c.job.Timeout)
+	defer cancel()
+	conn, err := c.connect(ctx)
 	if err != nil {
 		c.errors.Connect++
 		runtime.Gosched()
 		return nil
 	}
 	c.opened++
-	if is, err := conn.(*net.TCPConn).MultipathTCP(); err == nil && is {
-		c.mptcp++
+	if t, ok := conn.(*net.TCPConn); ok {
+		if is, err := t.MultipathTCP(); err == nil && is {
+			c.mptcp++
+		}
 	}
 	if !c.job.TLS {
 		return conn
 	}
 	t := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	_ = t.SetDeadline(time.Now().Add(timeout))
+	_ = t.SetDeadline(time.Now().Add(c.job.Timeout))
 	if err := t.Handshake(); err != nil {
 		c.errors.Connect++
 		conn.Close()
@@ -166,9 +206,18 @@ func (c *client) dial() net.Conn {
 	return t
 }
 
+func (c *client) connect(ctx context.Context) (net.Conn, error) {
+	if c.job.Dial != nil {
+		return c.job.Dial(ctx)
+	}
+	d := net.Dialer{KeepAlive: -1}
+	d.SetMultipathTCP(c.job.MPTCP)
+	return d.DialContext(ctx, "tcp", c.job.Address)
+}
+
 // exchange sends one request and reads its answer; false: the connection is of no further use.
 func (c *client) exchange(conn net.Conn) bool {
-	_ = conn.SetDeadline(time.Now().Add(timeout))
+	_ = conn.SetDeadline(time.Now().Add(c.job.Timeout))
 	if _, err := conn.Write(c.request); err != nil {
 		c.errors.Write++
 		return false

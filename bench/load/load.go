@@ -3,6 +3,8 @@
 package load
 
 import (
+	"context"
+	"net"
 	"time"
 
 	"mpgate/bench/figures"
@@ -20,6 +22,13 @@ type Job struct {
 	Close       bool          `json:"close"` // one connection a request
 	MPTCP       bool          `json:"mptcp"`
 	Rate        float64       `json:"rate"` // requests a second in all; 0: as many as go
+
+	Prefix  string        `json:"prefix,omitempty"`  // of the path, before /bytes/N
+	Timeout time.Duration `json:"timeout,omitempty"` // of a request; 0: 10 s, as wrk is told
+	// Warm: each connection is made, and one request on it answered, before the clock starts.
+	Warm bool `json:"warm,omitempty"`
+	// Dial makes the connections, if it is set (builtin only, in this process).
+	Dial func(context.Context) (net.Conn, error) `json:"-"`
 }
 
 // Outcome is what the generator saw.
@@ -28,7 +37,9 @@ type Outcome struct {
 	Bytes    int64         `json:"bytes"`
 	Wall     time.Duration `json:"wall"`
 	Errors   result.Errors `json:"errors"`
-	Latency  result.Latency
+	// Missed counts requests that were due at a fixed rate and never sent, because their connection waited for an answer.
+	Missed  int64 `json:"missed"`
+	Latency result.Latency
 	// MPTCP counts connections that were MPTCP when they were last looked at, Opened all of them. -1: this generator cannot say.
 	MPTCP  int64 `json:"mptcp"`
 	Opened int64 `json:"opened"`

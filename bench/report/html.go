@@ -22,8 +22,7 @@ var page = template.Must(template.New("page").Parse(pageText))
 // pageSection is a table with the drawing above it.
 type pageSection struct {
 	ID, Title string
-	Chart     template.HTML // made by svg.go, which escapes all text
-	Latency   template.HTML
+	Charts    []template.HTML // made by svg.go, which escapes all text
 	Table     Table
 }
 
@@ -54,16 +53,15 @@ func HTML(w io.Writer, rep *result.Report) error {
 	}
 	for i, s := range sections(rep) {
 		p := pageSection{ID: fmt.Sprintf("s%d", i+1), Title: s.Title, Table: s.Table}
-		if i < len(rep.Cases) {
-			c := &rep.Cases[i]
-			p.Chart, p.Latency = template.HTML(caseChart(rep, c)), template.HTML(curves(c))
-			d.Configs = append(d.Configs, configs(c)...)
+		for _, drawing := range s.Charts {
+			p.Charts = append(p.Charts, template.HTML(drawing))
 		}
 		d.Sections = append(d.Sections, p)
 	}
-	if len(rep.Idle) > 0 {
-		d.Sections[len(rep.Cases)].Chart = template.HTML(idleChart(rep))
+	for i := range rep.Cases {
+		d.Configs = append(d.Configs, configs(&rep.Cases[i])...)
 	}
+	d.Configs = append(d.Configs, pathConfigs(rep)...)
 	return page.Execute(w, d)
 }
 

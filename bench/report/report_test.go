@@ -54,7 +54,71 @@ func sample() *result.Report {
 			{Proxy: "mpgate", Connections: 1000, PSSBefore: 10 << 20, PSSAfter: 15 << 20, PerConn: 5243, Open: 1000},
 			{Proxy: "stdlib", Connections: 1000, Failed: "12 of 1000 connections were closed before memory was read"},
 		},
+		Paths:   []result.PathCase{pathCase("download", "silent drop"), pathCase("download", ""), pathCase("small", "")},
 		Startup: []result.Startup{{Proxy: "mpgate", Times: []time.Duration{5 * time.Millisecond, 7 * time.Millisecond}}, {Proxy: "nginx", Failed: "gone"}},
+	}
+}
+
+// pathCase is a workload over two paths, in which MPTCP carries nine tenths of the sum, and one run does not count.
+func pathCase(workload, event string) result.PathCase {
+	c := result.PathCase{
+		Scenario: "x", About: "two <equal> paths", Side: "both", Workload: workload, Congestion: "bbr", CongestionBy: "route", Event: event, Realtime: true,
+		Paths:  []result.PathSpec{{Name: "front1", About: "fast"}, {Name: "front2", About: "fast"}, {Name: "back1", About: "slow"}},
+		Config: "[log]\n",
+	}
+	for i, v := range []string{"TCP, path 1", "TCP, path 2", "MPTCP, all paths"} {
+		e := result.PathEntry{Variant: v, Alone: i < 2, All: i == 2}
+		for n := range 3 {
+			rate := 1e8 * float64(1+n)
+			if i == 2 {
+				rate *= 1.8
+			}
+			r := result.PathRound{
+				N: n, Bytes: 1e8, Goodput: rate, Requests: 1, CPU: 300 * time.Millisecond, TTFB: []time.Duration{40 * time.Millisecond}, Gap: 70 * time.Millisecond,
+				Low: 200 * time.Millisecond, Step: 100 * time.Millisecond, Links: []result.PathLink{{Name: "front1", Back: 600}, {Name: "front2", Back: 400}, {Name: "back1", Back: 5}},
+				Counters: map[string]map[string]int64{"client": {"MPJoinSynTx": 1}},
+			}
+			for k := range 30 {
+				r.Series = append(r.Series, rate*float64(5+k%3)/6)
+			}
+			if event != "" {
+				r.Cut, r.Return, r.Failed = time.Second, 2*time.Second, 1
+			}
+			if workload == "small" {
+				r.Goodput, r.Series, r.Requests = 0, nil, 900
+				r.Latency = result.Latency{P50: 40000, P99: 80000, P999: 90000, Max: 1234567, Curve: [][2]float64{{0, 40000}, {50, 41000}, {99, 80000}, {100, 1234567}}}
+			}
+			e.Rounds = append(e.Rounds, r)
+		}
+		c.Entries = append(c.Entries, e)
+	}
+	c.Entries[0].Rounds[2].Invalid, c.Entries[0].Rounds[2].Fallbacks = "MPTCP fell back to TCP 2 times", 2
+	return c
+}
+
+func TestPathsText(t *testing.T) {
+	var b strings.Builder
+	c := pathCase("download", "")
+	pathTable(&c).text(&b)
+	// The third round of path 1 does not count: neither do its goodput nor the sum of that round.
+	want := `  way               Mbit/s      min-max  of the sum  first byte ms  failed  bytes front  bytes back  CPU ms/100 MB  fallbacks  runs
+  TCP, path 1        150.0  100.0-200.0      50.0 %           40.0       0        60/40         100            300          2   2/3
+  TCP, path 2        200.0  100.0-300.0      50.0 %           40.0       0        60/40         100            300          0   3/3
+  MPTCP, all paths   360.0  180.0-540.0      90.0 %           40.0       0        60/40         100            300          0   3/3
+  * front1 to front2: fast; back1: slow; congestion control bbr (set by route)
+  * TCP, path 1, round 3, not counted: MPTCP fell back to TCP 2 times
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	b.Reset()
+	c = pathCase("download", "silent drop")
+	pathTable(&c).text(&b)
+	if row := "  TCP, path 2        200.0  100.0-300.0      70    70-70      200           40.0       3        60/40         100            300          0   3/3\n"; !strings.Contains(b.String(), row) {
+		t.Errorf("got\n%s\nwant a row\n%s", b.String(), row)
+	}
+	if line := pathSection(&c).Charts[0]; strings.Count(line, "event") != 2 || !strings.Contains(line, "path 1: silent drop") || !strings.Contains(line, "it returns") {
+		t.Errorf("the moments of the cut and of the return are not marked: %s", line)
 	}
 }
 
@@ -116,8 +180,8 @@ func TestHTMLStandsAlone(t *testing.T) {
 			t.Errorf("the page contains %q", never)
 		}
 	}
-	if got := strings.Count(text, "<svg "); got != 4 {
-		t.Errorf("%d drawings, want 4: two cases, one latency, one idle memory", got)
+	if got := strings.Count(text, "<svg "); got != 8 {
+		t.Errorf("%d drawings, want 8: two cases, one latency, one idle memory, two for a download, one with a cut, one for small requests", got)
 	}
 	rest := text
 	for {
@@ -215,7 +279,7 @@ func TestHTMLInABrowser(t *testing.T) {
 		if err := json.Unmarshal([]byte(strings.ReplaceAll(title, "&quot;", `"`)), &seen); err != nil {
 			t.Fatalf("the page did not run its probe: title %q, %v", title, err)
 		}
-		if len(seen.Faults) > 0 || seen.Drawings != 4 || seen.Texts < 30 {
+		if len(seen.Faults) > 0 || seen.Drawings != 8 || seen.Texts < 60 {
 			t.Errorf("window %s: %d drawings, %d texts, faults %q", c.size, seen.Drawings, seen.Texts, seen.Faults)
 		}
 		if seen.Back != c.back || seen.Bar == "rgb(0, 0, 0)" {

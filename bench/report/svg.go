@@ -20,7 +20,7 @@ func (s *svg) text(x, y float64, class, anchor, text string) {
 	fmt.Fprintf(&s.b, `<text x="%.1f" y="%.1f" class="%s" text-anchor="%s">%s</text>`, x, y, class, anchor, html.EscapeString(text))
 }
 
-func (s *svg) line(x1, y1, x2, y2 float64, class string) {
+func (s *svg) stroke(x1, y1, x2, y2 float64, class string) {
 	fmt.Fprintf(&s.b, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" class="%s"/>`, x1, y1, x2, y2, class)
 }
 
@@ -44,12 +44,14 @@ type bar struct {
 // bars draws horizontal bars from zero, each with a whisker from the smallest to the largest round.
 func bars(title string, list []bar) string {
 	const (
-		width, left, right = 760.0, 120.0, 110.0
-		row, thick         = 30.0, 16.0
+		width, left = 760.0, 120.0
+		row, thick  = 30.0, 16.0
+		letter      = 8.0 // the widest that a value's letters are
 	)
-	most := 0.0
+	most, right := 0.0, 110.0
 	for _, b := range list {
 		most = max(most, b.spread.Max)
+		right = max(right, letter*float64(len(b.value))+16)
 	}
 	if most <= 0 {
 		return ""
@@ -71,13 +73,13 @@ func bars(title string, list []bar) string {
 		s.rect(left, middle-thick/2, max(b.spread.Median*scale, 1), thick, class)
 		if b.spread.Max > b.spread.Min {
 			lo, hi := left+b.spread.Min*scale, left+b.spread.Max*scale
-			s.line(lo, middle, hi, middle, "whisker")
-			s.line(lo, middle-4, lo, middle+4, "whisker")
-			s.line(hi, middle-4, hi, middle+4, "whisker")
+			s.stroke(lo, middle, hi, middle, "whisker")
+			s.stroke(lo, middle-4, lo, middle+4, "whisker")
+			s.stroke(hi, middle-4, hi, middle+4, "whisker")
 		}
 		s.text(left+max(b.spread.Median, b.spread.Max)*scale+8, middle+4.5, "value", "start", b.value)
 	}
-	s.line(left, 0, left, s.height, "axis")
+	s.stroke(left, 0, left, s.height, "axis")
 	return s.done(title)
 }
 
@@ -92,13 +94,12 @@ func caseChart(rep *result.Report, c *result.Case) string {
 	return bars("CPU time a request: "+c.Name(), list)
 }
 
-// curves draws latency against the percentile, of the median round of each proxy: how long the slowest 1 in 100 or 1 in 1000 take.
-func curves(c *result.Case) string {
+// curves draws latency against the percentile: how long the slowest 1 in 100 or 1 in 1000 take.
+func curves(title string, series []line) string {
 	const (
 		width, height            = 760.0, 320.0
-		left, right, top, bottom = 62.0, 110.0, 14.0, 40.0
+		left, right, top, bottom = 72.0, 150.0, 14.0, 40.0
 	)
-	series := latencySeries(c)
 	lo, hi := bounds(series)
 	if hi <= 0 {
 		return ""
@@ -112,14 +113,20 @@ func curves(c *result.Case) string {
 		return height - bottom - (height-top-bottom)*(math.Log10(max(us, lo))-math.Log10(lo))/(math.Log10(hi)-math.Log10(lo))
 	}
 	for us := lo; us <= hi; us *= 10 {
-		s.line(left, y(us), width-right, y(us), "grid")
+		s.stroke(left, y(us), width-right, y(us), "grid")
 		s.text(left-8, y(us)+4, "tick", "end", fmt.Sprintf("%g ms", us/1000))
 	}
 	for _, p := range []float64{0, 90, 99, 99.9, 99.99} {
-		s.line(x(p), top, x(p), height-bottom, "grid")
+		s.stroke(x(p), top, x(p), height-bottom, "grid")
 		s.text(x(p), height-bottom+18, "tick", "middle", fmt.Sprintf("p%g", p))
 	}
 	s.text((left+width-right)/2, height-4, "muted", "middle", "percentile")
+	s.lines(series, x, y, width-right)
+	return s.done(title)
+}
+
+// lines draws each line in its colour, with its name beside its end.
+func (s *svg) lines(series []line, x, y func(float64) float64, right float64) {
 	for i, one := range series {
 		var points strings.Builder
 		for _, pt := range one.points {
@@ -127,43 +134,48 @@ func curves(c *result.Case) string {
 		}
 		fmt.Fprintf(&s.b, `<polyline points="%s" class="line s%d"/>`, strings.TrimSpace(points.String()), i%6)
 	}
-	for i, at := range labelPositions(series, func(us float64) float64 { return y(us) }) {
-		s.rect(width-right+8, at-5, 10, 10, fmt.Sprintf("fill s%d", i%6))
-		s.text(width-right+24, at+4.5, "label", "start", series[i].name)
+	for i, at := range labelPositions(series, y) {
+		s.rect(right+8, at-5, 10, 10, fmt.Sprintf("fill s%d", i%6))
+		s.text(right+24, at+4.5, "label", "start", series[i].name)
 	}
-	return s.done("latency by percentile: " + c.Name())
 }
 
-type latencyLine struct {
+type line struct {
 	name   string
 	points [][2]float64
 }
 
 // latencySeries takes the round with the median p99 of each proxy: curves of several rounds have no honest mean.
-func latencySeries(c *result.Case) []latencyLine {
-	var all []latencyLine
+func latencySeries(c *result.Case) []line {
+	var all []line
 	for i := range c.Entries {
 		e := &c.Entries[i]
-		want := e.LatencyOf(func(l result.Latency) int64 { return l.P99 }).Median
-		var best *result.Round
+		var rounds []*result.Round
 		for j := range e.Rounds {
-			r := &e.Rounds[j]
-			if r.Invalid != "" || len(r.Latency.Curve) == 0 {
-				continue
-			}
-			if best == nil || math.Abs(float64(r.Latency.P99)-want) < math.Abs(float64(best.Latency.P99)-want) {
-				best = r
+			if r := &e.Rounds[j]; r.Invalid == "" {
+				rounds = append(rounds, r)
 			}
 		}
-		if best != nil {
-			all = append(all, latencyLine{e.Proxy, best.Latency.Curve})
+		if best := middle(rounds, e.LatencyOf(func(l result.Latency) int64 { return l.P99 }).Median); best != nil {
+			all = append(all, line{e.Proxy, best.Latency.Curve})
 		}
 	}
 	return all
 }
 
+// middle is the round with a curve whose p99 is nearest to p99.
+func middle(rounds []*result.Round, p99 float64) (best *result.Round) {
+	distance := func(r *result.Round) float64 { return math.Abs(float64(r.Latency.P99) - p99) }
+	for _, r := range rounds {
+		if len(r.Latency.Curve) > 0 && (best == nil || distance(r) < distance(best)) {
+			best = r
+		}
+	}
+	return best
+}
+
 // bounds gives whole decades around all points, in microseconds.
-func bounds(series []latencyLine) (lo, hi float64) {
+func bounds(series []line) (lo, hi float64) {
 	for _, s := range series {
 		for _, p := range s.points {
 			if p[1] <= 0 {
@@ -186,7 +198,7 @@ func bounds(series []latencyLine) (lo, hi float64) {
 }
 
 // labelPositions puts each name beside the end of its line, and moves those apart that would cover each other.
-func labelPositions(series []latencyLine, y func(float64) float64) []float64 {
+func labelPositions(series []line, y func(float64) float64) []float64 {
 	const apart = 18.0
 	at := make([]float64, len(series))
 	order := make([]int, len(series))

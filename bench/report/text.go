@@ -18,6 +18,7 @@ type Table struct {
 	Columns []string
 	Rows    [][]string
 	Notes   []string
+	Details []string // on the page only, folded
 }
 
 // caseTable is the comparison of one case.
@@ -94,22 +95,27 @@ func startupTable(rep *result.Report) Table {
 	return t
 }
 
-// section is a titled table.
+// section is a titled table, with drawings for the page.
 type section struct {
-	Title string
-	Table Table
+	Title  string
+	Table  Table
+	Charts []string
 }
 
 func sections(rep *result.Report) []section {
 	var all []section
 	for i := range rep.Cases {
-		all = append(all, section{rep.Cases[i].Name(), caseTable(rep, &rep.Cases[i])})
+		c := &rep.Cases[i]
+		all = append(all, section{c.Name(), caseTable(rep, c), []string{caseChart(rep, c), curves("latency by percentile: "+c.Name(), latencySeries(c))}})
+	}
+	for i := range rep.Paths {
+		all = append(all, pathSection(&rep.Paths[i]))
 	}
 	if len(rep.Idle) > 0 {
-		all = append(all, section{"memory of idle keep-alive connections (plain h1, TCP)", idleTable(rep)})
+		all = append(all, section{"memory of idle keep-alive connections (plain h1, TCP)", idleTable(rep), []string{idleChart(rep)}})
 	}
 	if len(rep.Startup) > 0 {
-		all = append(all, section{"start-up: from exec to the first answered request", startupTable(rep)})
+		all = append(all, section{"start-up: from exec to the first answered request", startupTable(rep), nil})
 	}
 	return all
 }

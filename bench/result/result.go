@@ -8,18 +8,19 @@ import (
 
 // Report is one run.
 type Report struct {
-	Verb     string    `json:"verb"` // cpu | load
-	Started  time.Time `json:"started"`
-	Seconds  float64   `json:"seconds"`
-	Argv     []string  `json:"argv"`
-	Machine  Machine   `json:"machine"`
-	Method   []string  `json:"method"`
-	Baseline string    `json:"baseline"` // the proxy whose cost is divided by the others'
-	Proxies  []Proxy   `json:"proxies"`
-	Skipped  []Skip    `json:"skipped,omitempty"`
-	Cases    []Case    `json:"cases"`
-	Idle     []Idle    `json:"idle,omitempty"`
-	Startup  []Startup `json:"startup,omitempty"`
+	Verb     string     `json:"verb"` // cpu | load | selftest | paths
+	Started  time.Time  `json:"started"`
+	Seconds  float64    `json:"seconds"`
+	Argv     []string   `json:"argv"`
+	Machine  Machine    `json:"machine"`
+	Method   []string   `json:"method"`
+	Baseline string     `json:"baseline"` // the proxy whose cost is divided by the others'
+	Proxies  []Proxy    `json:"proxies"`
+	Skipped  []Skip     `json:"skipped,omitempty"`
+	Cases    []Case     `json:"cases,omitempty"`
+	Idle     []Idle     `json:"idle,omitempty"`
+	Startup  []Startup  `json:"startup,omitempty"`
+	Paths    []PathCase `json:"paths,omitempty"`
 }
 
 // Machine is where the run took place.
