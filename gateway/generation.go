@@ -199,6 +199,7 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 	f.view = proxy.ListenerOptions{
 		Trusted: l.TrustedProxies, VouchedNames: vouchedNames(next.config), HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
 		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passed, Challenge: g.challenge,
+		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
 			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
 		}[l.ProxyProtocol],

@@ -30,7 +30,7 @@ func (g *Gateway) buildTLS(cfg *config.Config, l *config.Listener) (*tlsSet, err
 	}
 	o := certs.Options{Listener: l.Name, RefuseUnknown: l.TLS.RefuseUnknown, Policy: certsPolicy(&l.TLS.TLSPolicy)}
 	for _, p := range l.Protocols {
-		if p == config.H1 {
+		if p == config.H1 || p == config.H2 {
 			o.Protocols = append(o.Protocols, string(p))
 		}
 	}

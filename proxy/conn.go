@@ -24,6 +24,8 @@ type conn struct {
 	stream   netio.Stream // what HTTP is spoken on: base, or TLS above it; nil before that is known
 	tls      *session     // nil without TLS
 	http     *http1.ServerConn
+	mux      *mux // set where HTTP/2 is spoken, before the first exchange
+	muxed    atomic.Pointer[mux]
 	leg      leg.Leg
 	meter    *telemetry.ListenerMeter
 
@@ -94,11 +96,31 @@ func (p *Proxy) turnAway(nc net.Conn) {
 }
 
 func (c *conn) serve() {
-	defer c.close()
-	if c.refusesTCP() {
-		return
+	if !c.refusesTCP() {
+		c.stream = c.prelude()
 	}
-	if c.stream = c.prelude(); c.stream == nil {
+	switch {
+	case c.stream == nil:
+		c.close()
+	case c.tls != nil:
+		go c.serveHTTP() // a handshake grows the stack to 16 KiB and more, which an idle connection would keep
+	default:
+		c.serveHTTP()
+	}
+}
+
+// serveHTTP serves the requests of a connection, after what comes before them.
+func (c *conn) serveHTTP() {
+	defer c.close()
+	switch two, err := c.speaksHTTP2(); {
+	case err == errOnlyHTTP2:
+		c.end = telemetry.ConnBadRequest
+		return
+	case err != nil:
+		c.end = c.silence(err)
+		return
+	case two:
+		c.serveHTTP2()
 		return
 	}
 	c.http = http1.NewServerConn(c.stream, &c.limits.http)
@@ -187,6 +209,10 @@ func (c *conn) close() {
 
 // drain ends the connection if it is between requests. Shutdown calls it.
 func (c *conn) drain() {
+	if m := c.multiplexes(); m != nil {
+		m.http.Shutdown()
+		return
+	}
 	switch c.state.Load() {
 	case idle:
 		c.base.Interrupt()

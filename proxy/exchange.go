@@ -20,12 +20,17 @@ import (
 // connection to an exchange and HTTP/2 a part of one.
 type downstream interface {
 	message.BodyWriter
+	// ReadRequest decodes the request, whose first byte came at start, into r, which must be fresh or reset.
+	ReadRequest(r *message.Request, start time.Time) error
 	Body() message.BodyReader
 	BodyDone() bool
 	WriteInterim(*message.Response) error
 	WriteHead(*message.Response) error
 	HeadSent() bool
 	SetClose()
+	// Interrupt ends the read of the body that is under way, or else the next one, until Resume.
+	Interrupt()
+	Resume()
 	// Watch calls gone, from another goroutine, when the client leaves while its request, which was read
 	// whole, is worked on. StopWatch ends that and may be called without it.
 	Watch(gone func())
@@ -51,8 +56,10 @@ type exchange struct {
 	upload  upload
 
 	refused  bool // the head was no request, so nobody knows what follows it
+	broken   bool // the response must not look as if it ended in order
 	watching bool
 	gone     atomic.Bool // the client has left
+	cut      atomic.Bool // ended because its time was over, alone of its connection
 	leave    func()      // stored once
 	panicked bool
 	scratch  []byte
@@ -72,6 +79,7 @@ func (c *conn) exchange(start time.Time) (end time.Time, next bool) {
 	x.begin(c, c.http, start)
 	x.run()
 	end = x.finish()
+	c.broken = x.broken
 	next = c.http.Next() && !c.broken
 	if !next && c.end == telemetry.ConnInternal {
 		c.end = connEnd(x.rec.End)
@@ -104,9 +112,10 @@ func (x *exchange) reset() {
 	x.conn, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.attempt.Reset(nil)
 	x.upload = upload{}
-	x.watching, x.refused = false, false
+	x.watching, x.refused, x.broken = false, false, false
 	x.location = x.location[:0]
 	x.gone.Store(false)
+	x.cut.Store(false)
 }
 
 // run takes the exchange from its first byte to the end of its response. A panic ends this exchange and
@@ -140,13 +149,13 @@ func (x *exchange) run() {
 
 // afterPanic leaves nothing of the exchange behind.
 func (x *exchange) afterPanic() {
-	x.conn.broken = x.down.HeadSent()
+	x.broken = x.down.HeadSent()
 	if x.up != nil {
 		x.up.Abort()
 	}
 	x.stopWatch()
 	x.joinUpload()
-	if !x.conn.broken {
+	if !x.broken {
 		x.answer(outcome{500, telemetry.EndInternal, "internal error"})
 	}
 	x.rec.End = telemetry.EndInternal
@@ -155,7 +164,7 @@ func (x *exchange) afterPanic() {
 
 // read decodes the request's head.
 func (x *exchange) read() error {
-	err := x.conn.http.ReadRequest(&x.req, x.start)
+	err := x.down.ReadRequest(&x.req, x.start)
 	r := &x.rec
 	r.Method, r.Host, r.Path = x.req.Method, x.req.Host, x.req.Target
 	switch x.req.Version {
@@ -180,7 +189,7 @@ func (x *exchange) match(readable bool) *telemetry.ExchangeMeter {
 		return x.view.noRoute
 	}
 	x.route = route
-	x.conn.take(route.Lease)
+	x.conn.take(x, route.Lease)
 	x.rec.Route = route.Name
 	x.rec.Backend = route.Backend.Name()
 	return x.view.meters[route.index]
@@ -316,9 +325,9 @@ func (x *exchange) finish() (now time.Time) {
 	t, n := x.conn.leg.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
-		x.conn.giveBack(x.route.Lease)
+		x.conn.giveBack(x, x.route.Lease)
 	}
-	if r.End != telemetry.EndOK && (x.conn.cut.Load() || x.proxy.ctx.Err() != nil) {
+	if r.End != telemetry.EndOK && (x.conn.cut.Load() || x.cut.Load() || x.proxy.ctx.Err() != nil) {
 		r.End = telemetry.EndDrain
 	}
 	x.meter.End(r)

@@ -181,7 +181,7 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		// The body was cut: it must not look complete. A length or chunks say so; the end of a connection
 		// would not.
 		x.down.SetClose()
-		x.conn.broken = x.resp.ContentLength == message.Unknown && x.req.Version == message.HTTP10
+		x.broken = x.resp.ContentLength == message.Unknown && x.req.Version == message.HTTP10
 		x.up.Abort()
 		switch {
 		case toClient != nil:

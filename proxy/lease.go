@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mpgate/proxy/http1"
+	"mpgate/proxy/http2"
 	"mpgate/telemetry"
 )
 
@@ -22,6 +23,7 @@ type Limits struct {
 // limits are those of a connection.
 type limits struct {
 	http      http1.ServerOptions
+	http2     http2.ServerOptions
 	perClient int
 }
 
@@ -33,6 +35,10 @@ func (p *Proxy) SetLimits(l Limits) {
 	setDefault(&l.IdleTime, 60*time.Second)
 	setDefault(&l.MinRate, 256)
 	p.limits.Store(&limits{
+		http2: http2.ServerOptions{
+			Limits:     http2.Limits{HeaderBytes: l.HeaderBytes, HeaderFields: l.HeaderFields},
+			HeaderTime: l.HeaderTime, IdleTime: l.IdleTime, MinRate: l.MinRate, Memory: &p.memory,
+		},
 		http: http1.ServerOptions{
 			Limits:     http1.Limits{HeaderBytes: l.HeaderBytes, HeaderFields: l.HeaderFields},
 			HeaderTime: l.HeaderTime, IdleTime: l.IdleTime, MinRate: l.MinRate,
@@ -61,14 +67,22 @@ type Lease struct{ gone atomic.Bool }
 func (l *Lease) retired() bool { return l != nil && l.gone.Load() }
 
 // take notes by what the present exchange lasts. On a connection that stays with one route it only looks.
-func (c *conn) take(l *Lease) {
+func (c *conn) take(x *exchange, l *Lease) {
+	if c.mux != nil {
+		c.mux.take(x, l)
+		return
+	}
 	if c.lease.Load() != l {
 		c.lease.Store(l)
 	}
 }
 
 // giveBack is called at the end of an exchange.
-func (c *conn) giveBack(l *Lease) {
+func (c *conn) giveBack(x *exchange, l *Lease) {
+	if c.mux != nil {
+		c.mux.giveBack(x)
+		return
+	}
 	if l.retired() {
 		c.lease.Store(nil)
 	}
@@ -95,7 +109,13 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	}
 	return p.settle(ctx, 100*time.Millisecond, func(c *conn) bool {
 		l := c.lease.Load()
-		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle
+		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle || c.multiplexes().under(leases)
+	}, func(c *conn) {
+		if m := c.multiplexes(); m != nil && !listeners[c.listener] {
+			m.abort(leases) // what else it carries lives on
+			return
+		}
+		c.abort()
 	})
 }
 
@@ -103,7 +123,9 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 func (p *Proxy) Dismiss(l *Listener) {
 	for _, c := range p.which(func(c *conn) bool { return c.listener == l }) {
 		c.leaving.Store(true)
-		if c.state.Load() == idle {
+		if m := c.multiplexes(); m != nil {
+			m.http.Shutdown()
+		} else if c.state.Load() == idle {
 			c.base.Interrupt()
 		}
 	}
@@ -118,11 +140,11 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	for _, c := range early {
 		c.drain()
 	}
-	return p.settle(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late })
+	return p.settle(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late }, (*conn).abort)
 }
 
-// settle waits until no connection matches, looking at that pace. When ctx ends it cuts those that do.
-func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn) bool) (cut int) {
+// settle waits until no connection matches, looking at that pace. When ctx ends it aborts those that do.
+func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn) bool, abort func(*conn)) (cut int) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	expired := ctx.Done()
@@ -136,7 +158,7 @@ func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn
 		case <-expired:
 			expired = nil // they take a moment to go
 			for _, c := range left {
-				c.abort()
+				abort(c)
 			}
 			cut = len(left)
 		case <-p.ctx.Done(): // everything ends

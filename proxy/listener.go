@@ -53,6 +53,8 @@ type ListenerOptions struct {
 	Routes        *Routes
 	Passthrough   *Passthroughs // nil: none
 	TLS           Policies      // nil: plain
+	H2C           bool          // HTTP/2 is spoken without TLS by clients that begin so
+	NoH1          bool          // and nothing else
 	// Challenge answers a CA that asks for proof of a name (http-01), before redirects and routes; nil: never.
 	Challenge func(host, path []byte) (body string, ours bool)
 

@@ -53,9 +53,9 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 	meter := v.passed[r.index]
 	meter.Start()
 	c.state.Store(busy) // for drain: it is not one that has yet to say what it wants
-	c.take(r.Lease)
+	c.take(nil, r.Lease)
 	defer func() {
-		c.giveBack(r.Lease)
+		c.giveBack(nil, r.Lease)
 		rec.Duration = time.Since(start)
 		t, n := c.leg.Refresh(time.Now())
 		rec.ClientTransport, rec.ClientSubflows = t.String(), n

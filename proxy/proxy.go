@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpgate/proxy/http2"
 	"mpgate/telemetry"
 )
 
@@ -31,6 +32,7 @@ type Proxy struct {
 	accessLog atomic.Pointer[telemetry.AccessLog]
 	draining  atomic.Bool
 	clients   perClient
+	memory    http2.Memory // what the connections that carry many exchanges may be made to hold
 
 	// ctx ends when exchanges must end, whatever they are doing.
 	ctx    context.Context
@@ -52,6 +54,7 @@ func New(o Options) *Proxy {
 		conns:   map[*conn]struct{}{},
 		clients: perClient{open: map[netip.Addr]int{}},
 	}
+	p.memory.Limit = muxMemory
 	p.SetLimits(o.Limits)
 	p.SetAccessLog(o.AccessLog)
 	p.ctx, p.cancel = context.WithCancel(context.Background())

@@ -161,9 +161,9 @@ func (x *exchange) endUpload() {
 	}
 	x.down.SetClose() // what still comes is no request
 	x.up.Abort()
-	x.conn.base.Interrupt()
+	x.down.Interrupt()
 	<-x.upload.done
-	x.conn.base.Resume()
+	x.down.Resume()
 }
 
 // joinUpload ends an upload that is still under way, and waits for its goroutine.
@@ -184,6 +184,12 @@ func (x *exchange) joinUpload() {
 // either direction for the idle time.
 func (x *exchange) tunnel() {
 	if err := x.down.WriteHead(&x.resp); err != nil {
+		var fault *message.Error
+		if errors.As(err, &fault) { // the server's 101 is none that the client could be given
+			x.up.Abort()
+			x.answer(serverOutcome(err))
+			return
+		}
 		x.endResponse(nil, err)
 		return
 	}
@@ -196,10 +202,10 @@ func (x *exchange) tunnel() {
 	}()
 	x.rec.BytesOut = t.pass(x.down, x.up.Body(), true)
 	<-done
-	x.conn.base.Resume()
+	x.down.Resume()
 	x.rec.End = telemetry.EndOK
 	if cut := t.cut.Load(); cut != nil {
-		x.conn.broken = true
+		x.broken = true
 		x.rec.End = cut.outcome()
 	}
 }
@@ -230,7 +236,7 @@ func (c *cut) outcome() telemetry.End {
 func (t *tunnel) fail(err error, server bool) {
 	if t.cut.CompareAndSwap(nil, &cut{err, server}) {
 		t.exchange.up.Abort()
-		t.exchange.conn.base.Interrupt()
+		t.exchange.down.Interrupt()
 	}
 }
 

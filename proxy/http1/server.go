@@ -119,6 +119,12 @@ func (c *ServerConn) head(start time.Time) (end int, err error) {
 	}
 }
 
+// Interrupt makes the read of the body that is under way, or else the next one, end with an error.
+func (c *ServerConn) Interrupt() { c.s.Base().Interrupt() }
+
+// Resume ends an interruption.
+func (c *ServerConn) Resume() { c.s.Base().Resume() }
+
 // Body is the body of the request that was read last.
 func (c *ServerConn) Body() message.BodyReader { return &c.body }
 

@@ -82,7 +82,7 @@ func serve(t testing.TB, o ServerOptions, handler func(*ServerStream)) *front {
 func answer(status int, body string, more ...string) func(*ServerStream) {
 	return func(s *ServerStream) {
 		var r message.Request
-		if err := s.ReadRequest(&r); err != nil {
+		if err := s.ReadRequest(&r, time.Time{}); err != nil {
 			var fault *message.Error
 			if !errors.As(err, &fault) {
 				return
@@ -115,7 +115,7 @@ func respond(s *ServerStream, status int, body string, more ...string) {
 // echo gives the body back as it comes, with what it was told of it.
 func echo(s *ServerStream) {
 	var r message.Request
-	if s.ReadRequest(&r) != nil {
+	if s.ReadRequest(&r, time.Time{}) != nil {
 		return
 	}
 	resp := message.Response{Status: 200, ContentLength: r.ContentLength}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"mpgate/proxy/message"
 )
 
@@ -61,8 +63,8 @@ func (s *ServerStream) free() {
 func (s *ServerStream) Began() time.Time { return s.began }
 
 // ReadRequest gives the request, into r, which must be fresh or reset. A *message.Error is to be answered; any other
-// error means that the client has gone.
-func (s *ServerStream) ReadRequest(r *message.Request) error {
+// error means that the client has gone. The time is that of other codecs, which have yet to read the request.
+func (s *ServerStream) ReadRequest(r *message.Request, _ time.Time) error {
 	*r, s.req = s.req, *r
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -159,6 +161,19 @@ func (s *ServerStream) Flush() error {
 	}
 	c.flushNow()
 	return nil
+}
+
+// Abort resets the stream, from any goroutine.
+func (s *ServerStream) Abort() {
+	c := s.conn
+	c.mu.Lock()
+	if s.reset {
+		c.mu.Unlock()
+		return
+	}
+	gone := c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+	c.wantFlush()
+	c.callGone(gone)
 }
 
 // Watch calls gone, from another goroutine, when the client resets the stream or leaves. StopWatch must follow.

@@ -15,20 +15,22 @@ import (
 // age is how old an answer of the kernel may be.
 const age = time.Second
 
-// Leg is one connection's. It belongs to the goroutine of its connection, but State may be called from any.
+// Leg is one connection's. Open and Close belong to one goroutine; State and Refresh may be called from any, as
+// many exchanges may share a connection.
 type Leg struct {
 	raw     syscall.RawConn
 	metrics *telemetry.Instruments
 	side    telemetry.Side
 	reason  mptcp.Reason
-	read    time.Time
+	read    atomic.Int64  // when the kernel was last asked, unix ns
 	state   atomic.Uint64 // transport<<32 | subflows
+	later   atomic.Bool   // it fell back after a while
 }
 
 // Open asks the kernel for the first time. reason is what to say if it turns out not to be MPTCP: what the dial
 // inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where nobody asked for it.
 func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason) mptcp.Transport {
-	*l = Leg{raw: raw, metrics: m, side: side, reason: reason}
+	l.raw, l.metrics, l.side, l.reason = raw, m, side, reason
 	t, err := mptcp.Speaks(raw)
 	if err != nil {
 		t = mptcp.Unknown
@@ -53,13 +55,17 @@ func (l *Leg) State() (mptcp.Transport, int) {
 // Refresh asks again if the last answer is older than a second and could have changed.
 func (l *Leg) Refresh(now time.Time) (mptcp.Transport, int) {
 	t, n := l.State()
-	if t != mptcp.MPTCP || now.Sub(l.read) < age {
+	if t != mptcp.MPTCP {
 		return t, n
 	}
-	l.read = now
+	at, read := now.UnixNano(), l.read.Load()
+	if at-read < int64(age) || !l.read.CompareAndSwap(read, at) { // or somebody else asks just now
+		return t, n
+	}
 	n, err := mptcp.SubflowCount(l.raw)
 	if err == mptcp.ErrNotMPTCP {
-		t, n, l.reason = mptcp.Fallback, 0, mptcp.Later
+		t, n = mptcp.Fallback, 0
+		l.later.Store(true)
 	}
 	l.set(t, n)
 	return t, n
@@ -69,6 +75,9 @@ func (l *Leg) Refresh(now time.Time) (mptcp.Transport, int) {
 func (l *Leg) Close() {
 	t, _ := l.State()
 	reason := l.reason
+	if l.later.Load() {
+		reason = mptcp.Later
+	}
 	if t == mptcp.MPTCP {
 		reason = mptcp.None
 		if now, err := mptcp.Speaks(l.raw); err == nil && now == mptcp.Fallback {

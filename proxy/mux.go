@@ -1,0 +1,146 @@
+package proxy
+
+import (
+	"errors"
+	"os"
+	"sync"
+
+	xhttp2 "golang.org/x/net/http2"
+
+	"mpgate/proxy/http2"
+	"mpgate/proxy/netio"
+	"mpgate/proxy/preread"
+	"mpgate/telemetry"
+)
+
+// muxMemory is what all connections of HTTP/2 together may be made to hold: windows that grew, and pieces that wait for
+// a client's.
+const muxMemory = 256 << 20
+
+// mux is a connection that carries many exchanges at a time.
+type mux struct {
+	http *http2.ServerConn
+
+	mu   sync.Mutex // guards open
+	open map[*exchange]*Lease
+}
+
+// multiplexes gives the connection's mux, nil where it has none, from any goroutine.
+func (c *conn) multiplexes() *mux { return c.muxed.Load() }
+
+func (m *mux) take(x *exchange, l *Lease) {
+	m.mu.Lock()
+	m.open[x] = l
+	m.mu.Unlock()
+}
+
+func (m *mux) giveBack(x *exchange) {
+	m.mu.Lock()
+	delete(m.open, x)
+	m.mu.Unlock()
+}
+
+// under says whether an exchange lasts by one of the leases.
+func (m *mux) under(leases map[*Lease]bool) bool {
+	if m == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range m.open {
+		if leases[l] {
+			return true
+		}
+	}
+	return false
+}
+
+// abort ends the exchanges that last by one of the leases.
+func (m *mux) abort(leases map[*Lease]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for x, l := range m.open {
+		if leases[l] {
+			x.cut.Store(true)
+			x.down.(*http2.ServerStream).Abort()
+		}
+	}
+}
+
+// speaksHTTP2 says whether the client does: by ALPN, or without TLS by what it begins with, as far as the listener
+// allows that.
+func (c *conn) speaksHTTP2() (bool, error) {
+	if c.tls != nil {
+		return c.tls.state.NegotiatedProtocol == "h2", nil
+	}
+	v := c.listener.view.Load()
+	if !v.H2C {
+		return false, nil
+	}
+	var ahead netio.Buffer
+	defer ahead.Release()
+	_ = c.base.SetReadDeadline(c.accepted.Add(c.limits.http.HeaderTime))
+	for {
+		if err := c.base.Fill(&ahead); err != nil {
+			return false, err
+		}
+		p, err := preread.Detect(ahead.Bytes())
+		if err != nil {
+			continue // a part of the preface
+		}
+		c.base.Unread(&ahead)
+		if p != preread.HTTP2 && v.NoH1 {
+			return false, errOnlyHTTP2
+		}
+		return p == preread.HTTP2, nil
+	}
+}
+
+var errOnlyHTTP2 = errors.New("the client does not speak HTTP/2, and the listener nothing else")
+
+// serveHTTP2 serves the connection until it ends.
+func (c *conn) serveHTTP2() {
+	if c.refusesTCP() { // by now a fallback has shown
+		return
+	}
+	c.state.Store(busy)
+	m := &mux{open: map[*exchange]*Lease{}}
+	m.http = http2.NewServerConn(c.stream, nil, &c.limits.http2, c.exchangeHTTP2)
+	c.mux = m
+	c.muxed.Store(m)
+	if c.ending() {
+		m.http.Shutdown()
+	}
+	c.end = muxEnd(m.http.Serve(), c.ending())
+}
+
+// exchangeHTTP2 serves one stream, in a goroutine of its own.
+func (c *conn) exchangeHTTP2(s *http2.ServerStream) {
+	x := exchanges.Get().(*exchange)
+	x.begin(c, s, s.Began())
+	x.run()
+	x.finish()
+	if !x.panicked {
+		x.reset()
+		exchanges.Put(x)
+	}
+}
+
+// muxEnd says what it means that a connection of HTTP/2 ended so.
+func muxEnd(err error, drained bool) telemetry.ConnEnd {
+	var fault *http2.ConnError
+	switch {
+	case err == nil && drained:
+		return telemetry.ConnDrain
+	case err == nil:
+		return telemetry.ConnOK
+	case errors.As(err, &fault):
+		if fault.Code == xhttp2.ErrCodeEnhanceYourCalm {
+			return telemetry.ConnLimit
+		}
+		return telemetry.ConnBadRequest
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return telemetry.ConnTimeout
+	}
+	return telemetry.ConnReset
+}
