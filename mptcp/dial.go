@@ -21,6 +21,10 @@ type Dialer struct {
 	// probes; 0 means 15 s, below 0 none are sent. A host that refuses the options
 	// on MPTCP sockets is not an error.
 	KeepAlive time.Duration
+	// Memory, if there is one and Mode is Prefer, spares dials what earlier ones have learned:
+	// a server that has no MPTCP is dialled by plain TCP for a while, and a SYN that asks for
+	// it and gets no answer is raced by one plain connect. nil: each dial stands alone.
+	Memory *Memory
 }
 
 const defaultKeepAlive = 15 * time.Second
@@ -31,14 +35,18 @@ type Result struct {
 	Transport Transport
 	// Reason is why it is Fallback: inferred, as nobody tells.
 	Reason Reason
+	// Learned: MPTCP was not asked for this time, because of what earlier dials met. Transport is
+	// then Fallback, since that is what the operator gets, and Reason the one that was learned.
+	Learned bool
 }
 
 // ErrRequired is the error of a dial with Require that connected and got TCP.
 var ErrRequired = errors.New("MPTCP is required and the connection does not speak it")
 
-// Dial makes one attempt to connect. The socket is made once: TCP replaces MPTCP
+// Dial makes one attempt to connect; with a Memory, see there, two SYNs may be out at
+// once for it. The socket is made once: TCP replaces MPTCP
 // only where this host has none, never because the connect failed, so a dead
-// server is asked once. It does not start a goroutine. The error is a
+// server is asked once. It leaves no goroutine behind. The error is a
 // *net.OpError with the errno, or the context's error, inside; with Require it
 // may hold a *UnableError or ErrRequired. Result is right also beside an
 // ErrRequired.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// 0. with a Memory: ask it first; race_linux.go has what it changes
 // 1. make the socket (MPTCP, or TCP where the host has none)
 // 2. options and source
 // 3. connect, wait on Go's poller
@@ -28,6 +29,11 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 	if err := ctx.Err(); err != nil {
 		return nil, Result{}, err
 	}
+	if d.learns() {
+		if ask, reason := d.Memory.ask(to, time.Now()); !ask {
+			return d.dialPlain(ctx, to, reason)
+		}
+	}
 	fd, r, err := d.socket(family(to.Addr()))
 	if err != nil {
 		return nil, r, err
@@ -39,6 +45,9 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 	if err := d.prepare(fd, to); err != nil {
 		unix.Close(fd)
 		return nil, Result{}, err
+	}
+	if asked && d.learns() {
+		return d.race(ctx, fd, to)
 	}
 	c, err := connect(ctx, fd, to)
 	if err != nil {
@@ -140,10 +149,21 @@ func sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
 // longAgo as a deadline wakes whoever waits.
 var longAgo = time.Unix(1, 0)
 
-// connect connects fd, which it owns, and makes a *net.TCPConn of it. The wait is
-// done by an os.File, which brings Go's poller along; net.FileConn then takes
-// a duplicate, as it must not be made before the peer's address is known.
+// connect connects fd, which it owns, and makes a *net.TCPConn of it.
 func connect(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPConn, error) {
+	f, err := begin(fd, to)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := wait(ctx, f); err != nil {
+		return nil, err
+	}
+	return conn(f)
+}
+
+// begin sends the SYN. The wait is done by an os.File, which brings Go's poller along.
+func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	sa, err := sockaddr(to)
 	if err != nil {
 		unix.Close(fd)
@@ -157,11 +177,12 @@ func connect(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPConn, erro
 		return nil, os.NewSyscallError("connect", err)
 	}
 	// Only now: a socket that is neither connected nor connecting would wake the poller.
-	f := os.NewFile(uintptr(fd), "dial")
-	defer f.Close()
-	if err := wait(ctx, f); err != nil {
-		return nil, err
-	}
+	return os.NewFile(uintptr(fd), "dial"), nil
+}
+
+// conn makes a *net.TCPConn of a socket that has connected: a duplicate, as net.FileConn
+// must not be asked before the peer's address is known.
+func conn(f *os.File) (*net.TCPConn, error) {
 	nc, err := net.FileConn(f)
 	if err != nil {
 		return nil, err

@@ -134,11 +134,11 @@ func TestDialMatrix(t *testing.T) {
 			result         Result
 			accepted       Transport
 		}{
-			{"mptcp to mptcp", Prefer, Prefer, Result{MPTCP, None}, MPTCP},
-			{"mptcp to mptcp, required", Require, Require, Result{MPTCP, None}, MPTCP},
-			{"mptcp to tcp", Off, Prefer, Result{Fallback, PeerOrPath}, TCP},
-			{"tcp to mptcp", Prefer, Off, Result{TCP, None}, TCP},
-			{"tcp to tcp", Off, Off, Result{TCP, None}, TCP},
+			{"mptcp to mptcp", Prefer, Prefer, Result{Transport: MPTCP, Reason: None}, MPTCP},
+			{"mptcp to mptcp, required", Require, Require, Result{Transport: MPTCP, Reason: None}, MPTCP},
+			{"mptcp to tcp", Off, Prefer, Result{Transport: Fallback, Reason: PeerOrPath}, TCP},
+			{"tcp to mptcp", Prefer, Off, Result{Transport: TCP, Reason: None}, TCP},
+			{"tcp to tcp", Off, Off, Result{Transport: TCP, Reason: None}, TCP},
 		} {
 			t.Run(c.name+" "+ip, func(t *testing.T) {
 				noFDLeak(t)
@@ -169,7 +169,7 @@ func TestDialRequireFallsBack(t *testing.T) {
 	if c != nil || !errors.Is(err, ErrRequired) {
 		t.Fatalf("got %v, %v; want ErrRequired", c, err)
 	}
-	if want := (Result{Fallback, PeerOrPath}); r != want {
+	if want := (Result{Transport: Fallback, Reason: PeerOrPath}); r != want {
 		t.Errorf("result %v, want %v", r, want)
 	}
 	want := "dial tcp " + l.Addr().String() + ": MPTCP is required and the connection does not speak it"

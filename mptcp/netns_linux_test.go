@@ -77,7 +77,7 @@ func TestHostWithoutMPTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	if want := (Result{Fallback, HostUnable}); r != want {
+	if want := (Result{Transport: Fallback, Reason: HostUnable}); r != want {
 		t.Errorf("result %v, want %v", r, want)
 	}
 	want := "dial tcp " + ln.Addr().String() + ": MPTCP is required and not to be had: " + why + "; remedy: " + remedy
@@ -478,7 +478,7 @@ func TestBlackhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Close()
-		if want := (Result{Fallback, Blackhole}); r != want {
+		if want := (Result{Transport: Fallback, Reason: Blackhole}); r != want {
 			t.Errorf("%s dial: %v, want %v", which, r, want)
 		}
 	}

@@ -1,0 +1,209 @@
+package mptcp
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Memory holds what earlier dials have learned about servers, by address: how far they
+// are, and which of them are better dialled by plain TCP for now. The zero value
+// is empty and ready; it is safe for concurrent use.
+//
+//	asked ──3 fallbacks in a row, or a SYN that vanished──► plain, for a while
+//	  ▲                                                        │ the while is over:
+//	  └──── MPTCP is spoken ◄──── one dial asks again ◄────────┘ the others stay plain
+//	                                  │ no: plain, for twice as long
+//
+// A SYN that vanished (MPTCP unanswered, plain TCP answered at once) costs a
+// server of which nothing is known its first minute; one that has spoken MPTCP
+// before loses some seconds, as a lost packet looks the same.
+type Memory struct {
+	mu sync.Mutex
+	of map[netip.AddrPort]*learned
+	// skipped counts dials that did not ask for MPTCP because of what was learned.
+	skipped uint64
+}
+
+type learned struct {
+	rtt       time.Duration // smoothed; 0: unknown
+	spoke     bool          // it has spoken MPTCP
+	fallbacks int           // in a row
+	reason    Reason
+	until     time.Time // plain until then; zero: ask
+	wait      time.Duration
+	trying    bool // one dial asks again
+	used      time.Time
+}
+
+const (
+	fallbacksInARow = 3
+	firstPlain      = time.Minute
+	firstPlainKnown = 5 * time.Second
+	lastPlain       = time.Hour
+	// mostServers bounds the memory: names may resolve to ever new addresses.
+	mostServers = 256
+
+	// raceAfter is the least time that an MPTCP SYN has for itself.
+	raceAfter = 250 * time.Millisecond
+	// giveUpAfter is when a SYN that asks for MPTCP is given up while a plain one is out: before the
+	// kernel's first retransmission (1 s), after which it may take the silence for a black
+	// hole and stop asking in the whole namespace.
+	giveUpAfter = 900 * time.Millisecond
+)
+
+// ServerMemory is what is known of one server.
+type ServerMemory struct {
+	Address netip.AddrPort
+	RTT     time.Duration
+	// Plain: it is dialled by plain TCP until Until, because of Reason.
+	Plain  bool
+	Reason Reason
+	Until  time.Time
+}
+
+// Servers lists what is known, in no particular order.
+func (m *Memory) Servers() []ServerMemory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]ServerMemory, 0, len(m.of))
+	for a, l := range m.of {
+		s := ServerMemory{Address: a, RTT: l.rtt}
+		if !l.until.IsZero() {
+			s.Plain, s.Reason, s.Until = true, l.reason, l.until
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// Skipped counts the dials that did not ask for MPTCP because of what was learned.
+func (m *Memory) Skipped() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.skipped
+}
+
+// Forget empties it, as after a change of the network.
+func (m *Memory) Forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.of)
+}
+
+// ask says whether to ask for MPTCP and, if not, why.
+func (m *Memory) ask(to netip.AddrPort, now time.Time) (ask bool, reason Reason) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.get(to, now)
+	switch {
+	case l.until.IsZero():
+		return true, None
+	case l.trying || now.Before(l.until):
+		m.skipped++
+		return false, l.reason
+	}
+	l.trying = true
+	return true, None
+}
+
+// alone is how long a SYN that asks for MPTCP has the field to itself.
+func (m *Memory) alone(to netip.AddrPort) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.of[to]; l != nil {
+		return max(raceAfter, 2*l.rtt)
+	}
+	return raceAfter
+}
+
+// get wants mu held.
+func (m *Memory) get(to netip.AddrPort, now time.Time) *learned {
+	l := m.of[to]
+	if l == nil {
+		if m.of == nil {
+			m.of = map[netip.AddrPort]*learned{}
+		}
+		if len(m.of) >= mostServers {
+			m.dropOldest()
+		}
+		l = new(learned)
+		m.of[to] = l
+	}
+	l.used = now
+	return l
+}
+
+func (m *Memory) dropOldest() {
+	var oldest netip.AddrPort
+	for a, l := range m.of {
+		if o := m.of[oldest]; o == nil || l.used.Before(o.used) {
+			oldest = a
+		}
+	}
+	delete(m.of, oldest)
+}
+
+// connected notes how a dial that was to ask for MPTCP ended; vanished: a plain SYN was
+// answered and the other was not. took is the time of the handshake that counted.
+func (m *Memory) connected(to netip.AddrPort, r Result, vanished bool, took time.Duration, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.get(to, now)
+	l.measured(took)
+	retried := l.trying
+	l.trying = false
+	switch {
+	case r.Transport == MPTCP:
+		*l = learned{rtt: l.rtt, spoke: true, used: now}
+	case vanished:
+		l.plain(Blackhole, retried, now)
+	case r.Reason == PeerOrPath:
+		if l.fallbacks++; l.fallbacks >= fallbacksInARow || retried {
+			l.plain(PeerOrPath, retried, now)
+		}
+	case retried:
+		// The kernel withholds MPTCP, or the host has lost it: that says nothing of the server.
+		l.until = now.Add(l.wait)
+	}
+}
+
+// plain begins a time of plain TCP.
+func (l *learned) plain(why Reason, retried bool, now time.Time) {
+	switch {
+	case retried:
+		l.wait = min(2*l.wait, lastPlain)
+	case l.spoke && why == Blackhole:
+		l.wait = firstPlainKnown
+	default:
+		l.wait = firstPlain
+	}
+	l.reason, l.until = why, now.Add(l.wait)
+}
+
+// failed notes that a dial which asked for MPTCP did not connect.
+func (m *Memory) failed(to netip.AddrPort) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.of[to]; l != nil {
+		l.trying = false
+	}
+}
+
+// plainTook notes the time of a handshake by plain TCP.
+func (m *Memory) plainTook(to netip.AddrPort, took time.Duration, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.get(to, now).measured(took)
+}
+
+// measured smooths the round-trip time. A handshake with a retransmission measures none.
+func (l *learned) measured(took time.Duration) {
+	switch {
+	case took >= time.Second:
+	case l.rtt == 0:
+		l.rtt = took
+	default:
+		l.rtt += (took - l.rtt) / 8
+	}
+}
