@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestUpgrade: without systemd too, another process takes the sockets over, that of the admin address included, and no
+// connection is refused. One that cannot serve changes nothing.
+func TestUpgrade(t *testing.T) {
+	needsLinux(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "done") }))
+	t.Cleanup(server.Close)
+	for _, admin := range []string{"unix:admin.sock", "127.0.0.1:0"} {
+		t.Run(admin, func(t *testing.T) {
+			if admin == "127.0.0.1:0" {
+				admin = freePort(t)
+			}
+			dir := t.TempDir()
+			path := filepath.Join(dir, "web.sock")
+			config := strings.Replace(plainConfig(server.URL), `"unix:admin.sock"`, strconv.Quote(admin), 1)
+			config = strings.Replace(config, `address = "127.0.0.1:0"`, fmt.Sprintf("address = [ %q, %q ]", freePort(t), "unix:"+path), 1)
+			file := write(t, "mpgate.toml", config)
+			p := start(t, nil, "run", "-c", file)
+			m := p.line(`"msg":"listening","listener":"web","address":"(127[^"]*)"`)
+			p.line(`"msg":"ready"`)
+			overUnix := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) {
+				return net.Dial("unix", path)
+			}}}
+			stop := hammer(t, http.DefaultClient, "http://"+m[1]+"/", overUnix, "http://unix/")
+			upgrade := func(want string, code int) {
+				t.Helper()
+				if strings.HasPrefix(admin, "unix:") {
+					out, err := exec.Command(binary, "upgrade", "-c", file).CombinedOutput()
+					if got := exitOf(err); got != code || !strings.Contains(string(out), want) {
+						t.Errorf("mpgate upgrade exits %d and prints %q; want %d and %q", got, out, code, want)
+					}
+					return
+				}
+				out, _ := exec.Command(binary, "upgrade", "-c", file).CombinedOutput()
+				if !strings.Contains(string(out), "send SIGUSR2 instead: kill -USR2 "+strconv.Itoa(p.cmd.Process.Pid)) {
+					t.Errorf("mpgate upgrade over host:port prints %q", out)
+				}
+				p.signal(syscall.SIGUSR2)
+			}
+			if err := os.WriteFile(file, []byte(config+"colour = 1\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(admin, "unix:") { // else the command finds no admin address in it either
+				upgrade("upgrade failed; the running process serves on: "+file, 1)
+			} else {
+				p.signal(syscall.SIGUSR2)
+			}
+			p.line(`"msg":"upgrade failed; this process serves on".*backend.app.colour: is not a known key`)
+			if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			upgrade("another process has taken over", 0)
+			next := p.line(`"msg":"another process has taken over","pid":(\d+)`)
+			pid, err := strconv.Atoi(next[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+			p.line(`"msg":"stopped"`)
+			if n := stop(); n == 0 {
+				t.Error("nothing was asked")
+			}
+			out, err := exec.Command(binary, "status", "-c", file).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), fmt.Sprintf("pid %d, ready", pid)) || strings.Count(string(out), "inherited") != 2 {
+				t.Errorf("status: %v\n%s", err, out)
+			}
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			p.line(`"msg":"stopped"`)
+			p.exits(0)
+			if _, err := os.Lstat(path); !os.IsNotExist(err) {
+				t.Errorf("the unix socket is not removed in the end: %v", err)
+			}
+		})
+	}
+}
+
+func exitOf(err error) int {
+	if e, ok := err.(*exec.ExitError); ok {
+		return e.ExitCode()
+	}
+	return 0
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// hammer asks without pause until stop is called; no request may fail.
+func hammer(t testing.TB, clientsAndURLs ...any) (stop func() int64) {
+	var wait sync.WaitGroup
+	var over atomic.Bool
+	var n atomic.Int64
+	for i := 0; i < len(clientsAndURLs); i += 2 {
+		client, url := clientsAndURLs[i].(*http.Client), clientsAndURLs[i+1].(string)
+		wait.Go(func() {
+			for !over.Load() {
+				resp, err := client.Get(url)
+				if err != nil {
+					t.Errorf("a request failed: %v", err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != 200 {
+					t.Errorf("status %d", resp.StatusCode)
+				}
+				n.Add(1)
+			}
+		})
+	}
+	return func() int64 {
+		over.Store(true)
+		done := make(chan struct{})
+		go func() { wait.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(patience):
+			t.Error("a request hangs")
+		}
+		return n.Load()
+	}
+}
