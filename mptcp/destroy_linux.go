@@ -62,28 +62,38 @@ func (d *Diag) Destroy(local, remote netip.AddrPort, iface int) error {
 }
 
 // Fill asks for what the socket options do not tell of the subflows in i: Backup and
-// the address ids. One that has gone since is left as it is.
-func (d *Diag) Fill(i *Info) error {
+// the address ids. One that has gone since is left as it is, and so is one that is
+// bound to a device (as those of an endpoint with a device are) which is not among
+// devices, given by their indexes.
+func (d *Diag) Fill(i *Info, devices ...int) error {
 	for k := range i.Subflows {
 		s := &i.Subflows[k]
-		msgs, err := d.c.Execute(netlink.Message{
-			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request},
-			Data:   diagRequest(s.Local, s.Remote, 0, diagExtInfo),
-		})
-		if err != nil {
-			if errors.Is(err, unix.ENOENT) {
-				continue
-			}
-			return fmt.Errorf("sock_diag: %w", err)
+		found, err := d.fill(s, 0)
+		for n := 0; n < len(devices) && !found && err == nil; n++ {
+			found, err = d.fill(s, devices[n])
 		}
-		for _, m := range msgs {
-			if err := s.decodeDiag(m.Data); err != nil {
-				return fmt.Errorf("sock_diag: %w", err)
-			}
+		if err != nil {
+			return fmt.Errorf("sock_diag: %w", err)
 		}
 	}
 	i.Has |= HasDiag
 	return nil
+}
+
+func (d *Diag) fill(s *Subflow, device int) (found bool, err error) {
+	msgs, err := d.c.Execute(netlink.Message{
+		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request},
+		Data:   diagRequest(s.Local, s.Remote, device, diagExtInfo),
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	for _, m := range msgs {
+		if err == nil {
+			err = s.decodeDiag(m.Data)
+		}
+	}
+	return err == nil, err
 }
 
 // diagRequest is struct inet_diag_req_v2 for one TCP socket.

@@ -65,4 +65,4 @@ func (*Diag) Close() error { return nil }
 func (*Diag) Destroy(local, remote netip.AddrPort, iface int) error { return errors.ErrUnsupported }
 
 // Fill fails.
-func (*Diag) Fill(*Info) error { return errors.ErrUnsupported }
+func (*Diag) Fill(*Info, ...int) error { return errors.ErrUnsupported }

@@ -41,6 +41,8 @@ type Manager struct {
 	mu      sync.Mutex
 	next    *Options // of Update, not yet taken
 	status  Status
+	source  Source // of the options in force
+	devices []int  // of the paths
 	running bool
 
 	// What follows belongs to Run.
@@ -174,8 +176,18 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	heard := make(chan error, 1)
 	go func() { heard <- m.rt.hear(m.changed) }()
+	listened := make(chan struct{})
+	listenCtx, unlisten := context.WithCancel(ctx)
+	go func() {
+		defer close(listened)
+		if m.books.events != nil {
+			m.books.listen(listenCtx)
+		}
+	}()
 	defer func() {
 		m.end()
+		unlisten()
+		<-listened
 		m.closeSockets()
 		if heard != nil {
 			<-heard
@@ -406,14 +418,18 @@ func (m *Manager) publish() {
 	if m.o.Manage != ManageOff {
 		s.WantedLimits = m.o.Limits
 	}
+	var devices []int
 	for _, p := range m.paths {
 		s.Paths = append(s.Paths, p.status())
+		if p.index != 0 && !slices.Contains(devices, p.index) {
+			devices = append(devices, p.index)
+		}
 	}
 	for what, err := range m.faults {
 		s.Notes = append(s.Notes, fmt.Sprintf("%s: %s", what, err))
 	}
 	slices.Sort(s.Notes)
 	m.mu.Lock()
-	m.status = s
+	m.status, m.source, m.devices = s, m.o.Source, devices
 	m.mu.Unlock()
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"syscall"
 )
 
 // A Manager does not exist on this system.
@@ -36,3 +37,9 @@ func Look(Options) (Status, error) { return Status{}, errors.ErrUnsupported }
 
 // RouteDevice fails.
 func RouteDevice(local, remote netip.Addr) (int, error) { return 0, errors.ErrUnsupported }
+
+// Settle does nothing.
+func (*Manager) Settle(syscall.RawConn) {}
+
+// Snapshot is empty.
+func (*Manager) Snapshot(most int) Snapshot { return Snapshot{} }

@@ -1,0 +1,38 @@
+package paths
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Snapshot is a picture for people: the paths, and connections with their subflows.
+type Snapshot struct {
+	Time time.Time `json:"time"`
+	Status
+	Connections []ConnSnapshot `json:"connections"`
+	// More connections were there than were asked for.
+	More int `json:"more,omitempty"`
+}
+
+// ConnSnapshot is one connection that speaks MPTCP.
+type ConnSnapshot struct {
+	Side     Side              `json:"side"`
+	Token    uint32            `json:"token"`
+	Subflows []SubflowSnapshot `json:"subflows"`
+}
+
+// SubflowSnapshot is one subflow.
+type SubflowSnapshot struct {
+	ID            uint32         `json:"id"`
+	Path          string         `json:"path,omitempty"`
+	Local         netip.AddrPort `json:"local"`
+	Remote        netip.AddrPort `json:"remote"`
+	State         string         `json:"state"`
+	Backup        bool           `json:"backup,omitempty"`
+	RTT           time.Duration  `json:"rtt_ns"`
+	DeliveryRate  uint64         `json:"delivery_rate"` // bytes a second, as the kernel last measured it
+	BytesSent     uint64         `json:"bytes_sent"`
+	BytesReceived uint64         `json:"bytes_received"`
+	BytesRetrans  uint64         `json:"bytes_retransmitted"`
+	Unacked       uint32         `json:"unacked_segments,omitempty"`
+}
