@@ -2,13 +2,13 @@ package proxy_test
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,7 +78,8 @@ type setup struct {
 	routes   func(b *backend.Backend) []proxy.Route
 	gate     *listener.Gate
 	address  string // to listen on; "" is 127.0.0.1 and any port, "unix" a unix socket
-	noLog    bool // no access log
+	noLog    bool   // no access log
+	sendBuf  int    // of accepted connections of an inherited socket, in bytes; 0 is what the kernel chooses
 }
 
 // gate is a gateway of the real parts, without configuration.
@@ -88,6 +89,7 @@ type gateway struct {
 	addr    string
 	proxy   *proxy.Proxy
 	front   *proxy.Listener
+	options proxy.ListenerOptions // those of front
 	sockets *listener.Listener
 	backend *backend.Backend
 	metrics *telemetry.Instruments
@@ -192,6 +194,9 @@ func (g *gateway) openListener(s setup) {
 		o.Addresses = []string{s.address}
 	case s.mode.inherited:
 		l := proxytest.Listen(g.t, s.mode.mptcp)
+		if s.sendBuf > 0 {
+			setSendBuffer(g.t, l, s.sendBuf)
+		}
 		f, err := l.File()
 		if err != nil {
 			g.t.Fatal(err)
@@ -207,6 +212,7 @@ func (g *gateway) openListener(s setup) {
 	if s.mode.tls && s.listener.TLS == nil {
 		s.listener.TLS = onePolicy(g.t)
 	}
+	g.options = s.listener
 	g.front = g.proxy.NewListener("web", s.listener)
 }
 
@@ -247,7 +253,7 @@ func (g *gateway) client() *proxytest.Client {
 	g.t.Helper()
 	c := proxytest.Dial(g.t, g.addr, g.mode.mptcp)
 	if g.mode.tls {
-		c.Secure(&tls.Config{ServerName: testHost, RootCAs: testCert(g.t).roots})
+		g.speakTLS(c)
 	}
 	return c
 }
@@ -338,4 +344,19 @@ func newBackend(t testing.TB, origins ...*proxytest.Origin) *backend.Backend {
 	go func() { defer close(done); _ = b.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-done })
 	return b
+}
+
+// setSendBuffer bounds what the kernel takes from the connections that l accepts.
+func setSendBuffer(t testing.TB, l *net.TCPListener, n int) {
+	t.Helper()
+	raw, err := l.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, n)
+	}); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
 }

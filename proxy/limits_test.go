@@ -1,0 +1,402 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mpgate/internal/proxytest"
+	"mpgate/listener"
+)
+
+func TestHeaderLimits(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o := m.origin(t, proxytest.Echo)
+		s := setup{mode: m}
+		s.options.HeaderBytes, s.options.HeaderFields = 4<<10, 20
+		g := start(t, s, o)
+		for name, e := range map[string]struct {
+			raw    string
+			status int
+		}{
+			"a long line":      {"GET /" + strings.Repeat("x", 5<<10) + " HTTP/1.1\r\n" + host + "\r\n", 414},
+			"an endless line":  {"GET /" + strings.Repeat("x", 100<<10), 414},
+			"a long field":     {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 5<<10) + "\r\n\r\n", 431},
+			"an endless field": {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 100<<10), 431},
+			"many fields":      {"GET / HTTP/1.1\r\n" + host + strings.Repeat("X: y\r\n", 20) + "\r\n", 431},
+			"long trailers":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + strings.Repeat("x", 5<<10) + "\r\n\r\n", 431},
+			"many trailers":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("X: y\r\n", 21) + "\r\n", 431},
+			"a large chunk":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413},
+		} {
+			c := g.client()
+			go func() { _, _ = io.WriteString(c.Conn, e.raw) }() // it may not take all
+			a := c.Answer()
+			want(t, name+": status", a.Status, e.status)
+			want(t, name+": Connection", a.Header("Connection"), "close")
+			l := g.log.Next()
+			want(t, name+": end", l.End, "limit")
+			c.Close()
+		}
+		c := g.client()
+		c.Send("GET /" + strings.Repeat("x", 3<<10) + " HTTP/1.1\r\n" + host + strings.Repeat("X: y\r\n", 19) + "\r\n")
+		want(t, "status within the limits", c.Answer().Status, 200)
+		g.bystander()
+	})
+}
+
+// quick is a gateway whose time limits can be waited for.
+func quick(m mode) setup {
+	s := setup{mode: m}
+	s.options.HeaderTime, s.options.IdleTime, s.options.MinRate = 300*time.Millisecond, 300*time.Millisecond, 1000
+	return s
+}
+
+func TestCase18SilentConnections(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o := m.origin(t, proxytest.Echo)
+		g := start(t, quick(m), o)
+		began := time.Now()
+		c := proxytest.Dial(t, g.addr, m.mptcp) // says nothing
+		c.WantClosed()
+		if took := time.Since(began); took < 300*time.Millisecond || took > 5*time.Second {
+			t.Errorf("a silent connection was closed after %v", took)
+		}
+		g.waitMetric(1, "mpgate_connections_total", "end", "silent")
+		if m.tls {
+			return
+		}
+		for _, half := range []string{"G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\n" + host + "X: y"} {
+			c := g.client()
+			c.Send(half)
+			a := c.Answer()
+			want(t, "status", a.Status, 408)
+			c.CloseWrite()
+			c.WantClosed()
+			l := g.log.Next()
+			want(t, "end", l.End, "client_timeout")
+			want(t, "route", l.Route, "")
+			if l.Duration < 300 {
+				t.Errorf("the head was given up after %v ms", l.Duration)
+			}
+		}
+		g.bystander()
+	})
+}
+
+func TestCase18SilentUnixConnection(t *testing.T) {
+	t.Parallel()
+	o := plain.origin(t, proxytest.Echo)
+	s := quick(plain)
+	s.address = "unix"
+	g := start(t, s, o)
+	g.client().WantClosed()
+	c := g.client()
+	c.Send("GET ")
+	want(t, "status", c.Answer().Status, 408)
+	g.bystander()
+}
+
+func TestTricklingHeadMeetsItsTime(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o := m.origin(t, proxytest.Echo)
+		s := quick(m)
+		s.options.HeaderTime = 500 * time.Millisecond
+		g := start(t, s, o)
+		c := g.client()
+		began := time.Now()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for _, b := range []byte("GET / HTTP/1.1\r\n" + host + strings.Repeat("X: y\r\n", 50)) {
+				<-tick.C
+				if _, err := c.Conn.Write([]byte{b}); err != nil {
+					return
+				}
+			}
+		}()
+		want(t, "status", c.Answer().Status, 408)
+		if took := time.Since(began); took < 450*time.Millisecond {
+			t.Errorf("the head was given up after %v", took)
+		}
+		c.Close()
+		<-done
+		want(t, "end", g.log.Next().End, "client_timeout")
+	})
+}
+
+func TestIdleTimeBetweenRequests(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o := m.origin(t, proxytest.Echo)
+		g := start(t, quick(m), o)
+		c := g.client()
+		c.Get("/")
+		began := time.Now()
+		c.WantClosed()
+		if took := time.Since(began); took < 250*time.Millisecond {
+			t.Errorf("closed after %v", took)
+		}
+		g.waitMetric(1, "mpgate_connections_total", "end", "idle")
+		g.log.Next()
+		if rest := g.lines(); len(rest) > 0 {
+			t.Errorf("an idle connection is in the log: %+v", rest)
+		}
+	})
+}
+
+func TestSlowUploads(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		for name, bytes := range map[string]string{"silent": "", "trickling": strings.Repeat("x", 200)} {
+			for _, framing := range []string{"Content-Length: 10000\r\n", "Transfer-Encoding: chunked\r\n"} {
+				t.Run(name+" "+framing[:1], func(t *testing.T) {
+					t.Parallel()
+					ended := make(chan bool, 1)
+					o := m.origin(t, func(c *proxytest.Conn) {
+						if r := c.Request(); r != nil && r.Method == "GET" {
+							c.Send(proxytest.EchoOf(r))
+							proxytest.Echo(c)
+						} else {
+							ended <- r == nil
+						}
+					})
+					g := start(t, quick(m), o)
+					c := g.client()
+					c.Send("POST /slow HTTP/1.1\r\n" + host + framing + "\r\n")
+					if framing[0] == 'T' {
+						c.Send("1000\r\n")
+					}
+					done := make(chan struct{})
+					go func() {
+						defer close(done)
+						tick := time.NewTicker(20 * time.Millisecond) // 50 bytes a second; 1,000 are wanted
+						defer tick.Stop()
+						for _, b := range []byte(bytes) {
+							<-tick.C
+							if _, err := c.Conn.Write([]byte{b}); err != nil {
+								return
+							}
+						}
+					}()
+					a := c.AnswerTo("POST")
+					want(t, "status", a.Status, 408)
+					contains(t, "the body", a.Body, "the request body did not arrive in time")
+					want(t, "the server saw a broken body", <-ended, true)
+					want(t, "end", g.log.Next().End, "client_timeout")
+					c.Close()
+					<-done
+					g.bystander()
+				})
+			}
+		}
+	})
+}
+
+// stingy connects with the smallest receive buffer that there is.
+func (g *gateway) stingy() *proxytest.Client {
+	g.t.Helper()
+	c := g.client()
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetReadBuffer(1)
+	}
+	return c
+}
+
+func TestSlowReaders(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		for _, pace := range []time.Duration{0, 50 * time.Millisecond} { // reads nothing, or 100 bytes at that pace
+			t.Run(pace.String(), func(t *testing.T) {
+				t.Parallel()
+				gone := make(chan struct{}, 1)
+				o := m.origin(t, func(c *proxytest.Conn) {
+					if r := c.Request(); r == nil || r.Target != "/large" {
+						c.Send(proxytest.EchoOf(r))
+						proxytest.Echo(c)
+						return
+					}
+					fmt.Fprintf(c.Conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", 64<<20)
+					for range 64 {
+						if _, err := c.Conn.Write(pattern); err != nil {
+							break
+						}
+					}
+					gone <- struct{}{}
+				})
+				s := quick(m)
+				s.options.MinRate = 100 << 10
+				g := start(t, s, o)
+				c := g.stingy()
+				c.Send("GET /large HTTP/1.1\r\n" + host + "\r\n")
+				stop, done := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(done)
+					if pace == 0 {
+						return
+					}
+					tick := time.NewTicker(pace)
+					defer tick.Stop()
+					for b := make([]byte, 100); ; {
+						select {
+						case <-tick.C:
+						case <-stop:
+							return
+						}
+						if _, err := c.Conn.Read(b); err != nil {
+							return
+						}
+					}
+				}()
+				<-gone
+				l := g.log.Next()
+				want(t, "end", l.End, "client_timeout")
+				want(t, "status", l.Status, 200)
+				g.waitMetric(1, "mpgate_connections_total", "end", "timeout")
+				close(stop)
+				<-done
+				g.bystander()
+			})
+		}
+	})
+}
+
+func TestSlowSourceDoesNotMakeASlowReader(t *testing.T) {
+	t.Parallel()
+	o := plain.origin(t, func(c *proxytest.Conn) {
+		c.Request()
+		c.Send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for range 10 { // a second in all, at 10 bytes a second
+			<-tick.C
+			c.Send("x")
+		}
+	})
+	g := start(t, quick(plain), o)
+	a := g.client().Get("/")
+	if a.Body != "xxxxxxxxxx" || a.BodyErr != nil {
+		t.Errorf("got %q, %v", a.Body, a.BodyErr)
+	}
+	want(t, "end", g.log.Next().End, "ok")
+}
+
+func TestConnectionLimitPausesAccepting(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o := m.origin(t, proxytest.Echo)
+		gate := listener.NewGate(2)
+		g := start(t, setup{mode: m, gate: gate}, o)
+		a, b := g.client(), g.client()
+		a.Get("/a")
+		b.Get("/b")
+		if m.tls {
+			return // its handshake waits too
+		}
+		third := g.client() // the kernel has it
+		third.Send("GET /c HTTP/1.1\r\n" + host + "\r\n")
+		_ = third.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := third.R.ReadByte(); err == nil {
+			t.Error("a third connection was served at a limit of two")
+		}
+		want(t, "connections inside", gate.Inside(), 2)
+		a.Close()
+		third = continueWith(t, third)
+		want(t, "body", third.Answer().Body, "GET /c ")
+		b.Close()
+		third.Close()
+		if !proxytest.Within(proxytest.Patience, func() bool { return gate.Inside() == 0 }) {
+			t.Errorf("%d places are still taken", gate.Inside())
+		}
+	})
+}
+
+// continueWith is the same connection after a read deadline that was meant.
+func continueWith(t *testing.T, c *proxytest.Client) *proxytest.Client {
+	return proxytest.NewClient(t, c.Conn)
+}
+
+func TestConnectionsPerClient(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o := m.origin(t, proxytest.Echo)
+		s := setup{mode: m}
+		s.options.PerClient = 2
+		g := start(t, s, o)
+		a, b := g.client(), g.client()
+		a.Get("/a")
+		b.Get("/b")
+		c := proxytest.Dial(t, g.addr, m.mptcp)
+		c.WantClosed()
+		g.waitMetric(1, "mpgate_connections_total", "end", "limit")
+		a.Close()
+		g.waitMetric(1, "mpgate_connections_total", "end", "ok")
+		want(t, "body of another", g.client().Get("/c").Body, "GET /c ")
+		want(t, "body of the second", b.Get("/b").Body, "GET /b ")
+	})
+}
+
+func TestConnectionsPerUnixClientAreNotLimited(t *testing.T) {
+	t.Parallel()
+	o := plain.origin(t, proxytest.Echo)
+	s := setup{address: "unix"}
+	s.options.PerClient = 1
+	g := start(t, s, o)
+	for range 3 {
+		want(t, "status", g.client().Get("/").Status, 200)
+	}
+}
+
+// TestThousandSlowClients runs alone; it needs some 4,000 descriptors.
+func TestThousandSlowClients(t *testing.T) {
+	large := strings.Repeat("x", 1<<20)
+	o := plain.origin(t, func(c *proxytest.Conn) {
+		for head := c.Head(); head != ""; head = c.Head() {
+			switch {
+			case strings.HasPrefix(head, "POST"):
+				_, _ = io.Copy(io.Discard, c.R)
+				return
+			case strings.HasPrefix(head, "GET /large"):
+				c.Send("HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n")
+				c.Send(large)
+			default:
+				line, _, _ := strings.Cut(head, " HTTP/")
+				c.Send(proxytest.Response("200 OK", line+" "))
+			}
+		}
+	})
+	s := setup{mode: modes[1], noLog: true, sendBuf: 16 << 10} // so that a reader that takes nothing is seen at once
+	s.options.HeaderTime, s.options.IdleTime, s.options.MinRate = 4*time.Second, 4*time.Second, 10000
+	g := start(t, s, o)
+	var clients []*proxytest.Client
+	for i := range 999 {
+		switch i % 3 {
+		case 0:
+			c := g.client()
+			c.Send("GET / HTTP/1.1\r\nHost: a.exam")
+			clients = append(clients, c)
+		case 1:
+			c := g.client()
+			c.Send("POST / HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\nabc")
+			clients = append(clients, c)
+		case 2:
+			c := g.stingy()
+			c.Send("GET /large HTTP/1.1\r\n" + host + "\r\n")
+			clients = append(clients, c)
+		}
+	}
+	began := time.Now()
+	g.bystander()
+	t.Logf("the bystander waited %v", time.Since(began))
+	want(t, "slow clients ended before the bystander was served", g.metric("mpgate_connections_total", "end", "timeout"), 0)
+	// Time frees their places.
+	g.waitMetric(999, "mpgate_connections_total", "end", "timeout")
+	g.bystander()
+	g.waitMetric(0, "mpgate_http_requests_in_flight")
+	var wait sync.WaitGroup
+	for _, c := range clients {
+		wait.Go(func() { _ = c.Close() })
+	}
+	wait.Wait()
+	g.waitMetric(0, "mpgate_connections_open")
+}
