@@ -93,7 +93,7 @@ func (c *conn) prelude() netio.Stream {
 
 // proxyHeader takes a PROXY header off, from peers that may send one; what it says replaces the peer's address.
 func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
-	if !contains(v.ProxyHeaderFrom, c.peer.Addr()) {
+	if c.socket.IsValid() && !contains(v.ProxyHeaderFrom, c.socket.Addr()) { // a unix socket's peers are those whom its mode lets in
 		if v.ProxyHeader == ProxyOptional {
 			return true
 		}

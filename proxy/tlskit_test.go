@@ -9,10 +9,12 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"mpgate/internal/proxytest"
 	"mpgate/proxy"
 )
 
@@ -77,7 +79,7 @@ func onePolicy(t testing.TB) *policies {
 func (p *policies) ServerConfig() *tls.Config { return p.config }
 
 func (p *policies) Done(state *tls.ConnectionState, err error) (uint64, bool) {
-	return p.PolicyFor([]byte(state.ServerName)), err == nil
+	return p.PolicyFor([]byte(strings.ToLower(state.ServerName))), err == nil
 }
 
 func (p *policies) PolicyFor(host []byte) uint64 {
@@ -92,3 +94,8 @@ func (p *policies) Has(id uint64) bool { return !p.gone[id] }
 func (p *policies) Single() bool { return len(p.byHost) == 0 }
 
 func (p *policies) Terms(id uint64) *proxy.Terms { return p.terms[id] }
+
+func (g *gateway) speakTLS(c *proxytest.Client) {
+	g.t.Helper()
+	c.Secure(&tls.Config{ServerName: testHost, RootCAs: testCert(g.t).roots})
+}
