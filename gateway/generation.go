@@ -117,6 +117,9 @@ func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Bac
 func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options {
 	o := backend.Options{
 		Name: b.Name, ConnectTimeout: b.ConnectTimeout, ResponseTimeout: b.ResponseTimeout, IdleTimeout: b.IdleTimeout,
+		Protocol: map[config.Protocol]backend.Protocol{
+			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
+		}[b.Protocol],
 		Instruments: g.metrics, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
 	}
 	for _, s := range b.Servers {

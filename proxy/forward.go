@@ -17,6 +17,7 @@ func (x *exchange) forward() {
 	r := backend.Request{
 		Now:        x.start,
 		Bodyless:   x.req.ContentLength == 0,
+		Upgrade:    x.req.Upgrade != nil,
 		Repeatable: x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil,
 	}
 	if x.route.Backend.SendsProxy() {
@@ -60,7 +61,7 @@ func (x *exchange) forward() {
 // mayRepeat says whether a request that failed may be sent once more: it was not sent, or, on a connection that had
 // been kept, it can be repeated and nothing of an answer came.
 func (x *exchange) mayRepeat(r *backend.Request, err error) bool {
-	if err == netio.ErrSpoke {
+	if err == netio.ErrSpoke || r.Bodyless && errors.Is(err, backend.ErrNotProcessed) {
 		return true
 	}
 	return r.Repeatable && x.up.Reused() && !x.up.Answered() && !x.gone.Load() && !errors.Is(err, errLate)
@@ -174,6 +175,9 @@ func (x *exchange) deliver(now time.Time) {
 
 // endResponse notes how the response ended, and ends the request's body if it is still coming.
 func (x *exchange) endResponse(fromServer, toClient error) {
+	if x.rec.GRPCStatus = grpcStatus(&x.resp.Trailer); x.rec.GRPCStatus < 0 {
+		x.rec.GRPCStatus = grpcStatus(&x.resp.Header) // an answer that is only trailers
+	}
 	if fromServer == nil && toClient == nil {
 		x.rec.End = telemetry.EndOK
 		x.settleUpload()
@@ -193,4 +197,19 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		}
 	}
 	x.joinUpload()
+}
+
+// grpcStatus is what a gRPC server says of the outcome, -1 where it says nothing.
+func grpcStatus(h *message.Header) (status int) {
+	v := h.Get(message.GRPCStatus)
+	if len(v) == 0 || len(v) > 3 {
+		return -1
+	}
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return -1
+		}
+		status = 10*status + int(c-'0')
+	}
+	return status
 }

@@ -7,6 +7,7 @@ import (
 
 	"mpgate/proxy/backend"
 	"mpgate/proxy/http1"
+	"mpgate/proxy/http2"
 	"mpgate/telemetry"
 )
 
@@ -77,6 +78,8 @@ func serverOutcome(err error) outcome {
 		return outcome{0, telemetry.EndClientGone, ""}
 	case errors.Is(err, errLate), errors.Is(err, os.ErrDeadlineExceeded):
 		return outcome{504, telemetry.EndBackendTimeout, "the server did not answer in time"}
+	case errors.Is(err, http2.ErrNoConnect):
+		return outcome{502, telemetry.EndBackendInvalid, "the server takes no other protocol than HTTP"}
 	case errors.As(err, &fault), errors.Is(err, http1.ErrBodyLength):
 		return outcome{502, telemetry.EndBackendInvalid, "the server's answer is not valid"}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -41,18 +41,16 @@ type Request struct {
 	From       Addresses // for a PROXY header
 	Repeatable bool      // it may be sent again if the connection turns out dead
 	Bodyless   bool      // it has no body
+	Upgrade    bool      // it asks for another protocol
 	Now        time.Time
 }
 
 // Open picks a server and gives a connection to it, trying further servers while one cannot be reached.
 func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 	for a.next(r.Now) {
-		if c := a.server.take(r.Repeatable, r.Bodyless); c != nil {
-			return c, nil
-		}
-		c, err := a.server.dial(ctx, r.From)
+		up, err := a.connect(ctx, r, false)
 		if err == nil {
-			return c, nil
+			return up, nil
 		}
 		a.last = err
 		if ctx.Err() != nil {
@@ -65,12 +63,30 @@ func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 // Reopen gives another connection to the same server, after the kept one that Open gave turned out dead; then, as
 // Open does, to further servers.
 func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
-	c, err := a.server.dial(ctx, r.From)
+	up, err := a.connect(ctx, r, true)
 	if err == nil {
-		return c, nil
+		return up, nil
 	}
 	a.last = err
 	return a.Open(ctx, r)
+}
+
+// connect gives a connection to the server that was picked, or a place on one.
+func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, error) {
+	s := a.server
+	if s.shares(r) {
+		return s.share(ctx, r)
+	}
+	if !renew {
+		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
+			return c, nil
+		}
+	}
+	_, c, err := s.dial(ctx, r.From, false)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // OpenRaw picks a server and dials it, for bytes that are not looked at.

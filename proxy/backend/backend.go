@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"mpgate/mptcp"
 	"mpgate/proxy/http1"
+	"mpgate/proxy/http2"
 	"mpgate/telemetry"
 )
 
@@ -24,7 +26,8 @@ type Options struct {
 	ResponseTimeout time.Duration // to the first byte of an answer, 60 s
 	IdleTimeout     time.Duration // of a kept connection, and the longest silence in an answer, 60 s
 	Limits          http1.Limits  // of an answer's head; 64 KiB and 256 fields
-	SendProxy       uint8         // version of the PROXY header that a connection begins with; 0 is none
+	Protocol        Protocol
+	SendProxy       uint8 // version of the PROXY header that a connection begins with; 0 is none
 	// TLS gives the configuration for a server's host; nil: no TLS.
 	TLS         func(host string) (*tls.Config, error)
 	Instruments *telemetry.Instruments
@@ -39,6 +42,10 @@ type ServerOptions struct {
 	Interface string     // to bind to
 }
 
+// sharedMemory is what the servers of a backend may make us hold beyond the first windows of connections that many
+// exchanges share.
+const sharedMemory = 256 << 20
+
 // Patience is how long an answer may take before the gateway looks whether the client is still there.
 const Patience = 100 * time.Millisecond
 
@@ -46,6 +53,9 @@ const Patience = 100 * time.Millisecond
 type Backend struct {
 	options Options
 	client  http1.ClientOptions
+	client2 http2.ClientOptions
+	memory  http2.Memory
+	readers sync.WaitGroup // of shared connections
 	servers []*Server
 	turns   []int // indexes of servers, each as often as its weight says, well mixed
 	turn    atomic.Uint64
@@ -63,6 +73,11 @@ func New(o Options) (*Backend, error) {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
 	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
+	b.memory.Limit = sharedMemory
+	b.client2 = http2.ClientOptions{
+		Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
+		IdleTime: o.IdleTimeout, Patience: Patience, Memory: &b.memory,
+	}
 	weights := make([]int, len(o.Servers))
 	for i, so := range o.Servers {
 		s, err := b.newServer(so)
@@ -111,8 +126,19 @@ func (s *Server) setTLS(host string) (err error) {
 	if s.backend.options.TLS == nil {
 		return nil
 	}
-	s.tls, err = s.backend.options.TLS(host)
-	return err
+	config, err := s.backend.options.TLS(host)
+	if err != nil || config == nil {
+		return err
+	}
+	s.tls, s.tls1 = config.Clone(), config.Clone()
+	s.tls1.NextProtos = []string{"http/1.1"}
+	switch s.backend.options.Protocol {
+	case HTTP2:
+		s.tls.NextProtos = []string{"h2"}
+	case Auto:
+		s.tls.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return nil
 }
 
 // mixTurns spreads servers over a round so that each comes as often as its weight and as evenly as it goes
@@ -163,6 +189,7 @@ func (b *Backend) Run(ctx context.Context) error {
 			for _, s := range b.servers {
 				s.close()
 			}
+			b.readers.Wait()
 			return nil
 		}
 	}

@@ -38,20 +38,19 @@ func (l *Link) account() {
 	l.server.meter.Open(-1)
 }
 
-// secure speaks TLS where the backend is to, within the time of ctx.
-func (l *Link) secure(ctx context.Context) (netio.Stream, error) {
-	config := l.server.tls
+// secure speaks TLS where the backend is to, within the time of ctx, and says what the server picked by ALPN.
+func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, protocol string, err error) {
 	if config == nil {
-		return l.Conn, nil
+		return l.Conn, "", nil
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = l.SetReadDeadline(deadline)
 	}
 	t := tls.Client(l.Conn, config)
 	if err := t.Handshake(); err != nil {
-		return nil, &TLSError{err}
+		return nil, "", &TLSError{err}
 	}
-	return netio.NewTLS(l.Conn, t), nil
+	return netio.NewTLS(l.Conn, t), t.ConnectionState().NegotiatedProtocol, nil
 }
 
 // TLSError is a handshake with a server that failed.

@@ -40,6 +40,8 @@ type Server struct {
 	meter   *telemetry.ServerMeter
 	names   names
 	tls     *tls.Config // nil: none
+	tls1    *tls.Config // for HTTP/1 alone
+	sharing sharing
 
 	restUntil atomic.Int64 // unix ns
 	last      atomic.Pointer[mptcp.Result]
@@ -118,6 +120,7 @@ func (s *Server) sweep(now time.Time) {
 }
 
 func (s *Server) close() {
+	s.sharing.close()
 	s.mu.Lock()
 	kept := s.kept
 	s.kept, s.closed = nil, true
@@ -129,20 +132,31 @@ func (s *Server) close() {
 	s.meter.Release()
 }
 
-// dial makes a new connection, ready for requests.
-func (s *Server) dial(ctx context.Context, from Addresses) (*conn, error) {
+// dial makes a new connection, ready for requests: one for many exchanges where share allows that and the server
+// takes part, else one for one at a time.
+func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared, *conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
 	defer cancel()
 	l, err := s.open(ctx, from)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	stream, err := l.secure(ctx)
+	config := s.tls1
+	if share {
+		config = s.tls
+	}
+	stream, protocol, err := l.secure(ctx, config)
+	if err == nil && share && s.backend.options.Protocol == HTTP2 && config != nil && protocol != "h2" {
+		err = ErrNoHTTP2
+	}
 	if err != nil {
 		l.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	return &conn{ClientConn: http1.NewClientConn(stream, &s.backend.client), link: l}, nil
+	if share && (protocol == "h2" || config == nil) {
+		return s.newShared(stream, l), nil, nil
+	}
+	return nil, &conn{ClientConn: http1.NewClientConn(stream, &s.backend.client), link: l}, nil
 }
 
 // open makes a connection and puts the PROXY header in front, if there is to be one.

@@ -1,0 +1,198 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/http2"
+	"mpgate/proxy/netio"
+)
+
+// Protocol is what servers are spoken to in.
+type Protocol uint8
+
+const (
+	HTTP1 Protocol = iota
+	HTTP2          // with TLS by ALPN, without by prior knowledge
+	Auto           // with TLS what the server picks, without HTTP/1
+)
+
+// ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its method is.
+var ErrNotProcessed = http2.ErrNotProcessed
+
+// ErrNoHTTP2 is a server that does not take part.
+var ErrNoHTTP2 = errors.New("the server does not speak HTTP/2, which is required")
+
+// shared is a connection to a server that carries many exchanges at a time.
+type shared struct {
+	*http2.ClientConn
+	link *Link
+}
+
+// sharing is what a server has of them.
+type sharing struct {
+	mu      sync.Mutex // guards what follows
+	conns   []*shared
+	pending *pending // a connection that is being made; nil: none
+	closed  bool
+	picks1  bool // the server last picked HTTP/1
+}
+
+// pending is a connection that is being made, for all who wait for it.
+type pending struct {
+	done chan struct{}
+	err  error
+}
+
+// stream is an exchange on a shared connection.
+type stream struct {
+	*http2.ClientStream
+	on *shared
+}
+
+var streams = sync.Pool{New: func() any { return &stream{} }}
+
+// State is what the connection speaks, and over how many subflows, at most a second ago.
+func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.State(now) }
+
+// Release ends the exchange.
+func (s *stream) Release() {
+	s.ClientStream.Release()
+	if s.on.link.server.backend.options.SendProxy != 0 {
+		s.on.Close() // a PROXY header is one client's
+	}
+	s.ClientStream, s.on = nil, nil
+	streams.Put(s)
+}
+
+// shares says whether a request may go by a shared connection.
+func (s *Server) shares(r *Request) bool {
+	switch s.backend.options.Protocol {
+	case HTTP2:
+		return true
+	case Auto:
+		return s.tls != nil && !r.Upgrade
+	}
+	return false
+}
+
+// share gives a place on a connection that others use too, and makes one where all are full. With Auto it may be one
+// of HTTP/1.
+func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
+	for {
+		up, wait := s.place(r)
+		if up != nil {
+			return up, nil
+		}
+		if wait == nil {
+			return s.dialShared(ctx, r)
+		}
+		select {
+		case <-wait.done:
+			if wait.err != nil {
+				return nil, wait.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// place looks for room. Without any it gives the connection to wait for, or nil: then the caller makes one, and others
+// wait for that.
+func (s *Server) place(r *Request) (Stream, *pending) {
+	h := &s.sharing
+	if s.backend.options.SendProxy != 0 {
+		return nil, nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		if cs, err := c.Open(); err == nil {
+			return newStream(cs, c), nil
+		}
+	}
+	if h.picks1 {
+		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
+			return c, nil
+		}
+		return nil, nil
+	}
+	if h.pending != nil {
+		return nil, h.pending
+	}
+	h.pending = &pending{done: make(chan struct{})}
+	return nil, nil
+}
+
+func newStream(cs *http2.ClientStream, c *shared) *stream {
+	s := streams.Get().(*stream)
+	s.ClientStream, s.on = cs, c
+	return s
+}
+
+// dialShared makes a connection and takes a place on it.
+func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err error) {
+	h := &s.sharing
+	c, one, err := s.dial(ctx, r.From, true)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.pending; p != nil && !h.picks1 && s.backend.options.SendProxy == 0 {
+		p.err = err
+		close(p.done)
+		h.pending = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.picks1 = c == nil
+	if c == nil {
+		return one, nil
+	}
+	if h.closed {
+		c.Close()
+	} else {
+		h.conns = append(h.conns, c)
+	}
+	cs, err := c.Open()
+	if err != nil {
+		return nil, err
+	}
+	return newStream(cs, c), nil
+}
+
+// newShared begins to speak HTTP/2 on a link.
+func (s *Server) newShared(on netio.Stream, l *Link) *shared {
+	c := &shared{ClientConn: http2.NewClientConn(on, &s.backend.client2), link: l}
+	s.backend.readers.Go(func() {
+		_ = c.Run() // each of its streams has the error
+		s.sharing.remove(c)
+		l.account()
+		_ = on.Close()
+	})
+	return c
+}
+
+func (h *sharing) remove(c *shared) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.conns {
+		if h.conns[i] == c {
+			h.conns = append(h.conns[:i], h.conns[i+1:]...)
+			return
+		}
+	}
+}
+
+// close ends the connections once their exchanges have ended.
+func (h *sharing) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for _, c := range h.conns {
+		c.Close()
+	}
+}
