@@ -74,6 +74,9 @@ const manRest = `.SH SIGNALS
 .B SIGHUP
 reads the configuration anew and reopens log files.
 .TP
+.B SIGUSR2
+starts the program anew and hands the sockets over to it.
+.TP
 .BR SIGTERM ", " SIGINT
 drain: requests under way come to their end. A second one ends at once.
 .SH EXIT STATUS
