@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,6 +17,7 @@ import (
 
 	"mpgate/internal/proxytest"
 	"mpgate/proxy"
+	"mpgate/proxy/backend"
 )
 
 // testHost is the name in the certificates of these tests.
@@ -98,4 +100,21 @@ func (p *policies) Terms(id uint64) *proxy.Terms { return p.terms[id] }
 func (g *gateway) speakTLS(c *proxytest.Client) {
 	g.t.Helper()
 	c.Secure(&tls.Config{ServerName: testHost, RootCAs: testCert(g.t).roots})
+}
+
+// backendWith makes a further backend, which runs as long as the test.
+func backendWith(t testing.TB, m mode, o backend.Options, origins ...*proxytest.Origin) *backend.Backend {
+	t.Helper()
+	for _, origin := range origins {
+		o.Servers = append(o.Servers, backend.ServerOptions{Address: origin.Address(), MPTCP: m.mptcp})
+	}
+	b, err := backend.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = b.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	return b
 }
