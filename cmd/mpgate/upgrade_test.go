@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -37,8 +38,8 @@ func TestUpgrade(t *testing.T) {
 			p := start(t, nil, "run", "-c", file)
 			m := p.line(`"msg":"listening","listener":"web","address":"(127[^"]*)"`)
 			p.line(`"msg":"ready"`)
-			overUnix := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) {
-				return net.Dial("unix", path)
+			overUnix := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", path)
 			}}}
 			stop := hammer(t, http.DefaultClient, "http://"+m[1]+"/", overUnix, "http://unix/")
 			upgrade := func(want string, code int) {
