@@ -1,0 +1,20 @@
+#!/bin/sh
+# deb: remove, then purge; rpm: 0 at the end.
+set -e
+
+if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload || :
+fi
+[ "$1" = purge ] || exit 0
+# State stays (accounts at CAs, certificates), for root alone. All else goes.
+if [ -d /var/lib/mpgate ]; then
+	chown -R root:root /var/lib/mpgate
+	chmod 700 /var/lib/mpgate
+fi
+rm -rf /etc/mpgate /var/log/mpgate /run/mpgate
+if getent passwd mpgate >/dev/null; then
+	userdel mpgate
+fi
+if [ -d /run/systemd/system ]; then
+	systemctl reset-failed 'mpgate*' 2>/dev/null || :
+fi
