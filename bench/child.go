@@ -34,10 +34,11 @@ func (guardCmd) Run() error { procs.RunGuard(os.Stdin); return nil }
 
 type originCmd struct {
 	Threads int `default:"1"`
+	Every   bool
 }
 
 func (c originCmd) Run(ctx context.Context) error {
-	s, err := origin.New(c.Threads)
+	s, err := origin.New(origin.Options{Threads: c.Threads, Every: c.Every})
 	if err != nil {
 		return err
 	}

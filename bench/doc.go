@@ -2,6 +2,7 @@
 //
 //	go run ./bench cpu        CPU time of the proxy process a request: mpgate, nginx, HAProxy, Caddy, net/http
 //	go run ./bench load       requests a second at saturation, and latency at a fixed rate
+//	go run ./bench growth     what mpgate costs as connections, routes, servers, listeners become many
 //	go run ./bench paths      what a second path gives, in a lab of network namespaces (root)
 //	go run ./bench selftest   proves that a slower proxy shows up as one
 //
@@ -14,7 +15,7 @@
 //	proxy.go      start one proxy, wait until it is ready
 //	rounds.go     start all proxies of a case, warm each, then round by round one after the other
 //	measure.go    one round: clocks before, load, clocks after; is it valid?
-//	idle.go       memory of idle connections; startup.go: time to the first answer
+//	idle.go       memory of idle connections; startup.go: time to the first answer; growth.go: sizes as proxies of one case
 //	report/       the table, the page
 //
 // paths.go is another way through: it has a lab instead of the loopback, and its own packages (paths/).

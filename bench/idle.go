@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -66,37 +67,60 @@ func (b *bench) idle(ctx context.Context, p *peers.Peer, i *result.Idle) error {
 
 // hold opens the job's connections, reads the proxy's memory once it is quiet, and closes them.
 func (b *bench) hold(ctx context.Context, r *proxy, job load.Job) (procs.Memory, int, error) {
-	text, err := json.Marshal(job)
+	c, err := b.open(ctx, job)
 	if err != nil {
 		return procs.Memory{}, 0, err
+	}
+	err = settle(ctx, r.PID)
+	var memory procs.Memory
+	if err == nil {
+		memory, err = procs.ReadMemory(r.PID)
+	}
+	open, e := c.leave()
+	return memory, open, errors.Join(err, e)
+}
+
+// crowd is a process that holds idle connections open.
+type crowd struct {
+	process *procs.Process
+	lines   *bufio.Scanner
+	unwatch func() bool
+}
+
+// open makes the job's connections, each with one request answered.
+func (b *bench) open(ctx context.Context, job load.Job) (*crowd, error) {
+	if err := enoughFiles(job.Connections); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(job)
+	if err != nil {
+		return nil, err
 	}
 	p, err := b.group.Start(procs.Spec{Args: []string{b.self, "child", "idle", string(text)}, Pipe: true, CPUs: b.LoadCPUs})
 	if err != nil {
-		return procs.Memory{}, 0, err
+		return nil, err
 	}
 	// However it goes, the child is gone in the end; that also ends a read of its output.
-	stop := context.AfterFunc(ctx, func() { p.Stop(0) })
-	defer stop()
+	c := &crowd{p, bufio.NewScanner(p.Stdout), context.AfterFunc(ctx, func() { p.Stop(0) })}
 	timer := time.AfterFunc(2*time.Minute, func() { p.Stop(0) })
 	defer timer.Stop()
-	defer p.Stop(5 * time.Second)
-	lines := bufio.NewScanner(p.Stdout)
-	if !lines.Scan() || lines.Text() != "ready" {
-		return procs.Memory{}, 0, fmt.Errorf("opening connections: %s %s", strings.TrimSpace(lines.Text()), strings.TrimSpace(p.Output()))
+	if !c.lines.Scan() || c.lines.Text() != "ready" {
+		said := strings.TrimSpace(c.lines.Text())
+		c.leave()
+		return nil, fmt.Errorf("opening connections: %s %s", said, strings.TrimSpace(p.Output()))
 	}
-	if err := settle(ctx, r.PID); err != nil {
-		return procs.Memory{}, 0, err
+	return c, nil
+}
+
+// leave closes the connections and says how many were still open.
+func (c *crowd) leave() (open int, err error) {
+	defer c.unwatch()
+	defer c.process.Stop(5 * time.Second)
+	c.process.Stdin.Close()
+	if !c.lines.Scan() {
+		return 0, fmt.Errorf("it did not say how many connections are open: %s", c.process.Output())
 	}
-	memory, err := procs.ReadMemory(r.PID)
-	if err != nil {
-		return procs.Memory{}, 0, err
-	}
-	p.Stdin.Close()
-	if !lines.Scan() {
-		return procs.Memory{}, 0, fmt.Errorf("it did not say how many connections are open: %s", p.Output())
-	}
-	open, err := strconv.Atoi(lines.Text())
-	return memory, open, err
+	return strconv.Atoi(c.lines.Text())
 }
 
 // enoughFiles says before the attempt when RLIMIT_NOFILE is too low: a process needs one file for each connection, and some more.

@@ -17,6 +17,7 @@ import (
 type cli struct {
 	CPU      cpuCmd      `cmd:"" name:"cpu" help:"CPU time of the proxy process a request, for each proxy that is found."`
 	Load     loadCmd     `cmd:"" help:"Requests a second at saturation, and latency at a fixed rate."`
+	Growth   growthCmd   `cmd:"" help:"What mpgate costs as connections, routes, servers and listeners become many."`
 	Paths    pathsCmd    `cmd:"" help:"What a second path gives: goodput, latency and fail-over through mpgate, over links of a lab of network namespaces (root)."`
 	Selftest selftestCmd `cmd:"" help:"Prove that a proxy that is made slower shows up as slower, and two equal ones as equal."`
 	Child    childCmd    `cmd:"" hidden:""`
@@ -52,6 +53,9 @@ type options struct {
 	JSON        string `name:"json" placeholder:"FILE" help:"Write every round, with machine, versions and commands."`
 	HTML        string `name:"html" placeholder:"FILE" help:"Write one self-contained page."`
 	PrintConfig bool   `help:"Show the commands and configurations, and end."`
+
+	// EveryLoopback: the backend listens on all of 127.0.0.0/8.
+	EveryLoopback bool `kong:"-"`
 
 	// Set when the benchmark starts itself again in a network namespace.
 	InNetns bool   `hidden:""`

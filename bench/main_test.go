@@ -18,7 +18,7 @@ import (
 
 // TestMain makes this test binary the benchmark as well: what it starts from its own binary, it starts from this one.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "child" || os.Args[1] == "cpu" || os.Args[1] == "load" || os.Args[1] == "paths") {
+	if len(os.Args) > 1 && (os.Args[1] == "child" || os.Args[1] == "cpu" || os.Args[1] == "load" || os.Args[1] == "paths" || os.Args[1] == "growth") {
 		os.Exit(run(os.Args[1:]))
 	}
 	os.Exit(m.Run())
@@ -90,6 +90,7 @@ func TestOptionsAreChecked(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"cpu", "--rounds", "0"}, {"cpu", "--no-such-flag"}, {"selftest", "--share", "2"}, {"load", "--rate=-1"}, {},
+		{"growth", "--of", "age"}, {"growth", "--body", "1KiB"}, {"growth", "--only", "nginx"}, {"growth", "--active", "0"},
 		{"paths", "--scenario", "moon"}, {"paths", "--rounds", "0"}, {"paths", "--time", "1s"}, {"paths", "--side", "left"}, {"paths", "--congestion", "none"},
 		{"paths", "--quick", "--side", "both"}, {"paths", "--rate", "0"},
 	} {

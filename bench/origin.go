@@ -27,10 +27,11 @@ type originProcess struct {
 type originReady struct{ TCP, MPTCP string }
 
 func (b *bench) startOrigin(ctx context.Context) (*originProcess, error) {
-	p, err := b.group.Start(procs.Spec{
-		Args: []string{b.self, "child", "origin", "--threads", strconv.Itoa(max(1, b.loadCPUCount()/2))},
-		Pipe: true, CPUs: b.LoadCPUs,
-	})
+	args := []string{b.self, "child", "origin", "--threads", strconv.Itoa(max(1, b.loadCPUCount()/2))}
+	if b.EveryLoopback {
+		args = append(args, "--every")
+	}
+	p, err := b.group.Start(procs.Spec{Args: args, Pipe: true, CPUs: b.LoadCPUs})
 	if err != nil {
 		return nil, err
 	}

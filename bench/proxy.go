@@ -26,8 +26,9 @@ type proxy struct {
 	peer  *peers.Peer
 	setup peers.Setup
 	plan  peers.Plan
-	began time.Time // its exec
-	spoke backSide  // all that it was seen to open towards the backend
+	began time.Time     // its exec
+	ready time.Duration // from then to its first answer
+	spoke backSide      // all that it was seen to open towards the backend
 }
 
 // backSide is how a proxy's connections reached the backend, since it was started.
@@ -127,25 +128,27 @@ const startTimeout = 15 * time.Second
 
 // await tries until the proxy answers a request, every so often.
 func (r *proxy) await(ctx context.Context, every time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	allowed := startAllowance(r.plan)
+	ctx, cancel := context.WithTimeout(ctx, allowed)
 	defer cancel()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	client := r.client()
 	defer client.CloseIdleConnections()
 	for {
-		err := r.ready(ctx)
+		err := r.saysReady(ctx)
 		if err == nil {
 			err = r.answers(ctx, client)
 		}
 		if err == nil {
+			r.ready = time.Since(r.began)
 			return nil
 		}
 		select {
 		case <-r.Done():
 			return fmt.Errorf("it ended at once: %s", said(r.Output()))
 		case <-ctx.Done():
-			return fmt.Errorf("no answer after %v (%w): %s", startTimeout, err, said(r.Output()))
+			return fmt.Errorf("no answer after %v (%w): %s", allowed, err, said(r.Output()))
 		case <-tick.C:
 		}
 	}
@@ -169,8 +172,8 @@ func (r *proxy) client() *http.Client {
 	}}
 }
 
-// ready asks mpgate's admin socket; the others have none.
-func (r *proxy) ready(ctx context.Context) error {
+// saysReady asks mpgate's admin socket; the others have none.
+func (r *proxy) saysReady(ctx context.Context) error {
 	if r.plan.Ready == "" {
 		return nil
 	}

@@ -16,6 +16,15 @@ import (
 // each round measures one after the other. So what changes on the machine meets all of them, and a ratio is taken within a round.
 // The one that begins moves on from round to round: none always follows the same neighbour.
 func (b *bench) runCase(ctx context.Context, c *result.Case, list []*peers.Peer) error {
+	return b.runCaseWith(ctx, c, list, hooks{})
+}
+
+// hooks of a case: when a proxy is warm, and when its last round is over. An error of either is the proxy's: it is not measured, or was in vain.
+type hooks struct {
+	started, ended func(i int, r *proxy) error
+}
+
+func (b *bench) runCaseWith(ctx context.Context, c *result.Case, list []*peers.Peer, h hooks) error {
 	c.Connections, c.Workers, c.Duration, c.Load = b.Connections, b.workers(), b.Round, b.generator(c)
 	c.Entries = make([]result.Entry, len(list))
 	running := make([]*proxy, len(list))
@@ -31,12 +40,19 @@ func (b *bench) runCase(ctx context.Context, c *result.Case, list []*peers.Peer)
 		e := &c.Entries[i]
 		e.Proxy = p.Name
 		r, err := b.warm(ctx, p, c, e)
+		if err == nil && h.started != nil {
+			running[i] = r // to be stopped in any case
+			err = h.started(i, r)
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err != nil {
 			e.Failed = err.Error()
 			b.say("  %s: %v", p.Name, err)
+			if running[i] = nil; r != nil {
+				r.stop()
+			}
 			continue
 		}
 		running[i] = r
@@ -58,6 +74,14 @@ func (b *bench) runCase(ctx context.Context, c *result.Case, list []*peers.Peer)
 			round.N, round.Position = n, position
 			e.Rounds = append(e.Rounds, round)
 			b.sayRound(e.Proxy, &round)
+		}
+	}
+	for i, r := range running {
+		if r == nil || h.ended == nil {
+			continue
+		}
+		if err := h.ended(i, r); err != nil {
+			c.Entries[i].Failed = err.Error()
 		}
 	}
 	return nil
@@ -106,8 +130,12 @@ func (b *bench) warm(ctx context.Context, p *peers.Peer, c *result.Case, e *resu
 }
 
 func (b *bench) job(r *proxy, c *result.Case) load.Job {
-	return load.Job{
+	j := load.Job{
 		Address: r.setup.Listen, TLS: r.setup.Cert != "", Body: c.Body, Connections: c.Connections,
 		Threads: max(1, min(b.loadCPUCount()/2, c.Connections)), Duration: c.Duration, Close: c.Close, MPTCP: c.Transport.Front(), Rate: c.Rate,
 	}
+	if shape := b.shape[r.peer.Name]; shape != nil {
+		shape(&j)
+	}
+	return j
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mpgate/bench/load"
 	"mpgate/bench/peers"
 	"mpgate/bench/procs"
 	"mpgate/bench/result"
@@ -31,7 +32,8 @@ type bench struct {
 	peers   []*peers.Peer
 	skipped []result.Skip
 	cert    certificate
-	serial  int // of the next proxy's directory
+	serial  int                        // of the next proxy's directory
+	shape   map[string]func(*load.Job) // what is special about the load of a proxy of this name
 	say     func(format string, a ...any)
 
 	notBuilt string // why there is no mpgate

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -92,6 +93,14 @@ func (j Job) request() []byte {
 		connection = "Connection: close\r\n"
 	}
 	return fmt.Appendf(nil, "GET %s/bytes/%d HTTP/1.1\r\nHost: %s\r\n%s\r\n", j.Prefix, j.Body, j.Address, connection)
+}
+
+// anyRequest is for one of the hosts, or one of the paths, of the job.
+func (j *Job) anyRequest(b []byte) []byte {
+	if j.Hosts > 0 {
+		return fmt.Appendf(b, "GET /bytes/%d HTTP/1.1\r\nHost: r%d.example\r\n\r\n", j.Body, rand.IntN(j.Hosts))
+	}
+	return fmt.Appendf(b, "GET /r%d/bytes/%d HTTP/1.1\r\nHost: %s\r\n\r\n", rand.IntN(j.Paths), j.Body, j.Address)
 }
 
 // timeout is how long a request may take, as long as wrk is told.
@@ -218,6 +227,9 @@ func (c *client) connect(ctx context.Context) (net.Conn, error) {
 // exchange sends one request and reads its answer; false: the connection is of no further use.
 func (c *client) exchange(conn net.Conn) bool {
 	_ = conn.SetDeadline(time.Now().Add(c.job.Timeout))
+	if c.job.Hosts > 0 || c.job.Paths > 0 {
+		c.request = c.job.anyRequest(c.request[:0])
+	}
 	if _, err := conn.Write(c.request); err != nil {
 		c.errors.Write++
 		return false

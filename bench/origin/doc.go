@@ -3,7 +3,7 @@
 // connections really came in, which is how a run knows whether MPTCP was spoken behind the proxy (Linux only).
 //
 // The answer looks like a real server's: Date, Content-Type, ETag, Cache-Control, Content-Length. Its paths are
-// /bytes/N for a body of N bytes, and /stats.
+// /bytes/N for a body of N bytes, also behind a prefix, and /stats.
 package origin
 
 import (
@@ -62,10 +62,16 @@ func asksClose(head []byte) bool {
 	return false
 }
 
-// bodySize reads N of /bytes/N; -1 for any other path.
+var bytesPath = []byte("/bytes/")
+
+// bodySize reads N of /bytes/N, whatever comes before; -1 for any other path.
 func bodySize(path []byte) int {
-	digits, ok := bytes.CutPrefix(path, []byte("/bytes/"))
-	if !ok || len(digits) == 0 || len(digits) > 8 {
+	at := bytes.LastIndex(path, bytesPath)
+	if at < 0 {
+		return -1
+	}
+	digits := path[at+len(bytesPath):]
+	if len(digits) == 0 || len(digits) > 8 {
 		return -1
 	}
 	n := 0

@@ -27,21 +27,28 @@ type Server struct {
 	wake      int // eventfd that ends the workers' waiting
 }
 
-// New opens the listeners; threads is the number of event loops.
-func New(threads int) (*Server, error) {
+// Options of a Server.
+type Options struct {
+	Threads int // event loops
+	// Every: listen on every address of the loopback, 127.0.0.0/8, and not on 127.0.0.1 alone.
+	Every bool
+}
+
+// New opens the listeners.
+func New(o Options) (*Server, error) {
 	s := &Server{}
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	s.wake = wake
-	if s.TCP, err = s.listen(0); err != nil {
+	if s.TCP, err = s.listen(0, o.Every); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if s.MPTCP, err = s.listen(unix.IPPROTO_MPTCP); err != nil {
+	if s.MPTCP, err = s.listen(unix.IPPROTO_MPTCP, o.Every); err != nil {
 		s.MPTCP = ""
 	}
-	for range threads {
+	for range o.Threads {
 		w, err := newWorker(s)
 		if err != nil {
 			return nil, err
@@ -51,12 +58,20 @@ func New(threads int) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) listen(protocol int) (string, error) {
+func (s *Server) listen(protocol int, every bool) (string, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return "", err
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	address := [4]byte{127, 0, 0, 1}
+	if every {
+		// Bound to the device, the wildcard is reached from this host alone.
+		if err := unix.BindToDevice(fd, "lo"); err != nil {
+			return "", err
+		}
+		address = [4]byte{}
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: address}); err != nil {
 		return "", err
 	}
 	if err := unix.Listen(fd, 4096); err != nil {

@@ -18,7 +18,7 @@ import (
 
 func serve(t *testing.T, threads int) *Server {
 	t.Helper()
-	s, err := New(threads)
+	s, err := New(Options{Threads: threads})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestParse(t *testing.T) {
 	if err == nil || err.Error() != `request line (got "GET / HTTP/1.0"); want GET /bytes/N HTTP/1.1` {
 		t.Errorf("HTTP/1.0: %v", err)
 	}
-	for path, want := range map[string]int{"/bytes/0": 0, "/bytes/16777216": MaxBody, "/bytes/16777217": -1, "/bytes/": -1, "/bytes/1x": -1, "/x": -1, "/bytes/999999999": -1} {
+	for path, want := range map[string]int{"/bytes/0": 0, "/bytes/16777216": MaxBody, "/bytes/16777217": -1, "/x/bytes/12": 12, "/bytes/": -1, "/bytes/1x": -1, "/x": -1, "/bytes/999999999": -1} {
 		if got := bodySize([]byte(path)); got != want {
 			t.Errorf("bodySize(%q) = %d, want %d", path, got, want)
 		}

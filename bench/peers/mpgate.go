@@ -36,8 +36,8 @@ func planMpgate(p *Peer, s Setup) (Plan, error) {
 		tls = fmt.Sprintf("\n[listener.tls]\ncertificates = [ { cert = %q, key = %q } ]\n", s.Cert, s.Key)
 	}
 	mode := map[bool]string{true: "prefer", false: "off"}
-	pl.Files = []File{{"mpgate.toml", fmt.Sprintf(`# Metrics, deadlines and limits are on: they always are. Only the limit of time between requests is
-# raised, as it is for the others, so that idle connections stay.
+	pl.Files = []File{{"mpgate.toml", fmt.Sprintf(`# Metrics, deadlines and limits are on: they always are. Only the limit of time between requests is raised, as it is for the
+# others, so that idle connections stay, and the number of connections is what the case needs, as it is for the others.
 [log]
 level = "warn"
 access = %q
@@ -47,6 +47,7 @@ address = %q
 
 [limits]
 idle_time = "600s"
+connections = %d
 
 [mptcp]
 enabled = %v
@@ -66,6 +67,6 @@ name = "origin"
 protocol = "h1"
 mptcp = %q
 servers = [ { address = %q } ]
-`, log, "unix:"+admin, s.Transport != result.TCP, s.Listen, mode[s.Transport.Front()], tls, mode[s.Transport.Back()], s.Backend)}}
+`, log, "unix:"+admin, s.Connections+1024, s.Transport != result.TCP, s.Listen, mode[s.Transport.Front()], tls, mode[s.Transport.Back()], s.Backend)}}
 	return pl, nil
 }

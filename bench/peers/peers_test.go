@@ -130,6 +130,27 @@ func TestSlowedAndBeside(t *testing.T) {
 	}
 }
 
+func TestGrow(t *testing.T) {
+	s := setup(t, result.TCP, false, false, 1024)
+	pl, err := Grow(fake("mpgate", false), "big", Grown{Clients: 5000, Hosts: 2, Paths: 1, Servers: 251, Listeners: 9}).Plan(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := whole(pl)
+	for _, want := range []string{
+		"connections = 6024\n", `match = { host = "r1.example", path = "/*" }`, `match = { path = "/r0/*" }`, `{ address = "127.1.1.1:2" },`,
+		"name = \"l8\"\naddress = \"127.11.0.9:18080\"",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	s.Backend = "nowhere"
+	if _, err := Grow(fake("mpgate", false), "big", Grown{Servers: 1}).Plan(s); err == nil || err.Error() != "address nowhere: missing port in address" {
+		t.Errorf("a backend without a port: %v", err)
+	}
+}
+
 func TestFind(t *testing.T) {
 	_, err := find("/does/not/exist", "nginx")
 	if err == nil || !strings.HasPrefix(err.Error(), `--nginx: exec: "/does/not/exist"`) {

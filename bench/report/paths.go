@@ -146,7 +146,7 @@ func pathTable(c *result.PathCase) Table {
 		t.Notes = append(t.Notes, "the link emulator could not be given priority: delays grew with the machine's load")
 	}
 	if f := c.Foreign(); f > 0.1 {
-		t.Notes = append(t.Notes, fmt.Sprintf("the machine was not quiet: other programs used up to %.0f %% of it in a run", f*100))
+		t.Notes = append(t.Notes, quiet(f))
 	}
 	return t
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -54,8 +55,48 @@ func sample() *result.Report {
 			{Proxy: "mpgate", Connections: 1000, PSSBefore: 10 << 20, PSSAfter: 15 << 20, PerConn: 5243, Open: 1000},
 			{Proxy: "stdlib", Connections: 1000, Failed: "12 of 1000 connections were closed before memory was read"},
 		},
+		Growth:  []result.Growth{growth()},
 		Paths:   []result.PathCase{pathCase("download", "silent drop"), pathCase("download", ""), pathCase("small", "")},
 		Startup: []result.Startup{{Proxy: "mpgate", Times: []time.Duration{5 * time.Millisecond, 7 * time.Millisecond}}, {Proxy: "nginx", Failed: "gone"}},
+	}
+}
+
+// growth is a cost that grows with the root of its size, of which the largest could not be measured.
+func growth() result.Growth {
+	g := result.Growth{Of: "widgets", About: "all of them turn", Points: []result.GrowthPoint{{N: 10, PSS: 1 << 20, Ready: time.Second}, {N: 1000, PSS: 1<<20 + 990<<10}, {N: 1e5}}}
+	for i, us := range []int64{20, 200, 0} {
+		e := result.Entry{Proxy: fmt.Sprint(g.Points[i].N), Rounds: []result.Round{{Requests: 1000, Wall: time.Second, CPU: time.Duration(us) * time.Millisecond}}}
+		if us == 0 {
+			e = result.Entry{Proxy: "100000", Failed: "too many"}
+		}
+		g.Case.Entries = append(g.Case.Entries, e)
+	}
+	return g
+}
+
+func TestGrowthText(t *testing.T) {
+	var b strings.Builder
+	g := growth()
+	growthTable(&g).text(&b)
+	want := `  widgets  CPU us/request   min   max  of the first      PSS     each  ready ms  requests/s  rounds  errors
+  10                 20.0  20.0  20.0             -  1.0 MiB        -      1000        1000     1/1       0
+  1000                200   200   200       10.00 x  2.0 MiB  1.0 KiB         -        1000     1/1       0
+  100000                -                         -        -        -         -           -     0/0       0
+  * 100000: too many
+  * all of them turn
+  * CPU a request grows about as the square root: 10.00 times from 10 to 1000 (exponent 0.50)
+`
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	flat := growth()
+	flat.Case.Entries[1].Rounds[0].CPU = 21 * time.Millisecond
+	if v := flat.Verdict(); v != "CPU a request does not grow: 1.05 times from 10 to 1000 (exponent 0.01)" {
+		t.Errorf("%q", v)
+	}
+	none := result.Growth{Points: g.Points[:1], Case: result.Case{Entries: g.Case.Entries[:1]}}
+	if v := none.Verdict(); v != "not measured" {
+		t.Errorf("%q", v)
 	}
 }
 
@@ -180,8 +221,8 @@ func TestHTMLStandsAlone(t *testing.T) {
 			t.Errorf("the page contains %q", never)
 		}
 	}
-	if got := strings.Count(text, "<svg "); got != 8 {
-		t.Errorf("%d drawings, want 8: two cases, one latency, one idle memory, two for a download, one with a cut, one for small requests", got)
+	if got := strings.Count(text, "<svg "); got != 10 {
+		t.Errorf("%d drawings, want 10: two cases, one latency, one idle memory, two of growth, two for a download, one with a cut, one for small requests", got)
 	}
 	rest := text
 	for {
@@ -279,7 +320,7 @@ func TestHTMLInABrowser(t *testing.T) {
 		if err := json.Unmarshal([]byte(strings.ReplaceAll(title, "&quot;", `"`)), &seen); err != nil {
 			t.Fatalf("the page did not run its probe: title %q, %v", title, err)
 		}
-		if len(seen.Faults) > 0 || seen.Drawings != 8 || seen.Texts < 60 {
+		if len(seen.Faults) > 0 || seen.Drawings != 10 || seen.Texts < 60 {
 			t.Errorf("window %s: %d drawings, %d texts, faults %q", c.size, seen.Drawings, seen.Texts, seen.Faults)
 		}
 		if seen.Back != c.back || seen.Bar == "rgb(0, 0, 0)" {

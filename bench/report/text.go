@@ -56,9 +56,13 @@ func caseTable(rep *result.Report, c *result.Case) Table {
 		}
 	}
 	if f := c.Foreign(); f > 0.1 {
-		t.Notes = append(t.Notes, fmt.Sprintf("the machine was not quiet: other programs or the hypervisor used up to %.0f %% of it in a round", f*100))
+		t.Notes = append(t.Notes, quiet(f))
 	}
 	return t
+}
+
+func quiet(foreign float64) string {
+	return fmt.Sprintf("the machine was not quiet: other programs or the hypervisor used up to %.0f %% of it in a round", foreign*100)
 }
 
 func ms(us float64) string { return figures.Millis(time.Duration(us) * time.Microsecond) }
@@ -107,6 +111,9 @@ func sections(rep *result.Report) []section {
 	for i := range rep.Cases {
 		c := &rep.Cases[i]
 		all = append(all, section{c.Name(), caseTable(rep, c), []string{caseChart(rep, c), curves("latency by percentile: "+c.Name(), latencySeries(c))}})
+	}
+	for i := range rep.Growth {
+		all = append(all, growthSection(&rep.Growth[i]))
 	}
 	for i := range rep.Paths {
 		all = append(all, pathSection(&rep.Paths[i]))

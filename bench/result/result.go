@@ -8,7 +8,7 @@ import (
 
 // Report is one run.
 type Report struct {
-	Verb     string     `json:"verb"` // cpu | load | selftest | paths
+	Verb     string     `json:"verb"` // cpu | load | selftest | growth | paths
 	Started  time.Time  `json:"started"`
 	Seconds  float64    `json:"seconds"`
 	Argv     []string   `json:"argv"`
@@ -21,6 +21,7 @@ type Report struct {
 	Idle     []Idle     `json:"idle,omitempty"`
 	Startup  []Startup  `json:"startup,omitempty"`
 	Paths    []PathCase `json:"paths,omitempty"`
+	Growth   []Growth   `json:"growth,omitempty"`
 }
 
 // Machine is where the run took place.

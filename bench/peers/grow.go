@@ -1,0 +1,71 @@
+package peers
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Grown is how large a configuration of mpgate's is to be. Each field that is 0 stays as it is in the cases.
+type Grown struct {
+	// Clients is how many connections there will be, where they are more than the case says.
+	Clients   int
+	Hosts     int // routes, each with a host of its own: r0.example, r1.example, …
+	Paths     int // routes, each with a path of its own: /r0/*, /r1/*, …
+	Servers   int // in the backend: 127.1.0.0, 127.1.0.1, … at the backend's port
+	Listeners int // besides the one that is there, on addresses of the loopback that no other size has
+}
+
+// Grow is an mpgate with a configuration of a given size.
+func Grow(p *Peer, name string, g Grown) *Peer {
+	one := *p
+	one.Name = name
+	one.plan = func(_ *Peer, s Setup) (Plan, error) {
+		s.Connections = max(s.Connections, g.Clients)
+		pl, err := planMpgate(p, s)
+		if err != nil {
+			return pl, err
+		}
+		pl.Files[0].Text, err = g.grow(pl.Files[0].Text, s)
+		pl.Args[len(pl.Args)-1] = filepath.Join(s.Dir, "mpgate.toml")
+		return pl, err
+	}
+	return &one
+}
+
+// grow puts more tables into the configuration of the cases.
+func (g Grown) grow(text string, s Setup) (string, error) {
+	if g.Servers > 0 {
+		_, port, err := net.SplitHostPort(s.Backend)
+		if err != nil {
+			return "", err
+		}
+		var list strings.Builder
+		for i := range g.Servers {
+			fmt.Fprintf(&list, "  { address = \"127.1.%d.%d:%s\" },\n", i/250, 1+i%250, port)
+		}
+		one := fmt.Sprintf("servers = [ { address = %q } ]\n", s.Backend)
+		if !strings.Contains(text, one) {
+			return "", fmt.Errorf("the configuration has no line %q", one)
+		}
+		text = strings.Replace(text, one, "servers = [\n"+list.String()+"]\n", 1)
+	}
+	var b strings.Builder
+	b.WriteString(text)
+	route := func(i int, match string) {
+		fmt.Fprintf(&b, "\n[[route]]\nname = \"r%d\"\nmatch = { %s }\nbackend = \"origin\"\n", i, match)
+	}
+	for i := range g.Hosts {
+		route(i, fmt.Sprintf("host = \"r%d.example\", path = \"/*\"", i))
+	}
+	for i := range g.Paths {
+		route(i, fmt.Sprintf("path = \"/r%d/*\"", i))
+	}
+	for i := range g.Listeners {
+		address := fmt.Sprintf("127.%d.%d.%d:18080", 10+len(strconv.Itoa(g.Listeners)), i/250, 1+i%250)
+		fmt.Fprintf(&b, "\n[[listener]]\nname = \"l%d\"\naddress = %q\nmptcp = \"off\"\n", i, address)
+	}
+	return b.String(), nil
+}
