@@ -14,7 +14,9 @@ import (
 	"mpgate/certs"
 	"mpgate/config"
 	"mpgate/listener"
+	"mpgate/mptcp/paths"
 	"mpgate/proxy"
+	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
 
@@ -49,6 +51,10 @@ type Gateway struct {
 	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
 	store   *fdStore
 	tasks   *tasks
+
+	paths       atomic.Pointer[paths.Manager] // nil: never asked for
+	pathsRun    bool
+	front, back leg.Live // the connections that speak MPTCP
 
 	state    atomic.Uint32
 	draining atomic.Int32  // old generations with work left
@@ -99,6 +105,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	if err := o.Inherited.CheckUnused(); err != nil {
 		return nil, err
 	}
+	if err := g.openPaths(cfg); err != nil {
+		return nil, err
+	}
 	server, err := g.openAdmin(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -115,6 +124,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 
 // closeAll undoes an Open that failed.
 func (g *Gateway) closeAll() {
+	if m := g.paths.Load(); m != nil {
+		m.Close()
+	}
 	if gen := g.gen.Load(); gen != nil {
 		gen.closeNew(nil)
 	}
@@ -154,6 +166,7 @@ func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
 	return proxy.Options{
 		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
+		Live: &g.front,
 	}
 }
 
@@ -189,6 +202,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	}
 	g.tasks.run("certificates", g.certs.Run)
 	g.mu.Lock()
+	g.runPaths()
 	gen := g.gen.Load()
 	gen.start(g)
 	err := gen.probe(ctx) // from here on every listener accepts

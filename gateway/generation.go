@@ -49,7 +49,6 @@ type front struct {
 	open    listener.Options      // what the sockets were opened with
 	view    proxy.ListenerOptions // what the data plane is to know
 	tls     *tlsSet               // nil: none
-	offers  map[*listener.Socket]bool
 	task    *task
 	leave   bool // somebody else goes on with the sockets: unix ones stay in the file system
 }
@@ -120,7 +119,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Protocol: map[config.Protocol]backend.Protocol{
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
-		Instruments: g.metrics, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
+		Instruments: g.metrics, Live: &g.back, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
 	}
 	for _, s := range b.Servers {
 		o.Servers = append(o.Servers, backend.ServerOptions{

@@ -65,6 +65,9 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 	if err == nil {
 		err = g.openParts(ctx, old.config, cfg, &p)
 	}
+	if err == nil {
+		err = g.openPaths(cfg) // last: it takes effect at once
+	}
 	if err != nil {
 		if next != nil {
 			next.closeNew(old)
@@ -76,6 +79,7 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 	g.gate.SetLimit(connectionLimit(cfg.Limits.Connections))
 	g.proxy.SetLimits(proxyLimits(&cfg.Limits))
 	g.swapParts(&p)
+	g.runPaths()
 	next.start(g)
 	g.gen.Store(next)
 	g.announce(old)

@@ -79,7 +79,7 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	if offersMPTCP {
 		reason = mptcp.NotOffered
 	}
-	c.leg.Open(base.Raw(), telemetry.SideListener, p.options.Instruments, reason)
+	c.leg.Open(base.Raw(), telemetry.SideListener, p.options.Instruments, reason, p.options.Live)
 	c.meter.Opened()
 	go c.serve()
 }

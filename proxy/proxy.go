@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mpgate/proxy/http2"
+	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
 
@@ -19,6 +20,8 @@ type Options struct {
 	Instruments *telemetry.Instruments
 	AccessLog   *telemetry.AccessLog // nil: none; SetAccessLog changes it
 	Logger      *slog.Logger
+	// Live, if set, has the connections that speak MPTCP.
+	Live *leg.Live
 	// Leave, if set, is called once for each connection that ends.
 	Leave func()
 	// Ready says whether the gateway takes traffic, for health paths.

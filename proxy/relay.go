@@ -126,7 +126,7 @@ func (x *exchange) runUpload() {
 		toServer = x.up.End(x.trailer())
 	}
 	if toServer == nil {
-		toServer = x.up.Flush()
+		_ = x.up.Flush()
 	}
 	// A server that takes no more may have answered: whoever reads from it will see.
 	x.upload.sent.Store(max(1, int64(time.Since(x.start))))

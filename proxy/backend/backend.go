@@ -15,6 +15,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
 
@@ -31,6 +32,8 @@ type Options struct {
 	// TLS gives the configuration for a server's host; nil: no TLS.
 	TLS         func(host string) (*tls.Config, error)
 	Instruments *telemetry.Instruments
+	// Live, if set, has the connections that speak MPTCP.
+	Live *leg.Live
 }
 
 // ServerOptions describe one server.

@@ -182,7 +182,7 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 		return nil, err
 	}
 	l := &Link{Conn: base, server: s}
-	l.leg.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason)
+	l.leg.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason, s.backend.options.Live)
 	s.meter.Open(1)
 	if s.backend.options.SendProxy != 0 {
 		h := preread.Proxy{Version: s.backend.options.SendProxy, Source: from.Client, Destination: from.Gateway, Local: !from.Client.IsValid()}

@@ -25,17 +25,23 @@ type Leg struct {
 	read    atomic.Int64  // when the kernel was last asked, unix ns
 	state   atomic.Uint64 // transport<<32 | subflows
 	later   atomic.Bool   // it fell back after a while
+	live    *Live
 }
 
 // Open asks the kernel for the first time. reason is what to say if it turns out not to be MPTCP: what the dial
-// inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where nobody asked for it.
-func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason) mptcp.Transport {
+// inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where nobody asked for it. live, if not
+// nil, has the connection until Close if it speaks MPTCP.
+func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason, live *Live) mptcp.Transport {
 	l.raw, l.metrics, l.side, l.reason = raw, m, side, reason
 	t, err := mptcp.Speaks(raw)
 	if err != nil {
 		t = mptcp.Unknown
 	}
 	l.set(t, 0)
+	if t == mptcp.MPTCP && live != nil {
+		l.live = live
+		live.add(l)
+	}
 	return t
 }
 
@@ -73,6 +79,9 @@ func (l *Leg) Refresh(now time.Time) (mptcp.Transport, int) {
 
 // Close counts the connection by what it spoke, while its socket is still open.
 func (l *Leg) Close() {
+	if l.live != nil {
+		l.live.remove(l)
+	}
 	t, _ := l.State()
 	reason := l.reason
 	if l.later.Load() {

@@ -1,0 +1,92 @@
+package gateway
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"mpgate/config"
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
+)
+
+// openPaths makes the manager of the declared paths, or gives the running one its new options; a fault changes
+// nothing. It is nil as long as no configuration has asked for it.
+func (g *Gateway) openPaths(cfg *config.Config) error {
+	o := g.pathOptions(&cfg.MPTCP)
+	if m := g.paths.Load(); m != nil {
+		if err := m.Update(o); err != nil {
+			return g.pathsFault(cfg, err)
+		}
+		return nil
+	}
+	if o.Manage == paths.ManageOff && o.Failover == paths.FailoverOff {
+		return nil
+	}
+	m, err := paths.Open(o)
+	if err != nil {
+		return g.pathsFault(cfg, err)
+	}
+	g.paths.Store(m)
+	return nil
+}
+
+// runPaths starts the manager, if there is one that does not run.
+func (g *Gateway) runPaths() {
+	if m := g.paths.Load(); m != nil && !g.pathsRun {
+		g.pathsRun = true
+		g.tasks.run("paths", m.Run)
+	}
+}
+
+func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
+	key := "mptcp.manage"
+	var privilege *paths.PrivilegeError
+	if errors.As(err, &privilege) && cfg.MPTCP.Manage != config.ManageSync {
+		key = "mptcp.failover"
+	}
+	return g.fault(cfg, key, err)
+}
+
+func (g *Gateway) pathOptions(c *config.MPTCP) paths.Options {
+	o := paths.Options{
+		Manage: map[config.Manage]paths.Manage{config.ManageWatch: paths.ManageWatch, config.ManageSync: paths.ManageSync}[c.Manage],
+		Adopt:  c.Adopt, Keep: c.Keep, Fullmesh: c.Fullmesh, Logger: g.log, Source: g.liveConnections,
+		Failover: map[config.Failover]paths.Failover{
+			config.FailoverLink: paths.FailoverLink, config.FailoverActive: paths.FailoverActive,
+		}[c.Failover],
+		Hooks: paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath},
+	}
+	if o.Manage != paths.ManageOff {
+		o.Limits = &mptcp.Limits{Subflows: uint32(c.Limits.Subflows), AddrAccepted: uint32(c.Limits.AddAddrAccepted)}
+	}
+	for _, p := range c.Paths {
+		o.Paths = append(o.Paths, paths.Path{
+			Name: p.Name, Interface: p.Interface, Address: p.Address, Backup: p.Backup, Announce: p.Announce, Port: p.Port,
+			Role: map[config.PathRole]paths.Role{config.RoleListener: paths.ForListeners, config.RoleBackend: paths.ForBackends}[p.Role],
+		})
+	}
+	return o
+}
+
+// liveConnections yields the connections of both sides that speak MPTCP.
+func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
+	front, back := g.front.All, g.back.All
+	sides := [...]struct {
+		all  func(func(syscall.RawConn) bool)
+		side paths.Side
+	}{{front, paths.Front}, {back, paths.Back}}
+	if time.Now().UnixNano()&(1<<20) != 0 { // whoever takes a sample sees both sides in turn
+		sides[0], sides[1] = sides[1], sides[0]
+	}
+	for _, s := range sides {
+		more := true
+		s.all(func(raw syscall.RawConn) bool {
+			more = yield(paths.Conn{Raw: raw, Side: s.side})
+			return more
+		})
+		if !more {
+			return
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package leg
+
+import (
+	"sync"
+	"syscall"
+)
+
+// Live are the open connections that speak MPTCP, for whoever watches their subflows. The zero value is empty and ready.
+type Live struct {
+	mu   sync.Mutex // guards legs, and keeps a connection open while it is looked at
+	legs map[*Leg]struct{}
+}
+
+func (v *Live) add(l *Leg) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.legs == nil {
+		v.legs = map[*Leg]struct{}{}
+	}
+	v.legs[l] = struct{}{}
+}
+
+func (v *Live) remove(l *Leg) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.legs, l)
+}
+
+// All yields the connections, beginning at another one each time. They stay open while it runs; yield must be quick.
+func (v *Live) All(yield func(syscall.RawConn) bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for l := range v.legs {
+		if !yield(l.raw) {
+			return
+		}
+	}
+}
+
+// Len is how many there are.
+func (v *Live) Len() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.legs)
+}
