@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"mpgate/mptcp"
 )
@@ -20,9 +21,11 @@ type Listener struct {
 	activated    bool // the sockets were taken by name
 	acceptErrors atomic.Uint64
 
-	started chan struct{} // closed by the first Serve
+	started    chan struct{} // closed by the first Serve
+	leaveAfter time.Duration
 
 	mu      sync.Mutex
+	leaving []*Socket // replaced, and accepted from for a while: see swap.go
 	serving bool
 	closed  bool
 }
@@ -40,6 +43,9 @@ type Socket struct {
 	shares    *Socket       // the same socket in the listener that this one replaces
 	answered  chan struct{} // a probe
 	held      atomic.Bool   // its loop waits for room in the gate
+	swap      *swap         // what Serve has to do first; it has no tcp before
+	place     uint32        // in the group of sockets that share its port
+	leaves    time.Time     // zero: it stays
 }
 
 // Info says what the socket is.
@@ -50,10 +56,15 @@ func (s *Socket) Addr() net.Addr {
 	if s.tcp != nil {
 		return s.tcp.Addr()
 	}
+	if s.swap != nil {
+		return s.swap.old.Addr()
+	}
 	return s.unix.Addr()
 }
 
-func newListener(o Options) *Listener { return &Listener{o: o, started: make(chan struct{})} }
+func newListener(o Options) *Listener {
+	return &Listener{o: o, started: make(chan struct{}), leaveAfter: leaveAfter}
+}
 
 // Open takes the inherited sockets of o.Systemd, or opens o.Addresses; in may be
 // nil. Either all sockets are there or none is left open.
@@ -307,14 +318,19 @@ func (l *Listener) close(remove bool) error {
 	}
 	l.closed = true
 	var errs []error
+	for _, s := range l.leaving {
+		errs = append(errs, s.tcp.Close())
+	}
 	for _, s := range l.sockets {
+		s.swap.undo()
 		if remove {
 			// While it still listens: nobody takes the path for stale.
 			errs = append(errs, s.file.remove())
 		}
-		if s.tcp != nil {
+		switch {
+		case s.tcp != nil:
 			errs = append(errs, s.tcp.Close())
-		} else {
+		case s.unix != nil:
 			errs = append(errs, s.unix.Close())
 		}
 	}

@@ -4,6 +4,7 @@ package listener
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strings"
@@ -71,3 +72,9 @@ func listenUnix(_ context.Context, path string, mode os.FileMode) (*net.UnixList
 	}
 	return l, unixFile{path: path}, nil
 }
+
+func bindBeside(*net.TCPListener, mptcp.Transport) (*os.File, error) {
+	return nil, errors.ErrUnsupported
+}
+func startListening(*os.File) error        { return errors.ErrUnsupported }
+func steer(*net.TCPListener, uint32) error { return errors.ErrUnsupported }

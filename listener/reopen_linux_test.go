@@ -73,8 +73,6 @@ func TestReopenRefused(t *testing.T) {
 		change func(*Options)
 		want   string
 	}{
-		{func(o *Options) { o.MPTCP = mptcp.Off },
-			`listener "web": ` + a + ` is open as a mptcp socket, and a reload cannot make it tcp; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
 		{func(o *Options) { o.Interface = "lo" },
 			`listener "web": ` + a + ` is open on interface "", and a reload cannot move it to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
 		{func(o *Options) { o.FileMode = 0o600 },

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -33,22 +34,27 @@ func (l *Listener) Serve(ctx context.Context, accept func(net.Conn, *Socket)) er
 	default:
 		close(l.started)
 	}
-	for _, s := range l.sockets {
+	l.arm()
+	sockets, leaving := l.sockets, slices.Clone(l.leaving)
+	for _, s := range sockets {
 		s.setDeadline(time.Time{})
 	}
 	l.mu.Unlock()
 
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		for _, s := range l.sockets {
+		for _, s := range slices.Concat(sockets, leaving) {
 			s.setDeadline(time.Unix(1, 0))
 		}
 		close(interrupted)
 	})
 	var wg sync.WaitGroup
 	lim := new(logLimit)
-	for _, s := range l.sockets {
+	for _, s := range sockets {
 		wg.Go(func() { l.serve(ctx, s, accept, lim) })
+	}
+	for _, s := range leaving {
+		wg.Go(func() { l.serveLeaving(ctx, s, accept, lim) })
 	}
 	wg.Wait()
 	if !stop() {
@@ -79,6 +85,9 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 			continue
 		}
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if s.left(err) {
 			return
 		}
 		if s.answer(ctx, err) {
@@ -118,9 +127,10 @@ func (s *Socket) accept() (net.Conn, error) {
 }
 
 func (s *Socket) setDeadline(t time.Time) {
-	if s.tcp != nil {
+	switch {
+	case s.tcp != nil:
 		_ = s.tcp.SetDeadline(t)
-	} else {
+	case s.unix != nil:
 		_ = s.unix.SetDeadline(t)
 	}
 }

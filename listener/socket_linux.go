@@ -92,6 +92,9 @@ func describe(f *os.File) string {
 // that it makes turns the socket to blocking, for us too, once Fd is called,
 // and os/exec calls it.
 func (s *Socket) dup(name string) (*os.File, error) {
+	if s.tcp == nil && s.swap != nil {
+		return s.swap.old.dup(name) // it does not listen yet
+	}
 	var rc syscall.RawConn
 	var err error
 	if s.tcp != nil {
