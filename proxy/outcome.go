@@ -42,14 +42,14 @@ func clientEnd(err error) telemetry.End {
 func connectOutcome(err error) outcome {
 	var handshake *backend.TLSError
 	switch {
-	case errors.As(err, &handshake):
-		return outcome{502, telemetry.EndBackendConnect, "the TLS handshake with the server failed"}
 	case errors.Is(err, backend.ErrNoServer):
 		return outcome{503, telemetry.EndBackendConnect, "no server is available"}
 	case backend.NeedsMPTCP(err):
 		return outcome{502, telemetry.EndMPTCPRequired, "the server was not reached over MPTCP, which is required"}
 	case backend.TimedOut(err):
 		return outcome{504, telemetry.EndBackendConnect, "the server did not accept the connection in time"}
+	case errors.As(err, &handshake):
+		return outcome{502, telemetry.EndBackendConnect, "the TLS handshake with the server failed"}
 	}
 	return outcome{502, telemetry.EndBackendConnect, "the server could not be reached"}
 }

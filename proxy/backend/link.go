@@ -50,7 +50,9 @@ func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, 
 	if err := t.Handshake(); err != nil {
 		return nil, "", &TLSError{err}
 	}
-	return netio.NewTLS(l.Conn, t), t.ConnectionState().NegotiatedProtocol, nil
+	s := netio.NewTLS(l.Conn, t)
+	s.NeedsCloseNotify()
+	return s, t.ConnectionState().NegotiatedProtocol, nil
 }
 
 // TLSError is a handshake with a server that failed.

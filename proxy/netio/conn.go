@@ -39,6 +39,7 @@ type Conn struct {
 	noWait bool   // give ErrAgain instead of waiting
 	silent bool   // nothing may be there before what is held is sent; see ExpectSilence
 	spoke  bool   // and something was
+	ended  bool   // the peer's FIN was read
 
 	splice   splicer
 	protocol int // of the socket; 0: not asked yet
@@ -179,6 +180,7 @@ func (c *Conn) result() (int, error) {
 	case c.errno != 0:
 		return 0, os.NewSyscallError("read", c.errno)
 	case c.n == 0:
+		c.ended = true
 		return 0, io.EOF
 	}
 	return c.n, nil

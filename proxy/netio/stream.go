@@ -35,6 +35,7 @@ type TLS struct {
 	conn  *tls.Conn
 	base  *Conn
 	first [1]byte // what a read waits for
+	whole bool    // see NeedsCloseNotify
 
 	mu    sync.Mutex // guards what follows; a reader only tries it
 	block []byte
@@ -49,6 +50,10 @@ func NewTLS(base *Conn, t *tls.Conn) *TLS {
 	base.SetWide()
 	return &TLS{conn: t, base: base}
 }
+
+// NeedsCloseNotify makes an end without close_notify an io.ErrUnexpectedEOF. Anybody on the way can send a FIN, and what is
+// framed by the end of the connection must not look whole (RFC 9112 section 9.8). crypto/tls lets it pass.
+func (t *TLS) NeedsCloseNotify() { t.whole = true }
 
 // Base is the socket below.
 func (t *TLS) Base() *Conn { return t.base }
@@ -139,6 +144,9 @@ func (t *TLS) Fill(b *Buffer) error {
 	}
 	b.quiet()
 	if n, err := t.conn.Read(t.first[:]); n == 0 { // an error that comes with the last byte comes again
+		if err == io.EOF && t.whole && t.base.ended {
+			return io.ErrUnexpectedEOF
+		}
 		return err
 	}
 	room := b.room()

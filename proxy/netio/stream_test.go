@@ -181,6 +181,7 @@ func TestTLSGathers(t *testing.T) {
 func TestTLSLastBytesComeWithTheEnd(t *testing.T) {
 	for _, text := range []string{"x", "xy", "the last words"} {
 		s, peer, socket := tlsPair(t)
+		s.NeedsCloseNotify()
 		socket.hold = true
 		send(t, peer, text)
 		if err := peer.CloseWrite(); err != nil {
@@ -199,6 +200,27 @@ func TestTLSLastBytesComeWithTheEnd(t *testing.T) {
 		}
 		if string(got) != text || err != io.EOF {
 			t.Errorf("got %q, %v; want %q and the end", got, err, text)
+		}
+	}
+}
+
+func TestTLSEndWithoutCloseNotify(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		s, peer, _ := tlsPair(t)
+		want := io.EOF
+		if strict {
+			s.NeedsCloseNotify()
+			want = io.ErrUnexpectedEOF
+		}
+		send(t, peer, "half of it")
+		_ = peer.NetConn().Close()
+		var b Buffer
+		if err := s.Fill(&b); err != nil {
+			t.Fatal(err)
+		}
+		b.Discard(b.Len())
+		if err := s.Fill(&b); err != want {
+			t.Errorf("got %v, want %v", err, want)
 		}
 	}
 }
