@@ -309,6 +309,13 @@ func (x *exchange) watch() {
 	}
 }
 
+// watchEarly watches at once where that costs nothing: a connection that carries many exchanges is read anyway.
+func (x *exchange) watchEarly() {
+	if x.conn.mux != nil {
+		x.watch()
+	}
+}
+
 func (x *exchange) stopWatch() {
 	if x.watching {
 		x.down.StopWatch()

@@ -88,6 +88,7 @@ func (x *exchange) ask(chosen time.Time) error {
 	if err := x.down.Flush(); err != nil {
 		return &clientError{err}
 	}
+	x.watchEarly()
 	deadline := chosen.Add(backend.Patience)
 	for {
 		x.resp.Reset()
@@ -162,6 +163,7 @@ func (x *exchange) deliver(now time.Time) {
 	}
 	var fromServer, toClient error
 	if !x.resp.NoBody {
+		x.watchEarly()
 		x.rec.BytesOut, fromServer, toClient = relay(x.down, x.up.Body(), x.watch)
 		x.stopWatch()
 	}
@@ -193,7 +195,7 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		case x.gone.Load():
 			x.rec.End = telemetry.EndClientGone
 		default:
-			x.rec.End = serverOutcome(fromServer).end
+			x.rec.End = serverOutcome(x.blame(fromServer)).end
 		}
 	}
 	x.joinUpload()

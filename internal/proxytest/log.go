@@ -41,6 +41,8 @@ type Line struct {
 	TLSGroup   string `json:"tls_group"`
 	TLSResumed *bool  `json:"tls_resumed"`
 	SNI        string `json:"sni"`
+
+	GRPCStatus *int `json:"grpc_status"`
 }
 
 // Log reads an access log as it is written, at the other end of a pipe.

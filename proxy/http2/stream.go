@@ -166,7 +166,7 @@ func (b *body) done() bool {
 	c := b.stream.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return b.recvEnd && !b.reset && b.inbox.size == 0
+	return b.recvEnd && b.inbox.size == 0
 }
 
 // Interrupt makes the read of the body that is under way, or else the next one, end with an error.

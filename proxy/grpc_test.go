@@ -1,0 +1,153 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/interop"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
+
+	"mpgate/proxy"
+	"mpgate/proxy/backend"
+)
+
+// The interop cases of gRPC that need no cloud credentials, no compression and no cache. Each ends the test process
+// where it fails, as the interop client does.
+var interopCases = []struct {
+	name string
+	do   func(context.Context, testgrpc.TestServiceClient)
+}{
+	{"empty_unary", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoEmptyUnaryCall(ctx, c) }},
+	{"large_unary", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoLargeUnaryCall(ctx, c) }},
+	{"client_streaming", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoClientStreaming(ctx, c) }},
+	{"server_streaming", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoServerStreaming(ctx, c) }},
+	{"ping_pong", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoPingPong(ctx, c) }},
+	{"empty_stream", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoEmptyStream(ctx, c) }},
+	{"timeout_on_sleeping_server", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoTimeoutOnSleepingServer(ctx, c) }},
+	{"cancel_after_begin", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoCancelAfterBegin(ctx, c) }},
+	{"cancel_after_first_response", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoCancelAfterFirstResponse(ctx, c) }},
+	{"custom_metadata", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoCustomMetadata(ctx, c) }},
+	{"status_code_and_message", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoStatusCodeAndMessage(ctx, c) }},
+	{"special_status_message", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoSpecialStatusMessage(ctx, c) }},
+}
+
+// grpcServer is a server of the given service.
+func grpcServer(t testing.TB, register func(*grpc.Server)) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	register(s)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(ln)
+	}()
+	t.Cleanup(func() { s.Stop(); <-done })
+	return ln.Addr().String()
+}
+
+func grpcClient(t testing.TB, address string) *grpc.ClientConn {
+	t.Helper()
+	cc, err := grpc.NewClient("passthrough:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cc.Close() })
+	return cc
+}
+
+var grpcSetup = setup{
+	mode:     plain,
+	listener: proxy.ListenerOptions{H2C: true},
+	backend:  backend.Options{Protocol: backend.HTTP2},
+}
+
+func TestGRPCInterop(t *testing.T) {
+	s := grpcSetup
+	s.routes = func(b *backend.Backend) []proxy.Route {
+		return []proxy.Route{{Name: "all", Backend: b, KeepUnsafeNames: true}}
+	}
+	g := startBefore(t, s, grpcServer(t, func(s *grpc.Server) {
+		testgrpc.RegisterTestServiceServer(s, interop.NewTestServer())
+	}))
+	cc := grpcClient(t, g.addr)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, c := range interopCases {
+		t.Run(c.name, func(t *testing.T) { c.do(ctx, testgrpc.NewTestServiceClient(cc)) })
+	}
+	t.Run("unimplemented_service", func(t *testing.T) {
+		interop.DoUnimplementedService(ctx, testgrpc.NewUnimplementedServiceClient(cc))
+	})
+	t.Run("unimplemented_method", func(t *testing.T) { interop.DoUnimplementedMethod(ctx, cc) })
+	cc.Close()
+	for _, l := range g.lines() {
+		if end := l.End; end != "ok" && end != "client_gone" {
+			t.Errorf("%s ended with %q", l.Path, end)
+		}
+	}
+}
+
+// trailersOnly answers every call with an error and nothing else: one HEADERS with END_STREAM.
+type trailersOnly struct {
+	testgrpc.UnimplementedTestServiceServer
+}
+
+func (trailersOnly) EmptyCall(context.Context, *testgrpc.Empty) (*testgrpc.Empty, error) {
+	return nil, status.Error(codes.NotFound, "no such thing")
+}
+
+func (trailersOnly) StreamingOutputCall(_ *testgrpc.StreamingOutputCallRequest, s testgrpc.TestService_StreamingOutputCallServer) error {
+	<-s.Context().Done()
+	return s.Context().Err()
+}
+
+func TestGRPCTrailersOnlyStaysSo(t *testing.T) {
+	g := startBefore(t, grpcSetup, grpcServer(t, func(s *grpc.Server) { testgrpc.RegisterTestServiceServer(s, trailersOnly{}) }))
+	cc := grpcClient(t, g.addr)
+	c := testgrpc.NewTestServiceClient(cc)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for range 500 {
+		if _, err := c.EmptyCall(ctx, &testgrpc.Empty{}); status.Code(err) != codes.NotFound || status.Convert(err).Message() != "no such thing" {
+			t.Fatalf("got %v", err)
+		}
+	}
+	cc.Close()
+	for _, l := range g.lines() {
+		if l.End != "ok" || l.GRPCStatus == nil || *l.GRPCStatus != 5 {
+			t.Fatalf("the log says %+v", l)
+		}
+	}
+}
+
+// A cancelled call reaches the server at once, before anything was answered.
+func TestGRPCCancellationReachesTheServer(t *testing.T) {
+	g := startBefore(t, grpcSetup, grpcServer(t, func(s *grpc.Server) { testgrpc.RegisterTestServiceServer(s, trailersOnly{}) }))
+	cc := grpcClient(t, g.addr)
+	ctx, cancel := context.WithCancel(context.Background())
+	s, err := testgrpc.NewTestServiceClient(cc).StreamingOutputCall(ctx, &testgrpc.StreamingOutputCallRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.waitMetric(1, "mpgate_http_requests_in_flight")
+	cancel()
+	if _, err := s.Recv(); status.Code(err) != codes.Canceled && !errors.Is(err, io.EOF) {
+		t.Errorf("got %v", err)
+	}
+	g.waitMetric(0, "mpgate_http_requests_in_flight")
+	if l := g.log.Next(); l.End != "client_gone" {
+		t.Errorf("the log says %q", l.End)
+	}
+}
