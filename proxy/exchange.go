@@ -51,6 +51,7 @@ type exchange struct {
 
 	route   *Route
 	meter   *telemetry.ExchangeMeter
+	counted bool // meter has seen the start
 	attempt backend.Attempt
 	up      backend.Stream
 	upload  upload
@@ -102,7 +103,6 @@ func (x *exchange) begin(c *conn, down downstream, start time.Time) {
 		r.Scheme = telemetry.SchemeHTTPS
 		r.TLSVersion, r.TLSCipher, r.TLSGroup, r.TLSResumed, r.SNI = s.version, s.cipher, s.group, s.state.DidResume, s.state.ServerName
 	}
-	x.meter = x.view.noRoute
 }
 
 func (x *exchange) reset() {
@@ -112,7 +112,7 @@ func (x *exchange) reset() {
 	x.conn, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.attempt.Reset(nil)
 	x.upload = upload{}
-	x.watching, x.refused, x.broken = false, false, false
+	x.watching, x.refused, x.broken, x.counted = false, false, false, false
 	x.location = x.location[:0]
 	x.gone.Store(false)
 	x.cut.Store(false)
@@ -124,15 +124,15 @@ func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
 			x.panicked = true
-			x.proxy.options.Instruments.Panics.Inc()
+			if m := x.proxy.options.Instruments; m != nil {
+				m.Panics.Inc()
+			}
 			x.proxy.options.Logger.Error("panic in an exchange", "id", x.rec.ID.String(), "panic", v, "stack", string(debug.Stack()))
 			x.afterPanic()
 		}
 	}()
 	err := x.read()
-	started := x.match(err == nil)
-	started.Start()
-	x.meter = started
+	x.count(x.match(err == nil))
 	switch {
 	case err != nil:
 		x.refuse(err)
@@ -155,11 +155,20 @@ func (x *exchange) afterPanic() {
 	}
 	x.stopWatch()
 	x.joinUpload()
+	if x.up != nil {
+		x.leaveServer(x.attempt.Meter())
+	}
+	x.down.SetClose()
 	if !x.broken {
 		x.answer(outcome{500, telemetry.EndInternal, "internal error"})
 	}
 	x.rec.End = telemetry.EndInternal
-	x.down.SetClose()
+}
+
+// count makes the exchange count with m.
+func (x *exchange) count(m *telemetry.ExchangeMeter) {
+	m.Start()
+	x.meter, x.counted = m, true
 }
 
 // read decodes the request's head.
@@ -336,6 +345,9 @@ func (x *exchange) finish() (now time.Time) {
 	}
 	if r.End != telemetry.EndOK && (x.conn.cut.Load() || x.cut.Load() || x.proxy.ctx.Err() != nil) {
 		r.End = telemetry.EndDrain
+	}
+	if !x.counted { // a panic came first
+		x.count(x.view.noRoute)
 	}
 	x.meter.End(r)
 	x.proxy.accessLog.Load().Log(r)
