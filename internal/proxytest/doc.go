@@ -107,19 +107,19 @@ func WaitMetric(t testing.TB, g prometheus.Gatherer, want float64, name string, 
 }
 
 // Within asks until it is true or the time is over, for states that announce themselves to nobody.
-func Within(d time.Duration, true_ func() bool) bool {
-	deadline := time.NewTimer(d)
-	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if true_() {
+func Within(d time.Duration, is func() bool) bool {
+	end := time.NewTimer(d)
+	defer end.Stop()
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		if is() {
 			return true
 		}
+		again := time.NewTimer(wait)
 		select {
-		case <-tick.C:
-		case <-deadline.C:
-			return true_()
+		case <-again.C:
+		case <-end.C:
+			again.Stop()
+			return is()
 		}
 	}
 }
