@@ -50,7 +50,9 @@ func (x *exchange) forward() {
 		repeat := !again && x.mayRepeat(&r, err)
 		x.leaveServer(meter)
 		if !repeat {
-			x.answer(serverOutcome(err))
+			if !x.passReset(err) {
+				x.answer(serverOutcome(err))
+			}
 			return
 		}
 		r.Now = time.Now()
@@ -184,6 +186,7 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		x.rec.End = telemetry.EndOK
 		x.settleUpload()
 	} else {
+		x.passReset(x.blame(fromServer))
 		// The body was cut: it must not look complete. A length or chunks say so; the end of a connection
 		// would not.
 		x.down.SetClose()

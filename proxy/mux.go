@@ -144,3 +144,21 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	}
 	return telemetry.ConnReset
 }
+
+// passReset has a stream that a server has reset end with the server's code, where the client speaks HTTP/2 too, and
+// says whether that is all the client is to get: one that is told CANCEL knows more than one that gets a 502. A gRPC
+// server does so when the deadline is over that the client has set.
+func (x *exchange) passReset(err error) bool {
+	var reset *http2.ResetError
+	var client *clientError
+	s, ok := x.down.(*http2.ServerStream)
+	if !ok || errors.As(err, &client) || !errors.As(err, &reset) || reset.Code == xhttp2.ErrCodeNo || x.gone.Load() {
+		return false
+	}
+	s.ResetAs(reset.Code)
+	if reset.Code != xhttp2.ErrCodeCancel || s.HeadSent() {
+		return false
+	}
+	x.rec.End = telemetry.EndBackendReset
+	return true
+}

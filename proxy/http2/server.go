@@ -335,7 +335,7 @@ func (c *ServerConn) finish(s *ServerStream) {
 	case s.malformed:
 		code = http2.ErrCodeProtocol
 	case !s.sentEnd:
-		code = http2.ErrCodeInternal
+		code = s.resetAs
 	case !s.recvEnd:
 		code = http2.ErrCodeNo // the response is complete, and nobody wants the rest of the request
 	default:

@@ -22,6 +22,7 @@ type ServerStream struct {
 	key       [24]byte // of the websocket
 	isHead    bool
 	headSent  bool
+	resetAs   http2.ErrCode // what a response that is not complete ends with
 	began     time.Time
 	run       func() // stored once
 }
@@ -42,7 +43,7 @@ func newServerStream() *ServerStream {
 
 // begin takes over what the header block said.
 func (s *ServerStream) begin(c *ServerConn, f *fields, b *blockState) {
-	s.headSent, s.malformed = false, false
+	s.headSent, s.malformed, s.resetAs = false, false, http2.ErrCodeInternal
 	s.websocket, s.fault = f.request(&s.req, b.endStream)
 	s.isHead = s.req.IsHead()
 	s.malformed = s.fault != nil && s.fault.Status == 400
@@ -162,6 +163,9 @@ func (s *ServerStream) Flush() error {
 	c.flushNow()
 	return nil
 }
+
+// ResetAs makes a response that is not complete at the end end with this code, instead of INTERNAL_ERROR.
+func (s *ServerStream) ResetAs(code http2.ErrCode) { s.resetAs = code }
 
 // Abort resets the stream, from any goroutine.
 func (s *ServerStream) Abort() {
