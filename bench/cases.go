@@ -31,7 +31,7 @@ func (o *options) check() error {
 	case o.Connections < 1 || o.Connections > 10000:
 		return usageErrorf("--connections (got %d); want 1 to 10000", o.Connections)
 	case o.Quick && o.chosen():
-		return usageErrorf("--quick has cases of its own: leave out --body, --transport, --log, --close and --tls")
+		return usageErrorf("--quick has cases of its own: leave out --body, --transport, --log, --close, --tls and --h2")
 	case (len(o.ProxyCPUs) == 0) != (len(o.LoadCPUs) == 0):
 		return usageErrorf("--proxy-cpus and --load-cpus go together")
 	}
@@ -46,9 +46,12 @@ func (o *options) check() error {
 
 var allProxies = []string{"mpgate", "nginx", "haproxy", "caddy", "stdlib"}
 
+// streams that a connection of HTTP/2 has under way at once.
+const streams = 8
+
 // chosen says that the flags name the cases.
 func (o *options) chosen() bool {
-	return len(o.Body)+len(o.Transport)+len(o.Log)+len(o.Close)+len(o.TLS) > 0
+	return len(o.Body)+len(o.Transport)+len(o.Log)+len(o.Close)+len(o.TLS)+len(o.H2) > 0
 }
 
 // cases are the workloads to run, in order, without entries.
@@ -60,10 +63,12 @@ func (o *options) cases() ([]result.Case, error) {
 		return result.Case{Protocol: "h1", Body: n << 10, Transport: t}
 	}
 	logged, closing, tls := kib(1, result.TCP), kib(1, result.TCP), kib(1, result.TCP)
+	h2 := kib(1, result.TCP)
+	h2.Protocol, h2.Streams = "h2 tls", streams
 	logged.Log, closing.Close, tls.Protocol = true, true, "h1 tls"
 	list := []result.Case{kib(1, result.TCP), logged, kib(1, result.MPTCPBoth), kib(100, result.TCP)}
 	if !o.Quick {
-		list = append(list, kib(1, result.MPTCPFront), kib(100, result.MPTCPBoth), kib(10<<10, result.TCP), tls, closing)
+		list = append(list, kib(1, result.MPTCPFront), kib(100, result.MPTCPBoth), kib(10<<10, result.TCP), tls, h2, closing)
 	}
 	return list, nil
 }
@@ -101,6 +106,12 @@ func (o *options) product() ([]result.Case, error) {
 	each("tls", orDefault(o.TLS, "off"), func(c *result.Case, v string) bool {
 		c.Protocol = map[string]string{"off": "h1", "on": "h1 tls"}[v]
 		return c.Protocol != ""
+	}, "off or on")
+	each("h2", orDefault(o.H2, "off"), func(c *result.Case, v string) bool {
+		if v == "on" {
+			c.Protocol, c.Streams = "h2 tls", streams
+		}
+		return v == "on" || v == "off"
 	}, "off or on")
 	each("transport", orDefault(o.Transport, "tcp"), func(c *result.Case, v string) bool {
 		c.Transport = transports[v]

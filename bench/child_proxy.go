@@ -28,6 +28,7 @@ type proxyCmd struct {
 	Log        string
 	Cert       string
 	Key        string
+	H2         bool `name:"h2"`
 	Burn       time.Duration
 }
 
@@ -55,7 +56,10 @@ func (c proxyCmd) Run(ctx context.Context) error {
 	}
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 600 * time.Second,
-		ErrorLog: log.New(io.Discard, "", 0), TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, // h1 only
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	if !c.H2 {
+		s.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 	}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()

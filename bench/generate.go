@@ -20,6 +20,8 @@ import (
 // large answers that is much work that nobody counts, so there the generator of our own serves, which lets them finish.
 func (b *bench) generator(c *result.Case) string {
 	switch {
+	case c.Streams > 0:
+		return "h2load"
 	case c.Rate > 0:
 		return "builtin" // wrk keeps no rate
 	case b.options.Load != "auto":
@@ -44,13 +46,22 @@ func (b *bench) generate(ctx context.Context, j load.Job, generator string) (gen
 	defer cancel()
 	var args []string
 	parse := load.ParseWrk
-	if generator == "wrk" {
+	switch generator {
+	case "h2load":
+		if b.tools.h2load == "" {
+			return generated{}, fmt.Errorf("%s is not installed", load.H2loadPackage)
+		}
+		log := filepath.Join(b.scratch, "h2load.log")
+		_ = os.Remove(log) // it would add to it
+		args = load.H2loadCommand(b.tools.h2load, b.tools.mptcpize, log, j)
+		parse = func(said string) (load.Outcome, error) { return load.ParseH2load(said, log, j.Duration) }
+	case "wrk":
 		script := filepath.Join(b.scratch, "report.lua")
 		if err := os.WriteFile(script, []byte(load.WrkScript), 0o644); err != nil {
 			return generated{}, err
 		}
 		args = load.WrkCommand(b.tools.wrk, b.tools.mptcpize, script, j)
-	} else {
+	default:
 		text, err := json.Marshal(j)
 		if err != nil {
 			return generated{}, err

@@ -33,6 +33,9 @@ func (c *loadCmd) Run(ctx context.Context) error {
 			return err
 		}
 		rep.Cases = append(rep.Cases, k)
+		if k.Streams > 0 {
+			continue // h2load keeps no rate for all its connections together
+		}
 		rate := c.Rate
 		if rate == 0 {
 			rate = halfOfSlowest(&k)

@@ -53,7 +53,7 @@ func (b *bench) machine(ctx context.Context) result.Machine {
 			m.Sysctls[strings.ReplaceAll(name, "/", ".")] = strings.Join(strings.Fields(v), " ")
 		}
 	}
-	for name, path := range map[string]string{"wrk": b.tools.wrk, "mptcpize": b.tools.mptcpize, "ss": b.tools.ss} {
+	for name, path := range map[string]string{"wrk": b.tools.wrk, "h2load": b.tools.h2load, "mptcpize": b.tools.mptcpize, "ss": b.tools.ss} {
 		m.Tools[name] = toolVersion(ctx, name, path)
 	}
 	return m
@@ -88,7 +88,7 @@ func toolVersion(ctx context.Context, name, path string) string {
 	if path == "" {
 		return "not installed"
 	}
-	flag := map[string]string{"wrk": "-v", "ss": "-V"}[name]
+	flag := map[string]string{"wrk": "-v", "h2load": "--version", "ss": "-V"}[name]
 	if flag == "" {
 		return filepath.Base(path)
 	}

@@ -30,6 +30,7 @@ type options struct {
 	Haproxy string `name:"haproxy" placeholder:"PATH" help:"The haproxy program."`
 	Caddy   string `placeholder:"PATH" help:"The caddy program."`
 	Wrk     string `placeholder:"PATH" help:"The wrk program."`
+	H2load  string `name:"h2load" placeholder:"PATH" help:"The h2load program, for HTTP/2."`
 
 	Only        []string      `placeholder:"NAME" help:"Only these proxies: mpgate, nginx, haproxy, caddy, stdlib."`
 	Load        string        `enum:"auto,wrk,builtin" default:"auto" help:"Load generator. auto: wrk where it is installed and fits."`
@@ -42,11 +43,12 @@ type options struct {
 	LoadCPUs    []int         `name:"load-cpus" placeholder:"N" help:"Pin load generator and backend to these. Default with 4 CPUs or more: the second half."`
 	NoNetns     bool          `name:"no-netns" help:"As root: stay in this network namespace. MPTCP's counters then hold what others do, too."`
 
-	Body      []string `placeholder:"SIZE" help:"Sizes of the answers, such as 1KiB,100KiB,10MiB. With one of these five flags, the cases are all combinations."`
+	Body      []string `placeholder:"SIZE" help:"Sizes of the answers, such as 1KiB,100KiB,10MiB. With one of these six flags, the cases are all combinations."`
 	Transport []string `placeholder:"T" help:"tcp, mptcp-front, mptcp-both."`
 	Log       []string `placeholder:"L" help:"Access log: off, file."`
 	Close     []string `placeholder:"C" help:"Connections: keepalive, close (one a request)."`
 	TLS       []string `name:"tls" placeholder:"T" help:"off, on (ECDSA P-256)."`
+	H2        []string `name:"h2" placeholder:"P" help:"off, on: HTTP/2 over TLS, 8 streams on each of an eighth of the connections."`
 
 	Quick       bool   `help:"Four cases, three short rounds: less than three minutes."`
 	Baseline    string `placeholder:"NAME" help:"The proxy whose cost is divided by the others'; mpgate where it runs."`

@@ -49,8 +49,12 @@ func TestCases(t *testing.T) {
 		t.Errorf("--quick: %q", quick)
 	}
 	all := names(t, options{})
-	if len(all) != 9 || !slices.Equal(all[:4], want) {
+	if len(all) != 10 || !slices.Equal(all[:4], want) {
 		t.Errorf("all: %q", all)
+	}
+	h2 := names(t, options{H2: []string{"off", "on"}, TLS: []string{"on"}})
+	if !slices.Equal(h2, []string{"h1 tls, 1 KiB, tcp, keep-alive, no access log", "h2 tls, 1 KiB, tcp, 0 x 8 streams, no access log"}) {
+		t.Errorf("h1 and h2 over TLS: %q", h2)
 	}
 	product := names(t, options{Body: []string{"1KiB", "10MiB"}, Log: []string{"off", "file"}, Transport: []string{"tcp", "mptcp-front", "mptcp-both"}, TLS: []string{"on"}})
 	if len(product) != 12 || product[0] != "h1 tls, 1 KiB, tcp, keep-alive, no access log" ||
@@ -72,12 +76,13 @@ func TestOptionsAreChecked(t *testing.T) {
 		`--proxy-cpus and --load-cpus go together`:                                                     func(o *options) { o.ProxyCPUs = []int{0} },
 		`--tls (got "maybe"); want off or on`:                                                          func(o *options) { o.TLS = []string{"maybe"} },
 		`--transport (got "udp"); want tcp, mptcp-front or mptcp-both`:                                 func(o *options) { o.Transport = []string{"tcp", "udp"} },
+		`--h2 (got "x"); want off or on`:                                                               func(o *options) { o.H2 = []string{"x"} },
 		`--close (got "x"); want keepalive or close`:                                                   func(o *options) { o.Close = []string{"x"} },
 		`--log (got "x"); want off or file`:                                                            func(o *options) { o.Log = []string{"x"} },
 		`--body (got "20MiB"); want at most 16MiB`:                                                     func(o *options) { o.Body = []string{"20MiB"} },
 		`--only (got "apache"); want mpgate, nginx, haproxy, caddy, stdlib`:                            func(o *options) { o.Only = []string{"apache"} },
 		`--body: size (got "1KB"); want a number of bytes such as 512, 1KiB or 10MiB, at most 1024MiB`: func(o *options) { o.Body = []string{"1KB"} },
-		`--quick has cases of its own: leave out --body, --transport, --log, --close and --tls`:        func(o *options) { o.Quick, o.Body = true, []string{"1KiB"} },
+		`--quick has cases of its own: leave out --body, --transport, --log, --close, --tls and --h2`:  func(o *options) { o.Quick, o.Body = true, []string{"1KiB"} },
 	} {
 		o := good
 		change(&o)
@@ -187,6 +192,40 @@ func TestWholeRun(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// HTTP/2, with h2load: what is counted was spoken as h2.
+func TestWholeRunH2(t *testing.T) {
+	if _, err := exec.LookPath("h2load"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no h2load: CI must measure HTTP/2 (Debian: apt install nghttp2-client)")
+		}
+		t.Skip("no h2load, which makes the requests of HTTP/2 (Debian: apt install nghttp2-client)")
+	}
+	raw := filepath.Join(t.TempDir(), "raw.json")
+	cmd := program(t, "cpu", "--only=stdlib", "--rounds=1", "--round=1s", "--warmup=1s", "--connections=8", "--h2=on", "--json", raw)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rep result.Report
+	if err := json.Unmarshal(text, &rep); err != nil {
+		t.Fatal(err)
+	}
+	c := rep.Cases[0]
+	if c.Streams != 8 || c.Connections != 1 || c.Load != "h2load" {
+		t.Errorf("%d connections x %d streams by %s; want 1 x 8 by h2load", c.Connections, c.Streams, c.Load)
+	}
+	e := c.Entries[0]
+	if e.Failed != "" || len(e.Rounds) != 1 {
+		t.Fatalf("%s", text)
+	}
+	if r := e.Rounds[0]; r.Invalid != "" || r.Requests == 0 || r.CPU <= 0 || r.Bytes < r.Requests*1024 || r.Latency.P50 <= 0 {
+		t.Errorf("round: %+v", r)
 	}
 }
 

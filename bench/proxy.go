@@ -49,8 +49,8 @@ func (b *bench) setupFor(c *result.Case, connections int) (peers.Setup, error) {
 	if c.Log {
 		s.LogFile = filepath.Join(dir, "access.log")
 	}
-	if c.Protocol == "h1 tls" {
-		s.Cert, s.Key = b.cert.cert, b.cert.key
+	if c.Protocol != "h1" {
+		s.Cert, s.Key, s.H2 = b.cert.cert, b.cert.key, c.Protocol == "h2 tls"
 	}
 	return s, nil
 }

@@ -26,6 +26,9 @@ type hooks struct {
 
 func (b *bench) runCaseWith(ctx context.Context, c *result.Case, list []*peers.Peer, h hooks) error {
 	c.Connections, c.Workers, c.Duration, c.Load = b.Connections, b.workers(), b.Round, b.generator(c)
+	if c.Streams > 0 {
+		c.Connections = max(1, b.Connections/c.Streams)
+	}
 	c.Entries = make([]result.Entry, len(list))
 	running := make([]*proxy, len(list))
 	b.say("%s", c.Name())
@@ -131,7 +134,7 @@ func (b *bench) warm(ctx context.Context, p *peers.Peer, c *result.Case, e *resu
 
 func (b *bench) job(r *proxy, c *result.Case) load.Job {
 	j := load.Job{
-		Address: r.setup.Listen, TLS: r.setup.Cert != "", Body: c.Body, Connections: c.Connections,
+		Address: r.setup.Listen, TLS: r.setup.Cert != "", Body: c.Body, Streams: c.Streams, Connections: c.Connections,
 		Threads: max(1, min(b.loadCPUCount()/2, c.Connections)), Duration: c.Duration, Close: c.Close, MPTCP: c.Transport.Front(), Rate: c.Rate,
 	}
 	if shape := b.shape[r.peer.Name]; shape != nil {

@@ -40,7 +40,7 @@ type bench struct {
 }
 
 // tools are the programs that help; "" where one is missing.
-type tools struct{ wrk, mptcpize, ss string }
+type tools struct{ wrk, h2load, mptcpize, ss string }
 
 // stage makes everything ready. When root starts it, it first starts itself again in a network namespace of its own: the
 // MPTCP counters, the ports and the sysctls are then this run's alone.
@@ -84,7 +84,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 	}
 	raiseFiles()
-	b.tools = tools{wrk: look(b.Wrk, "wrk"), mptcpize: look("", "mptcpize"), ss: look("", "ss")}
+	b.tools = tools{wrk: look(b.Wrk, "wrk"), h2load: look(b.H2load, "h2load"), mptcpize: look("", "mptcpize"), ss: look("", "ss")}
 	if b.options.Load == "wrk" && b.tools.wrk == "" {
 		return fmt.Errorf("--load wrk: %s is not installed", loadPackage)
 	}

@@ -17,6 +17,7 @@ type Job struct {
 	TLS         bool          `json:"tls"`
 	Body        int64         `json:"body"`
 	Connections int           `json:"connections"`
+	Streams     int           `json:"streams,omitempty"` // of each connection at once (HTTP/2)
 	Threads     int           `json:"threads"`
 	Duration    time.Duration `json:"duration"`
 	Close       bool          `json:"close"` // one connection a request

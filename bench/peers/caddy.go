@@ -46,7 +46,7 @@ func planCaddy(p *Peer, s Setup) (Plan, error) {
     exclude http.log.access
   }
   servers {
-    protocols h1
+    protocols %s
   }
 }
 %s://%s {
@@ -59,7 +59,7 @@ func planCaddy(p *Peer, s Setup) (Plan, error) {
     }
   }
 }
-`, scheme(s), s.Listen, tls, log, s.Backend)}}
+`, map[bool]string{true: "h1 h2", false: "h1"}[s.H2], scheme(s), s.Listen, tls, log, s.Backend)}}
 	return pl, nil
 }
 

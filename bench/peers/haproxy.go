@@ -55,7 +55,11 @@ func planHAProxy(p *Peer, s Setup) (Plan, error) {
 	bind += " backlog 4096"
 	if s.Cert != "" {
 		// One file with both, as HAProxy has always read it.
-		bind += " ssl crt " + s.Cert + ".pem alpn http/1.1 ssl-min-ver TLSv1.2"
+		alpn := "http/1.1"
+		if s.H2 {
+			alpn = "h2,http/1.1"
+		}
+		bind += " ssl crt " + s.Cert + ".pem alpn " + alpn + " ssl-min-ver TLSv1.2"
 	}
 	log := "no log"
 	if s.LogFile != "" {

@@ -35,6 +35,10 @@ func planMpgate(p *Peer, s Setup) (Plan, error) {
 	if s.Cert != "" {
 		tls = fmt.Sprintf("\n[listener.tls]\ncertificates = [ { cert = %q, key = %q } ]\n", s.Cert, s.Key)
 	}
+	protocols := ""
+	if s.H2 {
+		protocols = "protocols = [\"h1\", \"h2\"]\n"
+	}
 	mode := map[bool]string{true: "prefer", false: "off"}
 	pl.Files = []File{{"mpgate.toml", fmt.Sprintf(`# Metrics, deadlines and limits are on: they always are. Only the limit of time between requests is raised, as it is for the
 # others, so that idle connections stay, and the number of connections is what the case needs, as it is for the others.
@@ -56,7 +60,7 @@ enabled = %v
 name = "front"
 address = %q
 mptcp = %q
-%s
+%s%s
 [[route]]
 name = "all"
 match = { path = "/*" }
@@ -67,6 +71,6 @@ name = "origin"
 protocol = "h1"
 mptcp = %q
 servers = [ { address = %q } ]
-`, log, "unix:"+admin, s.Connections+1024, s.Transport != result.TCP, s.Listen, mode[s.Transport.Front()], tls, mode[s.Transport.Back()], s.Backend)}}
+`, log, "unix:"+admin, s.Connections+1024, s.Transport != result.TCP, s.Listen, mode[s.Transport.Front()], protocols, tls, mode[s.Transport.Back()], s.Backend)}}
 	return pl, nil
 }

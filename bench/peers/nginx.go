@@ -60,7 +60,12 @@ func planNginx(p *Peer, s Setup) (Plan, error) {
 	tls := ""
 	if s.Cert != "" {
 		listen += " ssl"
-		tls = fmt.Sprintf(`
+		if s.H2 && nginxOldHTTP2(p.Version) {
+			listen += " http2"
+		} else if s.H2 {
+			tls = "\n    http2 on;"
+		}
+		tls += fmt.Sprintf(`
     ssl_certificate %s;
     ssl_certificate_key %s;
     ssl_protocols TLSv1.2 TLSv1.3;
@@ -105,6 +110,13 @@ http {
 `, s.Workers, s.Dir, s.Connections*2+1024, accessLog, s.Dir, s.Dir, s.Backend, max(256, min(s.Connections*2, 1024)), listen, tls,
 		nginxBuffersWhy(s.Body), nginxBuffers(s.Body))}}
 	return pl, nil
+}
+
+// nginxOldHTTP2 says that HTTP/2 is a parameter of listen: before 1.25.1 there was no directive for it.
+func nginxOldHTTP2(version string) bool {
+	var major, minor, patch int
+	_, _ = fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch)
+	return major*1_000_000+minor*1000+patch < 1_025_001
 }
 
 func nginxBuffersWhy(body int64) string {

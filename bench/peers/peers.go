@@ -29,6 +29,7 @@ type Setup struct {
 	Body        int64  // the size of the answers, for those whose buffers are set
 	LogFile     string // "": no access log
 	Cert, Key   string // "": no TLS
+	H2          bool   // over TLS: HTTP/2 for whoever asks for it
 	Mptcpize    string // the program, "" where it is missing
 }
 

@@ -130,6 +130,29 @@ func TestSlowedAndBeside(t *testing.T) {
 	}
 }
 
+func TestHTTP2(t *testing.T) {
+	for name, want := range map[string]string{
+		"nginx": "ssl http2;", "haproxy": "alpn h2,http/1.1 ", "caddy": "protocols h1 h2", "stdlib": "--h2", "mpgate": `protocols = ["h1", "h2"]`,
+	} {
+		s := setup(t, result.TCP, false, true, 1024)
+		for _, on := range []bool{false, true} {
+			s.H2 = on
+			pl, err := fake(name, false).Plan(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := whole(pl); strings.Contains(text, want) != on {
+				t.Errorf("%s, h2 %v: %q in\n%s", name, on, want, text)
+			}
+		}
+	}
+	for version, old := range map[string]bool{"1.22.1": true, "1.25.0": true, "1.25.1": false, "1.31.0": false, "2.0": false} {
+		if nginxOldHTTP2(version) != old {
+			t.Errorf("nginx %s: old %v", version, !old)
+		}
+	}
+}
+
 func TestGrow(t *testing.T) {
 	s := setup(t, result.TCP, false, false, 1024)
 	pl, err := Grow(fake("mpgate", false), "big", Grown{Clients: 5000, Hosts: 2, Paths: 1, Servers: 251, Listeners: 9}).Plan(s)

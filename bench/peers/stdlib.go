@@ -41,6 +41,9 @@ func planStdlib(p *Peer, s Setup) (Plan, error) {
 	if s.Cert != "" {
 		pl.Args = append(pl.Args, "--cert", s.Cert, "--key", s.Key)
 	}
+	if s.H2 {
+		pl.Args = append(pl.Args, "--h2")
+	}
 	return pl, nil
 }
 

@@ -10,7 +10,9 @@ import (
 // Name describes a case in a few words; it is the heading of its table.
 func (c *Case) Name() string {
 	parts := []string{c.Protocol, figures.Size(c.Body), string(c.Transport)}
-	if c.Close {
+	if c.Streams > 0 {
+		parts = append(parts, fmt.Sprintf("%d x %d streams", c.Connections, c.Streams))
+	} else if c.Close {
 		parts = append(parts, "one connection a request")
 	} else {
 		parts = append(parts, "keep-alive")

@@ -70,15 +70,16 @@ func (t Transport) Back() bool { return t == MPTCPBoth }
 
 // Case is one workload, run against every proxy.
 type Case struct {
-	Protocol    string        `json:"protocol"` // h1 | h1 tls
+	Protocol    string        `json:"protocol"` // h1 | h1 tls | h2 tls
 	Body        int64         `json:"body_bytes"`
 	Transport   Transport     `json:"transport"`
 	Log         bool          `json:"access_log"`
 	Close       bool          `json:"connection_per_request"`
 	Connections int           `json:"connections"`
+	Streams     int           `json:"streams,omitempty"` // of each connection at once (h2)
 	Workers     int           `json:"workers"`
 	Duration    time.Duration `json:"round_ns"`
-	Load        string        `json:"load"` // wrk | builtin
+	Load        string        `json:"load"` // wrk | builtin | h2load
 	Rate        float64       `json:"rate,omitempty"`
 	Entries     []Entry       `json:"entries"`
 }
