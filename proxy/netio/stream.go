@@ -48,6 +48,7 @@ const recordSize = 16 << 10
 // NewTLS gives the stream of t, which must sit on base and have its handshake behind it.
 func NewTLS(base *Conn, t *tls.Conn) *TLS {
 	base.SetWide()
+	base.replies.Store(true)
 	return &TLS{conn: t, base: base}
 }
 
@@ -67,7 +68,7 @@ func (t *TLS) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		if len(p) >= recordSize {
-			return t.conn.Write(p)
+			return t.encrypt(p)
 		}
 	}
 	if t.block == nil {
@@ -83,10 +84,18 @@ func (t *TLS) seal() error {
 	if len(t.held) == 0 {
 		return nil
 	}
-	_, err := t.conn.Write(t.held)
+	_, err := t.encrypt(t.held)
 	freeBlock(t.block)
 	t.block, t.held = nil, nil
 	return err
+}
+
+// encrypt makes records of p. What crypto/tls writes at other times is none of ours: it must not wait.
+func (t *TLS) encrypt(p []byte) (int, error) {
+	t.base.replies.Store(false)
+	n, err := t.conn.Write(p)
+	t.base.replies.Store(true)
+	return n, err
 }
 
 // Flush sends what is held.

@@ -11,17 +11,18 @@ import (
 
 // writer is the write side of a Conn.
 type writer struct {
-	mu    sync.Mutex // guards what follows; a reader only tries it
-	block []byte     // what held lies in, nil when nothing is held
-	wide  bool       // take large blocks
-	held  []byte     // what waits to be sent
-	piece []byte     // what is to be sent behind it, in the caller's memory; only while a call runs
-	iov   [2]syscall.Iovec
-	werr  error // sticky: after a failed write nothing more is sent
-	moved int   // bytes sent by the running call
-	stuck bool  // the socket took no more when it was last tried
-	pace  Pace
-	out   outgoing
+	mu      sync.Mutex // guards what follows; a reader only tries it
+	block   []byte     // what held lies in, nil when nothing is held
+	wide    bool       // take large blocks
+	held    []byte     // what waits to be sent
+	piece   []byte     // what is to be sent behind it, in the caller's memory; only while a call runs
+	iov     [2]syscall.Iovec
+	werr    error       // sticky: after a failed write nothing more is sent
+	moved   int         // bytes sent by the running call
+	stuck   bool        // the socket took no more when it was last tried
+	replies atomic.Bool // what is written now is no output of ours, see reply
+	pace    Pace
+	out     outgoing
 
 	wdeadline atomic.Int64 // since epoch; 0 is never
 	wmu       sync.Mutex   // held while the poller's write timer is set
@@ -54,9 +55,37 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.held = append(c.held, p...)
 		return len(p), nil
 	}
+	if c.replies.Load() {
+		return c.reply(p)
+	}
 	if err := c.send(p); err != nil {
 		return 0, err
 	}
+	return len(p), nil
+}
+
+// ErrReplies is a peer that asks for answers and takes none.
+var ErrReplies = errors.New("netio: the peer takes none of the replies that it asks for")
+
+// reply is a Write beyond what is held, for what crypto/tls says while it reads, such as the answer to a KeyUpdate. It must
+// not wait for the peer: the time for what is read would not count.
+func (c *Conn) reply(p []byte) (int, error) {
+	if c.block == nil {
+		return 0, c.send(p) // crypto/tls says nothing that long
+	}
+	if err := c.raw.Control(c.tryFn); err != nil && c.werr == nil {
+		c.werr = err
+	}
+	if c.werr == nil && len(c.held)+len(p) > largeBlock {
+		c.werr = ErrReplies
+	}
+	if c.werr != nil {
+		return 0, c.werr
+	}
+	if len(c.held) <= len(c.block) { // it may have outgrown a block that was taken before SetWide
+		c.held = c.block[:copy(c.block, c.held)]
+	}
+	c.held = append(c.held, p...)
 	return len(p), nil
 }
 
