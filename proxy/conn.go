@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type conn struct {
 	counted  netip.Addr     // in perClient
 	accepted time.Time
 	state    atomic.Uint32 // connState
+	waiting  sync.Mutex    // held while state becomes busy, and while that it is not is acted on
 	end      telemetry.ConnEnd
 	broken   bool // must not look as if it ended in order
 }
@@ -124,7 +126,7 @@ func (c *conn) serveHTTP() {
 		return
 	}
 	c.http = http1.NewServerConn(c.stream, &c.limits.http)
-	deadline := c.accepted.Add(c.limits.http.HeaderTime)
+	deadline := c.firstDeadline()
 	for {
 		if c.ending() && c.state.Load() != fresh {
 			c.end = telemetry.ConnDrain
@@ -134,8 +136,7 @@ func (c *conn) serveHTTP() {
 			c.end = c.silence(err)
 			return
 		}
-		c.base.Resume()
-		if c.state.Swap(busy) == fresh && c.refusesTCP() {
+		if c.setBusy() && c.refusesTCP() {
 			return
 		}
 		end, next := c.exchange(time.Now())
@@ -207,18 +208,45 @@ func (c *conn) close() {
 	c.proxy.remove(c)
 }
 
-// drain ends the connection if it is between requests. Shutdown calls it.
+// firstDeadline is until when the first request may take to come.
+func (c *conn) firstDeadline() time.Time {
+	limit := c.limits.http.HeaderTime
+	if c.late {
+		limit = min(limit, graceForNew)
+	}
+	return c.accepted.Add(limit)
+}
+
+// setBusy is called when the connection is no longer one that waits for a request: drain leaves its reading alone from then
+// on. first says whether none came before.
+func (c *conn) setBusy() (first bool) {
+	c.waiting.Lock()
+	first = c.state.Swap(busy) == fresh
+	c.waiting.Unlock()
+	c.base.Resume()
+	return first
+}
+
+// interrupt ends the wait for a request of a connection that is in that state, and touches no other.
+func (c *conn) interrupt(s connState) {
+	c.waiting.Lock()
+	defer c.waiting.Unlock()
+	if c.state.Load() == s {
+		c.base.Interrupt()
+	}
+}
+
+// drain ends the connection if it is between requests; one that has sent nothing yet gets a moment. Shutdown calls it.
 func (c *conn) drain() {
 	if m := c.multiplexes(); m != nil {
 		m.http.Shutdown()
 		return
 	}
-	switch c.state.Load() {
-	case idle:
-		c.base.Interrupt()
-	case fresh:
-		_ = c.base.SetReadDeadline(time.Now().Add(graceForNew))
+	if c.state.Load() == fresh {
+		time.AfterFunc(graceForNew, func() { c.interrupt(fresh) })
+		return
 	}
+	c.interrupt(idle)
 }
 
 // abort ends the connection whatever it is doing, at the deadline of what it was part of.

@@ -125,8 +125,8 @@ func (p *Proxy) Dismiss(l *Listener) {
 		c.leaving.Store(true)
 		if m := c.multiplexes(); m != nil {
 			m.http.Shutdown()
-		} else if c.state.Load() == idle {
-			c.base.Interrupt()
+		} else {
+			c.interrupt(idle)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func (c *conn) speaksHTTP2() (bool, error) {
 	}
 	var ahead netio.Buffer
 	defer ahead.Release()
-	_ = c.base.SetReadDeadline(c.accepted.Add(c.limits.http.HeaderTime))
+	_ = c.base.SetReadDeadline(c.firstDeadline())
 	for {
 		if err := c.base.Fill(&ahead); err != nil {
 			return false, err
@@ -103,7 +103,7 @@ func (c *conn) serveHTTP2() {
 	if c.refusesTCP() { // by now a fallback has shown
 		return
 	}
-	c.state.Store(busy)
+	c.setBusy()
 	m := &mux{open: map[*exchange]*Lease{}}
 	m.http = http2.NewServerConn(c.stream, nil, &c.limits.http2, c.exchangeHTTP2)
 	c.mux = m

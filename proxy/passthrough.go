@@ -52,7 +52,7 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 	rec.Peer, rec.Client, rec.Proto, rec.SNI = c.socket, c.peer.Addr(), telemetry.ProtoTLS, name
 	meter := v.passed[r.index]
 	meter.Start()
-	c.state.Store(busy) // for drain: it is not one that has yet to say what it wants
+	c.setBusy() // for drain: it is not one that has yet to say what it wants
 	c.take(nil, r.Lease)
 	defer func() {
 		c.giveBack(nil, r.Lease)
