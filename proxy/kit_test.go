@@ -79,6 +79,7 @@ type setup struct {
 	gate     *listener.Gate
 	address  string // to listen on; "" is 127.0.0.1 and any port, "unix" a unix socket
 	noLog    bool   // no access log
+	logFile  string // the access log goes there, not to gateway.log
 	sendBuf  int    // of accepted connections of an inherited socket, in bytes; 0 is what the kernel chooses
 }
 
@@ -119,7 +120,10 @@ func start(t testing.TB, s setup, origins ...*proxytest.Origin) *gateway {
 func startBefore(t testing.TB, s setup, servers ...string) *gateway {
 	t.Helper()
 	g := &gateway{t: t, mode: s.mode, metrics: telemetry.NewInstruments("test"), said: &record{}}
-	if !s.noLog {
+	switch {
+	case s.logFile != "":
+		g.openLogFile(s.logFile)
+	case !s.noLog:
 		g.openLog()
 	}
 	o := s.options
@@ -157,6 +161,14 @@ func (g *gateway) openLog() {
 		Dropped: &g.metrics.LogDropped, Errors: &g.metrics.LogErrors,
 	}})
 	if err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *gateway) openLogFile(path string) {
+	g.t.Helper()
+	var err error
+	if g.access, err = telemetry.OpenAccessLog(telemetry.AccessLogOptions{SpoolOptions: telemetry.SpoolOptions{Destination: path}}); err != nil {
 		g.t.Fatal(err)
 	}
 }
