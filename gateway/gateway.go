@@ -313,9 +313,13 @@ func (g *Gateway) Ready() (bool, []string) {
 	return true, nil
 }
 
-// announce says what the kernel granted to each listener. Of sockets that are the same in old it is silent.
+// announce says what the kernel granted to each listener, in the file's order. Of sockets that are the same in old it
+// is silent.
 func (g *Gateway) announce(old *generation) {
-	for name, f := range g.gen.Load().listeners {
+	gen := g.gen.Load()
+	for i := range gen.config.Listeners {
+		name := gen.config.Listeners[i].Name
+		f := gen.listeners[name]
 		var known []listener.SocketInfo
 		if old != nil && old.listeners[name] != nil {
 			known = old.listeners[name].sockets.Sockets()

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"mpgate/config"
-	"mpgate/mptcp"
 	"mpgate/mptcp/paths"
 )
 
@@ -49,23 +48,9 @@ func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 }
 
 func (g *Gateway) pathOptions(c *config.MPTCP) paths.Options {
-	o := paths.Options{
-		Manage: map[config.Manage]paths.Manage{config.ManageWatch: paths.ManageWatch, config.ManageSync: paths.ManageSync}[c.Manage],
-		Adopt:  c.Adopt, Keep: c.Keep, Fullmesh: c.Fullmesh, Logger: g.log, Source: g.liveConnections,
-		Failover: map[config.Failover]paths.Failover{
-			config.FailoverLink: paths.FailoverLink, config.FailoverActive: paths.FailoverActive,
-		}[c.Failover],
-		Hooks: paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath},
-	}
-	if o.Manage != paths.ManageOff {
-		o.Limits = &mptcp.Limits{Subflows: uint32(c.Limits.Subflows), AddrAccepted: uint32(c.Limits.AddAddrAccepted)}
-	}
-	for _, p := range c.Paths {
-		o.Paths = append(o.Paths, paths.Path{
-			Name: p.Name, Interface: p.Interface, Address: p.Address, Backup: p.Backup, Announce: p.Announce, Port: p.Port,
-			Role: map[config.PathRole]paths.Role{config.RoleListener: paths.ForListeners, config.RoleBackend: paths.ForBackends}[p.Role],
-		})
-	}
+	o := PathOptions(c)
+	o.Logger, o.Source = g.log, g.liveConnections
+	o.Hooks = paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath}
 	return o
 }
 

@@ -72,6 +72,7 @@ func (p *pool) status(b *config.Backend) admin.Backend {
 // handlers are what the admin address does beside showing.
 func (g *Gateway) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
+		"GET /api/paths":    http.HandlerFunc(g.servePaths),
 		"POST /api/reload":  http.HandlerFunc(g.serveReload),
 		"POST /api/upgrade": http.HandlerFunc(g.serveUpgrade),
 	}
