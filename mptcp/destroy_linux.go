@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"sync"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -31,7 +33,12 @@ const (
 
 // A Diag speaks to sock_diag in one network namespace: that of the thread that
 // opened it. It is safe for concurrent use.
-type Diag struct{ c *netlink.Conn }
+type Diag struct {
+	c *netlink.Conn
+
+	mu    sync.Mutex
+	batch int // a socket of its own, for DestroyAll
+}
 
 // OpenDiag opens it in the calling thread's network namespace.
 func OpenDiag() (*Diag, error) {
@@ -39,11 +46,21 @@ func OpenDiag() (*Diag, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sock_diag: %w", err)
 	}
-	return &Diag{c}, nil
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("sock_diag: %w", os.NewSyscallError("socket", err))
+	}
+	return &Diag{c: c, batch: fd}, nil
 }
 
-// Close closes the socket.
-func (d *Diag) Close() error { return d.c.Close() }
+// Close closes the sockets. It is called once.
+func (d *Diag) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	unix.Close(d.batch)
+	return d.c.Close()
+}
 
 // Destroy ends one subflow, given by its two addresses, as if the path had sent a
 // RST (SOCK_DESTROY; needs CAP_NET_ADMIN). The connection goes on over the

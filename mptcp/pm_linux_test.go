@@ -168,3 +168,37 @@ func TestDialNonsense(t *testing.T) {
 		}
 	}
 }
+
+// Many at once: those that are there end, the others are passed over.
+func TestDestroyAll(t *testing.T) {
+	client, server, _ := twoPaths(t)
+	until(t, "two subflows", func() bool { return subflows(t, client) == 2 })
+	d, err := OpenDiag()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	var i Info
+	if err := i.Read(rawOf(t, client)); err != nil {
+		t.Fatal(err)
+	}
+	dead := i.Subflows[1]
+	targets := []Target{{Local: dead.Local, Remote: dead.Remote}}
+	for port := range uint16(200) {
+		targets = append(targets, Target{Local: netip.AddrPortFrom(dead.Local.Addr(), 1+port), Remote: dead.Remote})
+	}
+	if n, err := d.DestroyAll(targets); n != 1 || err != nil {
+		t.Errorf("%d ended, %v", n, err)
+	}
+	until(t, "one subflow", func() bool { return subflows(t, client) == 1 })
+	exchange(t, client, server)
+	dropNetAdmin(t)
+	if err := i.Read(rawOf(t, client)); err != nil {
+		t.Fatal(err)
+	}
+	live := i.Subflows[0]
+	want := "destroy subflow " + live.Local.String() + " -> " + live.Remote.String() + ": CAP_NET_ADMIN is needed (operation not permitted)"
+	if n, err := d.DestroyAll([]Target{{Local: live.Local, Remote: live.Remote}}); n != 0 || err == nil || err.Error() != want {
+		t.Errorf("%d ended\ngot  %v\nwant %s", n, err, want)
+	}
+}

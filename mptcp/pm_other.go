@@ -66,3 +66,12 @@ func (*Diag) Destroy(local, remote netip.AddrPort, iface int) error { return err
 
 // Fill fails.
 func (*Diag) Fill(*Info, ...int) error { return errors.ErrUnsupported }
+
+// A Target is a subflow to be destroyed.
+type Target struct {
+	Local, Remote netip.AddrPort
+	Interface     int
+}
+
+// DestroyAll fails.
+func (*Diag) DestroyAll([]Target) (int, error) { return 0, errors.ErrUnsupported }

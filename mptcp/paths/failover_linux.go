@@ -1,12 +1,9 @@
 package paths
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"mpgate/mptcp"
 )
@@ -75,9 +72,9 @@ func (m *Manager) split(a *at) (on, others int) {
 
 // cut ends the subflows at addresses of a path that went down or silent.
 //
-// Where the link is down and the endpoint is ours, that is deleted: then the
-// kernel ends the subflows, sends RM_ADDR on the others, so that the peer ends its half and
-// sends again what was lost, and all in one call. A silent path is a guess: other
+// Where the link is down and the endpoint is ours, that is deleted too: then the
+// kernel sends RM_ADDR on the others, so that the peer ends its half and sends
+// again what was lost. A silent path is a guess: other
 // programs' connections are left out of it, and our subflows ended one by one.
 func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Duration) {
 	begin := time.Now()
@@ -99,23 +96,19 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 		meant.addrs = nil // some may leave by another path
 	}
 	found, spared, server := m.survey(&meant)
-	withdraw := spared == 0 && p.state != Silent && m.o.Manage == ManageSync
-	// First what no deletion ends: that returns only some milliseconds after it has taken
-	// effect (RCU).
-	for _, f := range found {
-		if !withdraw || !slices.Contains(addrs, f.local.Addr()) {
-			m.destroy(f, p)
-		}
-	}
-	if withdraw {
+	ended := 0
+	if spared == 0 && p.state != Silent && m.o.Manage == ManageSync {
+		// An announced address is taken back by RM_ADDR also when its subflows have ended, one
+		// that is not only together with them.
+		first, last := m.announced(found)
+		ended = m.destroy(first, p)
 		m.withdraw(addrs)
-		for _, f := range found {
-			if slices.Contains(addrs, f.local.Addr()) {
-				m.destroy(f, p) // as a rule it is gone
-			}
-		}
+		m.destroy(last, p) // as a rule they are gone
+		ended += len(last)
+	} else {
+		ended = m.destroy(found, p)
 	}
-	c := Cut{Path: p.Name, Why: why, Subflows: len(found), Spared: spared, Stalled: stalled, Took: time.Since(begin)}
+	c := Cut{Path: p.Name, Why: why, Subflows: ended, Spared: spared, Stalled: stalled, Took: time.Since(begin)}
 	p.totals.Cuts++
 	p.totals.Stalled = stalled
 	p.probe.close()
@@ -149,14 +142,31 @@ func (m *Manager) withdraw(addrs []netip.Addr) {
 	}
 }
 
-// destroy ends one subflow. One that is bound to a device is found only with it.
-func (m *Manager) destroy(f flowAddrs, p *path) {
-	err := m.diag.Destroy(f.local, f.remote, 0)
-	if errors.Is(err, unix.ENOENT) && p.index != 0 {
-		err = m.diag.Destroy(f.local, f.remote, p.index)
+// announced splits subflows into those that are to be ended before their endpoint is
+// deleted, and those whose endpoint has to find them alive.
+func (m *Manager) announced(found []flowAddrs) (first, last []flowAddrs) {
+	for _, f := range found {
+		r, ours := m.owned[key{addr: f.local.Addr()}]
+		if ours && r.stored.Flags&mptcp.FlagSignal == 0 {
+			last = append(last, f)
+		} else {
+			first = append(first, f)
+		}
 	}
-	if errors.Is(err, unix.ENOENT) {
-		err = nil // it has ended
+	return first, last
+}
+
+// destroy ends subflows, all at once, and counts those that were there. One that is
+// bound to a device is found only with it.
+func (m *Manager) destroy(flows []flowAddrs, p *path) int {
+	targets := make([]mptcp.Target, 0, 2*len(flows))
+	for _, f := range flows {
+		targets = append(targets, mptcp.Target{Local: f.local, Remote: f.remote})
+		if p.index != 0 {
+			targets = append(targets, mptcp.Target{Local: f.local, Remote: f.remote, Interface: p.index})
+		}
 	}
+	ended, err := m.diag.DestroyAll(targets)
 	m.fault("end subflows", err)
+	return ended
 }
