@@ -122,11 +122,6 @@ func (r *rig) swap(toml string) {
 	}
 }
 
-// address is that of a listener's first socket.
-func (r *rig) address(name string) string {
-	return r.gen.Load().listeners[name].sockets.Sockets()[0].Address
-}
-
 // logs waits until the log has what matches.
 func (r *rig) logs(pattern string) {
 	r.t.Helper()

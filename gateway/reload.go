@@ -82,6 +82,7 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 	g.runPaths()
 	next.start(g)
 	g.gen.Store(next)
+	g.awaitAccepting(next)
 	g.announce(old)
 	g.retire(old, next)
 	g.store.sync(next)
@@ -89,6 +90,15 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 		g.log.Warn("configuration", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Msg)
 	}
 	return nil
+}
+
+// awaitAccepting returns when every listener accepts: what is retired then leaves no gap.
+func (g *Gateway) awaitAccepting(n *generation) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := n.probe(ctx); err != nil {
+		g.log.Error("a listener does not accept after a reload", "error", err)
+	}
 }
 
 // openParts opens the logs and the admin address where they change.

@@ -282,8 +282,8 @@ func TestReloadRefused(t *testing.T) {
 		{"a socket that systemd has not passed", good + "[[listener]]\nname = \"more\"\nsystemd = \"more\"\n", "",
 			`no inherited socket is named "more"; none was inherited at all; remedy: FileDescriptorName=more in the .socket unit, and start it by that unit; ` +
 				`or give the listener an address too; a running process is passed no new sockets: start the .socket unit, then systemctl restart mpgate, which loses no connection`},
-		{"another protocol on an open socket", head + listenerTable("web", web, "mptcp = \"off\"") + rest, "[[listener]]",
-			"is open as a mptcp socket, and a reload cannot make it tcp; remedy: restart mpgate (systemctl restart mpgate), or open another port for it"},
+		{"another device for an open socket", head + listenerTable("web", web, "interface = \"lo\"") + rest, "[[listener]]",
+			`is open on interface "", and a reload cannot move it to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
 		{"a state directory", strings.Replace(good, `"state"`, `"other"`, 1), "state_dir", `cannot be changed by a reload`},
 		{"a certificate that is not there", head + listenerTable("web", web, "[listener.tls]\ncertificates = [ { cert = \"c.pem\", key = \"k.pem\" } ]") + rest, "certificates", "c.pem"},
 		{"an access log that cannot be", strings.Replace(good, `"off"`, `"/proc/none/log"`, 1), "access", "no such file or directory"},
@@ -366,12 +366,14 @@ func TestReloadPassedSockets(t *testing.T) {
 		t.Errorf("who waited got %q", a.Head)
 	}
 	get()
-	// The other listener's socket is ours, and refuses; so it goes in the same reload.
-	r.swap(head + "[mptcp]\nenabled = false\n" + web + rest)
+	r.swap(head + "[mptcp]\nenabled = false\n" + web + other + rest)
 	get()
-	s := r.Status().Listeners[0].Sockets[0]
-	if s.Speaks != "mptcp" || !strings.Contains(s.Why, "cannot be disarmed from here") {
+	listeners := r.Status().Listeners
+	if s := listeners[0].Sockets[0]; s.Speaks != "mptcp" || !strings.Contains(s.Why, "cannot be disarmed from here") {
 		t.Errorf("after MPTCP was switched off: %+v", s)
+	}
+	if s := listeners[1].Sockets[0]; s.Speaks != "tcp" || s.Why != "" {
+		t.Errorf("after MPTCP was switched off, a socket of our own: %+v", s)
 	}
 	r.logs(`level=WARN msg="listening, but not as preferred" listener=web .*SocketProtocol=mptcp out of the .socket unit`)
 }

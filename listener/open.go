@@ -23,6 +23,7 @@ type Listener struct {
 
 	started    chan struct{} // closed by the first Serve
 	leaveAfter time.Duration
+	probing    sync.Mutex // held by the one caller of Probe
 
 	mu      sync.Mutex
 	leaving []*Socket // replaced, and accepted from for a while: see swap.go

@@ -10,8 +10,10 @@ import (
 
 // Probe wakes each accept loop and waits until it has answered, or ctx ends. The loops are woken by a deadline in
 // the past, as they are by a connection: by the same poller and scheduler, busy or idle. A loop that waits for room
-// in the Gate answers by that. Probe waits for Serve to be called. It is for one caller at a time.
+// in the Gate answers by that. Probe waits for Serve to be called, and callers for one another.
 func (l *Listener) Probe(ctx context.Context) error {
+	l.probing.Lock()
+	defer l.probing.Unlock()
 	select {
 	case <-l.started:
 	case <-ctx.Done():
