@@ -64,6 +64,8 @@ type Run struct {
 	Back time.Duration
 	// Before is the rate before the cut, bit/s.
 	Before float64
+	// Done is when the manager had ended the subflows of the path, from the cut on.
+	Done time.Duration
 	// Rates in steps from the cut on, for a second, Mbit/s.
 	Rates []int
 	// Cuts that the manager made.
@@ -126,15 +128,16 @@ func (r *Report) String() string {
 			continue
 		}
 		low := r.Values(managed, func(r Run) time.Duration { return r.Low })
+		done := r.Values(managed, func(r Run) time.Duration { return r.Done })
 		back := r.Values(managed, func(r Run) time.Duration {
 			if r.Back < 0 {
 				return time.Hour
 			}
 			return r.Back
 		})
-		s += fmt.Sprintf("  %-12s  %2d runs  gap %v / %v  low %v / %v  back %v / %v (median / p95)\n", who, len(gap),
+		s += fmt.Sprintf("  %-12s  %2d runs  gap %v / %v  low %v / %v  back %v / %v (median / p95), done after %v / %v\n", who, len(gap),
 			round(Quantile(gap, .5)), round(Quantile(gap, .95)), round(Quantile(low, .5)), round(Quantile(low, .95)),
-			never(Quantile(back, .5)), never(Quantile(back, .95)))
+			never(Quantile(back, .5)), never(Quantile(back, .95)), round(Quantile(done, .5)), round(Quantile(done, .95)))
 	}
 	return s + fmt.Sprintf("  failed: %d\n", r.Failed())
 }

@@ -45,8 +45,8 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 			b := bout{Options: o, lab: l, managed: managed}
 			run := b.run(ctx)
 			r.Runs = append(r.Runs, run)
-			o.Log("run %d managed %v: gap %v low %v back %v before %.0f Mbit/s, cuts %+v, error %v\n\trates %v", i+1, managed,
-				round(run.Gap), run.Low, run.Back, run.Before/1e6, run.Cuts, run.Err, run.Rates)
+			o.Log("run %d managed %v: gap %v low %v done %v back %v before %.0f Mbit/s, cuts %+v, error %v\n\trates %v", i+1, managed,
+				round(run.Gap), run.Low, round(run.Done), run.Back, run.Before/1e6, run.Cuts, run.Err, run.Rates)
 		}
 	}
 	return r, ctx.Err()
@@ -60,6 +60,8 @@ type bout struct {
 
 	mu   sync.Mutex
 	cuts []paths.Cut
+	done time.Time // of the first
+	cut  time.Time
 }
 
 func side(i int) string { return [...]string{"client", "server"}[i] }
@@ -69,7 +71,9 @@ func (b *bout) run(ctx context.Context) Run {
 	defer cancel()
 	run, err := b.transfer(ctx)
 	run.Managed, run.Cuts = b.managed, b.cuts
-	run.Err = err
+	if run.Err = err; len(b.cuts) > 0 {
+		run.Done = b.done.Sub(b.cut)
+	}
 	return run
 }
 
@@ -154,6 +158,7 @@ func (b *bout) events(ctx context.Context, cut, back *time.Time) error {
 		return err
 	}
 	*cut = time.Now()
+	b.cut = *cut
 	take, give := func() error { return link.Down(place) }, func() error { return link.Up(place) }
 	if b.Event == Silence {
 		take, give = func() error { return link.Silence(lab.Both, true) }, func() error { return link.Silence(lab.Both, false) }
@@ -269,7 +274,9 @@ func (b *bout) manage(ctx context.Context, ours *holder) (stop func(), err error
 		Logger: slog.New(slog.NewTextHandler(logTo(b.Log), nil)),
 		Hooks: paths.Hooks{Cut: func(c paths.Cut) {
 			b.mu.Lock()
-			b.cuts = append(b.cuts, c)
+			if b.cuts = append(b.cuts, c); len(b.cuts) == 1 {
+				b.done = time.Now()
+			}
 			b.mu.Unlock()
 		}},
 	}
