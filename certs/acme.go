@@ -37,8 +37,9 @@ type managed struct {
 	issuer *issuer
 	ctx    context.Context
 	cancel context.CancelFunc
-	queued bool // guarded by m.mu
-	fails  int  // used by run only, as is asked
+	queued bool          // guarded by m.mu
+	again  chan struct{} // do not wait any longer with the next attempt
+	fails  int           // used by run only, as is asked
 	asked  time.Time
 }
 
@@ -53,7 +54,7 @@ func (m *Manager) manage(io *issuerOptions, domain string) (*managed, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &managed{key: key, domain: domain, issuer: is}
+	d := &managed{key: key, domain: domain, issuer: is, again: make(chan struct{}, 1)}
 	d.init(m, FromACME, domain)
 	d.claims = []string{domain}
 	d.ctx, d.cancel = context.WithCancel(m.ctx)
@@ -75,10 +76,10 @@ func (d *managed) run() {
 		timer := time.NewTimer(d.step())
 		select {
 		case <-d.ctx.Done():
-			timer.Stop()
-			return
+		case <-d.again:
 		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
@@ -103,7 +104,7 @@ func (d *managed) step() time.Duration {
 		}
 		d.fails = 0
 		d.failed(nil, time.Time{})
-		return d.m.o.RenewCheck
+		return d.nextCheck()
 	}
 	wait := d.backoff()
 	d.fails++
@@ -111,6 +112,15 @@ func (d *managed) step() time.Duration {
 	d.m.log.Error("cannot get a certificate", "name", d.domain, "ca", d.issuer.o.CA, "serving", d.serving(),
 		"err", err.Error(), "attempt", d.fails, "retry_in", wait.Round(time.Millisecond).String())
 	return wait
+}
+
+// nextCheck is when to look again whether to renew. Certificates that live for less than hours are looked at more often.
+func (d *managed) nextCheck() time.Duration {
+	c := d.cur.Load()
+	if c == nil {
+		return d.m.o.RenewCheck
+	}
+	return min(d.m.o.RenewCheck, max(time.Second, c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)/20))
 }
 
 func (d *managed) serving() string {

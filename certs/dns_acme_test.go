@@ -14,20 +14,22 @@ import (
 	"time"
 
 	"github.com/mholt/acmez/v3/acme"
+
+	"mpgate/internal/acmetest"
 )
 
 func TestACMEDNS01ByUpdate(t *testing.T) {
 	t.Parallel()
 	p := newPebble(t, pebbleOptions{validity: 2 * shortLife})
 	a := p.acme(DNS01, "example.test", "*.example.test")
-	a.DNS = p.dns.options()
+	a.DNS = byUpdate(p.DNS)
 	obtainAndRenew(t, p, a, "example.test", "x.example.test")
 	checkRecords(t, p, "_acme-challenge.example.test.")
 }
 
 func checkRecords(t *testing.T, p *pebbleCA, name string) {
 	t.Helper()
-	_, updates := p.dns.left()
+	_, updates := p.DNS.Left()
 	present, cleanup := 0, 0
 	for _, u := range updates {
 		switch u {
@@ -54,9 +56,7 @@ func (p *pebbleCA) recordAPI(t *testing.T, seen func(*http.Request, record)) str
 			return
 		}
 		seen(r, rec)
-		p.dns.mu.Lock()
-		p.dns.set(rec.Action, rec.Name+".", rec.Value)
-		p.dns.mu.Unlock()
+		p.DNS.Set(rec.Action, rec.Name+".", rec.Value)
 	}))
 	t.Cleanup(srv.Close)
 	return srv.URL
@@ -71,7 +71,7 @@ func TestACMEDNS01ByWebhook(t *testing.T) {
 		}
 	})
 	a := p.acme(DNS01, "a.example.test")
-	a.DNS = &DNS{Webhook: url, WebhookToken: "t0ken", Resolvers: []string{p.dns.addr}}
+	a.DNS = &DNS{Webhook: url, WebhookToken: "t0ken", Resolvers: []string{p.DNS.Addr}}
 	obtainAndRenew(t, p, a, "a.example.test")
 	checkRecords(t, p, "_acme-challenge.a.example.test.")
 }
@@ -156,12 +156,12 @@ func TestSolverErrors(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	// A record that no resolver gets to know.
-	s := newDNS(t)
-	w := newDNSSolver(&DNS{Exec: []string{"true"}, Resolvers: []string{s.addr}, Timeout: 20 * time.Millisecond}, m).(interface {
+	s := acmetest.NewDNS(t)
+	w := newDNSSolver(&DNS{Exec: []string{"true"}, Resolvers: []string{s.Addr}, Timeout: 20 * time.Millisecond}, m).(interface {
 		Wait(context.Context, acme.Challenge) error
 	})
 	err = w.Wait(t.Context(), testChallenge())
-	if err == nil || !strings.HasPrefix(err.Error(), "TXT record _acme-challenge.a.example.test is not to be seen at "+s.addr+": ") {
+	if err == nil || !strings.HasPrefix(err.Error(), "TXT record _acme-challenge.a.example.test is not to be seen at "+s.Addr+": ") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -183,7 +183,7 @@ func (m *Manager) policy(r *resolved) (*policy, error) {
 		return p, nil
 	}
 	p := newPolicy(key, r)
-	if err := m.sources(p); err != nil {
+	if err := m.provide(p); err != nil {
 		p.refs = 1
 		m.dropPolicy(p)
 		return nil, err
@@ -197,8 +197,8 @@ func (m *Manager) policy(r *resolved) (*policy, error) {
 	return p, nil
 }
 
-// sources gets or makes what p's certificates come from.
-func (m *Manager) sources(p *policy) error {
+// provide gets or makes what p's certificates come from.
+func (m *Manager) provide(p *policy) error {
 	for _, lp := range p.r.pairs {
 		s := m.pairs[lp.Pair]
 		if s == nil {
@@ -283,14 +283,41 @@ func (m *Manager) dropIssuer(is *issuer) {
 	is.http.CloseIdleConnections()
 }
 
-// gone ends the metric of a certificate that is no longer used.
+// gone ends the metric of a certificate that is no longer used; m.mu is held. Where another one has the same name, such as
+// a second local one, the metric goes on as that one's.
 func (m *Manager) gone(s *source) {
-	if f := m.o.Hooks.NotAfter; f != nil && s.cur.Load() != nil {
-		f(s.name, time.Time{})
+	var until time.Time
+	failing := false
+	for _, o := range m.sources() {
+		if o.name != s.name || o == s {
+			continue
+		}
+		if c := o.cur.Load(); c != nil && (until.IsZero() || c.Leaf.NotAfter.Before(until)) {
+			until = c.Leaf.NotAfter
+		}
+		failing = failing || o.status().Err != nil
 	}
-	if f := m.o.Hooks.Error; f != nil && s.status().Err != nil {
+	if f := m.o.Hooks.Error; f != nil && !failing && s.status().Err != nil {
 		f(s.kind, s.name, nil)
 	}
+	if f := m.o.Hooks.NotAfter; f != nil {
+		f(s.name, until)
+	}
+}
+
+// sources are all in use; m.mu is held.
+func (m *Manager) sources() []*source {
+	var all []*source
+	for _, s := range m.pairs {
+		all = append(all, &s.source)
+	}
+	for _, s := range m.managed {
+		all = append(all, &s.source)
+	}
+	for _, s := range m.locals {
+		all = append(all, &s.source)
+	}
+	return all
 }
 
 // Close ends everything that Run started; Run then returns. Sets go on
@@ -314,16 +341,7 @@ func (m *Manager) Close() {
 // Status returns what is known of each certificate in use, sorted by name.
 func (m *Manager) Status() []Status {
 	m.mu.Lock()
-	var sources []*source
-	for _, s := range m.pairs {
-		sources = append(sources, &s.source)
-	}
-	for _, s := range m.managed {
-		sources = append(sources, &s.source)
-	}
-	for _, s := range m.locals {
-		sources = append(sources, &s.source)
-	}
+	sources := m.sources()
 	m.mu.Unlock()
 	out := make([]Status, len(sources))
 	for i, s := range sources {

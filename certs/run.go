@@ -9,15 +9,23 @@ import (
 	"time"
 )
 
-// start hands the ACME names of sh to Run.
+// start hands the ACME names of sh to Run. Those that have failed are tried again at once: who reloads has likely mended
+// something.
 func (m *Manager) start(sh *shape) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range sh.policies {
 		for _, o := range p.owned {
-			if d, ok := o.(*managed); ok && !d.queued {
+			switch d, ok := o.(*managed); {
+			case !ok:
+			case !d.queued:
 				d.queued = true
 				m.pending = append(m.pending, d)
+			case d.status().Err != nil:
+				select {
+				case d.again <- struct{}{}:
+				default:
+				}
 			}
 		}
 	}

@@ -16,7 +16,7 @@ func TestACMESharedStorage(t *testing.T) {
 	m1, ev1 := newManager(t, share)
 	m2, ev2 := newManager(t, share)
 	for _, challenge := range []string{HTTP01, TLSALPN01} {
-		before := p.issued()
+		before := p.Issued()
 		o := Options{Policy: Policy{ACME: p.acme(challenge, strings.ToLower(challenge)+".example.test")}}
 		name := o.Policy.ACME.Domains[0]
 		// Only the second is asked by the CA, only the first has begun: the
@@ -32,13 +32,13 @@ func TestACMESharedStorage(t *testing.T) {
 		set2.Start()
 		wait(t, "the second manager's certificate", ev2.notAfter)
 		a, b := set1.shape.def.sources[0].cur.Load(), set2.shape.def.sources[0].cur.Load()
-		if !a.Leaf.Equal(b.Leaf) || p.issued()-before != 1 {
-			t.Errorf("%s: %d certificates were issued, want 1", challenge, p.issued()-before)
+		if !a.Leaf.Equal(b.Leaf) || p.Issued()-before != 1 {
+			t.Errorf("%s: %d certificates were issued, want 1", challenge, p.Issued()-before)
 		}
-		p.leaf(name, p.roots())
+		p.leaf(name, p.Roots())
 	}
 	// Both at once.
-	before := p.issued()
+	before := p.Issued()
 	o := Options{Policy: Policy{ACME: p.acme(HTTP01, "both.example.test")}}
 	set2 := p.serve2(m2, o)
 	set1, err := m1.Open(o)
@@ -50,7 +50,7 @@ func TestACMESharedStorage(t *testing.T) {
 	set2.Start()
 	wait(t, "the first manager's certificate", ev1.notAfter)
 	wait(t, "the second manager's certificate", ev2.notAfter)
-	if n := p.issued() - before; n != 1 {
+	if n := p.Issued() - before; n != 1 {
 		t.Errorf("%d certificates were issued, want 1", n)
 	}
 	// A third, later: from storage, before Start.

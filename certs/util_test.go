@@ -4,22 +4,19 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"mpgate/internal/acmetest"
 )
 
 func TestMain(m *testing.M) {
@@ -29,11 +26,7 @@ func TestMain(m *testing.M) {
 	// certmagic's file locks are kept fresh by a goroutine that ends up to 5 s
 	// after the lock was released.
 	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"),
-		goleak.Cleanup(func(code int) {
-			os.RemoveAll(pebbleDir)
-			os.Exit(code)
-		}))
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
 }
 
 // patience ends a wait for something that does not come.
@@ -41,67 +34,25 @@ const patience = 30 * time.Second
 
 // testCA signs what tests need.
 type testCA struct {
-	t    testing.TB
 	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
 	file string
+	ca   *acmetest.CA
+	t    testing.TB
 }
 
 func newCA(t testing.TB) *testCA {
 	t.Helper()
-	ca := &testCA{t: t, key: newKey(t)}
-	ca.cert = ca.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}, ca.key)
-	ca.file = filepath.Join(t.TempDir(), "ca.pem")
-	writeFile(t, ca.file, certPEM(ca.cert))
-	return ca
+	ca := acmetest.NewCA(t)
+	return &testCA{ca.Cert, ca.File, ca, t}
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
+func newKey(t testing.TB) *ecdsa.PrivateKey { return acmetest.NewKey(t) }
 
-func (ca *testCA) sign(c *x509.Certificate, key crypto.Signer) *x509.Certificate {
-	ca.t.Helper()
-	c.SerialNumber = serial()
-	if c.NotBefore.IsZero() {
-		c.NotBefore = time.Now().Add(-time.Hour)
-	}
-	if c.NotAfter.IsZero() {
-		c.NotAfter = time.Now().Add(90 * 24 * time.Hour)
-	}
-	parent := ca.cert
-	if parent == nil {
-		parent = c
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), ca.key)
-	if err != nil {
-		ca.t.Fatal(err)
-	}
-	out, err := x509.ParseCertificate(der)
-	if err != nil {
-		ca.t.Fatal(err)
-	}
-	return out
-}
+func certPEM(c *x509.Certificate) []byte { return acmetest.CertPEM(c) }
 
-func certPEM(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
-}
+func keyPEM(t testing.TB, k crypto.Signer) []byte { return acmetest.KeyPEM(t, k) }
 
-func keyPEM(t testing.TB, k crypto.Signer) []byte {
-	der, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-}
+func writeFile(t testing.TB, name string, data []byte) { t.Helper(); acmetest.Replace(t, name, data) }
 
 // pair writes a certificate for names into a directory of its own.
 func (ca *testCA) pair(names ...string) Pair {
@@ -111,39 +62,13 @@ func (ca *testCA) pair(names ...string) Pair {
 
 func (ca *testCA) pairIn(dir string, c *x509.Certificate) Pair {
 	ca.t.Helper()
-	key := newKey(ca.t)
-	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	p := Pair{filepath.Join(dir, "c.pem"), filepath.Join(dir, "c.key")}
-	writeFile(ca.t, p.Cert, certPEM(ca.sign(c, key)))
-	writeFile(ca.t, p.Key, keyPEM(ca.t, key))
-	return p
+	cert, key := ca.ca.PairIn(dir, c)
+	return Pair{cert, key}
 }
 
-// client makes a client certificate.
-func (ca *testCA) client(c *x509.Certificate) *tls.Certificate {
-	ca.t.Helper()
-	key := newKey(ca.t)
-	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	leaf := ca.sign(c, key)
-	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
-}
+func (ca *testCA) client(c *x509.Certificate) *tls.Certificate { return ca.ca.Client(c) }
 
-func (ca *testCA) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(ca.cert)
-	return p
-}
-
-// writeFile replaces a file as careful people do: by a rename.
-func writeFile(t testing.TB, name string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(name+".new", data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		t.Fatal(err)
-	}
-}
+func (ca *testCA) pool() *x509.CertPool { return ca.ca.Pool() }
 
 // events are what hooks were called with.
 type events struct {

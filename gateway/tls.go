@@ -17,10 +17,19 @@ func (g *Gateway) openCerts(cfg *config.Config) {
 	g.certs = certs.NewManager(certs.ManagerOptions{
 		Dir: cfg.StateDir, Log: g.log, UserAgent: "mpgate/" + g.options.Version,
 		Hooks: certs.Hooks{
-			NotAfter: g.metrics.SetCertificate,
+			NotAfter: g.certificateUntil,
 			Error:    func(_, name string, err error) { g.metrics.SetCertificateFailing(name, err != nil) },
 		},
 	})
+}
+
+// certificateUntil keeps the metric of a certificate; a zero time takes it away.
+func (g *Gateway) certificateUntil(name string, t time.Time) {
+	if t.IsZero() {
+		g.metrics.DeleteCertificate(name)
+		return
+	}
+	g.metrics.SetCertificate(name, t)
 }
 
 // buildTLS opens the policies of a listener; nil where it has none.
