@@ -92,6 +92,7 @@ func TestGRPCInterop(t *testing.T) {
 	})
 	t.Run("unimplemented_method", func(t *testing.T) { interop.DoUnimplementedMethod(ctx, cc) })
 	cc.Close()
+	g.waitMetric(0, "mpgate_http_requests_in_flight")
 	for _, l := range g.lines() {
 		switch {
 		case l.End == "ok", l.End == "client_gone":

@@ -25,6 +25,7 @@ type ClientStream struct {
 	final   bool // the final head came
 	interim int
 	accept  [28]byte // of the websocket that was asked for
+	asking  bool     // and has not been answered
 
 	heads []message.Response // that came and were not read
 	read  int                // of them
@@ -57,7 +58,7 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	c := s.conn.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.isHead, s.final, s.interim = r.IsHead(), false, 0
+	s.isHead, s.final, s.interim, s.asking = r.IsHead(), false, 0, false
 	s.heads, s.read = s.heads[:0], 0
 	s.body.patience, s.body.trailerTo = c.patience, nil
 	var protocol []byte
@@ -110,7 +111,7 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 	}
 	s.accept = acceptFor(r.Header.Get(message.SecWebSocketKey))
 	r.Header.Del(message.SecWebSocketKey)
-	s.raw = true
+	s.raw, s.asking = true, true
 	return nil
 }
 
@@ -145,6 +146,7 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	if r.Interim() {
 		return nil
 	}
+	s.asking = false
 	if s.raw {
 		r.Status, r.Upgrade, r.NoBody, r.ContentLength = 101, webSocketName, false, 0
 		r.Header.Add(message.SecWebSocketAccept, s.accept[:])
@@ -176,8 +178,14 @@ func (s *ClientStream) WriteBody(p []byte) error {
 	return s.write(p)
 }
 
-// End completes the request.
-func (s *ClientStream) End(trailer *message.Header) error { return s.end(trailer) }
+// End completes the request. One that asks for another protocol is complete with its head, and its stream stays open
+// for the tunnel.
+func (s *ClientStream) End(trailer *message.Header) error {
+	if s.asking {
+		return nil
+	}
+	return s.end(trailer)
+}
 
 // Flush sees to it that what was written leaves.
 func (s *ClientStream) Flush() error {

@@ -39,6 +39,9 @@ func (f *fields) request(r *message.Request, ended bool) (websocket bool, err *m
 	case string(f.scheme) != "http" && string(f.scheme) != "https":
 		return false, errScheme
 	}
+	if connect {
+		r.Method = getMethod // its target has a path, unlike that of another CONNECT
+	}
 	if err := f.setTarget(r); err != nil {
 		return false, err
 	}
@@ -128,7 +131,7 @@ func (f *fields) webSocket(r *message.Request) *message.Error {
 	case r.ContentLength == 0:
 		return errLengthWrong // it ends where it should begin
 	}
-	r.Method, r.Upgrade, r.ContentLength, r.Expect = getMethod, webSocketName, 0, false
+	r.Upgrade, r.ContentLength, r.Expect = webSocketName, 0, false
 	r.Header.Del(message.SecWebSocketKey)
 	var key [16]byte
 	_, _ = rand.Read(key[:]) // never fails
