@@ -210,6 +210,35 @@ func TestReloadTLS(t *testing.T) {
 	}
 }
 
+// TestReloadPolicy: what was checked at a handshake does not count when a reload has put another policy in its place.
+func TestReloadPolicy(t *testing.T) {
+	web, app := freeAddress(t), named(t, "app")
+	file := func(version string) string {
+		return head + listenerTable("web", web, "[listener.tls]\nlocal = true\nlocal_names = [\"localhost\"]\nmin_version = \""+version+"\"") +
+			routeTable("all", "", "app") + backendTable("app", app, "")
+	}
+	r := startRig(t, file("1.2"), nil)
+	dial := func() *proxytest.Client {
+		c := proxytest.Dial(t, web, mptcp.Off)
+		c.Secure(&tls.Config{InsecureSkipVerify: true, ServerName: "localhost"})
+		if a := c.Get("/"); a.Status != 200 {
+			t.Fatalf("got %q", a.Head)
+		}
+		return c
+	}
+	same := dial()
+	r.swap(file("1.2") + "[limits]\nheader_fields = 99\n")
+	if a := same.Get("/"); a.Status != 200 || a.Header("Connection") == "close" {
+		t.Errorf("after a reload that keeps the policy: %q", a.Head)
+	}
+	r.swap(file("1.3"))
+	if a := same.Get("/"); a.Status != 421 || a.Header("Connection") != "close" {
+		t.Errorf("after a reload that has another policy: %q", a.Head)
+	}
+	same.WantClosed()
+	dial()
+}
+
 // TestReloadSettings: limits, logs and the admin address follow the file.
 func TestReloadSettings(t *testing.T) {
 	app := named(t, "app")

@@ -62,6 +62,7 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	if path, err := os.Executable(); err == nil {
 		o.Program = path
 	}
+	o.HangUp = cfg.Admin.Off || !cfg.Admin.Address.IsUnix()
 	if cfg.MPTCP.Manage == config.ManageSync {
 		o.NetAdmin = `mptcp.manage = "sync"`
 	}

@@ -380,6 +380,7 @@ func (s *service) watchdog(t *testing.T) {
 	s.Write(units+"mpgate.service.d/fast.conf", "[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\nRestartSec=100ms\n", 0o644)
 	s.Run("systemctl", "daemon-reload")
 	s.Run("systemctl", "restart", "mpgate.service")
+	s.Run("mpgate", "upgrade", "-c", configFile) // the watchdog hears from the new process as well
 	pid := s.Property("mpgate.service", "MainPID")
 	stop := s.load("http://127.0.0.1/")
 	if !s.within(4*time.Second, func() bool { return s.Property("mpgate.service", "MainPID") != pid }) {

@@ -33,8 +33,14 @@ func (o *Options) service(sockets []string) string {
 	line("# The new process of mpgate upgrade takes over by MAINPID=.")
 	line("NotifyAccess=main")
 	line("ExecStart=%s run -c %s", o.Program, o.Config)
-	line("# It waits for the result: systemctl reload fails where the file is refused.")
-	line("ExecReload=%s reload -c %s", o.Program, o.Config)
+	if o.HangUp {
+		line("# The admin address is off or host:port, which is read-only: what came of a reload is in the log alone. With")
+		line("# admin.address = \"unix:/run/mpgate/admin.sock\" systemctl reload fails where the file is refused.")
+		line("ExecReload=/bin/kill -HUP $MAINPID")
+	} else {
+		line("# It waits for the result: systemctl reload fails where the file is refused.")
+		line("ExecReload=%s reload -c %s", o.Program, o.Config)
+	}
 	for _, s := range sockets {
 		line("Sockets=%s", s)
 	}

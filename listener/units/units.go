@@ -23,6 +23,8 @@ type Options struct {
 
 	// NetAdmin says what the gateway needs CAP_NET_ADMIN for, "" for nothing.
 	NetAdmin string
+	// HangUp says that `mpgate reload` cannot reach it: its admin address is off, or read-only as every host:port is.
+	HangUp bool
 	// Writes are files and directories that it writes beside its state, its logs and /run/mpgate.
 	Writes []string
 	// Keys are files of private keys that it reads.

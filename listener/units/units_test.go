@@ -13,7 +13,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // cases are those of testdata: a directory each.
 var cases = map[string]Options{
-	"none": {Version: "1.0", Drain: 30 * time.Second, Listeners: []Listener{
+	"none": {Version: "1.0", HangUp: true, Drain: 30 * time.Second, Listeners: []Listener{
 		{Name: "web", Addresses: []string{"0.0.0.0:8080", "unix:/srv/app/web.sock"}, MPTCP: true},
 	}},
 	"two": {
