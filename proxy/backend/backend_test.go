@@ -1,0 +1,255 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"mpgate/internal/proxytest"
+	"mpgate/mptcp"
+	"mpgate/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pool makes a backend that runs as long as the test. Its origins speak TCP.
+func pool(t *testing.T, o Options) (*Backend, *telemetry.Instruments) {
+	t.Helper()
+	o.Name, o.Instruments = "pool", telemetry.NewInstruments("test")
+	b, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	wait.Go(func() { _ = b.Run(ctx) })
+	t.Cleanup(func() { stop(); wait.Wait() })
+	return b, o.Instruments
+}
+
+func silent(c *proxytest.Conn) { _, _ = c.R.ReadByte() }
+
+func servers(addresses ...string) (list []ServerOptions) {
+	for _, a := range addresses {
+		list = append(list, ServerOptions{Address: a, MPTCP: mptcp.Off})
+	}
+	return list
+}
+
+func dead(t *testing.T) string {
+	t.Helper()
+	l := proxytest.Listen(t, mptcp.Off)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestNewSaysWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		servers []ServerOptions
+		want    string
+	}{
+		{nil, `backend "b" has no servers`},
+		{servers("example.org"), `backend "b": server "example.org": want host:port or unix:/path`},
+		{servers("10.0.0.1:80", "[::1"), `backend "b": server "[::1": want host:port or unix:/path`},
+		{servers("example.org:0"), `backend "b": server "example.org:0": want a port from 1 to 65535`},
+		{servers("example.org:65536"), `backend "b": server "example.org:65536": want a port from 1 to 65535`},
+		{servers("example.org:http"), `backend "b": server "example.org:http": want a port from 1 to 65535`},
+	} {
+		_, err := New(Options{Name: "b", Servers: c.servers})
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%v: got %v, want %s", c.servers, err, c.want)
+		}
+	}
+}
+
+func TestTurnsFollowTheWeights(t *testing.T) {
+	for _, c := range []struct {
+		weights []int
+		want    string
+	}{
+		{[]int{1}, "[0]"}, {[]int{1, 1, 1}, "[0 1 2]"}, {[]int{5, 1, 1}, "[0 0 1 0 2 0 0]"}, {[]int{1, 3}, "[1 0 1 1]"},
+	} {
+		if got := fmt.Sprint(mixTurns(c.weights)); got != c.want {
+			t.Errorf("weights %v give %s, want %s", c.weights, got, c.want)
+		}
+	}
+}
+
+// open opens one attempt and ends it, and gives the server.
+func open(t *testing.T, b *Backend) (server string, tries int, err error) {
+	t.Helper()
+	var a Attempt
+	a.Reset(b)
+	up, err := a.Open(context.Background(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true})
+	if err == nil {
+		up.Abort()
+		up.Release()
+	}
+	if a.Server() != nil {
+		server = a.Server().Address
+	}
+	return server, a.Tries(), err
+}
+
+func TestServersInTurn(t *testing.T) {
+	one, two := proxytest.NewOrigin(t, mptcp.Off, silent), proxytest.NewOrigin(t, mptcp.Off, silent)
+	list := servers(one.Address(), two.Address())
+	list[0].Weight = 3
+	b, _ := pool(t, Options{Servers: list})
+	got := map[string]int{}
+	for range 20 {
+		server, tries, err := open(t, b)
+		if err != nil || tries != 1 {
+			t.Fatalf("%d tries, %v", tries, err)
+		}
+		got[server]++
+	}
+	if got[one.Address()] != 15 || got[two.Address()] != 5 {
+		t.Errorf("got %v, want 15 and 5", got)
+	}
+}
+
+func TestThreeTriesAtMost(t *testing.T) {
+	var list []string
+	for range 5 {
+		list = append(list, dead(t))
+	}
+	b, in := pool(t, Options{Servers: servers(list...)})
+	_, tries, err := open(t, b)
+	if tries != 3 || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%d tries, %v; want 3 and a refusal", tries, err)
+	}
+	if _, tries, err = open(t, b); tries != 2 || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%d tries, %v; want 2, as three servers rest", tries, err)
+	}
+	if _, tries, err = open(t, b); tries != 0 || err != ErrNoServer {
+		t.Errorf("%d tries, %v; want %v", tries, err, ErrNoServer)
+	}
+	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_retries_total"); n != 3 {
+		t.Errorf("%v retries, want 3", n)
+	}
+	for _, s := range b.Status() {
+		if !s.Resting || s.Speaks != "" {
+			t.Errorf("%+v does not rest", s)
+		}
+	}
+}
+
+func TestServerThatIsBackIsUsed(t *testing.T) {
+	l := proxytest.Listen(t, mptcp.Off)
+	address := l.Addr().String()
+	l.Close()
+	b, _ := pool(t, Options{Servers: servers(address)})
+	if _, _, err := open(t, b); err == nil {
+		t.Fatal("nobody listens, and no error")
+	}
+	back, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Skipf("somebody else took the port: %v", err)
+	}
+	proxytest.OriginOn(t, back, silent)
+	began := time.Now()
+	if !proxytest.Within(proxytest.Patience, func() bool { _, _, err = open(t, b); return err == nil }) {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < rest/2 {
+		t.Errorf("it rested for %v only", took)
+	}
+	if s := b.Status()[0]; s.Resting || s.Speaks != "tcp" {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestCloseEndsWhatWasKept(t *testing.T) {
+	gone := make(chan struct{}, 1)
+	o := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) { silent(c); gone <- struct{}{} })
+	b, in := pool(t, Options{Servers: servers(o.Address())})
+	s := b.servers[0]
+	_, c, err := s.dial(context.Background(), Addresses{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keep(c)
+	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_idle"); n != 1 || b.Status()[0].Kept != 1 {
+		t.Errorf("%v idle, %+v; want one", n, b.Status())
+	}
+	s.close()
+	<-gone
+	_, late, err := s.dial(context.Background(), Addresses{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keep(late) // too late
+	<-gone
+	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_open"); n != 0 {
+		t.Errorf("%v open, want none", n)
+	}
+}
+
+func TestConnectResults(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want telemetry.ConnectResult
+	}{
+		{nil, telemetry.ConnectOK},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, telemetry.ConnectRefused},
+		{&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, telemetry.ConnectTimeout},
+		{os.NewSyscallError("connect", syscall.ETIMEDOUT), telemetry.ConnectTimeout},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, telemetry.ConnectUnreachable},
+		{os.NewSyscallError("connect", syscall.ENETUNREACH), telemetry.ConnectUnreachable},
+		{os.NewSyscallError("connect", syscall.ENOENT), telemetry.ConnectUnreachable},
+		{&net.DNSError{Err: "no such host", IsNotFound: true}, telemetry.ConnectError},
+		{errors.New("x"), telemetry.ConnectError},
+	} {
+		if got := connectResult(c.err); got != c.want {
+			t.Errorf("%v is %v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
+func TestNamesOutliveTheResolver(t *testing.T) {
+	var n names
+	addrs, err := n.lookup(context.Background(), "localhost")
+	if err != nil || len(addrs) == 0 || !addrs[0].IsLoopback() {
+		t.Fatalf("localhost is %v, %v", addrs, err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // a resolver that fails
+	if again, err := n.lookup(ended, "localhost"); err != nil || again[0] != addrs[0] {
+		t.Errorf("within its age: %v, %v", again, err)
+	}
+	n.at = time.Now().Add(-2 * maxNameAge)
+	n.addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	if old, err := n.lookup(ended, "name.invalid"); err != nil || fmt.Sprint(old) != "[192.0.2.1]" {
+		t.Errorf("without a resolver: %v, %v; want the old answer", old, err)
+	}
+	var none names
+	if _, err := none.lookup(ended, "name.invalid"); err == nil {
+		t.Error("a name that never was resolved gave no error")
+	}
+}
+
+func TestRequiredMPTCPIsTold(t *testing.T) {
+	proxytest.NeedMPTCP(t)
+	o := proxytest.NewOrigin(t, mptcp.Off, silent)
+	list := servers(o.Address())
+	list[0].MPTCP = mptcp.Require
+	b, _ := pool(t, Options{Servers: list})
+	_, _, err := open(t, b)
+	if !NeedsMPTCP(err) || !strings.Contains(err.Error(), "MPTCP is required") || TimedOut(err) {
+		t.Errorf("got %v", err)
+	}
+	if b.Status()[0].Resting {
+		t.Error("a server that speaks TCP rests")
+	}
+}
