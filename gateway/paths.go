@@ -50,6 +50,7 @@ func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 func (g *Gateway) pathOptions(c *config.MPTCP) paths.Options {
 	o := PathOptions(c)
 	o.Logger, o.Source = g.log, g.liveConnections
+	o.Adopt = o.Adopt || g.options.Parent != nil // what the process before this one made and left to it
 	o.Hooks = paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath}
 	return o
 }

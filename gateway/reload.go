@@ -23,7 +23,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.state.Load() != ready {
+	if g.state.Load() != ready || g.isReplaced() {
 		return errors.New("the gateway is not ready, or drains")
 	}
 	g.options.Notifier.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())

@@ -117,14 +117,30 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.state.Load() != ready || g.isReplaced() {
 		return errors.New("the gateway is not ready, or drains")
 	}
+	g.keepPaths(true)
 	pid, err := g.replace(ctx)
 	if err != nil {
+		g.keepPaths(false)
 		g.log.Error("upgrade failed; this process serves on", "error", err)
 		return fmt.Errorf("upgrade failed; the running process serves on: %w", err)
 	}
 	g.log.Info("another process has taken over", "pid", pid)
 	close(g.replaced)
 	return nil
+}
+
+// keepPaths says whether the declared paths are to stay when this process ends: another goes on with them, and
+// taking them away for a moment would end the subflows on them.
+func (g *Gateway) keepPaths(keep bool) {
+	m := g.paths.Load()
+	if m == nil {
+		return
+	}
+	o := g.pathOptions(&g.gen.Load().config.MPTCP)
+	o.Keep = o.Keep || keep
+	if err := m.Update(o); err != nil {
+		g.log.Error("paths", "error", err)
+	}
 }
 
 // replace starts the new process and waits for its word.

@@ -306,3 +306,43 @@ func TestOwnSockets(t *testing.T) {
 		t.Errorf("systemd restarted it %s times; its exit code is %s, want 78", r, st)
 	}
 }
+
+// TestUpgradeKeepsPaths: the endpoints of declared paths stay through an upgrade.
+func TestUpgradeKeepsPaths(t *testing.T) {
+	const paths = `
+[mptcp]
+manage = "sync"
+paths = [ { address = "192.0.2.7", role = "listener" } ]
+`
+	s := install(t, paths+own)
+	s.Run("ip", "link", "add", "wan", "type", "veth", "peer", "name", "far")
+	s.Run("ip", "address", "add", "192.0.2.7/24", "dev", "wan")
+	s.Run("ip", "link", "set", "far", "up")
+	s.Run("ip", "link", "set", "wan", "up")
+	s.Run("systemctl", "start", "mpgate.service")
+	endpoints := func() string { return strings.TrimSpace(s.Run("ip", "mptcp", "endpoint", "show")) }
+	if !s.within(10*time.Second, func() bool { return strings.HasPrefix(endpoints(), "192.0.2.7 ") }) {
+		t.Fatalf("the endpoints are %q\n%s", endpoints(), s.journal())
+	}
+	before := endpoints()
+	for range 2 {
+		pid := s.Property("mpgate.service", "MainPID")
+		s.Run("mpgate", "upgrade", "-c", configFile)
+		if !s.within(10*time.Second, func() bool { _, code := s.Try("test", "-d", "/proc/"+pid); return code != 0 }) {
+			t.Fatal("the old process does not end")
+		}
+		if now := endpoints(); now != before {
+			t.Errorf("the endpoints are %q, and were %q before the upgrade", now, before)
+		}
+	}
+
+	// systemd says that it may not notice the end of a process that is no child of its; it does.
+	pid := s.Property("mpgate.service", "MainPID")
+	s.Run("systemctl", "kill", "--kill-whom=main", "--signal=SIGKILL", "mpgate.service")
+	if !s.within(20*time.Second, func() bool {
+		now := s.Property("mpgate.service", "MainPID")
+		return now != pid && now != "0" && s.Property("mpgate.service", "ActiveState") == "active"
+	}) {
+		t.Fatalf("a process that took over is not replaced when it dies:\n%s", s.journal())
+	}
+}
