@@ -12,11 +12,21 @@ import (
 	"mpgate/telemetry"
 )
 
+// windowed is a BodyWriter whose peer says how much it takes. Nothing is fetched for one that takes nothing: what it
+// would make us hold stays with its source.
+type windowed interface{ WaitRoom() error }
+
 // relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
 // trickle arrives at once. slow, if not nil, is called when a piece is late.
 func relay(dst message.BodyWriter, src message.BodyReader, slow func()) (n int64, srcErr, dstErr error) {
 	splicer, _ := src.(message.Splicer)
+	window, _ := dst.(windowed)
 	for {
+		if window != nil {
+			if err := window.WaitRoom(); err != nil {
+				return n, nil, err
+			}
+		}
 		p, err := src.Next(false)
 		if err == message.ErrWait && splicer != nil {
 			k, ok, srcErr, dstErr := splicer.Splice(dst, true)

@@ -36,9 +36,9 @@ type flow struct {
 
 	taken     int64 // by readers, in all
 	probing   bool
-	probeAt   time.Time
 	probeFrom int64     // taken, when it was sent
 	probeNext time.Time // not before
+	short     int       // probes in a row that fell short of the window
 }
 
 func (f *flow) init() {
@@ -188,7 +188,7 @@ func (c *conn) took(s *stream, n int64) {
 		c.appendWindowUpdate(s.id, uint32(s.credit))
 		s.recvWindow += s.credit
 		s.credit = 0
-		c.probe()
+		c.probe(n)
 		c.wantFlush()
 	}
 }
@@ -198,8 +198,9 @@ func (s *stream) wantsMore() bool {
 	return s.declared < 0 || s.declared-s.received > s.recvWindow+s.credit
 }
 
-// probe measures the path, if that was not done a moment ago; c.mu is held.
-func (c *conn) probe() {
+// probe measures the path, if that was not done a moment ago; c.mu is held. What was taken last, at most a block, counts:
+// the peer may have sent its whole window at once, and be waiting for it.
+func (c *conn) probe(last int64) {
 	if c.probing || c.target >= mostWindow {
 		return
 	}
@@ -207,7 +208,7 @@ func (c *conn) probe() {
 	if now.Before(c.probeNext) {
 		return
 	}
-	c.probing, c.probeAt, c.probeFrom = true, now, c.taken
+	c.probing, c.probeFrom = true, c.taken-last
 	c.appendPing(false, [8]byte{pingSpeed})
 }
 
@@ -219,9 +220,13 @@ func (c *conn) probed(now time.Time) {
 	c.probing = false
 	trip := c.taken - c.probeFrom
 	if trip*3 < c.target*2 {
-		c.probeNext = now.Add(probePause)
+		// What was under way after a growth was still sent by the smaller window: once is no answer.
+		if c.short++; c.short > 1 {
+			c.probeNext = now.Add(probePause)
+		}
 		return
 	}
+	c.short = 0
 	target := min(mostWindow, 2*max(trip, c.target))
 	grow := max(0, 2*target-c.recvTarget)
 	if !c.limits.memory.lease(int(grow)) {
@@ -253,10 +258,16 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	c.mu.Lock()
 	if h.StreamID == 0 {
 		defer c.mu.Unlock()
+		opens := c.sendWindow <= 0
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return &ConnError{http2.ErrCodeFlowControl, "a window of more than 2^31-1 bytes"}
 		}
 		c.wakeFirst()
+		if opens && c.sendWindow > 0 {
+			for _, s := range c.streams {
+				s.unstall()
+			}
+		}
 		return nil
 	}
 	s := c.streams[h.StreamID]
@@ -278,8 +289,12 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 
 // unstall lets a writer go on that waits for its stream's window; c.mu is held.
 func (s *stream) unstall() {
-	if s.sendWindow > 0 && len(s.pending) > 0 && !s.reset {
+	switch {
+	case s.sendWindow <= 0 || s.reset:
+	case len(s.pending) > 0:
 		s.conn.enqueue(s)
+		s.writers.wake()
+	case s.waiting:
 		s.writers.wake()
 	}
 }

@@ -41,6 +41,7 @@ type stream struct {
 
 	// What leaves.
 	pending    []byte // what the writer waits with
+	waiting    bool   // for a window, with nothing in its hands
 	toSend     int64  // of the declared length, Unknown where none was
 	sendWindow int64
 	moved      int
@@ -65,7 +66,7 @@ func (s *stream) open(c *conn, id uint32) {
 	s.recvWindow, s.target, s.credit = firstWindow, firstWindow, 0
 	s.toSend, s.sendWindow, s.moved = message.Unknown, c.sendInitial, 0
 	s.pace, s.readPace = c.limits.pace(), c.limits.pace()
-	s.lastFrame, s.priority = -1, defaultPriority
+	s.lastFrame, s.priority, s.waiting = -1, defaultPriority, false
 	s.trailer.Reset()
 }
 

@@ -375,20 +375,50 @@ func (s *stream) waitTurn() error {
 			return errHeld
 		}
 	}
+	err := s.waitWindow(stalled)
+	if stalled {
+		c.limits.memory.release(held)
+	}
+	return err
+}
+
+// waitWindow waits to be woken, with c.mu let go. stalled: it is the peer that has to grant something, and its pace
+// that is judged; otherwise that of the connection counts.
+func (s *stream) waitWindow(stalled bool) error {
+	c := s.conn
 	since := time.Now()
 	c.mu.Unlock()
 	s.writers.wait(c.limits.idleTime)
 	c.mu.Lock()
-	if !stalled { // the pace of the connection is what counts
-		return s.writeError()
-	}
-	c.limits.memory.release(held)
-	if err := s.writeError(); err != nil {
+	if err := s.writeError(); err != nil || !stalled {
 		return err
 	}
 	moved := s.moved
 	s.moved = 0
 	return s.pace.Wait(time.Since(since), moved)
+}
+
+// WaitRoom returns once the peer grants something, so that nothing need be fetched for it before.
+func (s *stream) WaitRoom() error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s.sendWindow <= 0 || c.sendWindow <= 0 {
+		if err := s.writeError(); err != nil {
+			return err
+		}
+		c.flushNow()
+		if s.sendWindow > 0 && c.sendWindow > 0 {
+			break // while the flush let go of the lock
+		}
+		s.waiting = true
+		err := s.waitWindow(true)
+		s.waiting = false
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // end ends the stream with what was written, or with trailers.
