@@ -26,7 +26,6 @@ type pathsCmd struct {
 	Rounds     int           `default:"3" help:"Each way to use the paths is measured once in each; 0, with --keep: do not measure."`
 	Time       time.Duration `default:"5s" help:"Length of a run; those in which a path dies take half as long again."`
 	Rate       float64       `default:"300" help:"Requests a second of the workload small."`
-	Failover   string        `enum:"off,link,active" default:"off" help:"mpgate's own setting mptcp.failover: off leaves a dead path to the kernel."`
 	Keep       bool          `help:"Leave the last lab up, with a shell in each place, until Ctrl-C."`
 	List       bool          `help:"Show the scenarios, and end."`
 	Quick      bool          `help:"Two equal paths and one that dies in silence, one round: less than three minutes."`
@@ -50,7 +49,7 @@ func (c *pathsCmd) Run(ctx context.Context) error {
 	}
 	defer b.close()
 	o := &paths.Options{
-		Mpgate: b.Mpgate, Scratch: b.scratch, Group: b.group, Rounds: c.Rounds, Time: c.Time, Rate: c.Rate, Failover: c.Failover, Say: b.say,
+		Mpgate: b.Mpgate, Scratch: b.scratch, Group: b.group, Rounds: c.Rounds, Time: c.Time, Rate: c.Rate, Say: b.say,
 	}
 	runs, seconds := choice.Runs(o)
 	b.say("%d runs, about %v", runs, time.Duration(seconds*1.15*float64(time.Second)).Round(time.Second))
@@ -198,10 +197,11 @@ func (c *pathsCmd) method() []string {
 	return []string{
 		"Client, gateway and backend are network namespaces. Rate, queue, delay and loss of a path act in its middle, in both directions, so that the sender sees a path and not a limit of its own interface. A side without several paths is one wire without limit, over which plain TCP is spoken.",
 		"mpgate is a process of its own in the gateway's namespace, with metrics, deadlines and limits on. Client and backend are one process: both ends of a transfer read the same clock, and what arrives is compared with what was sent.",
-		fmt.Sprintf("Rounds are interleaved, each begins with another way; %d rounds of %v; shown are median, smallest and largest. Each run has connections of its own, on both sides of the gateway, and begins when nothing moves on any link.", c.Rounds, c.Time),
+		fmt.Sprintf("Rounds are interleaved, each begins with another way; %d rounds of %v; shown are median, smallest and largest. Each run has connections of its own, on both sides of the gateway, and begins when nothing moves on any link; where a path dies, each begins with a new mpgate.", c.Rounds, c.Time),
 		"Goodput is what the receiver read of the body, from one second after the begin to the end: the growing of windows is left out for all alike. The sum is made of what plain TCP carries over each path alone, in the same round.",
 		"A run in which the connections did not speak what they should, on either side, or in which a fallback was counted that does not belong there, is shown and not averaged; none is repeated.",
 		"Where a path dies, it is path 1, on which every connection begins; after a third of the run. \"Link down\" is at the host that dials. The gap is the largest between two reads of the receiver from then on (to the run's end, if nothing came). Failed is a transfer that broke off or had nothing for a second at its end, or a request without an answer after 3 s; missed are requests that were due and not sent, since their connection waited.",
-		fmt.Sprintf("mpgate's mptcp.failover is %q. The kernel's blackhole detection (net.mptcp.blackhole_timeout) is off in the lab: a path that dies in one run would keep all later ones from MPTCP.", c.Failover),
+		"\"MPTCP, all paths\" leaves a dead path to the kernel; \"MPTCP, fail-over\" is the same with mpgate's mptcp.manage = \"sync\" and failover = \"active\", in the gateway alone: client and backend stay as they are.",
+		"The kernel's blackhole detection (net.mptcp.blackhole_timeout) is off in the lab: a path that dies in one run would keep all later ones from MPTCP.",
 	}
 }

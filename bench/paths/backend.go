@@ -55,8 +55,8 @@ type backend struct {
 	server *http.Server
 
 	mu    sync.Mutex
-	conns map[net.Conn]bool
-	empty chan struct{} // closed while there are no connections
+	conns map[net.Conn]bool // true once a request came: mpgate's probes of a silent path bring none, and are plain TCP
+	empty chan struct{}     // closed while there are no connections
 	spoke seen
 	sinks map[string]chan sunk
 }
@@ -91,6 +91,11 @@ func (b *backend) state(c net.Conn, s http.ConnState) {
 		if len(b.conns) == 0 {
 			b.empty = make(chan struct{})
 		}
+		b.conns[c] = false
+	case http.StateActive:
+		if b.conns[c] {
+			return
+		}
 		b.conns[c] = true
 		if speaksMPTCP(c) {
 			b.spoke.MPTCP++
@@ -98,11 +103,12 @@ func (b *backend) state(c net.Conn, s http.ConnState) {
 			b.spoke.Plain++
 		}
 	case http.StateClosed, http.StateHijacked:
-		if b.conns[c] {
-			delete(b.conns, c)
-			if len(b.conns) == 0 {
-				close(b.empty)
-			}
+		if _, ok := b.conns[c]; !ok {
+			return
+		}
+		delete(b.conns, c)
+		if len(b.conns) == 0 {
+			close(b.empty)
 		}
 	}
 }

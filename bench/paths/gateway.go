@@ -15,13 +15,14 @@ import (
 
 	"mpgate/bench/procs"
 	"mpgate/internal/lab"
+	"mpgate/mptcp"
 )
 
 const gatewayPort = 8080
 
 // configure writes mpgate's configuration: one listener on all addresses of its place, and for each way to the backend a route
 // with that name as its path's first segment.
-func (s *site) configure() string {
+func (s *site) configure(managed bool) string {
 	mode := func(on bool) string { return map[bool]string{true: "prefer", false: "off"}[on] }
 	var b strings.Builder
 	fmt.Fprintf(&b, `[log]
@@ -32,13 +33,12 @@ access = "off"
 address = %q
 
 [mptcp]
-failover = %q
-
+%s
 [[listener]]
 name = "front"
 address = ":%d"
 mptcp = %q
-`, "unix:"+s.admin(), s.failover, gatewayPort, mode(s.side.front()))
+`, "unix:"+s.admin(), s.managing(managed), gatewayPort, mode(s.side.front()))
 	server := func(name string, link *lab.Link, mptcp bool) {
 		fmt.Fprintf(&b, `
 [[route]]
@@ -62,11 +62,93 @@ servers = [ { address = "%s:%d" } ]
 
 func (s *site) admin() string { return filepath.Join(s.dir, "admin.sock") }
 
+// declared are the links that mpgate is told of as paths, when it manages them.
+func (s *site) declared() (list []*lab.Link) {
+	if s.side.front() {
+		list = append(list, s.front...)
+	}
+	if s.side.back() {
+		list = append(list, s.back...)
+	}
+	return list
+}
+
+func (s *site) managing(managed bool) string {
+	if !managed {
+		return "failover = \"off\"\n"
+	}
+	text := "manage = \"sync\"\nfailover = \"active\"\nlimits = { subflows = 8, add_addr_accepted = 8 }\npaths = [\n"
+	for _, l := range s.declared() {
+		dev, role := l.DevB, "listener"
+		if l.A == "gateway" {
+			dev, role = l.DevA, "backend"
+		}
+		text += fmt.Sprintf("  { name = %q, interface = %q, role = %q },\n", l.Name, dev, role)
+	}
+	return text + "]\n"
+}
+
+// useGateway makes the gateway that runs one that manages the paths of its place, or one that leaves them to the kernel; in the second
+// case the endpoints are the lab's: each address that dials is one. Where a path died, the gateway is a new one in any case: what the last run
+// left it with (clients that seem to be there, dials that come through once the path is back) would be the next one's.
+func (s *site) useGateway(ctx context.Context, managed bool) error {
+	if s.gateway != nil {
+		if s.managed == managed && s.scenario.Event == Nothing {
+			return nil
+		}
+		s.gateway.Stop(5 * time.Second)
+		s.gateway = nil
+	}
+	s.managed = managed
+	place := s.lab.Place("gateway")
+	if err := place.FlushEndpoints(); err != nil {
+		return err
+	}
+	for _, l := range s.back {
+		if managed {
+			break
+		}
+		if err := place.AddEndpoint(lab.Endpoint{Addr: l.AddrA.Addr(), Flags: lab.Subflow, Dev: l.DevA}); err != nil {
+			return err
+		}
+	}
+	if err := s.startGateway(ctx); err != nil || !managed {
+		return err
+	}
+	return s.awaitEndpoints(ctx)
+}
+
+// awaitEndpoints waits until mpgate has made the endpoints of its paths.
+func (s *site) awaitEndpoints(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 15*time.Second, errors.New("mpgate did not make the endpoints of its paths within 15s"))
+	defer cancel()
+	for {
+		n := 0
+		err := s.lab.Place("gateway").Do(func() error {
+			pm, err := mptcp.OpenPathManager()
+			if err != nil {
+				return err
+			}
+			defer pm.Close()
+			all, err := pm.Endpoints()
+			n = len(all)
+			return err
+		})
+		if err != nil || n >= len(s.declared()) {
+			return err
+		}
+		if err := wait(ctx, 5*time.Millisecond); err != nil {
+			return fmt.Errorf("%w: %s", err, strings.TrimSpace(s.gateway.Output()))
+		}
+	}
+}
+
 // startGateway runs mpgate in its place until it says that it is ready.
 func (s *site) startGateway(ctx context.Context) error {
 	conf := filepath.Join(s.dir, "mpgate.toml")
-	s.Config = s.configure()
-	if err := os.WriteFile(conf, []byte(s.Config), 0o644); err != nil {
+	text := s.configure(s.managed)
+	s.Configs[map[bool]string{false: "mpgate.toml", true: "mpgate.toml, fail-over"}[s.managed]] = text
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return err
 	}
 	args := s.lab.Place("gateway").Command(ctx, s.Mpgate, "run", "-c", conf).Args

@@ -107,6 +107,9 @@ func (s *site) work(ctx context.Context, c *caller, w Workload, round *result.Pa
 
 // fresh makes ready for a run: the subflows that it may have, no connection behind the gateway, and nothing on the links.
 func (s *site) fresh(ctx context.Context, v variant) error {
+	if err := s.useGateway(ctx, v.managed); err != nil {
+		return err
+	}
 	if err := s.use(v); err != nil {
 		return err
 	}

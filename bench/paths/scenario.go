@@ -170,10 +170,12 @@ type variant struct {
 	mptcp bool
 	path  int // of a single one, from 0
 	all   bool
+	// managed: mpgate keeps the paths of its place, and ends subflows on those that died.
+	managed bool
 }
 
 // variants: plain TCP on each path alone, then MPTCP on one and on all. A large transfer on each path alone is what
-// the sum is made of; the other workloads need only the better one.
+// the sum is made of; the other workloads need only the better one. Where a path dies, the kernel alone is told from mpgate's own fail-over.
 func (s *Scenario) variants(w Workload) []variant {
 	var list []variant
 	for i := range s.Paths {
@@ -181,7 +183,11 @@ func (s *Scenario) variants(w Workload) []variant {
 			list = append(list, variant{name: fmt.Sprintf("TCP, path %d", i+1), path: i})
 		}
 	}
-	return append(list, variant{name: "MPTCP, path 1", mptcp: true}, variant{name: "MPTCP, all paths", mptcp: true, all: true})
+	list = append(list, variant{name: "MPTCP, path 1", mptcp: true}, variant{name: "MPTCP, all paths", mptcp: true, all: true})
+	if s.Event != Nothing {
+		list = append(list, variant{name: "MPTCP, fail-over", mptcp: true, all: true, managed: true})
+	}
+	return list
 }
 
 // spoken is what is to be seen on a side of the gateway.

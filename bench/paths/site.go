@@ -19,14 +19,13 @@ import (
 
 // Options of a measurement.
 type Options struct {
-	Mpgate   string // the program
-	Scratch  string // a directory
-	Group    *procs.Group
-	Rounds   int
-	Time     time.Duration // of a run; those in which a path dies take half as long again
-	Rate     float64       // requests a second of the small workload
-	Failover string        // mpgate's setting; "" is off
-	Say      func(format string, a ...any)
+	Mpgate  string // the program
+	Scratch string // a directory
+	Group   *procs.Group
+	Rounds  int
+	Time    time.Duration // of a run; those in which a path dies take half as long again
+	Rate    float64       // requests a second of the small workload
+	Say     func(format string, a ...any)
 }
 
 // site is a lab with a gateway and a backend in it.
@@ -36,19 +35,16 @@ type site struct {
 	side        Side
 	lab         *lab.Lab
 	front, back []*lab.Link
-	failover    string
 	dir         string
-	Config      string
+	Configs     map[string]string // mpgate's, as they were used
+	managed     bool              // the gateway that runs manages paths
 	gateway     *procs.Process
 	backend     *backend
 }
 
 // open builds the lab for a scenario and starts what stands in it.
 func open(ctx context.Context, o *Options, sc *Scenario, side Side, congestion string) (s *site, err error) {
-	s = &site{Options: o, scenario: sc, side: side, failover: o.Failover}
-	if s.failover == "" {
-		s.failover = "off"
-	}
+	s = &site{Options: o, scenario: sc, side: side, Configs: make(map[string]string)}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -70,7 +66,7 @@ func open(ctx context.Context, o *Options, sc *Scenario, side Side, congestion s
 	if s.backend, err = startBackend(ctx, s.lab.Place("backend")); err != nil {
 		return s, fmt.Errorf("backend: %w", err)
 	}
-	return s, s.startGateway(ctx)
+	return s, s.useGateway(ctx, false)
 }
 
 func (s *site) close() {

@@ -296,9 +296,11 @@ func pathConfigs(rep *result.Report) []pageConfig {
 	var list []pageConfig
 	seen := make(map[string]bool)
 	for _, c := range rep.Paths {
-		if !seen[c.Config] {
-			seen[c.Config] = true
-			list = append(list, pageConfig{c.About + ", paths: " + c.Side, "mpgate", "mpgate run -c mpgate.toml", []pair{{"mpgate.toml", c.Config}}})
+		for _, file := range pairs(c.Configs) {
+			if !seen[file.Value] {
+				seen[file.Value] = true
+				list = append(list, pageConfig{c.About + ", paths: " + c.Side, "mpgate", "mpgate run -c mpgate.toml", []pair{file}})
+			}
 		}
 	}
 	return list

@@ -104,8 +104,8 @@ func TestGrowthText(t *testing.T) {
 func pathCase(workload, event string) result.PathCase {
 	c := result.PathCase{
 		Scenario: "x", About: "two <equal> paths", Side: "both", Workload: workload, Congestion: "bbr", CongestionBy: "route", Event: event, Realtime: true,
-		Paths:  []result.PathSpec{{Name: "front1", About: "fast"}, {Name: "front2", About: "fast"}, {Name: "back1", About: "slow"}},
-		Config: "[log]\n",
+		Paths:   []result.PathSpec{{Name: "front1", About: "fast"}, {Name: "front2", About: "fast"}, {Name: "back1", About: "slow"}},
+		Configs: map[string]string{"mpgate.toml": "[log]\n"},
 	}
 	for i, v := range []string{"TCP, path 1", "TCP, path 2", "MPTCP, all paths"} {
 		e := result.PathEntry{Variant: v, Alone: i < 2, All: i == 2}

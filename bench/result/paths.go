@@ -10,20 +10,20 @@ import (
 
 // PathCase is one workload over the paths of one scenario.
 type PathCase struct {
-	Scenario     string        `json:"scenario"`
-	About        string        `json:"about"`
-	Side         string        `json:"several_paths"` // front | back | both
-	Workload     string        `json:"workload"`      // download | upload | parallel | small
-	Congestion   string        `json:"congestion_control"`
-	CongestionBy string        `json:"congestion_control_set_by"` // default | namespace | route
-	Paths        []PathSpec    `json:"paths"`
-	Event        string        `json:"event,omitempty"` // what happens to path 1
-	Returns      bool          `json:"returns,omitempty"`
-	Length       time.Duration `json:"run_ns"`
-	Rate         float64       `json:"rate,omitempty"`
-	Realtime     bool          `json:"emulator_realtime"` // false: delays may grow with the machine's load
-	Config       string        `json:"mpgate_toml"`
-	Entries      []PathEntry   `json:"entries"`
+	Scenario     string            `json:"scenario"`
+	About        string            `json:"about"`
+	Side         string            `json:"several_paths"` // front | back | both
+	Workload     string            `json:"workload"`      // download | upload | parallel | small
+	Congestion   string            `json:"congestion_control"`
+	CongestionBy string            `json:"congestion_control_set_by"` // default | namespace | route
+	Paths        []PathSpec        `json:"paths"`
+	Event        string            `json:"event,omitempty"` // what happens to path 1
+	Returns      bool              `json:"returns,omitempty"`
+	Length       time.Duration     `json:"run_ns"`
+	Rate         float64           `json:"rate,omitempty"`
+	Realtime     bool              `json:"emulator_realtime"` // false: delays may grow with the machine's load
+	Configs      map[string]string `json:"mpgate_configurations"`
+	Entries      []PathEntry       `json:"entries"`
 }
 
 // PathSpec is a path as it was asked for.
