@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"mpgate/internal/acmetest"
+)
+
+// What testssl finds that is not for a listener to mend: the certificate's and the server's own affairs, and that crypto/tls
+// tells clients they may keep a ticket for a week, while its key is forgotten after a day at most.
+var testsslExcused = map[string]bool{"TLS_session_ticket": true, "cert_revocation": true, "DNS_CAArecord": true, "security_headers": true}
+
+// testssl.sh has nothing to complain of: protocols, ciphers, forward secrecy, renegotiation, the known attacks, HSTS.
+func TestTestssl(t *testing.T) {
+	if testing.Short() {
+		t.Skip("testssl takes more than a minute")
+	}
+	bin, err := exec.LookPath("testssl")
+	switch {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatal("needs testssl, of Debian's package testssl.sh")
+	default:
+		t.Skip("needs testssl, of Debian's package testssl.sh")
+	}
+	t.Parallel()
+	ca := acmetest.NewCA(t)
+	server := pair(ca, t, &x509.Certificate{DNSNames: []string{"localhost"}})
+	r := startRig(t, head+tlsTable(pairs(server)+"hsts = \"max-age=31536000; includeSubDomains\"\n")+app(t), nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	out := filepath.Join(t.TempDir(), "testssl.json")
+	cmd := exec.CommandContext(ctx, bin, "--quiet", "--color", "0", "--warnings", "off", "--jsonfile", out, "--ip", "one", "--add-ca", ca.File,
+		"-p", "-s", "-f", "-S", "-P", "-h", "-R", "-U", "localhost:"+strconv.Itoa(portOf(t, r.address("secure"))))
+	cmd.WaitDelay = 5 * time.Second
+	said, err := cmd.CombinedOutput() // its exit code counts what it found
+	if ctx.Err() != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	var findings []struct{ ID, Severity, Finding string }
+	if err := json.Unmarshal(text, &findings); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	seen := map[string]string{}
+	for _, f := range findings {
+		seen[f.ID] = f.Finding
+		if f.Severity != "OK" && f.Severity != "INFO" && !testsslExcused[f.ID] {
+			t.Errorf("%s: %s: %s", f.Severity, f.ID, f.Finding)
+		}
+	}
+	for _, id := range []string{"SSLv3", "TLS1_2", "TLS1_3", "ALPN_HTTP2", "cipherlist_STRONG", "PFS", "secure_renego", "secure_client_renego", "heartbleed", "HSTS_time"} {
+		if seen[id] == "" {
+			t.Errorf("it has not looked at %s", id)
+		}
+	}
+}
