@@ -104,7 +104,6 @@ func (c *Conn) Fill(b *Buffer) error {
 	c.into = b
 	_, err := c.read()
 	c.into = nil
-	c.silent = false
 	return err
 }
 
@@ -154,9 +153,12 @@ func (c *Conn) read() (int, error) {
 		case err == nil:
 			return c.result()
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			// An expired deadline returns before the callback runs: what is held has not left yet.
-			if err := c.flushSome(); err != nil {
-				return 0, err
+			// An expired deadline returns before the callback runs: what is held has not left yet. Nor may it, where the
+			// callback is to look first.
+			if !c.silent {
+				if err := c.flushSome(); err != nil {
+					return 0, err
+				}
 			}
 			if c.interrupted.Load() {
 				return 0, ErrInterrupted
@@ -191,7 +193,7 @@ func (c *Conn) result() (int, error) {
 func (c *Conn) readStep(fd uintptr) bool {
 	if c.silent {
 		if _, errno := sysPeek(fd); errno != syscall.EAGAIN {
-			c.spoke = true
+			c.spoke, c.silent = true, false
 			return true
 		}
 	}

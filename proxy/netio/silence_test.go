@@ -1,8 +1,12 @@
 package netio
 
 import (
+	"errors"
+	"io"
 	"net"
+	"os"
 	"testing"
+	"time"
 )
 
 func TestExpectSilenceSendsAndWaits(t *testing.T) {
@@ -81,6 +85,51 @@ func TestUnreadComesFirst(t *testing.T) {
 		fill2(9)
 		if got := string(b.Bytes()); got != "llo there" {
 			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestExpectSilenceLooksBehindADeadlineThatIsOver(t *testing.T) {
+	onEach(t, func(t *testing.T, c *Conn, peer *net.TCPConn) {
+		send(t, peer, "spoken out of turn")
+		if err := c.WaitReadable(); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(-time.Second)) // the poller's timer has fired before the read begins
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if _, err := c.Write([]byte("request")); err != nil {
+			t.Fatal(err)
+		}
+		c.ExpectSilence()
+		var b Buffer
+		if err := c.Fill(&b); err != ErrSpoke {
+			t.Fatalf("got %q, %v, want %v", b.Bytes(), err, ErrSpoke)
+		}
+		_ = c.Abort()
+		if got, _ := io.ReadAll(peer); len(got) > 0 {
+			t.Errorf("%q was sent to a peer that had spoken out of turn", got)
+		}
+	})
+}
+
+func TestExpectSilenceOutlivesADeadline(t *testing.T) {
+	onEach(t, func(t *testing.T, c *Conn, peer *net.TCPConn) {
+		send(t, peer, "spoken out of turn")
+		if err := c.WaitReadable(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("request")); err != nil {
+			t.Fatal(err)
+		}
+		c.ExpectSilence()
+		_ = c.SetReadDeadline(time.Now().Add(-time.Second))
+		var b Buffer
+		if err := c.Fill(&b); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("got %v, want the deadline", err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second)) // whoever waits on is as careful
+		if err := c.Fill(&b); err != ErrSpoke {
+			t.Fatalf("got %q, %v, want %v", b.Bytes(), err, ErrSpoke)
 		}
 	})
 }
