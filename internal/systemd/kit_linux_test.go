@@ -258,3 +258,13 @@ func (s *service) load(urls ...string) (stop func() (requests int64, longest tim
 		return requests.Load(), time.Duration(longest.Load())
 	}
 }
+
+// bound is the longest that a request may take: 1 s, and beyond that what this machine makes requests wait when nothing
+// happens, for it may have much else to do.
+func (s *service) bound(urls ...string) time.Duration {
+	s.t.Helper()
+	stop := s.load(urls...)
+	s.within(2*time.Second, func() bool { return false })
+	_, longest := stop()
+	return time.Second + 2*longest
+}

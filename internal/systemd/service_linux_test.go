@@ -63,6 +63,7 @@ func TestPassedSockets(t *testing.T) {
 	t.Run("reload", func(t *testing.T) { s.reload(t) })
 	t.Run("restart under load", func(t *testing.T) {
 		s.t = t
+		bound := s.bound("http://127.0.0.1/", "https://127.0.0.1/")
 		s.tunnel("127.0.0.1:80")
 		before := s.Property("mpgate.service", "MainPID")
 		stop := s.load("http://127.0.0.1/", "https://127.0.0.1/")
@@ -71,8 +72,8 @@ func TestPassedSockets(t *testing.T) {
 		}
 		n, longest := stop()
 		t.Logf("%d requests over three restarts, the longest took %v", n, longest.Round(time.Millisecond))
-		if longest > time.Second {
-			t.Errorf("a request took %v, want at most 1s", longest)
+		if longest > bound {
+			t.Errorf("a request took %v, want at most %v", longest, bound)
 		}
 		if s.Property("mpgate.service", "MainPID") == before {
 			t.Error("it was not restarted")
@@ -128,14 +129,14 @@ func (s *service) reload(t *testing.T) {
 // watchdog: a process that hangs is killed, and another serves.
 func (s *service) watchdog(t *testing.T) {
 	s.t = t
-	s.Write(units+"mpgate.service.d/fast.conf", "[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\nRestartSec=100ms\n", 0o644)
+	s.Write(units+"mpgate.service.d/fast.conf", "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nRestartSec=100ms\n", 0o644)
 	s.Run("systemctl", "daemon-reload")
 	s.Run("systemctl", "restart", "mpgate.service")
 	s.Run("mpgate", "upgrade", "-c", configFile) // the watchdog hears from the new process as well
 	pid := s.Property("mpgate.service", "MainPID")
 	stop := s.load("http://127.0.0.1/")
-	if !s.within(4*time.Second, func() bool { return s.Property("mpgate.service", "MainPID") != pid }) {
-		// Four times the watchdog's time under load, and no false alarm.
+	if !s.within(6*time.Second, func() bool { return s.Property("mpgate.service", "MainPID") != pid }) {
+		// Three times the watchdog's time under load, and no false alarm.
 	} else {
 		t.Errorf("the watchdog killed a process that was well:\n%s", s.journal())
 	}
@@ -162,6 +163,7 @@ func (s *service) watchdog(t *testing.T) {
 // upgrade: another binary takes over; systemd knows the new process, and nobody notices. One that cannot serve does not.
 func (s *service) upgrade(t *testing.T, urls ...string) {
 	s.t = t
+	bound := s.bound(urls...)
 	idle := s.tunnel(strings.TrimSuffix(strings.TrimPrefix(urls[0], "http://"), "/") + map[bool]string{true: ":80"}[!strings.Contains(urls[0][7:], ":")])
 	stop := s.load(urls...)
 	pid := s.Property("mpgate.service", "MainPID")
@@ -208,8 +210,8 @@ func (s *service) upgrade(t *testing.T, urls ...string) {
 	s.Run("systemctl", "reload", "mpgate.service")
 	n, longest := stop()
 	t.Logf("%d requests over an upgrade, the longest took %v", n, longest.Round(time.Millisecond))
-	if longest > time.Second {
-		t.Errorf("a request took %v, want at most 1s", longest)
+	if longest > bound {
+		t.Errorf("a request took %v, want at most %v", longest, bound)
 	}
 	idle.Close()
 	s.Run("systemctl", "restart", "mpgate.service")
@@ -267,6 +269,7 @@ func TestOwnSockets(t *testing.T) {
 	if n := s.Property("mpgate.service", "NFileDescriptorStore"); n != "1" {
 		t.Errorf("the store has %s descriptors, want 1\n%s", n, s.journal())
 	}
+	bound := s.bound("http://127.0.0.1:8080/")
 	s.tunnel("127.0.0.1:8080")
 	stop := s.load("http://127.0.0.1:8080/")
 	for range 3 {
@@ -274,8 +277,8 @@ func TestOwnSockets(t *testing.T) {
 	}
 	n, longest := stop()
 	t.Logf("%d requests over three restarts, the longest took %v", n, longest.Round(time.Millisecond))
-	if longest > time.Second {
-		t.Errorf("a request took %v, want at most 1s", longest)
+	if longest > bound {
+		t.Errorf("a request took %v, want at most %v", longest, bound)
 	}
 	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","speaks":"mptcp","from":"fdstore"`)
 	t.Run("upgrade", func(t *testing.T) { s.upgrade(t, "http://127.0.0.1:8080/") })
