@@ -83,7 +83,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	if c.ahead.Len() > 0 {
-		return copy(p, c.takeAhead(len(p))), nil
+		return c.takeAhead(p), nil
 	}
 	c.dst = p
 	n, err := c.read()
@@ -97,8 +97,7 @@ func (c *Conn) Fill(b *Buffer) error {
 		return ErrBufferFull
 	}
 	if c.ahead.Len() > 0 {
-		room := b.room()
-		b.took(copy(room, c.takeAhead(len(room))))
+		b.took(c.takeAhead(b.room()))
 		return nil
 	}
 	c.into = b
@@ -118,14 +117,15 @@ func (c *Conn) Unread(b *Buffer) {
 	c.ahead, *b = *b, Buffer{}
 }
 
-// takeAhead takes up to n bytes of what was given back; they are valid until the memory is used again, so
-// at once.
-func (c *Conn) takeAhead(n int) []byte {
-	p := c.ahead.Take(n)
+// takeAhead moves what was given back to p, as much as fits. The memory goes only once it has been copied:
+// others use it from then on.
+func (c *Conn) takeAhead(p []byte) int {
+	n := copy(p, c.ahead.Bytes())
+	c.ahead.Discard(n)
 	if c.ahead.Len() == 0 {
 		c.ahead.Release()
 	}
-	return p
+	return n
 }
 
 // WaitReadable sends what is held and returns once a read would not wait.
