@@ -254,3 +254,36 @@ func TestDrainServesWhatIsUnderWay(t *testing.T) {
 		t.Errorf("the connection ended with %v", err)
 	}
 }
+
+func TestShutdownBeforeServeStillBeginsWithSettings(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ended := make(chan error)
+	go func() {
+		nc, err := ln.Accept()
+		if err != nil {
+			ended <- err
+			return
+		}
+		base, err := netio.New(nc)
+		if err != nil {
+			ended <- err
+			return
+		}
+		c := NewServerConn(base, nil, &ServerOptions{}, answer(200, "last"))
+		c.Shutdown()
+		ended <- c.Serve()
+		base.Close()
+	}()
+	c := dial(t, ln.Addr().String(), ClientOptions{})
+	res, err := exchange(c, request("GET", "/", 0), nil)
+	if err != nil || res.body != "last" {
+		t.Errorf("a client that could not know got %+v, %v", res, err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the connection ended with %v", err)
+	}
+}

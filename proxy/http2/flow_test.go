@@ -115,7 +115,7 @@ func TestWindowsGrowWithThePath(t *testing.T) {
 			if err != nil || len(res.body) != c.down {
 				t.Fatalf("%d bytes of %d, %v", len(res.body), c.down, err)
 			}
-			if mbit := float64(total) * 8 / took.Seconds() / 1e6; mbit < 80 {
+			if mbit := float64(total) * 8 / took.Seconds() / 1e6; mbit < 80 && !raceEnabled {
 				t.Errorf("%.0f Mbit/s, want 80 at least, with slow start", mbit)
 			} else {
 				t.Logf("%.0f Mbit/s, %v", mbit, took)

@@ -50,6 +50,7 @@ type ServerConn struct {
 	running  int // handlers
 	backlog  int // of starting, when the reader last looked
 	zombies  int // streams that were reset while their handlers run
+	serving  bool
 	draining bool
 	last     uint32 // of the second GOAWAY: streams beyond are ignored; 0: not sent
 	stopped  *time.Timer
@@ -91,6 +92,10 @@ func (c *ServerConn) Serve() error {
 		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
 		http2.Setting{ID: http2.SettingNoRFC7540Priorities, Val: 1})
 	c.grant()
+	c.serving = true
+	if c.draining {
+		c.firstGoAway()
+	}
 	c.mu.Unlock()
 	err := c.preface()
 	if err == nil {
@@ -181,6 +186,13 @@ func (c *ServerConn) Shutdown() {
 		return
 	}
 	c.draining = true
+	if c.serving { // else after the SETTINGS, which must be first
+		c.firstGoAway()
+	}
+}
+
+// firstGoAway tells the client to open no further streams; c.mu is held.
+func (c *ServerConn) firstGoAway() {
 	c.appendGoAway(maxStreamID, http2.ErrCodeNo)
 	c.appendPing(false, [8]byte{pingDrain})
 	c.stopped = time.AfterFunc(drainTime, func() {

@@ -1,0 +1,157 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"mpgate/internal/proxytest"
+	"mpgate/proxy"
+	"mpgate/proxy/backend"
+	"mpgate/proxy/message"
+	"mpgate/proxy/preread"
+)
+
+// A server that says it has not looked at a request gets it no second time; it goes by another connection, whatever its
+// method is.
+func TestHTTP2NotProcessedIsSentAgain(t *testing.T) {
+	for name, refuse := range map[string]func(fr *xhttp2.Framer, id uint32){
+		"GOAWAY":         func(fr *xhttp2.Framer, id uint32) { _ = fr.WriteGoAway(0, xhttp2.ErrCodeNo, nil) },
+		"REFUSED_STREAM": func(fr *xhttp2.Framer, id uint32) { _ = fr.WriteRSTStream(id, xhttp2.ErrCodeRefusedStream) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			o := plain.origin(t, func(c *proxytest.Conn) {
+				if _, err := io.CopyN(io.Discard, c.R, int64(len(preread.Preface))); err != nil {
+					return
+				}
+				fr := xhttp2.NewFramer(c.Conn, c.R)
+				_ = fr.WriteSettings()
+				for {
+					f, err := fr.ReadFrame()
+					if err != nil {
+						return
+					}
+					h, ok := f.(*xhttp2.HeadersFrame)
+					if !ok {
+						continue
+					}
+					if asked.Add(1) == 1 {
+						refuse(fr, h.StreamID)
+						continue
+					}
+					var b bytes.Buffer
+					enc := hpack.NewEncoder(&b)
+					_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+					_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: b.Bytes(), EndHeaders: true, EndStream: true})
+				}
+			})
+			g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2}}, o)
+			c := g.client()
+			c.Send("DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n")
+			if a := c.Answer(); a.Status != 200 || asked.Load() != 2 {
+				t.Errorf("got %d after %d requests", a.Status, asked.Load())
+			}
+			c.Send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+			if a := c.Answer(); a.Status != 200 || asked.Load() != 3 {
+				t.Errorf("got %d after %d requests", a.Status, asked.Load())
+			}
+		})
+	}
+}
+
+// When a lease ends, its streams are cut at the deadline, and the others of the same connection live on.
+func TestHTTP2LeasesEndByStream(t *testing.T) {
+	goOn := make(chan bool)
+	o := plain.origin(t, func(c *proxytest.Conn) {
+		for {
+			r := c.Request()
+			if r == nil {
+				return
+			}
+			<-goOn
+			if !c.Send(proxytest.Response("200 OK", "late")) {
+				return
+			}
+		}
+	})
+	var old, kept proxy.Lease
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, routes: func(b *backend.Backend) []proxy.Route {
+		return []proxy.Route{{Name: "old", Path: "/old", Backend: b, Lease: &old}, {Name: "kept", Path: "/kept", Backend: b, Lease: &kept}}
+	}}, o)
+	c := multiplexed(t, g.addr)
+	ask := func(path string) chan string {
+		got := make(chan string, 1)
+		s, err := c.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &message.Request{Method: []byte("GET"), Scheme: "http", Host: []byte("h"), Path: []byte(path)}
+		if err := s.WriteHead(r); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Flush()
+		go func() {
+			defer s.Release()
+			var resp message.Response
+			if err := s.ReadHead(&resp, time.Now().Add(proxytest.Patience)); err != nil {
+				got <- err.Error()
+				return
+			}
+			p, _ := s.Body().Next(true)
+			got <- string(p)
+		}()
+		return got
+	}
+	cut, lives := ask("/old"), ask("/kept")
+	g.waitMetric(2, "mpgate_http_requests_in_flight")
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if n := g.proxy.Expire(ctx, proxy.Ending{Leases: []*proxy.Lease{&old}}); n != 1 {
+		t.Errorf("%d connections were cut into, want 1", n)
+	}
+	if got := <-cut; got != "the peer reset the stream: CANCEL" {
+		t.Errorf("the stream whose route is gone got %q", got)
+	}
+	close(goOn)
+	if got := <-lives; got != "late" {
+		t.Errorf("the other stream got %q", got)
+	}
+	ends := map[string]string{}
+	for range 2 {
+		l := g.log.Next()
+		ends[l.Route] = l.End
+	}
+	if ends["old"] != "drain" || ends["kept"] != "ok" {
+		t.Errorf("the log says %v", ends)
+	}
+}
+
+// One byte, or a part of the preface, on a listener that waits for HTTP/2 is closed in time; a client of HTTP/1 is not
+// made to send more than it has.
+func TestHTTP2PrefaceInParts(t *testing.T) {
+	g := start(t, setup{
+		mode: plain, listener: proxy.ListenerOptions{H2C: true},
+		options: proxy.Options{Limits: proxy.Limits{HeaderTime: 100 * time.Millisecond}},
+	}, plain.origin(t, proxytest.Echo))
+	for _, part := range []string{"", "P", preread.Preface[:23], preread.Preface, preread.Preface + "\x00\x00"} {
+		nc, err := net.Dial("tcp", g.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(nc, part)
+		_ = nc.SetReadDeadline(time.Now().Add(proxytest.Patience))
+		if _, err := io.Copy(io.Discard, nc); err != nil {
+			t.Errorf("%q: %v", part, err)
+		}
+		nc.Close()
+	}
+	g.bystander()
+}
