@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS = -s -w -X main.release=$(VERSION)
 CONCURRENT = ./admin/... ./certs/... ./cmd/... ./gateway/... ./listener/... ./mptcp/... ./proxy/... ./telemetry/...
 
-.PHONY: all build demo test race lint fuzz ci image man completions clean
+.PHONY: all build demo test race lint fuzz ci bench-quick image man completions clean
 
 all: build
 
@@ -34,6 +34,10 @@ fuzz: ## make fuzz PKG=./proxy/http1 F=FuzzRequest
 
 ci:
 	bash .ci/run
+
+bench-quick: ## minutes, not hours; the second needs root
+	$(GO) run ./bench cpu --quick
+	if [ "$$(id -u)" = 0 ]; then $(GO) run ./bench paths --quick; fi
 
 image:
 	buildah build --build-arg VERSION=$(VERSION) -t mpgate:$(VERSION) .

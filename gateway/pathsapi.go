@@ -155,7 +155,7 @@ func (g *Gateway) ReportPaths() PathsReport {
 			Ours: e.Ours, Wanted: e.Wanted, Found: e.Found, Difference: e.Difference,
 		})
 	}
-	g.reportConnections(&r, names)
+	g.reportConnections(&r, names, g.boundDevices(&s, names))
 	r.sum()
 	return r
 }
@@ -252,10 +252,9 @@ func (g *Gateway) connections(most int) (list []liveConn, more int) {
 	return list, front + back - len(list)
 }
 
-func (g *Gateway) reportConnections(r *PathsReport, names interfaces) {
+func (g *Gateway) reportConnections(r *PathsReport, names interfaces, devices []int) {
 	list, more := g.connections(mostReported)
 	r.More = max(0, more)
-	devices := g.boundDevices(names)
 	diag, err := mptcp.OpenDiag()
 	if err == nil {
 		defer diag.Close()
@@ -276,10 +275,14 @@ func (g *Gateway) reportConnections(r *PathsReport, names interfaces) {
 	}
 }
 
-// boundDevices are the interfaces that sockets are bound to: the kernel finds those only by both.
-func (g *Gateway) boundDevices(names interfaces) (list []int) {
+// boundDevices are the interfaces that subflows may be bound to, as the configuration says or because their endpoint
+// has one: the kernel finds those by address and interface only.
+func (g *Gateway) boundDevices(s *paths.Status, names interfaces) (list []int) {
 	cfg := g.gen.Load().config
 	var bound []string
+	for _, e := range s.Endpoints {
+		bound = append(bound, names.byIndex[e.Interface])
+	}
 	for i := range cfg.Listeners {
 		bound = append(bound, cfg.Listeners[i].Interface)
 	}
@@ -344,7 +347,7 @@ func (r *PathsReport) sum() {
 					continue
 				}
 				sent, received, retrans = sent+s.BytesSent, received+s.BytesReceived, retrans+s.BytesRetransmitted
-				if s.State != mptcp.StateClosed.String() {
+				if inUse(s.State) {
 					live++
 				}
 			}
@@ -357,6 +360,15 @@ func (r *PathsReport) sum() {
 	slices.SortStableFunc(r.Connections, func(a, b PathConnection) int {
 		return cmp.Or(-cmp.Compare(a.Side, b.Side), cmp.Compare(a.Token, b.Token)) // clients first
 	})
+}
+
+// inUse says whether a subflow in that state is one of those in use.
+func inUse(state string) bool {
+	switch state {
+	case mptcp.StateClosed.String(), mptcp.StateSynSent.String(), mptcp.StateSynReceived.String(), mptcp.StateNewSynReceived.String():
+		return false
+	}
+	return true
 }
 
 // servePaths answers with a PathsReport.

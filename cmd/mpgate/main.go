@@ -32,6 +32,8 @@ type cli struct {
 	Units      unitsCmd      `cmd:"" help:"Print or write the systemd units that fit the configuration."`
 	Status     statusCmd     `cmd:"" help:"Show what the running gateway does: listeners and what they really speak, backends, the last reload."`
 	Health     healthCmd     `cmd:"" help:"Exit 0 when the running gateway is ready."`
+	Doctor     doctorCmd     `cmd:"" help:"Say what on this host, or in the configuration, stands in the way of MPTCP, and what mends it."`
+	Paths      pathsCmd      `cmd:"" help:"Show the paths of the running gateway: endpoints, limits, connections with their subflows; live with --watch."`
 	Routes     routesCmd     `cmd:"" help:"List the routes in the order in which they are matched."`
 	Explain    explainCmd    `cmd:"" help:"Say which route and backend a URL gets, and why."`
 	Config     configCmd     `cmd:"" help:"Print the configuration with all defaults, or the reference."`
@@ -60,6 +62,7 @@ func newParser(p *program, exit func(int)) (*kong.Kong, error) {
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(exit),
 		kong.Bind(p),
+		kong.Vars{"config": defaultConfig},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 	)
 }
@@ -105,7 +108,10 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
+// defaultConfig is where a service has its file.
+const defaultConfig = "/etc/mpgate/mpgate.toml"
+
 // configFlag is the flag that most verbs share.
 type configFlag struct {
-	Config string `short:"c" placeholder:"FILE" default:"/etc/mpgate/mpgate.toml" help:"Configuration file (${default})."`
+	Config string `short:"c" placeholder:"FILE" default:"${config}" help:"Configuration file (${default})."`
 }

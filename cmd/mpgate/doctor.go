@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"mpgate/config"
+	"mpgate/gateway"
+	"mpgate/listener"
+	"mpgate/mptcp"
+	"mpgate/mptcp/doctor"
+)
+
+type doctorCmd struct {
+	configFlag
+	JSON bool `help:"Print the findings as JSON."`
+}
+
+func (doctorCmd) Help() string {
+	return `Looks at the kernel, its settings, endpoints and limits, routes, firewall and other programs that manage paths, compares them with the configuration, and connects to every server. Each finding is ok, warning or error, with the command or the line that mends it below. It changes nothing. Exits 1 when there is an error.
+
+Without a file at the default place it looks at the host alone. Some of it only root can see, and says so.
+
+    mpgate doctor
+    mpgate doctor -c mpgate.toml --json`
+}
+
+// doctorTime bounds the whole; each server has its own, shorter bound.
+const doctorTime = 2 * time.Minute
+
+func (c *doctorCmd) Run(p *program) error {
+	ctx, cancel := context.WithTimeout(context.Background(), doctorTime)
+	defer cancel()
+	findings, err := c.examine(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = printJSON(p.stdout, findings)
+	} else {
+		err = printFindings(p.stdout, findings)
+	}
+	if err == nil && doctor.Worst(findings) == doctor.Error {
+		return exitCode(exitFailed)
+	}
+	return err
+}
+
+func (c *doctorCmd) examine(ctx context.Context) ([]doctor.Finding, error) {
+	if c.Config == defaultConfig && !exists(c.Config) {
+		alone := doctor.Finding{Check: "configuration", What: "there is no " + c.Config + ": this looks at the host alone", Remedy: "mpgate doctor -c FILE looks at what FILE needs, too"}
+		return append([]doctor.Finding{alone}, doctor.Examine(ctx, doctor.Options{})...), nil
+	}
+	cfg, err := config.Load(c.Config, config.Options{Check: true})
+	if err != nil {
+		return nil, err
+	}
+	inherited, err := c.inherited(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	servers, findings := doctorServers(ctx, cfg)
+	o := doctor.Options{Listeners: doctorListeners(cfg), Inherited: inherited, Servers: servers, Paths: gateway.PathOptions(&cfg.MPTCP)}
+	return append(doctor.Examine(ctx, o), findings...), nil
+}
+
+func printFindings(w io.Writer, findings []doctor.Finding) error {
+	var count [doctor.Error + 1]int
+	var b strings.Builder
+	for _, f := range findings {
+		count[f.Level]++
+		about := f.Check
+		if f.Subject != "" {
+			about += ": " + f.Subject
+		}
+		fmt.Fprintf(&b, "%-8s %s: %s\n", f.Level, about, f.What)
+		if f.Remedy != "" {
+			fmt.Fprintf(&b, "%-8s -> %s\n", "", f.Remedy)
+		}
+	}
+	fmt.Fprintf(&b, "\n%d ok, %s, %s\n", count[doctor.OK], many(count[doctor.Warning], "warning"), many(count[doctor.Error], "error"))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func many(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// wanted is what the file asks for, whatever GODEBUG says here: that is not the gateway's environment.
+func wanted(cfg *config.Config, m config.MPTCPMode) mptcp.Mode {
+	mode, err := mptcp.ParseMode(string(m))
+	if err != nil || !cfg.MPTCP.Enabled {
+		return mptcp.Off
+	}
+	return mode
+}
+
+func doctorListeners(cfg *config.Config) (list []doctor.Listener) {
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		one := doctor.Listener{Name: l.Name, Mode: wanted(cfg, l.MPTCP), Systemd: l.Systemd}
+		for _, a := range l.Addresses {
+			one.Addresses = append(one.Addresses, a.String())
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// inherited are the sockets that this process was passed, as a unit with ExecStartPre= has it, else those of the running
+// gateway, if it answers.
+func (c *doctorCmd) inherited(ctx context.Context, cfg *config.Config) (list []doctor.Inherited, err error) {
+	passed, err := listener.FromSystemd()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, passed.Close()) }()
+	for _, name := range passed.Names() {
+		for _, f := range passed.Take(name) {
+			one := doctor.Inherited{Name: name, Address: f.Name()}
+			one.Transport, err = granted(f.File)
+			if err = errors.Join(err, f.Close()); err != nil {
+				return nil, fmt.Errorf("the inherited socket %s: %w", name, err)
+			}
+			list = append(list, one)
+		}
+	}
+	if len(list) > 0 {
+		return list, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	client, s, err := c.ask(ctx)
+	if err != nil {
+		return nil, nil // none runs
+	}
+	client.Close()
+	units := map[string]string{} // by listener
+	for i := range cfg.Listeners {
+		units[cfg.Listeners[i].Name] = cfg.Listeners[i].Systemd
+	}
+	for _, l := range s.Listeners {
+		for _, k := range l.Sockets {
+			if k.Inherited && units[l.Name] != "" {
+				transport := map[string]mptcp.Transport{"mptcp": mptcp.MPTCP, "tcp": mptcp.TCP, "unix": mptcp.Unix}[k.Speaks]
+				list = append(list, doctor.Inherited{Name: units[l.Name], Address: k.Address, Transport: transport})
+			}
+		}
+	}
+	return list, nil
+}
+
+func granted(f *os.File) (t mptcp.Transport, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return t, err
+	}
+	asked := raw.Control(func(fd uintptr) { t, err = mptcp.Granted(int(fd)) })
+	return t, errors.Join(asked, err)
+}
+
+// mostAddresses of one server's name are tried.
+const mostAddresses = 4
+
+// doctorServers are the servers of all backends, by address. A name that does not resolve is a finding.
+func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Server, findings []doctor.Finding) {
+	for i := range cfg.Backends {
+		b := &cfg.Backends[i]
+		for _, s := range b.Servers {
+			if s.Address.IsUnix() {
+				continue
+			}
+			name := s.Address.String()
+			addrs, err := resolve(ctx, s.Address.Host)
+			if err != nil {
+				findings = append(findings, doctor.Finding{Level: doctor.Error, Check: "servers", Subject: b.Name + " " + name,
+					What: "its name does not resolve: " + err.Error(), Remedy: "correct the name, or see /etc/resolv.conf and: getent ahosts " + s.Address.Host})
+				continue
+			}
+			for _, a := range addrs {
+				one := doctor.Server{
+					Name: name, Backend: b.Name, Address: netip.AddrPortFrom(a, s.Address.Port), Mode: wanted(cfg, s.MPTCP),
+					Source: s.Source, Interface: s.Interface, Greet: greeting(b, s.Address.Host),
+				}
+				if !s.Address.IP().IsValid() {
+					one.Name = fmt.Sprintf("%s (%s)", name, a)
+				}
+				list = append(list, one)
+			}
+		}
+	}
+	return list, findings
+}
