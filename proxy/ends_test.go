@@ -40,7 +40,7 @@ func TestEveryEnd(t *testing.T) {
 				c.Send("GET / HTTP/1.1\r\n" + host + "\r\n")
 				c.Reset()
 			}},
-			"client_timeout": {setup: func(s *setup) { s.options.HeaderTime = 50 * time.Millisecond },
+			"client_timeout": {setup: func(s *setup) { s.options.HeaderTime = 2 * time.Second },
 				do: func(_ *gateway, c *proxytest.Client) { c.Send("GET /"); c.Answer() }, status: 408},
 			"bad_request": {do: func(_ *gateway, c *proxytest.Client) { c.Send("GET / HTTP/1.1\r\n\r\n"); c.Answer() }, status: 400},
 			"limit": {do: func(_ *gateway, c *proxytest.Client) {

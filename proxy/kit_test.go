@@ -63,6 +63,23 @@ func eachMode(t *testing.T, f func(t *testing.T, m mode)) {
 	}
 }
 
+// eachPlainMode is eachMode without TLS: for what its handshakes would only make slower.
+func eachPlainMode(t *testing.T, f func(t *testing.T, m mode)) {
+	t.Parallel()
+	for _, m := range modes {
+		if m.tls {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			if m.mptcp != mptcp.Off {
+				proxytest.NeedMPTCP(t)
+			}
+			f(t, m)
+		})
+	}
+}
+
 // origin starts an origin that speaks what the mode says.
 func (m mode) origin(t testing.TB, serve func(*proxytest.Conn)) *proxytest.Origin {
 	t.Helper()

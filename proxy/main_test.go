@@ -1,9 +1,12 @@
 package proxy_test
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,6 +18,10 @@ import (
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(childEnv); spec != "" {
 		os.Exit(gatewayChild(spec))
+	}
+	flag.Parse()
+	if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", "32") // they mostly wait
 	}
 	warm, err := net.Listen("tcp", "127.0.0.1:0") // the poller's own descriptors
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mpgate/internal/proxytest"
+	"mpgate/mptcp"
 )
 
 func TestEventsArriveAtOnce(t *testing.T) {
@@ -144,11 +145,11 @@ func rss(t testing.TB) int64 {
 func TestLargeBodiesStream(t *testing.T) {
 	size := largeSize(t)
 	for _, m := range modes {
-		if m.inherited {
+		if m.inherited || m.tls {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
-			if m.mptcp != 0 && m.name != "tcp" {
+			if m.mptcp != mptcp.Off {
 				proxytest.NeedMPTCP(t)
 			}
 			o := m.origin(t, func(c *proxytest.Conn) {
