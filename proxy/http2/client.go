@@ -32,12 +32,11 @@ type ClientConn struct {
 	response message.Response // that is being read
 
 	// guarded by conn.mu
-	most      int  // streams that the server allows at a time
-	connect   bool // it takes extended CONNECT
-	reserved  int  // streams that were opened and have no number yet
-	opened    int  // in all
-	goingAway bool // no further streams
-	closing   bool
+	most      int       // streams that the server allows at a time
+	connect   bool      // it takes extended CONNECT
+	reserved  int       // streams that were opened and have no number yet
+	opened    int       // in all
+	goingAway bool      // no further streams
 	ready     sync.Cond // the server's settings came, or the connection failed
 }
 

@@ -205,6 +205,7 @@ func (s *ServerStream) StopWatch() {
 	c.mu.Unlock()
 	if !watched {
 		c.goneMu.Lock()
-		c.goneMu.Unlock() //nolint:staticcheck // it was held while gone ran
+		//lint:ignore SA2001 it is held while gone runs
+		c.goneMu.Unlock()
 	}
 }

@@ -42,8 +42,6 @@ type out struct {
 	queues [urgencies]queue // streams that have more to send than there was room for
 }
 
-type queue struct{ first, last *stream }
-
 func (o *out) init(c *conn) {
 	o.encoder = newEncoder()
 	o.room.L = &c.mu
@@ -199,105 +197,6 @@ func (c *conn) quiet() {
 	for c.writing || c.scheduled {
 		c.room.Wait()
 	}
-}
-
-// enqueue lets s take part in the turns, c.mu held. Streams of one urgency that are not incremental go in the order
-// of their numbers, before those that share.
-func (c *conn) enqueue(s *stream) {
-	if s.queued {
-		return
-	}
-	s.queued = true
-	q := &c.queues[s.priority.urgency]
-	before := (*stream)(nil) // nil: at the end
-	if !s.priority.incremental {
-		for before = q.first; before != nil && !before.priority.incremental && before.id < s.id; {
-			before = before.next
-		}
-	}
-	s.next = before
-	if before == nil {
-		s.prev, q.last = q.last, s
-	} else {
-		s.prev, before.prev = before.prev, s
-	}
-	if s.prev == nil {
-		q.first = s
-	} else {
-		s.prev.next = s
-	}
-}
-
-func (c *conn) dequeue(s *stream) {
-	if !s.queued {
-		return
-	}
-	q := &c.queues[s.priority.urgency]
-	if s.prev == nil {
-		q.first = s.next
-	} else {
-		s.prev.next = s.next
-	}
-	if s.next == nil {
-		q.last = s.prev
-	} else {
-		s.next.prev = s.prev
-	}
-	s.prev, s.next, s.queued = nil, nil, false
-}
-
-// nextStream is the one whose turn it is, nil where nobody can send.
-func (c *conn) nextStream() *stream {
-	if c.sendWindow <= 0 {
-		return nil
-	}
-	for i := range c.queues {
-		if s := c.queues[i].first; s != nil {
-			return s
-		}
-	}
-	return nil
-}
-
-// wakeFirst lets the stream whose turn it is see to the writing; c.mu is held.
-func (c *conn) wakeFirst() {
-	if s := c.nextStream(); s != nil && !c.writing {
-		s.writers.wake()
-	}
-}
-
-// pump fills buf from the streams in turn; c.mu is held.
-func (c *conn) pump() {
-	for len(c.buf) < outLimit {
-		s := c.nextStream()
-		if s == nil {
-			return
-		}
-		c.put(s)
-		if len(s.pending) == 0 || s.sendWindow <= 0 {
-			c.dequeue(s)
-			s.writers.wake()
-		} else if s.priority.incremental {
-			c.dequeue(s)
-			c.enqueue(s)
-		}
-	}
-}
-
-// put adds one DATA frame of s, as large as everybody allows.
-func (c *conn) put(s *stream) {
-	n := min(int64(len(s.pending)), int64(c.frameSize), s.sendWindow, c.sendWindow)
-	if n <= 0 {
-		return
-	}
-	b := appendHeader(c.room9(int(n)), int(n), http2.FrameData, 0, s.id)
-	s.lastFrame, s.lastSwap = len(b)-frameHeaderLen, c.swaps
-	c.buf = append(b, s.pending[:n]...)
-	s.pending = s.pending[n:]
-	s.sendWindow -= n
-	c.sendWindow -= n
-	s.moved += int(n)
-	c.earned += earnedByData
 }
 
 // write sends p as the stream's body, and returns once all of it lies in the connection's buffer.

@@ -1,0 +1,115 @@
+package http2
+
+import (
+	"io"
+
+	"golang.org/x/net/http2"
+)
+
+// missing judges a frame for a stream that is not there.
+func (c *conn) missing(id uint32, what string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !clientID(id) || id > c.lastID:
+		return protocolError(what + " for a stream that was not opened")
+	case c.closed.has(id):
+		if !c.controls.take(1) {
+			return calm("more frames for closed streams than can be on their way")
+		}
+		return nil
+	}
+	return &ConnError{http2.ErrCodeStreamClosed, what + " for a stream that was closed"}
+}
+
+// badStream ends a stream for what the peer did. It costs the peer what a reset of its own would.
+func (c *conn) badStream(id uint32, code http2.ErrCode) error {
+	if id == 0 {
+		return &ConnError{code, "invalid frame"}
+	}
+	if !c.resets.take(1) {
+		return calm("more streams were reset than can be by chance")
+	}
+	c.mu.Lock()
+	s := c.streams[id]
+	if s == nil {
+		idle := id > c.lastID
+		if !idle && !c.closed.has(id) {
+			c.appendReset(id, code)
+			c.closed.add(id)
+		}
+		c.mu.Unlock()
+		if idle {
+			return &ConnError{code, "invalid frame for a stream that was not opened"}
+		}
+		return nil
+	}
+	gone := c.kill(s, &ConnError{code, "the stream broke the protocol"}, code)
+	c.callGone(gone)
+	return nil
+}
+
+// callGone unlocks c.mu, which is held, and calls what was given to Watch.
+func (c *conn) callGone(gone func()) {
+	if gone == nil {
+		c.mu.Unlock()
+		return
+	}
+	c.goneMu.Lock()
+	c.mu.Unlock()
+	gone()
+	c.goneMu.Unlock()
+}
+
+// kill ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch left.
+func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
+	if s.err == nil {
+		s.err = err
+	}
+	if !s.reset {
+		s.reset = true
+		c.dequeue(s)
+		s.pending = nil
+		if c.server != nil {
+			c.server.zombies++
+		}
+		if code != noReset {
+			s.ours = true
+			c.appendReset(s.id, code)
+		}
+	}
+	gone, s.gone = s.gone, nil
+	s.readers.wake()
+	s.writers.wake()
+	return gone
+}
+
+const noReset = http2.ErrCode(1 << 31)
+
+// fail ends the connection and all its streams.
+func (c *conn) fail(err error) {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF // to a stream, io.EOF is an end in order
+	}
+	c.mu.Lock()
+	c.failLocked(err)
+	var gone []func()
+	for _, s := range c.streams {
+		if g := c.kill(s, c.err, noReset); g != nil {
+			gone = append(gone, g)
+		}
+	}
+	c.goneMu.Lock()
+	c.mu.Unlock()
+	for _, g := range gone {
+		g()
+	}
+	c.goneMu.Unlock()
+}
+
+func (c *conn) failLocked(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+	c.room.Broadcast()
+}
