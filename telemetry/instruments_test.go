@@ -98,6 +98,7 @@ func exercise(in *Instruments) {
 	in.MPTCPSubflows(SideBackend, 4)
 	in.SetPathUp("wwan", false)
 	in.SetCertificate("example.org", time.Unix(1800000000, 0))
+	in.SetCertificateFailing("example.org", true)
 	in.Reload(true, 1, time.Unix(1700000000, 0))
 	in.Reload(false, 1, time.Unix(1700000060, 0))
 	in.SetDraining(1)
@@ -138,6 +139,7 @@ func TestInstruments(t *testing.T) {
 		`mptcp_fallbacks_total{reason="not_offered",side="backend"}`:                                  0,
 		`mptcp_subflows{side="backend"}`:                                                              4,
 		`path_up{path="wwan"}`:                                                                        0,
+		`tls_certificate_failing{name="example.org"}`:                                                 1,
 		`tls_certificate_not_after_timestamp_seconds{name="example.org"}`:                             1800000000,
 		`reload_success`:                   0,
 		`reload_success_timestamp_seconds`: 1700000000,

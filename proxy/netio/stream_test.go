@@ -64,8 +64,10 @@ func TestTLSIdle(t *testing.T) {
 		}
 	}
 	answer("the session ticket came before this")
-	if !s.Idle() || !s.Idle() {
-		t.Fatal("a silent connection counts as one that is not")
+	for range 2 { // asking changes nothing
+		if !s.Idle() {
+			t.Fatal("a silent connection counts as one that is not")
+		}
 	}
 	_ = s.Base().SetReadDeadline(time.Now().Add(-time.Second))
 	if !s.Idle() {
