@@ -210,7 +210,7 @@ func (c *caller) firstBytes(ctx context.Context, n int) (times []time.Duration, 
 
 const (
 	smallBody        = 1 << 10
-	smallConnections = 16
+	smallConnections = 64
 	smallTimeout     = 3 * time.Second
 	parallelBody     = 256 << 10
 	parallelClients  = 100

@@ -168,7 +168,7 @@ func TestText(t *testing.T) {
 	Text(&b, sample())
 	want := `bench cpu, 2026-11-24 06:00 UTC
 2 x Some CPU, 8.0 GiB, Linux 6.18, Some Linux, go1.26.8
-congestion control bbr, load before the run 0.00
+this host's own congestion control bbr, load before the run 0.00
   mpgate     devel
   nginx      1.22.1
   traefik    skipped: not found

@@ -139,7 +139,11 @@ func machineLine(rep *result.Report) string {
 // Text writes the report for a terminal.
 func Text(w io.Writer, rep *result.Report) {
 	fmt.Fprintf(w, "bench %s, %s\n%s\n", rep.Verb, rep.Started.Format("2006-01-02 15:04 MST"), machineLine(rep))
-	fmt.Fprintf(w, "congestion control %s, load before the run %s\n", rep.Machine.Sysctls["net.ipv4.tcp_congestion_control"], rep.Machine.Load)
+	who := ""
+	if len(rep.Paths) > 0 {
+		who = "this host's own " // that of the paths stands with them
+	}
+	fmt.Fprintf(w, "%scongestion control %s, load before the run %s\n", who, rep.Machine.Sysctls["net.ipv4.tcp_congestion_control"], rep.Machine.Load)
 	for _, p := range rep.Proxies {
 		fmt.Fprintf(w, "  %-10s %s\n", p.Name, p.Version)
 	}
