@@ -1,10 +1,13 @@
 package listener
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -140,4 +143,56 @@ func TestGatePausesAccepting(t *testing.T) {
 			t.Errorf("a client ended with %v", err)
 		}
 	}
+}
+
+func TestFullGateIsLoggedOnceInAWhile(t *testing.T) {
+	var log syncBuffer
+	gate := NewGate(1)
+	l, err := Open(context.Background(), Options{
+		Name: "web", Addresses: []string{"127.0.0.1:0"}, Gate: gate, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan net.Conn, 8)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Serve(ctx, func(c net.Conn, _ *Socket) { accepted <- c }) }()
+	for range 3 {
+		c, err := net.Dial("tcp", l.Sockets()[0].Address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for range 3 {
+		(<-accepted).Close()
+		gate.Leave()
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(log.String(), "the limit of connections is reached"); n != 1 || !strings.Contains(log.String(), "connections=1") {
+		t.Errorf("said %d times in %q, want once, with the limit", n, log.String())
+	}
+}
+
+// syncBuffer is a bytes.Buffer that many may write to.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

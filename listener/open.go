@@ -20,6 +20,7 @@ type Listener struct {
 	sockets      []*Socket
 	activated    bool // the sockets were taken by name
 	acceptErrors atomic.Uint64
+	saidFull     atomic.Int64 // when it was last logged that the Gate is full, unix ns
 
 	started    chan struct{} // closed by the first Serve
 	leaveAfter time.Duration

@@ -75,5 +75,18 @@ func (l *Listener) await(ctx context.Context, s *Socket) error {
 	s.held.Store(true)
 	s.tell()
 	defer s.held.Store(false)
+	l.sayFull()
 	return l.o.Gate.await(ctx)
+}
+
+// sayFull logs that accepting pauses, at most once a minute: clients that wait in the kernel's queue see nothing else
+// of it.
+func (l *Listener) sayFull() {
+	now := time.Now().UnixNano()
+	last := l.saidFull.Load()
+	if last != 0 && now-last < int64(time.Minute) || !l.saidFull.CompareAndSwap(last, now) {
+		return
+	}
+	l.o.log().Warn("the limit of connections is reached; accepting pauses", "listener", l.o.Name, "connections", l.o.Gate.Limit(),
+		"remedy", "raise limits.connections, or the descriptors that the process may have (RLIMIT_NOFILE, LimitNOFILE= of the unit)")
 }
