@@ -28,7 +28,7 @@
 // Adopt. One that it made and another program changed is reported, and left
 // alone until the configuration or the host changes. Deleting an endpoint ends
 // every subflow that has its address, whosever it is: that is done only while
-// none of our connections would lose its last.
+// none of our connections would lose its last, or one that carries.
 //
 // # The states of a path
 //

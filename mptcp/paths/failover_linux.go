@@ -11,13 +11,6 @@ import (
 // flowAddrs are the two ends of a subflow.
 type flowAddrs struct{ local, remote netip.AddrPort }
 
-// at says which subflows are meant: those whose local address is one of addrs and,
-// with p, those that leave by that path or by none.
-type at struct {
-	addrs []netip.Addr
-	p     *path
-}
-
 func (m *Manager) isAt(a *at, s *mptcp.Subflow) bool {
 	if slices.Contains(a.addrs, s.Local.Addr()) {
 		return true
@@ -29,9 +22,15 @@ func (m *Manager) isAt(a *at, s *mptcp.Subflow) bool {
 	return l.path == a.p || l.dead && a.p.state == Down
 }
 
-// survey lists the subflows of our connections that are meant and have a sibling
-// which can carry. spared counts connections with none.
-func (m *Manager) survey(a *at) (found []flowAddrs, spared int, server flowAddrs) {
+// survey is what there is at a path that is given up.
+type survey struct {
+	found  []flowAddrs // with a sibling that can carry
+	spared int         // connections with none
+	server flowAddrs   // one of those found, to a server
+}
+
+// survey looks at all our connections.
+func (m *Manager) survey(a *at) (v survey) {
 	for c := range m.o.Source {
 		if m.info.Read(c.Raw) != nil {
 			continue // TCP, or closed
@@ -39,20 +38,23 @@ func (m *Manager) survey(a *at) (found []flowAddrs, spared int, server flowAddrs
 		on, others := m.split(a)
 		switch {
 		case on == 0:
+			continue
 		case others == 0:
-			spared++
-		default:
-			for i := range m.info.Subflows {
-				if s := &m.info.Subflows[i]; s.Live() && m.isAt(a, s) {
-					found = append(found, flowAddrs{s.Local, s.Remote})
-					if c.Side == Back {
-						server = flowAddrs{s.Local, s.Remote}
-					}
-				}
+			v.spared++
+			continue
+		}
+		for i := range m.info.Subflows {
+			s := &m.info.Subflows[i]
+			if !s.Live() || !m.isAt(a, s) {
+				continue
+			}
+			v.found = append(v.found, flowAddrs{s.Local, s.Remote})
+			if c.Side == Back {
+				v.server = flowAddrs{s.Local, s.Remote}
 			}
 		}
 	}
-	return found, spared, server
+	return v
 }
 
 // split counts the live subflows of m.info that are meant, and the others that can carry.
@@ -88,36 +90,48 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 		return
 	}
 	clear(m.places)
-	meant := at{addrs: addrs}
+	// What has an address that this host has lost is dead. One that it still has may be
+	// used by subflows that come and go by another path: they live.
+	meant := at{addrs: without(addrs, p.addrs)}
 	if p.state != Up {
 		meant.p = p
 	}
-	if p.state == Silent {
-		meant.addrs = nil // some may leave by another path
-	}
-	found, spared, server := m.survey(&meant)
-	ended := 0
-	if spared == 0 && p.state != Silent && m.o.Manage == ManageSync {
-		// An announced address is taken back by RM_ADDR also when its subflows have ended, one
-		// that is not only together with them.
-		first, last := m.announced(found)
-		ended = m.destroy(first, p)
-		m.withdraw(addrs)
-		m.destroy(last, p) // as a rule they are gone
-		ended += len(last)
-	} else {
-		ended = m.destroy(found, p)
-	}
-	c := Cut{Path: p.Name, Why: why, Subflows: ended, Spared: spared, Stalled: stalled, Took: time.Since(begin)}
+	v := m.survey(&meant)
+	ended := m.endSubflows(p, addrs, &v)
+	c := Cut{Path: p.Name, Why: why, Subflows: ended, Spared: v.spared, Stalled: stalled, Took: time.Since(begin)}
 	p.totals.Cuts++
 	p.totals.Stalled = stalled
 	p.probe.close()
-	p.probe = probe{local: server.local.Addr(), remote: server.remote, cutAt: begin}
+	p.probe = probe{local: v.server.local.Addr(), remote: v.server.remote, cutAt: begin}
 	m.o.Logger.Warn("path is down", "path", p.Name, "why", why, "subflows_ended", c.Subflows, "spared", c.Spared,
 		"stalled", stalled.Round(time.Millisecond), "took", c.Took.Round(time.Microsecond))
 	if m.o.Hooks.Cut != nil {
 		m.o.Hooks.Cut(c)
 	}
+}
+
+// endSubflows ends those that were found, and takes the addresses back where that may be.
+func (m *Manager) endSubflows(p *path, addrs []netip.Addr, v *survey) int {
+	if v.spared > 0 || p.state == Silent || m.o.Manage != ManageSync || m.endangered(m.isAnnounced(addrs), addrs...) > 0 {
+		return m.destroy(v.found, p)
+	}
+	// An announced address is taken back by RM_ADDR also when its subflows have ended, one
+	// that is not only together with them.
+	first, last := m.announced(v.found)
+	ended := m.destroy(first, p)
+	m.withdraw(addrs)
+	m.destroy(last, p) // as a rule they are gone
+	return ended + len(last)
+}
+
+// isAnnounced says whether one of our endpoints announces one of those addresses.
+func (m *Manager) isAnnounced(addrs []netip.Addr) bool {
+	for k, r := range m.owned {
+		if slices.Contains(addrs, k.addr) && r.stored.Flags&mptcp.FlagSignal != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // withdraw deletes our endpoints of those addresses.

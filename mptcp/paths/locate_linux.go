@@ -50,9 +50,6 @@ func (m *Manager) find(k ends) place {
 	if len(m.paths) < 2 {
 		return place{path: p}
 	}
-	if p != nil && p.state == Down {
-		return place{path: p}
-	}
 	device, err := m.rt.device(k)
 	if err != nil {
 		return place{path: p, dead: isUnreachable(err)}
@@ -68,8 +65,9 @@ func (m *Manager) find(k ends) place {
 	return place{path: p}
 }
 
+// isUnreachable: there is no route, or (EINVAL) the host has no such address to send from.
 func isUnreachable(err error) bool {
-	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
 }
 
 // device asks for the route from one address to another.

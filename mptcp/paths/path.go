@@ -6,6 +6,13 @@ import (
 	"time"
 )
 
+// at says which subflows are meant: those whose local address is one of addrs, and
+// those that leave by p or, if that is down, by no path.
+type at struct {
+	addrs []netip.Addr
+	p     *path
+}
+
 // path is a path and what has become of it.
 type path struct {
 	resolved
@@ -18,7 +25,7 @@ type path struct {
 	// again holds endpoints to be removed and added anew once the path is back: a
 	// subflow that has ended is not made again while its endpoint stays.
 	again   map[key]bool
-	waiting int // connections whose last subflow stands in the way of that
+	waiting int // connections that stand in the way of that
 
 	flaps      int // returns in a row that did not last
 	returnedAt time.Time

@@ -49,8 +49,8 @@ type PathStatus struct {
 	// Why it is not up.
 	Why   string    `json:"why,omitempty"`
 	Since time.Time `json:"since"`
-	// Waiting: the address is not given to the kernel anew as long as this many of
-	// our connections have their only subflow there.
+	// Waiting: the address is not taken from the kernel, or given to it anew, as long as this
+	// many of our connections have their only subflow there, or one that carries.
 	Waiting int `json:"waiting,omitempty"`
 	Totals
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -200,11 +201,33 @@ func hello(a, b *net.TCPConn) error {
 // The bytes sent repeat a pattern whose length is no divisor of any buffer's.
 const pattern = 65521
 
-func send(c *net.TCPConn, end time.Time, before func()) error {
-	buf := make([]byte, pattern)
-	for i := range buf {
-		buf[i] = byte(i * 7 >> 3)
+// patternBytes are random, and repeat after the length of the pattern.
+func patternBytes(n int) []byte {
+	b := make([]byte, pattern, n+pattern)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
+	for len(b) < n {
+		b = append(b, b[:pattern]...)
 	}
+	return b[:n]
+}
+
+// differs says where a stream broke, and by how much it is shifted from there on.
+func differs(got, want []byte, total, at int) error {
+	i := 0
+	for i < len(got) && got[i] == want[i] {
+		i++
+	}
+	shift := "is not found in what was sent"
+	if piece := got[i:min(i+32, len(got))]; len(piece) == 32 {
+		if k := bytes.Index(patternBytes(2*pattern), piece); k >= 0 {
+			shift = fmt.Sprintf("belongs %d bytes further on (modulo %d)", (k-(at+i)%pattern+pattern)%pattern, pattern)
+		}
+	}
+	return fmt.Errorf("receive: what arrived is not what was sent: byte %d %s", total+i, shift)
+}
+
+func send(c *net.TCPConn, end time.Time, before func()) error {
+	buf := patternBytes(pattern)
 	for time.Now().Before(end) {
 		if _, err := c.Write(buf); err != nil {
 			return fmt.Errorf("send: %w", err)
@@ -215,20 +238,18 @@ func send(c *net.TCPConn, end time.Time, before func()) error {
 }
 
 func receive(c *net.TCPConn) ([]arrival, error) {
-	want := make([]byte, 2*pattern+1<<18)
-	for i := range want {
-		want[i] = byte((i % pattern) * 7 >> 3)
-	}
+	want := patternBytes(2*pattern + 1<<18)
 	buf := make([]byte, 1<<18)
-	at, all := 0, make([]arrival, 0, 1<<16)
+	at, total, all := 0, 0, make([]arrival, 0, 1<<16)
 	for {
 		n, err := c.Read(buf)
 		if n > 0 {
 			all = append(all, arrival{time.Now(), n})
 			if !bytes.Equal(buf[:n], want[at:at+n]) {
-				return all, errors.New("receive: what arrived is not what was sent")
+				return all, differs(buf[:n], want[at:at+n], total, at)
 			}
 			at = (at + n) % pattern
+			total += n
 		}
 		if err == io.EOF {
 			return all, nil
