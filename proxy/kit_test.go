@@ -304,9 +304,9 @@ func (g *gateway) waitMetric(want float64, name string, labels ...string) {
 // bystander is an innocent client: it must get its own answer, whatever others did.
 func (g *gateway) bystander() {
 	g.t.Helper()
-	c := g.client()
-	defer c.Close()
 	for _, path := range []string{"/innocent/1", "/innocent/2"} {
+		c := g.client() // each its own: limits may be short here
+		defer c.Close()
 		if a := c.Get(path); a.Status != 200 || a.Body != "GET "+path+" " {
 			g.t.Fatalf("a bystander got %d %q for %s", a.Status, a.Body, path)
 		}

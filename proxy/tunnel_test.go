@@ -187,6 +187,7 @@ func TestTunnelStaysWhileOneDirectionIsBusy(t *testing.T) {
 						return
 					}
 				case <-stop:
+					_, _ = io.CopyN(io.Discard, c.R, 10)
 					return
 				}
 			}
