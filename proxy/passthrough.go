@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"net"
+	"os"
 	"time"
 
 	"mpgate/proxy/backend"
@@ -88,7 +90,7 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 	switch {
 	case result.Err == nil:
 		rec.End = telemetry.EndOK
-	case result.ByServer:
+	case result.ByServer && !errors.Is(result.Err, os.ErrDeadlineExceeded): // silence is both sides', as in a tunnel
 		rec.End = telemetry.EndBackendReset
 	default:
 		rec.End = clientEnd(result.Err)

@@ -203,17 +203,17 @@ func TestPassthroughEnds(t *testing.T) {
 		c.Send(hello)
 		c.WantClosed()
 		l := g.log.Next()
-		want(t, "end", l.End == "client_timeout" || l.End == "backend_timeout", true)
+		want(t, "end", l.End, "client_timeout")
 		want(t, "waited", l.Duration >= 200, true)
 	})
 	t.Run("busy in one direction", func(t *testing.T) {
-		const idle = 300 * time.Millisecond
+		const idle = time.Second
 		g := passed(t, plain, backend.Options{IdleTimeout: idle}, proxy.ListenerOptions{}, plain.origin(t, silent))
 		c := proxytest.Dial(t, g.addr, plain.mptcp)
 		c.Send(hello)
-		tick := time.NewTicker(idle / 10)
+		tick := time.NewTicker(idle / 20)
 		defer tick.Stop()
-		for range 30 { // three times the idle time
+		for range 60 { // three times the idle time
 			<-tick.C
 			c.Send("x")
 		}
