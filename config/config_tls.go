@@ -48,9 +48,9 @@ type ClientHeaders struct {
 	Subject     string // the distinguished name, RFC 2253
 	Issuer      string // of the issuer, likewise
 	Serial      string // hexadecimal
-	SAN         string // the names, as DNS:x, IP:x, URI:x, email:x, with commas between
+	SAN         string // the names, as DNS:x, IP:x, URI:x, email:x, with commas between; each x is escaped as in a query
 	Fingerprint string // SHA-256 of the certificate, hexadecimal
-	Certificate string // the certificate itself, base64 of DER
+	Certificate string // the certificate itself, PEM escaped as in a query
 }
 
 // ACME is how certificates are obtained.
