@@ -301,9 +301,12 @@ func TestKeptConnectionsGoAfterTheIdleTimeout(t *testing.T) {
 			gone <- struct{}{}
 		})
 		g := start(t, setup{mode: m, backend: backend.Options{IdleTimeout: 100 * time.Millisecond}}, o)
+		began := time.Now()
 		g.client().Get("/")
-		g.waitMetric(1, "mpgate_backend_connections_idle")
 		<-gone
+		if took := time.Since(began); took < 100*time.Millisecond {
+			t.Errorf("it went after %v", took)
+		}
 		g.waitMetric(0, "mpgate_backend_connections_idle")
 		g.waitMetric(0, "mpgate_backend_connections_open")
 	})
