@@ -14,6 +14,7 @@ import (
 	"mpgate/certs"
 	"mpgate/config"
 	"mpgate/listener"
+	"mpgate/mptcp"
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
 	"mpgate/proxy/leg"
@@ -54,7 +55,8 @@ type Gateway struct {
 
 	paths       atomic.Pointer[paths.Manager] // nil: never asked for
 	pathsRun    bool
-	front, back leg.Live // the connections that speak MPTCP
+	front, back leg.Live     // the connections that speak MPTCP
+	memory      mptcp.Memory // what dials have learned about servers
 
 	state    atomic.Uint32
 	draining atomic.Int32  // old generations with work left
@@ -82,6 +84,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{})}
 	g.metrics = telemetry.NewInstruments(o.Version)
+	g.front.Settle, g.back.Settle = g.settle, g.settle
 	defer func() {
 		if err != nil {
 			g.closeAll()

@@ -76,3 +76,10 @@ func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 		}
 	}
 }
+
+// settle has what a connection carried counted by path before it is closed.
+func (g *Gateway) settle(raw syscall.RawConn) {
+	if m := g.paths.Load(); m != nil {
+		m.Settle(raw)
+	}
+}

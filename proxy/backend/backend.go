@@ -32,6 +32,8 @@ type Options struct {
 	// TLS gives the configuration for a server's host; nil: no TLS.
 	TLS         func(host string) (*tls.Config, error)
 	Instruments *telemetry.Instruments
+	// Memory, if set, spares dials what earlier ones have learned about servers that get no MPTCP.
+	Memory *mptcp.Memory
 	// Live, if set, has the connections that speak MPTCP.
 	Live *leg.Live
 }
@@ -105,7 +107,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := &Server{Address: o.Address, backend: b}
-	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface}
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
 		return s, s.setTLS("localhost")

@@ -37,6 +37,9 @@ func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instru
 	if err != nil {
 		t = mptcp.Unknown
 	}
+	if t == mptcp.TCP && reason != mptcp.None && reason != mptcp.NotOffered {
+		t = mptcp.Fallback // earlier dials have learned not to ask this server
+	}
 	l.set(t, 0)
 	if t == mptcp.MPTCP && live != nil {
 		l.live = live

@@ -50,6 +50,7 @@ func TestWhatALegSpeaks(t *testing.T) {
 		"the peer speaks none":      {mptcp.Off, mptcp.Prefer, mptcp.None, mptcp.Fallback, "peer_or_path"},
 		"the dial knew why":         {mptcp.Off, mptcp.Prefer, mptcp.Blackhole, mptcp.Fallback, "blackhole"},
 		"nobody asked":              {mptcp.Prefer, mptcp.Off, mptcp.None, mptcp.TCP, ""},
+		"a dial that knew better":   {mptcp.Off, mptcp.Off, mptcp.PeerOrPath, mptcp.Fallback, "peer_or_path"},
 		"a client that did not ask": {mptcp.Prefer, mptcp.Off, mptcp.NotOffered, mptcp.TCP, "not_offered"},
 	} {
 		t.Run(name, func(t *testing.T) {

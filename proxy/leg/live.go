@@ -7,6 +7,9 @@ import (
 
 // Live are the open connections that speak MPTCP, for whoever watches their subflows. The zero value is empty and ready.
 type Live struct {
+	// Settle, if set before the first connection, is called with each one that is about to be closed.
+	Settle func(syscall.RawConn)
+
 	mu   sync.Mutex // guards legs, and keeps a connection open while it is looked at
 	legs map[*Leg]struct{}
 }
@@ -21,6 +24,9 @@ func (v *Live) add(l *Leg) {
 }
 
 func (v *Live) remove(l *Leg) {
+	if v.Settle != nil {
+		v.Settle(l.raw)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.legs, l)
