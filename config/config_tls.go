@@ -104,7 +104,6 @@ type DNS struct {
 // RFC2136 is a server that takes dynamic updates.
 type RFC2136 struct {
 	Server    Address
-	Zone      string // with the dot at the end; "": found by asking
 	KeyName   string // of the TSIG key, with the dot at the end
 	KeyAlg    string // hmac-sha256, …
 	KeySecret string // base64

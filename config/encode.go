@@ -124,7 +124,7 @@ func (p *TLSPolicy) raw() rawTLSKeys {
 		}
 		if u := d.RFC2136; u != nil {
 			r.ACME.DNS.RFC2136 = &rawRFC2136{
-				Server: s(u.Server.String()), Zone: s(u.Zone), KeyName: s(u.KeyName), KeyAlg: s(u.KeyAlg), KeySecret: s(u.KeySecret),
+				Server: s(u.Server.String()), KeyName: s(u.KeyName), KeyAlg: s(u.KeyAlg), KeySecret: s(u.KeySecret),
 			}
 		}
 	}

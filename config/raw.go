@@ -216,7 +216,6 @@ type rawDNS struct {
 type rawRFC2136 struct {
 	tbl
 	Server    str `toml:"server" eg:"192.0.2.53:53"`
-	Zone      str `toml:"zone" eg:"example.org."`
 	KeyName   str `toml:"key_name" eg:"mpgate."`
 	KeyAlg    str `toml:"key_alg" eg:"hmac-sha256"`
 	KeySecret str `toml:"key_secret,secret" eg:"${TSIG_SECRET}"`

@@ -55,9 +55,6 @@ func (l *loader) rfc2136(r *rawRFC2136) *RFC2136 {
 	} else {
 		out.Server = l.dnsServer(r.Server)
 	}
-	if r.Zone.V != "" {
-		out.Zone = l.absoluteName(r.Zone)
-	}
 	if r.KeyName.V != "" {
 		out.KeyName = l.absoluteName(r.KeyName)
 	}
