@@ -190,7 +190,7 @@ func connectionLimit(configured int) int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		return 0
 	}
-	const others = 128
+	const others = 256 // 128 of them pipes of netio
 	return int(max(1, (min(r.Cur, 1<<30)-min(r.Cur, others))/2))
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,8 +23,14 @@ const (
 // pipe is what bytes pass through inside the kernel. It is empty whenever it is in the pool.
 type pipe struct{ r, w int }
 
-// pipes are kept for the next splice; those that do not fit are closed.
-var pipes = make(chan *pipe, 64)
+// pipes are kept for the next splice. There are no more of them than fit, since each takes two descriptors, which
+// connections need more: bodies beyond that are copied.
+var (
+	pipes = make(chan *pipe, 64)
+	made  atomic.Int64
+)
+
+var errNoPipe = errors.New("netio: all pipes are in use")
 
 func takePipe() (*pipe, error) {
 	select {
@@ -31,8 +38,13 @@ func takePipe() (*pipe, error) {
 		return p, nil
 	default:
 	}
+	if made.Add(1) > int64(cap(pipes)) {
+		made.Add(-1)
+		return nil, errNoPipe
+	}
 	var fds [2]int
 	if err := syscall.Pipe2(fds[:], syscall.O_NONBLOCK|syscall.O_CLOEXEC); err != nil {
+		made.Add(-1)
 		return nil, err
 	}
 	// The default of 64 KiB works too; the larger size may be refused beyond a user's share.
@@ -43,14 +55,12 @@ func takePipe() (*pipe, error) {
 // give takes the pipe back, which must be empty unless dirty says otherwise.
 func (p *pipe) give(dirty bool) {
 	if !dirty {
-		select {
-		case pipes <- p:
-			return
-		default:
-		}
+		pipes <- p // as many fit as are made
+		return
 	}
 	_ = syscall.Close(p.r)
 	_ = syscall.Close(p.w)
+	made.Add(-1)
 }
 
 // splicer is the state of a splice, stored with the Conn at either end because its callbacks must not allocate.
