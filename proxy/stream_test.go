@@ -281,3 +281,43 @@ func stalls(t *testing.T, sent *atomic.Int64) {
 		t.Errorf("%d MiB were taken, and stalled: %v", last>>20, ok)
 	}
 }
+
+// TestManyBodiesTakeFewDescriptors runs alone: it counts those of this process. Bodies may pass through pipes, which take two each.
+func TestManyBodiesTakeFewDescriptors(t *testing.T) {
+	const bodies, size = 150, 1 << 20
+	begun, goOn := make(chan struct{}, bodies), make(chan struct{})
+	o := plain.origin(t, func(c *proxytest.Conn) {
+		for c.Request() != nil {
+			fmt.Fprintf(c.Conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
+			_, _ = c.Conn.Write(pattern[:size/2])
+			begun <- struct{}{}
+			<-goOn
+			_, _ = c.Conn.Write(pattern[size/2:])
+		}
+	})
+	g := start(t, setup{noLog: true}, o)
+	before := pipes(descriptors())
+	var clients []*proxytest.Client
+	for range bodies {
+		c := g.client()
+		c.Send("GET / HTTP/1.1\r\n" + host + "\r\n")
+		clients = append(clients, c)
+	}
+	sums := make([]checker, bodies)
+	for i, c := range clients {
+		c.ReadHead()
+		if _, err := io.CopyN(&sums[i], c.R, size/2); err != nil {
+			t.Fatal(err)
+		}
+		<-begun
+	}
+	if n := pipes(descriptors()); n > max(before, keptPipes) {
+		t.Errorf("%d descriptors of pipes, want at most %d", n, keptPipes)
+	}
+	close(goOn)
+	for i, c := range clients {
+		if _, err := io.CopyN(&sums[i], c.R, size/2); err != nil || sums[i].bad {
+			t.Fatalf("body %d is not as it was sent, %v", i, err)
+		}
+	}
+}
