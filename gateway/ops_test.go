@@ -137,13 +137,23 @@ func (r *rig) logs(pattern string) {
 // freeAddress is one that nobody listens on now.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		l.Close()
+		if _, given := givenAddresses.LoadOrStore(address, true); !given {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("the kernel gives the same ports again and again")
+	return ""
 }
+
+// givenAddresses are those that freeAddress gave: the kernel may give a port that is free once more.
+var givenAddresses sync.Map
 
 func listenerTable(name, address, more string) string {
 	return fmt.Sprintf("[[listener]]\nname = %q\naddress = %q\n%s\n", name, address, more)
