@@ -99,7 +99,7 @@ func (p *Proxy) turnAway(nc net.Conn) {
 
 func (c *conn) serve() {
 	if !c.refusesTCP() {
-		c.stream = c.prelude()
+		c.stream = c.guarded()
 	}
 	switch {
 	case c.stream == nil:
@@ -111,9 +111,31 @@ func (c *conn) serve() {
 	}
 }
 
+// guarded is prelude, of which a panic ends this connection and nothing else.
+func (c *conn) guarded() (s netio.Stream) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.panicked(v)
+			s = nil
+		}
+	}()
+	return c.prelude()
+}
+
+// panicked notes a panic outside of any exchange.
+func (c *conn) panicked(v any) {
+	c.proxy.caught("panic in a connection", "", v)
+	c.broken, c.end = true, telemetry.ConnInternal
+}
+
 // serveHTTP serves the requests of a connection, after what comes before them.
 func (c *conn) serveHTTP() {
 	defer c.close()
+	defer func() {
+		if v := recover(); v != nil {
+			c.panicked(v)
+		}
+	}()
 	switch two, err := c.speaksHTTP2(); {
 	case err == errOnlyHTTP2:
 		c.end = telemetry.ConnBadRequest

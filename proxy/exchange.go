@@ -124,10 +124,7 @@ func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
 			x.panicked = true
-			if m := x.proxy.options.Instruments; m != nil {
-				m.Panics.Inc()
-			}
-			x.proxy.options.Logger.Error("panic in an exchange", "id", x.rec.ID.String(), "panic", v, "stack", string(debug.Stack()))
+			x.proxy.caught("panic in an exchange", x.rec.ID.String(), v)
 			x.afterPanic()
 		}
 	}()
@@ -149,6 +146,14 @@ func (x *exchange) run() {
 
 // afterPanic leaves nothing of the exchange behind.
 func (x *exchange) afterPanic() {
+	x.rec.End = telemetry.EndInternal
+	defer func() {
+		if v := recover(); v != nil { // there is no answering
+			x.proxy.caught("panic in an exchange, and behind it", x.rec.ID.String(), v)
+			x.broken = true
+			x.down.SetClose()
+		}
+	}()
 	x.broken = x.down.HeadSent()
 	if x.up != nil {
 		x.up.Abort()
@@ -163,6 +168,17 @@ func (x *exchange) afterPanic() {
 		x.answer(outcome{500, telemetry.EndInternal, "internal error"})
 	}
 	x.rec.End = telemetry.EndInternal
+}
+
+// errPanic is how a part of an exchange ends that panicked in a goroutine of its own.
+var errPanic = errors.New("internal error")
+
+// caught counts a panic that was recovered, and tells of it.
+func (p *Proxy) caught(what, id string, v any) {
+	if m := p.options.Instruments; m != nil {
+		m.Panics.Inc()
+	}
+	p.options.Logger.Error(what, "id", id, "panic", v, "stack", string(debug.Stack()))
 }
 
 // count makes the exchange count with m.

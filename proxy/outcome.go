@@ -68,6 +68,8 @@ func serverOutcome(err error) outcome {
 	var fault *http1.Error
 	var client *clientError
 	switch {
+	case errors.Is(err, errPanic):
+		return outcome{500, telemetry.EndInternal, "internal error"}
 	case errors.As(err, &client):
 		if errors.As(err, &fault) {
 			return requestOutcome(fault)

@@ -125,6 +125,14 @@ func (x *exchange) trailer() *message.Header {
 // joinUpload cuts it.
 func (x *exchange) runUpload() {
 	defer close(x.upload.done)
+	defer func() {
+		if v := recover(); v != nil {
+			x.proxy.caught("panic in an upload", x.rec.ID.String(), v)
+			err := errPanic
+			x.upload.fault.Store(&err)
+			x.up.Abort()
+		}
+	}()
 	n, fromClient, toServer := relay(x.up, x.down.Body(), nil)
 	x.upload.bytes = n
 	if fromClient != nil {
@@ -208,6 +216,13 @@ func (x *exchange) tunnel() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				x.proxy.caught("panic in a tunnel", x.rec.ID.String(), v)
+				x.up.Abort() // the other direction says the rest
+				x.down.Interrupt()
+			}
+		}()
 		x.rec.BytesIn = t.pass(x.up, x.down.Body(), false)
 	}()
 	x.rec.BytesOut = t.pass(x.down, x.up.Body(), true)
