@@ -216,7 +216,7 @@ func (g *gateway) openListener(s setup) {
 	if s.listener.Routes, err = proxy.NewRoutes(routes); err != nil {
 		g.t.Fatal(err)
 	}
-	o := listener.Options{Name: "web", MPTCP: s.mode.mptcp, Gate: s.gate, Addresses: []string{"127.0.0.1:0"}}
+	o := listener.Options{Name: "web", MPTCP: s.mode.mptcp, Gate: s.gate, Log: slog.New(slog.NewTextHandler(g.said, nil)), Addresses: []string{"127.0.0.1:0"}}
 	var inherited *listener.Inherited
 	switch {
 	case s.address == "unix":
