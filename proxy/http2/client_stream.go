@@ -146,7 +146,9 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	if r.Interim() {
 		return nil
 	}
-	s.asking = false
+	if s.asking { // then nobody else writes: what asks for another protocol has no body
+		s.asking = false
+	}
 	if s.raw {
 		r.Status, r.Upgrade, r.NoBody, r.ContentLength = 101, webSocketName, false, 0
 		r.Header.Add(message.SecWebSocketAccept, s.accept[:])

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -44,8 +43,7 @@ type Conn struct {
 	splice   splicer
 	protocol int // of the socket; 0: not asked yet
 
-	deadline    lazyDeadline
-	interrupted atomic.Bool
+	deadline lazyDeadline
 
 	writer
 }
@@ -160,7 +158,7 @@ func (c *Conn) read() (int, error) {
 					return 0, err
 				}
 			}
-			if c.interrupted.Load() {
+			if c.deadline.interrupted.Load() {
 				return 0, ErrInterrupted
 			}
 			if c.deadline.expired(c.sock) {
@@ -261,15 +259,12 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // Interrupt makes the read that is under way, or else the next one, give ErrInterrupted, until Resume.
 // Any goroutine may call it.
 func (c *Conn) Interrupt() {
-	c.interrupted.Store(true)
-	c.deadline.force(c.sock)
+	c.deadline.interrupt(c.sock)
 }
 
 // Resume ends an interruption. The reader calls it.
 func (c *Conn) Resume() {
-	if c.interrupted.Swap(false) {
-		c.deadline.rearm(c.sock)
-	}
+	c.deadline.resume(c.sock)
 }
 
 // CloseWrite sends what is held, then a FIN.

@@ -563,3 +563,31 @@ func TestBufferGrowsToItsBound(t *testing.T) {
 	}
 	b.Release()
 }
+
+// An interruption must not be lost to a deadline that is being set at the same moment, as when a connection becomes idle
+// while a drain begins.
+func TestInterruptBesideSettingADeadline(t *testing.T) {
+	for range 300 {
+		c, peer := pair(t)
+		start := make(chan struct{})
+		done := make(chan error, 1)
+		go func() {
+			var b Buffer
+			<-start
+			_ = c.SetReadDeadline(time.Now().Add(time.Hour)) // the first one: the timer is set
+			done <- c.Fill(&b)
+		}()
+		close(start)
+		c.Interrupt()
+		select {
+		case err := <-done:
+			if err != ErrInterrupted {
+				t.Fatalf("got %v, want ErrInterrupted", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("an interruption was lost")
+		}
+		c.Close()
+		peer.Close()
+	}
+}

@@ -12,6 +12,10 @@ type lazyDeadline struct {
 	want  atomic.Int64 // since epoch; 0 is never
 	armed atomic.Int64 // what the poller's timer is set to; 0 is not at all
 	mu    sync.Mutex   // held while the timer is set
+
+	// interrupted keeps the timer in the past, whatever is wanted; written with mu held, so that an interruption is not
+	// lost to a timer that is being set.
+	interrupted atomic.Bool
 }
 
 type deadliner interface{ SetReadDeadline(time.Time) error }
@@ -46,6 +50,13 @@ func (d *lazyDeadline) expired(s deadliner) bool {
 func (d *lazyDeadline) rearm(s deadliner) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.interrupted.Load() {
+		d.arm(s)
+	}
+}
+
+// arm sets the timer to what is wanted, with d.mu held.
+func (d *lazyDeadline) arm(s deadliner) {
 	want := d.want.Load()
 	d.armed.Store(want)
 	if want == 0 {
@@ -55,10 +66,21 @@ func (d *lazyDeadline) rearm(s deadliner) {
 	_ = s.SetReadDeadline(epoch.Add(time.Duration(want)))
 }
 
-// force fires the timer now, whatever is wanted.
-func (d *lazyDeadline) force(s deadliner) {
+// interrupt fires the timer now and until resume, whatever is wanted.
+func (d *lazyDeadline) interrupt(s deadliner) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.interrupted.Store(true)
 	d.armed.Store(1)
 	_ = s.SetReadDeadline(past)
+}
+
+func (d *lazyDeadline) resume(s deadliner) {
+	if !d.interrupted.Load() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.interrupted.Store(false)
+	d.arm(s)
 }

@@ -163,7 +163,7 @@ func (c *Conn) spliceIn(p *pipe, n int64, noWait bool) (int64, error) {
 			return s.n, nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, err
-		case c.interrupted.Load():
+		case c.deadline.interrupted.Load():
 			return 0, ErrInterrupted
 		case c.deadline.expired(c.sock):
 			return 0, os.ErrDeadlineExceeded
