@@ -7,6 +7,7 @@ import (
 
 	"mpgate/config"
 	"mpgate/mptcp/paths"
+	"mpgate/telemetry"
 )
 
 // openPaths makes the manager of the declared paths, or gives the running one its new options; a fault changes
@@ -27,6 +28,17 @@ func (g *Gateway) openPaths(cfg *config.Config) error {
 		return g.pathsFault(cfg, err)
 	}
 	g.paths.Store(m)
+	g.metrics.SetPathTotals(func(yield func(telemetry.PathTotals) bool) {
+		for _, p := range m.Status().Paths {
+			t := telemetry.PathTotals{
+				Path: p.Name, BytesSent: p.BytesSent, BytesReceived: p.BytesReceived, BytesRetransmitted: p.BytesRetrans,
+				Subflows: p.Subflows, Opened: p.Opened, Closed: p.Closed, Failed: p.Failed, Cuts: p.Cuts, Returns: p.Returns,
+			}
+			if !yield(t) {
+				return
+			}
+		}
+	})
 	return nil
 }
 
@@ -51,8 +63,15 @@ func (g *Gateway) pathOptions(c *config.MPTCP) paths.Options {
 	o := PathOptions(c)
 	o.Logger, o.Source = g.log, g.liveConnections
 	o.Adopt = o.Adopt || g.options.Parent != nil // what the process before this one made and left to it
-	o.Hooks = paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath}
+	o.Hooks = paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath, Cut: g.failedOver}
 	return o
+}
+
+// failedOver is told of each cut. One that found no subflow held nobody up.
+func (g *Gateway) failedOver(c paths.Cut) {
+	if c.Subflows > 0 {
+		g.metrics.PathFailover(c.Path, c.Stalled+c.Took)
+	}
 }
 
 // liveConnections yields the connections of both sides that speak MPTCP.

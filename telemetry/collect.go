@@ -37,7 +37,17 @@ var (
 	descMPTCP     = desc("mptcp_connections_total", "Connections, counted when they end, by what they spoke.", "side", "result")
 	descFallbacks = desc("mptcp_fallbacks_total", "Connections that were to speak MPTCP and did not, by the inferred reason.", "side", "reason")
 	descSubflows  = desc("mptcp_subflows", "Subflows of the open MPTCP connections, as last read.", "side")
-	descPathUp    = desc("path_up", "1 where the declared path carries, 0 where it does not.", "path")
+
+	descPathUp       = desc("path_up", "1 where the path carries, 0 where it does not.", "path")
+	descPathBytes    = desc("path_bytes_total", "Bytes that subflows of the path sent (retransmissions counted) and received.", "path", "direction")
+	descPathRetrans  = desc("path_retransmitted_bytes_total", "Bytes that subflows of the path sent again.", "path")
+	descPathSubflows = desc("path_subflows", "Subflows on the path now.", "path")
+	descPathOpened   = desc("path_subflows_opened_total", "Subflows that were established on the path.", "path")
+	descPathClosed   = desc("path_subflows_closed_total", "Subflows of the path that ended, in whatever way.", "path")
+	descPathFailed   = desc("path_subflows_failed_total", "Subflows of the path that ended with an error, those ended by a cut included.", "path")
+	descPathCuts     = desc("path_cuts_total", "How often the path was given up and its subflows ended.", "path")
+	descPathReturns  = desc("path_returns_total", "How often the path came back.", "path")
+	descPathGap      = desc("path_failover_gap_seconds", "How long data lay on the path until a cut ended its subflows: from the last sign of life where it fell silent, from the notice where its link went down.", "path")
 
 	descFailing       = desc("tls_certificate_failing", "Whether the last attempt to renew or reload the certificate failed.", "name")
 	descCertificate   = desc("tls_certificate_not_after_timestamp_seconds", "Until when the certificate is valid.", "name")
@@ -59,7 +69,8 @@ var descs = []*prometheus.Desc{
 	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descDropped,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
-	descMPTCP, descFallbacks, descSubflows, descPathUp,
+	descMPTCP, descFallbacks, descSubflows,
+	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
 	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descBuildInfo,
 }
@@ -102,6 +113,7 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	for side := range in.mptcp {
 		in.mptcp[side].collect(s, sideNames[side])
 	}
+	in.collectPaths(s)
 	in.collectState(s)
 	s.counter(descLogDropped, in.LogDropped.Value())
 	s.counter(descLogErrors, in.LogErrors.Value())
@@ -191,9 +203,6 @@ func (m *mptcpMeter) collect(s sink, side string) {
 func (in *Instruments) collectState(s sink) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for path, up := range in.paths {
-		s.gauge(descPathUp, truth(up), path)
-	}
 	for name, at := range in.certificates {
 		s.gauge(descCertificate, seconds(at), name)
 	}

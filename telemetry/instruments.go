@@ -28,7 +28,8 @@ type Instruments struct {
 	mptcp     [sideCount]mptcpMeter
 
 	mu           sync.Mutex
-	paths        map[string]bool
+	paths        map[string]*pathMeter
+	pathTotals   func(yield func(PathTotals) bool)
 	certificates map[string]time.Time
 	failing      map[string]bool
 	reload       reloadState
@@ -41,7 +42,7 @@ func NewInstruments(version string) *Instruments {
 	in := &Instruments{
 		registry:     prometheus.NewRegistry(),
 		buildInfo:    buildInfo(version),
-		paths:        map[string]bool{},
+		paths:        map[string]*pathMeter{},
 		certificates: map[string]time.Time{},
 		failing:      map[string]bool{},
 	}
@@ -88,26 +89,6 @@ func (in *Instruments) Listener(name string) *ListenerMeter {
 		return nil
 	}
 	return in.listeners.take(name, func() *ListenerMeter { return &ListenerMeter{in: in, name: name} })
-}
-
-// SetPathUp says whether a declared path carries. It appears with the first call.
-func (in *Instruments) SetPathUp(path string, up bool) {
-	if in == nil {
-		return
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.paths[path] = up
-}
-
-// DeletePath takes a path that is no longer declared out of the metrics.
-func (in *Instruments) DeletePath(path string) {
-	if in == nil {
-		return
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	delete(in.paths, path)
 }
 
 // SetCertificate says until when a certificate is valid. name is one from the configuration.

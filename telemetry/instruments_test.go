@@ -97,6 +97,10 @@ func exercise(in *Instruments) {
 	in.MPTCPFellBack(SideListener, "later")
 	in.MPTCPSubflows(SideBackend, 4)
 	in.SetPathUp("wwan", false)
+	in.PathFailover("wwan", 60*time.Millisecond)
+	in.SetPathTotals(func(yield func(PathTotals) bool) {
+		yield(PathTotals{"wwan", 10, 20, 3, 1, 5, 4, 2, 6, 7})
+	})
 	in.SetCertificate("example.org", time.Unix(1800000000, 0))
 	in.SetCertificateFailing("example.org", true)
 	in.Reload(true, 1, time.Unix(1700000000, 0))
@@ -139,6 +143,16 @@ func TestInstruments(t *testing.T) {
 		`mptcp_fallbacks_total{reason="not_offered",side="backend"}`:                                  0,
 		`mptcp_subflows{side="backend"}`:                                                              4,
 		`path_up{path="wwan"}`:                                                                        0,
+		`path_bytes_total{direction="sent",path="wwan"}`:                                              10,
+		`path_bytes_total{direction="received",path="wwan"}`:                                          20,
+		`path_retransmitted_bytes_total{path="wwan"}`:                                                 3,
+		`path_subflows{path="wwan"}`:                                                                  1,
+		`path_subflows_opened_total{path="wwan"}`:                                                     5,
+		`path_subflows_closed_total{path="wwan"}`:                                                     4,
+		`path_subflows_failed_total{path="wwan"}`:                                                     2,
+		`path_cuts_total{path="wwan"}`:                                                                6,
+		`path_returns_total{path="wwan"}`:                                                             7,
+		`path_failover_gap_seconds{path="wwan"}`:                                                      1,
 		`tls_certificate_failing{name="example.org"}`:                                                 1,
 		`tls_certificate_not_after_timestamp_seconds{name="example.org"}`:                             1800000000,
 		`reload_success`:                   0,

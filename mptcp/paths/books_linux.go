@@ -18,8 +18,8 @@ import (
 //	a connection that ends        Settle, called before it is closed
 //	a subflow that ended between  what the connection counts as a whole, less what its
 //	two passes                    living subflows do, belongs to those that ended
-//	why it ended                  the kernel's events (CAP_NET_ADMIN); without them
-//	                              nothing is counted as failed
+//	one that also began there,    the kernel's events (CAP_NET_ADMIN); without them it is
+//	and why one ended             not seen, and nothing is counted as failed
 //
 // A join that never got through is no subflow that failed: a server's own
 // endpoints make one such attempt for each connection.
@@ -34,9 +34,27 @@ type books struct {
 	at     time.Time
 	events *mptcp.Events
 
+	// Of events: subflows that were established since the pass before the last, by the pass
+	// that heard of it, and those that closed and have not been met in a connection.
+	born   map[birth]uint32
+	closed map[uint32][]closing // by token
+
 	mu      sync.Mutex
 	settled []final
-	ended   []mptcp.Event // SubflowClosed, of anyone
+	heard   []mptcp.Event // of anyone
+}
+
+// birth names a subflow.
+type birth struct {
+	token         uint32
+	local, remote netip.AddrPort
+}
+
+// closing is a subflow that the kernel said has closed.
+type closing struct {
+	local, remote netip.AddrPort
+	failed        bool
+	pass          uint32 // that heard of it
 }
 
 // mostWaiting bounds what waits for the next pass.
@@ -47,7 +65,7 @@ type ledger struct {
 	pass                    uint32
 	sent, received, retrans uint64
 	subflows                []account
-	buried                  []account // in this pass
+	buried                  []account // in this pass and the one before
 }
 
 // account is one subflow as last seen.
@@ -58,6 +76,7 @@ type account struct {
 	sent, received, retrans uint64
 	established             bool
 	seen                    bool
+	pass                    uint32 // that buried it
 }
 
 // final is a connection at its end.
@@ -69,7 +88,7 @@ type final struct {
 }
 
 func (b *books) open() {
-	b.conns = map[uint32]*ledger{}
+	b.conns, b.born, b.closed = map[uint32]*ledger{}, map[birth]uint32{}, map[uint32][]closing{}
 	// Without the privilege there are none, and that is no fault.
 	b.events, _ = mptcp.OpenEvents()
 }
@@ -89,12 +108,39 @@ func (b *books) listen(ctx context.Context) {
 			continue
 		case err != nil:
 			return
-		case ev.Type == mptcp.EventSubflowClosed:
+		}
+		switch ev.Type {
+		case mptcp.EventEstablished, mptcp.EventSubflowEstablished, mptcp.EventSubflowClosed:
 			b.mu.Lock()
-			if len(b.ended) < mostWaiting {
-				b.ended = append(b.ended, ev)
+			if len(b.heard) < mostWaiting {
+				b.heard = append(b.heard, ev)
 			}
 			b.mu.Unlock()
+		}
+	}
+}
+
+// sort puts events where a pass finds them, and forgets old ones. Events and what a pass reads
+// overtake each other: either waits one pass for the other.
+func (b *books) sort(heard []mptcp.Event) {
+	for k, pass := range b.born {
+		if pass+1 < b.pass {
+			delete(b.born, k)
+		}
+	}
+	for token, list := range b.closed {
+		if list = slices.DeleteFunc(list, func(c closing) bool { return c.pass+1 < b.pass }); len(list) == 0 {
+			delete(b.closed, token)
+		} else {
+			b.closed[token] = list
+		}
+	}
+	for i := range heard {
+		ev := &heard[i]
+		if ev.Type == mptcp.EventSubflowClosed {
+			b.closed[ev.Token] = append(b.closed[ev.Token], closing{ev.Local, ev.Remote, ev.Error != 0 || ev.ResetReason != 0, b.pass})
+		} else {
+			b.born[birth{ev.Token, ev.Local, ev.Remote}] = b.pass
 		}
 	}
 }
@@ -131,10 +177,11 @@ func (m *Manager) keepBooks(now time.Time) bool {
 func (m *Manager) passBooks() {
 	b := &m.books
 	b.mu.Lock()
-	settled, ended := b.settled, b.ended
-	b.settled, b.ended = nil, nil
+	settled, heard := b.settled, b.heard
+	b.settled, b.heard = nil, nil
 	b.mu.Unlock()
 	b.pass++
+	b.sort(heard)
 	for c := range m.o.Source {
 		if m.info.Read(c.Raw) == nil {
 			m.enter(&final{m.info.Has, m.info.Token, m.info.BytesSent, m.info.BytesReceived, m.info.BytesRetrans, m.info.Subflows})
@@ -145,9 +192,7 @@ func (m *Manager) passBooks() {
 		m.enter(&settled[i])
 		b.conns[settled[i].token].pass = b.pass - 1
 	}
-	for _, ev := range ended {
-		b.failed(&ev)
-	}
+	b.countFailed()
 	for token, l := range b.conns {
 		if l.pass != b.pass {
 			for k := range l.subflows {
@@ -167,7 +212,7 @@ func (m *Manager) enter(f *final) {
 		b.conns[f.token] = l
 	}
 	l.pass = b.pass
-	l.buried = l.buried[:0]
+	l.buried = slices.DeleteFunc(l.buried, func(a account) bool { return a.pass+1 < b.pass })
 	for k := range l.subflows {
 		l.subflows[k].seen = false
 	}
@@ -190,11 +235,27 @@ func (m *Manager) enter(f *final) {
 		a.add(s.BytesSent-a.sent, s.BytesReceived-a.received, s.BytesRetrans-a.retrans)
 		a.sent, a.received, a.retrans = s.BytesSent, s.BytesReceived, s.BytesRetrans
 	}
+	m.meet(f.token, l)
 	if f.has&mptcp.HasBytes != 0 {
-		l.bury(missing(f.sent+f.retrans-l.sent-l.retrans, sent), missing(f.received-l.received, received))
+		l.bury(missing(f.sent+f.retrans-l.sent-l.retrans, sent), missing(f.received-l.received, received), b.pass)
 		l.sent, l.received, l.retrans = f.sent, f.received, f.retrans
 	} else {
-		l.bury(0, 0)
+		l.bury(0, 0, b.pass)
+	}
+}
+
+// meet opens accounts for the subflows of a connection that came and went unseen.
+func (m *Manager) meet(token uint32, l *ledger) {
+	for _, c := range m.books.closed[token] {
+		same := func(a account) bool { return a.local == c.local && a.remote == c.remote }
+		if slices.ContainsFunc(l.subflows, same) || slices.ContainsFunc(l.buried, same) {
+			continue
+		}
+		if _, ok := m.books.born[birth{token, c.local, c.remote}]; ok {
+			a := account{path: m.locate(&mptcp.Subflow{Local: c.local, Remote: c.remote}).path, local: c.local, remote: c.remote}
+			a.open()
+			l.subflows = append(l.subflows, a)
+		}
 	}
 }
 
@@ -213,7 +274,7 @@ func (l *ledger) account(id uint32) *account {
 
 // bury closes the subflows that have vanished; what they carried at the end is shared
 // among them.
-func (l *ledger) bury(sent, received uint64) {
+func (l *ledger) bury(sent, received uint64, pass uint32) {
 	var dead uint64
 	for k := range l.subflows {
 		if a := &l.subflows[k]; !a.seen && a.established {
@@ -224,6 +285,7 @@ func (l *ledger) bury(sent, received uint64) {
 		if a := &l.subflows[k]; !a.seen {
 			if a.established {
 				a.add(sent/dead, received/dead, 0)
+				a.pass = pass
 				l.buried = append(l.buried, *a)
 			}
 			a.close()
@@ -257,16 +319,23 @@ func (a *account) add(sent, received, retrans uint64) {
 	t.BytesRetrans += retrans
 }
 
-// failed counts a subflow that ended with an error. Those of others are not in the books.
-func (b *books) failed(ev *mptcp.Event) {
-	l := b.conns[ev.Token]
-	if ev.Error == 0 && ev.ResetReason == 0 || l == nil {
-		return
-	}
-	for _, dead := range l.buried {
-		if dead.local == ev.Local && dead.remote == ev.Remote && dead.path != nil {
-			dead.path.totals.Failed++
-			return
+// countFailed counts the subflows that ended with an error. Those of others are not in the books.
+func (b *books) countFailed() {
+	for token, list := range b.closed {
+		l := b.conns[token]
+		if l == nil {
+			continue
 		}
+		b.closed[token] = slices.DeleteFunc(list, func(c closing) bool {
+			for _, dead := range l.buried {
+				if dead.local == c.local && dead.remote == c.remote {
+					if c.failed && dead.path != nil {
+						dead.path.totals.Failed++
+					}
+					return true
+				}
+			}
+			return false
+		})
 	}
 }

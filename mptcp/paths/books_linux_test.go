@@ -88,6 +88,86 @@ func TestBooks(t *testing.T) {
 	}
 }
 
+// TestBooksOfShortSubflows: one that began and ended between two passes is counted with what it carried, on a connection
+// that a pass has seen and on one that none has.
+func TestBooksOfShortSubflows(t *testing.T) {
+	r := start(t, "client", lab.Path{Rate: 100 * lab.Mbit}, Options{Manage: ManageSync, Failover: FailoverLink,
+		Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths})
+	until(t, "in sync", func() bool { s := r.m.Status(); return len(s.Endpoints) == 2 && s.InSync() })
+	link := r.lab.Link("link2")
+	down := func() {
+		t.Helper()
+		if err := link.Down("client"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "path two is down", func() bool { return r.m.Status().Paths[1].State == Down })
+	}
+	down()
+	old, oldServer := r.connect(&mptcp.Dialer{})
+	r.add(old, Back)
+	carry(t, old, oldServer, 1<<10)
+	until(t, "the old connection is in the books", func() bool { return r.m.Status().Paths[0].Opened == 1 })
+
+	// briefly has a connection use the second path, and gives what that has sent and the whole.
+	briefly := func(c, s *net.TCPConn) (second, whole uint64) {
+		t.Helper()
+		if err := link.Up("client"); err != nil {
+			t.Fatal(err)
+		}
+		rc, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var i mptcp.Info
+		until(t, "the second path has carried", func() bool {
+			carry(t, c, s, 256<<10)
+			whole += 256 << 10
+			if err := i.Read(rc); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range i.Subflows {
+				if f.Local.Addr().String() == "10.77.2.1" {
+					second = f.BytesSent
+				}
+			}
+			return second > 256<<10
+		})
+		down()
+		until(t, "one subflow", func() bool { return locals(t, c) == "10.77.1.1" })
+		return second, whole
+	}
+	secondOld, wholeOld := briefly(old, oldServer)
+	young, youngServer := r.connect(&mptcp.Dialer{})
+	r.add(young, Back)
+	// The old one gets its second subflow back with the path, too.
+	secondYoung, wholeYoung := briefly(young, youngServer)
+	rc, err := young.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.m.Settle(rc)
+	r.mu.Lock()
+	r.conns = r.conns[:1]
+	r.mu.Unlock()
+	young.Close()
+	var one, two PathStatus
+	until(t, "all is counted", func() bool {
+		p := r.m.Status().Paths
+		one, two = p[0], p[1]
+		return one.Closed == 1 && two.Closed == 3
+	})
+	if one.Opened != 2 || two.Opened != 3 || one.Subflows != 1 || two.Subflows != 0 || two.Failed != 3 || one.Failed != 0 {
+		t.Errorf("%+v %+v", one.Totals, two.Totals)
+	}
+	second, whole := secondOld+secondYoung, wholeOld+wholeYoung+1<<10
+	if two.BytesSent < second*3/4 {
+		t.Errorf("the second path sent %d at least, and %d are counted", second, two.BytesSent)
+	}
+	if sent := one.BytesSent + two.BytesSent - one.BytesRetrans - two.BytesRetrans; sent < whole || sent > whole*3/2 {
+		t.Errorf("%d were sent, and %d are counted: %+v %+v", whole, sent, one.Totals, two.Totals)
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	r := start(t, "client", lab.Path{}, Options{Manage: ManageSync, Paths: []Path{{Name: "one", Interface: "link1"}, {Name: "two", Interface: "link2", Backup: true, Role: ForBackends}}})
 	until(t, "in sync", func() bool { s := r.m.Status(); return len(s.Endpoints) == 2 && s.InSync() })
