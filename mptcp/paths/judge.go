@@ -22,7 +22,13 @@ import (
 //   - twice the longest gap that this path has shown and come back from; that
 //     fades by half every minute,
 //   - what was learned from a false alarm: a path that answers within a second of
-//     being given up was not dead, and is given half a second for the next half hour.
+//     being asked was not dead. It is given four times that silence for the next half
+//     hour, the other paths of this host twice, and all half a second at the least: what stood
+//     still may have been the peer, or what they have in common.
+//
+// Only silence that a sibling vouches for counts: an ACK of its own vouches for the 10 ms
+// before it, and half of the threshold must be vouched for. Where all stand still, as
+// when this process, its machine or the peer is held up, nobody vouches.
 //
 // A path is silent when its silent subflows have four segments under way between them
 // and no subflow on it has got an ACK meanwhile. At 1 % loss four segments of a living path
@@ -35,10 +41,14 @@ const (
 	mostCounted   = 8 // segments of one subflow
 	gapHalfLife   = time.Minute
 	falseAlarm    = time.Second
+	falseJoin     = 2 * time.Second // by a join: address, SYN, its answer, and the ACK of that
 	learnedFor    = 30 * time.Minute
 	learnedLeast  = 500 * time.Millisecond
-	learnedFactor = 4
+	learnedFactor = 4 // by the path itself
+	learnedOthers = 2 // by the others of this host
 	learnedMost   = 10 * time.Second
+	// vouched is the silence that one ACK of a sibling vouches for at most.
+	vouched = 10 * time.Millisecond
 )
 
 // silence is what a path's past says about its gaps.
@@ -75,10 +85,14 @@ func (s *silence) bridged(gap time.Duration, now time.Time) {
 	}
 }
 
-// wasFalse notes that the path was not dead.
-func (s *silence) wasFalse(now time.Time) {
-	s.learned = min(max(learnedFactor*max(s.lastStall, s.learned), learnedLeast), learnedMost)
-	s.learnedAt = now
+// wasFalse notes that a path was not dead which had been given up after stall: this one, or
+// another of this host.
+func (s *silence) wasFalse(stall time.Duration, factor int, now time.Time) {
+	d := time.Duration(factor) * stall
+	if now.Sub(s.learnedAt) < learnedFor {
+		d = max(d, s.learned)
+	}
+	s.learned, s.learnedAt = min(max(d, learnedLeast), learnedMost), now
 }
 
 // flow is what is remembered of a subflow from tick to tick.
@@ -88,8 +102,11 @@ type flow struct {
 	ackedAt      time.Time // when the last ACK came
 	unackedSince time.Time // when data was first seen under way; zero: none is
 	gap          time.Duration
+	vouchedUntil time.Time     // siblings have vouched for the silence up to here,
+	vouched      time.Duration // and for so much of it
 	seen         bool
 	// of this tick
+	moved     bool // an ACK came
 	out       uint32
 	backoff   uint8
 	stalled   time.Duration
@@ -102,7 +119,7 @@ func (f *flow) observe(s *mptcp.Subflow, p *path, o *Options, now time.Time) {
 	f.out = s.Unacked - min(s.Sacked, s.Unacked)
 	acked := now.Add(-s.LastAckReceived)
 	// The kernel gives milliseconds.
-	if acked.Sub(f.ackedAt) > 2*time.Millisecond {
+	if f.moved = acked.Sub(f.ackedAt) > 2*time.Millisecond; f.moved {
 		if p != nil && f.out >= fewSegments && f.gap > 0 {
 			p.silence.bridged(f.gap, now)
 		}
@@ -140,7 +157,18 @@ func (f *flow) from() time.Time {
 func (f *flow) suspect() bool { return f.out >= fewSegments && f.stalled >= f.threshold/2 }
 
 func (f *flow) silent() bool {
-	return f.stalled >= f.threshold && (f.out >= fewSegments || f.backoff >= 2)
+	return f.stalled >= f.threshold && f.vouched >= f.threshold/2 && (f.out >= fewSegments || f.backoff >= 2)
+}
+
+// vouch counts how much of the present silence there was while a sibling moved.
+func (f *flow) vouch(siblingMoved bool, now time.Time) {
+	if f.vouchedUntil.Before(f.from()) {
+		f.vouchedUntil, f.vouched = f.from(), 0
+	}
+	if siblingMoved && f.out > 0 {
+		f.vouched += min(now.Sub(f.vouchedUntil), vouched)
+		f.vouchedUntil = now
+	}
 }
 
 // weigh adds what the subflows of one connection say about their paths.
@@ -150,26 +178,33 @@ func weigh(flows []flow, now time.Time) {
 		if f.path == nil || !f.seen {
 			continue
 		}
+		moved, lately := siblings(flows, f)
+		f.vouch(moved, now)
 		s := &f.path.silence
-		if !f.silent() {
-			if now.Sub(f.ackedAt) < f.threshold/2 {
-				s.alive = true
+		switch {
+		case f.silent() && lately:
+			n := int(min(f.out, mostCounted))
+			if f.backoff >= 2 {
+				n = max(n, muchEvidence)
 			}
-			continue
-		}
-		for j := range flows {
-			g := &flows[j]
-			if g.seen && g.path != f.path && g.ackedAt.Sub(f.from()) > f.threshold/2 {
-				n := int(min(f.out, mostCounted))
-				if f.backoff >= 2 {
-					n = max(n, muchEvidence)
-				}
-				s.evidence += n
-				s.longest = max(s.longest, f.stalled)
-				break
-			}
+			s.evidence += n
+			s.longest = max(s.longest, f.stalled)
+		case now.Sub(f.ackedAt) < f.threshold/2:
+			s.alive = true
 		}
 	}
+}
+
+// siblings says whether one on another path got an ACK in this tick, and whether in the second
+// half of the threshold.
+func siblings(flows []flow, f *flow) (moved, lately bool) {
+	for i := range flows {
+		if g := &flows[i]; g.seen && g.path != f.path {
+			moved = moved || g.moved
+			lately = lately || g.ackedAt.Sub(f.from()) > f.threshold/2
+		}
+	}
+	return moved, lately
 }
 
 // verdict says whether the path is silent, and begins the next tick.

@@ -117,6 +117,20 @@ func TestVerdictOthersAlive(t *testing.T) {
 	}
 }
 
+// When all stood still, as a machine that is held up does, the one that moves first again is
+// no witness against the other.
+func TestVerdictAfterHoldUp(t *testing.T) {
+	s := newScene()
+	s.play(200*ms, 100, 0, 0, true, true)
+	s.play(200*ms, 100, 0, 0, false, false)
+	if d := s.play(20*ms, 100, 0, 0, false, true); d != 0 {
+		t.Fatalf("given up %v after the sibling moved again", d)
+	}
+	if d := s.play(200*ms, 100, 0, 0, true, true); d != 0 {
+		t.Errorf("given up while it moves, after %v", d)
+	}
+}
+
 // Gaps that were bridged raise the threshold for a while, and so does a false alarm.
 func TestGuard(t *testing.T) {
 	s := newScene()
@@ -134,10 +148,15 @@ func TestGuard(t *testing.T) {
 	if g := q.guard(now.Add(gapHalfLife)); g != 400*ms {
 		t.Errorf("after a minute the guard is %v", g)
 	}
-	q = silence{lastStall: 60 * ms}
-	q.wasFalse(now)
+	q = silence{}
+	q.wasFalse(60*ms, learnedFactor, now)
 	if g := q.guard(now.Add(29 * time.Minute)); g != learnedLeast {
 		t.Errorf("after a false alarm the guard is %v", g)
+	}
+	q.wasFalse(400*ms, learnedFactor, now)
+	q.wasFalse(300*ms, learnedOthers, now)
+	if g := q.guard(now); g != 1600*ms {
+		t.Errorf("after three false alarms the guard is %v", g)
 	}
 	if g := q.guard(now.Add(31 * time.Minute)); g != 0 {
 		t.Errorf("it does not fade: %v", g)

@@ -104,5 +104,7 @@ type probe struct {
 	fd     int // 0: none
 	sentAt time.Time
 	askAt  time.Time // of the next renewal of endpoints, where there is nobody to ask
-	wait   time.Duration
+	// askedAt is when that was done first: before it nobody could answer.
+	askedAt time.Time
+	wait    time.Duration
 }

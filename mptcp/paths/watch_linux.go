@@ -128,9 +128,20 @@ func (m *Manager) sawAlive(p *path, s *mptcp.Subflow, now time.Time) {
 
 // answered brings a silent path back.
 func (m *Manager) answered(p *path, now time.Time) {
-	if now.Sub(p.probe.cutAt) < falseAlarm {
-		p.silence.wasFalse(now)
-		m.o.Logger.Warn("path was not silent for long: it is given more time from now on", "path", p.Name,
+	asked, soon := p.probe.cutAt, falseAlarm
+	if !p.probe.askedAt.IsZero() {
+		asked, soon = p.probe.askedAt, falseJoin
+	}
+	if now.Sub(asked) < soon {
+		stall := p.silence.lastStall
+		for _, q := range m.paths {
+			factor := learnedOthers
+			if q == p {
+				factor = learnedFactor
+			}
+			q.silence.wasFalse(stall, factor, now)
+		}
+		m.o.Logger.Warn("path was not silent for long: all paths are given more time from now on", "path", p.Name,
 			"silence", p.silence.learned, "for", learnedFor)
 	}
 	p.probe.close()
@@ -181,6 +192,9 @@ func (m *Manager) seekByJoins(p *path, now time.Time) {
 	if !now.Before(q.askAt) {
 		q.askAt = now.Add(q.wait)
 		q.wait = min(2*q.wait, lastRenewal)
+		if q.askedAt.IsZero() {
+			q.askedAt = now
+		}
 		have, err := m.pm.Endpoints()
 		m.fault("read endpoints", err)
 		for k, r := range m.owned {
