@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -111,6 +112,32 @@ func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, err
 	return client, s, nil
 }
 
+// order has the gateway do what a path of its API stands for, waits for the result and prints it. instead is the signal
+// that does the same, for its pid, where the admin address takes no orders.
+func (c *configFlag) order(p *program, path, instead string, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	client, s, err := c.ask(ctx)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var answer string
+	err = client.Post(ctx, path, nil, &answer)
+	var refused *admin.StatusError
+	switch {
+	case errors.As(err, &refused) && refused.Code == http.StatusUnprocessableEntity:
+		fmt.Fprintln(p.stderr, refused.Body)
+		return exitCode(exitConfig)
+	case errors.As(err, &refused) && refused.Code == http.StatusMethodNotAllowed:
+		return fmt.Errorf("the admin address is read-only, as every host:port is; "+instead, s.PID)
+	case err != nil:
+		return err
+	}
+	_, err = fmt.Fprintln(p.stdout, strings.TrimSpace(answer))
+	return err
+}
+
 // sameFile compares by name, then by what the names lead to.
 func sameFile(a, b string) bool {
 	if abs, err := filepath.Abs(b); err == nil && abs == filepath.Clean(a) {
@@ -161,27 +188,5 @@ func (reloadCmd) Help() string {
 }
 
 func (c *reloadCmd) Run(p *program) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	client, s, err := c.ask(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	var answer string
-	err = client.Post(ctx, "/api/reload", nil, &answer)
-	var refused *admin.StatusError
-	switch {
-	case errors.As(err, &refused) && refused.Code == 422:
-		fmt.Fprintln(p.stderr, refused.Body)
-		return exitCode(exitConfig)
-	case errors.As(err, &refused) && refused.Code == 405:
-		return fmt.Errorf("the admin address is read-only, as every host:port is; send SIGHUP instead: kill -HUP %d", s.PID)
-	case errors.As(err, &refused):
-		return errors.New(refused.Body)
-	case err != nil:
-		return err
-	}
-	_, err = fmt.Fprintln(p.stdout, strings.TrimSpace(answer))
-	return err
+	return c.order(p, "/api/reload", "send SIGHUP instead: kill -HUP %d", time.Minute)
 }

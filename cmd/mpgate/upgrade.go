@@ -1,14 +1,6 @@
 package main
 
-import (
-	"context"
-	"errors"
-	"fmt"
-	"strings"
-	"time"
-
-	"mpgate/admin"
-)
+import "time"
 
 type upgradeCmd struct {
 	configFlag
@@ -23,24 +15,5 @@ Where the admin address is host:port, which is read-only, send SIGUSR2 instead.
 }
 
 func (c *upgradeCmd) Run(p *program) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	client, s, err := c.ask(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	var answer string
-	err = client.Post(ctx, "/api/upgrade", nil, &answer)
-	var refused *admin.StatusError
-	switch {
-	case errors.As(err, &refused) && refused.Code == 405:
-		return fmt.Errorf("the admin address is read-only, as every host:port is; send SIGUSR2 instead: kill -USR2 %d", s.PID)
-	case errors.As(err, &refused):
-		return errors.New(refused.Body)
-	case err != nil:
-		return err
-	}
-	_, err = fmt.Fprintln(p.stdout, strings.TrimSpace(answer))
-	return err
+	return c.order(p, "/api/upgrade", "send SIGUSR2 instead: kill -USR2 %d", 2*time.Minute)
 }
