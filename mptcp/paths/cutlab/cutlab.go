@@ -70,7 +70,9 @@ type Run struct {
 	Rates []int
 	// Cuts that the manager made.
 	Cuts []paths.Cut
-	Err  error
+	// HeldUp counts those of them in whose silence the lab itself stood still for 20 ms or more.
+	HeldUp int
+	Err    error
 }
 
 // Step of the rates.

@@ -32,22 +32,30 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 	spec.Places = []lab.PlaceSpec{{Name: "client"}, {Name: "server"}}
 	// The manager makes the endpoints of its side, and so do those runs without one.
 	spec.Places[placeOf(o.Side)].NoEndpoints = true
+	spec.Links = append(spec.Links, clockLink)
 	l, err := lab.New(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c, err := startClock(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { cancel(); c.stop() }()
 	r := &Report{Options: o, Congestion: l.Congestion()}
 	for i := range o.Runs {
 		for _, managed := range []bool{false, true} {
 			if !managed && !o.Kernel {
 				continue
 			}
-			b := bout{Options: o, lab: l, managed: managed}
+			b := bout{Options: o, lab: l, clock: c, managed: managed}
 			run := b.run(ctx)
 			r.Runs = append(r.Runs, run)
-			o.Log("run %d managed %v: gap %v low %v done %v back %v before %.0f Mbit/s, cuts %+v, error %v\n\trates %v", i+1, managed,
-				round(run.Gap), run.Low, round(run.Done), run.Back, run.Before/1e6, run.Cuts, run.Err, run.Rates)
+			o.Log("run %d managed %v: gap %v low %v done %v back %v before %.0f Mbit/s, cuts %+v (%d while the lab stood still), error %v\n\trates %v", i+1, managed,
+				round(run.Gap), run.Low, round(run.Done), run.Back, run.Before/1e6, run.Cuts, run.HeldUp, run.Err, run.Rates)
 		}
 	}
 	return r, ctx.Err()
@@ -57,11 +65,12 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 type bout struct {
 	Options
 	lab     *lab.Lab
+	clock   *clock
 	managed bool
 
 	mu   sync.Mutex
 	cuts []paths.Cut
-	done time.Time // of the first
+	at   []time.Time // of the cuts
 	cut  time.Time
 }
 
@@ -73,7 +82,12 @@ func (b *bout) run(ctx context.Context) Run {
 	run, err := b.transfer(ctx)
 	run.Managed, run.Cuts = b.managed, b.cuts
 	if run.Err = err; len(b.cuts) > 0 {
-		run.Done = b.done.Sub(b.cut)
+		run.Done = b.at[0].Sub(b.cut)
+	}
+	for i, c := range b.cuts {
+		if b.clock.heldUp(b.at[i].Add(-c.Stalled), b.at[i]) {
+			run.HeldUp++
+		}
 	}
 	return run
 }
@@ -295,9 +309,7 @@ func (b *bout) manage(ctx context.Context, ours *holder) (stop func(), err error
 		Logger: slog.New(slog.NewTextHandler(logTo(b.Log), nil)),
 		Hooks: paths.Hooks{Cut: func(c paths.Cut) {
 			b.mu.Lock()
-			if b.cuts = append(b.cuts, c); len(b.cuts) == 1 {
-				b.done = time.Now()
-			}
+			b.cuts, b.at = append(b.cuts, c), append(b.at, time.Now())
 			b.mu.Unlock()
 		}},
 	}
