@@ -68,14 +68,11 @@ func (d *Diag) Close() error {
 // does not ask whether it is the last one, nor whose it is: the caller must.
 // The interface is the index of the device that the socket is bound to, 0 for none.
 func (d *Diag) Destroy(local, remote netip.AddrPort, iface int) error {
-	_, err := d.c.Execute(netlink.Message{
-		Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request | netlink.Acknowledge},
-		Data:   diagRequest(local, remote, iface, 0),
-	})
-	if err != nil {
-		return explain(fmt.Sprintf("destroy subflow %s -> %s", local, remote), err)
+	ended, err := d.DestroyAll([]Target{{local, remote, iface}})
+	if err == nil && ended == 0 {
+		return explain(fmt.Sprintf("destroy subflow %s -> %s", local, remote), unix.ENOENT)
 	}
-	return nil
+	return err
 }
 
 // Fill asks for what the socket options do not tell of the subflows in i: Backup and

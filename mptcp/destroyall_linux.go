@@ -24,7 +24,7 @@ const nlHeader = unix.NLMSG_HDRLEN
 // DestroyAll is Destroy for many, in as few system calls as can be: when several
 // subflows of a connection end at the same time, what was under way on them is sent
 // again on those that stay. One by one, the kernel would put it on the next that is
-// to end. It counts those that were there; one that was not is no error.
+// to end. It counts those that were there; one that was not is no error. No listener is destroyed, whatever the addresses.
 func (d *Diag) DestroyAll(targets []Target) (ended int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -40,43 +40,103 @@ func (d *Diag) DestroyAll(targets []Target) (ended int, err error) {
 	return ended, err
 }
 
+// destroySome looks each up first and destroys it by the cookie that it has then. A subflow that is gone, or is bound to another device,
+// is not what the kernel would find by its addresses alone: that is the listener they belong to, and a plain TCP one would
+// be destroyed.
 func destroySome(fd int, targets []Target) (ended int, err error) {
+	cookies := make([]uint64, len(targets))
+	err = ask(fd, targets, func(i int) []byte {
+		t := &targets[i]
+		return diagMessage(sockDiagByFamily, 0, i, diagRequest(t.Local, t.Remote, t.Interface, 0))
+	}, func(i int, errno unix.Errno, answer []byte) error {
+		if len(answer) >= diagMsgSize && State(answer[diagState]) != StateListen {
+			cookies[i] = binary.NativeEndian.Uint64(answer[diagCookie:])
+		}
+		return errno
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = ask(fd, targets, func(i int) []byte {
+		t := &targets[i]
+		if cookies[i] == 0 {
+			return nil
+		}
+		q := diagRequest(t.Local, t.Remote, t.Interface, 0)
+		binary.NativeEndian.PutUint64(q[diagReqCookie:], cookies[i])
+		return diagMessage(sockDestroy, unix.NLM_F_ACK, i, q)
+	}, func(_ int, errno unix.Errno, _ []byte) error {
+		if errno == 0 {
+			ended++
+		}
+		return errno
+	})
+	return ended, err
+}
+
+// Where things are in struct inet_diag_msg and struct inet_diag_req_v2.
+const (
+	diagState     = 1
+	diagCookie    = 44
+	diagReqCookie = 48
+)
+
+func diagMessage(kind uint16, flags uint16, sequence int, body []byte) []byte {
+	h := make([]byte, nlHeader, nlHeader+len(body))
+	binary.NativeEndian.PutUint32(h[0:], uint32(nlHeader+len(body)))
+	binary.NativeEndian.PutUint16(h[4:], kind)
+	binary.NativeEndian.PutUint16(h[6:], unix.NLM_F_REQUEST|flags)
+	binary.NativeEndian.PutUint32(h[8:], uint32(sequence))
+	return append(h, body...)
+}
+
+// ask sends a message for each target, none where it is nil, in one call, and gives each answer to heard: an errno, or
+// what was asked for. That there is no such socket is no error; the first other one that heard returns is.
+func ask(fd int, targets []Target, message func(i int) []byte, heard func(i int, errno unix.Errno, answer []byte) error) (err error) {
 	var out []byte
-	for i, t := range targets {
-		h := make([]byte, nlHeader)
-		binary.NativeEndian.PutUint32(h[0:], nlHeader+diagReqSize)
-		binary.NativeEndian.PutUint16(h[4:], sockDestroy)
-		binary.NativeEndian.PutUint16(h[6:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-		binary.NativeEndian.PutUint32(h[8:], uint32(i))
-		out = append(append(out, h...), diagRequest(t.Local, t.Remote, t.Interface, 0)...)
+	expected := 0
+	for i := range targets {
+		if m := message(i); m != nil {
+			out = append(out, m...)
+			expected++
+		}
+	}
+	if expected == 0 {
+		return nil
 	}
 	if err := unix.Sendto(fd, out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, os.NewSyscallError("sendto", err)
+		return os.NewSyscallError("sendto", err)
 	}
 	// The answers are there when the call returns.
 	buf := make([]byte, 8192)
-	for answers := 0; answers < len(targets); {
+	for answers := 0; answers < expected; {
 		n, _, rerr := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
 		if rerr == unix.EINTR {
 			continue
 		}
 		if rerr != nil {
-			return ended, os.NewSyscallError("recvfrom", rerr)
+			return os.NewSyscallError("recvfrom", rerr)
 		}
 		for b := buf[:n]; len(b) >= nlHeader+4; {
 			size := int(binary.NativeEndian.Uint32(b))
-			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:])))
-			if i := int(binary.NativeEndian.Uint32(b[8:])); errno == 0 {
-				ended++
-			} else if err == nil && !errors.Is(errno, unix.ENOENT) && i < len(targets) {
-				err = explain(fmt.Sprintf("destroy subflow %s -> %s", targets[i].Local, targets[i].Remote), errno)
-			}
-			answers++
-			if size < nlHeader {
+			if size < nlHeader+4 || size > len(b) {
 				break
 			}
+			errno, answer := unix.Errno(0), b[nlHeader:size]
+			if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR {
+				errno, answer = unix.Errno(-int32(binary.NativeEndian.Uint32(answer))), nil
+			}
+			i := int(binary.NativeEndian.Uint32(b[8:]))
+			if i < len(targets) {
+				herr := heard(i, errno, answer)
+				// ESTALE: another socket has the addresses by now.
+				if err == nil && !errors.Is(herr, unix.Errno(0)) && !errors.Is(herr, unix.ENOENT) && !errors.Is(herr, unix.ESTALE) {
+					err = explain(fmt.Sprintf("destroy subflow %s -> %s", targets[i].Local, targets[i].Remote), herr)
+				}
+			}
+			answers++
 			b = b[min((size+3)&^3, len(b)):]
 		}
 	}
-	return ended, err
+	return err
 }

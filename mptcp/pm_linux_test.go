@@ -35,6 +35,31 @@ func TestDelEndpointZero(t *testing.T) {
 }
 
 // A socket that is bound to a device is found only by naming it.
+// A subflow that is gone must not be taken for the listener that has its address.
+func TestDestroySparesListeners(t *testing.T) {
+	needMPTCP(t)
+	newNetns(t)
+	d, err := OpenDiag()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, mode := range []Mode{Off, Require} {
+		l := listen(t, "0.0.0.0:0", mode)
+		at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(l.Addr().(*net.TCPAddr).Port))
+		gone := netip.MustParseAddrPort("127.0.0.1:9")
+		if n, err := d.DestroyAll([]Target{{Local: at, Remote: gone}, {Local: at, Remote: gone, Interface: 1}}); n != 0 || err != nil {
+			t.Errorf("%v: %d ended, %v", mode, n, err)
+		}
+		if err := d.Destroy(at, gone, 0); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("%v: %v", mode, err)
+		}
+		client, server, _ := pair(t, &Dialer{Mode: Off}, l) // it still listens
+		client.Close()
+		server.Close()
+	}
+}
+
 func TestDestroyBoundToDevice(t *testing.T) {
 	needMPTCP(t)
 	newNetns(t)
