@@ -198,6 +198,9 @@ func (l *loader) sni(c *Config, raw *rawConfig, listeners, backends names) {
 	}
 }
 
+// TakesTLS says whether TLS handshakes are looked for on a listener: those that it answers, and those of sni routes.
+func (ln *Listener) TakesTLS() bool { return noTLS(ln) == "" }
+
 // noTLS says why no TLS handshake is looked for on a listener.
 func noTLS(ln *Listener) string {
 	switch {
@@ -207,38 +210,6 @@ func noTLS(ln *Listener) string {
 		return "speaks h2c only"
 	}
 	return ""
-}
-
-func (l *loader) paths(c *Config, raw *rawConfig) {
-	if c.MPTCP.Failover != FailoverOff && c.MPTCP.Failover != "" && c.MPTCP.Manage != ManageSync && c.MPTCP.Manage != "" {
-		l.warn(raw.MPTCP.Failover.At, `ends subflows on a dead path, but without manage = "sync" none is made anew when the path returns`)
-	}
-	if len(raw.MPTCP.Paths) > 0 && c.MPTCP.Manage == ManageOff {
-		l.warn(raw.MPTCP.Paths[0].At, `declares a path while manage is "off": nobody looks at it; write manage = "watch" or "sync"`)
-	}
-	if c.MPTCP.Manage == ManageSync && len(raw.MPTCP.Paths) == 0 {
-		l.warn(raw.MPTCP.Manage.At, `is "sync", but no path is declared: there is nothing to keep in the kernel; add paths`)
-	}
-	if c.MPTCP.Enabled {
-		return
-	}
-	for i, ln := range c.Listeners {
-		if ln.MPTCP == MPTCPRequire {
-			l.fault(raw.Listeners[i].MPTCP.At, `is "require" while mptcp.enabled is false: no connection would be taken; change one of them`)
-		}
-	}
-	for i, b := range c.Backends {
-		for j, s := range b.Servers {
-			if s.MPTCP != MPTCPRequire {
-				continue
-			}
-			at := raw.Backends[i].Servers[j].MPTCP.At
-			if !at.written {
-				at = raw.Backends[i].MPTCP.At
-			}
-			l.fault(at, `is "require" while mptcp.enabled is false: no connection would be made; change one of them`)
-		}
-	}
 }
 
 // unused warns of what no request can reach.

@@ -173,6 +173,16 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 	return nil
 }
 
+// passedAt are the names that are passed through at a listener; nil where there is none, so that nobody waits for a ClientHello there.
+func (n *generation) passedAt(l *config.Listener) *proxy.Passthroughs {
+	if !l.TakesTLS() || !slices.ContainsFunc(n.config.Routes, func(r config.Route) bool {
+		return r.Match.SNI != "" && (r.Match.Listener == "" || r.Match.Listener == l.Name)
+	}) {
+		return nil
+	}
+	return n.passed
+}
+
 func (g *Gateway) routeFault(cfg *config.Config, err error) error {
 	var tie *route.TieError
 	if errors.As(err, &tie) {
@@ -200,7 +210,7 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 	}
 	f.view = proxy.ListenerOptions{
 		Trusted: l.TrustedProxies, VouchedNames: vouchedNames(next.config), HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
-		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passed, Challenge: g.challenge,
+		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passedAt(l), Challenge: g.challenge,
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
 			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,

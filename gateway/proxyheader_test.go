@@ -119,7 +119,7 @@ func TestPassedThroughByConfiguration(t *testing.T) {
 		}
 	}).Address()
 	own := pair(ca, t, &x509.Certificate{DNSNames: []string{"own.example", "pass.example", "too.deep.pass.example"}})
-	r := startRig(t, head+tlsTable(pairs(own))+listenerTable("only", "127.0.0.1:0", "")+
+	r := startRig(t, head+tlsTable(pairs(own))+listenerTable("only", "127.0.0.1:0", "")+listenerTable("redirects", "127.0.0.1:0", "redirect_https = true")+
 		routeTable("own", `listener = "secure"`, "own")+backendTable("own", named(t, "own"), "")+
 		routeTable("mail", `sni = "mail.example"`, "mail")+routeTable("wild", `sni = "*.pass.example", listener = "secure"`, "mail")+
 		backendTable("mail", mail, "send_proxy = \"v2\""), nil)
@@ -139,9 +139,11 @@ func TestPassedThroughByConfiguration(t *testing.T) {
 			t.Errorf("%s at %s: %v, %+v; want %q", tt.name, tt.listener, err, a, tt.want)
 		}
 	}
-	// Where nothing is opened, other names are no HTTP.
-	if _, err := tls.Dial("tcp", r.address("only"), &tls.Config{ServerName: "deep.pass.example", RootCAs: ca.Pool()}); err == nil {
-		t.Error("a name of the other listener was served")
+	// Where nothing is opened, other names are no HTTP; and where all is redirected, nobody looks for a name.
+	for listener, name := range map[string]string{"only": "deep.pass.example", "redirects": "mail.example"} {
+		if _, err := tls.Dial("tcp", r.address(listener), &tls.Config{ServerName: name, RootCAs: ca.Pool()}); err == nil {
+			t.Errorf("%s was served at the listener %s", name, listener)
+		}
 	}
 	if got := fetch(t, "http://"+r.address("only")+"/"); !strings.HasPrefix(got, "404 ") {
 		t.Errorf("plain HTTP beside names that are passed: %q", got)

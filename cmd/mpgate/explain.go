@@ -2,13 +2,17 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
-	"io"
+	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"mpgate/config"
+	"mpgate/proxy/http1"
+	"mpgate/proxy/message"
 	"mpgate/proxy/route"
 	"mpgate/proxy/target"
 )
@@ -18,11 +22,12 @@ type explainCmd struct {
 	URL      string `arg:"" help:"A URL, or a path for a request without Host."`
 	Listener string `short:"l" placeholder:"NAME" help:"The listener that it comes in by; else all that speak the URL's scheme."`
 	Method   string `short:"X" default:"GET" help:"The method (${default})."`
+	SNI      string `name:"sni" placeholder:"NAME" help:"The name that the client's TLS connection was made for; else the URL's host."`
 	JSON     bool   `help:"Print the explanation as JSON."`
 }
 
 func (explainCmd) Help() string {
-	return `Reads the file, not the running gateway, and takes the same steps as that: one canonical host and path, then the most specific route. Exits 1 when no backend is asked.
+	return `Reads the file, not the running gateway, and takes the same steps as that: one canonical host and path, then the most specific route. Certificates are not opened. Exits 1 when no backend is asked.
 
     mpgate explain http://example.org/api/users
     mpgate explain https://example.org/ --listener secure --json`
@@ -41,6 +46,7 @@ func (c *explainCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
+	q.sni = cmp.Or(c.SNI, q.name())
 	listeners, err := q.listeners(cfg, tables, c.Listener)
 	if err != nil {
 		return err
@@ -70,6 +76,20 @@ type question struct {
 	scheme string // "" if it was not said
 	host   string // as written, with the port
 	target string // path and query, or "*"
+	sni    string // the server name of the TLS handshake
+}
+
+// name is the host without its port, as a client writes it into a TLS handshake.
+func (q *question) name() string {
+	host := q.host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return "" // addresses are not sent
+	}
+	return host
 }
 
 func parseQuestion(method, url string) (q question, err error) {
@@ -129,16 +149,16 @@ func (q *question) fits(t *tables, l *config.Listener) bool {
 	case "http":
 		return l.TLS == nil
 	case "https":
-		return l.TLS != nil || t.passed(q.host, l) != nil
+		return l.TLS != nil || t.passed(q.sni, l) != nil
 	}
 	return true
 }
 
-// passed is the route by which TLS for a host is passed through unopened at l, nil if it is not.
-func (t *tables) passed(host string, l *config.Listener) *config.Route {
+// passed is the route by which TLS for a name is passed through unopened at l, nil if it is not.
+func (t *tables) passed(sni string, l *config.Listener) *config.Route {
 	var scratch []byte
-	name, _, err := target.Host([]byte(host), &scratch)
-	if err != nil || l.RedirectHTTPS {
+	name, _, err := target.Host([]byte(sni), &scratch)
+	if err != nil || !l.TakesTLS() {
 		return nil
 	}
 	r, _ := t.sni.Match(name, nil, l.Name)
@@ -158,8 +178,10 @@ type explained struct {
 	Backend     string      `json:"backend,omitempty"` // "": mpgate answers
 	Servers     []string    `json:"servers,omitempty"`
 	Passthrough bool        `json:"passthrough,omitempty"` // TLS that is not opened
+	ClientAuth  string      `json:"client_auth,omitempty"` // what the TLS policy of the name asks of clients; "": nothing
 	Status      int         `json:"status,omitempty"`      // that mpgate answers with
 	Why         string      `json:"why"`
+	Note        string      `json:"note,omitempty"` // what depends on more than the request
 	Considered  []candidate `json:"considered,omitempty"`
 	OtherHosts  int         `json:"routes_for_other_hosts"`
 }
@@ -176,18 +198,13 @@ type candidate struct {
 // explain takes the steps that the data plane takes, in its order.
 func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) explained {
 	e := explained{URL: q.url, Method: q.method, Listener: l.Name}
-	var scratch []byte
-	if q.host != "" {
-		host, _, err := target.Host([]byte(q.host), &scratch)
-		if err != nil {
-			return e.refused(400, err.Error())
-		}
-		e.Host = string(host)
-	}
 	tls := l.TLS != nil && q.scheme != "http"
-	if (tls || q.scheme == "https") && t.passed(q.host, l) != nil {
+	if r := t.passed(q.sni, l); r != nil && (tls || q.scheme == "https") {
 		e.Passthrough = true
-		return e.routed(cfg, t.sni, t.sni.Explain([]byte(e.Host), nil, l.Name))
+		var scratch []byte
+		name, _, _ := target.Host([]byte(q.sni), &scratch)
+		e.Host = string(name)
+		return e.routed(cfg, r, t.sni.Explain(name, nil, l.Name))
 	}
 	switch {
 	case l.TLS == nil && q.scheme == "https":
@@ -195,51 +212,101 @@ func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) ex
 	case l.TLS != nil && q.scheme == "http":
 		return e.refused(0, "the listener speaks TLS only")
 	}
-	if q.method == http.MethodConnect {
-		return e.refused(405, "CONNECT is not served")
+	var r message.Request
+	if refused := q.read(cfg, &r); refused != nil {
+		return e.refused(refused.Status, refused.Reason)
 	}
-	parts, err := target.Split([]byte(q.method), []byte(q.target))
-	if err != nil {
-		return e.refused(400, err.Error())
-	}
-	path, flags := parts.Path, target.Flags(0)
-	if parts.Form != target.Asterisk {
-		if path, flags, err = target.Path(parts.Path, &scratch); err != nil {
-			return e.refused(400, err.Error())
+	e.Host, e.Path, e.Query = string(r.Host), string(r.Path), string(r.Query)
+	if tls {
+		if fault := e.policies(l, q.sni); fault != "" {
+			return e.refused(421, fault)
 		}
-		query, err := target.Query(parts.Query, &scratch)
-		if err != nil {
-			return e.refused(400, err.Error())
-		}
-		e.Query = string(query)
 	}
-	e.Path = string(path)
-	if l.HealthPath != "" && e.Path == l.HealthPath {
+	if q.method == http.MethodGet && strings.HasPrefix(e.Path, challengePath) && provesNames(cfg) {
+		e.Note = "while a CA asks for a proof of the host's name, mpgate answers that here"
+	}
+	switch {
+	case l.HealthPath != "" && e.Path == l.HealthPath:
 		return e.refused(200, "it is the listener's health_path, which mpgate answers")
-	}
-	if l.RedirectHTTPS && !tls && e.Host == "" {
+	case l.RedirectHTTPS && e.Host == "":
 		return e.refused(400, "a request without Host cannot be redirected to https")
-	}
-	if l.RedirectHTTPS && !tls {
+	case l.RedirectHTTPS:
 		return e.refused(308, "the listener redirects to https (redirect_https)")
 	}
-	x := t.http.Explain([]byte(e.Host), path, l.Name)
+	x := t.http.Explain(r.Host, r.Path, l.Name)
 	if x.Chosen < 0 {
 		e.consider(x)
 		return e.refused(404, "no route matches")
 	}
-	chosen, _ := t.http.Match([]byte(e.Host), path, l.Name)
-	if flags&target.EncodedSlash != 0 && chosen.EncodedSlash != config.Keep {
+	chosen, _ := t.http.Match(r.Host, r.Path, l.Name)
+	switch {
+	case r.EncodedSlash && chosen.EncodedSlash != config.Keep:
 		e.consider(x)
 		return e.refused(400, fmt.Sprintf(`the path holds an encoded slash, and the route %q has encoded_slash = "reject"`, chosen.Name))
-	}
-	if flags != 0 {
-		if other, _ := t.http.Match([]byte(e.Host), target.Decoded(path, &scratch), l.Name); other != chosen {
+	case r.Ambiguous:
+		if other, _ := t.http.Match(r.Host, target.Decoded(r.Path, &r.Scratch), l.Name); other != chosen {
 			e.consider(x)
 			return e.refused(400, fmt.Sprintf("a server that decodes the path first would serve what another route than %q guards", chosen.Name))
 		}
 	}
-	return e.routed(cfg, t.http, x)
+	return e.routed(cfg, chosen, x)
+}
+
+// read has the codec read the request as it would come over HTTP/1.1, without Host over 1.0.
+func (q *question) read(cfg *config.Config, r *message.Request) *http1.Error {
+	text := q.method + " " + q.target + " HTTP/1.0\r\n\r\n"
+	if q.host != "" {
+		text = q.method + " " + q.target + " HTTP/1.1\r\nHost: " + q.host + "\r\n\r\n"
+	}
+	limits := http1.Limits{HeaderBytes: int(cfg.Limits.HeaderBytes), HeaderFields: cfg.Limits.HeaderFields}
+	_, err := http1.ParseRequest([]byte(text), r, limits)
+	var refused *http1.Error
+	if err != nil && !errors.As(err, &refused) {
+		refused = &http1.Error{Status: 400, Reason: err.Error()}
+	}
+	return refused
+}
+
+const challengePath = "/.well-known/acme-challenge/"
+
+// provesNames says whether any name is proved to a CA by HTTP.
+func provesNames(cfg *config.Config) bool {
+	by := func(a *config.ACME) bool { return a != nil && slices.Contains(a.Challenges, config.HTTP01) }
+	return slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool {
+		return l.TLS != nil && (by(l.TLS.ACME) || slices.ContainsFunc(l.TLS.Policies, func(p config.TLSPolicy) bool { return by(p.ACME) }))
+	})
+}
+
+// policies notes what the TLS policy asks for, and says why a request may not come by a connection that was made for the name sni; ""
+// if it may.
+func (e *explained) policies(l *config.Listener, sni string) (fault string) {
+	made, asked := policyOf(l, sni), policyOf(l, e.Host)
+	if made.ClientAuth != config.ClientAuthOff {
+		e.ClientAuth = string(made.ClientAuth)
+	}
+	if made == asked {
+		return ""
+	}
+	return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(sni, "no name"))
+}
+
+// policyOf is the TLS policy of a name.
+func policyOf(l *config.Listener, name string) *config.TLSPolicy {
+	var rules []route.Rule[*config.TLSPolicy]
+	for i := range l.TLS.Policies {
+		for _, host := range l.TLS.Policies[i].Hosts {
+			rules = append(rules, route.Rule[*config.TLSPolicy]{Name: host, Host: host, Value: &l.TLS.Policies[i]})
+		}
+	}
+	var scratch []byte
+	host, _, err := target.Host([]byte(name), &scratch)
+	t, fault := route.Build(rules)
+	if err == nil && fault == nil {
+		if p, ok := t.Match(host, nil, ""); ok {
+			return p
+		}
+	}
+	return &l.TLS.TLSPolicy
 }
 
 func (e explained) refused(status int, why string) explained {
@@ -247,13 +314,8 @@ func (e explained) refused(status int, why string) explained {
 	return e
 }
 
-func (e explained) routed(cfg *config.Config, t *route.Table[*config.Route], x route.Explanation) explained {
+func (e explained) routed(cfg *config.Config, r *config.Route, x route.Explanation) explained {
 	e.consider(x)
-	path := []byte(e.Path)
-	if e.Passthrough {
-		path = nil
-	}
-	r, _ := t.Match([]byte(e.Host), path, e.Listener)
 	e.Route, e.Backend, e.Why = r.Name, r.Backend, x.Candidates[x.Chosen].Why
 	for i := range cfg.Backends {
 		if b := &cfg.Backends[i]; b.Name == r.Backend {
@@ -269,58 +331,5 @@ func (e *explained) consider(x route.Explanation) {
 	e.OtherHosts = x.OtherHosts
 	for _, c := range x.Candidates {
 		e.Considered = append(e.Considered, candidate{c.Name, c.Host, c.Path, c.Listener, c.Matches, c.Why})
-	}
-}
-
-func printExplained(w io.Writer, list []explained) error {
-	for i, e := range list {
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
-		fmt.Fprintf(w, "%s %s at the listener %s\n", e.Method, e.URL, e.Listener)
-		t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
-		if e.Host != "" {
-			fmt.Fprintf(t, "  host\t%s\n", e.Host)
-		}
-		if e.Path != "" {
-			fmt.Fprintf(t, "  path\t%s\n", e.Path)
-		}
-		if e.Backend == "" {
-			fmt.Fprintf(t, "  answer\t%s, by mpgate itself: %s\n", answerText(e.Status), e.Why)
-		} else {
-			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
-			how := ""
-			if e.Passthrough {
-				how = ", TLS unopened"
-			}
-			fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
-		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
-		printConsidered(w, &e)
-	}
-	return nil
-}
-
-func answerText(status int) string {
-	if status == 0 {
-		return "none"
-	}
-	return fmt.Sprintf("%d %s", status, http.StatusText(status))
-}
-
-func printConsidered(w io.Writer, e *explained) {
-	if len(e.Considered) > 0 {
-		fmt.Fprintln(w, "considered, in this order:")
-	}
-	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
-	for _, c := range e.Considered {
-		fmt.Fprintf(t, "  %s\thost %s\tpath %s\tlistener %s\t%s\n",
-			c.Route, cmp.Or(c.Host, "any"), cmp.Or(c.Path, "any"), cmp.Or(c.Listener, "any"), c.Why)
-	}
-	_ = t.Flush()
-	if e.OtherHosts > 0 {
-		fmt.Fprintf(w, "routes for other hosts: %d\n", e.OtherHosts)
 	}
 }

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+)
+
+func printExplained(w io.Writer, list []explained) error {
+	for i, e := range list {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%s %s at the listener %s\n", e.Method, e.URL, e.Listener)
+		t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
+		if e.Host != "" {
+			fmt.Fprintf(t, "  host\t%s\n", e.Host)
+		}
+		if e.Path != "" {
+			fmt.Fprintf(t, "  path\t%s\n", e.Path)
+		}
+		if e.ClientAuth != "" {
+			fmt.Fprintf(t, "  tls\tclient_auth = %q\n", e.ClientAuth)
+		}
+		if e.Backend == "" {
+			fmt.Fprintf(t, "  answer\t%s, by mpgate itself: %s\n", answerText(e.Status), e.Why)
+		} else {
+			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
+			how := ""
+			if e.Passthrough {
+				how = ", TLS unopened"
+			}
+			fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
+		}
+		if e.Note != "" {
+			fmt.Fprintf(t, "  note\t%s\n", e.Note)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		printConsidered(w, &e)
+	}
+	return nil
+}
+
+func answerText(status int) string {
+	if status == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d %s", status, http.StatusText(status))
+}
+
+func printConsidered(w io.Writer, e *explained) {
+	if len(e.Considered) > 0 {
+		fmt.Fprintln(w, "considered, in this order:")
+	}
+	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
+	for _, c := range e.Considered {
+		fmt.Fprintf(t, "  %s\thost %s\tpath %s\tlistener %s\t%s\n",
+			c.Route, cmp.Or(c.Host, "any"), cmp.Or(c.Path, "any"), cmp.Or(c.Listener, "any"), c.Why)
+	}
+	_ = t.Flush()
+	if e.OtherHosts > 0 {
+		fmt.Fprintf(w, "routes for other hosts: %d\n", e.OtherHosts)
+	}
+}
