@@ -84,6 +84,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{})}
 	g.metrics = telemetry.NewInstruments(o.Version)
+	g.metrics.SetPlainDials(g.memory.Skipped)
 	g.front.Settle, g.back.Settle = g.settle, g.settle
 	defer func() {
 		if err != nil {
@@ -334,6 +335,10 @@ func (g *Gateway) announce(old *generation) {
 			args := []any{"listener", s.Listener, "address", s.Address, "speaks", s.Transport.String(), "from", s.Origin.String()}
 			if s.Why != "" {
 				g.log.Warn("listening, but not as preferred", append(args, "why", s.Why, "remedy", s.Remedy)...)
+				continue
+			}
+			if s.Reserve {
+				g.log.Info("listening in reserve: new connections are steered to the other socket of this address", args...)
 				continue
 			}
 			g.log.Info("listening", args...)

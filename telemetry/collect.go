@@ -34,9 +34,10 @@ var (
 	descBackendIdle     = desc("backend_connections_idle", "Connections to servers that are open and unused.", "backend", "server")
 	descBackendUp       = desc("backend_server_up", "1 where the server is given requests, 0 where it is not.", "backend", "server")
 
-	descMPTCP     = desc("mptcp_connections_total", "Connections, counted when they end, by what they spoke.", "side", "result")
-	descFallbacks = desc("mptcp_fallbacks_total", "Connections that were to speak MPTCP and did not, by the inferred reason.", "side", "reason")
-	descSubflows  = desc("mptcp_subflows", "Subflows of the open MPTCP connections, as last read.", "side")
+	descMPTCP      = desc("mptcp_connections_total", "Connections, counted when they end, by what they spoke.", "side", "result")
+	descFallbacks  = desc("mptcp_fallbacks_total", "Connections that were to speak MPTCP and did not, by the inferred reason.", "side", "reason")
+	descSubflows   = desc("mptcp_subflows", "Subflows of the open MPTCP connections, as last read.", "side")
+	descPlainDials = desc("mptcp_plain_dials_total", "Dials that did not ask for MPTCP, because the server had answered without it or SYNs that ask for it vanished.")
 
 	descPathUp       = desc("path_up", "1 where the path carries, 0 where it does not.", "path")
 	descPathBytes    = desc("path_bytes_total", "Bytes that subflows of the path sent (retransmissions counted) and received.", "path", "direction")
@@ -69,7 +70,7 @@ var descs = []*prometheus.Desc{
 	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descDropped,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
-	descMPTCP, descFallbacks, descSubflows,
+	descMPTCP, descFallbacks, descSubflows, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
 	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descBuildInfo,

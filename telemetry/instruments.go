@@ -30,6 +30,7 @@ type Instruments struct {
 	mu           sync.Mutex
 	paths        map[string]*pathMeter
 	pathTotals   func(yield func(PathTotals) bool)
+	plainDials   func() uint64
 	certificates map[string]time.Time
 	failing      map[string]bool
 	reload       reloadState

@@ -98,6 +98,7 @@ func exercise(in *Instruments) {
 	in.MPTCPSubflows(SideBackend, 4)
 	in.SetPathUp("wwan", false)
 	in.PathFailover("wwan", 60*time.Millisecond)
+	in.SetPlainDials(func() uint64 { return 9 })
 	in.SetPathTotals(func(yield func(PathTotals) bool) {
 		yield(PathTotals{"wwan", 10, 20, 3, 1, 5, 4, 2, 6, 7})
 	})
@@ -142,6 +143,7 @@ func TestInstruments(t *testing.T) {
 		`mptcp_fallbacks_total{reason="later",side="listener"}`:                                       1,
 		`mptcp_fallbacks_total{reason="not_offered",side="backend"}`:                                  0,
 		`mptcp_subflows{side="backend"}`:                                                              4,
+		`mptcp_plain_dials_total`:                                                                     9,
 		`path_up{path="wwan"}`:                                                                        0,
 		`path_bytes_total{direction="sent",path="wwan"}`:                                              10,
 		`path_bytes_total{direction="received",path="wwan"}`:                                          20,

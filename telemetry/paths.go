@@ -28,6 +28,16 @@ func (in *Instruments) SetPathTotals(read func(yield func(PathTotals) bool)) {
 	in.pathTotals = read
 }
 
+// SetPlainDials says where a scrape finds how many dials did not ask for MPTCP because of what earlier ones met.
+func (in *Instruments) SetPlainDials(read func() uint64) {
+	if in == nil {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.plainDials = read
+}
+
 // SetPathUp says whether a path carries. It appears with the first call.
 func (in *Instruments) SetPathUp(path string, up bool) {
 	if in == nil {
@@ -71,6 +81,9 @@ func (in *Instruments) DeletePath(path string) {
 func (in *Instruments) collectPaths(s sink) {
 	in.mu.Lock()
 	read := in.pathTotals
+	if in.plainDials != nil {
+		s.counter(descPlainDials, in.plainDials())
+	}
 	for name, m := range in.paths {
 		s.gauge(descPathUp, truth(m.up), name)
 		s.histogram(descPathGap, &m.gap, name)
