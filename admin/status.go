@@ -52,6 +52,8 @@ type Socket struct {
 	Speaks    string `json:"speaks"` // mptcp, tcp or unix
 	Inherited bool   `json:"inherited,omitempty"`
 	Why       string `json:"why,omitempty"` // where it is not what was asked for
+	// Reserve: new connections are steered to another inherited socket of this address, of the other protocol.
+	Reserve bool `json:"reserve,omitempty"`
 }
 
 // Certificate is one that a listener serves.

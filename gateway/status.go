@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"slices"
@@ -51,7 +52,7 @@ func (f *front) status(l *config.Listener) admin.Listener {
 	out := admin.Listener{Name: l.Name, MPTCP: string(l.MPTCP), TLS: l.TLS != nil}
 	for _, s := range f.sockets.Sockets() {
 		out.Sockets = append(out.Sockets, admin.Socket{
-			Address: s.Address, Speaks: s.Transport.String(), Inherited: s.Origin != 0, Why: s.Why,
+			Address: s.Address, Speaks: s.Transport.String(), Inherited: s.Origin != 0, Why: s.Why, Reserve: s.Reserve,
 		})
 	}
 	return out
@@ -85,12 +86,25 @@ func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
 	var faults config.Errors
 	switch {
 	case err == nil:
-		_, _ = w.Write([]byte("reloaded\n"))
+		_, _ = w.Write([]byte("reloaded\n" + g.notAsPreferred()))
 	case errors.As(err, &faults):
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 	default:
 		http.Error(w, err.Error(), http.StatusConflict)
 	}
+}
+
+// notAsPreferred names the sockets that do not speak what the configuration wants, a line each, with the remedy.
+func (g *Gateway) notAsPreferred() (text string) {
+	gen := g.gen.Load()
+	for i := range gen.config.Listeners {
+		for _, s := range gen.listeners[gen.config.Listeners[i].Name].sockets.Sockets() {
+			if s.Why != "" {
+				text += fmt.Sprintf("listener %s: %s speaks %s: %s; remedy: %s\n", s.Listener, s.Address, s.Transport, s.Why, s.Remedy)
+			}
+		}
+	}
+	return text
 }
 
 // Warnings are what was found doubtful in the configuration that serves.

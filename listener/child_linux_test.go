@@ -294,7 +294,7 @@ func TestActivationErrors(t *testing.T) {
 	}
 	wantSockets := []SocketInfo{{Listener: "6", Address: mpAddr, Transport: mptcp.MPTCP, Origin: Systemd,
 		Why:    "the socket that was passed is MPTCP and cannot be disarmed from here",
-		Remedy: "take SocketProtocol=mptcp out of the .socket unit and restart the socket"}}
+		Remedy: "take SocketProtocol=mptcp out of the .socket unit and restart the socket; units of mpgate units --pair need no restart"}}
 	if !slices.Equal(p.Sockets, wantSockets) {
 		t.Errorf("sockets\n got %+v\nwant %+v", p.Sockets, wantSockets)
 	}

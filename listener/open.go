@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,8 @@ import (
 type Listener struct {
 	o            Options
 	sockets      []*Socket
-	activated    bool // the sockets were taken by name
+	activated    bool     // the sockets were taken by name
+	armed        []string // addresses that an MPTCP one among them has
 	acceptErrors atomic.Uint64
 	saidFull     atomic.Int64 // when it was last logged that the Gate is full, unix ns
 
@@ -47,6 +49,8 @@ type Socket struct {
 	held      atomic.Bool   // its loop waits for room in the gate
 	swap      *swap         // what Serve has to do first; it has no tcp before
 	place     uint32        // in the group of sockets that share its port
+	placed    bool          // place is that of an inherited socket of a pair: see pair.go
+	plain     *Socket       // of a pair: new connections are to be steered here, by way of that one
 	leaves    time.Time     // zero: it stays
 }
 
@@ -88,6 +92,7 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 				in.giveBack(files) // for a reload that mends it
 				return err
 			}
+			l.pair()
 			for _, f := range files {
 				f.Close()
 			}
@@ -113,6 +118,11 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 // inherit makes sockets of all files, which stay the caller's.
 func (l *Listener) inherit(files []InheritedFile) error {
 	l.activated = true
+	for _, f := range files {
+		if k, err := kindOf(f.File); err == nil && k.transport == mptcp.MPTCP {
+			l.armed = append(l.armed, k.address)
+		}
+	}
 	for _, f := range files {
 		s, err := l.fromFile(f)
 		if err != nil {
@@ -179,14 +189,14 @@ func (l *Listener) judgeInherited(info *SocketInfo, name string) error {
 	switch mode, is := l.o.MPTCP, info.Transport; {
 	case mode == mptcp.Require && is == mptcp.Unix:
 		return l.unixNotMPTCP(info.Address)
-	case mode == mptcp.Require && is != mptcp.MPTCP:
+	case mode == mptcp.Require && is != mptcp.MPTCP && !slices.Contains(l.armed, info.Address):
 		return &Error{Listener: l.o.Name, What: fmt.Sprintf("inherited socket %q (%s) is TCP, and mptcp = \"require\"", name, info.Address),
 			Remedy: remedy}
-	case mode == mptcp.Prefer && is == mptcp.TCP && !mptcp.Disabled():
+	case mode != mptcp.Off && is == mptcp.TCP && !mptcp.Disabled():
 		info.Why, info.Remedy = "the socket that was passed is TCP", remedy
 	case (mode == mptcp.Off || mptcp.Disabled()) && is == mptcp.MPTCP:
 		info.Why = "the socket that was passed is MPTCP and cannot be disarmed from here"
-		info.Remedy = "take SocketProtocol=mptcp out of the .socket unit and restart the socket"
+		info.Remedy = "take SocketProtocol=mptcp out of the .socket unit and restart the socket; units of mpgate units --pair need no restart"
 	}
 	return nil
 }

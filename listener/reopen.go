@@ -31,6 +31,10 @@ func (l *Listener) reopen(ctx context.Context, in *Inherited, old *Listener) err
 		}
 		err = l.inherit(given)
 		closeAll(files)
+		if err == nil {
+			l.placesOf(old)
+			l.pair()
+		}
 		return err
 	}
 	if l.o.Systemd != "" && (len(l.o.Addresses) == 0 || in.Len() > 0) {

@@ -35,6 +35,7 @@ func (l *Listener) Serve(ctx context.Context, accept func(net.Conn, *Socket)) er
 		close(l.started)
 	}
 	l.arm()
+	l.steerPairs()
 	sockets, leaving := l.sockets, slices.Clone(l.leaving)
 	for _, s := range sockets {
 		s.setDeadline(time.Time{})

@@ -96,6 +96,9 @@ func listenerNote(l *admin.Listener, s *admin.Socket) string {
 	if s.Inherited {
 		notes = append(notes, "inherited")
 	}
+	if s.Reserve {
+		notes = append(notes, "in reserve")
+	}
 	if s.Why != "" {
 		notes = append(notes, s.Why)
 	}

@@ -13,11 +13,14 @@ import (
 
 type unitsCmd struct {
 	configFlag
-	Dir string `placeholder:"DIR" help:"Write the units there, such as /etc/systemd/system, instead of printing them."`
+	Pair bool   `help:"Write two units for each listener that speaks MPTCP, one of them TCP, so that a reload with mptcp.enabled = false can leave MPTCP."`
+	Dir  string `placeholder:"DIR" help:"Write the units there, such as /etc/systemd/system, instead of printing them."`
 }
 
 func (unitsCmd) Help() string {
 	return `Prints the systemd units that fit the configuration: a .socket unit for each listener with systemd = NAME, whose address becomes its ListenStream=, and mpgate.service, hardened. A file that is there and differs is replaced.
+
+An MPTCP socket that systemd holds cannot be made a TCP one by mpgate. With --pair there are two for each address, by ReusePort=yes: mpgate steers new connections to the MPTCP one, and to the TCP one while [mptcp] enabled or the listener's mptcp says so, at a reload. Both are one user's: root's.
 
     mpgate units -c mpgate.toml
     mpgate units -c /etc/mpgate/mpgate.toml --dir /etc/systemd/system && systemctl daemon-reload`
@@ -58,7 +61,7 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	if err != nil {
 		return units.Options{}, err
 	}
-	o := units.Options{Config: file, Version: version(), Drain: cfg.Shutdown.Drain}
+	o := units.Options{Config: file, Version: version(), Drain: cfg.Shutdown.Drain, Pair: c.Pair}
 	if path, err := os.Executable(); err == nil {
 		o.Program = path
 	}
@@ -73,7 +76,7 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 		l := &cfg.Listeners[i]
 		one := units.Listener{
 			Name: l.Name, Systemd: l.Systemd, Interface: l.Interface, Mode: uint32(l.Mode.Perm()),
-			MPTCP:   cfg.MPTCP.Enabled && l.MPTCP != config.MPTCPOff,
+			MPTCP:   (cfg.MPTCP.Enabled || c.Pair) && l.MPTCP != config.MPTCPOff, // a pair has both, whichever is in use
 			Require: l.MPTCP == config.MPTCPRequire,
 		}
 		for _, a := range l.Addresses {

@@ -175,6 +175,12 @@ func (s *service) journal() string {
 	return out
 }
 
+// access is the access log so far.
+func (s *service) access() string {
+	b, _ := os.ReadFile(s.Path("/var/log/mpgate/access.log"))
+	return string(b)
+}
+
 // logged waits until a line of the access log has all of these parts.
 func (s *service) logged(parts ...string) {
 	s.t.Helper()

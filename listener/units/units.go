@@ -29,6 +29,9 @@ type Options struct {
 	Writes []string
 	// Keys are files of private keys that it reads.
 	Keys []string
+	// Pair has each listener that speaks MPTCP get a second unit, whose sockets are TCP: mpgate can then be told by a
+	// reload to take connections by that one only.
+	Pair bool
 }
 
 // Listener is a front listener.
@@ -74,6 +77,7 @@ type group struct {
 	unix   bool
 	only6  bool
 	listen []string
+	plain  bool // the TCP half of a pair
 }
 
 // sockets gives the units of one listener.
@@ -106,6 +110,11 @@ func (o *Options) sockets(l *Listener) (files []File, err error) {
 			g.suffix = "" // the name itself is free
 		}
 		files = append(files, File{"mpgate-" + l.Systemd + g.suffix + ".socket", o.socket(l, g)})
+		if o.Pair && l.MPTCP && !g.unix {
+			twin := *g
+			twin.plain = true
+			files = append(files, File{"mpgate-" + l.Systemd + g.suffix + "-tcp.socket", o.socket(l, &twin)})
+		}
 	}
 	return files, nil
 }
@@ -136,7 +145,11 @@ func (o *Options) head(b *strings.Builder, what string) {
 
 func (o *Options) socket(l *Listener, g *group) string {
 	var b strings.Builder
-	o.head(&b, fmt.Sprintf("The sockets of listener %q", l.Name))
+	what := fmt.Sprintf("The sockets of listener %q", l.Name)
+	if g.plain {
+		what += " by TCP: new connections are steered here by enabled = false in [mptcp], and a reload"
+	}
+	o.head(&b, what)
 	b.WriteString("# A change of it takes effect by systemctl daemon-reload and a restart of this unit and of mpgate.\n\n[Unit]\n")
 	fmt.Fprintf(&b, "Description=mpgate, sockets of listener %s\nDocumentation=man:mpgate(1)\n\n[Socket]\n", l.Name)
 	for _, a := range g.listen {
@@ -151,9 +164,12 @@ func (o *Options) socket(l *Listener, g *group) string {
 		}
 		fmt.Fprintf(&b, "SocketMode=%#o\n# Who may connect beside root:\n#SocketGroup=www-data\n", mode)
 	default:
-		if l.MPTCP {
+		if l.MPTCP && !g.plain {
 			b.WriteString(olderSystemd(l))
 			b.WriteString("SocketProtocol=mptcp\n")
+		}
+		if l.MPTCP && o.Pair {
+			b.WriteString("# Both units of a pair have it.\nReusePort=yes\n")
 		}
 		if g.only6 {
 			b.WriteString("BindIPv6Only=ipv6-only\n")

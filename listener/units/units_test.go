@@ -24,6 +24,10 @@ var cases = map[string]Options{
 			{Name: "local", Systemd: "local", Addresses: []string{"unix:/run/mpgate/web.sock"}, Mode: 0o666},
 		},
 	},
+	"pair": {Version: "1.0", Pair: true, Drain: 30 * time.Second, Listeners: []Listener{
+		{Name: "web", Systemd: "web", Addresses: []string{":80", "[2001:db8::7]:81", "unix:/run/mpgate/web.sock"}, MPTCP: true},
+		{Name: "plain", Systemd: "plain", Addresses: []string{":8080"}},
+	}},
 	"paths": {
 		Program: "/opt/mpgate", Config: "/srv/gate.toml", Drain: 0, NetAdmin: `mptcp.manage = "sync"`, Writes: []string{"/data/log/access.log", "/var/log/mpgate/x.log"},
 		Listeners: []Listener{

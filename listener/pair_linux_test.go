@@ -1,0 +1,197 @@
+package listener
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mpgate/mptcp"
+)
+
+// twins are two sockets of one address, as two .socket units with ReusePort=yes make them: they listen in the order
+// given.
+func twins(t *testing.T, address string, reuse bool, order ...mptcp.Mode) (files []*os.File, at string) {
+	t.Helper()
+	at = address
+	for _, m := range order {
+		lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) (err error) {
+			opt := unix.SO_REUSEPORT
+			if !reuse {
+				return nil
+			}
+			if cerr := rc.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, opt, 1) }); cerr != nil {
+				return cerr
+			}
+			return err
+		}}
+		lc.SetMultipathTCP(m != mptcp.Off)
+		network := "tcp"
+		if strings.HasPrefix(at, "0.0.0.0") {
+			network = "tcp4" // else it would be [::]
+		}
+		l, err := lc.Listen(context.Background(), network, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = l.Addr().String()
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		files = append(files, f)
+	}
+	return files, at
+}
+
+// TestPair: of two sockets for one address, one MPTCP and one TCP, new connections go to the one that is wanted,
+// whichever listens first; a reload steers to the other and back, and what waits at either is served.
+func TestPair(t *testing.T) {
+	needMPTCP(t)
+	for name, order := range map[string][]mptcp.Mode{"mptcp first": {mptcp.Prefer, mptcp.Off}, "tcp first": {mptcp.Off, mptcp.Prefer}} {
+		for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::]:0"} {
+			t.Run(name+" "+address, func(t *testing.T) {
+				noFDLeak(t)
+				files, at := twins(t, address, true, order...)
+				_, port, _ := net.SplitHostPort(at)
+				to := net.JoinHostPort("127.0.0.1", port)
+				// Those that wait since before anybody steered: at either.
+				var waiting []net.Conn
+				for range 20 {
+					d := net.Dialer{Timeout: 10 * time.Second}
+					d.SetMultipathTCP(true)
+					c, err := d.Dial("tcp", to)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					waiting = append(waiting, c)
+				}
+				var reserve atomic.Int64 // connections that came by the socket that is not wanted
+				accept := func(c net.Conn, s *Socket) {
+					if s.Info().Reserve {
+						reserve.Add(1)
+					}
+					greet(c, s)
+				}
+				in := NewInherited(map[string][]*os.File{"web": files})
+				l := open(t, Options{Name: "web", Systemd: "web"}, in)
+				serve(t, l, accept)
+				<-l.started
+				for _, c := range waiting {
+					_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+					b := make([]byte, 100)
+					if n, err := c.Read(b); err != nil || string(b[:n]) != at {
+						t.Errorf("who waited got %q, %v", b[:n], err)
+					}
+				}
+				check := func(want mptcp.Transport, probes int64) {
+					t.Helper()
+					before := reserve.Load()
+					for range 50 {
+						if got := greeted(t, to, at); got != want && !(want == mptcp.TCP && got == mptcp.Fallback) {
+							t.Errorf("a connection speaks %v, want %v", got, want)
+						}
+					}
+					if n := reserve.Load() - before; n > probes {
+						t.Errorf("%d of 50 came by the other socket", n)
+					}
+				}
+				check(mptcp.MPTCP, 1) // one that Open made
+				for _, s := range l.Sockets() {
+					if s.Why != "" || s.Reserve != (s.Transport == mptcp.TCP) {
+						t.Errorf("%+v", s)
+					}
+				}
+				for _, m := range []mptcp.Mode{mptcp.Off, mptcp.Require} {
+					l = replaceInherited(t, l, m, accept)
+					check(map[mptcp.Mode]mptcp.Transport{mptcp.Off: mptcp.TCP, mptcp.Require: mptcp.MPTCP}[m], 0)
+					for _, s := range l.Sockets() {
+						if s.Why != "" || s.Reserve != ((s.Transport == mptcp.TCP) != (m == mptcp.Off)) {
+							t.Errorf("%v: %+v", m, s)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// greeted dials by MPTCP, waits for the greeting, and says what came of it.
+func greeted(t *testing.T, to, at string) mptcp.Transport {
+	t.Helper()
+	d := net.Dialer{Timeout: 10 * time.Second}
+	d.SetMultipathTCP(true)
+	c, err := d.Dial("tcp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	rc, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := mptcp.Speaks(rc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	b := make([]byte, len(at))
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != at {
+		t.Fatalf("%s answers %q, %v", to, b, err)
+	}
+	return got
+}
+
+// replaceInherited reopens by another mode, serves that and ends the old one.
+func replaceInherited(t *testing.T, old *Listener, m mptcp.Mode, accept func(net.Conn, *Socket)) *Listener {
+	t.Helper()
+	o := old.o
+	o.MPTCP = m
+	next, err := Reopen(t.Context(), o, nil, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { next.Close() })
+	serve(t, next, accept)
+	<-next.started
+	next.mu.Lock() // Serve has steered
+	next.mu.Unlock()
+	old.Yield(next)
+	if err := old.Close(); err != nil {
+		t.Error(err)
+	}
+	return next
+}
+
+// TestPairNotSteered: two sockets that share no group are served both, and the log says so.
+func TestPairNotSteered(t *testing.T) {
+	needMPTCP(t)
+	noFDLeak(t)
+	files, at := twins(t, "127.0.0.1:0", true, mptcp.Prefer)
+	more, _ := twins(t, "127.0.0.2:0", true, mptcp.Off)
+	var log bytes.Buffer
+	l := open(t, Options{Name: "web", Systemd: "web", Log: slog.New(slog.NewTextHandler(&log, nil))},
+		NewInherited(map[string][]*os.File{"web": append(files, more...)}))
+	if s := l.Sockets(); s[0].Reserve || s[1].Reserve || s[0].Address != at || s[1].Why != "the socket that was passed is TCP" {
+		t.Errorf("two addresses: %+v", s)
+	}
+	plain, multi := l.sockets[1], l.sockets[0]
+	if _, err := placeOf(plain.tcp); err == nil || !strings.Contains(err.Error(), "cannot tell the two (MPTCP at both: false)") {
+		t.Errorf("got %v", err)
+	}
+	l.pairUp(plain, multi)
+	if !strings.Contains(log.String(), "new connections cannot be steered to one of them") || plain.info.Reserve {
+		t.Errorf("log %s, socket %+v", log.String(), plain.info)
+	}
+}
