@@ -26,9 +26,6 @@ func (l *loader) backend(r *rawBackend) Backend {
 	case out.Protocol == H2C && r.TLS != nil:
 		l.fault(r.Protocol.At, `is HTTP/2 without TLS%s, and this backend has tls; write "h2"`, r.Protocol.got())
 	}
-	if out.Interface != "" && out.MPTCP != MPTCPOff {
-		l.boundToDevice(r.Interface)
-	}
 	if len(r.Servers) == 0 {
 		l.fault(r.At, `has no servers; add for example servers = [ { address = "127.0.0.1:8080" } ]`)
 	}
@@ -45,10 +42,6 @@ func (l *loader) backend(r *rawBackend) Backend {
 	return out
 }
 
-func (l *loader) boundToDevice(s str) {
-	l.warn(s.At, `binds every subflow of a connection to the device%s, so that no second path is used; leave it out or write mptcp = "off"`, s.got())
-}
-
 // server resolves one server; what it leaves out is the backend's.
 func (l *loader) server(r *rawServer, b *Backend) Server {
 	out := Server{Address: l.address(r.Address, dialAddress), Weight: l.number(r.Weight, 1, 1000)}
@@ -61,9 +54,6 @@ func (l *loader) server(r *rawServer, b *Backend) Server {
 	}
 	if r.Interface.V != "" {
 		out.Interface = l.device(r.Interface)
-		if out.Interface != "" && out.MPTCP != MPTCPOff && !out.Address.IsUnix() {
-			l.boundToDevice(r.Interface)
-		}
 	}
 	if out.Address.IsUnix() {
 		if out.MPTCP == MPTCPRequire {
