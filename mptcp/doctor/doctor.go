@@ -107,7 +107,7 @@ type Options struct {
 	Listeners []Listener
 	Inherited []Inherited
 	Servers   []Server
-	// Paths are what is declared, with Manage, Limits and Fullmesh. Other fields do not count.
+	// Paths are what is declared, with Manage, Failover, Limits and Fullmesh. Other fields do not count.
 	Paths paths.Options
 	// Timeout of a connect to a server; 0: 3 s.
 	Timeout time.Duration

@@ -232,6 +232,15 @@ func TestSystemd(t *testing.T) {
 	want(t, f, Finding{Warning, "systemd", "web", "the socket that was passed ([::]:80) is TCP",
 		"SocketProtocol=mptcp in the .socket unit (systemd 257 or later), then systemctl daemon-reload and restart the socket"})
 	want(t, f, Finding{OK, "systemd", "must", "the socket that was passed ([::]:443) speaks MPTCP", ""})
+	off := Options{Listeners: []Listener{{Name: "must", Systemd: "must", Mode: mptcp.Off}}, Inherited: o.Inherited}
+	want(t, examine(t, l, off), Finding{Warning, "systemd", "must", "the socket that was passed ([::]:443) is MPTCP and stays so, though MPTCP is switched off",
+		"take SocketProtocol=mptcp out of the .socket unit and restart the socket, or use the units of mpgate units --pair"})
+	o.Inherited = append(o.Inherited, Inherited{"must", "[::]:443", mptcp.TCP})
+	off.Inherited = o.Inherited
+	if f := examine(t, l, off); has(f, "systemd", Warning) {
+		t.Errorf("%v", f)
+	}
+	want(t, examine(t, l, o), Finding{OK, "systemd", "must", "a second socket was passed ([::]:443), by TCP: new connections go there while MPTCP is switched off", ""})
 }
 
 func TestRoutes(t *testing.T) {
@@ -377,4 +386,69 @@ func TestJSON(t *testing.T) {
 	if want := `{"level":"error","check":"kernel","what":"what","remedy":"remedy"}`; err != nil || string(b) != want {
 		t.Errorf("%s %v", b, err)
 	}
+}
+
+func TestFeatures(t *testing.T) {
+	for _, c := range []struct {
+		has  mptcp.Features
+		what string
+	}{
+		{mptcp.Features{}, "this kernel cannot tell an MPTCP connection from one that fell back (MPTCP_INFO is missing)"},
+		{mptcp.Features{Info: true}, "this kernel does not give all subflows in one call (MPTCP_FULL_INFO is missing): figures are less exact"},
+		{mptcp.Features{Info: true, FullInfo: true}, "this kernel tells a fallback only indirectly (TCP_IS_MPTCP is missing)"},
+		{mptcp.Features{Info: true, FullInfo: true, IsMPTCP: true}, ""},
+	} {
+		e := examination{}
+		e.features(c.has)
+		if c.what == "" && len(e.findings) == 0 {
+			continue
+		}
+		if len(e.findings) != 1 || e.findings[0].What != c.what || e.findings[0].Level != Warning || e.findings[0].Remedy == "" {
+			t.Errorf("%+v: %v", c.has, e.findings)
+		}
+	}
+}
+
+// TestSlots: addresses for backends take up what clients' further subflows need.
+func TestSlots(t *testing.T) {
+	l := host(t)
+	add(t, l, "10.77.3.1/24", "link1")
+	o := Options{Paths: paths.Options{Manage: paths.ManageSync, Limits: &mptcp.Limits{Subflows: 2, AddrAccepted: 1}, Paths: []paths.Path{
+		{Name: "dsl", Address: netip.MustParseAddr("10.77.1.1"), Role: paths.ForListeners}, {Name: "lte", Interface: "link2"},
+		{Name: "back", Address: netip.MustParseAddr("10.77.3.1"), Role: paths.ForBackends},
+	}}}
+	want(t, examine(t, l, o), Finding{Warning, "endpoints", "", "limits.subflows is 2: on clients' connections 2 addresses for backends are tried in vain and take slots of it, and further paths of clients (1) may find none left",
+		"limits = { subflows = 3, add_addr_accepted = 1 } in [mptcp]"})
+	o.Paths.Limits.Subflows = 3
+	if f := examine(t, l, o); slices.ContainsFunc(f, func(f Finding) bool { return strings.Contains(f.What, "take slots") }) {
+		t.Errorf("%v", f)
+	}
+}
+
+func add(t *testing.T, l *lab.Lab, address, dev string) {
+	t.Helper()
+	if out, err := l.Place("client").Command(context.Background(), "ip", "address", "add", address, "dev", dev).CombinedOutput(); err != nil {
+		t.Fatalf("ip address add: %v: %s", err, out)
+	}
+}
+
+func TestFailoverWithoutSync(t *testing.T) {
+	l := host(t)
+	o := Options{Paths: declared(paths.ManageWatch)}
+	o.Paths.Failover = paths.FailoverActive
+	w := Finding{Warning, "endpoints", "", `failover = "active" ends subflows on a dead path, and without manage = "sync" none is made anew when the path returns`, `manage = "sync" in [mptcp]`}
+	want(t, examine(t, l, o), w)
+	o.Paths.Manage = paths.ManageSync
+	if slices.Contains(examine(t, l, o), w) {
+		t.Error("it is said with sync, too")
+	}
+}
+
+// TestLimitOfZero: with it no connection gets a second path, whatever is declared.
+func TestLimitOfZero(t *testing.T) {
+	l := host(t)
+	if err := l.Place("client").SetLimits(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	want(t, examine(t, l, Options{}), Finding{Warning, "endpoints", "", "the limit of further subflows is 0: every connection has one path", "ip mptcp limits set subflows 2 add_addr_accepted 0"})
 }

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"mpgate/mptcp"
@@ -48,10 +49,50 @@ func (e *examination) endpoints() {
 	} else if s.Limits.Subflows == 0 {
 		e.add(Warning, check, "", "the limit of further subflows is 0: every connection has one path", limitsCommand(mptcp.Limits{Subflows: 2, AddrAccepted: s.Limits.AddrAccepted}))
 	}
+	limits := s.Limits
+	if s.WantedLimits != nil {
+		limits = *s.WantedLimits
+	}
+	e.slots(s.Paths, limits)
+	if o.Failover != paths.FailoverOff && e.Paths.Manage != paths.ManageSync {
+		e.add(Warning, check, "", fmt.Sprintf("failover = %q ends subflows on a dead path, and without manage = \"sync\" none is made anew when the path returns", o.Failover),
+			`manage = "sync" in [mptcp]`)
+	}
 	if len(e.findings) == before {
 		e.add(OK, check, "", fmt.Sprintf("%d endpoints, limits %d subflows and %d accepted addresses", len(s.Endpoints), s.Limits.Subflows, s.Limits.AddrAccepted), "")
 	}
 }
+
+// slots: on a client's connection the kernel tries the addresses that are for dials, too, in vain, and each attempt
+// takes one of the further subflows that a connection may have. Those that clients make to the other announced
+// addresses need room beside.
+func (e *examination) slots(all []paths.PathStatus, l mptcp.Limits) {
+	dialled, announced := 0, 0
+	for i := range all {
+		p := &all[i]
+		if p.Role != paths.ForListeners {
+			dialled += len(p.Addresses)
+		}
+		if p.Role != paths.ForBackends {
+			announced += len(p.Addresses)
+		}
+	}
+	if dialled == 0 || announced < 2 || len(e.Paths.Paths) == 0 || l.Subflows == 0 {
+		return
+	}
+	if i := slices.IndexFunc(all, func(p paths.PathStatus) bool { return p.Role != paths.ForBackends && len(p.Addresses) > 0 }); all[i].Role == paths.Both {
+		dialled-- // the one that the connection has itself
+	}
+	need := dialled + announced - 1
+	if int(l.Subflows) >= min(need, maxSubflows) {
+		return
+	}
+	e.add(Warning, "endpoints", "", fmt.Sprintf("limits.subflows is %d: on clients' connections %d addresses for backends are tried in vain and take slots of it, and further paths of clients (%d) may find none left",
+		l.Subflows, dialled, announced-1), fmt.Sprintf("limits = { subflows = %d, add_addr_accepted = %d } in [mptcp]", min(need, maxSubflows), l.AddrAccepted))
+}
+
+// maxSubflows is the kernel's MPTCP_PM_ADDR_MAX.
+const maxSubflows = 8
 
 func limitsCommand(l mptcp.Limits) string {
 	return fmt.Sprintf("ip mptcp limits set subflows %d add_addr_accepted %d", l.Subflows, l.AddrAccepted)

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,6 +79,9 @@ func (e *examination) systemd() {
 	const check = "systemd"
 	version := -1
 	for _, l := range e.Listeners {
+		if l.Systemd != "" && l.Mode == mptcp.Off {
+			e.armed(&l)
+		}
 		if l.Systemd == "" || l.Mode == mptcp.Off {
 			continue
 		}
@@ -103,6 +107,16 @@ func (e *examination) systemd() {
 	}
 }
 
+// armed finds sockets that are MPTCP though the listener is to be without: only a TCP one beside them takes their place.
+func (e *examination) armed(l *Listener) {
+	for _, in := range e.Inherited {
+		if in.Name == l.Systemd && in.Transport == mptcp.MPTCP && !slices.Contains(e.Inherited, Inherited{in.Name, in.Address, mptcp.TCP}) {
+			e.add(Warning, "systemd", l.Name, fmt.Sprintf("the socket that was passed (%s) is MPTCP and stays so, though MPTCP is switched off", in.Address),
+				"take SocketProtocol=mptcp out of the .socket unit and restart the socket, or use the units of mpgate units --pair")
+		}
+	}
+}
+
 func (e *examination) inherited(name string, level Level, listener string) (found bool) {
 	for _, in := range e.Inherited {
 		if in.Name != name {
@@ -113,6 +127,10 @@ func (e *examination) inherited(name string, level Level, listener string) (foun
 		case mptcp.MPTCP:
 			e.add(OK, "systemd", listener, fmt.Sprintf("the socket that was passed (%s) speaks MPTCP", in.Address), "")
 		case mptcp.TCP:
+			if slices.Contains(e.Inherited, Inherited{in.Name, in.Address, mptcp.MPTCP}) {
+				e.add(OK, "systemd", listener, fmt.Sprintf("a second socket was passed (%s), by TCP: new connections go there while MPTCP is switched off", in.Address), "")
+				continue
+			}
 			e.add(level, "systemd", listener, fmt.Sprintf("the socket that was passed (%s) is TCP", in.Address),
 				"SocketProtocol=mptcp in the .socket unit (systemd 257 or later), then systemctl daemon-reload and restart the socket")
 		}
