@@ -136,7 +136,7 @@ func until(t *testing.T, file, what string, is func(*gateway.PathsReport) bool) 
 		}
 	}
 	table, _ := exec.Command(binary, "paths", "-c", file).Output()
-	t.Fatalf("%s: it does not get so\n%s\n%s", what, table, out)
+	t.Fatalf("%s: it does not get so\n%s", what, table)
 	return nil
 }
 

@@ -1,0 +1,410 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"mpgate/gateway"
+	"mpgate/internal/lab"
+)
+
+// Sizes of the bodies of TestFailover: on both paths together one takes some tenths of a second.
+const (
+	downloadSize = 2 << 20
+	uploadSize   = 1 << 20
+	smallSize    = 100
+)
+
+// hashes is a server in a place: GET gives a body of the size in the query, PUT takes one; both tell its hash.
+func hashes(t *testing.T, p *lab.Place) netip.AddrPort {
+	t.Helper()
+	l, err := p.Listen(t.Context(), lab.MPTCP, "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := noise(downloadSize)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			h := sha256.New()
+			if _, err := io.Copy(h, r.Body); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			fmt.Fprintf(w, "%x", h.Sum(nil))
+			return
+		}
+		n, _ := strconv.Atoi(r.URL.Query().Get("bytes"))
+		w.Header().Set("Content-Length", strconv.Itoa(n))
+		w.Header().Set("X-Hash", sum(body[:n]))
+		_, _ = w.Write(body[:n])
+	})}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Serve(l)
+	}()
+	t.Cleanup(func() {
+		_ = s.Close()
+		<-ended
+	})
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+// noise is the same in each run, and repeats itself nowhere.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+}
+
+func sum(b []byte) string {
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
+}
+
+// worker sends requests of one kind over one connection, which must not break.
+type worker struct {
+	name string
+	done atomic.Int64
+	err  error
+}
+
+// run repeats a request until stop is closed. Whatever is not exactly as it should be ends it.
+func (w *worker) run(c net.Conn, method string, size int, stop <-chan struct{}) error {
+	body, target := noise(size), "/?bytes="+strconv.Itoa(size)
+	r := bufio.NewReader(c)
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		_ = c.SetDeadline(time.Now().Add(2 * patience))
+		head := method + " " + target + " HTTP/1.1\r\nHost: a\r\n"
+		sent := make(chan error, 1)
+		if method == http.MethodPut {
+			head += "Content-Length: " + strconv.Itoa(size) + "\r\n\r\n"
+			go func() {
+				_, err := c.Write(append([]byte(head), body...))
+				sent <- err
+			}()
+		} else {
+			_, err := c.Write([]byte(head + "\r\n"))
+			sent <- err
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return err
+		}
+		got, err := io.ReadAll(resp.Body)
+		switch {
+		case err != nil:
+			return fmt.Errorf("after %d bytes: %w", len(got), err)
+		case resp.StatusCode != 200:
+			return fmt.Errorf("status %s: %s", resp.Status, got)
+		case method == http.MethodPut && string(got) != sum(body):
+			return fmt.Errorf("the server got another body: %s", got)
+		case method != http.MethodPut && (len(got) != size || sum(got) != resp.Header.Get("X-Hash")):
+			return fmt.Errorf("another body came, of %d bytes", len(got))
+		}
+		if err := <-sent; err != nil {
+			return err
+		}
+		w.done.Add(1)
+	}
+}
+
+// fleet are workers.
+type fleet struct {
+	t      *testing.T
+	client *lab.Place
+	all    []*worker
+	stop   chan struct{}
+	wg     sync.WaitGroup
+}
+
+// newFleet has one worker of each kind for each address of the gateway.
+func newFleet(t *testing.T, client *lab.Place, addresses ...string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, client: client, stop: make(chan struct{})}
+	t.Cleanup(func() { f.end() })
+	for _, to := range addresses {
+		f.add("download", to, http.MethodGet, downloadSize)
+		f.add("upload", to, http.MethodPut, uploadSize)
+		f.add("small", to, http.MethodGet, smallSize)
+	}
+	return f
+}
+
+func (f *fleet) add(kind, to, method string, size int) {
+	f.t.Helper()
+	c, err := f.client.Dial(f.t.Context(), lab.MPTCP, netip.Addr{}, to)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	w := &worker{name: kind + " from " + to}
+	f.all = append(f.all, w)
+	f.wg.Go(func() {
+		defer c.Close()
+		w.err = w.run(c, method, size, f.stop)
+	})
+}
+
+// progress waits until each worker has come to the end of two more requests: one that began after this was called is
+// among them.
+func (f *fleet) progress(when string) {
+	f.t.Helper()
+	before := make([]int64, len(f.all))
+	for i, w := range f.all {
+		before[i] = w.done.Load()
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(2 * patience); ; <-tick.C {
+		i := 0
+		for i < len(f.all) && f.all[i].done.Load() >= before[i]+2 {
+			i++
+		}
+		if i == len(f.all) {
+			return
+		}
+		if time.Now().After(end) {
+			f.t.Fatalf("%s: %s does not get on: %d requests, before %d", when, f.all[i].name, f.all[i].done.Load(), before[i])
+		}
+	}
+}
+
+// end stops all, tells of those that failed, and gives how many requests came to their end.
+func (f *fleet) end() (done int64) {
+	select {
+	case <-f.stop:
+		return 0
+	default:
+	}
+	close(f.stop)
+	f.wg.Wait()
+	for _, w := range f.all {
+		done += w.done.Load()
+		if w.err != nil {
+			f.t.Errorf("%s, after %d requests: %v", w.name, w.done.Load(), w.err)
+		}
+	}
+	return done
+}
+
+// series reads the metrics of a gateway by `name{label="value"}`.
+func series(t *testing.T, file string) map[string]float64 {
+	t.Helper()
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", filepath.Join(filepath.Dir(file), "admin.sock"))
+	}}}
+	got := map[string]float64{}
+	for line := range strings.Lines(fetch(t, c, "GET", "http://mpgate/metrics", nil)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if v, err := strconv.ParseFloat(value, 64); err == nil {
+			got[name] = v
+		}
+	}
+	return got
+}
+
+// failing is a gateway with two paths on each side.
+func failing(t *testing.T) (l *lab.Lab, p *process, file, port string) {
+	t.Helper()
+	spec := lab.TwoPaths(lab.Path{Rate: 60 * lab.Mbit})
+	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}, {Name: "gateway", NoEndpoints: true}}
+	l = lab.Start(t, spec)
+	if err := l.Place("client").SetLimits(8, 2); err != nil {
+		t.Fatal(err)
+	}
+	server := hashes(t, l.Place("backend"))
+	file = write(t, "mpgate.toml", fmt.Sprintf(`[admin]
+address = "unix:admin.sock"
+[log]
+access = "access.log"
+[mptcp]
+manage   = "sync"
+failover = "active"
+limits = { subflows = 8, add_addr_accepted = 2 }
+paths = [ { name = "dsl", interface = "front1", role = "listener" }, { name = "lte", interface = "front2", role = "listener" },
+          { name = "left", interface = "back1", role = "backend" }, { name = "right", interface = "back2", role = "backend" } ]
+[[listener]]
+name = "web"
+address = "0.0.0.0:0"
+[[route]]
+name = "all"
+backend = "app"
+[[backend]]
+name = "app"
+servers = [ { address = "10.77.3.2:%[1]d" }, { address = "10.77.4.2:%[1]d" } ]
+`, server.Port()))
+	p = start(t, within(l.Place("gateway")), "run", "-c", file)
+	_, port, err := net.SplitHostPort(p.ready("web")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, file, "the endpoints are made", func(r *gateway.PathsReport) bool {
+		return len(r.Endpoints) == 4 && !slices.ContainsFunc(r.Endpoints, func(e gateway.PathEndpoint) bool { return !e.Found || !e.Ours })
+	})
+	return l, p, file, port
+}
+
+// TestFailover: each path in turn, in front and behind, goes down and comes back, falls silent and comes back, while
+// clients download, upload and ask for little over connections that they keep. No request fails and no byte is another;
+// metrics, log and `mpgate paths` tell of each cut and return.
+func TestFailover(t *testing.T) {
+	l, p, file, port := failing(t)
+	var done int64
+	for i, path := range []struct{ name, link, address string }{
+		{"dsl", "front1", "10.77.1.2:" + port}, {"lte", "front2", "10.77.2.2:" + port}, {"left", "back1", ""}, {"right", "back2", ""},
+	} {
+		link := l.Link(path.link)
+		for _, fault := range []struct {
+			state string
+			set   func(on bool) error
+		}{
+			{"down", func(on bool) error {
+				if on {
+					return link.Down("gateway")
+				}
+				return link.Up("gateway")
+			}},
+			{"silent", func(on bool) error { return link.Silence(lab.Both, on) }},
+		} {
+			// Clients come anew each time: as long as they send, an announced address is not renewed for those that are there.
+			f := newFleet(t, l.Place("client"), "10.77.1.2:"+port, "10.77.2.2:"+port)
+			f.progress("at first")
+			until(t, file, "all connections have two subflows", func(r *gateway.PathsReport) bool {
+				return len(r.Connections) > len(f.all) && !slices.ContainsFunc(r.Connections, single)
+			})
+			if err := fault.set(true); err != nil {
+				t.Fatal(err)
+			}
+			until(t, file, path.name+" is "+fault.state, func(r *gateway.PathsReport) bool { return r.Paths[i].State == fault.state })
+			f.progress("while " + path.name + " is " + fault.state)
+			if err := fault.set(false); err != nil {
+				t.Fatal(err)
+			}
+			if fault.state == "silent" && path.address != "" {
+				f.add("newcomer", path.address, http.MethodGet, smallSize) // from whom it is heard that the path is back
+			}
+			until(t, file, path.name+" is back", func(r *gateway.PathsReport) bool { return r.Paths[i].State == "up" })
+			f.progress("with " + path.name + " back")
+			if path.address == "" {
+				until(t, file, path.name+" carries again", func(r *gateway.PathsReport) bool { return r.Paths[i].Subflows > 0 })
+			}
+			done += f.end()
+		}
+	}
+	told(t, p, file)
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
+	logged(t, done, filepath.Join(filepath.Dir(file), "access.log"))
+}
+
+func single(c gateway.PathConnection) bool {
+	n := 0
+	for _, s := range c.Subflows {
+		if s.State == "established" {
+			n++
+		}
+	}
+	return n < 2
+}
+
+// told holds metrics, log and picture to each other.
+func told(t *testing.T, p *process, file string) {
+	t.Helper()
+	out, err := exec.Command(binary, "paths", "-c", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := series(t, file)
+	for _, path := range []string{"dsl", "lte", "left", "right"} {
+		of := func(name string, labels ...string) float64 {
+			t.Helper()
+			k := fmt.Sprintf("mpgate_path_%s{%s}", name, strings.Join(append(labels, fmt.Sprintf("path=%q", path)), ","))
+			v, ok := m[k]
+			if !ok {
+				t.Errorf("no %s", k)
+			}
+			return v
+		}
+		cuts, returns := of("cuts_total"), of("returns_total")
+		if cuts < 2 || returns != cuts || of("up") != 1 {
+			t.Errorf("%s: cut %v times, back %v times, up %v", path, cuts, returns, of("up"))
+		}
+		if n := of("failover_gap_seconds_count"); n < 2 || n > cuts || of("failover_gap_seconds_sum") <= 0 {
+			t.Errorf("%s: %v gaps of %v cuts, %v s together", path, n, cuts, of("failover_gap_seconds_sum"))
+		}
+		if of("subflows_opened_total") < 3 || of("subflows_closed_total") < 2 || of("subflows_failed_total") < 1 {
+			t.Errorf("%s: %v opened, %v closed, %v failed", path, of("subflows_opened_total"), of("subflows_closed_total"), of("subflows_failed_total"))
+		}
+		if sent, received := of("bytes_total", `direction="sent"`), of("bytes_total", `direction="received"`); sent < uploadSize || received < uploadSize {
+			t.Errorf("%s: %v sent, %v received", path, sent, received)
+		}
+		for what, n := range map[string]float64{"down": cuts, "back": returns} {
+			lines := regexp.MustCompile(`"msg":"path is `+what+`","path":"`+path+`"`).FindAllString(p.text(), -1)
+			if len(lines) != int(n) {
+				t.Errorf("%s: %d lines say that it is %s, the metrics %v", path, len(lines), what, n)
+			}
+		}
+		want := fmt.Sprintf(`(?m)^%s .* cut %v times, back %v times$`, path, cuts, returns)
+		if !regexp.MustCompile(want).Match(out) {
+			t.Errorf("nothing like %s in\n%s", want, out)
+		}
+	}
+}
+
+// logged holds the access log to what the workers did.
+func logged(t *testing.T, done int64, file string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines int64
+	for line := range bytes.Lines(b) {
+		var e struct {
+			Status    int    `json:"status"`
+			End       string `json:"end"`
+			Method    string `json:"method"`
+			In        int64  `json:"bytes_in"`
+			Out       int64  `json:"bytes_out"`
+			Transport string `json:"client_transport"`
+		}
+		if err := json.Unmarshal(line, &e); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		lines++
+		if e.Status != 200 || e.End != "ok" || e.Transport != "mptcp" || e.Method == http.MethodPut && e.In != uploadSize || e.Method == http.MethodGet && e.Out != smallSize && e.Out != downloadSize {
+			t.Errorf("%s", line)
+		}
+	}
+	if lines != done {
+		t.Errorf("%d lines of %d requests", lines, done)
+	}
+	t.Logf("%d requests", done)
+}
