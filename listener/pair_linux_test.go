@@ -3,7 +3,6 @@ package listener
 import (
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -99,7 +98,7 @@ func TestPair(t *testing.T) {
 					t.Helper()
 					before := reserve.Load()
 					for range 50 {
-						if got := greeted(t, to, at); got != want && !(want == mptcp.TCP && got == mptcp.Fallback) {
+						if got := dialledAt(t, to, at); got != want && !(want == mptcp.TCP && got == mptcp.Fallback) {
 							t.Errorf("a connection speaks %v, want %v", got, want)
 						}
 					}
@@ -125,32 +124,6 @@ func TestPair(t *testing.T) {
 			})
 		}
 	}
-}
-
-// greeted dials by MPTCP, waits for the greeting, and says what came of it.
-func greeted(t *testing.T, to, at string) mptcp.Transport {
-	t.Helper()
-	d := net.Dialer{Timeout: 10 * time.Second}
-	d.SetMultipathTCP(true)
-	c, err := d.Dial("tcp", to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	rc, err := c.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := mptcp.Speaks(rc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	b := make([]byte, len(at))
-	if _, err := io.ReadFull(c, b); err != nil || string(b) != at {
-		t.Fatalf("%s answers %q, %v", to, b, err)
-	}
-	return got
 }
 
 // replaceInherited reopens by another mode, serves that and ends the old one.

@@ -82,7 +82,9 @@ func swapUnderLoad(t *testing.T, address string) string {
 					return
 				}
 				_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-				if b, err := io.ReadAll(c); err != nil || string(b) != at {
+				// Not to the end: Linux 6.18 as a client that fell back misses it once in 100,000 connections.
+				b := make([]byte, len(at))
+				if _, err := io.ReadFull(c, b); err != nil || string(b) != at {
 					t.Errorf("answered %q, %v", b, err)
 				}
 				c.Close()
@@ -155,7 +157,8 @@ func dialledAt(t *testing.T, to, at string) mptcp.Transport {
 		t.Fatal(err)
 	}
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if b, err := io.ReadAll(c); err != nil || string(b) != at {
+	b := make([]byte, len(at))
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != at {
 		t.Fatalf("%s answers %q, %v", to, b, err)
 	}
 	return got
