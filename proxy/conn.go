@@ -77,11 +77,14 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		p.turnAway(nc)
 		return
 	}
-	reason := mptcp.None
-	if offersMPTCP {
-		reason = mptcp.NotOffered
+	switch m := p.options.Instruments; {
+	case offersMPTCP:
+		c.leg.Open(base.Raw(), telemetry.SideListener, m, mptcp.NotOffered, p.options.Live)
+	case c.socket.IsValid():
+		c.leg.OpenAs(mptcp.TCP, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
+	default:
+		c.leg.OpenAs(mptcp.Unix, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
 	}
-	c.leg.Open(base.Raw(), telemetry.SideListener, p.options.Instruments, reason, p.options.Live)
 	c.meter.Opened()
 	go c.serve()
 }
@@ -220,14 +223,23 @@ func (c *conn) close() {
 	case c.stream == nil:
 		_ = c.base.Close()
 	default:
-		_ = c.stream.Flush()
-		_ = c.stream.Close()
+		c.finish()
 	}
 	c.meter.Closed(c.end)
 	if c.counted.IsValid() {
 		c.proxy.clients.leave(c.counted)
 	}
 	c.proxy.remove(c)
+}
+
+// finish sends what is held and closes the connection in order.
+func (c *conn) finish() {
+	if t, _ := c.leg.State(); t == mptcp.TCP && c.stream == c.base {
+		_ = c.base.Finish()
+		return
+	}
+	_ = c.stream.Flush()
+	_ = c.stream.Close()
 }
 
 // firstDeadline is until when the first request may take to come.

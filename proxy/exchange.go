@@ -44,6 +44,7 @@ type exchange struct {
 	view  *view
 	down  downstream
 	start time.Time
+	end   time.Time // of an exchange that a server answered
 
 	req  message.Request
 	resp message.Response
@@ -113,6 +114,7 @@ func (x *exchange) reset() {
 	x.attempt.Reset(nil)
 	x.upload = upload{}
 	x.watching, x.refused, x.broken, x.counted = false, false, false, false
+	x.end = time.Time{}
 	x.location = x.location[:0]
 	x.gone.Store(false)
 	x.cut.Store(false)
@@ -350,7 +352,9 @@ func (x *exchange) stopWatch() {
 
 // finish is the one exit of every exchange, whatever became of it.
 func (x *exchange) finish() (now time.Time) {
-	now = time.Now()
+	if now = x.end; now.IsZero() {
+		now = time.Now()
+	}
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
 	r.Tries = x.attempt.Tries()

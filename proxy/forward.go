@@ -41,7 +41,7 @@ func (x *exchange) forward() {
 			meter.FirstByte(x.rec.BackendTime)
 			meter.Request(x.resp.Status)
 			x.deliver(now)
-			x.leaveServer(meter)
+			x.end = x.leaveServer(meter)
 			return
 		}
 		meter.Request(0)
@@ -69,12 +69,14 @@ func (x *exchange) mayRepeat(r *backend.Request, err error) bool {
 	return r.Repeatable && x.up.Reused() && !x.up.Answered() && !x.gone.Load() && !errors.Is(err, errLate)
 }
 
-// leaveServer gives the connection to the server back.
-func (x *exchange) leaveServer(meter *telemetry.ServerMeter) {
+// leaveServer gives the connection to the server back, and says when that was.
+func (x *exchange) leaveServer(meter *telemetry.ServerMeter) (now time.Time) {
 	x.served()
-	x.up.Release()
+	now = time.Now()
+	x.up.Release(now)
 	x.up = nil
 	meter.Done()
+	return now
 }
 
 // ask sends the request and waits for the head of the final response; interim ones go to the client.

@@ -63,7 +63,7 @@ type session struct {
 // handshake. It gives what HTTP is spoken on, nil where the connection is over.
 func (c *conn) prelude() netio.Stream {
 	v := c.listener.view.Load()
-	_ = c.base.SetReadDeadline(c.firstDeadline())
+	c.base.ReadBy(c.firstDeadline())
 	var ahead netio.Buffer
 	defer ahead.Release()
 	if v.ProxyHeader != ProxyOff && !c.proxyHeader(v, &ahead) {

@@ -93,7 +93,7 @@ func open(t *testing.T, b *Backend) (server string, tries int, err error) {
 	up, err := a.Open(context.Background(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true})
 	if err == nil {
 		up.Abort()
-		up.Release()
+		up.Release(time.Now())
 	}
 	if a.Server() != nil {
 		server = a.Server().Address
@@ -179,7 +179,7 @@ func TestCloseEndsWhatWasKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.keep(c)
+	s.keep(c, time.Now())
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_idle"); n != 1 || b.Status()[0].Kept != 1 {
 		t.Errorf("%v idle, %+v; want one", n, b.Status())
 	}
@@ -189,7 +189,7 @@ func TestCloseEndsWhatWasKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.keep(late) // too late
+	s.keep(late, time.Now()) // too late
 	<-gone
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_open"); n != 0 {
 		t.Errorf("%v open, want none", n)

@@ -27,8 +27,8 @@ type Stream interface {
 	State(now time.Time) (mptcp.Transport, int)
 	// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error.
 	Abort()
-	// Release ends the exchange. The connection is kept if that is sound. Nothing may follow.
-	Release()
+	// Release ends the exchange, now. The connection is kept if that is sound. Nothing may follow.
+	Release(now time.Time)
 }
 
 // conn is a connection to a server, which carries one HTTP/1 exchange at a time.
@@ -43,9 +43,9 @@ func (c *conn) Reused() bool { return c.reused }
 
 func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.link.State(now) }
 
-func (c *conn) Release() {
+func (c *conn) Release(now time.Time) {
 	if s := c.link.server; s.backend.options.SendProxy == 0 && c.Reusable() { // a PROXY header is one client's
-		s.keep(c)
+		s.keep(c, now)
 		return
 	}
 	c.close()

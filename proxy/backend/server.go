@@ -85,8 +85,8 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 }
 
 // keep puts a connection by for the next exchange, or closes it.
-func (s *Server) keep(c *conn) {
-	c.used = time.Now()
+func (s *Server) keep(c *conn, now time.Time) {
+	c.used = now
 	s.mu.Lock()
 	if s.closed || len(s.kept) >= maxKept {
 		s.mu.Unlock()

@@ -59,7 +59,7 @@ var streams = sync.Pool{New: func() any { return &stream{} }}
 func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.State(now) }
 
 // Release ends the exchange.
-func (s *stream) Release() {
+func (s *stream) Release(time.Time) {
 	s.ClientStream.Release()
 	if s.on.link.server.backend.options.SendProxy != 0 {
 		s.on.Close() // a PROXY header is one client's

@@ -123,7 +123,7 @@ func (b *bodyReader) fill() error {
 	before, had := time.Now(), b.in.Len()
 	window := b.window()
 	if window > 0 {
-		_ = b.s.Base().SetReadDeadline(before.Add(window))
+		b.s.Base().ReadBy(before.Add(window))
 	}
 	err := b.s.Fill(b.in)
 	if window < b.pace.Window && errors.Is(err, os.ErrDeadlineExceeded) {

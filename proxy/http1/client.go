@@ -125,7 +125,7 @@ func (c *ClientConn) head(deadline time.Time) (end int, err error) {
 		if end, c.scanned, err = headEnd(b, c.scanned, &c.options.Limits); err != ErrMore {
 			return end, err
 		}
-		_ = c.s.Base().SetReadDeadline(deadline)
+		c.s.Base().ReadBy(deadline)
 		if err := c.s.Fill(&c.in); err != nil {
 			if err == io.EOF && c.answered {
 				err = io.ErrUnexpectedEOF

@@ -68,7 +68,7 @@ func (c *ServerConn) Wait(deadline time.Time) error {
 		case len(b) > 1, len(b) == 1 && (skipped || b[0] != '\r'):
 			return nil
 		}
-		_ = c.s.Base().SetReadDeadline(deadline)
+		c.s.Base().ReadBy(deadline)
 		if err := c.s.Fill(&c.in); err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (c *ServerConn) head(start time.Time) (end int, err error) {
 		if end, scanned, err = requestEnd(c.in.Bytes(), scanned, &c.options.Limits); err != ErrMore {
 			return end, err
 		}
-		_ = c.s.Base().SetReadDeadline(start.Add(c.options.HeaderTime))
+		c.s.Base().ReadBy(start.Add(c.options.HeaderTime))
 		switch err := c.s.Fill(&c.in); {
 		case err == nil:
 		case err == io.EOF:

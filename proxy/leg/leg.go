@@ -32,11 +32,16 @@ type Leg struct {
 // inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where nobody asked for it. live, if not
 // nil, has the connection until Close if it speaks MPTCP.
 func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason, live *Live) mptcp.Transport {
-	l.raw, l.metrics, l.side, l.reason = raw, m, side, reason
 	t, err := mptcp.Speaks(raw)
 	if err != nil {
 		t = mptcp.Unknown
 	}
+	return l.OpenAs(t, raw, side, m, reason, live)
+}
+
+// OpenAs is Open where it is known what the connection speaks.
+func (l *Leg) OpenAs(t mptcp.Transport, raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason, live *Live) mptcp.Transport {
+	l.raw, l.metrics, l.side, l.reason = raw, m, side, reason
 	if t == mptcp.TCP && reason != mptcp.None && reason != mptcp.NotOffered {
 		t = mptcp.Fallback // earlier dials have learned not to ask this server
 	}

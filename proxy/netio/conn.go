@@ -198,7 +198,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 	sent := c.sendHeld(fd)
 	if c.silent && sent {
 		c.silent = false
-		return false
+		return c.waits()
 	}
 	c.silent = false
 	p := c.dst
@@ -210,7 +210,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 		}
 	case p == nil:
 		c.n, c.errno = sysPeek(fd)
-		return c.readOver(sent)
+		return c.readOver(sent) || c.waits()
 	}
 	c.n, c.errno = sysRead(fd, p)
 	if c.into != nil {
@@ -220,7 +220,13 @@ func (c *Conn) readStep(fd uintptr) bool {
 			c.into.quiet()
 		}
 	}
-	return c.readOver(sent) || c.noWait
+	return c.readOver(sent) || c.noWait || c.waits()
+}
+
+// waits comes before each wait for something to read, and lets it begin: it is false.
+func (c *Conn) waits() bool {
+	c.deadline.settle(c.sock)
+	return false
 }
 
 // readOver says whether a read that was tried is over. It is also where the peer took not all of what is held and has
@@ -250,6 +256,10 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
+// ReadBy is SetReadDeadline for who reads: the poller's timer is set only once a read comes to wait, which
+// spares it where the bytes are there already.
+func (c *Conn) ReadBy(t time.Time) { c.deadline.wish(t) }
+
 // SetDeadline sets both deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {
 	c.deadline.set(c.sock, t)
@@ -273,6 +283,22 @@ func (c *Conn) CloseWrite() error {
 		return err
 	}
 	return c.sock.CloseWrite()
+}
+
+// Finish is Flush and Close for a TCP socket: the FIN travels with the last bytes, which spares the peer a segment.
+func (c *Conn) Finish() error {
+	c.mu.Lock()
+	if c.werr == nil && len(c.held) > 0 {
+		c.more = true
+		_ = c.send(nil)
+		c.more = false
+	}
+	err := c.werr
+	c.mu.Unlock()
+	if err == nil {
+		err = c.sock.CloseWrite()
+	}
+	return errors.Join(err, c.sock.Close())
 }
 
 // Close sends what is held if that needs no waiting, and closes the socket. crypto/tls relies on it: its

@@ -26,11 +26,22 @@ var epoch = time.Now().Add(-time.Second)
 var past = time.Unix(1, 0)
 
 func (d *lazyDeadline) set(s deadliner, t time.Time) {
+	d.wish(t)
+	d.settle(s)
+}
+
+// wish is set without the timer: settle must come before the wait for which it is to hold.
+func (d *lazyDeadline) wish(t time.Time) {
 	want := int64(0)
 	if !t.IsZero() {
 		want = max(1, int64(t.Sub(epoch)))
 	}
 	d.want.Store(want)
+}
+
+// settle sets the timer if it would fire after what is wanted.
+func (d *lazyDeadline) settle(s deadliner) {
+	want := d.want.Load()
 	if armed := d.armed.Load(); want != 0 && (armed == 0 || want < armed) {
 		d.rearm(s)
 	}

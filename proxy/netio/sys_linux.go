@@ -11,6 +11,9 @@ import (
 // moves on, so larger ones tell the scheduler.
 const rawLimit = 96 << 10
 
+// msgMore is MSG_MORE of send(2), which package syscall lacks.
+const msgMore = 0x8000
+
 // sysRead is recv(2) without telling the scheduler: fd must not block. On a socket it does the same as read(2)
 // and takes a shorter way through the kernel; likewise send(2).
 func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
@@ -22,19 +25,24 @@ func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	}
 }
 
-// sysWrite is send(2), or writev(2) where both pieces hold something.
-func sysWrite(fd uintptr, iov *[2]syscall.Iovec, a, b []byte) (int, syscall.Errno) {
+// sysWrite is send(2), or writev(2) where both pieces hold something. more lets the kernel hold back the end of
+// what a single piece has, since a FIN follows.
+func sysWrite(fd uintptr, iov *[2]syscall.Iovec, a, b []byte, more bool) (int, syscall.Errno) {
 	if len(a)+len(b) > rawLimit {
 		return sysWriteLong(fd, iov, a, b)
+	}
+	flags := uintptr(syscall.MSG_NOSIGNAL)
+	if more {
+		flags |= msgMore
 	}
 	for {
 		var n uintptr
 		var errno syscall.Errno
 		switch {
 		case len(b) == 0:
-			n, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(len(a)), syscall.MSG_NOSIGNAL, 0, 0)
+			n, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(a))), uintptr(len(a)), flags, 0, 0)
 		case len(a) == 0:
-			n, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_NOSIGNAL, 0, 0)
+			n, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 		default:
 			setVec(iov, a, b)
 			n, _, errno = syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(iov)), 2)

@@ -16,7 +16,7 @@ func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	}
 }
 
-func sysWrite(fd uintptr, _ *[2]syscall.Iovec, a, b []byte) (int, syscall.Errno) {
+func sysWrite(fd uintptr, _ *[2]syscall.Iovec, a, b []byte, _ bool) (int, syscall.Errno) {
 	if len(a) == 0 {
 		a = b
 	}

@@ -20,6 +20,7 @@ type writer struct {
 	werr    error       // sticky: after a failed write nothing more is sent
 	moved   int         // bytes sent by the running call
 	stuck   bool        // the socket took no more when it was last tried
+	more    bool        // a FIN follows what is sent
 	replies atomic.Bool // what is written now is no output of ours, see reply
 	pace    Pace
 	out     outgoing
@@ -213,7 +214,7 @@ func (c *Conn) writeStep(fd uintptr) bool {
 
 // writeOnce makes one call and takes off what was sent. false: nothing was.
 func (c *Conn) writeOnce(fd uintptr) bool {
-	n, errno := sysWrite(fd, &c.iov, c.held, c.piece)
+	n, errno := sysWrite(fd, &c.iov, c.held, c.piece, c.more)
 	switch errno {
 	case 0:
 	case syscall.EAGAIN:
