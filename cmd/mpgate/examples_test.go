@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpgate/gateway"
 )
 
 // examples are all files of ../../examples, and the test that runs each.
@@ -30,6 +32,7 @@ var examples = map[string]func(*testing.T){
 	"minimal.toml":   runMinimal,
 	"edge.toml":      runEdge,
 	"multipath.toml": runMultipath,
+	"balancer.toml":  runBalancer,
 	"systemd.toml":   runSystemd,
 }
 
@@ -189,6 +192,46 @@ shift; exec "$@"`
 	out, err := exec.Command(nsenter, "-n", "-t", fmt.Sprint(p.cmd.Process.Pid), curl, "-sS", "-w", "%{http_code}", "http://10.9.2.1:8080/").CombinedOutput()
 	if err != nil || !strings.HasSuffix(string(out), "502") && !strings.HasSuffix(string(out), "503") {
 		t.Errorf("a request: %v, %s", err, out)
+	}
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
+}
+
+// runBalancer runs it in a network namespace that has the two addresses.
+func runBalancer(t *testing.T) {
+	needsLinux(t)
+	if os.Geteuid() != 0 {
+		missing(t, "root, for a network namespace")
+	}
+	unshare, nsenter, ip, curl := tool(t, "unshare"), tool(t, "nsenter"), tool(t, "ip"), tool(t, "curl")
+	const setup = `"$1" link set lo up; "$1" link add eth0 type veth peer name far; "$1" link set far up; "$1" link set eth0 up
+for a in 192.0.2.1 192.0.2.11; do "$1" addr add $a/24 dev eth0; done; sysctl -qw net.mptcp.allow_join_initial_addr_port=0
+shift; exec "$@"`
+	file := example(t, "balancer.toml")
+	p := start(t, func(c *exec.Cmd) {
+		c.Args = append([]string{unshare, "-n", "sh", "-ec", setup, "sh", ip, c.Path}, c.Args[1:]...)
+		c.Path = unshare
+	}, "run", "-c", file)
+	p.ready("web")
+	inside := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(nsenter, append([]string{"-n", "-t", fmt.Sprint(p.cmd.Process.Pid)}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v, %s", args, err, out)
+		}
+		return string(out)
+	}
+	until(t, file, "the address is announced", func(r *gateway.PathsReport) bool { return len(r.Endpoints) == 1 && r.Endpoints[0].Found })
+	if got := inside(ip, "mptcp", "endpoint", "show"); !strings.HasPrefix(got, "192.0.2.11 id ") || !strings.Contains(got, " signal ") || strings.Contains(got, "subflow") {
+		t.Errorf("the endpoints are %q", got)
+	}
+	if got := inside(curl, "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://192.0.2.1:8080/healthy"); got != "200" {
+		t.Errorf("the balancer's question is answered by %s", got)
+	}
+	// doctor has nothing to say of joins.
+	cmd := exec.Command(nsenter, "-n", "-t", fmt.Sprint(p.cmd.Process.Pid), binary, "doctor", "-c", file)
+	if out, _ := cmd.CombinedOutput(); strings.Contains(string(out), "warning  sysctl") || strings.Contains(string(out), "warning  listeners") || !strings.Contains(string(out), "ok       listeners: ") && strings.Contains(string(out), "joins there are refused") {
+		t.Errorf("doctor says\n%s", out)
 	}
 	p.signal(syscall.SIGTERM)
 	p.exits(0)

@@ -75,7 +75,7 @@ address = "unix:admin.sock"
 [log]
 access = "off"
 [shutdown]
-drain = "1s"
+drain = "3s"
 [mptcp]
 manage = "sync"
 limits = { subflows = 6, add_addr_accepted = 2 }
@@ -110,6 +110,8 @@ servers = [ { address = "10.77.3.2:%d" } ]
 		_, _ = io.Copy(io.Discard, c)
 	}()
 	t.Cleanup(func() {
+		// Of an MPTCP client that closes in the middle of an answer the kernel says no more than that it sends nothing any
+		// longer; the answer waits for it, at most for limits.idle_time. So the drain is short.
 		_ = c.Close()
 		<-read
 		p.signal(syscall.SIGTERM)

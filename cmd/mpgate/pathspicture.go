@@ -125,7 +125,7 @@ func newPicture(r *gateway.PathsReport, t *traffic) *picture {
 }
 
 func (p *picture) text() string {
-	fmt.Fprintf(&p.b, "%s  manage %s, failover %s; the kernel allows each connection %d more subflows and takes %d announced addresses",
+	fmt.Fprintf(&p.b, "%s  manage %s, failover %s; limits: %d further subflows, %d announced addresses",
 		p.Time.Local().Format(time.TimeOnly), p.Manage, p.Failover, p.Limits.Subflows, p.Limits.AddAddrAccepted)
 	if w := p.WantedLimits; w != nil && *w != p.Limits {
 		fmt.Fprintf(&p.b, " (wanted: %d and %d)", w.Subflows, w.AddAddrAccepted)
