@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -298,4 +299,28 @@ func TestDrainGoesOnAccepting(t *testing.T) {
 	carries(t, tunnel)
 	r.end()
 	r.logs(`connections were cut: they had work left when the time to drain was over" connections=1`)
+}
+
+// A new process that is ready and then gone leaves this one in its place, also in the manager's eyes.
+func TestUpgradeToOneThatGoes(t *testing.T) {
+	m := newManager(t)
+	r := startRig(t, head+listenerTable("web", "127.0.0.1:0", "")+app(t), func(o *Options) {
+		o.Notifier = m.notifier(0, 0)
+		o.Command = func() (string, []string) {
+			return "/bin/sh", []string{"-c", "exec 4<&-; echo ready >&3; exec 3>&-; exec sleep 60"}
+		}
+	})
+	failed := make(chan error, 1)
+	go func() { failed <- r.Upgrade(t.Context()) }()
+	m.await("MAINPID=")
+	m.await("BARRIER=1")
+	if got, want := m.await("MAINPID="), fmt.Sprintf("MAINPID=%d", os.Getpid()); got != want {
+		t.Errorf("at last it says %s, want %s", got, want)
+	}
+	if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "upgrade failed; the running process serves on: ") {
+		t.Errorf("upgrade: %v", err)
+	}
+	if got := fetch(t, "http://"+r.address("web")); got != "200 app" {
+		t.Errorf("it serves %q", got)
+	}
 }

@@ -177,6 +177,7 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	}
 	if err != nil {
 		_ = cmd.Process.Kill()
+		g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", os.Getpid())) // it may have been told of the new one
 		_ = cmd.Wait()
 		return 0, err
 	}
