@@ -93,11 +93,14 @@ func (q *question) name() string {
 }
 
 func parseQuestion(method, url string) (q question, err error) {
+	if strings.ContainsAny(method+url, "\r\n") {
+		return q, usageError("URL: a line ends within it or the method")
+	}
 	q = question{method: method, url: url, target: "/"}
 	rest := url
 	if scheme, after, ok := strings.Cut(url, "://"); ok {
 		if q.scheme = strings.ToLower(scheme); q.scheme != "http" && q.scheme != "https" {
-			return q, fmt.Errorf("URL: the scheme is http or https (got %q)", scheme)
+			return q, usageError(fmt.Sprintf("URL: the scheme is http or https (got %q)", scheme))
 		}
 		rest = after
 	}
@@ -118,7 +121,7 @@ func parseQuestion(method, url string) (q question, err error) {
 		q.host = q.host[i+1:]
 	}
 	if q.host == "" && q.scheme != "" {
-		return q, fmt.Errorf("URL: it names no host (got %q)", url)
+		return q, usageError(fmt.Sprintf("URL: it names no host (got %q)", url))
 	}
 	return q, nil
 }
@@ -137,7 +140,7 @@ func (q *question) listeners(cfg *config.Config, t *tables, name string) (list [
 	case len(list) > 0:
 		return list, nil
 	case name != "":
-		return nil, fmt.Errorf("--listener: there is none of that name (got %q); there are: %s", name, strings.Join(names, ", "))
+		return nil, usageError(fmt.Sprintf("--listener: there is none of that name (got %q); there are: %s", name, strings.Join(names, ", ")))
 	}
 	return nil, fmt.Errorf("no listener speaks what %s asks for; choose one by --listener: %s", q.url, strings.Join(names, ", "))
 }

@@ -90,6 +90,7 @@ func execute(args []string, p *program) int {
 func (p *program) report(err error) int {
 	var faults config.Errors
 	var code exitCode
+	var wrong usageError
 	switch {
 	case err == nil:
 		return exitOK
@@ -100,8 +101,16 @@ func (p *program) report(err error) int {
 		return exitConfig
 	}
 	fmt.Fprintln(p.stderr, "mpgate:", err)
+	if errors.As(err, &wrong) {
+		return exitUsage
+	}
 	return exitFailed
 }
+
+// usageError is what is wrong with the command line though the parser took it.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
 
 // exitCode is an error that was already told.
 type exitCode int
