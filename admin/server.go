@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -136,9 +137,19 @@ func (s *Server) handler() http.Handler {
 		mux.Handle(pattern, h)
 	}
 	if s.listener.Addr().Network() == "unix" {
+		profiles(mux)
 		return common(mux)
 	}
 	return common(guard(configuredName(s.o.Address), mux))
+}
+
+// profiles serves what `go tool pprof` asks for. Profiles tell what a gateway handles and cost it time, so they are for
+// whom the unix socket lets in.
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 }
 
 // ready answers as a balancer wants it: the status is all that counts.

@@ -289,3 +289,40 @@ func TestCloseWaitsForAnswers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestProfilesAreForTheUnixSocket(t *testing.T) {
+	unix := start(t, Options{Address: "unix:" + socketPath(t)})
+	tcp := start(t, Options{Address: "127.0.0.1:0"})
+	for _, c := range []struct {
+		path string
+		s    *Server
+		want int
+	}{
+		{"/debug/pprof/goroutine?debug=1", unix, 200},
+		{"/debug/pprof/profile?seconds=1", unix, 200},
+		{"/debug/pprof/goroutine?debug=1", tcp, 404},
+		{"/debug/pprof/profile?seconds=1", tcp, 404},
+	} {
+		a := c.s.listener.Addr()
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			if a.Network() == "unix" {
+				return d.DialContext(ctx, "unix", strings.TrimPrefix(c.s.Addr(), "unix:"))
+			}
+			return d.DialContext(ctx, "tcp", a.String())
+		}}}
+		host := "localhost"
+		if a.Network() == "tcp" {
+			host = a.String()
+		}
+		resp, err := client.Get("http://" + host + c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != c.want || err != nil || c.want == 200 && len(body) == 0 {
+			t.Errorf("%s over %s: got %s with %d bytes, %v; want %d", c.path, a.Network(), resp.Status, len(body), err, c.want)
+		}
+	}
+}
