@@ -127,18 +127,24 @@ func (a *Attempt) failure() error {
 	return ErrNoServer
 }
 
-// pick gives the next server in turn that was not tried and does not rest.
+// pick gives the next server in turn that was not tried and does not rest. Where all of them rest it is the one that does
+// so for the least time yet, unless its connects take long to fail: one that is up again serves at once.
 func (a *Attempt) pick(now time.Time) *Server {
 	b := a.backend
 	n := len(b.turns)
 	start := b.turn.Add(1) - 1
+	var soonest *Server
 	for i := range n {
 		s := b.servers[b.turns[(start+uint64(i))%uint64(n)]]
-		if !s.resting(now) && !a.wasTried(s) {
+		switch {
+		case a.wasTried(s):
+		case !s.resting(now):
 			return s
+		case !s.restsLong.Load() && (soonest == nil || s.restUntil.Load() < soonest.restUntil.Load()):
+			soonest = s
 		}
 	}
-	return nil
+	return soonest
 }
 
 func (a *Attempt) wasTried(s *Server) bool {

@@ -44,6 +44,7 @@ type Server struct {
 	sharing sharing
 
 	restUntil atomic.Int64 // unix ns
+	restsLong atomic.Bool  // because connects to it take all their time to fail
 	last      atomic.Pointer[mptcp.Result]
 
 	mu     sync.Mutex
@@ -170,6 +171,7 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 	s.meter.Connect(transport, outcome)
 	if err != nil {
 		if outcome != telemetry.ConnectOK && outcome != telemetry.ConnectError {
+			s.restsLong.Store(outcome == telemetry.ConnectTimeout)
 			s.restUntil.Store(time.Now().Add(rest).UnixNano())
 		}
 		return nil, err

@@ -152,12 +152,12 @@ func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err err
 	if c == nil {
 		return one, nil
 	}
+	cs, err := c.Open()
 	if h.closed {
-		c.Close()
+		c.Close() // once this exchange, which came before the end, is over
 	} else {
 		h.conns = append(h.conns, c)
 	}
-	cs, err := c.Open()
 	if err != nil {
 		return nil, err
 	}
