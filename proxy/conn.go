@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -43,7 +45,8 @@ type conn struct {
 	state    atomic.Uint32 // connState
 	waiting  sync.Mutex    // held while state becomes busy, and while that it is not is acted on
 	end      telemetry.ConnEnd
-	broken   bool // must not look as if it ended in order
+	err      error // why no request came
+	broken   bool  // must not look as if it ended in order
 }
 
 // connState tells Shutdown what it may do to a connection:
@@ -188,6 +191,7 @@ func (c *conn) refusesTCP() bool {
 
 // silence says what it means that no request came.
 func (c *conn) silence(err error) telemetry.ConnEnd {
+	c.err = err
 	first := c.state.Load() == fresh
 	switch {
 	case errors.Is(err, netio.ErrInterrupted):
@@ -225,11 +229,28 @@ func (c *conn) close() {
 	default:
 		c.finish()
 	}
+	c.tell()
 	c.meter.Closed(c.end)
 	if c.counted.IsValid() {
 		c.proxy.clients.leave(c.counted)
 	}
 	c.proxy.remove(c)
+}
+
+// tell logs a connection that never became an exchange.
+func (c *conn) tell() {
+	log := c.proxy.options.Logger
+	if c.state.Load() != fresh || !log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	attrs := []any{"listener", c.listener.name, "end", c.end.String()}
+	if c.socket.IsValid() {
+		attrs = append(attrs, "peer", c.socket.String())
+	}
+	if c.err != nil {
+		attrs = append(attrs, "error", c.err)
+	}
+	log.Debug("connection without a request", attrs...)
 }
 
 // finish sends what is held and closes the connection in order.

@@ -120,7 +120,7 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 		case err == preread.ErrNoProxy && v.ProxyHeader == ProxyOptional:
 			return true
 		default:
-			c.end = telemetry.ConnProxyHeader
+			c.err, c.end = err, telemetry.ConnProxyHeader
 			return false
 		}
 	}
@@ -133,6 +133,7 @@ func (c *conn) handshake(policies Policies) netio.Stream {
 	state := t.ConnectionState()
 	policy, carriesHTTP := policies.Done(&state, err)
 	if err != nil {
+		c.err = err
 		c.meter.HandshakeError(telemetry.TLSErrorOf(err))
 		c.end = telemetry.ConnTLS
 		if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -113,11 +114,14 @@ func TestProxyHeaderIsRequired(t *testing.T) {
 		"a long second field": {anyLocal, "PROXY TCP4 " + strings.Repeat("1", 120) + "\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := start(t, setup{listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: tt.from}}, o)
+			var said record
+			debug := slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			g := start(t, setup{listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: tt.from}, options: proxy.Options{Logger: debug}}, o)
 			c := proxytest.Dial(t, g.addr, g.mode.mptcp)
 			c.Send(tt.sent)
 			c.WantClosed()
 			g.waitMetric(1, "mpgate_connections_total", "listener", "web", "end", "proxy_header")
+			contains(t, "the program's log", said.String(), `msg="connection without a request" listener=web end=proxy_header peer=127.0.0.1:`)
 			want(t, "lines in the log", len(g.lines()), 0)
 		})
 	}

@@ -179,7 +179,7 @@ func TestRule4InterimResponses(t *testing.T) {
 		want(t, "body", a.Body, "GET /hints ")
 		c.Send("GET /hints HTTP/1.0\r\n" + host + "\r\n")
 		raw, err := c.Rest()
-		if err != nil || !strings.HasPrefix(raw, "HTTP/1.0 200 OK\r\n") || strings.Contains(raw, "Link") {
+		if err != nil || !strings.HasPrefix(raw, "HTTP/1.1 200 OK\r\n") || strings.Contains(raw, "Link") {
 			t.Errorf("an HTTP/1.0 client got %q, %v", raw, err)
 		}
 		g.bystander()
@@ -239,7 +239,7 @@ func TestRule7HTTP10(t *testing.T) {
 			c := g.client()
 			c.Send("GET " + path + " HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
 			raw, err := c.Rest()
-			if err != nil || !strings.HasPrefix(raw, "HTTP/1.0 200 ") || !strings.HasSuffix(raw, "\r\n\r\nhello world") {
+			if err != nil || !strings.HasPrefix(raw, "HTTP/1.1 200 ") || !strings.HasSuffix(raw, "\r\n\r\nhello world") {
 				t.Errorf("%s: an HTTP/1.0 client got %q, %v", path, raw, err)
 			}
 			lacks(t, "a response to HTTP/1.0", raw, "transfer-encoding", "keep-alive", "x-t: t")

@@ -78,13 +78,10 @@ func needsLength(method []byte) bool {
 	return false
 }
 
-// appendResponse writes the head of r for a client that speaks version v, with body framed as f says.
+// appendResponse writes the head of r for a client that speaks version v, with body framed as f says. The status line has our
+// own version, whatever the client's (RFC 9110 section 6.2).
 func appendResponse(dst []byte, r *message.Response, v message.Version, f framing, close bool) []byte {
-	if v == message.HTTP10 {
-		dst = append(dst, "HTTP/1.0 "...)
-	} else {
-		dst = append(dst, "HTTP/1.1 "...)
-	}
+	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)
 	dst = append(dst, ' ')
 	if r.Reason != nil {

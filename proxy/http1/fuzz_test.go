@@ -424,7 +424,7 @@ func roundTripResponse(t *testing.T, data []byte, v message.Version, isHead bool
 	if n, err := ParseResponse(sent, &again, isHead, wide); err != nil || n != len(sent) {
 		t.Fatalf("we send %q, which gives %d, %v", sent, n, err)
 	}
-	r.Version, r.Close = v, close && r.Status >= 200
+	r.Version, r.Close = message.HTTP11, close && r.Status >= 200
 	if r.Reason == nil {
 		r.Reason = again.Reason
 	}

@@ -108,7 +108,7 @@ func TestPipelining(t *testing.T) {
 			t.Fatal(err)
 		}
 		ok := "HTTP/1.1 200 OK|Content-Length: 2||"
-		wantRead(t, peer, ok+"/a"+ok+"/b"+ok+"/cHTTP/1.0 200 OK|Content-Length: 2|Connection: close||/d")
+		wantRead(t, peer, ok+"/a"+ok+"/b"+ok+"/cHTTP/1.1 200 OK|Content-Length: 2|Connection: close||/d")
 		c.Release()
 		conn.Close()
 		peer.Close()
@@ -348,7 +348,7 @@ func TestInterim(t *testing.T) {
 	}
 	respond(t, s, "a")
 	_ = s.Flush()
-	wantRead(t, peer, "HTTP/1.0 200 OK|Content-Length: 1|Connection: close||a") // and nothing before
+	wantRead(t, peer, "HTTP/1.1 200 OK|Content-Length: 1|Connection: close||a") // and nothing before
 }
 
 func TestServerTunnel(t *testing.T) {
