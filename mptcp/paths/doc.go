@@ -17,7 +17,8 @@
 //
 //	   25 ms ─────────► watch a sample of the connections that send: a path that is
 //	                    silent while its siblings move goes down too (active)
-//	                    probe silent paths; bring back those that answer
+//	                    probe silent paths; bring back those that answer;
+//	                    keep short what they have queued
 //
 //	Manager.Status  what was found, for people and for metrics
 //

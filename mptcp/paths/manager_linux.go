@@ -263,6 +263,7 @@ func (m *Manager) replace(o Options) {
 	if m.o.Manage == ManageSync && o.Manage != ManageSync && !m.o.Keep {
 		m.takeBack()
 	}
+	m.unfollow()
 	m.o = o
 	for k := range m.contested {
 		delete(m.owned, k)

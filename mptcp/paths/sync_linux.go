@@ -278,6 +278,7 @@ func (m *Manager) setNotes(notes []string) {
 
 // end takes back what was made.
 func (m *Manager) end() {
+	m.unfollow()
 	for _, p := range m.paths {
 		p.probe.close()
 	}

@@ -31,6 +31,7 @@ type followed struct {
 	token  uint32
 	sentAt time.Time
 	flows  []flow
+	buffer buffer
 }
 
 func (s *sample) busy() bool { return len(s.followed) > 0 }
@@ -51,6 +52,8 @@ func (m *Manager) watch(now time.Time) {
 		if m.follow(&s.followed[i], now) {
 			s.followed[kept] = s.followed[i]
 			kept++
+		} else {
+			m.release(&s.followed[i])
 		}
 	}
 	clear(s.followed[kept:])
@@ -66,6 +69,14 @@ func (m *Manager) watch(now time.Time) {
 			m.publish()
 		}
 	}
+}
+
+// unfollow leaves all connections.
+func (m *Manager) unfollow() {
+	for i := range m.sample.followed {
+		m.release(&m.sample.followed[i])
+	}
+	m.sample = sample{}
 }
 
 // recruit looks at some connections and follows those that wait for an ACK.
@@ -112,6 +123,7 @@ func (m *Manager) follow(f *followed, now time.Time) bool {
 	f.flows = slices.DeleteFunc(f.flows, func(w flow) bool { return !w.seen })
 	m.sample.suspect = m.sample.suspect || slices.ContainsFunc(f.flows, func(w flow) bool { return w.path != nil && w.path.state == Up && w.suspect() })
 	weigh(f.flows, now)
+	m.shorten(f, now)
 	return now.Sub(f.sentAt) < quietFor
 }
 

@@ -97,6 +97,18 @@ func (r *Report) Values(managed bool, of func(Run) time.Duration) []time.Duratio
 	return v
 }
 
+// before is the mean rate before the cut, bit/s.
+func (r *Report) before(managed bool) (mean float64) {
+	n := 0
+	for _, run := range r.Runs {
+		if run.Managed == managed && run.Err == nil {
+			mean += run.Before
+			n++
+		}
+	}
+	return mean / float64(n)
+}
+
 // Failed counts the runs that failed.
 func (r *Report) Failed() int {
 	n := 0
@@ -140,6 +152,7 @@ func (r *Report) String() string {
 		s += fmt.Sprintf("  %-12s  %2d runs  gap %v / %v  low %v / %v  back %v / %v (median / p95), done after %v / %v\n", who, len(gap),
 			round(Quantile(gap, .5)), round(Quantile(gap, .95)), round(Quantile(low, .5)), round(Quantile(low, .95)),
 			never(Quantile(back, .5)), never(Quantile(back, .95)), round(Quantile(done, .5)), round(Quantile(done, .95)))
+		s += fmt.Sprintf("  %-12s  rate before the cut %.0f Mbit/s on average\n", "", r.before(managed)/1e6)
 	}
 	return s + fmt.Sprintf("  failed: %d\n", r.Failed())
 }

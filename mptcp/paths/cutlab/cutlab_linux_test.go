@@ -46,7 +46,7 @@ func TestCut(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.o.Runs = runs(t)
-			c.o.Warm, c.o.Away, c.o.After = time.Second, 1500*time.Millisecond, 1500*time.Millisecond
+			c.o.Warm, c.o.Away, c.o.After = 1500*time.Millisecond, 1200*time.Millisecond, 1300*time.Millisecond
 			c.o.Kernel = c.o.Runs > 1
 			c.o.Log = t.Logf
 			r, err := Measure(context.Background(), c.o)

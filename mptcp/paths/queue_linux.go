@@ -1,0 +1,147 @@
+package paths
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mpgate/mptcp"
+)
+
+// What a path has lost is sent again on the living ones, behind all that is queued there. The
+// kernel lets a send buffer grow to a multiple of the largest window that a subflow ever had,
+// and never shrink: with a buffer of 1 MB left from the slow start, a path of 100 Mbit/s has
+// 90 ms in its queue before what was lost leaves, and the reader waits that long. So the
+// buffers of connections that send over several paths are kept at what their paths hold.
+//
+// A buffer that was set grows no more by itself: that is done here, at each look, as long
+// as the connection is followed. Then it is given all that the kernel may ever have.
+
+const (
+	leastBuffer = 128 << 10 // bytes
+	// growth is the part of a round trip's worth that may be held: the rest is room for more.
+	growth = 1.25
+	// pause is for how long the sender may be held up, until the queue is empty.
+	pause = 5 * time.Millisecond
+	// rateEvery is longer than the pauses in which one path waits for the other.
+	rateEvery = 100 * time.Millisecond
+	// At so many looks in a row a buffer must be too large to be made smaller.
+	looksOver = 10
+)
+
+// buffer is what is known of the send buffer of a connection that is followed.
+type buffer struct {
+	set    int // bytes; 0: it is the kernel's affair
+	streak int // looks at which it was too large,
+	top    int // and the most that was needed at one of them
+	// rates are bytes a second, each of rateEvery.
+	rates [3]float64
+	next  int
+	since time.Time // of the one that is being taken, and what had been acknowledged then
+	acked uint64
+}
+
+// measure takes the rate at which the peer acknowledges: the best of the last few.
+func (b *buffer) measure(acked uint64, now time.Time) {
+	switch d := now.Sub(b.since); {
+	case b.since.IsZero() || acked < b.acked:
+		b.since, b.acked = now, acked
+	case d >= rateEvery:
+		b.rates[b.next] = float64(acked-b.acked) / d.Seconds()
+		b.next = (b.next + 1) % len(b.rates)
+		b.since, b.acked = now, acked
+	}
+}
+
+// need is what the subflows can use: what goes in the time that the slowest of
+// them needs for a round trip, as what arrives before its data waits for it.
+func (b *buffer) need(rtt time.Duration) int {
+	held := time.Duration(growth*float64(rtt)) + pause
+	return max(int(slices.Max(b.rates[:])*held.Seconds()), leastBuffer)
+}
+
+// spread gives the longest round-trip time, and whether there is more than one path.
+func (m *Manager) spread() (rtt time.Duration, several bool) {
+	var first *path
+	for k := range m.info.Subflows {
+		s := &m.info.Subflows[k]
+		if s.State != mptcp.StateEstablished && s.State != mptcp.StateCloseWait {
+			continue
+		}
+		rtt = max(rtt, s.RTT)
+		if p := m.locate(s).path; first == nil {
+			first = p
+		} else if p != nil && p != first {
+			several = true
+		}
+	}
+	return rtt, several
+}
+
+// fit says what a buffer is to be set to; 0: leave it. One that is the kernel's affair is
+// set where more than twice the need is queued.
+func (b *buffer) fit(need, queued int, several bool) int {
+	over := several && queued > 2*need
+	if b.set > 0 {
+		if need > b.set {
+			b.streak = 0
+			return need
+		}
+		over = need < b.set*3/4
+	}
+	if !over {
+		b.streak, b.top = 0, 0
+		return 0
+	}
+	b.top = max(b.top, need)
+	if b.streak++; b.streak < looksOver {
+		return 0
+	}
+	n := b.top
+	b.streak, b.top = 0, 0
+	return n
+}
+
+// shorten looks after the buffer of the connection that was just read.
+func (m *Manager) shorten(f *followed, now time.Time) {
+	b := &f.buffer
+	b.measure(m.info.SndUna, now)
+	rtt, several := m.spread()
+	need := b.need(rtt)
+	if n := b.fit(need, int(m.info.WriteSeq-m.info.SndUna), several); n > 0 {
+		f.setBuffer(n)
+	}
+}
+
+// release gives a connection that is no longer followed all the room there may be.
+func (m *Manager) release(f *followed) {
+	if f.buffer.set > 0 {
+		f.setBuffer(mostBuffer())
+		f.buffer = buffer{}
+	}
+}
+
+// setBuffer needs CAP_NET_ADMIN, as fail-over does: without it net.core.wmem_max would
+// bound the size. A connection that has been closed meanwhile is none that waits.
+func (f *followed) setBuffer(n int) {
+	_ = f.Raw.Control(func(fd uintptr) {
+		// The kernel doubles it.
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, n/2)
+	})
+	f.buffer.set = n
+}
+
+// mostBuffer is to what the kernel lets a send buffer grow.
+func mostBuffer() int {
+	b, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_wmem")
+	if fields := strings.Fields(string(b)); len(fields) == 3 {
+		if n, err := strconv.Atoi(fields[2]); err == nil {
+			return n
+		}
+	}
+	return 4 << 20
+}

@@ -1,0 +1,85 @@
+package paths
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mpgate/internal/lab"
+	"mpgate/mptcp"
+)
+
+// The buffer follows what is needed: down after ten looks, up at once, and not at all
+// where one path carries everything or little is queued.
+func TestBufferFits(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var b buffer
+	acked := uint64(7e9)
+	run := func(looks int, bytesPerSecond float64, rtt time.Duration, queued int, several bool) (set []int) {
+		for range looks {
+			now = now.Add(busyTick)
+			acked += uint64(bytesPerSecond * busyTick.Seconds())
+			b.measure(acked, now)
+			if n := b.fit(b.need(rtt), queued, several); n > 0 {
+				b.set = n
+				set = append(set, n)
+			}
+		}
+		return set
+	}
+	if s := run(50, 20e6, 4*ms, 2_000_000, false); len(s) != 0 {
+		t.Errorf("one path: set to %v", s)
+	}
+	if s := run(50, 20e6, 4*ms, 400_000, true); len(s) != 0 {
+		t.Errorf("not twice what is needed is queued: set to %v", s)
+	}
+	// 20 MB/s in 1.25 * 4 ms + 5 ms
+	if s := run(looksOver-1, 20e6, 4*ms, 2_000_000, true); len(s) != 0 {
+		t.Errorf("after %d looks: set to %v", looksOver-1, s)
+	}
+	if s := run(1, 20e6, 4*ms, 2_000_000, true); len(s) != 1 || s[0] < 195_000 || s[0] > 205_000 {
+		t.Errorf("set to %v, want 200 KB", s)
+	}
+	if s := run(1, 20e6, 12*ms, 200_000, true); len(s) != 1 || s[0] < 390_000 || s[0] > 410_000 {
+		t.Errorf("with a longer round trip: set to %v, want 400 KB", s)
+	}
+	// The rate falls: the buffer follows once the best of the last three rates is gone.
+	if s := run(60, 1e6, 12*ms, 400_000, true); len(s) == 0 || s[len(s)-1] != leastBuffer {
+		t.Errorf("set to %v, want %d at last", s, leastBuffer)
+	}
+}
+
+// A connection that is followed no more has all the room again.
+func TestBufferReleased(t *testing.T) {
+	r := start(t, "client", lab.Path{}, Options{Failover: FailoverActive, Paths: twoPaths})
+	c, s := r.connect(&mptcp.Dialer{})
+	rc, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Manager{sample: sample{followed: []followed{{Conn: Conn{Raw: rc}}}}}
+	f := &m.sample.followed[0]
+	f.setBuffer(300_000)
+	if n := sendBuffer(t, c); n != 300_000 {
+		t.Errorf("the send buffer is %d, 300000 were set", n)
+	}
+	r.exchange(c, s)
+	m.unfollow()
+	if n := sendBuffer(t, c); n != mostBuffer() {
+		t.Errorf("the send buffer is %d, want %d", n, mostBuffer())
+	}
+}
+
+func sendBuffer(t *testing.T, c *net.TCPConn) (n int) {
+	t.Helper()
+	rc, err := c.SyscallConn()
+	if err == nil {
+		err = rc.Control(func(fd uintptr) { n, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
