@@ -21,7 +21,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// childEnv makes the test binary a gateway: "LISTEN BACKEND LOGFILE".
+// childEnv makes the test binary a gateway: "LISTEN BACKEND LOGFILE", and "h2c" behind them where it is to speak that to the
+// backend. To clients it speaks it anyway.
 const childEnv = "MPGATE_TEST_GATEWAY"
 
 // gatewayChild is a gateway with MPTCP on both sides. It says its address, and runs until its standard input ends.
@@ -33,7 +34,11 @@ func gatewayChild(spec string) (code int) {
 	if err != nil {
 		return fail(err)
 	}
-	b, err := backend.New(backend.Options{Name: "pool", Servers: []backend.ServerOptions{{Address: words[1]}}, Instruments: metrics})
+	o := backend.Options{Name: "pool", Servers: []backend.ServerOptions{{Address: words[1]}}, Instruments: metrics}
+	if len(words) > 3 && words[3] == "h2c" {
+		o.Protocol = backend.HTTP2
+	}
+	b, err := backend.New(o)
 	if err != nil {
 		return fail(err)
 	}
@@ -46,7 +51,7 @@ func gatewayChild(spec string) (code int) {
 		return fail(err)
 	}
 	p := proxy.New(proxy.Options{Instruments: metrics, AccessLog: access})
-	front := p.NewListener("web", proxy.ListenerOptions{Routes: routes})
+	front := p.NewListener("web", proxy.ListenerOptions{Routes: routes, H2C: true})
 	ctx, stop := context.WithCancel(context.Background())
 	go func() { _ = b.Run(ctx) }()
 	go func() { _ = access.Run(context.Background()) }()
@@ -77,7 +82,7 @@ type child struct {
 }
 
 // startChild runs a gateway by way of command, which gives a command for a program; it ends with the test.
-func startChild(t testing.TB, command func(name string, args ...string) *exec.Cmd, listen, server string) *child {
+func startChild(t testing.TB, command func(name string, args ...string) *exec.Cmd, listen, server string, more ...string) *child {
 	t.Helper()
 	c := &child{t: t, log: filepath.Join(t.TempDir(), "access.log")}
 	self, err := os.Executable()
@@ -85,7 +90,7 @@ func startChild(t testing.TB, command func(name string, args ...string) *exec.Cm
 		t.Fatal(err)
 	}
 	c.cmd = command(self)
-	c.cmd.Env = append(os.Environ(), childEnv+"="+listen+" "+server+" "+c.log)
+	c.cmd.Env = append(os.Environ(), childEnv+"="+strings.Join(append([]string{listen, server, c.log}, more...), " "))
 	c.cmd.Stderr = os.Stderr
 	stdin, err := c.cmd.StdinPipe()
 	if err != nil {

@@ -23,22 +23,27 @@ func (b *bucket) take(n int) bool {
 		return true
 	}
 	now := time.Now() // only now is it worth to ask for the time
-	b.earn(int(min(now.Sub(b.filled), time.Hour).Seconds() * float64(b.rate)))
+	b.earn(int(min(now.Sub(b.filled), time.Hour).Seconds()*float64(b.rate)), b.most)
 	b.filled = now
 	return b.left >= 0
 }
 
-func (b *bucket) earn(n int) { b.left = min(b.most, b.left+n) }
+// earn adds n to what is left, up to a most.
+func (b *bucket) earn(n, most int) { b.left = max(b.left, min(most, b.left+n)) }
 
 // What a connection's budgets hold, and gain a second.
 const (
 	// Streams that the peer resets, or makes us reset, before they are complete. A browser that leaves a page
 	// resets all of its streams at once.
 	resetBudget, resetRate = 400, 40
-	// Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, WINDOW_UPDATE, unknown ones.
+	// Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown ones; and WINDOW_UPDATE.
 	controlBudget, controlRate = 2000, 200
-	// A data frame earns credit for the WINDOW_UPDATEs and PINGs of a peer that answers each.
+	// A data frame earns credit for the PINGs of a peer that answers each.
 	earnedByData = 4
+	// A byte of data does for WINDOW_UPDATEs, as many as a peer sends that tells of every 4 KiB for the stream and the
+	// connection; and that for all that it may have held back, which is what its windows are.
+	bytesAnUpdate = 2 << 10
+	updatesSaved  = 64 << 10
 
 	maxContinuations = 64       // frames of one header block
 	maxInterim       = 32       // 1xx responses before a final one
@@ -65,6 +70,11 @@ func (m *Memory) lease(n int) bool {
 		return false
 	}
 	return true
+}
+
+// spare says whether n bytes are no more than a quarter of what is left.
+func (m *Memory) spare(n int) bool {
+	return m == nil || m.Limit <= 0 || int64(n) <= (m.Limit-m.used.Load())/4
 }
 
 func (m *Memory) release(n int) {

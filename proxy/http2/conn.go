@@ -58,6 +58,7 @@ type conn struct {
 	settled  bool // the peer's first SETTINGS came
 	resets   bucket
 	controls bucket
+	updates  bucket
 	pinged   time.Time // when a ping that must be answered was sent; zero: none is out
 	head     [16]byte
 	trailer  message.Header // that is being read
@@ -104,6 +105,7 @@ func (c *conn) init(s netio.Stream, l limits) {
 	c.decoder.SetMaxStringLength(bombFactor * l.HeaderBytes)
 	c.resets = newBucket(resetBudget, resetRate)
 	c.controls = newBucket(controlBudget, controlRate)
+	c.updates = newBucket(controlBudget, controlRate)
 	c.idle = time.Now()
 	c.flow.init()
 	c.out.init(c)
@@ -135,8 +137,9 @@ func (c *conn) fill() error {
 		c.server.start()
 	}
 	c.mu.Lock()
-	c.controls.earn(c.earned)
-	c.earned = 0
+	c.controls.earn(c.earned, controlBudget)
+	c.updates.earn(c.sent/bytesAnUpdate+c.earned, updatesSaved)
+	c.earned, c.sent = 0, c.sent%bytesAnUpdate
 	c.flushFromReader()
 	if len(c.buf) > maxControlHeld && c.writing && c.controlHeld > maxControlHeld {
 		c.mu.Unlock()

@@ -14,15 +14,20 @@ const (
 	connWindow = 256 << 10
 	// mostWindow is the most that a stream's window grows to; its connection's grows to twice that.
 	mostWindow = 16 << 20
-	// probePause is how long to leave the path alone after a probe that found nothing to improve.
-	probePause = time.Second
+	// probePause is how long to leave the path alone after probes that found nothing to improve, in round trips, and at
+	// least and at most.
+	probePause      = 4
+	leastProbePause = 20 * time.Millisecond
+	mostProbePause  = time.Second
 )
 
 // flow is the windows of a connection, c.mu guards it.
 //
 // The windows that we grant grow with the path: a probe is a PING, and what the readers took while it was under way is
-// what one round trip is worth. If that comes near the window, the window is what bounds the speed, and it is
-// doubled. Bytes are counted as they are taken by a reader, not as they arrive, so a slow reader's window does not grow.
+// what one round trip is worth. The window is to be at least twice that, and becomes four times as large where it is not.
+// At the beginning, while what the path carries doubles in each round trip, it is not waited for that: each byte that is
+// taken makes the window a byte larger, until a round trip is worth no more than a quarter of it. Bytes are counted as they
+// are taken by a reader, not as they arrive, so a slow reader's window does not grow.
 type flow struct {
 	sendWindow  int64 // what the peer grants
 	sendInitial int64 // for new streams
@@ -35,8 +40,10 @@ type flow struct {
 	leased     int   // of the budget for all connections
 
 	taken     int64 // by readers, in all
+	ramped    bool  // the beginning is over
 	probing   bool
-	probeFrom int64     // taken, when it was sent
+	probeFrom int64 // taken, when it was sent
+	probeSent time.Time
 	probeNext time.Time // not before
 	short     int       // probes in a row that fell short of the window
 }
@@ -185,6 +192,10 @@ func (c *conn) took(s *stream, n int64) {
 		s.target = c.target
 	}
 	if s.credit >= s.target/4 {
+		if !c.ramped && s.wantsMore() && c.grow(min(mostWindow, c.target+s.credit)) {
+			s.credit += c.target - s.target
+			s.target = c.target
+		}
 		c.appendWindowUpdate(s.id, uint32(s.credit))
 		s.recvWindow += s.credit
 		s.credit = 0
@@ -208,7 +219,7 @@ func (c *conn) probe(last int64) {
 	if now.Before(c.probeNext) {
 		return
 	}
-	c.probing, c.probeFrom = true, c.taken-last
+	c.probing, c.probeFrom, c.probeSent = true, c.taken-last, now
 	c.appendPing(false, [8]byte{pingSpeed})
 }
 
@@ -219,24 +230,36 @@ func (c *conn) probed(now time.Time) {
 	}
 	c.probing = false
 	trip := c.taken - c.probeFrom
-	if trip*3 < c.target*2 {
+	if !c.ramped {
+		c.ramped = 4*trip <= c.target
+		return
+	}
+	if 2*trip <= c.target {
 		// What was under way after a growth was still sent by the smaller window: once is no answer.
 		if c.short++; c.short > 1 {
-			c.probeNext = now.Add(probePause)
+			c.probeNext = now.Add(min(max(probePause*now.Sub(c.probeSent), leastProbePause), mostProbePause))
 		}
 		return
 	}
 	c.short = 0
-	target := min(mostWindow, 2*max(trip, c.target))
-	grow := max(0, 2*target-c.recvTarget)
-	if !c.limits.memory.lease(int(grow)) {
-		c.probeNext = now.Add(probePause)
-		return
+	if !c.grow(min(mostWindow, 4*trip)) {
+		c.probeNext = now.Add(mostProbePause)
 	}
-	c.leased += int(grow)
+}
+
+// grow makes the window of a stream as large as target, and that of the connection twice as large, if there is memory for
+// it: no more than a part of what is left, so that there is some for others.
+func (c *conn) grow(target int64) bool {
+	more := max(0, 2*target-c.recvTarget)
+	if !c.limits.memory.spare(int(more)) || !c.limits.memory.lease(int(more)) {
+		c.ramped = true
+		return false
+	}
+	c.leased += int(more)
 	c.target = target
-	c.recvTarget += grow
-	c.giveBack(grow)
+	c.recvTarget += more
+	c.giveBack(more)
+	return true
 }
 
 // windowUpdate takes a WINDOW_UPDATE.
@@ -248,8 +271,8 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	if err != nil {
 		return err
 	}
-	if !c.controls.take(1) {
-		return calm("more WINDOW_UPDATEs than the data sent")
+	if !c.updates.take(1) {
+		return calm("more WINDOW_UPDATEs than the data sent has use for")
 	}
 	n := int64(binary.BigEndian.Uint32(b) & maxWindow)
 	if n == 0 {

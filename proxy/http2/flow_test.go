@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -156,6 +157,34 @@ func TestSlowReadersKeepTheirWindow(t *testing.T) {
 		t.Errorf("reset with %v, want FLOW_CONTROL_ERROR", r.code)
 	}
 	close(goOn)
+}
+
+// A peer that takes long to take what it was sent, and then tells of every 4 KiB of it for the stream and for the
+// connection, all at once, is no flood: Go's server does so.
+func TestManyWindowUpdatesForMuchData(t *testing.T) {
+	const size = 16 << 20
+	f := serve(t, ServerOptions{}, answer(200, strings.Repeat("x", size)))
+	p := connect(t, f.addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: size})
+	if err := p.fr.WriteWindowUpdate(0, size); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.open(1, true); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < size; {
+		n += len(p.next(http2.FrameData).data)
+	}
+	if err := p.open(3, true); err != nil {
+		t.Fatal(err)
+	}
+	for range size / (4 << 10) {
+		if err := errors.Join(p.fr.WriteWindowUpdate(0, 4<<10), p.fr.WriteWindowUpdate(3, 4<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := 0; n < size; {
+		n += len(p.next(http2.FrameData).data)
+	}
 }
 
 // Streams go by urgency, and by their turns where they are incremental.

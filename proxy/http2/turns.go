@@ -102,4 +102,5 @@ func (c *conn) put(s *stream) {
 	c.sendWindow -= n
 	s.moved += int(n)
 	c.earned += earnedByData
+	c.sent += int(n)
 }

@@ -36,6 +36,7 @@ type out struct {
 	writing     bool
 	scheduled   bool
 	earned      int       // credit for control frames, see budget.go
+	sent        int       // bytes of DATA that have earned nothing yet
 	room        sync.Cond // after each write
 	flusher     func()    // stored once
 
