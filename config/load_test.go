@@ -127,6 +127,7 @@ func TestForms(t *testing.T) {
 	}
 	if got, want := web.TrustedProxies, []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/32"),
+		netip.MustParsePrefix("198.51.100.0/24"),
 	}; !reflect.DeepEqual(got, want) {
 		t.Errorf("trusted_proxies %v", got)
 	}

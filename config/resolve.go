@@ -352,6 +352,12 @@ func (l *loader) prefixes(s list) []netip.Prefix {
 		case p != p.Masked():
 			l.fault(e.At, "has bits beyond its length%s; must be %q", e.got(), p.Masked())
 		default:
+			if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 { // IPv4 addresses are compared as such
+				p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+			}
+			if p.Bits() == 0 {
+				l.warn(e.At, "is every address%s: anybody is believed who comes to the socket; name the networks of your own proxies", e.got())
+			}
 			out = append(out, p)
 		}
 	}
