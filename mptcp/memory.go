@@ -16,8 +16,10 @@ import (
 //	                                  │ no: plain, for twice as long
 //
 // A SYN that vanished (MPTCP unanswered, plain TCP answered at once) costs a
-// server of which nothing is known its first minute; one that has spoken MPTCP
-// before loses some seconds, as a lost packet looks the same.
+// server of which nothing is known its first minute. With one that has spoken MPTCP
+// before, a lost packet is likelier, or a path that came back just between the two SYNs: then
+// many dials lose theirs at once, and to go on by plain TCP would leave their connections with one
+// path. It has to happen again some time later, and costs some seconds then.
 type Memory struct {
 	mu sync.Mutex
 	of map[netip.AddrPort]*learned
@@ -32,7 +34,8 @@ type learned struct {
 	reason    Reason
 	until     time.Time // plain until then; zero: ask
 	wait      time.Duration
-	trying    bool // one dial asks again
+	lostAt    time.Time // when a SYN vanished first since it spoke MPTCP
+	trying    bool      // one dial asks again
 	used      time.Time
 }
 
@@ -40,7 +43,9 @@ const (
 	fallbacksInARow = 3
 	firstPlain      = time.Minute
 	firstPlainKnown = 5 * time.Second
-	lastPlain       = time.Hour
+	// againAfter is how much later a SYN must vanish for it to be another time.
+	againAfter = 2 * time.Second
+	lastPlain  = time.Hour
 	// mostServers bounds the memory: names may resolve to ever new addresses.
 	mostServers = 256
 
@@ -156,6 +161,9 @@ func (m *Memory) connected(to netip.AddrPort, r Result, vanished bool, took time
 	switch {
 	case r.Transport == MPTCP:
 		*l = learned{rtt: l.rtt, spoke: true, used: now}
+	case vanished && l.spoke && !retried && l.lostAt.IsZero():
+		l.lostAt = now
+	case vanished && l.spoke && !retried && now.Sub(l.lostAt) < againAfter:
 	case vanished:
 		l.plain(Blackhole, retried, now)
 	case r.Reason == PeerOrPath:
