@@ -12,6 +12,7 @@ package cutlab
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -120,12 +121,13 @@ func (r *Report) Failed() int {
 	return n
 }
 
-// Quantile of sorted values; 0.5 is the median.
+// Quantile of sorted values by the nearest rank: the least value that so many are not
+// above; 0.5 is the median.
 func Quantile(v []time.Duration, q float64) time.Duration {
 	if len(v) == 0 {
 		return 0
 	}
-	return v[min(int(q*float64(len(v))), len(v)-1)]
+	return v[max(int(math.Ceil(q*float64(len(v))))-1, 0)]
 }
 
 func (r *Report) String() string {
@@ -137,24 +139,34 @@ func (r *Report) String() string {
 		cmp.Or(2*r.Options.Path.Delay, 0), r.Congestion.Name, r.Congestion.Means)
 	for _, managed := range []bool{false, true} {
 		who := map[bool]string{false: "kernel alone", true: "mpgate"}[managed]
-		gap := r.Values(managed, func(r Run) time.Duration { return r.Gap })
-		if len(gap) == 0 {
+		n := len(r.Values(managed, func(r Run) time.Duration { return r.Gap }))
+		if n == 0 {
 			continue
 		}
-		low := r.Values(managed, func(r Run) time.Duration { return r.Low })
-		done := r.Values(managed, func(r Run) time.Duration { return r.Done })
-		back := r.Values(managed, func(r Run) time.Duration {
-			if r.Back < 0 {
-				return time.Hour
-			}
-			return r.Back
-		})
-		s += fmt.Sprintf("  %-12s  %2d runs  gap %v / %v  low %v / %v  back %v / %v (median / p95), done after %v / %v\n", who, len(gap),
-			round(Quantile(gap, .5)), round(Quantile(gap, .95)), round(Quantile(low, .5)), round(Quantile(low, .95)),
-			never(Quantile(back, .5)), never(Quantile(back, .95)), round(Quantile(done, .5)), round(Quantile(done, .95)))
-		s += fmt.Sprintf("  %-12s  rate before the cut %.0f Mbit/s on average\n", "", r.before(managed)/1e6)
+		s += fmt.Sprintf("  %-12s  %2d runs, median / p95 / worst", who, n)
+		for _, c := range columns {
+			v := r.Values(managed, c.of)
+			s += fmt.Sprintf("  %s %v / %v / %v", c.name, never(Quantile(v, .5)), never(Quantile(v, .95)), never(Quantile(v, 1)))
+		}
+		s += fmt.Sprintf("  %.0f Mbit/s before\n", r.before(managed)/1e6)
 	}
 	return s + fmt.Sprintf("  failed: %d\n", r.Failed())
+}
+
+// columns of the printed report.
+var columns = []struct {
+	name string
+	of   func(Run) time.Duration
+}{
+	{"gap", func(r Run) time.Duration { return r.Gap }},
+	{"low", func(r Run) time.Duration { return r.Low }},
+	{"back", func(r Run) time.Duration {
+		if r.Back < 0 {
+			return time.Hour
+		}
+		return r.Back
+	}},
+	{"done after", func(r Run) time.Duration { return r.Done }},
 }
 
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
