@@ -32,7 +32,7 @@ var (
 	descBackendConnects = desc("backend_connects_total", "Dials, by the transport got (asked for, where they failed) and what became of them.", "backend", "server", "transport", "result")
 	descBackendOpen     = desc("backend_connections_open", "Connections to servers that are open.", "backend", "server")
 	descBackendIdle     = desc("backend_connections_idle", "Connections to servers that are open and unused.", "backend", "server")
-	descBackendUp       = desc("backend_server_up", "1 where the server is given requests, 0 where it is not.", "backend", "server")
+	descBackendUp       = desc("backend_server_up", "0 for a moment after the server could not be reached, in which others are preferred; else 1.", "backend", "server")
 
 	descMPTCP      = desc("mptcp_connections_total", "Connections, counted when they end, by what they spoke.", "side", "result")
 	descFallbacks  = desc("mptcp_fallbacks_total", "Connections that were to speak MPTCP and did not, by the inferred reason.", "side", "reason")
@@ -166,9 +166,7 @@ func (m *ServerMeter) collect(s sink) {
 	s.gauge(descBackendIdle, float64(m.idle.Load()), b, srv)
 	s.counter(descBackendRetries, m.retries.Load(), b, srv)
 	s.histogram(descBackendFirst, &m.firstByte, b, srv)
-	if up := m.up.Load(); up != 0 {
-		s.gauge(descBackendUp, float64(up-1), b, srv)
-	}
+	s.gauge(descBackendUp, truth(time.Now().UnixNano() >= m.rests.Load()), b, srv)
 }
 
 func (m *ListenerMeter) collect(s sink) {

@@ -20,7 +20,7 @@ type ServerMeter struct {
 	codes     codes
 	firstByte histogram
 	connects  [transportCount][connectCount]atomic.Uint64
-	up        atomic.Uint32 // 0: not known, 1: down, 2: up
+	rests     atomic.Int64 // until when, unix ns
 }
 
 // Start counts a request as sent to the server, Done as over.
@@ -78,15 +78,14 @@ func (m *ServerMeter) Idle(delta int) {
 	}
 }
 
-// SetUp says whether the server is given requests. The series appears with the first call.
-func (m *ServerMeter) SetUp(up bool) {
-	if m == nil {
-		return
-	}
-	if up {
-		m.up.Store(2)
-	} else {
-		m.up.Store(1)
+// Rest says that the server could not be reached and until when it is left alone; the zero time ends that.
+func (m *ServerMeter) Rest(until time.Time) {
+	switch {
+	case m == nil:
+	case until.IsZero():
+		m.rests.Store(0)
+	default:
+		m.rests.Store(until.UnixNano())
 	}
 }
 

@@ -317,3 +317,26 @@ func TestOpenAfterTheEnd(t *testing.T) {
 		s.Close()
 	}
 }
+
+func TestUpIsMeasured(t *testing.T) {
+	l := proxytest.Listen(t, mptcp.Off)
+	address := l.Addr().String()
+	l.Close()
+	b, in := pool(t, Options{Servers: servers(address)})
+	up := func() float64 {
+		return proxytest.Metric(t, in.Registry(), "mpgate_backend_server_up", "backend", "pool", "server", address)
+	}
+	if up() != 1 {
+		t.Error("a server that nobody has asked is not up")
+	}
+	began := time.Now()
+	if _, _, err := open(t, b); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatalf("got %v, want a refusal", err)
+	}
+	if got := up(); got != 0 && time.Since(began) < rest {
+		t.Error("a server that has refused is up")
+	}
+	if !proxytest.Within(time.Minute, func() bool { return up() == 1 }) {
+		t.Error("a server is not up again after its rest")
+	}
+}

@@ -172,11 +172,14 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 	if err != nil {
 		if outcome != telemetry.ConnectOK && outcome != telemetry.ConnectError {
 			s.restsLong.Store(outcome == telemetry.ConnectTimeout)
-			s.restUntil.Store(time.Now().Add(rest).UnixNano())
+			until := time.Now().Add(rest)
+			s.restUntil.Store(until.UnixNano())
+			s.meter.Rest(until)
 		}
 		return nil, err
 	}
 	s.restUntil.Store(0)
+	s.meter.Rest(time.Time{})
 	s.last.Store(&result)
 	base, err := netio.New(nc)
 	if err != nil {
