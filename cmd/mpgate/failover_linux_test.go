@@ -258,7 +258,7 @@ name = "all"
 backend = "app"
 [[backend]]
 name = "app"
-servers = [ { address = "10.77.3.2:%[1]d" }, { address = "10.77.4.2:%[1]d" } ]
+servers = [ { address = "10.77.3.2:%[1]d", weight = 1 }, { address = "10.77.4.2:%[1]d", weight = 1 } ]
 `, server.Port()))
 	p = start(t, within(l.Place("gateway")), "run", "-c", file)
 	_, port, err := net.SplitHostPort(p.ready("web")[0])
@@ -293,9 +293,17 @@ func TestFailover(t *testing.T) {
 			}},
 			{"silent", func(on bool) error { return link.Silence(lab.Both, on) }},
 		} {
-			// Clients come anew each time: as long as they send, an announced address is not renewed for those that are there.
-			f := newFleet(t, l.Place("client"), "10.77.1.2:"+port, "10.77.2.2:"+port)
-			f.progress("at first")
+			// All connections are new each time: as long as clients send, an announced address is not renewed for those that are
+			// there, and a join that is lost is not tried again. Who has one path left does not survive its loss.
+			fresh(t, file)
+			// A connection has its second subflow once bytes have passed both ways, so one that is just made when the path
+			// falls silent has no other. Twice the clients first leave more connections to servers than are needed.
+			to := []string{"10.77.1.2:" + port, "10.77.2.2:" + port}
+			many := newFleet(t, l.Place("client"), append(to, to...)...)
+			many.progress("at first")
+			done += many.end()
+			f := newFleet(t, l.Place("client"), to...)
+			f.progress("with both paths")
 			until(t, file, "all connections have two subflows", func(r *gateway.PathsReport) bool {
 				return len(r.Connections) > len(f.all) && !slices.ContainsFunc(r.Connections, single)
 			})
@@ -322,6 +330,26 @@ func TestFailover(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	p.exits(0)
 	logged(t, done, filepath.Join(filepath.Dir(file), "access.log"))
+}
+
+// fresh has the gateway part with its connections to servers, and waits until there are none at all.
+func fresh(t *testing.T, file string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights := []string{"weight = 1", "weight = 2"}
+	if bytes.Contains(b, []byte(weights[1])) {
+		slices.Reverse(weights)
+	}
+	if err := os.WriteFile(file, bytes.ReplaceAll(b, []byte(weights[0]), []byte(weights[1])), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(binary, "reload", "-c", file).CombinedOutput(); err != nil {
+		t.Fatalf("reload: %v: %s", err, out)
+	}
+	until(t, file, "no connection is left", func(r *gateway.PathsReport) bool { return len(r.Connections) == 0 })
 }
 
 func single(c gateway.PathConnection) bool {
