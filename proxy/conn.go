@@ -29,6 +29,7 @@ type conn struct {
 	http     *http1.ServerConn
 	mux      *mux // set where HTTP/2 is spoken, before the first exchange
 	muxed    atomic.Pointer[mux]
+	tunnels  tunnels
 	leg      leg.Leg
 	meter    *telemetry.ListenerMeter
 
@@ -307,5 +308,9 @@ func (c *conn) drain() {
 // abort ends the connection whatever it is doing, at the deadline of what it was part of.
 func (c *conn) abort() {
 	c.cut.Store(true)
+	if c.tunnels.farewell(nil) {
+		time.AfterFunc(farewellTime, func() { _ = c.base.Abort() })
+		return
+	}
 	_ = c.base.Abort()
 }

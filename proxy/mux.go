@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
@@ -60,10 +61,24 @@ func (m *mux) abort(leases map[*Lease]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for x, l := range m.open {
-		if leases[l] {
-			x.cut.Store(true)
-			x.down.(*http2.ServerStream).Abort()
+		if !leases[l] {
+			continue
 		}
+		x.cut.Store(true)
+		if x.conn.tunnels.farewell(x) {
+			time.AfterFunc(farewellTime, func() { m.cut(x, l) })
+			continue
+		}
+		x.down.(*http2.ServerStream).Abort()
+	}
+}
+
+// cut ends an exchange that still lasts by a lease.
+func (m *mux) cut(x *exchange, l *Lease) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.open[x] == l {
+		x.down.(*http2.ServerStream).Abort()
 	}
 }
 

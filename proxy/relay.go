@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -212,6 +213,10 @@ func (x *exchange) tunnel() {
 		return
 	}
 	t := tunnel{exchange: x, idle: x.route.Backend.IdleTimeout(), start: x.start}
+	t.toClient.webSocket = message.EqualFold(x.req.Upgrade, "websocket")
+	t.toServer.webSocket, t.toServer.masked = t.toClient.webSocket, true
+	x.conn.tunnels.add(&t)
+	defer x.conn.tunnels.remove(&t) // also of one that panics
 	t.last.Store(int64(time.Since(t.start)))
 	done := make(chan struct{})
 	go func() {
@@ -227,9 +232,15 @@ func (x *exchange) tunnel() {
 	}()
 	x.rec.BytesOut = t.pass(x.down, x.up.Body(), true)
 	<-done
+	x.conn.tunnels.remove(&t)
 	x.down.Resume()
 	x.rec.End = telemetry.EndOK
-	if cut := t.cut.Load(); cut != nil {
+	cut := t.cut.Load()
+	switch {
+	case t.leaving.Load():
+		x.rec.End = telemetry.EndDrain
+		x.broken = cut != nil && !t.toClient.said
+	case cut != nil:
 		x.broken = true
 		x.rec.End = cut.outcome()
 	}
@@ -242,6 +253,10 @@ type tunnel struct {
 	start    time.Time
 	last     atomic.Int64        // when something moved, since start
 	cut      atomic.Pointer[cut] // what ended it out of order first
+
+	toClient, toServer passage
+	leaving            atomic.Bool    // see farewell
+	sayers             sync.WaitGroup // who say it
 }
 
 // cut is the failure of one side.
@@ -267,25 +282,33 @@ func (t *tunnel) fail(err error, server bool) {
 
 // pass moves one direction to its end, which it hands on.
 func (t *tunnel) pass(dst message.BodyWriter, src message.BodyReader, fromServer bool) (n int64) {
+	way := &t.toServer
+	if fromServer {
+		way = &t.toClient
+	}
 	for {
 		p, err := src.Next(false)
 		if err == message.ErrWait {
-			if err := dst.Flush(); err != nil {
+			if err := way.flush(dst); err != nil {
 				t.fail(err, !fromServer)
 				return n
 			}
-			p, err = src.Next(true)
+			if !fromServer && t.leaving.Load() && way.over() {
+				err = io.EOF // the client has answered
+			} else {
+				p, err = src.Next(true)
+			}
 		}
 		switch {
 		case err == nil:
 			t.last.Store(int64(time.Since(t.start)))
 			n += int64(len(p))
-			if err := dst.WriteBody(p); err != nil {
+			if err := way.forward(dst, p); err != nil {
 				t.fail(err, !fromServer)
 				return n
 			}
 		case err == io.EOF:
-			if err := dst.End(nil); err != nil {
+			if err := way.end(dst); err != nil {
 				t.fail(err, !fromServer)
 			}
 			return n

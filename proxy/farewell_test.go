@@ -1,0 +1,176 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"mpgate/internal/proxytest"
+	"mpgate/mptcp"
+	"mpgate/proxy"
+	"mpgate/proxy/backend"
+	"mpgate/proxy/http2"
+)
+
+// webSocketServer echoes WebSocket messages, and tells with what status each connection ended.
+func webSocketServer(t *testing.T) (address string, ended chan websocket.StatusCode) {
+	l := proxytest.Listen(t, mptcp.Off)
+	ended = make(chan websocket.StatusCode, 16)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.CloseNow()
+		for {
+			kind, b, err := c.Read(r.Context())
+			if err != nil {
+				ended <- websocket.CloseStatus(err)
+				return
+			}
+			if err := c.Write(r.Context(), kind, b); err != nil {
+				return
+			}
+		}
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close(); <-done })
+	return l.Addr().String(), ended
+}
+
+// At the end of a drain both ends of a WebSocket are told that they lose each other, and by which status.
+func TestDrainSaysGoodbyeToWebSockets(t *testing.T) {
+	t.Parallel()
+	for _, m := range []mode{modes[0], modes[4]} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			address, ended := webSocketServer(t)
+			g := startBefore(t, setup{mode: m}, address)
+			ctx, cancel := context.WithTimeout(context.Background(), proxytest.Patience)
+			defer cancel()
+			transport := &http.Transport{TLSClientConfig: &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}}
+			defer transport.CloseIdleConnections()
+			ws, _, err := websocket.Dial(ctx, m.scheme()+"://"+g.addr+"/ws", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ws.CloseNow()
+			if err := ws.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if _, got, err := ws.Read(ctx); err != nil || string(got) != "hello" {
+				t.Fatalf("got %q, %v", got, err)
+			}
+			over, end := context.WithCancel(ctx)
+			end() // the drain's time is over at once
+			down := make(chan struct{})
+			go func() { defer close(down); g.proxy.Shutdown(over) }()
+			if _, _, err := ws.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+				t.Errorf("the client got %v, want status %v", err, websocket.StatusGoingAway)
+			}
+			want(t, "what the server was told", <-ended, websocket.StatusGoingAway)
+			<-down
+			l := g.log.Next()
+			want(t, "status", l.Status, 101)
+			want(t, "end", l.End, "drain")
+		})
+	}
+}
+
+// A message that is under way at the end of a drain is first passed on whole; and a client that does not answer is cut.
+func TestGoodbyeComesBehindTheFrame(t *testing.T) {
+	t.Parallel()
+	goOn, gone := make(chan bool), make(chan string, 1)
+	o := plain.origin(t, func(c *proxytest.Conn) {
+		r := c.Request()
+		if r == nil {
+			return
+		}
+		c.Send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " +
+			acceptFor(r.Header("Sec-WebSocket-Key")) + "\r\n\r\n\x82\x7e\x01\x00half")
+		<-goOn
+		c.Send(string(make([]byte, 252)) + "\x81\x03cut")
+		b, _ := io.ReadAll(c.R)
+		gone <- string(b)
+	})
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}}, o)
+	s, resp := askHead(t, multiplexed(t, g.addr), webSocketTo("/ws"))
+	defer s.Release()
+	if resp.Status != 101 || readN(t, s, 8) != "\x82\x7e\x01\x00half" {
+		t.Fatalf("got %d", resp.Status)
+	}
+	over, end := context.WithCancel(context.Background())
+	end()
+	began := time.Now()
+	down := make(chan struct{})
+	go func() { defer close(down); g.proxy.Shutdown(over) }()
+	goOn <- g.proxy != nil
+	got := ""
+	for {
+		p, err := s.Body().Next(true)
+		got += string(p)
+		if err != nil {
+			var reset *http2.ResetError
+			if err != io.EOF && !errors.As(err, &reset) && len(got) < 256 {
+				t.Error(err)
+			}
+			break
+		}
+	}
+	<-down
+	// Either the rest of the frame came before the goodbye was wanted, and then the next frame too, or behind it.
+	switch rest := got[min(252, len(got)):]; rest {
+	case "\x88\x02\x03\xe9", "\x81\x03cut\x88\x02\x03\xe9":
+	default:
+		t.Errorf("behind the frame came %q, want a closing frame with status 1001", rest)
+	}
+	told := <-gone
+	if len(told) != 8 || told[0] != 0x88 || told[1] != 0x82 || binary.BigEndian.Uint16([]byte{told[6] ^ told[2], told[7] ^ told[3]}) != 1001 {
+		t.Errorf("the server got %q, want a masked closing frame with status 1001", told)
+	}
+	if took := time.Since(began); took > proxytest.Patience {
+		t.Errorf("the drain took %v", took)
+	}
+	want(t, "end", g.log.Next().End, "drain")
+}
+
+// When a route is gone, its WebSockets are told so, and the other streams of the connection live on.
+func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
+	t.Parallel()
+	o := plain.origin(t, webSocketEcho(func(key string) string {
+		return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptFor(key) + "\r\n\r\n"
+	}))
+	var old, kept proxy.Lease
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, routes: func(b *backend.Backend) []proxy.Route {
+		return []proxy.Route{{Name: "old", Path: "/old", Backend: b, Lease: &old}, {Name: "kept", Path: "/kept", Backend: b, Lease: &kept}}
+	}}, o)
+	c := multiplexed(t, g.addr)
+	leaves, _ := askHead(t, c, webSocketTo("/old"))
+	defer leaves.Release()
+	stays, _ := askHead(t, c, webSocketTo("/kept"))
+	defer stays.Release()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	expired := make(chan int, 1)
+	go func() { expired <- g.proxy.Expire(ctx, proxy.Ending{Leases: []*proxy.Lease{&old}}) }()
+	if got := readN(t, leaves, 4); got != "\x88\x02\x03\xe9" {
+		t.Errorf("got %q", got)
+	}
+	if err := errors.Join(leaves.WriteBody([]byte("\x88\x82abcd\x62\x8b")), leaves.Flush()); err != nil {
+		t.Error(err)
+	}
+	want(t, "connections cut into", <-expired, 1)
+	if err := errors.Join(stays.WriteBody([]byte("\x82\x81abcdx")), stays.Flush()); err != nil {
+		t.Error(err)
+	}
+	want(t, "what came back on the other", readN(t, stays, 7), "\x82\x81abcdx")
+}
