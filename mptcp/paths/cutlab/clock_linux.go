@@ -6,17 +6,14 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"mpgate/internal/lab"
 )
 
 // clock notices when the lab itself is held up, by what else the machine does: it
 // sends a datagram every few milliseconds over a link of its own, without delay, which the same
-// emulator runs, and the kernel says when it arrived.
+// emulator runs, and looks when it arrives.
 type clock struct {
 	from, into *net.UDPConn
 	ended      sync.WaitGroup
@@ -44,9 +41,6 @@ func startClock(ctx context.Context, l *lab.Lab) (*clock, error) {
 		return err
 	})
 	if err == nil {
-		err = stampArrivals(c.into)
-	}
-	if err == nil {
 		err = l.Place("ticking").Do(func() (err error) {
 			c.from, err = net.DialUDP("udp4", nil, c.into.LocalAddr().(*net.UDPAddr))
 			return err
@@ -59,19 +53,6 @@ func startClock(ctx context.Context, l *lab.Lab) (*clock, error) {
 	c.ended.Go(func() { c.tick(ctx) })
 	c.ended.Go(c.hear)
 	return c, nil
-}
-
-func stampArrivals(c *net.UDPConn) error {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var sockErr error
-	err = rc.Control(func(fd uintptr) { sockErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })
-	if err == nil {
-		err = sockErr
-	}
-	return err
 }
 
 func (c *clock) stop() {
@@ -107,31 +88,15 @@ func (c *clock) tick(ctx context.Context) {
 
 func (c *clock) hear() {
 	var b [8]byte
-	oob := make([]byte, 128)
 	for {
-		n, k, _, _, err := c.into.ReadMsgUDP(b[:], oob)
+		n, err := c.into.Read(b[:])
 		if err != nil {
 			return
 		}
-		arrived, ok := stamp(oob[:k])
-		if n == len(b) && ok {
-			c.note(time.Unix(0, int64(binary.NativeEndian.Uint64(b[:]))), arrived)
+		if n == len(b) {
+			c.note(time.Unix(0, int64(binary.NativeEndian.Uint64(b[:]))), time.Now())
 		}
 	}
-}
-
-// stamp is the kernel's time of arrival.
-func stamp(oob []byte) (time.Time, bool) {
-	msgs, err := syscall.ParseSocketControlMessage(oob)
-	if err != nil {
-		return time.Time{}, false
-	}
-	for _, m := range msgs {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
-			return time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:]))), true
-		}
-	}
-	return time.Time{}, false
 }
 
 func (c *clock) note(due, was time.Time) {
