@@ -252,7 +252,7 @@ func (f *front) closeTLS() {
 func (g *Gateway) listenerOptions(cfg *config.Config, l *config.Listener) listener.Options {
 	o := listener.Options{
 		Name: l.Name, Systemd: l.Systemd, FileMode: l.Mode, MPTCP: mode(l.MPTCP, cfg.MPTCP.Enabled), Interface: l.Interface,
-		Gate: g.gate, Log: g.log,
+		Gate: g.gate, Failed: g.metrics.AcceptErrors.Inc, Log: g.log,
 	}
 	for _, a := range l.Addresses {
 		o.Addresses = append(o.Addresses, a.String())

@@ -229,3 +229,13 @@ func echoes(t testing.TB) string {
 		}
 	}).Address()
 }
+
+func TestFailedAcceptsAreMeasured(t *testing.T) {
+	t.Parallel()
+	r := startRig(t, head+listenerTable("web", "127.0.0.1:0", "")+app(t), nil)
+	cfg := r.gen.Load().config
+	r.listenerOptions(cfg, &cfg.Listeners[0]).Failed() // as package listener does
+	if n := proxytest.Metric(t, r.metrics.Registry(), "mpgate_accept_errors_total"); n != 1 {
+		t.Errorf("mpgate_accept_errors_total is %v, want 1", n)
+	}
+}

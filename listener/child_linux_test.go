@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -86,8 +87,10 @@ func childEMFILE() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	var failed atomic.Uint64
 	l, err := Open(context.Background(), Options{
 		Name: "web", Addresses: []string{"127.0.0.1:0"}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Failed: func() { failed.Add(1) },
 	}, nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -113,7 +116,11 @@ func childEMFILE() int {
 	io.Copy(io.Discard, in)
 	cancel()
 	<-done
-	fmt.Println(l.AcceptErrors())
+	if n := l.AcceptErrors(); n != failed.Load() {
+		fmt.Fprintf(os.Stderr, "%d accepts failed, and %d were told\n", n, failed.Load())
+		return 2
+	}
+	fmt.Println(failed.Load())
 	l.Close()
 	return 0
 }

@@ -30,6 +30,8 @@ type Options struct {
 	// Gate, if there is one, is entered for each accepted connection; who gets the
 	// connection calls Leave when it is over.
 	Gate *Gate
+	// Failed, if it is set, is called for each accept that failed. It must not block.
+	Failed func()
 	// Log gets accept errors, at most one a second. nil: slog.Default().
 	Log *slog.Logger
 }

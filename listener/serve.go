@@ -98,6 +98,9 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 			return
 		}
 		l.acceptErrors.Add(1)
+		if l.o.Failed != nil {
+			l.o.Failed()
+		}
 		wait := b.next(err)
 		if n, ok := lim.allow(time.Now()); ok {
 			l.o.log().Warn("accept failed, going on", "listener", l.o.Name, "address", s.info.Address,
