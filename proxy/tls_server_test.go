@@ -61,6 +61,7 @@ func TestTLSToServers(t *testing.T) {
 			RootCAs: testCert(t).roots, ServerName: "b.example", ClientSessionCache: tls.NewLRUClientSessionCache(8),
 		})}, o)
 		c := g.client()
+		var used time.Time
 		for range 3 { // one connection, with the session tickets that come at any time
 			if a := c.Get("/x"); a.Body != "GET /x " {
 				t.Fatalf("got %d %q", a.Status, a.Body)
@@ -73,20 +74,24 @@ func TestTLSToServers(t *testing.T) {
 			if l.End != "ok" || l.ServerTransport != transport || l.Tries != 1 {
 				t.Errorf("logged %+v", l)
 			}
+			used = time.Now()
 		}
 		large := strings.Repeat("large ", 100_000)
 		c.Send("POST /large HTTP/1.1\r\n" + host + "Content-Length: 600000\r\n\r\n" + large)
 		if a := c.AnswerTo("POST"); a.Body != "POST /large "+large {
 			t.Errorf("a large body came back as %d bytes, %v", len(a.Body), a.BodyErr)
 		}
-		want(t, "connections to the server", o.Connections(), 1)
+		made := o.Connections()
+		if made != 1 && time.Since(used) < time.Second { // for longer it is not trusted with what cannot be repeated
+			t.Errorf("%d connections to the server, want 1", made)
+		}
 		// The server closes: the next connection goes on with the session of the first.
 		for i := range 2 {
 			want(t, "body", c.Get("/last").Body, "GET /last ")
-			want(t, "connections to the server", o.Connections(), 1+i)
+			want(t, "connections to the server", o.Connections(), made+i)
 		}
 		want(t, "full handshakes", full.Load(), 1)
-		want(t, "resumed handshakes", resumed.Load(), 1)
+		want(t, "resumed handshakes", int(resumed.Load()), made)
 		g.bystander()
 	})
 }

@@ -22,11 +22,14 @@ import (
 
 // TestOneStreamFillsTwoPaths has one stream of HTTP/2, over MPTCP and two paths whose round trip is 50 ms, carry as much as
 // a connection of HTTP/1 does there: towards the client and towards the server, down and up. With MPGATE_WINDOWS=RATE,SIZE it
-// measures at that rate of each path in Mbit/s, with bodies of SIZE MiB, and says all figures.
+// measures at that rate of each path in Mbit/s, with bodies of SIZE MiB, and says all figures. Windows that do not grow
+// give a tenth; what tests beside it take from the one or the other protocol is less than the rest.
 func TestOneStreamFillsTwoPaths(t *testing.T) {
-	t.Parallel()
 	lab.NeedRoot(t)
 	proxytest.NeedMPTCP(t)
+	if raceEnabled {
+		t.Skip("speed under the race detector is another")
+	}
 	rate, size, rounds := 40, 16, 0
 	if s := os.Getenv("MPGATE_WINDOWS"); s != "" {
 		if _, err := fmt.Sscanf(s, "%d,%d", &rate, &size); err != nil {
@@ -231,7 +234,11 @@ func bulkServer(t *testing.T, ln net.Listener) {
 // each counts, and further rounds are made while that is not enough. With a number of rounds it makes these.
 func (w *windows) compare(t *testing.T, verb string, size int64, rounds int) {
 	t.Helper()
-	const enough, most = 0.95, 6
+	const most = 6
+	enough := 0.75
+	if rounds > 0 {
+		enough = 0.95
+	}
 	var best [2]float64
 	for round := 1; ; round++ {
 		for i := range w.carry {
