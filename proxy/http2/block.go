@@ -52,6 +52,9 @@ func (c *conn) headers(h http2.FrameHeader) error {
 	if err != nil {
 		return err
 	}
+	if c.fields.kind == discarded && c.block.refused == noReset && !c.controls.take(1) {
+		return calm("more header blocks for closed streams than can be on their way")
+	}
 	if self {
 		c.block.refused = http2.ErrCodeProtocol
 	}
