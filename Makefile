@@ -35,7 +35,7 @@ fuzz: ## make fuzz PKG=./proxy/http1 F=FuzzRequest
 ci:
 	bash .ci/run
 
-bench-quick: ## minutes, not hours; the second needs root
+bench-quick: ## less than three minutes; the second needs root
 	$(GO) run ./bench cpu --quick
 	if [ "$$(id -u)" = 0 ]; then $(GO) run ./bench paths --quick; fi
 

@@ -19,7 +19,7 @@ var transports = map[string]result.Transport{"tcp": result.TCP, "mptcp-front": r
 // check finds what no run could do, before anything is started.
 func (o *options) check() error {
 	if o.Quick {
-		o.Rounds, o.Round, o.Warmup = 3, 2*time.Second, time.Second
+		o.Rounds, o.Round, o.Warmup = 3, time.Second, time.Second
 	}
 	switch {
 	case o.Rounds < 1:
@@ -49,6 +49,11 @@ var allProxies = []string{"mpgate", "nginx", "haproxy", "caddy", "stdlib"}
 // streams that a connection of HTTP/2 has under way at once.
 const streams = 8
 
+// makeBulk makes a case of HTTP/2 one of a single connection with a single stream, which carries large answers one after the other.
+func makeBulk(c *result.Case) {
+	c.Protocol, c.Streams, c.Body = "h2 tls", 1, 16<<20
+}
+
 // chosen says that the flags name the cases.
 func (o *options) chosen() bool {
 	return len(o.Body)+len(o.Transport)+len(o.Log)+len(o.Close)+len(o.TLS)+len(o.H2) > 0
@@ -68,7 +73,9 @@ func (o *options) cases() ([]result.Case, error) {
 	logged.Log, closing.Close, tls.Protocol = true, true, "h1 tls"
 	list := []result.Case{kib(1, result.TCP), logged, kib(1, result.MPTCPBoth), kib(100, result.TCP)}
 	if !o.Quick {
-		list = append(list, kib(1, result.MPTCPFront), kib(100, result.MPTCPBoth), kib(10<<10, result.TCP), tls, h2, closing)
+		bulk := h2
+		makeBulk(&bulk)
+		list = append(list, kib(1, result.MPTCPFront), kib(100, result.MPTCPBoth), kib(10<<10, result.TCP), tls, h2, bulk, closing)
 	}
 	return list, nil
 }
@@ -111,8 +118,11 @@ func (o *options) product() ([]result.Case, error) {
 		if v == "on" {
 			c.Protocol, c.Streams = "h2 tls", streams
 		}
-		return v == "on" || v == "off"
-	}, "off or on")
+		if v == "bulk" {
+			makeBulk(c)
+		}
+		return v == "on" || v == "off" || v == "bulk"
+	}, "off, on or bulk")
 	each("transport", orDefault(o.Transport, "tcp"), func(c *result.Case, v string) bool {
 		c.Transport = transports[v]
 		return c.Transport != ""
@@ -122,7 +132,9 @@ func (o *options) product() ([]result.Case, error) {
 	var all []result.Case
 	for _, n := range sizes {
 		for _, c := range list {
-			c.Body = n
+			if c.Streams != 1 {
+				c.Body = n
+			}
 			all = append(all, c)
 		}
 	}

@@ -26,6 +26,9 @@ type childCmd struct {
 	Load   genCmd    `cmd:""`
 	Idle   idleCmd   `cmd:""`
 	Beside besideCmd `cmd:""`
+
+	Attack  attackCmd  `cmd:""`
+	Bystand bystandCmd `cmd:""`
 }
 
 type guardCmd struct{}

@@ -4,6 +4,8 @@
 //	go run ./bench load       requests a second at saturation, and latency at a fixed rate
 //	go run ./bench growth     what mpgate costs as connections, routes, servers, listeners become many
 //	go run ./bench paths      what a second path gives, in a lab of network namespaces (root)
+//	go run ./bench abuse      what attacks cost a proxy, and cost clients that do nothing wrong
+//	go run ./bench report     shows again what --json wrote
 //	go run ./bench selftest   proves that a slower proxy shows up as one
 //
 // The way of a run, and the files in that order:
@@ -17,6 +19,8 @@
 //	measure.go    one round: clocks before, load, clocks after; is it valid?
 //	idle.go       memory of idle connections; startup.go: time to the first answer; growth.go: sizes as proxies of one case
 //	report/       the table, the page
+//
+// abuse.go measures with processes of its own: an attacker (abuse/) and bystanders, beside one proxy at a time.
 //
 // paths.go is another way through: it has a lab instead of the loopback, and its own packages (paths/).
 //

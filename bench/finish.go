@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,22 +70,35 @@ func (b *bench) method() []string {
 
 func (b *bench) finish(rep *result.Report) error {
 	rep.Seconds = time.Since(rep.Started).Seconds()
+	return write(rep, b.options)
+}
+
+// write shows a report, and writes the files that are wanted of it.
+func write(rep *result.Report, o options) error {
 	report.Text(os.Stdout, rep)
-	if b.JSON != "" {
+	if o.JSON != "" {
 		text, err := json.MarshalIndent(rep, "", "  ")
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(b.JSON, append(text, '\n'), 0o644); err != nil {
+		if err := os.WriteFile(o.JSON, append(text, '\n'), 0o644); err != nil {
 			return err
 		}
 	}
-	if b.HTML != "" {
-		var page bytes.Buffer
-		if err := report.HTML(&page, rep); err != nil {
+	for _, f := range []struct {
+		name  string
+		write func(io.Writer, *result.Report) error
+	}{{o.HTML, report.HTML}, {o.SVG, report.Plot}, {o.Markdown, report.Markdown}} {
+		if f.name == "" {
+			continue
+		}
+		var text bytes.Buffer
+		if err := f.write(&text, rep); err != nil {
 			return err
 		}
-		return os.WriteFile(b.HTML, page.Bytes(), 0o644)
+		if err := os.WriteFile(f.name, text.Bytes(), 0o644); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -19,6 +19,8 @@ type cli struct {
 	Load     loadCmd     `cmd:"" help:"Requests a second at saturation, and latency at a fixed rate."`
 	Growth   growthCmd   `cmd:"" help:"What mpgate costs as connections, routes, servers and listeners become many."`
 	Paths    pathsCmd    `cmd:"" help:"What a second path gives: goodput, latency and fail-over through mpgate, over links of a lab of network namespaces (root)."`
+	Abuse    abuseCmd    `cmd:"" help:"What attacks on a proxy cost it, and cost clients that do nothing wrong."`
+	Report   reportCmd   `cmd:"" help:"Show again what --json wrote: tables, page, plot."`
 	Selftest selftestCmd `cmd:"" help:"Prove that a proxy that is made slower shows up as slower, and two equal ones as equal."`
 	Child    childCmd    `cmd:"" hidden:""`
 }
@@ -48,9 +50,11 @@ type options struct {
 	Log       []string `placeholder:"L" help:"Access log: off, file."`
 	Close     []string `placeholder:"C" help:"Connections: keepalive, close (one a request)."`
 	TLS       []string `name:"tls" placeholder:"T" help:"off, on (ECDSA P-256)."`
-	H2        []string `name:"h2" placeholder:"P" help:"off, on: HTTP/2 over TLS, 8 streams on each of an eighth of the connections."`
+	H2        []string `name:"h2" placeholder:"P" help:"off, on, bulk: HTTP/2 over TLS, 8 streams on each of an eighth of the connections; or one stream on one, with answers of 16 MiB."`
 
-	Quick       bool   `help:"Four cases, three short rounds: less than three minutes."`
+	Quick       bool   `help:"Four cases, three short rounds, without caddy and stdlib where nginx or HAProxy are: a minute and a half."`
+	SVG         string `name:"svg" placeholder:"FILE" help:"Write the one plot that says most."`
+	Markdown    string `placeholder:"FILE" help:"Write the table that says most, as Markdown."`
 	Baseline    string `placeholder:"NAME" help:"The proxy whose cost is divided by the others'; mpgate where it runs."`
 	JSON        string `name:"json" placeholder:"FILE" help:"Write every round, with machine, versions and commands."`
 	HTML        string `name:"html" placeholder:"FILE" help:"Write one self-contained page."`

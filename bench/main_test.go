@@ -18,7 +18,7 @@ import (
 
 // TestMain makes this test binary the benchmark as well: what it starts from its own binary, it starts from this one.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "child" || os.Args[1] == "cpu" || os.Args[1] == "load" || os.Args[1] == "paths" || os.Args[1] == "growth") {
+	if len(os.Args) > 1 && (os.Args[1] == "child" || os.Args[1] == "cpu" || os.Args[1] == "load" || os.Args[1] == "paths" || os.Args[1] == "growth" || os.Args[1] == "abuse") {
 		os.Exit(run(os.Args[1:]))
 	}
 	os.Exit(m.Run())
@@ -49,12 +49,15 @@ func TestCases(t *testing.T) {
 		t.Errorf("--quick: %q", quick)
 	}
 	all := names(t, options{})
-	if len(all) != 10 || !slices.Equal(all[:4], want) {
+	if len(all) != 11 || !slices.Equal(all[:4], want) {
 		t.Errorf("all: %q", all)
 	}
 	h2 := names(t, options{H2: []string{"off", "on"}, TLS: []string{"on"}})
 	if !slices.Equal(h2, []string{"h1 tls, 1 KiB, tcp, keep-alive, no access log", "h2 tls, 1 KiB, tcp, 0 x 8 streams, no access log"}) {
 		t.Errorf("h1 and h2 over TLS: %q", h2)
+	}
+	if bulk := names(t, options{H2: []string{"bulk"}, Body: []string{"1KiB"}}); !slices.Equal(bulk, []string{"h2 tls, 16 MiB, tcp, 0 x 1 streams, no access log"}) {
+		t.Errorf("bulk: %q", bulk)
 	}
 	product := names(t, options{Body: []string{"1KiB", "10MiB"}, Log: []string{"off", "file"}, Transport: []string{"tcp", "mptcp-front", "mptcp-both"}, TLS: []string{"on"}})
 	if len(product) != 12 || product[0] != "h1 tls, 1 KiB, tcp, keep-alive, no access log" ||
@@ -76,7 +79,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		`--proxy-cpus and --load-cpus go together`:                                                     func(o *options) { o.ProxyCPUs = []int{0} },
 		`--tls (got "maybe"); want off or on`:                                                          func(o *options) { o.TLS = []string{"maybe"} },
 		`--transport (got "udp"); want tcp, mptcp-front or mptcp-both`:                                 func(o *options) { o.Transport = []string{"tcp", "udp"} },
-		`--h2 (got "x"); want off or on`:                                                               func(o *options) { o.H2 = []string{"x"} },
+		`--h2 (got "x"); want off, on or bulk`:                                                         func(o *options) { o.H2 = []string{"x"} },
 		`--close (got "x"); want keepalive or close`:                                                   func(o *options) { o.Close = []string{"x"} },
 		`--log (got "x"); want off or file`:                                                            func(o *options) { o.Log = []string{"x"} },
 		`--body (got "20MiB"); want at most 16MiB`:                                                     func(o *options) { o.Body = []string{"20MiB"} },
@@ -97,7 +100,8 @@ func TestUsage(t *testing.T) {
 		{"cpu", "--rounds", "0"}, {"cpu", "--no-such-flag"}, {"selftest", "--share", "2"}, {"load", "--rate=-1"}, {},
 		{"growth", "--of", "age"}, {"growth", "--body", "1KiB"}, {"growth", "--only", "nginx"}, {"growth", "--active", "0"},
 		{"paths", "--scenario", "moon"}, {"paths", "--rounds", "0"}, {"paths", "--time", "1s"}, {"paths", "--side", "left"}, {"paths", "--congestion", "none"},
-		{"paths", "--quick", "--side", "both"}, {"paths", "--rate", "0"},
+		{"paths", "--quick", "--side", "both"}, {"paths", "--rate", "0"}, {"paths", "--path", "rate=fast"}, {"paths", "--path", "rate=1", "--scenario", "equal"},
+		{"abuse", "--attack", "poison"}, {"abuse", "--time", "1h"}, {"abuse", "--rate", "0"}, {"abuse", "--body", "1KiB"},
 	} {
 		if code := run(args); code != 2 {
 			t.Errorf("bench %q ends with %d, want 2", args, code)
@@ -192,6 +196,17 @@ func TestWholeRun(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(strings.TrimPrefix(cmd.Env[len(cmd.Env)-1], "TMPDIR="), "*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)
+	}
+	// The same again from the raw data, with what was not asked for before.
+	plot, table := filepath.Join(dir, "plot.svg"), filepath.Join(dir, "table.md")
+	if code := run([]string{"report", raw, "--svg", plot, "--markdown", table}); code != 0 {
+		t.Fatalf("report ends with %d", code)
+	}
+	if svg, err := os.ReadFile(plot); err != nil || !strings.Contains(string(svg), "access log to a file") {
+		t.Errorf("plot: %s %v", svg, err)
+	}
+	if md, err := os.ReadFile(table); err != nil || !strings.Contains(string(md), "| 1 KiB, access log to a file | ") {
+		t.Errorf("table: %s %v", md, err)
 	}
 }
 

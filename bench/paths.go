@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ import (
 type pathsCmd struct {
 	Mpgate     string        `placeholder:"PATH" help:"An mpgate program; without it ./cmd/mpgate is built."`
 	Scenario   []string      `placeholder:"NAME" help:"Only these; --list shows them."`
+	Path       []string      `sep:"none" placeholder:"SPEC" help:"A scenario of your own: once for each path of a side, such as rate=100,delay=10ms,loss=1%,queue=64KiB (Mbit/s; one way; queue and loss may be left out)."`
 	Side       []string      `placeholder:"SIDE" help:"Where there are several paths: front, back, both. Default: each that a scenario has."`
 	Workload   []string      `placeholder:"NAME" help:"download, upload, parallel, small. Default: each that a scenario has."`
 	Congestion []string      `placeholder:"NAME" help:"Congestion controls of client, gateway and backend. Default: bbr and cubic, where the kernel has them."`
@@ -28,9 +30,11 @@ type pathsCmd struct {
 	Rate       float64       `default:"300" help:"Requests a second of the workload small."`
 	Keep       bool          `help:"Leave the last lab up, with a shell in each place, until Ctrl-C."`
 	List       bool          `help:"Show the scenarios, and end."`
-	Quick      bool          `help:"Two equal paths and one that dies in silence, one round: less than three minutes."`
+	Quick      bool          `help:"Two equal paths, and one that dies in silence, one round: a minute and a half."`
 	JSON       string        `name:"json" placeholder:"FILE" help:"Write every run, with machine, versions and configurations."`
 	HTML       string        `name:"html" placeholder:"FILE" help:"Write one self-contained page."`
+	SVG        string        `name:"svg" placeholder:"FILE" help:"Write the one plot that says most."`
+	Markdown   string        `placeholder:"FILE" help:"Write the table that says most, as Markdown."`
 }
 
 // Run builds a lab for each scenario, side and congestion control, and measures in it.
@@ -65,10 +69,11 @@ func (c *pathsCmd) Run(ctx context.Context) error {
 		hold = func(cases []result.PathCase, k *paths.Kept) error { return c.keep(ctx, b, rep, cases, k) }
 	}
 	rep.Paths, err = paths.Run(ctx, o, choice, hold)
-	if err != nil || c.Keep {
+	if c.Keep && err == nil || len(rep.Paths) == 0 {
 		return err
 	}
-	return b.finish(rep)
+	// What was measured before a fault, or Ctrl-C, is shown.
+	return errors.Join(err, b.finish(rep))
 }
 
 // keep shows what was measured, then how to look around, and waits for Ctrl-C.
@@ -105,19 +110,20 @@ func (c *pathsCmd) choice() (*paths.Choice, error) {
 		return nil, usageErrorf("--time (got %v); want 2s to 1m", c.Time)
 	case !(c.Rate >= 1 && c.Rate <= 10000):
 		return nil, usageErrorf("--rate (got %v); want 1 to 10000 requests a second", c.Rate)
-	case c.Quick && (len(c.Scenario)+len(c.Side)+len(c.Workload)+len(c.Congestion) > 0):
-		return nil, usageErrorf("--quick chooses by itself: leave out --scenario, --side, --workload and --congestion")
-	case c.Keep && c.Rounds == 0 && len(c.Scenario) == 0:
+	case c.Quick && (len(c.Path)+len(c.Scenario)+len(c.Side)+len(c.Workload)+len(c.Congestion) > 0):
+		return nil, usageErrorf("--quick chooses by itself: leave out --path, --scenario, --side, --workload and --congestion")
+	case c.Keep && c.Rounds == 0 && len(c.Scenario)+len(c.Path) == 0:
 		c.Scenario = []string{"equal"}
 	}
 	if c.Quick {
-		c.Scenario, c.Side, c.Workload = []string{"equal", "silence"}, []string{"both"}, []string{"download", "upload", "small"}
 		c.Rounds, c.Time = 1, 4*time.Second
 	}
-	choice := &paths.Choice{}
+	choice := &paths.Choice{Scenarios: paths.Quick()}
 	var err error
-	if choice.Scenarios, err = paths.Find(c.Scenario); err != nil {
-		return nil, usageErrorf("--scenario: %w", err)
+	if !c.Quick {
+		if choice.Scenarios, err = c.scenarios(); err != nil {
+			return nil, err
+		}
 	}
 	for _, s := range c.Side {
 		choice.Sides = append(choice.Sides, paths.Side(s))
@@ -132,6 +138,25 @@ func (c *pathsCmd) choice() (*paths.Choice, error) {
 		return nil, usageError{err}
 	}
 	return choice, nil
+}
+
+// scenarios that are named, or the one that --path describes.
+func (c *pathsCmd) scenarios() ([]paths.Scenario, error) {
+	if len(c.Path) > 0 && len(c.Scenario) > 0 {
+		return nil, usageErrorf("--path describes a scenario: leave out --scenario")
+	}
+	if len(c.Path) > 0 {
+		s, err := paths.Own(c.Path)
+		if err != nil {
+			return nil, usageErrorf("--path %w", err)
+		}
+		return []paths.Scenario{s}, nil
+	}
+	list, err := paths.Find(c.Scenario)
+	if err != nil {
+		return nil, usageErrorf("--scenario: %w", err)
+	}
+	return list, nil
 }
 
 // congestion controls that the kernel has, of those that are wanted.
@@ -171,7 +196,7 @@ func (c *pathsCmd) stage(ctx context.Context) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{options: options{Mpgate: c.Mpgate, JSON: c.JSON, HTML: c.HTML}, self: self, say: progress}
+	b := &bench{options: options{Mpgate: c.Mpgate, JSON: c.JSON, HTML: c.HTML, SVG: c.SVG, Markdown: c.Markdown}, self: self, say: progress}
 	if b.scratch, err = os.MkdirTemp("", "mpgate-bench-"); err != nil {
 		return nil, err
 	}
@@ -183,6 +208,9 @@ func (c *pathsCmd) stage(ctx context.Context) (*bench, error) {
 	b.tools = tools{mptcpize: look("", "mptcpize"), ss: look("", "ss")}
 	if b.Mpgate == "" {
 		b.buildMpgate(ctx)
+	} else if b.Mpgate, err = filepath.Abs(b.Mpgate); err != nil { // it is started elsewhere
+		b.close()
+		return nil, err
 	}
 	if b.Mpgate == "" {
 		b.close()

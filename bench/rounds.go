@@ -26,8 +26,11 @@ type hooks struct {
 
 func (b *bench) runCaseWith(ctx context.Context, c *result.Case, list []*peers.Peer, h hooks) error {
 	c.Connections, c.Workers, c.Duration, c.Load = b.Connections, b.workers(), b.Round, b.generator(c)
-	if c.Streams > 0 {
+	switch {
+	case c.Streams > 1:
 		c.Connections = max(1, b.Connections/c.Streams)
+	case c.Streams == 1:
+		c.Connections = 1
 	}
 	c.Entries = make([]result.Entry, len(list))
 	running := make([]*proxy, len(list))

@@ -60,6 +60,11 @@ func stage(ctx context.Context, o options) (*bench, error) {
 	if len(o.ProxyCPUs) == 0 {
 		o.ProxyCPUs, o.LoadCPUs = halves()
 	}
+	if o.Mpgate != "" {
+		if o.Mpgate, err = filepath.Abs(o.Mpgate); err != nil { // proxies are started in directories of their own
+			return nil, err
+		}
+	}
 	b := &bench{options: o, self: self, scratch: o.Scratch, say: progress}
 	if err := b.prepare(ctx); err != nil {
 		os.RemoveAll(o.Scratch)
@@ -215,6 +220,10 @@ func (b *bench) findPeers(ctx context.Context) {
 		{"stdlib", func() (*peers.Peer, error) { return peers.Stdlib(ctx, b.self) }},
 	} {
 		if !b.wants(f.name) {
+			continue
+		}
+		if known := len(b.peers); b.Quick && len(b.Only) == 0 && (f.name == "caddy" || f.name == "stdlib") && known > 0 && b.peers[known-1].Name != "mpgate" {
+			b.skip(f.name, errors.New("not in a quick run, which has others"))
 			continue
 		}
 		p, err := f.find()

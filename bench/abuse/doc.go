@@ -47,7 +47,7 @@ func Attacks() []Attack {
 		h2("ping", "PINGs whose answers are not read", floodUnread(ping)),
 		h2("empty-data", "a body of DATA frames with nothing in them", flood(emptyData)),
 		h2("window-update", "WINDOW_UPDATEs of 1", flood(windowUpdate)),
-		hold(h2("zero-window", "100 answers of 1 MiB on each connection, and no window for any", zeroWindow), 20),
+		hold(h2("zero-window", "100 answers of 1 MiB on each connection, and no window for any", zeroWindow), 5),
 		h1("endless-head", "a request's head of short fields that does not end", endlessHead),
 		h1("chunk-extension", "a chunk whose extension does not end", chunkExtension),
 		h1("tiny-chunks", "a body of chunks of one byte, each with an extension of 64", tinyChunks),

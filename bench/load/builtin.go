@@ -40,6 +40,9 @@ func Builtin(ctx context.Context, j Job) (Outcome, error) {
 		}
 	}
 	wg.Wait()
+	if j.Begun != nil {
+		j.Begun()
+	}
 	start := time.Now()
 	for i, c := range clients {
 		c.first = start

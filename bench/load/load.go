@@ -30,6 +30,8 @@ type Job struct {
 	Paths   int           `json:"paths,omitempty"`   // each request's path begins with one of /r0 … at random (builtin only)
 	// Warm: each connection is made, and one request on it answered, before the clock starts.
 	Warm bool `json:"warm,omitempty"`
+	// Begun is called once all is warm; the clock starts when it returns (builtin only, in this process).
+	Begun func() `json:"-"`
 	// Dial makes the connections, if it is set (builtin only, in this process).
 	Dial func(context.Context) (net.Conn, error) `json:"-"`
 }

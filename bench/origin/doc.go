@@ -3,7 +3,7 @@
 // connections really came in, which is how a run knows whether MPTCP was spoken behind the proxy (Linux only).
 //
 // The answer looks like a real server's: Date, Content-Type, ETag, Cache-Control, Content-Length. Its paths are
-// /bytes/N for a body of N bytes, also behind a prefix, and /stats.
+// /bytes/N for a body of N bytes, also behind a prefix, and /stats. A POST to /sink is read without end and never answered.
 package origin
 
 import (
@@ -28,6 +28,7 @@ type Stats struct {
 type request struct {
 	path  []byte
 	close bool
+	sink  bool
 }
 
 var (
@@ -36,7 +37,7 @@ var (
 )
 
 // parse takes one whole request off the front of in; n is 0 while it is not whole. A body is not expected: what this
-// server is asked for are GETs.
+// server is asked for are GETs, but for the sink, behind whose head all is body.
 func parse(in []byte) (r request, n int, err error) {
 	end := bytes.Index(in, headEnd)
 	if end < 0 {
@@ -46,10 +47,11 @@ func parse(in []byte) (r request, n int, err error) {
 	line, _, _ := bytes.Cut(head, []byte("\r\n"))
 	method, rest, ok1 := bytes.Cut(line, []byte(" "))
 	path, version, ok2 := bytes.Cut(rest, []byte(" "))
-	if !ok1 || !ok2 || string(method) != "GET" || string(version) != "HTTP/1.1" {
+	sink := string(method) == "POST" && string(path) == "/sink"
+	if !ok1 || !ok2 || string(method) != "GET" && !sink || string(version) != "HTTP/1.1" {
 		return request{}, 0, fmt.Errorf("request line (got %q); want GET /bytes/N HTTP/1.1", line)
 	}
-	return request{path: path, close: asksClose(head)}, end + len(headEnd), nil
+	return request{path: path, close: asksClose(head), sink: sink}, end + len(headEnd), nil
 }
 
 // asksClose looks for Connection: close without allocating; the field is rare, its first byte rarer than it looks.

@@ -122,6 +122,7 @@ type conn struct {
 	out     []byte // still to send
 	closing bool
 	waiting bool // for room to write
+	sink    bool // what comes is dropped
 }
 
 func newWorker(s *Server) (*worker, error) {
@@ -233,8 +234,10 @@ func (w *worker) serve(c *conn) {
 		w.close(c)
 		return
 	}
-	c.in = c.in[:len(c.in)+n]
-	w.answer(c)
+	if !c.sink {
+		c.in = c.in[:len(c.in)+n]
+		w.answer(c)
+	}
 }
 
 // answer works through the requests that were received; false: it had to stop before the end, or the connection is closed.
@@ -245,6 +248,9 @@ func (w *worker) answer(c *conn) bool {
 		if err != nil {
 			c.out, c.closing = []byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"), true
 		} else if used == 0 {
+			break
+		} else if r.sink {
+			c.sink, rest = true, nil
 			break
 		} else {
 			c.closing = r.close

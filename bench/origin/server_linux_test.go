@@ -185,3 +185,26 @@ func TestAnswersDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations an answer, want none", n)
 	}
 }
+
+// What is sent to the sink comes to nothing, and the connection stays.
+func TestSink(t *testing.T) {
+	s := serve(t, 1)
+	c, err := net.Dial("tcp", s.TCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	body := bytes.Repeat([]byte("GET /bytes/1 HTTP/1.1\r\n\r\n"), 20000)
+	if _, err := c.Write(append([]byte("POST /sink HTTP/1.1\r\nContent-Length: 10000000\r\n\r\n"), body...)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _ = get(t, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+s.TCP+"/bytes/5"); t.Failed() {
+		return
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); err != nil || len(got) != 0 {
+		t.Errorf("the sink answered %q, %v", got, err)
+	}
+}

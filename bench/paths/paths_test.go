@@ -273,3 +273,37 @@ func check(t *testing.T, c *result.PathCase) {
 		t.Errorf("%s: bytes by path %v", c.Name(), split)
 	}
 }
+
+func TestOwn(t *testing.T) {
+	s, err := Own([]string{"rate=100,delay=10ms", "rate=0.5,delay=1ms,loss=1.5%,queue=64KiB"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []lab.Path{{Rate: 100 * lab.Mbit, Delay: 10 * time.Millisecond}, {Rate: lab.Mbit / 2, Delay: time.Millisecond, Loss: 0.015, Queue: 64 << 10}}
+	if !slices.Equal(s.Paths, want) {
+		t.Errorf("got %+v, want %+v", s.Paths, want)
+	}
+	if c := (Choice{Scenarios: []Scenario{s}, Congestion: []string{"reno"}}); c.Check() != nil || len(c.plan()) != 3 {
+		t.Errorf("%v, %d labs, want 3", c.Check(), len(c.plan()))
+	}
+	for spec, want := range map[string]string{
+		"rate=x":           `(got "rate=x"): "rate=x": strconv.ParseFloat: parsing "x": invalid syntax; want rate=100,delay=10ms,loss=1%,queue=64KiB`,
+		"rate=10,color=5":  `(got "rate=10,color=5"): "color=5": no such part; want rate=100,delay=10ms,loss=1%,queue=64KiB`,
+		"delay=10ms":       `(got "delay=10ms"): want a rate of 0.1 to 2000, a delay of at most 2s, and a loss of at most 50%`,
+		"rate=10,loss=60%": `(got "rate=10,loss=60%"): want a rate of 0.1 to 2000, a delay of at most 2s, and a loss of at most 50%`,
+	} {
+		if _, err := Own([]string{spec}); err == nil || err.Error() != want {
+			t.Errorf("%s:\ngot  %v\nwant %s", spec, err, want)
+		}
+	}
+	if _, err := Own(nil); err == nil || err.Error() != "(got 0 of them); want 1 to 8" {
+		t.Errorf("none: %v", err)
+	}
+}
+
+func TestQuickIsShort(t *testing.T) {
+	c := Choice{Scenarios: Quick(), Congestion: []string{"reno"}}
+	if runs, seconds := c.Runs(&Options{Rounds: 1, Time: 4 * time.Second}); runs != 11 || seconds > 60 {
+		t.Errorf("%d runs of %v s; want 11 in a minute", runs, seconds)
+	}
+}

@@ -328,3 +328,92 @@ func TestHTMLInABrowser(t *testing.T) {
 		}
 	}
 }
+
+// The plots stand alone: XML, with a style of their own, the command without this machine's files, the day and the machine.
+func TestPlot(t *testing.T) {
+	all := sample()
+	all.Argv = []string{"bench", "cpu", "--json", "/tmp/x.json", "--rounds=3", "--svg=/tmp/p.svg"}
+	paths := *all
+	paths.Cases, paths.Argv = nil, []string{"bench", "paths"}
+	for want, rep := range map[string]*result.Report{
+		"go run ./bench cpu --rounds=3, 2026-11-24, 2 x Some CPU, Linux 6.18": all,
+		"go run ./bench paths, 2026-11-24, 2 x Some CPU, Linux 6.18":          &paths,
+	} {
+		var b bytes.Buffer
+		if err := Plot(&b, rep); err != nil {
+			t.Fatal(err)
+		}
+		text := b.String()
+		for _, w := range []string{want + "</text>", "<style>", `xmlns="http://www.w3.org/2000/svg"`} {
+			if !strings.Contains(text, w) {
+				t.Errorf("%q is missing in\n%s", w, text)
+			}
+		}
+		for d := xml.NewDecoder(&b); ; {
+			if _, err := d.Token(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("%v in\n%s", err, text)
+			}
+		}
+	}
+	if err := Plot(io.Discard, &result.Report{}); err == nil || err.Error() != "plot: nothing was measured that could be drawn" {
+		t.Errorf("nothing: %v", err)
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	rep := sample()
+	rep.Cases[0].Body = 16 << 20
+	for i := range rep.Cases[0].Entries {
+		for j := range rep.Cases[0].Entries[i].Rounds {
+			rep.Cases[0].Entries[i].Rounds[j].Bytes = 1 << 30
+		}
+	}
+	var b strings.Builder
+	if err := Markdown(&b, rep); err != nil {
+		t.Fatal(err)
+	}
+	want := "CPU time of the proxy's processes a request, and a GiB for large answers: medians of 3 interleaved rounds (go run ./bench cpu, 2026-11-24, 2 x Some CPU, Linux 6.18)\n\n" +
+		"|  | mpgate | nginx 1.22.1 |\n|---|---:|---:|\n| 16 MiB | 22 ms/GiB | 26 ms/GiB |\n"
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	rep.Cases = nil
+	b.Reset()
+	if err := Markdown(&b, rep); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "| two <equal> paths, paths on both sides, one large download | 150.0 | 360.0 | 90.0 % | - | - | 0 |\n") {
+		t.Errorf("got\n%s", b.String())
+	}
+	if err := Markdown(io.Discard, &result.Report{Verb: "growth"}); err == nil || err.Error() != "markdown: there is no table for growth" {
+		t.Errorf("growth: %v", err)
+	}
+}
+
+// What an attack did is told by proxy, with the bars that are missed.
+func TestAbuseText(t *testing.T) {
+	kind := func(p99 int64) result.Bystander {
+		return result.Bystander{Requests: 100, Latency: result.Latency{P50: 500, P99: p99}}
+	}
+	e := result.AbuseEntry{
+		Proxy: "mpgate", Calm: result.Bystanders{H1: kind(1000), H2: kind(1000), New: kind(2000)}, Under: result.Bystanders{H1: kind(1500), H2: kind(2500), New: kind(2000)},
+		CPUCalm: 100 * time.Millisecond, CPUUnder: 700 * time.Millisecond, CPUAttacker: 300 * time.Millisecond, Before: 10 << 20, Peak: 12 << 20, After: 10 << 20,
+		Opened: 5, Sent: 1000, Ends: map[string]int64{"GOAWAY ENHANCE_YOUR_CALM": 4, "held": 1},
+	}
+	e.Under.New.Errors.Timeout = 2
+	rep := &result.Report{Verb: "abuse", Proxies: []result.Proxy{{Name: "mpgate"}}, Abuse: []result.Abuse{{Attack: "poke", About: "pokes", Flood: true, Entries: []result.AbuseEntry{e}}}}
+	var b strings.Builder
+	Text(&b, rep)
+	row := ""
+	for line := range strings.Lines(b.String()) {
+		if strings.HasPrefix(line, "  poke") {
+			row = strings.Join(strings.Fields(line), " ")
+		}
+	}
+	want := "poke 0.50 > 0.50 1.00 > 1.50 0.50 > 0.50 1.00 > 2.50 2.00 > 2.00 2.5 300 2 600 300 2.00 2.0 MiB 0 B 5 1000 MISSED: 2 lost, p99, CPU GOAWAY ENHANCE_YOUR_CALM 4, held 1"
+	if row != want {
+		t.Errorf("got\n%s\nwant\n%s", row, want)
+	}
+}

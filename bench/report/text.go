@@ -24,6 +24,9 @@ type Table struct {
 // caseTable is the comparison of one case.
 func caseTable(rep *result.Report, c *result.Case) Table {
 	t := Table{Columns: []string{"proxy", "CPU us/request", "min", "max", rep.Baseline + " costs", "min", "max", "requests/s", "cores", "p50 ms", "p99 ms", "p99.9 ms", "RSS", "rounds", "errors"}}
+	if c.Body >= large {
+		t.Columns = append(t.Columns, "CPU ms/GiB")
+	}
 	base := c.Entry(rep.Baseline)
 	for i := range c.Entries {
 		e := &c.Entries[i]
@@ -49,6 +52,9 @@ func caseTable(rep *result.Report, c *result.Case) Table {
 			}
 		}
 		row = append(row, fmt.Sprintf("%d/%d", cpu.N, len(e.Rounds)), fmt.Sprint(e.Errors()))
+		if c.Body >= large {
+			row = append(row, shown(e.CPUPerGiB(), whole))
+		}
 		t.Rows = append(t.Rows, row)
 		t.Notes = append(t.Notes, e.Invalid()...)
 		for _, n := range e.Notes {
@@ -118,6 +124,7 @@ func sections(rep *result.Report) []section {
 	for i := range rep.Paths {
 		all = append(all, pathSection(&rep.Paths[i]))
 	}
+	all = append(all, abuseSections(rep)...)
 	if len(rep.Idle) > 0 {
 		all = append(all, section{"memory of idle keep-alive connections (plain h1, TCP)", idleTable(rep), []string{idleChart(rep)}})
 	}

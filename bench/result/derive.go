@@ -62,6 +62,11 @@ func cpuMicros(r *Round) float64 { return float64(r.CPU.Nanoseconds()) / 1e3 / f
 // CPU is the figure: microseconds of the proxy's CPU time for each request that it answered.
 func (e *Entry) CPU() figures.Spread { return spread(e.perRound(cpuMicros)) }
 
+// CPUPerGiB is milliseconds of CPU time for each GiB that the load generator received, parts of answers included.
+func (e *Entry) CPUPerGiB() figures.Spread {
+	return spread(e.perRound(func(r *Round) float64 { return float64(r.CPU) / 1e6 / (float64(max(1, r.Bytes)) / (1 << 30)) }))
+}
+
 // Rate is requests a second.
 func (e *Entry) Rate() figures.Spread {
 	return spread(e.perRound(func(r *Round) float64 { return float64(r.Requests) / r.Wall.Seconds() }))

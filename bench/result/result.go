@@ -8,7 +8,7 @@ import (
 
 // Report is one run.
 type Report struct {
-	Verb     string     `json:"verb"` // cpu | load | selftest | growth | paths
+	Verb     string     `json:"verb"` // cpu | load | selftest | growth | paths | abuse
 	Started  time.Time  `json:"started"`
 	Seconds  float64    `json:"seconds"`
 	Argv     []string   `json:"argv"`
@@ -22,6 +22,7 @@ type Report struct {
 	Startup  []Startup  `json:"startup,omitempty"`
 	Paths    []PathCase `json:"paths,omitempty"`
 	Growth   []Growth   `json:"growth,omitempty"`
+	Abuse    []Abuse    `json:"abuse,omitempty"`
 }
 
 // Machine is where the run took place.
