@@ -31,7 +31,7 @@ type Options struct {
 	// connection calls Leave when it is over.
 	Gate *Gate
 	// Failed, if it is set, is called for each accept that failed. It must not block.
-	Failed func()
+	Failed func() `json:"-"`
 	// Log gets accept errors, at most one a second. nil: slog.Default().
 	Log *slog.Logger
 }

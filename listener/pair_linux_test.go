@@ -138,8 +138,8 @@ func replaceInherited(t *testing.T, old *Listener, m mptcp.Mode, accept func(net
 	t.Cleanup(func() { next.Close() })
 	serve(t, next, accept)
 	<-next.started
-	next.mu.Lock() // Serve has steered
-	next.mu.Unlock()
+	next.mu.Lock()
+	next.mu.Unlock() //lint:ignore SA2001 Serve holds it until it is done
 	old.Yield(next)
 	if err := old.Close(); err != nil {
 		t.Error(err)

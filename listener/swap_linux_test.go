@@ -26,8 +26,8 @@ func replace(t *testing.T, old *Listener, m mptcp.Mode, stay time.Duration) *Lis
 	next.leaveAfter = stay
 	serve(t, next, greet)
 	<-next.started
-	next.mu.Lock() // until Serve has swapped
-	next.mu.Unlock()
+	next.mu.Lock()
+	next.mu.Unlock() //lint:ignore SA2001 Serve holds it until it is done
 	old.Yield(next)
 	if err := old.Close(); err != nil {
 		t.Error(err)

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"mpgate/bench/figures"
 )
 
@@ -81,7 +79,7 @@ type h2conn struct {
 	dialing sync.Mutex // held while there is none
 
 	mu      sync.Mutex
-	conns   []*http2.ClientConn // the last is in use
+	conns   []*http.ClientConn // the last is in use
 	out     Outcome
 	latency figures.Histogram
 }
@@ -122,7 +120,7 @@ func (c *h2conn) once(ctx context.Context, due time.Time) {
 	}
 }
 
-func (c *h2conn) exchange(ctx context.Context, cc *http2.ClientConn) (status int, n int64, err error) {
+func (c *h2conn) exchange(ctx context.Context, cc *http.ClientConn) (status int, n int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://%s%s/bytes/%d", c.job.Address, c.job.Prefix, c.job.Body), nil)
 	if err != nil {
 		return 0, 0, err
@@ -137,30 +135,18 @@ func (c *h2conn) exchange(ctx context.Context, cc *http2.ClientConn) (status int
 }
 
 // get gives the connection, and makes it if there is none that takes requests.
-func (c *h2conn) get(ctx context.Context) (*http2.ClientConn, error) {
+func (c *h2conn) get(ctx context.Context) (*http.ClientConn, error) {
 	c.dialing.Lock()
 	defer c.dialing.Unlock()
-	if n := len(c.conns); n > 0 && c.conns[n-1].CanTakeNewRequest() {
+	if n := len(c.conns); n > 0 && c.conns[n-1].Err() == nil && c.conns[n-1].Available() > 0 {
 		return c.conns[n-1], nil
 	}
 	d := net.Dialer{KeepAlive: -1}
 	d.SetMultipathTCP(c.job.MPTCP)
-	raw, err := d.DialContext(ctx, "tcp", c.job.Address)
+	t := http.Transport{DialContext: d.DialContext, Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	t.Protocols.SetHTTP2(true)
+	cc, err := t.NewClientConn(ctx, "https", c.job.Address)
 	if err != nil {
-		return nil, err
-	}
-	t := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-	if err := t.HandshakeContext(ctx); err != nil {
-		raw.Close()
-		return nil, err
-	}
-	if got := t.ConnectionState().NegotiatedProtocol; got != "h2" {
-		raw.Close()
-		return nil, fmt.Errorf("ALPN (got %q); want h2", got)
-	}
-	cc, err := (&http2.Transport{}).NewClientConn(t)
-	if err != nil {
-		raw.Close()
 		return nil, err
 	}
 	c.conns = append(c.conns, cc)
