@@ -74,6 +74,7 @@ func introducedOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<
 			nc = s
 		}
 		paths := make(chan string, 16)
+		//lint:ignore SA1019 net/http's server takes a listener, and this connection has none
 		(&xhttp2.Server{}).ServeConn(nc, &xhttp2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			paths <- r.URL.Path
 			came <- r.URL.Path
