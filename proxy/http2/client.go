@@ -20,6 +20,8 @@ type ClientOptions struct {
 	HeaderTime time.Duration // for the first frames, and within a header block; 10 s
 	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
 	Patience   time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
+	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
+	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
 	Memory     *Memory       // shared by the connections; nil: no limit for all together
 }
 
@@ -42,11 +44,10 @@ type ClientConn struct {
 
 // NewClientConn gives the client's end of s. What it has to say at the beginning leaves with the first request.
 func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
-	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, memory: o.Memory}
+	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	setDefault(&l.HeaderBytes, 64<<10)
 	setDefault(&l.HeaderFields, 256)
-	setDefault(&l.headerTime, 10*time.Second)
-	setDefault(&l.idleTime, 60*time.Second)
+	l.setDefaults()
 	c := &ClientConn{patience: o.Patience, most: 100}
 	c.ready.L = &c.mu
 	c.client = c

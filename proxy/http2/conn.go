@@ -19,9 +19,6 @@ const (
 	maxFrame       = 16 << 10 // that we take
 	maxStreamID    = 1<<31 - 1
 	maxWindow      = 1<<31 - 1
-
-	pingEvery  = 15 * time.Second // of silence, while streams are open
-	pingAnswer = 15 * time.Second
 )
 
 // What a PING of ours was sent for is told by its first byte.
@@ -37,7 +34,17 @@ type limits struct {
 	headerTime time.Duration // for the rest of a header block, and for the first frames
 	idleTime   time.Duration
 	minRate    int64
+	pingEvery  time.Duration // of silence, while streams are open
+	pingAnswer time.Duration
 	memory     *Memory
+}
+
+// setDefaults fills in what the ends have the same defaults for.
+func (l *limits) setDefaults() {
+	setDefault(&l.headerTime, 10*time.Second)
+	setDefault(&l.idleTime, 60*time.Second)
+	setDefault(&l.pingEvery, 15*time.Second)
+	setDefault(&l.pingAnswer, 15*time.Second)
 }
 
 // conn is a connection, whichever end of it we are.
@@ -188,14 +195,14 @@ func (c *conn) deadline(now time.Time) time.Time {
 	case c.block.open:
 		return c.block.began.Add(c.limits.headerTime)
 	case !c.pinged.IsZero():
-		return c.pinged.Add(pingAnswer)
+		return c.pinged.Add(c.limits.pingAnswer)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unused() {
 		return c.idle.Add(c.limits.idleTime)
 	}
-	return now.Add(pingEvery)
+	return now.Add(c.limits.pingEvery)
 }
 
 func (c *conn) unused() bool {
@@ -208,7 +215,7 @@ func (c *conn) silence(now time.Time) error {
 	case !c.settled, c.block.open:
 		return os.ErrDeadlineExceeded
 	case !c.pinged.IsZero():
-		if now.Before(c.pinged.Add(pingAnswer)) {
+		if now.Before(c.pinged.Add(c.limits.pingAnswer)) {
 			return nil
 		}
 		return errSilent

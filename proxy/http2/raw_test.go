@@ -75,6 +75,8 @@ func (p *peer) read() {
 			seen.fields = f.Fields
 		case *http2.DataFrame:
 			seen.data = string(f.Data())
+		case *http2.PingFrame:
+			seen.data = string(f.Data[:])
 		}
 		select {
 		case p.frames <- seen:

@@ -21,6 +21,8 @@ type ServerOptions struct {
 	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
 	MinRate    int64         // bytes a second of a body, averaged over IdleTime
 	Streams    int           // at a time; 100
+	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
+	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
 	Memory     *Memory       // shared by the connections; nil: no limit for all together
 }
 
@@ -60,11 +62,10 @@ type ServerConn struct {
 // NewServerConn gives the server's end of s. in holds what has been read from it already, and is the connection's from
 // now on; it may be nil. handler is called for each stream, in a goroutine of its own.
 func NewServerConn(s netio.Stream, in *netio.Buffer, o *ServerOptions, handler func(*ServerStream)) *ServerConn {
-	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, minRate: o.MinRate, memory: o.Memory}
+	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, minRate: o.MinRate, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	setDefault(&l.HeaderBytes, 32<<10)
 	setDefault(&l.HeaderFields, 100)
-	setDefault(&l.headerTime, 10*time.Second)
-	setDefault(&l.idleTime, 60*time.Second)
+	l.setDefaults()
 	c := &ServerConn{handler: handler, most: o.Streams}
 	setDefault(&c.most, 100)
 	c.finished.L = &c.mu
