@@ -116,7 +116,7 @@ func (c *pathsCmd) choice() (*paths.Choice, error) {
 		c.Scenario = []string{"equal"}
 	}
 	if c.Quick {
-		c.Rounds, c.Time = 1, 4*time.Second
+		c.Rounds, c.Time = 1, 3*time.Second
 	}
 	choice := &paths.Choice{Scenarios: paths.Quick()}
 	var err error
