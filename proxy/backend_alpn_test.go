@@ -187,7 +187,7 @@ func TestHTTP2IsRequiredOfServers(t *testing.T) {
 				want(t, "end", l.End, "backend_connect")
 				want(t, "status in the log", l.Status, 502)
 				want(t, "server in the log", l.Server, o.Address())
-				<-ended // it has read all that came
+				next(t, "connection's end", ended) // it has read all that came
 			}
 			lacks(t, "what the server got", o.AllRaw(), "/x", "PRI * HTTP/2.0")
 		})

@@ -153,7 +153,7 @@ func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 					streams = append(streams, s)
 				}
 				for range 3 {
-					<-came
+					next(t, "request at the server", came)
 				}
 				close(all)
 				want(t, "body", h1.Answer().Body, one+" /one")
@@ -171,7 +171,7 @@ func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 				want(t, "body", h1.Get("/again").Body, one+" /again")
 				seen := map[string]string{}
 				for range 4 { // the gateway ends them; the client's connections are open yet
-					l := <-lives
+					l := next(t, "connection's end", lives)
 					if len(l.paths) != 1 {
 						t.Errorf("a connection with the header of %s carried %q", l.header.Source, l.paths)
 						continue
@@ -187,5 +187,17 @@ func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// next waits for what comes, if nothing is broken.
+func next[T any](t testing.TB, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(proxytest.Patience):
+		t.Fatalf("no further %s", what)
+		panic("unreachable")
 	}
 }

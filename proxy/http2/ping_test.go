@@ -63,11 +63,11 @@ func TestSilentClientIsEnded(t *testing.T) {
 		t.Errorf("got %v %q, want a PING to be answered", ping, ping.data)
 	}
 	for range 2 {
-		if err := <-result; !errors.Is(err, errSilent) {
+		if err := within(t, result); !errors.Is(err, errSilent) {
 			t.Errorf("a stream ended with %v, want %v", err, errSilent)
 		}
 	}
-	if err := <-f.ended; !errors.Is(err, errSilent) {
+	if err := within(t, f.ended); !errors.Is(err, errSilent) {
 		t.Errorf("the connection ended with %v, want %v", err, errSilent)
 	}
 	if _, err := p.ended(); err != io.EOF {
@@ -92,7 +92,7 @@ func TestIdleClientThatAnswersIsKept(t *testing.T) {
 	if err := p.fr.WriteData(1, true, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-result; err != nil {
+	if err := within(t, result); err != nil {
 		t.Errorf("the stream ended with %v", err)
 	}
 	if got := p.next(http2.FrameData); got.data != "done" {
@@ -157,11 +157,11 @@ func TestSilentServerIsEnded(t *testing.T) {
 		go func() { _, err := exchange(c, request("GET", "/", 0), nil); results <- err }()
 	}
 	for range 2 {
-		if err := <-results; !errors.Is(err, errSilent) {
+		if err := within(t, results); !errors.Is(err, errSilent) {
 			t.Errorf("an exchange ended with %v, want %v", err, errSilent)
 		}
 	}
-	if err := <-ended; !errors.Is(err, io.EOF) {
+	if err := within(t, ended); !errors.Is(err, io.EOF) {
 		t.Errorf("the server saw %v, want the end", err)
 	}
 	if n := len(pings); n != 1 || <-pings != pingAlive {
@@ -232,4 +232,16 @@ func unspoken(t *testing.T) *netio.Conn {
 	}
 	t.Cleanup(func() { base.Close() })
 	return base
+}
+
+// within waits for an end, if nothing is broken.
+func within(t *testing.T, end <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-end:
+		return err
+	case <-time.After(generous):
+		t.Fatal("no end came")
+		return nil
+	}
 }
