@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,9 +18,20 @@ import (
 // deadAddress is one where nobody listens.
 func deadAddress(t testing.TB) string {
 	t.Helper()
-	l := proxytest.Listen(t, mptcp.Off)
-	defer l.Close()
-	return l.Addr().String()
+	// The port stays bound, so that no test beside this one gets it; nobody listens.
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", a.(*syscall.SockaddrInet4).Port)
 }
 
 func TestAnotherServerIsTriedWhileNothingWasSent(t *testing.T) {
