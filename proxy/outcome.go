@@ -42,6 +42,8 @@ func clientEnd(err error) telemetry.End {
 func connectOutcome(err error) outcome {
 	var handshake *backend.TLSError
 	switch {
+	case errors.Is(err, backend.ErrNoHTTP2):
+		return outcome{502, telemetry.EndBackendConnect, "the server does not speak HTTP/2, which is required"}
 	case errors.Is(err, backend.ErrNoServer):
 		return outcome{503, telemetry.EndBackendConnect, "no server is available"}
 	case backend.NeedsMPTCP(err):
