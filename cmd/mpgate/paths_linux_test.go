@@ -123,10 +123,20 @@ servers = [ { address = "10.77.3.2:%d" } ]
 // until asks for the paths until they are as wanted.
 func until(t *testing.T, file, what string, is func(*gateway.PathsReport) bool) *gateway.PathsReport {
 	t.Helper()
-	var out []byte
-	for end := time.Now().Add(patience); time.Now().Before(end); {
-		var err error
-		if out, err = exec.Command(binary, "paths", "-c", file, "--json").Output(); err != nil {
+	if r := reached(t, file, patience, is); r != nil {
+		return r
+	}
+	table, _ := exec.Command(binary, "paths", "-c", file).Output()
+	t.Fatalf("%s: it does not get so\n%s", what, table)
+	return nil
+}
+
+// reached is until for at most some time; nil: it did not get so.
+func reached(t *testing.T, file string, most time.Duration, is func(*gateway.PathsReport) bool) *gateway.PathsReport {
+	t.Helper()
+	for end := time.Now().Add(most); time.Now().Before(end); {
+		out, err := exec.Command(binary, "paths", "-c", file, "--json").Output()
+		if err != nil {
 			t.Fatal(err)
 		}
 		r := new(gateway.PathsReport)
@@ -137,8 +147,6 @@ func until(t *testing.T, file, what string, is func(*gateway.PathsReport) bool) 
 			return r
 		}
 	}
-	table, _ := exec.Command(binary, "paths", "-c", file).Output()
-	t.Fatalf("%s: it does not get so\n%s", what, table)
 	return nil
 }
 
