@@ -198,9 +198,9 @@ func TestStalledProxyHeader(t *testing.T) {
 			began := time.Now()
 			c := proxytest.Dial(t, g.addr, g.mode.mptcp)
 			c.Send(sent)
-			_, _ = c.Rest()
+			rest, err := c.Rest()
 			if took := time.Since(began); took < limit/2 || took > proxytest.Patience/2 {
-				t.Errorf("%s, %.20q: closed after %v, want about %v", m.name, sent, took, limit)
+				t.Errorf("%s, %.20q: closed after %v, want about %v; read %q, %v", m.name, sent, took, limit, rest, err)
 			}
 		}
 	}

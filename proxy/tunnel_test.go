@@ -175,7 +175,7 @@ func TestTunnelEndsWithItsIdleTime(t *testing.T) {
 
 func TestTunnelStaysWhileOneDirectionIsBusy(t *testing.T) {
 	eachPlainMode(t, func(t *testing.T, m mode) {
-		const idle = 500 * time.Millisecond
+		const idle = 1500 * time.Millisecond
 		stop := make(chan struct{})
 		o := tunnelled(t, m, func(c *proxytest.Conn) {
 			tick := time.NewTicker(idle / 10)
