@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -79,9 +78,6 @@ func TestACMEDNS01ByWebhook(t *testing.T) {
 // TestMain's binary is the program, too: see execHelper.
 func TestACMEDNS01ByProgram(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("needs a shell")
-	}
 	p := newPebble(t, pebbleOptions{validity: shortLife})
 	url := p.recordAPI(t, func(*http.Request, record) {})
 	a := p.acme(DNS01, "*.example.test")

@@ -16,28 +16,10 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// introduced reads the PROXY header that a connection of the gateway begins with.
-func introduced(r *bufio.Reader) (preread.Proxy, error) {
-	for size := 1; ; size++ {
-		b, err := r.Peek(size)
-		if err != nil {
-			return preread.Proxy{}, err
-		}
-		h, n, err := preread.ParseProxy(b)
-		if err == preread.ErrMore {
-			continue
-		}
-		if err == nil {
-			_, err = r.Discard(n)
-		}
-		return h, err
-	}
-}
-
 // told is a server behind PROXY headers: it answers with the version and the client of the one that it got, and the head of the request.
 func told(t *testing.T) string {
 	return proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) {
-		h, err := introduced(c.R)
+		h, err := proxytest.ReadProxyHeader(c.R)
 		if err != nil {
 			return
 		}
@@ -105,7 +87,7 @@ func TestPassedThroughByConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	mail := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) {
-		h, err := introduced(c.R)
+		h, err := proxytest.ReadProxyHeader(c.R)
 		if err != nil {
 			return
 		}

@@ -113,7 +113,7 @@ func TestPair(t *testing.T) {
 					}
 				}
 				for _, m := range []mptcp.Mode{mptcp.Off, mptcp.Require} {
-					l = replaceInherited(t, l, m, accept)
+					l = replaceServing(t, l, m, leaveAfter, accept)
 					check(map[mptcp.Mode]mptcp.Transport{mptcp.Off: mptcp.TCP, mptcp.Require: mptcp.MPTCP}[m], 0)
 					for _, s := range l.Sockets() {
 						if s.Why != "" || s.Reserve != ((s.Transport == mptcp.TCP) != (m == mptcp.Off)) {
@@ -124,27 +124,6 @@ func TestPair(t *testing.T) {
 			})
 		}
 	}
-}
-
-// replaceInherited reopens by another mode, serves that and ends the old one.
-func replaceInherited(t *testing.T, old *Listener, m mptcp.Mode, accept func(net.Conn, *Socket)) *Listener {
-	t.Helper()
-	o := old.o
-	o.MPTCP = m
-	next, err := Reopen(t.Context(), o, nil, old)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { next.Close() })
-	serve(t, next, accept)
-	<-next.started
-	next.mu.Lock()
-	next.mu.Unlock() //lint:ignore SA2001 Serve holds it until it is done
-	old.Yield(next)
-	if err := old.Close(); err != nil {
-		t.Error(err)
-	}
-	return next
 }
 
 // TestPairNotSteered: two sockets that share no group are served both, and the log says so.

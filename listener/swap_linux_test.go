@@ -16,6 +16,11 @@ import (
 // replace reopens old with another mode, serves the new one, and ends the old.
 func replace(t *testing.T, old *Listener, m mptcp.Mode, stay time.Duration) *Listener {
 	t.Helper()
+	return replaceServing(t, old, m, stay, greet)
+}
+
+func replaceServing(t *testing.T, old *Listener, m mptcp.Mode, stay time.Duration, accept func(net.Conn, *Socket)) *Listener {
+	t.Helper()
 	o := old.o
 	o.MPTCP = m
 	next, err := Reopen(t.Context(), o, nil, old)
@@ -24,7 +29,7 @@ func replace(t *testing.T, old *Listener, m mptcp.Mode, stay time.Duration) *Lis
 	}
 	t.Cleanup(func() { next.Close() })
 	next.leaveAfter = stay
-	serve(t, next, greet)
+	serve(t, next, accept)
 	<-next.started
 	next.mu.Lock()
 	next.mu.Unlock() //lint:ignore SA2001 Serve holds it until it is done

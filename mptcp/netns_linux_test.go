@@ -458,7 +458,7 @@ func TestBlackhole(t *testing.T) {
 	needMPTCP(t)
 	newNetns(t)
 	if _, err := os.Stat("/proc/sys/net/mptcp/blackhole_timeout"); err != nil {
-		t.Skip("this kernel detects no black holes (Linux 6.12 does)")
+		skip(t, "this kernel detects no black holes (Linux 6.12 does)")
 	}
 	nft := exec.Command("nft", "-f", "-")
 	nft.Stdin = strings.NewReader("table ip t { chain c { type filter hook input priority 0; tcp flags & (syn|ack) == syn tcp option mptcp exists drop; }; }")

@@ -34,7 +34,6 @@ func TestDelEndpointZero(t *testing.T) {
 	})
 }
 
-// A socket that is bound to a device is found only by naming it.
 // A subflow that is gone must not be taken for the listener that has its address.
 func TestDestroySparesListeners(t *testing.T) {
 	needMPTCP(t)
@@ -60,6 +59,7 @@ func TestDestroySparesListeners(t *testing.T) {
 	}
 }
 
+// A socket that is bound to a device is found only by naming it.
 func TestDestroyBoundToDevice(t *testing.T) {
 	needMPTCP(t)
 	newNetns(t)

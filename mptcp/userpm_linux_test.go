@@ -16,7 +16,7 @@ func TestPriorityByConnection(t *testing.T) {
 	needMPTCP(t)
 	newNetns(t, "10.9.0.1/24", "10.9.0.2/24", "10.9.0.9/24")
 	if _, err := os.Stat("/proc/sys/net/mptcp/path_manager"); err != nil {
-		t.Skip("this kernel has no net.mptcp.path_manager (Linux 6.16 does)")
+		skip(t, "this kernel has no net.mptcp.path_manager (Linux 6.16 does)")
 	}
 	sysctl(t, "net.mptcp.path_manager", "userspace")
 	pm, err := OpenPathManager()

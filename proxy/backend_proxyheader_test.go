@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -18,7 +17,6 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/message"
-	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
 )
 
@@ -29,24 +27,6 @@ type headed struct {
 }
 
 func (h headed) Read(p []byte) (int, error) { return h.r.Read(p) }
-
-// readProxyHeader reads the one that a connection begins with.
-func readProxyHeader(r *bufio.Reader) (preread.Proxy, error) {
-	for size := 1; ; size++ {
-		b, err := r.Peek(size)
-		if err != nil {
-			return preread.Proxy{}, err
-		}
-		h, n, err := preread.ParseProxy(b)
-		if err == preread.ErrMore {
-			continue
-		}
-		if err == nil {
-			_, err = r.Discard(n)
-		}
-		return h, err
-	}
-}
 
 // life is what a server saw of one connection, once that has ended.
 type life struct {
@@ -60,7 +40,7 @@ func introducedOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<
 	return proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) {
 		var l life
 		var err error
-		if l.header, err = readProxyHeader(c.R); err != nil {
+		if l.header, err = proxytest.ReadProxyHeader(c.R); err != nil {
 			t.Errorf("no PROXY header: %v", err)
 			return
 		}
@@ -89,31 +69,6 @@ func introducedOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<
 		}
 		lives <- l
 	})
-}
-
-// multiplexedBehind connects to a gateway in HTTP/2 with a PROXY header in front.
-func multiplexedBehind(t testing.TB, addr, header string) *http2.ClientConn {
-	t.Helper()
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(nc, header); err != nil {
-		t.Fatal(err)
-	}
-	base, err := netio.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := http2.NewClientConn(base, &http2.ClientOptions{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = c.Run()
-		base.Close()
-	}()
-	t.Cleanup(func() { c.Abort(); <-done })
-	return c
 }
 
 // A PROXY header is one client's: to servers of HTTP/2 too, each exchange has a connection of its own, which begins with the

@@ -68,7 +68,9 @@ func TestEveryEnd(t *testing.T) {
 				}
 				s.routes = func(*backend.Backend) []proxy.Route { return []proxy.Route{{Name: "one", Backend: b}} }
 			}, do: func(_ *gateway, c *proxytest.Client) { c.Get("/") }, status: 502},
-			"backend_connect": {setup: func(s *setup) { s.backend.Servers = []backend.ServerOptions{{Address: deadAddress(t), MPTCP: m.mptcp}} },
+			"backend_connect": {setup: func(s *setup) {
+				s.backend.Servers = []backend.ServerOptions{{Address: proxytest.NewRefusing(t).Address, MPTCP: m.mptcp}}
+			},
 				do: func(_ *gateway, c *proxytest.Client) { c.Get("/") }, status: 502},
 			"backend_timeout": {setup: func(s *setup) { s.backend.ResponseTimeout = 50 * time.Millisecond }, origin: func(c *proxytest.Conn) { c.Head(); _, _ = c.R.ReadByte() },
 				do: func(_ *gateway, c *proxytest.Client) { c.Get("/") }, status: 504},

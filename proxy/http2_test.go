@@ -30,8 +30,17 @@ import (
 // multiplexed connects to a gateway in HTTP/2, by our own client side.
 func multiplexed(t testing.TB, addr string) *http2.ClientConn {
 	t.Helper()
+	return multiplexedBehind(t, addr, "")
+}
+
+// multiplexedBehind is multiplexed with a PROXY header in front.
+func multiplexedBehind(t testing.TB, addr, header string) *http2.ClientConn {
+	t.Helper()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(nc, header); err != nil {
 		t.Fatal(err)
 	}
 	base, err := netio.New(nc)

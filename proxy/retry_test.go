@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,29 +14,10 @@ import (
 	"mpgate/proxy/backend"
 )
 
-// deadAddress is one where nobody listens.
-func deadAddress(t testing.TB) string {
-	t.Helper()
-	// The port stays bound, so that no test beside this one gets it; nobody listens.
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	a, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("127.0.0.1:%d", a.(*syscall.SockaddrInet4).Port)
-}
-
 func TestAnotherServerIsTriedWhileNothingWasSent(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)
-		dead := deadAddress(t)
+		dead := proxytest.NewRefusing(t).Address
 		g := startBefore(t, setup{mode: m}, dead, o.Address())
 		c := g.client()
 		for i := range 6 { // a POST too: it has not left
@@ -58,21 +38,22 @@ func TestAnotherServerIsTriedWhileNothingWasSent(t *testing.T) {
 	})
 }
 
-// Where every server refused, one is asked all the same: it may be back. Package backend tests that it is then used.
+// Where every server refused, one is asked all the same: it may be back.
 func TestOnlyServerIsAskedAgainAtOnce(t *testing.T) {
 	t.Parallel()
-	dead := deadAddress(t)
-	g := startBefore(t, setup{}, dead)
+	server := proxytest.NewRefusing(t)
+	g := startBefore(t, setup{}, server.Address)
 	c := g.client()
 	for range 2 {
 		a := c.Get("/")
 		want(t, "status", a.Status, 502)
 		contains(t, "the body", a.Body, "502 Bad Gateway: the server could not be reached\nid: ")
+		want(t, "end", g.log.Next().End, "backend_connect")
 	}
 	want(t, "connects", g.metric("mpgate_backend_connects_total", "result", "refused"), 2)
-	for _, l := range g.lines() {
-		want(t, "end", l.End, "backend_connect")
-	}
+	proxytest.OriginOn(t, server.Listen(), proxytest.Echo)
+	want(t, "body", c.Get("/back").Body, "GET /back ")
+	want(t, "end", g.log.Next().End, "ok")
 }
 
 // stale makes an origin that answers requests on each connection until count is used up, then drops the connection when it gets
@@ -319,7 +300,7 @@ func TestKeptConnectionsGoAfterTheIdleTimeout(t *testing.T) {
 
 func TestErrorBodies(t *testing.T) {
 	t.Parallel()
-	g := startBefore(t, setup{}, deadAddress(t))
+	g := startBefore(t, setup{}, proxytest.NewRefusing(t).Address)
 	c := g.client()
 	for _, e := range []struct{ accept, kind string }{
 		{"", "text/plain; charset=utf-8"}, {"text/html", "text/plain; charset=utf-8"},

@@ -47,13 +47,6 @@ func servers(addresses ...string) (list []ServerOptions) {
 	return list
 }
 
-func dead(t *testing.T) string {
-	t.Helper()
-	l := proxytest.Listen(t, mptcp.Off)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestNewSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct {
 		servers []ServerOptions
@@ -123,7 +116,7 @@ func TestServersInTurn(t *testing.T) {
 func TestThreeTriesAtMost(t *testing.T) {
 	var list []string
 	for range 5 {
-		list = append(list, dead(t))
+		list = append(list, proxytest.NewRefusing(t).Address)
 	}
 	b, in := pool(t, Options{Servers: servers(list...)})
 	_, tries, err := open(t, b)
@@ -156,7 +149,7 @@ func resting(b *Backend) (n int) {
 }
 
 func TestServersWhoseConnectsTakeLongRest(t *testing.T) {
-	b, _ := pool(t, Options{Servers: servers(dead(t), dead(t))})
+	b, _ := pool(t, Options{Servers: servers(proxytest.NewRefusing(t).Address, proxytest.NewRefusing(t).Address)})
 	for _, s := range b.servers {
 		s.restsLong.Store(true)
 		s.restUntil.Store(time.Now().Add(time.Minute).UnixNano())
@@ -169,34 +162,27 @@ func TestServersWhoseConnectsTakeLongRest(t *testing.T) {
 // A server that refused is left alone for a second, as long as there is another one.
 func TestServerThatRefusedIsLeftAlone(t *testing.T) {
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)
-	b, in := pool(t, Options{Servers: servers(dead(t), o.Address())})
+	b, in := pool(t, Options{Servers: servers(proxytest.NewRefusing(t).Address, o.Address())})
 	began := time.Now()
 	for range 10 {
 		if server, _, err := open(t, b); err != nil || server != o.Address() {
 			t.Fatalf("%q, %v; want %s", server, err, o.Address())
 		}
 	}
-	if time.Since(began) > rest {
-		t.Skip("the machine is too slow to see it")
-	}
-	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_retries_total"); n != 1 {
-		t.Errorf("%v retries, want 1", n)
+	// A slow machine may come to a second rest, and a third.
+	most := 1 + float64(time.Since(began)/rest)
+	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_retries_total"); n < 1 || n > most {
+		t.Errorf("%v retries, want 1 for each second that began, %v", n, most)
 	}
 }
 
 func TestOnlyServerThatIsBackIsUsedAtOnce(t *testing.T) {
-	l := proxytest.Listen(t, mptcp.Off)
-	address := l.Addr().String()
-	l.Close()
-	b, _ := pool(t, Options{Servers: servers(address)})
+	server := proxytest.NewRefusing(t)
+	b, _ := pool(t, Options{Servers: servers(server.Address)})
 	if _, _, err := open(t, b); err == nil {
 		t.Fatal("nobody listens, and no error")
 	}
-	back, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Skipf("somebody else took the port: %v", err)
-	}
-	proxytest.OriginOn(t, back, silent)
+	proxytest.OriginOn(t, server.Listen(), silent)
 	if _, _, err := open(t, b); err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func FuzzServerFrames(f *testing.F) {
 		front := serve(t, ServerOptions{HeaderTime: time.Second}, echo)
 		nc, err := net.Dial("tcp", front.addr)
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		defer nc.Close()
 		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
@@ -85,7 +85,7 @@ func FuzzClientFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		defer ln.Close()
 		done := make(chan struct{})
@@ -103,7 +103,7 @@ func FuzzClientFrames(f *testing.F) {
 		}()
 		nc, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		base, err := netio.New(nc)
 		if err != nil {

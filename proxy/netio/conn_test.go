@@ -80,7 +80,7 @@ func TestWriteIsHeldUntilReadAndCopied(t *testing.T) {
 		if _, err := c.Write(p); err != nil {
 			t.Fatal(err)
 		}
-		copy(p, "XXXXXX") // crypto/tls recycles what it has handed to Write
+		copy(p, "other!") // crypto/tls recycles what it has handed to Write
 		if c.Held() != 12 {
 			t.Fatalf("%d bytes held, want 12", c.Held())
 		}
