@@ -309,8 +309,13 @@ func (c *conn) drain() {
 func (c *conn) abort() {
 	c.cut.Store(true)
 	if c.tunnels.farewell(nil) {
-		time.AfterFunc(farewellTime, func() { _ = c.base.Abort() })
+		time.AfterFunc(farewellTime, c.cutOff)
 		return
 	}
+	c.cutOff()
+}
+
+func (c *conn) cutOff() {
 	_ = c.base.Abort()
+	c.tunnels.cut(nil)
 }

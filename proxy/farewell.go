@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -219,4 +220,17 @@ func (l *tunnels) farewell(x *exchange) (under bool) {
 		}
 	}
 	return under
+}
+
+var errTimeOver = errors.New("the time for the exchange is over")
+
+// cut ends that of x, or all where x is nil, on both sides: who waits for the server does not see what becomes of the client.
+func (l *tunnels) cut(x *exchange) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for of, t := range l.open {
+		if x == nil || of == x {
+			t.fail(errTimeOver, false)
+		}
+	}
 }

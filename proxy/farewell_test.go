@@ -113,7 +113,7 @@ func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 	began := time.Now()
 	down := make(chan struct{})
 	go func() { defer close(down); g.proxy.Shutdown(over) }()
-	goOn <- g.proxy != nil
+	goOn <- true
 	got := ""
 	for {
 		p, err := s.Body().Next(true)
@@ -173,4 +173,41 @@ func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
 		t.Error(err)
 	}
 	want(t, "what came back on the other", readN(t, stays, 7), "\x82\x81abcdx")
+}
+
+// A server that does not take its leave does not hold up the drain of a client that did.
+func TestDrainDoesNotWaitForAServerThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	o := plain.origin(t, func(c *proxytest.Conn) {
+		r := c.Request()
+		if r == nil {
+			return
+		}
+		c.Send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptFor(r.Header("Sec-WebSocket-Key")) + "\r\n\r\n")
+		_, _ = io.Copy(io.Discard, c.R)
+		<-hold // it says nothing, also once nothing more comes
+	})
+	t.Cleanup(func() { close(hold) })
+	g := start(t, setup{mode: plain, backend: backend.Options{IdleTimeout: time.Hour}}, o)
+	c := g.client()
+	c.Send("GET /ws HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	if a := c.ReadHead(); a.Status != 101 {
+		t.Fatalf("got %q, want a 101", a.Head)
+	}
+	over, end := context.WithCancel(context.Background())
+	end()
+	down := make(chan struct{})
+	go func() { defer close(down); g.proxy.Shutdown(over) }()
+	told := make([]byte, 4)
+	if _, err := io.ReadFull(c.R, told); err != nil || string(told) != "\x88\x02\x03\xe9" {
+		t.Errorf("the client was told %q, %v", told, err)
+	}
+	c.Send("\x88\x82abcd\x62\x8b")
+	select {
+	case <-down:
+	case <-time.After(proxytest.Patience / 2):
+		t.Error("the drain waits for the server")
+	}
+	want(t, "end", g.log.Next().End, "drain")
 }

@@ -70,6 +70,7 @@ func (m *mux) abort(leases map[*Lease]bool) {
 			continue
 		}
 		x.down.(*http2.ServerStream).Abort()
+		x.conn.tunnels.cut(x)
 	}
 }
 
@@ -79,6 +80,7 @@ func (m *mux) cut(x *exchange, l *Lease) {
 	defer m.mu.Unlock()
 	if m.open[x] == l {
 		x.down.(*http2.ServerStream).Abort()
+		x.conn.tunnels.cut(x)
 	}
 }
 
@@ -94,7 +96,7 @@ func (c *conn) speaksHTTP2() (bool, error) {
 	}
 	var ahead netio.Buffer
 	defer ahead.Release()
-	_ = c.base.SetReadDeadline(c.firstDeadline())
+	c.base.ReadBy(c.firstDeadline())
 	for {
 		if err := c.base.Fill(&ahead); err != nil {
 			return false, err

@@ -194,13 +194,14 @@ func TestStalledProxyHeader(t *testing.T) {
 			listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal},
 		}, plain.origin(t, proxytest.Echo))
 		header := "PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n"
-		for _, sent := range []string{"", "P", header[:20], local2[:14], header, header + clientHello(t, testHost)[:30]} {
+		// No further into the ClientHello than its version: what follows is random, and may hold the end of a line.
+		for _, sent := range []string{"", "P", header[:20], local2[:14], header, header + clientHello(t, testHost)[:11]} {
 			began := time.Now()
 			c := proxytest.Dial(t, g.addr, g.mode.mptcp)
 			c.Send(sent)
 			rest, err := c.Rest()
 			if took := time.Since(began); took < limit/2 || took > proxytest.Patience/2 {
-				t.Errorf("%s, %.20q: closed after %v, want about %v; read %q, %v", m.name, sent, took, limit, rest, err)
+				t.Errorf("%s, %q: closed after %v, want about %v; read %q, %v", m.name, sent, took, limit, rest, err)
 			}
 		}
 	}

@@ -23,12 +23,12 @@ func relay(dst message.BodyWriter, src message.BodyReader, slow func()) (n int64
 	splicer, _ := src.(message.Splicer)
 	window, _ := dst.(windowed)
 	for {
-		if window != nil {
+		p, err := src.Next(false)
+		if window != nil && (err == nil || err == message.ErrWait) { // an end needs no room
 			if err := window.WaitRoom(); err != nil {
 				return n, nil, err
 			}
 		}
-		p, err := src.Next(false)
 		if err == message.ErrWait && splicer != nil {
 			k, ok, srcErr, dstErr := splicer.Splice(dst, true)
 			n += k
@@ -229,6 +229,16 @@ func (x *exchange) tunnel() {
 			}
 		}()
 		x.rec.BytesIn = t.pass(x.up, x.down.Body(), false)
+	}()
+	defer func() { // of a panic: the other direction must not outlive the exchange
+		select {
+		case <-done:
+		default:
+			x.up.Abort()
+			x.down.Interrupt()
+			<-done
+			x.down.Resume()
+		}
 	}()
 	x.rec.BytesOut = t.pass(x.down, x.up.Body(), true)
 	<-done

@@ -153,7 +153,7 @@ func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err err
 		return one, nil
 	}
 	cs, err := c.Open()
-	if h.closed {
+	if err != nil || h.closed {
 		c.Close() // once this exchange, which came before the end, is over
 	} else {
 		h.conns = append(h.conns, c)

@@ -303,7 +303,7 @@ func (s *stream) WaitRoom() error {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s.sendWindow <= 0 || c.sendWindow <= 0 {
+	for !s.sentEnd && (s.sendWindow <= 0 || c.sendWindow <= 0) {
 		if err := s.writeError(); err != nil {
 			return err
 		}

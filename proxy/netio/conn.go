@@ -145,6 +145,7 @@ func (c *Conn) read() (int, error) {
 		case err == nil && c.unsent:
 			// The callback must not wait for room to write; this may.
 			c.unsent = false
+			c.deadline.settle(c.sock) // it is a wait of the read, too
 			if err := c.flushSome(); err != nil {
 				return 0, err
 			}

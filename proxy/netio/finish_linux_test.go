@@ -84,6 +84,20 @@ func TestFinishSendsMoreThanTheSocketTakes(t *testing.T) {
 	}
 }
 
+// What is held and cannot be sent makes a read wait, too.
+func TestReadByHoldsWhileNothingCanBeSent(t *testing.T) {
+	c, _ := pair(t)
+	stuff(t, c)
+	send(t, c, "stuck")
+	c.ReadBy(time.Now().Add(50 * time.Millisecond))
+	var b Buffer
+	defer b.Release()
+	began := time.Now()
+	if err := c.Fill(&b); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) > 20*time.Second {
+		t.Errorf("got %v after %v, want a deadline error", err, time.Since(began))
+	}
+}
+
 func TestReadBySetsNoTimerBeforeItWaits(t *testing.T) {
 	onEach(t, func(t *testing.T, c *Conn, peer *net.TCPConn) {
 		send(t, peer, "a")
