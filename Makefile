@@ -3,7 +3,7 @@
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS = -s -w -X main.release=$(VERSION)
-CONCURRENT = ./admin/... ./certs/... ./cmd/... ./gateway/... ./listener/... ./mptcp/... ./proxy/... ./telemetry/...
+CONCURRENT = ./admin/... ./certs/... ./gateway/... ./listener/... ./mptcp ./proxy/... ./telemetry/...
 
 .PHONY: all build demo test race lint fuzz ci bench-quick image man completions clean
 
@@ -19,7 +19,7 @@ test:
 	$(GO) test ./...
 
 race:
-	CGO_ENABLED=1 $(GO) test -race $(CONCURRENT)
+	CGO_ENABLED=1 $(GO) test -race -p 1 -count=1 $(CONCURRENT)
 
 lint:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ "$$files" ]; then echo "not formatted: $$files"; exit 1; fi

@@ -45,6 +45,10 @@ func (c *abuseCmd) Run(ctx context.Context) error {
 		return usageErrorf("--rate (got %v); want 10 to 10000 requests a second", c.Rate)
 	case c.chosen():
 		return usageErrorf("abuse has one case of its own: HTTP/1.1 and HTTP/2 over TLS, 1 KiB")
+	case c.Markdown != "":
+		return usageErrorf("--markdown: there is no table for abuse")
+	case c.PrintConfig:
+		return usageErrorf("--print-config is for cpu and load")
 	}
 	if c.Quick {
 		c.Time = min(c.Time, 2*time.Second)
@@ -112,7 +116,7 @@ func (c *abuseCmd) attackInto(ctx context.Context, b *bench, p *peers.Peer, a ab
 	for _, f := range r.plan.Files {
 		e.Files[f.Name] = f.Text
 	}
-	if _, err := c.bystand(ctx, b, r, time.Second, nil); err != nil { // what a proxy does once, it does now
+	if _, err := c.bystand(ctx, b, r, time.Second); err != nil { // what a proxy does once, it does now
 		return fmt.Errorf("warm-up: %w", err)
 	}
 	usage := func() (u procs.Usage) {
@@ -128,8 +132,11 @@ func (c *abuseCmd) attackInto(ctx context.Context, b *bench, p *peers.Peer, a ab
 	if err != nil {
 		return err
 	}
-	if e.Calm, err = c.bystand(ctx, b, r, c.Time, nil); err != nil {
+	if e.Calm, err = c.bystand(ctx, b, r, c.Time); err != nil {
 		return err
+	}
+	if n := e.Calm.Lost(); n > 0 {
+		return fmt.Errorf("%d requests were lost without any attack", n)
 	}
 	between := usage()
 	if err != nil {
@@ -229,12 +236,14 @@ func peakMemory(ctx context.Context, pid int) (most int64) {
 	}
 }
 
-// bystand runs the bystanders for a while; begun, if not nil, is called when they are warm.
-func (c *abuseCmd) bystand(ctx context.Context, b *bench, r *proxy, d time.Duration, begun func()) (result.Bystanders, error) {
-	return c.bystandSpending(ctx, b, r, d, begun, nil, nil)
+// bystand runs the bystanders for a while.
+func (c *abuseCmd) bystand(ctx context.Context, b *bench, r *proxy, d time.Duration) (result.Bystanders, error) {
+	var spent time.Duration
+	done := make(chan error, 1)
+	return c.bystandSpending(ctx, b, r, d, func() { done <- nil }, &spent, done)
 }
 
-// bystandSpending is bystand that also waits for what begun started, and adds the bystanders' CPU time to spent.
+// bystandSpending is bystand that calls begun once the bystanders are warm, waits for what it started, and adds their CPU time to spent.
 func (c *abuseCmd) bystandSpending(ctx context.Context, b *bench, r *proxy, d time.Duration, begun func(), spent *time.Duration, done <-chan error) (result.Bystanders, error) {
 	var out result.Bystanders
 	j := bystandersJob{Kept: load.Job{Address: r.setup.Listen, TLS: true, Body: 1 << 10, Duration: d, Rate: c.Rate, Warm: true}}
@@ -255,9 +264,7 @@ func (c *abuseCmd) bystandSpending(ctx context.Context, b *bench, r *proxy, d ti
 	if !lines.Scan() || lines.Text() != "begun" {
 		return out, fmt.Errorf("bystanders: %s", strings.TrimSpace(p.Output()))
 	}
-	if begun != nil {
-		begun()
-	}
+	begun()
 	var said struct {
 		result.Bystanders
 		CPU time.Duration
@@ -267,10 +274,8 @@ func (c *abuseCmd) bystandSpending(ctx context.Context, b *bench, r *proxy, d ti
 	} else {
 		err = json.Unmarshal(lines.Bytes(), &said)
 	}
-	if done != nil {
-		err = errors.Join(err, <-done)
-		*spent += said.CPU
-	}
+	err = errors.Join(err, <-done)
+	*spent += said.CPU
 	return said.Bystanders, err
 }
 

@@ -80,8 +80,10 @@ func (c bystandCmd) Run(ctx context.Context) error {
 		to  *result.Bystander
 	}{{h1, load.Builtin, &out.H1}, {h2, load.BuiltinH2, &out.H2}, {fresh, load.Builtin, &out.New}} {
 		warm.Add(1)
-		k.job.Begun = func() { warm.Done(); <-begun }
+		ready := sync.OnceFunc(warm.Done)
+		k.job.Begun = func() { ready(); <-begun }
 		wg.Go(func() {
+			defer ready() // it may be refused before it begins
 			var o load.Outcome
 			o, errs[i] = k.run(ctx, k.job)
 			*k.to = result.Bystander{Requests: o.Requests, Errors: o.Errors, Missed: o.Missed, Latency: o.Latency}

@@ -65,6 +65,9 @@ func (c *growthCmd) Run(ctx context.Context) error {
 	if c.chosen() || len(c.Only) > 0 {
 		return usageErrorf("growth has cases of its own, and mpgate alone")
 	}
+	if c.Markdown != "" || c.PrintConfig {
+		return usageErrorf("growth has neither --markdown nor --print-config")
+	}
 	if c.Active < 1 || c.Active > 1000 {
 		return usageErrorf("--active (got %d); want 1 to 1000", c.Active)
 	}

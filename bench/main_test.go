@@ -95,13 +95,24 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
+func TestReportRefusesWhatIsNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.json")
+	if err := os.WriteFile(file, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := run([]string{"report", file}); code != 2 {
+		t.Errorf("it ends with %d, want 2", code)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"cpu", "--rounds", "0"}, {"cpu", "--no-such-flag"}, {"selftest", "--share", "2"}, {"load", "--rate=-1"}, {},
 		{"growth", "--of", "age"}, {"growth", "--body", "1KiB"}, {"growth", "--only", "nginx"}, {"growth", "--active", "0"},
 		{"paths", "--scenario", "moon"}, {"paths", "--rounds", "0"}, {"paths", "--time", "1s"}, {"paths", "--side", "left"}, {"paths", "--congestion", "none"},
 		{"paths", "--quick", "--side", "both"}, {"paths", "--rate", "0"}, {"paths", "--path", "rate=fast"}, {"paths", "--path", "rate=1", "--scenario", "equal"},
-		{"abuse", "--attack", "poison"}, {"abuse", "--time", "1h"}, {"abuse", "--rate", "0"}, {"abuse", "--body", "1KiB"},
+		{"abuse", "--attack", "poison"}, {"abuse", "--time", "1h"}, {"abuse", "--rate", "0"}, {"abuse", "--body", "1KiB"}, {"abuse", "--markdown", "x"}, {"abuse", "--print-config"},
+		{"growth", "--markdown", "x"}, {"growth", "--print-config"},
 	} {
 		if code := run(args); code != 2 {
 			t.Errorf("bench %q ends with %d, want 2", args, code)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 
 	"mpgate/bench/result"
 )
@@ -29,6 +30,9 @@ func (c *reportCmd) Run() error {
 		if err := json.Unmarshal(text, one); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
+		if one.Verb == "" {
+			return usageErrorf("%s: it is not what --json writes: it names no verb", file)
+		}
 		if all == nil {
 			all = one
 			continue
@@ -36,6 +40,13 @@ func (c *reportCmd) Run() error {
 		if one.Verb != all.Verb {
 			return usageErrorf("%s (got a run of %q); want one of %q, as the first is", file, one.Verb, all.Verb)
 		}
+		for _, p := range one.Proxies {
+			if !slices.ContainsFunc(all.Proxies, func(q result.Proxy) bool { return q.Name == p.Name }) {
+				all.Proxies = append(all.Proxies, p)
+			}
+		}
+		all.Idle = append(all.Idle, one.Idle...)
+		all.Startup = append(all.Startup, one.Startup...)
 		all.Cases = append(all.Cases, one.Cases...)
 		all.Paths = append(all.Paths, one.Paths...)
 		all.Growth = append(all.Growth, one.Growth...)

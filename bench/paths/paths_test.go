@@ -289,8 +289,9 @@ func TestOwn(t *testing.T) {
 	for spec, want := range map[string]string{
 		"rate=x":           `(got "rate=x"): "rate=x": strconv.ParseFloat: parsing "x": invalid syntax; want rate=100,delay=10ms,loss=1%,queue=64KiB`,
 		"rate=10,color=5":  `(got "rate=10,color=5"): "color=5": no such part; want rate=100,delay=10ms,loss=1%,queue=64KiB`,
-		"delay=10ms":       `(got "delay=10ms"): want a rate of 0.1 to 2000, a delay of at most 2s, and a loss of at most 50%`,
-		"rate=10,loss=60%": `(got "rate=10,loss=60%"): want a rate of 0.1 to 2000, a delay of at most 2s, and a loss of at most 50%`,
+		"delay=10ms":       `(got "delay=10ms"): want a rate of 0.1 to 2000 Mbit/s, a delay of at most 2s, and a loss of at most 50%`,
+		"rate=10,loss=NaN": `(got "rate=10,loss=NaN"): want a rate of 0.1 to 2000 Mbit/s, a delay of at most 2s, and a loss of at most 50%`,
+		"rate=10,loss=60%": `(got "rate=10,loss=60%"): want a rate of 0.1 to 2000 Mbit/s, a delay of at most 2s, and a loss of at most 50%`,
 	} {
 		if _, err := Own([]string{spec}); err == nil || err.Error() != want {
 			t.Errorf("%s:\ngot  %v\nwant %s", spec, err, want)

@@ -11,7 +11,7 @@ import (
 
 // abuseSections are a table for each proxy: an attack is a row.
 func abuseSections(rep *result.Report) (list []section) {
-	for i, p := range rep.Proxies {
+	for _, p := range rep.Proxies {
 		s := section{Title: p.Name + " under attack", Table: Table{Columns: []string{
 			"attack", "h1 p50 ms", "h1 p99 ms", "h2 p50 ms", "h2 p99 ms", "new p99 ms", "p99 x", "answered", "lost",
 			"CPU ms", "attacker ms", "CPU x", "memory +", "kept", "connections", "sent", "bars", "ended by",
@@ -19,10 +19,10 @@ func abuseSections(rep *result.Report) (list []section) {
 		var slower []bar
 		for j := range rep.Abuse {
 			a := &rep.Abuse[j]
-			if i >= len(a.Entries) {
+			e := a.Entry(p.Name)
+			if e == nil {
 				continue
 			}
-			e := &a.Entries[i]
 			if e.Failed != "" {
 				s.Table.Rows = append(s.Table.Rows, []string{a.Attack, "-"})
 				s.Table.Notes = append(s.Table.Notes, a.Attack+": not measured: "+e.Failed)

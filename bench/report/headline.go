@@ -46,7 +46,9 @@ func Plot(w io.Writer, rep *result.Report) error {
 			drawing = charts[0]
 		}
 	case len(rep.Abuse) > 0:
-		drawing = abuseSections(rep)[0].Charts[0]
+		if list := abuseSections(rep); len(list) > 0 {
+			drawing = list[0].Charts[0]
+		}
 	}
 	if drawing == "" {
 		return errors.New("plot: nothing was measured that could be drawn")

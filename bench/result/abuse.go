@@ -130,3 +130,13 @@ func (e *AbuseEntry) How() string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// Entry finds a proxy's entry, nil if it is not in this attack.
+func (a *Abuse) Entry(proxy string) *AbuseEntry {
+	for i := range a.Entries {
+		if a.Entries[i].Proxy == proxy {
+			return &a.Entries[i]
+		}
+	}
+	return nil
+}

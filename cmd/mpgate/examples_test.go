@@ -230,8 +230,8 @@ shift; exec "$@"`
 		t.Errorf("the balancer's question is answered by %s", got)
 	}
 	// doctor has nothing to say of joins.
-	cmd := exec.Command(nsenter, "-n", "-t", fmt.Sprint(p.cmd.Process.Pid), binary, "doctor", "-c", file)
-	if out, _ := cmd.CombinedOutput(); strings.Contains(string(out), "warning  sysctl") || strings.Contains(string(out), "warning  listeners") || !strings.Contains(string(out), "ok       listeners: ") && strings.Contains(string(out), "joins there are refused") {
+	out, _ := exec.Command(nsenter, "-n", "-t", fmt.Sprint(p.cmd.Process.Pid), binary, "doctor", "-c", file).CombinedOutput() // exits 1: no server is there
+	if !strings.Contains(string(out), "ok       sysctl: ") || !strings.Contains(string(out), ", 0 warnings, ") {
 		t.Errorf("doctor says\n%s", out)
 	}
 	p.signal(syscall.SIGTERM)
