@@ -121,6 +121,9 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 	pid, err := g.replace(ctx)
 	if err != nil {
 		g.keepPaths(false)
+		for _, f := range g.gen.Load().listeners {
+			f.sockets.Resteer()
+		}
 		g.log.Error("upgrade failed; this process serves on", "error", err)
 		return fmt.Errorf("upgrade failed; the running process serves on: %w", err)
 	}

@@ -287,6 +287,8 @@ func (l *Listener) Name() string { return l.o.Name }
 
 // Sockets says what the sockets are.
 func (l *Listener) Sockets() []SocketInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	out := make([]SocketInfo, len(l.sockets))
 	for i, s := range l.sockets {
 		out[i] = s.info

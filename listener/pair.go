@@ -70,6 +70,16 @@ func (l *Listener) steerPairs() {
 	}
 }
 
+// Resteer has new connections go where they should once more, after another process that was given the same sockets has found
+// out about their places, and went.
+func (l *Listener) Resteer() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.serving && !l.closed {
+		l.steerPairs()
+	}
+}
+
 // placesOf takes over what a listener of the same sockets knows.
 func (l *Listener) placesOf(old *Listener) {
 	for i, s := range l.sockets {

@@ -114,7 +114,19 @@ func TestPair(t *testing.T) {
 				}
 				for _, m := range []mptcp.Mode{mptcp.Off, mptcp.Require} {
 					l = replaceServing(t, l, m, leaveAfter, accept)
-					check(map[mptcp.Mode]mptcp.Transport{mptcp.Off: mptcp.TCP, mptcp.Require: mptcp.MPTCP}[m], 0)
+					wanted := map[mptcp.Mode]mptcp.Transport{mptcp.Off: mptcp.TCP, mptcp.Require: mptcp.MPTCP}[m]
+					check(wanted, 0)
+					// Another process gets the sockets, finds out about them, and fails.
+					given, err := l.Files()
+					if err != nil {
+						t.Fatal(err)
+					}
+					other := open(t, Options{Name: "web", Systemd: "web"}, NewInherited(map[string][]*os.File{"web": given}))
+					if err := other.Close(); err != nil {
+						t.Fatal(err)
+					}
+					l.Resteer()
+					check(wanted, 2) // its two probes
 					for _, s := range l.Sockets() {
 						if s.Why != "" || s.Reserve != ((s.Transport == mptcp.TCP) != (m == mptcp.Off)) {
 							t.Errorf("%v: %+v", m, s)

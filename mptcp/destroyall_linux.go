@@ -1,6 +1,7 @@
 package mptcp
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ type Target struct {
 }
 
 // mostTargets are sent in one call: their answers have to fit the socket's buffer.
-const mostTargets = 64
+const mostTargets = 32
 
 const nlHeader = unix.NLMSG_HDRLEN
 
@@ -54,10 +55,8 @@ func destroySome(fd int, targets []Target) (ended int, err error) {
 		}
 		return errno
 	})
-	if err != nil {
-		return 0, err
-	}
-	err = ask(fd, targets, func(i int) []byte {
+	// One that could not be looked up keeps none of the others.
+	derr := ask(fd, targets, func(i int) []byte {
 		t := &targets[i]
 		if cookies[i] == 0 {
 			return nil
@@ -71,7 +70,7 @@ func destroySome(fd int, targets []Target) (ended int, err error) {
 		}
 		return errno
 	})
-	return ended, err
+	return ended, cmp.Or(err, derr)
 }
 
 // Where things are in struct inet_diag_msg and struct inet_diag_req_v2.
@@ -104,11 +103,16 @@ func ask(fd int, targets []Target, message func(i int) []byte, heard func(i int,
 	if expected == 0 {
 		return nil
 	}
+	buf := make([]byte, 8192)
+	for { // what a call that failed has left
+		if _, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT); err == unix.EAGAIN {
+			break
+		}
+	}
 	if err := unix.Sendto(fd, out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return os.NewSyscallError("sendto", err)
 	}
 	// The answers are there when the call returns.
-	buf := make([]byte, 8192)
 	for answers := 0; answers < expected; {
 		n, _, rerr := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
 		if rerr == unix.EINTR {

@@ -83,6 +83,9 @@ func (e *examination) slots(all []paths.PathStatus, l mptcp.Limits) {
 	if i := slices.IndexFunc(all, func(p paths.PathStatus) bool { return p.Role != paths.ForBackends && len(p.Addresses) > 0 }); all[i].Role == paths.Both {
 		dialled-- // the one that the connection has itself
 	}
+	if dialled == 0 {
+		return
+	}
 	need := dialled + announced - 1
 	if int(l.Subflows) >= min(need, maxSubflows) {
 		return

@@ -166,10 +166,16 @@ func (m *Manager) Settle(rc syscall.RawConn) {
 
 // keepBooks makes a pass when it is due.
 func (m *Manager) keepBooks(now time.Time) bool {
-	if now.Before(m.books.at) || len(m.paths) == 0 {
+	if now.Before(m.books.at) {
 		return false
 	}
 	m.books.at = now.Add(passEvery)
+	if len(m.paths) == 0 { // it is nobody's
+		m.books.mu.Lock()
+		m.books.settled, m.books.heard = nil, nil
+		m.books.mu.Unlock()
+		return false
+	}
 	m.passBooks()
 	return true
 }

@@ -80,11 +80,7 @@ func (m *Manager) split(a *at) (on, others int) {
 // programs' connections are left out of it, and our subflows ended one by one.
 func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Duration) {
 	begin := time.Now()
-	for k, r := range m.owned {
-		if slices.Contains(addrs, k.addr) && r.path == p.Name {
-			p.again[k] = true
-		}
-	}
+	m.renewLater(p, addrs)
 	if m.o.Failover == FailoverOff {
 		m.o.Logger.Warn("path is down", "path", p.Name, "why", why)
 		return
@@ -107,6 +103,27 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 		"stalled", stalled.Round(time.Millisecond), "took", c.Took.Round(time.Microsecond))
 	if m.o.Hooks.Cut != nil {
 		m.o.Hooks.Cut(c)
+	}
+}
+
+// leave ends the subflows at addresses that a path has lost, which carries on with others.
+func (m *Manager) leave(p *path, addrs []netip.Addr) {
+	m.renewLater(p, addrs)
+	if m.o.Failover == FailoverOff {
+		return
+	}
+	clear(m.places)
+	v := m.survey(&at{addrs: addrs})
+	ended := m.endSubflows(p, addrs, &v)
+	m.o.Logger.Info("path has lost an address", "path", p.Name, "addresses", addrs, "subflows_ended", ended, "spared", v.spared)
+}
+
+// renewLater marks our endpoints of those addresses as to be made anew.
+func (m *Manager) renewLater(p *path, addrs []netip.Addr) {
+	for k, r := range m.owned {
+		if slices.Contains(addrs, k.addr) && r.path == p.Name {
+			p.again[k] = true
+		}
 	}
 }
 

@@ -296,6 +296,7 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 	type loss struct {
 		p     *path
 		addrs []netip.Addr
+		whole bool // the path went down
 	}
 	var lost []loss
 	for _, r := range found {
@@ -319,12 +320,12 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 			p.state, p.downAt, p.asleep = Down, now, true
 		case !r.up() && p.state != Down:
 			p.fail(Down, r.why, now)
-			lost = append(lost, loss{p, slices.Concat(r.addrs, gone)})
+			lost = append(lost, loss{p, slices.Concat(r.addrs, gone), true})
 		case r.up() && p.state == Down:
 			p.back(now)
 			fallthrough
 		case len(gone) > 0:
-			lost = append(lost, loss{p, gone})
+			lost = append(lost, loss{p, gone, false})
 		}
 		if !r.up() {
 			p.reason = r.why
@@ -342,8 +343,12 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 	}
 	// All states are known: no sibling is counted that is down too.
 	for _, l := range lost {
-		if len(l.addrs) > 0 {
+		switch {
+		case len(l.addrs) == 0:
+		case l.whole:
 			m.cut(l.p, l.addrs, l.p.reason, 0)
+		default:
+			m.leave(l.p, l.addrs)
 		}
 	}
 }

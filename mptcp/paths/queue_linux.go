@@ -45,12 +45,13 @@ type buffer struct {
 	acked uint64
 }
 
-// measure takes the rate at which the peer acknowledges: the best of the last few.
-func (b *buffer) measure(acked uint64, now time.Time) {
+// measure takes the rate at which the peer acknowledges: the best of the last few. Where a round trip is long, ACKs come in
+// bursts of one.
+func (b *buffer) measure(acked uint64, rtt time.Duration, now time.Time) {
 	switch d := now.Sub(b.since); {
 	case b.since.IsZero() || acked < b.acked:
 		b.since, b.acked = now, acked
-	case d >= rateEvery:
+	case d >= max(rateEvery, rtt):
 		b.rates[b.next] = float64(acked-b.acked) / d.Seconds()
 		b.next = (b.next + 1) % len(b.rates)
 		b.since, b.acked = now, acked
@@ -93,6 +94,7 @@ func (b *buffer) fit(need, queued int, several bool) int {
 		}
 		over = need < b.set*3/4
 	}
+	over = over && b.rates[len(b.rates)-1] > 0 // before, the best of them is none
 	if !over {
 		b.streak, b.top = 0, 0
 		return 0
@@ -109,9 +111,9 @@ func (b *buffer) fit(need, queued int, several bool) int {
 // shorten looks after the buffer of the connection that was just read.
 func (m *Manager) shorten(f *followed, now time.Time) {
 	b := &f.buffer
-	b.measure(m.info.SndUna, now)
 	rtt, several := m.spread()
-	need := b.need(rtt)
+	b.measure(m.info.SndUna, rtt, now)
+	need := min(b.need(rtt), m.sample.mostBuffer)
 	if n := b.fit(need, int(m.info.WriteSeq-m.info.SndUna), several); n > 0 {
 		f.setBuffer(n)
 	}
@@ -120,7 +122,7 @@ func (m *Manager) shorten(f *followed, now time.Time) {
 // release gives a connection that is no longer followed all the room there may be.
 func (m *Manager) release(f *followed) {
 	if f.buffer.set > 0 {
-		f.setBuffer(mostBuffer())
+		f.setBuffer(m.sample.mostBuffer)
 		f.buffer = buffer{}
 	}
 }

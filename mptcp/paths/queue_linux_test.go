@@ -21,7 +21,7 @@ func TestBufferFits(t *testing.T) {
 		for range looks {
 			now = now.Add(busyTick)
 			acked += uint64(bytesPerSecond * busyTick.Seconds())
-			b.measure(acked, now)
+			b.measure(acked, rtt, now)
 			if n := b.fit(b.need(rtt), queued, several); n > 0 {
 				b.set = n
 				set = append(set, n)
@@ -59,7 +59,7 @@ func TestBufferReleased(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Manager{sample: sample{followed: []followed{{Conn: Conn{Raw: rc}}}}}
+	m := &Manager{sample: sample{followed: []followed{{Conn: Conn{Raw: rc}}}, mostBuffer: mostBuffer()}}
 	f := &m.sample.followed[0]
 	f.setBuffer(300_000)
 	if n := sendBuffer(t, c); n != 300_000 {

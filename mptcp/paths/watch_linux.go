@@ -24,6 +24,8 @@ type sample struct {
 	at       time.Time
 	suspect  bool
 	late     int // ticks not to be trusted, as we were not running ourselves
+	// to what the kernel lets a send buffer grow, bytes
+	mostBuffer int
 }
 
 type followed struct {
@@ -39,6 +41,9 @@ func (s *sample) busy() bool { return len(s.followed) > 0 }
 // watch takes a sample and gives up the paths that are silent.
 func (m *Manager) watch(now time.Time) {
 	s := &m.sample
+	if s.mostBuffer == 0 {
+		s.mostBuffer = mostBuffer()
+	}
 	// Where this process itself stood still, ACKs lie unread in the kernel or in the
 	// network card: what looks like silence is ours.
 	if s.busy() && !s.at.IsZero() && now.Sub(s.at) > 3*busyTick {
