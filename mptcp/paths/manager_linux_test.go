@@ -318,6 +318,30 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// A path that loses one of its addresses is not down: nothing is cut, and what used the address is ended.
+func TestLostAddress(t *testing.T) {
+	r := start(t, "client", lab.Path{}, Options{Manage: ManageSync, Failover: FailoverLink, Paths: slices.Clone(twoPaths)})
+	const both = "10.77.1.1 signal,subflow; 10.77.2.1 signal,subflow"
+	r.wantFlags(both)
+	address := func(verb string) {
+		t.Helper()
+		if out, err := r.place.Command(t.Context(), "ip", "address", verb, "10.77.2.9/24", "dev", "link2").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	address("add")
+	r.wantFlags(both + "; 10.77.2.9 signal,subflow")
+	address("del")
+	r.wantFlags(both)
+	until(t, "said", func() bool { return strings.Contains(r.logged(), "path has lost an address") })
+	if p := r.m.Status().Paths[1]; p.State != Up || p.Cuts != 0 {
+		t.Errorf("%+v", p)
+	}
+	if cuts, _, up := r.events(); len(cuts) != 0 || !up["two"] {
+		t.Errorf("cuts %+v, up %v", cuts, up)
+	}
+}
+
 func TestSyncKeep(t *testing.T) {
 	r := start(t, "client", lab.Path{}, Options{Manage: ManageSync, Keep: true, Limits: &mptcp.Limits{Subflows: 5}, Paths: twoPaths})
 	want := "10.77.1.1 signal,subflow; 10.77.2.1 signal,subflow"
