@@ -3,9 +3,6 @@
 package main
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -15,25 +12,11 @@ import (
 // A whole run, small: mpgate ends floods, holds no one up for ever, and answers all that do nothing wrong.
 func TestAbuse(t *testing.T) {
 	dir := t.TempDir()
-	mpgate, raw := filepath.Join(dir, "mpgate"), filepath.Join(dir, "raw.json")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", mpgate, "mpgate/cmd/mpgate").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	out, err := program(t, "abuse", "--mpgate", mpgate, "--only=mpgate", "--attack=rapid-reset,endless-head,half-handshake", "--time=1s", "--rate=50", "--json", raw,
-		"--html", filepath.Join(dir, "page.html"), "--svg", filepath.Join(dir, "plot.svg")).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	text, err := os.ReadFile(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rep result.Report
-	if err := json.Unmarshal(text, &rep); err != nil {
-		t.Fatal(err)
-	}
+	raw := filepath.Join(dir, "raw.json")
+	rep, text := measured(t, program(t, "abuse", "--only=mpgate", "--attack=rapid-reset,endless-head,half-handshake", "--time=1s", "--rate=50", "--json", raw,
+		"--html", filepath.Join(dir, "page.html"), "--svg", filepath.Join(dir, "plot.svg")), raw)
 	if len(rep.Abuse) != 3 {
-		t.Fatalf("%d attacks, want 3:\n%s", len(rep.Abuse), out)
+		t.Fatalf("%d attacks, want 3:\n%s", len(rep.Abuse), text)
 	}
 	for _, a := range rep.Abuse {
 		e := a.Entries[0]

@@ -3,31 +3,16 @@
 package main
 
 import (
-	"encoding/json"
-	"os"
 	"path/filepath"
 	"testing"
-
-	"mpgate/bench/result"
 )
 
 // A whole run, small: every size is measured, and what must grow does.
 func TestGrowth(t *testing.T) {
 	raw := filepath.Join(t.TempDir(), "raw.json")
-	out, err := program(t, "growth", "--rounds=1", "--round=1s", "--warmup=1s", "--of=servers,connections", "--json", raw).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	text, err := os.ReadFile(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rep result.Report
-	if err := json.Unmarshal(text, &rep); err != nil {
-		t.Fatal(err)
-	}
+	rep, text := measured(t, program(t, "growth", "--rounds=1", "--round=1s", "--warmup=1s", "--of=servers,connections", "--json", raw), raw)
 	if len(rep.Growth) != 2 || rep.Growth[0].Of != "open connections" || rep.Growth[1].Of != "servers of a backend" {
-		t.Fatalf("%s", out)
+		t.Fatalf("%s", text)
 	}
 	raiseFiles()
 	few := enoughFiles(10000) // then the largest crowd cannot be, and says so

@@ -172,24 +172,29 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// measured runs the benchmark, and gives what it wrote to raw.
+func measured(t *testing.T, cmd *exec.Cmd, raw string) (rep result.Report, text string) {
+	t.Helper()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b, err := os.ReadFile(raw)
+	if err == nil {
+		err = json.Unmarshal(b, &rep)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rep, string(b)
+}
+
 // A whole run, small: net/http's proxy, the generator of our own, and everything in the raw data that should be there.
 func TestWholeRun(t *testing.T) {
 	dir := t.TempDir()
 	raw, page := filepath.Join(dir, "raw.json"), filepath.Join(dir, "page.html")
 	cmd := program(t, "cpu", "--only=stdlib", "--rounds=1", "--round=1s", "--warmup=1s", "--load=builtin", "--connections=4",
 		"--body=1KiB", "--log=file", "--json", raw, "--html", page)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	text, err := os.ReadFile(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rep result.Report
-	if err := json.Unmarshal(text, &rep); err != nil {
-		t.Fatal(err)
-	}
+	rep, text := measured(t, cmd, raw)
 	if len(rep.Cases) != 1 || len(rep.Cases[0].Entries) != 1 || len(rep.Cases[0].Entries[0].Rounds) != 1 {
 		t.Fatalf("want one case, one proxy, one round:\n%s", text)
 	}
@@ -231,17 +236,7 @@ func TestWholeRunH2(t *testing.T) {
 	}
 	raw := filepath.Join(t.TempDir(), "raw.json")
 	cmd := program(t, "cpu", "--only=stdlib", "--rounds=1", "--round=1s", "--warmup=1s", "--connections=8", "--h2=on", "--json", raw)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	text, err := os.ReadFile(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rep result.Report
-	if err := json.Unmarshal(text, &rep); err != nil {
-		t.Fatal(err)
-	}
+	rep, text := measured(t, cmd, raw)
 	c := rep.Cases[0]
 	if c.Streams != 8 || c.Connections != 1 || c.Load != "h2load" {
 		t.Errorf("%d connections x %d streams by %s; want 1 x 8 by h2load", c.Connections, c.Streams, c.Load)

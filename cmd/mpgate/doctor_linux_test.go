@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -84,23 +82,8 @@ servers = [ { address = "10.77.1.2:%d" } ]
 
 // TestDoctorLooksAtPassedSockets: at those that it was passed itself, and else at those of the gateway.
 func TestDoctorLooksAtPassedSockets(t *testing.T) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	f, err := l.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	passed := func(c *exec.Cmd) {
-		c.Args = append([]string{"sh", "-c", `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec "$0" "$@"`, c.Path}, c.Args[1:]...)
-		c.Path, c.Err = exec.LookPath("sh")
-		c.ExtraFiles = []*os.File{f}
-	}
+	l, f := plainSocket(t)
+	passed := passing("web", f)
 	file := write(t, "mpgate.toml", fmt.Sprintf("[admin]\naddress = \"unix:admin.sock\"\n[[listener]]\nname = \"web\"\nsystemd = \"web\"\n"+
 		"[[route]]\nname = \"all\"\nbackend = \"app\"\n[[backend]]\nname = \"app\"\nmptcp = \"off\"\nservers = [ { address = %q } ]\n", named(t, "app", nil)))
 	of := func(prepare func(*exec.Cmd)) doctor.Finding {

@@ -262,11 +262,7 @@ func runSystemd(t *testing.T) {
 		defer f.Close()
 		fds = append(fds, f)
 	}
-	p := start(t, func(c *exec.Cmd) {
-		c.Args = append([]string{"sh", "-c", `export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=web:local; exec "$0" "$@"`, c.Path}, c.Args[1:]...)
-		c.Path, c.Err = exec.LookPath("sh")
-		c.ExtraFiles = fds
-	}, "run", "-c", example(t, "systemd.toml", "/run/app/http.sock", app))
+	p := start(t, passing("web:local", fds...), "run", "-c", example(t, "systemd.toml", "/run/app/http.sock", app))
 	p.ready("web", "local")
 	if n := strings.Count(p.text(), `"from":"systemd"`); n != 2 {
 		t.Errorf("%d of 2 sockets came from systemd:\n%s", n, p.text())

@@ -40,12 +40,8 @@ const (
 // hashes is a server in a place: GET gives a body of the size in the query, PUT takes one; both tell its hash.
 func hashes(t *testing.T, p *lab.Place) netip.AddrPort {
 	t.Helper()
-	l, err := p.Listen(t.Context(), lab.MPTCP, "0.0.0.0:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	body := noise(downloadSize)
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveIn(t, p, "0.0.0.0:0", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
 			h := sha256.New()
 			if _, err := io.Copy(h, r.Body); err != nil {
@@ -58,17 +54,7 @@ func hashes(t *testing.T, p *lab.Place) netip.AddrPort {
 		w.Header().Set("Content-Length", strconv.Itoa(n))
 		w.Header().Set("X-Hash", sum(body[:n]))
 		_, _ = w.Write(body[:n])
-	})}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = s.Serve(l)
-	}()
-	t.Cleanup(func() {
-		_ = s.Close()
-		<-ended
 	})
-	return netip.MustParseAddrPort(l.Addr().String())
 }
 
 // noise is the same in each run, and repeats itself nowhere.

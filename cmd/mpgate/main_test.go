@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +53,34 @@ type process struct {
 	out     []string // lines of both streams that nobody awaited yet
 	all     bytes.Buffer
 	closed  int // streams at their end
+}
+
+// passing has the binary get sockets as from systemd, by the names in LISTEN_FDNAMES.
+func passing(names string, files ...*os.File) func(*exec.Cmd) {
+	script := fmt.Sprintf(`export LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=%s; exec "$0" "$@"`, len(files), names)
+	return func(c *exec.Cmd) {
+		c.Args = append([]string{"sh", "-c", script, c.Path}, c.Args[1:]...)
+		c.Path, c.Err = exec.LookPath("sh")
+		c.ExtraFiles = files
+	}
+}
+
+// plainSocket is a listener that speaks TCP, and its file, to be passed.
+func plainSocket(t *testing.T) (net.Listener, *os.File) {
+	t.Helper()
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return l, f
 }
 
 // start runs the binary; it is killed at the end of the test, if it still runs.

@@ -32,21 +32,14 @@ func within(p *lab.Place) func(*exec.Cmd) {
 	}
 }
 
-// endless is a server in a place whose answers do not end before the test does.
-func endless(t *testing.T, p *lab.Place, address string) netip.AddrPort {
+// serveIn runs a server in a place until the test ends.
+func serveIn(t *testing.T, p *lab.Place, address string, h http.HandlerFunc) netip.AddrPort {
 	t.Helper()
 	l, err := p.Listen(t.Context(), lab.MPTCP, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		block := make([]byte, 16<<10)
-		for {
-			if _, err := w.Write(block); err != nil {
-				return
-			}
-		}
-	})}
+	s := &http.Server{Handler: h}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -57,6 +50,19 @@ func endless(t *testing.T, p *lab.Place, address string) netip.AddrPort {
 		<-ended
 	})
 	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+// endless is a server in a place whose answers do not end before the test does.
+func endless(t *testing.T, p *lab.Place, address string) netip.AddrPort {
+	t.Helper()
+	return serveIn(t, p, address, func(w http.ResponseWriter, r *http.Request) {
+		block := make([]byte, 16<<10)
+		for {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	})
 }
 
 // twoPaths is a gateway with two paths in front and two behind, in a lab, and a download through it over all four.

@@ -163,9 +163,7 @@ func readmeConfig(t *testing.T, text string) {
 	defer f.Close()
 	p := start(t, func(c *exec.Cmd) {
 		if strings.Contains(text, "systemd") {
-			c.Args = append([]string{"sh", "-c", `export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec "$0" "$@"`, c.Path}, c.Args[1:]...)
-			c.Path, c.Err = exec.LookPath("sh")
-			c.ExtraFiles = []*os.File{f}
+			passing("web", f)(c)
 		}
 	}, "run", "-c", write(t, "mpgate.toml", text))
 	web := p.ready("web")[0]

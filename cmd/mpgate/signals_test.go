@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -257,26 +256,10 @@ func TestNotify(t *testing.T) {
 func TestActivation(t *testing.T) {
 	needsLinux(t)
 	server := newSlowServer(t)
-	lc := net.ListenConfig{}
-	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	f, err := l.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	l, f := plainSocket(t)
 	config := strings.Replace(plainConfig(server.URL), `address = "127.0.0.1:0"`, `systemd = "web"`, 1)
 	run := func(name, config string) *process {
-		script := fmt.Sprintf("export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=%s; exec \"$0\" \"$@\"", name)
-		return start(t, func(c *exec.Cmd) {
-			c.Args = append([]string{"sh", "-c", script, c.Path}, c.Args[1:]...)
-			c.Path, c.Err = exec.LookPath("sh")
-			c.ExtraFiles = []*os.File{f}
-		}, "run", "-c", write(t, "mpgate.toml", config))
+		return start(t, passing(name, f), "run", "-c", write(t, "mpgate.toml", config))
 	}
 	p := run("web", config)
 	if m := p.line(`"listener":"web","address":"([^"]*)","speaks":"tcp","from":"systemd"`); m[1] != l.Addr().String() {
