@@ -61,6 +61,7 @@ type Gateway struct {
 	state    atomic.Uint32
 	draining atomic.Int32  // old generations with work left
 	replaced chan struct{} // closed when another process has taken over
+	heir     *os.File      // open as long as this process has connections, for that process to see
 
 	mu     sync.Mutex // held while a generation is built and swapped
 	gen    atomic.Pointer[generation]
@@ -199,6 +200,7 @@ func connectionLimit(configured int) int {
 // what is left after the configured time, or when kill ends, is cut. onReady is called once every listener
 // accepts.
 func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
+	defer g.letGo()
 	defer g.closeLogs()
 	g.runAccessLog(g.access.Load())
 	if s := g.admin.Load(); s != nil {
@@ -206,12 +208,14 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	}
 	g.tasks.run("certificates", g.certs.Run)
 	g.mu.Lock()
-	g.runPaths()
+	if g.options.Parent == nil {
+		g.runPaths()
+	}
 	gen := g.gen.Load()
 	gen.start(g)
 	err := gen.probe(ctx) // from here on every listener accepts
-	if err == nil {
-		err = g.options.Parent.ready(ctx)
+	if err == nil && g.options.Parent != nil {
+		err = g.takeOver(ctx)
 	}
 	if err == nil {
 		g.state.Store(ready)
@@ -279,6 +283,7 @@ func (g *Gateway) drain(kill context.Context) {
 		_ = s.Close(last)
 	}
 	_ = g.options.Inherited.Close()
+	g.options.Parent.awaitEnd(kill, limit+lastWords)
 	g.log.Info("stopped")
 }
 

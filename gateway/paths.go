@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"syscall"
 	"time"
@@ -23,9 +24,16 @@ func (g *Gateway) openPaths(cfg *config.Config) error {
 	if o.Manage == paths.ManageOff && o.Failover == paths.FailoverOff {
 		return nil
 	}
+	if err := g.newPaths(o); err != nil {
+		return g.pathsFault(cfg, err)
+	}
+	return nil
+}
+
+func (g *Gateway) newPaths(o paths.Options) error {
 	m, err := paths.Open(o)
 	if err != nil {
-		return g.pathsFault(cfg, err)
+		return err
 	}
 	g.paths.Store(m)
 	g.metrics.SetPathTotals(func(yield func(telemetry.PathTotals) bool) {
@@ -40,6 +48,33 @@ func (g *Gateway) openPaths(cfg *config.Config) error {
 		}
 	})
 	return nil
+}
+
+// succeed goes on with what another manager made: that of the process before this one, or of this one, if no other
+// came of it.
+func (g *Gateway) succeed(e *paths.Estate) {
+	if e.Empty() {
+		return
+	}
+	o := g.pathOptions(&g.gen.Load().config.MPTCP)
+	o.Succeed = e
+	var err error
+	if m := g.paths.Load(); m != nil {
+		err = m.Update(o)
+	} else {
+		err = g.newPaths(o) // no path is declared any more: to take back what was made
+	}
+	if err != nil {
+		g.log.Error("MPTCP endpoints and limits of the process before this one stay as they are", "error", err)
+	}
+}
+
+// handOverPaths gives up endpoints and limits to a process that replaces this one.
+func (g *Gateway) handOverPaths(ctx context.Context) (*paths.Estate, error) {
+	if m := g.paths.Load(); m != nil {
+		return m.HandOver(ctx)
+	}
+	return nil, nil
 }
 
 // runPaths starts the manager, if there is one that does not run.
@@ -62,7 +97,7 @@ func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 func (g *Gateway) pathOptions(c *config.MPTCP) paths.Options {
 	o := PathOptions(c)
 	o.Logger, o.Source = g.log, g.liveConnections
-	o.Adopt = o.Adopt || g.options.Parent != nil // what the process before this one made and left to it
+	o.Predecessor = g.options.Parent.lives
 	o.Hooks = paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath, Cut: g.failedOver}
 	return o
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mpgate/listener"
+	"mpgate/mptcp/paths"
 )
 
 // An upgrade replaces the process by another, of a new binary or the same, on the same sockets:
@@ -22,8 +23,9 @@ import (
 //	starts the new one with the sockets ─►  reads its configuration, takes the sockets
 //	                                        accepts
 //	               tells the manager   ◄─  "ready", or why it cannot be
-//	lets it go on                      ─►  is a gateway like any other
-//	drains, ends
+//	lets go of MPTCP endpoints
+//	lets it go on, with these          ─►  is a gateway like any other
+//	drains, ends                       ─►  may remove endpoints
 //
 // Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends the new one and
 // goes on.
@@ -37,7 +39,7 @@ const upgradeTime = 30 * time.Second
 // inheritance is what a new process is handed. Numbers are descriptors.
 type inheritance struct {
 	Ready   int // it writes a line when it is ready or cannot be
-	Go      int // ends when it may go on by itself
+	Go      int // says when it may go on by itself, and ends with the process before it
 	Sockets []handedSocket
 }
 
@@ -46,8 +48,15 @@ type handedSocket struct {
 	Name string `json:",omitempty"` // by which a .socket unit passed it; "" for one that mpgate bound
 }
 
+// goOn is what the old process says last, with what it made in the kernel behind it.
+const goOn = "go"
+
 // Parent is the process that this one replaces.
-type Parent struct{ report, release *os.File }
+type Parent struct {
+	report, release *os.File
+	since           time.Time // this one went on by itself
+	gone            chan struct{}
+}
 
 // FromParent takes what a process that this one is to replace has handed over, and adds the sockets to in. It is nil
 // where there is no such process.
@@ -63,7 +72,7 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 	if err := json.Unmarshal([]byte(text), &i); err != nil || i.Ready < 3 || i.Go < 3 {
 		return nil, fmt.Errorf("%s is for mpgate's own use (got %q); unset it", upgradeVariable, text)
 	}
-	p := &Parent{report: inheritFile(i.Ready, "upgrade report"), release: inheritFile(i.Go, "upgrade release")}
+	p := &Parent{report: inheritFile(i.Ready, "upgrade report"), release: inheritFile(i.Go, "upgrade release"), gone: make(chan struct{})}
 	for _, s := range i.Sockets {
 		f := inheritFile(s.FD, s.Name)
 		if s.Name != "" {
@@ -75,35 +84,87 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 	return p, nil
 }
 
-// ready tells the parent, and returns when it has passed its part on.
-func (p *Parent) ready(ctx context.Context) error {
-	if p == nil {
-		return nil
-	}
-	defer p.close()
-	if _, err := io.WriteString(p.report, "ready\n"); err != nil {
-		return fmt.Errorf("the process that this one was to replace has given it up: %w", err)
+// ready tells the parent, and returns when it has passed its part on, with what it made in the kernel.
+func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
+	_, err := io.WriteString(p.report, "ready\n")
+	_ = p.report.Close()
+	if err != nil {
+		return nil, fmt.Errorf("the process that this one was to replace has given it up: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = p.release.SetReadDeadline(time.Now().Add(upgradeTime))
-	if n, err := p.release.Read(make([]byte, 8)); n == 0 {
-		return fmt.Errorf("the process that this one was to replace has not let it go on: %w", err)
+	line, err := bufio.NewReader(io.LimitReader(p.release, 64<<10)).ReadString('\n')
+	if err != nil {
+		return nil, fmt.Errorf("the process that this one was to replace has not let it go on: %w", err)
 	}
+	e := new(paths.Estate)
+	if text := strings.TrimSpace(strings.TrimPrefix(line, goOn)); text != "" {
+		if err := json.Unmarshal([]byte(text), e); err != nil {
+			return nil, fmt.Errorf("what the process before this one made in the kernel is not understood (got %q): %w", text, err)
+		}
+	}
+	p.since = time.Now()
+	return e, nil
+}
+
+// watch ends when the parent does.
+func (p *Parent) watch(ctx context.Context) error {
+	defer close(p.gone)
+	defer p.release.Close()
+	_ = p.release.SetReadDeadline(time.Time{})
+	stop := context.AfterFunc(ctx, func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_, _ = io.Copy(io.Discard, p.release)
 	return nil
+}
+
+// lives says whether the parent has passed its part on and has not ended yet.
+func (p *Parent) lives() bool {
+	if p == nil || p.since.IsZero() {
+		return false
+	}
+	select {
+	case <-p.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// awaitEnd waits for the end of the parent, which drains for as long as most: with the end of this process endpoints
+// go on which it has subflows.
+func (p *Parent) awaitEnd(ctx context.Context, most time.Duration) {
+	if !p.lives() {
+		return
+	}
+	ctx, cancel := context.WithDeadline(ctx, p.since.Add(most))
+	defer cancel()
+	select {
+	case <-p.gone:
+	case <-ctx.Done():
+	}
 }
 
 // Fail tells the parent why this process cannot replace it.
 func (p *Parent) Fail(err error) {
 	if p != nil {
 		_, _ = fmt.Fprintf(p.report, "failed\n%v\n", err) // after ready it is closed
-		p.close()
+		_ = p.report.Close()
+		_ = p.release.Close()
 	}
 }
 
-func (p *Parent) close() {
-	_ = p.report.Close()
-	_ = p.release.Close()
+// takeOver tells the parent that this process is ready, and goes on with what it made in the kernel.
+func (g *Gateway) takeOver(ctx context.Context) error {
+	e, err := g.options.Parent.ready(ctx)
+	if err != nil {
+		return err
+	}
+	g.tasks.run("the process before", g.options.Parent.watch)
+	g.succeed(e)
+	g.runPaths()
+	return nil
 }
 
 // Upgrade starts the program anew and hands everything over to it. It returns when the new process serves; this one
@@ -117,10 +178,8 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.state.Load() != ready || g.isReplaced() {
 		return errors.New("the gateway is not ready, or drains")
 	}
-	g.keepPaths(true)
 	pid, err := g.replace(ctx)
 	if err != nil {
-		g.keepPaths(false)
 		for _, f := range g.gen.Load().listeners {
 			f.sockets.Resteer()
 		}
@@ -130,20 +189,6 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 	g.log.Info("another process has taken over", "pid", pid)
 	close(g.replaced)
 	return nil
-}
-
-// keepPaths says whether the declared paths are to stay when this process ends: another goes on with them, and
-// taking them away for a moment would end the subflows on them.
-func (g *Gateway) keepPaths(keep bool) {
-	m := g.paths.Load()
-	if m == nil {
-		return
-	}
-	o := g.pathOptions(&g.gen.Load().config.MPTCP)
-	o.Keep = o.Keep || keep
-	if err := m.Update(o); err != nil {
-		g.log.Error("paths", "error", err)
-	}
 }
 
 // replace starts the new process and waits for its word.
@@ -160,7 +205,11 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 		reportTo.Close()
 		return 0, err
 	}
-	defer releaseBy.Close()
+	defer func() {
+		if err != nil {
+			releaseBy.Close()
+		}
+	}()
 	cmd, err := g.child(reportTo, release)
 	if err == nil {
 		err = cmd.Start()
@@ -176,7 +225,7 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 				g.log.Warn("systemd does not say whether it knows the new process", "error", err)
 			}
 		}
-		_, err = io.WriteString(releaseBy, "go\n")
+		err = g.release(ctx, releaseBy)
 	}
 	if err != nil {
 		_ = cmd.Process.Kill()
@@ -187,6 +236,34 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	pid = cmd.Process.Pid
 	go func() { _ = cmd.Wait() }() // reaps it, should it end before this process does
 	return pid, nil
+}
+
+// release lets the new process go on, with endpoints and limits for its own.
+func (g *Gateway) release(ctx context.Context, by *os.File) error {
+	e, err := g.handOverPaths(ctx)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(e)
+	if err == nil {
+		_, err = fmt.Fprintf(by, "%s %s\n", goOn, text)
+	}
+	if err != nil {
+		g.succeed(e)
+		return err
+	}
+	g.heir = by
+	return nil
+}
+
+// letGo tells the process that has replaced this one, if any, that no connection is left here.
+func (g *Gateway) letGo() {
+	if g.heir != nil {
+		_ = g.heir.Close()
+	}
+	if m := g.paths.Load(); m != nil && !g.pathsRun {
+		m.Close()
+	}
 }
 
 // child makes the command with all that it inherits.

@@ -216,8 +216,8 @@ func series(t *testing.T, file string) map[string]float64 {
 	return got
 }
 
-// failing is a gateway with two paths on each side.
-func failing(t *testing.T) (l *lab.Lab, p *process, file, port string) {
+// failing is a gateway with two paths on each side that listens at an address.
+func failing(t *testing.T, address string) (l *lab.Lab, p *process, file, port string) {
 	t.Helper()
 	spec := lab.TwoPaths(lab.Path{Rate: 60 * lab.Mbit})
 	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}, {Name: "gateway", NoEndpoints: true}}
@@ -238,14 +238,14 @@ paths = [ { name = "dsl", interface = "front1", role = "listener" }, { name = "l
           { name = "left", interface = "back1", role = "backend" }, { name = "right", interface = "back2", role = "backend" } ]
 [[listener]]
 name = "web"
-address = "0.0.0.0:0"
+address = %[2]q
 [[route]]
 name = "all"
 backend = "app"
 [[backend]]
 name = "app"
 servers = [ { address = "10.77.3.2:%[1]d", weight = 1 }, { address = "10.77.4.2:%[1]d", weight = 1 } ]
-`, server.Port()))
+`, server.Port(), address))
 	p = start(t, within(l.Place("gateway")), "run", "-c", file)
 	_, port, err := net.SplitHostPort(p.ready("web")[0])
 	if err != nil {
@@ -261,7 +261,7 @@ servers = [ { address = "10.77.3.2:%[1]d", weight = 1 }, { address = "10.77.4.2:
 // clients download, upload and ask for little over connections that they keep. No request fails and no byte is another;
 // metrics, log and `mpgate paths` tell of each cut and return.
 func TestFailover(t *testing.T) {
-	l, p, file, port := failing(t)
+	l, p, file, port := failing(t, "0.0.0.0:0")
 	var done int64
 	for i, path := range []struct{ name, link, address string }{
 		{"dsl", "front1", "10.77.1.2:" + port}, {"lte", "front2", "10.77.2.2:" + port}, {"left", "back1", ""}, {"right", "back2", ""},

@@ -127,6 +127,15 @@ func (m *Manager) renewLater(p *path, addrs []netip.Addr) {
 	}
 }
 
+// renewAll marks all our endpoints of a path as to be made anew.
+func (m *Manager) renewAll(p *path) {
+	for k, r := range m.owned {
+		if r.path == p.Name {
+			p.again[k] = true
+		}
+	}
+}
+
 // endSubflows ends those that were found, and takes the addresses back where that may be.
 func (m *Manager) endSubflows(p *path, addrs []netip.Addr, v *survey) int {
 	if v.spared > 0 || p.state == Silent || m.o.Manage != ManageSync || m.endangered(m.isAnnounced(addrs), addrs...) > 0 {

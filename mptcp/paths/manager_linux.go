@@ -37,6 +37,9 @@ type Manager struct {
 	diag *mptcp.Diag
 	rt   *rtnetlink
 	kick chan struct{}
+	// orders are carried out by Run, until it has ended.
+	orders chan func()
+	ended  chan struct{}
 
 	mu      sync.Mutex
 	next    *Options // of Update, not yet taken
@@ -81,7 +84,7 @@ func Open(o Options) (*Manager, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	m := &Manager{kick: make(chan struct{}, 1), places: map[ends]place{}, owned: map[key]record{}, contested: map[key]string{}, faults: map[string]string{}}
+	m := &Manager{kick: make(chan struct{}, 1), orders: make(chan func()), ended: make(chan struct{}), places: map[ends]place{}, owned: map[key]record{}, contested: map[key]string{}, faults: map[string]string{}}
 	var err error
 	if m.diag, err = mptcp.OpenDiag(); err == nil {
 		if m.rt, err = openRtnetlink(); err == nil {
@@ -174,6 +177,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	m.running = true
 	m.mu.Unlock()
+	defer close(m.ended)
+	m.succeed()
 	heard := make(chan error, 1)
 	go func() { heard <- m.rt.hear(m.changed) }()
 	listened := make(chan struct{})
@@ -204,6 +209,8 @@ func (m *Manager) Run(ctx context.Context) error {
 			return err
 		case <-m.kick:
 			m.lookAt = time.Time{}
+		case order := <-m.orders:
+			order()
 		case <-tick.C:
 		}
 		m.step(time.Now())
@@ -213,13 +220,7 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // step does what is due.
 func (m *Manager) step(now time.Time) {
-	m.mu.Lock()
-	next := m.next
-	m.next = nil
-	m.mu.Unlock()
-	if next != nil {
-		m.replace(*next)
-	}
+	m.takeOptions()
 	if !now.Before(m.lookAt) {
 		m.lookAt = now.Add(lookEvery)
 		m.look(now)
@@ -258,11 +259,19 @@ func (m *Manager) pause() time.Duration {
 	return d
 }
 
+// takeOptions sees whether there are new ones.
+func (m *Manager) takeOptions() {
+	m.mu.Lock()
+	next := m.next
+	m.next = nil
+	m.mu.Unlock()
+	if next != nil {
+		m.replace(*next)
+	}
+}
+
 // replace takes new options. Paths that are the same go on.
 func (m *Manager) replace(o Options) {
-	if m.o.Manage == ManageSync && o.Manage != ManageSync && !m.o.Keep {
-		m.takeBack()
-	}
 	m.unfollow()
 	m.o = o
 	for k := range m.contested {
@@ -270,6 +279,7 @@ func (m *Manager) replace(o Options) {
 	}
 	clear(m.contested)
 	m.limits.contested = false
+	m.succeed()
 	m.lookAt = time.Time{}
 }
 
@@ -318,6 +328,7 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 		switch {
 		case !r.up() && i < 0:
 			p.state, p.downAt, p.asleep = Down, now, true
+			m.renewAll(p)
 		case !r.up() && p.state != Down:
 			p.fail(Down, r.why, now)
 			lost = append(lost, loss{p, slices.Concat(r.addrs, gone), true})

@@ -155,6 +155,12 @@ type Options struct {
 	Floor  time.Duration
 	Factor float64
 
+	// Succeed is what a manager before this one made: from Run or Update on this one owns it.
+	Succeed *Estate
+	// Predecessor says whether that one has connections left, on whose account no endpoint may be
+	// removed; nil: it has none. It is asked often.
+	Predecessor func() bool
+
 	// Source of the connections; nil: none.
 	Source Source
 	Hooks  Hooks

@@ -26,6 +26,9 @@ func (*Manager) Run(context.Context) error { return errors.ErrUnsupported }
 // Update fails.
 func (*Manager) Update(Options) error { return errors.ErrUnsupported }
 
+// HandOver hands over nothing.
+func (*Manager) HandOver(context.Context) (*Estate, error) { return new(Estate), nil }
+
 // Status is empty.
 func (*Manager) Status() Status { return Status{} }
 

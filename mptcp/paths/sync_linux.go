@@ -16,11 +16,13 @@ import (
 // sync compares the namespace with what is wanted and, with ManageSync, changes it.
 func (m *Manager) sync() {
 	m.retryAt = time.Time{}
+	m.abandon()
 	if m.o.Manage == ManageOff {
 		m.last, m.notes, m.inKernel = plan{}, nil, mptcp.Limits{}
 		return
 	}
 	wanted, notes := m.wanted()
+	m.rename(wanted)
 	have, err := m.pm.Endpoints()
 	m.fault("read endpoints", err)
 	if err != nil {
@@ -36,16 +38,28 @@ func (m *Manager) sync() {
 	m.last = p
 	m.syncLimits()
 	m.setNotes(append(notes, m.differences()...))
-	if m.putOff() && m.o.Manage == ManageSync {
-		m.putOffUntil(min(max(2*m.retryIn, firstRetry), lastRetry))
-	} else {
+	switch {
+	case m.putOff() && m.o.Manage == ManageSync:
+		m.retry()
+	case m.retryAt.IsZero():
 		m.retryIn = 0
 	}
 }
 
-func (m *Manager) putOffUntil(d time.Duration) {
-	m.retryIn = d
-	m.retryAt = time.Now().Add(d)
+// retry has sync come again, later each time.
+func (m *Manager) retry() {
+	m.retryIn = min(max(2*m.retryIn, firstRetry), lastRetry)
+	m.retryAt = time.Now().Add(m.retryIn)
+}
+
+// rename has endpoints follow the path that they are for, should it bear another name than before.
+func (m *Manager) rename(wanted []want) {
+	for _, w := range wanted {
+		if r, ours := m.owned[keyOf(w.Endpoint)]; ours {
+			r.path = w.path
+			m.owned[keyOf(w.Endpoint)] = r
+		}
+	}
 }
 
 // putOff says whether a path waits for connections to get another subflow.
@@ -259,7 +273,10 @@ func (m *Manager) differences() []string {
 			m.inKernel.Subflows, m.inKernel.AddrAccepted, l.Subflows, l.AddrAccepted, who))
 	}
 	for _, p := range m.paths {
-		if p.waiting > 0 {
+		switch {
+		case p.waiting > 0 && m.preceded():
+			notes = append(notes, fmt.Sprintf("path %q: its address is not withdrawn or renewed yet: the process that this one has replaced still has connections", p.Name))
+		case p.waiting > 0:
 			notes = append(notes, fmt.Sprintf("path %q: its address is not withdrawn or renewed yet, for the sake of %d connections that have no other subflow, use one there, or send to us", p.Name, p.waiting))
 		}
 	}
@@ -282,7 +299,7 @@ func (m *Manager) end() {
 	for _, p := range m.paths {
 		p.probe.close()
 	}
-	if m.o.Manage == ManageSync && !m.o.Keep {
+	if !m.o.Keep && m.holds() {
 		m.takeBack()
 	}
 	m.publish()
@@ -322,7 +339,12 @@ func (m *Manager) takeBack() {
 // Linux 6.18 as a client that is sending ends its subflows in such a way that one upload in some
 // fifteen goes on with a piece missing (cutlab showed it; with the subflows destroyed
 // and no RM_ADDR it does not happen, nor to a client that only receives).
+//
+// While connections are left at a predecessor, whose subflows are not known here, the answer is one.
 func (m *Manager) endangered(announced bool, addrs ...netip.Addr) int {
+	if m.preceded() {
+		return 1
+	}
 	n := 0
 	for c := range m.o.Source {
 		if m.info.Read(c.Raw) != nil {
