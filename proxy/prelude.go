@@ -128,8 +128,12 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 
 // handshake terminates TLS. Its time is bounded by the deadline that the prelude set.
 func (c *conn) handshake(policies Policies) netio.Stream {
-	t := tls.Server(c.base, policies.ServerConfig())
-	err := t.Handshake()
+	h := &handshaking{Conn: c.base, turns: c.proxy.handshakes}
+	t := tls.Server(h, policies.ServerConfig())
+	err := func() error {
+		defer h.over() // also where it panics
+		return t.Handshake()
+	}()
 	state := t.ConnectionState()
 	policy, carriesHTTP := policies.Done(&state, err)
 	if err != nil {
@@ -180,13 +184,9 @@ func (c *conn) answerPlain(err error) {
 	const text = "400 Bad Request: this port speaks TLS; use https\n"
 	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 49\r\n\r\n" + text))
 	_ = c.base.CloseWrite()
-	// What the client still sends is read for a moment, so that it gets to see the answer.
+	// What the client still sends is taken for a moment, so that it gets to see the answer.
 	_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
-	var b netio.Buffer
-	for n := 0; n < lingerBytes && c.base.Fill(&b) == nil; {
-		n += len(b.Take(b.Len()))
-	}
-	b.Release()
+	_ = c.base.Drop(lingerBytes)
 }
 
 func contains(list []netip.Prefix, a netip.Addr) bool {

@@ -30,12 +30,13 @@ type Options struct {
 
 // Proxy serves the connections of all listeners.
 type Proxy struct {
-	options   Options
-	limits    atomic.Pointer[limits]
-	accessLog atomic.Pointer[telemetry.AccessLog]
-	draining  atomic.Bool
-	clients   perClient
-	memory    http2.Memory // what the connections that carry many exchanges may be made to hold
+	options    Options
+	limits     atomic.Pointer[limits]
+	accessLog  atomic.Pointer[telemetry.AccessLog]
+	draining   atomic.Bool
+	clients    perClient
+	handshakes turns
+	memory     http2.Memory // what the connections that carry many exchanges may be made to hold
 
 	// ctx ends when exchanges must end, whatever they are doing.
 	ctx    context.Context
@@ -53,9 +54,10 @@ func New(o Options) *Proxy {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{
-		options: o,
-		conns:   map[*conn]struct{}{},
-		clients: perClient{open: map[netip.Addr]int{}},
+		options:    o,
+		conns:      map[*conn]struct{}{},
+		clients:    perClient{open: map[netip.Addr]int{}},
+		handshakes: newTurns(),
 	}
 	p.memory.Limit = muxMemory
 	p.SetLimits(o.Limits)

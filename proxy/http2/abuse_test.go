@@ -224,11 +224,47 @@ func TestResetInTheSameBreathStartsNoWork(t *testing.T) {
 	}
 }
 
+// Who gives no window for answers has few requests worked on at once, and the others one after the other: all get their heads.
+func TestRequestsWithoutAWindowStartSlowly(t *testing.T) {
+	const n = 30
+	begun := make(chan time.Time, n)
+	f := serve(t, ServerOptions{}, func(s *ServerStream) {
+		begun <- time.Now()
+		answer(200, "body")(s)
+	})
+	p := connect(t, f.addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	for i := range n {
+		if err := p.open(uint32(2*i+1), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range n {
+		p.next(http2.FrameHeaders)
+	}
+	first := <-begun
+	last := first
+	for range n - 1 {
+		if at := <-begun; at.After(last) {
+			last = at
+		}
+	}
+	if took, least := last.Sub(first), (n-maxUnread-1)*unreadPause; took < least {
+		t.Errorf("%d requests were started within %v, want %v at least", n, took, least)
+	}
+	// A window for all: nothing waits any more.
+	if err := p.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 100}); err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		p.next(http2.FrameData)
+	}
+}
+
 // Streams at a zero window hold what is in their hands and no more, and go when their time is over.
 func TestZeroWindows(t *testing.T) {
 	mem := &Memory{Limit: 1 << 20}
 	big := strings.Repeat("x", 100<<10)
-	f := serve(t, ServerOptions{Memory: mem, IdleTime: 300 * time.Millisecond}, answer(200, big))
+	f := serve(t, ServerOptions{Memory: mem, IdleTime: time.Second}, answer(200, big))
 	p := connect(t, f.addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	for i := range 50 {
 		if err := p.open(uint32(2*i+1), true); err != nil {

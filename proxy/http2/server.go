@@ -33,6 +33,12 @@ const (
 	maxWaiting = 4
 	drainTime  = time.Second // between the two GOAWAYs, where the client does not answer the PING between them
 
+	// maxUnread is how many requests are worked on at once whose client has given no window for the answers. Each takes
+	// a connection to a server, and memory here and there, for nothing that could leave. The others follow slowly: a
+	// client may want to see the heads first.
+	maxUnread   = 8
+	unreadPause = 25 * time.Millisecond
+
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
 )
@@ -56,7 +62,9 @@ type ServerConn struct {
 	draining bool
 	last     uint32 // of the second GOAWAY: streams beyond are ignored; 0: not sent
 	stopped  *time.Timer
-	finished sync.Cond // running changed
+	unread   time.Time   // when the last request beyond maxUnread was started
+	resume   *time.Timer // until the next
+	finished sync.Cond   // running changed
 }
 
 // NewServerConn gives the server's end of s. in holds what has been read from it already, and is the connection's from
@@ -168,14 +176,9 @@ func (c *ServerConn) linger() {
 		return
 	}
 	c.base.Resume()
+	c.in.Release()
 	_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
-	for most := lingerBytes; most > 0; {
-		c.in.Discard(c.in.Len())
-		if c.s.Fill(&c.in) != nil {
-			return
-		}
-		most -= c.in.Len()
-	}
+	_ = c.base.Drop(lingerBytes)
 }
 
 // Shutdown ends the connection in order: the client is told to open no further streams, those that are under way when
@@ -308,21 +311,57 @@ func (c *ServerConn) start() {
 		return
 	}
 	c.mu.Lock()
-	kept := c.starting[:0]
+	kept, barred := c.starting[:0], false
 	for _, s := range c.starting {
 		switch {
 		case s.reset:
 			c.discard(s)
-		case c.running < c.most:
+		case c.running < c.most && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
 			c.running++
+			s.started = true
 			go s.run()
 		default:
+			barred = barred || s.sendWindow <= 0
 			kept = append(kept, s)
 		}
 	}
 	clear(c.starting[len(kept):])
 	c.starting, c.backlog = kept, len(kept)
 	c.mu.Unlock()
+}
+
+// tooManyUnread says that a stream without a window must wait for its start, and then has the reader woken at its time;
+// c.mu is held.
+func (c *ServerConn) tooManyUnread() bool {
+	n := 0
+	for _, s := range c.streams {
+		if s.sendWindow <= 0 && s.server.started {
+			n++
+		}
+	}
+	if n < maxUnread {
+		return false
+	}
+	now := time.Now()
+	wait := unreadPause - now.Sub(c.unread)
+	if wait <= 0 {
+		c.unread = now
+		return false
+	}
+	if c.resume == nil {
+		c.resume = time.AfterFunc(wait, c.wake)
+	}
+	return true
+}
+
+// wake lets the reader start what waits for its time.
+func (c *ServerConn) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resume = nil
+	if c.err == nil {
+		c.base.Interrupt()
+	}
 }
 
 // discard drops a stream that was never run; c.mu is held.

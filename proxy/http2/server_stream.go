@@ -19,6 +19,7 @@ type ServerStream struct {
 	fault     *message.Error // what is wrong with the request
 	malformed bool           // so wrong that the stream is reset
 	websocket bool
+	started   bool
 	key       [24]byte // of the websocket
 	isHead    bool
 	headSent  bool
@@ -43,7 +44,7 @@ func newServerStream() *ServerStream {
 
 // begin takes over what the header block said.
 func (s *ServerStream) begin(c *ServerConn, f *fields, b *blockState) {
-	s.headSent, s.malformed, s.resetAs = false, false, http2.ErrCodeInternal
+	s.headSent, s.malformed, s.started, s.resetAs = false, false, false, http2.ErrCodeInternal
 	s.websocket, s.fault = f.request(&s.req, b.endStream)
 	s.isHead = s.req.IsHead()
 	s.malformed = s.fault != nil && s.fault.Status == 400

@@ -36,6 +36,7 @@ type Conn struct {
 	ahead  Buffer // what was read before: it comes first
 	unsent bool   // what is held could not be sent without waiting
 	noWait bool   // give ErrAgain instead of waiting
+	drop   bool   // what is read is thrown away
 	silent bool   // nothing may be there before what is held is sent; see ExpectSilence
 	spoke  bool   // and something was
 	ended  bool   // the peer's FIN was read
@@ -126,6 +127,36 @@ func (c *Conn) takeAhead(p []byte) int {
 	return n
 }
 
+// Drop throws away what the peer sends: at most the given number of bytes, until the end of its stream (nil), the deadline
+// or an error. The kernel does not copy what it throws away, if it can help it (MSG_TRUNC, tcp(7)). What lies on top, such as TLS, sees
+// none of it. Beyond the first 256 KiB a peer is slowed down, by the window that it is left, to
+// 64 KiB each 5 ms.
+func (c *Conn) Drop(most int64) error {
+	const free, pause = 256 << 10, 5 * time.Millisecond
+	n := int64(c.ahead.Len())
+	c.ahead.Release()
+	block := newBlock(true)
+	c.drop = true
+	defer func() {
+		c.drop = false
+		freeBlock(block)
+	}()
+	for n < most {
+		if n > free {
+			time.Sleep(pause)
+		}
+		k, err := c.Read(block)
+		n += int64(k)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
 // WaitReadable sends what is held and returns once a read would not wait.
 func (c *Conn) WaitReadable() error {
 	if c.ahead.Len() > 0 {
@@ -213,7 +244,11 @@ func (c *Conn) readStep(fd uintptr) bool {
 		c.n, c.errno = sysPeek(fd)
 		return c.readOver(sent) || c.waits()
 	}
-	c.n, c.errno = sysRead(fd, p)
+	if c.drop {
+		c.n, c.errno = sysDrop(fd, p)
+	} else {
+		c.n, c.errno = sysRead(fd, p)
+	}
 	if c.into != nil {
 		if c.errno == 0 {
 			c.into.took(c.n)
@@ -297,9 +332,22 @@ func (c *Conn) Finish() error {
 	err := c.werr
 	c.mu.Unlock()
 	if err == nil {
-		err = c.sock.CloseWrite()
+		err = c.shutWrite()
 	}
 	return errors.Join(err, c.sock.Close())
+}
+
+// shutWrite sends the FIN. On the way through the loopback that includes what the peer's socket does with it, which would take long
+// enough for the scheduler to look for another thread.
+func (c *Conn) shutWrite() error {
+	var errno syscall.Errno
+	if err := c.raw.Control(func(fd uintptr) { errno = sysShutWrite(fd) }); err != nil {
+		return err
+	}
+	if errno != 0 {
+		return os.NewSyscallError("shutdown", errno)
+	}
+	return nil
 }
 
 // Close sends what is held if that needs no waiting, and closes the socket. crypto/tls relies on it: its

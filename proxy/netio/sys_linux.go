@@ -64,3 +64,23 @@ func sysPeek(fd uintptr) (int, syscall.Errno) {
 		}
 	}
 }
+
+// sysShutWrite is shutdown(2) of the sending side.
+func sysShutWrite(fd uintptr) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_SHUTDOWN, fd, syscall.SHUT_WR, 0)
+	return errno
+}
+
+// sysDrop is sysRead of what nobody wants. p takes what comes where the socket is of a kind that copies all the same.
+func sysDrop(fd uintptr, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_TRUNC, 0, 0)
+		switch errno {
+		case syscall.EINTR:
+		case syscall.EOPNOTSUPP: // MPTCP before Linux 5.14
+			return sysRead(fd, p)
+		default:
+			return int(n), errno
+		}
+	}
+}
