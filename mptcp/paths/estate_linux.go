@@ -3,7 +3,11 @@ package paths
 import (
 	"context"
 	"errors"
+	"time"
 )
+
+// lookAtPredecessor is how often one asks whether it has connections left.
+const lookAtPredecessor = 250 * time.Millisecond
 
 // HandOver gives up what this manager made, for another to go on with it (Options.Succeed): nothing
 // is changed in the kernel, and from here on this one leaves endpoints and limits alone. It ends
@@ -78,7 +82,7 @@ func (m *Manager) abandon() {
 	switch {
 	case m.o.Manage == ManageSync || m.o.Keep || !m.holds():
 	case m.preceded():
-		m.retry()
+		m.syncAt(time.Now().Add(lookAtPredecessor))
 	default:
 		m.takeBack()
 	}

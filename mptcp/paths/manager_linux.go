@@ -250,7 +250,7 @@ func (m *Manager) pause() time.Duration {
 		case Silent:
 			d = min(d, busyTick)
 		case Returning:
-			d = min(d, max(time.Until(p.holdUntil), time.Millisecond))
+			d = min(d, max(time.Until(m.readyAt(p)), time.Millisecond))
 		}
 	}
 	if !m.retryAt.IsZero() {
@@ -295,6 +295,7 @@ func (m *Manager) look(now time.Time) {
 		m.merge(resolve(m.o.Paths, h, m.o.Failover != FailoverOff), now)
 	}
 	m.sync()
+	m.followRoutes()
 	m.publish()
 }
 
@@ -325,6 +326,9 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 			m.byAddr[a] = p
 		}
 		gone := without(old.addrs, r.addrs)
+		if i >= 0 && len(without(r.addrs, old.addrs)) > 0 {
+			p.settleFrom = now
+		}
 		switch {
 		case !r.up() && i < 0:
 			p.state, p.downAt, p.asleep = Down, now, true
@@ -334,6 +338,7 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 			lost = append(lost, loss{p, slices.Concat(r.addrs, gone), true})
 		case r.up() && p.state == Down:
 			p.back(now)
+			p.settleFrom = now
 			fallthrough
 		case len(gone) > 0:
 			lost = append(lost, loss{p, gone, false})
@@ -390,13 +395,63 @@ func (m *Manager) mend(now time.Time) {
 		if p.state == Silent {
 			m.seek(p, now)
 		}
-		if p.state == Returning && !now.Before(p.holdUntil) {
+		if !p.settleFrom.IsZero() && p.state != Down && !now.Before(m.settlesAt(p)) {
+			m.settled(p)
+		}
+		if p.state == Returning && !now.Before(m.readyAt(p)) {
 			m.giveBack(p, now)
 		}
 	}
 	if !m.retryAt.IsZero() && !now.Before(m.retryAt) {
 		m.sync()
 	}
+}
+
+// readyAt is when a path that is back may carry.
+func (m *Manager) readyAt(p *path) time.Time {
+	if at := m.settlesAt(p); at.After(p.holdUntil) {
+		return at
+	}
+	return p.holdUntil
+}
+
+// settlesAt is when the routes of a path may be taken to be there; the zero time if they are.
+func (m *Manager) settlesAt(p *path) time.Time {
+	if p.settleFrom.IsZero() {
+		return time.Time{}
+	}
+	at, most := m.rt.heard(p.index).Add(settle), p.settleFrom.Add(mostSettle)
+	if at.After(most) {
+		return most
+	}
+	return at
+}
+
+// settling says whether a path's endpoints are to wait, and has sync come again then.
+func (m *Manager) settling(p *path) bool {
+	if p == nil || p.settleFrom.IsZero() {
+		return false
+	}
+	at := m.settlesAt(p)
+	if !time.Now().Before(at) {
+		return false
+	}
+	m.syncAt(at)
+	return true
+}
+
+// settled notes that a path has come to rest.
+func (m *Manager) settled(p *path) {
+	p.settleFrom = time.Time{}
+	clear(m.places) // they may be by routes that were not all there
+	m.followRoutes()
+}
+
+// followRoutes listens to routes while it matters.
+func (m *Manager) followRoutes() {
+	m.fault("hear of routes", m.rt.followRoutes(slices.ContainsFunc(m.paths, func(p *path) bool {
+		return p.state == Down || p.state == Returning || !p.settleFrom.IsZero()
+	})))
 }
 
 // giveBack lets a path carry again.
@@ -415,6 +470,7 @@ func (m *Manager) giveBack(p *path, now time.Time) {
 		m.o.Hooks.Return(r)
 	}
 	m.sync()
+	m.followRoutes()
 	m.publish()
 }
 

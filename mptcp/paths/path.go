@@ -27,6 +27,9 @@ type path struct {
 	again   map[key]bool
 	waiting int // connections that stand in the way of that
 
+	// settleFrom is when it came back or got an address; zero once it has settled.
+	settleFrom time.Time
+
 	flaps      int // returns in a row that did not last
 	returnedAt time.Time
 	holdUntil  time.Time
@@ -41,6 +44,11 @@ const (
 	lasting   = 30 * time.Second
 	leastDamp = time.Second
 	mostDamp  = time.Minute
+	// A link and its addresses are there before the routes that whoever looks after them adds, and a join that leaves
+	// before these is lost, or late by a second. So there must have been no news of the interface for so long,
+	settle = 50 * time.Millisecond
+	// unless it does not come to rest.
+	mostSettle = 500 * time.Millisecond
 )
 
 // hold is how long a path that is back has to stay so. The first return is taken at its word.

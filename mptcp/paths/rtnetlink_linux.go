@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -15,6 +17,10 @@ import (
 // of changes.
 type rtnetlink struct {
 	ask, news *netlink.Conn
+	routes    bool // news of routes and rules are asked for
+
+	mu   sync.Mutex
+	last map[int]time.Time // when there was news of an interface, by its index; 0: of any
 }
 
 const rtGroups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
@@ -29,7 +35,25 @@ func openRtnetlink() (*rtnetlink, error) {
 		ask.Close()
 		return nil, fmt.Errorf("rtnetlink: %w", err)
 	}
-	return &rtnetlink{ask, news}, nil
+	return &rtnetlink{ask: ask, news: news, last: map[int]time.Time{}}, nil
+}
+
+// followRoutes asks for news of routes and rules, or for none: a router may have thousands a second.
+func (r *rtnetlink) followRoutes(on bool) error {
+	if on == r.routes {
+		return nil
+	}
+	r.routes = on
+	for _, g := range []uint32{unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE} {
+		set := r.news.LeaveGroup
+		if on {
+			set = r.news.JoinGroup
+		}
+		if err := set(g); err != nil {
+			return fmt.Errorf("rtnetlink: %w", err)
+		}
+	}
+	return nil
 }
 
 func (r *rtnetlink) close() {
@@ -37,13 +61,18 @@ func (r *rtnetlink) close() {
 	r.news.Close()
 }
 
-// hear calls changed after each message, until the connection is closed. What
-// changed is read anew: so it matters little that messages can be lost.
+// hear notes when which interface was spoken of, and calls changed where it was of links and addresses, until the
+// connection is closed. What changed is read anew: so it matters little that messages can be lost.
 func (r *rtnetlink) hear(changed func()) error {
 	for {
-		_, err := r.news.Receive()
+		msgs, err := r.news.Receive()
 		switch {
-		case err == nil, errors.Is(err, unix.ENOBUFS):
+		case err == nil:
+			if r.note(msgs, time.Now()) {
+				changed()
+			}
+		case errors.Is(err, unix.ENOBUFS):
+			r.note(nil, time.Now())
 			changed()
 		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
@@ -51,6 +80,59 @@ func (r *rtnetlink) hear(changed func()) error {
 			return fmt.Errorf("rtnetlink: %w", err)
 		}
 	}
+}
+
+// note says whether links or addresses are among the messages.
+func (r *rtnetlink) note(msgs []netlink.Message, now time.Time) (host bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	const most = 1024 // interfaces may come and go
+	if len(r.last) > most {
+		clear(r.last)
+	}
+	if len(msgs) == 0 {
+		r.last[0] = now
+	}
+	for i := range msgs {
+		index, of := spokenOf(&msgs[i])
+		r.last[index] = now
+		host = host || of
+	}
+	return host
+}
+
+// spokenOf is the interface that a message is about, 0 if it may be any, and whether it is about the link or an address.
+func spokenOf(m *netlink.Message) (index int, host bool) {
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		if len(m.Data) >= 8 {
+			index = int(int32(binary.NativeEndian.Uint32(m.Data[4:])))
+		}
+		return index, true
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(m.Data) < unix.SizeofRtMsg {
+			break
+		}
+		if ad, err := netlink.NewAttributeDecoder(m.Data[unix.SizeofRtMsg:]); err == nil {
+			for ad.Next() {
+				if ad.Type() == unix.RTA_OIF {
+					index = int(ad.Uint32())
+				}
+			}
+		}
+	}
+	return index, false
+}
+
+// heard is when there was news last that may concern an interface; the zero time if never.
+func (r *rtnetlink) heard(index int) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.last[index]
+	if any := r.last[0]; any.After(t) {
+		t = any
+	}
+	return t
 }
 
 func (r *rtnetlink) host() (*host, error) {

@@ -38,18 +38,19 @@ func (m *Manager) sync() {
 	m.last = p
 	m.syncLimits()
 	m.setNotes(append(notes, m.differences()...))
-	switch {
-	case m.putOff() && m.o.Manage == ManageSync:
-		m.retry()
-	case m.retryAt.IsZero():
+	if m.putOff() && m.o.Manage == ManageSync {
+		m.retryIn = min(max(2*m.retryIn, firstRetry), lastRetry)
+		m.syncAt(time.Now().Add(m.retryIn))
+	} else {
 		m.retryIn = 0
 	}
 }
 
-// retry has sync come again, later each time.
-func (m *Manager) retry() {
-	m.retryIn = min(max(2*m.retryIn, firstRetry), lastRetry)
-	m.retryAt = time.Now().Add(m.retryIn)
+// syncAt has sync come again at that time at the latest.
+func (m *Manager) syncAt(t time.Time) {
+	if m.retryAt.IsZero() || t.Before(m.retryAt) {
+		m.retryAt = t
+	}
 }
 
 // rename has endpoints follow the path that they are for, should it bear another name than before.
@@ -118,6 +119,9 @@ func (m *Manager) apply(p *plan, have []mptcp.Endpoint) (did bool) {
 
 // change makes one change; false: it must wait, or failed.
 func (m *Manager) change(c *change) bool {
+	if c.add != nil && c.set == nil && m.settling(m.pathOf(c.add.Endpoint)) {
+		return false
+	}
 	if c.del != nil && !m.remove(*c.del) {
 		return false
 	}
@@ -222,7 +226,7 @@ func (m *Manager) renew(e mptcp.Endpoint) bool {
 		delete(p.again, keyOf(e))
 		return false
 	}
-	if !m.remove(e) {
+	if m.settling(p) || !m.remove(e) {
 		return false
 	}
 	return m.add(want{r.asked, r.path}, nil, r.was)

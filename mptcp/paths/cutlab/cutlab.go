@@ -48,6 +48,8 @@ type Options struct {
 	// Warm, Away and After are the times before the cut, without the path, and after its
 	// return (0: 1.5 s, 2 s and 1.5 s).
 	Warm, Away, After time.Duration
+	// Late is for how long the link is up again before it has routes.
+	Late time.Duration
 	// Failover, FailoverActive if not set.
 	Failover paths.Failover
 	Log      func(format string, args ...any) // nil: none

@@ -43,6 +43,7 @@ func TestCut(t *testing.T) {
 		{"silence, backend sends", Options{Event: Silence, Side: paths.Back, Path: delay}},
 		{"link, listener receives", Options{Event: LinkDown, Side: paths.Front, Receive: true}},
 		{"link, backend receives", Options{Event: LinkDown, Side: paths.Back, Receive: true}},
+		{"link, routes 20 ms late, backend receives", Options{Event: LinkDown, Side: paths.Back, Receive: true, Late: 20 * time.Millisecond}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.o.Runs = runs(t)

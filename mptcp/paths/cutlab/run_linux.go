@@ -38,6 +38,14 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer l.Close()
+	if o.Late > 0 {
+		// Else the kernel would find what no route leads to as a neighbour.
+		for _, p := range spec.Places {
+			if err := l.Place(p.Name).Sysctl("net.ipv4.conf.all.arp_ignore", "1"); err != nil {
+				return nil, err
+			}
+		}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c, err := startClock(ctx, l)
@@ -185,6 +193,14 @@ func (b *bout) events(ctx context.Context, cut, back *time.Time) error {
 		return err
 	}
 	*back = time.Now()
+	if b.Late > 0 {
+		if out, err := b.lab.Place(place).Command(ctx, "ip", "link", "set", link.Name, "up").CombinedOutput(); err != nil {
+			return fmt.Errorf("link up: %w: %s", err, bytes.TrimSpace(out))
+		}
+		if err := until(ctx, back.Add(b.Late)); err != nil {
+			return err
+		}
+	}
 	return give()
 }
 

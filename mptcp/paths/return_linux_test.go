@@ -1,0 +1,143 @@
+package paths
+
+import (
+	"encoding/binary"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"mpgate/internal/lab"
+	"mpgate/mptcp"
+)
+
+// The endpoint of a path that is back waits for the routes, which come after link and address: a join that left before
+// them would be lost.
+func TestReturnBeforeRoutes(t *testing.T) {
+	o := Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths}
+	r := start(t, "client", lab.Path{}, o)
+	r.inSync(2)
+	// The kernel takes what no route leads to for a neighbour. Here it is none.
+	if err := r.lab.Place("server").Sysctl("net.ipv4.conf.all.arp_ignore", "1"); err != nil {
+		t.Fatal(err)
+	}
+	client, server := r.connect(&mptcp.Dialer{})
+	r.add(client, Back)
+	both := func() bool { return locals(t, client) == "10.77.1.1 10.77.2.1" }
+	until(t, "two subflows", both)
+	link2 := r.lab.Link("link2")
+	for {
+		if err := link2.Down("client"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "one subflow", func() bool { return locals(t, client) == "10.77.1.1" })
+		_, before, _ := r.events()
+		lost, begin := r.lostJoins(), time.Now()
+		if out, err := r.place.Command(t.Context(), "ip", "link", "set", "link2", "up").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		<-time.After(settle / 3) // as long as whoever makes the routes needs
+		if err := link2.Up("client"); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(begin)
+		until(t, "the path is back", func() bool { _, back, _ := r.events(); return len(back) > len(before) })
+		_, back, _ := r.events()
+		if took >= max(settle, back[len(before)].Hold) {
+			continue // this machine is so busy that the routes came too late; after more returns there is more time
+		}
+		until(t, "two subflows again", both)
+		if now := r.lostJoins(); now != lost {
+			t.Errorf("%d joins were sent again or could not leave", now-lost)
+		}
+		break
+	}
+	r.exchange(client, server)
+}
+
+// lostJoins counts the SYNs that were sent again, or could not be sent.
+func (r *rig) lostJoins() (n int) {
+	r.t.Helper()
+	var text []byte
+	err := r.place.Do(func() (err error) {
+		text, err = os.ReadFile("/proc/thread-self/net/netstat")
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	found := false
+	lines := strings.Split(string(text), "\n")
+	for i := 0; i+1 < len(lines); i += 2 { // names, and values
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		for k, name := range names {
+			if !slices.Contains([]string{"TCPSynRetrans", "MPJoinSynTxConnectErr", "MPJoinSynTxBindErr"}, name) {
+				continue
+			}
+			found = found || name == "TCPSynRetrans"
+			v, err := strconv.Atoi(values[k])
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			n += v
+		}
+	}
+	if !found {
+		r.t.Fatalf("no TCPSynRetrans in\n%s", text)
+	}
+	return n
+}
+
+// An interface that never comes to rest holds up its path for a while, and no longer.
+func TestSettle(t *testing.T) {
+	rt := &rtnetlink{last: map[int]time.Time{}}
+	m := &Manager{rt: rt}
+	begin := time.Now()
+	p := &path{resolved: resolved{index: 7}}
+	wait := func(want time.Duration) {
+		t.Helper()
+		if got := m.settlesAt(p).Sub(begin); got != want {
+			t.Errorf("settles after %v, want %v", got, want)
+		}
+	}
+	if at := m.settlesAt(p); !at.IsZero() {
+		t.Errorf("a path that has not moved settles at %v", at)
+	}
+	p.settleFrom = begin
+	tell := func(after time.Duration, kind netlink.HeaderType, index int) (host bool) {
+		t.Helper()
+		head := make([]byte, unix.SizeofIfInfomsg)
+		binary.NativeEndian.PutUint32(head[4:], uint32(index))
+		if kind == unix.RTM_NEWROUTE {
+			ae := netlink.NewAttributeEncoder()
+			ae.Uint32(unix.RTA_OIF, uint32(index))
+			attrs, err := ae.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			head = slices.Concat(make([]byte, unix.SizeofRtMsg), attrs)
+		}
+		return rt.note([]netlink.Message{{Header: netlink.Header{Type: kind}, Data: head}}, begin.Add(after))
+	}
+	if !tell(0, unix.RTM_NEWLINK, 7) {
+		t.Error("a link is nothing of the host's")
+	}
+	wait(settle)
+	if !tell(10*time.Millisecond, unix.RTM_NEWADDR, 7) {
+		t.Error("an address is nothing of the host's")
+	}
+	if tell(40*time.Millisecond, unix.RTM_NEWROUTE, 7) {
+		t.Error("a route has everything read anew")
+	}
+	tell(60*time.Millisecond, unix.RTM_NEWROUTE, 8) // another's
+	wait(40*time.Millisecond + settle)
+	tell(70*time.Millisecond, unix.RTM_NEWRULE, 0) // anybody's
+	wait(70*time.Millisecond + settle)
+	tell(mostSettle, unix.RTM_NEWROUTE, 7)
+	wait(mostSettle)
+}
