@@ -25,6 +25,7 @@ func (m *Manager) isAt(a *at, s *mptcp.Subflow) bool {
 // survey is what there is at a path that is given up.
 type survey struct {
 	found  []flowAddrs // with a sibling that can carry
+	fronts []uint32    // the clients' connections among theirs
 	spared int         // connections with none
 	server flowAddrs   // one of those found, to a server
 }
@@ -42,6 +43,9 @@ func (m *Manager) survey(a *at) (v survey) {
 		case others == 0:
 			v.spared++
 			continue
+		}
+		if c.Side == Front && len(v.fronts) < mostMissed {
+			v.fronts = append(v.fronts, m.info.Token)
 		}
 		for i := range m.info.Subflows {
 			s := &m.info.Subflows[i]
@@ -93,6 +97,9 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 		meant.p = p
 	}
 	v := m.survey(&meant)
+	p.rejoin.end()
+	slices.Sort(v.fronts)
+	p.rejoin.missed = v.fronts
 	ended := m.endSubflows(p, addrs, &v)
 	c := Cut{Path: p.Name, Why: why, Subflows: ended, Spared: v.spared, Stalled: stalled, Took: time.Since(begin)}
 	p.totals.Cuts++

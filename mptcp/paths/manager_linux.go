@@ -246,6 +246,9 @@ func (m *Manager) pause() time.Duration {
 		}
 	}
 	for _, p := range m.paths {
+		if !p.rejoin.at.IsZero() {
+			d = min(d, max(time.Until(p.rejoin.at), time.Millisecond))
+		}
 		switch p.state {
 		case Silent:
 			d = min(d, busyTick)
@@ -401,77 +404,13 @@ func (m *Manager) mend(now time.Time) {
 		if p.state == Returning && !now.Before(m.readyAt(p)) {
 			m.giveBack(p, now)
 		}
+		if !p.rejoin.at.IsZero() && !now.Before(p.rejoin.at) {
+			m.rejoin(p, now)
+		}
 	}
 	if !m.retryAt.IsZero() && !now.Before(m.retryAt) {
 		m.sync()
 	}
-}
-
-// readyAt is when a path that is back may carry.
-func (m *Manager) readyAt(p *path) time.Time {
-	if at := m.settlesAt(p); at.After(p.holdUntil) {
-		return at
-	}
-	return p.holdUntil
-}
-
-// settlesAt is when the routes of a path may be taken to be there; the zero time if they are.
-func (m *Manager) settlesAt(p *path) time.Time {
-	if p.settleFrom.IsZero() {
-		return time.Time{}
-	}
-	at, most := m.rt.heard(p.index).Add(settle), p.settleFrom.Add(mostSettle)
-	if at.After(most) {
-		return most
-	}
-	return at
-}
-
-// settling says whether a path's endpoints are to wait, and has sync come again then.
-func (m *Manager) settling(p *path) bool {
-	if p == nil || p.settleFrom.IsZero() {
-		return false
-	}
-	at := m.settlesAt(p)
-	if !time.Now().Before(at) {
-		return false
-	}
-	m.syncAt(at)
-	return true
-}
-
-// settled notes that a path has come to rest.
-func (m *Manager) settled(p *path) {
-	p.settleFrom = time.Time{}
-	clear(m.places) // they may be by routes that were not all there
-	m.followRoutes()
-}
-
-// followRoutes listens to routes while it matters.
-func (m *Manager) followRoutes() {
-	m.fault("hear of routes", m.rt.followRoutes(slices.ContainsFunc(m.paths, func(p *path) bool {
-		return p.state == Down || p.state == Returning || !p.settleFrom.IsZero()
-	})))
-}
-
-// giveBack lets a path carry again.
-func (m *Manager) giveBack(p *path, now time.Time) {
-	r := Return{Path: p.Name, After: now.Sub(p.downAt), Hold: p.hold()}
-	p.state, p.reason, p.since = Up, "", now
-	first := p.asleep
-	p.asleep = false
-	if !first {
-		p.returnedAt = now
-		p.totals.Returns++
-	}
-	m.o.Logger.Info("path is back", "path", p.Name, "after", r.After.Round(time.Millisecond), "held", r.Hold)
-	m.tellUp(p)
-	if m.o.Hooks.Return != nil && !first {
-		m.o.Hooks.Return(r)
-	}
-	m.sync()
-	m.followRoutes()
-	m.publish()
 }
 
 // fault notes an error of what, or that it went well.

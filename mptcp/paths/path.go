@@ -30,6 +30,8 @@ type path struct {
 	// settleFrom is when it came back or got an address; zero once it has settled.
 	settleFrom time.Time
 
+	rejoin rejoin
+
 	flaps      int // returns in a row that did not last
 	returnedAt time.Time
 	holdUntil  time.Time

@@ -60,6 +60,71 @@ func TestReturnBeforeRoutes(t *testing.T) {
 	r.exchange(client, server)
 }
 
+// A join that was lost after a return is tried again.
+func TestRejoin(t *testing.T) {
+	o := Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths}
+	r := start(t, "client", lab.Path{}, o)
+	r.inSync(2)
+	if err := r.lab.Place("server").Sysctl("net.ipv4.conf.all.arp_ignore", "1"); err != nil {
+		t.Fatal(err)
+	}
+	client, server := r.connect(&mptcp.Dialer{})
+	r.add(client, Back)
+	until(t, "two subflows", func() bool { return locals(t, client) == "10.77.1.1 10.77.2.1" })
+	link2 := r.lab.Link("link2")
+	if err := link2.Down("client"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "one subflow", func() bool { return locals(t, client) == "10.77.1.1" })
+	if out, err := r.place.Command(t.Context(), "ip", "link", "set", "link2", "up").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	until(t, "the path is back", func() bool { _, back, _ := r.events(); return len(back) == 1 })
+	until(t, "the join is lost", func() bool { return strings.Contains(r.logged(), "trying again") })
+	if err := link2.Up("client"); err != nil { // the routes come at last
+		t.Fatal(err)
+	}
+	until(t, "two subflows again", func() bool { return locals(t, client) == "10.77.1.1 10.77.2.1" })
+	r.exchange(client, server)
+}
+
+// As long as another connection uses the path, its endpoint stays, and that is said in the end.
+func TestRejoinDisturbsNobody(t *testing.T) {
+	o := Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths}
+	r := start(t, "client", lab.Path{}, o)
+	r.inSync(2)
+	both, bothServer := r.connect(&mptcp.Dialer{})
+	r.add(both, Back)
+	until(t, "two subflows", func() bool { return locals(t, both) == "10.77.1.1 10.77.2.1" })
+	if err := r.lab.Link("link2").SetBox(lab.DropJoin); err != nil {
+		t.Fatal(err)
+	}
+	single, _ := r.connect(&mptcp.Dialer{})
+	r.add(single, Back)
+	before := r.endpoints()
+	done := make(chan struct{})
+	r.m.orders <- func() {
+		defer close(done)
+		p := r.m.paths[1]
+		p.rejoin.begin(time.Now())
+		for range mostRejoins {
+			r.m.rejoin(p, time.Now())
+		}
+	}
+	<-done
+	if log := r.logged(); !strings.Contains(log, `msg="connections have no subflow on a path that is back" path=two connections=1 others_have=1`) ||
+		strings.Contains(log, "trying again") {
+		t.Errorf("logged %s", log)
+	}
+	if got := r.endpoints(); !slices.Equal(got, before) {
+		t.Errorf("endpoints are %+v, before %+v", got, before)
+	}
+	if got := locals(t, both); got != "10.77.1.1 10.77.2.1" {
+		t.Errorf("subflows %s", got)
+	}
+	r.exchange(both, bothServer)
+}
+
 // lostJoins counts the SYNs that were sent again, or could not be sent.
 func (r *rig) lostJoins() (n int) {
 	r.t.Helper()

@@ -1,0 +1,161 @@
+package paths
+
+import (
+	"slices"
+	"time"
+
+	"mpgate/mptcp"
+)
+
+// A path that is back:
+//
+//	its link is up      Returning: held if it flaps, and until its routes have settled
+//	giveBack            Up: its endpoints are made anew, and the kernel joins there
+//	rejoin              where that came to nothing: once more, while nobody would lose by it
+
+// readyAt is when a path that is back may carry.
+func (m *Manager) readyAt(p *path) time.Time {
+	if at := m.settlesAt(p); at.After(p.holdUntil) {
+		return at
+	}
+	return p.holdUntil
+}
+
+// settlesAt is when the routes of a path may be taken to be there; the zero time if they are.
+func (m *Manager) settlesAt(p *path) time.Time {
+	if p.settleFrom.IsZero() {
+		return time.Time{}
+	}
+	at, most := m.rt.heard(p.index).Add(settle), p.settleFrom.Add(mostSettle)
+	if at.After(most) {
+		return most
+	}
+	return at
+}
+
+// settling says whether a path's endpoints are to wait, and has sync come again then.
+func (m *Manager) settling(p *path) bool {
+	if p == nil || p.settleFrom.IsZero() {
+		return false
+	}
+	at := m.settlesAt(p)
+	if !time.Now().Before(at) {
+		return false
+	}
+	m.syncAt(at)
+	return true
+}
+
+// settled notes that a path has come to rest.
+func (m *Manager) settled(p *path) {
+	p.settleFrom = time.Time{}
+	clear(m.places) // they may be by routes that were not all there
+	m.followRoutes()
+}
+
+// followRoutes listens to routes while it matters.
+func (m *Manager) followRoutes() {
+	m.fault("hear of routes", m.rt.followRoutes(slices.ContainsFunc(m.paths, func(p *path) bool {
+		return p.state == Down || p.state == Returning || !p.settleFrom.IsZero()
+	})))
+}
+
+// giveBack lets a path carry again.
+func (m *Manager) giveBack(p *path, now time.Time) {
+	r := Return{Path: p.Name, After: now.Sub(p.downAt), Hold: p.hold()}
+	p.state, p.reason, p.since = Up, "", now
+	first := p.asleep
+	p.asleep = false
+	if !first {
+		p.returnedAt = now
+		p.totals.Returns++
+	}
+	p.rejoin.begin(now)
+	m.o.Logger.Info("path is back", "path", p.Name, "after", r.After.Round(time.Millisecond), "held", r.Hold)
+	m.tellUp(p)
+	if m.o.Hooks.Return != nil && !first {
+		m.o.Hooks.Return(r)
+	}
+	m.sync()
+	m.followRoutes()
+	m.publish()
+}
+
+const (
+	// A SYN that was lost is sent again after a second: that comes first.
+	firstRejoin = 1500 * time.Millisecond
+	mostRejoins = 5
+	// mostMissed bounds what is remembered of clients that had a subflow on a path.
+	mostMissed = 4096
+)
+
+// rejoin is when a path's endpoints are made anew because a join on them may have been lost.
+type rejoin struct {
+	at   time.Time // zero: not at all
+	wait time.Duration
+	left int
+	// missed are the tokens, sorted, of clients' connections that had a subflow on the path when it was cut: others may
+	// never have cared for its address.
+	missed []uint32
+}
+
+func (r *rejoin) begin(now time.Time) {
+	r.at, r.wait, r.left = now.Add(firstRejoin), firstRejoin, mostRejoins
+}
+
+func (r *rejoin) end() {
+	r.at, r.missed = time.Time{}, nil
+}
+
+// rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for each endpoint and
+// connection, and to have it make another the endpoint must be removed, which ends the subflows that there are. So it is
+// done only while none of our connections has one.
+func (m *Manager) rejoin(p *path, now time.Time) {
+	r := &p.rejoin
+	if p.state != Up || m.o.Manage != ManageSync {
+		r.end()
+		return
+	}
+	using, lacking := m.joined(p)
+	switch {
+	case lacking == 0:
+		r.end()
+		return
+	case using == 0:
+		m.o.Logger.Info("no connection has got a subflow on a path that is back: trying again", "path", p.Name, "connections", lacking)
+		m.renewAll(p)
+		m.sync()
+	}
+	if r.left--; r.left == 0 {
+		m.o.Logger.Info("connections have no subflow on a path that is back", "path", p.Name, "connections", lacking, "others_have", using)
+		r.end()
+		return
+	}
+	r.wait *= 2
+	r.at = now.Add(r.wait)
+}
+
+// joined counts our connections that have an established subflow at a path's addresses, and those that could have one.
+func (m *Manager) joined(p *path) (using, lacking int) {
+	var flags mptcp.EndpointFlags
+	for _, r := range m.owned {
+		if r.path == p.Name {
+			flags |= r.stored.Flags
+		}
+	}
+	for c := range m.o.Source {
+		if m.info.Read(c.Raw) != nil {
+			continue
+		}
+		_, missed := slices.BinarySearch(p.rejoin.missed, m.info.Token)
+		switch {
+		case slices.ContainsFunc(m.info.Subflows, func(s mptcp.Subflow) bool {
+			return s.State == mptcp.StateEstablished && slices.Contains(p.addrs, s.Local.Addr())
+		}):
+			using++
+		case c.Side == Back && flags&mptcp.FlagSubflow != 0, c.Side == Front && flags&mptcp.FlagSignal != 0 && missed:
+			lacking++
+		}
+	}
+	return using, lacking
+}
