@@ -26,6 +26,8 @@ type Options struct {
 	Leave func()
 	// Ready says whether the gateway takes traffic, for health paths.
 	Ready func() bool
+	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with while it waits for the next; 5 s.
+	ParkAfter time.Duration
 }
 
 // Proxy serves the connections of all listeners.
@@ -52,6 +54,9 @@ type Proxy struct {
 func New(o Options) *Proxy {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.ParkAfter == 0 {
+		o.ParkAfter = 5 * time.Second
 	}
 	p := &Proxy{
 		options:    o,

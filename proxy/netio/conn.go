@@ -332,22 +332,9 @@ func (c *Conn) Finish() error {
 	err := c.werr
 	c.mu.Unlock()
 	if err == nil {
-		err = c.shutWrite()
+		err = c.sock.CloseWrite()
 	}
 	return errors.Join(err, c.sock.Close())
-}
-
-// shutWrite sends the FIN. On the way through the loopback that includes what the peer's socket does with it, which would take long
-// enough for the scheduler to look for another thread.
-func (c *Conn) shutWrite() error {
-	var errno syscall.Errno
-	if err := c.raw.Control(func(fd uintptr) { errno = sysShutWrite(fd) }); err != nil {
-		return err
-	}
-	if errno != 0 {
-		return os.NewSyscallError("shutdown", errno)
-	}
-	return nil
 }
 
 // Close sends what is held if that needs no waiting, and closes the socket. crypto/tls relies on it: its

@@ -65,12 +65,6 @@ func sysPeek(fd uintptr) (int, syscall.Errno) {
 	}
 }
 
-// sysShutWrite is shutdown(2) of the sending side.
-func sysShutWrite(fd uintptr) syscall.Errno {
-	_, _, errno := syscall.RawSyscall(syscall.SYS_SHUTDOWN, fd, syscall.SHUT_WR, 0)
-	return errno
-}
-
 // sysDrop is sysRead of what nobody wants. p takes what comes where the socket is of a kind that copies all the same.
 func sysDrop(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {

@@ -45,13 +45,5 @@ func sysPeek(fd uintptr) (int, syscall.Errno) {
 	}
 }
 
-// sysShutWrite is shutdown(2) of the sending side.
-func sysShutWrite(fd uintptr) syscall.Errno {
-	if err := syscall.Shutdown(int(fd), syscall.SHUT_WR); err != nil {
-		return err.(syscall.Errno)
-	}
-	return 0
-}
-
 // sysDrop is sysRead of what nobody wants.
 func sysDrop(fd uintptr, p []byte) (int, syscall.Errno) { return sysRead(fd, p) }

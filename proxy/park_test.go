@@ -1,0 +1,113 @@
+package proxy_test
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"mpgate/internal/proxytest"
+	"mpgate/proxy"
+)
+
+// parked is how many connections wait in a goroutine of their own.
+func parked() (n int) {
+	b := make([]byte, 4<<20)
+	for g := range strings.SplitSeq(string(b[:runtime.Stack(b, true)]), "\n\n") {
+		if strings.Contains(g, "netio.(*Conn).WaitReadable(") && strings.Contains(g, "proxy.(*conn).park(") {
+			n++
+		}
+	}
+	return n
+}
+
+func waitParked(t *testing.T, n int) {
+	t.Helper()
+	if !proxytest.Within(10*time.Second, func() bool { return parked() == n }) {
+		t.Fatalf("%d connections are parked, want %d", parked(), n)
+	}
+}
+
+func TestParkedConnection(t *testing.T) {
+	for _, m := range modes { // one after the other: parked counts those of the whole program
+		quick := setup{mode: m}
+		quick.options = proxy.Options{ParkAfter: 20 * time.Millisecond}
+		t.Run(m.name+" serves on", func(t *testing.T) {
+			g := start(t, quick, m.origin(t, proxytest.Echo))
+			c := g.idleClient()
+			for range 3 {
+				waitParked(t, 1)
+				want(t, "status", c.Get("/again").Status, 200)
+			}
+			waitParked(t, 1)
+			c.Send("GET /one HTTP/1.1\r\n" + host + "\r\nGET /two HTTP/1.1\r\n" + host + "\r\n")
+			for _, path := range []string{"/one", "/two"} {
+				contains(t, "answer", c.Answer().Body, path)
+			}
+			waitParked(t, 1)
+			c.Send("GET /slow") // a request that comes in pieces
+			waitParked(t, 0)
+			c.Send("ly HTTP/1.1\r\n" + host + "\r\n")
+			contains(t, "answer", c.Answer().Body, "/slowly")
+		})
+		t.Run(m.name+" ends when its time is over", func(t *testing.T) {
+			s := quick
+			s.options.IdleTime = 500 * time.Millisecond
+			g := start(t, s, m.origin(t, proxytest.Echo))
+			c := g.idleClient()
+			began := time.Now()
+			waitParked(t, 1)
+			c.WantClosed()
+			if took := time.Since(began); took < 400*time.Millisecond {
+				t.Errorf("closed after %v, want 500ms", took)
+			}
+			g.waitMetric(1, "mpgate_connections_total", "end", "idle")
+		})
+		t.Run(m.name+" ends with the client", func(t *testing.T) {
+			g := start(t, quick, m.origin(t, proxytest.Echo))
+			c := g.idleClient()
+			waitParked(t, 1)
+			c.CloseWrite()
+			c.WantClosed()
+			g.waitMetric(1, "mpgate_connections_total", "end", "ok")
+			waitParked(t, 0)
+		})
+		t.Run(m.name+" ends with a drain", func(t *testing.T) {
+			g := start(t, quick, m.origin(t, proxytest.Echo))
+			c := g.idleClient()
+			waitParked(t, 1)
+			_, done := g.drain(c)
+			<-done
+			want(t, "connections", g.proxy.Connections(), 0)
+		})
+	}
+}
+
+// A parked connection costs less stack than the one that served it: what the wait calls fits in the smallest there is.
+func TestParkedConnectionsKeepLittleStack(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector has larger frames")
+	}
+	const n = 400
+	s := setup{mode: plain}
+	s.options.ParkAfter = time.Second
+	g := start(t, s, s.mode.origin(t, proxytest.Echo))
+	before := stackInUse()
+	for range n {
+		g.idleClient()
+	}
+	serving := stackInUse() - before
+	waitParked(t, n)
+	waiting := stackInUse() - before
+	t.Logf("stack for each of %d connections: %d bytes, parked %d", n, serving/n, waiting/n)
+	if waiting > serving*3/4 {
+		t.Errorf("%d bytes of stack for %d parked connections, %d before: want half", waiting, n, serving)
+	}
+}
+
+func stackInUse() int {
+	runtime.GC() // which frees the stacks of goroutines that have ended
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.StackInuse)
+}
