@@ -4,17 +4,21 @@ package main
 
 import (
 	"context"
+	"time"
 )
 
 // Run compares CPU time a request, then memory of idle connections and start-up time.
 func (c *cpuCmd) Run(ctx context.Context) error {
 	if c.Quick {
-		c.Idle, c.Startup = []int{1000}, 3
+		c.Idle, c.IdleRest, c.Startup = []int{1000}, 0, 3
 	}
 	for _, n := range c.Idle {
 		if n < 0 || n > 100000 {
 			return usageErrorf("--idle (got %d); want 0 to 100000", n)
 		}
+	}
+	if c.IdleRest < 0 || c.IdleRest > time.Hour {
+		return usageErrorf("--idle-rest (got %v); want 0s to 1h", c.IdleRest)
 	}
 	b, err := stage(ctx, c.options)
 	if err != nil {
@@ -40,10 +44,8 @@ func (c *cpuCmd) Run(ctx context.Context) error {
 		return b.finish(rep) // who names cases wants these and no more
 	}
 	for _, n := range c.Idle {
-		for _, p := range b.peers {
-			if n > 0 && ctx.Err() == nil {
-				rep.Idle = append(rep.Idle, b.measureIdle(ctx, p, n))
-			}
+		if n > 0 && ctx.Err() == nil {
+			rep.Idle = append(rep.Idle, b.measureIdle(ctx, n, c.IdleRest)...)
 		}
 	}
 	for _, p := range b.peers {

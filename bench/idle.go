@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,18 +19,42 @@ import (
 	"mpgate/bench/result"
 )
 
-// measureIdle is the memory that n idle keep-alive connections cost a proxy. Each proxy is started anew, since none gives back what
-// it once took; it answers some requests before the first reading, so that what it allocates once is not charged to connections.
-func (b *bench) measureIdle(ctx context.Context, p *peers.Peer, n int) result.Idle {
-	i := result.Idle{Proxy: p.Name, Connections: n}
-	if err := b.idle(ctx, p, &i); err != nil {
-		i.Failed = err.Error()
+// measureIdle is the memory that n idle keep-alive connections cost each proxy, once they have been idle for the given time. Each
+// proxy is started anew, since none gives back what it once took; it answers some requests before the first reading, so
+// that what it allocates once is not charged to connections.
+func (b *bench) measureIdle(ctx context.Context, n int, rest time.Duration) []result.Idle {
+	all := make([]idling, len(b.peers))
+	for i, p := range b.peers {
+		all[i].Idle = result.Idle{Proxy: p.Name, Connections: n, Rest: rest}
+		all[i].err = b.occupy(ctx, p, &all[i])
+		defer all[i].stop()
 	}
-	b.say("  %d idle connections, %-10s %6.0f bytes each  %s", n, p.Name, i.PerConn, i.Failed)
-	return i
+	_ = wait(ctx, rest)
+	var list []result.Idle
+	for i := range all {
+		one := &all[i]
+		if one.err == nil {
+			one.err = one.read(ctx)
+		}
+		if one.err != nil {
+			one.Failed = one.err.Error()
+		}
+		b.say("  %d idle connections, %-10s %6.0f bytes each  %s", n, one.Proxy, one.PerConn, one.Failed)
+		list = append(list, one.Idle)
+	}
+	return list
 }
 
-func (b *bench) idle(ctx context.Context, p *peers.Peer, i *result.Idle) error {
+// idling is a proxy with idle connections.
+type idling struct {
+	result.Idle
+	proxy *proxy
+	crowd *crowd
+	err   error
+}
+
+// occupy starts the proxy and opens its connections.
+func (b *bench) occupy(ctx context.Context, p *peers.Peer, i *idling) error {
 	if err := enoughFiles(i.Connections); err != nil {
 		return err
 	}
@@ -40,7 +63,7 @@ func (b *bench) idle(ctx context.Context, p *peers.Peer, i *result.Idle) error {
 	if err != nil {
 		return err
 	}
-	defer r.stop()
+	i.proxy = r
 	if _, err := b.generate(ctx, b.job(r, c), b.generator(c)); err != nil {
 		return err
 	}
@@ -51,33 +74,42 @@ func (b *bench) idle(ctx context.Context, p *peers.Peer, i *result.Idle) error {
 	if err != nil {
 		return err
 	}
+	i.PSSBefore, i.RSSBefore = before.PSS, before.RSS
 	job := b.job(r, c)
 	job.Connections = i.Connections
-	after, open, err := b.hold(ctx, r, job)
+	i.crowd, err = b.open(ctx, job)
+	return err
+}
+
+// read takes the memory with the connections open, and counts those.
+func (i *idling) read(ctx context.Context) error {
+	if err := settle(ctx, i.proxy.PID); err != nil {
+		return err
+	}
+	after, err := procs.ReadMemory(i.proxy.PID)
 	if err != nil {
 		return err
 	}
-	i.PSSBefore, i.PSSAfter, i.RSSBefore, i.RSSAfter, i.Open = before.PSS, after.PSS, before.RSS, after.RSS, open
-	i.PerConn = float64(after.PSS-before.PSS) / float64(i.Connections)
-	if open != i.Connections {
-		return fmt.Errorf("%d of %d connections were closed before memory was read", i.Connections-open, i.Connections)
+	crowd := i.crowd
+	i.crowd = nil
+	if i.Open, err = crowd.leave(); err != nil {
+		return err
+	}
+	i.PSSAfter, i.RSSAfter = after.PSS, after.RSS
+	i.PerConn = float64(after.PSS-i.PSSBefore) / float64(i.Connections)
+	if i.Open != i.Connections {
+		return fmt.Errorf("%d of %d connections were closed before memory was read", i.Connections-i.Open, i.Connections)
 	}
 	return nil
 }
 
-// hold opens the job's connections, reads the proxy's memory once it is quiet, and closes them.
-func (b *bench) hold(ctx context.Context, r *proxy, job load.Job) (procs.Memory, int, error) {
-	c, err := b.open(ctx, job)
-	if err != nil {
-		return procs.Memory{}, 0, err
+func (i *idling) stop() {
+	if i.crowd != nil {
+		_, _ = i.crowd.leave()
 	}
-	err = settle(ctx, r.PID)
-	var memory procs.Memory
-	if err == nil {
-		memory, err = procs.ReadMemory(r.PID)
+	if i.proxy != nil {
+		i.proxy.stop()
 	}
-	open, e := c.leave()
-	return memory, open, errors.Join(err, e)
 }
 
 // crowd is a process that holds idle connections open.

@@ -70,9 +70,10 @@ type options struct {
 
 type cpuCmd struct {
 	options
-	Idle    []int `default:"1000,10000" help:"Numbers of idle connections whose memory is measured; 0: none."`
-	NoCases bool  `name:"no-cases" help:"Only memory and start-up."`
-	Startup int   `default:"10" help:"How often each proxy is started to time its first answer; 0: never."`
+	Idle     []int         `default:"1000,10000" help:"Numbers of idle connections whose memory is measured; 0: none."`
+	IdleRest time.Duration `default:"150s" help:"How long they are idle before. What is freed goes back to the system with time: Go's collector runs at least each 2 minutes."`
+	NoCases  bool          `name:"no-cases" help:"Only memory and start-up."`
+	Startup  int           `default:"10" help:"How often each proxy is started to time its first answer; 0: never."`
 }
 
 type loadCmd struct {

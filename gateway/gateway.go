@@ -101,6 +101,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	g.access.Store(access)
 	g.gate = listener.NewGate(connectionLimit(cfg.Limits.Connections))
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
+	g.gate.Full = g.proxy.Shed
 	g.openCerts(cfg)
 	gen, err := g.build(ctx, nil, cfg)
 	if err != nil {
@@ -171,7 +172,7 @@ func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
 	return proxy.Options{
 		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
-		Live: &g.front,
+		Live: &g.front, Crowded: g.gate.Crowded,
 	}
 }
 

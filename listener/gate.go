@@ -11,6 +11,9 @@ import (
 // queue; nobody polls. Below it a connection costs an atomic each way. The zero
 // value and a nil Gate have no limit.
 type Gate struct {
+	// Full, if it is set before the gate is used, is called when somebody comes to wait. It must not block.
+	Full func()
+
 	limit   atomic.Int64
 	inside  atomic.Int64
 	waiting atomic.Int64
@@ -71,6 +74,9 @@ func (g *Gate) Leave() {
 	}
 }
 
+// Crowded says whether somebody waits for a place.
+func (g *Gate) Crowded() bool { return g != nil && g.waiting.Load() > 0 }
+
 // force takes a place beyond the limit.
 func (g *Gate) force() { g.inside.Add(1) }
 
@@ -105,6 +111,9 @@ func (g *Gate) tryEnter() bool {
 func (g *Gate) block(ctx context.Context, try func() bool) error {
 	g.waiting.Add(1)
 	defer g.waiting.Add(-1)
+	if g.Full != nil {
+		g.Full()
+	}
 	for {
 		g.mu.Lock()
 		if g.wake == nil {

@@ -37,6 +37,8 @@ type conn struct {
 	lease    atomic.Pointer[Lease]
 	leaving  atomic.Bool    // no request may follow the present one
 	cut      atomic.Bool    // ended because its time was over
+	parked   atomic.Bool    // see park
+	shed     atomic.Bool    // ended while it was parked, for another's sake
 	late     bool           // accepted while the proxy drained
 	socket   netip.AddrPort // the socket's peer; zero for unix sockets
 	peer     netip.AddrPort // the same, or who a PROXY header says is behind it
@@ -159,12 +161,18 @@ func (c *conn) serveHTTP() {
 // deadline it parks the connection, which then is another goroutine's.
 func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 	for {
-		if c.ending() && c.state.Load() != fresh {
+		switch {
+		case c.shed.Load():
+			if c.base.Resume(); c.base.Idle() { // else the request that has come is the last
+				c.end = telemetry.ConnIdle
+				return false
+			}
+		case c.ending() && c.state.Load() != fresh:
 			c.end = telemetry.ConnDrain
 			return false
 		}
 		if err := c.http.Wait(patience); err != nil {
-			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) {
+			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) && !c.proxy.crowded() {
 				go c.park(deadline)
 				return true
 			}
@@ -187,8 +195,12 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 // park waits for the next request on the stack that a goroutine begins with, 2 KiB. One that has served a request keeps 4 KiB,
 // with TLS more, which is most of what an idle connection costs.
 func (c *conn) park(deadline time.Time) {
+	c.parked.Store(true)
+	c.proxy.idle.Add(1)
 	c.base.ReadBy(deadline)
 	_ = c.base.WaitReadable() // the next read says the same
+	c.parked.Store(false)
+	c.proxy.idle.Add(-1)
 	c.unpark(deadline)
 }
 

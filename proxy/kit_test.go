@@ -149,9 +149,12 @@ func startBefore(t testing.TB, s setup, servers ...string) *gateway {
 		o.Logger = slog.New(slog.NewTextHandler(g.said, nil))
 	}
 	if s.gate != nil {
-		o.Leave = s.gate.Leave
+		o.Leave, o.Crowded = s.gate.Leave, s.gate.Crowded
 	}
 	g.proxy = proxy.New(o)
+	if s.gate != nil {
+		s.gate.Full = g.proxy.Shed
+	}
 	g.openBackend(s, servers)
 	g.openListener(s)
 	t.Cleanup(g.close)

@@ -180,4 +180,4 @@ func (p *Proxy) which(match func(*conn) bool) (list []*conn) {
 }
 
 // ending says that no request may follow the present one.
-func (c *conn) ending() bool { return c.leaving.Load() || c.proxy.draining.Load() }
+func (c *conn) ending() bool { return c.leaving.Load() || c.shed.Load() || c.proxy.draining.Load() }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mpgate/internal/proxytest"
+	"mpgate/listener"
 	"mpgate/proxy"
 )
 
@@ -81,6 +82,43 @@ func TestParkedConnection(t *testing.T) {
 			want(t, "connections", g.proxy.Connections(), 0)
 		})
 	}
+}
+
+// At the limit of connections who has been idle for long makes room for who comes.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		for name, parkAfter := range map[string]time.Duration{"parked": 10 * time.Millisecond, "to be parked": 300 * time.Millisecond} {
+			t.Run(name, func(t *testing.T) {
+				gate := listener.NewGate(3)
+				s := setup{mode: m, gate: gate}
+				s.options.ParkAfter = parkAfter
+				release := make(chan struct{})
+				g := start(t, s, m.origin(t, func(c *proxytest.Conn) {
+					for r := c.Request(); r != nil; r = c.Request() {
+						if r.Target == "/thinks" {
+							<-release
+						}
+						c.Send(proxytest.EchoOf(r))
+					}
+				}))
+				busy, idle := g.client(), []*proxytest.Client{g.idleClient(), g.idleClient()}
+				busy.Send("GET /thinks HTTP/1.1\r\n" + host + "\r\n")
+				g.waitMetric(1, "mpgate_backend_requests_in_flight")
+				for range 2 {
+					want(t, "status", g.idleClient().Get("/come").Status, 200)
+				}
+				for _, c := range idle {
+					c.WantClosed()
+				}
+				close(release)
+				want(t, "status of a request that took its time", busy.Answer().Status, 200)
+				// The listener waits for a place before it accepts, so that one more may have had to go.
+				if !proxytest.Within(proxytest.Patience, func() bool { return g.metric("mpgate_connections_total", "end", "idle") >= 2 }) {
+					t.Errorf("%v connections count as ended for being idle, want 2 or more", g.metric("mpgate_connections_total", "end", "idle"))
+				}
+			})
+		}
+	})
 }
 
 // A parked connection costs less stack than the one that served it: what the wait calls fits in the smallest there is.

@@ -126,7 +126,7 @@ func sections(rep *result.Report) []section {
 	}
 	all = append(all, abuseSections(rep)...)
 	if len(rep.Idle) > 0 {
-		all = append(all, section{"memory of idle keep-alive connections (plain h1, TCP)", idleTable(rep), []string{idleChart(rep)}})
+		all = append(all, section{fmt.Sprintf("memory of keep-alive connections (plain h1, TCP), idle for %v", rep.Idle[0].Rest), idleTable(rep), []string{idleChart(rep)}})
 	}
 	if len(rep.Startup) > 0 {
 		all = append(all, section{"start-up: from exec to the first answered request", startupTable(rep), nil})

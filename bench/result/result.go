@@ -153,15 +153,16 @@ type MPTCP struct {
 
 // Idle is the memory of idle keep-alive connections.
 type Idle struct {
-	Proxy       string  `json:"proxy"`
-	Connections int     `json:"connections"`
-	PSSBefore   int64   `json:"pss_before"`
-	PSSAfter    int64   `json:"pss_after"`
-	RSSBefore   int64   `json:"rss_before"`
-	RSSAfter    int64   `json:"rss_after"`
-	PerConn     float64 `json:"pss_per_connection"`
-	Open        int     `json:"still_open"` // of them, when memory was read
-	Failed      string  `json:"failed,omitempty"`
+	Proxy       string        `json:"proxy"`
+	Connections int           `json:"connections"`
+	Rest        time.Duration `json:"rest_ns"` // that they had been idle for
+	PSSBefore   int64         `json:"pss_before"`
+	PSSAfter    int64         `json:"pss_after"`
+	RSSBefore   int64         `json:"rss_before"`
+	RSSAfter    int64         `json:"rss_after"`
+	PerConn     float64       `json:"pss_per_connection"`
+	Open        int           `json:"still_open"` // of them, when memory was read
+	Failed      string        `json:"failed,omitempty"`
 }
 
 // Startup is the time from exec to the first answered request.
