@@ -51,7 +51,7 @@ const (
 )
 
 // Memory is a budget that connections share, for what their peers can make them hold: receive windows beyond the
-// first, and pieces that wait for a peer's window. The zero value has no limit.
+// first, bodies that nobody takes, and pieces that wait for a peer's window. The zero value has no limit.
 type Memory struct {
 	Limit int64 // bytes; 0 is none
 	used  atomic.Int64

@@ -37,7 +37,9 @@ type flow struct {
 	recvTarget int64 // what it may send at most
 	credit     int64 // taken by readers, and not granted anew
 	target     int64 // of a stream that has more to send than the first window
-	leased     int   // of the budget for all connections
+	leased     int   // of the budget for all connections, for windows that grew
+	lent       int   // of it, for what the first windows brought
+	inboxes    int   // bytes in all inboxes
 
 	taken     int64 // by readers, in all
 	ramped    bool  // the beginning is over
@@ -93,7 +95,12 @@ func (c *conn) data(h http2.FrameHeader) error {
 			return err
 		}
 		n -= len(p)
-		c.arrived(h.StreamID, p)
+		if err := c.arrived(h.StreamID, p, n); err != nil {
+			if err := c.skip(n + pad); err != nil {
+				return err
+			}
+			return err
+		}
 	}
 	if err := c.skip(pad); err != nil || !ended {
 		return err
@@ -143,17 +150,49 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	return true, nil
 }
 
-// arrived takes a piece of DATA in.
-func (c *conn) arrived(id uint32, p []byte) {
+// arrived takes a piece of DATA in, of which more bytes are to follow.
+func (c *conn) arrived(id uint32, p []byte, more int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[id]
 	if s == nil || s.reset {
 		c.giveBack(int64(len(p)))
-		return
+		return nil
+	}
+	if !c.hold(len(p)) {
+		c.giveBack(int64(len(p) + more))
+		s.err = errHeld
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeEnhanceYourCalm}
 	}
 	s.inbox.add(p)
 	s.readers.wake()
+	return nil
+}
+
+// holdStep is in what steps memory is leased for what the first windows bring.
+const holdStep = 16 << 10
+
+// hold accounts for n more bytes that lie in inboxes; c.mu is held. What was leased for windows that grew does for them, the rest is
+// leased as it comes: most connections never hold anything to speak of. false: all connections together hold too much.
+func (c *conn) hold(n int) bool {
+	if short := c.inboxes + n - c.leased - c.lent; short > 0 {
+		short = (short + holdStep - 1) / holdStep * holdStep
+		if !c.limits.memory.lease(short) {
+			return false
+		}
+		c.lent += short
+	}
+	c.inboxes += n
+	return true
+}
+
+// letGo is for bytes that lie in an inbox no longer: they are granted anew; c.mu is held.
+func (c *conn) letGo(n int) {
+	if c.inboxes -= n; c.inboxes == 0 && c.lent > 0 {
+		c.limits.memory.release(c.lent)
+		c.lent = 0
+	}
+	c.giveBack(int64(n))
 }
 
 // endBody is the end of a stream as the peer sees it; it unlocks c.mu, which is held.
@@ -182,7 +221,7 @@ func (c *conn) giveBack(n int64) {
 // there is something to tell the peer.
 func (c *conn) took(s *stream, n int64) {
 	c.taken += n
-	c.giveBack(n)
+	c.letGo(int(n))
 	if s.recvEnd || s.reset {
 		return
 	}

@@ -77,7 +77,7 @@ func (s *stream) leave() {
 	delete(c.streams, s.id)
 	held := s.inbox.size + s.inbox.lent
 	s.inbox.drop()
-	c.giveBack(int64(held))
+	c.letGo(held)
 	if s.ours {
 		c.closed.add(s.id)
 	}
