@@ -182,6 +182,41 @@ func TestOptionsAsterisk(t *testing.T) {
 	})
 }
 
+func TestMaxForwards(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		o := m.origin(t, proxytest.Echo)
+		g := start(t, setup{mode: m}, o)
+		for _, c := range []struct {
+			method, fields string
+			status         int
+			passed         string // Max-Forwards at the server
+		}{
+			{"OPTIONS", "Max-Forwards: 3\r\n", 200, "2"},
+			{"TRACE", "max-forwards: 1\r\n", 200, "0"},
+			{"GET", "Max-Forwards: 0\r\n", 200, "0"}, // it means nothing there
+			{"OPTIONS", "Max-Forwards: 0\r\n", 200, ""},
+			{"TRACE", "Max-Forwards: 0\r\n", 405, ""},
+			{"OPTIONS", "Max-Forwards: -1\r\n", 400, ""},
+			{"OPTIONS", "Max-Forwards: 1\r\nMax-Forwards: 2\r\n", 400, ""},
+			{"OPTIONS", "Max-Forwards: 99999999999999999999\r\n", 400, ""},
+		} {
+			before := strings.Count(o.AllRaw(), "HTTP/1.1")
+			client := g.client()
+			client.Send(c.method + " /x HTTP/1.1\r\n" + host + c.fields + "\r\n")
+			what := c.method + " with " + c.fields
+			want(t, what, client.AnswerTo(c.method).Status, c.status)
+			g.log.Next()
+			raw := o.AllRaw()
+			if got := strings.Count(raw, "HTTP/1.1") - before; got != len(c.passed) {
+				t.Errorf("%s: %d requests reached the server", what, got)
+			}
+			if c.passed != "" {
+				contains(t, what, strings.ToLower(raw[strings.LastIndex(raw, c.method+" /x"):]), "max-forwards: "+c.passed+"\r\n")
+			}
+		}
+	})
+}
+
 func TestShortestRequestIsAnsweredAtOnce(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)

@@ -139,7 +139,7 @@ func (x *exchange) run() {
 	case x.route == nil:
 		x.answer(outcome{404, telemetry.EndNoRoute, "nothing is served here"})
 	default:
-		if x.pathAllowed() {
+		if x.pathAllowed() && x.mayPass() {
 			x.vouch()
 			x.forward()
 		}
