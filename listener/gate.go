@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A Gate limits how many connections there are at a time, for all listeners that
@@ -11,7 +12,8 @@ import (
 // queue; nobody polls. Below it a connection costs an atomic each way. The zero
 // value and a nil Gate have no limit.
 type Gate struct {
-	// Full, if it is set before the gate is used, is called when somebody comes to wait. It must not block.
+	// Full, if it is set before the gate is used, is called when somebody comes to wait, and each second from then on. It
+	// may make room, and must not block.
 	Full func()
 
 	limit   atomic.Int64
@@ -74,9 +76,6 @@ func (g *Gate) Leave() {
 	}
 }
 
-// Crowded says whether somebody waits for a place.
-func (g *Gate) Crowded() bool { return g != nil && g.waiting.Load() > 0 }
-
 // force takes a place beyond the limit.
 func (g *Gate) force() { g.inside.Add(1) }
 
@@ -111,8 +110,12 @@ func (g *Gate) tryEnter() bool {
 func (g *Gate) block(ctx context.Context, try func() bool) error {
 	g.waiting.Add(1)
 	defer g.waiting.Add(-1)
+	var again <-chan time.Time
 	if g.Full != nil {
 		g.Full()
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		again = tick.C
 	}
 	for {
 		g.mu.Lock()
@@ -126,6 +129,8 @@ func (g *Gate) block(ctx context.Context, try func() bool) error {
 		}
 		select {
 		case <-woken:
+		case <-again:
+			g.Full()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -172,7 +172,7 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 			return false
 		}
 		if err := c.http.Wait(patience); err != nil {
-			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) && !c.proxy.crowded() {
+			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) {
 				go c.park(deadline)
 				return true
 			}
@@ -196,11 +196,9 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 // with TLS more, which is most of what an idle connection costs.
 func (c *conn) park(deadline time.Time) {
 	c.parked.Store(true)
-	c.proxy.idle.Add(1)
 	c.base.ReadBy(deadline)
 	_ = c.base.WaitReadable() // the next read says the same
 	c.parked.Store(false)
-	c.proxy.idle.Add(-1)
 	c.unpark(deadline)
 }
 
@@ -208,6 +206,19 @@ func (c *conn) unpark(deadline time.Time) {
 	parked := false
 	defer func() { c.leave(parked, recover()) }()
 	parked = c.serveRequests(deadline, deadline)
+}
+
+// makesRoom ends the connection if it has waited for long.
+func (c *conn) makesRoom() bool {
+	if m := c.multiplexes(); m != nil {
+		return m.http.EndIdle(c.proxy.options.ParkAfter)
+	}
+	if !c.parked.Load() {
+		return false
+	}
+	c.shed.Store(true)
+	c.interrupt(idle)
+	return true
 }
 
 // leave ends what serves the connection, and the connection unless that is parked.

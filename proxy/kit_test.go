@@ -149,7 +149,7 @@ func startBefore(t testing.TB, s setup, servers ...string) *gateway {
 		o.Logger = slog.New(slog.NewTextHandler(g.said, nil))
 	}
 	if s.gate != nil {
-		o.Leave, o.Crowded = s.gate.Leave, s.gate.Crowded
+		o.Leave = s.gate.Leave
 	}
 	g.proxy = proxy.New(o)
 	if s.gate != nil {

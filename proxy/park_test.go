@@ -9,6 +9,7 @@ import (
 	"mpgate/internal/proxytest"
 	"mpgate/listener"
 	"mpgate/proxy"
+	"mpgate/proxy/message"
 )
 
 // parked is how many connections wait in a goroutine of their own.
@@ -87,38 +88,50 @@ func TestParkedConnection(t *testing.T) {
 // At the limit of connections who has been idle for long makes room for who comes.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
-		for name, parkAfter := range map[string]time.Duration{"parked": 10 * time.Millisecond, "to be parked": 300 * time.Millisecond} {
-			t.Run(name, func(t *testing.T) {
-				gate := listener.NewGate(3)
-				s := setup{mode: m, gate: gate}
-				s.options.ParkAfter = parkAfter
-				release := make(chan struct{})
-				g := start(t, s, m.origin(t, func(c *proxytest.Conn) {
-					for r := c.Request(); r != nil; r = c.Request() {
-						if r.Target == "/thinks" {
-							<-release
-						}
-						c.Send(proxytest.EchoOf(r))
-					}
-				}))
-				busy, idle := g.client(), []*proxytest.Client{g.idleClient(), g.idleClient()}
-				busy.Send("GET /thinks HTTP/1.1\r\n" + host + "\r\n")
-				g.waitMetric(1, "mpgate_backend_requests_in_flight")
-				for range 2 {
-					want(t, "status", g.idleClient().Get("/come").Status, 200)
+		gate := listener.NewGate(3)
+		s := setup{mode: m, gate: gate}
+		s.options.ParkAfter = 300 * time.Millisecond // newcomers have to wait for that, too
+		release := make(chan struct{})
+		g := start(t, s, m.origin(t, func(c *proxytest.Conn) {
+			for r := c.Request(); r != nil; r = c.Request() {
+				if r.Target == "/thinks" {
+					<-release
 				}
-				for _, c := range idle {
-					c.WantClosed()
-				}
-				close(release)
-				want(t, "status of a request that took its time", busy.Answer().Status, 200)
-				// The listener waits for a place before it accepts, so that one more may have had to go.
-				if !proxytest.Within(proxytest.Patience, func() bool { return g.metric("mpgate_connections_total", "end", "idle") >= 2 }) {
-					t.Errorf("%v connections count as ended for being idle, want 2 or more", g.metric("mpgate_connections_total", "end", "idle"))
-				}
-			})
+				c.Send(proxytest.EchoOf(r))
+			}
+		}))
+		busy, idle := g.client(), []*proxytest.Client{g.idleClient(), g.idleClient()}
+		busy.Send("GET /thinks HTTP/1.1\r\n" + host + "\r\n")
+		g.waitMetric(1, "mpgate_backend_requests_in_flight")
+		for range 2 {
+			want(t, "status", g.idleClient().Get("/come").Status, 200)
+		}
+		for _, c := range idle {
+			c.WantClosed()
+		}
+		close(release)
+		want(t, "status of a request that took its time", busy.Answer().Status, 200)
+		// The listener waits for a place before it accepts, so that one more may have had to go.
+		if !proxytest.Within(proxytest.Patience, func() bool { return g.metric("mpgate_connections_total", "end", "idle") >= 2 }) {
+			t.Errorf("%v connections count as ended for being idle, want 2 or more", g.metric("mpgate_connections_total", "end", "idle"))
 		}
 	})
+}
+
+// So does a connection of HTTP/2 without a stream.
+func TestIdleHTTP2ConnectionsMakeRoom(t *testing.T) {
+	gate := listener.NewGate(2)
+	s := setup{mode: plain, gate: gate, listener: proxy.ListenerOptions{H2C: true}}
+	s.options.ParkAfter = 50 * time.Millisecond
+	g := start(t, s, plain.origin(t, proxytest.Echo))
+	get := &message.Request{Method: []byte("GET"), Scheme: "http", Host: []byte("h.example"), Path: []byte("/")}
+	for range 5 {
+		c := multiplexed(t, g.addr)
+		stream, resp := askHead(t, c, get)
+		want(t, "status", resp.Status, 200)
+		stream.Release()
+	}
+	want(t, "status", g.client().Get("/come").Status, 200)
 }
 
 // A parked connection costs less stack than the one that served it: what the wait calls fits in the smallest there is.

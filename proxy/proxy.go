@@ -24,8 +24,6 @@ type Options struct {
 	Live *leg.Live
 	// Leave, if set, is called once for each connection that ends.
 	Leave func()
-	// Crowded, if set, says whether others wait for a place. A connection is then ended where it would be parked.
-	Crowded func() bool
 	// Ready says whether the gateway takes traffic, for health paths.
 	Ready func() bool
 	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with while it waits for the next; 5 s.
@@ -50,7 +48,6 @@ type Proxy struct {
 	conns map[*conn]struct{}
 	empty chan struct{} // if not nil, closed when conns becomes empty
 	count atomic.Int64
-	idle  atomic.Int64 // connections that are parked
 }
 
 // New makes a proxy. Shutdown ends it.
@@ -90,21 +87,14 @@ func (p *Proxy) add(c *conn) bool {
 	return true
 }
 
-func (p *Proxy) crowded() bool { return p.options.Crowded != nil && p.options.Crowded() }
-
 // Shed ends some of the connections that have waited for their next request for long, if there are any, to make room for
-// others. HTTP/1 lets a server do that at any time, and clients are used to it.
+// others. HTTP lets a server do that at any time, and clients are used to it.
 func (p *Proxy) Shed() {
-	if p.idle.Load() == 0 {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := max(1, len(p.conns)/100)
 	for c := range p.conns {
-		if c.parked.Load() {
-			c.shed.Store(true)
-			c.interrupt(idle)
+		if c.makesRoom() {
 			if n--; n == 0 {
 				return
 			}

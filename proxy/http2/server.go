@@ -195,6 +195,17 @@ func (c *ServerConn) Shutdown() {
 	}
 }
 
+// EndIdle is Shutdown for a connection that has had streams, and none for at least the given time. false: it is none.
+func (c *ServerConn) EndIdle(least time.Duration) bool {
+	c.mu.Lock()
+	idle := c.lastID > 0 && c.unused() && !c.draining && c.err == nil && time.Since(c.idle) >= least
+	c.mu.Unlock()
+	if idle {
+		c.Shutdown()
+	}
+	return idle
+}
+
 // firstGoAway tells the client to open no further streams; c.mu is held.
 func (c *ServerConn) firstGoAway() {
 	c.appendGoAway(maxStreamID, http2.ErrCodeNo)
