@@ -64,6 +64,7 @@ const mostWaiting = 1 << 16
 type ledger struct {
 	pass                    uint32
 	sent, received, retrans uint64
+	receivedBefore          uint64 // in the pass before this one
 	subflows                []account
 	buried                  []account // in this pass and the one before
 }
@@ -244,6 +245,7 @@ func (m *Manager) enter(f *final) {
 	m.meet(f.token, l)
 	if f.has&mptcp.HasBytes != 0 {
 		l.bury(missing(f.sent+f.retrans-l.sent-l.retrans, sent), missing(f.received-l.received, received), b.pass)
+		l.receivedBefore = l.received
 		l.sent, l.received, l.retrans = f.sent, f.received, f.retrans
 	} else {
 		l.bury(0, 0, b.pass)
@@ -263,6 +265,15 @@ func (m *Manager) meet(token uint32, l *ledger) {
 			l.subflows = append(l.subflows, a)
 		}
 	}
+}
+
+// since is what a connection has received since the pass before the last, if it was there.
+func (b *books) since(token uint32, received uint64) uint64 {
+	l := b.conns[token]
+	if l == nil {
+		return received
+	}
+	return missing(received, l.receivedBefore)
 }
 
 // missing is what the whole has more than its parts.

@@ -118,3 +118,29 @@ type probe struct {
 	askedAt time.Time
 	wait    time.Duration
 }
+
+const (
+	// A SYN that was lost is sent again after a second: that comes first.
+	firstRejoin = 1500 * time.Millisecond
+	mostRejoins = 5
+	// mostMissed bounds what is remembered of clients that had a subflow on a path.
+	mostMissed = 4096
+)
+
+// rejoin is when a path's endpoints are made anew because a join on them may have been lost.
+type rejoin struct {
+	at   time.Time // zero: not at all
+	wait time.Duration
+	left int
+	// missed are the tokens, sorted, of clients' connections that had a subflow on the path when it was cut: others may
+	// never have cared for its address.
+	missed []uint32
+}
+
+func (r *rejoin) begin(now time.Time) {
+	r.at, r.wait, r.left = now.Add(firstRejoin), firstRejoin, mostRejoins
+}
+
+func (r *rejoin) end() {
+	r.at, r.missed = time.Time{}, nil
+}

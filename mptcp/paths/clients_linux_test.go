@@ -1,0 +1,155 @@
+package paths
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"mpgate/internal/lab"
+	"mpgate/mptcp"
+)
+
+// forClients runs a manager at a server, whose client makes subflows only to what it is told of.
+func forClients(t *testing.T) *rig {
+	t.Helper()
+	spec := lab.Pair(2, lab.Path{})
+	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}, {Name: "server", NoEndpoints: true}}
+	l := lab.Start(t, spec)
+	if err := l.Place("client").SetLimits(8, 2); err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, lab: l, place: l.Place("server"), up: map[string]bool{}}
+	r.open(Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: []Path{
+		{Name: "one", Interface: "link1", Role: ForListeners}, {Name: "two", Interface: "link2", Role: ForListeners}}})
+	r.inSync(2)
+	return r
+}
+
+// talk has a client ask without pause for what it numbers, until stop is called: each answer is checked.
+func talk(t *testing.T, client, server *net.TCPConn, question, answer int) (stop func()) {
+	t.Helper()
+	over, done := make(chan struct{}), make(chan error, 2)
+	fill := func(b []byte, n uint64) {
+		for i := 0; i+8 <= len(b); i += 8 {
+			binary.BigEndian.PutUint64(b[i:], n+uint64(i))
+		}
+	}
+	_ = client.SetReadDeadline(time.Now().Add(2 * patience))
+	_ = server.SetReadDeadline(time.Now().Add(2 * patience))
+	read := func(c *net.TCPConn, got, want []byte, n uint64) error {
+		_, err := io.ReadFull(c, got)
+		if fill(want, n); err == nil && !bytes.Equal(got, want) {
+			t.Errorf("exchange %d carried other bytes", n)
+		}
+		return err
+	}
+	go func() {
+		q, want, a := make([]byte, question), make([]byte, question), make([]byte, answer)
+		for n := uint64(0); ; n++ {
+			if err := read(server, q, want, n); err != nil {
+				select {
+				case <-over:
+					err = nil
+				default:
+				}
+				done <- err
+				return
+			}
+			fill(a, n)
+			if _, err := server.Write(a); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	go func() {
+		q, a, want := make([]byte, question), make([]byte, answer), make([]byte, answer)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for n := uint64(0); ; n++ {
+			fill(q, n)
+			if _, err := client.Write(q); err != nil {
+				done <- err
+				return
+			}
+			if err := read(client, a, want, n); err != nil {
+				done <- err
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-over:
+				done <- nil
+				return
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		if err := <-done; err != nil { // the client's, or what went wrong before
+			t.Error(err)
+		}
+		_ = server.SetReadDeadline(time.Now())
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A client that sends requests, and no more, gets a path back that returned, while it goes on.
+func TestBackToClientWithRequests(t *testing.T) {
+	r := forClients(t)
+	client, server := r.connect(&mptcp.Dialer{})
+	r.add(server, Front)
+	both := func() bool { return locals(t, server) == "10.77.1.2 10.77.2.2" }
+	until(t, "two subflows", both)
+	stop := talk(t, client, server, 96, 16<<10)
+	link2 := r.lab.Link("link2")
+	if err := link2.Down("server"); err != nil {
+		t.Fatal(err)
+	}
+	r.wantFlags("10.77.1.2 signal")
+	until(t, "one subflow", func() bool { return locals(t, server) == "10.77.1.2" })
+	if err := link2.Up("server"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "two subflows again", both)
+	stop()
+}
+
+// To a client that sends much it is announced anew once that is over: see endangered.
+func TestNotBackWhileClientSends(t *testing.T) {
+	r := forClients(t)
+	client, server := r.connect(&mptcp.Dialer{})
+	r.add(server, Front)
+	both := func() bool { return locals(t, server) == "10.77.1.2 10.77.2.2" }
+	until(t, "two subflows", both)
+	before := r.endpoints()
+	stop := talk(t, client, server, 64<<10, 8)
+	until(t, "much is sent", func() bool {
+		var i mptcp.Info
+		rc, err := server.SyscallConn()
+		return err == nil && i.Read(rc) == nil && i.BytesReceived > 4*littleSent
+	})
+	link2 := r.lab.Link("link2")
+	if err := link2.Down("server"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "one subflow", func() bool { return locals(t, server) == "10.77.1.2" })
+	if err := link2.Up("server"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the path is back", func() bool { _, back, _ := r.events(); return len(back) == 1 })
+	until(t, "its renewal waits", func() bool { return r.m.Status().Paths[1].Waiting == 1 })
+	if got := r.endpoints(); !slices.Equal(got, before) {
+		t.Errorf("endpoints are %+v, before %+v", got, before)
+	}
+	if !both() {
+		stop()
+		until(t, "two subflows once it is quiet", both)
+	}
+}
