@@ -34,6 +34,9 @@ func abuseSections(rep *result.Report) (list []section) {
 			}
 			slower = append(slower, bar{a.Attack, figures.Of([]float64{e.Slower()}), fmt.Sprintf("%.1f x", e.Slower()), e.Slower() > result.MostSlower})
 		}
+		if len(s.Table.Rows) == 0 {
+			continue
+		}
 		s.Charts = []string{bars("how many times the p99 of clients that do nothing wrong is what it was: "+p.Name, slower)}
 		list = append(list, s)
 	}

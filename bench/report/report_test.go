@@ -192,6 +192,9 @@ h1, 1 KiB, tcp, keep-alive, no access log
 			t.Errorf("%q is missing in\n%s", want, b.String())
 		}
 	}
+	if strings.Contains(b.String(), "under attack") {
+		t.Error("attacks that were not made have a table")
+	}
 }
 
 func TestJSONHoldsEveryRound(t *testing.T) {
