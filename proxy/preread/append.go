@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // Append appends a PROXY header, in version 2 where p.Version is 2 and else in version 1, which has TCP addresses only. What a version
@@ -75,9 +76,13 @@ func (p *Proxy) append2(dst []byte) []byte {
 
 func appendPath(dst []byte, path string) []byte {
 	var b [pathLength]byte
-	copy(b[:], path)
-	if b[0] == '@' {
-		b[0] = 0
+	switch {
+	case strings.HasPrefix(path, "./@"): // see unixPath
+		copy(b[:], path[2:])
+	case strings.HasPrefix(path, "@"):
+		copy(b[1:], path[1:])
+	default:
+		copy(b[:], path)
 	}
 	return append(dst, b[:]...)
 }

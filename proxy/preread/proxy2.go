@@ -96,7 +96,8 @@ func addresses2(b []byte, size int) (source, destination netip.AddrPort) {
 	return address(0), address(1)
 }
 
-// unixPath reads the path of a Unix socket. One that begins with a zero, and is not all zeros, is abstract.
+// unixPath reads the path of a Unix socket. One that begins with a zero, and is not all zeros, is abstract. A file whose name
+// begins with "@" gets "./" in front, so that it is not taken for that.
 func unixPath(b []byte) string {
 	if b[0] == 0 {
 		if name := bytes.TrimRight(b[1:], "\x00"); len(name) > 0 {
@@ -106,6 +107,9 @@ func unixPath(b []byte) string {
 	}
 	if end := bytes.IndexByte(b, 0); end >= 0 {
 		b = b[:end]
+	}
+	if b[0] == '@' {
+		return "./" + string(b)
 	}
 	return string(b)
 }

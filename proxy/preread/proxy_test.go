@@ -108,6 +108,7 @@ var proxy2Tests = []struct {
 	{"IPv4 in IPv6", head2(0x21, 0x21, strings.Repeat("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xc0\x00\x02\x01", 2), "\x12\x34\x01\xbb"),
 		Proxy{Source: ap("192.0.2.1:4660"), Destination: ap("192.0.2.1:443")}, ""},
 	{"Unix", head2(0x21, 0x31, path108("/run/a"), path108("/run/b")), Proxy{Unix: true, SourcePath: "/run/a", DestinationPath: "/run/b"}, ""},
+	{"Unix, files that look abstract", head2(0x21, 0x31, path108("@abc"), path108("@")), Proxy{Unix: true, SourcePath: "./@abc", DestinationPath: "./@"}, ""},
 	{"Unix, abstract and unnamed", head2(0x21, 0x32, path108("\x00abc"), path108("")), Proxy{Unix: true, Datagram: true, SourcePath: "@abc"}, ""},
 	{"Unix, full length", head2(0x21, 0x31, strings.Repeat("p", 108), path108("x\x00junk")), Proxy{Unix: true, SourcePath: strings.Repeat("p", 108), DestinationPath: "x"}, ""},
 	{"LOCAL", head2(0x20, 0x00), Proxy{Local: true}, ""},
