@@ -119,7 +119,7 @@ func (p *TLSPolicy) raw() rawTLSKeys {
 	}
 	if d := a.DNS; d != nil {
 		r.ACME.DNS = &rawDNS{
-			Exec: plain(d.Exec), Webhook: s(withoutPassword(d.Webhook)), WebhookToken: s(d.WebhookToken),
+			Exec: plain(d.Exec), Webhook: s(withoutSecrets(d.Webhook)), WebhookToken: s(d.WebhookToken),
 			Resolvers: strs(d.Resolvers, Address.String), Delay: duration(d.Delay), Timeout: duration(d.Timeout),
 		}
 		if u := d.RFC2136; u != nil {

@@ -134,16 +134,16 @@ address = ":443"
 domains = ["example.org"]
 eab = { kid = "k", key = "c2VjcmV0" }
 [listener.tls.acme.dns]
-webhook = "https://user:password@dns.internal/x"
+webhook = "https://user:password@dns.internal/x?key=k3y&zone=a"
 webhook_token = "token"
 `}))
 	text := encode(t, c)
-	for _, secret := range []string{"c2VjcmV0", "password", `"token"`} {
+	for _, secret := range []string{"c2VjcmV0", "password", "k3y", `"token"`} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%s is printed:\n%s", secret, text)
 		}
 	}
-	for _, want := range []string{`key = "(hidden)"`, `webhook_token = "(hidden)"`, `webhook = "https://user:xxxxx@dns.internal/x"`, `kid = "k"`} {
+	for _, want := range []string{`key = "(hidden)"`, `webhook_token = "(hidden)"`, `webhook = "https://user:xxxxx@dns.internal/x?key=xxxxx&zone=xxxxx"`, `kid = "k"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is missing:\n%s", want, text)
 		}

@@ -121,14 +121,23 @@ func (l *loader) url(s str, schemes ...string) string {
 	return ""
 }
 
-// withoutPassword hides the password of a URL.
-func withoutPassword(s string) string {
+// withoutSecrets hides the password of a URL, and the values of its query: many services take their key there.
+func withoutSecrets(s string) string {
 	u, err := url.Parse(s)
-	if err != nil || u.User == nil {
+	if err != nil {
 		return s
 	}
-	if _, ok := u.User.Password(); !ok {
+	_, password := u.User.Password()
+	if !password && u.RawQuery == "" {
 		return s
+	}
+	if q := u.Query(); len(q) > 0 {
+		for name := range q {
+			q[name] = []string{"xxxxx"}
+		}
+		u.RawQuery = q.Encode()
+	} else if u.RawQuery != "" {
+		u.RawQuery = "xxxxx"
 	}
 	return u.Redacted()
 }
