@@ -213,10 +213,9 @@ func (c *conn) makesRoom() bool {
 	if m := c.multiplexes(); m != nil {
 		return m.http.EndIdle(c.proxy.options.ParkAfter)
 	}
-	if !c.parked.Load() {
+	if !c.parked.Load() || c.shed.Swap(true) {
 		return false
 	}
-	c.shed.Store(true)
 	c.interrupt(idle)
 	return true
 }
