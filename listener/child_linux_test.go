@@ -116,10 +116,6 @@ func childEMFILE() int {
 	io.Copy(io.Discard, in)
 	cancel()
 	<-done
-	if n := l.AcceptErrors(); n != failed.Load() {
-		fmt.Fprintf(os.Stderr, "%d accepts failed, and %d were told\n", n, failed.Load())
-		return 2
-	}
 	fmt.Println(failed.Load())
 	l.Close()
 	return 0

@@ -17,12 +17,11 @@ import (
 
 // A Listener is a set of listening sockets that are configured together.
 type Listener struct {
-	o            Options
-	sockets      []*Socket
-	activated    bool     // the sockets were taken by name
-	armed        []string // addresses that an MPTCP one among them has
-	acceptErrors atomic.Uint64
-	saidFull     atomic.Int64 // when it was last logged that the Gate is full, unix ns
+	o         Options
+	sockets   []*Socket
+	activated bool         // the sockets were taken by name
+	armed     []string     // addresses that an MPTCP one among them has
+	saidFull  atomic.Int64 // when it was last logged that the Gate is full, unix ns
 
 	started    chan struct{} // closed by the first Serve
 	leaveAfter time.Duration
@@ -295,9 +294,6 @@ func (l *Listener) Sockets() []SocketInfo {
 	}
 	return out
 }
-
-// AcceptErrors counts the failed accepts so far.
-func (l *Listener) AcceptErrors() uint64 { return l.acceptErrors.Load() }
 
 // Files duplicates the sockets, for a process that is to take them over. They
 // bear the listener's name; the caller closes them.

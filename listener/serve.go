@@ -97,7 +97,6 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 		if ctx.Err() != nil {
 			return
 		}
-		l.acceptErrors.Add(1)
 		if l.o.Failed != nil {
 			l.o.Failed()
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -109,6 +110,7 @@ type gateway struct {
 	front   *proxy.Listener
 	options proxy.ListenerOptions // those of front
 	sockets *listener.Listener
+	failed  atomic.Int64 // accepts
 	backend *backend.Backend
 	metrics *telemetry.Instruments
 	log     *proxytest.Log
@@ -219,7 +221,7 @@ func (g *gateway) openListener(s setup) {
 	if s.listener.Routes, err = proxy.NewRoutes(routes); err != nil {
 		g.t.Fatal(err)
 	}
-	o := listener.Options{Name: "web", MPTCP: s.mode.mptcp, Gate: s.gate, Log: slog.New(slog.NewTextHandler(g.said, nil)), Addresses: []string{"127.0.0.1:0"}}
+	o := listener.Options{Name: "web", MPTCP: s.mode.mptcp, Gate: s.gate, Failed: func() { g.failed.Add(1) }, Log: slog.New(slog.NewTextHandler(g.said, nil)), Addresses: []string{"127.0.0.1:0"}}
 	var inherited *listener.Inherited
 	switch {
 	case s.address == "unix":

@@ -137,7 +137,7 @@ func TestCase19ConnectionsThatRefuse(t *testing.T) {
 			_ = nc.Close()
 		}
 		g.bystander()
-		if n := g.sockets.AcceptErrors(); n > 50 {
+		if n := g.failed.Load(); n > 50 {
 			t.Errorf("%d accept errors", n)
 		}
 		g.waitMetric(0, "mpgate_connections_open")
