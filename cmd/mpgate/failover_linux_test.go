@@ -370,11 +370,15 @@ func single(c gateway.PathConnection) bool {
 // told holds metrics, log and picture to each other.
 func told(t *testing.T, p *process, file string) {
 	t.Helper()
+	m := series(t, file)
+	// The books are made up every few seconds: how the last subflows ended is not in them at once.
+	for end := time.Now().Add(patience); m[`mpgate_path_subflows_failed_total{path="right"}`] < 1 && time.Now().Before(end); {
+		m = series(t, file)
+	}
 	out, err := exec.Command(binary, "paths", "-c", file).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := series(t, file)
 	for _, path := range []string{"dsl", "lte", "left", "right"} {
 		of := func(name string, labels ...string) float64 {
 			t.Helper()
