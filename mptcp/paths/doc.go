@@ -20,7 +20,8 @@
 //	                    probe silent paths; bring back those that answer;
 //	                    keep short what they have queued
 //
-//	Manager.Status  what was found, for people and for metrics
+//	Manager.Status    what was found, for people and for metrics
+//	Manager.HandOver  what was made, for another process to go on with (Options.Succeed)
 //
 // # What is never done
 //
@@ -37,5 +38,6 @@
 //	  ┌──────────────────────── up ────────────────────────┐
 //	  ▼                         ▲                          ▼
 //	down ───► returning ────────┴──── returning ◄───────  silent
-//	   link back    hold is over            it answered
+//	   link back    hold is over,           it answered
+//	                routes have settled
 package paths
