@@ -36,7 +36,7 @@ const (
 	// maxUnread is how many requests are worked on at once whose client has given no window for the answers. Each takes
 	// a connection to a server, and memory here and there, for nothing that could leave. The others follow slowly: a
 	// client may want to see the heads first.
-	maxUnread   = 8
+	maxUnread   = 4
 	unreadPause = 25 * time.Millisecond
 
 	lingerTime  = time.Second
