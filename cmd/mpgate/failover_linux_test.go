@@ -125,15 +125,16 @@ func (w *worker) run(c net.Conn, method string, size int, stop <-chan struct{}) 
 type fleet struct {
 	t      *testing.T
 	client *lab.Place
+	file   string // the gateway's configuration
 	all    []*worker
 	stop   chan struct{}
 	wg     sync.WaitGroup
 }
 
 // newFleet has one worker of each kind for each address of the gateway.
-func newFleet(t *testing.T, client *lab.Place, addresses ...string) *fleet {
+func newFleet(t *testing.T, client *lab.Place, file string, addresses ...string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, client: client, stop: make(chan struct{})}
+	f := &fleet{t: t, client: client, file: file, stop: make(chan struct{})}
 	t.Cleanup(func() { f.end() })
 	for _, to := range addresses {
 		f.add("download", to, http.MethodGet, downloadSize)
@@ -176,9 +177,25 @@ func (f *fleet) progress(when string) {
 			return
 		}
 		if time.Now().After(end) {
-			f.t.Fatalf("%s: %s does not get on: %d requests, before %d", when, f.all[i].name, f.all[i].done.Load(), before[i])
+			f.t.Fatalf("%s: %s does not get on: %d requests, before %d\n%s", when, f.all[i].name, f.all[i].done.Load(), before[i], f.state())
 		}
 	}
+}
+
+// state is what the gateway and the kernel of both say, for a client that waits in vain.
+func (f *fleet) state() string {
+	c := unixClient(f.file)
+	var b strings.Builder
+	for _, path := range []string{"/api/paths", "/debug/pprof/goroutine?debug=1"} {
+		fmt.Fprintf(&b, "--- %s\n%s\n", path, fetch(f.t, c, "GET", "http://mpgate"+path, nil))
+	}
+	for _, args := range [][]string{{"ss", "-Mni"}, {"ss", "-tnie"}, {"nstat", "-az", "MPTcp*"}} {
+		out, err := f.client.Command(f.t.Context(), args[0], args[1:]...).CombinedOutput()
+		fmt.Fprintf(&b, "--- %s, of the clients: %v\n%s\n", strings.Join(args, " "), err, out)
+	}
+	access, _ := os.ReadFile(filepath.Join(filepath.Dir(f.file), "access.log"))
+	fmt.Fprintf(&b, "--- access log\n%s\n", access[max(0, len(access)-4000):])
+	return b.String()
 }
 
 // end stops all, tells of those that failed, and gives how many requests came to their end.
@@ -199,15 +216,19 @@ func (f *fleet) end() (done int64) {
 	return done
 }
 
-// series reads the metrics of a gateway by `name{label="value"}`.
-func series(t *testing.T, file string) map[string]float64 {
-	t.Helper()
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+// unixClient asks the admin address of the gateway with that configuration.
+func unixClient(file string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", filepath.Join(filepath.Dir(file), "admin.sock"))
 	}}}
+}
+
+// series reads the metrics of a gateway by `name{label="value"}`.
+func series(t *testing.T, file string) map[string]float64 {
+	t.Helper()
 	got := map[string]float64{}
-	for line := range strings.Lines(fetch(t, c, "GET", "http://mpgate/metrics", nil)) {
+	for line := range strings.Lines(fetch(t, unixClient(file), "GET", "http://mpgate/metrics", nil)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if v, err := strconv.ParseFloat(value, 64); err == nil {
 			got[name] = v
@@ -316,10 +337,10 @@ func onBothPaths(t *testing.T, client *lab.Place, file string, to ...string) (f 
 		fresh(t, file)
 		// A connection has its second subflow once bytes have passed both ways, so one that is just made when the path
 		// falls silent has no other. Twice the clients first leave more connections to servers than are needed.
-		many := newFleet(t, client, append(to, to...)...)
+		many := newFleet(t, client, file, append(to, to...)...)
 		many.progress("at first")
 		done += many.end()
-		f = newFleet(t, client, to...)
+		f = newFleet(t, client, file, to...)
 		f.progress("with both paths")
 		wait := patience
 		if try < tries {
