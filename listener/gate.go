@@ -14,7 +14,7 @@ import (
 type Gate struct {
 	// Full, if it is set before the gate is used, is called when somebody comes to wait, and each second from then on. It
 	// may make room, and must not block.
-	Full func()
+	Full func() `json:"-"`
 
 	limit   atomic.Int64
 	inside  atomic.Int64
