@@ -153,3 +153,39 @@ func TestNotBackWhileClientSends(t *testing.T) {
 		until(t, "two subflows once it is quiet", both)
 	}
 }
+
+// Nor while it cannot go on, because what it sends is not taken.
+func TestNotBackWhileUploadStands(t *testing.T) {
+	r := forClients(t)
+	client, server := r.connect(&mptcp.Dialer{})
+	r.add(server, Front)
+	both := func() bool { return locals(t, server) == "10.77.1.2 10.77.2.2" }
+	until(t, "two subflows", both)
+	before := r.endpoints()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := client.Write(make([]byte, 16<<20))
+		sent <- err
+	}()
+	if _, err := io.CopyN(io.Discard, server, 4*littleSent); err != nil {
+		t.Fatal(err)
+	}
+	link2 := r.lab.Link("link2")
+	if err := link2.Down("server"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "one subflow", func() bool { return locals(t, server) == "10.77.1.2" })
+	if err := link2.Up("server"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "its renewal waits", func() bool { return r.m.Status().Paths[1].Waiting == 1 })
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for stood := time.Now(); time.Since(stood) < 2500*time.Millisecond; <-tick.C {
+		if got := r.endpoints(); !slices.Equal(got, before) {
+			t.Fatalf("after %v endpoints are %+v, before %+v", time.Since(stood), got, before)
+		}
+	}
+	client.Close()
+	<-sent
+}

@@ -382,17 +382,19 @@ func (m *Manager) endangered(announced bool, addrs ...netip.Addr) int {
 	return n
 }
 
-// quietSender is how long a peer must have sent nothing to be taken for one that does not send.
+// quietSender is how long a peer must have sent nothing to be taken for one that does not send, where the kernel does not
+// count bytes.
 const quietSender = time.Second
 
 // littleSent is what a client may have sent since the pass of the books before the last, 5 to 10 s, to be taken for one that
 // sends requests and no more.
 const littleSent = 64 << 10
 
-// receives says whether data has come on m.info lately, and much of it.
+// receives says whether much data has come on m.info lately. That nothing comes at the moment says nothing: an upload stands still
+// where the server does not take it, as when a path to the servers is cut.
 func (m *Manager) receives() bool {
-	if m.info.Has&mptcp.HasBytes != 0 && m.books.since(m.info.Token, m.info.BytesReceived) < littleSent {
-		return false
+	if m.info.Has&mptcp.HasBytes != 0 {
+		return m.books.since(m.info.Token, m.info.BytesReceived) >= littleSent
 	}
 	if m.info.Has&mptcp.HasTimes != 0 {
 		return m.info.LastDataReceived < quietSender
