@@ -54,14 +54,14 @@ func TestParkedConnection(t *testing.T) {
 		})
 		t.Run(m.name+" ends when its time is over", func(t *testing.T) {
 			s := quick
-			s.options.IdleTime = 500 * time.Millisecond
+			s.options.IdleTime = 1500 * time.Millisecond
 			g := start(t, s, m.origin(t, proxytest.Echo))
-			c := g.idleClient()
 			began := time.Now()
+			c := g.idleClient()
 			waitParked(t, 1)
 			c.WantClosed()
-			if took := time.Since(began); took < 400*time.Millisecond {
-				t.Errorf("closed after %v, want 500ms", took)
+			if took := time.Since(began); took < s.options.IdleTime {
+				t.Errorf("closed after %v, want 1.5s", took)
 			}
 			g.waitMetric(1, "mpgate_connections_total", "end", "idle")
 		})
@@ -104,7 +104,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		busy.Send("GET /thinks HTTP/1.1\r\n" + host + "\r\n")
 		g.waitMetric(1, "mpgate_backend_requests_in_flight")
 		for range 2 {
-			want(t, "status", g.idleClient().Get("/come").Status, 200)
+			want(t, "status", g.client().Get("/come").Status, 200)
 		}
 		for _, c := range idle {
 			c.WantClosed()
@@ -151,7 +151,7 @@ func TestParkedConnectionsKeepLittleStack(t *testing.T) {
 	waitParked(t, n)
 	waiting := stackInUse() - before
 	t.Logf("stack for each of %d connections: %d bytes, parked %d", n, serving/n, waiting/n)
-	if waiting > serving*3/4 {
+	if waiting > serving*3/4 && waiting > n*3<<10 { // some may have been parked when the others were still being made
 		t.Errorf("%d bytes of stack for %d parked connections, %d before: want half", waiting, n, serving)
 	}
 }
