@@ -28,9 +28,24 @@ func (h *handshaking) Read(p []byte) (int, error) {
 	}
 	h.leave()
 	n, err := h.Conn.Read(p)
+	h.enter()
+	return n, err
+}
+
+// Write waits for the peer where what it says does not fit into what is held back: certificates may be long.
+func (h *handshaking) Write(p []byte) (int, error) {
+	if h.done || !h.has || h.Conn.Holds(len(p)) {
+		return h.Conn.Write(p)
+	}
+	h.leave()
+	n, err := h.Conn.Write(p)
+	h.enter()
+	return n, err
+}
+
+func (h *handshaking) enter() {
 	h.turns <- struct{}{}
 	h.has = true
-	return n, err
 }
 
 func (h *handshaking) leave() {

@@ -126,8 +126,10 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 	}
 }
 
-// handshake terminates TLS. Its time is bounded by the deadline that the prelude set.
+// handshake terminates TLS. Its time is bounded by the first deadline: for reads the prelude has set it.
 func (c *conn) handshake(policies Policies) netio.Stream {
+	_ = c.base.SetWriteDeadline(c.firstDeadline())
+	defer func() { _ = c.base.SetWriteDeadline(time.Time{}) }()
 	h := &handshaking{Conn: c.base, turns: c.proxy.handshakes}
 	t := tls.Server(h, policies.ServerConfig())
 	err := func() error {

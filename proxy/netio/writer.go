@@ -44,11 +44,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.werr != nil {
 		return 0, c.werr
 	}
-	room := smallBlock
-	if c.wide {
-		room = largeBlock
-	}
-	if len(c.held)+len(p) <= room {
+	if c.holds(len(p)) {
 		if c.block == nil {
 			c.block = newBlock(c.wide)
 			c.held = c.block[:0]
@@ -63,6 +59,21 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// Holds says whether a Write of n bytes would hold them back, rather than send.
+func (c *Conn) Holds(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.holds(n)
+}
+
+func (c *Conn) holds(n int) bool {
+	room := smallBlock
+	if c.wide {
+		room = largeBlock
+	}
+	return len(c.held)+n <= room
 }
 
 // ErrReplies is a peer that asks for answers and takes none.
