@@ -195,7 +195,7 @@ func TestMaxForwards(t *testing.T) {
 			{"TRACE", "max-forwards: 1\r\n", 200, "0"},
 			{"GET", "Max-Forwards: 0\r\n", 200, "0"}, // it means nothing there
 			{"OPTIONS", "Max-Forwards: 0\r\n", 200, ""},
-			{"TRACE", "Max-Forwards: 0\r\n", 405, ""},
+			{"TRACE", "Max-Forwards: 0\r\n", 501, ""},
 			{"OPTIONS", "Max-Forwards: -1\r\n", 400, ""},
 			{"OPTIONS", "Max-Forwards: 1\r\nMax-Forwards: 2\r\n", 400, ""},
 			{"OPTIONS", "Max-Forwards: 99999999999999999999\r\n", 400, ""},

@@ -13,6 +13,7 @@
 //  9. up         what a response gets on its way                      forward.go  deliver
 //  10. end        the one exit: one log line, the metrics              exchange.go finish
 //
-// One goroutine serves a connection, and hands it to a fresh one where it is idle for long (park). A request body that still arrives, a tunnel, and a client that is
-// watched while its server thinks borrow a second one, which the exchange joins before it ends.
+// One goroutine serves a connection, and hands it to a fresh one where it is idle for long (park). A request
+// body that still arrives, a tunnel, and a client that is watched while its server thinks borrow a second one,
+// which the exchange joins before it ends.
 package proxy

@@ -39,7 +39,7 @@ func (x *exchange) mayPass() bool {
 		h.AddName(maxForwards, x.scratch)
 		return true
 	case string(x.req.Method) == "TRACE": // what came, with all that it carries, is nobody's business
-		x.answer(outcome{405, telemetry.EndBadRequest, "the gateway answers no TRACE"})
+		x.answer(outcome{501, telemetry.EndBadRequest, "the gateway answers no TRACE"})
 	default:
 		x.answer(outcome{200, telemetry.EndOK, "the gateway; Max-Forwards is 0"})
 	}

@@ -30,10 +30,13 @@ func requestOutcome(fault *http1.Error) outcome {
 	return outcome{fault.Status, end, fault.Reason}
 }
 
-// clientEnd is for a client whose connection failed.
+// clientEnd is for a client whose connection, or stream, failed.
 func clientEnd(err error) telemetry.End {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return telemetry.EndClientTimeout
+	case errors.Is(err, http2.ErrHeld):
+		return telemetry.EndLimit
 	}
 	return telemetry.EndClientGone
 }
@@ -76,10 +79,11 @@ func serverOutcome(err error) outcome {
 		if errors.As(err, &fault) {
 			return requestOutcome(fault)
 		}
-		if end := clientEnd(err); end == telemetry.EndClientTimeout {
+		end := clientEnd(err)
+		if end == telemetry.EndClientTimeout {
 			return outcome{408, end, "the request body did not arrive in time"}
 		}
-		return outcome{0, telemetry.EndClientGone, ""}
+		return outcome{0, end, ""}
 	case errors.Is(err, errLate), errors.Is(err, os.ErrDeadlineExceeded):
 		return outcome{504, telemetry.EndBackendTimeout, "the server did not answer in time"}
 	case errors.Is(err, http2.ErrNoConnect):

@@ -48,6 +48,7 @@ type Proxy struct {
 	conns map[*conn]struct{}
 	empty chan struct{} // if not nil, closed when conns becomes empty
 	count atomic.Int64
+	vain  time.Time // when Shed last found nobody
 }
 
 // New makes a proxy. Shutdown ends it.
@@ -92,13 +93,21 @@ func (p *Proxy) add(c *conn) bool {
 func (p *Proxy) Shed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := max(1, len(p.conns)/100)
+	const again = 100 * time.Millisecond // it looks at all connections, and may be asked for each that comes
+	if time.Since(p.vain) < again {
+		return
+	}
+	most := max(1, len(p.conns)/100)
+	n := 0
 	for c := range p.conns {
 		if c.makesRoom() {
-			if n--; n == 0 {
+			if n++; n == most {
 				return
 			}
 		}
+	}
+	if n == 0 {
+		p.vain = time.Now()
 	}
 }
 

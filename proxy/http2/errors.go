@@ -22,11 +22,13 @@ var ErrClosed = errors.New("the connection takes no further streams")
 // ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so nothing but HTTP can be spoken in a stream.
 var ErrNoConnect = errors.New("the server does not take extended CONNECT")
 
+// ErrHeld: all connections together hold as much as they may, and this stream was to hold more.
+var ErrHeld = errors.New("the peer makes us hold more than there is room for")
+
 var (
 	errAborted     = errors.New("the stream was aborted")
 	errInterrupted = errors.New("reading from the stream was interrupted")
 	errBodyEnded   = errors.New("more of a body that has ended")
-	errHeld        = errors.New("the peer makes us hold more than there is room for")
 	errSilent      = errors.New("the peer does not answer a ping")
 )
 

@@ -161,7 +161,7 @@ func (c *conn) arrived(id uint32, p []byte, more int) error {
 	}
 	if !c.hold(len(p)) {
 		c.giveBack(int64(len(p) + more))
-		s.err = errHeld
+		s.err = ErrHeld
 		return http2.StreamError{StreamID: id, Code: http2.ErrCodeEnhanceYourCalm}
 	}
 	s.inbox.add(p)

@@ -270,9 +270,9 @@ func (s *stream) waitTurn() error {
 	if stalled {
 		held = len(s.pending)
 		if !c.limits.memory.lease(held) {
-			c.kill(s, errHeld, http2.ErrCodeEnhanceYourCalm)
+			c.kill(s, ErrHeld, http2.ErrCodeEnhanceYourCalm)
 			c.wantFlush()
-			return errHeld
+			return ErrHeld
 		}
 	}
 	err := s.waitWindow(stalled)

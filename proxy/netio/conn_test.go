@@ -377,43 +377,6 @@ func TestWriteTimerIsTakenBack(t *testing.T) {
 	wantRead(t, peer, "later")
 }
 
-func TestDrop(t *testing.T) {
-	onEach(t, func(t *testing.T, c *Conn, peer *net.TCPConn) {
-		send(t, peer, "read ahead")
-		var b Buffer
-		fillOnce(t, c, &b)
-		c.Unread(&b)
-		send(t, c, "held") // leaves first
-		go send(t, peer, strings.Repeat("x", 100<<10)+"tail")
-		if err := c.Drop(10 + 100<<10); err != nil {
-			t.Fatal(err)
-		}
-		wantRead(t, peer, "held")
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		if err := c.Drop(1 << 40); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("got %v, want a deadline error", err)
-		}
-		_ = c.SetReadDeadline(time.Time{})
-		send(t, peer, "more")
-		if err := peer.CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Drop(1 << 40); err != nil {
-			t.Fatalf("at the end of the stream: %v", err)
-		}
-		if err := c.Fill(&b); err != io.EOF {
-			t.Fatalf("got %v, want EOF: what was dropped is gone", err)
-		}
-	})
-}
-
-func fillOnce(t *testing.T, c *Conn, b *Buffer) {
-	t.Helper()
-	if err := c.Fill(b); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestIdle(t *testing.T) {
 	onEach(t, func(t *testing.T, c *Conn, peer *net.TCPConn) {
 		if !c.Idle() {

@@ -1,0 +1,73 @@
+package netio
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDrop(t *testing.T) {
+	onEach(t, func(t *testing.T, c *Conn, peer *net.TCPConn) {
+		send(t, peer, "read ahead")
+		var b Buffer
+		if err := c.Fill(&b); err != nil {
+			t.Fatal(err)
+		}
+		c.Unread(&b)
+		send(t, c, "held") // leaves first
+		go send(t, peer, strings.Repeat("x", 100<<10)+"tail")
+		if err := c.Drop(10 + 100<<10); err != nil {
+			t.Fatal(err)
+		}
+		wantRead(t, peer, "held")
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if err := c.Drop(1 << 40); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("got %v, want a deadline error", err)
+		}
+		_ = c.SetReadDeadline(time.Time{})
+		send(t, peer, "more")
+		if err := peer.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Drop(1 << 40); err != nil {
+			t.Fatalf("at the end of the stream: %v", err)
+		}
+		if err := c.Fill(&b); err != io.EOF {
+			t.Fatalf("got %v, want EOF: what was dropped is gone", err)
+		}
+	})
+}
+
+// A unix socket is of the kind that copies.
+func TestDropOnUnixSocket(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	peer, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	send(t, peer, strings.Repeat("x", 1000))
+	if err := c.Drop(1000); err != nil {
+		t.Fatal(err)
+	}
+	send(t, peer, "y")
+	wantRead(t, c, "y")
+}
