@@ -184,14 +184,7 @@ func lost(t *testing.T, l *lab.Lab) (n uint64) {
 
 func remotesOf(t *testing.T, c *net.TCPConn) (s []string) {
 	t.Helper()
-	rc, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var i mptcp.Info
-	if err := i.Read(rc); err != nil {
-		t.Fatal(err)
-	}
+	i := infoOf(t, c)
 	for k := range i.Subflows {
 		if i.Subflows[k].State == mptcp.StateEstablished {
 			s = append(s, i.Subflows[k].Remote.Addr().String())

@@ -13,8 +13,9 @@ import (
 	"mpgate/mptcp"
 )
 
-// forClients runs a manager at a server, whose client makes subflows only to what it is told of.
-func forClients(t *testing.T) *rig {
+// forClients runs a manager at a server, whose client makes subflows only to what it is told of: one of its connections has
+// one on both paths.
+func forClients(t *testing.T) (r *rig, client, server *net.TCPConn, both func() bool) {
 	t.Helper()
 	spec := lab.Pair(2, lab.Path{})
 	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}, {Name: "server", NoEndpoints: true}}
@@ -22,11 +23,29 @@ func forClients(t *testing.T) *rig {
 	if err := l.Place("client").SetLimits(8, 2); err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, lab: l, place: l.Place("server"), up: map[string]bool{}}
+	r = &rig{t: t, lab: l, place: l.Place("server"), up: map[string]bool{}}
 	r.open(Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: []Path{
 		{Name: "one", Interface: "link1", Role: ForListeners}, {Name: "two", Interface: "link2", Role: ForListeners}}})
 	r.inSync(2)
-	return r
+	client, server = r.connect(&mptcp.Dialer{})
+	r.add(server, Front)
+	both = func() bool { return locals(t, server) == "10.77.1.2 10.77.2.2" }
+	until(t, "two subflows", both)
+	return r, client, server, both
+}
+
+// flap takes the second link away, until its subflow is gone, and back.
+func (r *rig) flap(server *net.TCPConn, meanwhile func()) {
+	r.t.Helper()
+	link := r.lab.Link("link2")
+	if err := link.Down("server"); err != nil {
+		r.t.Fatal(err)
+	}
+	until(r.t, "one subflow", func() bool { return locals(r.t, server) == "10.77.1.2" })
+	meanwhile()
+	if err := link.Up("server"); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // talk has a client ask without pause for what it numbers, until stop is called: each answer is checked.
@@ -102,47 +121,20 @@ func talk(t *testing.T, client, server *net.TCPConn, question, answer int) (stop
 
 // A client that sends requests, and no more, gets a path back that returned, while it goes on.
 func TestBackToClientWithRequests(t *testing.T) {
-	r := forClients(t)
-	client, server := r.connect(&mptcp.Dialer{})
-	r.add(server, Front)
-	both := func() bool { return locals(t, server) == "10.77.1.2 10.77.2.2" }
-	until(t, "two subflows", both)
+	r, client, server, both := forClients(t)
 	stop := talk(t, client, server, 96, 16<<10)
-	link2 := r.lab.Link("link2")
-	if err := link2.Down("server"); err != nil {
-		t.Fatal(err)
-	}
-	r.wantFlags("10.77.1.2 signal")
-	until(t, "one subflow", func() bool { return locals(t, server) == "10.77.1.2" })
-	if err := link2.Up("server"); err != nil {
-		t.Fatal(err)
-	}
+	r.flap(server, func() { r.wantFlags("10.77.1.2 signal") })
 	until(t, "two subflows again", both)
 	stop()
 }
 
 // To a client that sends much it is announced anew once that is over: see endangered.
 func TestNotBackWhileClientSends(t *testing.T) {
-	r := forClients(t)
-	client, server := r.connect(&mptcp.Dialer{})
-	r.add(server, Front)
-	both := func() bool { return locals(t, server) == "10.77.1.2 10.77.2.2" }
-	until(t, "two subflows", both)
+	r, client, server, both := forClients(t)
 	before := r.endpoints()
 	stop := talk(t, client, server, 64<<10, 8)
-	until(t, "much is sent", func() bool {
-		var i mptcp.Info
-		rc, err := server.SyscallConn()
-		return err == nil && i.Read(rc) == nil && i.BytesReceived > 4*littleSent
-	})
-	link2 := r.lab.Link("link2")
-	if err := link2.Down("server"); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "one subflow", func() bool { return locals(t, server) == "10.77.1.2" })
-	if err := link2.Up("server"); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "much is sent", func() bool { return infoOf(t, server).BytesReceived > 4*littleSent })
+	r.flap(server, func() {})
 	until(t, "the path is back", func() bool { _, back, _ := r.events(); return len(back) == 1 })
 	until(t, "its renewal waits", func() bool { return r.m.Status().Paths[1].Waiting == 1 })
 	if got := r.endpoints(); !slices.Equal(got, before) {
@@ -156,11 +148,7 @@ func TestNotBackWhileClientSends(t *testing.T) {
 
 // Nor while it cannot go on, because what it sends is not taken.
 func TestNotBackWhileUploadStands(t *testing.T) {
-	r := forClients(t)
-	client, server := r.connect(&mptcp.Dialer{})
-	r.add(server, Front)
-	both := func() bool { return locals(t, server) == "10.77.1.2 10.77.2.2" }
-	until(t, "two subflows", both)
+	r, client, server, _ := forClients(t)
 	before := r.endpoints()
 	sent := make(chan error, 1)
 	go func() {
@@ -170,14 +158,7 @@ func TestNotBackWhileUploadStands(t *testing.T) {
 	if _, err := io.CopyN(io.Discard, server, 4*littleSent); err != nil {
 		t.Fatal(err)
 	}
-	link2 := r.lab.Link("link2")
-	if err := link2.Down("server"); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "one subflow", func() bool { return locals(t, server) == "10.77.1.2" })
-	if err := link2.Up("server"); err != nil {
-		t.Fatal(err)
-	}
+	r.flap(server, func() {})
 	until(t, "its renewal waits", func() bool { return r.m.Status().Paths[1].Waiting == 1 })
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

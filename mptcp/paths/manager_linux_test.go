@@ -232,17 +232,23 @@ func (r *rig) exchange(a, b *net.TCPConn) {
 	}
 }
 
-// locals lists the local addresses of the live subflows.
-func locals(t *testing.T, c *net.TCPConn) string {
+// infoOf is what the kernel says of a connection.
+func infoOf(t *testing.T, c *net.TCPConn) (i mptcp.Info) {
 	t.Helper()
 	rc, err := c.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var i mptcp.Info
 	if err := i.Read(rc); err != nil {
 		t.Fatal(err)
 	}
+	return i
+}
+
+// locals lists the local addresses of the live subflows.
+func locals(t *testing.T, c *net.TCPConn) string {
+	t.Helper()
+	i := infoOf(t, c)
 	var s []string
 	for k := range i.Subflows {
 		if i.Subflows[k].State == mptcp.StateEstablished {

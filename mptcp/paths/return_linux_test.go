@@ -2,6 +2,7 @@ package paths
 
 import (
 	"encoding/binary"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -16,20 +17,26 @@ import (
 	"mpgate/mptcp"
 )
 
-// The endpoint of a path that is back waits for the routes, which come after link and address: a join that left before
-// them would be lost.
-func TestReturnBeforeRoutes(t *testing.T) {
-	o := Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths}
-	r := start(t, "client", lab.Path{}, o)
+// forServers runs a manager at a client: one of its connections has a subflow on both paths.
+func forServers(t *testing.T) (r *rig, client, server *net.TCPConn, both func() bool) {
+	t.Helper()
+	r = start(t, "client", lab.Path{}, Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths})
 	r.inSync(2)
 	// The kernel takes what no route leads to for a neighbour. Here it is none.
 	if err := r.lab.Place("server").Sysctl("net.ipv4.conf.all.arp_ignore", "1"); err != nil {
 		t.Fatal(err)
 	}
-	client, server := r.connect(&mptcp.Dialer{})
+	client, server = r.connect(&mptcp.Dialer{})
 	r.add(client, Back)
-	both := func() bool { return locals(t, client) == "10.77.1.1 10.77.2.1" }
+	both = func() bool { return locals(t, client) == "10.77.1.1 10.77.2.1" }
 	until(t, "two subflows", both)
+	return r, client, server, both
+}
+
+// The endpoint of a path that is back waits for the routes, which come after link and address: a join that left before
+// them would be lost.
+func TestReturnBeforeRoutes(t *testing.T) {
+	r, client, server, both := forServers(t)
 	link2 := r.lab.Link("link2")
 	for {
 		if err := link2.Down("client"); err != nil {
@@ -62,15 +69,7 @@ func TestReturnBeforeRoutes(t *testing.T) {
 
 // A join that was lost after a return is tried again.
 func TestRejoin(t *testing.T) {
-	o := Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths}
-	r := start(t, "client", lab.Path{}, o)
-	r.inSync(2)
-	if err := r.lab.Place("server").Sysctl("net.ipv4.conf.all.arp_ignore", "1"); err != nil {
-		t.Fatal(err)
-	}
-	client, server := r.connect(&mptcp.Dialer{})
-	r.add(client, Back)
-	until(t, "two subflows", func() bool { return locals(t, client) == "10.77.1.1 10.77.2.1" })
+	r, client, server, both := forServers(t)
 	link2 := r.lab.Link("link2")
 	if err := link2.Down("client"); err != nil {
 		t.Fatal(err)
@@ -84,18 +83,13 @@ func TestRejoin(t *testing.T) {
 	if err := link2.Up("client"); err != nil { // the routes come at last
 		t.Fatal(err)
 	}
-	until(t, "two subflows again", func() bool { return locals(t, client) == "10.77.1.1 10.77.2.1" })
+	until(t, "two subflows again", both)
 	r.exchange(client, server)
 }
 
 // As long as another connection uses the path, its endpoint stays, and that is said in the end.
 func TestRejoinDisturbsNobody(t *testing.T) {
-	o := Options{Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths}
-	r := start(t, "client", lab.Path{}, o)
-	r.inSync(2)
-	both, bothServer := r.connect(&mptcp.Dialer{})
-	r.add(both, Back)
-	until(t, "two subflows", func() bool { return locals(t, both) == "10.77.1.1 10.77.2.1" })
+	r, user, server, both := forServers(t)
 	if err := r.lab.Link("link2").SetBox(lab.DropJoin); err != nil {
 		t.Fatal(err)
 	}
@@ -119,10 +113,10 @@ func TestRejoinDisturbsNobody(t *testing.T) {
 	if got := r.endpoints(); !slices.Equal(got, before) {
 		t.Errorf("endpoints are %+v, before %+v", got, before)
 	}
-	if got := locals(t, both); got != "10.77.1.1 10.77.2.1" {
-		t.Errorf("subflows %s", got)
+	if !both() {
+		t.Errorf("subflows %s", locals(t, user))
 	}
-	r.exchange(both, bothServer)
+	r.exchange(user, server)
 }
 
 // lostJoins counts the SYNs that were sent again, or could not be sent.

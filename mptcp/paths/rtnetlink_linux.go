@@ -129,8 +129,8 @@ func (r *rtnetlink) heard(index int) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.last[index]
-	if any := r.last[0]; any.After(t) {
-		t = any
+	if all := r.last[0]; all.After(t) {
+		return all
 	}
 	return t
 }
