@@ -23,13 +23,16 @@ import (
 // proxy is started anew, since none gives back what it once took; it answers some requests before the first reading, so
 // that what it allocates once is not charged to connections.
 func (b *bench) measureIdle(ctx context.Context, n int, rest time.Duration) []result.Idle {
-	all := make([]idling, len(b.peers))
+	all, open := make([]idling, len(b.peers)), false
 	for i, p := range b.peers {
 		all[i].Idle = result.Idle{Proxy: p.Name, Connections: n, Rest: rest}
 		all[i].err = b.occupy(ctx, p, &all[i])
 		defer all[i].stop()
+		open = open || all[i].err == nil
 	}
-	_ = wait(ctx, rest)
+	if open {
+		_ = wait(ctx, rest) // an end shows at the next step
+	}
 	var list []result.Idle
 	for i := range all {
 		one := &all[i]

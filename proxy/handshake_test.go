@@ -41,7 +41,9 @@ func TestHandshakeThatIsNotReadHoldsNobodyUp(t *testing.T) {
 	for range n {
 		c := proxytest.Dial(t, g.addr, mptcp.Off)
 		_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-		go func() { _ = tls.Client(deaf{c.Conn, over}, &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}).Handshake() }()
+		go func() {
+			_ = tls.Client(deaf{c.Conn, over}, &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}).Handshake()
+		}()
 	}
 	began := time.Now()
 	want(t, "body", g.client().Get("/x").Body, "GET /x ")

@@ -74,14 +74,14 @@ func quiet(foreign float64) string {
 func ms(us float64) string { return figures.Millis(time.Duration(us) * time.Microsecond) }
 
 func idleTable(rep *result.Report) Table {
-	t := Table{Columns: []string{"proxy", "connections", "PSS before", "PSS after", "bytes a connection", "still open"}}
+	t := Table{Columns: []string{"proxy", "connections", "idle for", "PSS before", "PSS after", "bytes a connection", "still open"}}
 	for _, i := range rep.Idle {
 		if i.Failed != "" {
-			t.Rows = append(t.Rows, []string{i.Proxy, fmt.Sprint(i.Connections), "-"})
+			t.Rows = append(t.Rows, []string{i.Proxy, fmt.Sprint(i.Connections), i.Rest.String(), "-"})
 			t.Notes = append(t.Notes, fmt.Sprintf("%s, %d connections: %s", i.Proxy, i.Connections, i.Failed))
 			continue
 		}
-		t.Rows = append(t.Rows, []string{i.Proxy, fmt.Sprint(i.Connections), figures.Memory(float64(i.PSSBefore)), figures.Memory(float64(i.PSSAfter)), fmt.Sprintf("%.0f", i.PerConn), fmt.Sprint(i.Open)})
+		t.Rows = append(t.Rows, []string{i.Proxy, fmt.Sprint(i.Connections), i.Rest.String(), figures.Memory(float64(i.PSSBefore)), figures.Memory(float64(i.PSSAfter)), fmt.Sprintf("%.0f", i.PerConn), fmt.Sprint(i.Open)})
 	}
 	t.Notes = append(t.Notes, "memory of the process tree; the kernel's own for each socket comes on top and is the same for all")
 	return t
@@ -126,7 +126,7 @@ func sections(rep *result.Report) []section {
 	}
 	all = append(all, abuseSections(rep)...)
 	if len(rep.Idle) > 0 {
-		all = append(all, section{fmt.Sprintf("memory of keep-alive connections (plain h1, TCP), idle for %v", rep.Idle[0].Rest), idleTable(rep), []string{idleChart(rep)}})
+		all = append(all, section{"memory of idle keep-alive connections (plain h1, TCP)", idleTable(rep), []string{idleChart(rep)}})
 	}
 	if len(rep.Startup) > 0 {
 		all = append(all, section{"start-up: from exec to the first answered request", startupTable(rep), nil})
