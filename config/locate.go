@@ -279,8 +279,9 @@ func (l *locator) multiline(q string) string {
 		if strings.HasPrefix(l.text[l.at:], q+q+q) {
 			s := l.text[start:l.at]
 			l.skip(3)
-			// Up to two more quotes belong to the string: """a""""" ends in two of them.
-			for i := 0; i < 2 && l.peek() == q[0]; i++ {
+			// Up to two more quotes belong to the string: """a""""" ends in two of them. More are no TOML, but behind
+			// an escaped backslash the parser lets them pass.
+			for !l.end() && l.peek() == q[0] {
 				l.next()
 			}
 			return s
