@@ -114,12 +114,12 @@ func (p *Proxy) Shed() {
 func (p *Proxy) remove(c *conn) {
 	p.mu.Lock()
 	delete(p.conns, c)
+	p.count.Add(-1)
 	if len(p.conns) == 0 && p.empty != nil {
 		close(p.empty)
 		p.empty = nil
 	}
 	p.mu.Unlock()
-	p.count.Add(-1)
 	if p.options.Leave != nil {
 		p.options.Leave()
 	}
