@@ -66,7 +66,10 @@ func (c *abuseCmd) Run(ctx context.Context) error {
 		for _, p := range b.peers {
 			e := c.attack(ctx, b, p, a)
 			if ctx.Err() != nil {
-				return context.Cause(ctx)
+				if len(one.Entries) > 0 {
+					rep.Abuse = append(rep.Abuse, one)
+				}
+				return b.partly(rep, context.Cause(ctx))
 			}
 			one.Entries = append(one.Entries, e)
 			b.say("  %s", abuseLine(&e, a.Flood))

@@ -37,7 +37,7 @@ func (c *cpuCmd) Run(ctx context.Context) error {
 	}
 	for i := range rep.Cases {
 		if err := b.runCase(ctx, &rep.Cases[i], b.peers); err != nil {
-			return err
+			return b.partly(rep, err)
 		}
 	}
 	if b.chosen() {
@@ -45,16 +45,20 @@ func (c *cpuCmd) Run(ctx context.Context) error {
 	}
 	for _, n := range c.Idle {
 		if n > 0 && ctx.Err() == nil {
-			rep.Idle = append(rep.Idle, b.measureIdle(ctx, n, c.IdleRest)...)
+			if idle := b.measureIdle(ctx, n, c.IdleRest); ctx.Err() == nil {
+				rep.Idle = append(rep.Idle, idle...)
+			}
 		}
 	}
 	for _, p := range b.peers {
 		if c.Startup > 0 && ctx.Err() == nil {
-			rep.Startup = append(rep.Startup, b.measureStartup(ctx, p, c.Startup))
+			if startup := b.measureStartup(ctx, p, c.Startup); ctx.Err() == nil {
+				rep.Startup = append(rep.Startup, startup)
+			}
 		}
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return b.partly(rep, context.Cause(ctx))
 	}
 	return b.finish(rep)
 }

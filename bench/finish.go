@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -71,6 +72,20 @@ func (b *bench) method() []string {
 func (b *bench) finish(rep *result.Report) error {
 	rep.Seconds = time.Since(rep.Started).Seconds()
 	return write(rep, b.options)
+}
+
+// partly shows what was measured before err, a fault or Ctrl-C: hours may lie in it.
+func (b *bench) partly(rep *result.Report, err error) error {
+	measured := func(c result.Case) bool {
+		return slices.ContainsFunc(c.Entries, func(e result.Entry) bool { return len(e.Rounds) > 0 })
+	}
+	rep.Cases = slices.DeleteFunc(rep.Cases, func(c result.Case) bool { return !measured(c) })
+	rep.Growth = slices.DeleteFunc(rep.Growth, func(g result.Growth) bool { return !measured(g.Case) })
+	if len(rep.Cases)+len(rep.Idle)+len(rep.Startup)+len(rep.Growth)+len(rep.Abuse)+len(rep.Paths) == 0 {
+		return err
+	}
+	rep.Method = append([]string{fmt.Sprintf("NOT COMPLETE (%v): only what had been measured by then is here.", err)}, rep.Method...)
+	return errors.Join(err, b.finish(rep))
 }
 
 // write shows a report, and writes the files that are wanted of it.

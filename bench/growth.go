@@ -87,7 +87,7 @@ func (c *growthCmd) Run(ctx context.Context) error {
 	for _, k := range kinds {
 		g, err := b.grow(ctx, k)
 		if err != nil {
-			return err
+			return b.partly(rep, err)
 		}
 		rep.Growth = append(rep.Growth, g)
 	}

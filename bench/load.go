@@ -29,10 +29,11 @@ func (c *loadCmd) Run(ctx context.Context) error {
 		return err
 	}
 	for _, k := range cases {
-		if err := b.runCase(ctx, &k, b.peers); err != nil {
-			return err
-		}
+		err := b.runCase(ctx, &k, b.peers)
 		rep.Cases = append(rep.Cases, k)
+		if err != nil {
+			return b.partly(rep, err)
+		}
 		if k.Streams > 0 {
 			continue // h2load keeps no rate for all its connections together
 		}
@@ -44,10 +45,11 @@ func (c *loadCmd) Run(ctx context.Context) error {
 			continue // nobody answered
 		}
 		k.Rate, k.Entries = rate, nil
-		if err := b.runCase(ctx, &k, b.peers); err != nil {
-			return err
-		}
+		err = b.runCase(ctx, &k, b.peers)
 		rep.Cases = append(rep.Cases, k)
+		if err != nil {
+			return b.partly(rep, err)
+		}
 	}
 	return b.finish(rep)
 }

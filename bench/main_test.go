@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -290,5 +291,45 @@ func TestInterrupt(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(tmp, "*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// What was measured before Ctrl-C is shown, and said to be not all.
+func TestInterruptShowsWhatWasMeasured(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "part.json")
+	cmd := program(t, "cpu", "--only=stdlib", "--rounds=2", "--round=1s", "--warmup=1s", "--load=builtin", "--connections=2", "--body=1KiB,2KiB", "--json="+file)
+	var out strings.Builder
+	cmd.Stdout = &out
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	for interrupted := false; lines.Scan(); {
+		if strings.Contains(lines.Text(), "round 2") && !interrupted { // that of the first case
+			interrupted = true
+			_ = cmd.Process.Signal(syscall.SIGINT)
+		}
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	if !strings.Contains(out.String(), "NOT COMPLETE (ended by signal interrupt)") {
+		t.Errorf("shown:\n%s", out.String())
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rep result.Report
+	if err := json.Unmarshal(text, &rep); err != nil {
+		t.Fatal(err)
+	}
+	if len(rep.Cases) != 1 || rep.Cases[0].Body != 1<<10 || len(rep.Cases[0].Entries[0].Rounds) != 2 {
+		t.Errorf("written: %+v", rep.Cases)
 	}
 }

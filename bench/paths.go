@@ -69,11 +69,13 @@ func (c *pathsCmd) Run(ctx context.Context) error {
 		hold = func(cases []result.PathCase, k *paths.Kept) error { return c.keep(ctx, b, rep, cases, k) }
 	}
 	rep.Paths, err = paths.Run(ctx, o, choice, hold)
-	if c.Keep && err == nil || len(rep.Paths) == 0 {
-		return err
+	switch {
+	case c.Keep && err == nil: // shown already
+		return nil
+	case err != nil:
+		return b.partly(rep, err)
 	}
-	// What was measured before a fault, or Ctrl-C, is shown.
-	return errors.Join(err, b.finish(rep))
+	return b.finish(rep)
 }
 
 // keep shows what was measured, then how to look around, and waits for Ctrl-C.
