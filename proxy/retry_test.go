@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -223,7 +224,7 @@ func TestServerTimeouts(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		const limit = 150 * time.Millisecond
 		t.Run("connect", func(t *testing.T) {
-			g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit}}, fullQueue(t))
+			g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit}}, proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0")))
 			a := g.client().Get("/")
 			want(t, "status", a.Status, 504)
 			contains(t, "the body", a.Body, "504 Gateway Timeout: the server did not accept the connection in time\n")

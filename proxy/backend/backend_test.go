@@ -260,6 +260,74 @@ func TestNamesOutliveTheResolver(t *testing.T) {
 	}
 }
 
+// TestSilentAddress: an address of a name that does not answer leaves time for the next one, and comes last for a while.
+func TestSilentAddress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits 2 s for an address that is silent")
+	}
+	o := proxytest.NewOrigin(t, mptcp.Off, silent)
+	good := netip.MustParseAddrPort(o.Address())
+	bad := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), good.Port())
+	proxytest.FullQueue(t, bad)
+	b, _ := pool(t, Options{Servers: servers(fmt.Sprintf("name.invalid:%d", good.Port())), ConnectTimeout: 3 * time.Second})
+	n := &b.servers[0].names
+	n.addrs, n.at = []netip.Addr{bad.Addr(), good.Addr()}, time.Now().Add(time.Hour)
+	for i, most := range []time.Duration{2900 * time.Millisecond, time.Second} {
+		began := time.Now()
+		if _, tries, err := open(t, b); err != nil || tries != 1 {
+			t.Fatalf("connect %d: %v, after %d tries", i+1, err, tries)
+		}
+		if took := time.Since(began); took > most {
+			t.Errorf("connect %d took %v, want at most %v", i+1, took, most)
+		}
+	}
+	n.until = time.Now()
+	addrs, err := n.ordered(t.Context(), "name.invalid")
+	if err != nil || addrs[0] != bad.Addr() || n.addrs[0] != bad.Addr() {
+		t.Errorf("after that it is %v, %v; want the resolver's order", addrs, err)
+	}
+}
+
+func TestShareOfConnectTime(t *testing.T) {
+	for _, c := range []struct {
+		left  time.Duration
+		addrs int
+		want  time.Duration
+	}{
+		{5 * time.Second, 1, 5 * time.Second},
+		{5 * time.Second, 2, 2500 * time.Millisecond},
+		{5 * time.Second, 4, 2 * time.Second},
+		{time.Second, 2, time.Second},
+	} {
+		if got := share(c.left, c.addrs); got != c.want {
+			t.Errorf("%v for %d: %v each, want %v", c.left, c.addrs, got, c.want)
+		}
+	}
+}
+
+// TestSilentResolver: one that does not answer takes little of the time for a connect where its last answer is at hand.
+func TestSilentResolver(t *testing.T) {
+	was := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = was })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	n := names{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, at: time.Now().Add(-2 * maxNameAge)}
+	began := time.Now()
+	addrs, err := n.lookup(t.Context(), "example.org")
+	if err != nil || fmt.Sprint(addrs) != "[192.0.2.1]" {
+		t.Errorf("got %v, %v; want the old answer", addrs, err)
+	}
+	if took := time.Since(began); took < renewal || took > 3*renewal {
+		t.Errorf("it took %v, want %v", took, renewal)
+	}
+	began = time.Now()
+	if _, err := n.lookup(t.Context(), "example.org"); err != nil || time.Since(began) > renewal/2 {
+		t.Errorf("asked at once again, %v", err)
+	}
+}
+
 func TestRequiredMPTCPIsTold(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)

@@ -216,16 +216,28 @@ func (s *Server) connect(ctx context.Context) (net.Conn, mptcp.Result, error) {
 	if s.addr.IsValid() {
 		return tcp(s.dialer.Dial(ctx, s.addr))
 	}
-	addrs, err := s.names.lookup(ctx, s.host)
+	addrs, err := s.names.ordered(ctx, s.host)
 	if err != nil {
 		return nil, mptcp.Result{}, err
 	}
-	var result mptcp.Result
-	for _, addr := range addrs {
-		var nc net.Conn
-		nc, result, err = tcp(s.dialer.Dial(ctx, netip.AddrPortFrom(addr, s.port)))
+	return s.connectAny(ctx, addrs)
+}
+
+// connectAny tries the addresses of a name one after the other, so that one that is silent leaves time for the others.
+func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, result mptcp.Result, err error) {
+	deadline, _ := ctx.Deadline() // of dial and OpenRaw
+	for i, addr := range addrs {
+		one, cancel := context.WithTimeout(ctx, share(time.Until(deadline), len(addrs)-i))
+		nc, result, err = tcp(s.dialer.Dial(one, netip.AddrPortFrom(addr, s.port)))
+		cancel()
 		if err == nil {
+			if i > 0 {
+				s.names.prefer(addr)
+			}
 			return nc, result, nil
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	return nil, result, err

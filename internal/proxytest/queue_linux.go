@@ -1,23 +1,24 @@
-package proxy_test
+package proxytest
 
 import (
 	"context"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// fullQueue gives an address that answers no SYN: nobody accepts, and the queue is full.
-func fullQueue(t *testing.T) string {
+// FullQueue makes an address of the loopback, with port 0 at any, answer no SYN: nobody accepts, and the queue is full.
+func FullQueue(t testing.TB, at netip.AddrPort) string {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Listen(fd, 0); err != nil {
@@ -27,7 +28,7 @@ func fullQueue(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: sa.(*unix.SockaddrInet4).Port}).String()
+	address := netip.AddrPortFrom(at.Addr(), uint16(sa.(*unix.SockaddrInet4).Port)).String()
 	for range 16 {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		var d net.Dialer
