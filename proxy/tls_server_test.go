@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -151,6 +152,31 @@ func TestHandshakesWithServersThatFail(t *testing.T) {
 		ServerName: testHost, RootCAs: testCert(t).roots, Certificates: []tls.Certificate{testCert(t).Certificate},
 	})}, secureOrigin(t, plain, refusing, proxytest.Echo))
 	want(t, "status with one", g.client().Get("/").Status, 200)
+}
+
+// A handshake with a server that says nothing does not hold up the end.
+func TestShutdownEndsHandshakeWithServer(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{})
+	o := plain.origin(t, func(c *proxytest.Conn) {
+		close(asked)
+		_, _ = c.R.ReadByte()
+		_, _ = io.Copy(io.Discard, c.R)
+	})
+	b := toServer(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots})
+	b.ConnectTimeout = time.Minute
+	g := start(t, setup{backend: b}, o)
+	c := g.client()
+	c.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-asked
+	now, over := context.WithCancel(context.Background())
+	over()
+	began := time.Now()
+	g.proxy.Shutdown(now)
+	if took := time.Since(began); took > proxytest.Patience/2 {
+		t.Errorf("it took %v", took)
+	}
+	want(t, "end", g.log.Next().End, "drain")
 }
 
 // PROXY, then TLS, then HTTP.

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -46,6 +47,12 @@ func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, 
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = l.SetReadDeadline(deadline)
 	}
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) { // everything ends; that time is over the deadline says
+			l.Interrupt()
+		}
+	})
+	defer stop()
 	t := tls.Client(l.Conn, config)
 	if err := t.Handshake(); err != nil {
 		return nil, "", &TLSError{err}
