@@ -288,7 +288,7 @@ func TestSilentAddress(t *testing.T) {
 	}
 }
 
-func TestShareOfConnectTime(t *testing.T) {
+func TestConnectTime(t *testing.T) {
 	for _, c := range []struct {
 		left  time.Duration
 		addrs int
@@ -299,7 +299,7 @@ func TestShareOfConnectTime(t *testing.T) {
 		{5 * time.Second, 4, 2 * time.Second},
 		{time.Second, 2, time.Second},
 	} {
-		if got := share(c.left, c.addrs); got != c.want {
+		if got := connectTime(c.left, c.addrs); got != c.want {
 			t.Errorf("%v for %d: %v each, want %v", c.left, c.addrs, got, c.want)
 		}
 	}

@@ -50,9 +50,9 @@ func (n *names) prefer(a netip.Addr) {
 	n.good, n.until = a, time.Now().Add(loyalty)
 }
 
-// share is how long one of the addresses that are left may take to answer a connect: an equal part of the time that is left
+// connectTime is how long one of the addresses that are left may take to answer a connect: an equal part of the time that is left
 // for all, but long enough for a lost SYN to be sent again (after 1 s, RFC 6298 section 2).
-func share(left time.Duration, addrs int) time.Duration {
+func connectTime(left time.Duration, addrs int) time.Duration {
 	const least = 2 * time.Second
 	return min(left, max(left/time.Duration(addrs), least))
 }

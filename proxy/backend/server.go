@@ -227,7 +227,7 @@ func (s *Server) connect(ctx context.Context) (net.Conn, mptcp.Result, error) {
 func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, result mptcp.Result, err error) {
 	deadline, _ := ctx.Deadline() // of dial and OpenRaw
 	for i, addr := range addrs {
-		one, cancel := context.WithTimeout(ctx, share(time.Until(deadline), len(addrs)-i))
+		one, cancel := context.WithTimeout(ctx, connectTime(time.Until(deadline), len(addrs)-i))
 		nc, result, err = tcp(s.dialer.Dial(one, netip.AddrPortFrom(addr, s.port)))
 		cancel()
 		if err == nil {
