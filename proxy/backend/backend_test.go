@@ -307,13 +307,11 @@ func TestConnectTime(t *testing.T) {
 
 // TestSilentResolver: one that does not answer takes little of the time for a connect where its last answer is at hand.
 func TestSilentResolver(t *testing.T) {
-	was := net.DefaultResolver
-	t.Cleanup(func() { net.DefaultResolver = was })
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	silent := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}
-	n := names{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, at: time.Now().Add(-2 * maxNameAge)}
+	n := names{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, at: time.Now().Add(-2 * maxNameAge), resolver: silent}
 	began := time.Now()
 	addrs, err := n.lookup(t.Context(), "example.org")
 	if err != nil || fmt.Sprint(addrs) != "[192.0.2.1]" {

@@ -25,6 +25,8 @@ type names struct {
 	at    time.Time
 	good  netip.Addr // see prefer
 	until time.Time
+
+	resolver *net.Resolver // nil: the default one
 }
 
 // ordered gives the addresses of a name, in the order in which they are to be tried. The list is the caller's.
@@ -68,7 +70,11 @@ func (n *names) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 		ctx, cancel = context.WithTimeout(ctx, renewal)
 		defer cancel()
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	resolver := n.resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		if n.addrs == nil {
 			return nil, err
