@@ -206,16 +206,23 @@ func (p *Pebble) try(bin string) bool {
 	case <-time.After(patience):
 		p.t.Fatal("pebble says nothing")
 	}
-	// It says so just before it listens.
-	for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
-		if c, err := net.Dial("tcp", p.Addr); err == nil {
+	// It says so just before it listens, on either port.
+	return p.listens(p.Addr) && p.listens(p.mgmt)
+}
+
+// listens waits until pebble does; false: it has ended.
+func (p *Pebble) listens(addr string) bool {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if c, err := net.Dial("tcp", addr); err == nil {
 			c.Close()
 			return true
 		}
 		select {
-		case <-ended:
+		case <-p.ended:
 			return false
-		default:
+		case <-tick.C:
 		}
 	}
 }
