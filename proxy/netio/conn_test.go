@@ -508,26 +508,31 @@ func TestTLSCanBeAskedAgain(t *testing.T) {
 	}
 }
 
-func TestUnixSocket(t *testing.T) {
+// unixPair is both ends of a unix socket.
+func unixPair(t *testing.T) (c *Conn, peer net.Conn) {
+	t.Helper()
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	peer, err := net.Dial("unix", ln.Addr().String())
-	if err != nil {
+	if peer, err = net.Dial("unix", ln.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	defer peer.Close()
+	t.Cleanup(func() { peer.Close() })
 	nc, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(nc)
-	if err != nil {
+	if c, err = New(nc); err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
+	return c, peer
+}
+
+func TestUnixSocket(t *testing.T) {
+	c, peer := unixPair(t)
 	send(t, peer, "hello")
 	wantRead(t, c, "hello")
 	send(t, c, "back")

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -45,25 +44,7 @@ func TestDrop(t *testing.T) {
 
 // A unix socket is of the kind that copies.
 func TestDropOnUnixSocket(t *testing.T) {
-	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	peer, err := net.Dial("unix", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
-	nc, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c, peer := unixPair(t)
 	send(t, peer, strings.Repeat("x", 1000))
 	if err := c.Drop(1000); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -106,20 +105,7 @@ func TestSpliceRefusesMPTCPAndUnix(t *testing.T) {
 	if CanSplice(a, b) || CanSplice(b, a) {
 		t.Error("an MPTCP socket would be spliced")
 	}
-	ln, err := net.Listen("unix", t.TempDir()+"/s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	nc, err := net.Dial("unix", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c, _ := unixPair(t)
 	if CanSplice(a, c) {
 		t.Error("a unix socket would be spliced")
 	}
