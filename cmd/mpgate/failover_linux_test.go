@@ -86,7 +86,7 @@ func (w *worker) run(c net.Conn, method string, size int, stop <-chan struct{}) 
 			return nil
 		default:
 		}
-		_ = c.SetDeadline(time.Now().Add(2 * patience))
+		_ = c.SetDeadline(time.Now().Add(3 * patience)) // longer than progress waits: it tells how a connection stands that hangs
 		head := method + " " + target + " HTTP/1.1\r\nHost: a\r\n"
 		sent := make(chan error, 1)
 		if method == http.MethodPut {
@@ -123,18 +123,18 @@ func (w *worker) run(c net.Conn, method string, size int, stop <-chan struct{}) 
 
 // fleet are workers.
 type fleet struct {
-	t      *testing.T
-	client *lab.Place
-	file   string // the gateway's configuration
-	all    []*worker
-	stop   chan struct{}
-	wg     sync.WaitGroup
+	t    *testing.T
+	lab  *lab.Lab
+	file string // the gateway's configuration
+	all  []*worker
+	stop chan struct{}
+	wg   sync.WaitGroup
 }
 
 // newFleet has one worker of each kind for each address of the gateway.
-func newFleet(t *testing.T, client *lab.Place, file string, addresses ...string) *fleet {
+func newFleet(t *testing.T, l *lab.Lab, file string, addresses ...string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, client: client, file: file, stop: make(chan struct{})}
+	f := &fleet{t: t, lab: l, file: file, stop: make(chan struct{})}
 	t.Cleanup(func() { f.end() })
 	for _, to := range addresses {
 		f.add("download", to, http.MethodGet, downloadSize)
@@ -146,7 +146,7 @@ func newFleet(t *testing.T, client *lab.Place, file string, addresses ...string)
 
 func (f *fleet) add(kind, to, method string, size int) {
 	f.t.Helper()
-	c, err := f.client.Dial(f.t.Context(), lab.MPTCP, netip.Addr{}, to)
+	c, err := f.lab.Place("client").Dial(f.t.Context(), lab.MPTCP, netip.Addr{}, to)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -182,16 +182,18 @@ func (f *fleet) progress(when string) {
 	}
 }
 
-// state is what the gateway and the kernel of both say, for a client that waits in vain.
+// state is what the gateway says, and the kernel in each place, for a client that waits in vain.
 func (f *fleet) state() string {
 	c := unixClient(f.file)
 	var b strings.Builder
 	for _, path := range []string{"/api/paths", "/debug/pprof/goroutine?debug=1"} {
 		fmt.Fprintf(&b, "--- %s\n%s\n", path, fetch(f.t, c, "GET", "http://mpgate"+path, nil))
 	}
-	for _, args := range [][]string{{"ss", "-Mni"}, {"ss", "-tnie"}, {"nstat", "-az", "MPTcp*"}} {
-		out, err := f.client.Command(f.t.Context(), args[0], args[1:]...).CombinedOutput()
-		fmt.Fprintf(&b, "--- %s, of the clients: %v\n%s\n", strings.Join(args, " "), err, out)
+	for _, place := range []string{"client", "gateway", "backend"} {
+		for _, args := range [][]string{{"ss", "-Mnim"}, {"ss", "-tniem"}, {"nstat", "-as", "MPTcp*"}} {
+			out, err := f.lab.Place(place).Command(f.t.Context(), args[0], args[1:]...).CombinedOutput()
+			fmt.Fprintf(&b, "--- %s, %s: %v\n%s\n", strings.Join(args, " "), place, err, out)
+		}
 	}
 	access, _ := os.ReadFile(filepath.Join(filepath.Dir(f.file), "access.log"))
 	fmt.Fprintf(&b, "--- access log\n%s\n", access[max(0, len(access)-4000):])
@@ -300,7 +302,7 @@ func TestFailover(t *testing.T) {
 			}},
 			{"silent", func(on bool) error { return link.Silence(lab.Both, on) }},
 		} {
-			f, before := onBothPaths(t, l.Place("client"), file, "10.77.1.2:"+port, "10.77.2.2:"+port)
+			f, before := onBothPaths(t, l, file, "10.77.1.2:"+port, "10.77.2.2:"+port)
 			done += before
 			if err := fault.set(true); err != nil {
 				t.Fatal(err)
@@ -330,17 +332,17 @@ func TestFailover(t *testing.T) {
 // onBothPaths gives clients whose connections, and those to the servers, all have two subflows, and how many requests that took.
 // All are new each time: as long as clients send, an announced address is not renewed for those that are there, and the kernel
 // does not try a join again that was lost; then it takes other connections. Who has one path left does not survive its loss.
-func onBothPaths(t *testing.T, client *lab.Place, file string, to ...string) (f *fleet, done int64) {
+func onBothPaths(t *testing.T, l *lab.Lab, file string, to ...string) (f *fleet, done int64) {
 	t.Helper()
 	const tries = 5
 	for try := 1; ; try++ {
 		fresh(t, file)
 		// A connection has its second subflow once bytes have passed both ways, so one that is just made when the path
 		// falls silent has no other. Twice the clients first leave more connections to servers than are needed.
-		many := newFleet(t, client, file, append(to, to...)...)
+		many := newFleet(t, l, file, append(to, to...)...)
 		many.progress("at first")
 		done += many.end()
-		f = newFleet(t, client, file, to...)
+		f = newFleet(t, l, file, to...)
 		f.progress("with both paths")
 		wait := patience
 		if try < tries {

@@ -9,15 +9,18 @@ import (
 
 // How silence is told from loss and delay.
 //
-// A subflow is silent when it has at least three segments under way that were not
-// even acknowledged out of order (or has met two timeouts in a row), and nothing
-// has come back on it for the threshold, while a sibling in the same connection got
-// an ACK in the second half of that time. The threshold is the largest of
+// A subflow is silent when at least three segments were under way for long enough to be
+// answered that were not even acknowledged out of order (or it has met two timeouts
+// in a row), and nothing has come back on it for the threshold, while a sibling in the same
+// connection got an ACK in the second half of that time. Segments that have only just left
+// count for nothing: the kernel sends some when it probes a lost tail, and at a timeout. The
+// threshold is the largest of
 //
 //   - the floor,
-//   - the factor times the round-trip time: by default four, since a burst that
-//     a full queue cut off is probed by the kernel after two (TLP); half of it where
-//     16 segments or more are under way, as no queue takes so many in a row,
+//   - the factor times the round-trip time, and 12 ms: by default four, since a tail that
+//     was lost, or whose ACKs were, is probed by the kernel after two and its timers' rounding
+//     (TLP), and the answer takes a third; half of that time and no more where 16
+//     segments or more were not answered, as no queue takes so many in a row,
 //   - the round-trip time and four times its variation,
 //   - twice the longest gap that this path has shown and come back from; that
 //     fades by half every minute,
@@ -31,14 +34,18 @@ import (
 // when this process, its machine or the peer is held up, nobody vouches.
 //
 // A path is silent when its silent subflows have four segments under way between them
-// and no subflow on it has got an ACK meanwhile. At 1 % loss four segments of a living path
-// vanish once in 10^8 times; a tail of one or two that got lost is not evidence.
+// and no subflow on it has got an ACK meanwhile. At 1 % loss the two ACKs of four segments
+// get lost once in 10^4 times, and the probe or its ACK once in 50; a tail of one or two that
+// got lost is not evidence.
 
 const (
-	fewSegments   = 3
-	manySegments  = 16
-	muchEvidence  = 4
-	mostCounted   = 8 // segments of one subflow
+	fewSegments  = 3
+	manySegments = 16
+	muchEvidence = 4
+	mostCounted  = 8 // segments of one subflow
+	// TCP_TIMEOUT_MIN of Linux (include/net/tcp.h) are two ticks, and it rounds up to one more:
+	// 12 ms where CONFIG_HZ is 250.
+	probeTimers   = 12 * time.Millisecond
 	gapHalfLife   = time.Minute
 	falseAlarm    = time.Second
 	falseJoin     = 2 * time.Second // by a join: address, SYN, its answer, and the ACK of that
@@ -104,6 +111,7 @@ type flow struct {
 	gap          time.Duration
 	vouchedUntil time.Time     // siblings have vouched for the silence up to here,
 	vouched      time.Duration // and for so much of it
+	lately, ago  underway      // since the last ACK
 	seen         bool
 	// of this tick
 	moved     bool // an ACK came
@@ -111,6 +119,24 @@ type flow struct {
 	backoff   uint8
 	stalled   time.Duration
 	threshold time.Duration
+}
+
+// underway is how many segments were under way at a look.
+type underway struct {
+	at  time.Time
+	out uint32 // 0: no such look
+}
+
+// age keeps two looks since the last ACK, the older one from so long ago that what was under way
+// then could have been answered. Of an ACK soon after the last one only the segments tell.
+func (f *flow) age(answer time.Duration, now time.Time) {
+	f.lately.out, f.ago.out = min(f.lately.out, f.out), min(f.ago.out, f.out)
+	switch {
+	case f.moved || f.lately.out == 0:
+		f.lately, f.ago = underway{now, f.out}, underway{}
+	case now.Sub(f.lately.at) >= answer:
+		f.lately, f.ago = underway{now, f.out}, f.lately
+	}
 }
 
 // observe takes one look at a subflow.
@@ -135,11 +161,13 @@ func (f *flow) observe(s *mptcp.Subflow, p *path, o *Options, now time.Time) {
 		f.stalled = now.Sub(f.from())
 		f.gap = f.stalled
 	}
-	factor := o.Factor
-	if f.out >= manySegments {
-		factor /= 2
+	latest := s.RTT + 4*s.RTTVar
+	f.age(latest, now)
+	probed := time.Duration(o.Factor*float64(s.RTT)) + probeTimers
+	if f.ago.out >= manySegments {
+		probed = time.Duration(o.Factor / 2 * float64(s.RTT))
 	}
-	f.threshold = max(o.Floor, time.Duration(factor*float64(s.RTT)), s.RTT+4*s.RTTVar)
+	f.threshold = max(o.Floor, probed, latest)
 	if p != nil {
 		f.threshold = max(f.threshold, p.silence.guard(now))
 	}
@@ -157,7 +185,7 @@ func (f *flow) from() time.Time {
 func (f *flow) suspect() bool { return f.out >= fewSegments && f.stalled >= f.threshold/2 }
 
 func (f *flow) silent() bool {
-	return f.stalled >= f.threshold && f.vouched >= f.threshold/2 && (f.out >= fewSegments || f.backoff >= 2)
+	return f.stalled >= f.threshold && f.vouched >= f.threshold/2 && (f.ago.out >= fewSegments || f.backoff >= 2)
 }
 
 // vouch counts how much of the present silence there was while a sibling moved.
@@ -183,7 +211,7 @@ func weigh(flows []flow, now time.Time) {
 		s := &f.path.silence
 		switch {
 		case f.silent() && lately:
-			n := int(min(f.out, mostCounted))
+			n := int(min(f.ago.out, mostCounted))
 			if f.backoff >= 2 {
 				n = max(n, muchEvidence)
 			}

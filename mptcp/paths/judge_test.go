@@ -65,9 +65,9 @@ func TestVerdict(t *testing.T) {
 		alsoHasAcked bool
 	}{
 		{name: "much under way", out: 100, sibling: true, least: 50 * ms, most: 60 * ms},
-		{name: "some under way", out: 6, sibling: true, least: 80 * ms, most: 100 * ms},
+		{name: "some under way", out: 6, sibling: true, least: 90 * ms, most: 110 * ms},
 		{name: "a tail of two was lost", out: 2, sibling: true},
-		{name: "two, and two timeouts", out: 2, backoff: 2, sibling: true, least: 80 * ms, most: 100 * ms},
+		{name: "two, and two timeouts", out: 2, backoff: 2, sibling: true, least: 90 * ms, most: 110 * ms},
 		{name: "three are not enough evidence", out: 3, sibling: true},
 		{name: "all but one arrived out of order", out: 20, sacked: 19, sibling: true},
 		{name: "nothing under way", sibling: true},
@@ -95,6 +95,40 @@ func TestVerdictAfterIdle(t *testing.T) {
 	}
 	if d := s.play(time.Second, 100, 0, 0, false, true); d < 50*ms || d > 70*ms {
 		t.Errorf("verdict after %v", d)
+	}
+}
+
+// A tail of two is lost and waits for its timeout, 200 ms. What the kernel sends then is
+// no evidence until it could have been answered; that it was not is.
+func TestVerdictAtTimeout(t *testing.T) {
+	s := newScene()
+	s.play(200*ms, 20, 18, 0, true, true)
+	if d := s.play(200*ms, 20, 18, 0, false, true); d != 0 {
+		t.Fatalf("given up for two segments, after %v", d)
+	}
+	if d := s.play(20*ms, 24, 18, 1, false, true); d != 0 {
+		t.Fatalf("given up %v after four more were sent", d)
+	}
+	if d := s.play(200*ms, 24, 18, 1, false, true); d == 0 || d > 50*ms {
+		t.Errorf("four segments more have no answer: verdict after %v", d)
+	}
+}
+
+// A lost tail is probed after two round-trip times and the rounding of timers (TLP); that probe
+// has the time to be answered, and many segments sent with it are not taken for a window lost.
+func TestVerdictLeavesTimeForTheProbe(t *testing.T) {
+	s := newScene()
+	s.play(200*ms, 6, 0, 0, true, true)
+	for _, step := range []struct {
+		d   time.Duration
+		out uint32
+	}{{50 * ms, 6}, {30 * ms, 20}} {
+		if d := s.play(step.d, step.out, 0, 0, false, true); d != 0 {
+			t.Fatalf("%d under way: given up after %v", step.out, d)
+		}
+	}
+	if d := s.play(200*ms, 20, 0, 0, false, true); d == 0 || d > 20*ms {
+		t.Errorf("the probe has no answer either: verdict after %v", d)
 	}
 }
 

@@ -28,7 +28,7 @@ type hold struct{ from, to time.Time }
 const (
 	clockEvery = 5 * time.Millisecond
 	// heldUp is the least that counts.
-	heldUp = 20 * time.Millisecond
+	heldUp = 10 * time.Millisecond
 )
 
 var clockLink = lab.LinkSpec{Name: "clock", A: "ticking", B: "hearing", Engine: lab.Emulator}
