@@ -208,6 +208,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 		g.tasks.run("admin", s.Serve)
 	}
 	g.tasks.run("certificates", g.certs.Run)
+	g.tasks.run("MPTCP connections", g.unclog)
 	g.mu.Lock()
 	if g.options.Parent == nil {
 		g.runPaths()

@@ -24,6 +24,7 @@ type query struct {
 	err       error
 
 	full            fullInfo
+	meminfo         [memInfoSize]byte
 	sf, tcp, before []byte // room for the arrays of the subflows
 	room            int
 }

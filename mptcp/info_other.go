@@ -13,6 +13,9 @@ func Speaks(syscall.RawConn) (Transport, error) { return Unknown, errors.ErrUnsu
 // SubflowCount fails with ErrNotMPTCP.
 func SubflowCount(syscall.RawConn) (int, error) { return 0, ErrNotMPTCP }
 
+// Unclog fails with ErrNotMPTCP.
+func Unclog(syscall.RawConn) (bool, error) { return false, ErrNotMPTCP }
+
 // Read fails with ErrNotMPTCP.
 func (i *Info) Read(syscall.RawConn) error {
 	i.reset()

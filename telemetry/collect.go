@@ -37,6 +37,7 @@ var (
 	descMPTCP      = desc("mptcp_connections_total", "Connections, counted when they end, by what they spoke.", "side", "result")
 	descFallbacks  = desc("mptcp_fallbacks_total", "Connections that were to speak MPTCP and did not, by the inferred reason.", "side", "reason")
 	descSubflows   = desc("mptcp_subflows", "Subflows of the open MPTCP connections, as last read.", "side")
+	descUnclogs    = desc("mptcp_unclogged_total", "How often a connection stood still, its receive buffer full of what had come out of order, and was given more room.", "side")
 	descPlainDials = desc("mptcp_plain_dials_total", "Dials that did not ask for MPTCP, because the server had answered without it or SYNs that ask for it vanished.")
 
 	descPathUp       = desc("path_up", "1 where the path carries, 0 where it does not.", "path")
@@ -70,7 +71,7 @@ var descs = []*prometheus.Desc{
 	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descDropped,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
-	descMPTCP, descFallbacks, descSubflows, descPlainDials,
+	descMPTCP, descFallbacks, descSubflows, descUnclogs, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
 	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descBuildInfo,
@@ -196,6 +197,7 @@ func (m *mptcpMeter) collect(s sink, side string) {
 		s.counter(descFallbacks, m.reasons[i].Load(), side, fallbackReasons[i])
 	}
 	s.gauge(descSubflows, float64(m.subflows.Load()), side)
+	s.counter(descUnclogs, m.unclogs.Load(), side)
 }
 
 // collectState sends what is set rather than counted.

@@ -250,6 +250,7 @@ type mptcpMeter struct {
 	results  [len(mptcpResults)]atomic.Uint64
 	reasons  [len(fallbackReasons)]atomic.Uint64
 	subflows atomic.Int64
+	unclogs  atomic.Uint64
 }
 
 // MPTCPEnded counts a connection, when it ends, by what it spoke: a Transport constant. Unix
@@ -275,6 +276,13 @@ func (in *Instruments) MPTCPFellBack(side Side, reason string) {
 		if n == reason {
 			in.mptcp[side].reasons[i].Add(1)
 		}
+	}
+}
+
+// MPTCPUnclogged counts a connection that stood still and was freed.
+func (in *Instruments) MPTCPUnclogged(side Side) {
+	if in != nil && side < sideCount {
+		in.mptcp[side].unclogs.Add(1)
 	}
 }
 
