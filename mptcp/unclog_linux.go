@@ -22,7 +22,8 @@ const (
 //
 // The buffer is enlarged by way of SO_RCVLOWAT, which needs no privilege and leaves the kernel's own tuning on
 // (mptcp_set_rcvlowat, since Linux 6.10), by about two thirds. The kernel stops at net.ipv4.tcp_rmem's largest; what
-// is clogged there stays so. A look that finds nothing is one system call.
+// is clogged there stays so, as a peer can bring about that wants to fill memory: it holds no more than by sending fast, and no
+// longer than a connection may be idle. A look that finds nothing is one system call.
 func Unclog(rc syscall.RawConn) (bool, error) {
 	q := queries.Get().(*query)
 	err := q.run(rc, (*query).unclog)
