@@ -434,10 +434,11 @@ func TestLook(t *testing.T) {
 		}
 		return g.Outstanding == 0
 	})
+	much := make([]byte, 64<<20) // takes time where the race detector is on
 	if err := client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	n, _ := client.Write(make([]byte, 64<<20))
+	n, _ := client.Write(much)
 	g, err := Look(rc)
 	if err != nil || g.Outstanding == 0 || g.Outstanding > uint64(n) {
 		t.Errorf("%d written and nobody reads: %+v %v", n, g, err)
