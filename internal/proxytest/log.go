@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"os"
+	"sync"
 	"testing"
 	"time"
 )
@@ -47,11 +48,17 @@ type Line struct {
 
 // Log reads an access log as it is written, at the other end of a pipe.
 type Log struct {
-	t     testing.TB
-	w     *os.File
-	lines chan Line
-	done  chan struct{}
+	t    testing.TB
+	w    *os.File
+	more chan struct{} // there are lines
+	done chan struct{}
+
+	mu    sync.Mutex
+	lines []Line
 }
+
+// mostLines is more than anybody looks at.
+const mostLines = 1 << 16
 
 // NewLog makes a pipe for an access log to be written to, in JSON. The test must call End.
 func NewLog(t testing.TB) *Log {
@@ -60,14 +67,13 @@ func NewLog(t testing.TB) *Log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Log{t: t, w: w, lines: make(chan Line, 1<<16), done: make(chan struct{})}
+	l := &Log{t: t, w: w, more: make(chan struct{}, 1), done: make(chan struct{})}
 	go l.read(r)
 	return l
 }
 
 func (l *Log) read(r *os.File) {
 	defer close(l.done)
-	defer close(l.lines)
 	defer r.Close()
 	for s := bufio.NewScanner(r); s.Scan(); {
 		var line Line
@@ -75,11 +81,33 @@ func (l *Log) read(r *os.File) {
 			l.t.Errorf("access log: %v in %q", err, s.Text())
 			continue
 		}
-		select {
-		case l.lines <- line:
-		default: // more than anybody looks at
+		l.mu.Lock()
+		if len(l.lines) < mostLines {
+			l.lines = append(l.lines, line)
 		}
+		l.mu.Unlock()
+		l.tell()
 	}
+}
+
+func (l *Log) tell() {
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Log) take() (line Line, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lines) == 0 {
+		return Line{}, false
+	}
+	line, l.lines = l.lines[0], l.lines[1:]
+	if len(l.lines) > 0 {
+		l.tell() // another goroutine may wait
+	}
+	return line, true
 }
 
 // Output is where the log is to be written.
@@ -88,24 +116,29 @@ func (l *Log) Output() *os.File { return l.w }
 // Next waits for the next line.
 func (l *Log) Next() Line {
 	l.t.Helper()
-	select {
-	case line, ok := <-l.lines:
-		if ok {
+	late := time.NewTimer(Patience)
+	defer late.Stop()
+	for {
+		if line, ok := l.take(); ok {
 			return line
 		}
-		l.t.Fatal("the access log has ended")
-	case <-time.After(Patience):
-		l.t.Fatal("no further line in the access log")
+		select {
+		case <-l.more:
+		case <-l.done:
+			if line, ok := l.take(); ok {
+				return line
+			}
+			l.t.Fatal("the access log has ended")
+		case <-late.C:
+			l.t.Fatal("no further line in the access log")
+		}
 	}
-	return Line{}
 }
 
 // End ends the log, whose writer must be closed, and gives the lines that Next was not called for.
 func (l *Log) End() (rest []Line) {
 	_ = l.w.Close()
 	<-l.done
-	for line := range l.lines {
-		rest = append(rest, line)
-	}
+	rest, l.lines = l.lines, nil
 	return rest
 }
