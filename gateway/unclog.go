@@ -9,8 +9,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// MPTCP connections looked at each second, of both sides together, beginning at another one each time. A look is
-// a system call, so this is at most 0.2 % of a core.
+// unclogMost is how many MPTCP connections are looked at each second, of both sides together, beginning at another one each
+// time. A look is a system call, so this is at most 0.2 % of a core.
 const unclogMost = 1000
 
 // unclog frees connections that the kernel lets stand still; see mptcp.Unclog.
@@ -22,25 +22,37 @@ func (g *Gateway) unclog(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			g.unclogSome()
 		}
-		looked := 0
-		for c := range g.liveConnections {
-			if looked++; looked > unclogMost {
-				break
-			}
-			did, err := mptcp.Unclog(c.Raw)
-			if !did {
-				if err != nil {
-					g.log.Debug("MPTCP connection cannot be freed", "error", err)
-				}
-				continue
-			}
-			side := telemetry.SideListener
-			if c.Side == paths.Back {
-				side = telemetry.SideBackend
-			}
-			g.metrics.MPTCPUnclogged(side)
-			g.log.Warn("an MPTCP connection stood still, its receive buffer full of what came out of order; it got more room", "side", side)
+	}
+}
+
+// unclogSome logs when it has looked: meanwhile no connection can come or go.
+func (g *Gateway) unclogSome() {
+	looked, freed := 0, 0
+	var fault error
+	for c := range g.liveConnections {
+		if looked++; looked > unclogMost {
+			break
 		}
+		did, err := mptcp.Unclog(c.Raw)
+		if err != nil {
+			fault = err
+		}
+		if !did {
+			continue
+		}
+		freed++
+		side := telemetry.SideListener
+		if c.Side == paths.Back {
+			side = telemetry.SideBackend
+		}
+		g.metrics.MPTCPUnclogged(side)
+	}
+	if freed > 0 {
+		g.log.Warn("MPTCP connections stood still, their receive buffers full of what came out of order; they got more room", "connections", freed)
+	}
+	if fault != nil {
+		g.log.Debug("whether MPTCP connections stand still", "error", fault)
 	}
 }

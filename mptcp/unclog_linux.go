@@ -8,22 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of struct sk_meminfo (SO_MEMINFO; include/uapi/linux/sock_diag.h): nine numbers of 32 bits.
-const (
-	memInfoSize  = 9 * 4
-	memRmemAlloc = 0 * 4
-	memRcvbuf    = 1 * 4
-)
-
 // Unclog frees a connection that stands still because its receive buffer is full of what came out of order: Linux (6.18 does)
 // takes nothing more in then, also not the piece that is missing, which the peer sends again and again. It is seen with
 // transfers over several paths, one of which ends. The sign of it is a full buffer in which there is nothing to read; one that
-// is full because its reader is slow is left alone. It says whether it did something.
+// is full because its reader is slow is left alone. It says whether it did something. A look that finds nothing is one
+// system call.
 //
 // The buffer is enlarged by way of SO_RCVLOWAT, which needs no privilege and leaves the kernel's own tuning on
-// (mptcp_set_rcvlowat, since Linux 6.10), by about two thirds. The kernel stops at net.ipv4.tcp_rmem's largest; what
-// is clogged there stays so, as a peer can bring about that wants to fill memory: it holds no more than by sending fast, and no
-// longer than a connection may be idle. A look that finds nothing is one system call.
+// (mptcp_set_rcvlowat; tried on 6.18), by about two thirds. The kernel stops near net.ipv4.tcp_rmem's largest; what
+// is clogged there stays so. A peer that leaves a hole on purpose can have its buffer grow so far, as one that uploads fast
+// can; it has to send what fills it, and is ended when its time to be idle is over.
 func Unclog(rc syscall.RawConn) (bool, error) {
 	q := queries.Get().(*query)
 	err := q.run(rc, (*query).unclog)
@@ -34,13 +28,8 @@ func Unclog(rc syscall.RawConn) (bool, error) {
 
 func (q *query) unclog(fd int) {
 	q.count = 0
-	if n, e := getsockopt(fd, unix.SOL_SOCKET, unix.SO_MEMINFO, q.meminfo[:]); e != 0 || n < memRcvbuf+4 {
-		q.err = os.NewSyscallError("getsockopt SO_MEMINFO", e)
-		return
-	}
-	held := binary.NativeEndian.Uint32(q.meminfo[memRmemAlloc:])
-	room := binary.NativeEndian.Uint32(q.meminfo[memRcvbuf:])
-	if held < room {
+	held, room := q.receiveBuffer(fd)
+	if q.err != nil || held < room {
 		return
 	}
 	var b [1]byte
@@ -55,7 +44,24 @@ func (q *query) unclog(fd int) {
 		q.err = os.NewSyscallError("setsockopt SO_RCVLOWAT", err)
 		return
 	}
-	if n, e := getsockopt(fd, unix.SOL_SOCKET, unix.SO_MEMINFO, q.meminfo[:]); e == 0 && n >= memRcvbuf+4 && binary.NativeEndian.Uint32(q.meminfo[memRcvbuf:]) > room {
+	if _, now := q.receiveBuffer(fd); now > room {
 		q.count = 1
 	}
+}
+
+// memInfoSize is that of struct sk_meminfo, nine numbers (SO_MEMINFO; include/uapi/linux/sock_diag.h): the first is what
+// the receive buffer holds, the second what it may, in bytes with the kernel's own for each packet.
+const memInfoSize = 9 * 4
+
+func (q *query) receiveBuffer(fd int) (held, room uint32) {
+	n, e := getsockopt(fd, unix.SOL_SOCKET, unix.SO_MEMINFO, q.meminfo[:])
+	switch {
+	case e != 0:
+		q.err = os.NewSyscallError("getsockopt SO_MEMINFO", e)
+	case n < 2*4:
+		q.err = os.NewSyscallError("getsockopt SO_MEMINFO", unix.EMSGSIZE)
+	default:
+		return binary.NativeEndian.Uint32(q.meminfo[:]), binary.NativeEndian.Uint32(q.meminfo[4:])
+	}
+	return 0, 0
 }

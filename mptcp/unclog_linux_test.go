@@ -1,92 +1,58 @@
-package mptcp_test
+package mptcp
 
 import (
 	"errors"
-	"net"
 	"os"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"mpgate/mptcp"
 )
 
 // A connection whose reader is slow has a full receive buffer, too, and is left as it is.
 func TestUnclogLeavesSlowReadersAlone(t *testing.T) {
-	if s := mptcp.Host(); !s.Usable {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("must not be skipped in CI: " + s.Why)
+	needMPTCP(t)
+	client, server, _ := pair(t, &Dialer{}, listen(t, "127.0.0.1:0", Require))
+	rc := rawOf(t, server)
+	buffer := func() (held, room uint32) {
+		var q query
+		q.ask = func(fd uintptr) { held, room = q.receiveBuffer(int(fd)) }
+		if err := q.run(rc, nil); err != nil {
+			t.Fatal(err)
 		}
-		t.Skip(s.Why)
+		return held, room
 	}
-	l, _, err := mptcp.Listen(t.Context(), "127.0.0.1:0", mptcp.ListenOptions{Mode: mptcp.Require})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, _, err := (&mptcp.Dialer{Mode: mptcp.Require}).Dial(t.Context(), l.Addr().(*net.TCPAddr).AddrPort())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	s, err := l.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	for range 10 { // the kernel moves what it has on by and by
-		_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-		if _, err := c.Write(make([]byte, 16<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("16 MiB were taken with nobody reading: %v", err)
+	// By single bytes, each with the kernel's own: what is sent in one piece is held back before.
+	one := make([]byte, 1)
+	until(t, "the buffer is full", func() bool {
+		_ = client.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		for range 10_000 {
+			if _, err := client.Write(one); errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	rc, err := s.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := receiveBuffer(t, s)
+		held, room := buffer()
+		return held >= room
+	})
+	_, before := buffer()
 	for range 3 {
-		if did, err := mptcp.Unclog(rc); did || err != nil {
+		if did, err := Unclog(rc); did || err != nil {
 			t.Fatalf("something was done: %v, %v", did, err)
 		}
 	}
-	if now := receiveBuffer(t, s); now != before {
-		t.Errorf("the receive buffer was %d bytes, it is %d", before, now)
+	if _, now := buffer(); now != before {
+		t.Errorf("the receive buffer was of %d bytes, it is of %d", before, now)
 	}
-}
-
-func receiveBuffer(t *testing.T, c *net.TCPConn) (n int) {
-	t.Helper()
-	rc, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cerr := rc.Control(func(fd uintptr) { n, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) }); cerr != nil || err != nil {
-		t.Fatal(cerr, err)
-	}
-	return n
 }
 
 // BenchmarkUnclog is what a look at a connection costs that is as it should be.
 func BenchmarkUnclog(b *testing.B) {
-	l, _, err := mptcp.Listen(b.Context(), "127.0.0.1:0", mptcp.ListenOptions{Mode: mptcp.Require})
-	if err != nil {
-		b.Skip(err)
-	}
-	defer l.Close()
-	c, _, err := (&mptcp.Dialer{}).Dial(b.Context(), l.Addr().(*net.TCPAddr).AddrPort())
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	rc, err := c.SyscallConn()
-	if err != nil {
-		b.Fatal(err)
-	}
+	needMPTCP(b)
+	client, _, _ := pair(b, &Dialer{}, listen(b, "127.0.0.1:0", Require))
+	rc := rawOf(b, client)
 	b.ReportAllocs()
 	for b.Loop() {
-		if did, err := mptcp.Unclog(rc); did || err != nil {
+		if did, err := Unclog(rc); did || err != nil {
 			b.Fatal(did, err)
 		}
 	}

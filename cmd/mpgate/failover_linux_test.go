@@ -35,20 +35,22 @@ const (
 	downloadSize = 2 << 20
 	uploadSize   = 1 << 20
 	smallSize    = 100
+	// mostNoise is the largest body of any test.
+	mostNoise = 8 << 20
 )
 
 // hashes is a server in a place: GET gives a body of the size in the query, PUT takes one; both tell its hash, or
 // where the body went wrong.
 func hashes(t *testing.T, p *lab.Place) netip.AddrPort {
 	t.Helper()
-	body := noise(downloadSize)
+	body := noise(mostNoise)
 	return serveIn(t, p, "0.0.0.0:0", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
 			got, err := io.ReadAll(r.Body)
 			if err != nil {
 				panic(http.ErrAbortHandler)
 			}
-			fmt.Fprint(w, tell(got, body[:uploadSize]))
+			fmt.Fprint(w, tell(got, body[:min(int(r.ContentLength), mostNoise)]))
 			return
 		}
 		n, _ := strconv.Atoi(r.URL.Query().Get("bytes"))
@@ -58,7 +60,7 @@ func hashes(t *testing.T, p *lab.Place) netip.AddrPort {
 	})
 }
 
-// noise is the same in each run, and repeats itself nowhere.
+// noise is the same in each run, and repeats itself nowhere; the longer begins with the shorter.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
@@ -93,8 +95,7 @@ type worker struct {
 
 // run repeats a request until stop is closed. Whatever is not exactly as it should be ends it.
 func (w *worker) run(c net.Conn, method string, size int, stop <-chan struct{}) error {
-	body, target := noise(size), "/?bytes="+strconv.Itoa(size)
-	r := bufio.NewReader(c)
+	body, r := noise(size), bufio.NewReader(c)
 	for {
 		select {
 		case <-stop:
@@ -102,38 +103,43 @@ func (w *worker) run(c net.Conn, method string, size int, stop <-chan struct{}) 
 		default:
 		}
 		_ = c.SetDeadline(time.Now().Add(3 * patience)) // longer than progress waits: it tells how a connection stands that hangs
-		head := method + " " + target + " HTTP/1.1\r\nHost: a\r\n"
-		sent := make(chan error, 1)
-		if method == http.MethodPut {
-			head += "Content-Length: " + strconv.Itoa(size) + "\r\n\r\n"
-			go func() {
-				_, err := c.Write(append([]byte(head), body...))
-				sent <- err
-			}()
-		} else {
-			_, err := c.Write([]byte(head + "\r\n"))
-			sent <- err
-		}
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil {
-			return err
-		}
-		got, err := io.ReadAll(resp.Body)
-		switch {
-		case err != nil:
-			return fmt.Errorf("after %d bytes: %w", len(got), err)
-		case resp.StatusCode != 200:
-			return fmt.Errorf("status %s: %s", resp.Status, got)
-		case method == http.MethodPut && string(got) != sum(body):
-			return fmt.Errorf("the server got another body: %s", got)
-		case method != http.MethodPut && (len(got) != size || sum(got) != resp.Header.Get("X-Hash")):
-			return fmt.Errorf("another body came: %s", tell(got, body))
-		}
-		if err := <-sent; err != nil {
+		if err := request(c, r, method, body); err != nil {
 			return err
 		}
 		w.done.Add(1)
 	}
+}
+
+// request asks the server of hashes for the body, or sends it. The answer must be exactly as it should be.
+func request(c net.Conn, r *bufio.Reader, method string, body []byte) error {
+	head := fmt.Sprintf("%s /?bytes=%d HTTP/1.1\r\nHost: a\r\n", method, len(body))
+	sent := make(chan error, 1)
+	if method == http.MethodPut {
+		head += fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body))
+		go func() {
+			_, err := c.Write(append([]byte(head), body...))
+			sent <- err
+		}()
+	} else {
+		_, err := c.Write([]byte(head + "\r\n"))
+		sent <- err
+	}
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return err
+	}
+	got, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return fmt.Errorf("after %d bytes: %w", len(got), err)
+	case resp.StatusCode != 200:
+		return fmt.Errorf("status %s: %s", resp.Status, got)
+	case method == http.MethodPut && string(got) != sum(body):
+		return fmt.Errorf("the server got another body: %s", got)
+	case method != http.MethodPut && (len(got) != len(body) || sum(got) != resp.Header.Get("X-Hash")):
+		return fmt.Errorf("another body came: %s", tell(got, body))
+	}
+	return <-sent
 }
 
 // fleet are workers.

@@ -161,13 +161,13 @@ func (f *flow) observe(s *mptcp.Subflow, p *path, o *Options, now time.Time) {
 		f.stalled = now.Sub(f.from())
 		f.gap = f.stalled
 	}
-	latest := s.RTT + 4*s.RTTVar
-	f.age(latest, now)
+	answer := s.RTT + 4*s.RTTVar
+	f.age(answer, now)
 	probed := time.Duration(o.Factor*float64(s.RTT)) + probeTimers
 	if f.ago.out >= manySegments {
 		probed = time.Duration(o.Factor / 2 * float64(s.RTT))
 	}
-	f.threshold = max(o.Floor, probed, latest)
+	f.threshold = max(o.Floor, probed, answer)
 	if p != nil {
 		f.threshold = max(f.threshold, p.silence.guard(now))
 	}

@@ -150,8 +150,8 @@ type Options struct {
 	Paths []Path
 
 	// Floor is the least time without an ACK that counts as silence (default 50 ms),
-	// Factor how many round-trip times that must be (default 4). A path is given
-	// more than that where its own past says so.
+	// Factor how many round-trip times that must be (default 4), with 12 ms for the
+	// kernel's timers. A path is given more than that where its own past says so.
 	Floor  time.Duration
 	Factor float64
 

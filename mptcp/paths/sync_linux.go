@@ -342,8 +342,9 @@ func (m *Manager) takeBack() {
 // And those of clients that send us much, if an announced address is taken back: where Linux 6.18 as a client
 // has lost a subflow, and is told of its address anew while it sends, the subflow that it then makes may carry a
 // mapping that does not fit (MPTcpExtDSSNotMatching): it is reset, and the upload goes on with a piece missing. That
-// befell, in a lab without delay, 14 to 70 of 100 where the old subflow still was there, and 1 of 51 where it had been reset before, no more than at any
-// join while much is sent; but when that is so cannot be seen from here. It does not happen to a client that sends requests.
+// befell, in a lab without delay, 14 to 70 of 100 where the old subflow still was there, and 1 of 51 where it had been reset
+// before, no more than at any join while much is sent; but when that is so cannot be seen from here. It does not happen to
+// a client that sends requests.
 //
 // While connections are left at a predecessor, whose subflows are not known here, the answer is one.
 func (m *Manager) endangered(announced bool, addrs ...netip.Addr) int {
