@@ -8,6 +8,7 @@ import (
 
 	"mpgate/admin"
 	"mpgate/config"
+	"mpgate/listener"
 )
 
 // adminServer is the admin server and its socket.
@@ -86,5 +87,5 @@ func (s *adminServer) file() (*os.File, error) {
 	if s == nil || s.tcp == nil {
 		return nil, nil
 	}
-	return s.tcp.File()
+	return listener.Dup(s.tcp, "admin")
 }

@@ -326,8 +326,13 @@ func (n *generation) close() {
 	}
 }
 
-// closeNew undoes a build: it closes the sockets that old does not have. Backends that never ran hold nothing.
+// closeNew undoes a build: it closes the sockets and the backends that old does not have.
 func (n *generation) closeNew(old *generation) {
+	for name, p := range n.backends {
+		if old == nil || old.backends[name] != p {
+			p.Discard()
+		}
+	}
 	for name, f := range n.listeners {
 		f.closeTLS()
 		if old == nil || old.listeners[name] == nil || old.listeners[name].sockets != f.sockets {

@@ -324,3 +324,20 @@ func TestUpgradeToOneThatGoes(t *testing.T) {
 		t.Errorf("it serves %q", got)
 	}
 }
+
+// A new process that cannot be started leaves the sockets as they were: with the admin address on a blocking one this process
+// could not end any more once somebody has asked there.
+func TestUpgradeToOneThatCannotStart(t *testing.T) {
+	r := startRig(t, strings.Replace(head, "unix:admin.sock", freeAddress(t), 1)+listenerTable("web", "127.0.0.1:0", "")+app(t), func(o *Options) {
+		o.Command = func() (string, []string) { return "/proc/none/mpgate", nil }
+	})
+	if err := r.Upgrade(t.Context()); err == nil || !strings.Contains(err.Error(), "/proc/none/mpgate") {
+		t.Errorf("upgrade: %v", err)
+	}
+	for range 3 {
+		if got := fetch(t, "http://"+r.AdminAddress()+"/healthz"); !strings.HasPrefix(got, "200 ") {
+			t.Errorf("/healthz says %q", got)
+		}
+	}
+	r.end()
+}

@@ -133,3 +133,35 @@ func TestReloadPassedSockets(t *testing.T) {
 	}
 	r.logs(`level=WARN msg="listening, but not as preferred" listener=web .*SocketProtocol=mptcp out of the .socket unit`)
 }
+
+// A backend of a file that was refused is not measured.
+func TestReloadRefusedMeasuresNothing(t *testing.T) {
+	taken := proxytest.Listen(t, mptcp.Off)
+	t.Cleanup(func() { taken.Close() })
+	good := head + listenerTable("web", "127.0.0.1:0", "") + app(t)
+	r := startRig(t, good, nil)
+	series := func() (n int) {
+		families, err := r.metrics.Registry().Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.Metric {
+				for _, l := range m.Label {
+					if l.GetName() == "backend" {
+						n++
+					}
+				}
+			}
+		}
+		return n
+	}
+	before := series()
+	r.write(good + backendTable("typo", freeAddress(t), "") + listenerTable("more", taken.Addr().String(), ""))
+	if err := r.Reload(t.Context()); err == nil {
+		t.Fatal("it is not refused")
+	}
+	if n := series(); n != before || n == 0 {
+		t.Errorf("%d series of backends, %d before", n, before)
+	}
+}

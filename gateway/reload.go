@@ -191,7 +191,7 @@ func (g *Gateway) retire(old, next *generation) {
 	}
 	for name, p := range old.backends {
 		if next.backends[name] != p {
-			p.task.stop()
+			p.task.cancel() // it ends with the last exchange there, which may take until the deadline
 		}
 	}
 	for name, l := range old.leases {

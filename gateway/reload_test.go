@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
@@ -135,6 +138,50 @@ func TestReloadEndsOnlyWhatChanged(t *testing.T) {
 			t.Errorf("the access log has nothing like %s:\n%s", want, text)
 		}
 	}
+}
+
+// TestReloadBesideAnEndlessStream: a reload that takes a backend away does not wait for what still comes from there, on a
+// connection that many share either. That is cut at the deadline.
+func TestReloadBesideAnEndlessStream(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "a")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	t.Cleanup(server.Close)
+	file := func(more string) string {
+		return head + "[shutdown]\ndrain = \"500ms\"\n" + listenerTable("web", "127.0.0.1:0", "") + routeTable("all", "", "app") +
+			backendTable("app", server.URL, "protocol = \"h2c\"\n"+more)
+	}
+	r := startRig(t, file(""), nil)
+	resp, err := http.Get("http://" + r.address("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.ReadFull(resp.Body, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	r.write(file(`idle_timeout = "30s"`))
+	reloaded := make(chan error, 1)
+	go func() { reloaded <- r.Reload(context.Background()) }()
+	select {
+	case err := <-reloaded:
+		if err != nil {
+			t.Errorf("reload: %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the reload waits for the stream")
+		server.CloseClientConnections()
+		<-reloaded
+	}
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("the stream ends in order, though it was cut")
+	}
+	r.logs("connections were cut: they had work left on what a reload took away")
 }
 
 // TestReloadKeepsWhatWaits: connections that wait at a listener's socket are served after a reload that changes the

@@ -88,20 +88,21 @@ func describe(f *os.File) string {
 	return fmt.Sprintf("%s, %s", k.address, k.transport)
 }
 
-// dup duplicates the descriptor. (*net.TCPListener).File would do, but the file
-// that it makes turns the socket to blocking, for us too, once Fd is called,
-// and os/exec calls it.
 func (s *Socket) dup(name string) (*os.File, error) {
-	if s.tcp == nil && s.swap != nil {
+	switch {
+	case s.tcp != nil:
+		return Dup(s.tcp, name)
+	case s.swap != nil:
 		return s.swap.old.dup(name) // it does not listen yet
 	}
-	var rc syscall.RawConn
-	var err error
-	if s.tcp != nil {
-		rc, err = s.tcp.SyscallConn()
-	} else {
-		rc, err = s.unix.SyscallConn()
-	}
+	return Dup(s.unix, name)
+}
+
+// Dup duplicates the descriptor of a socket, for another process. (*net.TCPListener).File would do, but the file
+// that it makes turns the socket to blocking, for us too, once Fd is called,
+// and os/exec calls it.
+func Dup(socket syscall.Conn, name string) (*os.File, error) {
+	rc, err := socket.SyscallConn()
 	if err != nil {
 		return nil, err
 	}

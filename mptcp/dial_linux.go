@@ -34,20 +34,16 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 			return d.dialPlain(ctx, to, reason)
 		}
 	}
-	fd, r, err := d.socket(family(to.Addr()))
+	fd, r, err := d.prepared(to)
+	asked := err == nil && r.Transport == MPTCP
+	if d.learns() {
+		if asked {
+			return d.race(ctx, fd, to)
+		}
+		d.Memory.failed(to) // the server was asked nothing: the next dial may
+	}
 	if err != nil {
 		return nil, r, err
-	}
-	asked := r.Transport == MPTCP
-	if asked {
-		blackhole.baseline()
-	}
-	if err := d.prepare(fd, to); err != nil {
-		unix.Close(fd)
-		return nil, Result{}, err
-	}
-	if asked && d.learns() {
-		return d.race(ctx, fd, to)
 	}
 	c, err := connect(ctx, fd, to)
 	if err != nil {
@@ -100,6 +96,22 @@ func (d *Dialer) socket(family int) (int, Result, error) {
 	fd, err := unix.Socket(family, kind, unix.IPPROTO_TCP)
 	if err != nil {
 		return -1, Result{}, os.NewSyscallError("socket", err)
+	}
+	return fd, r, nil
+}
+
+// prepared makes a socket that is ready to connect.
+func (d *Dialer) prepared(to netip.AddrPort) (int, Result, error) {
+	fd, r, err := d.socket(family(to.Addr()))
+	if err != nil {
+		return -1, r, err
+	}
+	if r.Transport == MPTCP {
+		blackhole.baseline()
+	}
+	if err := d.prepare(fd, to); err != nil {
+		unix.Close(fd)
+		return -1, Result{}, err
 	}
 	return fd, r, nil
 }

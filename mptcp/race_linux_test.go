@@ -85,6 +85,23 @@ func TestRaceFallback(t *testing.T) {
 	}
 }
 
+// Of the one dial that is to ask again nothing may come, and the next one asks.
+func TestRaceNotBegun(t *testing.T) {
+	needMPTCP(t)
+	noFDLeak(t)
+	l := listen(t, "127.0.0.1:0", Require)
+	d := &Dialer{Memory: new(Memory)}
+	d.Memory.connected(addrOf(l), Result{Transport: Fallback, Reason: Blackhole}, true, time.Millisecond, time.Now().Add(-2*firstPlain))
+	astray := *d
+	astray.Interface = "nosuch0"
+	if _, _, err := astray.Dial(context.Background(), addrOf(l)); !errors.Is(err, syscall.ENODEV) {
+		t.Fatalf("bound to a device that is not there: %v", err)
+	}
+	if r, _ := dialed(t, d, addrOf(l)); r.Transport != MPTCP {
+		t.Errorf("afterwards: %v", r)
+	}
+}
+
 // A server that refuses, and one that cannot be reached, cost one attempt; so does one
 // that is silent, if the caller gives up before.
 func TestRaceDead(t *testing.T) {

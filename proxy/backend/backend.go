@@ -200,6 +200,13 @@ func (b *Backend) Run(ctx context.Context) error {
 	}
 }
 
+// Discard gives back what a backend holds that never ran.
+func (b *Backend) Discard() {
+	for _, s := range b.servers {
+		s.close()
+	}
+}
+
 // ServerStatus is what is known of a server, for the status page.
 type ServerStatus struct {
 	Address string `json:"address"`
