@@ -19,10 +19,10 @@ const socketMode = 0o660
 // maxSocketPath is what fits sockaddr_un with its final NUL.
 const maxSocketPath = 107
 
-// listen opens unix:/path or host:port. remove takes the path away again, if it is still ours.
-func listen(ctx context.Context, address string, replace bool) (l net.Listener, remove func(), err error) {
+// listen opens unix:/path or host:port; place is nil without a path.
+func listen(ctx context.Context, address string, succeed bool) (l net.Listener, at *place, err error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return listenUnix(ctx, path, replace)
+		return listenUnix(ctx, path, succeed)
 	}
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return nil, nil, fmt.Errorf(`admin: address (got %q); unix:/path or host:port`, address)
@@ -34,12 +34,52 @@ func listen(ctx context.Context, address string, replace bool) (l net.Listener, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("admin: %w", err)
 	}
-	return l, func() {}, nil
+	return l, nil, nil
 }
 
-// listenUnix binds a name beside the path, gives it its mode, and then renames it to the path: nobody
+// place is where a unix socket is found: first beside its path, then there.
+type place struct {
+	path, beside string
+	socket       os.FileInfo
+
+	mu    sync.Mutex
+	taken bool
+}
+
+// take makes the socket be found at the path, whatever was there.
+func (p *place) take() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken {
+		return nil
+	}
+	if err := os.Rename(p.beside, p.path); err != nil {
+		return fmt.Errorf("admin: unix:%s: %w", p.path, err)
+	}
+	p.taken = true
+	_ = os.Remove(filepath.Dir(p.beside))
+	return nil
+}
+
+// leave takes the socket away again, if it is still this one that is found.
+func (p *place) leave() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.taken {
+		_ = os.RemoveAll(filepath.Dir(p.beside))
+		return
+	}
+	if now, err := os.Lstat(p.path); err == nil && os.SameFile(now, p.socket) {
+		_ = os.Remove(p.path)
+	}
+}
+
+// listenUnix binds a name beside the path and gives it its mode; take then renames it to the path: nobody
 // finds it with another mode, and a stale socket is replaced in one step.
-func listenUnix(ctx context.Context, path string, replace bool) (net.Listener, func(), error) {
+func listenUnix(ctx context.Context, path string, succeed bool) (net.Listener, *place, error) {
 	if !filepath.IsAbs(path) || len(path) > maxSocketPath {
 		return nil, nil, fmt.Errorf("admin: unix socket (got %q, %d bytes); an absolute path of at most %d bytes", path, len(path), maxSocketPath)
 	}
@@ -47,7 +87,7 @@ func listenUnix(ctx context.Context, path string, replace bool) (net.Listener, f
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, fmt.Errorf("admin: directory of the unix socket: %w", err)
 	}
-	if err := vacant(ctx, path, replace); err != nil {
+	if err := vacant(ctx, path, succeed); err != nil {
 		return nil, nil, err
 	}
 	// A name of its own in the same directory; relative to the limit it is no longer than the path's.
@@ -55,29 +95,21 @@ func listenUnix(ctx context.Context, path string, replace bool) (net.Listener, f
 	if err != nil {
 		return nil, nil, fmt.Errorf("admin: directory of the unix socket: %w", err)
 	}
-	defer os.RemoveAll(work)
-	bound := filepath.Join(work, "s")
-	l, err := listenAt(ctx, bound)
-	if err != nil {
-		return nil, nil, fmt.Errorf("admin: unix:%s: %w", path, err)
-	}
-	err = os.Chmod(bound, socketMode)
-	var ours os.FileInfo
+	p := &place{path: path, beside: filepath.Join(work, "s")}
+	l, err := listenAt(ctx, p.beside)
 	if err == nil {
-		ours, err = os.Lstat(bound)
-	}
-	if err == nil {
-		err = os.Rename(bound, path)
-	}
-	if err != nil {
-		l.Close()
-		return nil, nil, fmt.Errorf("admin: unix:%s: %w", path, err)
-	}
-	return l, func() {
-		if now, err := os.Lstat(path); err == nil && os.SameFile(now, ours) {
-			os.Remove(path)
+		if err = os.Chmod(p.beside, socketMode); err == nil {
+			p.socket, err = os.Lstat(p.beside)
 		}
-	}, nil
+		if err != nil {
+			l.Close()
+		}
+	}
+	if err != nil {
+		p.leave()
+		return nil, nil, fmt.Errorf("admin: unix:%s: %w", path, err)
+	}
+	return l, p, nil
 }
 
 // listenAt binds a path that may be longer than the system takes, by way of its directory's descriptor.
@@ -100,8 +132,8 @@ func listenAt(ctx context.Context, path string) (*net.UnixListener, error) {
 	return u, nil
 }
 
-// vacant says whether the path may be taken: nothing is there, or a socket that nobody listens on.
-func vacant(ctx context.Context, path string, replace bool) error {
+// vacant says whether the path may be taken: nothing is there, or a socket that nobody listens on or whose owner is succeeded.
+func vacant(ctx context.Context, path string, succeed bool) error {
 	st, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -112,7 +144,7 @@ func vacant(ctx context.Context, path string, replace bool) error {
 	if st.Mode().Type() != os.ModeSocket {
 		return fmt.Errorf("admin: unix:%s: a file that is not a socket is there; remove it or choose another path", path)
 	}
-	if replace {
+	if succeed {
 		return nil
 	}
 	d := net.Dialer{Timeout: time.Second}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -52,17 +53,44 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
-// An upgrade: the new process takes the path, and the old one does not take it away when it ends.
-func TestReplaceLiveSocket(t *testing.T) {
+// An upgrade: the old process is found until the new one takes the place, and does not take that away when it ends.
+func TestSucceed(t *testing.T) {
 	path := socketPath(t)
-	old := start(t, Options{Address: "unix:" + path})
-	start(t, Options{Address: "unix:" + path, Replace: true, Status: func() any { return "new" }})
+	says := func(who string) Options {
+		return Options{Address: "unix:" + path, Succeed: who != "old", Status: func() any { return who }}
+	}
+	found := func(want string) {
+		t.Helper()
+		var who string
+		if err := dial(t, "unix:"+path).Get(t.Context(), "/api/status", &who); err != nil || who != fmt.Sprintf("%q\n", want) {
+			t.Errorf("found %q, %v; want %q", who, err, want)
+		}
+	}
+	old := start(t, says("old"))
+	if failed := start(t, says("failed")); failed.Close(t.Context()) != nil {
+		t.Error("not closed")
+	}
+	found("old")
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("left beside the socket: %v, %v", entries, err)
+	}
+	next := start(t, says("next"))
+	found("old")
+	for range 2 {
+		if err := next.TakePlace(); err != nil {
+			t.Fatal(err)
+		}
+		found("next")
+	}
 	if err := old.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var who string
-	if err := dial(t, "unix:"+path).Get(t.Context(), "/api/status", &who); err != nil || who != "\"new\"\n" {
-		t.Errorf("got %q, %v", who, err)
+	found("next")
+	if err := next.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 0 {
+		t.Errorf("left in the end: %v, %v", entries, err)
 	}
 }
 

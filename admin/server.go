@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Address  string       // unix:/path or host:port
 	Listener net.Listener // instead of opening Address: one that was handed over; its unix socket stays on Close
-	Replace  bool         // take a unix path over from a process that still answers there: an upgrade
+	Succeed  bool         // another process answers at a unix path and goes on with it until TakePlace: an upgrade
 
 	Metrics prometheus.Gatherer     // nil: no /metrics
 	Status  func() any              // what /api/status encodes, best a Status; nil: an empty one
@@ -42,7 +42,7 @@ type Server struct {
 	o        Options
 	http     *http.Server
 	listener net.Listener
-	remove   func() // takes the unix socket away
+	place    *place // of a unix socket; nil: none of ours
 }
 
 // Open listens. Connections wait until Serve.
@@ -59,14 +59,21 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if o.Conns <= 0 {
 		o.Conns = 128
 	}
-	s := &Server{o: o, listener: o.Listener, remove: func() {}}
+	s := &Server{o: o, listener: o.Listener}
 	if u, ok := s.listener.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 	}
 	if s.listener == nil {
 		var err error
-		if s.listener, s.remove, err = listen(ctx, o.Address, o.Replace); err != nil {
+		if s.listener, s.place, err = listen(ctx, o.Address, o.Succeed); err != nil {
 			return nil, err
+		}
+		if !o.Succeed {
+			if err = s.TakePlace(); err != nil {
+				s.listener.Close()
+				s.place.leave()
+				return nil, err
+			}
 		}
 	}
 	s.http = &http.Server{
@@ -90,12 +97,20 @@ func (s *Server) Addr() string {
 	return a.String()
 }
 
+// TakePlace makes this server the one that is found at its unix path; see Options.Succeed. It may be called twice.
+func (s *Server) TakePlace() error {
+	if s.place == nil {
+		return nil
+	}
+	return s.place.take()
+}
+
 // Serve answers until Close, or until ctx ends, which cuts what is under way.
 func (s *Server) Serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.http.Close() })
 	defer stop()
 	err := s.http.Serve(&limitListener{Listener: s.listener, slots: make(chan struct{}, s.o.Conns), closed: make(chan struct{})})
-	s.remove()
+	s.place.leave()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -110,7 +125,7 @@ func (s *Server) Close(ctx context.Context) error {
 		s.http.Close()
 	}
 	s.listener.Close() // where Serve was never called
-	s.remove()
+	s.place.leave()
 	if err != nil {
 		return fmt.Errorf("admin: requests were cut: %w", err)
 	}

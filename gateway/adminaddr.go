@@ -37,7 +37,7 @@ func (g *Gateway) listenAdmin(ctx context.Context, a *config.Address) (*adminSer
 	s := &adminServer{}
 	o := admin.Options{
 		Address: a.String(), Metrics: g.metrics.Registry(), Status: g.statusAny, Ready: g.Ready,
-		Handlers: g.handlers(), Logger: g.log, Replace: g.options.Parent != nil,
+		Handlers: g.handlers(), Logger: g.log, Succeed: g.options.Parent != nil && g.state.Load() == starting,
 	}
 	if !a.IsUnix() {
 		l := g.options.Inherited.TakeListener(ctx, o.Address)
@@ -57,6 +57,17 @@ func (g *Gateway) listenAdmin(ctx context.Context, a *config.Address) (*adminSer
 		_ = o.Listener.Close()
 	}
 	return s, err
+}
+
+// takeAdminPlace makes this process the one that is found at the admin address, which the one before it had.
+func (g *Gateway) takeAdminPlace() {
+	s := g.admin.Load()
+	if s == nil {
+		return
+	}
+	if err := s.TakePlace(); err != nil {
+		g.log.Error("status, health and reload will not find this gateway", "error", err)
+	}
 }
 
 // AdminAddress is where status and metrics are, "" where they are not.

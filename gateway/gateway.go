@@ -260,7 +260,7 @@ func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
 	defer g.mu.Unlock()
-	handedOver := g.isReplaced()
+	handedOver := g.isReplaced() || g.options.Parent.serves() // another process goes on with the sockets
 	if !handedOver {
 		g.options.Notifier.send("STOPPING=1", "STATUS=draining")
 	}
@@ -308,8 +308,14 @@ func (g *Gateway) closeLogs() {
 	g.tasks.stop()
 }
 
-// ReopenLogs opens log files anew, after they were renamed.
-func (g *Gateway) ReopenLogs() error { return g.access.Load().Reopen() }
+// ReopenLogs opens log files anew, after they were renamed. An error is logged, too.
+func (g *Gateway) ReopenLogs() error {
+	err := g.access.Load().Reopen()
+	if err != nil {
+		g.log.Error("log file not reopened", "error", err)
+	}
+	return err
+}
 
 func (g *Gateway) isReady() bool { return g.state.Load() == ready }
 

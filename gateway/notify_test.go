@@ -317,6 +317,7 @@ func TestUpgradeToOneThatGoes(t *testing.T) {
 	if got, want := m.await("MAINPID="), fmt.Sprintf("MAINPID=%d", os.Getpid()); got != want {
 		t.Errorf("at last it says %s, want %s", got, want)
 	}
+	m.await("BARRIER=1") // the manager knows, before the new one is ended
 	if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "upgrade failed; the running process serves on: ") {
 		t.Errorf("upgrade: %v", err)
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -81,12 +82,15 @@ func (g *Gateway) handlers() map[string]http.Handler {
 
 // serveReload answers when the reload is over: 200, or 422 with what is wrong, a line each.
 func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
-	_ = g.ReopenLogs()
+	notReopened := g.ReopenLogs()
 	err := g.Reload(r.Context())
 	var faults config.Errors
 	switch {
 	case err == nil:
-		_, _ = w.Write([]byte("reloaded\n" + g.notAsPreferred()))
+		_, _ = io.WriteString(w, "reloaded\n"+g.notAsPreferred())
+		if notReopened != nil {
+			_, _ = fmt.Fprintf(w, "log file not reopened: %v\n", notReopened)
+		}
 	case errors.As(err, &faults):
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 	default:

@@ -119,6 +119,9 @@ func (p *Parent) watch(ctx context.Context) error {
 	return nil
 }
 
+// serves says whether the parent has not passed its part on.
+func (p *Parent) serves() bool { return p != nil && p.since.IsZero() }
+
 // lives says whether the parent has passed its part on and has not ended yet.
 func (p *Parent) lives() bool {
 	if p == nil || p.since.IsZero() {
@@ -161,6 +164,7 @@ func (g *Gateway) takeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	g.takeAdminPlace()
 	g.tasks.run("the process before", g.options.Parent.watch)
 	g.succeed(e)
 	g.runPaths()
@@ -221,21 +225,31 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	if err = awaitReady(ctx, report); err == nil {
 		if g.options.Notifier != nil {
 			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", cmd.Process.Pid))
-			if err := g.options.Notifier.barrier(ctx); err != nil {
-				g.log.Warn("systemd does not say whether it knows the new process", "error", err)
-			}
+			g.awaitManager(ctx, "systemd does not say whether it knows the new process")
 		}
 		err = g.release(ctx, releaseBy)
 	}
 	if err != nil {
+		if g.options.Notifier != nil { // the manager may have been told of the new one, whose end would be that of the service
+			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", os.Getpid()))
+			g.awaitManager(context.Background(), "systemd does not say whether it knows this process again")
+		}
 		_ = cmd.Process.Kill()
-		g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", os.Getpid())) // it may have been told of the new one
 		_ = cmd.Wait()
 		return 0, err
 	}
 	pid = cmd.Process.Pid
 	go func() { _ = cmd.Wait() }() // reaps it, should it end before this process does
 	return pid, nil
+}
+
+// awaitManager waits until the service manager has dealt with what it was told, for a moment at most: the new process waits, too.
+func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := g.options.Notifier.barrier(ctx); err != nil {
+		g.log.Warn(complaint, "error", err)
+	}
 }
 
 // release lets the new process go on, with endpoints and limits for its own.

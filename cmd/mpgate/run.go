@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -112,7 +111,7 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 		}
 		var serving sync.WaitGroup
 		err = g.Run(ctx, kill, func() {
-			serving.Go(func() { asked.serve(ctx, g, o.Logger) })
+			serving.Go(func() { asked.serve(ctx, g) })
 			if ready != nil {
 				ready(g)
 			}
@@ -163,16 +162,14 @@ func wish(c chan struct{}) {
 }
 
 // serve does as asked, until ctx ends. What is wrong is logged.
-func (w *wishes) serve(ctx context.Context, g *gateway.Gateway, log *slog.Logger) {
+func (w *wishes) serve(ctx context.Context, g *gateway.Gateway) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.reload:
-			if err := g.ReopenLogs(); err != nil {
-				log.Error("log file not reopened", "error", err)
-			}
-			_ = g.Reload(ctx) // it logs
+			_ = g.ReopenLogs() // it logs
+			_ = g.Reload(ctx)  // likewise
 		case <-w.upgrade:
 			_ = g.Upgrade(ctx) // it logs
 		}

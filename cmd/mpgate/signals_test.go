@@ -176,6 +176,33 @@ func TestHangUpReopens(t *testing.T) {
 	}
 }
 
+// TestReloadSaysThatTheLogStays: where the file cannot be opened anew, mpgate reload says so, and the log goes on where it was.
+func TestReloadSaysThatTheLogStays(t *testing.T) {
+	file := write(t, "mpgate.toml", "[log]\naccess = \"access.log\"\n"+plainConfig("http://127.0.0.1:9"))
+	p := start(t, nil, "run", "-c", file)
+	web := p.ready("web")[0]
+	log := filepath.Join(filepath.Dir(file), "access.log")
+	if err := os.Rename(log, log+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(log, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(binary, "reload", "-c", file).CombinedOutput()
+	if !strings.HasPrefix(string(out), "reloaded\nlog file not reopened: ") || !strings.Contains(string(out), log) || err != nil {
+		t.Errorf("mpgate reload prints %q, %v", out, err)
+	}
+	p.line(`"msg":"log file not reopened"`)
+	if a := <-get("http://" + web + "/after"); a.err != nil {
+		t.Fatal(a.err)
+	}
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
+	if old, err := os.ReadFile(log + ".1"); err != nil || !strings.Contains(string(old), `"path":"/after"`) {
+		t.Errorf("the old file has %q, %v", old, err)
+	}
+}
+
 // TestBrokenPipe: a log reader that goes away does not take the gateway with it.
 func TestBrokenPipe(t *testing.T) {
 	server := newSlowServer(t)

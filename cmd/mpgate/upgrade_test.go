@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -94,6 +95,67 @@ func TestUpgrade(t *testing.T) {
 				t.Errorf("the unix socket is not removed in the end: %v", err)
 			}
 		})
+	}
+}
+
+// TestUpgradeNotLetGoOn: a process that is to replace another and is not let do so takes nothing away from that.
+func TestUpgradeNotLetGoOn(t *testing.T) {
+	needsLinux(t)
+	web, admin := filepath.Join(t.TempDir(), "web.sock"), filepath.Join(t.TempDir(), "admin.sock")
+	listen := func(path string) *net.UnixListener {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	served, administered := listen(web), listen(admin)
+	config := strings.Replace(plainConfig("http://127.0.0.1:9"), `"unix:admin.sock"`, strconv.Quote("unix:"+admin), 1)
+	config = strings.Replace(config, `"127.0.0.1:0"`, strconv.Quote("unix:"+web), 1)
+	handed, err := served.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, reportTo, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, releaseBy, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "run", "-c", write(t, "mpgate.toml", config))
+	cmd.ExtraFiles = []*os.File{reportTo, release, handed}
+	cmd.Env = append(os.Environ(), `MPGATE_UPGRADE={"Ready":3,"Go":4,"Sockets":[{"FD":5}]}`)
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range cmd.ExtraFiles {
+		f.Close()
+	}
+	_ = report.SetReadDeadline(time.Now().Add(patience))
+	if said, err := io.ReadAll(report); string(said) != "ready\n" || err != nil {
+		t.Errorf("it says %q, %v", said, err)
+	}
+	releaseBy.Close()
+	if code := exitOf(cmd.Wait()); code != 1 || !strings.Contains(out.String(), "has not let it go on") {
+		t.Errorf("it exits %d and logs:\n%s", code, &out)
+	}
+	for _, l := range []*net.UnixListener{served, administered} {
+		c, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = l.SetDeadline(time.Now().Add(patience))
+		got, err := l.Accept()
+		if err != nil {
+			t.Fatalf("%s leads elsewhere: %v", l.Addr(), err)
+		}
+		got.Close()
 	}
 }
 
