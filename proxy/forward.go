@@ -15,7 +15,7 @@ import (
 func (x *exchange) forward() {
 	x.attempt.Reset(x.route.Backend)
 	r := backend.Request{
-		Now:        x.start,
+		Now:        time.Now(), // x.start is when the head began to come
 		Bodyless:   x.req.ContentLength == 0,
 		Upgrade:    x.req.Upgrade != nil,
 		Repeatable: x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil,
@@ -35,7 +35,11 @@ func (x *exchange) forward() {
 		x.up = up
 		meter := x.attempt.Meter()
 		meter.Start()
-		if err = x.ask(r.Now); err == nil {
+		asked := r.Now
+		if !up.Reused() {
+			asked = time.Now() // the connection has taken its time, and had its own limit
+		}
+		if err = x.ask(asked); err == nil {
 			now := time.Now()
 			x.rec.BackendTime = now.Sub(r.Now)
 			meter.FirstByte(x.rec.BackendTime)
@@ -79,8 +83,8 @@ func (x *exchange) leaveServer(meter *telemetry.ServerMeter) (now time.Time) {
 	return now
 }
 
-// ask sends the request and waits for the head of the final response; interim ones go to the client.
-func (x *exchange) ask(chosen time.Time) error {
+// ask sends the request, now, and waits for the head of the final response; interim ones go to the client.
+func (x *exchange) ask(asked time.Time) error {
 	defer x.stopWatch()
 	if err := x.up.WriteHead(&x.req); err != nil {
 		return err
@@ -93,7 +97,7 @@ func (x *exchange) ask(chosen time.Time) error {
 		return &clientError{err}
 	}
 	x.watchEarly()
-	deadline := chosen.Add(backend.Patience)
+	deadline := asked.Add(backend.Patience)
 	for {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
@@ -109,16 +113,16 @@ func (x *exchange) ask(chosen time.Time) error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return x.blame(err)
 		}
-		if deadline, err = x.stillWaiting(chosen); err != nil {
+		if deadline, err = x.stillWaiting(asked); err != nil {
 			return err
 		}
 	}
 }
 
 // stillWaiting is asked when the server has not answered by a deadline: until when to wait on.
-func (x *exchange) stillWaiting(chosen time.Time) (time.Time, error) {
+func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 	now := time.Now()
-	since := chosen
+	since := asked
 	if x.upload.done != nil {
 		sent := x.upload.sent.Load()
 		if sent == 0 { // the request is on its way; the pace of the client and the server bounds that

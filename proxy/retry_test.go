@@ -279,6 +279,37 @@ func TestServerTimeouts(t *testing.T) {
 	})
 }
 
+// A server answers for its own time: that of a client which sends its head slowly, and of a server that was tried before, are others'.
+func TestServerTimeBeginsWithTheServer(t *testing.T) {
+	const limit = 400 * time.Millisecond
+	m := mode{mptcp: mptcp.Off}
+	answers := func(c *proxytest.Client, g *gateway) {
+		t.Helper()
+		if a := c.Answer(); a.Status != 200 {
+			t.Errorf("got %q", a.Head)
+		}
+		if l := g.log.Next(); l.BackendMS == nil || *l.BackendMS > float64(limit.Milliseconds()) || l.Duration < float64(limit.Milliseconds()) {
+			t.Errorf("backend_ms %v of %v", l.BackendMS, l.Duration)
+		}
+	}
+	t.Run("after a slow head", func(t *testing.T) {
+		g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, m.origin(t, proxytest.Echo))
+		c := g.client()
+		c.Send("GET / HT")
+		time.Sleep(limit + 50*time.Millisecond)
+		c.Send("TP/1.1\r\n" + host + "\r\n")
+		answers(c, g)
+	})
+	t.Run("after another server", func(t *testing.T) {
+		silent := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
+		g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit + 50*time.Millisecond, ResponseTimeout: limit}},
+			silent, m.origin(t, proxytest.Echo).Address())
+		c := g.client()
+		c.Send("GET / HTTP/1.1\r\n" + host + "\r\n")
+		answers(c, g)
+	})
+}
+
 func TestKeptConnectionsGoAfterTheIdleTimeout(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		gone := make(chan struct{}, 1)

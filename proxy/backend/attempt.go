@@ -42,7 +42,7 @@ type Request struct {
 	Repeatable bool      // it may be sent again if the connection turns out dead
 	Bodyless   bool      // it has no body
 	Upgrade    bool      // it asks for another protocol
-	Now        time.Time
+	Now        time.Time // when the server is chosen; Open moves it on with each that it tries
 }
 
 // Open picks a server and gives a connection to it, trying further servers while one cannot be reached.
@@ -56,6 +56,7 @@ func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 		if ctx.Err() != nil {
 			break
 		}
+		r.Now = time.Now()
 	}
 	return nil, a.failure()
 }
@@ -68,6 +69,7 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 		return up, nil
 	}
 	a.last = err
+	r.Now = time.Now()
 	return a.Open(ctx, r)
 }
 
