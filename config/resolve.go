@@ -68,7 +68,7 @@ func (l *loader) admin(r *rawAdmin) Admin {
 
 func (l *loader) limits(r *rawLimits) Limits {
 	return Limits{
-		HeaderBytes:          l.size(r.HeaderBytes, 1<<10, 16<<20),
+		HeaderBytes:          l.size(r.HeaderBytes, 1<<10, 1<<20),
 		HeaderFields:         l.number(r.HeaderFields, 1, 100_000),
 		HeaderTime:           l.duration(r.HeaderTime, 10*time.Millisecond),
 		IdleTime:             l.duration(r.IdleTime, 10*time.Millisecond),

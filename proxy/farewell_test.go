@@ -162,7 +162,8 @@ func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
 	cancel()
 	expired := make(chan int, 1)
 	go func() { expired <- g.proxy.Expire(ctx, proxy.Ending{Leases: []*proxy.Lease{&old}}) }()
-	if got := readN(t, leaves, 4); got != "\x88\x02\x03\xe9" {
+	// The gateway's closing frame, or the server's, which is told at the same time and sends it back.
+	if got := readN(t, leaves, 4); got != "\x88\x02\x03\xe9" && got[:2] != "\x88\x82" {
 		t.Errorf("got %q", got)
 	}
 	if err := errors.Join(leaves.WriteBody([]byte("\x88\x82abcd\x62\x8b")), leaves.Flush()); err != nil {

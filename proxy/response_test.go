@@ -262,3 +262,22 @@ func TestRule5BytesBehindAResponseBelongToNobody(t *testing.T) {
 		want(t, "body of the next", c.Get("/z").Body, "GET /z ")
 	})
 }
+
+// A 426 says what it would take (RFC 9110 section 15.5.22).
+func TestUpgradeRequired(t *testing.T) {
+	eachPlainMode(t, func(t *testing.T, m mode) {
+		g := start(t, setup{mode: m}, m.origin(t, proxytest.Always(proxytest.Response("426 Upgrade Required", "no", "Connection: upgrade, X-Hop", "X-Hop: 1", "Upgrade: websocket"))))
+		c := g.client()
+		for _, want := range []struct{ ask, connection string }{
+			{"GET / HTTP/1.1\r\n" + host, "Upgrade"},
+			{"GET / HTTP/1.0\r\nConnection: keep-alive\r\n" + host, "Upgrade, keep-alive"},
+			{"GET / HTTP/1.1\r\nConnection: close\r\n" + host, "Upgrade, close"},
+		} {
+			c.Send(want.ask + "\r\n")
+			if a := c.Answer(); a.Status != 426 || a.Header("Upgrade") != "websocket" || a.Header("Connection") != want.connection || a.Header("X-Hop") != "" || a.Body != "no" {
+				t.Errorf("to %q: %q", want.ask, a.Head)
+			}
+		}
+		c.WantClosed()
+	})
+}

@@ -104,6 +104,17 @@ func appendResponse(dst []byte, r *message.Response, v message.Version, f framin
 		dst = append(dst, r.Upgrade...)
 		dst = append(dst, "\r\n"...)
 	case r.Status < 200:
+	case r.Upgrade != nil: // a 426
+		dst = append(dst, "Connection: Upgrade"...)
+		switch {
+		case close:
+			dst = append(dst, ", close"...)
+		case v == message.HTTP10:
+			dst = append(dst, ", keep-alive"...)
+		}
+		dst = append(dst, "\r\nUpgrade: "...)
+		dst = append(dst, r.Upgrade...)
+		dst = append(dst, "\r\n"...)
 	case close:
 		dst = append(dst, "Connection: close\r\n"...)
 	case v == message.HTTP10:

@@ -37,7 +37,7 @@ func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits,
 		return err
 	}
 	r.Close = c.close || r.Version == message.HTTP10 && !c.keepAlive
-	if r.Status == 101 && c.upgrade {
+	if (r.Status == 101 || r.Status == 426) && c.upgrade { // a 426 says what it would take (RFC 9110 section 15.5.22)
 		r.Upgrade = upgrade
 	}
 	return setBody(r, length, isHead, sp)

@@ -84,7 +84,7 @@ type Response struct {
 	ContentLength int64 // as in Request
 	Trailer       Header
 	Close         bool
-	Upgrade       []byte // the protocol a 101 changes to
+	Upgrade       []byte // the protocol a 101 changes to, or a 426 wants
 	UntilClose    bool   // the end of the connection ends the body
 	// NoBody: the answer to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be what a GET would bring.
 	NoBody bool
