@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"time"
 
@@ -19,8 +20,11 @@ type fdStore struct {
 	next     int
 }
 
-func newFDStore(n *Notifier, in *listener.Inherited, log *slog.Logger) *fdStore {
+func newFDStore(n *Notifier, in *listener.Inherited, before *Parent, log *slog.Logger) *fdStore {
 	s := &fdStore{notifier: n, log: log, names: map[uint64]string{}}
+	if before != nil {
+		maps.Copy(s.names, before.stored)
+	}
 	for _, spare := range in.Stored() {
 		s.names[spare.Inode] = spare.Name
 	}

@@ -92,7 +92,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 			g.closeAll()
 		}
 	}()
-	g.store = newFDStore(o.Notifier, o.Inherited, o.Logger)
+	g.store = newFDStore(o.Notifier, o.Inherited, o.Parent, o.Logger)
 	o.Inherited.OnDrop = g.store.drop
 	access, err := g.openAccessLog(&cfg.Log)
 	if err != nil {

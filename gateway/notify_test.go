@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -271,6 +274,60 @@ func TestStore(t *testing.T) {
 	}
 	if len(m.stored) != 1 {
 		t.Errorf("the store has %v", m.stored)
+	}
+}
+
+// TestStoreOverAnUpgrade: the process that takes over knows by which names the store has the sockets.
+func TestStoreOverAnUpgrade(t *testing.T) {
+	m := newManager(t)
+	r := startRig(t, head+listenerTable("one", "127.0.0.1:0", "")+listenerTable("two", "127.0.0.1:0", "")+app(t), func(o *Options) {
+		o.Notifier, o.Command = m.notifier(0, 8), func() (string, []string) { return "/proc/none/mpgate", nil }
+	})
+	m.await("READY=1")
+	report, reportTo, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, releaseBy, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFiles([]*os.File{report, releaseBy})
+	cmd, err := r.child(reportTo, release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFiles(cmd.ExtraFiles)
+	_, text, _ := strings.Cut(cmd.Env[len(cmd.Env)-1], "=")
+	var i inheritance
+	if err := json.Unmarshal([]byte(text), &i); err != nil {
+		t.Fatal(err)
+	}
+	own := func(n int) int { // a descriptor that FromParent may have for its own
+		fd, err := syscall.Dup(int(cmd.ExtraFiles[n-3].Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	i.Ready, i.Go = own(i.Ready), own(i.Go)
+	for k := range i.Sockets {
+		i.Sockets[k].FD = own(i.Sockets[k].FD)
+	}
+	handed, err := json.Marshal(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(upgradeVariable, string(handed))
+	in := new(listener.Inherited)
+	p, err := FromParent(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer p.Fail(errors.New("a test"))
+	if got := newFDStore(r.options.Notifier, in, p, r.Gateway.log).names; len(got) != 2 || !maps.Equal(got, r.store.names) {
+		t.Errorf("it knows %v, want %v", got, r.store.names)
 	}
 }
 

@@ -333,6 +333,29 @@ func TestReloadSettings(t *testing.T) {
 }
 
 // BenchmarkReload is a reload of 10,000 routes.
+// TestAnswerLimits: an answer's head may take 64 KiB and 256 fields, or more where a request's may.
+func TestAnswerLimits(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Long", strings.Repeat("x", 70<<10))
+		for i := range 270 {
+			w.Header().Set(fmt.Sprintf("X-%d", i), "x")
+		}
+	}))
+	t.Cleanup(server.Close)
+	file := func(limits string) string {
+		return head + "[limits]\n" + limits + "\n" + listenerTable("web", "127.0.0.1:0", "") + routeTable("all", "", "app") + backendTable("app", server.URL, "")
+	}
+	r := startRig(t, file("header_bytes = \"1KiB\""), nil)
+	status := func() string { return strings.Fields(fetch(t, "http://"+r.address("web")))[0] }
+	if got := status(); got != "502" {
+		t.Errorf("beyond the limits: %s", got)
+	}
+	r.swap(file("header_bytes = \"128KiB\"\nheader_fields = 300"))
+	if got := status(); got != "200" {
+		t.Errorf("within them: %s", got)
+	}
+}
+
 func BenchmarkReload(b *testing.B) {
 	var text strings.Builder
 	text.WriteString(head + listenerTable("web", "127.0.0.1:0", "") + backendTable("app", "127.0.0.1:1", ""))

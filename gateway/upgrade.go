@@ -44,8 +44,9 @@ type inheritance struct {
 }
 
 type handedSocket struct {
-	FD   int
-	Name string `json:",omitempty"` // by which a .socket unit passed it; "" for one that mpgate bound
+	FD    int
+	Name  string `json:",omitempty"` // by which a .socket unit passed it; "" for one that mpgate bound
+	Store string `json:",omitempty"` // by which systemd's store has it; "": it has not
 }
 
 // goOn is what the old process says last, with what it made in the kernel behind it.
@@ -56,6 +57,7 @@ type Parent struct {
 	report, release *os.File
 	since           time.Time // this one went on by itself
 	gone            chan struct{}
+	stored          map[uint64]string // see fdStore.names
 }
 
 // FromParent takes what a process that this one is to replace has handed over, and adds the sockets to in. It is nil
@@ -72,9 +74,12 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 	if err := json.Unmarshal([]byte(text), &i); err != nil || i.Ready < 3 || i.Go < 3 {
 		return nil, fmt.Errorf("%s is for mpgate's own use (got %q); unset it", upgradeVariable, text)
 	}
-	p := &Parent{report: inheritFile(i.Ready, "upgrade report"), release: inheritFile(i.Go, "upgrade release"), gone: make(chan struct{})}
+	p := &Parent{report: inheritFile(i.Ready, "upgrade report"), release: inheritFile(i.Go, "upgrade release"), gone: make(chan struct{}), stored: map[uint64]string{}}
 	for _, s := range i.Sockets {
 		f := inheritFile(s.FD, s.Name)
+		if s.Store != "" {
+			p.stored[listener.Inode(f)] = s.Store
+		}
 		if s.Name != "" {
 			in.Add(s.Name, f, listener.Parent)
 		} else {
@@ -289,7 +294,7 @@ func (g *Gateway) child(reportTo, release *os.File) (*exec.Cmd, error) {
 	i := inheritance{Ready: 3, Go: 4}
 	add := func(name string, files ...*os.File) {
 		for _, f := range files {
-			i.Sockets = append(i.Sockets, handedSocket{FD: 3 + len(cmd.ExtraFiles), Name: name})
+			i.Sockets = append(i.Sockets, handedSocket{FD: 3 + len(cmd.ExtraFiles), Name: name, Store: g.store.names[listener.Inode(f)]})
 			cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 		}
 	}
