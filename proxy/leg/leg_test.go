@@ -143,3 +143,31 @@ func TestUnixLeg(t *testing.T) {
 		t.Errorf("%v connections counted, want none of unix", n)
 	}
 }
+
+// A look at many connections does not keep new ones waiting, and sees none that has gone.
+func TestLiveLetsOthersIn(t *testing.T) {
+	var v Live
+	legs := make([]Leg, 200)
+	for i := range legs {
+		v.add(&legs[i])
+	}
+	came := make(chan struct{})
+	seen := 0
+	v.All(func(syscall.RawConn) bool {
+		if seen++; seen == 1 {
+			go func() {
+				defer close(came)
+				v.add(new(Leg))
+				for i := range legs {
+					v.remove(&legs[i])
+				}
+			}()
+		}
+		time.Sleep(time.Millisecond)
+		return true
+	})
+	<-came
+	if seen == len(legs) || v.Len() != 1 {
+		t.Errorf("%d were seen though they had gone, %d are left", seen, v.Len())
+	}
+}

@@ -32,15 +32,33 @@ func (v *Live) remove(l *Leg) {
 	delete(v.legs, l)
 }
 
-// All yields the connections, beginning at another one each time. They stay open while it runs; yield must be quick.
+// All yields the connections, beginning at another one each time. Each stays open while it is yielded, and new ones come
+// in between, since those are accepted meanwhile.
 func (v *Live) All(yield func(syscall.RawConn) bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for l := range v.legs {
-		if !yield(l.raw) {
+	for _, l := range v.list() {
+		if !v.look(l, yield) {
 			return
 		}
 	}
+}
+
+func (v *Live) list() []*Leg {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	list := make([]*Leg, 0, len(v.legs))
+	for l := range v.legs {
+		list = append(list, l)
+	}
+	return list
+}
+
+func (v *Live) look(l *Leg, yield func(syscall.RawConn) bool) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, open := v.legs[l]; !open {
+		return true
+	}
+	return yield(l.raw)
 }
 
 // Len is how many there are.
