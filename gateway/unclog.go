@@ -27,7 +27,7 @@ func (g *Gateway) unclog(ctx context.Context) error {
 	}
 }
 
-// unclogSome logs when it has looked: meanwhile no connection can come or go.
+// unclogSome logs when it has looked: a look holds up the connections that come and go.
 func (g *Gateway) unclogSome() {
 	looked, freed := 0, 0
 	var fault error

@@ -43,7 +43,7 @@ type Server struct {
 	tls1    *tls.Config // for HTTP/1 alone
 	sharing sharing
 
-	restUntil atomic.Int64 // unix ns
+	restUntil atomic.Int64 // ns since epoch; 0: it does not rest
 	restsLong atomic.Bool  // because connects to it take all their time to fail
 	last      atomic.Pointer[mptcp.Result]
 
@@ -52,10 +52,13 @@ type Server struct {
 	closed bool
 }
 
+// epoch makes times numbers that no setting of the clock moves.
+var epoch = time.Now()
+
 // resting says whether the server is left alone for now.
 func (s *Server) resting(now time.Time) bool {
 	until := s.restUntil.Load()
-	return until != 0 && now.UnixNano() < until
+	return until != 0 && int64(now.Sub(epoch)) < until
 }
 
 // take gives a kept connection that is open and silent, nil where there is none. Where the request has no body the
@@ -173,7 +176,7 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 		if outcome != telemetry.ConnectOK && outcome != telemetry.ConnectError {
 			s.restsLong.Store(outcome == telemetry.ConnectTimeout)
 			until := time.Now().Add(rest)
-			s.restUntil.Store(until.UnixNano())
+			s.restUntil.Store(int64(until.Sub(epoch)))
 			s.meter.Rest(until)
 		}
 		return nil, err

@@ -15,6 +15,9 @@ import (
 // age is how old an answer of the kernel may be.
 const age = time.Second
 
+// epoch makes times numbers that no setting of the clock moves. It lies an age back, so that the first answer is none.
+var epoch = time.Now().Add(-age)
+
 // Leg is one connection's. Open and Close belong to one goroutine; State and Refresh may be called from any, as
 // many exchanges may share a connection.
 type Leg struct {
@@ -22,7 +25,7 @@ type Leg struct {
 	metrics *telemetry.Instruments
 	side    telemetry.Side
 	reason  mptcp.Reason
-	read    atomic.Int64  // when the kernel was last asked, unix ns
+	read    atomic.Int64  // when the kernel was last asked, ns since epoch
 	state   atomic.Uint64 // transport<<32 | subflows
 	later   atomic.Bool   // it fell back after a while
 	live    *Live
@@ -72,7 +75,7 @@ func (l *Leg) Refresh(now time.Time) (mptcp.Transport, int) {
 	if t != mptcp.MPTCP {
 		return t, n
 	}
-	at, read := now.UnixNano(), l.read.Load()
+	at, read := int64(now.Sub(epoch)), l.read.Load()
 	if at-read < int64(age) || !l.read.CompareAndSwap(read, at) { // or somebody else asks just now
 		return t, n
 	}
