@@ -57,15 +57,16 @@ type exchange struct {
 	up      backend.Stream
 	upload  upload
 
-	refused  bool // the head was no request, so nobody knows what follows it
-	broken   bool // the response must not look as if it ended in order
-	watching bool
-	gone     atomic.Bool // the client has left
-	cut      atomic.Bool // ended because its time was over, alone of its connection
-	leave    func()      // stored once
-	panicked bool
-	scratch  []byte
-	location []byte // of a redirect; empty without one
+	continued bool // a 100 was passed on
+	refused   bool // the head was no request, so nobody knows what follows it
+	broken    bool // the response must not look as if it ended in order
+	watching  bool
+	gone      atomic.Bool // the client has left
+	cut       atomic.Bool // ended because its time was over, alone of its connection
+	leave     func()      // stored once
+	panicked  bool
+	scratch   []byte
+	location  []byte // of a redirect; empty without one
 }
 
 var exchanges = sync.Pool{New: func() any {
@@ -113,7 +114,7 @@ func (x *exchange) reset() {
 	x.conn, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.attempt.Reset(nil)
 	x.upload = upload{}
-	x.watching, x.refused, x.broken, x.counted = false, false, false, false
+	x.continued, x.watching, x.refused, x.broken, x.counted = false, false, false, false, false
 	x.end = time.Time{}
 	x.location = x.location[:0]
 	x.gone.Store(false)

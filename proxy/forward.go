@@ -105,6 +105,7 @@ func (x *exchange) ask(asked time.Time) error {
 			if err := x.down.WriteInterim(&x.resp); err != nil {
 				return &clientError{err}
 			}
+			x.continued = x.continued || x.resp.Status == 100
 			continue
 		}
 		if err == nil {
@@ -125,10 +126,13 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 	since := asked
 	if x.upload.done != nil {
 		sent := x.upload.sent.Load()
-		if sent == 0 { // the request is on its way; the pace of the client and the server bounds that
+		switch {
+		case sent > 0:
+			since = x.start.Add(time.Duration(sent))
+		case x.waitsFor100(): // for the server, that is
+		default: // the request is on its way; the pace of the client and the server bounds that
 			return now.Add(backend.Patience), nil
 		}
-		since = x.start.Add(time.Duration(sent))
 	}
 	limit := since.Add(x.route.Backend.ResponseTimeout())
 	if !now.Before(limit) {
@@ -136,6 +140,11 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 	}
 	x.watch()
 	return limit, nil
+}
+
+// waitsFor100 says whether the client holds its body back until the server asks for it.
+func (x *exchange) waitsFor100() bool {
+	return x.req.Expect && !x.continued && x.conn.mux == nil && !x.conn.http.BodyStarted()
 }
 
 // blame finds out whether an error on the server's connection was ours to make: a client that left or

@@ -11,6 +11,7 @@ import (
 
 	"mpgate/internal/proxytest"
 	"mpgate/listener"
+	"mpgate/proxy/backend"
 )
 
 func TestHeaderLimits(t *testing.T) {
@@ -203,6 +204,57 @@ func (g *gateway) stingy() *proxytest.Client {
 		_ = tcp.SetReadBuffer(1)
 	}
 	return c
+}
+
+// A client that waits for a 100 is not slow: the server is, and has its own time.
+func TestWaitingFor100(t *testing.T) {
+	const idle, response = 300 * time.Millisecond, 900 * time.Millisecond
+	eachPlainMode(t, func(t *testing.T, m mode) {
+		for name, c := range map[string]struct {
+			says   bool // the server says 100
+			sends  bool // the client sends its body then
+			status int
+			end    string
+			after  time.Duration
+		}{
+			"the server takes its time":      {true, true, 200, "ok", 2 * idle},
+			"the server never says anything": {false, false, 504, "backend_timeout", response},
+			"the client has no body":         {true, false, 408, "client_timeout", 3 * idle},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				o := m.origin(t, func(k *proxytest.Conn) {
+					for head := k.Head(); head != ""; head = k.Head() {
+						time.Sleep(2 * idle)
+						if c.says {
+							k.Send("HTTP/1.1 100 Continue\r\n\r\n")
+						}
+						if _, err := io.ReadFull(k.R, make([]byte, 5)); err != nil {
+							return
+						}
+						k.Send(proxytest.Response("200 OK", "got"))
+					}
+				})
+				s := setup{mode: m, backend: backend.Options{ResponseTimeout: response}}
+				s.options.IdleTime = idle
+				g := start(t, s, o)
+				k := g.client()
+				began := time.Now()
+				k.Send("POST / HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+				if c.says {
+					want(t, "the interim answer", k.ReadHead().Status, 100)
+				}
+				if c.sends {
+					k.Send("hello")
+				}
+				want(t, "status", k.AnswerTo("POST").Status, c.status)
+				if took := time.Since(began); took < c.after {
+					t.Errorf("it took %v, want at least %v", took, c.after)
+				}
+				want(t, "end", g.log.Next().End, c.end)
+			})
+		}
+	})
 }
 
 func TestSlowReaders(t *testing.T) {

@@ -53,8 +53,11 @@ type bodyReader struct {
 	overhead int64
 	scanned  int         // of the trailers, while their end has not come
 	err      error       // sticky; io.EOF once the body is complete
-	started  bool        // something was taken off
-	whole    atomic.Bool // err is io.EOF; another goroutine than the reader's may ask for this
+	started  atomic.Bool // something was taken off; another goroutine than the reader's may ask for this and the next
+	whole    atomic.Bool // err is io.EOF
+	// awaits: the sender may wait for a 100; its silence before that is the other side's.
+	awaits    bool
+	continued atomic.Bool // the 100 was sent
 }
 
 type chunkState uint8
@@ -68,7 +71,9 @@ const (
 
 func (b *bodyReader) reset(f framing, length int64, trailer *message.Header) {
 	b.framing, b.left, b.trailer = f, length, trailer
-	b.state, b.overhead, b.scanned, b.err, b.started = chunkSize, 0, 0, nil, false
+	b.state, b.overhead, b.scanned, b.err, b.awaits = chunkSize, 0, 0, nil, false
+	b.started.Store(false)
+	b.continued.Store(false)
 	b.pace = netio.Pace{Window: b.pace.Window, MinRate: b.pace.MinRate} // what the last body took does not count
 	if f == noBody || f == byLength && length == 0 {
 		b.framing, b.err = noBody, io.EOF
@@ -92,7 +97,7 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 	for b.err == nil {
 		p, err := b.take()
 		if len(p) > 0 {
-			b.started = true
+			b.begin()
 			return p, nil
 		}
 		if err == ErrMore {
@@ -115,11 +120,21 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 	return nil, b.err
 }
 
+// begin notes that something was taken off.
+func (b *bodyReader) begin() {
+	if !b.started.Load() {
+		b.started.Store(true)
+	}
+}
+
 // done says whether the body has been taken whole, and with it the message.
 func (b *bodyReader) done() bool { return b.whole.Load() }
 
 // fill waits for more bytes; the silence of the peer is bounded by the pace.
 func (b *bodyReader) fill() error {
+	if b.awaits && !b.started.Load() && b.in.Len() == 0 {
+		return b.fillFirst()
+	}
 	before, had := time.Now(), b.in.Len()
 	window := b.window()
 	if window > 0 {
@@ -137,6 +152,27 @@ func (b *bodyReader) fill() error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// fillFirst waits for a sender that may be waiting for a 100.
+func (b *bodyReader) fillFirst() error {
+	b.s.Base().ReadBy(time.Time{})
+	if b.continued.Load() { // goOn came before
+		b.s.Base().ReadBy(time.Now().Add(b.pace.Window))
+	}
+	err := b.s.Fill(b.in)
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// goOn says that a 100 was sent. Any goroutine may.
+func (b *bodyReader) goOn() {
+	if b.awaits && !b.started.Load() && b.pace.Window > 0 {
+		b.continued.Store(true)
+		_ = b.s.Base().SetReadDeadline(time.Now().Add(b.pace.Window))
+	}
 }
 
 // window is how long one wait may last.
@@ -322,7 +358,9 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	n, waited, err := netio.Splice(to, src, b.left, wait)
 	b.left -= n
 	out.left -= n
-	b.started = b.started || n > 0
+	if n > 0 {
+		b.begin()
+	}
 	b.in.Narrow() // what is read into it would be copied
 	var side *netio.SpliceError
 	switch {

@@ -188,7 +188,7 @@ func TestNextDoesNotWait(t *testing.T) {
 		}
 	}
 	want(false, "", message.ErrWait)
-	if f.fills != 0 || b.started {
+	if f.fills != 0 || b.started.Load() {
 		t.Fatal("Next(false) read from the connection")
 	}
 	want(true, "ab", nil)

@@ -96,6 +96,7 @@ func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 	c.version, c.isHead = r.Version, r.IsHead()
 	c.closing = r.Close
 	c.body.reset(lengthFraming(r.ContentLength), r.ContentLength, &r.Trailer)
+	c.body.awaits = r.Expect
 	return nil
 }
 
@@ -131,8 +132,8 @@ func (c *ServerConn) Body() message.BodyReader { return &c.body }
 // BodyDone says whether that body has been read to its end. Any goroutine may ask.
 func (c *ServerConn) BodyDone() bool { return c.body.done() }
 
-// BodyStarted says whether any of it was taken.
-func (c *ServerConn) BodyStarted() bool { return c.body.started }
+// BodyStarted says whether any of it was taken. Any goroutine may ask.
+func (c *ServerConn) BodyStarted() bool { return c.body.started.Load() }
 
 // SetClose makes the response that is still to be written the last one.
 func (c *ServerConn) SetClose() { c.closing = true }
@@ -145,7 +146,11 @@ func (c *ServerConn) WriteInterim(r *message.Response) error {
 	if err := c.writeHead(r, noBody); err != nil {
 		return err
 	}
-	return c.Flush()
+	err := c.Flush()
+	if r.Status == 100 {
+		c.body.goOn()
+	}
+	return err
 }
 
 // WriteHead writes the head of the final response, or of a 101, after which the connection is a tunnel.
