@@ -40,6 +40,9 @@ func TestHeaderLimits(t *testing.T) {
 			want(t, name+": Connection", a.Header("Connection"), "close")
 			l := g.log.Next()
 			want(t, name+": end", l.End, "limit")
+			if e.status == 431 {
+				want(t, name+": method and path", l.Method+" "+l.Path, e.raw[:strings.Index(e.raw, " HTTP/")])
+			}
 			c.Close()
 		}
 		c := g.client()

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -83,6 +84,11 @@ func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 	c.body.reset(byLength, 1, nil)
 	c.body.err = errNoRequest
 	end, err := c.head(start)
+	if err == errHeaderBytes { // which request that was is still to be said
+		if line, _, whole := bytes.Cut(c.in.Bytes(), crlf); whole {
+			_ = requestLine(r.Header.Grab(line), r)
+		}
+	}
 	if err != nil {
 		return err
 	}
