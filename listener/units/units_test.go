@@ -72,6 +72,30 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// TestLowPorts: in a user namespace of its own the service could not have the capability that the unit tells of.
+func TestLowPorts(t *testing.T) {
+	for _, c := range []struct {
+		listener Listener
+		advised  bool
+	}{
+		{Listener{Name: "web", Addresses: []string{":80"}}, true},
+		{Listener{Name: "web", Addresses: []string{":80"}, Systemd: "web"}, false},
+		{Listener{Name: "web", Addresses: []string{":8080"}}, false},
+	} {
+		files, err := Generate(Options{Listeners: []Listener{c.listener}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := files[len(files)-1].Text
+		if advised := strings.Contains(text, "or add CAP_NET_BIND_SERVICE to the next two lines.\nCapabilityBoundingSet=\n"); advised != c.advised {
+			t.Errorf("%+v: advised %t, want %t", c.listener, advised, c.advised)
+		}
+		if private := strings.Contains(text, "\nPrivateUsers=yes\n"); private == c.advised {
+			t.Errorf("%+v: PrivateUsers=yes is there: %t", c.listener, private)
+		}
+	}
+}
+
 func TestGenerateErrors(t *testing.T) {
 	for _, c := range []struct {
 		listener Listener
