@@ -93,7 +93,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		}
 	}()
 	g.store = newFDStore(o.Notifier, o.Inherited, o.Logger)
-	o.Inherited.OnDrop = g.store.drop
+	o.Inherited.OnDrop, o.Inherited.Held = g.store.drop, g.held
 	access, err := g.openAccessLog(&cfg.Log)
 	if err != nil {
 		return nil, g.fault(cfg, "log.access", err)
