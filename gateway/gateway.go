@@ -93,13 +93,13 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		}
 	}()
 	g.store = newFDStore(o.Notifier, o.Inherited, o.Parent, o.Logger)
-	o.Inherited.OnDrop = g.store.drop
+	o.Inherited.OnDrop, o.Inherited.Held = g.store.drop, g.held
 	access, err := g.openAccessLog(&cfg.Log)
 	if err != nil {
 		return nil, g.fault(cfg, "log.access", err)
 	}
 	g.access.Store(access)
-	g.gate = listener.NewGate(connectionLimit(cfg.Limits.Connections))
+	g.gate = listener.NewGate(g.connectionLimit(cfg.Limits.Connections))
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
 	g.gate.Full = g.proxy.Shed
 	g.openCerts(cfg)
@@ -183,9 +183,11 @@ func proxyLimits(l *config.Limits) proxy.Limits {
 	}
 }
 
-// connectionLimit is the configured one, or what the descriptors suffice for: an exchange needs two, and
-// some are for logs, the admin address and the like.
-func connectionLimit(configured int) int {
+// fewConnections is a limit that nobody means to have.
+const fewConnections = 100
+
+// connectionLimit is the configured one, or what the descriptors suffice for, and says so where that is little.
+func (g *Gateway) connectionLimit(configured int) int {
 	if configured > 0 {
 		return configured
 	}
@@ -193,8 +195,19 @@ func connectionLimit(configured int) int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
 		return 0
 	}
+	limit := connectionsWithin(r.Cur)
+	if limit < fewConnections {
+		g.log.Warn("few descriptors: few connections are accepted at a time, the others wait", "descriptors", r.Cur, "connections", limit,
+			"remedy", "LimitNOFILE=524288 in the unit, or ulimit -n 524288 before the start; or write limits.connections")
+	}
+	return limit
+}
+
+// connectionsWithin is for how many connections the descriptors suffice: an exchange needs two, and some are for logs,
+// the admin address and the like.
+func connectionsWithin(descriptors uint64) int {
 	const others = 256 // 128 of them pipes of netio
-	return int(max(1, (min(r.Cur, 1<<30)-min(r.Cur, others))/2))
+	return int(max(1, (min(descriptors, 1<<30)-min(descriptors, others))/2))
 }
 
 // Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their end, and
@@ -274,7 +287,11 @@ func (g *Gateway) drain(kill context.Context) {
 	ctx, cancel := context.WithTimeout(kill, limit)
 	defer cancel()
 	if cut := g.proxy.Drain(ctx); cut > 0 {
-		g.log.Warn("connections were cut: they had work left when the time to drain was over", "connections", cut)
+		why := "the time to drain was over"
+		if kill.Err() != nil {
+			why = "a second signal ended the drain"
+		}
+		g.log.Warn("connections were cut: they had work left when "+why, "connections", cut)
 	}
 	gen.stopAccepting(func(*front) bool { return true })
 	last, cancel := context.WithTimeout(kill, lastWords)

@@ -21,6 +21,9 @@ func TestReloadRefused(t *testing.T) {
 	t.Cleanup(func() { taken.Close() })
 	rest := routeTable("all", "", "app") + backendTable("app", app, "")
 	good := head + listenerTable("web", web, "") + rest
+	_, port, _ := strings.Cut(web, ":")
+	const inTwo = `which this gateway's listener "web" has: bind: address already in use; ` +
+		`remedy: restart mpgate (systemctl restart mpgate), or reload twice: first without what that listener has there, then with the new address`
 	r := startRig(t, good, nil)
 	line := func(file, part string) int {
 		before, _, ok := strings.Cut(file, part)
@@ -35,6 +38,8 @@ func TestReloadRefused(t *testing.T) {
 		{"an unknown key", good + "colour = 1\n", "colour", `backend.app.colour: is not a known key`},
 		{"a port that is taken", good + listenerTable("more", taken.Addr().String(), ""), "", `listener.more: listener "more": cannot listen on ` +
 			taken.Addr().String() + `: bind: address already in use; remedy: see who has it (ss -ltnp), and stop that or take another address`},
+		{"all addresses instead of one", head + listenerTable("web", ":"+port, "") + rest, "[[listener]]", "cannot listen on :" + port + ", " + inTwo},
+		{"another name", head + listenerTable("other", web, "") + rest, "[[listener]]", "cannot listen on " + web + ", " + inTwo},
 		{"a socket that systemd has not passed", good + "[[listener]]\nname = \"more\"\nsystemd = \"more\"\n", "",
 			`no inherited socket is named "more"; none was inherited at all; remedy: FileDescriptorName=more in the .socket unit, and start it by that unit; ` +
 				`or give the listener an address too; a running process is passed no new sockets: start the .socket unit, then systemctl restart mpgate, which loses no connection`},

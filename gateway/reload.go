@@ -76,7 +76,7 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 		return err
 	}
 	g.options.LogSettings.Set(&cfg.Log)
-	g.gate.SetLimit(connectionLimit(cfg.Limits.Connections))
+	g.gate.SetLimit(g.connectionLimit(cfg.Limits.Connections))
 	g.proxy.SetLimits(proxyLimits(&cfg.Limits))
 	g.swapParts(&p)
 	g.runPaths()
@@ -252,4 +252,25 @@ func (f *front) explain(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w; a running process is passed no new sockets: start the .socket unit, then systemctl restart mpgate, which loses no connection", err)
+}
+
+// held says what of the running generation has an address that a reload wants for something else: it goes on until the
+// reload has gone through.
+func (g *Gateway) held(address string) (who, remedy string) {
+	gen := g.gen.Load()
+	if gen == nil {
+		return "", ""
+	}
+	const restart = "restart mpgate (systemctl restart mpgate)"
+	for name, f := range gen.listeners {
+		if !f.sockets.InTheWay(address) {
+			continue
+		}
+		who = fmt.Sprintf("this gateway's listener %q", name)
+		if f.sockets.Activated() {
+			return who, "stop its .socket unit (systemctl disable --now), then " + restart
+		}
+		return who, restart + ", or reload twice: first without what that listener has there, then with the new address"
+	}
+	return "", ""
 }

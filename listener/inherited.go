@@ -17,6 +17,8 @@ import (
 type Inherited struct {
 	// OnDrop, if set, hears of a spare socket that is closed because it does not do for the address it is bound to.
 	OnDrop func(Spare)
+	// Held, if set, says who in this process has an address, or one that overlaps, and what to do about that; "" where nobody has.
+	Held func(address string) (who, remedy string)
 
 	mu      sync.Mutex
 	entries []*entry

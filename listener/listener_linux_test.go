@@ -219,7 +219,7 @@ func TestUnixStale(t *testing.T) {
 	o := Options{Name: "web", Addresses: []string{"unix:" + path}}
 	l := open(t, o, nil)
 	_, err = Open(context.Background(), o, nil)
-	want := `listener "web": another process listens on unix:` + path + `; remedy: stop it (ss -lxp shows which), or use another path`
+	want := `listener "web": another process listens on unix:` + path + `: address already in use; remedy: stop it (ss -lxp shows which), or use another path`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

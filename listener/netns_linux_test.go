@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,12 @@ func TestHostWithoutMPTCP(t *testing.T) {
 	const want = `listener "web": mptcp = "require" on 0.0.0.0:8084, and this host has no MPTCP: ` + why + `: protocol not available; remedy: ` + remedy
 	if err == nil || err.Error() != want || !errors.Is(err, unix.ENOPROTOOPT) {
 		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	o := off.o
+	o.MPTCP = mptcp.Require
+	_, err = Reopen(t.Context(), o, nil, off)
+	if again := strings.Replace(want, "8084", "8083", 1); err == nil || err.Error() != again {
+		t.Errorf("by a reload\ngot  %v\nwant %s", err, again)
 	}
 }
 

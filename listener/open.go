@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"mpgate/mptcp"
@@ -211,13 +212,16 @@ func (l *Listener) openOwn(ctx context.Context, address string, in *Inherited) (
 		return l.fromSpare(f, address)
 	}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return l.openUnix(ctx, path)
+		s, err := l.openUnix(ctx, path)
+		return s, in.explainHeld(address, err)
 	}
-	tcp, granted, err := mptcp.Listen(ctx, address, mptcp.ListenOptions{
-		Mode: l.o.MPTCP, Interface: l.o.Interface, KeepAlive: l.o.KeepAlive,
-	})
+	o := mptcp.ListenOptions{Mode: l.o.MPTCP, Interface: l.o.Interface, KeepAlive: l.o.KeepAlive}
+	tcp, granted, err := mptcp.Listen(ctx, address, o)
+	if errors.Is(err, syscall.EADDRINUSE) && in.clearWay(address) {
+		tcp, granted, err = mptcp.Listen(ctx, address, o)
+	}
 	if err != nil {
-		return nil, l.listenError(address, err)
+		return nil, in.explainHeld(address, l.listenError(address, err))
 	}
 	info := SocketInfo{Listener: l.o.Name, Address: tcp.Addr().String(), Transport: granted}
 	if l.o.MPTCP == mptcp.Prefer && granted != mptcp.MPTCP {

@@ -186,6 +186,60 @@ func TestSpares(t *testing.T) {
 	}
 }
 
+// TestSpareInTheWay: what an earlier process bound to one address does not keep the next from all of them.
+func TestSpareInTheWay(t *testing.T) {
+	noFDLeak(t)
+	f, address := passed(t, "127.0.0.1:0", mptcp.Off)
+	in := new(Inherited)
+	in.AddSpare("mpgate-7", f, Store)
+	var dropped []Spare
+	in.OnDrop = func(s Spare) { dropped = append(dropped, s) }
+	all := ":" + port(address)
+	l := open(t, Options{Name: "web", Addresses: []string{all}, MPTCP: mptcp.Off}, in)
+	if s := l.Sockets()[0]; s.Origin != Own {
+		t.Errorf("%+v", s)
+	}
+	if len(dropped) != 1 || dropped[0].Name != "mpgate-7" || dropped[0].Why != "it is in the way of "+all {
+		t.Errorf("dropped: %+v", dropped)
+	}
+}
+
+// TestParentInTheWay: the process that is to be replaced goes on, so its sockets stay.
+func TestParentInTheWay(t *testing.T) {
+	noFDLeak(t)
+	f, address := passed(t, "127.0.0.1:0", mptcp.Off)
+	in := new(Inherited)
+	in.AddSpare("", f, Parent)
+	defer in.Close()
+	_, err := Open(t.Context(), Options{Name: "web", Addresses: []string{":" + port(address)}, MPTCP: mptcp.Off}, in)
+	want := `listener "web": cannot listen on :` + port(address) + `, which the process that this one is to replace has: bind: address already in use; ` +
+		`remedy: restart mpgate instead (systemctl restart mpgate)`
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestOverlaps(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"127.0.0.1:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", ":80", true},
+		{"[::]:80", "127.0.0.1:80", true},
+		{"localhost:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "127.0.0.2:80", false},
+		{":80", ":81", false},
+		{":0", ":0", false},
+		{"unix:/a", "unix:/a", true},
+		{"unix:/a", ":80", false},
+	} {
+		if overlaps(c.a, c.b) != c.want || overlaps(c.b, c.a) != c.want {
+			t.Errorf("%s and %s: want %t", c.a, c.b, c.want)
+		}
+	}
+}
+
 func TestUnusedSpares(t *testing.T) {
 	noFDLeak(t)
 	f, address := passed(t, "127.0.0.1:0", mptcp.Off)

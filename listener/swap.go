@@ -34,6 +34,11 @@ type swap struct {
 
 // swapFor makes the socket that replaces s of old, by the other protocol.
 func (l *Listener) swapFor(old *Listener, s *Socket, want mptcp.Transport) (*Socket, error) {
+	if want == mptcp.MPTCP {
+		if h := mptcp.Probe(); !h.Usable { // it is required: a restart would not find it either
+			return nil, l.listenError(s.info.Address, &mptcp.UnableError{Support: h})
+		}
+	}
 	replaced, err := l.duplicate(s)
 	if err != nil {
 		return nil, err

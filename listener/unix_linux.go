@@ -154,7 +154,7 @@ func clearStale(path string) error {
 	case unix.ENOENT:
 		return nil
 	case nil, unix.EAGAIN, unix.EINPROGRESS, unix.EPROTOTYPE:
-		return &Error{What: "another process listens on unix:" + path, Remedy: "stop it (ss -lxp shows which), or use another path"}
+		return &Error{What: "another process listens on unix:" + path, Err: unix.EADDRINUSE, Remedy: "stop it (ss -lxp shows which), or use another path"}
 	default:
 		return os.NewSyscallError("connect", err)
 	}

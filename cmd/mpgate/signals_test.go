@@ -117,6 +117,34 @@ func TestSecondSignal(t *testing.T) {
 	if !strings.Contains(p.text(), `"end":"drain"`) {
 		t.Errorf("the log does not say that the request was cut:\n%s", p.text())
 	}
+	if !strings.Contains(p.text(), `"msg":"connections were cut: they had work left when a second signal ended the drain","connections":1`) {
+		t.Errorf("the log does not say what cut it:\n%s", p.text())
+	}
+}
+
+// TestFewDescriptors: a limit of connections that follows from a low limit of descriptors is not kept quiet.
+func TestFewDescriptors(t *testing.T) {
+	needsLinux(t)
+	const said = `"msg":"few descriptors: few connections are accepted at a time, the others wait","descriptors":300,"connections":22,"remedy":"LimitNOFILE=`
+	for _, c := range []struct {
+		name, limits string
+		times        int
+	}{{"at the start and at a reload", "", 2}, {"limits.connections is written", "[limits]\nconnections = 20\n", 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			few := func(cmd *exec.Cmd) {
+				cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `ulimit -n 300 && exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+			}
+			p := start(t, few, "run", "-c", write(t, "mpgate.toml", c.limits+plainConfig("127.0.0.1:1")))
+			p.ready("web")
+			p.signal(syscall.SIGHUP)
+			p.line(`"msg":"reloaded"`)
+			if got := strings.Count(p.text(), said); got != c.times {
+				t.Errorf("it is said %d times, want %d:\n%s", got, c.times, p.text())
+			}
+			p.signal(syscall.SIGTERM)
+			p.exits(0)
+		})
+	}
 }
 
 // TestSignalBeforeReady: the configuration comes out of a FIFO, so that the signals surely come while it is read.

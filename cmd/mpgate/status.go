@@ -77,7 +77,7 @@ func printStatus(w io.Writer, s *admin.Status) error {
 		if !k.NotAfter.IsZero() {
 			until = k.NotAfter.Local().Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", k.Name, until, k.Issuer, k.Error)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", k.Name, until, k.Issuer, certificateNote(&k, time.Now()))
 	}
 	if len(s.Paths) > 0 {
 		fmt.Fprintln(t, "\nPATH\tINTERFACE\tADDRESS\tROLE\tUP\tNOTE")
@@ -101,6 +101,17 @@ func listenerNote(l *admin.Listener, s *admin.Socket) string {
 	}
 	if s.Why != "" {
 		notes = append(notes, s.Why)
+	}
+	return strings.Join(notes, ", ")
+}
+
+func certificateNote(c *admin.Certificate, now time.Time) string {
+	var notes []string
+	if !c.NotAfter.IsZero() && now.After(c.NotAfter) {
+		notes = append(notes, "expired")
+	}
+	if c.Error != "" {
+		notes = append(notes, c.Error)
 	}
 	return strings.Join(notes, ", ")
 }

@@ -18,7 +18,7 @@ type unitsCmd struct {
 }
 
 func (unitsCmd) Help() string {
-	return `Prints the systemd units that fit the configuration: a .socket unit for each listener with systemd = NAME, whose address becomes its ListenStream=, and mpgate.service, hardened. A file that is there and differs is replaced.
+	return `Prints the systemd units that fit the configuration: a .socket unit for each listener with systemd = NAME, whose address becomes its ListenStream=, and mpgate.service, hardened. A file that is there and differs is replaced. A warning names the files that the service would not see where they are.
 
 An MPTCP socket that systemd holds cannot be made a TCP one by mpgate. With --pair there are two for each address, by ReusePort=yes: mpgate steers new connections to the MPTCP one, and to the TCP one while [mptcp] enabled or the listener's mptcp says so, at a reload. Both are one user's: root's.
 
@@ -38,6 +38,9 @@ func (c *unitsCmd) Run(p *program) error {
 	files, err := units.Generate(o)
 	if err != nil {
 		return err
+	}
+	for _, w := range o.Warnings() {
+		fmt.Fprintln(p.stderr, "warning:", w)
 	}
 	for i, f := range files {
 		if c.Dir == "" {
@@ -92,6 +95,7 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 		o.Listeners = append(o.Listeners, one)
 		o.Keys = append(o.Keys, keysOf(l)...)
 	}
+	o.Reads = readsOf(cfg)
 	switch cfg.Log.Access {
 	case config.AccessStdout, config.AccessStderr, config.AccessOff:
 	default:
@@ -100,12 +104,48 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	// The defaults are those of the user who asks, and in the service systemd says where state is.
 	standard := config.Default()
 	if cfg.StateDir != standard.StateDir {
-		o.Writes = append(o.Writes, filepath.Join(cfg.StateDir, "x"))
+		o.Writes = append(o.Writes, filepath.Join(cfg.StateDir, "*"))
 	}
 	if cfg.Admin.Written && cfg.Admin.Address.IsUnix() {
 		o.Writes = append(o.Writes, cfg.Admin.Address.Path)
 	}
 	return o, nil
+}
+
+// readsOf are the files, beside the private keys of listeners, and the sockets of servers that a gateway opens.
+func readsOf(cfg *config.Config) (files []string) {
+	for _, f := range cfg.Files {
+		if abs, err := filepath.Abs(f); err == nil {
+			files = append(files, abs)
+		}
+	}
+	add := func(p *config.TLSPolicy) {
+		for _, pair := range p.Certificates {
+			files = append(files, pair.Cert)
+		}
+		files = append(files, p.ClientCA)
+		if p.ACME != nil {
+			files = append(files, p.ACME.CARoot)
+		}
+	}
+	for i := range cfg.Listeners {
+		if t := cfg.Listeners[i].TLS; t != nil {
+			add(&t.TLSPolicy)
+			for k := range t.Policies {
+				add(&t.Policies[k])
+			}
+		}
+	}
+	for i := range cfg.Backends {
+		b := &cfg.Backends[i]
+		if b.TLS != nil {
+			files = append(files, b.TLS.CA, b.TLS.Cert, b.TLS.Key)
+		}
+		for _, s := range b.Servers {
+			files = append(files, s.Address.Path)
+		}
+	}
+	return files
 }
 
 // keysOf are the private keys of a listener, each once.

@@ -116,12 +116,18 @@ func (o *Options) keys(b *strings.Builder) {
 
 func (o *Options) capabilities(b *strings.Builder) {
 	b.WriteByte('\n')
-	for _, l := range o.ownPorts() {
+	low := o.ownPorts()
+	for _, l := range low {
 		fmt.Fprintf(b, "# Listener %s opens a low port by itself, which needs a capability that mpgate is not given here: give the listener a\n"+
 			"# systemd = name, so that systemd opens it, or add CAP_NET_BIND_SERVICE to the next two lines.\n", l)
 	}
 	if o.NetAdmin == "" {
-		b.WriteString("CapabilityBoundingSet=\nAmbientCapabilities=\n# No capability, so no need to be anybody outside.\nPrivateUsers=yes\n")
+		b.WriteString("CapabilityBoundingSet=\nAmbientCapabilities=\n")
+		if len(low) > 0 {
+			b.WriteString("# PrivateUsers=yes only where systemd opens the low ports: in there no capability counts for the host's.\n")
+			return
+		}
+		b.WriteString("# No capability, so no need to be anybody outside.\nPrivateUsers=yes\n")
 		return
 	}
 	fmt.Fprintf(b, "# For %s.\nCapabilityBoundingSet=CAP_NET_ADMIN\nAmbientCapabilities=CAP_NET_ADMIN\n", o.NetAdmin)

@@ -29,6 +29,8 @@ type Options struct {
 	Writes []string
 	// Keys are files of private keys that it reads.
 	Keys []string
+	// Reads are further files, and sockets of servers, that it opens: they are asked for by Warnings only.
+	Reads []string
 	// Pair has each listener that speaks MPTCP get a second unit, whose sockets are TCP: mpgate can then be told by a
 	// reload to take connections by that one only.
 	Pair bool

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,53 @@ func TestGenerate(t *testing.T) {
 				t.Errorf("%d units, and %d golden files (%v)", len(files), len(list), err)
 			}
 		})
+	}
+}
+
+// TestLowPorts: in a user namespace of its own the service could not have the capability that the unit tells of.
+func TestLowPorts(t *testing.T) {
+	for _, c := range []struct {
+		listener Listener
+		advised  bool
+	}{
+		{Listener{Name: "web", Addresses: []string{":80"}}, true},
+		{Listener{Name: "web", Addresses: []string{":80"}, Systemd: "web"}, false},
+		{Listener{Name: "web", Addresses: []string{":8080"}}, false},
+	} {
+		files, err := Generate(Options{Listeners: []Listener{c.listener}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := files[len(files)-1].Text
+		if advised := strings.Contains(text, "or add CAP_NET_BIND_SERVICE to the next two lines.\nCapabilityBoundingSet=\n"); advised != c.advised {
+			t.Errorf("%+v: advised %t, want %t", c.listener, advised, c.advised)
+		}
+		if private := strings.Contains(text, "\nPrivateUsers=yes\n"); private == c.advised {
+			t.Errorf("%+v: PrivateUsers=yes is there: %t", c.listener, private)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	o := Options{
+		Program: "/usr/bin/mpgate", Config: "/root/gate.toml", Keys: []string{"/home/x/k.pem", "/etc/k.pem"}, Reads: []string{"/home/x/k.pem", "/var/tmp/c.pem", "/homes/c.pem"},
+		Writes: []string{"/run/user/1000/admin.sock"},
+		Listeners: []Listener{
+			{Name: "own", Addresses: []string{"unix:/tmp/a.sock", "unix:@tmp"}},
+			{Name: "passed", Systemd: "passed", Addresses: []string{"unix:/tmp/b.sock"}},
+		},
+	}
+	want := []string{
+		"/root/gate.toml, /home/x/k.pem, /run/user/1000/admin.sock: /home, /root, /run/user are closed to the service (ProtectHome=yes); " +
+			"move it elsewhere, or set ProtectHome=no (systemctl edit mpgate) and see that the user mpgate can reach it",
+		"/var/tmp/c.pem, /tmp/a.sock: /tmp, /var/tmp are the service's own, and empty at its start (PrivateTmp=yes); " +
+			"move it elsewhere, or set PrivateTmp=no (systemctl edit mpgate) and see that the user mpgate can reach it",
+	}
+	if got := o.Warnings(); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if got := (&Options{Config: "/etc/mpgate/mpgate.toml", Keys: []string{"/etc/k.pem"}}).Warnings(); got != nil {
+		t.Errorf("%q, though all is where the service sees it", got)
 	}
 }
 
