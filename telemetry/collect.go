@@ -27,7 +27,7 @@ var (
 
 	descBackendRequests = desc("backend_requests_total", "Requests to servers, by the status answered; code is empty where none was.", "backend", "server", "code")
 	descBackendInFlight = desc("backend_requests_in_flight", "Requests that servers have and that are not over.", "backend", "server")
-	descBackendFirst    = desc("backend_first_byte_seconds", "From the choice of a server to the first byte of its answer.", "backend", "server")
+	descBackendFirst    = desc("backend_first_byte_seconds", "From the choice of a server to the head of its final answer.", "backend", "server")
 	descBackendRetries  = desc("backend_retries_total", "Requests that went to this server after another try had failed.", "backend", "server")
 	descBackendConnects = desc("backend_connects_total", "Dials, by the transport got (asked for, where they failed) and what became of them.", "backend", "server", "transport", "result")
 	descBackendOpen     = desc("backend_connections_open", "Connections to servers that are open.", "backend", "server")
