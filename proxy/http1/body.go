@@ -72,8 +72,12 @@ const (
 func (b *bodyReader) reset(f framing, length int64, trailer *message.Header) {
 	b.framing, b.left, b.trailer = f, length, trailer
 	b.state, b.overhead, b.scanned, b.err, b.awaits = chunkSize, 0, 0, nil, false
-	b.started.Store(false)
-	b.continued.Store(false)
+	if b.started.Load() { // a store costs more than a look
+		b.started.Store(false)
+	}
+	if b.continued.Load() {
+		b.continued.Store(false)
+	}
 	b.pace = netio.Pace{Window: b.pace.Window, MinRate: b.pace.MinRate} // what the last body took does not count
 	if f == noBody || f == byLength && length == 0 {
 		b.framing, b.err = noBody, io.EOF
