@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // overlaps says whether two sockets can hardly be bound to a and b, as they are written in Options, at once.
@@ -37,16 +38,23 @@ func (l *Listener) InTheWay(address string) bool {
 	return false
 }
 
-func (e *entry) inTheWay(address string) bool {
+// inTheWay gives the address of a spare that keeps others from address; "" where it does not.
+func (e *entry) inTheWay(address string) string {
 	if e.taken {
-		return false
+		return ""
 	}
-	k, err := kindOf(e.file)
-	return err == nil && overlaps(k.address, address)
+	if k, err := kindOf(e.file); err == nil && overlaps(k.address, address) {
+		return k.address
+	}
+	return ""
 }
 
-// clearWay drops what is in the way of address out of the store: an earlier process had it for an address that no
-// listener has any more, as two that overlap cannot both be had.
+// letGo is how long systemd may take to close a socket that was taken out of its store: it does so in the background,
+// after it has said that it did.
+const letGo = 2 * time.Second
+
+// clearWay drops what came out of the store and is in the way of address: an earlier process had it for an address that
+// no listener has any more, as two that overlap cannot both be had. It says whether such a one was dropped, now or before.
 func (in *Inherited) clearWay(address string) (cleared bool) {
 	if in == nil {
 		return false
@@ -54,16 +62,15 @@ func (in *Inherited) clearWay(address string) (cleared bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, e := range in.spares {
-		if e.origin != Store || !e.inTheWay(address) {
+		if e.origin != Store {
 			continue
 		}
-		info := e.spare()
-		info.Why = "it is in the way of " + address
-		e.taken, e.info, cleared = true, info, true
-		e.file.Close()
-		if in.OnDrop != nil {
-			in.OnDrop(info)
+		if at := e.inTheWay(address); at != "" {
+			info := e.spare()
+			info.Why = "it is in the way of " + address
+			in.drop(e, info, at)
 		}
+		cleared = cleared || overlaps(e.dropped, address)
 	}
 	return cleared
 }
@@ -81,7 +88,7 @@ func (in *Inherited) heldBy(address string) (who, remedy string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, e := range in.spares {
-		if e.origin == Parent && e.inTheWay(address) {
+		if e.origin == Parent && e.inTheWay(address) != "" {
 			return "the process that this one is to replace", "restart mpgate instead (systemctl restart mpgate)"
 		}
 	}

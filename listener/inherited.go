@@ -27,12 +27,13 @@ type Inherited struct {
 }
 
 type entry struct {
-	name   string
-	file   *os.File
-	origin Origin
-	taken  bool
-	wanted bool  // by a listener that did not get on with it
-	info   Spare // of spares
+	name    string
+	file    *os.File
+	origin  Origin
+	taken   bool
+	wanted  bool   // by a listener that did not get on with it
+	info    Spare  // of spares
+	dropped string // the address of a spare that was dropped while others were opened
 }
 
 // FromSystemd takes the sockets of socket activation (LISTEN_FDS and its kin),

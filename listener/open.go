@@ -218,7 +218,9 @@ func (l *Listener) openOwn(ctx context.Context, address string, in *Inherited) (
 	o := mptcp.ListenOptions{Mode: l.o.MPTCP, Interface: l.o.Interface, KeepAlive: l.o.KeepAlive}
 	tcp, granted, err := mptcp.Listen(ctx, address, o)
 	if errors.Is(err, syscall.EADDRINUSE) && in.clearWay(address) {
-		tcp, granted, err = mptcp.Listen(ctx, address, o)
+		for end := time.Now().Add(letGo); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end) && pause(ctx, firstPause); {
+			tcp, granted, err = mptcp.Listen(ctx, address, o)
+		}
 	}
 	if err != nil {
 		return nil, in.explainHeld(address, l.listenError(address, err))

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mpgate/mptcp"
 )
 
@@ -192,8 +194,16 @@ func TestSpareInTheWay(t *testing.T) {
 	f, address := passed(t, "127.0.0.1:0", mptcp.Off)
 	in := new(Inherited)
 	in.AddSpare("mpgate-7", f, Store)
+	kept, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var dropped []Spare
-	in.OnDrop = func(s Spare) { dropped = append(dropped, s) }
+	in.OnDrop = func(s Spare) {
+		dropped = append(dropped, s)
+		// As systemd does, which closes its own in the background.
+		time.AfterFunc(20*time.Millisecond, func() { unix.Close(kept) })
+	}
 	all := ":" + port(address)
 	l := open(t, Options{Name: "web", Addresses: []string{all}, MPTCP: mptcp.Off}, in)
 	if s := l.Sockets()[0]; s.Origin != Own {

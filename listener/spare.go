@@ -58,6 +58,7 @@ func (in *Inherited) CloseSpares() []Spare {
 	defer in.mu.Unlock()
 	var out []Spare
 	for _, e := range in.spares {
+		e.dropped = ""
 		if !e.taken {
 			out = append(out, e.spare())
 			e.taken = true
@@ -102,13 +103,18 @@ func (in *Inherited) takeSpare(ctx context.Context, o *Options, address string) 
 		default:
 			return &InheritedFile{e.file, e.origin}
 		}
-		e.info = info
-		e.file.Close()
-		if in.OnDrop != nil {
-			in.OnDrop(info)
-		}
+		in.drop(e, info, k.address)
 	}
 	return nil
+}
+
+// drop closes a spare that is in the way of what is to be opened.
+func (in *Inherited) drop(e *entry, info Spare, address string) {
+	e.taken, e.info, e.dropped = true, info, address
+	e.file.Close()
+	if in.OnDrop != nil {
+		in.OnDrop(info)
+	}
 }
 
 // wanted is what the kernel should grant for a mode on this host.

@@ -298,6 +298,15 @@ func TestOwnSockets(t *testing.T) {
 	s.journaled(`"why":"it is a tcp socket, and mptcp is wanted"`)
 	s.get(s.client(true), "http://127.0.0.1:8080/again")
 	s.logged("/again", `"client_transport":"mptcp"`)
+	// So it does for one that is in the way of an address that overlaps, which a reload refuses.
+	s.Write(configFile, strings.Replace(own, "127.0.0.1:8080", ":8080", 1)+routes, 0o644)
+	if out, code := s.Try("systemctl", "reload", "mpgate.service"); code == 0 {
+		t.Errorf("two sockets for one port: %s", out)
+	}
+	s.journaled(`which this gateway's listener .*http.* has: bind: address already in use; remedy: restart mpgate`)
+	s.Run("systemctl", "restart", "mpgate.service")
+	s.journaled(`"why":"it is in the way of :8080"`)
+	s.get(s.client(true), "http://127.0.0.1:8080/all")
 
 	// A wrong configuration is not tried again and again.
 	s.Write(configFile, own, 0o644)
