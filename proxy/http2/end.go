@@ -1,7 +1,9 @@
 package http2
 
 import (
+	"errors"
 	"io"
+	"os"
 
 	"golang.org/x/net/http2"
 )
@@ -108,6 +110,9 @@ func (c *conn) fail(err error) {
 }
 
 func (c *conn) failLocked(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ErrTooSlow
+	}
 	if c.err == nil {
 		c.err = err
 	}
