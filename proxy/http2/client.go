@@ -82,8 +82,6 @@ func (c *ClientConn) Run() error {
 	c.mu.Lock()
 	c.ready.Broadcast()
 	c.quiet()
-	c.limits.memory.release(c.leased)
-	c.leased = 0
 	c.mu.Unlock()
 	c.in.Release()
 	if orderly {

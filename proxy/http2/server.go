@@ -157,7 +157,6 @@ func (c *ServerConn) end(err error) error {
 		c.finished.Wait()
 	}
 	c.quiet()
-	c.limits.memory.release(c.leased)
 	c.mu.Unlock()
 	if tell {
 		c.linger()

@@ -78,6 +78,7 @@ func (s *stream) leave() {
 	held := s.inbox.size + s.inbox.lent
 	s.inbox.drop()
 	c.letGo(held)
+	c.narrow(s)
 	if s.ours {
 		c.closed.add(s.id)
 	}
