@@ -69,6 +69,15 @@ var attacks = []struct {
 		}
 		return p.fr.WriteData(1, false, nil)
 	}},
+	{"ends of a closed stream", func(p *peer, i int) error {
+		switch i {
+		case 0:
+			return p.open(1, true)
+		case 1:
+			return p.fr.WriteData(1, false, []byte("behind the end"))
+		}
+		return p.fr.WriteData(1, true, nil)
+	}},
 	{"padding without DATA", func(p *peer, i int) error {
 		if i == 0 {
 			return p.open(1, false)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 )
@@ -252,6 +254,41 @@ func TestDrainServesWhatIsUnderWay(t *testing.T) {
 	wg.Wait()
 	if err := <-f.ended; err != nil {
 		t.Errorf("the connection ended with %v", err)
+	}
+}
+
+// A request with a body that the client sent before it knew of the last GOAWAY is ignored, body and all.
+func TestDrainIgnoresWhatCrossesTheLastGoAway(t *testing.T) {
+	started, goOn := make(chan bool), make(chan bool)
+	f := serve(t, ServerOptions{}, func(s *ServerStream) {
+		started <- true
+		<-goOn
+		answer(200, "late")(s)
+	})
+	defer close(goOn)
+	p := connect(t, f.addr)
+	if err := p.open(1, true); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	(<-f.conns).Shutdown()
+	p.next(http2.FrameGoAway)
+	ping := p.next(http2.FramePing)
+	if err := p.fr.WritePing(true, [8]byte([]byte(ping.data))); err != nil {
+		t.Fatal(err)
+	}
+	if g := p.next(http2.FrameGoAway); g.last != 1 {
+		t.Errorf("the last stream is %d, want 1", g.last)
+	}
+	if err := errors.Join(p.open(3, false), p.fr.WriteData(3, true, []byte("crossing")), p.fr.WritePing(false, [8]byte{})); err != nil {
+		t.Fatal(err)
+	}
+	p.next(http2.FramePing)
+	if err := p.fr.WriteData(5, true, nil); err != nil { // never opened
+		t.Fatal(err)
+	}
+	if g := p.next(http2.FrameGoAway); g.last != 1 || g.code != http2.ErrCodeProtocol { // RFC 9113 section 6.8: it must not be raised
+		t.Errorf("then the last stream is %d, with %v", g.last, g.code)
 	}
 }
 

@@ -75,6 +75,7 @@ type conn struct {
 	lastID  uint32 // the highest that was opened, by whichever side opens them
 	err     error  // why the connection is at its end
 	closed  ring   // streams that we have closed before the peer knew
+	late    int64  // bytes of DATA that may be on their way for those
 	idle    time.Time
 	goneMu  sync.Mutex // held while the functions given to Watch are called
 
@@ -82,13 +83,16 @@ type conn struct {
 	out
 }
 
-// ring remembers the last streams of which frames may still be on their way.
+// ring remembers the last streams of which frames may still be on their way. Of those before, it knows the highest, and takes
+// all up to that for such.
 type ring struct {
-	ids [256]uint32
-	at  uint8
+	ids  [256]uint32
+	at   uint8
+	lost uint32
 }
 
 func (r *ring) add(id uint32) {
+	r.lost = max(r.lost, r.ids[r.at])
 	r.ids[r.at] = id
 	r.at++
 }
@@ -99,7 +103,13 @@ func (r *ring) has(id uint32) bool {
 			return true
 		}
 	}
-	return false
+	return id <= r.lost
+}
+
+// remember notes a stream that we have closed, with so much left of its window; c.mu is held.
+func (c *conn) remember(id uint32, window int64) {
+	c.closed.add(id)
+	c.late = min(c.late+max(0, window), c.recvTarget) // no more can be on its way
 }
 
 func (c *conn) init(s netio.Stream, l limits) {

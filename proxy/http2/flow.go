@@ -84,7 +84,7 @@ func (c *conn) data(h http2.FrameHeader) error {
 	known, err := c.admit(h, n)
 	c.mu.Unlock()
 	if err == nil && !known {
-		err = c.missing(h.StreamID, "DATA")
+		err = c.missing(h.StreamID, int64(h.Length))
 	}
 	if err != nil {
 		var stream http2.StreamError
@@ -135,6 +135,7 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	case s.theirs, s.recvEnd && s.sentEnd && !s.reset:
 		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
 	case s.reset:
+		s.recvWindow -= size
 		return true, nil
 	case s.recvEnd:
 		c.giveBack(int64(n))
@@ -147,7 +148,9 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}
 	s.recvWindow -= size
-	s.credit += size - int64(n)
+	if s.credit += size - int64(n); n == 0 && s.credit >= s.target/4 { // no reader will see to it
+		c.regrant(s)
+	}
 	if s.received += int64(n); s.declared >= 0 && s.received > s.declared {
 		c.giveBack(int64(n))
 		s.err = errLengthWrong

@@ -222,6 +222,22 @@ func wantOK(t *testing.T, c *ClientConn, path string, size int) {
 	}
 }
 
+// Padding is granted anew though no reader takes it.
+func TestPaddingAloneKeepsTheWindow(t *testing.T) {
+	f := serve(t, ServerOptions{}, answer(200, "x"))
+	p := connect(t, f.addr)
+	if err := p.open(1, false); err != nil {
+		t.Fatal(err)
+	}
+	for range firstWindow / 256 {
+		if err := p.fr.WriteDataPadded(1, false, nil, make([]byte, 255)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p.next(http2.FrameWindowUpdate).StreamID != 1 {
+	}
+}
+
 // A peer that takes long to take what it was sent, and then tells of every 4 KiB of it for the stream and for the
 // connection, all at once, is no flood: Go's server does so.
 func TestManyWindowUpdatesForMuchData(t *testing.T) {

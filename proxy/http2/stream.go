@@ -80,7 +80,7 @@ func (s *stream) leave() {
 	c.letGo(held)
 	c.narrow(s)
 	if s.ours {
-		c.closed.add(s.id)
+		c.remember(s.id, s.recvWindow)
 	}
 	s.pending, s.gone = nil, nil
 	if len(c.streams) == 0 {
