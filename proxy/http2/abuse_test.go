@@ -207,6 +207,18 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// As many settings as a frame can hold are as many walks over the streams.
+func TestManySettingsInAFrame(t *testing.T) {
+	f := serve(t, ServerOptions{}, answer(200, "x"))
+	p := connect(t, f.addr)
+	if err := p.fr.WriteSettings(make([]http2.Setting, maxSettings+1)...); err != nil {
+		t.Fatal(err)
+	}
+	if g := p.next(http2.FrameGoAway); g.code != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("ended with %v, want ENHANCE_YOUR_CALM", g.code)
+	}
+}
+
 // A stream that is reset before its handler runs starts no work.
 func TestResetInTheSameBreathStartsNoWork(t *testing.T) {
 	var worked atomic.Int64

@@ -133,7 +133,7 @@ func (c *ClientConn) Close() {
 // Abort ends the connection at once, from any goroutine.
 func (c *ClientConn) Abort() { _ = c.base.Abort() }
 
-func (c *ClientConn) drained() bool { return c.goingAway && len(c.streams)+c.reserved == 0 }
+func (c *ClientConn) drained() bool { return c.goingAway && c.unused() }
 
 func (c *ClientConn) stopIfDrained() {
 	if c.drained() {

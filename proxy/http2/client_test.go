@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"mpgate/internal/proxytest"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 )
@@ -184,6 +185,39 @@ func TestClientKeepsToTheServersLimit(t *testing.T) {
 func exchange2(c *ClientConn, in, out chan bool) (result, error) {
 	go func() { <-in; out <- true }()
 	return exchange(c, request("GET", "/", 0), nil)
+}
+
+// A connection on which a place was reserved is not idle; once it has none, it ends by its idle time and takes no more.
+func TestReservedPlaceKeepsTheConnection(t *testing.T) {
+	pings := make(chan error, 1<<10)
+	c := dial(t, frames(t, func(p *peer, f http2.Frame) error {
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			return p.head(f.StreamID, true, ":status", "204")
+		case *http2.PingFrame:
+			pings <- nil
+			return p.fr.WritePing(true, f.Data)
+		}
+		return nil
+	}), ClientOptions{IdleTime: soon, PingEvery: soon})
+	if _, err := exchange(c, request("GET", "/", 0), nil); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = within(t, pings) // the idle time is over
+	if !c.Usable() {
+		t.Error("the connection ended")
+	}
+	s.Release()
+	if !proxytest.Within(proxytest.Patience, func() bool { return !c.Usable() }) {
+		t.Error("the connection goes on")
+	}
+	if _, err := c.Open(); err != ErrClosed {
+		t.Errorf("Open gives %v, want %v", err, ErrClosed)
+	}
 }
 
 func TestClientAbortReachesTheServerAtOnce(t *testing.T) {

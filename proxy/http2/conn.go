@@ -66,7 +66,7 @@ type conn struct {
 	resets   bucket
 	controls bucket
 	updates  bucket
-	pinged   time.Time // when a ping that must be answered was sent; zero: none is out
+	pinged   time.Time // when a ping was sent, after which nothing has come; zero: none is out
 	head     [16]byte
 	trailer  message.Header // that is being read
 
@@ -168,6 +168,11 @@ func (c *conn) fill() error {
 		err := c.s.Fill(&c.in)
 		switch {
 		case err == nil:
+			if !c.pinged.IsZero() { // whatever came is a sign of life
+				c.mu.Lock()
+				c.pinged = time.Time{}
+				c.mu.Unlock()
+			}
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if err := c.silence(time.Now()); err != nil {
@@ -215,8 +220,12 @@ func (c *conn) deadline(now time.Time) time.Time {
 	return now.Add(c.limits.pingEvery)
 }
 
+// unused says that nobody has a use for the connection; c.mu is held.
 func (c *conn) unused() bool {
-	return len(c.streams) == 0 && (c.server == nil || c.server.running == 0)
+	if c.server != nil {
+		return len(c.streams) == 0 && c.server.running == 0
+	}
+	return len(c.streams)+c.client.reserved == 0
 }
 
 // silence is asked at the deadline: is the connection at its end?
@@ -235,6 +244,9 @@ func (c *conn) silence(now time.Time) error {
 	if c.unused() {
 		if now.Before(c.idle.Add(c.limits.idleTime)) {
 			return nil
+		}
+		if c.client != nil {
+			c.client.goingAway = true // before somebody opens a stream that would end with it
 		}
 		return os.ErrDeadlineExceeded
 	}
