@@ -31,8 +31,8 @@ type downstream interface {
 	// Interrupt ends the read of the body that is under way, or else the next one, until Resume.
 	Interrupt()
 	Resume()
-	// Watch calls gone, from another goroutine, when the client leaves while its request, which was read
-	// whole, is worked on. StopWatch ends that and may be called without it.
+	// Watch calls gone, from another goroutine, when the client leaves while its request is worked on. With HTTP/1 that must
+	// have been read whole. StopWatch ends that and may be called without it.
 	Watch(gone func())
 	StopWatch()
 }
@@ -330,8 +330,10 @@ func (x *exchange) clientLeft() {
 	x.up.Abort()
 }
 
+// watch notices that the client leaves. On a connection that carries one exchange at a time the body must have been read: what
+// comes behind it says so.
 func (x *exchange) watch() {
-	if !x.watching && x.down.BodyDone() {
+	if !x.watching && (x.conn.mux != nil || x.down.BodyDone()) {
 		x.watching = true
 		x.down.Watch(x.leave)
 	}

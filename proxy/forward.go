@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mpgate/proxy/backend"
+	"mpgate/proxy/http2"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/telemetry"
@@ -86,17 +87,17 @@ func (x *exchange) leaveServer(meter *telemetry.ServerMeter) (now time.Time) {
 // ask sends the request, now, and waits for the head of the final response; interim ones go to the client.
 func (x *exchange) ask(asked time.Time) error {
 	defer x.stopWatch()
+	x.watchEarly()
 	if err := x.up.WriteHead(&x.req); err != nil {
-		return err
+		return x.blame(err)
 	}
 	if err := x.sendBody(); err != nil {
-		return err
+		return x.blame(err)
 	}
 	// What the client is still owed, the response before this one, leaves before we wait for the server.
 	if err := x.down.Flush(); err != nil {
 		return &clientError{err}
 	}
-	x.watchEarly()
 	deadline := asked.Add(backend.Patience)
 	for {
 		x.resp.Reset()
@@ -151,6 +152,9 @@ func (x *exchange) waitsFor100() bool {
 // sent no proper body has it cut.
 func (x *exchange) blame(err error) error {
 	if x.gone.Load() {
+		if s, ok := x.down.(*http2.ServerStream); ok && s.Err() != nil {
+			err = s.Err()
+		}
 		return &clientError{err}
 	}
 	if fault := x.upload.fault.Load(); fault != nil {
@@ -210,7 +214,7 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		switch {
 		case toClient != nil:
 			x.rec.End = clientEnd(toClient)
-		case x.gone.Load():
+		case x.gone.Load() && x.conn.mux == nil:
 			x.rec.End = telemetry.EndClientGone
 		default:
 			x.rec.End = serverOutcome(x.blame(fromServer)).end

@@ -33,7 +33,7 @@ func requestOutcome(fault *http1.Error) outcome {
 // clientEnd is for a client whose connection, or stream, failed.
 func clientEnd(err error) telemetry.End {
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, http2.ErrTooSlow):
 		return telemetry.EndClientTimeout
 	case errors.Is(err, http2.ErrHeld):
 		return telemetry.EndLimit
@@ -80,12 +80,14 @@ func serverOutcome(err error) outcome {
 			return requestOutcome(fault)
 		}
 		end := clientEnd(err)
-		if end == telemetry.EndClientTimeout {
+		if end == telemetry.EndClientTimeout && !errors.Is(err, http2.ErrTooSlow) { // whose connection has ended
 			return outcome{408, end, "the request body did not arrive in time"}
 		}
 		return outcome{0, end, ""}
 	case errors.Is(err, errLate), errors.Is(err, os.ErrDeadlineExceeded):
 		return outcome{504, telemetry.EndBackendTimeout, "the server did not answer in time"}
+	case errors.Is(err, http2.ErrTooSlow):
+		return outcome{502, telemetry.EndBackendTimeout, "the connection to the server ended because the server was too slow"}
 	case errors.Is(err, http2.ErrNoConnect):
 		return outcome{502, telemetry.EndBackendInvalid, "the server takes no other protocol than HTTP"}
 	case errors.As(err, &fault), errors.Is(err, http1.ErrBodyLength):

@@ -69,6 +69,15 @@ var attacks = []struct {
 		}
 		return p.fr.WriteData(1, false, nil)
 	}},
+	{"ends of a closed stream", func(p *peer, i int) error {
+		switch i {
+		case 0:
+			return p.open(1, true)
+		case 1:
+			return p.fr.WriteData(1, false, []byte("behind the end"))
+		}
+		return p.fr.WriteData(1, true, nil)
+	}},
 	{"padding without DATA", func(p *peer, i int) error {
 		if i == 0 {
 			return p.open(1, false)
@@ -196,6 +205,18 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// As many settings as a frame can hold are as many walks over the streams.
+func TestManySettingsInAFrame(t *testing.T) {
+	f := serve(t, ServerOptions{}, answer(200, "x"))
+	p := connect(t, f.addr)
+	if err := p.fr.WriteSettings(make([]http2.Setting, maxSettings+1)...); err != nil {
+		t.Fatal(err)
+	}
+	if g := p.next(http2.FrameGoAway); g.code != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("ended with %v, want ENHANCE_YOUR_CALM", g.code)
+	}
 }
 
 // A stream that is reset before its handler runs starts no work.

@@ -46,6 +46,7 @@ const (
 	updatesSaved  = 64 << 10
 
 	maxContinuations = 64       // frames of one header block
+	maxSettings      = 100      // in a frame: each may be a walk over all streams
 	maxInterim       = 32       // 1xx responses before a final one
 	maxControlHeld   = 64 << 10 // bytes of control frames that wait because the peer does not read
 )

@@ -82,8 +82,6 @@ func (c *ClientConn) Run() error {
 	c.mu.Lock()
 	c.ready.Broadcast()
 	c.quiet()
-	c.limits.memory.release(c.leased)
-	c.leased = 0
 	c.mu.Unlock()
 	c.in.Release()
 	if orderly {
@@ -135,7 +133,7 @@ func (c *ClientConn) Close() {
 // Abort ends the connection at once, from any goroutine.
 func (c *ClientConn) Abort() { _ = c.base.Abort() }
 
-func (c *ClientConn) drained() bool { return c.goingAway && len(c.streams)+c.reserved == 0 }
+func (c *ClientConn) drained() bool { return c.goingAway && c.unused() }
 
 func (c *ClientConn) stopIfDrained() {
 	if c.drained() {

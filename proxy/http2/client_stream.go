@@ -106,6 +106,9 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 	for !c.settled && c.err == nil {
 		c.ready.Wait()
 	}
+	if c.err != nil {
+		return c.err
+	}
 	if !c.connect {
 		return ErrNoConnect
 	}

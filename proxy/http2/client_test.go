@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
+	"mpgate/internal/proxytest"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 )
@@ -184,6 +187,39 @@ func exchange2(c *ClientConn, in, out chan bool) (result, error) {
 	return exchange(c, request("GET", "/", 0), nil)
 }
 
+// A connection on which a place was reserved is not idle; once it has none, it ends by its idle time and takes no more.
+func TestReservedPlaceKeepsTheConnection(t *testing.T) {
+	pings := make(chan error, 1<<10)
+	c := dial(t, frames(t, func(p *peer, f http2.Frame) error {
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			return p.head(f.StreamID, true, ":status", "204")
+		case *http2.PingFrame:
+			pings <- nil
+			return p.fr.WritePing(true, f.Data)
+		}
+		return nil
+	}), ClientOptions{IdleTime: soon, PingEvery: soon})
+	if _, err := exchange(c, request("GET", "/", 0), nil); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = within(t, pings) // the idle time is over
+	if !c.Usable() {
+		t.Error("the connection ended")
+	}
+	s.Release()
+	if !proxytest.Within(proxytest.Patience, func() bool { return !c.Usable() }) {
+		t.Error("the connection goes on")
+	}
+	if _, err := c.Open(); err != ErrClosed {
+		t.Errorf("Open gives %v, want %v", err, ErrClosed)
+	}
+}
+
 func TestClientAbortReachesTheServerAtOnce(t *testing.T) {
 	in, gone := make(chan bool), make(chan error)
 	addr := origin(t, func(w http.ResponseWriter, r *http.Request) {
@@ -252,6 +288,41 @@ func TestDrainServesWhatIsUnderWay(t *testing.T) {
 	wg.Wait()
 	if err := <-f.ended; err != nil {
 		t.Errorf("the connection ended with %v", err)
+	}
+}
+
+// A request with a body that the client sent before it knew of the last GOAWAY is ignored, body and all.
+func TestDrainIgnoresWhatCrossesTheLastGoAway(t *testing.T) {
+	started, goOn := make(chan bool), make(chan bool)
+	f := serve(t, ServerOptions{}, func(s *ServerStream) {
+		started <- true
+		<-goOn
+		answer(200, "late")(s)
+	})
+	defer close(goOn)
+	p := connect(t, f.addr)
+	if err := p.open(1, true); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	(<-f.conns).Shutdown()
+	p.next(http2.FrameGoAway)
+	ping := p.next(http2.FramePing)
+	if err := p.fr.WritePing(true, [8]byte([]byte(ping.data))); err != nil {
+		t.Fatal(err)
+	}
+	if g := p.next(http2.FrameGoAway); g.last != 1 {
+		t.Errorf("the last stream is %d, want 1", g.last)
+	}
+	if err := errors.Join(p.open(3, false), p.fr.WriteData(3, true, []byte("crossing")), p.fr.WritePing(false, [8]byte{})); err != nil {
+		t.Fatal(err)
+	}
+	p.next(http2.FramePing)
+	if err := p.fr.WriteData(5, true, nil); err != nil { // never opened
+		t.Fatal(err)
+	}
+	if g := p.next(http2.FrameGoAway); g.last != 1 || g.code != http2.ErrCodeProtocol { // RFC 9113 section 6.8: it must not be raised
+		t.Errorf("then the last stream is %d, with %v", g.last, g.code)
 	}
 }
 

@@ -66,7 +66,7 @@ type conn struct {
 	resets   bucket
 	controls bucket
 	updates  bucket
-	pinged   time.Time // when a ping that must be answered was sent; zero: none is out
+	pinged   time.Time // when a ping was sent, after which nothing has come; zero: none is out
 	head     [16]byte
 	trailer  message.Header // that is being read
 
@@ -75,6 +75,7 @@ type conn struct {
 	lastID  uint32 // the highest that was opened, by whichever side opens them
 	err     error  // why the connection is at its end
 	closed  ring   // streams that we have closed before the peer knew
+	late    int64  // bytes of DATA that may be on their way for those
 	idle    time.Time
 	goneMu  sync.Mutex // held while the functions given to Watch are called
 
@@ -82,13 +83,16 @@ type conn struct {
 	out
 }
 
-// ring remembers the last streams of which frames may still be on their way.
+// ring remembers the last streams of which frames may still be on their way. Of those before, it knows the highest, and takes
+// all up to that for such.
 type ring struct {
-	ids [256]uint32
-	at  uint8
+	ids  [256]uint32
+	at   uint8
+	lost uint32
 }
 
 func (r *ring) add(id uint32) {
+	r.lost = max(r.lost, r.ids[r.at])
 	r.ids[r.at] = id
 	r.at++
 }
@@ -99,7 +103,13 @@ func (r *ring) has(id uint32) bool {
 			return true
 		}
 	}
-	return false
+	return id <= r.lost
+}
+
+// remember notes a stream that we have closed, with so much left of its window; c.mu is held.
+func (c *conn) remember(id uint32, window int64) {
+	c.closed.add(id)
+	c.late = min(c.late+max(0, window), c.recvTarget) // no more can be on its way
 }
 
 func (c *conn) init(s netio.Stream, l limits) {
@@ -158,6 +168,11 @@ func (c *conn) fill() error {
 		err := c.s.Fill(&c.in)
 		switch {
 		case err == nil:
+			if !c.pinged.IsZero() { // whatever came is a sign of life
+				c.mu.Lock()
+				c.pinged = time.Time{}
+				c.mu.Unlock()
+			}
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if err := c.silence(time.Now()); err != nil {
@@ -205,8 +220,12 @@ func (c *conn) deadline(now time.Time) time.Time {
 	return now.Add(c.limits.pingEvery)
 }
 
+// unused says that nobody has a use for the connection; c.mu is held.
 func (c *conn) unused() bool {
-	return len(c.streams) == 0 && (c.server == nil || c.server.running == 0)
+	if c.server != nil {
+		return len(c.streams) == 0 && c.server.running == 0
+	}
+	return len(c.streams)+c.client.reserved == 0
 }
 
 // silence is asked at the deadline: is the connection at its end?
@@ -225,6 +244,9 @@ func (c *conn) silence(now time.Time) error {
 	if c.unused() {
 		if now.Before(c.idle.Add(c.limits.idleTime)) {
 			return nil
+		}
+		if c.client != nil {
+			c.client.goingAway = true // before somebody opens a stream that would end with it
 		}
 		return os.ErrDeadlineExceeded
 	}

@@ -41,6 +41,9 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
 	}
+	if f.NumSettings() > maxSettings {
+		return calm("more settings in a frame than there are")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range f.NumSettings() {
@@ -101,8 +104,6 @@ func (c *conn) ping(f *http2.PingFrame) {
 		return
 	}
 	switch f.Data[0] {
-	case pingAlive:
-		c.pinged = time.Time{}
 	case pingSpeed:
 		c.probed(time.Now())
 	case pingDrain:

@@ -1,25 +1,28 @@
 package http2
 
 import (
+	"errors"
 	"io"
+	"os"
 
 	"golang.org/x/net/http2"
 )
 
-// missing judges a frame for a stream that is not there.
-func (c *conn) missing(id uint32, what string) error {
+// missing judges a DATA frame of that size for a stream that is not there.
+func (c *conn) missing(id uint32, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !clientID(id) || id > c.lastID:
-		return protocolError(what + " for a stream that was not opened")
-	case c.closed.has(id):
-		if !c.controls.take(1) {
-			return calm("more frames for closed streams than can be on their way")
-		}
-		return nil
+		return protocolError("DATA for a stream that was not opened")
+	case !c.closed.has(id):
+		return &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
+	case size > 0 && size <= c.late:
+		c.late -= size
+	case !c.controls.take(1):
+		return calm("more DATA for closed streams than can be on its way")
 	}
-	return &ConnError{http2.ErrCodeStreamClosed, what + " for a stream that was closed"}
+	return nil
 }
 
 // badStream ends a stream for what the peer did. It costs the peer what a reset of its own would.
@@ -36,7 +39,7 @@ func (c *conn) badStream(id uint32, code http2.ErrCode) error {
 		idle := id > c.lastID
 		if !idle && !c.closed.has(id) {
 			c.appendReset(id, code)
-			c.closed.add(id)
+			c.remember(id, firstWindow)
 		}
 		c.mu.Unlock()
 		if idle {
@@ -108,6 +111,9 @@ func (c *conn) fail(err error) {
 }
 
 func (c *conn) failLocked(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ErrTooSlow
+	}
 	if c.err == nil {
 		c.err = err
 	}

@@ -22,6 +22,10 @@ var ErrClosed = errors.New("the connection takes no further streams")
 // ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so nothing but HTTP can be spoken in a stream.
 var ErrNoConnect = errors.New("the server does not take extended CONNECT")
 
+// ErrTooSlow: the connection ended because the peer did not go on in time. To a stream it is no os.ErrDeadlineExceeded,
+// after which it could be waited on.
+var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
+
 // ErrHeld: all connections together hold as much as they may, and this stream was to hold more.
 var ErrHeld = errors.New("the peer makes us hold more than there is room for")
 

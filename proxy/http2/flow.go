@@ -28,6 +28,11 @@ const (
 // At the beginning, while what the path carries doubles in each round trip, it is not waited for that: each byte that is
 // taken makes the window a byte larger, until a round trip is worth no more than a quarter of it. Bytes are counted as they
 // are taken by a reader, not as they arrive, so a slow reader's window does not grow.
+//
+// The connection's window bounds what is under way: bytes are granted anew as they arrive, so that readers who take nothing do
+// not stop the others. What is held is bounded by the windows of the streams, and accounted for: those that grew lease what
+// they may bring, others what they have brought. Where that is more than a fair share, the connection's window waits for
+// the readers too.
 type flow struct {
 	sendWindow  int64 // what the peer grants
 	sendInitial int64 // for new streams
@@ -35,11 +40,12 @@ type flow struct {
 
 	recvWindow int64 // what the peer may still send
 	recvTarget int64 // what it may send at most
-	credit     int64 // taken by readers, and not granted anew
+	credit     int64 // nobody waits for them any more, and they are not granted anew
 	target     int64 // of a stream that has more to send than the first window
 	leased     int   // of the budget for all connections, for windows that grew
 	lent       int   // of it, for what the first windows brought
 	inboxes    int   // bytes in all inboxes
+	withheld   int   // of them, that are granted anew when they are taken
 
 	taken     int64 // by readers, in all
 	ramped    bool  // the beginning is over
@@ -78,7 +84,7 @@ func (c *conn) data(h http2.FrameHeader) error {
 	known, err := c.admit(h, n)
 	c.mu.Unlock()
 	if err == nil && !known {
-		err = c.missing(h.StreamID, "DATA")
+		err = c.missing(h.StreamID, int64(h.Length))
 	}
 	if err != nil {
 		var stream http2.StreamError
@@ -129,6 +135,7 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	case s.theirs, s.recvEnd && s.sentEnd && !s.reset:
 		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
 	case s.reset:
+		s.recvWindow -= size
 		return true, nil
 	case s.recvEnd:
 		c.giveBack(int64(n))
@@ -141,7 +148,9 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}
 	s.recvWindow -= size
-	s.credit += size - int64(n)
+	if s.credit += size - int64(n); n == 0 && s.credit >= s.target/4 { // no reader will see to it
+		c.regrant(s)
+	}
 	if s.received += int64(n); s.declared >= 0 && s.received > s.declared {
 		c.giveBack(int64(n))
 		s.err = errLengthWrong
@@ -166,6 +175,11 @@ func (c *conn) arrived(id uint32, p []byte, more int) error {
 	}
 	s.inbox.add(p)
 	s.readers.wake()
+	if c.lent <= connWindow || c.limits.memory.spare(c.lent) {
+		c.giveBack(int64(len(p)))
+	} else {
+		c.withheld += len(p)
+	}
 	return nil
 }
 
@@ -186,13 +200,17 @@ func (c *conn) hold(n int) bool {
 	return true
 }
 
-// letGo is for bytes that lie in an inbox no longer: they are granted anew; c.mu is held.
+// letGo is for bytes that lie in an inbox no longer; c.mu is held.
 func (c *conn) letGo(n int) {
-	if c.inboxes -= n; c.inboxes == 0 && c.lent > 0 {
-		c.limits.memory.release(c.lent)
-		c.lent = 0
+	c.inboxes -= n
+	if unused := min(c.lent, c.leased+c.lent-c.inboxes); unused > 0 && (c.inboxes == 0 || unused >= connWindow) {
+		c.limits.memory.release(unused)
+		c.lent -= unused
 	}
-	c.giveBack(int64(n))
+	if n = min(n, c.withheld); n > 0 {
+		c.withheld -= n
+		c.giveBack(int64(n))
+	}
 }
 
 // endBody is the end of a stream as the peer sees it; it unlocks c.mu, which is held.
@@ -227,20 +245,47 @@ func (c *conn) took(s *stream, n int64) {
 	}
 	s.credit += n
 	if s.target < c.target && s.wantsMore() {
-		s.credit += c.target - s.target
-		s.target = c.target
+		c.widen(s)
 	}
 	if s.credit >= s.target/4 {
 		if !c.ramped && s.wantsMore() && c.grow(min(mostWindow, c.target+s.credit)) {
-			s.credit += c.target - s.target
-			s.target = c.target
+			c.widen(s)
 		}
-		c.appendWindowUpdate(s.id, uint32(s.credit))
-		s.recvWindow += s.credit
-		s.credit = 0
+		c.regrant(s)
 		c.probe(n)
 		c.wantFlush()
 	}
+}
+
+// regrant grants what s has credit for; c.mu is held.
+func (c *conn) regrant(s *stream) {
+	c.appendWindowUpdate(s.id, uint32(s.credit))
+	s.recvWindow += s.credit
+	s.credit = 0
+}
+
+// widen makes the window of s as large as target, if there is memory for what it then may bring: no more than a part of what is
+// left, so that there is some for others. c.mu is held.
+func (c *conn) widen(s *stream) {
+	more := c.target - s.target
+	if !c.limits.memory.spare(int(more)) || !c.limits.memory.lease(int(more)) {
+		return
+	}
+	c.leased += int(more)
+	s.credit += more
+	s.target = c.target
+}
+
+// narrow gives back what the window of s, which is over, was leased; c.mu is held.
+func (c *conn) narrow(s *stream) {
+	n := int(s.target - firstWindow)
+	s.target = firstWindow
+	c.leased -= n
+	if short := c.inboxes - c.leased - c.lent; short > 0 { // others hold something by that lease
+		c.lent += short
+		n -= short
+	}
+	c.limits.memory.release(n)
 }
 
 // wantsMore says whether the peer may have more to send than s has granted.
@@ -286,15 +331,14 @@ func (c *conn) probed(now time.Time) {
 	}
 }
 
-// grow makes the window of a stream as large as target, and that of the connection twice as large, if there is memory for
-// it: no more than a part of what is left, so that there is some for others.
+// grow lets the windows of streams become as large as target, and makes that of the connection twice as large, if there is
+// memory for one such stream.
 func (c *conn) grow(target int64) bool {
 	more := max(0, 2*target-c.recvTarget)
-	if !c.limits.memory.spare(int(more)) || !c.limits.memory.lease(int(more)) {
+	if !c.limits.memory.spare(int(target - firstWindow)) {
 		c.ramped = true
 		return false
 	}
-	c.leased += int(more)
 	c.target = target
 	c.recvTarget += more
 	c.giveBack(more)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"mpgate/internal/proxytest"
 	"mpgate/proxy/message"
 )
 
@@ -157,6 +158,84 @@ func TestSlowReadersKeepTheirWindow(t *testing.T) {
 		t.Errorf("reset with %v, want FLOW_CONTROL_ERROR", r.code)
 	}
 	close(goOn)
+}
+
+// Streams whose readers take nothing do not stop the others of their connection.
+func TestReadersWhoTakeNothingStopNobodyElse(t *testing.T) {
+	goOn := make(chan bool)
+	f := serve(t, ServerOptions{}, takingOnce(goOn))
+	c := dial(t, f.addr, ClientOptions{})
+	var wg sync.WaitGroup
+	for range connWindow/firstWindow + 1 {
+		wg.Go(func() { wantOK(t, c, "/later", firstWindow) })
+	}
+	server := <-f.conns
+	if !proxytest.Within(proxytest.Patience, func() bool {
+		server.mu.Lock()
+		defer server.mu.Unlock()
+		return server.inboxes > connWindow
+	}) {
+		t.Error("the connection's window is not granted anew")
+	}
+	wantOK(t, c, "/now", 1000)
+	close(goOn)
+	wg.Wait()
+}
+
+// One connection does not take the memory of all: beyond its share it waits for its readers, and no stream is reset.
+func TestReadersWhoTakeNothingLeaveMemory(t *testing.T) {
+	mem := &Memory{Limit: 1 << 20}
+	goOn := make(chan bool)
+	f := serve(t, ServerOptions{Memory: mem}, takingOnce(goOn))
+	c := dial(t, f.addr, ClientOptions{})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { wantOK(t, c, "/later", 60<<10) })
+	}
+	if !proxytest.Within(proxytest.Patience, func() bool { return mem.Used() > connWindow*3/2 }) {
+		t.Errorf("only %d bytes are held", mem.Used())
+	}
+	if used := mem.Used(); used > 2*connWindow+2*holdStep {
+		t.Errorf("%d bytes are held, want what is granted freely and a window at most", used)
+	}
+	close(goOn)
+	wg.Wait()
+	if used := mem.Used(); used != 0 {
+		t.Errorf("%d bytes are still accounted for", used)
+	}
+}
+
+// takingOnce is a handler that takes bodies at /later once it may, others at once.
+func takingOnce(goOn <-chan bool) func(*ServerStream) {
+	return func(s *ServerStream) {
+		if string(s.req.Path) == "/later" {
+			<-goOn
+		}
+		answer(200, "x")(s)
+	}
+}
+
+// wantOK sends a body and wants the answer.
+func wantOK(t *testing.T, c *ClientConn, path string, size int) {
+	if res, err := exchange(c, request("POST", path, int64(size)), make([]byte, size)); err != nil || res.status != 200 {
+		t.Errorf("%s: %d, %v", path, res.status, err)
+	}
+}
+
+// Padding is granted anew though no reader takes it.
+func TestPaddingAloneKeepsTheWindow(t *testing.T) {
+	f := serve(t, ServerOptions{}, answer(200, "x"))
+	p := connect(t, f.addr)
+	if err := p.open(1, false); err != nil {
+		t.Fatal(err)
+	}
+	for range firstWindow / 256 {
+		if err := p.fr.WriteDataPadded(1, false, nil, make([]byte, 255)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p.next(http2.FrameWindowUpdate).StreamID != 1 {
+	}
 }
 
 // A peer that takes long to take what it was sent, and then tells of every 4 KiB of it for the stream and for the

@@ -100,6 +100,29 @@ func TestIdleClientThatAnswersIsKept(t *testing.T) {
 	}
 }
 
+// One that answers no PING, and goes on sending, is alive.
+func TestDataIsASignOfLife(t *testing.T) {
+	result := make(chan error, 1)
+	f := serve(t, ServerOptions{PingEvery: soon, PingAnswer: generous}, reading(result))
+	p := connect(t, f.addr)
+	if err := p.open(1, false); err != nil {
+		t.Fatal(err)
+	}
+	p.next(http2.FramePing)
+	server := <-f.conns
+	if err := p.fr.WriteData(1, false, []byte("alive")); err != nil {
+		t.Fatal(err)
+	}
+	p.next(http2.FramePing) // another silence began: the first PING is forgotten
+	if err := p.fr.WriteData(1, true, []byte("alive")); err != nil {
+		t.Fatal(err)
+	}
+	if err := within(t, result); err != nil {
+		t.Errorf("the stream ended with %v", err)
+	}
+	server.Shutdown()
+}
+
 // pingedServer takes a connection and, before it says anything, some requests on it. It answers PINGs as often as it is told, then the
 // first request, if it answered any.
 func pingedServer(ln net.Listener, requests, answers int, pings chan<- byte) error {

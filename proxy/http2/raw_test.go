@@ -31,6 +31,7 @@ type peer struct {
 type frameSeen struct {
 	http2.FrameHeader
 	code   http2.ErrCode
+	last   uint32 // stream, of a GOAWAY
 	fields []hpack.HeaderField
 	data   string
 }
@@ -68,7 +69,7 @@ func (p *peer) read() {
 		switch f := f.(type) {
 		case *http2.GoAwayFrame:
 			p.code, p.gone = f.ErrCode, true
-			seen.code = f.ErrCode
+			seen.code, seen.last = f.ErrCode, f.LastStreamID
 		case *http2.RSTStreamFrame:
 			seen.code = f.ErrCode
 		case *http2.MetaHeadersFrame:

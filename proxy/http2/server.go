@@ -60,7 +60,8 @@ type ServerConn struct {
 	zombies  int // streams that were reset while their handlers run
 	serving  bool
 	draining bool
-	last     uint32 // of the second GOAWAY: streams beyond are ignored; 0: not sent
+	final    bool   // the second GOAWAY was sent
+	last     uint32 // that it names: streams beyond are ignored
 	stopped  *time.Timer
 	unread   time.Time   // when the last request beyond maxUnread was started
 	resume   *time.Timer // until the next
@@ -138,7 +139,11 @@ func (c *ServerConn) end(err error) error {
 	orderly := err == io.EOF || errors.Is(err, netio.ErrInterrupted) && c.draining || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused()
 	tell := c.err == nil && !errors.Is(err, io.EOF) && (fault != nil || orderly)
 	if tell && !(c.draining && orderly) {
-		c.appendGoAway(c.lastID, code)
+		last := c.lastID
+		if c.final { // a later one must not name a higher (RFC 9113 section 6.8)
+			last = c.last
+		}
+		c.appendGoAway(last, code)
 	}
 	if c.stopped != nil {
 		c.stopped.Stop()
@@ -157,7 +162,6 @@ func (c *ServerConn) end(err error) error {
 		c.finished.Wait()
 	}
 	c.quiet()
-	c.limits.memory.release(c.leased)
 	c.mu.Unlock()
 	if tell {
 		c.linger()
@@ -220,10 +224,10 @@ func (c *ServerConn) firstGoAway() {
 
 // lastGoAway is the second: what the client sent before it knew of the first has come. c.mu is held.
 func (c *ServerConn) lastGoAway() {
-	if !c.draining || c.last != 0 || c.err != nil {
+	if !c.draining || c.final || c.err != nil {
 		return
 	}
-	c.last = max(c.lastID, 1)
+	c.final, c.last = true, c.lastID
 	c.appendGoAway(c.lastID, http2.ErrCodeNo)
 	c.wantFlush()
 	c.stopIfDrained()
@@ -235,7 +239,7 @@ func (c *ServerConn) stopIfDrained() {
 	}
 }
 
-func (c *ServerConn) drained() bool { return c.last != 0 && c.unused() }
+func (c *ServerConn) drained() bool { return c.final && c.unused() }
 
 // openBlock is called for the HEADERS of c.block.
 func (c *ServerConn) openBlock() error {
@@ -269,7 +273,8 @@ func (c *ServerConn) openBlock() error {
 	}
 	c.lastID = id
 	switch {
-	case c.last != 0: // after the second GOAWAY
+	case c.final: // it came before the client knew
+		c.remember(id, firstWindow)
 	case len(c.streams)-c.zombies >= c.most:
 		b.refused = http2.ErrCodeRefusedStream
 	case len(c.starting) > maxWaiting*c.most:

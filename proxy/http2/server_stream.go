@@ -181,7 +181,18 @@ func (s *ServerStream) Abort() {
 	c.callGone(gone)
 }
 
-// Watch calls gone, from another goroutine, when the client resets the stream or leaves. StopWatch must follow.
+// Err is why the stream was reset, by either side or with its connection; nil: it was not.
+func (s *ServerStream) Err() error {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	if !s.reset {
+		return nil
+	}
+	return s.err
+}
+
+// Watch calls gone, from another goroutine, when the client resets the stream or leaves, be the body read or not. StopWatch
+// must follow.
 func (s *ServerStream) Watch(gone func()) {
 	c := s.conn
 	c.mu.Lock()

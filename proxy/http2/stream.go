@@ -78,8 +78,9 @@ func (s *stream) leave() {
 	held := s.inbox.size + s.inbox.lent
 	s.inbox.drop()
 	c.letGo(held)
+	c.narrow(s)
 	if s.ours {
-		c.closed.add(s.id)
+		c.remember(s.id, s.recvWindow)
 	}
 	s.pending, s.gone = nil, nil
 	if len(c.streams) == 0 {
