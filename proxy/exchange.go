@@ -24,6 +24,7 @@ type downstream interface {
 	ReadRequest(r *message.Request, start time.Time) error
 	Body() message.BodyReader
 	BodyDone() bool
+	BodyStarted() bool
 	WriteInterim(*message.Response) error
 	WriteHead(*message.Response) error
 	HeadSent() bool

@@ -68,7 +68,10 @@ func (x *exchange) forward() {
 // mayRepeat says whether a request that failed may be sent once more: it was not sent, or, on a connection that had
 // been kept, it can be repeated and nothing of an answer came.
 func (x *exchange) mayRepeat(r *backend.Request, err error) bool {
-	if err == netio.ErrSpoke || r.Bodyless && errors.Is(err, backend.ErrNotProcessed) {
+	if err == netio.ErrSpoke {
+		return true
+	}
+	if errors.Is(err, backend.ErrNotProcessed) && !x.gone.Load() && (r.Bodyless || !x.down.BodyStarted()) {
 		return true
 	}
 	return r.Repeatable && x.up.Reused() && !x.up.Answered() && !x.gone.Load() && !errors.Is(err, errLate)

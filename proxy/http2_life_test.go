@@ -67,6 +67,96 @@ func TestHTTP2NotProcessedIsSentAgain(t *testing.T) {
 	}
 }
 
+// A request with a body that was refused goes by another connection too, if nothing of the body was taken yet.
+func TestHTTP2NotProcessedIsSentAgainWithItsBody(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	again := make(chan struct{})
+	o := framesOrigin(t, nil, func(fr *xhttp2.Framer, f xhttp2.Frame) {
+		switch h := f.Header(); {
+		case h.Type == xhttp2.FrameHeaders && asked.Add(1) == 1:
+			_ = fr.WriteRSTStream(h.StreamID, xhttp2.ErrCodeRefusedStream)
+		case h.Type == xhttp2.FrameHeaders:
+			close(again)
+		case h.Type == xhttp2.FrameData && h.Flags.Has(xhttp2.FlagDataEndStream):
+			answerFrames(fr, h.StreamID)
+		}
+	})
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{Protocol: backend.HTTP2}}, o)
+	s, err := begin(multiplexed(t, g.addr), "POST", "/", 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Release()
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	wantSoon(t, "the second request", again)
+	if err := s.WriteBody([]byte("body")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.End(nil); err != nil {
+		t.Fatal(err)
+	}
+	var r message.Response
+	if err := s.ReadHead(&r, time.Now().Add(proxytest.Patience)); err != nil || r.Status != 200 {
+		t.Errorf("got %d, %v", r.Status, err)
+	}
+}
+
+// Who waits for a connection waits until the server has said how many streams it takes, which are not more then.
+func TestHTTP2BurstKeepsToTheServersLimit(t *testing.T) {
+	t.Parallel()
+	var conns atomic.Int64
+	asked, settle, finish := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	o := plain.origin(t, func(c *proxytest.Conn) {
+		if _, err := io.CopyN(io.Discard, c.R, int64(len(preread.Preface))); err != nil {
+			return
+		}
+		first := conns.Add(1) == 1
+		fr := xhttp2.NewFramer(c.Conn, c.R)
+		most := xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 1}
+		if !first {
+			_ = fr.WriteSettings(most)
+		}
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			h := f.Header()
+			if h.Type != xhttp2.FrameHeaders {
+				continue
+			}
+			if first { // no other fits before its answer
+				asked <- struct{}{}
+				<-settle
+				_ = fr.WriteSettings(most)
+				<-finish
+			}
+			answerFrames(fr, h.StreamID)
+		}
+	})
+	g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2}}, o)
+	var clients []*proxytest.Client
+	ask := func() {
+		c := g.client()
+		c.Send("GET / HTTP/1.1\r\n" + host + "\r\n")
+		clients = append(clients, c)
+	}
+	ask()
+	<-asked
+	ask()
+	ask()
+	g.waitMetric(3, "mpgate_http_requests_in_flight")
+	close(settle)
+	for _, c := range clients[1:] {
+		want(t, "status", c.Answer().Status, 200)
+	}
+	close(finish)
+	want(t, "status", clients[0].Answer().Status, 200)
+}
+
 // When a lease ends, its streams are cut at the deadline, and the others of the same connection live on.
 func TestHTTP2LeasesEndByStream(t *testing.T) {
 	goOn := make(chan bool)

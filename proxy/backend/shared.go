@@ -29,7 +29,8 @@ var ErrNoHTTP2 = errors.New("the server does not speak HTTP/2, which is required
 // shared is a connection to a server that carries many exchanges at a time.
 type shared struct {
 	*http2.ClientConn
-	link *Link
+	link    *Link
+	settled bool // the server has said how many streams it takes; sharing.mu guards it
 }
 
 // sharing is what a server has of them.
@@ -41,10 +42,12 @@ type sharing struct {
 	picks1  bool // the server last picked HTTP/1
 }
 
-// pending is a connection that is being made, for all who wait for it.
+// pending is a connection that is being made, for all who wait for it. It is made once the server has said how many streams it
+// takes: it would refuse those of a burst beyond that.
 type pending struct {
 	done chan struct{}
 	err  error
+	on   *shared // which the server has yet to say it of; nil: it is being dialled
 }
 
 // stream is an exchange on a shared connection.
@@ -111,6 +114,9 @@ func (s *Server) place(r *Request) (Stream, *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
+		if !c.settled {
+			continue
+		}
 		if cs, err := c.Open(); err == nil {
 			return newStream(cs, c), nil
 		}
@@ -140,10 +146,9 @@ func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err err
 	c, one, err := s.dial(ctx, r.From, true)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p := h.pending; p != nil && !h.picks1 && s.backend.options.SendProxy == 0 {
-		p.err = err
-		close(p.done)
-		h.pending = nil
+	waited := h.pending != nil && h.pending.on == nil && !h.picks1 && s.backend.options.SendProxy == 0
+	if waited && c == nil {
+		h.made(err)
 	}
 	if err != nil {
 		return nil, err
@@ -153,6 +158,11 @@ func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err err
 		return one, nil
 	}
 	cs, err := c.Open()
+	if waited {
+		if h.pending.on = c; err != nil || c.settled {
+			h.made(nil)
+		}
+	}
 	if err != nil || h.closed {
 		c.Close() // once this exchange, which came before the end, is over
 	} else {
@@ -166,19 +176,43 @@ func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err err
 
 // newShared begins to speak HTTP/2 on a link.
 func (s *Server) newShared(on netio.Stream, l *Link) *shared {
-	c := &shared{ClientConn: http2.NewClientConn(on, &s.backend.client2), link: l}
+	c := &shared{link: l}
+	o := s.backend.client2
+	o.Settled = func() { s.sharing.settle(c) }
+	c.ClientConn = http2.NewClientConn(on, &o)
 	s.backend.readers.Go(func() {
-		_ = c.Run() // each of its streams has the error
-		s.sharing.remove(c)
+		err := c.Run() // each of its streams has it too
+		s.sharing.remove(c, err)
 		l.account()
 		_ = on.Close()
 	})
 	return c
 }
 
-func (h *sharing) remove(c *shared) {
+// made ends the wait for a connection; mu is held.
+func (h *sharing) made(err error) {
+	h.pending.err = err
+	close(h.pending.done)
+	h.pending = nil
+}
+
+// settle lets others have places on c.
+func (h *sharing) settle(c *shared) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	c.settled = true
+	if h.pending != nil && h.pending.on == c {
+		h.made(nil)
+	}
+}
+
+// remove is for a connection that has ended.
+func (h *sharing) remove(c *shared, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pending != nil && h.pending.on == c {
+		h.made(err)
+	}
 	for i := range h.conns {
 		if h.conns[i] == c {
 			h.conns = append(h.conns[:i], h.conns[i+1:]...)

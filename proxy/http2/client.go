@@ -23,6 +23,7 @@ type ClientOptions struct {
 	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
 	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
 	Memory     *Memory       // shared by the connections; nil: no limit for all together
+	Settled    func()        // called by Run once the server has said how many streams it takes; it may be nil
 }
 
 // ClientConn is a connection to a server, which many exchanges share. Its life:
@@ -30,8 +31,9 @@ type ClientOptions struct {
 //	NewClientConn ─► Run (in a goroutine, until the connection ends) … Open, as often as it allows … Close
 type ClientConn struct {
 	conn
-	patience time.Duration
-	response message.Response // that is being read
+	patience  time.Duration
+	onSettled func()
+	response  message.Response // that is being read
 
 	// guarded by conn.mu
 	most      int       // streams that the server allows at a time
@@ -48,7 +50,7 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	setDefault(&l.HeaderBytes, 64<<10)
 	setDefault(&l.HeaderFields, 256)
 	l.setDefaults()
-	c := &ClientConn{patience: o.Patience, most: 100}
+	c := &ClientConn{patience: o.Patience, onSettled: o.Settled, most: 100}
 	c.ready.L = &c.mu
 	c.client = c
 	c.init(s, l)

@@ -21,7 +21,13 @@ func (c *conn) control(h http2.FrameHeader) error {
 	}
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
-		return c.settings(f)
+		first := !c.settled
+		if err := c.settings(f); err != nil {
+			return err
+		}
+		if first && c.client != nil && c.client.onSettled != nil {
+			c.client.onSettled()
+		}
 	case *http2.PingFrame:
 		c.ping(f)
 	case *http2.GoAwayFrame:
