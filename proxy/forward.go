@@ -148,7 +148,7 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 
 // waitsFor100 says whether the client holds its body back until the server asks for it.
 func (x *exchange) waitsFor100() bool {
-	return x.req.Expect && !x.continued && x.conn.mux == nil && !x.conn.http.BodyStarted()
+	return x.req.Expect && !x.continued && x.conn.mux == nil && !x.down.BodyStarted()
 }
 
 // blame finds out whether an error on the server's connection was ours to make: a client that left or
