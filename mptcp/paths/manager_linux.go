@@ -179,8 +179,11 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	defer close(m.ended)
 	m.succeed()
-	heard := make(chan error, 1)
-	go func() { heard <- m.rt.hear(m.changed) }()
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		m.rt.hear(m.changed)
+	}()
 	listened := make(chan struct{})
 	listenCtx, unlisten := context.WithCancel(ctx)
 	go func() {
@@ -194,9 +197,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		unlisten()
 		<-listened
 		m.closeSockets()
-		if heard != nil {
-			<-heard
-		}
+		<-heard
 	}()
 	tick := time.NewTimer(0)
 	defer tick.Stop()
@@ -204,9 +205,6 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-heard:
-			heard = nil
-			return err
 		case <-m.kick:
 			m.lookAt = time.Time{}
 		case order := <-m.orders:
@@ -290,6 +288,7 @@ func (m *Manager) replace(o Options) {
 func (m *Manager) look(now time.Time) {
 	h, err := m.rt.host()
 	m.fault("read links and addresses", err)
+	m.fault("hear of links and addresses", m.rt.hearing())
 	if err == nil {
 		if !reflect.DeepEqual(h, m.found) || now.Sub(m.placedAt) > time.Minute {
 			clear(m.places)

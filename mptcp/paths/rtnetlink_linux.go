@@ -19,9 +19,13 @@ type rtnetlink struct {
 	ask, news *netlink.Conn
 	routes    bool // news of routes and rules are asked for
 
-	mu   sync.Mutex
-	last map[int]time.Time // when there was news of an interface, by its index; 0: of any
+	mu      sync.Mutex
+	last    map[int]time.Time // when there was news of an interface, by its index; 0: of any
+	trouble error             // with hearing the news; nil: none
 }
+
+// hearAgain is how long after an error news are listened to again.
+const hearAgain = time.Second
 
 const rtGroups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
 
@@ -43,7 +47,6 @@ func (r *rtnetlink) followRoutes(on bool) error {
 	if on == r.routes {
 		return nil
 	}
-	r.routes = on
 	for _, g := range []uint32{unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE} {
 		set := r.news.LeaveGroup
 		if on {
@@ -53,6 +56,7 @@ func (r *rtnetlink) followRoutes(on bool) error {
 			return fmt.Errorf("rtnetlink: %w", err)
 		}
 	}
+	r.routes = on
 	return nil
 }
 
@@ -63,23 +67,41 @@ func (r *rtnetlink) close() {
 
 // hear notes when which interface was spoken of, and calls changed where it was of links and addresses, until the
 // connection is closed. What changed is read anew: so it matters little that messages can be lost.
-func (r *rtnetlink) hear(changed func()) error {
+func (r *rtnetlink) hear(changed func()) {
 	for {
 		msgs, err := r.news.Receive()
+		lost := errors.Is(err, unix.ENOBUFS)
+		if lost {
+			err = nil
+		}
+		r.setTrouble(err)
 		switch {
-		case err == nil:
-			if r.note(msgs, time.Now()) {
-				changed()
-			}
-		case errors.Is(err, unix.ENOBUFS):
-			r.note(nil, time.Now())
-			changed()
 		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrDeadlineExceeded):
-			return nil
-		default:
-			return fmt.Errorf("rtnetlink: %w", err)
+			return
+		case err != nil: // want of memory, say
+			time.Sleep(hearAgain)
+			lost = true
+		}
+		if r.note(msgs, time.Now()) || lost {
+			changed()
 		}
 	}
+}
+
+func (r *rtnetlink) setTrouble(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = err
+}
+
+// hearing is why no news are heard; nil: they are.
+func (r *rtnetlink) hearing() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.trouble != nil {
+		return fmt.Errorf("rtnetlink: %w", r.trouble)
+	}
+	return nil
 }
 
 // note says whether links or addresses are among the messages.
