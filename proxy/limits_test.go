@@ -228,7 +228,7 @@ func TestWaitingFor100(t *testing.T) {
 				t.Parallel()
 				o := m.origin(t, func(k *proxytest.Conn) {
 					for head := k.Head(); head != ""; head = k.Head() {
-						time.Sleep(2 * idle)
+						<-time.After(2 * idle)
 						if c.says {
 							k.Send("HTTP/1.1 100 Continue\r\n\r\n")
 						}

@@ -296,7 +296,7 @@ func TestServerTimeBeginsWithTheServer(t *testing.T) {
 		g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, m.origin(t, proxytest.Echo))
 		c := g.client()
 		c.Send("GET / HT")
-		time.Sleep(limit + 50*time.Millisecond)
+		<-time.After(limit + 50*time.Millisecond)
 		c.Send("TP/1.1\r\n" + host + "\r\n")
 		answers(c, g)
 	})

@@ -163,7 +163,7 @@ func TestLiveLetsOthersIn(t *testing.T) {
 				}
 			}()
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		return true
 	})
 	<-came
