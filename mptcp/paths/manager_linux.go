@@ -288,7 +288,7 @@ func (m *Manager) replace(o Options) {
 func (m *Manager) look(now time.Time) {
 	h, err := m.rt.host()
 	m.fault("read links and addresses", err)
-	m.fault("hear of links and addresses", m.rt.hearing())
+	m.fault("hear of links and addresses", m.rt.hearing(now))
 	if err == nil {
 		if !reflect.DeepEqual(h, m.found) || now.Sub(m.placedAt) > time.Minute {
 			clear(m.places)

@@ -19,13 +19,18 @@ type rtnetlink struct {
 	ask, news *netlink.Conn
 	routes    bool // news of routes and rules are asked for
 
-	mu      sync.Mutex
-	last    map[int]time.Time // when there was news of an interface, by its index; 0: of any
-	trouble error             // with hearing the news; nil: none
+	mu        sync.Mutex
+	last      map[int]time.Time // when there was news of an interface, by its index; 0: of any
+	trouble   error             // with hearing the news, the last time; nil: none
+	troubleAt time.Time
 }
 
-// hearAgain is how long after an error news are listened to again.
-const hearAgain = time.Second
+const (
+	// hearAgain is how long after an error news are listened to again.
+	hearAgain = time.Second
+	// troubleLasts is how long without a further error tells that they are heard: there may be none for days.
+	troubleLasts = 10 * hearAgain
+)
 
 const rtGroups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
 
@@ -91,14 +96,14 @@ func (r *rtnetlink) hear(changed func()) {
 func (r *rtnetlink) setTrouble(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.trouble = err
+	r.trouble, r.troubleAt = err, time.Now()
 }
 
 // hearing is why no news are heard; nil: they are.
-func (r *rtnetlink) hearing() error {
+func (r *rtnetlink) hearing(now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.trouble != nil {
+	if r.trouble != nil && now.Sub(r.troubleAt) < troubleLasts {
 		return fmt.Errorf("rtnetlink: %w", r.trouble)
 	}
 	return nil

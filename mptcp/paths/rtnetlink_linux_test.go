@@ -20,11 +20,14 @@ func TestHearAfterAnError(t *testing.T) {
 	changed, ended := make(chan error, 3), make(chan struct{})
 	go func() {
 		defer close(ended)
-		r.hear(func() { changed <- r.hearing() })
+		r.hear(func() { changed <- r.hearing(time.Now()) })
 	}()
 	answers <- os.NewSyscallError("recvmsg", unix.ENOMEM)
 	if err := <-changed; !errors.Is(err, unix.ENOMEM) {
 		t.Errorf("after an error it says %v", err)
+	}
+	if err := r.hearing(time.Now().Add(troubleLasts)); err != nil {
+		t.Errorf("some time after it, without news, it says %v", err)
 	}
 	answers <- nil
 	if err := <-changed; err != nil {
