@@ -140,6 +140,13 @@ func (c *ClientConn) switches(to []byte) bool {
 	return c.upgrade != nil && message.EqualFold(c.upgrade, to)
 }
 
+// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
+// response, writes that of the request's body. Nil for both ends that.
+func (c *ClientConn) SetProgress(reads, writes *netio.Progress) {
+	c.body.setProgress(reads, writes)
+	c.s.Base().SetProgress(writes, reads)
+}
+
 // Body is the body of the final response.
 func (c *ClientConn) Body() message.BodyReader { return &c.body }
 
