@@ -212,9 +212,37 @@ func (x *exchange) joinUpload() {
 	x.upload = upload{}
 }
 
+// awaitUpload waits until the server has the request's body whole: the other protocol begins behind it (RFC
+// 9110 section 7.8). Where that fails, it ends the exchange and is false. The pace of both sides bounds the
+// wait; a client that holds its body back until it is told to go on never would send it.
+func (x *exchange) awaitUpload() bool {
+	if x.upload.done == nil {
+		return true
+	}
+	waits := x.waitsFor100()
+	if !waits {
+		<-x.upload.done
+		if x.upload.fault.Load() == nil && x.down.BodyDone() {
+			x.joinUpload()
+			return true
+		}
+	}
+	err := x.blame(errUploadUnfinished)
+	x.up.Abort()
+	x.joinUpload()
+	x.answer(serverOutcome(err))
+	return false
+}
+
+var errUploadUnfinished = errors.New("the server changed protocols before it had the whole request")
+
 // tunnel passes bytes both ways after a 101, until both sides have ended theirs, or nothing has moved in
 // either direction for the idle time.
 func (x *exchange) tunnel() {
+	if !x.awaitUpload() {
+		return
+	}
+	x.up.Tunnel()
 	if err := x.down.WriteHead(&x.resp); err != nil {
 		var fault *message.Error
 		if errors.As(err, &fault) { // the server's 101 is none that the client could be given
@@ -241,7 +269,7 @@ func (x *exchange) tunnel() {
 				x.down.Interrupt()
 			}
 		}()
-		x.rec.BytesIn = t.pass(x.up, x.down.Body(), false)
+		x.rec.BytesIn += t.pass(x.up, x.down.Body(), false)
 	}()
 	defer func() { // of a panic: the other direction must not outlive the exchange
 		select {

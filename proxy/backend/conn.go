@@ -18,6 +18,9 @@ type Stream interface {
 	// ReadHead waits for the next head, interim or final. At the deadline it gives os.ErrDeadlineExceeded
 	// and may be called again.
 	ReadHead(r *message.Response, deadline time.Time) error
+	// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The request
+	// must have been written whole.
+	Tunnel()
 	// Body is that of the final response.
 	Body() message.BodyReader
 	// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the

@@ -107,7 +107,6 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 		}
 		c.lasting = false
 		c.body.reset(raw, 0, nil)
-		c.bodyWriter.reset(raw, 0)
 	case r.NoBody:
 		c.body.reset(noBody, 0, nil)
 	case r.UntilClose:
@@ -134,6 +133,10 @@ func (c *ClientConn) head(deadline time.Time) (end int, err error) {
 		}
 	}
 }
+
+// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The request must have
+// been written whole (RFC 9110 section 7.8).
+func (c *ClientConn) Tunnel() { c.bodyWriter.reset(raw, 0) }
 
 // switches says whether a 101 changes to the protocol that was asked for.
 func (c *ClientConn) switches(to []byte) bool {

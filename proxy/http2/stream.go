@@ -50,6 +50,7 @@ type stream struct {
 	readPace   netio.Pace
 	lastFrame  int    // where the stream's last frame begins in the connection's buffer
 	lastSwap   uint32 // and in which one
+	lastData   bool   // it is a DATA frame
 	priority   priority
 	queued     bool
 	prev, next *stream
