@@ -15,13 +15,18 @@ func TestEmptyPiecesOfARequest(t *testing.T) {
 		length  int64
 		cookies string
 	}
-	got := make(chan seen, 1)
+	got, release := make(chan seen, 1), make(chan struct{})
+	defer close(release)
 	f := serve(t, ServerOptions{}, func(s *ServerStream) {
 		var r message.Request
 		if err := s.ReadRequest(&r, s.Began()); err != nil {
 			t.Error(err)
 		}
 		got <- seen{r.ContentLength, strings.Join(allOf(&r.Header, message.Cookie), "|")}
+		if len(allOf(&r.Header, message.UserAgent)) > 0 {
+			<-release
+			return
+		}
 		respond(s, 200, "ok")
 	})
 	p := connect(t, f.addr)
@@ -56,7 +61,7 @@ func TestEmptyPiecesOfARequest(t *testing.T) {
 		id += 2
 	}
 	// Data behind a length of 0 is as wrong as any that is too long.
-	if err := p.open(id, false, "content-length", "0"); err != nil {
+	if err := p.open(id, false, "content-length", "0", "user-agent", "one that waits"); err != nil {
 		t.Fatal(err)
 	}
 	<-got
