@@ -5,8 +5,9 @@ package certs
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
+
+	"mpgate/task"
 )
 
 // start hands the ACME names of sh to Run. Those that have failed are tried again at once: who reloads has likely mended
@@ -46,10 +47,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	m.running = true
 	m.mu.Unlock()
-	stop := context.AfterFunc(ctx, m.cancel)
+	stop := task.AfterDone(ctx, "certificates: end", m.cancel)
 	defer stop()
 
-	var tasks sync.WaitGroup
+	var tasks task.Group
 	poll, rotate := time.NewTicker(m.o.FilePoll), time.NewTicker(m.o.TicketRotation)
 	defer poll.Stop()
 	defer rotate.Stop()
@@ -60,12 +61,13 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.Close()
 			return nil
 		case <-poll.C:
-			m.pollFiles()
+			task.Call("certificates: files", m.pollFiles)
 		case <-rotate.C:
-			m.rotateTickets()
+			task.Call("certificates: ticket keys", m.rotateTickets)
 		case <-m.wake:
 			for _, d := range m.takePending() {
-				tasks.Go(d.run)
+				name := "certificate of " + d.domain
+				tasks.Go(name, func() { task.Keep(d.ctx, name, d.run) }, nil)
 			}
 		}
 	}

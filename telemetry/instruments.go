@@ -16,7 +16,8 @@ import (
 type Instruments struct {
 	LogDropped   Counter // access log lines that were dropped: for SpoolOptions.Dropped
 	LogErrors    Counter // failed writes and reopens of the access log: for SpoolOptions.Errors
-	Panics       Counter // exchanges ended by a panic
+	Panics       Counter // exchanges and connections ended by a panic
+	TaskPanics   Counter // panics in other tasks of the gateway
 	AcceptErrors Counter // failed accepts
 
 	registry  *prometheus.Registry

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mpgate/task"
 )
 
 // SpoolOptions say where lines go. Besides the destination the zero value is right.
@@ -243,7 +245,7 @@ func (s *Spool) Close(ctx context.Context) error {
 	running := s.running
 	s.running = true
 	s.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { s.abort.Store(true) })
+	stop := task.AfterDone(ctx, "log: abort", func() { s.abort.Store(true) })
 	defer stop()
 	before := s.dropped.Load()
 	if !running {
