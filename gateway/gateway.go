@@ -30,6 +30,8 @@ type Options struct {
 	// Load reads the configuration anew, for Reload; nil: it cannot be reloaded.
 	Load   func() (*config.Config, error)
 	Logger *slog.Logger // nil: nothing is logged
+	// LogDropped counts the lines of the Logger that were dropped; nil: none are.
+	LogDropped *telemetry.Counter
 	// LogSettings follow the configuration, if not nil. They are those of the Logger.
 	LogSettings *LogSettings
 	// Notifier tells the service manager what it wants to know; nil: there is none.
@@ -89,6 +91,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{})}
 	g.metrics = telemetry.NewInstruments(o.Version)
 	g.deaf = task.OnPanic(g.panicked)
+	g.metrics.SetOwnLog(o.LogDropped)
 	g.metrics.SetPlainDials(g.memory.Skipped)
 	g.front.Settle, g.back.Settle = g.settle, g.settle
 	defer func() {

@@ -32,6 +32,7 @@ type Instruments struct {
 	paths        map[string]*pathMeter
 	pathTotals   func(yield func(PathTotals) bool)
 	plainDials   func() uint64
+	ownDropped   *Counter
 	certificates map[string]time.Time
 	failing      map[string]bool
 	reload       reloadState
@@ -122,6 +123,16 @@ func (in *Instruments) SetCertificateFailing(name string, failing bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.failing[name] = failing
+}
+
+// SetOwnLog says what counts the lines of the program's own log that were dropped; without it there is no such metric.
+func (in *Instruments) SetOwnLog(dropped *Counter) {
+	if in == nil {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.ownDropped = dropped
 }
 
 type reloadState struct {

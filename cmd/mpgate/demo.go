@@ -17,6 +17,7 @@ import (
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/mptcp"
+	"mpgate/task"
 )
 
 type demoCmd struct {
@@ -35,6 +36,7 @@ func (demoCmd) Help() string {
 
 func (c *demoCmd) Run(p *program) (err error) {
 	signals := notifySignals()
+	openLog(p)
 	for _, a := range []struct {
 		flag    string
 		address *string
@@ -55,7 +57,12 @@ func (c *demoCmd) Run(p *program) (err error) {
 		err = errors.Join(err, serving.Wait())
 	}()
 	for _, s := range servers {
-		serving.Go(s.Serve)
+		serving.Go(func() (err error) {
+			if p := task.Call("demo server "+s.Name, func() { err = s.Serve() }); p != nil {
+				return p
+			}
+			return err
+		})
 	}
 	dir, err := os.MkdirTemp("", "mpgate-demo-")
 	if err != nil {

@@ -7,12 +7,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"sync"
 	"syscall"
 
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/listener"
+	"mpgate/task"
 )
 
 type runCmd struct {
@@ -29,6 +29,7 @@ The access log goes to where log.access says, the program's own log to standard 
 
 func (c *runCmd) Run(p *program) (err error) {
 	signals := notifySignals()
+	openLog(p)
 	gateway.FollowCgroup()
 	inherited, err := listener.FromSystemd()
 	if err != nil {
@@ -90,9 +91,8 @@ func again() func() (string, []string) {
 // serve runs a gateway until a signal ends it. ready is called once it accepts.
 func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Options, ready func(*gateway.Gateway)) error {
 	defer signal.Stop(signals)
-	o.LogSettings = new(gateway.LogSettings)
+	o.Logger, o.LogSettings, o.LogDropped = p.log.Logger, p.log.settings, p.log.dropped
 	o.LogSettings.Set(&cfg.Log)
-	o.Logger = gateway.NewLogger(o.LogSettings, p.stderr)
 	for _, w := range cfg.Warnings {
 		o.Logger.Warn("configuration", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Msg)
 	}
@@ -102,16 +102,16 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 	defer end()
 
 	asked := wishes{reload: make(chan struct{}, 1), upgrade: make(chan struct{}, 1)}
-	done := make(chan error, 1)
-	go func() {
+	done := make(chan error, 2)
+	task.Go("gateway", func() {
 		g, err := gateway.Open(ctx, cfg, o)
 		if err != nil {
 			done <- startError{err}
 			return
 		}
-		var serving sync.WaitGroup
+		var serving task.Group
 		err = g.Run(ctx, kill, func() {
-			serving.Go(func() { asked.serve(ctx, g) })
+			serving.Go("signals", func() { task.Keep(ctx, "signals", func() { asked.serve(ctx, g) }) }, nil)
 			if ready != nil {
 				ready(g)
 			}
@@ -119,7 +119,7 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 		drain() // where no signal did
 		serving.Wait()
 		done <- err
-	}()
+	}, func(p *task.Panic) { done <- p }) // the one task without which there is nothing to go on with
 	for stops := 0; ; {
 		select {
 		case err := <-done:
