@@ -15,10 +15,10 @@ func (g *Group) Go(name string, f func(), failed func(*Panic)) {
 	g.mu.Lock()
 	g.n++
 	g.mu.Unlock()
-	New(name, func() {
+	go func() {
 		defer g.done()
 		run(name, f, failed)
-	}, nil).Go()
+	}()
 }
 
 func (g *Group) done() {

@@ -214,9 +214,7 @@ func (in *Instruments) collectState(s sink) {
 		s.gauge(descFailing, truth(failing), name)
 	}
 	s.gauge(descDraining, float64(in.draining))
-	if in.ownDropped != nil {
-		s.counter(descOwnDropped, in.ownDropped.Value())
-	}
+	s.counter(descOwnDropped, in.ownDropped.Value())
 	r := in.reload
 	if !r.tried {
 		return

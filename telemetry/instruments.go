@@ -125,7 +125,7 @@ func (in *Instruments) SetCertificateFailing(name string, failing bool) {
 	in.failing[name] = failing
 }
 
-// SetOwnLog says what counts the lines of the program's own log that were dropped; without it there is no such metric.
+// SetOwnLog says what counts the lines of the program's own log that were dropped.
 func (in *Instruments) SetOwnLog(dropped *Counter) {
 	if in == nil {
 		return
