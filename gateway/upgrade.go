@@ -226,7 +226,7 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	}()
 	cmd, err := g.child(reportTo, release)
 	if err == nil {
-		err = cmd.Start()
+		err = startBlocked(cmd)
 		closeFiles(cmd.ExtraFiles) // the pipes among them
 	}
 	if err != nil {

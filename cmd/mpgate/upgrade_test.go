@@ -98,6 +98,39 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// TestUpgradeHangUpInTheFirstMoment: a log rotation hits the new process before its first instruction. It lives, and reloads when
+// it is ready.
+func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
+	needsLinux(t)
+	program := filepath.Join(t.TempDir(), "mpgate")
+	if err := os.Symlink(binary, program); err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, "mpgate.toml", plainConfig("http://127.0.0.1:9"))
+	p := start(t, func(c *exec.Cmd) { c.Path, c.Args[0] = program, program }, "run", "-c", file)
+	p.ready("web")
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf("#!/bin/sh\nkill -HUP $$\nexec %q \"$@\"\n", binary)
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGUSR2)
+	next := p.line(`"msg":"another process has taken over","pid":(\d+)`)
+	pid, err := strconv.Atoi(next[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	p.line(`"msg":"reloaded","generation":2`)
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.line(`"msg":"stopped"`)
+	p.exits(0)
+}
+
 // TestUpgradeNotLetGoOn: a process that is to replace another and is not let do so takes nothing away from that.
 func TestUpgradeNotLetGoOn(t *testing.T) {
 	needsLinux(t)
