@@ -40,6 +40,9 @@ type Options struct {
 	Parent *Parent
 	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be replaced.
 	Command func() (path string, args []string)
+	// Shield calls start with those signals ignored, in this process and so in what is started, that would end a process which
+	// has yet to take them over; nil: nothing is shielded.
+	Shield func(start func() error) error
 }
 
 // Gateway is a running gateway.

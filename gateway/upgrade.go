@@ -226,7 +226,7 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	}()
 	cmd, err := g.child(reportTo, release)
 	if err == nil {
-		err = startBlocked(cmd)
+		err = g.start(cmd)
 		closeFiles(cmd.ExtraFiles) // the pipes among them
 	}
 	if err != nil {
@@ -251,6 +251,16 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	pid = cmd.Process.Pid
 	task.Go("upgrade: reaper", func() { _ = cmd.Wait() }, nil) // reaps it, should it end before this process does
 	return pid, nil
+}
+
+// start starts the new process, shielded from signals that would end it before it takes them over. One that came meanwhile and
+// asked this process to open its logs anew was lost, so that is done.
+func (g *Gateway) start(cmd *exec.Cmd) error {
+	if g.options.Shield == nil {
+		return cmd.Start()
+	}
+	defer func() { _ = g.ReopenLogs() }() // it logs
+	return g.options.Shield(cmd.Start)
 }
 
 // awaitManager waits until the service manager has dealt with what it was told, for a moment at most: the new process waits, too.

@@ -70,7 +70,7 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	if err != nil {
 		return nil, err
 	}
-	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notifier: notifier, Parent: parent, Command: again()}
+	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notifier: notifier, Parent: parent, Command: again(), Shield: early.Shield}
 	return &setup{cfg, o, func(err error) {
 		if err != nil {
 			parent.Fail(err)

@@ -98,8 +98,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// TestUpgradeHangUpInTheFirstMoment: a log rotation hits the new process before its first instruction. It lives, and reloads when
-// it is ready.
+// TestUpgradeHangUpInTheFirstMoment: a log rotation hits the new process before its first instruction, here in a script. It lives,
+// and both processes hear of the next one.
 func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 	needsLinux(t)
 	program := filepath.Join(t.TempDir(), "mpgate")
@@ -112,7 +112,11 @@ func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 	if err := os.Remove(program); err != nil {
 		t.Fatal(err)
 	}
-	script := fmt.Sprintf("#!/bin/sh\nkill -HUP $$\nexec %q \"$@\"\n", binary)
+	p.signal(syscall.SIGUSR2)
+	p.line(`"msg":"upgrade failed; this process serves on"`) // there is no program
+	p.signal(syscall.SIGHUP)
+	p.line(`"msg":"reloaded","generation":2`)
+	script := fmt.Sprintf("#!/bin/sh\nkill -HUP $$; kill -USR2 $$\nexec %q \"$@\"\n", binary)
 	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +127,9 @@ func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
 	p.line(`"msg":"reloaded","generation":2`)
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
