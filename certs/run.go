@@ -5,6 +5,7 @@ package certs
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"mpgate/task"
@@ -82,24 +83,48 @@ func (m *Manager) takePending() []*managed {
 }
 
 func (m *Manager) pollFiles() {
+	pairs, locals, changed := m.watched()
+	if f := m.o.Hooks.Changed; f != nil && len(changed) > 0 {
+		f(changed)
+	}
+	now := time.Now()
+	for _, p := range pairs {
+		task.Call("certificate "+p.name, func() {
+			p.poll()
+			p.checkExpiry(now)
+		})
+	}
+	for _, l := range locals {
+		task.Call("certificate "+l.name, func() { l.poll(now) })
+	}
+}
+
+// watched are those that have files, and the files of policies that changed.
+func (m *Manager) watched() (pairs []*pair, locals []*local, changed []string) {
 	m.mu.Lock()
-	pairs := make([]*pair, 0, len(m.pairs))
+	defer m.mu.Unlock()
 	for _, p := range m.pairs {
 		pairs = append(pairs, p)
 	}
-	locals := make([]*local, 0, len(m.locals))
 	for _, l := range m.locals {
 		locals = append(locals, l)
 	}
-	m.mu.Unlock()
-	now := time.Now()
-	for _, p := range pairs {
-		p.poll()
-		p.checkExpiry(now)
+	return pairs, locals, m.changedFiles()
+}
+
+// changedFiles are the files of policies that are not as they were when they were last looked at; m.mu is held.
+func (m *Manager) changedFiles() []string {
+	var names []string
+	for _, p := range m.policies {
+		for _, w := range p.r.files {
+			if w.changed() {
+				w.note()
+				names = append(names, w.path)
+			}
+		}
 	}
-	for _, l := range locals {
-		l.poll(now)
-	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (m *Manager) rotateTickets() {

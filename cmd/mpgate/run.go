@@ -70,6 +70,10 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// What no restart mends is a fault of the configuration: systemd is not to try again.
+	if faults := gateway.CheckFiles(cfg); len(faults) > 0 {
+		return nil, config.Errors(faults)
+	}
 	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notifier: notifier, Parent: parent, Command: again(), Shield: early.Shield}
 	return &setup{cfg, o, func(err error) {
 		if err != nil {
