@@ -198,7 +198,7 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 		}
 		if err := c.http.Wait(patience); err != nil {
 			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) {
-				task.Go("connection", func() { c.park(deadline) }, c.panickedOutside)
+				task.Late(func() { c.park(deadline) }, "connection", func() { c.unpark(deadline) }, c.panickedOutside)
 				return true
 			}
 			c.end = c.silence(err)
@@ -224,7 +224,6 @@ func (c *conn) park(deadline time.Time) {
 	c.base.ReadBy(deadline)
 	_ = c.base.WaitReadable() // the next read says the same
 	c.parked.Store(false)
-	c.unpark(deadline)
 }
 
 func (c *conn) unpark(deadline time.Time) {

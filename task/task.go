@@ -52,12 +52,21 @@ func (t Task) Go() { go t.run() }
 // Go runs f in a goroutine of its own; see New.
 func Go(name string, f func(), failed func(*Panic)) { New(name, f, failed).Go() }
 
-// run keeps its frame small: many connections wait on the stack that a goroutine begins with.
+// Late runs wait, then f as Go does, in a goroutine of its own. A panic of wait is not caught: it is for what waits on the
+// stack that a goroutine begins with, of which the frame that catches panics would take too much.
+func Late(wait func(), name string, f func(), failed func(*Panic)) {
+	go func() {
+		wait()
+		run(name, f, failed)
+	}()
+}
+
 func run(name string, f func(), failed func(*Panic)) {
 	defer caught(name, failed)
 	f()
 }
 
+// caught is deferred.
 func caught(name string, failed func(*Panic)) {
 	v := recover()
 	if v == nil {

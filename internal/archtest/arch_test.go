@@ -283,6 +283,9 @@ func TestGoroutinesAreTasks(t *testing.T) {
 				}
 			}
 		}
+		if slices.Contains(f.selectors(module+"/task"), "Late") && f.name != "proxy/conn.go" {
+			t.Errorf("%s uses task.Late, which is for connections that wait for their next request", f.name)
+		}
 	}
 	if ofTask == 0 {
 		t.Error("package task has no go statement; does this test look at the right files?")
