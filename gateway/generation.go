@@ -36,7 +36,7 @@ type pool struct {
 	mptcp   bool         // whether MPTCP was enabled when it was made
 	limits  http1.Limits // of answers' heads
 	*backend.Backend
-	task *task
+	task *running
 }
 
 // lease is what the exchanges on a route last by: on the same route to the same backend for as long as they like.
@@ -53,7 +53,7 @@ type front struct {
 	open    listener.Options      // what the sockets were opened with
 	view    proxy.ListenerOptions // what the data plane is to know
 	tls     *tlsSet               // nil: none
-	task    *task
+	task    *running
 	leave   bool // somebody else goes on with the sockets: unix ones stay in the file system
 }
 
@@ -282,7 +282,7 @@ func sameSockets(a, b listener.Options) bool {
 func (n *generation) start(g *Gateway) {
 	for name, p := range n.backends {
 		if p.task == nil {
-			p.task = g.tasks.run("backend "+name, p.Run)
+			p.task = g.tasks.keep("backend "+name, p.Run)
 		}
 	}
 	for name, f := range n.listeners {
@@ -296,7 +296,7 @@ func (n *generation) start(g *Gateway) {
 		}
 		if f.task == nil {
 			seen := f.proxy
-			f.task = g.tasks.run("listener "+name, func(ctx context.Context) error {
+			f.task = g.tasks.keep("listener "+name, func(ctx context.Context) error {
 				return f.sockets.Serve(ctx, func(c net.Conn, s *listener.Socket) {
 					g.proxy.Accept(c, seen, s.Info().Transport == mptcp.MPTCP)
 				})

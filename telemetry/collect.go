@@ -62,7 +62,9 @@ var (
 
 	descLogDropped   = desc("log_dropped_total", "Access log lines dropped because the sink blocked or failed.")
 	descLogErrors    = desc("log_errors_total", "Failed writes and reopens of the access log.")
-	descPanics       = desc("panics_total", "Exchanges ended by a panic.")
+	descOwnDropped   = desc("program_log_dropped_total", "Lines of the program's own log dropped because standard error took none for 100 ms.")
+	descPanics       = desc("panics_total", "Exchanges and connections ended by a panic.")
+	descTaskPanics   = desc("task_panics_total", "Panics in other tasks of the gateway; what the task served failed.")
 	descAcceptErrors = desc("accept_errors_total", "Accepts that failed.")
 	descBuildInfo    = desc("build_info", "1, with what was built as labels.", "version", "revision", "goversion")
 )
@@ -74,7 +76,7 @@ var descs = []*prometheus.Desc{
 	descMPTCP, descFallbacks, descSubflows, descUnclogs, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
-	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descBuildInfo,
+	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descBuildInfo,
 }
 
 // Describe implements prometheus.Collector.
@@ -127,6 +129,7 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	s.counter(descLogDropped, in.LogDropped.Value())
 	s.counter(descLogErrors, in.LogErrors.Value())
 	s.counter(descPanics, in.Panics.Value())
+	s.counter(descTaskPanics, in.TaskPanics.Value())
 	s.counter(descAcceptErrors, in.AcceptErrors.Value())
 	ch <- in.buildInfo
 }
@@ -225,6 +228,7 @@ func (in *Instruments) collectState(s sink) {
 		s.gauge(descFailing, truth(failing), name)
 	}
 	s.gauge(descDraining, float64(in.draining))
+	s.counter(descOwnDropped, in.ownDropped.Value())
 	r := in.reload
 	if !r.tried {
 		return

@@ -16,7 +16,8 @@ import (
 type Instruments struct {
 	LogDropped   Counter // access log lines that were dropped: for SpoolOptions.Dropped
 	LogErrors    Counter // failed writes and reopens of the access log: for SpoolOptions.Errors
-	Panics       Counter // exchanges ended by a panic
+	Panics       Counter // exchanges and connections ended by a panic
+	TaskPanics   Counter // panics in other tasks of the gateway
 	AcceptErrors Counter // failed accepts
 
 	registry  *prometheus.Registry
@@ -31,6 +32,7 @@ type Instruments struct {
 	paths        map[string]*pathMeter
 	pathTotals   func(yield func(PathTotals) bool)
 	plainDials   func() uint64
+	ownDropped   *Counter
 	certificates map[string]time.Time
 	failing      map[string]bool
 	reload       reloadState
@@ -122,6 +124,16 @@ func (in *Instruments) SetCertificateFailing(name string, failing bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.failing[name] = failing
+}
+
+// SetOwnLog says what counts the lines of the program's own log that were dropped.
+func (in *Instruments) SetOwnLog(dropped *Counter) {
+	if in == nil {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.ownDropped = dropped
 }
 
 type reloadState struct {
