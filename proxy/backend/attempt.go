@@ -42,6 +42,8 @@ type Request struct {
 	Repeatable bool      // it may be sent again if the connection turns out dead
 	Bodyless   bool      // it has no body
 	Upgrade    bool      // it asks for another protocol
+	Alone      bool      // it is to be the first on a connection that many share: those that were there gave it back
+	Returned   int       // how often a server gave it back unprocessed
 	Now        time.Time // when the server is chosen; Open moves it on with each that it tries
 }
 
@@ -61,14 +63,25 @@ func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 	return nil, a.failure()
 }
 
-// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead; then, as
-// Open does, to further servers.
+// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead, or the server
+// did not process the request; then, as Open does, to further servers. A request that came back more than once goes to
+// a further server first.
 func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
+	if same := a.server; r.Returned > 1 && a.next(r.Now) {
+		if up, err := a.connect(ctx, r, true); err == nil {
+			return up, nil
+		}
+		a.server, r.Now = same, time.Now()
+	}
+	a.server.meter.Retry()
 	up, err := a.connect(ctx, r, true)
 	if err == nil {
 		return up, nil
 	}
 	a.last = err
+	if errors.Is(err, ErrNotProcessed) { // the caller decides whether to go on
+		return nil, err
+	}
 	r.Now = time.Now()
 	return a.Open(ctx, r)
 }

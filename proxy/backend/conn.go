@@ -28,6 +28,8 @@ type Stream interface {
 	SetProgress(reads, writes *netio.Progress)
 	// Answered says whether anything of an answer has come.
 	Answered() bool
+	// Returns says whether the server may give a request back unprocessed, to be sent again whatever its method is.
+	Returns() bool
 	// Reused says whether the connection carried exchanges before, so that it may have died unnoticed.
 	Reused() bool
 	// State is what the connection speaks, and over how many subflows, at most a second ago.
@@ -45,6 +47,8 @@ type conn struct {
 	used   time.Time // when it was last put by
 	reused bool
 }
+
+func (c *conn) Returns() bool { return false }
 
 func (c *conn) Reused() bool { return c.reused }
 
