@@ -88,6 +88,8 @@ func serverOutcome(err error) outcome {
 		return outcome{504, telemetry.EndBackendTimeout, "the server did not answer in time"}
 	case errors.Is(err, http2.ErrTooSlow):
 		return outcome{502, telemetry.EndBackendTimeout, "the connection to the server ended because the server was too slow"}
+	case errors.Is(err, backend.ErrNotProcessed):
+		return outcome{503, telemetry.EndBackendReset, "the server does not take the request at present"}
 	case errors.Is(err, http2.ErrNoConnect):
 		return outcome{502, telemetry.EndBackendInvalid, "the server takes no other protocol than HTTP"}
 	case errors.As(err, &fault), errors.Is(err, http1.ErrBodyLength):
