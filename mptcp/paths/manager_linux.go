@@ -23,7 +23,7 @@ const (
 	// While one looks as if it were going to be judged.
 	suspectTick = 5 * time.Millisecond
 	idleTick    = 100 * time.Millisecond
-	// Without fail-over by silence there is less to do.
+	// Without fail-over there is less to do.
 	slowTick = time.Second
 	// What was put off is tried again, less and less often.
 	firstRetry = 50 * time.Millisecond
@@ -223,7 +223,7 @@ func (m *Manager) step(now time.Time) {
 		m.lookAt = now.Add(lookEvery)
 		m.look(now)
 	}
-	if m.o.Failover == FailoverActive {
+	if m.o.Failover != FailoverOff {
 		m.watch(now)
 	}
 	m.mend(now)
@@ -234,7 +234,7 @@ func (m *Manager) step(now time.Time) {
 
 func (m *Manager) pause() time.Duration {
 	d := slowTick
-	if m.o.Failover == FailoverActive {
+	if m.o.Failover != FailoverOff {
 		d = idleTick
 		if m.sample.busy() {
 			d = busyTick
