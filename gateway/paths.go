@@ -8,6 +8,7 @@ import (
 
 	"mpgate/config"
 	"mpgate/mptcp/paths"
+	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
 
@@ -113,7 +114,7 @@ func (g *Gateway) failedOver(c paths.Cut) {
 func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	front, back := g.front.All, g.back.All
 	sides := [...]struct {
-		all  func(func(syscall.RawConn) bool)
+		all  func(func(*leg.Leg) bool)
 		side paths.Side
 	}{{front, paths.Front}, {back, paths.Back}}
 	if time.Now().UnixNano()&(1<<20) != 0 { // whoever takes a sample sees both sides in turn
@@ -121,8 +122,8 @@ func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	}
 	for _, s := range sides {
 		more := true
-		s.all(func(raw syscall.RawConn) bool {
-			more = yield(paths.Conn{Raw: raw, Side: s.side})
+		s.all(func(l *leg.Leg) bool {
+			more = yield(paths.Conn{Raw: l.Raw(), Side: s.side, Owner: l})
 			return more
 		})
 		if !more {

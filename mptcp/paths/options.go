@@ -97,6 +97,9 @@ func (s Side) String() string { return word(int(s), "listener", "backend") }
 type Conn struct {
 	Raw  syscall.RawConn
 	Side Side
+	// Owner, if set, is told where a new connection would be better than this one: it has lost a subflow for good.
+	// It is called after the source was ranged over.
+	Owner interface{ Retire() }
 }
 
 // Source yields the live connections of this process; those that do not speak

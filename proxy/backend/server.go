@@ -76,6 +76,10 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 		s.kept = s.kept[:n-1]
 		s.mu.Unlock()
 		s.meter.Idle(-1)
+		if c.link.leg.Retired() {
+			c.close()
+			continue
+		}
 		c.reused = true
 		if bodyless && s.tls == nil {
 			c.ExpectSilence()
@@ -102,13 +106,15 @@ func (s *Server) keep(c *conn, now time.Time) {
 	s.meter.Idle(1)
 }
 
-// sweep closes the kept connections that were not used for the idle time, or that the server has closed.
+// sweep closes the kept connections that were not used for the idle time, that the server has closed, or that a new one
+// is to replace.
 func (s *Server) sweep(now time.Time) {
+	s.sharing.sweep()
 	s.mu.Lock()
 	var dead []*conn
 	kept := s.kept[:0]
 	for _, c := range s.kept {
-		if now.Sub(c.used) >= s.backend.options.IdleTimeout || !c.Idle() {
+		if now.Sub(c.used) >= s.backend.options.IdleTimeout || c.link.leg.Retired() || !c.Idle() {
 			dead = append(dead, c)
 		} else {
 			kept = append(kept, c)

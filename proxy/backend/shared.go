@@ -114,7 +114,7 @@ func (s *Server) place(r *Request) (Stream, *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		if !c.settled {
+		if !c.settled || c.drain() {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
@@ -203,6 +203,24 @@ func (h *sharing) settle(c *shared) {
 	c.settled = true
 	if h.pending != nil && h.pending.on == c {
 		h.made(nil)
+	}
+}
+
+// drain has a connection that a new one is to replace end once its exchanges have, and says so.
+func (c *shared) drain() bool {
+	if !c.link.leg.Retired() {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// sweep drains the connections that new ones are to replace.
+func (h *sharing) sweep() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		c.drain()
 	}
 }
 
