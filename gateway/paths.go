@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -130,6 +131,23 @@ func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 			return
 		}
 	}
+}
+
+// detour leads dials around paths that do not carry.
+type detour struct{ g *Gateway }
+
+func (d detour) From(to netip.Addr) netip.Addr {
+	if m := d.g.paths.Load(); m != nil {
+		return m.From(to)
+	}
+	return netip.Addr{}
+}
+
+func (d detour) Era() context.Context {
+	if m := d.g.paths.Load(); m != nil {
+		return m.Era()
+	}
+	return context.Background()
 }
 
 // settle has what a connection carried counted by path before it is closed.

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,8 @@ type Manager struct {
 	source  Source // of the options in force
 	devices []int  // of the paths
 	running bool
+
+	detour atomic.Pointer[detour]
 
 	// What follows belongs to Run.
 	o         Options
@@ -425,6 +428,7 @@ func (m *Manager) fault(what string, err error) {
 
 // publish makes the picture that Status gives.
 func (m *Manager) publish() {
+	m.setDetour()
 	s := Status{Manage: m.o.Manage, Failover: m.o.Failover, Endpoints: slices.Clone(m.last.statuses), Limits: m.inKernel, Notes: slices.Clone(m.notes)}
 	if m.o.Manage != ManageOff {
 		s.WantedLimits = m.o.Limits

@@ -300,6 +300,7 @@ func (m *Manager) setNotes(notes []string) {
 // end takes back what was made.
 func (m *Manager) end() {
 	m.unfollow()
+	defer m.endDetour()
 	for _, p := range m.paths {
 		p.probe.close()
 	}

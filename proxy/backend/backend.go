@@ -34,6 +34,8 @@ type Options struct {
 	Instruments *telemetry.Instruments
 	// Memory, if set, spares dials what earlier ones have learned about servers that get no MPTCP.
 	Memory *mptcp.Memory
+	// Detour, if set, leads dials around paths that do not carry.
+	Detour mptcp.Detour
 	// Live, if set, has the connections that speak MPTCP.
 	Live *leg.Live
 }
@@ -107,7 +109,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := &Server{Address: o.Address, backend: b}
-	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory}
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, Detour: b.options.Detour}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
 		return s, s.setTLS("localhost")
