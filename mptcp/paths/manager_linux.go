@@ -71,6 +71,7 @@ type Manager struct {
 	lastID    uint8
 	info      mptcp.Info
 	sample    sample
+	journal   journal
 	books     books
 }
 
@@ -181,6 +182,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.running = true
 	m.mu.Unlock()
 	defer close(m.ended)
+	m.openJournal()
 	m.succeed()
 	heard := make(chan struct{})
 	go func() {
@@ -283,6 +285,7 @@ func (m *Manager) replace(o Options) {
 	}
 	clear(m.contested)
 	m.limits.contested = false
+	m.journal.given = false
 	m.succeed()
 	m.lookAt = time.Time{}
 }

@@ -158,6 +158,11 @@ type Options struct {
 	Floor  time.Duration
 	Factor float64
 
+	// Journal, if set, is the file in which sync notes what it makes, and Recover has what stands there from an earlier
+	// process, which was killed or left it, taken for our own as far as it is still so.
+	Journal string
+	Recover bool
+
 	// Succeed is what a manager before this one made: from Run or Update on this one owns it.
 	Succeed *Estate
 	// Predecessor says whether that one has connections left, on whose account no endpoint may be
