@@ -13,7 +13,7 @@ import (
 	"mpgate/internal/acmetest"
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
-	"mpgate/proxy/leg"
+	"mpgate/mptcp/paths"
 )
 
 // TestRetiredServerConnections: what a path that is back has told about ends once it is idle, and a new one takes its place.
@@ -54,7 +54,11 @@ func TestRetiredServerConnections(t *testing.T) {
 			held := proxytest.Dial(t, r.address("web"), mptcp.Off)
 			held.Send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
 			<-slow
-			r.back.All(func(l *leg.Leg) bool { l.Retire(); return true })
+			for c := range r.liveConnections { // as the manager of paths does
+				if c.Side == paths.Back {
+					c.Owner.Retire()
+				}
+			}
 			second := get()
 			if second == first {
 				t.Error("a connection that was to be replaced was used again")
