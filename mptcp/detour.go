@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+
+	"mpgate/task"
 )
 
 // A Detour knows which of the host's paths do not carry, and leads dials around them. It is safe for concurrent use.
@@ -41,7 +43,7 @@ func (d *Dialer) dialInEra(ctx context.Context, to netip.AddrPort) (c *net.TCPCo
 	one.Source = d.Detour.From(to.Addr())
 	dialCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(era, func() {
+	stop := task.AfterDone(era, "dial: detour", func() {
 		if d.Detour.From(to.Addr()) != one.Source {
 			cancel()
 		}

@@ -52,21 +52,28 @@ func (m *Manager) From(to netip.Addr) netip.Addr {
 		return netip.Addr{}
 	}
 	to = to.Unmap()
-	now := time.Now()
+	from, ok := d.remembered(to, time.Now())
+	if !ok {
+		from = d.find(to)
+		d.remember(to, from)
+	}
+	return from
+}
+
+func (d *detour) remembered(to netip.Addr, now time.Time) (from netip.Addr, ok bool) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if now.Sub(d.at) > detourAge || len(d.known) >= mostDetour {
 		d.known, d.at = map[netip.Addr]netip.Addr{}, now
 	}
-	from, ok := d.known[to]
-	d.mu.Unlock()
-	if ok {
-		return from
-	}
-	from = d.find(to)
+	from, ok = d.known[to]
+	return from, ok
+}
+
+func (d *detour) remember(to, from netip.Addr) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.known[to] = from
-	d.mu.Unlock()
-	return from
 }
 
 // Era is done once the answers of From may be others.
