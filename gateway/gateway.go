@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -138,12 +137,6 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		g.log.Info("a socket that an earlier process left is closed: no listener has its address", "address", s.Address)
 	}
 	return g, nil
-}
-
-// panicked is told of each panic in a task of this process.
-func (g *Gateway) panicked(p *task.Panic) {
-	g.metrics.TaskPanics.Inc()
-	g.log.Error("panic in a task: what it served has failed, everything else goes on", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
 }
 
 // closeAll undoes an Open that failed.

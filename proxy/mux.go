@@ -173,8 +173,11 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	case err == nil:
 		return telemetry.ConnOK
 	case errors.As(err, &fault):
-		if fault.Code == xhttp2.ErrCodeEnhanceYourCalm {
+		switch fault.Code {
+		case xhttp2.ErrCodeEnhanceYourCalm:
 			return telemetry.ConnLimit
+		case xhttp2.ErrCodeInternal:
+			return telemetry.ConnInternal
 		}
 		return telemetry.ConnBadRequest
 	case errors.Is(err, os.ErrDeadlineExceeded):

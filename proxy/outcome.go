@@ -45,6 +45,8 @@ func clientEnd(err error) telemetry.End {
 func connectOutcome(err error) outcome {
 	var handshake *backend.TLSError
 	switch {
+	case errors.Is(err, backend.ErrInternal):
+		return outcome{500, telemetry.EndInternal, "internal error"}
 	case errors.Is(err, backend.ErrNoHTTP2):
 		return outcome{502, telemetry.EndBackendConnect, "the server does not speak HTTP/2, which is required"}
 	case errors.Is(err, backend.ErrNoServer):
@@ -73,7 +75,7 @@ func serverOutcome(err error) outcome {
 	var fault *http1.Error
 	var client *clientError
 	switch {
-	case errors.Is(err, errPanic):
+	case errors.Is(err, errPanic), errors.Is(err, backend.ErrInternal):
 		return outcome{500, telemetry.EndInternal, "internal error"}
 	case errors.As(err, &client):
 		if errors.As(err, &fault) {
