@@ -26,6 +26,8 @@ type generation struct {
 	leases    map[string]lease // by route
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs // nil: none
+	passedAt  map[string]bool     // the listeners that its routes name; "" is all
+	vouched   []string            // see vouchedNames
 }
 
 // pool is a backend and the task that keeps it.
@@ -60,6 +62,7 @@ type front struct {
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
+		passedAt: map[string]bool{}, vouched: vouchedNames(cfg),
 	}
 	if old != nil {
 		next.number = old.number + 1
@@ -169,6 +172,7 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 			continue
 		}
 		one.Host = r.Match.SNI
+		next.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
 	var err error
@@ -183,11 +187,9 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 	return nil
 }
 
-// passedAt are the names that are passed through at a listener; nil where there is none, so that nobody waits for a ClientHello there.
-func (n *generation) passedAt(l *config.Listener) *proxy.Passthroughs {
-	if !l.TakesTLS() || !slices.ContainsFunc(n.config.Routes, func(r config.Route) bool {
-		return r.Match.SNI != "" && (r.Match.Listener == "" || r.Match.Listener == l.Name)
-	}) {
+// passthroughs are the names that are passed through at a listener; nil where there is none, so that nobody waits for a ClientHello there.
+func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
+	if !l.TakesTLS() || !n.passedAt[""] && !n.passedAt[l.Name] {
 		return nil
 	}
 	return n.passed
@@ -219,8 +221,8 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		return nil, err
 	}
 	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, VouchedNames: vouchedNames(next.config), HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
-		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passedAt(l), Challenge: g.challenge,
+		Trusted: l.TrustedProxies, VouchedNames: next.vouched, HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
+		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
 			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
