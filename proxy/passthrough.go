@@ -118,7 +118,10 @@ func NewPassthroughs(list []Route) (*Passthroughs, error) {
 
 // addresses are what a PROXY header to a server says of the client.
 func (c *conn) addresses() backend.Addresses {
-	a := backend.Addresses{Client: c.peer}
+	a := backend.Addresses{Client: c.peer, Gateway: c.destination}
+	if a.Gateway.IsValid() {
+		return a
+	}
 	if local, ok := c.base.LocalAddr().(*net.TCPAddr); ok {
 		a.Gateway = local.AddrPort()
 	}

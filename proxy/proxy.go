@@ -167,9 +167,10 @@ type perClient struct {
 	open map[netip.Addr]int
 }
 
-// key is the address, or the /64 that an IPv6 client has to itself.
+// clientKey is the address, or the /64 that an IPv6 client has to itself. All hosts of a link share
+// the /64 of link-local addresses, so each of those counts by itself.
 func clientKey(a netip.Addr) netip.Addr {
-	if a.Is4() || !a.IsValid() {
+	if a.Is4() || !a.IsValid() || a.IsLinkLocalUnicast() {
 		return a
 	}
 	p, err := a.Prefix(64)
