@@ -150,7 +150,7 @@ func (x *exchange) run() {
 	case x.route == nil:
 		x.answer(outcome{404, telemetry.EndNoRoute, "nothing is served here"})
 	default:
-		if x.pathAllowed() && x.mayPass() {
+		if x.pathAllowed() && x.mayPass() && !x.loops() {
 			x.vouch()
 			x.forward()
 		}

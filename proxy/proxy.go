@@ -38,6 +38,7 @@ type Proxy struct {
 	draining   atomic.Bool
 	clients    perClient
 	handshakes turns
+	loops      *loops
 	memory     http2.Memory // what the connections that carry many exchanges may be made to hold
 
 	// ctx ends when exchanges must end, whatever they are doing.
@@ -64,6 +65,7 @@ func New(o Options) *Proxy {
 		conns:      map[*conn]struct{}{},
 		clients:    perClient{open: map[netip.Addr]int{}},
 		handshakes: newTurns(),
+		loops:      newLoops(),
 	}
 	p.memory.Limit = muxMemory
 	p.SetLimits(o.Limits)
