@@ -4,11 +4,18 @@ package config
 // once more: mpgate forwards what it matched as it is, so a request would come back. Names and
 // other addresses of the host are found when they do.
 func (l *loader) loops(c *Config, raw *rawConfig) {
+	// By what both addresses must have in common: a file may have many of each.
+	at := map[Address][]*Listener{}
+	for i := range c.Listeners {
+		for _, a := range c.Listeners[i].Addresses {
+			key := Address{Port: a.Port, Path: a.Path}
+			at[key] = append(at[key], &c.Listeners[i])
+		}
+	}
 	for i, b := range c.Backends {
 		for j, s := range b.Servers {
-			at := raw.Backends[i].Servers[j].Address
-			for k := range c.Listeners {
-				ln := &c.Listeners[k]
+			at, listeners := raw.Backends[i].Servers[j].Address, at[Address{Port: s.Address.Port, Path: s.Address.Path}]
+			for _, ln := range listeners {
 				if !ln.at(s.Address) {
 					continue
 				}
