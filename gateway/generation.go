@@ -165,7 +165,8 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
 			Backend:          next.backends[r.Backend].Backend,
 			Lease:            next.leaseOf(old, &r),
-			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
+			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
+			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
 		}
 		if r.Match.SNI == "" {
 			list = append(list, one)
@@ -221,8 +222,8 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		return nil, err
 	}
 	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, VouchedNames: next.vouched, HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
-		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
+		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), VouchedNames: next.vouched, HealthPath: l.HealthPath,
+		RequireMPTCP: f.open.MPTCP == mptcp.Require, RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
 			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,

@@ -114,6 +114,7 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 			ahead.Discard(n)
 			if h.Known() && h.Source.IsValid() {
 				c.setPeer(h.Source)
+				c.destination = h.Destination
 			}
 			return true
 		case err == preread.ErrMore:
@@ -191,7 +192,10 @@ func (c *conn) answerPlain(err error) {
 	_ = c.base.Drop(lingerBytes)
 }
 
+// contains reports whether a is in one of the networks. The zone of a link-local address names one
+// of our own interfaces; a network never has one.
 func contains(list []netip.Prefix, a netip.Addr) bool {
+	a = a.WithZone("")
 	for _, p := range list {
 		if p.Contains(a) {
 			return true

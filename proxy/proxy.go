@@ -38,6 +38,7 @@ type Proxy struct {
 	draining   atomic.Bool
 	clients    perClient
 	handshakes turns
+	loops      *loops
 	memory     http2.Memory // what the connections that carry many exchanges may be made to hold
 
 	// ctx ends when exchanges must end, whatever they are doing.
@@ -64,6 +65,7 @@ func New(o Options) *Proxy {
 		conns:      map[*conn]struct{}{},
 		clients:    perClient{open: map[netip.Addr]int{}},
 		handshakes: newTurns(),
+		loops:      newLoops(),
 	}
 	p.memory.Limit = muxMemory
 	p.SetLimits(o.Limits)
@@ -167,9 +169,10 @@ type perClient struct {
 	open map[netip.Addr]int
 }
 
-// key is the address, or the /64 that an IPv6 client has to itself.
+// clientKey is the address, or the /64 that an IPv6 client has to itself. All hosts of a link share
+// the /64 of link-local addresses, so each of those counts by itself.
 func clientKey(a netip.Addr) netip.Addr {
-	if a.Is4() || !a.IsValid() {
+	if a.Is4() || !a.IsValid() || a.IsLinkLocalUnicast() {
 		return a
 	}
 	p, err := a.Prefix(64)

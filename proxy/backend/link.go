@@ -15,7 +15,9 @@ import (
 
 // Addresses are what a PROXY header to a server says.
 type Addresses struct {
-	Client, Gateway netip.AddrPort // of the client's connection; zero where it has none
+	// Client and Gateway are the two ends of the client's connection, Gateway the address that the
+	// client connected to. They are zero where it has none.
+	Client, Gateway netip.AddrPort
 }
 
 // Link is a connection to a server, below any protocol.

@@ -105,4 +105,5 @@ var (
 	errInterim       = fault(502, "more than 32 interim responses")
 	errInterimEnd    = fault(502, "an interim response that ends the stream")
 	errAccept        = fault(502, "Sec-WebSocket-Accept does not answer the key")
+	errNoTunnel      = fault(502, "CONNECT was answered with a 2xx that opens no tunnel")
 )
