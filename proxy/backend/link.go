@@ -57,6 +57,7 @@ func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, 
 	if err := t.Handshake(); err != nil {
 		return nil, "", &TLSError{err}
 	}
+	l.AcknowledgeNext() // a server may send session tickets first, and its answer only once they are acknowledged
 	s := netio.NewTLS(l.Conn, t)
 	s.NeedsCloseNotify()
 	return s, t.ConnectionState().NegotiatedProtocol, nil
