@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"mpgate/admin"
@@ -17,6 +16,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
+	"mpgate/proxy/backend"
 	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
@@ -47,6 +47,7 @@ type Gateway struct {
 	metrics *telemetry.Instruments
 	access  atomic.Pointer[telemetry.AccessLog] // nil: off
 	gate    *listener.Gate
+	places  backend.Places // for connections to servers
 	proxy   *proxy.Proxy
 	certs   *certs.Manager
 	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
@@ -99,7 +100,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		return nil, g.fault(cfg, "log.access", err)
 	}
 	g.access.Store(access)
-	g.gate = listener.NewGate(g.connectionLimit(cfg.Limits.Connections))
+	g.gate = listener.NewGate(0)
+	g.places.Spare = g.spareConnection
+	g.limitConnections(cfg.Limits.Connections)
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
 	g.gate.Full = g.proxy.Shed
 	g.openCerts(cfg)
@@ -181,33 +184,6 @@ func proxyLimits(l *config.Limits) proxy.Limits {
 		HeaderBytes: int(l.HeaderBytes), HeaderFields: l.HeaderFields, HeaderTime: l.HeaderTime,
 		IdleTime: l.IdleTime, MinRate: l.MinRate, PerClient: l.ConnectionsPerClient,
 	}
-}
-
-// fewConnections is a limit that nobody means to have.
-const fewConnections = 100
-
-// connectionLimit is the configured one, or what the descriptors suffice for, and says so where that is little.
-func (g *Gateway) connectionLimit(configured int) int {
-	if configured > 0 {
-		return configured
-	}
-	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		return 0
-	}
-	limit := connectionsWithin(r.Cur)
-	if limit < fewConnections {
-		g.log.Warn("few descriptors: few connections are accepted at a time, the others wait", "descriptors", r.Cur, "connections", limit,
-			"remedy", "LimitNOFILE=524288 in the unit, or ulimit -n 524288 before the start; or write limits.connections")
-	}
-	return limit
-}
-
-// connectionsWithin is for how many connections the descriptors suffice: an exchange needs two, and some are for logs,
-// the admin address and the like.
-func connectionsWithin(descriptors uint64) int {
-	const others = 256 // 128 of them pipes of netio
-	return int(max(1, (min(descriptors, 1<<30)-min(descriptors, others))/2))
 }
 
 // Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their end, and

@@ -76,7 +76,7 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 		return err
 	}
 	g.options.LogSettings.Set(&cfg.Log)
-	g.gate.SetLimit(g.connectionLimit(cfg.Limits.Connections))
+	g.limitConnections(cfg.Limits.Connections)
 	g.proxy.SetLimits(proxyLimits(&cfg.Limits))
 	g.swapParts(&p)
 	g.runPaths()

@@ -44,7 +44,10 @@ func clientEnd(err error) telemetry.End {
 // connectOutcome is for a request that reached no server.
 func connectOutcome(err error) outcome {
 	var handshake *backend.TLSError
+	var short *backend.ShortError
 	switch {
+	case errors.As(err, &short):
+		return outcome{503, telemetry.EndLimit, shortageText[short.Of]}
 	case errors.Is(err, backend.ErrNoHTTP2):
 		return outcome{502, telemetry.EndBackendConnect, "the server does not speak HTTP/2, which is required"}
 	case errors.Is(err, backend.ErrNoServer):

@@ -65,6 +65,13 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 		c.proxy.accessLog.Load().Log(&rec)
 		c.end = connEnd(rec.End)
 	}()
+	room := c.proxy.options.Room
+	if !room.enter() {
+		c.proxy.shed(errNoRoom)
+		rec.End = connectOutcome(errNoRoom).end
+		return
+	}
+	defer room.leave()
 	var attempt backend.Attempt
 	attempt.Reset(r.Backend)
 	chosen := time.Now()
@@ -74,6 +81,7 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 		rec.Server = s.Address
 	}
 	if err != nil {
+		c.proxy.shed(err)
 		rec.End = connectOutcome(err).end
 		return
 	}

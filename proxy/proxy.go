@@ -26,6 +26,8 @@ type Options struct {
 	Leave func()
 	// Ready says whether the gateway takes traffic, for health paths.
 	Ready func() bool
+	// Room, if set, bounds the exchanges under way.
+	Room *Room
 	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with while it waits for the next; 5 s.
 	ParkAfter time.Duration
 }
@@ -49,6 +51,8 @@ type Proxy struct {
 	empty chan struct{} // if not nil, closed when conns becomes empty
 	count atomic.Int64
 	vain  time.Time // when Shed last found nobody
+
+	shedder shedder
 }
 
 // New makes a proxy. Shutdown ends it.

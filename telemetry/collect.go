@@ -64,6 +64,7 @@ var (
 	descLogErrors    = desc("log_errors_total", "Failed writes and reopens of the access log.")
 	descPanics       = desc("panics_total", "Exchanges ended by a panic.")
 	descAcceptErrors = desc("accept_errors_total", "Accepts that failed.")
+	descShed         = desc("shed_total", "Exchanges refused because mpgate or its host was short of something, by what that was.", "reason")
 	descBuildInfo    = desc("build_info", "1, with what was built as labels.", "version", "revision", "goversion")
 )
 
@@ -74,7 +75,7 @@ var descs = []*prometheus.Desc{
 	descMPTCP, descFallbacks, descSubflows, descUnclogs, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
-	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descBuildInfo,
+	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descShed, descBuildInfo,
 }
 
 // Describe implements prometheus.Collector.
@@ -121,6 +122,9 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	s.counter(descLogErrors, in.LogErrors.Value())
 	s.counter(descPanics, in.Panics.Value())
 	s.counter(descAcceptErrors, in.AcceptErrors.Value())
+	for i := range in.shed {
+		s.counter(descShed, in.shed[i].Value(), shortageNames[i])
+	}
 	ch <- in.buildInfo
 }
 

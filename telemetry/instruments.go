@@ -19,6 +19,8 @@ type Instruments struct {
 	Panics       Counter // exchanges ended by a panic
 	AcceptErrors Counter // failed accepts
 
+	shed [shortageCount]Counter
+
 	registry  *prometheus.Registry
 	buildInfo prometheus.Metric
 

@@ -36,6 +36,8 @@ type Options struct {
 	Memory *mptcp.Memory
 	// Live, if set, has the connections that speak MPTCP.
 	Live *leg.Live
+	// Places bounds the connections of all backends that share it; nil: no limit.
+	Places *Places
 }
 
 // ServerOptions describe one server.
@@ -61,6 +63,7 @@ type Backend struct {
 	client2 http2.ClientOptions
 	memory  http2.Memory
 	readers sync.WaitGroup // of shared connections
+	places  *Places
 	servers []*Server
 	turns   []int // indexes of servers, each as often as its weight says, well mixed
 	turn    atomic.Uint64
@@ -79,6 +82,9 @@ func New(o Options) (*Backend, error) {
 	}
 	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
 	b.memory.Limit = sharedMemory
+	if b.places = o.Places; b.places == nil {
+		b.places = new(Places)
+	}
 	b.client2 = http2.ClientOptions{
 		Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
 		IdleTime: o.IdleTimeout, Patience: Patience, Memory: &b.memory,

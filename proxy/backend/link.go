@@ -37,6 +37,7 @@ func (l *Link) Close() {
 func (l *Link) account() {
 	l.leg.Close()
 	l.server.meter.Open(-1)
+	l.server.backend.places.leave()
 }
 
 // secure speaks TLS where the backend is to, within the time of ctx, and says what the server picked by ALPN.
