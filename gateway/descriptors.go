@@ -12,6 +12,7 @@ const fewConnections = 100
 func (g *Gateway) limitConnections(configured int) {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		g.clients.Store(int64(configured))
 		g.gate.SetLimit(configured)
 		return
 	}
@@ -25,6 +26,7 @@ func (g *Gateway) limitConnections(configured int) {
 		g.log.Warn("file descriptor limit is low: limiting connections", "descriptors", r.Cur, "connections", clients,
 			"to_servers", servers, "remedy", remedy+"; or write limits.connections")
 	}
+	g.clients.Store(int64(clients))
 	g.gate.SetLimit(clients)
 	g.places.SetLimit(servers)
 }

@@ -17,6 +17,7 @@ import (
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/http2"
 	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
@@ -47,7 +48,11 @@ type Gateway struct {
 	metrics *telemetry.Instruments
 	access  atomic.Pointer[telemetry.AccessLog] // nil: off
 	gate    *listener.Gate
+	clients atomic.Int64   // connections of clients that the descriptors, or the configuration, allow
 	places  backend.Places // for connections to servers
+	group   *memoryGroup   // nil: the memory is not limited; nor are the next two then
+	room    *proxy.Room    // for exchanges
+	streams http2.Memory   // for what servers of HTTP/2 may have us hold
 	proxy   *proxy.Proxy
 	certs   *certs.Manager
 	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
@@ -103,6 +108,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	g.gate = listener.NewGate(0)
 	g.places.Spare = g.spareConnection
 	g.limitConnections(cfg.Limits.Connections)
+	g.openMemory()
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
 	g.gate.Full = g.proxy.Shed
 	g.openCerts(cfg)
@@ -175,7 +181,7 @@ func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
 	return proxy.Options{
 		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
-		Live: &g.front,
+		Live: &g.front, Room: g.room, StreamMemory: g.streamMemory(),
 	}
 }
 
@@ -198,6 +204,9 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	}
 	g.tasks.run("certificates", g.certs.Run)
 	g.tasks.run("MPTCP connections", g.unclog)
+	if g.group != nil {
+		g.tasks.run("memory", g.watchMemory)
+	}
 	g.mu.Lock()
 	if g.options.Parent == nil {
 		g.runPaths()

@@ -131,6 +131,9 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		}[b.Protocol],
 		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
 	}
+	if g.group != nil {
+		o.Streams = &g.streams
+	}
 	for _, s := range b.Servers {
 		o.Servers = append(o.Servers, backend.ServerOptions{
 			Address: s.Address.String(), Weight: s.Weight, MPTCP: mode(s.MPTCP, enabled), Source: s.Source, Interface: s.Interface,

@@ -39,7 +39,9 @@ func (x *exchange) answerText(o outcome, text string) {
 		r.Header.Add(message.Location, x.location)
 	}
 	x.secure()
-	if text != "" {
+	if o.bare {
+		x.scratch = x.scratch[:0]
+	} else if text != "" {
 		r.Header.AddString(message.ContentType, "text/plain")
 		x.scratch = append(x.scratch[:0], text...)
 	} else {
@@ -51,7 +53,7 @@ func (x *exchange) answerText(o outcome, text string) {
 		x.answerLost(err)
 		return
 	}
-	if !r.NoBody {
+	if !r.NoBody && len(x.scratch) > 0 {
 		if err := x.down.WriteBody(x.scratch); err != nil {
 			x.answerLost(err)
 			return

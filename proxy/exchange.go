@@ -139,7 +139,7 @@ func (x *exchange) run() {
 		x.refuse(err)
 	case x.misdirected(), x.challenge(), x.health(), x.redirectHTTPS():
 	case x.route == nil:
-		x.answer(outcome{404, telemetry.EndNoRoute, "nothing is served here"})
+		x.answer(outcome{status: 404, end: telemetry.EndNoRoute, text: "nothing is served here"})
 	default:
 		if x.pathAllowed() && x.mayPass() {
 			x.vouch()
@@ -169,7 +169,7 @@ func (x *exchange) afterPanic() {
 	}
 	x.down.SetClose()
 	if !x.broken {
-		x.answer(outcome{500, telemetry.EndInternal, "internal error"})
+		x.answer(outcome{status: 500, end: telemetry.EndInternal, text: "internal error"})
 	}
 	x.rec.End = telemetry.EndInternal
 }
@@ -227,14 +227,14 @@ func (x *exchange) match(readable bool) *telemetry.ExchangeMeter {
 // pathAllowed refuses paths that the server might take for those of another route.
 func (x *exchange) pathAllowed() bool {
 	if x.req.EncodedSlash && !x.route.KeepEncodedSlash {
-		x.answer(outcome{400, telemetry.EndBadRequest, "the path holds an encoded slash"})
+		x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "the path holds an encoded slash"})
 		return false
 	}
 	if x.req.Ambiguous {
 		decoded := target.Decoded(x.req.Path, &x.req.Scratch)
 		other, _ := x.view.Routes.table.Match(x.req.Host, decoded, x.conn.listener.name)
 		if other != x.route {
-			x.answer(outcome{400, telemetry.EndBadRequest, "the path leads elsewhere once it is decoded"})
+			x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "the path leads elsewhere once it is decoded"})
 			return false
 		}
 	}
@@ -247,9 +247,9 @@ func (x *exchange) health() bool {
 		return false
 	}
 	if x.proxy.draining.Load() || x.proxy.options.Ready != nil && !x.proxy.options.Ready() {
-		x.answer(outcome{503, telemetry.EndOK, "not ready"})
+		x.answer(outcome{status: 503, end: telemetry.EndOK, text: "not ready"})
 	} else {
-		x.answer(outcome{200, telemetry.EndOK, "ready"})
+		x.answer(outcome{status: 200, end: telemetry.EndOK, text: "ready"})
 	}
 	return true
 }
@@ -263,7 +263,7 @@ func (x *exchange) misdirected() bool {
 	}
 	if s == nil { // the listener speaks TLS by now, and this connection does not
 		x.down.SetClose()
-		x.answer(outcome{421, telemetry.EndMisdirected, "this port speaks TLS; use https"})
+		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port speaks TLS; use https"})
 		return true
 	}
 	if policies == nil { // TLS is no longer asked for: it lets nobody in that a plain connection would not
@@ -276,7 +276,7 @@ func (x *exchange) misdirected() bool {
 	if !policies.Has(s.policy) {
 		x.down.SetClose()
 	}
-	x.answer(outcome{421, telemetry.EndMisdirected, "this host is not served on this connection"})
+	x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this host is not served on this connection"})
 	return true
 }
 
@@ -287,7 +287,7 @@ func (x *exchange) challenge() bool {
 	}
 	body, ours := x.view.Challenge(x.req.Host, x.req.Path)
 	if ours {
-		x.answerText(outcome{200, telemetry.EndOK, ""}, body)
+		x.answerText(outcome{status: 200, end: telemetry.EndOK, text: ""}, body)
 	}
 	return ours
 }
@@ -300,7 +300,7 @@ func (x *exchange) redirectHTTPS() bool {
 		return false
 	}
 	if len(x.req.Host) == 0 {
-		x.answer(outcome{400, telemetry.EndBadRequest, "a request without Host cannot be redirected to https"})
+		x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "a request without Host cannot be redirected to https"})
 		return true
 	}
 	x.location = append(append(x.location[:0], "https://"...), x.req.Host...)
@@ -310,7 +310,7 @@ func (x *exchange) redirectHTTPS() bool {
 	if x.req.HasQuery {
 		x.location = append(append(x.location, '?'), x.req.Query...)
 	}
-	x.answer(outcome{308, telemetry.EndOK, "use https"})
+	x.answer(outcome{status: 308, end: telemetry.EndOK, text: "use https"})
 	return true
 }
 

@@ -16,6 +16,9 @@ import (
 type Room struct {
 	// Free says how many bytes the process may still take before it is short of memory, now; nil: as many as it likes.
 	Free func() int64
+	// Cost is what an exchange may take that has begun and whose memory does not show yet: the buffers of both sides, the stacks
+	// of its goroutines, and what Free sees of the kernel's buffers; 96 KiB.
+	Cost int64
 
 	inFlight atomic.Int64
 	most     atomic.Int64 // exchanges that may be under way until the memory is looked at again
@@ -28,11 +31,10 @@ type Room struct {
 }
 
 const (
-	// exchangeCost is what an exchange may take that has begun and whose memory does not show yet: the buffers of both sides,
-	// under TLS, and the stacks of its goroutines.
-	exchangeCost = 64 << 10
-	// settledCost is what one may still come to take later, when its answer comes.
-	settledCost = exchangeCost / 4
+	// exchangeCost was measured: an answer that is not read takes 37 KiB, one from a server of HTTP/2 80 KiB.
+	exchangeCost = 96 << 10
+	// settledPart: one in so many exchanges whose memory shows may come to take as much again, when its answer comes.
+	settledPart = 4
 	// roomPeriod is how long after its beginning most of what an exchange takes shows.
 	roomPeriod = 500 * time.Millisecond
 	// roomLook is how old a look at the memory may be that an exchange is refused by.
@@ -83,8 +85,12 @@ func (r *Room) look(now time.Time, age time.Duration, n int64) bool {
 	if free == math.MaxInt64 {
 		r.most.Store(free)
 	} else {
-		free -= (f-settled)*exchangeCost + settled*settledCost
-		r.most.Store(f + free/exchangeCost)
+		cost := r.Cost
+		if cost == 0 {
+			cost = exchangeCost
+		}
+		free -= (f-settled)*cost + settled*cost/settledPart
+		r.most.Store(f + free/cost)
 	}
 	r.known.Store(true)
 	return n <= r.most.Load()

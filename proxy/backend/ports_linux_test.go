@@ -48,6 +48,12 @@ func newNamespace(t *testing.T) *namespace {
 // do runs f in the namespace.
 func (n *namespace) do(t *testing.T, f func()) {
 	t.Helper()
+	if err := n.run(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (n *namespace) run(f func()) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -57,9 +63,7 @@ func (n *namespace) do(t *testing.T, f func()) {
 		}
 		done <- err
 	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	return <-done
 }
 
 func TestPortsRunOut(t *testing.T) {
@@ -130,13 +134,17 @@ func portsRunOut(t *testing.T, mode mptcp.Mode, source string) {
 	}
 	b.options.ConnectTimeout = time.Minute
 	got := make(chan error)
-	go n.do(t, func() {
-		up, _, err := attempt(b, Request{})
-		if err == nil {
-			end(up)
+	go func() {
+		if err := n.run(func() {
+			up, _, err := attempt(b, Request{})
+			if err == nil {
+				end(up)
+			}
+			got <- err
+		}); err != nil {
+			got <- err
 		}
-		got <- err
-	})
+	}()
 	if !proxytest.Within(time.Minute, func() bool { return b.places.waiting.Load() == 1 }) {
 		t.Fatal("nobody waits")
 	}

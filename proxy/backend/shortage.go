@@ -20,6 +20,7 @@ const (
 	ShortDescriptors = telemetry.ShortDescriptors
 	ShortPorts       = telemetry.ShortPorts
 	ShortBuffers     = telemetry.ShortBuffers
+	ShortMemory      = telemetry.ShortMemory // of the process
 )
 
 // ShortError is a connection to a server that could not be made because of a shortage, for as long as a connect may take.
