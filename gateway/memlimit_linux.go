@@ -46,11 +46,19 @@ func FollowCgroup() int64 {
 
 // openMemoryGroup gives nil where no memory is limited.
 func openMemoryGroup() *memoryGroup {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return nil
 	}
-	own, err := os.ReadFile("/proc/self/cgroup")
+	if g := openMemoryGroupAt("self", "/", own); g != nil {
+		return g
+	}
+	return openMemoryGroupAt("1", "/proc/1/root", own) // ip netns exec, for one, hides the control groups
+}
+
+// openMemoryGroupAt looks where a process sees the control groups, whose root is at that path.
+func openMemoryGroupAt(process, root string, own []byte) *memoryGroup {
+	mounts, err := os.ReadFile(path.Join("/proc", process, "mountinfo"))
 	if err != nil {
 		return nil
 	}
@@ -66,6 +74,7 @@ func openMemoryGroup() *memoryGroup {
 		if !ok {
 			continue
 		}
+		h.at = path.Join(root, h.at)
 		if limit, at := h.limitOf(parts[2]); limit > 0 && (least == nil || limit < least.limit) {
 			least, dir, of = &memoryGroup{limit: limit, cached: h.cached, sockets: h.sockets}, at, h
 		}
