@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"os"
 	"path"
@@ -50,18 +51,33 @@ func openMemoryGroup() *memoryGroup {
 	if err != nil {
 		return nil
 	}
-	if g := openMemoryGroupAt("self", "/", own); g != nil {
-		return g
-	}
-	return openMemoryGroupAt("1", "/proc/1/root", own) // ip netns exec, for one, hides the control groups
-}
-
-// openMemoryGroupAt looks where a process sees the control groups, whose root is at that path.
-func openMemoryGroupAt(process, root string, own []byte) *memoryGroup {
-	mounts, err := os.ReadFile(path.Join("/proc", process, "mountinfo"))
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil
 	}
+	root := "/"
+	// Where they are hidden from the process, as by ip netns exec, one that started it may see them.
+	for pid := os.Getppid(); pid > 0 && !bytes.Contains(mounts, []byte(" - cgroup")); pid = parentOf(pid) {
+		root = fmt.Sprintf("/proc/%d/root", pid)
+		if mounts, err = os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid)); err != nil {
+			return nil
+		}
+	}
+	return findMemoryGroup(mounts, own, root)
+}
+
+// parentOf gives the process that started another; 0: none that is seen.
+func parentOf(pid int) (parent int) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, _ = fmt.Sscanf(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " %c %d", new(rune), &parent)
+	return parent
+}
+
+// findMemoryGroup looks through the control groups of a process in the mounts below root.
+func findMemoryGroup(mounts, own []byte, root string) *memoryGroup {
 	var least *memoryGroup
 	var dir string
 	var of hierarchy

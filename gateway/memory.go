@@ -16,17 +16,18 @@ func (g *Gateway) openMemory() {
 		return
 	}
 	g.room = &proxy.Room{Free: g.group.free, Cost: g.group.cost()}
-	g.streams.Limit = g.streamMemory()
+	g.streams.Limit = g.streamMemory() / 2
 	g.log.Info("memory is limited by the control group: requests beyond it are refused with 503", "bytes", g.group.limit)
 }
 
-// streamMemory is what the streams of HTTP/2 may be made to hold, on either side; 0: the default.
+// streamMemory is what clients of HTTP/2 may have us hold, servers half as much; 0: the default. Most of it is part of what the
+// room counts for an exchange.
 func (g *Gateway) streamMemory() int64 {
 	const most = 256 << 20
 	if g.group == nil {
 		return 0
 	}
-	return min(most, g.group.limit/8)
+	return min(most, g.group.limit/4)
 }
 
 // watchMemory keeps what is known of the memory fresh. Where nearly nothing is left no connections are accepted either:
