@@ -57,7 +57,11 @@ func greedy(t *testing.T, addr string, conns int, wait time.Duration) map[string
 				}
 				if h, ok := frame.(*http2.MetaHeadersFrame); ok {
 					mu.Lock()
-					got[h.PseudoValue("status")]++
+					status := h.PseudoValue("status")
+					if status == "503" && !strings.Contains(fmt.Sprint(h.Fields), "retry-after") {
+						status = "503 without Retry-After"
+					}
+					got[status]++
 					if got["200"]+got["503"] == conns*streams {
 						close(all)
 					}
