@@ -35,7 +35,6 @@ func (g *Gateway) streamMemory() int64 {
 func (g *Gateway) watchMemory(ctx context.Context) error {
 	tick := time.NewTicker(memoryLook)
 	defer tick.Stop()
-	defer g.group.close()
 	paused := false
 	for {
 		select {
