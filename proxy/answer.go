@@ -19,7 +19,7 @@ func (x *exchange) answer(o outcome) { x.answerText(o, "") }
 // answerText is answer with a body of its own instead of one that tells the outcome.
 func (x *exchange) answerText(o outcome, text string) {
 	if o.status/100 == 2 && x.asksTunnel() {
-		o, text = outcome{400, telemetry.EndBadRequest, "this path does not accept a WebSocket"}, ""
+		o, text = outcome{status: 400, end: telemetry.EndBadRequest, text: "this path does not accept a WebSocket"}, ""
 	}
 	x.rec.End = o.end
 	if x.down.HeadSent() || o.status == 0 {
@@ -45,7 +45,9 @@ func (x *exchange) answerText(o outcome, text string) {
 		r.Header.Add(message.Location, x.location)
 	}
 	x.secure()
-	if text != "" {
+	if o.bare {
+		x.scratch = x.scratch[:0]
+	} else if text != "" {
 		r.Header.AddString(message.ContentType, "text/plain")
 		x.scratch = append(x.scratch[:0], text...)
 	} else {
@@ -57,7 +59,7 @@ func (x *exchange) answerText(o outcome, text string) {
 		x.answerLost(err)
 		return
 	}
-	if !r.NoBody {
+	if !r.NoBody && len(x.scratch) > 0 {
 		if err := x.down.WriteBody(x.scratch); err != nil {
 			x.answerLost(err)
 			return

@@ -148,7 +148,7 @@ func (x *exchange) run() {
 		x.refuse(err)
 	case x.misdirected(), x.challenge(), x.health(), x.redirectHTTPS():
 	case x.route == nil:
-		x.answer(outcome{404, telemetry.EndNoRoute, "nothing is served here"})
+		x.answer(outcome{status: 404, end: telemetry.EndNoRoute, text: "nothing is served here"})
 	default:
 		if x.pathAllowed() && x.mayPass() && !x.loops() {
 			x.vouch()
@@ -178,7 +178,7 @@ func (x *exchange) afterPanic() {
 	}
 	x.down.SetClose()
 	if !x.broken {
-		x.answer(outcome{500, telemetry.EndInternal, "internal error"})
+		x.answer(outcome{status: 500, end: telemetry.EndInternal, text: "internal error"})
 	}
 	x.rec.End = telemetry.EndInternal
 }
@@ -239,9 +239,9 @@ func (x *exchange) health() bool {
 		return false
 	}
 	if x.proxy.draining.Load() || x.proxy.options.Ready != nil && !x.proxy.options.Ready() {
-		x.answer(outcome{503, telemetry.EndOK, "not ready"})
+		x.answer(outcome{status: 503, end: telemetry.EndOK, text: "not ready"})
 	} else {
-		x.answer(outcome{200, telemetry.EndOK, "ready"})
+		x.answer(outcome{status: 200, end: telemetry.EndOK, text: "ready"})
 	}
 	return true
 }
@@ -255,7 +255,7 @@ func (x *exchange) misdirected() bool {
 	}
 	if s == nil { // the listener speaks TLS by now, and this connection does not
 		x.down.SetClose()
-		x.answer(outcome{421, telemetry.EndMisdirected, "this port speaks TLS; use https"})
+		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port speaks TLS; use https"})
 		return true
 	}
 	if policies == nil { // TLS is no longer asked for: it lets nobody in that a plain connection would not
@@ -268,7 +268,7 @@ func (x *exchange) misdirected() bool {
 	if !policies.Has(s.policy) {
 		x.down.SetClose()
 	}
-	x.answer(outcome{421, telemetry.EndMisdirected, "this host is not served on this connection"})
+	x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this host is not served on this connection"})
 	return true
 }
 
@@ -279,7 +279,7 @@ func (x *exchange) challenge() bool {
 	}
 	body, ours := x.view.Challenge(x.req.Host, x.req.Path)
 	if ours {
-		x.answerText(outcome{200, telemetry.EndOK, ""}, body)
+		x.answerText(outcome{status: 200, end: telemetry.EndOK, text: ""}, body)
 	}
 	return ours
 }

@@ -16,12 +16,23 @@ import (
 
 // forward has the request answered by a server of its route's backend.
 func (x *exchange) forward() {
+	room := x.proxy.options.Room
+	if !room.enter() {
+		x.proxy.shed(errNoRoom)
+		x.answer(connectOutcome(errNoRoom))
+		return
+	}
+	defer room.leave()
 	x.attempt.Reset(x.route.Backend)
 	r := backend.Request{
 		Now:        time.Now(), // x.start is when the head began to come
 		Bodyless:   x.req.ContentLength == 0,
 		Upgrade:    x.req.Upgrade != nil,
 		Repeatable: x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil,
+	}
+	if x.conn.mux != nil {
+		r.Holds = &x.conn.mux.holds
+		defer x.attempt.Leave()
 	}
 	if x.route.Backend.SendsProxy() {
 		r.From = x.conn.addresses()
@@ -32,6 +43,7 @@ func (x *exchange) forward() {
 			x.rec.Server = s.Address
 		}
 		if err != nil {
+			x.proxy.shed(err)
 			x.answer(connectOutcome(err))
 			return
 		}
@@ -193,7 +205,7 @@ func (x *exchange) deliver(now time.Time) {
 	}
 	if x.asksTunnel() && x.resp.Status/100 == 2 {
 		x.up.Abort()
-		x.answer(outcome{502, telemetry.EndBackendInvalid, "the server did not switch protocols"})
+		x.answer(outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server did not switch protocols"})
 		return
 	}
 	if !x.resp.Header.Has(message.Date) {

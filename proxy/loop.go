@@ -80,7 +80,7 @@ func (x *exchange) loops() bool {
 		if x.returned(mark[:]) {
 			l.report(x.proxy, "request loop: a request returned to this gateway and was answered with 508; check the addresses of the servers",
 				"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "host", string(x.req.Host), "id", string(x.rec.IDText()))
-			x.answer(outcome{508, telemetry.EndLimit, "the request returned to this gateway"})
+			x.answer(outcome{status: 508, end: telemetry.EndLimit, text: "the request returned to this gateway"})
 			return true
 		}
 		h.Del(message.CDNLoop)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -21,7 +22,8 @@ const muxMemory = 256 << 20
 
 // mux is a connection that carries many exchanges at a time.
 type mux struct {
-	http *http2.ServerConn
+	http  *http2.ServerConn
+	holds atomic.Int64 // connections to servers that its exchanges use
 
 	mu   sync.Mutex // guards open
 	open map[*exchange]*Lease

@@ -71,6 +71,13 @@ func (c *conn) pass(v *view, r *Route, p passed) {
 		c.proxy.accessLog.Load().Log(&rec)
 		c.end = connEnd(rec.End)
 	}()
+	room := c.proxy.options.Room
+	if !room.enter() {
+		c.proxy.shed(errNoRoom)
+		rec.End = connectOutcome(errNoRoom).end
+		return
+	}
+	defer room.leave()
 	passing := c.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), r.Name, p.ahead.Bytes()[:p.hello])
 	if passing == nil {
 		rec.End = telemetry.EndLimit
@@ -88,6 +95,7 @@ func (c *conn) pass(v *view, r *Route, p passed) {
 	}
 	if err != nil {
 		passing.end()
+		c.proxy.shed(err)
 		rec.End = connectOutcome(err).end
 		return
 	}

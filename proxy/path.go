@@ -9,20 +9,20 @@ import (
 // pathAllowed refuses paths that the server might take for those of another route.
 func (x *exchange) pathAllowed() bool {
 	if x.req.EncodedSlash && !x.route.KeepEncodedSlash {
-		x.answer(outcome{400, telemetry.EndBadRequest, "the path holds an encoded slash"})
+		x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "the path holds an encoded slash"})
 		return false
 	}
 	if x.req.Ambiguous {
 		why := x.view.Routes.table.Misread(x.req.Host, x.req.Path, x.conn.listener.name, &x.req.Scratch)
 		if why != route.AsRead {
-			x.answer(outcome{400, telemetry.EndBadRequest, why.Fault()})
+			x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: why.Fault()})
 			return false
 		}
 	}
 	if x.req.RawPath != nil && x.route.KeepSlashes {
 		path, ok := target.KeepSlashes(x.req.RawPath, x.req.Path, &x.req.Scratch)
 		if !ok {
-			x.answer(outcome{400, telemetry.EndBadRequest, "the path leads elsewhere once its slashes are merged"})
+			x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "the path leads elsewhere once its slashes are merged"})
 			return false
 		}
 		x.req.Path = path
@@ -36,7 +36,7 @@ func (x *exchange) redirectHTTPS() bool {
 		return false
 	}
 	if len(x.req.Host) == 0 {
-		x.answer(outcome{400, telemetry.EndBadRequest, "a request without Host cannot be redirected to https"})
+		x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "a request without Host cannot be redirected to https"})
 		return true
 	}
 	x.location = append(append(x.location[:0], "https://"...), x.req.Host...)
@@ -50,6 +50,6 @@ func (x *exchange) redirectHTTPS() bool {
 	if x.req.HasQuery {
 		x.location = append(append(x.location, '?'), x.req.Query...)
 	}
-	x.answer(outcome{308, telemetry.EndOK, "use https"})
+	x.answer(outcome{status: 308, end: telemetry.EndOK, text: "use https"})
 	return true
 }

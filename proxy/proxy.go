@@ -26,6 +26,10 @@ type Options struct {
 	Leave func()
 	// Ready says whether the gateway takes traffic, for health paths.
 	Ready func() bool
+	// StreamMemory is what all connections of HTTP/2 may be made to hold; 256 MiB.
+	StreamMemory int64
+	// Room, if set, bounds the exchanges under way.
+	Room *Room
 	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with while it waits for the next; 5 s.
 	ParkAfter time.Duration
 }
@@ -50,6 +54,8 @@ type Proxy struct {
 	empty chan struct{} // if not nil, closed when conns becomes empty
 	count atomic.Int64
 	vain  time.Time // when Shed last found nobody
+
+	shedder shedder
 }
 
 // New makes a proxy. Shutdown ends it.
@@ -67,7 +73,9 @@ func New(o Options) *Proxy {
 		handshakes: newTurns(),
 		loops:      newLoops(),
 	}
-	p.memory.Limit = muxMemory
+	if p.memory.Limit = o.StreamMemory; p.memory.Limit == 0 {
+		p.memory.Limit = muxMemory
+	}
 	p.SetLimits(o.Limits)
 	p.SetAccessLog(o.AccessLog)
 	p.ctx, p.cancel = context.WithCancel(context.Background())

@@ -67,6 +67,9 @@ func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.
 // Release ends the exchange.
 func (s *stream) Release(time.Time) {
 	s.ClientStream.Release()
+	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
+		b.places.wake(b) // others may have room on the connection
+	}
 	if s.on.link.server.backend.options.SendProxy != 0 {
 		s.on.Close() // a PROXY header is one client's
 	}
