@@ -45,6 +45,16 @@ type Result struct {
 // ErrRequired is the error of a dial with Require that connected and got TCP.
 var ErrRequired = errors.New("MPTCP is required and the connection does not speak it")
 
+// ErrNoPort is inside the error of a dial for which this host had no local port left towards the peer: connections that are
+// open, or were a short while ago, have all of them (net.ipv4.ip_local_port_range).
+var ErrNoPort = errors.New("no local port is free")
+
+// noPortError is ErrNoPort with what the kernel said.
+type noPortError struct{ err error }
+
+func (e *noPortError) Error() string   { return e.err.Error() + ": " + ErrNoPort.Error() }
+func (e *noPortError) Unwrap() []error { return []error{ErrNoPort, e.err} }
+
 // Dial makes one attempt to connect; with a Memory, see there, two SYNs may be out at
 // once for it. The socket is made once: TCP replaces MPTCP
 // only where this host has none, never because the connect failed, so a dead

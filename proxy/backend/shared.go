@@ -23,6 +23,9 @@ const (
 // ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its method is.
 var ErrNotProcessed = http2.ErrNotProcessed
 
+// ErrInternal: this program is at fault, not the server.
+var ErrInternal = http2.ErrInternal
+
 // ErrNoHTTP2 is a server that does not take part.
 var ErrNoHTTP2 = errors.New("the server does not speak HTTP/2, which is required")
 
@@ -64,6 +67,9 @@ func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.
 // Release ends the exchange.
 func (s *stream) Release(time.Time) {
 	s.ClientStream.Release()
+	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
+		b.places.wake(b) // others may have room on the connection
+	}
 	if s.on.link.server.backend.options.SendProxy != 0 {
 		s.on.Close() // a PROXY header is one client's
 	}
@@ -193,7 +199,7 @@ func (s *Server) newShared(on netio.Stream, l *Link) *shared {
 
 // runShared reads a connection until it ends.
 func (s *Server) runShared(c *shared, on netio.Stream) {
-	err := errPanicked
+	err := ErrInternal
 	defer func() {
 		s.sharing.remove(c, err)
 		c.link.account()
@@ -202,15 +208,12 @@ func (s *Server) runShared(c *shared, on netio.Stream) {
 	err = c.Run() // each of its streams has it too
 }
 
-// errPanicked is why a connection could not be made, or ended, when this program is at fault. What has panicked is reported elsewhere.
-var errPanicked = errors.New("internal error")
-
 // giveUp ends the wait for a dial that has panicked.
 func (h *sharing) giveUp() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.pending != nil && h.pending.on == nil {
-		h.made(errPanicked)
+		h.made(ErrInternal)
 	}
 }
 
