@@ -23,6 +23,9 @@ const (
 // ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its method is.
 var ErrNotProcessed = http2.ErrNotProcessed
 
+// ErrInternal: this program is at fault, not the server.
+var ErrInternal = http2.ErrInternal
+
 // ErrNoHTTP2 is a server that does not take part.
 var ErrNoHTTP2 = errors.New("the server does not speak HTTP/2, which is required")
 
@@ -68,6 +71,9 @@ func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.
 // Release ends the exchange.
 func (s *stream) Release(time.Time) {
 	s.ClientStream.Release()
+	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
+		b.places.wake(b) // others may have room on the connection
+	}
 	if s.on.link.server.backend.options.SendProxy != 0 {
 		s.on.Close() // a PROXY header is one client's
 	}
@@ -130,7 +136,7 @@ func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) 
 		return nil, nil, true
 	}
 	for _, c := range h.conns {
-		if !c.settled {
+		if !c.settled || c.drain() {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
@@ -226,7 +232,7 @@ func (s *Server) newShared(on netio.Stream, l *Link) *shared {
 
 // runShared reads a connection until it ends.
 func (s *Server) runShared(c *shared, on netio.Stream) {
-	err := errPanicked
+	err := ErrInternal
 	defer func() {
 		s.sharing.remove(c, err)
 		c.link.account()
@@ -235,14 +241,11 @@ func (s *Server) runShared(c *shared, on netio.Stream) {
 	err = c.Run() // each of its streams has it too
 }
 
-// errPanicked is why a connection could not be made, or ended, when this program is at fault. What has panicked is reported elsewhere.
-var errPanicked = errors.New("internal error")
-
 // giveUp ends the wait for a dial that has panicked.
 func (h *sharing) giveUp(p *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.made(p, errPanicked)
+	h.made(p, ErrInternal)
 }
 
 // made ends the wait for a connection, if there is one; mu is held.
@@ -262,6 +265,24 @@ func (h *sharing) settle(c *shared) {
 	c.settled = true
 	if h.pending != nil && h.pending.on == c {
 		h.made(h.pending, nil)
+	}
+}
+
+// drain has a connection that a new one is to replace end once its exchanges have, and says so.
+func (c *shared) drain() bool {
+	if !c.link.leg.Retired() {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// sweep drains the connections that new ones are to replace.
+func (h *sharing) sweep() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		c.drain()
 	}
 }
 
