@@ -60,7 +60,7 @@ func (l *ledger) note(n int, f func(*entry)) {
 	}
 }
 
-func (l *ledger) served(n int)   { l.note(n, func(e *entry) { e.served++ }) }
+func (l *ledger) served(n int) { l.note(n, func(e *entry) { e.served++ }) }
 
 // logged says what kind of request a line is of.
 func (l *ledger) logged(n int) (k kind) {
