@@ -9,7 +9,7 @@ import (
 	"mpgate/telemetry"
 )
 
-// ErrNoServer: every server was tried, or rests.
+// ErrNoServer: every server was tried, or could not be reached a moment ago.
 var ErrNoServer = errors.New("no server is available")
 
 // maxTries bounds the servers that are asked for one request.
@@ -98,6 +98,7 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
 		l, err := a.server.open(ctx, from)
 		cancel()
 		if err == nil {
+			a.server.reached()
 			return l, nil
 		}
 		a.last = err
@@ -129,24 +130,27 @@ func (a *Attempt) failure() error {
 	return ErrNoServer
 }
 
-// pick gives the next server in turn that was not tried and does not rest. Where all of them rest it is the one that does
-// so for the least time yet, unless its connects take long to fail: one that is up again serves at once.
+// pick gives the next available server in turn that was not tried. Where there is none it is the one that has been left
+// alone for the longest time: one that is up again serves at once.
 func (a *Attempt) pick(now time.Time) *Server {
 	b := a.backend
 	n := len(b.turns)
 	start := b.turn.Add(1) - 1
-	var soonest *Server
+	var last *Server
+	var lastSince int64
 	for i := range n {
 		s := b.servers[b.turns[(start+uint64(i))%uint64(n)]]
-		switch {
-		case a.wasTried(s):
-		case !s.resting(now):
+		if a.wasTried(s) {
+			continue
+		}
+		if s.available() {
 			return s
-		case !s.restsLong.Load() && (soonest == nil || s.restUntil.Load() < soonest.restUntil.Load()):
-			soonest = s
+		}
+		if since, ok := s.lastResort(now); ok && (last == nil || since < lastSince) {
+			last, lastSince = s, since
 		}
 	}
-	return soonest
+	return last
 }
 
 func (a *Attempt) wasTried(s *Server) bool {

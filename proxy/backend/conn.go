@@ -44,7 +44,7 @@ func (c *conn) Reused() bool { return c.reused }
 func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.link.State(now) }
 
 func (c *conn) Release(now time.Time) {
-	if s := c.link.server; s.backend.options.SendProxy == 0 && c.Reusable() { // a PROXY header is one client's
+	if s := c.link.server; s.backend.options.SendProxy == 0 && c.Reusable() && !c.link.outdated(now) { // a PROXY header is one client's
 		s.keep(c, now)
 		return
 	}

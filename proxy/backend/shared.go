@@ -221,6 +221,48 @@ func (h *sharing) remove(c *shared, err error) {
 	}
 }
 
+// retire has outdated connections take no further exchanges.
+func (h *sharing) retire(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		if c.link.outdated(now) {
+			c.Close()
+		}
+	}
+}
+
+func (h *sharing) inUse() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns) > 0
+}
+
+// picked notes whether the server has picked HTTP/1.
+func (h *sharing) picked(http1 bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.picks1 = http1
+}
+
+// adopt takes a connection in that no request waits for.
+func (s *Server) adopt(c *shared) {
+	h := &s.sharing
+	h.mu.Lock()
+	cs, err := c.Open()
+	if err != nil || h.closed || s.backend.options.SendProxy != 0 {
+		c.Close()
+	} else {
+		h.conns = append(h.conns, c)
+		h.picks1 = false
+	}
+	h.mu.Unlock()
+	if err == nil {
+		_ = cs.Flush() // what the connection has to say at the beginning, so that it is settled
+		cs.Release()
+	}
+}
+
 // close ends the connections once their exchanges have ended.
 func (h *sharing) close() {
 	h.mu.Lock()
