@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mpgate/mptcp"
+	"mpgate/proxy/backend"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/leg"
 	"mpgate/proxy/netio"
@@ -30,6 +31,7 @@ type conn struct {
 	mux      *mux // set where HTTP/2 is spoken, before the first exchange
 	muxed    atomic.Pointer[mux]
 	tunnels  tunnels
+	owner    backend.Owner // of connections to servers
 	leg      leg.Leg
 	meter    *telemetry.ListenerMeter
 
@@ -268,6 +270,7 @@ const (
 )
 
 func (c *conn) close() {
+	c.owner.Close()
 	if c.http != nil {
 		if !c.broken && c.state.Load() == busy && c.http.Unread() {
 			c.http.Linger(lingerTime, lingerBytes)

@@ -19,6 +19,8 @@ func (x *exchange) forward() {
 		Now:        time.Now(), // x.start is when the head began to come
 		Bodyless:   x.req.ContentLength == 0,
 		Upgrade:    x.req.Upgrade != nil,
+		Binds:      backend.Authenticates(&x.req.Header),
+		Owner:      &x.conn.owner,
 		Repeatable: x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil,
 	}
 	if x.route.Backend.SendsProxy() {
@@ -44,6 +46,7 @@ func (x *exchange) forward() {
 			now := time.Now()
 			x.rec.BackendTime = now.Sub(r.Now)
 			meter.FirstByte(x.rec.BackendTime)
+			up.Belongs(&x.resp.Header, &x.conn.owner)
 			meter.Request(x.resp.Status)
 			x.deliver(now)
 			x.end = x.leaveServer(meter)

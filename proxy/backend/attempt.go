@@ -42,12 +42,14 @@ type Request struct {
 	Repeatable bool      // it may be sent again if the connection turns out dead
 	Bodyless   bool      // it has no body
 	Upgrade    bool      // it asks for another protocol
+	Binds      bool      // it authenticates its connection, see Authenticates
+	Owner      *Owner    // of connections that only this client may use; nil: none
 	Now        time.Time // when the server is chosen; Open moves it on with each that it tries
 }
 
 // Open picks a server and gives a connection to it, trying further servers while one cannot be reached.
 func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
-	for a.next(r.Now) {
+	for a.next(r.Now, r.Owner) {
 		up, err := a.connect(ctx, r, false)
 		if err == nil {
 			return up, nil
@@ -76,24 +78,37 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 // connect gives a connection to the server that was picked, or a place on one.
 func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, error) {
 	s := a.server
+	if !renew {
+		if c := s.takeOwned(r.Owner); c != nil {
+			return c, nil
+		}
+	}
 	if s.shares(r) {
 		return s.share(ctx, r)
 	}
 	if !renew {
 		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c, nil
+			return c.boundBy(r), nil
 		}
 	}
 	_, c, err := s.dial(ctx, r.From, false)
 	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	return c.boundBy(r), nil
+}
+
+// boundBy makes the connection its client's if the request authenticates it.
+func (c *conn) boundBy(r *Request) *conn {
+	if r.Binds {
+		c.owner = r.Owner
+	}
+	return c
 }
 
 // OpenRaw picks a server and dials it, for bytes that are not looked at.
 func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
-	for a.next(time.Now()) {
+	for a.next(time.Now(), nil) {
 		ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
 		l, err := a.server.open(ctx, from)
 		cancel()
@@ -106,12 +121,15 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
 	return nil, a.failure()
 }
 
-// next picks another server; false where there is none.
-func (a *Attempt) next(now time.Time) bool {
+// next picks another server; false where there is none. One with a connection of the owner comes first.
+func (a *Attempt) next(now time.Time, o *Owner) bool {
 	if a.tries == maxTries {
 		return false
 	}
-	s := a.pick(now)
+	s := o.server(a)
+	if s == nil {
+		s = a.pick(now)
+	}
 	if s == nil {
 		return false
 	}

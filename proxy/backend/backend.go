@@ -233,6 +233,9 @@ func (b *Backend) Status() []ServerStatus {
 	for i, s := range b.servers {
 		s.mu.Lock()
 		list[i] = ServerStatus{Address: s.Address, Resting: !s.available(), Kept: len(s.kept)}
+		for _, owned := range s.owned {
+			list[i].Kept += len(owned)
+		}
 		if r := s.last.Load(); r != nil {
 			list[i].Speaks, list[i].Reason = r.Transport.String(), r.Reason.String()
 		}

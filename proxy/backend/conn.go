@@ -21,6 +21,9 @@ type Stream interface {
 	Body() message.BodyReader
 	// Answered says whether anything of an answer has come.
 	Answered() bool
+	// Belongs takes the final response's head: the connection belongs to the client from then on if that takes part in
+	// authenticating it.
+	Belongs(h *message.Header, to *Owner)
 	// Reused says whether the connection carried exchanges before, so that it may have died unnoticed.
 	Reused() bool
 	// State is what the connection speaks, and over how many subflows, at most a second ago.
@@ -37,18 +40,31 @@ type conn struct {
 	link   *Link
 	used   time.Time // when it was last put by
 	reused bool
+	owner  *Owner // nil: anybody may use it
 }
 
 func (c *conn) Reused() bool { return c.reused }
 
 func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.link.State(now) }
 
-func (c *conn) Release(now time.Time) {
-	if s := c.link.server; s.backend.options.SendProxy == 0 && c.Reusable() && !c.link.outdated(now) { // a PROXY header is one client's
-		s.keep(c, now)
-		return
+func (c *conn) Belongs(h *message.Header, to *Owner) {
+	if challenges(h) || persists(h) {
+		c.owner = to
 	}
-	c.close()
+}
+
+func (c *conn) Release(now time.Time) {
+	s := c.link.server
+	switch {
+	case !c.Reusable() || c.link.outdated(now):
+		c.close()
+	case c.owner != nil:
+		s.keepOwned(c, now)
+	case s.backend.options.SendProxy != 0: // a PROXY header is one client's
+		c.close()
+	default:
+		s.keep(c, now)
+	}
 }
 
 func (c *conn) close() {

@@ -1,6 +1,9 @@
 package backend
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // take gives a kept connection that is open and silent, nil where there is none. Where the request has no body the
 // connection itself looks, in the same step that sends the request.
@@ -43,24 +46,36 @@ func (s *Server) keep(c *conn, now time.Time) {
 	s.meter.Idle(1)
 }
 
-// sweep closes the kept connections that were not used for the idle time, that the server has closed, or that are outdated.
+// sweep closes the idle connections that should carry nothing more.
 func (s *Server) sweep(now time.Time) {
 	s.sharing.retire(now)
-	s.mu.Lock()
 	var dead []*conn
-	kept := s.kept[:0]
-	for _, c := range s.kept {
-		if now.Sub(c.used) >= s.backend.options.IdleTimeout || c.link.outdated(now) || !c.Idle() {
-			dead = append(dead, c)
-		} else {
-			kept = append(kept, c)
-		}
+	sift := func(list []*conn) []*conn {
+		return slices.DeleteFunc(list, func(c *conn) bool {
+			if c.spent(now) {
+				dead = append(dead, c)
+				return true
+			}
+			return false
+		})
 	}
-	clear(s.kept[len(kept):])
-	s.kept = kept
+	s.mu.Lock()
+	s.kept = sift(s.kept)
+	for o, list := range s.owned {
+		s.setOwned(o, sift(list))
+	}
 	s.mu.Unlock()
-	s.meter.Idle(-len(dead))
-	for _, c := range dead {
+	s.closeIdle(dead)
+}
+
+// spent says whether an idle connection was not used for the idle time, is outdated, or was closed by the server.
+func (c *conn) spent(now time.Time) bool {
+	return now.Sub(c.used) >= c.link.server.backend.options.IdleTimeout || c.link.outdated(now) || !c.Idle()
+}
+
+func (s *Server) closeIdle(list []*conn) {
+	s.meter.Idle(-len(list))
+	for _, c := range list {
 		c.close()
 	}
 }
@@ -68,21 +83,21 @@ func (s *Server) sweep(now time.Time) {
 func (s *Server) close() {
 	s.sharing.close()
 	s.mu.Lock()
-	kept := s.kept
-	s.kept, s.closed = nil, true
+	idle := s.kept
+	for _, list := range s.owned {
+		idle = append(idle, list...)
+	}
+	s.kept, s.owned, s.closed = nil, nil, true
 	s.meter.Up(true) // its handle may be that of a server to come
 	s.mu.Unlock()
-	s.meter.Idle(-len(kept))
-	for _, c := range kept {
-		c.close()
-	}
+	s.closeIdle(idle)
 	s.meter.Release()
 }
 
 // inUse says whether there are connections for requests to come.
 func (s *Server) inUse() bool {
 	s.mu.Lock()
-	kept := len(s.kept)
+	idle := len(s.kept) + len(s.owned)
 	s.mu.Unlock()
-	return kept > 0 || s.sharing.inUse()
+	return idle > 0 || s.sharing.inUse()
 }

@@ -47,7 +47,8 @@ type Server struct {
 	last   atomic.Pointer[mptcp.Result]
 
 	mu     sync.Mutex
-	kept   []*conn // the one used last is last
+	kept   []*conn            // the one used last is last
+	owned  map[*Owner][]*conn // as kept, for one client each
 	closed bool
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"mpgate/mptcp"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 )
 
@@ -53,7 +54,8 @@ type pending struct {
 // stream is an exchange on a shared connection.
 type stream struct {
 	*http2.ClientStream
-	on *shared
+	on   *shared
+	last bool // of its connection
 }
 
 var streams = sync.Pool{New: func() any { return &stream{} }}
@@ -64,12 +66,15 @@ func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.
 // Release ends the exchange.
 func (s *stream) Release(time.Time) {
 	s.ClientStream.Release()
-	if s.on.link.server.backend.options.SendProxy != 0 {
-		s.on.Close() // a PROXY header is one client's
+	if s.last || s.on.link.server.backend.options.SendProxy != 0 { // a PROXY header is one client's
+		s.on.Close()
 	}
-	s.ClientStream, s.on = nil, nil
+	s.ClientStream, s.on, s.last = nil, nil, false
 	streams.Put(s)
 }
+
+// Belongs has the connection end with its present exchanges: what many clients share can belong to none.
+func (s *stream) Belongs(h *message.Header, _ *Owner) { s.last = s.last || persists(h) }
 
 // shares says whether a request may go by a shared connection.
 func (s *Server) shares(r *Request) bool {
@@ -77,7 +82,7 @@ func (s *Server) shares(r *Request) bool {
 	case HTTP2:
 		return true
 	case Auto:
-		return s.tls != nil && !r.Upgrade
+		return s.tls != nil && !r.Upgrade && !r.Binds
 	}
 	return false
 }
@@ -85,6 +90,9 @@ func (s *Server) shares(r *Request) bool {
 // share gives a place on a connection that others use too, and makes one where all are full. With Auto it may be one
 // of HTTP/1.
 func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
+	if r.Binds {
+		return s.dialAlone(ctx, r)
+	}
 	for {
 		up, wait := s.place(r)
 		if up != nil {
@@ -172,6 +180,25 @@ func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err err
 		return nil, err
 	}
 	return newStream(cs, c), nil
+}
+
+// dialAlone makes a connection for one exchange.
+func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
+	c, one, err := s.dial(ctx, r.From, true)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return one.boundBy(r), nil
+	}
+	cs, err := c.Open()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	up := newStream(cs, c)
+	up.last = true
+	return up, nil
 }
 
 // newShared begins to speak HTTP/2 on a link.
