@@ -80,7 +80,7 @@ func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, 
 	s := a.server
 	if !renew {
 		if c := s.takeOwned(r.Owner); c != nil {
-			return c, nil
+			return c.carries(r), nil
 		}
 	}
 	if s.shares(r) {
@@ -88,18 +88,19 @@ func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, 
 	}
 	if !renew {
 		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c.boundBy(r), nil
+			return c.carries(r), nil
 		}
 	}
 	_, c, err := s.dial(ctx, r.From, false)
 	if err != nil {
 		return nil, err
 	}
-	return c.boundBy(r), nil
+	return c.carries(r), nil
 }
 
-// boundBy makes the connection its client's if the request authenticates it.
-func (c *conn) boundBy(r *Request) *conn {
+// carries notes what the connection has to know of a request.
+func (c *conn) carries(r *Request) *conn {
+	c.once = !r.Repeatable
 	if r.Binds {
 		c.owner = r.Owner
 	}

@@ -41,6 +41,10 @@ type conn struct {
 	used   time.Time // when it was last put by
 	reused bool
 	owner  *Owner // nil: anybody may use it
+
+	once     bool   // the present request cannot be repeated
+	counted  bool   // segments is known
+	segments uint32 // that had come when it was put by; see look
 }
 
 func (c *conn) Reused() bool { return c.reused }
@@ -55,6 +59,10 @@ func (c *conn) Belongs(h *message.Header, to *Owner) {
 
 func (c *conn) Release(now time.Time) {
 	s := c.link.server
+	c.counted = false
+	if c.once && c.Reusable() { // the next one may be like it
+		c.count()
+	}
 	switch {
 	case !c.Reusable() || c.link.outdated(now):
 		c.close()

@@ -5,30 +5,90 @@ import (
 	"time"
 )
 
-// take gives a kept connection that is open and silent, nil where there is none. Where the request has no body the
-// connection itself looks, in the same step that sends the request.
+// take gives a kept connection that is open and silent, nil where there is none.
 func (s *Server) take(repeatable, bodyless bool) *conn {
-	for {
-		s.mu.Lock()
-		n := len(s.kept)
-		if n == 0 || !repeatable && time.Since(s.kept[n-1].used) > fresh {
-			s.mu.Unlock()
-			return nil
+	if repeatable {
+		for {
+			if c := s.pop(true); c == nil || c.ready(bodyless) {
+				return c
+			}
 		}
-		c := s.kept[n-1]
-		s.kept[n-1] = nil
-		s.kept = s.kept[:n-1]
+	}
+	var aside [maxLooks]*conn
+	for i := range aside {
+		c := s.pop(false)
+		if c == nil {
+			break
+		}
+		switch c.look(time.Now()) {
+		case mayHaveEnded:
+			aside[i] = c
+		case hasEnded:
+			c.close()
+		default:
+			if c.ready(bodyless) {
+				s.putBack(aside[:i])
+				return c
+			}
+		}
+	}
+	s.putBack(aside[:])
+	return nil
+}
+
+// ready makes a kept connection ready for an exchange if it is open and silent, and closes it if not. Where the request
+// has no body the connection itself looks, in the same step that sends the request.
+func (c *conn) ready(bodyless bool) bool {
+	c.reused = true
+	if bodyless && c.link.server.tls == nil {
+		c.ExpectSilence()
+		return true
+	}
+	if c.Idle() {
+		return true
+	}
+	c.close()
+	return false
+}
+
+// pop takes the connection that was used last, and for what cannot be repeated the last one that is fit for it.
+func (s *Server) pop(repeatable bool) *conn {
+	s.mu.Lock()
+	i := len(s.kept) - 1
+	if repeatable {
+		// One that was counted is left to what cannot be repeated, if there is another near by.
+		for k := i; k >= 0 && k > i-maxLooks; k-- {
+			if !s.kept[k].counted {
+				i = k
+				break
+			}
+		}
+	} else {
+		now := time.Now()
+		for i >= 0 && !s.kept[i].worthALook(now) {
+			i--
+		}
+		if i >= 0 && now.Sub(s.kept[i].used) > fresh {
+			i = -1
+		}
+	}
+	if i < 0 {
 		s.mu.Unlock()
-		s.meter.Idle(-1)
-		c.reused = true
-		if bodyless && s.tls == nil {
-			c.ExpectSilence()
-			return c
+		return nil
+	}
+	c := s.kept[i]
+	s.kept = slices.Delete(s.kept, i, i+1)
+	s.mu.Unlock()
+	s.meter.Idle(-1)
+	return c
+}
+
+// putBack keeps connections that were taken and not used.
+func (s *Server) putBack(list []*conn) {
+	for i := len(list) - 1; i >= 0; i-- {
+		if c := list[i]; c != nil {
+			s.keep(c, c.used)
 		}
-		if c.Idle() {
-			return c
-		}
-		c.close()
 	}
 }
 

@@ -67,7 +67,7 @@ func (s *Server) takeOwned(o *Owner) *conn {
 		s.mu.Unlock()
 		s.meter.Idle(-1)
 		c.reused = true
-		if c.Idle() {
+		if c.look(time.Now()) != hasEnded && c.Idle() {
 			return c
 		}
 		c.close()

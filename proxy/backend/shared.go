@@ -122,7 +122,7 @@ func (s *Server) place(r *Request) (Stream, *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		if !c.settled {
+		if !c.settled || !r.Repeatable && c.hasEnded() {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
@@ -131,7 +131,7 @@ func (s *Server) place(r *Request) (Stream, *pending) {
 	}
 	if h.picks1 {
 		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c, nil
+			return c.carries(r), nil
 		}
 		return nil, nil
 	}
@@ -163,7 +163,7 @@ func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err err
 	}
 	h.picks1 = c == nil
 	if c == nil {
-		return one, nil
+		return one.carries(r), nil
 	}
 	cs, err := c.Open()
 	if waited {
@@ -189,7 +189,7 @@ func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
 		return nil, err
 	}
 	if c == nil {
-		return one.boundBy(r), nil
+		return one.carries(r), nil
 	}
 	cs, err := c.Open()
 	if err != nil {
