@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/leg"
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
@@ -60,7 +60,7 @@ type Backend struct {
 	client  http1.ClientOptions
 	client2 http2.ClientOptions
 	memory  http2.Memory
-	readers sync.WaitGroup // of shared connections
+	readers task.Group // of shared connections
 	servers []*Server
 	turns   []int // indexes of servers, each as often as its weight says, well mixed
 	turn    atomic.Uint64
@@ -191,7 +191,7 @@ func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 func (b *Backend) Run(ctx context.Context) error {
 	for _, s := range b.servers {
 		if s.names != nil {
-			b.background.start(func(ctx context.Context) { s.names.follow(ctx, s.inUse) })
+			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse) })
 		}
 	}
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))

@@ -3,6 +3,8 @@ package backend
 import (
 	"context"
 	"sync"
+
+	"mpgate/task"
 )
 
 // background has the goroutines of a backend that outlive a request.
@@ -12,7 +14,7 @@ type background struct {
 
 	mu    sync.Mutex // guards ended, and that nothing starts once stop waits
 	ended bool
-	wait  sync.WaitGroup
+	wait  task.Group
 }
 
 func newBackground() *background {
@@ -21,12 +23,12 @@ func newBackground() *background {
 	return g
 }
 
-// start runs f in a goroutine; f returns soon after the end of its context. After stop it does nothing.
-func (g *background) start(f func(ctx context.Context)) {
+// start runs f in a goroutine, and again after a panic; f returns soon after the end of its context. After stop it does nothing.
+func (g *background) start(name string, f func(ctx context.Context)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.ended {
-		g.wait.Go(func() { f(g.ctx) })
+		g.wait.Go(name, func() { task.Keep(g.ctx, name, func() { f(g.ctx) }) }, nil)
 	}
 }
 

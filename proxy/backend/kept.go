@@ -109,23 +109,26 @@ func (s *Server) keep(c *conn, now time.Time) {
 // sweep closes the idle connections that should carry nothing more.
 func (s *Server) sweep(now time.Time) {
 	s.sharing.retire(now)
-	var dead []*conn
+	s.closeIdle(s.takeSpent(now))
+}
+
+func (s *Server) takeSpent(now time.Time) (spent []*conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	sift := func(list []*conn) []*conn {
 		return slices.DeleteFunc(list, func(c *conn) bool {
 			if c.spent(now) {
-				dead = append(dead, c)
+				spent = append(spent, c)
 				return true
 			}
 			return false
 		})
 	}
-	s.mu.Lock()
 	s.kept = sift(s.kept)
 	for o, list := range s.owned {
 		s.setOwned(o, sift(list))
 	}
-	s.mu.Unlock()
-	s.closeIdle(dead)
+	return spent
 }
 
 // spent says whether an idle connection was not used for the idle time, is outdated, or was closed by the server.

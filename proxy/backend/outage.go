@@ -63,7 +63,7 @@ func (s *Server) unreachable(err error) {
 	if begins {
 		s.outage.Store(o)
 		s.meter.Up(false)
-		s.backend.background.start(func(ctx context.Context) { s.revive(ctx, o) })
+		s.backend.background.start(s.task("probes"), func(ctx context.Context) { s.revive(ctx, o) })
 	}
 }
 
@@ -94,6 +94,11 @@ func outageBy(err error) bool {
 		return true
 	}
 	return connectResult(err) != telemetry.ConnectError
+}
+
+// task is the name of a task for the server.
+func (s *Server) task(what string) string {
+	return "backend " + s.backend.Name() + ": " + what + " of " + s.Address
 }
 
 // revive probes the server until it answers.
