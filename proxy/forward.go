@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"errors"
+	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"mpgate/proxy/backend"
@@ -14,6 +16,13 @@ import (
 
 // forward has the request answered by a server of its route's backend.
 func (x *exchange) forward() {
+	room := x.proxy.options.Room
+	if !room.enter() {
+		x.proxy.shed(errNoRoom)
+		x.answer(connectOutcome(errNoRoom))
+		return
+	}
+	defer room.leave()
 	x.attempt.Reset(x.route.Backend)
 	r := backend.Request{
 		Now:        time.Now(), // x.start is when the head began to come
@@ -22,6 +31,10 @@ func (x *exchange) forward() {
 		Binds:      backend.Authenticates(&x.req.Header),
 		Owner:      &x.conn.owner,
 		Repeatable: x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil,
+	}
+	if x.conn.mux != nil {
+		r.Holds = &x.conn.mux.holds
+		defer x.attempt.Leave()
 	}
 	if x.route.Backend.SendsProxy() {
 		r.From = x.conn.addresses()
@@ -32,6 +45,7 @@ func (x *exchange) forward() {
 			x.rec.Server = s.Address
 		}
 		if err != nil {
+			x.proxy.shed(err)
 			x.answer(connectOutcome(err))
 			return
 		}
@@ -94,6 +108,10 @@ func (x *exchange) leaveServer(meter *telemetry.ServerMeter) (now time.Time) {
 func (x *exchange) ask(asked time.Time) error {
 	defer x.stopWatch()
 	x.watchEarly()
+	if x.hostless || len(x.req.Host) == 0 {
+		x.hostless = true
+		x.req.Host, x.req.Port = serverHost(x.rec.Server), nil
+	}
 	if err := x.up.WriteHead(&x.req); err != nil {
 		return x.blame(err)
 	}
@@ -125,6 +143,18 @@ func (x *exchange) ask(asked time.Time) error {
 			return err
 		}
 	}
+}
+
+// serverHost is the Host of a request that came without one (HTTP/1.0, or an empty field): many
+// servers refuse an empty one.
+func serverHost(address string) []byte {
+	if strings.HasPrefix(address, "unix:") {
+		return []byte("localhost")
+	}
+	if a, err := netip.ParseAddrPort(address); err == nil {
+		address = netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()).String()
+	}
+	return []byte(address)
 }
 
 // stillWaiting is asked when the server has not answered by a deadline: until when to wait on.
@@ -176,6 +206,11 @@ func (x *exchange) deliver(now time.Time) {
 		x.tunnel()
 		return
 	}
+	if x.asksTunnel() && x.resp.Status/100 == 2 {
+		x.up.Abort()
+		x.answer(outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server did not switch protocols"})
+		return
+	}
 	if !x.resp.Header.Has(message.Date) {
 		x.resp.Header.Add(message.Date, date(now))
 	}
@@ -201,6 +236,11 @@ func (x *exchange) deliver(now time.Time) {
 	}
 	x.endResponse(fromServer, toClient)
 }
+
+// asksTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that
+// the tunnel stands (RFC 9110 section 9.3.6), so only a switch of protocols may become one: a
+// server of HTTP/1 that answers with an ordinary 2xx has declined.
+func (x *exchange) asksTunnel() bool { return x.conn.mux != nil && x.req.Upgrade != nil }
 
 // movedDown is the progress of the response while the request's body is still under way, else nil.
 func (x *exchange) movedDown() *netio.Progress {

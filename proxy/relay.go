@@ -137,7 +137,7 @@ func (x *exchange) runUpload() {
 	defer close(x.upload.done)
 	defer func() {
 		if v := recover(); v != nil {
-			x.proxy.caught("panic in an upload", x.rec.ID.String(), v)
+			x.proxy.caught("panic in an upload", string(x.rec.IDText()), v)
 			err := errPanic
 			x.upload.fault.Store(&err)
 			x.up.Abort()
@@ -264,7 +264,7 @@ func (x *exchange) tunnel() {
 		defer close(done)
 		defer func() {
 			if v := recover(); v != nil {
-				x.proxy.caught("panic in a tunnel", x.rec.ID.String(), v)
+				x.proxy.caught("panic in a tunnel", string(x.rec.IDText()), v)
 				x.up.Abort() // the other direction says the rest
 				x.down.Interrupt()
 			}

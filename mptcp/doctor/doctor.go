@@ -141,6 +141,7 @@ func Examine(ctx context.Context, o Options) []Finding {
 	}
 	e := &examination{Options: o, ctx: ctx}
 	e.kernel()
+	e.memory()
 	if e.support.Usable {
 		e.sysctls()
 		e.endpoints()

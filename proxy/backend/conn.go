@@ -75,6 +75,8 @@ func (c *conn) Release(now time.Time) {
 		c.close()
 	case c.owner != nil:
 		s.keepOwned(c, now)
+	case c.link.leg.Retired():
+		c.close()
 	case s.backend.options.SendProxy != 0: // a PROXY header is one client's
 		c.close()
 	default:

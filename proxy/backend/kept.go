@@ -39,6 +39,10 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 // ready makes a kept connection ready for an exchange if it is open and silent, and closes it if not. Where the request
 // has no body the connection itself looks, in the same step that sends the request.
 func (c *conn) ready(bodyless bool) bool {
+	if c.link.leg.Retired() {
+		c.close()
+		return false
+	}
 	c.reused = true
 	if bodyless && c.link.server.tls == nil {
 		c.ExpectSilence()
@@ -104,11 +108,12 @@ func (s *Server) keep(c *conn, now time.Time) {
 	s.kept = append(s.kept, c)
 	s.mu.Unlock()
 	s.meter.Idle(1)
+	s.backend.places.wake(s.backend)
 }
 
 // sweep closes the idle connections that should carry nothing more.
 func (s *Server) sweep(now time.Time) {
-	s.sharing.retire(now)
+	s.sharing.sweep(now)
 	s.closeIdle(s.takeSpent(now))
 }
 
@@ -133,7 +138,8 @@ func (s *Server) takeSpent(now time.Time) (spent []*conn) {
 
 // spent says whether an idle connection was not used for the idle time, is outdated, or was closed by the server.
 func (c *conn) spent(now time.Time) bool {
-	return now.Sub(c.used) >= c.link.server.backend.options.IdleTimeout || c.link.outdated(now) || !c.Idle()
+	return now.Sub(c.used) >= c.link.server.backend.options.IdleTimeout || c.link.outdated(now) ||
+		c.owner == nil && c.link.leg.Retired() || !c.Idle()
 }
 
 func (s *Server) closeIdle(list []*conn) {

@@ -42,6 +42,7 @@ type Server struct {
 	tls     *tls.Config // nil: none
 	tls1    *tls.Config // for HTTP/1 alone
 	sharing sharing
+	ports   ports
 
 	outage atomic.Pointer[outage] // nil: it is available
 	last   atomic.Pointer[mptcp.Result]
@@ -86,7 +87,15 @@ func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared,
 
 // open makes a connection and puts the PROXY header in front, if there is to be one.
 func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
+	places := s.backend.places
+	if !s.ports.try() {
+		return nil, &ShortError{ShortPorts, errPorts}
+	}
+	if !places.take() {
+		return nil, &ShortError{ShortConnections, errConnections}
+	}
 	nc, addr, result, err := s.connect(ctx)
+	s.ports.note(err)
 	transport := result.Transport.String()
 	if nc == nil && transport == "" {
 		transport = s.wanted().String()
@@ -94,12 +103,14 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 	outcome := connectResult(err)
 	s.meter.Connect(transport, outcome)
 	if err != nil {
+		places.leave()
 		s.unreachable(err)
-		return nil, err
+		return nil, shortage(err)
 	}
 	s.last.Store(&result)
 	base, err := netio.New(nc)
 	if err != nil {
+		places.leave()
 		nc.Close()
 		return nil, err
 	}
@@ -128,8 +139,7 @@ func (s *Server) wanted() mptcp.Transport {
 func (s *Server) connect(ctx context.Context) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
 	switch {
 	case s.unix != "":
-		var d net.Dialer
-		nc, err = d.DialContext(ctx, "unix", s.unix)
+		nc, err = connectUnix(ctx, s.unix)
 		result.Transport = mptcp.Unix
 	case s.names == nil:
 		nc, result, err = tcp(s.dialer.Dial(ctx, s.addr))
@@ -140,6 +150,25 @@ func (s *Server) connect(ctx context.Context) (nc net.Conn, addr netip.Addr, res
 		}
 	}
 	return nc, netip.Addr{}, result, err
+}
+
+// connectUnix waits where the queue of the listening socket is full, as a connect by TCP does.
+func connectUnix(ctx context.Context, path string) (net.Conn, error) {
+	const first, most = 5 * time.Millisecond, 100 * time.Millisecond
+	var d net.Dialer
+	for pause := first; ; pause = min(2*pause, most) {
+		nc, err := d.DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return nc, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // connectAny tries the addresses of a name one after the other, so that one that is silent leaves time for the others.

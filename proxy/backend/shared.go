@@ -24,6 +24,9 @@ const (
 // ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its method is.
 var ErrNotProcessed = http2.ErrNotProcessed
 
+// ErrInternal: this program is at fault, not the server.
+var ErrInternal = http2.ErrInternal
+
 // ErrNoHTTP2 is a server that does not take part.
 var ErrNoHTTP2 = errors.New("the server does not speak HTTP/2, which is required")
 
@@ -66,6 +69,9 @@ func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.
 // Release ends the exchange.
 func (s *stream) Release(time.Time) {
 	s.ClientStream.Release()
+	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
+		b.places.wake(b) // others may have room on the connection
+	}
 	if s.last || s.on.link.server.backend.options.SendProxy != 0 { // a PROXY header is one client's
 		s.on.Close()
 	}
@@ -122,7 +128,7 @@ func (s *Server) place(r *Request) (Stream, *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		if !c.settled || !r.Repeatable && c.hasEnded() {
+		if !c.settled || c.drain() || !r.Repeatable && c.hasEnded() {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
@@ -220,7 +226,7 @@ func (s *Server) newShared(on netio.Stream, l *Link) *shared {
 
 // runShared reads a connection until it ends.
 func (s *Server) runShared(c *shared, on netio.Stream) {
-	err := errPanicked
+	err := ErrInternal
 	defer func() {
 		s.sharing.remove(c, err)
 		c.link.account()
@@ -229,15 +235,12 @@ func (s *Server) runShared(c *shared, on netio.Stream) {
 	err = c.Run() // each of its streams has it too
 }
 
-// errPanicked is why a connection could not be made, or ended, when this program is at fault. What has panicked is reported elsewhere.
-var errPanicked = errors.New("internal error")
-
 // giveUp ends the wait for a dial that has panicked.
 func (h *sharing) giveUp() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.pending != nil && h.pending.on == nil {
-		h.made(errPanicked)
+		h.made(ErrInternal)
 	}
 }
 
@@ -258,6 +261,26 @@ func (h *sharing) settle(c *shared) {
 	}
 }
 
+// drain has a connection that a new one is to replace end once its exchanges have, and says so.
+func (c *shared) drain() bool {
+	if !c.link.leg.Retired() {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// sweep drains the connections that new ones are to replace, and those that are outdated.
+func (h *sharing) sweep(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		if !c.drain() && c.link.outdated(now) {
+			c.Close()
+		}
+	}
+}
+
 // remove is for a connection that has ended.
 func (h *sharing) remove(c *shared, err error) {
 	h.mu.Lock()
@@ -269,17 +292,6 @@ func (h *sharing) remove(c *shared, err error) {
 		if h.conns[i] == c {
 			h.conns = append(h.conns[:i], h.conns[i+1:]...)
 			return
-		}
-	}
-}
-
-// retire has outdated connections take no further exchanges.
-func (h *sharing) retire(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, c := range h.conns {
-		if c.link.outdated(now) {
-			c.Close()
 		}
 	}
 }

@@ -122,17 +122,17 @@ func (c *conn) reading() (err error) {
 }
 
 // panicked is for a panic of what writes: nobody knows what of it has left.
-func (c *conn) panicked(p *task.Panic) {
+func (c *conn) panicked(*task.Panic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.scheduled = false
-	c.wrote(p)
+	c.wrote(ErrInternal)
 }
 
 // Fail ends the connection where what runs it has panicked: nobody reads it any more.
 func (c *conn) Fail(p *task.Panic) {
 	c.panicked(p)
-	c.fail(p)
+	c.fail(ErrInternal)
 }
 
 func (c *conn) failLocked(err error) {

@@ -29,12 +29,14 @@ var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
 // ErrHeld: all connections together hold as much as they may, and this stream was to hold more.
 var ErrHeld = errors.New("the peer makes us hold more than there is room for")
 
+// ErrInternal: this program is at fault, not the peer. What went wrong is reported elsewhere.
+var ErrInternal = errors.New("internal error")
+
 var (
 	errAborted     = errors.New("the stream was aborted")
 	errInterrupted = errors.New("reading from the stream was interrupted")
 	errBodyEnded   = errors.New("more of a body that has ended")
 	errSilent      = errors.New("the peer does not answer a ping")
-	errInternal    = errors.New("internal error")
 )
 
 // ResetError is a stream that the peer has reset.
@@ -49,6 +51,11 @@ type ConnError struct {
 }
 
 func (e *ConnError) Error() string { return fmt.Sprintf("%s: %v", e.Reason, e.Code) }
+
+// Is says that one with the code INTERNAL_ERROR, which no fault of a peer has, is ErrInternal.
+func (e *ConnError) Is(target error) bool {
+	return target == ErrInternal && e.Code == http2.ErrCodeInternal
+}
 
 func protocolError(reason string) error { return &ConnError{http2.ErrCodeProtocol, reason} }
 
@@ -98,4 +105,5 @@ var (
 	errInterim       = fault(502, "more than 32 interim responses")
 	errInterimEnd    = fault(502, "an interim response that ends the stream")
 	errAccept        = fault(502, "Sec-WebSocket-Accept does not answer the key")
+	errNoTunnel      = fault(502, "CONNECT was answered with a 2xx that opens no tunnel")
 )

@@ -115,6 +115,8 @@ func (s *ServerStream) WriteHead(r *message.Response) error {
 		}
 		r.Header.Del(message.SecWebSocketAccept)
 		status = 200
+	case s.websocket && status/100 == 2: // the client would take it for a tunnel that stands
+		return errNoTunnel
 	case r.NoBody, s.isHead, status == 204, status == 304, r.ContentLength == 0:
 		end = true
 	}
