@@ -44,6 +44,7 @@ type Proxy struct {
 	handshakes turns
 	loops      *loops
 	memory     http2.Memory // what the connections that carry many exchanges may be made to hold
+	keptBodies atomic.Int64 // bytes that all requests keep to be sent again
 
 	// ctx ends when exchanges must end, whatever they are doing.
 	ctx    context.Context

@@ -49,6 +49,8 @@ type Request struct {
 	Binds      bool          // it authenticates its connection, see Authenticates
 	Owner      *Owner        // of connections that only this client may use; nil: none
 	Holds      *atomic.Int64 // connections to servers that the client's connection uses; nil: one at a time
+	Alone      bool          // it is to be the first on a connection that many share: those that were there gave it back
+	Returned   int           // how often a server gave it back unprocessed
 	Now        time.Time     // when the server is chosen; Open moves it on with each that it tries
 }
 
@@ -75,14 +77,25 @@ func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 	}
 }
 
-// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead; then, as
-// Open does, to further servers.
+// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead, or the server
+// did not process the request; then, as Open does, to further servers. A request that came back more than once goes to
+// a further server first.
 func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
+	if same := a.server; r.Returned > 1 && a.next(r.Now, r.Owner) {
+		if up, err := a.connect(ctx, r, true); err == nil {
+			return up, nil
+		}
+		a.server, r.Now = same, time.Now()
+	}
+	a.server.meter.Retry()
 	up, err := a.connect(ctx, r, true)
 	if err == nil {
 		return up, nil
 	}
 	a.failed(err)
+	if errors.Is(err, ErrNotProcessed) { // the caller decides whether to go on
+		return nil, err
+	}
 	r.Now = time.Now()
 	return a.Open(ctx, r)
 }

@@ -31,6 +31,8 @@ type Stream interface {
 	// Belongs takes the final response's head: the connection belongs to the client from then on if that takes part in
 	// authenticating it.
 	Belongs(h *message.Header, to *Owner)
+	// Returns says whether the server may give a request back unprocessed, to be sent again whatever its method is.
+	Returns() bool
 	// Reused says whether the connection carried exchanges before, so that it may have died unnoticed.
 	Reused() bool
 	// State is what the connection speaks, and over how many subflows, at most a second ago.
@@ -53,6 +55,8 @@ type conn struct {
 	counted  bool   // segments is known
 	segments uint32 // that had come when it was put by; see look
 }
+
+func (c *conn) Returns() bool { return false }
 
 func (c *conn) Reused() bool { return c.reused }
 

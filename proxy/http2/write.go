@@ -265,8 +265,10 @@ func (s *stream) writeError() error {
 		return s.err
 	case s.stopped:
 		return errAborted
+	case s.conn.err != nil:
+		return s.connError()
 	}
-	return s.conn.err
+	return nil
 }
 
 // waitTurn waits for room, a window or a turn. c.mu is held, and let go meanwhile.
