@@ -28,6 +28,8 @@ func (x *exchange) forward() {
 		Now:        time.Now(), // x.start is when the head began to come
 		Bodyless:   x.req.ContentLength == 0,
 		Upgrade:    x.req.Upgrade != nil,
+		Binds:      backend.Authenticates(&x.req.Header),
+		Owner:      &x.conn.owner,
 		Repeatable: x.req.Idempotent() && x.req.Upgrade == nil,
 	}
 	if r.Repeatable && !r.Bodyless {
@@ -86,6 +88,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		now := time.Now()
 		x.rec.BackendTime = now.Sub(r.Now)
 		meter.FirstByte(x.rec.BackendTime)
+		x.up.Belongs(&x.resp.Header, &x.conn.owner)
 		meter.Request(x.resp.Status)
 		x.deliver(now)
 		x.end = x.leaveServer(meter)

@@ -71,6 +71,9 @@ type Backend struct {
 	servers []*Server
 	turns   []int // indexes of servers, each as often as its weight says, well mixed
 	turn    atomic.Uint64
+
+	background *background
+	firstRest  time.Duration // of servers that cannot be reached; tests make it shorter
 }
 
 // New makes a backend; it connects to nobody. Run must run while it is used.
@@ -85,6 +88,7 @@ func New(o Options) (*Backend, error) {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
 	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
+	b.background, b.firstRest = newBackground(), firstRest
 	if b.memory = o.Streams; b.memory == nil {
 		b.memory = &http2.Memory{Limit: sharedMemory}
 	}
@@ -132,9 +136,11 @@ func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	if err != nil || n == 0 {
 		return nil, fmt.Errorf("server %q: want a port from 1 to 65535", o.Address)
 	}
-	s.host, s.port = host, uint16(n)
+	s.port = uint16(n)
 	if a, err := netip.ParseAddr(host); err == nil {
 		s.addr = netip.AddrPortFrom(a, s.port)
+	} else {
+		s.names = newNames(host)
 	}
 	return s, s.setTLS(host)
 }
@@ -192,8 +198,14 @@ func (b *Backend) ResponseTimeout() time.Duration { return b.options.ResponseTim
 // IdleTimeout bounds silence in an answer or a tunnel.
 func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 
-// Run closes connections that are kept for too long, until the context ends; then all that are kept.
+// Run closes connections that are kept for too long, and follows the servers' names, until the context ends; then it
+// closes all that are kept.
 func (b *Backend) Run(ctx context.Context) error {
+	for _, s := range b.servers {
+		if s.names != nil {
+			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse) })
+		}
+	}
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))
 	defer tick.Stop()
 	for {
@@ -203,9 +215,7 @@ func (b *Backend) Run(ctx context.Context) error {
 				s.sweep(now)
 			}
 		case <-ctx.Done():
-			for _, s := range b.servers {
-				s.close()
-			}
+			b.Discard()
 			b.readers.Wait()
 			return nil
 		}
@@ -214,6 +224,7 @@ func (b *Backend) Run(ctx context.Context) error {
 
 // Discard gives back what a backend holds that never ran.
 func (b *Backend) Discard() {
+	b.background.stop()
 	for _, s := range b.servers {
 		s.close()
 	}
@@ -222,7 +233,7 @@ func (b *Backend) Discard() {
 // ServerStatus is what is known of a server, for the status page.
 type ServerStatus struct {
 	Address string `json:"address"`
-	Resting bool   `json:"resting"` // could not be reached within the last second
+	Resting bool   `json:"resting"` // could not be reached, and has not been since
 	Kept    int    `json:"kept"`    // idle connections
 	Speaks  string `json:"speaks"`  // the transport of the last connection that was made; "" before
 	Reason  string `json:"reason"`  // of a fallback, inferred
@@ -230,11 +241,13 @@ type ServerStatus struct {
 
 // Status says what is known of each server.
 func (b *Backend) Status() []ServerStatus {
-	now := time.Now()
 	list := make([]ServerStatus, len(b.servers))
 	for i, s := range b.servers {
 		s.mu.Lock()
-		list[i] = ServerStatus{Address: s.Address, Resting: s.resting(now), Kept: len(s.kept)}
+		list[i] = ServerStatus{Address: s.Address, Resting: !s.available(), Kept: len(s.kept)}
+		for _, owned := range s.owned {
+			list[i].Kept += len(owned)
+		}
 		if r := s.last.Load(); r != nil {
 			list[i].Speaks, list[i].Reason = r.Transport.String(), r.Reason.String()
 		}

@@ -8,6 +8,7 @@ import (
 
 	"mpgate/mptcp"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 )
 
@@ -57,7 +58,8 @@ type pending struct {
 // stream is an exchange on a shared connection.
 type stream struct {
 	*http2.ClientStream
-	on *shared
+	on   *shared
+	last bool // of its connection
 }
 
 var streams = sync.Pool{New: func() any { return &stream{} }}
@@ -74,12 +76,15 @@ func (s *stream) Release(time.Time) {
 	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
 		b.places.wake(b) // others may have room on the connection
 	}
-	if s.on.link.server.backend.options.SendProxy != 0 {
-		s.on.Close() // a PROXY header is one client's
+	if s.last || s.on.link.server.backend.options.SendProxy != 0 { // a PROXY header is one client's
+		s.on.Close()
 	}
-	s.ClientStream, s.on = nil, nil
+	s.ClientStream, s.on, s.last = nil, nil, false
 	streams.Put(s)
 }
+
+// Belongs has the connection end with its present exchanges: what many clients share can belong to none.
+func (s *stream) Belongs(h *message.Header, _ *Owner) { s.last = s.last || persists(h) }
 
 // shares says whether a request may go by a shared connection.
 func (s *Server) shares(r *Request) bool {
@@ -87,7 +92,7 @@ func (s *Server) shares(r *Request) bool {
 	case HTTP2:
 		return true
 	case Auto:
-		return s.tls != nil && !r.Upgrade
+		return s.tls != nil && !r.Upgrade && !r.Binds
 	}
 	return false
 }
@@ -95,6 +100,9 @@ func (s *Server) shares(r *Request) bool {
 // share gives a place on a connection that others use too, and makes one where all are full. With Auto it may be one
 // of HTTP/1.
 func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
+	if r.Binds {
+		return s.dialAlone(ctx, r)
+	}
 	up, wait, dials := s.place(r, true)
 	if up != nil {
 		return up, nil
@@ -136,7 +144,7 @@ func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) 
 		return nil, nil, true
 	}
 	for _, c := range h.conns {
-		if !c.settled || c.drain() {
+		if !c.settled || c.drain() || !r.Repeatable && c.hasEnded() {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
@@ -145,7 +153,7 @@ func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) 
 	}
 	if h.picks1 {
 		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c, nil, false
+			return c.carries(r), nil, false
 		}
 		return nil, nil, true
 	}
@@ -202,7 +210,7 @@ func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream
 		if err != nil {
 			return nil, err
 		}
-		return one, nil
+		return one.carries(r), nil
 	}
 	cs, err := c.Open()
 	switch {
@@ -218,6 +226,25 @@ func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream
 	}
 	h.conns = append(h.conns, c)
 	return newStream(cs, c), nil
+}
+
+// dialAlone makes a connection for one exchange.
+func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
+	c, one, err := s.dial(ctx, r.From, true)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return one.carries(r), nil
+	}
+	cs, err := c.Open()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	up := newStream(cs, c)
+	up.last = true
+	return up, nil
 }
 
 // newShared begins to speak HTTP/2 on a link.
@@ -277,12 +304,14 @@ func (c *shared) drain() bool {
 	return true
 }
 
-// sweep drains the connections that new ones are to replace.
-func (h *sharing) sweep() {
+// sweep drains the connections that new ones are to replace, and those that are outdated.
+func (h *sharing) sweep(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		c.drain()
+		if !c.drain() && c.link.outdated(now) {
+			c.Close()
+		}
 	}
 }
 
@@ -298,6 +327,37 @@ func (h *sharing) remove(c *shared, err error) {
 			h.conns = append(h.conns[:i], h.conns[i+1:]...)
 			return
 		}
+	}
+}
+
+func (h *sharing) inUse() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns) > 0
+}
+
+// picked notes whether the server has picked HTTP/1.
+func (h *sharing) picked(http1 bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.picks1 = http1
+}
+
+// adopt takes a connection in that no request waits for.
+func (s *Server) adopt(c *shared) {
+	h := &s.sharing
+	h.mu.Lock()
+	cs, err := c.Open()
+	if err != nil || h.closed || s.backend.options.SendProxy != 0 {
+		c.Close()
+	} else {
+		h.conns = append(h.conns, c)
+		h.picks1 = false
+	}
+	h.mu.Unlock()
+	if err == nil {
+		_ = cs.Flush() // what the connection has to say at the beginning, so that it is settled
+		cs.Release()
 	}
 }
 
