@@ -72,6 +72,7 @@ type conn struct {
 
 	mu      sync.Mutex // guards what follows
 	streams map[uint32]*stream
+	open    int    // streams that are open or half-closed (RFC 9113 section 5.1.2)
 	lastID  uint32 // the highest that was opened, by whichever side opens them
 	err     error  // why the connection is at its end
 	closed  ring   // streams that we have closed before the peer knew

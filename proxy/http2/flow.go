@@ -221,6 +221,7 @@ func (c *conn) endBody(s *stream) error {
 		return c.refuse(id, errLengthWrong)
 	}
 	s.recvEnd = true
+	s.endedOne()
 	s.readers.wake()
 	c.mu.Unlock()
 	return nil

@@ -57,7 +57,7 @@ type ServerConn struct {
 	// guarded by conn.mu
 	running  int // handlers
 	backlog  int // of starting, when the reader last looked
-	zombies  int // streams that were reset while their handlers run
+	ended    int // of them, whose streams have ended in order: they are about to return
 	serving  bool
 	draining bool
 	final    bool   // the second GOAWAY was sent
@@ -275,7 +275,7 @@ func (c *ServerConn) openBlock() error {
 	switch {
 	case c.final: // it came before the client knew
 		c.remember(id, firstWindow)
-	case len(c.streams)-c.zombies >= c.most:
+	case c.open >= c.most:
 		b.refused = http2.ErrCodeRefusedStream
 	case len(c.starting) > maxWaiting*c.most:
 		return calm("streams are opened and reset faster than they can be wound up")
@@ -315,7 +315,7 @@ func (c *ServerConn) closeBlock() error {
 	if c.fields.prioritized {
 		s.priority = c.fields.priority
 	}
-	c.streams[b.id] = &s.stream
+	s.register()
 	c.mu.Unlock()
 	c.starting = append(c.starting, s)
 	return nil
@@ -332,7 +332,7 @@ func (c *ServerConn) start() {
 		switch {
 		case s.reset:
 			c.discard(s)
-		case c.running < c.most && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
+		case c.mayRun() && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
 			c.running++
 			s.started = true
 			go s.run()
@@ -345,6 +345,10 @@ func (c *ServerConn) start() {
 	c.starting, c.backlog = kept, len(kept)
 	c.mu.Unlock()
 }
+
+// mayRun says whether one more handler may run; c.mu is held. Those whose streams were reset count until they return. A client
+// that keeps to the limit does not wait for those whose streams have ended.
+func (c *ServerConn) mayRun() bool { return c.running-c.ended < c.most && c.running < 2*c.most }
 
 // tooManyUnread says that a stream without a window must wait for its start, and then has the reader woken at its time;
 // c.mu is held.
@@ -382,7 +386,6 @@ func (c *ServerConn) wake() {
 
 // discard drops a stream that was never run; c.mu is held.
 func (c *ServerConn) discard(s *ServerStream) {
-	c.zombies--
 	s.leave()
 	s.free()
 }
@@ -413,8 +416,8 @@ func (c *ServerConn) finish(s *ServerStream) {
 	if code != noReset && c.err == nil {
 		c.kill(&s.stream, errAborted, code)
 	}
-	if s.reset {
-		c.zombies--
+	if s.ended {
+		c.ended--
 	}
 	s.leave()
 	c.running--

@@ -328,6 +328,7 @@ func (s *stream) end(trailer *message.Header) error {
 	defer c.mu.Unlock()
 	switch err := s.writeError(); {
 	case s.sentEnd:
+		c.flushNow() // the head was all, and waits
 		return nil
 	case err != nil:
 		return err
@@ -335,6 +336,7 @@ func (s *stream) end(trailer *message.Header) error {
 		return message.ErrBodyLength
 	}
 	s.sentEnd = true
+	s.endedOne()
 	if !empty(trailer) {
 		c.waitRoom()
 		if err := s.writeError(); err != nil {
@@ -380,7 +382,9 @@ func (s *stream) writeBlock(block []byte, end bool) {
 	c.buf = c.room9(len(block)) // so that the place is known
 	s.lastFrame, s.lastSwap = len(c.buf), c.swaps
 	c.appendBlock(s.id, block, end)
-	s.sentEnd = end
+	if s.sentEnd = end; end {
+		s.endedOne()
+	}
 }
 
 // pace bounds how slowly a peer may open a stream's window.
