@@ -65,7 +65,7 @@ func New(o Options) *Proxy {
 		clients:    perClient{open: map[netip.Addr]int{}},
 		handshakes: newTurns(),
 	}
-	p.memory.Limit = muxMemory
+	p.memory.Limit = http2.MemoryLimit()
 	p.SetLimits(o.Limits)
 	p.SetAccessLog(o.AccessLog)
 	p.ctx, p.cancel = context.WithCancel(context.Background())

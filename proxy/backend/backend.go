@@ -47,10 +47,6 @@ type ServerOptions struct {
 	Interface string     // to bind to
 }
 
-// sharedMemory is what the servers of a backend may make us hold beyond the first windows of connections that many
-// exchanges share.
-const sharedMemory = 256 << 20
-
 // Patience is how long an answer may take before the gateway looks whether the client is still there.
 const Patience = 100 * time.Millisecond
 
@@ -78,7 +74,7 @@ func New(o Options) (*Backend, error) {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
 	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
-	b.memory.Limit = sharedMemory
+	b.memory.Limit = http2.MemoryLimit()
 	b.client2 = http2.ClientOptions{
 		Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
 		IdleTime: o.IdleTimeout, Patience: Patience, Memory: &b.memory,

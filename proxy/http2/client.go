@@ -56,7 +56,7 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	c.init(s, l)
 	c.mu.Lock()
 	c.buf = append(c.room9(len(preread.Preface)), preread.Preface...)
-	c.appendSettings(
+	c.firstSettings(
 		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(l.HeaderBytes)})
 	c.grant()

@@ -110,7 +110,7 @@ func (r *ring) has(id uint32) bool {
 // remember notes a stream that we have closed, with so much left of its window; c.mu is held.
 func (c *conn) remember(id uint32, window int64) {
 	c.closed.add(id)
-	c.late = min(c.late+max(0, window), c.recvTarget) // no more can be on its way
+	c.late = min(c.late+max(0, window), max(c.recvTarget, c.recvWindow)) // no more can be on its way
 }
 
 func (c *conn) init(s netio.Stream, l limits) {

@@ -26,9 +26,6 @@ var ErrNoConnect = errors.New("the server does not take extended CONNECT")
 // after which it could be waited on.
 var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
 
-// ErrHeld: all connections together hold as much as they may, and this stream was to hold more.
-var ErrHeld = errors.New("the peer makes us hold more than there is room for")
-
 var (
 	errAborted     = errors.New("the stream was aborted")
 	errInterrupted = errors.New("reading from the stream was interrupted")

@@ -96,7 +96,7 @@ func setDefault[T int | time.Duration](v *T, def T) {
 // ended in order. It does not close the stream.
 func (c *ServerConn) Serve() error {
 	c.mu.Lock()
-	c.appendSettings(
+	c.firstSettings(
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.most)},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)},
 		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
@@ -332,7 +332,7 @@ func (c *ServerConn) start() {
 		switch {
 		case s.reset:
 			c.discard(s)
-		case c.mayRun() && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
+		case c.mayRun() && !c.holdsMuch() && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
 			c.running++
 			s.started = true
 			go s.run()

@@ -38,6 +38,7 @@ type stream struct {
 	recvWindow int64 // what the peer may still send
 	target     int64 // what it may send at most
 	credit     int64 // taken and not granted anew
+	withheld   int   // bytes unread, for which the connection's window waits
 	readers    waiter
 	slow       bool // ErrSlow was given
 
@@ -66,7 +67,7 @@ func (s *stream) open(c *conn, id uint32) {
 	s.stopped, s.cut, s.began, s.slow = false, false, false, false
 	s.counted, s.ended = false, false
 	s.declared, s.received = message.Unknown, 0
-	s.recvWindow, s.target, s.credit = firstWindow, firstWindow, 0
+	s.recvWindow, s.target, s.credit, s.withheld = firstWindow-c.enforced, firstWindow, 0, 0
 	s.toSend, s.sendWindow, s.moved = message.Unknown, c.sendInitial, 0
 	s.pace, s.readPace = c.limits.pace(), c.limits.pace()
 	s.lastFrame, s.priority, s.waiting = -1, defaultPriority, false
@@ -109,8 +110,8 @@ func (s *stream) leave() {
 	s.uncount()
 	held := s.inbox.size + s.inbox.lent
 	s.inbox.drop()
-	c.letGo(held)
-	c.narrow(s)
+	c.letGo(s, held)
+	c.narrow(s, s.target-firstWindow)
 	if s.ours {
 		c.remember(s.id, s.recvWindow)
 	}
