@@ -102,7 +102,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 }
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
-	s := &Server{Address: o.Address, backend: b}
+	s := &Server{Address: o.Address, backend: b, memoryShort: mptcp.HostMemoryShort}
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path

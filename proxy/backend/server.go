@@ -42,6 +42,8 @@ type Server struct {
 	tls     *tls.Config // nil: none
 	tls1    *tls.Config // for HTTP/1 alone
 	sharing sharing
+	// memoryShort says whether the host is short of memory for sockets.
+	memoryShort func() bool
 
 	restUntil atomic.Int64 // ns since epoch; 0: it does not rest
 	restsLong atomic.Bool  // because connects to it take all their time to fail
@@ -76,6 +78,10 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 		s.kept = s.kept[:n-1]
 		s.mu.Unlock()
 		s.meter.Idle(-1)
+		if s.avoids(c.link) {
+			c.close()
+			continue
+		}
 		c.reused = true
 		if bodyless && s.tls == nil {
 			c.ExpectSilence()
@@ -86,6 +92,16 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 		}
 		c.close()
 	}
+}
+
+// avoids says whether l is not to carry a new exchange: it speaks MPTCP, which may stand still where the host is short of memory
+// for sockets, and the server may be spoken to by TCP.
+func (s *Server) avoids(l *Link) bool {
+	if s.dialer.Mode != mptcp.Prefer || !s.memoryShort() {
+		return false
+	}
+	t, _ := l.leg.State()
+	return t == mptcp.MPTCP
 }
 
 // keep puts a connection by for the next exchange, or closes it.

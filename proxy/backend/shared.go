@@ -114,7 +114,7 @@ func (s *Server) place(r *Request) (Stream, *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		if !c.settled {
+		if !c.settled || s.avoids(c.link) {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
