@@ -3,9 +3,10 @@
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS = -s -w -X main.release=$(VERSION)
+SOAK ?= 30m
 CONCURRENT = ./admin/... ./certs/... ./gateway/... ./listener/... ./mptcp ./proxy/... ./telemetry/...
 
-.PHONY: all build demo test race lint fuzz ci bench-quick image man completions clean
+.PHONY: all build demo test race lint fuzz ci soak bench-quick image man completions clean
 
 all: build
 
@@ -34,6 +35,9 @@ fuzz: ## make fuzz PKG=./proxy/http1 F=FuzzRequest
 
 ci:
 	bash .ci/run
+
+soak: ## half an hour with the race detector: make soak SOAK=5m for less
+	CGO_ENABLED=1 $(GO) test ./internal/soak -count=1 -v -timeout 0 -soak $(SOAK)
 
 bench-quick: ## less than three minutes; the second needs root
 	$(GO) run ./bench cpu --quick

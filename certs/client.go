@@ -52,7 +52,7 @@ func ClientConfig(o ClientOptions) (*tls.Config, error) {
 	c := &client{o: o}
 	var err error
 	if c.sans, err = parseSANs(o.SAN); err != nil {
-		return nil, fmt.Errorf("san: %w", err)
+		return nil, Fault{"san", err}
 	}
 	switch {
 	case o.SkipVerify && (o.CA != "" || len(o.SAN) > 0):
@@ -127,13 +127,13 @@ func (c *client) read() error {
 		w.note()
 		watch = append(watch, w)
 		if f.roots, _, err = readRoots(c.o.CA); err != nil {
-			return err
+			return Fault{"ca", err}
 		}
 	}
 	if c.o.Cert != "" {
 		lp, err := readPair(Pair{c.o.Cert, c.o.Key})
 		if err != nil {
-			return err
+			return Fault{"cert", err}
 		}
 		f.cert = lp.cert
 		watch = append(watch, lp.certFile, lp.keyFile)

@@ -30,6 +30,9 @@ type Hooks struct {
 	// Error tells that renewing or reloading failed, and with nil that it
 	// works again. kind is as in Status.
 	Error func(kind, name string, err error)
+	// Changed tells that files changed whose content is part of a policy (ClientCA, ACME.CARoot): sets
+	// that are opened from then on see the new content, those that are open keep the old one.
+	Changed func(files []string)
 	// Handshake counts handshakes, see Set.Done.
 	Handshake func(listener string, result Result)
 }

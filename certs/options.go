@@ -58,7 +58,7 @@ type Policy struct {
 	// false.
 	ClientAuth string
 	// ClientCA is a PEM file of the CAs that may sign client certificates.
-	// It is read when the Set is opened; a changed file makes another policy.
+	// It is read when the Set is opened; a changed file makes another policy, see Hooks.Changed.
 	ClientCA string
 	// ClientSAN lists who may connect; see SAN patterns in the package
 	// documentation.
@@ -182,6 +182,18 @@ type resolved struct {
 	clients *clientAuth
 	pairs   []loadedPair
 	issuer  *issuerOptions
+	// files are those whose content is part of the policy; see Manager.pollFiles.
+	files []*watched
+}
+
+// watch notes a file before it is read.
+func (r *resolved) watch(path string) {
+	if path == "" {
+		return
+	}
+	w := &watched{path: path}
+	w.note()
+	r.files = append(r.files, w)
 }
 
 // resolve checks o and reads its files: the listener's policy comes first.
@@ -237,15 +249,18 @@ func inherit(p, from Policy) Policy {
 	return p
 }
 
+var alpnRank = map[string]int{"h2": 0, "http/1.1": 1, "http/1.0": 2}
+
 func alpn(protocols []string, faults *Faults) []string {
 	if len(protocols) == 0 {
-		return []string{"h2", "http/1.1"}
+		protocols = []string{"h1", "h2"}
 	}
 	var out []string
 	for _, p := range protocols {
 		switch p {
 		case "h1":
-			out = append(out, "http/1.1")
+			// Some clients that are told to use HTTP/1.0 offer nothing else (curl -0). It is the same codec.
+			out = append(out, "http/1.1", "http/1.0")
 		case "h2":
 			out = append(out, "h2")
 		case "h2c": // without TLS only
@@ -253,7 +268,8 @@ func alpn(protocols []string, faults *Faults) []string {
 			faults.addf("protocols", `unknown protocol (got %q); one of "h1", "h2", "h2c"`, p)
 		}
 	}
-	slices.Sort(out) // the server's order decides in crypto/tls: h2 before http/1.1
+	// The server's order decides in crypto/tls: h2, http/1.1, http/1.0.
+	slices.SortFunc(out, func(a, b string) int { return alpnRank[a] - alpnRank[b] })
 	return slices.Compact(out)
 }
 
@@ -345,6 +361,7 @@ func (r *resolved) checkACME(faults *Faults) {
 			faults.add(key+".dns", err)
 		}
 	}
+	r.watch(a.CARoot)
 	io, err := newIssuerOptions(a)
 	if err != nil {
 		faults.add(key, err)
@@ -381,6 +398,7 @@ func (r *resolved) checkClientAuth(faults *Faults) {
 		faults.add(r.key+".client_ca", errors.New("missing; client certificates are to be verified"))
 		return
 	}
+	r.watch(p.ClientCA)
 	ca, err := readClientAuth(p.ClientCA, p.ClientSAN)
 	if err != nil {
 		key := ".client_ca"

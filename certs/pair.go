@@ -2,9 +2,12 @@ package certs
 
 import (
 	"crypto/tls"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -57,6 +60,9 @@ func readPair(p Pair) (loadedPair, error) {
 	if err != nil {
 		return lp, pairError(p, err)
 	}
+	if isEncrypted(keyPEM) {
+		return lp, pairError(p, errEncrypted)
+	}
 	c, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return lp, pairError(p, err)
@@ -66,6 +72,23 @@ func readPair(p Pair) (loadedPair, error) {
 	}
 	lp.cert = &c
 	return lp, nil
+}
+
+var errEncrypted = errors.New("the key is encrypted, and nobody can be asked for its passphrase; " +
+	"decrypt it (openssl pkey -in KEY -out NEW) and let only the user of mpgate read the result")
+
+// isEncrypted reports whether the private key in the PEM text needs a passphrase: PKCS #8 (RFC 7468
+// section 11), or the header of RFC 1421 that OpenSSL writes for older formats.
+func isEncrypted(text []byte) bool {
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			return false
+		}
+		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+			return true
+		}
+	}
 }
 
 func pairError(p Pair, err error) error {

@@ -85,7 +85,10 @@ func TestVersionsSuitesGroupsAndALPN(t *testing.T) {
 	for _, c := range []struct {
 		offer []string
 		want  string
-	}{{[]string{"http/1.1", "h2"}, "h2"}, {[]string{"http/1.1"}, "http/1.1"}, {nil, ""}} {
+	}{
+		{[]string{"http/1.1", "h2"}, "h2"}, {[]string{"http/1.1"}, "http/1.1"}, {nil, ""},
+		{[]string{"http/1.0"}, "http/1.0"}, {[]string{"http/1.0", "http/1.1"}, "http/1.1"}, {[]string{"http/1.0", "h2"}, "h2"},
+	} {
 		cfg = base("a.example")
 		cfg.NextProtos = c.offer
 		if cs, _ = s.must(t, cfg); cs.NegotiatedProtocol != c.want {

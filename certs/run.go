@@ -5,6 +5,7 @@ package certs
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -89,7 +90,11 @@ func (m *Manager) pollFiles() {
 	for _, l := range m.locals {
 		locals = append(locals, l)
 	}
+	changed := m.changedFiles()
 	m.mu.Unlock()
+	if f := m.o.Hooks.Changed; f != nil && len(changed) > 0 {
+		f(changed)
+	}
 	now := time.Now()
 	for _, p := range pairs {
 		p.poll()
@@ -98,6 +103,21 @@ func (m *Manager) pollFiles() {
 	for _, l := range locals {
 		l.poll(now)
 	}
+}
+
+// changedFiles are the files of policies that are not as they were when they were last looked at; m.mu is held.
+func (m *Manager) changedFiles() []string {
+	var names []string
+	for _, p := range m.policies {
+		for _, w := range p.r.files {
+			if w.changed() {
+				w.note()
+				names = append(names, w.path)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (m *Manager) rotateTickets() {

@@ -8,6 +8,7 @@ import (
 // The errors quote nothing: the string may be a secret.
 var (
 	errUnclosed = errors.New("has ${ without }; write $${ for a literal ${")
+	errNested   = errors.New("has ${ within the default of a variable; a default is literal text: write ${NAME:-text}")
 	errVariable = errors.New("has ${ without the name of a variable behind it; write ${NAME}, ${NAME:-default}, or $${ for a literal ${")
 )
 
@@ -38,6 +39,9 @@ func expand(s string, lookup func(string) (string, bool)) (out string, unset []s
 		name, fallback, has := strings.Cut(inner, ":-")
 		if !isVariable(name) {
 			return "", nil, errVariable
+		}
+		if strings.Contains(fallback, "${") {
+			return "", nil, errNested
 		}
 		switch v, set := lookup(name); {
 		case v != "":

@@ -81,6 +81,9 @@ func TestExpand(t *testing.T) {
 		{in: "${}", err: errVariable.Error()},
 		{in: "${1A}", err: errVariable.Error()},
 		{in: "${A-b}", err: errVariable.Error()},
+		{in: "${NO:-${A}}", err: errNested.Error()},
+		{in: "x${NO:-y${A:-z}}", err: errNested.Error()},
+		{in: "${NO:-$${A}}", err: errNested.Error()},
 	} {
 		got, unset, err := expand(tt.in, vars)
 		text := ""

@@ -66,6 +66,8 @@ type Gateway struct {
 	mu     sync.Mutex // held while a generation is built and swapped
 	gen    atomic.Pointer[generation]
 	reload atomic.Pointer[admin.Reload]
+
+	changed chan []string // files of TLS policies; see followFiles
 }
 
 // The states of a gateway: starting ─► ready ─► draining.
@@ -83,7 +85,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	if o.Inherited == nil {
 		o.Inherited = new(listener.Inherited)
 	}
-	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{})}
+	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{}), changed: make(chan []string, 1)}
 	g.metrics = telemetry.NewInstruments(o.Version)
 	g.metrics.SetPlainDials(g.memory.Skipped)
 	g.front.Settle, g.back.Settle = g.settle, g.settle
@@ -152,6 +154,10 @@ func (g *Gateway) closeAll() {
 
 // fault places an error at a key of the configuration.
 func (g *Gateway) fault(cfg *config.Config, key string, err error) error {
+	return placed(cfg, key, err)
+}
+
+func placed(cfg *config.Config, key string, err error) config.Errors {
 	file, line := cfg.Position(key)
 	return config.Errors{{File: file, Line: line, Key: key, Msg: err.Error(), Severity: config.Error}}
 }
@@ -177,9 +183,13 @@ func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
 }
 
 func proxyLimits(l *config.Limits) proxy.Limits {
+	rate := l.MinRate
+	if rate == 0 {
+		rate = -1 // none; there a zero means the default
+	}
 	return proxy.Limits{
 		HeaderBytes: int(l.HeaderBytes), HeaderFields: l.HeaderFields, HeaderTime: l.HeaderTime,
-		IdleTime: l.IdleTime, MinRate: l.MinRate, PerClient: l.ConnectionsPerClient,
+		IdleTime: l.IdleTime, MinRate: rate, PerClient: l.ConnectionsPerClient,
 	}
 }
 
@@ -221,6 +231,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 		g.tasks.run("admin", s.Serve)
 	}
 	g.tasks.run("certificates", g.certs.Run)
+	g.tasks.run("changed files", g.followFiles)
 	g.tasks.run("MPTCP connections", g.unclog)
 	g.mu.Lock()
 	if g.options.Parent == nil {

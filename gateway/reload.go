@@ -60,6 +60,17 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 	if cfg.StateDir != old.config.StateDir {
 		return g.fault(cfg, "state_dir", fmt.Errorf("cannot be changed by a reload (got %q, it is %q); restart the gateway", cfg.StateDir, old.config.StateDir))
 	}
+	if err := g.install(ctx, old, cfg); err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings {
+		g.log.Warn("configuration", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Msg)
+	}
+	return nil
+}
+
+// install puts a generation made of cfg in the place of old. On any fault old stays. g.mu is held.
+func (g *Gateway) install(ctx context.Context, old *generation, cfg *config.Config) error {
 	var p parts
 	next, err := g.build(ctx, old, cfg)
 	if err == nil {
@@ -86,9 +97,6 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 	g.announce(old)
 	g.retire(old, next)
 	g.store.sync(next)
-	for _, w := range cfg.Warnings {
-		g.log.Warn("configuration", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Msg)
-	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,6 +20,7 @@ func (g *Gateway) openCerts(cfg *config.Config) {
 		Hooks: certs.Hooks{
 			NotAfter: g.certificateUntil,
 			Error:    func(_, name string, err error) { g.metrics.SetCertificateFailing(name, err != nil) },
+			Changed:  g.filesChanged,
 		},
 	})
 }
@@ -37,18 +39,9 @@ func (g *Gateway) buildTLS(cfg *config.Config, l *config.Listener) (*tlsSet, err
 	if l.TLS == nil {
 		return nil, nil
 	}
-	o := certs.Options{Listener: l.Name, RefuseUnknown: l.TLS.RefuseUnknown, Policy: certsPolicy(&l.TLS.TLSPolicy)}
-	for _, p := range l.Protocols {
-		if p == config.H1 || p == config.H2 {
-			o.Protocols = append(o.Protocols, string(p))
-		}
-	}
-	for i := range l.TLS.Policies {
-		o.Policies = append(o.Policies, certsPolicy(&l.TLS.Policies[i]))
-	}
-	set, err := g.certs.Open(o)
+	set, err := g.certs.Open(certsOptions(l))
 	if err != nil {
-		return nil, g.certsFault(cfg, l, err)
+		return nil, certsFault(cfg, l, err)
 	}
 	t := &tlsSet{Set: set, terms: map[certs.PolicyID]*proxy.Terms{}}
 	t.addTerms(nil, &l.TLS.TLSPolicy)
@@ -58,17 +51,28 @@ func (g *Gateway) buildTLS(cfg *config.Config, l *config.Listener) (*tlsSet, err
 	return t, nil
 }
 
+func certsOptions(l *config.Listener) certs.Options {
+	o := certs.Options{Listener: l.Name, RefuseUnknown: l.TLS.RefuseUnknown, Policy: certsPolicy(&l.TLS.TLSPolicy)}
+	for _, p := range l.Protocols {
+		if p == config.H1 || p == config.H2 {
+			o.Protocols = append(o.Protocols, string(p))
+		}
+	}
+	for i := range l.TLS.Policies {
+		o.Policies = append(o.Policies, certsPolicy(&l.TLS.Policies[i]))
+	}
+	return o
+}
+
 // certsFault places what is wrong with certificates in the file.
-func (g *Gateway) certsFault(cfg *config.Config, l *config.Listener, err error) error {
+func certsFault(cfg *config.Config, l *config.Listener, err error) error {
 	var faults certs.Faults
 	if !errors.As(err, &faults) {
-		return g.fault(cfg, "listener."+l.Name+".tls", err)
+		return placed(cfg, "listener."+l.Name+".tls", err)
 	}
 	var out config.Errors
 	for _, f := range faults {
-		key := "listener." + l.Name + "." + f.Key
-		file, line := cfg.Position(key)
-		out = append(out, config.Fault{File: file, Line: line, Key: key, Msg: f.Err.Error(), Severity: config.Error})
+		out = append(out, placed(cfg, "listener."+l.Name+"."+f.Key, f.Err)...)
 	}
 	return out
 }
@@ -211,15 +215,15 @@ func (g *Gateway) backendTLS(b *config.Backend) func(host string) (*tls.Config, 
 	if b.TLS == nil {
 		return nil
 	}
-	t := b.TLS
 	return func(host string) (*tls.Config, error) {
-		name := t.ServerName
-		if name == "" {
-			name = host
-		}
-		return certs.ClientConfig(certs.ClientOptions{
-			CA: t.CA, ServerName: name, SAN: t.SAN, Cert: t.Cert, Key: t.Key, SkipVerify: !t.Verify,
-			ALPN: []string{"http/1.1"}, Log: g.log,
-		})
+		o := clientOptions(b.TLS, host)
+		o.ALPN, o.Log = []string{"http/1.1"}, g.log
+		return certs.ClientConfig(o)
+	}
+}
+
+func clientOptions(t *config.BackendTLS, host string) certs.ClientOptions {
+	return certs.ClientOptions{
+		CA: t.CA, ServerName: cmp.Or(t.ServerName, host), SAN: t.SAN, Cert: t.Cert, Key: t.Key, SkipVerify: !t.Verify,
 	}
 }

@@ -145,6 +145,10 @@ func (c *conn) serveHTTP() {
 	case err == errOnlyHTTP2:
 		c.end = telemetry.ConnBadRequest
 		return
+	case err == errPreface:
+		c.end = telemetry.ConnBadRequest
+		c.refusePreface()
+		return
 	case err != nil:
 		c.end = c.silence(err)
 		return

@@ -12,6 +12,7 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
 	"mpgate/proxy/target"
 	"mpgate/telemetry"
 )
@@ -25,6 +26,9 @@ type downstream interface {
 	Body() message.BodyReader
 	BodyDone() bool
 	BodyStarted() bool
+	// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
+	// request's body, writes that of the response. Nil for both ends that.
+	SetProgress(reads, writes *netio.Progress)
 	WriteInterim(*message.Response) error
 	WriteHead(*message.Response) error
 	HeadSent() bool
@@ -57,6 +61,8 @@ type exchange struct {
 	attempt backend.Attempt
 	up      backend.Stream
 	upload  upload
+	// When each direction last moved, while both do.
+	uploaded, downloaded netio.Progress
 
 	continued bool // a 100 was passed on
 	refused   bool // the head was no request, so nobody knows what follows it

@@ -188,7 +188,7 @@ func (x *exchange) deliver(now time.Time) {
 	var fromServer, toClient error
 	if !x.resp.NoBody {
 		x.watchEarly()
-		x.rec.BytesOut, fromServer, toClient = relay(x.down, x.up.Body(), x.watch)
+		x.rec.BytesOut, fromServer, toClient = relay(x.down, x.up.Body(), x.watch, x.movedDown())
 		x.stopWatch()
 	}
 	if fromServer == nil && toClient == nil {
@@ -197,6 +197,14 @@ func (x *exchange) deliver(now time.Time) {
 		}
 	}
 	x.endResponse(fromServer, toClient)
+}
+
+// movedDown is the progress of the response while the request's body is still under way, else nil.
+func (x *exchange) movedDown() *netio.Progress {
+	if x.upload.done == nil {
+		return nil
+	}
+	return &x.downloaded
 }
 
 // endResponse notes how the response ended, and ends the request's body if it is still coming.

@@ -313,3 +313,22 @@ func TestHTTP2Conformance(t *testing.T) {
 		})
 	}
 }
+
+// A listener that speaks HTTP/1 too ends what begins as neither protocol as a server of HTTP/2 does.
+func TestBadPrefaceBesideHTTP1(t *testing.T) {
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}}, plain.origin(t, proxytest.Echo))
+	const frames = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x01"
+	for _, preface := range []string{"INVALID CONNECTION PREFACE\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"} {
+		c := g.client()
+		c.Send(preface)
+		if got, err := c.Rest(); got != frames || err != nil {
+			t.Errorf("%q: got %q, %v", preface, got, err)
+		}
+	}
+	c := g.client()
+	c.Send("GET / JUNK\r\n\r\n")
+	if a := c.Answer(); a.Status != 400 {
+		t.Errorf("a request of HTTP/1 that is wrong got %d, want 400", a.Status)
+	}
+	g.bystander()
+}

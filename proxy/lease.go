@@ -16,7 +16,7 @@ type Limits struct {
 	HeaderFields int           // 100
 	HeaderTime   time.Duration // from a request's first byte, or the accept, to the end of its head; 10 s
 	IdleTime     time.Duration // between requests, and the longest silence in a body; 60 s
-	MinRate      int64         // bytes a second of a body in transit, averaged over IdleTime; 256
+	MinRate      int64         // bytes a second of a body in transit, averaged over IdleTime; 256; below 0: none
 	PerClient    int           // connections from one address (IPv6: one /64); 0 is no limit
 }
 
@@ -34,6 +34,7 @@ func (p *Proxy) SetLimits(l Limits) {
 	setDefault(&l.HeaderTime, 10*time.Second)
 	setDefault(&l.IdleTime, 60*time.Second)
 	setDefault(&l.MinRate, 256)
+	l.MinRate = max(0, l.MinRate)
 	p.limits.Store(&limits{
 		http2: http2.ServerOptions{
 			Limits:     http2.Limits{HeaderBytes: l.HeaderBytes, HeaderFields: l.HeaderFields},

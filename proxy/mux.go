@@ -101,6 +101,9 @@ func (c *conn) speaksHTTP2() (bool, error) {
 		if err != nil {
 			continue // a part of the preface
 		}
+		if p == preread.HTTP1 && preread.BadPreface(ahead.Bytes()) {
+			return false, errPreface
+		}
 		c.base.Unread(&ahead)
 		if p != preread.HTTP2 && v.NoH1 {
 			return false, errOnlyHTTP2
@@ -110,6 +113,23 @@ func (c *conn) speaksHTTP2() (bool, error) {
 }
 
 var errOnlyHTTP2 = errors.New("the client does not speak HTTP/2, and the listener nothing else")
+
+// errPreface is a client that begins neither as in HTTP/1 nor as in HTTP/2.
+var errPreface = errors.New("an invalid connection preface")
+
+// refusePreface ends the connection of a client that may speak HTTP/2: with an empty SETTINGS frame, which
+// comes first, and a GOAWAY that says PROTOCOL_ERROR (RFC 9113 section 3.4).
+func (c *conn) refusePreface() {
+	frames := [...]byte{
+		0, 0, 0, byte(xhttp2.FrameSettings), 0, 0, 0, 0, 0,
+		0, 0, 8, byte(xhttp2.FrameGoAway), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(xhttp2.ErrCodeProtocol),
+	}
+	_, _ = c.base.Write(frames[:])
+	if c.base.CloseWrite() == nil {
+		_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
+		_ = c.base.Drop(lingerBytes)
+	}
+}
 
 // serveHTTP2 serves the connection until it ends.
 func (c *conn) serveHTTP2() {

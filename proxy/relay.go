@@ -10,6 +10,7 @@ import (
 
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
 	"mpgate/telemetry"
 )
 
@@ -18,8 +19,8 @@ import (
 type windowed interface{ WaitRoom(held int) error }
 
 // relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
-// trickle arrives at once. slow, if not nil, is called when a piece is late.
-func relay(dst message.BodyWriter, src message.BodyReader, slow func()) (n int64, srcErr, dstErr error) {
+// trickle arrives at once. slow, if not nil, is called when a piece is late; moved, if not nil, is told of each piece.
+func relay(dst message.BodyWriter, src message.BodyReader, slow func(), moved *netio.Progress) (n int64, srcErr, dstErr error) {
 	splicer, _ := src.(message.Splicer)
 	window, _ := dst.(windowed)
 	for {
@@ -32,6 +33,9 @@ func relay(dst message.BodyWriter, src message.BodyReader, slow func()) (n int64
 		if err == message.ErrWait && splicer != nil {
 			k, ok, srcErr, dstErr := splicer.Splice(dst, true)
 			n += k
+			if k > 0 {
+				moved.Mark()
+			}
 			switch {
 			case !ok:
 				splicer = nil
@@ -67,6 +71,7 @@ func relay(dst message.BodyWriter, src message.BodyReader, slow func()) (n int64
 			return n, err, nil
 		}
 		n += int64(len(p))
+		moved.Mark()
 		if err := dst.WriteBody(p); err != nil {
 			return n, nil, err
 		}
@@ -109,6 +114,10 @@ func (x *exchange) sendBody() error {
 		break
 	}
 	x.upload.done = make(chan struct{})
+	x.uploaded.Reset()
+	x.downloaded.Reset()
+	x.down.SetProgress(&x.uploaded, &x.downloaded)
+	x.up.SetProgress(&x.downloaded, &x.uploaded)
 	go x.runUpload()
 	return nil
 }
@@ -134,7 +143,7 @@ func (x *exchange) runUpload() {
 			x.up.Abort()
 		}
 	}()
-	n, fromClient, toServer := relay(x.up, x.down.Body(), nil)
+	n, fromClient, toServer := relay(x.up, x.down.Body(), nil, &x.uploaded)
 	x.upload.bytes = n
 	if fromClient != nil {
 		x.upload.fault.Store(&fromClient)
@@ -195,13 +204,45 @@ func (x *exchange) joinUpload() {
 	default:
 		x.endUpload()
 	}
+	x.down.SetProgress(nil, nil)
+	if x.up != nil {
+		x.up.SetProgress(nil, nil)
+	}
 	x.rec.BytesIn += x.upload.bytes
 	x.upload = upload{}
 }
 
+// awaitUpload waits until the server has the request's body whole: the other protocol begins behind it (RFC
+// 9110 section 7.8). Where that fails, it ends the exchange and is false. The pace of both sides bounds the
+// wait; a client that holds its body back until it is told to go on never would send it.
+func (x *exchange) awaitUpload() bool {
+	if x.upload.done == nil {
+		return true
+	}
+	waits := x.waitsFor100()
+	if !waits {
+		<-x.upload.done
+		if x.upload.fault.Load() == nil && x.down.BodyDone() {
+			x.joinUpload()
+			return true
+		}
+	}
+	err := x.blame(errUploadUnfinished)
+	x.up.Abort()
+	x.joinUpload()
+	x.answer(serverOutcome(err))
+	return false
+}
+
+var errUploadUnfinished = errors.New("the server changed protocols before it had the whole request")
+
 // tunnel passes bytes both ways after a 101, until both sides have ended theirs, or nothing has moved in
 // either direction for the idle time.
 func (x *exchange) tunnel() {
+	if !x.awaitUpload() {
+		return
+	}
+	x.up.Tunnel()
 	if err := x.down.WriteHead(&x.resp); err != nil {
 		var fault *message.Error
 		if errors.As(err, &fault) { // the server's 101 is none that the client could be given
@@ -228,7 +269,7 @@ func (x *exchange) tunnel() {
 				x.down.Interrupt()
 			}
 		}()
-		x.rec.BytesIn = t.pass(x.up, x.down.Body(), false)
+		x.rec.BytesIn += t.pass(x.up, x.down.Body(), false)
 	}()
 	defer func() { // of a panic: the other direction must not outlive the exchange
 		select {

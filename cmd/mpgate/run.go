@@ -58,6 +58,10 @@ func (c *runCmd) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	// What no restart mends is a fault of the configuration: systemd is not to try again.
+	if faults := gateway.CheckFiles(cfg); len(faults) > 0 {
+		return config.Errors(faults)
+	}
 	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notifier: notifier, Parent: parent, Command: again()}
 	return serve(p, signals, cfg, o, nil)
 }

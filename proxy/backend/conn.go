@@ -6,6 +6,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
 )
 
 // Stream is one exchange with a server, in whichever protocol. It is an interface because HTTP/1 gives a
@@ -17,8 +18,14 @@ type Stream interface {
 	// ReadHead waits for the next head, interim or final. At the deadline it gives os.ErrDeadlineExceeded
 	// and may be called again.
 	ReadHead(r *message.Response, deadline time.Time) error
+	// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The request
+	// must have been written whole.
+	Tunnel()
 	// Body is that of the final response.
 	Body() message.BodyReader
+	// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
+	// response, writes that of the request's body. Nil for both ends that.
+	SetProgress(reads, writes *netio.Progress)
 	// Answered says whether anything of an answer has come.
 	Answered() bool
 	// Reused says whether the connection carried exchanges before, so that it may have died unnoticed.

@@ -78,7 +78,8 @@ func (b *bodyReader) reset(f framing, length int64, trailer *message.Header) {
 	if b.continued.Load() {
 		b.continued.Store(false)
 	}
-	b.pace = netio.Pace{Window: b.pace.Window, MinRate: b.pace.MinRate} // what the last body took does not count
+	// What the last body took does not count.
+	b.pace = netio.Pace{Window: b.pace.Window, MinRate: b.pace.MinRate, Own: b.pace.Own, Other: b.pace.Other}
 	if f == noBody || f == byLength && length == 0 {
 		b.framing, b.err = noBody, io.EOF
 	}
@@ -149,6 +150,7 @@ func (b *bodyReader) fill() error {
 		b.patience = 0
 		return message.ErrSlow
 	}
+	err = b.fillOn(err)
 	if err == nil && b.framing != raw {
 		return b.pace.Wait(time.Since(before), b.in.Len()-had)
 	}
@@ -158,13 +160,29 @@ func (b *bodyReader) fill() error {
 	return err
 }
 
+// fillOn waits on after a wait that ended with err, as long as silence is no fault.
+func (b *bodyReader) fillOn(err error) error {
+	for b.framing != raw && errors.Is(err, os.ErrDeadlineExceeded) {
+		grace := b.pace.Grace()
+		if grace <= 0 {
+			break
+		}
+		b.s.Base().ReadBy(time.Now().Add(grace))
+		err = b.s.Fill(b.in)
+	}
+	return err
+}
+
+// setProgress says whose movement counts for the pace, see netio.Pace.
+func (b *bodyReader) setProgress(own, other *netio.Progress) { b.pace.Own, b.pace.Other = own, other }
+
 // fillFirst waits for a sender that may be waiting for a 100.
 func (b *bodyReader) fillFirst() error {
 	b.s.Base().ReadBy(time.Time{})
 	if b.continued.Load() { // goOn came before
 		b.s.Base().ReadBy(time.Now().Add(b.pace.Window))
 	}
-	err := b.s.Fill(b.in)
+	err := b.fillOn(b.s.Fill(b.in))
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}
@@ -379,6 +397,8 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	case window < b.pace.Window && errors.Is(side.Err, os.ErrDeadlineExceeded):
 		b.patience = 0
 		return n, true, message.ErrSlow, nil
+	case errors.Is(side.Err, os.ErrDeadlineExceeded) && b.pace.Grace() > 0:
+		return n, true, nil, nil // it is tried again
 	case side.Err == io.EOF:
 		b.err = io.ErrUnexpectedEOF
 	default:

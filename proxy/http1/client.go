@@ -107,7 +107,6 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 		}
 		c.lasting = false
 		c.body.reset(raw, 0, nil)
-		c.bodyWriter.reset(raw, 0)
 	case r.NoBody:
 		c.body.reset(noBody, 0, nil)
 	case r.UntilClose:
@@ -135,9 +134,20 @@ func (c *ClientConn) head(deadline time.Time) (end int, err error) {
 	}
 }
 
+// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The request must have
+// been written whole (RFC 9110 section 7.8).
+func (c *ClientConn) Tunnel() { c.bodyWriter.reset(raw, 0) }
+
 // switches says whether a 101 changes to the protocol that was asked for.
 func (c *ClientConn) switches(to []byte) bool {
 	return c.upgrade != nil && message.EqualFold(c.upgrade, to)
+}
+
+// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
+// response, writes that of the request's body. Nil for both ends that.
+func (c *ClientConn) SetProgress(reads, writes *netio.Progress) {
+	c.body.setProgress(reads, writes)
+	c.s.Base().SetProgress(writes, reads)
 }
 
 // Body is the body of the final response.

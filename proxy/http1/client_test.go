@@ -306,6 +306,7 @@ func TestSwitchingProtocols(t *testing.T) {
 	if p, err := s.Body().Next(true); string(p) != "behind" || err != nil {
 		t.Fatalf("got %q, %v", p, err)
 	}
+	s.Tunnel()
 	if err := s.WriteBody([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}

@@ -150,7 +150,7 @@ func setConnection(r *message.Request, limits *Limits, sp *special) error {
 		return err
 	}
 	r.Close = c.close || r.Version == message.HTTP10 && !c.keepAlive
-	if c.upgrade && r.Version == message.HTTP11 && r.ContentLength == 0 && mayUpgrade(upgrade) {
+	if c.upgrade && r.Version == message.HTTP11 && mayUpgrade(upgrade) {
 		r.Upgrade = upgrade
 	}
 	for i := h.Index(message.Expect, 0); i >= 0; i = h.Index(message.Expect, i+1) {

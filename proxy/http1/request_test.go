@@ -120,8 +120,8 @@ var acceptedRequests = []struct{ name, in, want string }{
 	{"upgrade outside the grammar", "GET / HTTP/1.1|Host: x|Connection: Upgrade|Upgrade: a//b||", "GET / HTTP/1.1 host=x"},
 	{"upgrade without a name", "GET / HTTP/1.1|Host: x|Connection: Upgrade|Upgrade: /1.0||", "GET / HTTP/1.1 host=x"},
 	{"upgrade without a version", "GET / HTTP/1.1|Host: x|Connection: Upgrade|Upgrade: foo/||", "GET / HTTP/1.1 host=x"},
-	{"upgrade with a body", "POST / HTTP/1.1|Host: x|Connection: Upgrade|Upgrade: websocket|Content-Length: 1||", "POST / HTTP/1.1 host=x length=1"},
-	{"upgrade with a chunked body", "POST / HTTP/1.1|Host: x|Connection: Upgrade|Upgrade: websocket|Transfer-Encoding: chunked||", "POST / HTTP/1.1 host=x length=-1"},
+	{"upgrade with a body", "POST / HTTP/1.1|Host: x|Connection: Upgrade|Upgrade: websocket|Content-Length: 1||", "POST / HTTP/1.1 host=x length=1 upgrade=websocket"},
+	{"upgrade with a chunked body", "POST / HTTP/1.1|Host: x|Connection: Upgrade|Upgrade: websocket|Transfer-Encoding: chunked||", "POST / HTTP/1.1 host=x length=-1 upgrade=websocket"},
 }
 
 func allText() string {

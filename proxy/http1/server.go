@@ -144,6 +144,13 @@ func (c *ServerConn) BodyStarted() bool { return c.body.started.Load() }
 // SetClose makes the response that is still to be written the last one.
 func (c *ServerConn) SetClose() { c.closing = true }
 
+// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
+// request's body, writes that of the response. Nil for both ends that.
+func (c *ServerConn) SetProgress(reads, writes *netio.Progress) {
+	c.body.setProgress(reads, writes)
+	c.s.Base().SetProgress(writes, reads)
+}
+
 // WriteInterim sends a 1xx response at once. A client that speaks HTTP/1.0 knows none, and gets none.
 func (c *ServerConn) WriteInterim(r *message.Response) error {
 	if c.version == message.HTTP10 {

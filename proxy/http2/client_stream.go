@@ -62,11 +62,16 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	s.heads, s.read = s.heads[:0], 0
 	s.body.patience, s.body.trailerTo = c.patience, nil
 	var protocol []byte
+	if r.Upgrade != nil && r.Version != message.HTTP20 && (!message.EqualFold(r.Upgrade, "websocket") || r.ContentLength != 0) {
+		r.Upgrade = nil // an offer, which may be ignored (RFC 9110 section 7.8); HTTP/2 has no Upgrade
+	}
 	if r.Upgrade != nil {
 		if err := c.upgrade(s, r); err != nil {
 			return err
 		}
-		protocol = webSocketName
+		if r.Upgrade != nil {
+			protocol = webSocketName
+		}
 	}
 	c.waitRoom()
 	switch {
@@ -97,9 +102,6 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 // upgrade makes r the extended CONNECT that it is to a server of HTTP/2 (RFC 8441), if the server takes that; c.mu is
 // held.
 func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
-	if !message.EqualFold(r.Upgrade, "websocket") {
-		return ErrNoConnect
-	}
 	if !c.settled {
 		c.flush(nil)
 	}
@@ -110,6 +112,10 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 		return c.err
 	}
 	if !c.connect {
+		if r.Version != message.HTTP20 { // it offers what an extended CONNECT asks for
+			r.Upgrade = nil
+			return nil
+		}
 		return ErrNoConnect
 	}
 	s.accept = acceptFor(r.Header.Get(message.SecWebSocketKey))
@@ -161,6 +167,10 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	s.body.trailerTo = &r.Trailer
 	return nil
 }
+
+// Tunnel is for connections that carry one exchange at a time. Here a request that asks for another protocol has
+// no body.
+func (s *ClientStream) Tunnel() {}
 
 // Body is the body of the final response.
 func (s *ClientStream) Body() message.BodyReader { return &s.body }

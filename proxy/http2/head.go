@@ -185,7 +185,7 @@ func (f *fields) field(name, value string) {
 			f.h.AddName(bytesOf(name), bytesOf(value))
 			return
 		}
-		if len(f.cookie) > 0 {
+		if len(f.cookie) > 0 && value != "" { // an empty crumb adds nothing
 			f.cookie = append(f.cookie, "; "...)
 		}
 		f.cookie = append(f.cookie, value...)

@@ -56,15 +56,15 @@ func (f *fields) request(r *message.Request, ended bool) (websocket bool, err *m
 	return false, nil
 }
 
-// bodyLength is what the block says of the body (RFC 9113 section 8.1.1). A body declared empty that does not end
-// with the block may still have trailers.
+// bodyLength is what the block says of the body (RFC 9113 section 8.1.1). A body that is declared empty is
+// empty, though the stream may end in a frame of its own; trailers that follow it are dropped.
 func (f *fields) bodyLength(ended bool) (int64, *message.Error) {
 	switch {
 	case ended && f.length > 0:
 		return 0, errLengthWrong
 	case ended:
 		return 0, nil
-	case f.lengths == 0 || f.length == 0:
+	case f.lengths == 0:
 		return message.Unknown, nil
 	}
 	return f.length, nil

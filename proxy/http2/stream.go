@@ -53,6 +53,7 @@ type stream struct {
 	readPace   netio.Pace
 	lastFrame  int    // where the stream's last frame begins in the connection's buffer
 	lastSwap   uint32 // and in which one
+	lastData   bool   // it is a DATA frame
 	priority   priority
 	queued     bool
 	prev, next *stream
@@ -182,6 +183,13 @@ func (b *body) waitMore() error {
 	since, had := time.Now(), s.received
 	c.mu.Unlock()
 	woken := s.readers.wait(limit)
+	for !woken && limit == c.limits.idleTime && !s.raw { // silence is no fault while the other direction moves
+		grace := s.readPace.Grace()
+		if grace <= 0 {
+			break
+		}
+		woken = s.readers.wait(grace)
+	}
 	c.mu.Lock()
 	if woken || s.received > had || s.recvEnd || s.reset {
 		if s.raw {
@@ -194,6 +202,15 @@ func (b *body) waitMore() error {
 		return message.ErrSlow
 	}
 	return os.ErrDeadlineExceeded
+}
+
+// SetProgress is for an exchange that moves in both directions at once: reads is the progress of what comes,
+// writes that of what leaves. Nil for both ends that.
+func (s *stream) SetProgress(reads, writes *netio.Progress) {
+	s.conn.mu.Lock()
+	s.readPace.Own, s.readPace.Other = reads, writes
+	s.pace.Own, s.pace.Other = writes, reads
+	s.conn.mu.Unlock()
 }
 
 // done says whether the body has been taken whole.

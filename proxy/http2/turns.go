@@ -94,13 +94,34 @@ func (c *conn) put(s *stream) {
 	if n <= 0 {
 		return
 	}
-	b := appendHeader(c.room9(int(n)), int(n), http2.FrameData, 0, s.id)
-	s.lastFrame, s.lastSwap = len(b)-frameHeaderLen, c.swaps
-	c.buf = append(b, s.pending[:n]...)
+	if !c.extend(s, int(n)) {
+		b := appendHeader(c.room9(int(n)), int(n), http2.FrameData, 0, s.id)
+		s.lastFrame, s.lastSwap, s.lastData = len(b)-frameHeaderLen, c.swaps, true
+		c.buf = append(b, s.pending[:n]...)
+		c.earned += earnedByData
+	}
 	s.pending = s.pending[n:]
 	s.sendWindow -= n
 	c.sendWindow -= n
 	s.moved += int(n)
-	c.earned += earnedByData
 	c.sent += int(n)
+}
+
+// extend adds n pending bytes of s to its last DATA frame, if that is the last of all and has not left: pieces of
+// a few bytes each, as from a server that sends small chunks, would be a flood of frames for the peer, who has to
+// answer each.
+func (c *conn) extend(s *stream, n int) bool {
+	if !s.lastData || s.lastSwap != c.swaps || s.lastFrame < 0 || s.lastFrame+frameHeaderLen > len(c.buf) {
+		return false
+	}
+	h := c.buf[s.lastFrame:]
+	size := int(h[0])<<16 | int(h[1])<<8 | int(h[2])
+	if len(h) != frameHeaderLen+size || size+n > c.frameSize {
+		return false
+	}
+	c.buf = append(c.room9(n), s.pending[:n]...) // the header's room is not needed: no matter
+	h = c.buf[s.lastFrame:]
+	size += n
+	h[0], h[1], h[2] = byte(size>>16), byte(size>>8), byte(size)
+	return true
 }

@@ -375,7 +375,7 @@ func (c *conn) waitRoom() {
 func (s *stream) writeBlock(block []byte, end bool) {
 	c := s.conn
 	c.buf = c.room9(len(block)) // so that the place is known
-	s.lastFrame, s.lastSwap = len(c.buf), c.swaps
+	s.lastFrame, s.lastSwap, s.lastData = len(c.buf), c.swaps, false
 	c.appendBlock(s.id, block, end)
 	if s.sentEnd = end; end {
 		s.endedOne()

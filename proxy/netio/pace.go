@@ -3,15 +3,22 @@ package netio
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
 // Pace bounds the slowness of a peer without an absolute deadline: in each Window spent waiting for it, it
 // must move MinRate bytes a second on average, and at least one. The zero value bounds nothing. Only time
 // spent waiting counts, so a slow source does not make its receiver look slow.
+//
+// Where an exchange moves in both directions at once, silence in one of them is no fault while the other
+// one moves: a client may listen to a stream of events without a word, and a server may take an upload
+// without one.
 type Pace struct {
 	Window  time.Duration
 	MinRate int64 // bytes a second
+	// Own is told when this direction moves, Other says when the opposite one did; nil: it is not looked at.
+	Own, Other *Progress
 
 	spent time.Duration
 	bytes int64
@@ -23,6 +30,9 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	if p.Window <= 0 {
 		return nil
 	}
+	if n > 0 {
+		p.Own.Mark()
+	}
 	p.spent += waited
 	p.bytes += int64(n)
 	if p.spent < p.Window {
@@ -30,8 +40,39 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	}
 	bytes, rate := p.bytes, float64(p.bytes)/p.spent.Seconds()
 	p.spent, p.bytes = 0, 0
-	if bytes == 0 || rate < float64(p.MinRate) {
+	if (bytes == 0 || rate < float64(p.MinRate)) && p.Grace() <= 0 {
 		return fmt.Errorf("%.0f bytes a second over %v: %w", rate, p.Window, os.ErrDeadlineExceeded)
 	}
 	return nil
+}
+
+// Grace is for how much longer silence may last, since the opposite direction has moved: less than zero or
+// zero where it has not for a whole window.
+func (p *Pace) Grace() time.Duration {
+	at := p.Other.last()
+	if at == 0 {
+		return 0
+	}
+	return p.Window - (time.Since(epoch) - at)
+}
+
+// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil is one that never
+// does.
+type Progress struct{ at atomic.Int64 } // since epoch; 0: never
+
+// Mark notes that something has moved now.
+func (p *Progress) Mark() {
+	if p != nil {
+		p.at.Store(int64(time.Since(epoch)))
+	}
+}
+
+// Reset forgets all movement.
+func (p *Progress) Reset() { p.at.Store(0) }
+
+func (p *Progress) last() time.Duration {
+	if p == nil {
+		return 0
+	}
+	return time.Duration(p.at.Load())
 }

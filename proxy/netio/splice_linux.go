@@ -197,6 +197,8 @@ func (c *Conn) spliceOut(p *pipe, n int64) error {
 		c.out.moved = 0
 		err := c.raw.Write(s.outFn)
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlineOver():
+			c.setWriteErr(c.pace.Wait(time.Since(since), int(c.out.moved)))
 		case err != nil:
 			c.setWriteErr(err)
 		case armed:

@@ -36,6 +36,13 @@ func (c *Conn) SetPace(p Pace) {
 	c.mu.Unlock()
 }
 
+// SetProgress says whose movement counts for the pace of what is written, see Pace. Nobody may be writing.
+func (c *Conn) SetProgress(own, other *Progress) {
+	c.mu.Lock()
+	c.pace.Own, c.pace.Other = own, other
+	c.mu.Unlock()
+}
+
 // Write holds a copy of p back until the next Flush or read. What does not fit leaves at once together
 // with what was held, without being copied.
 func (c *Conn) Write(p []byte) (int, error) {

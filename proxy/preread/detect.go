@@ -1,5 +1,7 @@
 package preread
 
+import "bytes"
+
 // Protocol is what a client begins to speak.
 type Protocol uint8
 
@@ -39,6 +41,20 @@ func Detect(b []byte) (Protocol, error) {
 		return Unknown, ErrMore
 	}
 	return HTTP2, nil
+}
+
+// BadPreface reports whether what a client began with is no preface of HTTP/2 and no request line of HTTP/1 either,
+// so that it may be meant as the former: it begins as Preface does, or its first line, if that is whole, ends in a
+// version that is not HTTP's. It is for b that [Detect] says is HTTP1.
+func BadPreface(b []byte) bool {
+	const sure = "PRI * HTTP/2.0\r\n"
+	if bytes.HasPrefix(b, []byte(sure)) {
+		return true
+	}
+	line, _, whole := bytes.Cut(b, []byte("\r\n"))
+	words := bytes.Split(line, []byte(" "))
+	return whole && len(words) == 3 && len(words[1]) > 0 && words[1][0] != '/' && !bytes.Contains(words[1], []byte("://")) &&
+		!bytes.HasPrefix(words[2], []byte("HTTP/"))
 }
 
 // tokenByte reports whether a method may begin with c (RFC 9110 5.6.2).

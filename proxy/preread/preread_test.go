@@ -110,3 +110,26 @@ func FuzzDetect(f *testing.F) {
 		}
 	})
 }
+
+func TestBadPreface(t *testing.T) {
+	for in, want := range map[string]bool{
+		"INVALID CONNECTION PREFACE\r\n\r\n":         true,
+		"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n":           true,
+		"PRI * HTTP/2.0\r\nHost: x\r\n":              true,
+		"PRI * HTTP/1.1\r\n":                         false,
+		"GET / HTTP/1.1\r\n":                         false,
+		"GET / JUNK\r\n":                             false,
+		"GET http://a/ JUNK\r\n":                     false,
+		"GET /\r\n":                                  false,
+		"OPTIONS * HTTP/1.0\r\n":                     false,
+		"INVALID CONNECTION PREFACE":                 false, // the line is not whole
+		"INVALID  PREFACE\r\n":                       false,
+		"INVALID CONNECTION LONGER PREFACE\r\n":      false,
+		"\r\n":                                       false,
+		"INVALID CONNECTION HTTP/1.1\r\nHost: x\r\n": false,
+	} {
+		if got := BadPreface([]byte(in)); got != want {
+			t.Errorf("BadPreface(%q) = %v, want %v", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"mpgate/certs"
+	"mpgate/config"
+)
+
+// CheckFiles opens the files that a configuration names, as a start would, and reports what a start would
+// refuse: certificates, keys and CA files that cannot be used, and directories that cannot be written to. It
+// changes nothing and binds nothing. What the present user may not read or write is a fault too.
+func CheckFiles(cfg *config.Config) []config.Fault {
+	c := fileCheck{cfg: cfg}
+	for i := range cfg.Listeners {
+		c.listener(&cfg.Listeners[i])
+	}
+	for i := range cfg.Backends {
+		c.backend(&cfg.Backends[i])
+	}
+	switch cfg.Log.Access {
+	case config.AccessStdout, config.AccessStderr, config.AccessOff:
+	default:
+		c.note("log.access", appendable(cfg.Log.Access))
+	}
+	if a := cfg.Admin.Address; cfg.Admin.Written && filepath.IsAbs(a.Path) {
+		c.note("admin.address", creatable(filepath.Dir(a.Path)))
+	}
+	return c.faults
+}
+
+type fileCheck struct {
+	cfg    *config.Config
+	faults []config.Fault
+}
+
+func (c *fileCheck) note(key string, err error) {
+	if err == nil {
+		return
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w for the user %d; let the user that runs mpgate have access, and check as that user", err, os.Geteuid())
+	}
+	c.faults = append(c.faults, placed(c.cfg, key, err)...)
+}
+
+func (c *fileCheck) listener(l *config.Listener) {
+	key := "listener." + l.Name
+	for i, a := range l.Addresses {
+		if filepath.IsAbs(a.Path) {
+			c.note(fmt.Sprintf("%s.address[%d]", key, i), writable(filepath.Dir(a.Path)))
+		}
+	}
+	if l.TLS == nil {
+		return
+	}
+	var faults certs.Faults
+	if errors.As(certs.Check(certsOptions(l)), &faults) {
+		for _, f := range faults {
+			c.note(key+"."+f.Key, f.Err)
+		}
+	}
+	stores := l.TLS.ACME != nil || l.TLS.Local
+	for i := range l.TLS.Policies {
+		stores = stores || l.TLS.Policies[i].ACME != nil || l.TLS.Policies[i].Local
+	}
+	if stores {
+		c.note("state_dir", creatable(c.cfg.StateDir))
+	}
+}
+
+func (c *fileCheck) backend(b *config.Backend) {
+	if b.TLS == nil {
+		return
+	}
+	_, err := certs.ClientConfig(clientOptions(b.TLS, "server.invalid")) // each server's name is checked where it is used
+	var f certs.Fault
+	if errors.As(err, &f) {
+		c.note("backend."+b.Name+".tls."+f.Key, f.Err)
+		return
+	}
+	c.note("backend."+b.Name+".tls", err)
+}
+
+// appendable reports why a log cannot be written to path, nil if it can.
+func appendable(path string) error {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return writable(filepath.Dir(path))
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fmt.Errorf("%s is a directory; name a file", path)
+	}
+	return access(path)
+}
+
+// creatable is writable for a directory that is made where it is missing.
+func creatable(dir string) error {
+	for {
+		err := writable(dir)
+		if parent := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && parent != dir {
+			dir = parent
+			continue
+		}
+		return err
+	}
+}
+
+// writable reports why no file can be made in a directory, nil if one can.
+func writable(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory", dir)
+	}
+	return access(dir)
+}
+
+func access(path string) error {
+	if err := unix.Access(path, unix.W_OK); err != nil {
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}
+
+// filesChanged asks followFiles for a new generation; it never waits. A name that is lost only misses from the
+// log.
+func (g *Gateway) filesChanged(files []string) {
+	select {
+	case g.changed <- files:
+	default:
+	}
+}
+
+// followFiles makes the TLS policies anew when a file changed whose content is part of one: those that an
+// operator takes out of a list of CAs are no longer trusted, without a reload. The configuration is not read.
+func (g *Gateway) followFiles(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case files := <-g.changed:
+			g.mu.Lock()
+			g.renew(ctx, files)
+			g.mu.Unlock()
+		}
+	}
+}
+
+// renew puts a generation of the same configuration in the place of the present one; g.mu is held.
+func (g *Gateway) renew(ctx context.Context, files []string) {
+	if g.state.Load() != ready || g.isReplaced() {
+		return
+	}
+	old := g.gen.Load()
+	err := g.install(ctx, old, old.config)
+	for _, name := range files {
+		g.metrics.SetCertificateFailing(name, err != nil)
+	}
+	if err != nil {
+		g.log.Error("files of a TLS policy changed but cannot be used; the old content stays", "files", files, "err", err)
+		return
+	}
+	g.log.Info("files of a TLS policy changed and are used", "files", files, "generation", g.gen.Load().number)
+}
