@@ -34,6 +34,8 @@ type Options struct {
 	Instruments *telemetry.Instruments
 	// Memory, if set, spares dials what earlier ones have learned about servers that get no MPTCP.
 	Memory *mptcp.Memory
+	// MemoryShort says whether the host is short of memory for sockets; nil: what the kernel says.
+	MemoryShort func() bool
 	// Live, if set, has the connections that speak MPTCP.
 	Live *leg.Live
 }
@@ -67,6 +69,9 @@ func New(o Options) (*Backend, error) {
 	setDefault(&o.ConnectTimeout, 5*time.Second)
 	setDefault(&o.ResponseTimeout, 60*time.Second)
 	setDefault(&o.IdleTimeout, 60*time.Second)
+	if o.MemoryShort == nil {
+		o.MemoryShort = mptcp.HostMemoryShort
+	}
 	if o.Limits.HeaderBytes == 0 {
 		o.Limits = http1.Limits{HeaderBytes: 64 << 10, HeaderFields: 256}
 	}
@@ -102,7 +107,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 }
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
-	s := &Server{Address: o.Address, backend: b, memoryShort: mptcp.HostMemoryShort}
+	s := &Server{Address: o.Address, backend: b, memoryShort: b.options.MemoryShort}
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
