@@ -128,6 +128,51 @@ func drain(s *ClientStream) (n int, err error) {
 	}
 }
 
+// A place that was reserved when memory was short has the window of the time when its stream is opened.
+func TestReservedPlaceHasTheWindowOfItsStream(t *testing.T) {
+	const size = 60 << 10
+	addr := origin(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(make([]byte, size)) })
+	mem := &Memory{Limit: 1 << 20}
+	mem.hold(1 << 20)
+	c := dial(t, addr, ClientOptions{Memory: mem})
+	enforced := func() int64 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.enforced
+	}
+	get := func() {
+		t.Helper()
+		if res, err := exchange(c, request("GET", "/", 0), nil); err != nil || len(res.body) != size {
+			t.Fatalf("%d bytes of %d, %v", len(res.body), size, err)
+		}
+	}
+	if get(); enforced() != firstWindow-leastWindow {
+		t.Fatalf("windows are smaller by %d, want %d", enforced(), firstWindow-leastWindow)
+	}
+	s, err := c.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Release()
+	mem.release(1 << 20)
+	if get(); enforced() != 0 {
+		t.Fatalf("windows are smaller by %d, want none", enforced())
+	}
+	if err := errors.Join(s.WriteHead(request("GET", "/", 0)), s.End(nil)); err != nil {
+		t.Fatal(err)
+	}
+	var r message.Response
+	if err := s.ReadHead(&r, time.Now().Add(generous)); err != nil {
+		t.Fatal(err)
+	}
+	if !proxytest.Within(proxytest.Patience, s.body.whole) {
+		t.Error("the answer does not come whole")
+	}
+	if n, err := drain(s); n != size || err != io.EOF {
+		t.Errorf("%d bytes of %d, %v", n, size, err)
+	}
+}
+
 // Windows that grew shrink as bytes come when memory is short, grow again afterwards, and what was leased for them is given
 // back. New connections begin with small windows meanwhile.
 func TestWindowsShrinkWhenMemoryIsShort(t *testing.T) {

@@ -68,7 +68,7 @@ func (s *stream) open(c *conn, id uint32) {
 	s.stopped, s.cut, s.began, s.slow = false, false, false, false
 	s.counted, s.ended = false, false
 	s.declared, s.received = message.Unknown, 0
-	s.recvWindow, s.target, s.credit, s.withheld = firstWindow-c.enforced, firstWindow, 0, 0
+	s.target, s.credit, s.withheld = firstWindow, 0, 0
 	s.toSend, s.sendWindow, s.moved = message.Unknown, c.sendInitial, 0
 	s.pace, s.readPace = c.limits.pace(), c.limits.pace()
 	s.lastFrame, s.priority, s.waiting = -1, defaultPriority, false
@@ -78,6 +78,7 @@ func (s *stream) open(c *conn, id uint32) {
 // register adds s to the streams of its connection, c.mu held. It is open from now on.
 func (s *stream) register() {
 	s.conn.streams[s.id] = s
+	s.recvWindow = firstWindow - s.conn.enforced
 	s.conn.open++
 	s.counted = true
 }
