@@ -8,16 +8,20 @@ import (
 	"strings"
 )
 
-// guard lets requests pass that come over host:port: those that only read, for a name that no other
-// site can point here. A site whose name resolves to this address (DNS rebinding) has a Host that is
-// neither an address nor ours; one that sends a browser here by script has an Origin of its own.
+// forMachines are the paths that monitoring and balancers read. They reach this address by whatever name
+// their configuration has for it, such as that of a compose service.
+var forMachines = map[string]bool{"/metrics": true, "/healthz": true, "/readyz": true}
+
+// guard checks requests over host:port. They may only read. All but those for machines must name an address
+// or the configured name: a site whose name resolves to this address (DNS rebinding) has a Host that is
+// neither. One that has a browser send requests here by script has an Origin of its own.
 func guard(name string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case !hostAllowed(r.Host, name):
-			http.Error(w, fmt.Sprintf("host %q is not answered; use the IP address, localhost or the name in [admin] address", r.Host), http.StatusForbidden)
+		case !forMachines[r.URL.Path] && !hostAllowed(r.Host, name):
+			http.Error(w, fmt.Sprintf("host %q is not allowed; use the IP address, localhost or the name in [admin] address", r.Host), http.StatusForbidden)
 		case !originAllowed(r.Header.Values("Origin"), r.Host):
-			http.Error(w, "a request from another origin is not answered", http.StatusForbidden)
+			http.Error(w, "requests from another origin are not allowed", http.StatusForbidden)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "read-only over host:port; use a unix socket as [admin] address", http.StatusMethodNotAllowed)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"mpgate/task"
 )
 
 // Options say where the server listens and what it shows. Only Address is needed.
@@ -107,7 +109,7 @@ func (s *Server) TakePlace() error {
 
 // Serve answers until Close, or until ctx ends, which cuts what is under way.
 func (s *Server) Serve(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { s.http.Close() })
+	stop := task.AfterDone(ctx, "admin: end", func() { s.http.Close() })
 	defer stop()
 	err := s.http.Serve(&limitListener{Listener: s.listener, slots: make(chan struct{}, s.o.Conns), closed: make(chan struct{})})
 	s.place.leave()
@@ -153,9 +155,9 @@ func (s *Server) handler() http.Handler {
 	}
 	if s.listener.Addr().Network() == "unix" {
 		profiles(mux)
-		return common(mux)
+		return common(guarded(mux))
 	}
-	return common(guard(configuredName(s.o.Address), mux))
+	return common(guard(configuredName(s.o.Address), guarded(mux)))
 }
 
 // profiles serves what `go tool pprof` asks for. Profiles tell what a gateway handles and cost it time, so they are for
@@ -191,6 +193,15 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(append(body, '\n'))
+}
+
+// guarded has a handler that panics lose its connection, as net/http does, and be reported.
+func guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if task.Call("admin: "+r.Method+" "+r.URL.Path, func() { next.ServeHTTP(w, r) }) != nil {
+			panic(http.ErrAbortHandler) // which net/http takes in silence: what was sent must not look complete
+		}
+	})
 }
 
 // common sets what every answer has, and a type for the plain ones.

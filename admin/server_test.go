@@ -133,40 +133,76 @@ func TestHostAndOrigin(t *testing.T) {
 		want         int
 		body         string
 	}{
-		{"127.0.0.1:" + port, "", 200, "ok\n"},
-		{"[::1]:" + port, "", 200, "ok\n"},
-		{"192.0.2.1", "", 200, "ok\n"},
-		{"localhost:" + port, "", 200, "ok\n"},
-		{"LOCALHOST.", "", 200, "ok\n"},
-		{"localhost:" + port, "http://localhost:" + port, 200, "ok\n"},
-		{"evil.example:" + port, "", 403, `host "evil.example:` + port + `" is not answered; use the IP address, localhost or the name in [admin] address` + "\n"},
+		{"127.0.0.1:" + port, "", 200, ""},
+		{"[::1]:" + port, "", 200, ""},
+		{"192.0.2.1", "", 200, ""},
+		{"localhost:" + port, "", 200, ""},
+		{"LOCALHOST.", "", 200, ""},
+		{"localhost:" + port, "http://localhost:" + port, 200, ""},
+		{"evil.example:" + port, "", 403, `host "evil.example:` + port + `" is not allowed; use the IP address, localhost or the name in [admin] address` + "\n"},
 		{"localhost.evil.example", "", 403, ""},
 		{"127.0.0.1.evil.example", "", 403, ""},
-		{"127.0.0.1:" + port, "http://evil.example", 403, "a request from another origin is not answered\n"},
+		{"127.0.0.1:" + port, "http://evil.example", 403, "requests from another origin are not allowed\n"},
 		{"127.0.0.1:" + port, "https://127.0.0.1:" + port, 403, ""},
 		{"127.0.0.1:" + port, "null", 403, ""},
 		{"127.0.0.1:1", "http://127.0.0.1:2", 403, ""},
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.listener.Addr().String()+"/healthz", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Host, req.Close = tt.host, true
-		if tt.origin != "" {
-			req.Header.Set("Origin", tt.origin)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode != tt.want || (tt.body != "" && string(body) != tt.body) {
-			t.Errorf("Host %s, Origin %s: got %d %q, want %d %q", tt.host, tt.origin, resp.StatusCode, body, tt.want, tt.body)
+		for _, path := range []string{"/", "/page.js", "/api/status", "/nothing", "//metrics", "/metrics/", "/api/../metrics"} {
+			status, body := ask(t, s, http.MethodGet, path, tt.host, tt.origin)
+			if (status == 403) != (tt.want == 403) || tt.body != "" && body != tt.body {
+				t.Errorf("%s, Host %s, Origin %s: got %d %q, want %d %q", path, tt.host, tt.origin, status, body, tt.want, tt.body)
+			}
 		}
 	}
 	if !hostAllowed("gw.example:9100", configuredName("GW.example.:9100")) || hostAllowed("", "") || hostAllowed("", configuredName(":9100")) {
 		t.Error("the configured name is allowed, and no name is not")
+	}
+}
+
+// ask sends a request whose target is written as it is, to the server's own address.
+func ask(t *testing.T, s *Server, method, path, host, origin string) (status int, body string) {
+	t.Helper()
+	c, err := net.Dial("tcp", s.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	head := method + " " + path + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n"
+	if origin != "" {
+		head += "Origin: " + origin + "\r\n"
+	}
+	_, _ = io.WriteString(c, head+"\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text)
+}
+
+// Whoever monitors the gateway reaches it by any name, and still only reads. The API and the page are not
+// answered by that name.
+func TestMachinesUseAnyName(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	s := start(t, Options{Address: "127.0.0.1:0", Metrics: registry})
+	for _, host := range []string{"mpgate", "gw1.internal:9100", "MPGATE.ns.svc.cluster.local.", "10.1.2.3", "127.0.0.1:1", "[::1]:9100", ""} {
+		for _, path := range []string{"/metrics", "/healthz", "/readyz", "/readyz?verbose"} {
+			if status, body := ask(t, s, http.MethodGet, path, host, ""); status != 200 {
+				t.Errorf("GET %s, Host %q: got %d %q, want 200", path, host, status, body)
+			}
+			if status, _ := ask(t, s, http.MethodPost, path, host, ""); status != 405 {
+				t.Errorf("POST %s, Host %q: got %d, want 405", path, host, status)
+			}
+			if status, _ := ask(t, s, http.MethodGet, path, host, "http://evil.example"); status != 403 {
+				t.Errorf("GET %s, Host %q from another origin: got %d, want 403", path, host, status)
+			}
+		}
+	}
+	for _, path := range []string{"/", "/page.css", "/api/status", "/api/paths"} {
+		if status, _ := ask(t, s, http.MethodGet, path, "mpgate", ""); status != 403 {
+			t.Errorf("GET %s by a name: got %d, want 403", path, status)
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3/acme"
+
+	"mpgate/task"
 )
 
 // attemptTime ends an attempt that makes no headway. DNS may take its time.
@@ -93,7 +95,10 @@ func (d *managed) step() time.Duration {
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, attemptTime)
 	defer cancel()
-	err := d.bring(ctx)
+	var err error
+	if p := task.Call("certificate of "+d.domain, func() { err = d.bring(ctx) }); p != nil {
+		err = p
+	}
 	d.checkExpiry(time.Now())
 	if d.ctx.Err() != nil {
 		return 0

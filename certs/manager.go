@@ -308,6 +308,12 @@ func (m *Manager) gone(s *source) {
 	}
 }
 
+func (m *Manager) locked(f func() []*source) []*source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return f()
+}
+
 // sources are all in use; m.mu is held.
 func (m *Manager) sources() []*source {
 	var all []*source
@@ -343,9 +349,7 @@ func (m *Manager) Close() {
 
 // Status returns what is known of each certificate in use, sorted by name.
 func (m *Manager) Status() []Status {
-	m.mu.Lock()
-	sources := m.sources()
-	m.mu.Unlock()
+	sources := m.locked(m.sources)
 	out := make([]Status, len(sources))
 	for i, s := range sources {
 		out[i] = s.status()

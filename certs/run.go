@@ -6,8 +6,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
+
+	"mpgate/task"
 )
 
 // start hands the ACME names of sh to Run. Those that have failed are tried again at once: who reloads has likely mended
@@ -47,10 +48,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	m.running = true
 	m.mu.Unlock()
-	stop := context.AfterFunc(ctx, m.cancel)
+	stop := task.AfterDone(ctx, "certificates: end", m.cancel)
 	defer stop()
 
-	var tasks sync.WaitGroup
+	var tasks task.Group
 	poll, rotate := time.NewTicker(m.o.FilePoll), time.NewTicker(m.o.TicketRotation)
 	defer poll.Stop()
 	defer rotate.Stop()
@@ -61,12 +62,13 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.Close()
 			return nil
 		case <-poll.C:
-			m.pollFiles()
+			task.Call("certificates: files", m.pollFiles)
 		case <-rotate.C:
-			m.rotateTickets()
+			task.Call("certificates: ticket keys", m.rotateTickets)
 		case <-m.wake:
 			for _, d := range m.takePending() {
-				tasks.Go(d.run)
+				name := "certificate of " + d.domain
+				tasks.Go(name, func() { task.Keep(d.ctx, name, d.run) }, nil)
 			}
 		}
 	}
@@ -81,28 +83,33 @@ func (m *Manager) takePending() []*managed {
 }
 
 func (m *Manager) pollFiles() {
-	m.mu.Lock()
-	pairs := make([]*pair, 0, len(m.pairs))
-	for _, p := range m.pairs {
-		pairs = append(pairs, p)
-	}
-	locals := make([]*local, 0, len(m.locals))
-	for _, l := range m.locals {
-		locals = append(locals, l)
-	}
-	changed := m.changedFiles()
-	m.mu.Unlock()
+	pairs, locals, changed := m.watched()
 	if f := m.o.Hooks.Changed; f != nil && len(changed) > 0 {
 		f(changed)
 	}
 	now := time.Now()
 	for _, p := range pairs {
-		p.poll()
-		p.checkExpiry(now)
+		task.Call("certificate "+p.name, func() {
+			p.poll()
+			p.checkExpiry(now)
+		})
 	}
 	for _, l := range locals {
-		l.poll(now)
+		task.Call("certificate "+l.name, func() { l.poll(now) })
 	}
+}
+
+// watched are those that have files, and the files of policies that changed.
+func (m *Manager) watched() (pairs []*pair, locals []*local, changed []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.pairs {
+		pairs = append(pairs, p)
+	}
+	for _, l := range m.locals {
+		locals = append(locals, l)
+	}
+	return pairs, locals, m.changedFiles()
 }
 
 // changedFiles are the files of policies that are not as they were when they were last looked at; m.mu is held.

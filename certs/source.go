@@ -66,19 +66,7 @@ func (s *source) publish(c tls.Certificate) {
 }
 
 func (s *source) put(c *tls.Certificate) {
-	s.mu.Lock()
-	fresh := !sameCert(s.cur.Load(), c)
-	s.cur.Store(c)
-	s.st.Names, s.st.Issuer = allSANs(c.Leaf), c.Leaf.Issuer.String()
-	s.st.NotBefore, s.st.NotAfter = c.Leaf.NotBefore, c.Leaf.NotAfter
-	if fresh {
-		s.warned = time.Time{}
-	}
-	told := make([]*policy, 0, len(s.policies))
-	for p := range s.policies {
-		told = append(told, p)
-	}
-	s.mu.Unlock()
+	told, fresh := s.store(c)
 	if !fresh {
 		return
 	}
@@ -89,6 +77,23 @@ func (s *source) put(c *tls.Certificate) {
 		f(s.name, c.Leaf.NotAfter)
 	}
 	s.checkExpiry(time.Now())
+}
+
+// store says whether the certificate is another than before, and which policies use it.
+func (s *source) store(c *tls.Certificate) (told []*policy, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh = !sameCert(s.cur.Load(), c)
+	s.cur.Store(c)
+	s.st.Names, s.st.Issuer = allSANs(c.Leaf), c.Leaf.Issuer.String()
+	s.st.NotBefore, s.st.NotAfter = c.Leaf.NotBefore, c.Leaf.NotAfter
+	if fresh {
+		s.warned = time.Time{}
+	}
+	for p := range s.policies {
+		told = append(told, p)
+	}
+	return told, fresh
 }
 
 func sameCert(a, b *tls.Certificate) bool {

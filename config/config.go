@@ -28,7 +28,7 @@ type Config struct {
 	// Warnings are what can be served but probably is not meant, sorted by place.
 	Warnings []Fault
 
-	places map[string]position
+	places *places
 }
 
 // Equal reports whether both say the same, wherever it stands in the files.

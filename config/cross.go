@@ -16,7 +16,7 @@ func (l *loader) cross(c *Config, raw *rawConfig) {
 	l.overlaps(c, raw)
 	l.sni(c, raw, listeners, backends)
 	l.paths(c, raw)
-	l.unused(c, raw)
+	l.unused(c, raw, listeners)
 	l.http01(c, raw)
 }
 
@@ -105,6 +105,7 @@ func (l *loader) ties(c *Config, raw *rawConfig) {
 // bound is an address that something listens at.
 type bound struct {
 	Address
+	ip     netip.Addr // see hostIP
 	device string
 	owner  string
 	at     *place
@@ -114,13 +115,13 @@ type bound struct {
 func (l *loader) overlaps(c *Config, raw *rawConfig) {
 	var all []bound
 	if c.Admin.Written && !c.Admin.Off {
-		all = append(all, bound{Address: c.Admin.Address, owner: "the admin address", at: raw.Admin.Address.At})
+		all = append(all, bound{Address: c.Admin.Address, ip: hostIP(c.Admin.Address.Host), owner: "the admin address", at: raw.Admin.Address.At})
 	}
 	fds := map[string]*place{}
 	for i, ln := range c.Listeners {
 		r := raw.Listeners[i]
 		for j, a := range ln.Addresses {
-			all = append(all, bound{Address: a, device: ln.Interface, owner: "the listener " + quote(ln.Name), at: r.Address.V[j].At})
+			all = append(all, bound{Address: a, ip: hostIP(a.Host), device: ln.Interface, owner: "the listener " + quote(ln.Name), at: r.Address.V[j].At})
 		}
 		if ln.Systemd == "" {
 			continue
@@ -156,14 +157,13 @@ func (a bound) overlaps(b bound) (why string, hit bool) {
 	if a.Host == b.Host {
 		return "", true
 	}
-	x, y := hostIP(a.Host), hostIP(b.Host)
 	for _, all := range []string{a.Host, b.Host} {
 		switch {
 		case all == "":
 			return ", for without a host all addresses are meant", true
-		case all == "0.0.0.0" && x.Is4() && y.Is4():
+		case all == "0.0.0.0" && a.ip.Is4() && b.ip.Is4():
 			return ", for 0.0.0.0 means all IPv4 addresses", true
-		case all == "::" && x.Is6() && y.Is6():
+		case all == "::" && a.ip.Is6() && b.ip.Is6():
 			return ", for [::] means all IPv6 addresses", true
 		}
 	}
@@ -213,7 +213,7 @@ func noTLS(ln *Listener) string {
 }
 
 // unused warns of what no request can reach.
-func (l *loader) unused(c *Config, raw *rawConfig) {
+func (l *loader) unused(c *Config, raw *rawConfig, listeners names) {
 	used := map[string]bool{}
 	open := map[string]bool{} // listeners that a route names
 	all := false              // a route is for all listeners
@@ -236,8 +236,7 @@ func (l *loader) unused(c *Config, raw *rawConfig) {
 		}
 	}
 	for i, r := range c.Routes {
-		j := slices.IndexFunc(c.Listeners, func(ln Listener) bool { return ln.Name == r.Match.Listener })
-		if j >= 0 && c.Listeners[j].RedirectHTTPS && r.Match.SNI == "" {
+		if j, ok := listeners.at[r.Match.Listener]; ok && c.Listeners[j].RedirectHTTPS && r.Match.SNI == "" {
 			l.warn(raw.Routes[i].Match.Listener.At, "names a listener that redirects all to https%s: the route is never asked", raw.Routes[i].Match.Listener.got())
 		}
 	}

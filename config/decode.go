@@ -17,8 +17,31 @@ const notSupported = "is not supported by this version"
 
 // decoder fills the raw types from the tree, over their defaults.
 type decoder struct {
-	l      *loader
-	places map[string]position
+	l        *loader
+	written  []*place                // of keys and entries
+	patterns map[patternKey][]string // of the fields of a table, see patternsOf
+}
+
+type patternKey struct {
+	table   reflect.Type
+	pattern string
+}
+
+// patternsOf are the patterns of the fields of a table.
+func (d *decoder) patternsOf(table reflect.Type, pattern string, fields []field) []string {
+	k := patternKey{table, pattern}
+	if p, ok := d.patterns[k]; ok {
+		return p
+	}
+	p := make([]string, len(fields))
+	for i := range fields {
+		p[i] = joinKey(pattern, fields[i].key)
+	}
+	if d.patterns == nil {
+		d.patterns = map[patternKey][]string{}
+	}
+	d.patterns[k] = p
+	return p
 }
 
 // root decodes the whole tree.
@@ -88,7 +111,7 @@ func (d *decoder) table(n *node, at *place, pattern string, v reflect.Value) {
 	if r, ok := v.Addr().Interface().(interface{ setDefaults() }); ok {
 		r.setDefaults()
 	}
-	v.FieldByName("At").Set(reflect.ValueOf(at))
+	v.Addr().Interface().(interface{ setAt(*place) }).setAt(at)
 	if n != nil && !n.isTable() {
 		d.l.fault(n.at, "is %s%s; must be a table", n.kind(), n.got())
 		n = nil
@@ -99,27 +122,27 @@ func (d *decoder) table(n *node, at *place, pattern string, v reflect.Value) {
 		d.note(at)
 	}
 	fields := knownFields[v.Type()]
+	patterns := d.patternsOf(v.Type(), pattern, fields)
+	leftOut := make([]place, len(fields)) // one allocation for all of them
 	for i := range fields {
 		f := &fields[i]
 		child := keys[f.key]
-		cat := at.child(f.key)
+		cat := &leftOut[i]
 		if child != nil {
 			cat = child.at
 			d.note(cat)
+		} else {
+			*cat = at.child(f.key)
 		}
 		cat.secret = f.secret
-		d.field(child, cat, f, joinKey(pattern, f.key), v.FieldByIndex(f.index))
+		d.field(child, cat, f, patterns[i], v.FieldByIndex(f.index))
 	}
 	if len(keys) > 0 {
 		d.unknown(n, fields)
 	}
 }
 
-func (d *decoder) note(at *place) {
-	if _, ok := d.places[at.key]; !ok {
-		d.places[at.key] = position{at.file, at.line}
-	}
-}
+func (d *decoder) note(at *place) { d.written = append(d.written, at) }
 
 func (d *decoder) field(n *node, at *place, f *field, pattern string, v reflect.Value) {
 	switch leaf := v.Addr().Interface().(type) {

@@ -72,7 +72,7 @@ func (l *loader) place(file string, order int) *place {
 	if err != nil {
 		dir = filepath.Dir(file) // no working directory: paths stay relative
 	}
-	return &place{file: file, order: order, line: 1, dir: dir}
+	return &place{source: &source{file: file, order: order, dir: dir}, line: 1}
 }
 
 func (l *loader) fault(at *place, format string, args ...any) { l.add(Error, at, format, args) }
@@ -83,7 +83,7 @@ func (l *loader) add(s Severity, at *place, format string, args []any) {
 		return
 	}
 	l.faults = append(l.faults, Fault{
-		File: at.file, Line: at.line, Key: at.key, Msg: fmt.Sprintf(format, args...), Severity: s, order: at.order,
+		File: at.file, Line: int(at.line), Key: at.key(), Msg: fmt.Sprintf(format, args...), Severity: s, order: at.order,
 	})
 }
 
@@ -168,7 +168,7 @@ func (l *loader) parse(text string, at *place) *node {
 	if deep > 0 {
 		l.broken = true
 		p := *at
-		p.line = deep
+		p.line = int32(deep)
 		l.fault(&p, "is nested deeper than %d arrays and tables; mpgate's keys need fewer than ten", maxDepth)
 		return nil
 	}
@@ -179,9 +179,9 @@ func (l *loader) parse(text string, at *place) *node {
 		msg := err.Error()
 		var pe toml.ParseError
 		if errors.As(err, &pe) {
-			p.line = min(max(1, pe.Position.Line), 1+strings.Count(text, "\n"))
+			p.line = int32(min(max(1, pe.Position.Line), 1+strings.Count(text, "\n")))
 			msg = strings.TrimSuffix(pe.Message, ".")
-			msg += firstPlace(where, msg, p.line)
+			msg += firstPlace(where, msg, int(p.line))
 		}
 		l.fault(&p, "is not TOML: %s", msg)
 		return nil
@@ -250,9 +250,9 @@ func (l *loader) finish(root *node) (*Config, []Fault) {
 // config decodes and resolves a tree.
 func (l *loader) config(root *node) (*Config, *rawConfig) {
 	raw := &rawConfig{}
-	d := &decoder{l: l, places: map[string]position{}}
+	d := &decoder{l: l}
 	d.root(root, raw)
 	c := l.resolve(raw)
-	c.places = d.places
+	c.places = &places{written: d.written}
 	return c, raw
 }

@@ -42,13 +42,7 @@ const maxDepth = 64
 // makes what it can. tooDeep is the line where nesting passed maxDepth, else 0.
 func locate(text string) (root *spot, tooDeep int) {
 	root = &spot{line: 1}
-	for _, bom := range []string{"\ufeff", "\xff\xfe", "\xfe\xff"} { // the parser skips these three
-		if rest, ok := strings.CutPrefix(text, bom); ok {
-			text = rest
-			break
-		}
-	}
-	l := &locator{text: text, line: 1}
+	l := newLocator(text)
 	for table := root; ; {
 		l.blank(true)
 		switch {
@@ -68,6 +62,16 @@ type locator struct {
 	at      int
 	line    int
 	tooDeep int
+}
+
+func newLocator(text string) *locator {
+	for _, bom := range []string{"\ufeff", "\xff\xfe", "\xfe\xff"} { // the parser skips these three
+		if rest, ok := strings.CutPrefix(text, bom); ok {
+			text = rest
+			break
+		}
+	}
+	return &locator{text: text, line: 1}
 }
 
 func (l *locator) end() bool { return l.at >= len(l.text) }

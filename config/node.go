@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"sort"
-	"strings"
 	"time"
 )
 
@@ -76,15 +75,16 @@ func (n *node) got() string {
 // the two disagree, which the tests rule out, and then the place is the parent's.
 func (l *loader) build(v any, where *spot, at *place) *node {
 	if where == nil {
-		where = &spot{line: at.line}
+		where = &spot{line: int(at.line)}
 	}
-	at.line, at.written = where.line, true
+	at.line, at.written = int32(where.line), true
 	n := &node{at: at}
 	switch v := v.(type) {
 	case map[string]any:
 		n.keys = make(map[string]*node, len(v))
 		for key, val := range v {
-			n.keys[key] = l.build(val, where.keys[key], at.child(key))
+			child := at.child(key)
+			n.keys[key] = l.build(val, where.keys[key], &child)
 		}
 	case []map[string]any:
 		n.list = make([]*node, 0, len(v))
@@ -106,12 +106,12 @@ func (l *loader) build(v any, where *spot, at *place) *node {
 
 // element builds one of an array. The entries of the file's own arrays of tables go by their names.
 func (l *loader) element(v any, i int, where *spot, array *place) *node {
-	at := *array
-	at.key = fmt.Sprintf("%s[%d]", array.key, i)
-	if t, ok := v.(map[string]any); ok && !strings.Contains(array.key, ".") {
+	at := array.child("")
+	at.entry, at.number = true, int32(i)
+	if t, ok := v.(map[string]any); ok && array.in != nil && array.in.in == nil {
 		if s, ok := t["name"].(string); ok {
-			if name, unset, err := expand(s, l.lookup); err == nil && unset == nil && name != "" {
-				at.key = joinKey(array.key, name)
+			if name, unset, err := expand(s, l.lookup); err == nil && unset == nil {
+				at.step = name
 			}
 		}
 	}

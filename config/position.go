@@ -3,12 +3,30 @@ package config
 import (
 	"strconv"
 	"strings"
+	"sync"
 )
 
-// position is where something stands.
-type position struct {
-	file string
-	line int
+// places are where the keys of a configuration stand. They are sorted out when somebody asks, which few do.
+type places struct {
+	written []*place
+
+	once sync.Once
+	at   map[string]*place
+}
+
+func (p *places) find(key string) *place {
+	if p == nil {
+		return nil
+	}
+	p.once.Do(func() {
+		p.at = make(map[string]*place, len(p.written))
+		for _, w := range p.written {
+			if k := w.key(); p.at[k] == nil {
+				p.at[k] = w
+			}
+		}
+	})
+	return p.at[key]
 }
 
 // Position is where a key stands, for whoever finds a fault with it later (a bind that fails, a certificate that cannot be read). The path is
@@ -16,8 +34,8 @@ type position struct {
 // was left out has the place of its table, and the end of all that is line 1 of the main file.
 func (c *Config) Position(path string) (file string, line int) {
 	for path = c.byName(path); path != ""; path = parentKey(path) {
-		if p, ok := c.places[path]; ok {
-			return p.file, p.line
+		if p := c.places.find(path); p != nil {
+			return p.file, int(p.line)
 		}
 	}
 	if len(c.Files) > 0 {

@@ -1,5 +1,7 @@
 package config
 
+import "strconv"
+
 // The raw types mirror the file. A field's tag is the key; the options behind it are
 //
 //	one     a list that may be written as one string
@@ -8,23 +10,40 @@ package config
 //
 // eg is a value that would do, for faults about a value of the wrong type.
 
-// place is where a value stands in the files, or would.
+// source is a file that was read.
+type source struct {
+	file  string
+	order int    // among those that were read
+	dir   string // absolute, what relative paths in the file start from
+}
+
+// place is where a value stands in the files, or would. A large configuration has very many of them.
 type place struct {
-	file    string
-	order   int // of the file among those that were read
-	line    int
-	dir     string // absolute, what relative paths in the file start from
-	key     string
+	*source
+	in      *place // the table or array; nil: the file itself
+	step    string // the key in the table, or the name of an entry; "" with entry: it goes by its number
+	number  int32  // of an entry of an array
+	line    int32
+	entry   bool // of an array
 	written bool
 	unset   bool // a variable in it is not set, so that its value says nothing
 	secret  bool
 }
 
 // child is the place of a key that was left out of the table.
-func (p *place) child(key string) *place {
-	c := *p
-	c.key, c.written, c.unset = joinKey(p.key, key), false, false
-	return &c
+func (p *place) child(key string) place {
+	return place{source: p.source, in: p, step: key, line: p.line, secret: p.secret}
+}
+
+// key is the path that leads to the place, as in faults.
+func (p *place) key() string {
+	switch {
+	case p.in == nil:
+		return ""
+	case p.entry && p.step == "":
+		return p.in.key() + "[" + strconv.Itoa(int(p.number)) + "]"
+	}
+	return joinKey(p.in.key(), p.step)
 }
 
 // The leaves.
@@ -49,6 +68,8 @@ type (
 
 // tbl is embedded in every table.
 type tbl struct{ At *place }
+
+func (t *tbl) setAt(at *place) { t.At = at }
 
 type rawConfig struct {
 	tbl

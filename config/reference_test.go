@@ -21,7 +21,7 @@ func TestReference(t *testing.T) {
 	l.user.uid = 0
 	root := l.files(file)
 	raw := &rawConfig{}
-	(&decoder{l: l, places: map[string]position{}}).root(root, raw)
+	(&decoder{l: l}).root(root, raw)
 	l.user = user{uid: 0, lookup: noEnv}
 	if _, faults := l.finish(root); Errors(faults).errors() != nil {
 		t.Fatal(Errors(faults))
@@ -29,7 +29,7 @@ func TestReference(t *testing.T) {
 
 	defaults := &rawConfig{}
 	emptyLoader := newLoader(Options{Lookup: noEnv})
-	(&decoder{l: emptyLoader, places: map[string]position{}}).root(&node{at: emptyLoader.place("", 0), keys: map[string]*node{}}, defaults)
+	(&decoder{l: emptyLoader}).root(&node{at: emptyLoader.place("", 0), keys: map[string]*node{}}, defaults)
 	defaults.Admin.Address.V = user{lookup: noEnv}.adminAddress()
 	defaults.StateDir.V = user{lookup: noEnv}.stateDir()
 
@@ -89,9 +89,9 @@ func checkTable(t *testing.T, lines []string, seen map[string]bool, pattern stri
 }
 
 func withDefaults(typ reflect.Type) reflect.Value {
-	d := &decoder{l: newLoader(Options{Lookup: noEnv}), places: map[string]position{}}
+	d := &decoder{l: newLoader(Options{Lookup: noEnv})}
 	v := reflect.New(typ).Elem()
-	d.table(nil, &place{}, "", v)
+	d.table(nil, d.l.place("", 0), "", v)
 	if r, ok := v.Addr().Interface().(*rawListener); ok {
 		r.Protocols = list{V: []str{{V: "h1"}}} // it depends on tls
 	}

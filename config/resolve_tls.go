@@ -176,7 +176,7 @@ func (l *loader) clientHeaders(r *rawClientHeaders) ClientHeaders {
 	for i, s := range all {
 		for _, first := range all[:i] {
 			if s.V != "" && strings.EqualFold(s.V, first.V) {
-				l.fault(s.At, "is the field of %s too%s; give each its own", lastKey(first.At.key), s.got())
+				l.fault(s.At, "is the field of %s too%s; give each its own", lastKey(first.At.key()), s.got())
 			}
 		}
 	}

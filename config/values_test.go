@@ -143,7 +143,7 @@ func TestMatchHost(t *testing.T) {
 		{"\xff.org", "", `has bytes outside ASCII (got "\xff.org"); write an international name as punycode (xn--…)`},
 	} {
 		l := newLoader(Options{Lookup: noEnv})
-		got := l.matchHost(str{At: &place{}, V: tt.in}, true)
+		got := l.matchHost(str{At: l.place("", 0), V: tt.in}, true)
 		msg := ""
 		if len(l.faults) > 0 {
 			msg = l.faults[0].Msg

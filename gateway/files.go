@@ -150,20 +150,20 @@ func (g *Gateway) followFiles(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case files := <-g.changed:
-			g.mu.Lock()
 			g.renew(ctx, files)
-			g.mu.Unlock()
 		}
 	}
 }
 
-// renew puts a generation of the same configuration in the place of the present one; g.mu is held.
+// renew puts a generation of the same configuration in the place of the present one.
 func (g *Gateway) renew(ctx context.Context, files []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.state.Load() != ready || g.isReplaced() {
 		return
 	}
 	old := g.gen.Load()
-	err := g.install(ctx, old, old.config)
+	err := attempt("renewal", func() error { return g.install(ctx, old, old.config) })
 	for _, name := range files {
 		g.metrics.SetCertificateFailing(name, err != nil)
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
 	"mpgate/proxy/leg"
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
@@ -28,6 +30,8 @@ type Options struct {
 	// Load reads the configuration anew, for Reload; nil: it cannot be reloaded.
 	Load   func() (*config.Config, error)
 	Logger *slog.Logger // nil: nothing is logged
+	// LogDropped counts the lines of the Logger that were dropped; nil: none are.
+	LogDropped *telemetry.Counter
 	// LogSettings follow the configuration, if not nil. They are those of the Logger.
 	LogSettings *LogSettings
 	// Notifier tells the service manager what it wants to know; nil: there is none.
@@ -36,6 +40,9 @@ type Options struct {
 	Parent *Parent
 	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be replaced.
 	Command func() (path string, args []string)
+	// Shield calls start with those signals ignored, in this process and so in what is started, that would end a process which
+	// has yet to take them over; nil: nothing is shielded.
+	Shield func(start func() error) error
 }
 
 // Gateway is a running gateway.
@@ -52,6 +59,7 @@ type Gateway struct {
 	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
 	store   *fdStore
 	tasks   *tasks
+	deaf    func() // ends the reports of panics
 
 	paths       atomic.Pointer[paths.Manager] // nil: never asked for
 	pathsRun    bool
@@ -87,6 +95,8 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{}), changed: make(chan []string, 1)}
 	g.metrics = telemetry.NewInstruments(o.Version)
+	g.deaf = task.OnPanic(g.panicked)
+	g.metrics.SetOwnLog(o.LogDropped)
 	g.metrics.SetPlainDials(g.memory.Skipped)
 	g.front.Settle, g.back.Settle = g.settle, g.settle
 	defer func() {
@@ -130,8 +140,15 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	return g, nil
 }
 
+// panicked is told of each panic in a task of this process.
+func (g *Gateway) panicked(p *task.Panic) {
+	g.metrics.TaskPanics.Inc()
+	g.log.Error("panic in a task: what it served has failed, everything else goes on", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
+}
+
 // closeAll undoes an Open that failed.
 func (g *Gateway) closeAll() {
+	defer g.deaf()
 	if m := g.paths.Load(); m != nil {
 		m.Close()
 	}
@@ -231,9 +248,37 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 		g.tasks.run("admin", s.Serve)
 	}
 	g.tasks.run("certificates", g.certs.Run)
-	g.tasks.run("changed files", g.followFiles)
-	g.tasks.run("MPTCP connections", g.unclog)
+	g.tasks.keep("changed files", g.followFiles)
+	g.tasks.keep("MPTCP connections", g.unclog)
+	err := attempt("start", func() error { return g.begin(ctx) })
+	if err == nil {
+		g.announce(nil)
+		if a := g.AdminAddress(); a != "" {
+			g.log.Info("admin", "address", a)
+		}
+		g.log.Info("ready", "version", g.options.Version, "pid", os.Getpid(), "kernel_mptcp", hostUsable())
+		g.options.Notifier.send("READY=1", "STATUS="+g.statusLine())
+		g.tasks.keep("service manager", g.serveManager)
+		if onReady != nil {
+			onReady()
+		}
+		select {
+		case <-ctx.Done():
+		case <-g.replaced:
+		case err = <-g.tasks.failed:
+			g.log.Error("a part of the gateway ended; draining", "error", err)
+		}
+	} else if ctx.Err() != nil {
+		err = nil
+	}
+	g.drain(kill)
+	return err
+}
+
+// begin starts the first generation.
+func (g *Gateway) begin(ctx context.Context) error {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.options.Parent == nil {
 		g.runPaths()
 	}
@@ -249,28 +294,6 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	g.metrics.Reload(true, 1, g.started)
 	g.reload.Store(&admin.Reload{At: g.started, OK: true})
 	g.store.sync(gen)
-	g.mu.Unlock()
-	if err == nil {
-		g.announce(nil)
-		if a := g.AdminAddress(); a != "" {
-			g.log.Info("admin", "address", a)
-		}
-		g.log.Info("ready", "version", g.options.Version, "pid", os.Getpid(), "kernel_mptcp", hostUsable())
-		g.options.Notifier.send("READY=1", "STATUS="+g.statusLine())
-		g.tasks.run("service manager", g.serveManager)
-		if onReady != nil {
-			onReady()
-		}
-		select {
-		case <-ctx.Done():
-		case <-g.replaced:
-		case err = <-g.tasks.failed:
-			g.log.Error("a part of the gateway ended; draining", "error", err)
-		}
-	} else if ctx.Err() != nil {
-		err = nil
-	}
-	g.drain(kill)
 	return err
 }
 
@@ -334,6 +357,7 @@ func (g *Gateway) closeLogs() {
 		g.log.Error("access log not written whole", "error", err)
 	}
 	g.tasks.stop()
+	g.deaf()
 }
 
 // ReopenLogs opens log files anew, after they were renamed. An error is logged, too.

@@ -26,6 +26,8 @@ type generation struct {
 	leases    map[string]lease // by route
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs // nil: none
+	passedAt  map[string]bool     // the listeners that its routes name; "" is all
+	vouched   []string            // see vouchedNames
 }
 
 // pool is a backend and the task that keeps it.
@@ -34,7 +36,7 @@ type pool struct {
 	mptcp   bool         // whether MPTCP was enabled when it was made
 	limits  http1.Limits // of answers' heads
 	*backend.Backend
-	task *task
+	task *running
 }
 
 // lease is what the exchanges on a route last by: on the same route to the same backend for as long as they like.
@@ -51,7 +53,7 @@ type front struct {
 	open    listener.Options      // what the sockets were opened with
 	view    proxy.ListenerOptions // what the data plane is to know
 	tls     *tlsSet               // nil: none
-	task    *task
+	task    *running
 	leave   bool // somebody else goes on with the sockets: unix ones stay in the file system
 }
 
@@ -60,6 +62,7 @@ type front struct {
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
+		passedAt: map[string]bool{}, vouched: vouchedNames(cfg),
 	}
 	if old != nil {
 		next.number = old.number + 1
@@ -169,6 +172,7 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 			continue
 		}
 		one.Host = r.Match.SNI
+		next.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
 	var err error
@@ -183,11 +187,9 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 	return nil
 }
 
-// passedAt are the names that are passed through at a listener; nil where there is none, so that nobody waits for a ClientHello there.
-func (n *generation) passedAt(l *config.Listener) *proxy.Passthroughs {
-	if !l.TakesTLS() || !slices.ContainsFunc(n.config.Routes, func(r config.Route) bool {
-		return r.Match.SNI != "" && (r.Match.Listener == "" || r.Match.Listener == l.Name)
-	}) {
+// passthroughs are the names that are passed through at a listener; nil where there is none, so that nobody waits for a ClientHello there.
+func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
+	if !l.TakesTLS() || !n.passedAt[""] && !n.passedAt[l.Name] {
 		return nil
 	}
 	return n.passed
@@ -219,8 +221,8 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		return nil, err
 	}
 	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, VouchedNames: vouchedNames(next.config), HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
-		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passedAt(l), Challenge: g.challenge,
+		Trusted: l.TrustedProxies, VouchedNames: next.vouched, HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
+		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
 			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
@@ -280,7 +282,7 @@ func sameSockets(a, b listener.Options) bool {
 func (n *generation) start(g *Gateway) {
 	for name, p := range n.backends {
 		if p.task == nil {
-			p.task = g.tasks.run("backend "+name, p.Run)
+			p.task = g.tasks.keep("backend "+name, p.Run)
 		}
 	}
 	for name, f := range n.listeners {
@@ -294,7 +296,7 @@ func (n *generation) start(g *Gateway) {
 		}
 		if f.task == nil {
 			seen := f.proxy
-			f.task = g.tasks.run("listener "+name, func(ctx context.Context) error {
+			f.task = g.tasks.keep("listener "+name, func(ctx context.Context) error {
 				return f.sockets.Serve(ctx, func(c net.Conn, s *listener.Socket) {
 					g.proxy.Accept(c, seen, s.Info().Transport == mptcp.MPTCP)
 				})

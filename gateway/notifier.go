@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"mpgate/task"
 )
 
 // Notifier speaks to the service manager (sd_notify). A nil one speaks to nobody.
@@ -108,7 +110,7 @@ func (n *Notifier) barrier(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
+	stop := task.AfterDone(ctx, "service manager: barrier", func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err = r.Read(make([]byte, 1)); err == io.EOF {
 		return nil // the manager closed its end

@@ -29,7 +29,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	g.options.Notifier.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 	began := time.Now()
 	old := g.gen.Load()
-	err := g.reloadLocked(ctx, old)
+	err := attempt("reload", func() error { return g.reloadLocked(ctx, old) })
 	now := time.Now()
 	result := &admin.Reload{At: now, OK: err == nil}
 	if err != nil {

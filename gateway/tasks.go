@@ -4,16 +4,20 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
+
+	"mpgate/task"
 )
 
 // tasks are the goroutines that live longer than a request. Each has a name and an owner, ends when its
 // context does, and reports its error under its name.
+//
+// An error of a task that nobody had stopped ends the gateway, in order and on purpose: without its part it would only seem
+// to serve. A panic never does: it is reported (see package task), and what the task served fails.
 type tasks struct {
 	log    *slog.Logger
 	ctx    context.Context
 	cancel context.CancelFunc
-	wait   sync.WaitGroup
+	group  task.Group
 	failed chan error // the first error of a task that nobody had stopped
 }
 
@@ -23,35 +27,53 @@ func newTasks(log *slog.Logger) *tasks {
 	return t
 }
 
-// task is one that was started.
-type task struct {
+// running is a task that was started.
+type running struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-// run starts f under a name.
-func (t *tasks) run(name string, f func(context.Context) error) *task {
-	ctx, cancel := context.WithCancel(t.ctx)
-	one := &task{cancel: cancel, done: make(chan struct{})}
-	t.wait.Go(func() {
-		defer close(one.done)
-		defer cancel()
-		err := f(ctx)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		err = fmt.Errorf("%s: %w", name, err)
-		select {
-		case t.failed <- err:
-		default:
-			t.log.Error("task ended", "error", err)
+// run starts f under a name. After a panic it has ended.
+func (t *tasks) run(name string, f func(context.Context) error) *running {
+	return t.start(name, func(ctx context.Context) {
+		if err := f(ctx); err != nil && ctx.Err() == nil {
+			t.fail(fmt.Errorf("%s: %w", name, err))
 		}
 	})
+}
+
+// keep starts f under a name. After a panic it is started again: it must be able to go on from there.
+func (t *tasks) keep(name string, f func(context.Context) error) *running {
+	return t.start(name, func(ctx context.Context) {
+		task.Keep(ctx, name, func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				t.fail(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	})
+}
+
+func (t *tasks) start(name string, f func(context.Context)) *running {
+	ctx, cancel := context.WithCancel(t.ctx)
+	one := &running{cancel: cancel, done: make(chan struct{})}
+	t.group.Go(name, func() {
+		defer close(one.done)
+		defer cancel()
+		f(ctx)
+	}, nil)
 	return one
 }
 
+func (t *tasks) fail(err error) {
+	select {
+	case t.failed <- err:
+	default:
+		t.log.Error("task ended", "error", err)
+	}
+}
+
 // stop ends one task and waits for it; it may be called on nil and twice.
-func (o *task) stop() {
+func (o *running) stop() {
 	if o != nil {
 		o.cancel()
 		<-o.done
@@ -61,5 +83,13 @@ func (o *task) stop() {
 // stop ends all tasks and waits for them.
 func (t *tasks) stop() {
 	t.cancel()
-	t.wait.Wait()
+	t.group.Wait()
+}
+
+// attempt runs what is one attempt at something, of which a panic is an error like others.
+func attempt(name string, f func() error) (err error) {
+	if p := task.Call(name, func() { err = f() }); p != nil {
+		return p
+	}
+	return err
 }

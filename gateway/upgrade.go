@@ -15,6 +15,7 @@ import (
 
 	"mpgate/listener"
 	"mpgate/mptcp/paths"
+	"mpgate/task"
 )
 
 // An upgrade replaces the process by another, of a new binary or the same, on the same sockets:
@@ -96,7 +97,7 @@ func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the process that this one was to replace has given it up: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
+	stop := task.AfterDone(ctx, "upgrade: release", func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = p.release.SetReadDeadline(time.Now().Add(upgradeTime))
 	line, err := bufio.NewReader(io.LimitReader(p.release, 64<<10)).ReadString('\n')
@@ -118,7 +119,7 @@ func (p *Parent) watch(ctx context.Context) error {
 	defer close(p.gone)
 	defer p.release.Close()
 	_ = p.release.SetReadDeadline(time.Time{})
-	stop := context.AfterFunc(ctx, func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
+	stop := task.AfterDone(ctx, "upgrade: release", func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_, _ = io.Copy(io.Discard, p.release)
 	return nil
@@ -187,7 +188,11 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.state.Load() != ready || g.isReplaced() {
 		return errors.New("the gateway is not ready, or drains")
 	}
-	pid, err := g.replace(ctx)
+	var pid int
+	err := attempt("upgrade", func() (err error) {
+		pid, err = g.replace(ctx)
+		return err
+	})
 	if err != nil {
 		for _, f := range g.gen.Load().listeners {
 			f.sockets.Resteer()
@@ -221,7 +226,7 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	}()
 	cmd, err := g.child(reportTo, release)
 	if err == nil {
-		err = cmd.Start()
+		err = g.start(cmd)
 		closeFiles(cmd.ExtraFiles) // the pipes among them
 	}
 	if err != nil {
@@ -244,8 +249,18 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 		return 0, err
 	}
 	pid = cmd.Process.Pid
-	go func() { _ = cmd.Wait() }() // reaps it, should it end before this process does
+	task.Go("upgrade: reaper", func() { _ = cmd.Wait() }, nil) // reaps it, should it end before this process does
 	return pid, nil
+}
+
+// start starts the new process, shielded from signals that would end it before it takes them over. One that came meanwhile and
+// asked this process to open its logs anew was lost, so that is done.
+func (g *Gateway) start(cmd *exec.Cmd) error {
+	if g.options.Shield == nil {
+		return cmd.Start()
+	}
+	defer func() { _ = g.ReopenLogs() }() // it logs
+	return g.options.Shield(cmd.Start)
 }
 
 // awaitManager waits until the service manager has dealt with what it was told, for a moment at most: the new process waits, too.
@@ -339,7 +354,7 @@ func closeFiles(files []*os.File) {
 
 // awaitReady reads what the new process has to say.
 func awaitReady(ctx context.Context, report *os.File) error {
-	stop := context.AfterFunc(ctx, func() { _ = report.SetReadDeadline(time.Unix(1, 0)) })
+	stop := task.AfterDone(ctx, "upgrade: report", func() { _ = report.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	r := bufio.NewReader(io.LimitReader(report, 64<<10))
 	line, err := r.ReadString('\n')

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"mpgate/task"
 )
 
 // Serve accepts on all sockets until the context is done or the listener is
@@ -19,14 +21,46 @@ import (
 // still listen, no connection that was accepted is lost, and Serve may be
 // called again.
 func (l *Listener) Serve(ctx context.Context, accept func(net.Conn, *Socket)) error {
+	sockets, leaving, err := l.begin()
+	if err != nil {
+		return err
+	}
+	defer l.end()
+	interrupted := make(chan struct{})
+	stop := task.AfterDone(ctx, "listener "+l.o.Name+": end", func() {
+		defer close(interrupted)
+		for _, s := range slices.Concat(sockets, leaving) {
+			s.setDeadline(time.Unix(1, 0))
+		}
+	})
+	var loops task.Group
+	lim := new(logLimit)
+	loop := func(serve func(context.Context, *Socket, func(net.Conn, *Socket), *logLimit), s *Socket) {
+		name := "listener " + l.o.Name + ": accepting on " + s.info.Address
+		loops.Go(name, func() { task.Keep(ctx, name, func() { serve(ctx, s, accept, lim) }) }, nil)
+	}
+	for _, s := range sockets {
+		loop(l.serve, s)
+	}
+	for _, s := range leaving {
+		loop(l.serveLeaving, s)
+	}
+	loops.Wait()
+	if !stop() {
+		<-interrupted // else its deadlines could hit the next Serve
+	}
+	return nil
+}
+
+// begin gives the sockets to accept on, and those that are accepted on until they are left.
+func (l *Listener) begin() (sockets, leaving []*Socket, err error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		l.mu.Unlock()
-		return fmt.Errorf("listener %q: %w", l.o.Name, net.ErrClosed)
+		return nil, nil, fmt.Errorf("listener %q: %w", l.o.Name, net.ErrClosed)
 	case l.serving:
-		l.mu.Unlock()
-		return fmt.Errorf("listener %q is served already", l.o.Name)
+		return nil, nil, fmt.Errorf("listener %q is served already", l.o.Name)
 	}
 	l.serving = true
 	select {
@@ -36,35 +70,16 @@ func (l *Listener) Serve(ctx context.Context, accept func(net.Conn, *Socket)) er
 	}
 	l.arm()
 	l.steerPairs()
-	sockets, leaving := l.sockets, slices.Clone(l.leaving)
-	for _, s := range sockets {
+	for _, s := range l.sockets {
 		s.setDeadline(time.Time{})
 	}
-	l.mu.Unlock()
+	return l.sockets, slices.Clone(l.leaving), nil
+}
 
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		for _, s := range slices.Concat(sockets, leaving) {
-			s.setDeadline(time.Unix(1, 0))
-		}
-		close(interrupted)
-	})
-	var wg sync.WaitGroup
-	lim := new(logLimit)
-	for _, s := range sockets {
-		wg.Go(func() { l.serve(ctx, s, accept, lim) })
-	}
-	for _, s := range leaving {
-		wg.Go(func() { l.serveLeaving(ctx, s, accept, lim) })
-	}
-	wg.Wait()
-	if !stop() {
-		<-interrupted // else its deadlines could hit the next Serve
-	}
+func (l *Listener) end() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.serving = false
-	l.mu.Unlock()
-	return nil
 }
 
 func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *Socket), lim *logLimit) {
@@ -82,7 +97,7 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 			if l.await(ctx, s) != nil || l.o.Gate.Enter(ctx) != nil {
 				l.o.Gate.force()
 			}
-			accept(c, s)
+			l.handOver(c, s, accept)
 			continue
 		}
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
@@ -109,6 +124,19 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 			return
 		}
 	}
+}
+
+// handOver gives a connection to accept. Where that panics, the connection is closed, its place is free again, and the
+// accepting goes on.
+func (l *Listener) handOver(c net.Conn, s *Socket, accept func(net.Conn, *Socket)) {
+	defer func() {
+		if v := recover(); v != nil {
+			task.Recovered("listener "+l.o.Name+": new connection", v)
+			_ = c.Close()
+			l.o.Gate.Leave()
+		}
+	}()
+	accept(c, s)
 }
 
 func (s *Socket) accept() (net.Conn, error) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mpgate/task"
 )
 
 // 0. where the host is short of memory: TCP; with a Memory: ask it first; race_linux.go has what it changes
@@ -226,7 +228,7 @@ func wait(ctx context.Context, f *os.File) error {
 	if ctx.Done() != nil {
 		// The deadline is that of f, which goes away: there is nothing to undo
 		// where this fires after the connect.
-		stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(longAgo) })
+		stop := task.AfterDone(ctx, "dial: deadline", func() { f.SetWriteDeadline(longAgo) })
 		defer stop()
 	}
 	var outcome error

@@ -13,6 +13,8 @@ import (
 	"github.com/mdlayher/genetlink"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"mpgate/task"
 )
 
 // Attributes of events, of <linux/mptcp_pm.h>.
@@ -94,9 +96,9 @@ func (e *Events) receive(ctx context.Context) error {
 		return e.closedOr(err)
 	}
 	fired := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
+	stop := task.AfterDone(ctx, "MPTCP events: end", func() {
+		defer close(fired)
 		_ = e.c.SetReadDeadline(longAgo)
-		close(fired)
 	})
 	defer func() {
 		if !stop() {

@@ -6,10 +6,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mpgate/task"
 )
 
 func (d *Dialer) learns() bool { return d.Memory != nil && d.Mode == Prefer }
@@ -125,16 +126,20 @@ func (d *Dialer) both(ctx context.Context, first, second *attempt) (won *attempt
 	ctx, cancel := context.WithCancel(ctx)
 	firstCtx, giveUp := context.WithDeadline(ctx, first.began.Add(max(giveUpAfter, 2*second.began.Sub(first.began))))
 	ended := make(chan *attempt, 2)
-	var wg sync.WaitGroup
-	wg.Go(func() { first.wait(firstCtx); ended <- first })
-	wg.Go(func() { second.wait(ctx); ended <- second })
+	var waits task.Group
+	for _, w := range []struct {
+		*attempt
+		ctx context.Context
+	}{{first, firstCtx}, {second, ctx}} {
+		waits.Go("dial", func() { w.wait(w.ctx); ended <- w.attempt }, func(p *task.Panic) { w.err = p; ended <- w.attempt })
+	}
 	answer := <-ended
 	if !answer.answered() {
 		answer = <-ended
 	}
 	cancel()
 	giveUp()
-	wg.Wait()
+	waits.Wait()
 	// Both may have connected.
 	if answer.plain && first.err == nil {
 		answer = first

@@ -16,6 +16,7 @@ import (
 	"mpgate/proxy/http1"
 	"mpgate/proxy/leg"
 	"mpgate/proxy/netio"
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
@@ -66,6 +67,18 @@ const (
 // Accept serves nc, which it owns, until it ends, in a goroutine of its own. offersMPTCP says what the
 // kernel granted to the listening socket.
 func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
+	var added *conn
+	defer func() {
+		if v := recover(); v != nil {
+			p.caught("panic at the accept of a connection", "", v)
+			_ = nc.Close()
+			if added != nil {
+				p.remove(added)
+			} else {
+				p.turnAway(nc)
+			}
+		}
+	}()
 	base, err := netio.New(nc)
 	if err != nil {
 		p.options.Logger.Error("connection not served", "listener", l.name, "error", err)
@@ -83,6 +96,7 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		p.turnAway(nc)
 		return
 	}
+	added = c
 	switch m := p.options.Instruments; {
 	case offersMPTCP:
 		c.leg.Open(base.Raw(), telemetry.SideListener, m, mptcp.NotOffered, p.options.Live)
@@ -92,7 +106,7 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		c.leg.OpenAs(mptcp.Unix, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
 	}
 	c.meter.Opened()
-	go c.serve()
+	task.Go("connection", c.serve, c.panickedOutside)
 }
 
 func (c *conn) setPeer(a netip.AddrPort) {
@@ -114,7 +128,8 @@ func (c *conn) serve() {
 	case c.stream == nil:
 		c.close()
 	case c.tls != nil:
-		go c.serveHTTP() // a handshake grows the stack to 16 KiB and more, which an idle connection would keep
+		// A handshake grows the stack to 16 KiB and more, which an idle connection would keep.
+		task.Go("connection", c.serveHTTP, c.panickedOutside)
 	default:
 		c.serveHTTP()
 	}
@@ -135,6 +150,12 @@ func (c *conn) guarded() (s netio.Stream) {
 func (c *conn) panicked(v any) {
 	c.proxy.caught("panic in a connection", "", v)
 	c.broken, c.end = true, telemetry.ConnInternal
+}
+
+// panickedOutside is for a panic beyond what ends the connection in order.
+func (c *conn) panickedOutside(*task.Panic) {
+	_ = c.base.Abort()
+	c.tunnels.cut(nil)
 }
 
 // serveHTTP serves the requests of a connection, after what comes before them.
@@ -177,7 +198,7 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 		}
 		if err := c.http.Wait(patience); err != nil {
 			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) {
-				go c.park(deadline)
+				task.Late(func() { c.park(deadline) }, "connection", func() { c.unpark(deadline) }, c.panickedOutside)
 				return true
 			}
 			c.end = c.silence(err)
@@ -203,7 +224,6 @@ func (c *conn) park(deadline time.Time) {
 	c.base.ReadBy(deadline)
 	_ = c.base.WaitReadable() // the next read says the same
 	c.parked.Store(false)
-	c.unpark(deadline)
 }
 
 func (c *conn) unpark(deadline time.Time) {
@@ -272,6 +292,7 @@ const (
 )
 
 func (c *conn) close() {
+	defer c.proxy.remove(c) // whatever happens here: Shutdown waits for it
 	if c.http != nil {
 		if !c.broken && c.state.Load() == busy && c.http.Unread() {
 			c.http.Linger(lingerTime, lingerBytes)
@@ -292,7 +313,6 @@ func (c *conn) close() {
 	if c.counted.IsValid() {
 		c.proxy.clients.leave(c.counted)
 	}
-	c.proxy.remove(c)
 }
 
 // tell logs a connection that never became an exchange.
@@ -356,7 +376,7 @@ func (c *conn) drain() {
 		return
 	}
 	if c.state.Load() == fresh {
-		time.AfterFunc(graceForNew, func() { c.interrupt(fresh) })
+		task.AfterFunc(graceForNew, "connection: end of its grace", func() { c.interrupt(fresh) })
 		return
 	}
 	c.interrupt(idle)
@@ -366,7 +386,7 @@ func (c *conn) drain() {
 func (c *conn) abort() {
 	c.cut.Store(true)
 	if c.tunnels.farewell(nil) {
-		time.AfterFunc(farewellTime, c.cutOff)
+		task.AfterFunc(farewellTime, "connection: end of its farewell", c.cutOff)
 		return
 	}
 	c.cutOff()

@@ -227,7 +227,7 @@ func (x *exchange) match(readable bool) *telemetry.ExchangeMeter {
 	x.conn.take(x, route.Lease)
 	x.rec.Route = route.Name
 	x.rec.Backend = route.Backend.Name()
-	return x.view.meters[route.index]
+	return x.view.meters.of(route)
 }
 
 // pathAllowed refuses paths that the server might take for those of another route.

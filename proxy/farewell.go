@@ -181,8 +181,8 @@ func (t *tunnel) farewell() bool {
 		return false
 	}
 	if t.leaving.CompareAndSwap(false, true) {
-		t.sayers.Go(func() { t.toClient.goodbye(t.exchange.down) })
-		t.sayers.Go(func() { t.toServer.goodbye(t.exchange.up) })
+		t.sayers.Go("WebSocket: close to the client", func() { t.toClient.goodbye(t.exchange.down) }, nil)
+		t.sayers.Go("WebSocket: close to the server", func() { t.toServer.goodbye(t.exchange.up) }, nil)
 	}
 	return true
 }

@@ -23,18 +23,20 @@ type Route struct {
 
 // Routes is a table of routes, immutable.
 type Routes struct {
-	table *route.Table[*Route]
-	list  []*Route
+	table  *route.Table[*Route]
+	list   []*Route // by index
+	byName map[string]*Route
 }
 
 // NewRoutes builds the table. Its error is that of route.Build.
 func NewRoutes(list []Route) (*Routes, error) {
-	r := &Routes{}
+	r := &Routes{byName: make(map[string]*Route, len(list))}
 	rules := make([]route.Rule[*Route], len(list))
 	for i := range list {
 		one := list[i]
 		one.index = i
 		r.list = append(r.list, &one)
+		r.byName[one.Name] = &one
 		rules[i] = route.Rule[*Route]{Name: one.Name, Host: one.Host, Path: one.Path, Listener: one.Listener, Value: &one}
 	}
 	var err error
@@ -74,9 +76,9 @@ type Listener struct {
 type view struct {
 	ListenerOptions
 	conns   *telemetry.ListenerMeter
-	meters  []*telemetry.ExchangeMeter // by Route.index
 	noRoute *telemetry.ExchangeMeter
-	passed  []*telemetry.ExchangeMeter // by the index of passed-through routes
+	meters  *meters // of Routes
+	passed  *meters // of Passthrough
 }
 
 // NewListener makes a listener that serves o.
@@ -88,33 +90,29 @@ func (p *Proxy) NewListener(name string, o ListenerOptions) *Listener {
 
 // Update makes requests that begin from now on see o.
 func (l *Listener) Update(o ListenerOptions) {
-	v := &view{ListenerOptions: o, conns: l.metrics.Listener(l.name), noRoute: l.metrics.Exchange(l.name, "")}
-	for _, r := range o.Routes.list {
-		v.meters = append(v.meters, l.metrics.Exchange(l.name, r.Name))
+	v := &view{
+		ListenerOptions: o, conns: l.metrics.Listener(l.name), noRoute: l.metrics.Exchange(l.name, ""),
+		meters: l.newMeters(l.metrics.Exchange, o.Routes),
+		passed: l.newMeters(l.metrics.Passthrough, (*Routes)(o.Passthrough)),
 	}
-	if o.Passthrough != nil {
-		for _, r := range o.Passthrough.list {
-			v.passed = append(v.passed, l.metrics.Passthrough(l.name, r.Name))
-		}
-	}
-	l.view.Swap(v).release()
+	l.view.Swap(v).end(v)
 }
 
 // Close gives the listener's metrics back. No connection may come after it.
-func (l *Listener) Close() { l.view.Load().release() }
+func (l *Listener) Close() { l.view.Load().end(nil) }
 
-func (v *view) release() {
+// end releases the metrics of a view; next, if not nil, follows it.
+func (v *view) end(next *view) {
 	if v == nil {
 		return
 	}
 	v.conns.Release()
 	v.noRoute.Release()
-	for _, m := range v.meters {
-		m.Release()
+	if next == nil {
+		next = new(view)
 	}
-	for _, m := range v.passed {
-		m.Release()
-	}
+	v.meters.end(next.meters)
+	v.passed.end(next.passed)
 }
 
 // trusts says whether what a says about others is believed.

@@ -11,6 +11,7 @@ import (
 	"mpgate/proxy/http2"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
@@ -62,7 +63,7 @@ func (m *mux) abort(leases map[*Lease]bool) {
 		}
 		x.cut.Store(true)
 		if x.conn.tunnels.farewell(x) {
-			time.AfterFunc(farewellTime, func() { m.cut(x, l) })
+			task.AfterFunc(farewellTime, "exchange: end of its farewell", func() { m.cut(x, l) })
 			continue
 		}
 		x.down.(*http2.ServerStream).Abort()

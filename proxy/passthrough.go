@@ -10,7 +10,6 @@ import (
 	"mpgate/proxy/netio"
 	"mpgate/proxy/passthrough"
 	"mpgate/proxy/preread"
-	"mpgate/proxy/route"
 	"mpgate/telemetry"
 )
 
@@ -52,7 +51,7 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 	rec.Reset()
 	rec.Time, rec.ID, rec.Listener, rec.Route, rec.Backend = start, telemetry.NewID(), c.listener.name, r.Name, r.Backend.Name()
 	rec.Peer, rec.Client, rec.Proto, rec.SNI = c.socket, c.peer.Addr(), telemetry.ProtoTLS, name
-	meter := v.passed[r.index]
+	meter := v.passed.of(r)
 	meter.Start()
 	c.setBusy() // for drain: it is not one that has yet to say what it wants
 	c.take(nil, r.Lease)
@@ -102,18 +101,12 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 }
 
 // Passthroughs is a table of server names whose connections are passed on unopened.
-type Passthroughs struct {
-	table *route.Table[*Route]
-	list  []*Route
-}
+type Passthroughs Routes
 
 // NewPassthroughs builds the table; Route.Host is the server name, its Path is empty.
 func NewPassthroughs(list []Route) (*Passthroughs, error) {
 	r, err := NewRoutes(list)
-	if err != nil {
-		return nil, err
-	}
-	return &Passthroughs{table: r.table, list: r.list}, nil
+	return (*Passthroughs)(r), err
 }
 
 // addresses are what a PROXY header to a server says of the client.

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
@@ -118,7 +118,7 @@ func (x *exchange) sendBody() error {
 	x.downloaded.Reset()
 	x.down.SetProgress(&x.uploaded, &x.downloaded)
 	x.up.SetProgress(&x.downloaded, &x.uploaded)
-	go x.runUpload()
+	task.Go("upload", x.runUpload, nil)
 	return nil
 }
 
@@ -260,7 +260,7 @@ func (x *exchange) tunnel() {
 	defer x.conn.tunnels.remove(&t) // also of one that panics
 	t.last.Store(int64(time.Since(t.start)))
 	done := make(chan struct{})
-	go func() {
+	task.Go("tunnel", func() {
 		defer close(done)
 		defer func() {
 			if v := recover(); v != nil {
@@ -270,7 +270,7 @@ func (x *exchange) tunnel() {
 			}
 		}()
 		x.rec.BytesIn += t.pass(x.up, x.down.Body(), false)
-	}()
+	}, nil)
 	defer func() { // of a panic: the other direction must not outlive the exchange
 		select {
 		case <-done:
@@ -306,8 +306,8 @@ type tunnel struct {
 	cut      atomic.Pointer[cut] // what ended it out of order first
 
 	toClient, toServer passage
-	leaving            atomic.Bool    // see farewell
-	sayers             sync.WaitGroup // who say it
+	leaving            atomic.Bool // see farewell
+	sayers             task.Group  // who say it
 }
 
 // cut is the failure of one side.

@@ -62,7 +62,9 @@ var (
 
 	descLogDropped   = desc("log_dropped_total", "Access log lines dropped because the sink blocked or failed.")
 	descLogErrors    = desc("log_errors_total", "Failed writes and reopens of the access log.")
-	descPanics       = desc("panics_total", "Exchanges ended by a panic.")
+	descOwnDropped   = desc("program_log_dropped_total", "Lines of the program's own log dropped because standard error took none for 100 ms.")
+	descPanics       = desc("panics_total", "Exchanges and connections ended by a panic.")
+	descTaskPanics   = desc("task_panics_total", "Panics in other tasks of the gateway; what the task served failed.")
 	descAcceptErrors = desc("accept_errors_total", "Accepts that failed.")
 	descBuildInfo    = desc("build_info", "1, with what was built as labels.", "version", "revision", "goversion")
 )
@@ -74,7 +76,7 @@ var descs = []*prometheus.Desc{
 	descMPTCP, descFallbacks, descSubflows, descUnclogs, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
-	descLogDropped, descLogErrors, descPanics, descAcceptErrors, descBuildInfo,
+	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descBuildInfo,
 }
 
 // Describe implements prometheus.Collector.
@@ -95,6 +97,13 @@ func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
 	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
+// level sends the present value of something that the configuration has, or that is not over yet.
+func (s sink) level(d *prometheus.Desc, v int64, inUse bool, labels ...string) {
+	if inUse || v != 0 {
+		s.gauge(d, float64(v), labels...)
+	}
+}
+
 func (s sink) histogram(d *prometheus.Desc, h *histogram, labels ...string) {
 	count, sum, buckets := h.read()
 	s <- prometheus.MustNewConstHistogram(d, count, sum, buckets, labels...)
@@ -103,14 +112,14 @@ func (s sink) histogram(d *prometheus.Desc, h *histogram, labels ...string) {
 // Collect implements prometheus.Collector.
 func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	s := sink(ch)
-	for _, m := range in.exchanges.all() {
-		m.collect(s)
+	for _, e := range in.exchanges.all() {
+		e.meter.collect(s, e.inUse)
 	}
-	for _, m := range in.servers.all() {
-		m.collect(s)
+	for _, e := range in.servers.all() {
+		e.meter.collect(s, e.inUse)
 	}
-	for _, m := range in.listeners.all() {
-		m.collect(s)
+	for _, e := range in.listeners.all() {
+		e.meter.collect(s, e.inUse)
 	}
 	for side := range in.mptcp {
 		in.mptcp[side].collect(s, sideNames[side])
@@ -120,14 +129,15 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	s.counter(descLogDropped, in.LogDropped.Value())
 	s.counter(descLogErrors, in.LogErrors.Value())
 	s.counter(descPanics, in.Panics.Value())
+	s.counter(descTaskPanics, in.TaskPanics.Value())
 	s.counter(descAcceptErrors, in.AcceptErrors.Value())
 	ch <- in.buildInfo
 }
 
 // collect leaves out what never saw an exchange: with 10,000 routes that is most of them, and 20
 // series each.
-func (m *ExchangeMeter) collect(s sink) {
-	if m.started.Load() == 0 {
+func (m *ExchangeMeter) collect(s sink, inUse bool) {
+	if !m.used() {
 		return
 	}
 	l, r := m.key.listener, m.key.route
@@ -139,10 +149,10 @@ func (m *ExchangeMeter) collect(s sink) {
 	s.counter(descBytes, m.bytesIn.Load(), l, r, "in")
 	s.counter(descBytes, m.bytesOut.Load(), l, r, "out")
 	if m.key.passthrough {
-		s.gauge(descPassing, float64(m.InFlight()), l, r)
+		s.level(descPassing, m.InFlight(), inUse, l, r)
 		return
 	}
-	s.gauge(descInFlight, float64(m.InFlight()), l, r)
+	s.level(descInFlight, m.InFlight(), inUse, l, r)
 	s.histogram(descDuration, &m.duration, l, r)
 	s.counter(descDropped, m.dropped.Load(), l, r)
 	for i := range m.methods {
@@ -152,8 +162,16 @@ func (m *ExchangeMeter) collect(s sink) {
 	}
 }
 
-func (m *ServerMeter) collect(s sink) {
+// collect sends no more than that it is up of a server that was never dialled: with 500 backends
+// that is most of them, and 20 series each.
+func (m *ServerMeter) collect(s sink, inUse bool) {
 	b, srv := m.key.backend, m.key.server
+	if inUse {
+		s.gauge(descBackendUp, truth(time.Now().UnixNano() >= m.rests.Load()), b, srv)
+	}
+	if !m.used() {
+		return
+	}
 	m.codes.each(func(code int, n uint64) { s.counter(descBackendRequests, n, b, srv, codeLabel(code)) })
 	for t := range m.connects {
 		for r := range m.connects[t] {
@@ -162,16 +180,15 @@ func (m *ServerMeter) collect(s sink) {
 			}
 		}
 	}
-	s.gauge(descBackendInFlight, float64(m.inFlight.Load()), b, srv)
-	s.gauge(descBackendOpen, float64(m.open.Load()), b, srv)
-	s.gauge(descBackendIdle, float64(m.idle.Load()), b, srv)
+	s.level(descBackendInFlight, m.inFlight.Load(), inUse, b, srv)
+	s.level(descBackendOpen, m.open.Load(), inUse, b, srv)
+	s.level(descBackendIdle, m.idle.Load(), inUse, b, srv)
 	s.counter(descBackendRetries, m.retries.Load(), b, srv)
 	s.histogram(descBackendFirst, &m.firstByte, b, srv)
-	s.gauge(descBackendUp, truth(time.Now().UnixNano() >= m.rests.Load()), b, srv)
 }
 
-func (m *ListenerMeter) collect(s sink) {
-	s.gauge(descConnectionsOpen, float64(m.open.Load()), m.name)
+func (m *ListenerMeter) collect(s sink, inUse bool) {
+	s.level(descConnectionsOpen, m.open.Load(), inUse, m.name)
 	for end := range m.ends {
 		if n := m.ends[end].Load(); n > 0 || end == int(ConnOK) {
 			s.counter(descConnections, n, m.name, connEndNames[end])
@@ -211,6 +228,7 @@ func (in *Instruments) collectState(s sink) {
 		s.gauge(descFailing, truth(failing), name)
 	}
 	s.gauge(descDraining, float64(in.draining))
+	s.counter(descOwnDropped, in.ownDropped.Value())
 	r := in.reload
 	if !r.tried {
 		return

@@ -104,6 +104,20 @@ func (m *ServerMeter) Release() {
 	}
 }
 
+// used says whether the server was ever dialled: every request begins with that.
+func (m *ServerMeter) used() bool {
+	for t := range m.connects {
+		for r := range m.connects[t] {
+			if m.connects[t][r].Load() != 0 {
+				return true
+			}
+		}
+	}
+	return m.open.Load() != 0 || m.inFlight.Load() != 0 || m.retries.Load() != 0
+}
+
+func (m *ServerMeter) keep() bool { return m.used() }
+
 // ConnectResult is what became of a dial.
 type ConnectResult uint8
 
@@ -194,6 +208,16 @@ func (m *ListenerMeter) Release() {
 	if m != nil {
 		m.in.listeners.release(m.name, m)
 	}
+}
+
+// keep says whether a connection was ever accepted.
+func (m *ListenerMeter) keep() bool {
+	for end := range m.ends {
+		if m.ends[end].Load() != 0 {
+			return true
+		}
+	}
+	return m.open.Load() != 0
 }
 
 // ConnEnd says why a connection of a listener ended. As with End, the zero value is a fault of ours.

@@ -66,6 +66,11 @@ func (m *ExchangeMeter) Release() {
 	}
 }
 
+func (m *ExchangeMeter) used() bool { return m.started.Load() != 0 }
+
+// keep: that of a route is made when an exchange needs it, which may be about to start.
+func (m *ExchangeMeter) keep() bool { return m.key.route != "" || m.used() }
+
 // InFlight is how many exchanges have started and not ended.
 func (m *ExchangeMeter) InFlight() int64 {
 	if m == nil {

@@ -16,21 +16,23 @@ import (
 type Instruments struct {
 	LogDropped   Counter // access log lines that were dropped: for SpoolOptions.Dropped
 	LogErrors    Counter // failed writes and reopens of the access log: for SpoolOptions.Errors
-	Panics       Counter // exchanges ended by a panic
+	Panics       Counter // exchanges and connections ended by a panic
+	TaskPanics   Counter // panics in other tasks of the gateway
 	AcceptErrors Counter // failed accepts
 
 	registry  *prometheus.Registry
 	buildInfo prometheus.Metric
 
-	exchanges handles[exchangeKey, ExchangeMeter]
-	servers   handles[serverKey, ServerMeter]
-	listeners handles[string, ListenerMeter]
+	exchanges meters[exchangeKey, *ExchangeMeter]
+	servers   meters[serverKey, *ServerMeter]
+	listeners meters[string, *ListenerMeter]
 	mptcp     [sideCount]mptcpMeter
 
 	mu           sync.Mutex
 	paths        map[string]*pathMeter
 	pathTotals   func(yield func(PathTotals) bool)
 	plainDials   func() uint64
+	ownDropped   *Counter
 	certificates map[string]time.Time
 	failing      map[string]bool
 	reload       reloadState
@@ -56,9 +58,10 @@ func NewInstruments(version string) *Instruments {
 // Registry is what a scrape gathers. Others may register collectors of theirs.
 func (in *Instruments) Registry() *prometheus.Registry { return in.registry }
 
-// Exchange resolves the meter of the HTTP exchanges of a listener and a route ("" for those that no
-// route matched). It is created by the first call, shared by later ones, and lives until each has
-// been matched by one Release.
+// Exchange returns the meter of the HTTP exchanges of a listener and a route ("" for those that no
+// route matched). The first call creates it, later ones share it. Each call is matched by one Release.
+// Once all are released, what the meter has counted is still exported, and a later call continues it;
+// see retained.
 func (in *Instruments) Exchange(listener, route string) *ExchangeMeter {
 	return in.exchange(exchangeKey{listener: listener, route: route})
 }
@@ -75,7 +78,7 @@ func (in *Instruments) exchange(k exchangeKey) *ExchangeMeter {
 	return in.exchanges.take(k, func() *ExchangeMeter { return &ExchangeMeter{in: in, key: k} })
 }
 
-// Server resolves the meter of one server of a backend; Release it as many times.
+// Server returns the meter of one server of a backend, like Exchange.
 func (in *Instruments) Server(backend, server string) *ServerMeter {
 	if in == nil {
 		return nil
@@ -84,7 +87,7 @@ func (in *Instruments) Server(backend, server string) *ServerMeter {
 	return in.servers.take(k, func() *ServerMeter { return &ServerMeter{in: in, key: k} })
 }
 
-// Listener resolves the meter of a listener's connections; Release it as many times.
+// Listener returns the meter of a listener's connections, like Exchange.
 func (in *Instruments) Listener(name string) *ListenerMeter {
 	if in == nil {
 		return nil
@@ -121,6 +124,16 @@ func (in *Instruments) SetCertificateFailing(name string, failing bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.failing[name] = failing
+}
+
+// SetOwnLog says what counts the lines of the program's own log that were dropped.
+func (in *Instruments) SetOwnLog(dropped *Counter) {
+	if in == nil {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.ownDropped = dropped
 }
 
 type reloadState struct {
@@ -175,57 +188,6 @@ func (c *Counter) Value() uint64 {
 		return 0
 	}
 	return c.v.Load()
-}
-
-// handles are meters by what they count, each as long as somebody holds it.
-type handles[K comparable, M any] struct {
-	mu   sync.Mutex
-	held map[K]*handle[M]
-}
-
-type handle[M any] struct {
-	meter *M
-	refs  int
-}
-
-func (h *handles[K, M]) take(k K, create func() *M) *M {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	e := h.held[k]
-	if e == nil {
-		if h.held == nil {
-			h.held = map[K]*handle[M]{}
-		}
-		e = &handle[M]{meter: create()}
-		h.held[k] = e
-	}
-	e.refs++
-	return e.meter
-}
-
-// release gives one reference back. m guards against one release too many, after which k may name
-// somebody else's meter.
-func (h *handles[K, M]) release(k K, m *M) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	e := h.held[k]
-	if e == nil || e.meter != m {
-		return
-	}
-	if e.refs--; e.refs == 0 {
-		delete(h.held, k)
-	}
-}
-
-// all returns the meters held now, so that a scrape does not hold up a reload.
-func (h *handles[K, M]) all() []*M {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	all := make([]*M, 0, len(h.held))
-	for _, e := range h.held {
-		all = append(all, e.meter)
-	}
-	return all
 }
 
 func buildInfo(version string) prometheus.Metric {

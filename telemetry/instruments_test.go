@@ -255,52 +255,6 @@ func TestMethodsAndCodes(t *testing.T) {
 	}
 }
 
-// A reload takes the new generation's handles before it gives back the old one's: what stays goes on
-// counting, what was removed disappears.
-func TestReleaseOverReload(t *testing.T) {
-	in := NewInstruments("1")
-	count := func(m *ExchangeMeter) {
-		m.Start()
-		m.End(&Record{Method: []byte("GET"), Status: 200, End: EndOK})
-	}
-	stays, goes := in.Exchange("web", "stays"), in.Exchange("web", "goes")
-	server, listener := in.Server("b", "s"), in.Listener("web")
-	count(stays)
-	count(goes)
-	again := in.Exchange("web", "stays")
-	if again != stays {
-		t.Fatal("the same listener and route have two meters")
-	}
-	stays.Release()
-	goes.Release()
-	server.Release()
-	listener.Release()
-	count(again)
-	count(goes) // an exchange of the old generation that ends late
-	got := gather(t, in)
-	expect(t, got, map[string]float64{`http_requests_total{code="200",listener="web",method="GET",route="stays"}`: 2})
-	for k := range got {
-		if strings.Contains(k, "goes") || strings.Contains(k, `backend="b"`) || strings.Contains(k, "connections_open") {
-			t.Errorf("released, and still there: %s", k)
-		}
-	}
-	// One release too many harms nobody who took the name since.
-	fresh := in.Exchange("web", "goes")
-	goes.Release()
-	if in.Exchange("web", "goes") != fresh {
-		t.Error("a stale release took a handle away")
-	}
-	in.SetPathUp("a", true)
-	in.DeletePath("a")
-	in.SetCertificate("c", time.Now())
-	in.DeleteCertificate("c")
-	for k := range gather(t, in) {
-		if strings.HasPrefix(k, "path_up") || strings.HasPrefix(k, "tls_certificate") {
-			t.Errorf("deleted, and still there: %s", k)
-		}
-	}
-}
-
 func TestInFlightIsNeverNegative(t *testing.T) {
 	in := NewInstruments("1")
 	m := in.Exchange("l", "r")

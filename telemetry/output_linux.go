@@ -28,10 +28,19 @@ const (
 	outputSocket                   // journald's stdout: send without waiting
 )
 
-// inheritOutput uses a descriptor that stays somebody else's.
+// inheritOutput uses a descriptor that stays somebody else's. Where it can be opened anew, as pipes and terminals can unless they
+// are another user's, it is, so as not to block: between the question whether there is room and the write, another writer
+// may take it.
 func inheritOutput(fd uintptr) (*output, error) {
 	o := &output{fd: int(fd), name: fmt.Sprintf("file descriptor %d", fd)}
-	return o, o.inspect()
+	if err := o.inspect(); err != nil || o.kind != outputPipe {
+		return o, err
+	}
+	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NONBLOCK
+	if own, err := openRetry(fmt.Sprintf("/proc/self/fd/%d", fd), flags); err == nil {
+		o.fd, o.owned = own, true
+	}
+	return o, nil
 }
 
 // openOutput opens or makes a file to append to. A FIFO is opened for reading as well: so neither

@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mpgate/task"
 )
 
 // SpoolOptions say where lines go. Besides the destination the zero value is right.
@@ -16,9 +19,12 @@ type SpoolOptions struct {
 	Destination string   // "stdout" (also ""), "stderr", or a file, made with mode 0640 and appended to; a FIFO needs no reader
 	Output      Blocking // instead of Destination: an *os.File that stays the caller's
 
-	Logger  *slog.Logger // hears of faults, at most once in ReportEvery; nil: nobody does
-	Dropped *Counter     // lines dropped; nil: not counted
-	Errors  *Counter     // failed writes and reopens; nil: not counted
+	Logger *slog.Logger // hears of faults, at most once in ReportEvery; nil: nobody does
+	// Own, instead of Logger, is for the log that hears of its own faults: it makes the logger, which writes to w. Those are
+	// reported once the sink takes lines again.
+	Own     func(w io.Writer) *slog.Logger
+	Dropped *Counter // lines dropped; nil: not counted
+	Errors  *Counter // failed writes and reopens; nil: not counted
 
 	FlushEvery  time.Duration // how late a line may be while the buffer is not full; 250 ms
 	Wait        time.Duration // how long a line waits for room; 100 ms
@@ -68,6 +74,7 @@ type Spool struct {
 	// The rest is the writer's.
 	out     *output
 	torn    bool // what was written last does not end a line
+	took    bool // the sink took all of the last buffer
 	lastErr error
 	report  reporter
 }
@@ -90,13 +97,25 @@ func OpenSpool(o SpoolOptions) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	return &Spool{
+	s := &Spool{
 		o: o, out: out,
 		first: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		closing: make(chan struct{}), done: make(chan struct{}),
 		filling: make([]byte, 0, bufferSize),
 		full:    make([][]byte, 0, maxFull), free: make([][]byte, 0, maxFull),
-	}, nil
+	}
+	if o.Own != nil {
+		s.o.Logger = o.Own(direct{s})
+	}
+	return s, nil
+}
+
+// direct writes past the buffers. Only the spool's writer may use it, between two of them.
+type direct struct{ s *Spool }
+
+func (d direct) Write(p []byte) (int, error) {
+	d.s.push(p)
+	return len(p), nil
 }
 
 func (o *SpoolOptions) open() (*output, error) {
@@ -243,7 +262,7 @@ func (s *Spool) Close(ctx context.Context) error {
 	running := s.running
 	s.running = true
 	s.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { s.abort.Store(true) })
+	stop := task.AfterDone(ctx, "log: abort", func() { s.abort.Store(true) })
 	defer stop()
 	before := s.dropped.Load()
 	if !running {

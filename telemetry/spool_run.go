@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"mpgate/task"
 )
 
 // Run is the spool's writer. It returns when Close was called and everything is written, or when ctx
@@ -23,7 +25,7 @@ func (s *Spool) Run(ctx context.Context) error {
 	flush := time.NewTimer(s.o.FlushEvery)
 	defer flush.Stop()
 	for s.wait(ctx, flush) {
-		s.drain()
+		task.Call("log: writer", s.drain)
 	}
 	if s.shut() {
 		s.abort.Store(true) // ctx ended, and nobody has said how long to wait
@@ -66,21 +68,38 @@ func (s *Spool) drain() {
 	for {
 		buf := s.take()
 		if buf == nil {
-			return
+			break
 		}
-		s.write(buf)
-		s.recycle(buf)
+		s.writeOne(buf)
 	}
+	if s.o.Own != nil && s.took {
+		s.report.note(s)
+	}
+}
+
+// writeOne writes one buffer. It is lost where that panics.
+func (s *Spool) writeOne(buf []byte) {
+	written := false
+	defer func() {
+		if !written {
+			s.drop(buf)
+		}
+		s.recycle(buf)
+	}()
+	s.write(buf)
+	written = true
 }
 
 // finish writes what is left and closes the sink.
 func (s *Spool) finish() {
 	defer close(s.done)
-	s.drain()
+	defer s.out.close()
+	task.Call("log: writer", s.drain)
 	s.swap()
-	s.report.send(s)
+	if s.o.Own == nil || s.took {
+		s.report.send(s)
+	}
 	s.report.stop()
-	s.out.close()
 }
 
 func (s *Spool) take() []byte {
@@ -121,8 +140,15 @@ func (s *Spool) write(buf []byte) {
 	if !s.torn || len(s.push(newline)) == 0 {
 		buf = s.push(buf)
 	}
-	if len(buf) > 0 {
+	if s.took = len(buf) == 0; !s.took {
 		s.drop(buf)
+		s.noteFault()
+	}
+}
+
+// noteFault reports what has gone wrong, unless that would be to the sink that does not work.
+func (s *Spool) noteFault() {
+	if s.o.Own == nil {
 		s.report.note(s)
 	}
 }
@@ -153,7 +179,7 @@ func (s *Spool) push(buf []byte) (rest []byte) {
 
 // pause waits for a sink that takes nothing now: until it does, or for d where only trying tells.
 func (s *Spool) pause(d time.Duration) {
-	s.report.note(s)
+	s.noteFault()
 	if d == 0 {
 		s.out.wait(lookEvery)
 		return
@@ -261,6 +287,10 @@ func (r *reporter) send(s *Spool) {
 		args = append(args, "error", s.lastErr)
 	}
 	r.dropped, r.failed, r.last = dropped, failed, time.Now()
+	if s.o.Own != nil {
+		s.o.Logger.Warn("lines of this log were dropped: nobody took them", args...)
+		return
+	}
 	s.o.Logger.Warn("the access log's sink blocks or fails", args...)
 }
 

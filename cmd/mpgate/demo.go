@@ -14,9 +14,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mpgate/cmd/mpgate/demo"
+	"mpgate/cmd/mpgate/early"
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/mptcp"
+	"mpgate/task"
 )
 
 type demoCmd struct {
@@ -34,7 +36,8 @@ func (demoCmd) Help() string {
 }
 
 func (c *demoCmd) Run(p *program) (err error) {
-	signals := notifySignals()
+	signals := early.Signals()
+	openLog(p)
 	for _, a := range []struct {
 		flag    string
 		address *string
@@ -55,7 +58,12 @@ func (c *demoCmd) Run(p *program) (err error) {
 		err = errors.Join(err, serving.Wait())
 	}()
 	for _, s := range servers {
-		serving.Go(s.Serve)
+		serving.Go(func() (err error) {
+			if p := task.Call("demo server "+s.Name, func() { err = s.Serve() }); p != nil {
+				return p
+			}
+			return err
+		})
 	}
 	dir, err := os.MkdirTemp("", "mpgate-demo-")
 	if err != nil {
@@ -66,13 +74,15 @@ func (c *demoCmd) Run(p *program) (err error) {
 	if err := os.WriteFile(file, []byte(c.config(servers)), 0o600); err != nil {
 		return err
 	}
-	load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
-	cfg, err := load()
-	if err != nil {
-		return err
+	prepare := func() (*setup, error) {
+		load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
+		cfg, err := load()
+		if err != nil {
+			return nil, err
+		}
+		return &setup{config: cfg, options: gateway.Options{Version: version(), Load: load}}, nil
 	}
-	o := gateway.Options{Version: version(), Load: load}
-	return serve(p, signals, cfg, o, func(g *gateway.Gateway) { c.welcome(p, g, file, servers) })
+	return serve(p, signals, prepare, func(g *gateway.Gateway) { c.welcome(p, g, file, servers) })
 }
 
 // openServers opens the demo's servers: two that speak MPTCP where the host does, and one that does not.

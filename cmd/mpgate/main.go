@@ -50,6 +50,8 @@ const (
 // program is what the verbs need of the process.
 type program struct {
 	stdout, stderr io.Writer
+	log            *ownLog // of the verbs that serve
+	end            func()  // called last, if it is set
 }
 
 func main() { os.Exit(execute(os.Args[1:], &program{stdout: os.Stdout, stderr: os.Stderr})) }
@@ -83,6 +85,11 @@ func execute(args []string, p *program) int {
 		fmt.Fprintf(p.stderr, "mpgate: %v\nsee mpgate --help\n", err)
 		return exitUsage
 	}
+	defer func() {
+		if p.end != nil {
+			p.end()
+		}
+	}()
 	return p.report(ctx.Run())
 }
 

@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/BurntSushi/toml"
 
 	"mpgate/admin"
 	"mpgate/config"
@@ -45,53 +41,17 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// admin is the table [admin] of the file. A gateway serves on, and can be asked, while its file has faults; so
-// those of other tables do not count where the address is plain to see.
+// admin is the table [admin] of the file.
 func (c *configFlag) admin() (config.Admin, error) {
-	cfg, err := config.Load(c.Config, config.Options{Check: true})
-	if err == nil {
-		return cfg.Admin, nil
+	o := config.Options{Check: true}
+	if a, ok := config.FindAdmin(c.Config, o); ok {
+		return a, nil
 	}
-	var file struct {
-		Include []string
-		Admin   *struct{ Address string }
-	}
-	if _, e := toml.DecodeFile(c.Config, &file); e != nil {
-		return config.Admin{}, err
-	}
-	switch a := file.Admin; {
-	case a == nil || a.Address == "":
-		if len(file.Include) > 0 { // it may stand there
-			return config.Admin{}, err
-		}
-		return config.Default().Admin, nil
-	case a.Address == "off":
-		return config.Admin{Off: true, Written: true}, nil
-	case strings.Contains(a.Address, "$"):
-		return config.Admin{}, err
-	default:
-		address, ok := plainAddress(a.Address, filepath.Dir(c.Config))
-		if !ok {
-			return config.Admin{}, err
-		}
-		return config.Admin{Written: true, Address: address}, nil
-	}
-}
-
-// plainAddress reads an address as it stands in a file of that directory.
-func plainAddress(s, dir string) (config.Address, bool) {
-	if path, ok := strings.CutPrefix(s, "unix:"); ok {
-		if !filepath.IsAbs(path) && !strings.HasPrefix(path, "@") {
-			path = filepath.Join(dir, path)
-		}
-		return config.Address{Path: path}, path != ""
-	}
-	host, port, err := net.SplitHostPort(s)
+	cfg, err := config.Load(c.Config, o)
 	if err != nil {
-		return config.Address{}, false
+		return config.Admin{}, err
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	return config.Address{Host: host, Port: uint16(n)}, err == nil
+	return cfg.Admin, nil
 }
 
 // ask finds the gateway, holds it to be the one of this file, and gives its status too.

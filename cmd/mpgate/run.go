@@ -7,12 +7,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"sync"
 	"syscall"
 
+	"mpgate/cmd/mpgate/early"
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/listener"
+	"mpgate/task"
 )
 
 type runCmd struct {
@@ -27,16 +28,28 @@ The access log goes to where log.access says, the program's own log to standard 
     mpgate run -c mpgate.toml`
 }
 
-func (c *runCmd) Run(p *program) (err error) {
-	signals := notifySignals()
+func (c *runCmd) Run(p *program) error {
+	signals := early.Signals()
+	openLog(p)
+	return serve(p, signals, c.prepare, nil)
+}
+
+// setup is what a gateway needs, and what is to be done at its end.
+type setup struct {
+	config  *config.Config
+	options gateway.Options
+	end     func(error) // may be nil
+}
+
+func (c *runCmd) prepare() (_ *setup, err error) {
 	gateway.FollowCgroup()
 	inherited, err := listener.FromSystemd()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	parent, err := gateway.FromParent(inherited)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -45,34 +58,29 @@ func (c *runCmd) Run(p *program) (err error) {
 	}()
 	notifier, err := gateway.SystemdNotifier()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer notifier.Close()
 	// Absolute, for logs and for those who ask which file the gateway runs.
 	file, err := filepath.Abs(c.Config)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	load := func() (*config.Config, error) { return config.Load(file, config.Options{}) }
 	cfg, err := load()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// What no restart mends is a fault of the configuration: systemd is not to try again.
 	if faults := gateway.CheckFiles(cfg); len(faults) > 0 {
-		return config.Errors(faults)
+		return nil, config.Errors(faults)
 	}
-	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notifier: notifier, Parent: parent, Command: again()}
-	return serve(p, signals, cfg, o, nil)
-}
-
-// notifySignals takes the signals over. It comes first of all: before that, SIGHUP would end the process.
-func notifySignals() chan os.Signal {
-	// A log's reader that goes away must not take the gateway with it.
-	signal.Ignore(syscall.SIGPIPE)
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
-	return signals
+	o := gateway.Options{Version: version(), Inherited: inherited, Load: load, Notifier: notifier, Parent: parent, Command: again(), Shield: early.Shield}
+	return &setup{cfg, o, func(err error) {
+		if err != nil {
+			parent.Fail(err)
+		}
+		notifier.Close()
+	}}, nil
 }
 
 // again is how this process was started. The file is named as it was then: the link that leads to it, or the file
@@ -91,39 +99,33 @@ func again() func() (string, []string) {
 	return func() (string, []string) { return path, os.Args[1:] }
 }
 
-// serve runs a gateway until a signal ends it. ready is called once it accepts.
-func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Options, ready func(*gateway.Gateway)) error {
+// serve prepares a gateway and runs it until a signal ends it. ready is called once it accepts.
+func serve(p *program, signals chan os.Signal, prepare func() (*setup, error), ready func(*gateway.Gateway)) error {
 	defer signal.Stop(signals)
-	o.LogSettings = new(gateway.LogSettings)
-	o.LogSettings.Set(&cfg.Log)
-	o.Logger = gateway.NewLogger(o.LogSettings, p.stderr)
-	for _, w := range cfg.Warnings {
-		o.Logger.Warn("configuration", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Msg)
-	}
 	ctx, drain := context.WithCancel(context.Background())
 	defer drain()
 	kill, end := context.WithCancel(context.Background())
 	defer end()
 
 	asked := wishes{reload: make(chan struct{}, 1), upgrade: make(chan struct{}, 1)}
-	done := make(chan error, 1)
-	go func() {
-		g, err := gateway.Open(ctx, cfg, o)
-		if err != nil {
-			done <- startError{err}
-			return
+	prepared := make(chan struct{})
+	done := make(chan error, 2)
+	task.Go("gateway", func() {
+		var serving task.Group
+		s, err := prepare()
+		close(prepared)
+		if err == nil {
+			err = s.run(ctx, kill, p.log, func(g *gateway.Gateway) {
+				serving.Go("signals", func() { task.Keep(ctx, "signals", func() { asked.serve(ctx, g) }) }, nil)
+				if ready != nil {
+					ready(g)
+				}
+			})
 		}
-		var serving sync.WaitGroup
-		err = g.Run(ctx, kill, func() {
-			serving.Go(func() { asked.serve(ctx, g) })
-			if ready != nil {
-				ready(g)
-			}
-		})
 		drain() // where no signal did
 		serving.Wait()
 		done <- err
-	}()
+	}, func(p *task.Panic) { done <- p }) // the one task without which there is nothing to go on with
 	for stops := 0; ; {
 		select {
 		case err := <-done:
@@ -141,12 +143,36 @@ func serve(p *program, signals chan os.Signal, cfg *config.Config, o gateway.Opt
 			case stops == 0:
 				stops++
 				drain()
+				select {
+				case <-prepared:
+				default:
+					return nil // nothing has been opened yet, whatever holds it up
+				}
 			default:
 				end()
 				signal.Stop(signals) // whatever may hold it up, a third ends the process
 			}
 		}
 	}
+}
+
+// run opens the gateway and runs it until ctx and kill say that it is to end.
+func (s *setup) run(ctx, kill context.Context, log *ownLog, ready func(*gateway.Gateway)) (err error) {
+	defer func() {
+		if s.end != nil {
+			s.end(err)
+		}
+	}()
+	s.options.Logger, s.options.LogSettings, s.options.LogDropped = log.Logger, log.settings, log.dropped
+	log.settings.Set(&s.config.Log)
+	for _, w := range s.config.Warnings {
+		log.Warn("configuration", "file", w.File, "line", w.Line, "key", w.Key, "warning", w.Msg)
+	}
+	g, err := gateway.Open(ctx, s.config, s.options)
+	if err != nil {
+		return startError{err}
+	}
+	return g.Run(ctx, kill, func() { ready(g) })
 }
 
 // startError is what kept a gateway from starting though its file is right: a port that is taken may be free a

@@ -147,8 +147,8 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
-// TestSignalBeforeReady: the configuration comes out of a FIFO, so that the signals surely come while it is read.
-// SIGHUP must not end the process, SIGTERM must.
+// TestSignalBeforeReady: the configuration comes out of a FIFO that says nothing, so that the signals surely come while it is
+// read. SIGHUP must not end the process; SIGTERM and SIGINT must, at once.
 func TestSignalBeforeReady(t *testing.T) {
 	needsLinux(t)
 	for _, c := range []struct {
@@ -156,25 +156,67 @@ func TestSignalBeforeReady(t *testing.T) {
 		signals []syscall.Signal
 	}{{"TERM", []syscall.Signal{syscall.SIGTERM}}, {"HUP, then INT", []syscall.Signal{syscall.SIGHUP, syscall.SIGINT}}} {
 		t.Run(c.name, func(t *testing.T) {
-			fifo := filepath.Join(t.TempDir(), "mpgate.toml")
-			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			p := start(t, nil, "run", "-c", fifo)
-			f, err := os.OpenFile(fifo, os.O_WRONLY, 0) // returns once the other side reads
-			if err != nil {
-				t.Fatal(err)
-			}
+			p, f := startByFIFO(t)
 			for _, s := range c.signals {
 				p.signal(s)
 			}
-			if _, err := f.WriteString(plainConfig("127.0.0.1:1")); err != nil {
-				t.Fatal(err)
-			}
-			f.Close()
 			p.exits(0)
+			f.Close()
 		})
 	}
+}
+
+// startByFIFO starts the binary with a configuration that is still to be written to the FIFO.
+func startByFIFO(t *testing.T) (*process, *os.File) {
+	t.Helper()
+	fifo := filepath.Join(t.TempDir(), "mpgate.toml")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, nil, "run", "-c", fifo)
+	f, err := os.OpenFile(fifo, os.O_WRONLY, 0) // returns once the other side reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, f
+}
+
+// TestHangUpBeforeReady: the reload that SIGHUP asks for follows once there is something to reload.
+func TestHangUpBeforeReady(t *testing.T) {
+	needsLinux(t)
+	p, f := startByFIFO(t)
+	p.signal(syscall.SIGHUP)
+	fifo := f.Name()
+	if _, err := f.WriteString(plainConfig("127.0.0.1:1")); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	p.line(`"msg":"ready"`)
+	if f, err := os.OpenFile(fifo, os.O_WRONLY, 0); err != nil { // the reload reads it again
+		t.Fatal(err)
+	} else {
+		_, _ = f.WriteString(plainConfig("127.0.0.1:1"))
+		f.Close()
+	}
+	p.line(`"msg":"reloaded"`)
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
+}
+
+// TestHangUpInTheFirstMoment: SIGHUP comes while most packages of the program are yet to be initialized.
+func TestHangUpInTheFirstMoment(t *testing.T) {
+	needsLinux(t)
+	p := start(t, func(c *exec.Cmd) { c.Env = append(os.Environ(), "GODEBUG=inittrace=1") },
+		"run", "-c", write(t, "mpgate.toml", plainConfig("127.0.0.1:1")))
+	p.line(`^init mpgate/cmd/mpgate/early `)
+	p.signal(syscall.SIGHUP)
+	p.line(`"msg":"reloaded"`)
+	before, _, _ := strings.Cut(p.text(), "init mpgate/cmd/mpgate/early ")
+	if strings.Contains(before, "init mpgate/") || strings.Contains(before, "init net/http ") {
+		t.Errorf("these were initialized before the signals were taken over:\n%s", before)
+	}
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
 }
 
 // TestHangUpReopens: SIGHUP opens a log file anew that was renamed, as logrotate does.

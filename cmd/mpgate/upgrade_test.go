@@ -98,6 +98,46 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// TestUpgradeHangUpInTheFirstMoment: a log rotation hits the new process before its first instruction, here in a script. It lives,
+// and both processes hear of the next one.
+func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
+	needsLinux(t)
+	program := filepath.Join(t.TempDir(), "mpgate")
+	if err := os.Symlink(binary, program); err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, "mpgate.toml", plainConfig("http://127.0.0.1:9"))
+	p := start(t, func(c *exec.Cmd) { c.Path, c.Args[0] = program, program }, "run", "-c", file)
+	p.ready("web")
+	if err := os.Remove(program); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGUSR2)
+	p.line(`"msg":"upgrade failed; this process serves on"`) // there is no program
+	p.signal(syscall.SIGHUP)
+	p.line(`"msg":"reloaded","generation":2`)
+	script := fmt.Sprintf("#!/bin/sh\nkill -HUP $$; kill -USR2 $$\nexec %q \"$@\"\n", binary)
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGUSR2)
+	next := p.line(`"msg":"another process has taken over","pid":(\d+)`)
+	pid, err := strconv.Atoi(next[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	p.line(`"msg":"reloaded","generation":2`)
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.line(`"msg":"stopped"`)
+	p.exits(0)
+}
+
 // TestUpgradeNotLetGoOn: a process that is to replace another and is not let do so takes nothing away from that.
 func TestUpgradeNotLetGoOn(t *testing.T) {
 	needsLinux(t)

@@ -93,11 +93,12 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports nothing of ours.
 var arrows = map[string][]string{
 	"config":            {},
-	"telemetry":         {},
-	"admin":             {},
-	"certs":             {},
-	"mptcp":             {},
-	"listener":          {"mptcp"},
+	"telemetry":         {"task"},
+	"admin":             {"task"},
+	"certs":             {"task"},
+	"mptcp":             {"task"},
+	"task":              {},
+	"listener":          {"mptcp", "task"},
 	"listener/units":    {},
 	"internal/lab":      {},
 	"proxy/netio":       {},
@@ -105,13 +106,13 @@ var arrows = map[string][]string{
 	"proxy/preread":     {},
 	"proxy/target":      {},
 	"proxy/route":       {"proxy/target"},
-	"proxy/passthrough": {"proxy/netio"},
-	"proxy/http1":       {"proxy/message", "proxy/netio", "proxy/target"},
-	"proxy/http2":       {"proxy/message", "proxy/netio", "proxy/preread", "proxy/target"},
+	"proxy/passthrough": {"proxy/netio", "task"},
+	"proxy/http1":       {"proxy/message", "proxy/netio", "proxy/target", "task"},
+	"proxy/http2":       {"proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
 	"proxy/leg":         {"mptcp", "telemetry"},
-	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/preread", "telemetry"},
+	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
 	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/passthrough",
-		"proxy/preread", "proxy/route", "proxy/target", "telemetry"},
+		"proxy/preread", "proxy/route", "proxy/target", "telemetry", "task"},
 }
 
 func TestArrowsGoOneWay(t *testing.T) {
@@ -242,5 +243,51 @@ func TestNoSleepInTests(t *testing.T) {
 		if f.isTest() && slices.Contains(f.selectors("time"), "Sleep") {
 			t.Errorf("%s sleeps; wait for what it waits for", f.name)
 		}
+	}
+}
+
+// bare is where goroutines are started without package task, each with the reason.
+var bare = []struct{ dir, why string }{
+	{"task", "it is what starts them"},
+	{"mptcp/paths/cutlab", "a measurement in a lab of its own, which may end with a panic"},
+	{"bench", "programs of their own"},
+	{"internal", "for tests"},
+	{"tools", "programs of their own"},
+}
+
+// TestGoroutinesAreTasks: a panic in a goroutine that was started in another way would end the process. The demo's errgroup
+// runs its servers by task.Call.
+func TestGoroutinesAreTasks(t *testing.T) {
+	starts := map[string][]string{"time": {"AfterFunc"}, "context": {"AfterFunc"}, "sync": {"WaitGroup"}, "golang.org/x/sync/errgroup": {"Group", "WithContext"}}
+	ofTask := 0
+	for _, f := range load(t) {
+		if f.isTest() {
+			continue
+		}
+		inTask := under(f.dir(), "task")
+		exempt := slices.ContainsFunc(bare, func(b struct{ dir, why string }) bool { return under(f.dir(), b.dir) })
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			if _, ok := n.(*ast.GoStmt); ok {
+				if inTask {
+					ofTask++
+				} else if !exempt {
+					t.Errorf("%s has a go statement; use package task", f.name)
+				}
+			}
+			return true
+		})
+		for pkg, names := range starts {
+			for _, name := range f.selectors(pkg) {
+				if slices.Contains(names, name) && !exempt && f.name != "cmd/mpgate/demo.go" {
+					t.Errorf("%s uses %s.%s; use package task", f.name, path.Base(pkg), name)
+				}
+			}
+		}
+		if slices.Contains(f.selectors(module+"/task"), "Late") && f.name != "proxy/conn.go" {
+			t.Errorf("%s uses task.Late, which is for connections that wait for their next request", f.name)
+		}
+	}
+	if ofTask == 0 {
+		t.Error("package task has no go statement; does this test look at the right files?")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mpgate/mptcp"
+	"mpgate/task"
 )
 
 const (
@@ -28,6 +29,8 @@ const (
 	// What was put off is tried again, less and less often.
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 5 * time.Second
+	// A step that panicked is tried again after this time.
+	afterPanic = time.Second
 )
 
 // A Manager looks after the paths of one network namespace: that of the thread
@@ -179,25 +182,22 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	defer close(m.ended)
 	m.succeed()
-	heard := make(chan struct{})
-	go func() {
-		defer close(heard)
-		m.rt.hear(m.changed)
-	}()
-	listened := make(chan struct{})
+	var hears, listens task.Group
 	listenCtx, unlisten := context.WithCancel(ctx)
-	go func() {
-		defer close(listened)
-		if m.books.events != nil {
-			m.books.listen(listenCtx)
-		}
-	}()
+	hears.Go("paths: news of links", func() {
+		task.Keep(listenCtx, "paths: news of links", func() { m.rt.hear(m.changed) })
+	}, nil)
+	if m.books.events != nil {
+		listens.Go("paths: MPTCP events", func() {
+			task.Keep(listenCtx, "paths: MPTCP events", func() { m.books.listen(listenCtx) })
+		}, nil)
+	}
 	defer func() {
-		m.end()
+		task.Call("paths: end", m.end)
 		unlisten()
-		<-listened
+		listens.Wait()
 		m.closeSockets()
-		<-heard
+		hears.Wait()
 	}()
 	tick := time.NewTimer(0)
 	defer tick.Stop()
@@ -208,10 +208,13 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-m.kick:
 			m.lookAt = time.Time{}
 		case order := <-m.orders:
-			order()
+			task.Call("paths: order", order)
 		case <-tick.C:
 		}
-		m.step(time.Now())
+		if task.Call("paths", func() { m.step(time.Now()) }) != nil {
+			tick.Reset(afterPanic)
+			continue
+		}
 		tick.Reset(m.pause())
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/leg"
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
@@ -58,7 +58,7 @@ type Backend struct {
 	client  http1.ClientOptions
 	client2 http2.ClientOptions
 	memory  http2.Memory
-	readers sync.WaitGroup // of shared connections
+	readers task.Group // of shared connections
 	servers []*Server
 	turns   []int // indexes of servers, each as often as its weight says, well mixed
 	turn    atomic.Uint64

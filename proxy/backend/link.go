@@ -10,6 +10,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy/leg"
 	"mpgate/proxy/netio"
+	"mpgate/task"
 )
 
 // Addresses are what a PROXY header to a server says.
@@ -47,7 +48,7 @@ func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, 
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = l.SetReadDeadline(deadline)
 	}
-	stop := context.AfterFunc(ctx, func() {
+	stop := task.AfterDone(ctx, "TLS handshake with a server: end", func() {
 		if errors.Is(ctx.Err(), context.Canceled) { // everything ends; that time is over the deadline says
 			l.Interrupt()
 		}

@@ -120,8 +120,16 @@ func (s *Server) keep(c *conn, now time.Time) {
 
 // sweep closes the kept connections that were not used for the idle time, or that the server has closed.
 func (s *Server) sweep(now time.Time) {
+	dead := s.takeDead(now)
+	s.meter.Idle(-len(dead))
+	for _, c := range dead {
+		c.close()
+	}
+}
+
+func (s *Server) takeDead(now time.Time) (dead []*conn) {
 	s.mu.Lock()
-	var dead []*conn
+	defer s.mu.Unlock()
 	kept := s.kept[:0]
 	for _, c := range s.kept {
 		if now.Sub(c.used) >= s.backend.options.IdleTimeout || !c.Idle() {
@@ -132,11 +140,7 @@ func (s *Server) sweep(now time.Time) {
 	}
 	clear(s.kept[len(kept):])
 	s.kept = kept
-	s.mu.Unlock()
-	s.meter.Idle(-len(dead))
-	for _, c := range dead {
-		c.close()
-	}
+	return dead
 }
 
 func (s *Server) close() {

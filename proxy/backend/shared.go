@@ -143,7 +143,14 @@ func newStream(cs *http2.ClientStream, c *shared) *stream {
 // dialShared makes a connection and takes a place on it.
 func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err error) {
 	h := &s.sharing
+	panicked := true
+	defer func() {
+		if panicked { // others wait for this dial
+			h.giveUp()
+		}
+	}()
 	c, one, err := s.dial(ctx, r.From, true)
+	panicked = false
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	waited := h.pending != nil && h.pending.on == nil && !h.picks1 && s.backend.options.SendProxy == 0
@@ -180,13 +187,31 @@ func (s *Server) newShared(on netio.Stream, l *Link) *shared {
 	o := s.backend.client2
 	o.Settled = func() { s.sharing.settle(c) }
 	c.ClientConn = http2.NewClientConn(on, &o)
-	s.backend.readers.Go(func() {
-		err := c.Run() // each of its streams has it too
-		s.sharing.remove(c, err)
-		l.account()
-		_ = on.Close()
-	})
+	s.backend.readers.Go("backend "+s.backend.Name()+": connection to "+s.Address, func() { s.runShared(c, on) }, c.Fail)
 	return c
+}
+
+// runShared reads a connection until it ends.
+func (s *Server) runShared(c *shared, on netio.Stream) {
+	err := errPanicked
+	defer func() {
+		s.sharing.remove(c, err)
+		c.link.account()
+		_ = on.Close()
+	}()
+	err = c.Run() // each of its streams has it too
+}
+
+// errPanicked is why a connection could not be made, or ended, when this program is at fault. What has panicked is reported elsewhere.
+var errPanicked = errors.New("internal error")
+
+// giveUp ends the wait for a dial that has panicked.
+func (h *sharing) giveUp() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.pending != nil && h.pending.on == nil {
+		h.made(errPanicked)
+	}
 }
 
 // made ends the wait for a connection; mu is held.

@@ -9,6 +9,7 @@ import (
 
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
+	"mpgate/task"
 )
 
 // ServerOptions bound what a client may do. All must be set.
@@ -225,7 +226,7 @@ const maxWatched = 64 << 10
 func (c *ServerConn) Watch(gone func()) {
 	c.watching = make(chan struct{})
 	_ = c.s.Base().SetReadDeadline(time.Time{})
-	go c.watch(gone)
+	task.Go("watch for a client that leaves", func() { c.watch(gone) }, nil)
 }
 
 func (c *ServerConn) watch(gone func()) {

@@ -105,33 +105,28 @@ func (c *conn) fragment(n, pad int, last bool) error {
 }
 
 // takeTrailer ends the body of s with the block that was decoded into c's trailer. c.mu is not held.
-func (c *conn) takeTrailer(id uint32) error {
+func (c *conn) takeTrailer(id uint32) (err error) {
+	var gone func()
 	c.mu.Lock()
+	defer func() { c.callGone(gone) }()
 	s := c.streams[id]
 	if s == nil {
-		c.mu.Unlock()
 		return nil
 	}
 	if f := c.fields.err; f != nil {
-		c.mu.Unlock()
-		return c.refuse(id, f)
+		gone, err = c.refuse(s, f)
+		return err
 	}
 	message.CleanTrailer(&c.trailer)
 	s.trailer, c.trailer = c.trailer, s.trailer
-	return c.endBody(s)
+	gone, err = c.endBody(s)
+	return err
 }
 
-// refuse ends a stream for a malformed message.
-func (c *conn) refuse(id uint32, f *message.Error) error {
+// refuse ends a stream for a malformed message, c.mu held. It gives what Watch left.
+func (c *conn) refuse(s *stream, f *message.Error) (gone func(), err error) {
 	if !c.resets.take(1) {
-		return calm("more streams were reset than can be by chance")
+		return nil, calm("more streams were reset than can be by chance")
 	}
-	c.mu.Lock()
-	s := c.streams[id]
-	if s == nil {
-		c.mu.Unlock()
-		return nil
-	}
-	c.callGone(c.kill(s, f, http2.ErrCodeProtocol))
-	return nil
+	return c.kill(s, f, http2.ErrCodeProtocol), nil
 }

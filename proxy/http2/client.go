@@ -67,10 +67,23 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 // Run reads the connection until it ends, and gives the reason: nil where it ended in order. It does not close the
 // stream.
 func (c *ClientConn) Run() error {
-	err := c.read()
+	err := c.reading()
+	orderly := c.takeLeave(err)
+	c.fail(err)
+	c.awaitWriters()
+	c.in.Release()
+	if orderly {
+		return nil
+	}
+	return err
+}
+
+// takeLeave sends what there is to say at the end, and says whether it is one in order.
+func (c *ClientConn) takeLeave(err error) (orderly bool) {
 	var fault *ConnError
 	c.mu.Lock()
-	orderly := c.goingAway && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused() ||
+	defer c.mu.Unlock()
+	orderly = c.goingAway && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused() ||
 		err == io.EOF && c.unused()
 	if errors.As(err, &fault) && c.err == nil {
 		c.appendGoAway(0, fault.Code)
@@ -79,17 +92,14 @@ func (c *ClientConn) Run() error {
 	if c.err == nil {
 		c.sendRest()
 	}
-	c.mu.Unlock()
-	c.fail(err)
+	return orderly
+}
+
+func (c *ClientConn) awaitWriters() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.ready.Broadcast()
 	c.quiet()
-	c.mu.Unlock()
-	c.in.Release()
-	if orderly {
-		return nil
-	}
-	return err
 }
 
 // Open reserves room for a stream. ErrFull: the connection carries as many as it may; ErrClosed: it takes no more.
@@ -184,7 +194,7 @@ func (c *ClientConn) openBlock() error {
 }
 
 // closeBlock is called once c.block is decoded.
-func (c *ClientConn) closeBlock() error {
+func (c *ClientConn) closeBlock() (err error) {
 	b := &c.block
 	switch {
 	case b.refused != noReset:
@@ -194,10 +204,11 @@ func (c *ClientConn) closeBlock() error {
 	case c.fields.kind == discarded:
 		return nil
 	}
+	var gone func()
 	c.mu.Lock()
+	defer func() { c.callGone(gone) }()
 	s := c.streams[b.id]
 	if s == nil || s.reset {
-		c.mu.Unlock()
 		return nil
 	}
 	r := &c.response
@@ -208,13 +219,12 @@ func (c *ClientConn) closeBlock() error {
 		}
 	}
 	if fault != nil {
-		c.mu.Unlock()
-		return c.refuse(b.id, fault)
+		gone, err = c.refuse(s, fault)
+		return err
 	}
 	s.client.push(r)
 	if r.Interim() {
 		s.readers.wake()
-		c.mu.Unlock()
 		return nil
 	}
 	s.client.final = true
@@ -226,8 +236,7 @@ func (c *ClientConn) closeBlock() error {
 	}
 	s.readers.wake()
 	if b.endStream {
-		return c.endBody(s)
+		gone, err = c.endBody(s)
 	}
-	c.mu.Unlock()
-	return nil
+	return err
 }

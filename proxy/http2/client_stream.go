@@ -230,10 +230,11 @@ func (s *ClientStream) Abort() {
 	}
 }
 
-// Release ends the exchange and gives its place to another. Nothing may follow.
-func (s *ClientStream) Release() {
+// giveUp takes the exchange off its connection.
+func (s *ClientStream) giveUp() {
 	c := s.conn.client
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if s.id == 0 {
 		c.reserved--
 	} else {
@@ -244,7 +245,11 @@ func (s *ClientStream) Release() {
 		c.wantFlush()
 	}
 	c.stopIfDrained()
-	c.mu.Unlock()
+}
+
+// Release ends the exchange and gives its place to another. Nothing may follow.
+func (s *ClientStream) Release() {
+	s.giveUp()
 	for i := range s.heads {
 		s.heads[i].Reset()
 	}

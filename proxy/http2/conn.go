@@ -154,16 +154,9 @@ func (c *conn) fill() error {
 	if c.server != nil {
 		c.server.start()
 	}
-	c.mu.Lock()
-	c.controls.earn(c.earned, controlBudget)
-	c.updates.earn(c.sent/bytesAnUpdate+c.earned, updatesSaved)
-	c.earned, c.sent = 0, c.sent%bytesAnUpdate
-	c.flushFromReader()
-	if len(c.buf) > maxControlHeld && c.writing && c.controlHeld > maxControlHeld {
-		c.mu.Unlock()
-		return calm("the peer does not read what it asks for")
+	if err := c.beforeWaiting(); err != nil {
+		return err
 	}
-	c.mu.Unlock()
 	for {
 		_ = c.base.SetReadDeadline(c.deadline(time.Now()))
 		err := c.s.Fill(&c.in)
@@ -190,6 +183,20 @@ func (c *conn) fill() error {
 	}
 }
 
+// beforeWaiting is for what the reader does before it waits for the peer.
+func (c *conn) beforeWaiting() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.controls.earn(c.earned, controlBudget)
+	c.updates.earn(c.sent/bytesAnUpdate+c.earned, updatesSaved)
+	c.earned, c.sent = 0, c.sent%bytesAnUpdate
+	c.flushFromReader()
+	if len(c.buf) > maxControlHeld && c.writing && c.controlHeld > maxControlHeld {
+		return calm("the peer does not read what it asks for")
+	}
+	return nil
+}
+
 // interrupted is asked when somebody woke the reader: is the connection to end?
 func (c *conn) interrupted() bool {
 	if c.server != nil {
@@ -205,6 +212,8 @@ func (c *conn) interrupted() bool {
 
 // deadline is how long to wait for the peer.
 func (c *conn) deadline(now time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case !c.settled:
 		return c.idle.Add(c.limits.headerTime)
@@ -212,10 +221,7 @@ func (c *conn) deadline(now time.Time) time.Time {
 		return c.block.began.Add(c.limits.headerTime)
 	case !c.pinged.IsZero():
 		return c.pinged.Add(c.limits.pingAnswer)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.unused() {
+	case c.unused():
 		return c.idle.Add(c.limits.idleTime)
 	}
 	return now.Add(c.limits.pingEvery)

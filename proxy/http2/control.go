@@ -172,11 +172,12 @@ func (c *conn) reset(h http2.FrameHeader) error {
 		return err
 	}
 	code := http2.ErrCode(binary.BigEndian.Uint32(b))
+	var gone func()
 	c.mu.Lock()
+	defer func() { c.callGone(gone) }()
 	s := c.streams[h.StreamID]
 	if s == nil {
-		c.mu.Unlock()
-		if !clientID(h.StreamID) || h.StreamID > c.lastOpened() {
+		if !clientID(h.StreamID) || h.StreamID > c.lastID {
 			return protocolError("RST_STREAM for a stream that was not opened")
 		}
 		if !c.controls.take(1) {
@@ -195,19 +196,12 @@ func (c *conn) reset(h http2.FrameHeader) error {
 		c.dequeue(s)
 		s.pending = nil
 		s.writers.wake()
-		c.mu.Unlock()
 		return nil
 	}
 	s.theirs = true
-	c.callGone(c.kill(s, reason, noReset))
+	gone = c.kill(s, reason, noReset)
 	if c.server != nil && !complete && !c.resets.take(1) {
 		return calm("more streams were reset than can be by chance")
 	}
 	return nil
-}
-
-func (c *conn) lastOpened() uint32 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lastID
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/net/http2"
+
+	"mpgate/task"
 )
 
 // missing judges a DATA frame of that size for a stream that is not there.
@@ -33,22 +35,18 @@ func (c *conn) badStream(id uint32, code http2.ErrCode) error {
 	if !c.resets.take(1) {
 		return calm("more streams were reset than can be by chance")
 	}
+	var gone func()
 	c.mu.Lock()
-	s := c.streams[id]
-	if s == nil {
-		idle := id > c.lastID
-		if !idle && !c.closed.has(id) {
-			c.appendReset(id, code)
-			c.remember(id, firstWindow)
-		}
-		c.mu.Unlock()
-		if idle {
-			return &ConnError{code, "invalid frame for a stream that was not opened"}
-		}
-		return nil
+	defer func() { c.callGone(gone) }()
+	switch s := c.streams[id]; {
+	case s != nil:
+		gone = c.kill(s, &ConnError{code, "the stream broke the protocol"}, code)
+	case id > c.lastID:
+		return &ConnError{code, "invalid frame for a stream that was not opened"}
+	case !c.closed.has(id):
+		c.appendReset(id, code)
+		c.remember(id, firstWindow)
 	}
-	gone := c.kill(s, &ConnError{code, "the stream broke the protocol"}, code)
-	c.callGone(gone)
 	return nil
 }
 
@@ -59,9 +57,9 @@ func (c *conn) callGone(gone func()) {
 		return
 	}
 	c.goneMu.Lock()
+	defer c.goneMu.Unlock()
 	c.mu.Unlock()
 	gone()
-	c.goneMu.Unlock()
 }
 
 // kill ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch left.
@@ -92,20 +90,47 @@ func (c *conn) fail(err error) {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // to a stream, io.EOF is an end in order
 	}
-	c.mu.Lock()
-	c.failLocked(err)
 	var gone []func()
+	c.mu.Lock()
+	defer func() {
+		c.callGone(func() {
+			for _, g := range gone {
+				g()
+			}
+		})
+	}()
+	c.failLocked(err)
 	for _, s := range c.streams {
 		if g := c.kill(s, c.err, noReset); g != nil {
 			gone = append(gone, g)
 		}
 	}
-	c.goneMu.Lock()
-	c.mu.Unlock()
-	for _, g := range gone {
-		g()
+}
+
+// reading is read, where a panic is an error like others: it ends the connection, and all its streams have it.
+func (c *conn) reading() (err error) {
+	end := "client"
+	if c.client != nil {
+		end = "server"
 	}
-	c.goneMu.Unlock()
+	if p := task.Call("HTTP/2 connection to a "+end+": reading", func() { err = c.read() }); p != nil {
+		return &ConnError{http2.ErrCodeInternal, p.Error()}
+	}
+	return err
+}
+
+// panicked is for a panic of what writes: nobody knows what of it has left.
+func (c *conn) panicked(p *task.Panic) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.scheduled = false
+	c.wrote(p)
+}
+
+// Fail ends the connection where what runs it has panicked: nobody reads it any more.
+func (c *conn) Fail(p *task.Panic) {
+	c.panicked(p)
+	c.fail(p)
 }
 
 func (c *conn) failLocked(err error) {

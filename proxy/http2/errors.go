@@ -31,6 +31,7 @@ var (
 	errInterrupted = errors.New("reading from the stream was interrupted")
 	errBodyEnded   = errors.New("more of a body that has ended")
 	errSilent      = errors.New("the peer does not answer a ping")
+	errInternal    = errors.New("internal error")
 )
 
 // ResetError is a stream that the peer has reset.

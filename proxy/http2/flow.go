@@ -86,9 +86,7 @@ func (c *conn) data(h http2.FrameHeader) error {
 	if n == 0 && !ended && !c.controls.take(1) {
 		return calm("more empty DATA frames than a stream has use for")
 	}
-	c.mu.Lock()
 	known, err := c.admit(h, n)
-	c.mu.Unlock()
 	if err == nil && !known {
 		err = c.missing(h.StreamID, int64(h.Length))
 	}
@@ -112,17 +110,26 @@ func (c *conn) data(h http2.FrameHeader) error {
 	if err := c.skip(pad); err != nil || !ended {
 		return err
 	}
-	c.mu.Lock()
-	s := c.streams[h.StreamID]
-	if s == nil || s.reset {
-		c.mu.Unlock()
-		return nil
-	}
-	return c.endBody(s)
+	return c.dataEnded(h.StreamID)
 }
 
-// admit holds a DATA frame with n bytes of data against the windows and the length that was declared; c.mu is held.
+// dataEnded is for a frame that was the last of its stream.
+func (c *conn) dataEnded(id uint32) (err error) {
+	var gone func()
+	c.mu.Lock()
+	defer func() { c.callGone(gone) }()
+	s := c.streams[id]
+	if s == nil || s.reset {
+		return nil
+	}
+	gone, err = c.endBody(s)
+	return err
+}
+
+// admit holds a DATA frame with n bytes of data against the windows and the length that was declared.
 func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	size := int64(h.Length)
 	if size > c.recvWindow {
 		return false, &ConnError{http2.ErrCodeFlowControl, "more DATA than the connection's window has room for"}
@@ -182,18 +189,15 @@ func (c *conn) arrived(id uint32, p []byte) {
 	}
 }
 
-// endBody is the end of a stream as the peer sees it; it unlocks c.mu, which is held.
-func (c *conn) endBody(s *stream) error {
+// endBody is the end of a stream as the peer sees it, c.mu held. It gives what Watch left, where that ends the stream.
+func (c *conn) endBody(s *stream) (gone func(), err error) {
 	if s.declared >= 0 && s.received != s.declared {
-		id := s.id
-		c.mu.Unlock()
-		return c.refuse(id, errLengthWrong)
+		return c.refuse(s, errLengthWrong)
 	}
 	s.recvEnd = true
 	s.endedOne()
 	s.readers.wake()
-	c.mu.Unlock()
-	return nil
+	return nil, nil
 }
 
 // giveBack grants bytes anew that nobody holds any more; c.mu is held.
@@ -319,8 +323,8 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 		return http2.StreamError{StreamID: h.StreamID, Code: http2.ErrCodeProtocol} // of stream 0: of the connection
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if h.StreamID == 0 {
-		defer c.mu.Unlock()
 		opens := c.sendWindow <= 0
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return &ConnError{http2.ErrCodeFlowControl, "a window of more than 2^31-1 bytes"}
@@ -335,14 +339,11 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	}
 	s := c.streams[h.StreamID]
 	if s == nil {
-		closed := clientID(h.StreamID) && h.StreamID <= c.lastID
-		c.mu.Unlock()
-		if !closed {
+		if !clientID(h.StreamID) || h.StreamID > c.lastID {
 			return protocolError("WINDOW_UPDATE for a stream that was not opened")
 		}
 		return nil // it may have been on its way
 	}
-	defer c.mu.Unlock()
 	if s.sendWindow += n; s.sendWindow > maxWindow {
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}

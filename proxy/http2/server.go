@@ -12,6 +12,7 @@ import (
 
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
+	"mpgate/task"
 )
 
 // ServerOptions bound what a client may do. What is zero gets the default.
@@ -95,7 +96,18 @@ func setDefault[T int | time.Duration](v *T, def T) {
 // Serve reads the connection until it ends and all handlers have returned, and gives the reason: nil where it
 // ended in order. It does not close the stream.
 func (c *ServerConn) Serve() error {
+	c.greet()
+	err := c.preface()
+	if err == nil {
+		err = c.reading()
+	}
+	return c.end(err)
+}
+
+// greet says what the server has to say first.
+func (c *ServerConn) greet() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.firstSettings(
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.most)},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)},
@@ -106,12 +118,6 @@ func (c *ServerConn) Serve() error {
 	if c.draining {
 		c.firstGoAway()
 	}
-	c.mu.Unlock()
-	err := c.preface()
-	if err == nil {
-		err = c.read()
-	}
-	return c.end(err)
 }
 
 func (c *ServerConn) preface() error {
@@ -130,14 +136,30 @@ func (c *ServerConn) preface() error {
 
 // end winds the connection up.
 func (c *ServerConn) end(err error) error {
+	orderly, told := c.takeLeave(err)
+	c.fail(err)
+	c.awaitHandlers()
+	if told {
+		c.linger()
+	}
+	c.in.Release()
+	if orderly {
+		return nil
+	}
+	return err
+}
+
+// takeLeave sends what there is to say at the end. It says whether it is one in order, and whether the client is told of it.
+func (c *ServerConn) takeLeave(err error) (orderly, tell bool) {
 	code := http2.ErrCodeNo
 	var fault *ConnError
 	if errors.As(err, &fault) {
 		code = fault.Code
 	}
 	c.mu.Lock()
-	orderly := err == io.EOF || errors.Is(err, netio.ErrInterrupted) && c.draining || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused()
-	tell := c.err == nil && !errors.Is(err, io.EOF) && (fault != nil || orderly)
+	defer c.mu.Unlock()
+	orderly = err == io.EOF || errors.Is(err, netio.ErrInterrupted) && c.draining || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused()
+	tell = c.err == nil && !errors.Is(err, io.EOF) && (fault != nil || orderly)
 	if tell && !(c.draining && orderly) {
 		last := c.lastID
 		if c.final { // a later one must not name a higher (RFC 9113 section 6.8)
@@ -151,9 +173,13 @@ func (c *ServerConn) end(err error) error {
 	if c.err == nil {
 		c.sendRest()
 	}
-	c.mu.Unlock()
-	c.fail(err)
+	return orderly, tell
+}
+
+// awaitHandlers returns when all have, and nobody writes any more.
+func (c *ServerConn) awaitHandlers() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, s := range c.starting {
 		c.discard(s)
 	}
@@ -162,15 +188,6 @@ func (c *ServerConn) end(err error) error {
 		c.finished.Wait()
 	}
 	c.quiet()
-	c.mu.Unlock()
-	if tell {
-		c.linger()
-	}
-	c.in.Release()
-	if orderly {
-		return nil
-	}
-	return err
 }
 
 // linger lets a client that is still sending get to read the last frame: a close with unread input would reset the
@@ -214,10 +231,10 @@ func (c *ServerConn) EndIdle(least time.Duration) bool {
 func (c *ServerConn) firstGoAway() {
 	c.appendGoAway(maxStreamID, http2.ErrCodeNo)
 	c.appendPing(false, [8]byte{pingDrain})
-	c.stopped = time.AfterFunc(drainTime, func() {
+	c.stopped = task.AfterFunc(drainTime, "HTTP/2: second GOAWAY", func() {
 		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.lastGoAway()
-		c.mu.Unlock()
 	})
 	c.wantFlush()
 }
@@ -303,7 +320,16 @@ func (c *ServerConn) closeBlock() error {
 		return nil
 	}
 	s.begin(c, &c.fields, b)
+	c.enter(s)
+	c.starting = append(c.starting, s)
+	return nil
+}
+
+// enter makes s, whose head was read into c.block, a stream of the connection.
+func (c *ServerConn) enter(s *ServerStream) {
+	b := &c.block
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	s.stream.open(&c.conn, b.id)
 	s.recvEnd = b.endStream
 	if c.fields.lengths > 0 && s.fault == nil {
@@ -316,9 +342,6 @@ func (c *ServerConn) closeBlock() error {
 		s.priority = c.fields.priority
 	}
 	s.register()
-	c.mu.Unlock()
-	c.starting = append(c.starting, s)
-	return nil
 }
 
 // start runs the handlers of streams that wait for that. One that was reset meanwhile is none.
@@ -327,6 +350,7 @@ func (c *ServerConn) start() {
 		return
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	kept, barred := c.starting[:0], false
 	for _, s := range c.starting {
 		switch {
@@ -335,7 +359,7 @@ func (c *ServerConn) start() {
 		case c.mayRun() && !c.holdsMuch() && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
 			c.running++
 			s.started = true
-			go s.run()
+			s.run.Go()
 		default:
 			barred = barred || s.sendWindow <= 0
 			kept = append(kept, s)
@@ -343,7 +367,6 @@ func (c *ServerConn) start() {
 	}
 	clear(c.starting[len(kept):])
 	c.starting, c.backlog = kept, len(kept)
-	c.mu.Unlock()
 }
 
 // mayRun says whether one more handler may run; c.mu is held. Those whose streams were reset count until they return. A client
@@ -369,7 +392,7 @@ func (c *ServerConn) tooManyUnread() bool {
 		return false
 	}
 	if c.resume == nil {
-		c.resume = time.AfterFunc(wait, c.wake)
+		c.resume = task.AfterFunc(wait, "HTTP/2: requests that wait for a window", c.wake)
 	}
 	return true
 }
@@ -399,7 +422,18 @@ func (s *ServerStream) serve() {
 
 // finish ends what the handler has left open.
 func (c *ServerConn) finish(s *ServerStream) {
+	if p := task.Call("HTTP/2 stream: end", func() { c.windUp(s) }); p != nil {
+		c.panicked(p)
+		return
+	}
+	s.free()
+}
+
+func (c *ServerConn) windUp(s *ServerStream) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running--
+	c.finished.Broadcast()
 	code := noReset
 	switch {
 	case s.reset:
@@ -420,15 +454,11 @@ func (c *ServerConn) finish(s *ServerStream) {
 		c.ended--
 	}
 	s.leave()
-	c.running--
-	c.finished.Broadcast()
 	c.wantFlush()
 	c.stopIfDrained()
 	if c.backlog > 0 {
 		c.base.Interrupt() // the reader has streams that wait for this
 	}
-	c.mu.Unlock()
-	s.free()
 }
 
 // RemoteAddr is the client's address.

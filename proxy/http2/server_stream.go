@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"mpgate/proxy/message"
+	"mpgate/task"
 )
 
 // ServerStream is one exchange with a client. It is a message.BodyWriter. The handler that gets it has it until it
@@ -25,7 +26,7 @@ type ServerStream struct {
 	headSent  bool
 	resetAs   http2.ErrCode // what a response that is not complete ends with
 	began     time.Time
-	run       func() // stored once
+	run       task.Task // stored once
 }
 
 var serverStreams sync.Pool
@@ -38,7 +39,7 @@ func newServerStream() *ServerStream {
 	s.readers, s.writers = newWaiter(), newWaiter()
 	s.server = s
 	s.body.stream = &s.stream
-	s.run = s.serve
+	s.run = task.New("HTTP/2 stream", s.serve, nil)
 	return s
 }
 
@@ -170,15 +171,14 @@ func (s *ServerStream) ResetAs(code http2.ErrCode) { s.resetAs = code }
 
 // Abort resets the stream, from any goroutine.
 func (s *ServerStream) Abort() {
+	var gone func()
 	c := s.conn
 	c.mu.Lock()
-	if s.reset {
-		c.mu.Unlock()
-		return
+	defer func() { c.callGone(gone) }()
+	if !s.reset {
+		gone = c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+		c.wantFlush()
 	}
-	gone := c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
-	c.wantFlush()
-	c.callGone(gone)
 }
 
 // Err is why the stream was reset, by either side or with its connection; nil: it was not.
@@ -202,10 +202,10 @@ func (s *ServerStream) Watch(gone func()) {
 		return
 	}
 	c.goneMu.Lock() // StopWatch waits for it
-	go func() {
+	task.Go("HTTP/2: client has left", func() {
 		defer c.goneMu.Unlock()
 		gone()
-	}()
+	}, nil)
 }
 
 // StopWatch ends a Watch, if there is one: gone is not called any more, nor still running.

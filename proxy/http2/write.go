@@ -9,6 +9,7 @@ import (
 
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
+	"mpgate/task"
 )
 
 const (
@@ -38,7 +39,7 @@ type out struct {
 	earned      int       // credit for control frames, see budget.go
 	sent        int       // bytes of DATA that have earned nothing yet
 	room        sync.Cond // after each write
-	flusher     func()    // stored once
+	flusher     task.Task // stored once
 
 	queues [urgencies]queue // streams that have more to send than there was room for
 }
@@ -46,7 +47,7 @@ type out struct {
 func (o *out) init(c *conn) {
 	o.encoder = newEncoder()
 	o.room.L = &c.mu
-	o.flusher = c.flushLater
+	o.flusher = task.New("HTTP/2 connection: writing", c.flushLater, c.panicked)
 }
 
 // room9 gives buf with room for a frame of n bytes.
@@ -80,31 +81,56 @@ func (c *conn) flush(s *stream) {
 		return
 	}
 	c.writing = true
+	defer func() {
+		c.writing = false
+		c.room.Broadcast()
+		if s != nil {
+			c.wantFlush()
+		}
+	}()
 	for c.err == nil {
 		if len(c.buf) == 0 {
 			if c.pump(); len(c.buf) == 0 {
 				break
 			}
 		}
-		b := c.takeOut()
-		c.mu.Unlock()
-		_, err := c.s.Write(b)
-		if err == nil {
-			err = c.s.Flush()
-		}
-		freeOut(b)
-		c.mu.Lock()
-		c.wrote(err)
+		c.send(c.takeOut())
 		c.pump()
 		if s != nil && len(s.pending) == 0 {
 			break
 		}
 	}
-	c.writing = false
-	c.room.Broadcast()
-	if s != nil {
-		c.wantFlush()
+}
+
+// send writes b, with c.mu let go. Where that panics, the connection is at its end: nobody knows how much of b has left.
+func (c *conn) send(b []byte) {
+	result := errInternal
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.wrote(result)
+	}()
+	_, err := c.s.Write(b)
+	if err == nil {
+		err = c.s.Flush()
 	}
+	freeOut(b)
+	result = err
+}
+
+// trySend is send as far as that needs no waiting, and says whether all has left.
+func (c *conn) trySend(b []byte) (sent bool) {
+	result := errInternal
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.wrote(result)
+	}()
+	_, err := c.s.Write(b) // little enough to be held back
+	freeOut(b)
+	sent = err != nil || c.base.TryFlush()
+	result = err
+	return sent
 }
 
 func (c *conn) takeOut() []byte {
@@ -129,15 +155,15 @@ func (c *conn) wantFlush() {
 		return
 	}
 	c.scheduled = true
-	go c.flusher()
+	c.flusher.Go()
 }
 
 func (c *conn) flushLater() {
 	runtime.Gosched()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.scheduled = false
 	c.flush(nil)
-	c.mu.Unlock()
 }
 
 // flushNow is for a stream that is about to wait; c.mu is held.
@@ -158,19 +184,15 @@ func (c *conn) flushFromReader() {
 		c.wantFlush()
 		return
 	}
-	c.writing = true
-	b := c.takeOut()
-	c.mu.Unlock()
-	_, err := c.s.Write(b) // little enough to be held back
-	freeOut(b)
-	sent := err != nil || c.base.TryFlush()
-	c.mu.Lock()
-	c.wrote(err)
-	c.writing = false
+	sent := func() bool {
+		c.writing = true
+		defer func() { c.writing = false }()
+		return c.trySend(c.takeOut())
+	}()
 	switch {
 	case !sent:
 		c.scheduled = true
-		go c.flushRest()
+		task.Go("HTTP/2 connection: writing", c.flushRest, c.panicked)
 	default:
 		c.wantFlush()
 	}
@@ -180,10 +202,10 @@ func (c *conn) flushFromReader() {
 func (c *conn) flushRest() {
 	err := c.s.Flush()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.scheduled = false
 	c.wrote(err)
 	c.flush(nil)
-	c.mu.Unlock()
 }
 
 // sendRest sends what there is at the end of a connection; c.mu is held.

@@ -321,16 +321,21 @@ func (c *Conn) CloseWrite() error {
 	return c.sock.CloseWrite()
 }
 
-// Finish is Flush and Close for a TCP socket: the FIN travels with the last bytes, which spares the peer a segment.
-func (c *Conn) Finish() error {
+// sendLast sends what is held, and lets the last segment wait for the FIN.
+func (c *Conn) sendLast() error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.werr == nil && len(c.held) > 0 {
 		c.more = true
 		_ = c.send(nil)
 		c.more = false
 	}
-	err := c.werr
-	c.mu.Unlock()
+	return c.werr
+}
+
+// Finish is Flush and Close for a TCP socket: the FIN travels with the last bytes, which spares the peer a segment.
+func (c *Conn) Finish() error {
+	err := c.sendLast()
 	if err == nil {
 		err = c.sock.CloseWrite()
 	}

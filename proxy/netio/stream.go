@@ -100,32 +100,44 @@ func (t *TLS) encrypt(p []byte) (int, error) {
 
 // Flush sends what is held.
 func (t *TLS) Flush() error {
-	t.mu.Lock()
-	err := t.seal()
-	t.mu.Unlock()
-	if err != nil {
+	if err := t.sealHeld(); err != nil {
 		return err
 	}
 	return t.base.Flush()
 }
 
+func (t *TLS) sealHeld() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seal()
+}
+
 // CloseWrite sends what is held and a close_notify.
 func (t *TLS) CloseWrite() error {
-	t.mu.Lock()
-	err := errors.Join(t.seal(), t.conn.CloseWrite())
-	t.mu.Unlock()
+	err := t.sealEnd()
 	_ = t.base.SetWriteDeadline(time.Time{}) // crypto/tls left one in the past behind, and nothing has left yet
 	return errors.Join(err, t.base.Flush())
 }
 
+func (t *TLS) sealEnd() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return errors.Join(t.seal(), t.conn.CloseWrite())
+}
+
 // Close sends what is held if that needs no waiting, with a close_notify, and closes the socket.
 func (t *TLS) Close() error {
-	if t.mu.TryLock() {
-		_ = t.base.SetWriteDeadline(time.Now()) // nothing waits: the socket below makes one attempt
-		_ = t.seal()
-		t.mu.Unlock()
-	}
+	t.trySeal()
 	return t.conn.Close()
+}
+
+func (t *TLS) trySeal() {
+	if !t.mu.TryLock() {
+		return
+	}
+	defer t.mu.Unlock()
+	_ = t.base.SetWriteDeadline(time.Now()) // nothing waits: the socket below makes one attempt
+	_ = t.seal()
 }
 
 // Idle says whether the connection is open and silent. crypto/tls may hold records that came along with those that were

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mpgate/proxy/netio"
+	"mpgate/task"
 )
 
 // Result is what became of a relay.
@@ -24,18 +25,12 @@ type Result struct {
 // when it returns.
 func Relay(client, server *netio.Conn, idle time.Duration) (r Result) {
 	p := pair{idle: idle, start: time.Now()}
-	done := make(chan struct{})
 	var up, down end
-	go func() {
-		defer close(done)
-		if r.ToServer, up = p.pass(server, client); up.err != nil {
-			p.cut(client, server)
-		}
-	}()
-	if r.ToClient, down = p.pass(client, server); down.err != nil {
-		p.cut(client, server)
-	}
-	<-done
+	var second task.Group
+	second.Go("passthrough", func() { r.ToServer, up = p.move(server, client) }, nil)
+	defer second.Wait() // also after a panic here
+	r.ToClient, down = p.move(client, server)
+	second.Wait()
 	switch {
 	case up.first && up.err != nil:
 		r.Err, r.ByServer = up.err, up.writing
@@ -63,14 +58,28 @@ type end struct {
 }
 
 // cut wakes whoever waits in the other direction. Both connections are beyond use.
-func (p *pair) cut(client, server *netio.Conn) {
+func (p *pair) cut(a, b *netio.Conn) {
 	p.cuts.Add(1)
-	_ = server.Abort()
-	_ = client.Abort()
+	_ = a.Abort()
+	_ = b.Abort()
 }
 
 func (p *pair) failed(err error, writing bool) end {
 	return end{err: err, writing: writing, first: p.cuts.Load() == 0}
+}
+
+var errPanicked = errors.New("internal error")
+
+// move is pass, and cuts both connections where that fails or panics.
+func (p *pair) move(dst, src *netio.Conn) (n int64, e end) {
+	e.err = errPanicked
+	defer func() {
+		if e.err != nil {
+			p.cut(dst, src)
+		}
+	}()
+	n, e = p.pass(dst, src)
+	return n, e
 }
 
 // pass moves one direction.

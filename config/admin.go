@@ -1,0 +1,50 @@
+package config
+
+import "strings"
+
+// FindAdmin reads the table [admin] of a file and nothing else, for programs that only need to find the running gateway: a
+// gateway can be asked while its file has faults, and a large file takes long to check. It says false where the table alone does
+// not tell: it has a fault, or may stand in an included file.
+func FindAdmin(path string, o Options) (Admin, bool) {
+	text, err := read(path)
+	if err != nil {
+		return Admin{}, false
+	}
+	l := newLoader(o)
+	root := l.parse(adminOnly(text), l.place(path, 0))
+	if root == nil || root.keys["include"] != nil && !root.has("admin", "address") {
+		return Admin{}, false
+	}
+	c, _ := l.config(root)
+	return c.Admin, len(l.faults) == 0
+}
+
+// has says whether the table has a table with that key.
+func (n *node) has(table, key string) bool {
+	t := n.keys[table]
+	return t != nil && t.keys[key] != nil
+}
+
+// adminOnly is the part of a TOML text that is its keys outside of tables, and its table [admin].
+func adminOnly(text string) string {
+	l := newLocator(text)
+	var b strings.Builder
+	for keep := true; ; {
+		l.blank(true)
+		start := l.at
+		switch {
+		case l.end():
+			return b.String()
+		case l.peek() == '[':
+			var root spot
+			l.header(&root)
+			keep = root.keys["admin"] != nil
+		default:
+			l.pair(new(spot), 0)
+		}
+		if keep {
+			b.WriteString(l.text[start:l.at])
+			b.WriteByte('\n')
+		}
+	}
+}

@@ -1,0 +1,157 @@
+// Package task starts the goroutines of this module: all of them, so that a panic in one of them never ends the
+// process. It is reported under the name of the task, with its stack; what the task served fails, and everything
+// else goes on:
+//
+//	task.Go("backend app: connection", c.run, func(p *task.Panic) { c.fail(p) })
+//
+// Reports go to those who asked for them with OnPanic, as a gateway does, which logs and counts them. They are the
+// process's own, as panics are: packages that start goroutines need no logger to be embedded with care.
+//
+// A task must hold its locks so that a panic releases them (by defer), for others wait for them.
+package task
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Panic is how a task ended that panicked.
+type Panic struct {
+	Task  string
+	Value any    // of the panic
+	Stack []byte // of the goroutine, as debug.Stack prints it
+}
+
+func (p *Panic) Error() string {
+	return fmt.Sprintf("internal error: %s panicked: %v", p.Task, p.Value)
+}
+
+// Unwrap gives the value of the panic, if that is an error.
+func (p *Panic) Unwrap() error {
+	err, _ := p.Value.(error)
+	return err
+}
+
+// Task is a function with a name. Go may be called any number of times, and allocates nothing.
+type Task struct{ run func() }
+
+// New makes a task of f. failed, if not nil, is called when f has panicked, after the report: it has what the task
+// served fail.
+func New(name string, f func(), failed func(*Panic)) Task {
+	return Task{func() { run(name, f, failed) }}
+}
+
+// Go runs the task in a goroutine of its own.
+func (t Task) Go() { go t.run() }
+
+// Go runs f in a goroutine of its own; see New.
+func Go(name string, f func(), failed func(*Panic)) { New(name, f, failed).Go() }
+
+// Late runs wait, then f as Go does, in a goroutine of its own. A panic of wait is not caught: it is for what waits on the
+// stack that a goroutine begins with, of which the frame that catches panics would take too much.
+func Late(wait func(), name string, f func(), failed func(*Panic)) {
+	go func() {
+		wait()
+		run(name, f, failed)
+	}()
+}
+
+func run(name string, f func(), failed func(*Panic)) {
+	defer caught(name, failed)
+	f()
+}
+
+// caught is deferred.
+func caught(name string, failed func(*Panic)) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	p := Recovered(name, v)
+	if failed != nil {
+		Call(name+", after its panic", func() { failed(p) })
+	}
+}
+
+// Call runs f, and returns how it ended if it panicked, which is reported then; nil: it returned.
+func Call(name string, f func()) (p *Panic) {
+	defer func() {
+		if v := recover(); v != nil {
+			p = Recovered(name, v)
+		}
+	}()
+	f()
+	return nil
+}
+
+// Recovered reports a panic with this value. A deferred function calls it that has recovered the panic by itself.
+func Recovered(name string, value any) *Panic {
+	p := &Panic{Task: name, Value: value, Stack: debug.Stack()}
+	report(p)
+	return p
+}
+
+// pause is between a panic and the next attempt of Keep.
+const pause = time.Second
+
+// Keep runs f until it returns. After a panic it runs f again, a second later, unless ctx has ended.
+func Keep(ctx context.Context, name string, f func()) {
+	for Call(name, f) != nil {
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// AfterFunc is time.AfterFunc.
+func AfterFunc(d time.Duration, name string, f func()) *time.Timer {
+	return time.AfterFunc(d, func() { Call(name, f) })
+}
+
+// AfterDone is context.AfterFunc.
+func AfterDone(ctx context.Context, name string, f func()) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { Call(name, f) })
+}
+
+var reports struct {
+	mu sync.Mutex // guards to
+	to []*func(*Panic)
+}
+
+// OnPanic has each panic of a task be told to f until cancel is called. f may be called from any goroutine and must not
+// wait for long. While nobody asks, panics go to slog's default logger.
+func OnPanic(f func(*Panic)) (cancel func()) {
+	reports.mu.Lock()
+	defer reports.mu.Unlock()
+	one := &f
+	reports.to = append(slices.Clone(reports.to), one)
+	return func() {
+		reports.mu.Lock()
+		defer reports.mu.Unlock()
+		reports.to = slices.DeleteFunc(slices.Clone(reports.to), func(o *func(*Panic)) bool { return o == one })
+	}
+}
+
+func report(p *Panic) {
+	reports.mu.Lock()
+	to := reports.to
+	reports.mu.Unlock()
+	if len(to) == 0 {
+		slog.Error("panic in a task", "task", p.Task, "panic", p.Value, "stack", string(p.Stack))
+	}
+	for _, f := range to {
+		func() {
+			defer func() { _ = recover() }() // whoever reports it must not end the process either
+			(*f)(p)
+		}()
+	}
+}
