@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// hostMemory is whether the memory that the kernel allows all TCP and MPTCP sockets of this host is nearly used up, as last read.
+// hostMemory is whether the memory that the kernel allows all TCP and MPTCP sockets of this host
+// is nearly used up, as last read.
 var hostMemory struct {
 	short atomic.Bool
 	read  atomic.Int64 // ns since the epoch of the clock
@@ -16,9 +17,9 @@ var hostMemory struct {
 // hostMemoryAge is how old an answer may be when a dial asks. Reading it anew takes 50 us.
 const hostMemoryAge = 100 * time.Millisecond
 
-// HostMemoryShort says whether the kernel was short of memory for TCP sockets (net.ipv4.tcp_mem, "pressure") when a dial or
-// CheckHostMemory last looked. Beyond the limit, MPTCP connections of Linux 6.18 drop what they receive and stand still for up to
-// 30 s; TCP goes on.
+// HostMemoryShort says whether the kernel was short of memory for TCP sockets (net.ipv4.tcp_mem,
+// "pressure") when a dial or CheckHostMemory last looked. Beyond the limit, MPTCP connections of
+// Linux 6.18 drop what they receive and stand still for up to 30 s; TCP goes on.
 func HostMemoryShort() bool { return hostMemory.short.Load() }
 
 // CheckHostMemory looks now.

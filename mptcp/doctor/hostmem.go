@@ -9,7 +9,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// hostMemory compares what the connections may hold in the kernel with what it allows all TCP sockets of the host.
+// hostMemory compares what the connections may hold in the kernel with what it allows all TCP
+// sockets of the host.
 func (e *examination) hostMemory() {
 	const check = "memory"
 	if mptcp.CheckHostMemory() {
@@ -21,8 +22,9 @@ func (e *examination) hostMemory() {
 	}
 }
 
-// tooManyConnections says what is wrong with a limit of connections, "" where nothing is. A connection that nobody reads holds
-// what tcp_rmem begins with, and each of a client may have one to a server.
+// tooManyConnections says what is wrong with a limit of connections, "" where nothing is. A
+// connection that nobody reads holds what tcp_rmem begins with, and each of a client may have
+// one to a server.
 func tooManyConnections(most int, rmem, mem string) (what, remedy string) {
 	r, m := strings.Fields(rmem), strings.Fields(mem)
 	if most == 0 || len(r) != 3 || len(m) != 3 {

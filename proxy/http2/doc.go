@@ -13,7 +13,7 @@
 //   - What a peer can make us do for nothing has a budget too: resets, control frames, header blocks.
 //
 // The order of the files is that of a message: conn.go (the reading goroutine), block.go and head.go (header
-// blocks), inbox.go (bodies that come), write.go, turns.go and encode.go (what leaves), flow.go (windows), memory.go and
-// pressure.go (when memory is short), budget.go,
-// end.go (streams and connections that fail), then the two ends in server.go and client.go with their streams.
+// blocks), inbox.go (bodies that come), write.go, turns.go and encode.go (what leaves), flow.go (windows), memory.go
+// and pressure.go (when memory is short), budget.go, end.go (streams and connections that fail), then the two ends in
+// server.go, with start.go (when handlers run), and client.go with their streams.
 package http2

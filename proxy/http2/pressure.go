@@ -9,8 +9,9 @@ const (
 	holdStep = 16 << 10
 )
 
-// adapt tells the peer of a smaller initial window of streams when memory is short, and of the usual one when that is over;
-// c.mu is held. It counts for the streams that are open, too (RFC 9113 section 6.9.2).
+// adapt tells the peer of a smaller initial window of streams when memory is short, and of the
+// usual one when that is over; c.mu is held. It counts for the streams that are open, too (RFC
+// 9113 section 6.9.2).
 func (c *conn) adapt() {
 	if c.unacked > 0 {
 		return
@@ -29,8 +30,8 @@ func (c *conn) adapt() {
 	c.wantFlush()
 }
 
-// firstSettings adds the initial window of streams to the settings that a connection begins with, if it is not the usual one;
-// c.mu is held.
+// firstSettings adds the initial window of streams to the settings that a connection begins
+// with, if it is not the usual one; c.mu is held.
 func (c *conn) firstSettings(list ...http2.Setting) {
 	if c.limits.memory.Pressed() {
 		c.cutback = firstWindow - leastWindow
@@ -67,14 +68,16 @@ func (c *conn) enforce() {
 	c.enforced = c.cutback
 }
 
-// mayHoldMore says whether the connection's window is granted anew for bytes of s that have just come, and were not taken;
-// c.mu is held. When memory is short it is not, beyond what is free for each, until the peer keeps to the small windows of streams.
+// mayHoldMore says whether the connection's window is granted anew for bytes of s that have just
+// come, and were not taken; c.mu is held. When memory is short it is not, beyond what is free
+// for each, until the peer keeps to the small windows of streams.
 func (c *conn) mayHoldMore(s *stream) bool {
 	return !c.limits.memory.Pressed() || c.enforced > 0 || c.lent <= connWindow || s.inbox.size <= leastWindow
 }
 
-// hold accounts for n more bytes that lie in inboxes; c.mu is held. What was leased for windows that grew does for them, the
-// rest is accounted for as it comes: most connections never hold anything to speak of.
+// hold accounts for n more bytes that lie in inboxes; c.mu is held. What was leased for windows
+// that grew does for them, the rest is accounted for as it comes: most connections never hold
+// anything to speak of.
 func (c *conn) hold(n int) {
 	c.inboxes += n
 	if short := c.inboxes - c.leased - c.lent; short > 0 {
@@ -97,7 +100,8 @@ func (c *conn) letGo(s *stream, n int) {
 	}
 }
 
-// widen makes the window of s larger, up to target, as far as there is memory for what it then may bring; c.mu is held.
+// widen makes the window of s larger, up to target, as far as there is memory for what it then
+// may bring; c.mu is held.
 func (c *conn) widen(s *stream) {
 	more := min(c.target-s.target, c.limits.memory.growth())
 	if more < min(firstWindow, c.target-s.target) { // not worth a change
@@ -109,7 +113,8 @@ func (c *conn) widen(s *stream) {
 	s.target += more
 }
 
-// shrink makes a window that grew smaller by what its reader has taken, which is not granted anew; c.mu is held.
+// shrink makes a window that grew smaller by what its reader has taken, which is not granted
+// anew; c.mu is held.
 func (c *conn) shrink(s *stream) {
 	if n := min(s.credit, s.target-firstWindow); n > 0 {
 		s.credit -= n
@@ -128,7 +133,8 @@ func (c *conn) narrow(s *stream, n int64) {
 	c.limits.memory.release(int(n))
 }
 
-// holdPiece accounts for a piece that waits for the peer's window; c.mu is held. dropPiece must follow.
+// holdPiece accounts for a piece that waits for the peer's window; c.mu is held. dropPiece must
+// follow.
 func (c *conn) holdPiece(n int) {
 	c.pieces += n
 	c.limits.memory.hold(n)
@@ -139,6 +145,7 @@ func (c *conn) dropPiece(n int) {
 	c.limits.memory.release(n)
 }
 
-// holdsMuch says whether more than its share waits for the peer while no memory is left: then the connection had better begin
-// nothing that adds to it; c.mu is held. Requests whose bodies have come are not the reason: to begin them makes room.
+// holdsMuch says whether more than its share waits for the peer while no memory is left: then
+// the connection had better begin nothing that adds to it; c.mu is held. Requests whose bodies
+// have come are not the reason: to begin them makes room.
 func (c *conn) holdsMuch() bool { return c.pieces > connWindow && c.limits.memory.Full() }

@@ -34,12 +34,6 @@ const (
 	maxWaiting = 4
 	drainTime  = time.Second // between the two GOAWAYs, where the client does not answer the PING between them
 
-	// maxUnread is how many requests are worked on at once whose client has given no window for the answers. Each takes
-	// a connection to a server, and memory here and there, for nothing that could leave. The others follow slowly: a
-	// client may want to see the heads first.
-	maxUnread   = 4
-	unreadPause = 25 * time.Millisecond
-
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
 )
@@ -57,8 +51,8 @@ type ServerConn struct {
 
 	// guarded by conn.mu
 	running  int // handlers
+	ended    int // handlers whose streams have ended in order: they are about to return
 	backlog  int // of starting, when the reader last looked
-	ended    int // of them, whose streams have ended in order: they are about to return
 	serving  bool
 	draining bool
 	final    bool   // the second GOAWAY was sent
@@ -342,69 +336,6 @@ func (c *ServerConn) enter(s *ServerStream) {
 		s.priority = c.fields.priority
 	}
 	s.register()
-}
-
-// start runs the handlers of streams that wait for that. One that was reset meanwhile is none.
-func (c *ServerConn) start() {
-	if len(c.starting) == 0 {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	kept, barred := c.starting[:0], false
-	for _, s := range c.starting {
-		switch {
-		case s.reset:
-			c.discard(s)
-		case c.mayRun() && !c.holdsMuch() && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
-			c.running++
-			s.started = true
-			s.run.Go()
-		default:
-			barred = barred || s.sendWindow <= 0
-			kept = append(kept, s)
-		}
-	}
-	clear(c.starting[len(kept):])
-	c.starting, c.backlog = kept, len(kept)
-}
-
-// mayRun says whether one more handler may run; c.mu is held. Those whose streams were reset count until they return. A client
-// that keeps to the limit does not wait for those whose streams have ended.
-func (c *ServerConn) mayRun() bool { return c.running-c.ended < c.most && c.running < 2*c.most }
-
-// tooManyUnread says that a stream without a window must wait for its start, and then has the reader woken at its time;
-// c.mu is held.
-func (c *ServerConn) tooManyUnread() bool {
-	n := 0
-	for _, s := range c.streams {
-		if s.sendWindow <= 0 && s.server.started {
-			n++
-		}
-	}
-	if n < maxUnread {
-		return false
-	}
-	now := time.Now()
-	wait := unreadPause - now.Sub(c.unread)
-	if wait <= 0 {
-		c.unread = now
-		return false
-	}
-	if c.resume == nil {
-		c.resume = task.AfterFunc(wait, "HTTP/2: requests that wait for a window", c.wake)
-	}
-	return true
-}
-
-// wake lets the reader start what waits for its time.
-func (c *ServerConn) wake() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.resume = nil
-	if c.err == nil {
-		c.base.Interrupt()
-	}
 }
 
 // discard drops a stream that was never run; c.mu is held.
