@@ -151,7 +151,7 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	case s.client != nil && !s.client.final:
 		c.giveBack(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
-	case size > s.recvWindow:
+	case size > max(0, s.recvWindow): // it may have been made smaller
 		c.giveBack(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}

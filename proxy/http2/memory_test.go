@@ -316,6 +316,36 @@ func TestPeersThatIgnoreSmallWindows(t *testing.T) {
 	}
 }
 
+// The end of a body, which takes nothing of a window, is welcome where less than nothing is left of it.
+func TestEndOfABodyBeyondASmallerWindow(t *testing.T) {
+	mem := &Memory{Limit: 1 << 20}
+	mem.hold(1 << 20)
+	release := make(chan bool)
+	goOn := sync.OnceFunc(func() { close(release) })
+	defer goOn()
+	f := serve(t, ServerOptions{Memory: mem}, func(s *ServerStream) {
+		<-release
+		answer(200, "x")(s)
+	})
+	p := connect(t, f.addr)
+	if err := p.open(1, false); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // before the small windows are known
+		if err := p.fr.WriteData(1, false, make([]byte, 16<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(p.fr.WriteSettingsAck(), p.fr.WriteData(1, true, nil)); err != nil {
+		t.Fatal(err)
+	}
+	p.granted() // all of it has been read, and nothing was reset
+	goOn()
+	if h := p.next(http2.FrameHeaders); h.StreamID != 1 {
+		t.Errorf("stream %d was answered", h.StreamID)
+	}
+}
+
 // granted is by how much the connection's window has grown, as far as the peer knows when it has answered a ping.
 func (p *peer) granted() (n int) {
 	if err := p.fr.WritePing(false, [8]byte{2}); err != nil {
