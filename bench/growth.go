@@ -17,7 +17,7 @@ import (
 
 type growthCmd struct {
 	options
-	Of     []string `placeholder:"NAME" help:"connections, hosts, paths, servers, listeners. Default: all."`
+	Of     []string `placeholder:"NAME" help:"connections, hosts, paths, servers, listeners, files. Default: all."`
 	Active int      `default:"10" help:"Connections that make requests; those beyond them are open and idle."`
 }
 
@@ -52,6 +52,11 @@ func all() []growing {
 		{
 			name: "listeners", of: "listeners", about: "requests come to one of them", sizes: []int{1, 10, 100, 1000},
 			grown: func(n int) peers.Grown { return peers.Grown{Listeners: n - 1} },
+		},
+		{
+			name: "files", of: "routes of a large file", about: "with a listener for each 25 and a backend of four servers for each 10; requests are for none of them",
+			sizes: []int{50, 500, 5000},
+			grown: func(n int) peers.Grown { return peers.Grown{Hosts: n, Listeners: n / 25, Backends: n / 10} },
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -163,11 +164,18 @@ type Listener struct {
 	Interface         string
 	Protocols         []Protocol // never empty
 	TrustedProxies    []netip.Prefix
+	TrustUnix         bool // see TrustsUnix
 	ProxyProtocol     ProxyProtocol
 	ProxyProtocolFrom []netip.Prefix
 	RedirectHTTPS     bool
 	HealthPath        string // "" for none
 	TLS               *TLS   // nil: the listener speaks no TLS
+}
+
+// TrustsUnix reports whether peers on unix sockets are trusted proxies: by their name, or because
+// everybody is.
+func (l *Listener) TrustsUnix() bool {
+	return l.TrustUnix || slices.ContainsFunc(l.TrustedProxies, func(p netip.Prefix) bool { return p.Bits() == 0 })
 }
 
 // Speaks reports whether the listener may speak p.
@@ -206,6 +214,7 @@ type Route struct {
 	Match             Match
 	Backend           string // the name of a Backend of the same Config
 	EncodedSlash      Choice // Reject or Keep
+	DuplicateSlashes  Choice // Merge or Keep
 	UnsafeHeaderNames Choice // Drop or Keep
 }
 
@@ -215,6 +224,7 @@ type Choice string
 const (
 	Reject Choice = "reject"
 	Drop   Choice = "drop"
+	Merge  Choice = "merge"
 	Keep   Choice = "keep"
 )
 

@@ -16,6 +16,7 @@ func (l *loader) cross(c *Config, raw *rawConfig) {
 	l.overlaps(c, raw)
 	l.sni(c, raw, listeners, backends)
 	l.paths(c, raw)
+	l.loops(c, raw)
 	l.unused(c, raw, listeners)
 	l.http01(c, raw)
 }

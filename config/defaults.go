@@ -73,6 +73,7 @@ func (r *rawRFC2136) setDefaults() { r.KeyAlg.V = "hmac-sha256" }
 
 func (r *rawRoute) setDefaults() {
 	r.EncodedSlash.V = string(Reject)
+	r.DuplicateSlashes.V = string(Merge)
 	r.UnsafeHeaderNames.V = string(Drop)
 }
 

@@ -63,7 +63,8 @@ func (c *Config) raw() *rawConfig {
 	}
 	for _, rt := range c.Routes {
 		r.Routes = append(r.Routes, &rawRoute{
-			Name: s(rt.Name), Backend: s(rt.Backend), EncodedSlash: s(rt.EncodedSlash), UnsafeHeaderNames: s(rt.UnsafeHeaderNames),
+			Name: s(rt.Name), Backend: s(rt.Backend), EncodedSlash: s(rt.EncodedSlash),
+			DuplicateSlashes: s(rt.DuplicateSlashes), UnsafeHeaderNames: s(rt.UnsafeHeaderNames),
 			Match: rawMatch{Host: s(rt.Match.Host), Path: s(rt.Match.Path), Listener: s(rt.Match.Listener), SNI: s(rt.Match.SNI)},
 		})
 	}
@@ -79,6 +80,9 @@ func (ln *Listener) raw() *rawListener {
 		Address: strs(ln.Addresses, Address.String), Protocols: strs(ln.Protocols, func(p Protocol) string { return string(p) }),
 		TrustedProxies: strs(ln.TrustedProxies, netip.Prefix.String), ProxyProtocolFrom: strs(ln.ProxyProtocolFrom, netip.Prefix.String),
 		ProxyProtocol: s(ln.ProxyProtocol), RedirectHTTPS: flag{V: ln.RedirectHTTPS}, HealthPath: s(ln.HealthPath),
+	}
+	if ln.TrustUnix {
+		r.TrustedProxies.V = append(r.TrustedProxies.V, s(trustedUnix))
 	}
 	if ln.TLS == nil {
 		return r

@@ -89,7 +89,7 @@ func TestDefault(t *testing.T) {
 	if !reflect.DeepEqual(c.Listeners[0], wantListener) {
 		t.Errorf("got  %+v\nwant %+v", c.Listeners[0], wantListener)
 	}
-	wantRoute := Route{Name: "all", Backend: "app", EncodedSlash: Reject, UnsafeHeaderNames: Drop}
+	wantRoute := Route{Name: "all", Backend: "app", EncodedSlash: Reject, DuplicateSlashes: Merge, UnsafeHeaderNames: Drop}
 	if c.Routes[0] != wantRoute {
 		t.Errorf("got  %+v\nwant %+v", c.Routes[0], wantRoute)
 	}
@@ -127,9 +127,12 @@ func TestForms(t *testing.T) {
 	}
 	if got, want := web.TrustedProxies, []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/32"),
-		netip.MustParsePrefix("198.51.100.0/24"),
-	}; !reflect.DeepEqual(got, want) {
-		t.Errorf("trusted_proxies %v", got)
+		netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("fe80::/10"),
+	}; !reflect.DeepEqual(got, want) || !web.TrustUnix || c.Listeners[1].TrustUnix {
+		t.Errorf("trusted_proxies %v, unix %v", got, web.TrustUnix)
+	}
+	if c.Routes[0].DuplicateSlashes != Merge || c.Routes[1].DuplicateSlashes != Keep {
+		t.Errorf("duplicate_slashes %q, %q", c.Routes[0].DuplicateSlashes, c.Routes[1].DuplicateSlashes)
 	}
 	if web.Mode != 0o600 || !web.Speaks(H2C) || web.Speaks(H2) {
 		t.Errorf("%+v", web)

@@ -248,6 +248,7 @@ type rawRoute struct {
 	Match             rawMatch `toml:"match,inline"`
 	Backend           str      `toml:"backend" eg:"api"`
 	EncodedSlash      str      `toml:"encoded_slash" eg:"reject"`
+	DuplicateSlashes  str      `toml:"duplicate_slashes" eg:"merge"`
 	UnsafeHeaderNames str      `toml:"unsafe_header_names" eg:"drop"`
 }
 

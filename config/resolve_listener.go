@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -14,12 +15,12 @@ func (l *loader) listener(r *rawListener) Listener {
 		Systemd:           l.fdName(r.Systemd),
 		MPTCP:             oneOf(l, r.MPTCP, MPTCPPrefer, MPTCPRequire, MPTCPOff),
 		Interface:         l.device(r.Interface),
-		TrustedProxies:    l.prefixes(r.TrustedProxies),
 		ProxyProtocol:     oneOf(l, r.ProxyProtocol, ProxyOff, ProxyOptional, ProxyRequired),
 		ProxyProtocolFrom: l.prefixes(r.ProxyProtocolFrom),
 		RedirectHTTPS:     r.RedirectHTTPS.V,
 		HealthPath:        r.HealthPath.V,
 	}
+	out.TrustedProxies, out.TrustUnix = l.trusted(r.TrustedProxies)
 	for _, s := range r.Address.V {
 		out.Addresses = append(out.Addresses, l.address(s, listenAddress))
 	}
@@ -36,6 +37,21 @@ func (l *loader) listener(r *rawListener) Listener {
 	}
 	l.listenerSense(r, &out)
 	return out
+}
+
+// trustedUnix stands among trusted_proxies for all peers on unix sockets, which have no address.
+const trustedUnix = "unix"
+
+func (l *loader) trusted(r list) (networks []netip.Prefix, unix bool) {
+	rest := list{At: r.At}
+	for _, s := range r.V {
+		if s.V == trustedUnix {
+			unix = true
+		} else {
+			rest.V = append(rest.V, s)
+		}
+	}
+	return l.prefixes(rest), unix
 }
 
 // listenerSense faults keys of a listener that are right each but not together.
@@ -57,6 +73,12 @@ func (l *loader) listenerSense(r *rawListener, out *Listener) {
 	}
 	if onlyUnix && out.Interface != "" {
 		l.fault(r.Interface.At, "is set, but there are unix sockets only%s; leave it out", r.Interface.got())
+	}
+	if onlyUnix && len(out.TrustedProxies) > 0 && !out.TrustsUnix() && out.ProxyProtocol == ProxyOff {
+		l.warn(r.TrustedProxies.At, `has networks, and peers on unix sockets have no address: none of them is trusted; write trusted_proxies = [ "unix" ]`)
+	}
+	if unix == 0 && out.Systemd == "" && out.TrustUnix {
+		l.warn(r.TrustedProxies.At, `has "unix", and this listener has no unix socket; leave it out`)
 	}
 	if unix == 0 && len(out.Addresses) > 0 && r.Mode.At.written {
 		l.warn(r.Mode.At, "is for unix sockets, and this listener has none; leave it out")

@@ -10,6 +10,7 @@ func (l *loader) route(r *rawRoute) Route {
 		Name:              l.name(r.Name),
 		Backend:           r.Backend.V,
 		EncodedSlash:      oneOf(l, r.EncodedSlash, Reject, Keep),
+		DuplicateSlashes:  oneOf(l, r.DuplicateSlashes, Merge, Keep),
 		UnsafeHeaderNames: oneOf(l, r.UnsafeHeaderNames, Drop, Keep),
 		Match: Match{
 			Host:     l.matchHost(r.Match.Host, true),
@@ -25,6 +26,8 @@ func (l *loader) route(r *rawRoute) Route {
 		if problem := pathProblem(p.V); problem != "" {
 			l.wrong(p, problem)
 			out.Match.Path = ""
+		} else if strings.Contains(p.V, ";") {
+			l.warn(p.At, `has a ";"%s, where parameters begin for some servers: a request is answered with 400 unless its path without them leads to the same route`, p.got())
 		}
 	}
 	if r.Match.SNI.V != "" {

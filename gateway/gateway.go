@@ -2,13 +2,11 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"mpgate/admin"
@@ -18,6 +16,8 @@ import (
 	"mpgate/mptcp"
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
+	"mpgate/proxy/backend"
+	"mpgate/proxy/http2"
 	"mpgate/proxy/leg"
 	"mpgate/task"
 	"mpgate/telemetry"
@@ -54,6 +54,11 @@ type Gateway struct {
 	metrics *telemetry.Instruments
 	access  atomic.Pointer[telemetry.AccessLog] // nil: off
 	gate    *listener.Gate
+	clients atomic.Int64   // connections of clients that the descriptors, or the configuration, allow
+	places  backend.Places // for connections to servers
+	group   *memoryGroup   // nil: the memory is not limited; nor are the next two then
+	room    *proxy.Room    // for exchanges
+	streams http2.Memory   // for what servers of HTTP/2 may have us hold
 	proxy   *proxy.Proxy
 	certs   *certs.Manager
 	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
@@ -111,7 +116,10 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		return nil, g.fault(cfg, "log.access", err)
 	}
 	g.access.Store(access)
-	g.gate = listener.NewGate(g.connectionLimit(cfg.Limits.Connections))
+	g.gate = listener.NewGate(0)
+	g.places.Spare = g.spareConnection
+	g.limitConnections(cfg.Limits.Connections)
+	g.openMemory()
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
 	g.gate.Full = g.proxy.Shed
 	g.openCerts(cfg)
@@ -140,12 +148,6 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	return g, nil
 }
 
-// panicked is told of each panic in a task of this process.
-func (g *Gateway) panicked(p *task.Panic) {
-	g.metrics.TaskPanics.Inc()
-	g.log.Error("panic in a task: what it served has failed, everything else goes on", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
-}
-
 // closeAll undoes an Open that failed.
 func (g *Gateway) closeAll() {
 	defer g.deaf()
@@ -165,6 +167,9 @@ func (g *Gateway) closeAll() {
 		now, cancel := context.WithCancel(context.Background())
 		cancel()
 		g.proxy.Shutdown(now)
+	}
+	if g.group != nil {
+		g.group.close()
 	}
 	_ = g.options.Inherited.Close()
 }
@@ -195,7 +200,7 @@ func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
 	return proxy.Options{
 		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
-		Live: &g.front,
+		Live: &g.front, Room: g.room, StreamMemory: g.streamMemory(),
 	}
 }
 
@@ -210,38 +215,14 @@ func proxyLimits(l *config.Limits) proxy.Limits {
 	}
 }
 
-// fewConnections is a limit that nobody means to have.
-const fewConnections = 100
-
-// connectionLimit is the configured one, or what the descriptors suffice for, and says so where that is little.
-func (g *Gateway) connectionLimit(configured int) int {
-	if configured > 0 {
-		return configured
-	}
-	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		return 0
-	}
-	limit := connectionsWithin(r.Cur)
-	if limit < fewConnections {
-		g.log.Warn("few descriptors: few connections are accepted at a time, the others wait", "descriptors", r.Cur, "connections", limit,
-			"remedy", "LimitNOFILE=524288 in the unit, or ulimit -n 524288 before the start; or write limits.connections")
-	}
-	return limit
-}
-
-// connectionsWithin is for how many connections the descriptors suffice: an exchange needs two, and some are for logs,
-// the admin address and the like.
-func connectionsWithin(descriptors uint64) int {
-	const others = 256 // 128 of them pipes of netio
-	return int(max(1, (min(descriptors, 1<<30)-min(descriptors, others))/2))
-}
-
 // Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their end, and
 // what is left after the configured time, or when kill ends, is cut. onReady is called once every listener
 // accepts.
 func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	defer g.letGo()
+	if g.group != nil {
+		defer g.group.close()
+	}
 	defer g.closeLogs()
 	g.runAccessLog(g.access.Load())
 	if s := g.admin.Load(); s != nil {
@@ -250,6 +231,9 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	g.tasks.run("certificates", g.certs.Run)
 	g.tasks.keep("changed files", g.followFiles)
 	g.tasks.keep("MPTCP connections", g.unclog)
+	if g.group != nil {
+		g.tasks.keep("memory", g.watchMemory)
+	}
 	err := attempt("start", func() error { return g.begin(ctx) })
 	if err == nil {
 		g.announce(nil)

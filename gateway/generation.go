@@ -132,7 +132,10 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Protocol: map[config.Protocol]backend.Protocol{
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
-		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
+		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, Detour: detour{g}, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
+	}
+	if g.group != nil {
+		o.Streams = &g.streams
 	}
 	for _, s := range b.Servers {
 		o.Servers = append(o.Servers, backend.ServerOptions{
@@ -165,7 +168,8 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
 			Backend:          next.backends[r.Backend].Backend,
 			Lease:            next.leaseOf(old, &r),
-			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
+			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
+			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
 		}
 		if r.Match.SNI == "" {
 			list = append(list, one)
@@ -221,8 +225,8 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		return nil, err
 	}
 	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, VouchedNames: next.vouched, HealthPath: l.HealthPath, RequireMPTCP: f.open.MPTCP == mptcp.Require,
-		RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
+		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), VouchedNames: next.vouched, HealthPath: l.HealthPath,
+		RequireMPTCP: f.open.MPTCP == mptcp.Require, RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
 			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,

@@ -87,7 +87,7 @@ func (g *Gateway) install(ctx context.Context, old *generation, cfg *config.Conf
 		return err
 	}
 	g.options.LogSettings.Set(&cfg.Log)
-	g.gate.SetLimit(g.connectionLimit(cfg.Limits.Connections))
+	g.limitConnections(cfg.Limits.Connections)
 	g.proxy.SetLimits(proxyLimits(&cfg.Limits))
 	g.swapParts(&p)
 	g.runPaths()

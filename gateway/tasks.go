@@ -93,3 +93,9 @@ func attempt(name string, f func() error) (err error) {
 	}
 	return err
 }
+
+// panicked is told of each panic in a task of this process.
+func (g *Gateway) panicked(p *task.Panic) {
+	g.metrics.TaskPanics.Inc()
+	g.log.Error("panic in a task: what it served has failed, everything else goes on", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
+}

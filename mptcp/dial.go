@@ -25,6 +25,8 @@ type Dialer struct {
 	// a server that has no MPTCP is dialled by plain TCP for a while, and a SYN that asks for
 	// it and gets no answer is raced by one plain connect. nil: each dial stands alone.
 	Memory *Memory
+	// Detour, if there is one and neither Source nor Interface is given, leads around paths that do not carry.
+	Detour Detour
 }
 
 const defaultKeepAlive = 15 * time.Second
@@ -43,6 +45,16 @@ type Result struct {
 // ErrRequired is the error of a dial with Require that connected and got TCP.
 var ErrRequired = errors.New("MPTCP is required and the connection does not speak it")
 
+// ErrNoPort is inside the error of a dial for which this host had no local port left towards the peer: connections that are
+// open, or were a short while ago, have all of them (net.ipv4.ip_local_port_range).
+var ErrNoPort = errors.New("no local port is free")
+
+// noPortError is ErrNoPort with what the kernel said.
+type noPortError struct{ err error }
+
+func (e *noPortError) Error() string   { return e.err.Error() + ": " + ErrNoPort.Error() }
+func (e *noPortError) Unwrap() []error { return []error{ErrNoPort, e.err} }
+
 // Dial makes one attempt to connect; with a Memory, see there, two SYNs may be out at
 // once for it. The socket is made once: TCP replaces MPTCP
 // only where this host has none, never because the connect failed, so a dead
@@ -52,7 +64,7 @@ var ErrRequired = errors.New("MPTCP is required and the connection does not spea
 // ErrRequired.
 func (d *Dialer) Dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	c, r, err := d.dial(ctx, to)
+	c, r, err := d.dialAround(ctx, to)
 	if err == nil {
 		return c, r, nil
 	}

@@ -137,7 +137,9 @@ func (d *Dialer) prepare(fd int, to netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Bind(fd, sa); err != nil {
+		if err := unix.Bind(fd, sa); err == unix.EADDRINUSE { // the kernel does not know that option
+			return &noPortError{os.NewSyscallError("bind", err)}
+		} else if err != nil {
 			return os.NewSyscallError("bind", err)
 		}
 	}
@@ -190,11 +192,40 @@ func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	case nil, unix.EINPROGRESS, unix.EINTR:
 		// An interrupted connect goes on by itself.
 	default:
+		err := connectError(fd, sa, err)
 		unix.Close(fd)
-		return nil, os.NewSyscallError("connect", err)
+		return nil, err
 	}
 	// Only now: a socket that is neither connected nor connecting would wake the poller.
 	return os.NewFile(uintptr(fd), "dial"), nil
+}
+
+// connectError is for a connect of fd that failed at once. EADDRNOTAVAIL means that no local port is free, or that the host has no
+// address to reach the peer from: a datagram socket, whose ports are others, tells.
+func connectError(fd int, to unix.Sockaddr, err error) error {
+	named := os.NewSyscallError("connect", err)
+	if err == unix.EAGAIN { // what older kernels say of ports
+		return &noPortError{named}
+	}
+	if err != unix.EADDRNOTAVAIL {
+		return named
+	}
+	kind := unix.AF_INET6
+	if _, ok := to.(*unix.SockaddrInet4); ok {
+		kind = unix.AF_INET
+	}
+	other, err := unix.Socket(kind, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return named
+	}
+	defer unix.Close(other)
+	if device, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE); err == nil && device != "" {
+		_ = unix.BindToDevice(other, device)
+	}
+	if unix.Connect(other, to) == unix.EADDRNOTAVAIL {
+		return named
+	}
+	return &noPortError{named}
 }
 
 // conn makes a *net.TCPConn of a socket that has connected: a duplicate, as net.FileConn

@@ -18,12 +18,18 @@ func (x *exchange) answer(o outcome) { x.answerText(o, "") }
 
 // answerText is answer with a body of its own instead of one that tells the outcome.
 func (x *exchange) answerText(o outcome, text string) {
+	if o.status/100 == 2 && x.asksTunnel() {
+		o, text = outcome{status: 400, end: telemetry.EndBadRequest, text: "this path does not accept a WebSocket"}, ""
+	}
 	x.rec.End = o.end
 	if x.down.HeadSent() || o.status == 0 {
 		x.down.SetClose()
 		return
 	}
 	x.rec.Status = o.status
+	if o.status >= 400 {
+		x.rec.Reason = o.text
+	}
 	if x.refused || !x.skipBody() || x.conn.ending() {
 		x.down.SetClose()
 	}
@@ -39,7 +45,9 @@ func (x *exchange) answerText(o outcome, text string) {
 		r.Header.Add(message.Location, x.location)
 	}
 	x.secure()
-	if text != "" {
+	if o.bare {
+		x.scratch = x.scratch[:0]
+	} else if text != "" {
 		r.Header.AddString(message.ContentType, "text/plain")
 		x.scratch = append(x.scratch[:0], text...)
 	} else {
@@ -51,7 +59,7 @@ func (x *exchange) answerText(o outcome, text string) {
 		x.answerLost(err)
 		return
 	}
-	if !r.NoBody {
+	if !r.NoBody && len(x.scratch) > 0 {
 		if err := x.down.WriteBody(x.scratch); err != nil {
 			x.answerLost(err)
 			return
@@ -91,7 +99,7 @@ func (x *exchange) appendAnswer(dst []byte, o outcome) []byte {
 		dst = append(dst, `,"error":`...)
 		dst = strconv.AppendQuote(dst, o.text) // plain ASCII, for which Go's quoting and JSON's are the same
 		dst = append(dst, `,"id":"`...)
-		dst = append(dst, x.rec.ID[:]...)
+		dst = append(dst, x.rec.IDText()...)
 		return append(dst, "\"}\n"...)
 	}
 	h.AddString(message.ContentType, "text/plain; charset=utf-8")
@@ -101,7 +109,7 @@ func (x *exchange) appendAnswer(dst []byte, o outcome) []byte {
 	dst = append(dst, ": "...)
 	dst = append(dst, o.text...)
 	dst = append(dst, "\nid: "...)
-	dst = append(dst, x.rec.ID[:]...)
+	dst = append(dst, x.rec.IDText()...)
 	return append(dst, '\n')
 }
 

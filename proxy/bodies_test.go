@@ -228,7 +228,7 @@ func TestShortestRequestIsAnsweredAtOnce(t *testing.T) {
 			t.Errorf("got %q, %v", raw, err)
 		}
 		r := &proxytest.Request{Head: o.Raw()[0]}
-		want(t, "Host at the server", r.Header("Host"), "")
+		want(t, "Host at the server", r.Header("Host"), o.Address())
 		want(t, "X-Forwarded-Host at the server", r.Has("X-Forwarded-Host"), false)
 	})
 }

@@ -42,15 +42,17 @@ type conn struct {
 	shed     atomic.Bool    // ended while it was parked, for another's sake
 	late     bool           // accepted while the proxy drained
 	socket   netip.AddrPort // the socket's peer; zero for unix sockets
-	peer     netip.AddrPort // the same, or who a PROXY header says is behind it
+	peer     netip.AddrPort // the same without a zone, or who a PROXY header says is behind it
 	peerText []byte         // its address, as X-Forwarded-For has it
-	counted  netip.Addr     // in perClient
-	accepted time.Time
-	state    atomic.Uint32 // connState
-	waiting  sync.Mutex    // held while state becomes busy, and while that it is not is acted on
-	end      telemetry.ConnEnd
-	err      error // why no request came
-	broken   bool  // must not look as if it ended in order
+	// destination is the address that the client connected to, by a PROXY header; zero without one.
+	destination netip.AddrPort
+	counted     netip.Addr // in perClient
+	accepted    time.Time
+	state       atomic.Uint32 // connState
+	waiting     sync.Mutex    // held while state becomes busy, and while that it is not is acted on
+	end         telemetry.ConnEnd
+	err         error // why no request came
+	broken      bool  // must not look as if it ended in order
 }
 
 // connState tells Shutdown what it may do to a connection:
@@ -110,7 +112,8 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 }
 
 func (c *conn) setPeer(a netip.AddrPort) {
-	c.peer, c.peerText = a, a.Addr().AppendTo(nil)
+	addr := a.Addr().WithZone("") // it names an interface of this host, which says nothing to others
+	c.peer, c.peerText = netip.AddrPortFrom(addr, a.Port()), addr.AppendTo(nil)
 }
 
 func (p *Proxy) turnAway(nc net.Conn) {

@@ -13,7 +13,6 @@ import (
 	"mpgate/proxy/http1"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
-	"mpgate/proxy/target"
 	"mpgate/telemetry"
 )
 
@@ -61,10 +60,13 @@ type exchange struct {
 	attempt backend.Attempt
 	up      backend.Stream
 	upload  upload
+	kept    keptBody
 	// When each direction last moved, while both do.
 	uploaded, downloaded netio.Progress
 
+	hostless  bool // the request came without Host
 	continued bool // a 100 was passed on
+	closing   bool // the response says that the client's connection ends
 	refused   bool // the head was no request, so nobody knows what follows it
 	broken    bool // the response must not look as if it ended in order
 	watching  bool
@@ -121,7 +123,8 @@ func (x *exchange) reset() {
 	x.conn, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.attempt.Reset(nil)
 	x.upload = upload{}
-	x.continued, x.watching, x.refused, x.broken, x.counted = false, false, false, false, false
+	x.closing = false
+	x.hostless, x.continued, x.watching, x.refused, x.broken, x.counted = false, false, false, false, false, false
 	x.end = time.Time{}
 	x.location = x.location[:0]
 	x.gone.Store(false)
@@ -134,20 +137,23 @@ func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
 			x.panicked = true
-			x.proxy.caught("panic in an exchange", x.rec.ID.String(), v)
+			x.proxy.caught("panic in an exchange", string(x.rec.IDText()), v)
 			x.afterPanic()
 		}
 	}()
 	err := x.read()
+	if err == nil {
+		x.takeID()
+	}
 	x.count(x.match(err == nil))
 	switch {
 	case err != nil:
 		x.refuse(err)
 	case x.misdirected(), x.challenge(), x.health(), x.redirectHTTPS():
 	case x.route == nil:
-		x.answer(outcome{404, telemetry.EndNoRoute, "nothing is served here"})
+		x.answer(outcome{status: 404, end: telemetry.EndNoRoute, text: "nothing is served here"})
 	default:
-		if x.pathAllowed() && x.mayPass() {
+		if x.pathAllowed() && x.mayPass() && !x.loops() {
 			x.vouch()
 			x.forward()
 		}
@@ -159,7 +165,7 @@ func (x *exchange) afterPanic() {
 	x.rec.End = telemetry.EndInternal
 	defer func() {
 		if v := recover(); v != nil { // there is no answering
-			x.proxy.caught("panic in an exchange, and behind it", x.rec.ID.String(), v)
+			x.proxy.caught("panic in an exchange, and behind it", string(x.rec.IDText()), v)
 			x.broken = true
 			x.down.SetClose()
 		}
@@ -175,7 +181,7 @@ func (x *exchange) afterPanic() {
 	}
 	x.down.SetClose()
 	if !x.broken {
-		x.answer(outcome{500, telemetry.EndInternal, "internal error"})
+		x.answer(outcome{status: 500, end: telemetry.EndInternal, text: "internal error"})
 	}
 	x.rec.End = telemetry.EndInternal
 }
@@ -230,32 +236,15 @@ func (x *exchange) match(readable bool) *telemetry.ExchangeMeter {
 	return x.view.meters.of(route)
 }
 
-// pathAllowed refuses paths that the server might take for those of another route.
-func (x *exchange) pathAllowed() bool {
-	if x.req.EncodedSlash && !x.route.KeepEncodedSlash {
-		x.answer(outcome{400, telemetry.EndBadRequest, "the path holds an encoded slash"})
-		return false
-	}
-	if x.req.Ambiguous {
-		decoded := target.Decoded(x.req.Path, &x.req.Scratch)
-		other, _ := x.view.Routes.table.Match(x.req.Host, decoded, x.conn.listener.name)
-		if other != x.route {
-			x.answer(outcome{400, telemetry.EndBadRequest, "the path leads elsewhere once it is decoded"})
-			return false
-		}
-	}
-	return true
-}
-
 // health answers the listener's health path.
 func (x *exchange) health() bool {
 	if x.view.HealthPath == "" || string(x.req.Path) != x.view.HealthPath {
 		return false
 	}
 	if x.proxy.draining.Load() || x.proxy.options.Ready != nil && !x.proxy.options.Ready() {
-		x.answer(outcome{503, telemetry.EndOK, "not ready"})
+		x.answer(outcome{status: 503, end: telemetry.EndOK, text: "not ready"})
 	} else {
-		x.answer(outcome{200, telemetry.EndOK, "ready"})
+		x.answer(outcome{status: 200, end: telemetry.EndOK, text: "ready"})
 	}
 	return true
 }
@@ -269,7 +258,7 @@ func (x *exchange) misdirected() bool {
 	}
 	if s == nil { // the listener speaks TLS by now, and this connection does not
 		x.down.SetClose()
-		x.answer(outcome{421, telemetry.EndMisdirected, "this port speaks TLS; use https"})
+		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port speaks TLS; use https"})
 		return true
 	}
 	if policies == nil { // TLS is no longer asked for: it lets nobody in that a plain connection would not
@@ -282,7 +271,7 @@ func (x *exchange) misdirected() bool {
 	if !policies.Has(s.policy) {
 		x.down.SetClose()
 	}
-	x.answer(outcome{421, telemetry.EndMisdirected, "this host is not served on this connection"})
+	x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this host is not served on this connection"})
 	return true
 }
 
@@ -293,32 +282,12 @@ func (x *exchange) challenge() bool {
 	}
 	body, ours := x.view.Challenge(x.req.Host, x.req.Path)
 	if ours {
-		x.answerText(outcome{200, telemetry.EndOK, ""}, body)
+		x.answerText(outcome{status: 200, end: telemetry.EndOK, text: ""}, body)
 	}
 	return ours
 }
 
 var challengePath = []byte("/.well-known/acme-challenge/")
-
-// redirectHTTPS sends the client to the same target by https, on the default port.
-func (x *exchange) redirectHTTPS() bool {
-	if !x.view.RedirectHTTPS || x.conn.tls != nil {
-		return false
-	}
-	if len(x.req.Host) == 0 {
-		x.answer(outcome{400, telemetry.EndBadRequest, "a request without Host cannot be redirected to https"})
-		return true
-	}
-	x.location = append(append(x.location[:0], "https://"...), x.req.Host...)
-	if string(x.req.Path) != "*" {
-		x.location = append(x.location, x.req.Path...)
-	}
-	if x.req.HasQuery {
-		x.location = append(append(x.location, '?'), x.req.Query...)
-	}
-	x.answer(outcome{308, telemetry.EndOK, "use https"})
-	return true
-}
 
 // refuse answers a head that was not a request.
 func (x *exchange) refuse(err error) {
@@ -365,6 +334,7 @@ func (x *exchange) finish() (now time.Time) {
 	if now = x.end; now.IsZero() {
 		now = time.Now()
 	}
+	x.kept.reset()
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
 	r.Tries = x.attempt.Tries()

@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"errors"
+	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"mpgate/proxy/backend"
@@ -14,48 +16,50 @@ import (
 
 // forward has the request answered by a server of its route's backend.
 func (x *exchange) forward() {
+	room := x.proxy.options.Room
+	if !room.enter() {
+		x.proxy.shed(errNoRoom)
+		x.answer(connectOutcome(errNoRoom))
+		return
+	}
+	defer room.leave()
 	x.attempt.Reset(x.route.Backend)
 	r := backend.Request{
 		Now:        time.Now(), // x.start is when the head began to come
 		Bodyless:   x.req.ContentLength == 0,
 		Upgrade:    x.req.Upgrade != nil,
-		Repeatable: x.repeatable(),
+		Repeatable: x.req.Idempotent() && x.req.Upgrade == nil,
+	}
+	if r.Repeatable && !r.Bodyless {
+		n := x.req.ContentLength
+		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.down.Body(), &x.proxy.keptBodies, n)
+	}
+	if x.conn.mux != nil {
+		r.Holds = &x.conn.mux.holds
+		defer x.attempt.Leave()
 	}
 	if x.route.Backend.SendsProxy() {
 		r.From = x.conn.addresses()
 	}
+	again := repeats{until: r.Now.Add(x.route.Backend.ResponseTimeout())}
 	up, err := x.attempt.Open(x.proxy.ctx, &r)
-	for again := false; ; again = true {
+	for {
 		if s := x.attempt.Server(); s != nil {
 			x.rec.Server = s.Address
 		}
-		if err != nil {
-			x.answer(connectOutcome(err))
-			return
+		asked, repeat := err == nil, cameBack(err)
+		if asked {
+			x.up = up
+			if repeat, err = x.exchangeWith(&r, &again); err == nil {
+				return
+			}
 		}
-		x.up = up
-		meter := x.attempt.Meter()
-		meter.Start()
-		asked := r.Now
-		if !up.Reused() {
-			asked = time.Now() // the connection has taken its time, and had its own limit
-		}
-		if err = x.ask(asked); err == nil {
-			now := time.Now()
-			x.rec.BackendTime = now.Sub(r.Now)
-			meter.FirstByte(x.rec.BackendTime)
-			meter.Request(x.resp.Status)
-			x.deliver(now)
-			x.end = x.leaveServer(meter)
-			return
-		}
-		meter.Request(0)
-		up.Abort() // what is left of the exchange must not keep the connection
-		x.joinUpload()
-		repeat := !again && x.mayRepeat(&r, err)
-		x.leaveServer(meter)
-		if !repeat {
-			if !x.passReset(err) {
+		if !repeat || !again.wait(x.proxy.ctx, &r, err) {
+			switch {
+			case !asked:
+				x.proxy.shed(err)
+				x.answer(connectOutcome(err))
+			case !x.passReset(err):
 				x.answer(serverOutcome(err))
 			}
 			return
@@ -65,19 +69,79 @@ func (x *exchange) forward() {
 	}
 }
 
-// mayRepeat says whether a request that failed may be sent once more: it was not sent, or, on a connection that had
-// been kept, it can be repeated and nothing of an answer came.
-func (x *exchange) mayRepeat(r *backend.Request, err error) bool {
-	if err == netio.ErrSpoke {
-		return true
+// exchangeWith has the server that was picked answer. After an error nothing of an answer has gone to the client, and repeat says
+// whether the request may be sent again.
+func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool, err error) {
+	meter := x.attempt.Meter()
+	meter.Start()
+	asked := r.Now
+	if !x.up.Reused() {
+		asked = time.Now() // the connection has taken its time, and had its own limit
 	}
-	if errors.Is(err, backend.ErrNotProcessed) && !x.gone.Load() && (r.Bodyless || !x.down.BodyStarted()) {
-		return true
+	if !r.Bodyless {
+		x.keepBody(r)
 	}
-	if errors.Is(err, errStalled) {
-		return r.Repeatable && !x.gone.Load()
+	if err = x.ask(asked); err == nil {
+		x.dropBody()
+		now := time.Now()
+		x.rec.BackendTime = now.Sub(r.Now)
+		meter.FirstByte(x.rec.BackendTime)
+		meter.Request(x.resp.Status)
+		x.deliver(now)
+		x.end = x.leaveServer(meter)
+		return false, nil
 	}
-	return r.Repeatable && x.up.Reused() && !x.up.Answered() && !x.gone.Load() && !errors.Is(err, errLate)
+	meter.Request(0)
+	repeat = x.mayRepeat(r, again, err)
+	x.up.Abort() // what is left of the exchange must not keep the connection
+	if repeat {
+		if fault := x.pauseUpload(); fault != nil {
+			repeat, err = false, &clientError{fault}
+		}
+		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.again())
+	}
+	x.joinUpload()
+	x.leaveServer(meter)
+	return repeat, err
+}
+
+// keepBody sees to it that the body can be sent again where the server may give the request back, or its connection may turn out
+// to be dead.
+func (x *exchange) keepBody(r *backend.Request) {
+	needed := x.up.Returns() || r.Repeatable && x.up.Reused()
+	switch {
+	case x.kept.active() && x.down.BodyStarted():
+		x.kept.rewind()
+	case x.down.BodyStarted():
+	case needed && !x.kept.active():
+		x.kept.begin(x.down.Body(), &x.proxy.keptBodies, x.req.ContentLength)
+	case !needed:
+		x.kept.reset()
+	}
+}
+
+// dropBody is for a request that will not be sent again.
+func (x *exchange) dropBody() {
+	if !x.kept.active() {
+		return
+	}
+	if x.upload.done != nil {
+		x.kept.done.Store(true)
+		select {
+		case <-x.upload.done:
+		default:
+			return // whoever reads the body sees to it
+		}
+	}
+	x.kept.drop()
+}
+
+// body is the request's.
+func (x *exchange) body() message.BodyReader {
+	if x.kept.active() {
+		return &x.kept
+	}
+	return x.down.Body()
 }
 
 // leaveServer gives the connection to the server back, and says when that was.
@@ -94,6 +158,10 @@ func (x *exchange) leaveServer(meter *telemetry.ServerMeter) (now time.Time) {
 func (x *exchange) ask(asked time.Time) error {
 	defer x.stopWatch()
 	x.watchEarly()
+	if x.hostless || len(x.req.Host) == 0 {
+		x.hostless = true
+		x.req.Host, x.req.Port = serverHost(x.rec.Server), nil
+	}
 	if err := x.up.WriteHead(&x.req); err != nil {
 		return x.blame(err)
 	}
@@ -125,6 +193,18 @@ func (x *exchange) ask(asked time.Time) error {
 			return err
 		}
 	}
+}
+
+// serverHost is the Host of a request that came without one (HTTP/1.0, or an empty field): many
+// servers refuse an empty one.
+func serverHost(address string) []byte {
+	if strings.HasPrefix(address, "unix:") {
+		return []byte("localhost")
+	}
+	if a, err := netip.ParseAddrPort(address); err == nil {
+		address = netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()).String()
+	}
+	return []byte(address)
 }
 
 // stillWaiting is asked when the server has not answered by a deadline: until when to wait on.
@@ -200,14 +280,16 @@ func (x *exchange) deliver(now time.Time) {
 		x.tunnel()
 		return
 	}
+	if x.asksTunnel() && x.resp.Status/100 == 2 {
+		x.up.Abort()
+		x.answer(outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server did not switch protocols"})
+		return
+	}
 	if !x.resp.Header.Has(message.Date) {
 		x.resp.Header.Add(message.Date, date(now))
 	}
 	x.secure()
-	if x.conn.ending() || x.req.Expect && !x.down.BodyDone() {
-		// A client that was not told to go on may send its body or not: nobody could tell it from a request.
-		x.down.SetClose()
-	}
+	x.closeEarly()
 	if err := x.down.WriteHead(&x.resp); err != nil {
 		x.endResponse(nil, err)
 		return
@@ -219,12 +301,62 @@ func (x *exchange) deliver(now time.Time) {
 		x.stopWatch()
 	}
 	if fromServer == nil && toClient == nil {
+		if x.unasked() {
+			x.stopUpload()
+		}
 		if fromServer = x.down.End(&x.resp.Trailer); fromServer == nil && x.upload.done != nil {
 			toClient = x.down.Flush() // nobody will read from the client, which would send it
 		}
 	}
 	x.endResponse(fromServer, toClient)
 }
+
+// closeEarly says in the response that the client's connection ends, where that is known.
+func (x *exchange) closeEarly() {
+	if x.conn.ending() {
+		x.setClose()
+		return
+	}
+	if x.upload.done == nil || x.down.BodyDone() {
+		return
+	}
+	if x.req.Expect {
+		// A client that was not told to go on may send its body or not: nobody could tell it from a request.
+		x.setClose()
+		return
+	}
+	if x.resp.Status >= 300 && x.conn.mux == nil && x.uploading() {
+		x.setClose() // the server does not want what the client still sends
+	}
+}
+
+// uploading says whether the client still sends its request's body. Mostly a server answers when it has it whole, and the goroutine
+// that sent it has yet to notice.
+func (x *exchange) uploading() bool {
+	late := time.NewTimer(5 * time.Millisecond)
+	defer late.Stop()
+	select {
+	case <-x.upload.done:
+	case <-late.C:
+	}
+	return !x.down.BodyDone()
+}
+
+// unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of which nothing has come: what
+// the client may still send could be a request to it.
+func (x *exchange) unasked() bool {
+	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.Returns() && !x.down.BodyStarted()
+}
+
+func (x *exchange) setClose() {
+	x.closing = true
+	x.down.SetClose()
+}
+
+// asksTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that
+// the tunnel stands (RFC 9110 section 9.3.6), so only a switch of protocols may become one: a
+// server of HTTP/1 that answers with an ordinary 2xx has declined.
+func (x *exchange) asksTunnel() bool { return x.conn.mux != nil && x.req.Upgrade != nil }
 
 // movedDown is the progress of the response while the request's body is still under way, else nil.
 func (x *exchange) movedDown() *netio.Progress {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"runtime"
 
 	"mpgate/proxy/netio"
@@ -17,9 +18,10 @@ func newTurns() turns { return make(turns, max(1, runtime.GOMAXPROCS(0)-1)) }
 // its peer: from the moment on that something has come.
 type handshaking struct {
 	*netio.Conn
-	turns turns
-	has   bool
-	done  bool
+	turns  turns
+	has    bool
+	done   bool
+	ticket []byte // see holdTicket
 }
 
 func (h *handshaking) Read(p []byte) (int, error) {
@@ -34,14 +36,51 @@ func (h *handshaking) Read(p []byte) (int, error) {
 
 // Write waits for the peer where what it says does not fit into what is held back: certificates may be long.
 func (h *handshaking) Write(p []byte) (int, error) {
-	if h.done || !h.has || h.Conn.Holds(len(p)) {
+	if h.done {
 		return h.Conn.Write(p)
 	}
+	whole := len(p)
+	if h.ticket == nil {
+		p = h.holdTicket(p)
+	} else { // an alert: records are numbered, so it must follow the ticket
+		p = append(h.ticket, p...)
+		h.ticket = nil
+	}
+	if !h.has || h.Conn.Holds(len(p)) {
+		_, err := h.Conn.Write(p)
+		return whole, err
+	}
 	h.leave()
-	n, err := h.Conn.Write(p)
+	_, err := h.Conn.Write(p)
 	h.enter()
-	return n, err
+	return whole, err
 }
+
+// holdTicket keeps back the session ticket at the end of a server's first flight of TLS 1.3, until the client's Finished has
+// come. crypto/tls sends it early (RFC 8446 section 4.6.1 allows both). Then nothing of ours would follow the Finished and
+// carry its acknowledgement, which the kernel delays by 40 ms; and a client without TCP_NODELAY sends no request before it
+// has that. It is the last record where the one before it has the length of a Finished, which otherwise is the last.
+func (h *handshaking) holdTicket(flight []byte) []byte {
+	before := 0 // the size of the record before the one at hand
+	for i := 0; len(flight)-i >= recordHeader; {
+		n := recordHeader + int(binary.BigEndian.Uint16(flight[i+3:]))
+		if i+n == len(flight) && flight[i] == applicationData && (before == finished256 || before == finished384) {
+			h.ticket = append([]byte(nil), flight[i:]...)
+			return flight[:i]
+		}
+		before = n
+		i += n
+	}
+	return flight
+}
+
+const (
+	recordHeader    = 5
+	applicationData = 23 // the type that encrypted records show
+	// A record with a Finished: its header, that of the message, a hash, the type inside and the tag.
+	finished256 = recordHeader + 4 + 32 + 1 + 16
+	finished384 = recordHeader + 4 + 48 + 1 + 16
+)
 
 func (h *handshaking) enter() {
 	h.turns <- struct{}{}
@@ -59,4 +98,10 @@ func (h *handshaking) leave() {
 func (h *handshaking) over() {
 	h.leave()
 	h.done = true
+	if h.ticket != nil {
+		_, _ = h.Conn.Write(h.ticket) // held; it leaves with what comes next, or before a wait
+		h.ticket = nil
+	} else if h.Conn.Held() == 0 {
+		h.Conn.Acknowledge()
+	}
 }

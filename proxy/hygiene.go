@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 
 	"mpgate/proxy/message"
 )
@@ -13,9 +14,8 @@ import (
 func (x *exchange) vouch() {
 	h := &x.req.Header
 	x.cleanNames(h)
-	peer := x.conn.peer.Addr()
-	trusted := peer.IsValid() && x.view.trusts(peer)
-	x.forwardedFor(h, peer, trusted)
+	trusted := x.peerTrusted()
+	x.forwardedFor(h, trusted)
 	if !trusted || !h.Has(message.XForwardedProto) {
 		h.Del(message.XForwardedProto)
 		h.AddString(message.XForwardedProto, x.req.Scheme)
@@ -39,8 +39,41 @@ func (x *exchange) vouch() {
 			h.AddName([]byte(f.Name), []byte(f.Value))
 		}
 	}
-	h.Del(message.XRequestID)
-	h.Add(message.XRequestID, x.rec.ID[:])
+	if x.rec.GivenID == nil {
+		h.Del(message.XRequestID)
+		h.Add(message.XRequestID, x.rec.ID[:])
+	}
+}
+
+// peerTrusted reports whether what the peer says of others is believed. A peer on a unix socket has
+// no address, unless a PROXY header told one.
+func (x *exchange) peerTrusted() bool {
+	if peer := x.conn.peer.Addr(); peer.IsValid() {
+		return x.view.trusts(peer)
+	}
+	return x.view.TrustUnix
+}
+
+const maxGivenID = 128
+
+// takeID keeps the request ID of a trusted proxy, so that the logs of both have the same. It must
+// be one field, and nothing that could mean more than a name where it is written.
+func (x *exchange) takeID() {
+	h := &x.req.Header
+	i := h.Index(message.XRequestID, 0)
+	if i < 0 || h.Index(message.XRequestID, i+1) >= 0 || !x.peerTrusted() {
+		return
+	}
+	_, _, id, _ := h.At(i)
+	if len(id) == 0 || len(id) > maxGivenID {
+		return
+	}
+	for _, c := range id {
+		if !isAlnum[c] && strings.IndexByte("-_.:+/=", c) < 0 {
+			return
+		}
+	}
+	x.rec.GivenID = id
 }
 
 // cleanNames takes fields off a request's head or trailer that a server might take for the gateway's word: names that
@@ -56,59 +89,74 @@ func (x *exchange) cleanNames(h *message.Header) {
 
 // forwardedFor writes X-Forwarded-For and X-Real-IP, and finds the client's address: going from right to left,
 // the first that is not a trusted proxy's.
-func (x *exchange) forwardedFor(h *message.Header, peer netip.Addr, trusted bool) {
+func (x *exchange) forwardedFor(h *message.Header, trusted bool) {
 	x.scratch = x.scratch[:0]
 	if trusted {
-		x.scratch, x.rec.Client = x.chain(h, peer)
+		x.chain(h)
 	}
 	h.Del(message.XForwardedFor)
 	h.Del(message.XRealIP)
-	if !peer.IsValid() { // a unix socket has no address to tell
-		return
+	peer := x.conn.peer.Addr()
+	if peer.IsValid() { // a unix socket has no address to tell
+		if len(x.scratch) > 0 {
+			x.scratch = append(x.scratch, ", "...)
+		}
+		x.scratch = append(x.scratch, x.conn.peerText...)
 	}
 	if len(x.scratch) > 0 {
-		x.scratch = append(x.scratch, ", "...)
+		h.Add(message.XForwardedFor, x.scratch)
 	}
-	x.scratch = append(x.scratch, x.conn.peerText...)
-	h.Add(message.XForwardedFor, x.scratch)
-	if x.rec.Client == peer {
+	switch {
+	case !x.rec.Client.IsValid():
+	case x.rec.Client == peer:
 		h.Add(message.XRealIP, x.conn.peerText)
-		return
+	default:
+		x.scratch = x.rec.Client.AppendTo(x.scratch[:0])
+		h.Add(message.XRealIP, x.scratch)
 	}
-	x.scratch = x.rec.Client.AppendTo(x.scratch[:0])
-	h.Add(message.XRealIP, x.scratch)
 }
 
-// chain joins the X-Forwarded-For fields that a trusted proxy sent, and finds the client in them. An
-// element that is no address ends the search: what stands before it is anybody's word.
-func (x *exchange) chain(h *message.Header, peer netip.Addr) (list []byte, client netip.Addr) {
-	list = x.scratch[:0]
+// chain joins the X-Forwarded-For fields that a trusted proxy sent, in scratch, and finds the
+// client in them. An element that is no address ends the search: what stands before it is anybody's
+// word.
+func (x *exchange) chain(h *message.Header) {
+	list := x.scratch[:0]
 	for i := h.Index(message.XForwardedFor, 0); i >= 0; i = h.Index(message.XForwardedFor, i+1) {
 		_, _, value, _ := h.At(i)
-		if len(value) == 0 {
-			continue
+		for first := true; len(value) > 0; {
+			element, rest, _ := bytes.Cut(value, comma)
+			value = rest
+			if len(bytes.Trim(element, " \t")) == 0 {
+				continue // empty elements mean nothing (RFC 9110 section 5.6.1.2)
+			}
+			switch {
+			case len(list) == 0:
+				element = bytes.TrimLeft(element, " \t")
+			case first:
+				list = append(list, ", "...)
+			default:
+				list = append(list, ',')
+			}
+			list, first = append(list, element...), false
 		}
-		if len(list) > 0 {
-			list = append(list, ", "...)
-		}
-		list = append(list, value...)
 	}
-	client = peer
-	for rest := list; len(rest) > 0 && x.view.trusts(client); {
-		var last []byte
+	x.scratch = list
+	for rest, trusted := list, true; len(rest) > 0 && trusted; trusted = x.view.trusts(x.rec.Client) {
+		last := rest
 		if i := bytes.LastIndexByte(rest, ','); i >= 0 {
 			rest, last = rest[:i], rest[i+1:]
 		} else {
-			rest, last = nil, rest
+			rest = nil
 		}
 		a, ok := parseAddr(bytes.Trim(last, " \t"))
 		if !ok {
-			break
+			return
 		}
-		client = a
+		x.rec.Client = a
 	}
-	return list, client
 }
+
+var comma = []byte(",")
 
 // parseAddr reads an address, with a port or in brackets as some proxies write it. It runs only for what trusted
 // proxies send.
@@ -137,8 +185,18 @@ func dropForwarded(h *message.Header) {
 	}
 }
 
-// dropUnsafe takes off fields whose names a server may read as those of others: CGI and its heirs turn
-// "-", "_" and "." into the same character, so that Remote_User would pass for what the gateway vouches for.
+// isAlnum marks the letters and digits of ASCII.
+var isAlnum = func() (t [256]bool) {
+	for _, c := range "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" {
+		t[c] = true
+	}
+	return t
+}()
+
+// dropUnsafe removes fields whose names a server may read as those of other fields. CGI and its heirs
+// turn "-" into "_", and most leave "_" as it is or do the same to "."; some (lighttpd) write "_" for
+// every byte that is not a letter or a digit. Remote_User and Remote!User would then count as the
+// Remote-User that the gateway sets. Only "-" may separate words.
 func dropUnsafe(h *message.Header) (n int) {
 	for i := range h.Len() {
 		id, name, _, ok := h.At(i)
@@ -146,7 +204,7 @@ func dropUnsafe(h *message.Header) (n int) {
 			continue
 		}
 		for _, c := range name {
-			if c == '_' || c == '.' {
+			if !isAlnum[c] && c != '-' {
 				h.DelAt(i)
 				n++
 				break

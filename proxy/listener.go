@@ -15,7 +15,8 @@ type Route struct {
 	Host, Path, Listener string // as in package route
 	Backend              *backend.Backend
 	KeepEncodedSlash     bool   // let %2F and %5C in a path pass
-	KeepUnsafeNames      bool   // let header names with "_" or "." pass
+	KeepSlashes          bool   // forward slashes in a row as they came; they are matched as one
+	KeepUnsafeNames      bool   // let header names with other separators than "-" pass
 	Lease                *Lease // nil: exchanges on it never have to end
 
 	index int
@@ -46,7 +47,8 @@ func NewRoutes(list []Route) (*Routes, error) {
 
 // ListenerOptions are what the data plane knows of a listener.
 type ListenerOptions struct {
-	Trusted []netip.Prefix // whose X-Forwarded-* count
+	Trusted   []netip.Prefix // whose X-Forwarded-* count
+	TrustUnix bool           // those of peers on unix sockets count
 	// VouchedNames are fields that only the gateway may send to a server, on whichever listener a client comes.
 	VouchedNames  []string
 	HealthPath    string // answered here; "" is none

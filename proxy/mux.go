@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -17,7 +18,8 @@ import (
 
 // mux is a connection that carries many exchanges at a time.
 type mux struct {
-	http *http2.ServerConn
+	http  *http2.ServerConn
+	holds atomic.Int64 // connections to servers that its exchanges use
 
 	mu   sync.Mutex // guards open
 	open map[*exchange]*Lease
@@ -169,8 +171,11 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	case err == nil:
 		return telemetry.ConnOK
 	case errors.As(err, &fault):
-		if fault.Code == xhttp2.ErrCodeEnhanceYourCalm {
+		switch fault.Code {
+		case xhttp2.ErrCodeEnhanceYourCalm:
 			return telemetry.ConnLimit
+		case xhttp2.ErrCodeInternal:
+			return telemetry.ConnInternal
 		}
 		return telemetry.ConnBadRequest
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -16,6 +16,7 @@ type outcome struct {
 	status int
 	end    telemetry.End
 	text   string // honest, short, and the client's business
+	bare   bool   // without a body: a client that takes none must not keep the exchange
 }
 
 // requestOutcome is for a request that the codec refused.
@@ -27,7 +28,7 @@ func requestOutcome(fault *http1.Error) outcome {
 	case 413, 414, 431:
 		end = telemetry.EndLimit
 	}
-	return outcome{fault.Status, end, fault.Reason}
+	return outcome{status: fault.Status, end: end, text: fault.Reason}
 }
 
 // clientEnd is for a client whose connection, or stream, failed.
@@ -41,19 +42,24 @@ func clientEnd(err error) telemetry.End {
 // connectOutcome is for a request that reached no server.
 func connectOutcome(err error) outcome {
 	var handshake *backend.TLSError
+	var short *backend.ShortError
 	switch {
+	case errors.Is(err, backend.ErrInternal):
+		return outcome{status: 500, end: telemetry.EndInternal, text: "internal error"}
+	case errors.As(err, &short):
+		return outcome{status: 503, end: telemetry.EndLimit, text: shortageText[short.Of], bare: short.Of == backend.ShortMemory}
 	case errors.Is(err, backend.ErrNoHTTP2):
-		return outcome{502, telemetry.EndBackendConnect, "the server does not speak HTTP/2, which is required"}
+		return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the server does not speak HTTP/2, which is required"}
 	case errors.Is(err, backend.ErrNoServer):
-		return outcome{503, telemetry.EndBackendConnect, "no server is available"}
+		return outcome{status: 503, end: telemetry.EndBackendConnect, text: "no server is available"}
 	case backend.NeedsMPTCP(err):
-		return outcome{502, telemetry.EndMPTCPRequired, "the server was not reached over MPTCP, which is required"}
+		return outcome{status: 502, end: telemetry.EndMPTCPRequired, text: "the server was not reached over MPTCP, which is required"}
 	case backend.TimedOut(err):
-		return outcome{504, telemetry.EndBackendConnect, "the server did not accept the connection in time"}
+		return outcome{status: 504, end: telemetry.EndBackendConnect, text: "the server did not accept the connection in time"}
 	case errors.As(err, &handshake):
-		return outcome{502, telemetry.EndBackendConnect, "the TLS handshake with the server failed"}
+		return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the TLS handshake with the server failed"}
 	}
-	return outcome{502, telemetry.EndBackendConnect, "the server could not be reached"}
+	return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the server could not be reached"}
 }
 
 // errLate is a server that did not answer in time.
@@ -70,29 +76,31 @@ func serverOutcome(err error) outcome {
 	var fault *http1.Error
 	var client *clientError
 	switch {
-	case errors.Is(err, errPanic):
-		return outcome{500, telemetry.EndInternal, "internal error"}
+	case errors.Is(err, errPanic), errors.Is(err, backend.ErrInternal):
+		return outcome{status: 500, end: telemetry.EndInternal, text: "internal error"}
 	case errors.As(err, &client):
 		if errors.As(err, &fault) {
 			return requestOutcome(fault)
 		}
 		end := clientEnd(err)
 		if end == telemetry.EndClientTimeout && !errors.Is(err, http2.ErrTooSlow) { // whose connection has ended
-			return outcome{408, end, "the request body did not arrive in time"}
+			return outcome{status: 408, end: end, text: "the request body did not arrive in time"}
 		}
-		return outcome{0, end, ""}
+		return outcome{status: 0, end: end, text: ""}
 	case errors.Is(err, errLate), errors.Is(err, os.ErrDeadlineExceeded):
-		return outcome{504, telemetry.EndBackendTimeout, "the server did not answer in time"}
+		return outcome{status: 504, end: telemetry.EndBackendTimeout, text: "the server did not answer in time"}
 	case errors.Is(err, http2.ErrTooSlow):
-		return outcome{502, telemetry.EndBackendTimeout, "the connection to the server ended because the server was too slow"}
+		return outcome{status: 502, end: telemetry.EndBackendTimeout, text: "the connection to the server ended because the server was too slow"}
+	case errors.Is(err, backend.ErrNotProcessed):
+		return outcome{status: 503, end: telemetry.EndBackendReset, text: "the server does not take the request at present"}
 	case errors.Is(err, http2.ErrNoConnect):
-		return outcome{502, telemetry.EndBackendInvalid, "the server takes no other protocol than HTTP"}
+		return outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server takes no other protocol than HTTP"}
 	case errors.As(err, &fault), errors.Is(err, http1.ErrBodyLength):
-		return outcome{502, telemetry.EndBackendInvalid, "the server's answer is not valid"}
+		return outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server's answer is not valid"}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return outcome{502, telemetry.EndBackendReset, "the server closed the connection without a complete answer"}
+		return outcome{status: 502, end: telemetry.EndBackendReset, text: "the server closed the connection without a complete answer"}
 	}
-	return outcome{502, telemetry.EndBackendReset, "the connection to the server broke"}
+	return outcome{status: 502, end: telemetry.EndBackendReset, text: "the connection to the server broke"}
 }
 
 // connEnd is how a connection ended whose last exchange ended so.

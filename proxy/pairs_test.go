@@ -27,7 +27,7 @@ func dump(r *http.Request) string {
 		var lines []string
 		for name, values := range h {
 			switch name {
-			case "X-Request-Id", "Te", "Connection", "Transfer-Encoding":
+			case "X-Request-Id", "Cdn-Loop", "Te", "Connection", "Transfer-Encoding":
 				continue
 			}
 			lines = append(lines, fmt.Sprintf("%s: %q\n", name, values))

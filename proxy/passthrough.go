@@ -19,18 +19,18 @@ const helloStep = 64
 
 // passthrough looks whether the server name of a ClientHello is one that is passed on unopened, and if so does it. What
 // it read is in ahead.
-func (c *conn) passthrough(v *view, ahead *netio.Buffer) (passed bool, err error) {
+func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) {
 	parsed := -helloStep
 	for {
 		if ahead.Len()-parsed >= helloStep || ahead.Len() > 0 && c.base.Idle() {
 			parsed = ahead.Len()
-			hello, _, err := preread.ParseHello(ahead.Bytes())
+			hello, n, err := preread.ParseHello(ahead.Bytes())
 			if err == nil {
 				r, ok := v.Passthrough.table.Match([]byte(hello.ServerName), nil, c.listener.name)
 				if !ok {
 					return false, nil
 				}
-				c.pass(v, r, hello.ServerName, ahead)
+				c.pass(v, r, passed{hello.ServerName, ahead, n})
 				return true, nil
 			}
 			if err != preread.ErrMore {
@@ -44,13 +44,20 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (passed bool, err error
 	}
 }
 
+// passed is what was read of a connection that is passed on unopened.
+type passed struct {
+	name  string // the server name
+	ahead *netio.Buffer
+	hello int // how many bytes of ahead are the ClientHello
+}
+
 // pass forwards a connection unopened and logs it as one exchange.
-func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
+func (c *conn) pass(v *view, r *Route, p passed) {
 	start := c.accepted
 	rec := telemetry.Record{}
 	rec.Reset()
 	rec.Time, rec.ID, rec.Listener, rec.Route, rec.Backend = start, telemetry.NewID(), c.listener.name, r.Name, r.Backend.Name()
-	rec.Peer, rec.Client, rec.Proto, rec.SNI = c.socket, c.peer.Addr(), telemetry.ProtoTLS, name
+	rec.Peer, rec.Client, rec.Proto, rec.SNI = c.socket, c.peer.Addr(), telemetry.ProtoTLS, p.name
 	meter := v.passed.of(r)
 	meter.Start()
 	c.setBusy() // for drain: it is not one that has yet to say what it wants
@@ -64,6 +71,20 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 		c.proxy.accessLog.Load().Log(&rec)
 		c.end = connEnd(rec.End)
 	}()
+	room := c.proxy.options.Room
+	if !room.enter() {
+		c.proxy.shed(errNoRoom)
+		rec.End = connectOutcome(errNoRoom).end
+		return
+	}
+	defer room.leave()
+	passing := c.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), r.Name, p.ahead.Bytes()[:p.hello])
+	if passing == nil {
+		rec.End = telemetry.EndLimit
+		c.proxy.loops.report(c.proxy, "connection loop: a passed-through connection returned to this gateway and was closed; check the addresses of the servers",
+			"listener", rec.Listener, "route", r.Name, "backend", rec.Backend, "sni", p.name, "id", rec.ID.String())
+		return
+	}
 	var attempt backend.Attempt
 	attempt.Reset(r.Backend)
 	chosen := time.Now()
@@ -73,11 +94,20 @@ func (c *conn) pass(v *view, r *Route, name string, ahead *netio.Buffer) {
 		rec.Server = s.Address
 	}
 	if err != nil {
+		passing.end()
+		c.proxy.shed(err)
 		rec.End = connectOutcome(err).end
 		return
 	}
 	defer server.Close()
+	defer passing.end() // before the port is free for others
+	passing.to(endsOf(server.LocalAddr(), server.RemoteAddr()), r.Name)
 	rec.BackendTime = time.Since(chosen)
+	c.relayRaw(server, r, p.ahead, &rec)
+}
+
+// relayRaw moves the bytes of a connection that is passed on, and notes how it ended.
+func (c *conn) relayRaw(server *backend.Link, r *Route, ahead *netio.Buffer, rec *telemetry.Record) {
 	_, _ = server.Conn.Write(ahead.Bytes()) // held; an error shows in the relay
 	sent := int64(ahead.Len())
 	ahead.Discard(ahead.Len())
@@ -111,7 +141,10 @@ func NewPassthroughs(list []Route) (*Passthroughs, error) {
 
 // addresses are what a PROXY header to a server says of the client.
 func (c *conn) addresses() backend.Addresses {
-	a := backend.Addresses{Client: c.peer}
+	a := backend.Addresses{Client: c.peer, Gateway: c.destination}
+	if a.Gateway.IsValid() {
+		return a
+	}
 	if local, ok := c.base.LocalAddr().(*net.TCPAddr); ok {
 		a.Gateway = local.AddrPort()
 	}

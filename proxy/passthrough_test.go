@@ -124,12 +124,12 @@ func TestPassthroughWithProxyHeaders(t *testing.T) {
 		o := plain.origin(t, func(c *proxytest.Conn) {
 			switch version {
 			case 1:
-				if line, _ := c.R.ReadString('\n'); !strings.HasPrefix(line, "PROXY TCP4 192.0.2.7 127.0.0.1 4711 ") {
+				if line, _ := c.R.ReadString('\n'); !strings.HasPrefix(line, "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n") {
 					t.Errorf("the connection began with %q", line)
 				}
 			case 2:
 				head := make([]byte, 28)
-				if _, err := io.ReadFull(c.R, head); err != nil || string(head[16:20]) != "\xc0\x00\x02\x07" {
+				if _, err := io.ReadFull(c.R, head); err != nil || string(head[16:]) != "\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x01\xbb" {
 					t.Errorf("the connection began with %q, %v", head, err)
 				}
 			}

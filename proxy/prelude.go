@@ -114,6 +114,7 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 			ahead.Discard(n)
 			if h.Known() && h.Source.IsValid() {
 				c.setPeer(h.Source)
+				c.destination = h.Destination
 			}
 			return true
 		case err == preread.ErrMore:
@@ -146,7 +147,10 @@ func (c *conn) handshake(policies Policies) netio.Stream {
 			c.end = telemetry.ConnTimeout
 		}
 		c.answerPlain(err)
-		_ = t.Close() // sends the alert that is held
+		if c.base.Held() > 0 { // an alert
+			c.linger()
+		}
+		_ = t.Close()
 		return nil
 	}
 	if !carriesHTTP {
@@ -185,13 +189,22 @@ func (c *conn) answerPlain(err error) {
 	c.end = telemetry.ConnBadRequest
 	const text = "400 Bad Request: this port speaks TLS; use https\n"
 	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 49\r\n\r\n" + text))
-	_ = c.base.CloseWrite()
-	// What the client still sends is taken for a moment, so that it gets to see the answer.
+}
+
+// linger sends what is held and takes what the client still sends for a moment, so that it gets to see that: it may have sent
+// its first request behind a handshake that it believes to be complete.
+func (c *conn) linger() {
+	if c.base.CloseWrite() != nil {
+		return
+	}
 	_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
 	_ = c.base.Drop(lingerBytes)
 }
 
+// contains reports whether a is in one of the networks. The zone of a link-local address names one
+// of our own interfaces; a network never has one.
 func contains(list []netip.Prefix, a netip.Addr) bool {
+	a = a.WithZone("")
 	for _, p := range list {
 		if p.Contains(a) {
 			return true

@@ -26,6 +26,10 @@ type Options struct {
 	Leave func()
 	// Ready says whether the gateway takes traffic, for health paths.
 	Ready func() bool
+	// StreamMemory is what all connections of HTTP/2 may be made to hold; 256 MiB.
+	StreamMemory int64
+	// Room, if set, bounds the exchanges under way.
+	Room *Room
 	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with while it waits for the next; 5 s.
 	ParkAfter time.Duration
 }
@@ -38,7 +42,9 @@ type Proxy struct {
 	draining   atomic.Bool
 	clients    perClient
 	handshakes turns
+	loops      *loops
 	memory     http2.Memory // what the connections that carry many exchanges may be made to hold
+	keptBodies atomic.Int64 // bytes that all requests keep to be sent again
 
 	// ctx ends when exchanges must end, whatever they are doing.
 	ctx    context.Context
@@ -49,6 +55,8 @@ type Proxy struct {
 	empty chan struct{} // if not nil, closed when conns becomes empty
 	count atomic.Int64
 	vain  time.Time // when Shed last found nobody
+
+	shedder shedder
 }
 
 // New makes a proxy. Shutdown ends it.
@@ -64,8 +72,11 @@ func New(o Options) *Proxy {
 		conns:      map[*conn]struct{}{},
 		clients:    perClient{open: map[netip.Addr]int{}},
 		handshakes: newTurns(),
+		loops:      newLoops(),
 	}
-	p.memory.Limit = http2.MemoryLimit()
+	if p.memory.Limit = o.StreamMemory; p.memory.Limit == 0 {
+		p.memory.Limit = http2.MemoryLimit()
+	}
 	p.SetLimits(o.Limits)
 	p.SetAccessLog(o.AccessLog)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -167,9 +178,10 @@ type perClient struct {
 	open map[netip.Addr]int
 }
 
-// key is the address, or the /64 that an IPv6 client has to itself.
+// clientKey is the address, or the /64 that an IPv6 client has to itself. All hosts of a link share
+// the /64 of link-local addresses, so each of those counts by itself.
 func clientKey(a netip.Addr) netip.Addr {
-	if a.Is4() || !a.IsValid() {
+	if a.Is4() || !a.IsValid() || a.IsLinkLocalUnicast() {
 		return a
 	}
 	p, err := a.Prefix(64)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -236,22 +237,102 @@ func TestProxyHeaderToServers(t *testing.T) {
 	})
 }
 
-// Where the client is behind a proxy itself, its own address goes on.
+// Where the client is behind a proxy itself, its own address goes on, and the one that it connected
+// to.
 func TestProxyHeaderIsPassedOn(t *testing.T) {
+	eachPlainMode(t, func(t *testing.T, m mode) {
+		for version := uint8(1); version <= 2; version++ {
+			o := m.origin(t, func(c *proxytest.Conn) {
+				if _, err := proxytest.ReadProxyHeader(c.R); err != nil {
+					t.Error(err)
+				}
+				proxytest.Echo(c)
+			})
+			g := start(t, setup{
+				mode: m, backend: backend.Options{SendProxy: version},
+				listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal},
+			}, o)
+			own := netip.MustParseAddrPort(g.addr)
+			for _, e := range []struct{ in, source, destination string }{
+				{"PROXY TCP4 192.0.2.9 198.51.100.7 1111 443\r\n", "192.0.2.9:1111", "198.51.100.7:443"},
+				{"PROXY TCP6 2001:db8::9 2001:db8::7 1111 443\r\n", "[2001:db8::9]:1111", "[2001:db8::7]:443"},
+				{"PROXY TCP6 ::ffff:192.0.2.9 ::ffff:198.51.100.7 1111 443\r\n", "192.0.2.9:1111", "198.51.100.7:443"},
+				{header2("192.0.2.9:1111", "198.51.100.7:443"), "192.0.2.9:1111", "198.51.100.7:443"},
+				{header2("[2001:db8::9]:1111", "[2001:db8::7]:443"), "[2001:db8::9]:1111", "[2001:db8::7]:443"},
+				{"PROXY UNKNOWN\r\n", "", own.String()}, // then the socket's addresses count
+				{local2, "", own.String()},
+			} {
+				c := g.behind(e.in, 1000)
+				want(t, "status", c.Get("/").Status, 200)
+				source := e.source
+				if source == "" {
+					source = c.LocalAddr().String()
+				}
+				raw := o.Raw()
+				got, _, err := preread.ParseProxy([]byte(raw[len(raw)-1]))
+				if err != nil || got.Version != version || got.Source.String() != source || got.Destination.String() != e.destination {
+					t.Errorf("%q in version %d became %+v, %v; want %s to %s", e.in, version, got, err, source, e.destination)
+				}
+				c.Close()
+			}
+		}
+	})
+}
+
+func TestProxyHeaderOfUnixPeersIsUnknown(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {
 		_, _ = c.R.ReadString('\n')
 		proxytest.Echo(c)
 	})
-	g := start(t, setup{
-		backend:  backend.Options{SendProxy: 1},
-		listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal},
-	}, o)
-	c := g.behind("PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n", 1000)
+	g := start(t, setup{address: "unix", backend: backend.Options{SendProxy: 1}, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyOptional}}, o)
+	want(t, "status", g.client().Get("/").Status, 200)
+	contains(t, "what the server got", o.AllRaw(), "PROXY UNKNOWN\r\n")
+	c := g.behind("PROXY TCP4 192.0.2.9 198.51.100.7 1111 443\r\n", 1000)
 	want(t, "status", c.Get("/").Status, 200)
-	contains(t, "what the server got", o.AllRaw(), "PROXY TCP6 2001:db8::7 ", " 4711 ")
+	contains(t, "what the server got", o.AllRaw(), "PROXY TCP4 192.0.2.9 198.51.100.7 1111 443\r\n")
+}
 
-	unix := start(t, setup{address: "unix", backend: backend.Options{SendProxy: 1}}, o)
-	want(t, "status", unix.client().Get("/").Status, 200)
-	contains(t, "what the server got", o.Raw()[1], "PROXY UNKNOWN\r\n")
+// An address of a socket of both families is told as what it is.
+func TestProxyHeaderHasNoMappedAddresses(t *testing.T) {
+	t.Parallel()
+	for version, wanted := range map[uint8]string{1: "PROXY TCP4 127.0.0.1 127.0.0.1 ", 2: "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01"} {
+		o := plain.origin(t, func(c *proxytest.Conn) {
+			_, _ = proxytest.ReadProxyHeader(c.R)
+			proxytest.Echo(c)
+		})
+		g := start(t, setup{address: ":0", backend: backend.Options{SendProxy: version}}, o)
+		_, port, err := net.SplitHostPort(g.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := proxytest.Dial(t, "127.0.0.1:"+port, plain.mptcp)
+		want(t, "status", c.Get("/").Status, 200)
+		contains(t, "what the server got", o.AllRaw(), wanted)
+	}
+}
+
+// Senders put the client's certificate into a header.
+func TestLargeProxyHeader(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		g := start(t, setup{mode: m, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal}}, m.origin(t, proxytest.Echo))
+		const large = 16 << 10
+		base := header2("192.0.2.9:1", "198.51.100.1:443")
+		for _, size := range []int{4096, 8000, large, large + 1} {
+			n := size - len(base) - 3
+			header := withTLV(base, string([]byte{0x20, byte(n >> 8), byte(n)})+strings.Repeat("c", n))
+			if size > large {
+				c := proxytest.Dial(t, g.addr, m.mptcp)
+				c.Send(header)
+				c.WantClosed()
+				continue
+			}
+			for _, piece := range []int{1000, len(header)} {
+				c := g.behind(header, piece)
+				want(t, "status", c.Get("/").Status, 200)
+				want(t, "client", g.log.Next().Client, "192.0.2.9")
+				c.Close()
+			}
+		}
+	})
 }

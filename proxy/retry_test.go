@@ -109,7 +109,8 @@ func TestStaleConnection(t *testing.T) {
 				{"GET /x HTTP/1.1\r\n" + host + "\r\n", true},
 				{"DELETE /x HTTP/1.1\r\n" + host + "\r\n", true},
 				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", true},
-				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false}, // its body is gone
+				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", true},
+				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 65537\r\n\r\n" + strings.Repeat("x", 65537), false}, // more than is kept
 				{"POST /x HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", false},
 				{"POST /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false},
 				{"PATCH /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false},
@@ -132,6 +133,8 @@ func TestStaleConnection(t *testing.T) {
 					}
 					if e.repeat {
 						want(t, "status", a.Status, 200)
+						_, body, _ := strings.Cut(e.request, "\r\n\r\n")
+						want(t, "body", a.Body, method+" /x "+body)
 						want(t, "times that the server got it", got.of(method+" /x"), 2)
 						want(t, "end", l.End, "ok")
 					} else {

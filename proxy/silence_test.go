@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	silenceLimit = 300 * time.Millisecond
+	silenceLimit = 800 * time.Millisecond // a busy machine stalls for less
 	silenceTick  = silenceLimit / 4
 	silenceTicks = 12 // three times the limit
 )

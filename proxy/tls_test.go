@@ -319,6 +319,7 @@ func TestFailedHandshakesAreCountedAndNamed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.alert) {
 			t.Errorf("got %v, want the alert %q", err, tt.alert)
 		}
+		c.Close()
 	}
 	g.waitMetric(3, "mpgate_connections_total", "listener", "web", "end", "tls")
 	g.bystander()

@@ -108,6 +108,12 @@ func backendWith(t testing.TB, m mode, o backend.Options, origins ...*proxytest.
 	for _, origin := range origins {
 		o.Servers = append(o.Servers, backend.ServerOptions{Address: origin.Address(), MPTCP: m.mptcp})
 	}
+	return runBackend(t, o)
+}
+
+// runBackend makes a backend that runs as long as the test.
+func runBackend(t testing.TB, o backend.Options) *backend.Backend {
+	t.Helper()
 	b, err := backend.New(o)
 	if err != nil {
 		t.Fatal(err)

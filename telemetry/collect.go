@@ -66,6 +66,7 @@ var (
 	descPanics       = desc("panics_total", "Exchanges and connections ended by a panic.")
 	descTaskPanics   = desc("task_panics_total", "Panics in other tasks of the gateway; what the task served failed.")
 	descAcceptErrors = desc("accept_errors_total", "Accepts that failed.")
+	descShed         = desc("shed_total", "Exchanges refused because mpgate or its host was short of something, by what that was.", "reason")
 	descBuildInfo    = desc("build_info", "1, with what was built as labels.", "version", "revision", "goversion")
 )
 
@@ -76,7 +77,7 @@ var descs = []*prometheus.Desc{
 	descMPTCP, descFallbacks, descSubflows, descUnclogs, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
-	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descBuildInfo,
+	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descShed, descBuildInfo,
 }
 
 // Describe implements prometheus.Collector.
@@ -131,6 +132,9 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	s.counter(descPanics, in.Panics.Value())
 	s.counter(descTaskPanics, in.TaskPanics.Value())
 	s.counter(descAcceptErrors, in.AcceptErrors.Value())
+	for i := range in.shed {
+		s.counter(descShed, in.shed[i].Value(), shortageNames[i])
+	}
 	ch <- in.buildInfo
 }
 

@@ -12,9 +12,7 @@ func appendJSON(b []byte, r *Record, redact []string) []byte {
 	b = append(b, `{"time":"`...)
 	b = appendTime(b, r.Time)
 	b = append(b, `","id":"`...)
-	if r.ID[0] != 0 {
-		b = appendEscaped(b, r.ID[:])
-	}
+	b = appendEscaped(b, r.IDText())
 	b = append(b, `","listener":"`...)
 	b = appendEscaped(b, r.Listener)
 	b = append(b, `","route":"`...)
@@ -88,6 +86,11 @@ func appendRare(b []byte, r *Record) []byte {
 	if r.TLSVersion != "" || r.SNI != "" {
 		b = append(b, `,"sni":"`...)
 		b = appendEscaped(b, r.SNI)
+		b = append(b, '"')
+	}
+	if r.Reason != "" {
+		b = append(b, `,"reason":"`...)
+		b = appendEscaped(b, r.Reason)
 		b = append(b, '"')
 	}
 	if r.GRPCStatus >= 0 {

@@ -11,9 +11,7 @@ import (
 func appendText(b []byte, r *Record, redact []string) []byte {
 	b = append(b, "time="...)
 	b = appendTime(b, r.Time)
-	if r.ID[0] != 0 {
-		b = appendPair(b, " id=", r.ID[:])
-	}
+	b = appendPair(b, " id=", r.IDText())
 	b = appendPair(b, " listener=", r.Listener)
 	b = appendPair(b, " route=", r.Route)
 	b = appendPair(b, " backend=", r.Backend)
@@ -76,6 +74,7 @@ func appendTextRare(b []byte, r *Record) []byte {
 		b = strconv.AppendBool(b, r.TLSResumed)
 	}
 	b = appendPair(b, " sni=", r.SNI)
+	b = appendPair(b, " reason=", r.Reason)
 	if r.GRPCStatus >= 0 {
 		b = append(b, " grpc_status="...)
 		b = strconv.AppendInt(b, int64(r.GRPCStatus), 10)

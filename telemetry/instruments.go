@@ -20,6 +20,8 @@ type Instruments struct {
 	TaskPanics   Counter // panics in other tasks of the gateway
 	AcceptErrors Counter // failed accepts
 
+	shed [shortageCount]Counter
+
 	registry  *prometheus.Registry
 	buildInfo prometheus.Metric
 

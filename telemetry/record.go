@@ -16,6 +16,9 @@ import (
 type Record struct {
 	Time time.Time // of the request's first byte
 	ID   ID
+	// GivenID is the ID that a trusted proxy gave the exchange, logged instead of ID; nil without
+	// one.
+	GivenID []byte
 
 	Listener, Route, Backend, Server string // names from the configuration; Server is an address
 
@@ -34,8 +37,9 @@ type Record struct {
 	BackendTime       time.Duration // from the choice of a server to its first byte; 0: no byte came
 	Tries             int           // servers tried
 	End               End
-	GRPCStatus        int // -1: none
-	DroppedFields     int // header fields removed for their names
+	Reason            string // of an error that we answered ourselves; a fixed text
+	GRPCStatus        int    // -1: none
+	DroppedFields     int    // header fields removed for their names
 
 	ClientTransport, ServerTransport string // one of the Transport constants
 	ClientSubflows, ServerSubflows   int    // logged for mptcp only; 0: not read
@@ -43,6 +47,14 @@ type Record struct {
 	TLSVersion, TLSCipher, TLSGroup string // TLSVersion "": no TLS of ours
 	TLSResumed                      bool
 	SNI                             string // also for passed-through connections
+}
+
+// IDText is the ID that the exchange is logged with.
+func (r *Record) IDText() []byte {
+	if r.GivenID != nil || r.ID[0] == 0 {
+		return r.GivenID
+	}
+	return r.ID[:]
 }
 
 // Reset empties the record for the next exchange.

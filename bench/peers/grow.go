@@ -16,6 +16,7 @@ type Grown struct {
 	Paths     int // routes, each with a path of its own: /r0/*, /r1/*, …
 	Servers   int // in the backend: 127.1.0.0, 127.1.0.1, … at the backend's port
 	Listeners int // besides the one that is there, on addresses of the loopback that no other size has
+	Backends  int // of four servers each, which the routes by host lead to in turn; 0: they all lead to the one of the cases
 }
 
 // Grow is an mpgate with a configuration of a given size.
@@ -54,14 +55,25 @@ func (g Grown) grow(text string, s Setup) (string, error) {
 	}
 	var b strings.Builder
 	b.WriteString(text)
-	route := func(i int, match string) {
-		fmt.Fprintf(&b, "\n[[route]]\nname = \"r%d\"\nmatch = { %s }\nbackend = \"origin\"\n", i, match)
+	route := func(i int, match, backend string) {
+		fmt.Fprintf(&b, "\n[[route]]\nname = \"r%d\"\nmatch = { %s }\nbackend = %q\n", i, match, backend)
 	}
 	for i := range g.Hosts {
-		route(i, fmt.Sprintf("host = \"r%d.example\", path = \"/*\"", i))
+		backend := "origin"
+		if g.Backends > 0 {
+			backend = fmt.Sprintf("b%d", i%g.Backends)
+		}
+		route(i, fmt.Sprintf("host = \"r%d.example\", path = \"/*\"", i), backend)
 	}
 	for i := range g.Paths {
-		route(i, fmt.Sprintf("path = \"/r%d/*\"", i))
+		route(i, fmt.Sprintf("path = \"/r%d/*\"", i), "origin")
+	}
+	for i := range g.Backends {
+		fmt.Fprintf(&b, "\n[[backend]]\nname = \"b%d\"\nmptcp = \"off\"\nservers = [", i)
+		for j := range 4 {
+			fmt.Fprintf(&b, " { address = \"127.1.%d.%d:18081\" },", i/250, 1+4*(i%60)+j)
+		}
+		b.WriteString(" ]\n")
 	}
 	for i := range g.Listeners {
 		address := fmt.Sprintf("127.%d.%d.%d:18080", 10+len(strconv.Itoa(g.Listeners)), i/250, 1+i%250)

@@ -168,6 +168,18 @@ func TestGrow(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
+	pl, err = Grow(fake("mpgate", false), "wide", Grown{Hosts: 3, Backends: 2}).Plan(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = whole(pl)
+	for _, want := range []string{
+		"name = \"r2\"\nmatch = { host = \"r2.example\", path = \"/*\" }\nbackend = \"b0\"", "name = \"b1\"", `{ address = "127.1.0.8:18081" },`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
 	s.Backend = "nowhere"
 	if _, err := Grow(fake("mpgate", false), "big", Grown{Servers: 1}).Plan(s); err == nil || err.Error() != "address nowhere: missing port in address" {
 		t.Errorf("a backend without a port: %v", err)

@@ -247,10 +247,18 @@ func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) ex
 		e.consider(x)
 		return e.refused(400, fmt.Sprintf(`the path holds an encoded slash, and the route %q has encoded_slash = "reject"`, chosen.Name))
 	case r.Ambiguous:
-		if other, _ := t.http.Match(r.Host, target.Decoded(r.Path, &r.Scratch), l.Name); other != chosen {
+		if why := t.http.Misread(r.Host, r.Path, l.Name, &r.Scratch); why != route.AsRead {
 			e.consider(x)
-			return e.refused(400, fmt.Sprintf("a server that decodes the path first would serve what another route than %q guards", chosen.Name))
+			return e.refused(400, fmt.Sprintf("%s: a server that does so would serve what a route other than %q guards", why.Fault(), chosen.Name))
 		}
+	}
+	if r.RawPath != nil && chosen.DuplicateSlashes == config.Keep {
+		path, ok := target.KeepSlashes(r.RawPath, r.Path, &r.Scratch)
+		if !ok {
+			e.consider(x)
+			return e.refused(400, "the path leads elsewhere once its slashes are merged")
+		}
+		e.Note = fmt.Sprintf(`the server gets the path %q (duplicate_slashes = "keep")`, path)
 	}
 	return e.routed(cfg, chosen, x)
 }

@@ -47,6 +47,11 @@ backend = "app"
 encoded_slash = "keep"
 match   = { host = "a.test", path = "/files/*" }
 [[route]]
+name    = "slashes"
+backend = "app"
+duplicate_slashes = "keep"
+match   = { host = "a.test", path = "/slashes/*" }
+[[route]]
 name    = "strict"
 backend = "app"
 match   = { host = "*.strict.test" }
@@ -85,6 +90,13 @@ func TestExplainIsTrue(t *testing.T) {
 		{"web", "GET", "a.test", "/files%2f..%2fadmin", ""},
 		{"web", "GET", "a.test", "/%2561dmin", ""},
 		{"web", "GET", "a.test", "/admin;x", ""},
+		{"web", "GET", "a.test", "/;/admin/y", ""},
+		{"web", "GET", "a.test", "/%3bx/admin/y", ""},
+		{"web", "GET", "a.test", "/shop;jsessionid=1", ""},
+		{"web", "GET", "a.test", "/slashes//a//b", ""},
+		{"web", "GET", "a.test", "//slashes/a", ""},
+		{"web", "GET", "a.test", "/slashes/a//../b", ""},
+		{"web", "GET", "a.test", "//admin", ""},
 		{"web", "GET", "a.test", "/x%zz", ""},
 		{"web", "GET", "a.test", "/../x", ""},
 		{"web", "GET", "", "*", ""},

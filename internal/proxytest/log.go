@@ -44,6 +44,9 @@ type Line struct {
 	SNI        string `json:"sni"`
 
 	GRPCStatus *int `json:"grpc_status"`
+
+	DroppedFields int    `json:"dropped_fields"`
+	Reason        string `json:"reason"`
 }
 
 // Log reads an access log as it is written, at the other end of a pipe.

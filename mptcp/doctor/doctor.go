@@ -144,6 +144,7 @@ func Examine(ctx context.Context, o Options) []Finding {
 	}
 	e := &examination{Options: o, ctx: ctx}
 	e.kernel()
+	e.memory()
 	if e.support.Usable {
 		e.sysctls()
 		e.hostMemory()

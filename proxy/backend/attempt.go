@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"mpgate/mptcp"
@@ -22,6 +23,9 @@ type Attempt struct {
 	tries   int
 	server  *Server
 	last    error // why the last server could not be reached
+	short   *ShortError
+	shorts  uint8 // bits of those of tried that were not asked for that
+	holds   *atomic.Int64
 }
 
 // Reset begins for another request.
@@ -38,37 +42,58 @@ func (a *Attempt) Meter() *telemetry.ServerMeter { return a.server.meter }
 
 // Request is what Open needs to know of a request.
 type Request struct {
-	From       Addresses // for a PROXY header
-	Repeatable bool      // it may be sent again if the connection turns out dead
-	Bodyless   bool      // it has no body
-	Upgrade    bool      // it asks for another protocol
-	Now        time.Time // when the server is chosen; Open moves it on with each that it tries
+	From       Addresses     // for a PROXY header
+	Repeatable bool          // it may be sent again if the connection turns out dead
+	Bodyless   bool          // it has no body
+	Upgrade    bool          // it asks for another protocol
+	Holds      *atomic.Int64 // connections to servers that the client's connection uses; nil: one at a time
+	Alone      bool          // it is to be the first on a connection that many share: those that were there gave it back
+	Returned   int           // how often a server gave it back unprocessed
+	Now        time.Time     // when the server is chosen; Open moves it on with each that it tries
 }
 
 // Open picks a server and gives a connection to it, trying further servers while one cannot be reached.
 func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
-	for a.next(r.Now) {
-		up, err := a.connect(ctx, r, false)
-		if err == nil {
-			return up, nil
+	var t turn
+	for {
+		for a.next(r.Now) {
+			up, err := a.connect(ctx, r, false)
+			if err == nil {
+				a.found()
+				return up, nil
+			}
+			a.failed(err)
+			if ctx.Err() != nil {
+				break
+			}
+			r.Now = time.Now()
 		}
-		a.last = err
-		if ctx.Err() != nil {
-			break
+		if !a.wait(ctx, &t) {
+			return nil, a.failure()
 		}
 		r.Now = time.Now()
 	}
-	return nil, a.failure()
 }
 
-// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead; then, as
-// Open does, to further servers.
+// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead, or the server
+// did not process the request; then, as Open does, to further servers. A request that came back more than once goes to
+// a further server first.
 func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
+	if same := a.server; r.Returned > 1 && a.next(r.Now) {
+		if up, err := a.connect(ctx, r, true); err == nil {
+			return up, nil
+		}
+		a.server, r.Now = same, time.Now()
+	}
+	a.server.meter.Retry()
 	up, err := a.connect(ctx, r, true)
 	if err == nil {
 		return up, nil
 	}
-	a.last = err
+	a.failed(err)
+	if errors.Is(err, ErrNotProcessed) { // the caller decides whether to go on
+		return nil, err
+	}
 	r.Now = time.Now()
 	return a.Open(ctx, r)
 }
@@ -93,6 +118,9 @@ func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, 
 	if s.shares(r) {
 		return s.share(ctx, r)
 	}
+	if err := a.hold(r); err != nil {
+		return nil, err
+	}
 	if !renew {
 		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
 			return c, nil
@@ -107,16 +135,22 @@ func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, 
 
 // OpenRaw picks a server and dials it, for bytes that are not looked at.
 func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
-	for a.next(time.Now()) {
-		ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
-		l, err := a.server.open(ctx, from)
-		cancel()
-		if err == nil {
-			return l, nil
+	var t turn
+	for {
+		for a.next(time.Now()) {
+			ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
+			l, err := a.server.open(ctx, from)
+			cancel()
+			if err == nil {
+				a.found()
+				return l, nil
+			}
+			a.failed(err)
 		}
-		a.last = err
+		if !a.wait(ctx, &t) {
+			return nil, a.failure()
+		}
 	}
-	return nil, a.failure()
 }
 
 // next picks another server; false where there is none.
@@ -137,6 +171,9 @@ func (a *Attempt) next(now time.Time) bool {
 }
 
 func (a *Attempt) failure() error {
+	if a.short != nil {
+		return a.short
+	}
 	if a.last != nil {
 		return a.last
 	}

@@ -36,8 +36,14 @@ type Options struct {
 	Memory *mptcp.Memory
 	// MemoryShort says whether the host is short of memory for sockets; nil: what the kernel says.
 	MemoryShort func() bool
+	// Detour, if set, leads dials around paths that do not carry.
+	Detour mptcp.Detour
 	// Live, if set, has the connections that speak MPTCP.
 	Live *leg.Live
+	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share it; nil: 256 MiB for this one.
+	Streams *http2.Memory
+	// Places bounds the connections of all backends that share it; nil: no limit.
+	Places *Places
 }
 
 // ServerOptions describe one server.
@@ -57,8 +63,9 @@ type Backend struct {
 	options Options
 	client  http1.ClientOptions
 	client2 http2.ClientOptions
-	memory  http2.Memory
+	memory  *http2.Memory
 	readers task.Group // of shared connections
+	places  *Places
 	servers []*Server
 	turns   []int // indexes of servers, each as often as its weight says, well mixed
 	turn    atomic.Uint64
@@ -79,10 +86,15 @@ func New(o Options) (*Backend, error) {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
 	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
-	b.memory.Limit = http2.MemoryLimit()
+	if b.memory = o.Streams; b.memory == nil {
+		b.memory = &http2.Memory{Limit: http2.MemoryLimit()}
+	}
+	if b.places = o.Places; b.places == nil {
+		b.places = new(Places)
+	}
 	b.client2 = http2.ClientOptions{
 		Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
-		IdleTime: o.IdleTimeout, Patience: Patience, Memory: &b.memory,
+		IdleTime: o.IdleTimeout, Patience: Patience, Memory: b.memory,
 	}
 	weights := make([]int, len(o.Servers))
 	for i, so := range o.Servers {
@@ -108,7 +120,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := &Server{Address: o.Address, backend: b, memoryShort: b.options.MemoryShort}
-	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory}
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, Detour: b.options.Detour}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
 		return s, s.setTLS("localhost")

@@ -28,6 +28,8 @@ type Stream interface {
 	SetProgress(reads, writes *netio.Progress)
 	// Answered says whether anything of an answer has come.
 	Answered() bool
+	// Returns says whether the server may give a request back unprocessed, to be sent again whatever its method is.
+	Returns() bool
 	// Reused says whether the connection carried exchanges before, so that it may have died unnoticed.
 	Reused() bool
 	// State is what the connection speaks, and over how many subflows, at most a second ago.
@@ -46,12 +48,14 @@ type conn struct {
 	reused bool
 }
 
+func (c *conn) Returns() bool { return false }
+
 func (c *conn) Reused() bool { return c.reused }
 
 func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.link.State(now) }
 
 func (c *conn) Release(now time.Time) {
-	if s := c.link.server; s.backend.options.SendProxy == 0 && c.Reusable() { // a PROXY header is one client's
+	if s := c.link.server; s.backend.options.SendProxy == 0 && c.Reusable() && !c.link.leg.Retired() { // a PROXY header is one client's
 		s.keep(c, now)
 		return
 	}

@@ -15,7 +15,9 @@ import (
 
 // Addresses are what a PROXY header to a server says.
 type Addresses struct {
-	Client, Gateway netip.AddrPort // of the client's connection; zero where it has none
+	// Client and Gateway are the two ends of the client's connection, Gateway the address that the
+	// client connected to. They are zero where it has none.
+	Client, Gateway netip.AddrPort
 }
 
 // Link is a connection to a server, below any protocol.
@@ -38,6 +40,7 @@ func (l *Link) Close() {
 func (l *Link) account() {
 	l.leg.Close()
 	l.server.meter.Open(-1)
+	l.server.backend.places.leave()
 }
 
 // secure speaks TLS where the backend is to, within the time of ctx, and says what the server picked by ALPN.
@@ -58,6 +61,7 @@ func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, 
 	if err := t.Handshake(); err != nil {
 		return nil, "", &TLSError{err}
 	}
+	l.AcknowledgeNext() // a server may send session tickets first, and its answer only once they are acknowledged
 	s := netio.NewTLS(l.Conn, t)
 	s.NeedsCloseNotify()
 	return s, t.ConnectionState().NegotiatedProtocol, nil

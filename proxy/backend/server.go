@@ -42,6 +42,7 @@ type Server struct {
 	tls     *tls.Config // nil: none
 	tls1    *tls.Config // for HTTP/1 alone
 	sharing sharing
+	ports   ports
 	// memoryShort says whether the host is short of memory for sockets.
 	memoryShort func() bool
 
@@ -78,7 +79,7 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 		s.kept = s.kept[:n-1]
 		s.mu.Unlock()
 		s.meter.Idle(-1)
-		if s.avoids(c.link) {
+		if c.link.leg.Retired() || s.avoids(c.link) {
 			c.close()
 			continue
 		}
@@ -116,10 +117,13 @@ func (s *Server) keep(c *conn, now time.Time) {
 	s.kept = append(s.kept, c)
 	s.mu.Unlock()
 	s.meter.Idle(1)
+	s.backend.places.wake(s.backend)
 }
 
-// sweep closes the kept connections that were not used for the idle time, or that the server has closed.
+// sweep closes the kept connections that were not used for the idle time, that the server has closed, or that a new one
+// is to replace.
 func (s *Server) sweep(now time.Time) {
+	s.sharing.sweep()
 	dead := s.takeDead(now)
 	s.meter.Idle(-len(dead))
 	for _, c := range dead {
@@ -132,7 +136,7 @@ func (s *Server) takeDead(now time.Time) (dead []*conn) {
 	defer s.mu.Unlock()
 	kept := s.kept[:0]
 	for _, c := range s.kept {
-		if now.Sub(c.used) >= s.backend.options.IdleTimeout || !c.Idle() {
+		if now.Sub(c.used) >= s.backend.options.IdleTimeout || c.link.leg.Retired() || !c.Idle() {
 			dead = append(dead, c)
 		} else {
 			kept = append(kept, c)
@@ -185,7 +189,15 @@ func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared,
 
 // open makes a connection and puts the PROXY header in front, if there is to be one.
 func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
+	places := s.backend.places
+	if !s.ports.try() {
+		return nil, &ShortError{ShortPorts, errPorts}
+	}
+	if !places.take() {
+		return nil, &ShortError{ShortConnections, errConnections}
+	}
 	nc, result, err := s.connect(ctx)
+	s.ports.note(err)
 	transport := result.Transport.String()
 	if nc == nil && transport == "" {
 		transport = s.wanted().String()
@@ -193,19 +205,21 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 	outcome := connectResult(err)
 	s.meter.Connect(transport, outcome)
 	if err != nil {
+		places.leave()
 		if outcome != telemetry.ConnectOK && outcome != telemetry.ConnectError {
 			s.restsLong.Store(outcome == telemetry.ConnectTimeout)
 			until := time.Now().Add(rest)
 			s.restUntil.Store(int64(until.Sub(epoch)))
 			s.meter.Rest(until)
 		}
-		return nil, err
+		return nil, shortage(err)
 	}
 	s.restUntil.Store(0)
 	s.meter.Rest(time.Time{})
 	s.last.Store(&result)
 	base, err := netio.New(nc)
 	if err != nil {
+		places.leave()
 		nc.Close()
 		return nil, err
 	}
@@ -232,8 +246,7 @@ func (s *Server) wanted() mptcp.Transport {
 
 func (s *Server) connect(ctx context.Context) (net.Conn, mptcp.Result, error) {
 	if s.unix != "" {
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, "unix", s.unix)
+		nc, err := connectUnix(ctx, s.unix)
 		return nc, mptcp.Result{Transport: mptcp.Unix}, err
 	}
 	if s.addr.IsValid() {
@@ -244,6 +257,25 @@ func (s *Server) connect(ctx context.Context) (net.Conn, mptcp.Result, error) {
 		return nil, mptcp.Result{}, err
 	}
 	return s.connectAny(ctx, addrs)
+}
+
+// connectUnix waits where the queue of the listening socket is full, as a connect by TCP does.
+func connectUnix(ctx context.Context, path string) (net.Conn, error) {
+	const first, most = 5 * time.Millisecond, 100 * time.Millisecond
+	var d net.Dialer
+	for pause := first; ; pause = min(2*pause, most) {
+		nc, err := d.DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return nc, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // connectAny tries the addresses of a name one after the other, so that one that is silent leaves time for the others.

@@ -23,6 +23,9 @@ const (
 // ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its method is.
 var ErrNotProcessed = http2.ErrNotProcessed
 
+// ErrInternal: this program is at fault, not the server.
+var ErrInternal = http2.ErrInternal
+
 // ErrNoHTTP2 is a server that does not take part.
 var ErrNoHTTP2 = errors.New("the server does not speak HTTP/2, which is required")
 
@@ -38,8 +41,9 @@ type sharing struct {
 	mu      sync.Mutex // guards what follows
 	conns   []*shared
 	pending *pending // a connection that is being made; nil: none
-	closed  bool
-	picks1  bool // the server last picked HTTP/1
+	waiting int      // requests that wait for a connection, or make one
+	closed  bool     // the connections end once nobody waits and their exchanges have ended
+	picks1  bool     // the server last picked HTTP/1
 }
 
 // pending is a connection that is being made, for all who wait for it. It is made once the server has said how many streams it
@@ -58,12 +62,18 @@ type stream struct {
 
 var streams = sync.Pool{New: func() any { return &stream{} }}
 
+// Returns says that the server may give a request back (RFC 9113 section 8.7).
+func (s *stream) Returns() bool { return true }
+
 // State is what the connection speaks, and over how many subflows, at most a second ago.
 func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.State(now) }
 
 // Release ends the exchange.
 func (s *stream) Release(time.Time) {
 	s.ClientStream.Release()
+	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
+		b.places.wake(b) // others may have room on the connection
+	}
 	if s.on.link.server.backend.options.SendProxy != 0 {
 		s.on.Close() // a PROXY header is one client's
 	}
@@ -85,13 +95,14 @@ func (s *Server) shares(r *Request) bool {
 // share gives a place on a connection that others use too, and makes one where all are full. With Auto it may be one
 // of HTTP/1.
 func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
+	up, wait, dials := s.place(r, true)
+	if up != nil {
+		return up, nil
+	}
+	defer s.sharing.leave()
 	for {
-		up, wait := s.place(r)
-		if up != nil {
-			return up, nil
-		}
-		if wait == nil {
-			return s.dialShared(ctx, r)
+		if dials {
+			return s.dialShared(ctx, r, wait)
 		}
 		select {
 		case <-wait.done:
@@ -101,37 +112,67 @@ func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		if up, wait, dials = s.place(r, false); up != nil {
+			return up, nil
+		}
 	}
 }
 
-// place looks for room. Without any it gives the connection to wait for, or nil: then the caller makes one, and others
-// wait for that.
-func (s *Server) place(r *Request) (Stream, *pending) {
+// place looks for room. Without any, the caller counts as waiting until it calls leave: it waits for the connection that is given,
+// or dials; others may wait for what it makes then. first: it does not count yet.
+func (s *Server) place(r *Request, first bool) (up Stream, wait *pending, dials bool) {
 	h := &s.sharing
-	if s.backend.options.SendProxy != 0 {
-		return nil, nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if up, wait, dials = s.placeLocked(r); up == nil && first {
+		h.waiting++
+	}
+	return up, wait, dials
+}
+
+func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) {
+	h := &s.sharing
+	if s.backend.options.SendProxy != 0 || r.Alone && !h.picks1 {
+		return nil, nil, true
+	}
 	for _, c := range h.conns {
-		if !c.settled || s.avoids(c.link) {
+		if !c.settled || c.drain() || s.avoids(c.link) {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
-			return newStream(cs, c), nil
+			return newStream(cs, c), nil, false
 		}
 	}
 	if h.picks1 {
 		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c, nil
+			return c, nil, false
 		}
-		return nil, nil
+		return nil, nil, true
 	}
 	if h.pending != nil {
-		return nil, h.pending
+		return nil, h.pending, false
 	}
 	h.pending = &pending{done: make(chan struct{})}
-	return nil, nil
+	return nil, h.pending, true
+}
+
+// leave is for a request that waits no longer.
+func (h *sharing) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waiting--
+	h.endIfClosed()
+}
+
+// endIfClosed lets the connections end if they are to and nobody waits for a place on one; mu is held.
+func (h *sharing) endIfClosed() {
+	if !h.closed || h.waiting > 0 {
+		return
+	}
+	for _, c := range h.conns {
+		c.Close()
+	}
+	h.made(h.pending, nil) // whoever comes now is not to wait for one that ends
 }
 
 func newStream(cs *http2.ClientStream, c *shared) *stream {
@@ -140,44 +181,42 @@ func newStream(cs *http2.ClientStream, c *shared) *stream {
 	return s
 }
 
-// dialShared makes a connection and takes a place on it.
-func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err error) {
+// dialShared makes a connection and takes a place on it. Others may wait for it as p.
+func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream, error) {
 	h := &s.sharing
 	panicked := true
 	defer func() {
 		if panicked { // others wait for this dial
-			h.giveUp()
+			h.giveUp(p)
 		}
 	}()
 	c, one, err := s.dial(ctx, r.From, true)
 	panicked = false
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	waited := h.pending != nil && h.pending.on == nil && !h.picks1 && s.backend.options.SendProxy == 0
-	if waited && c == nil {
-		h.made(err)
+	if err == nil {
+		h.picks1 = c == nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	h.picks1 = c == nil
 	if c == nil {
+		h.made(p, err)
+		if err != nil {
+			return nil, err
+		}
 		return one, nil
 	}
 	cs, err := c.Open()
-	if waited {
-		if h.pending.on = c; err != nil || c.settled {
-			h.made(nil)
-		}
-	}
-	if err != nil || h.closed {
-		c.Close() // once this exchange, which came before the end, is over
-	} else {
-		h.conns = append(h.conns, c)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
+		c.Close()
+		err = errors.Join(ErrNotProcessed, err)
+		h.made(p, err)
 		return nil, err
+	case c.settled:
+		h.made(p, nil)
+	case p != nil:
+		p.on = c
 	}
+	h.conns = append(h.conns, c)
 	return newStream(cs, c), nil
 }
 
@@ -193,7 +232,7 @@ func (s *Server) newShared(on netio.Stream, l *Link) *shared {
 
 // runShared reads a connection until it ends.
 func (s *Server) runShared(c *shared, on netio.Stream) {
-	err := errPanicked
+	err := ErrInternal
 	defer func() {
 		s.sharing.remove(c, err)
 		c.link.account()
@@ -202,22 +241,20 @@ func (s *Server) runShared(c *shared, on netio.Stream) {
 	err = c.Run() // each of its streams has it too
 }
 
-// errPanicked is why a connection could not be made, or ended, when this program is at fault. What has panicked is reported elsewhere.
-var errPanicked = errors.New("internal error")
-
 // giveUp ends the wait for a dial that has panicked.
-func (h *sharing) giveUp() {
+func (h *sharing) giveUp(p *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.pending != nil && h.pending.on == nil {
-		h.made(errPanicked)
-	}
+	h.made(p, ErrInternal)
 }
 
-// made ends the wait for a connection; mu is held.
-func (h *sharing) made(err error) {
-	h.pending.err = err
-	close(h.pending.done)
+// made ends the wait for a connection, if there is one; mu is held.
+func (h *sharing) made(p *pending, err error) {
+	if p == nil {
+		return
+	}
+	p.err = err
+	close(p.done)
 	h.pending = nil
 }
 
@@ -227,7 +264,25 @@ func (h *sharing) settle(c *shared) {
 	defer h.mu.Unlock()
 	c.settled = true
 	if h.pending != nil && h.pending.on == c {
-		h.made(nil)
+		h.made(h.pending, nil)
+	}
+}
+
+// drain has a connection that a new one is to replace end once its exchanges have, and says so.
+func (c *shared) drain() bool {
+	if !c.link.leg.Retired() {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// sweep drains the connections that new ones are to replace.
+func (h *sharing) sweep() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		c.drain()
 	}
 }
 
@@ -236,7 +291,7 @@ func (h *sharing) remove(c *shared, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.pending != nil && h.pending.on == c {
-		h.made(err)
+		h.made(h.pending, errors.Join(ErrNotProcessed, err)) // who waits has sent nothing
 	}
 	for i := range h.conns {
 		if h.conns[i] == c {
@@ -246,12 +301,10 @@ func (h *sharing) remove(c *shared, err error) {
 	}
 }
 
-// close ends the connections once their exchanges have ended.
+// close ends the connections once their exchanges have ended, and those that are still to begin on them.
 func (h *sharing) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
-	for _, c := range h.conns {
-		c.Close()
-	}
+	h.endIfClosed()
 }

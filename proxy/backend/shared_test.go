@@ -108,7 +108,7 @@ func TestPanicOfADial(t *testing.T) {
 		select {
 		case v := <-outcomes:
 			err, _ := v.(error)
-			panicked, failed = panicked || v == "verify", failed || errors.Is(err, errPanicked)
+			panicked, failed = panicked || v == "verify", failed || errors.Is(err, ErrInternal)
 		case <-time.After(proxytest.Patience):
 			t.Fatal("a request waits for ever")
 		}

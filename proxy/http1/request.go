@@ -105,13 +105,13 @@ func setTarget(r *message.Request, sp *special) error {
 		}
 	}
 	if parts.Authority != nil {
-		// The authority of the target counts (RFC 9112 section 3.2.2); a Host that says otherwise would be
-		// believed by somebody else.
+		// The authority of the target counts (RFC 9112 section 3.2.2); a Host that names another
+		// would be believed by somebody else. An empty one names none.
 		host, port, err := target.Host(parts.Authority, &r.Scratch)
 		if err != nil {
 			return targetFault(err)
 		}
-		if sp.hosts == 1 && !(bytes.Equal(host, r.Host) && bytes.Equal(port, r.Port)) {
+		if r.Host != nil && !target.SameAuthority(parts.Scheme, host, port, r.Host, r.Port) {
 			return errHostMismatch
 		}
 		r.Host, r.Port = host, port
@@ -129,7 +129,10 @@ func setPath(r *message.Request, path, query []byte) (err error) {
 		return targetFault(err)
 	}
 	r.EncodedSlash = flags&target.EncodedSlash != 0
-	r.Ambiguous = flags != 0
+	r.Ambiguous = flags&^target.RepeatedSlash != 0
+	if flags&target.RepeatedSlash != 0 {
+		r.RawPath = path
+	}
 	if query == nil {
 		return nil
 	}

@@ -61,6 +61,12 @@ var acceptedRequests = []struct{ name, in, want string }{
 	{"empty Host", "GET / HTTP/1.1|Host:||", "GET / HTTP/1.1 host="},
 	{"absolute form", "GET http://x/a?b HTTP/1.1|Host: x||", "GET /a?b HTTP/1.1 host=x"},
 	{"absolute form without path", "GET http://X:81 HTTP/1.1|Host: x:81||", "GET / HTTP/1.1 host=x:81"},
+	{"empty Host in absolute form", "GET http://x/ HTTP/1.1|Host:||", "GET / HTTP/1.1 host=x"},
+	{"default port in the target", "GET http://x:80/ HTTP/1.1|Host: x||", "GET / HTTP/1.1 host=x:80"},
+	{"default port in Host", "GET http://x/ HTTP/1.1|Host: x:80||", "GET / HTTP/1.1 host=x"},
+	{"default port and none", "GET http://x:/ HTTP/1.1|Host: x:080||", "GET / HTTP/1.1 host=x"},
+	{"default port of https", "GET HTTPS://x:443/ HTTP/1.1|Host: x||", "GET / HTTP/1.1 host=x:443"},
+	{"default port of IPv6", "GET http://[::1]/ HTTP/1.1|Host: [::1]:80||", "GET / HTTP/1.1 host=[::1]"},
 	{"absolute form in 1.0 without Host", "GET http://x/ HTTP/1.0||", "GET / HTTP/1.0 host=x close"},
 
 	{"1.0", "GET / HTTP/1.0||", "GET / HTTP/1.0 host= close"},
@@ -207,7 +213,9 @@ var refusedRequests = []struct {
 	{"obs-text in Host", "GET / HTTP/1.1|Host: \xc3||", 400, `host: holds something else than letters, digits, "-", "." and "_"`},
 	{"another host in the target", "GET http://y/ HTTP/1.1|Host: x||", 400, "Host is another than the request target's"},
 	{"another port in the target", "GET http://x:81/ HTTP/1.1|Host: x||", 400, "Host is another than the request target's"},
-	{"empty Host in absolute form", "GET http://x/ HTTP/1.1|Host:||", 400, "Host is another than the request target's"},
+	{"the other scheme's port in the target", "GET http://x:443/ HTTP/1.1|Host: x||", 400, "Host is another than the request target's"},
+	{"another host, default port", "GET http://x:80/ HTTP/1.1|Host: y||", 400, "Host is another than the request target's"},
+	{"port alone beside the target's", "GET http://x/ HTTP/1.1|Host: :80||", 400, "host: empty"},
 	{"bad host in the target", "GET http://x,y/ HTTP/1.1|Host: x||", 400, `host: holds something else than letters, digits, "-", "." and "_"`},
 
 	{"obs-fold", "GET / HTTP/1.1|Host: x|A: b| c||", 400, "a header line begins with white space (obsolete folding)"},

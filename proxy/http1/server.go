@@ -35,6 +35,7 @@ type ServerConn struct {
 	version  message.Version
 	isHead   bool
 	closing  bool // no further request is read from this connection
+	asked    bool // because the client said so: nothing follows its request
 	headSent bool
 	watching chan struct{}
 }
@@ -81,6 +82,7 @@ func (c *ServerConn) Wait(deadline time.Time) error {
 // An *Error is to be answered, after which the connection is of no further use.
 func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 	c.closing, c.headSent, c.ended = true, false, false // until the request turns out to be readable
+	c.asked = false
 	c.version, c.isHead = message.HTTP11, false
 	c.body.reset(byLength, 1, nil)
 	c.body.err = errNoRequest
@@ -101,7 +103,7 @@ func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 		return err
 	}
 	c.version, c.isHead = r.Version, r.IsHead()
-	c.closing = r.Close
+	c.closing, c.asked = r.Close, r.Close
 	c.body.reset(lengthFraming(r.ContentLength), r.ContentLength, &r.Trailer)
 	c.body.awaits = r.Expect
 	return nil
@@ -211,7 +213,7 @@ func (c *ServerConn) Next() bool {
 
 // Unread says whether the client may still be sending, or has sent, what nobody will read.
 func (c *ServerConn) Unread() bool {
-	return c.in.Len() > 0 || !c.body.done() && c.body.framing != noBody
+	return c.in.Len() > 0 || !c.body.done() && c.body.framing != noBody || !c.asked && !c.s.Base().Idle()
 }
 
 // Version is what the client speaks.

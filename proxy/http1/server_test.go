@@ -487,6 +487,28 @@ func TestWatch(t *testing.T) {
 }
 
 // A client that is still sending its body reads the whole response before the connection ends.
+// What a client has sent behind the request that turns out to be its last would reset the connection, too.
+func TestUnreadInTheSocket(t *testing.T) {
+	for _, asks := range []bool{false, true} {
+		s, peer := newServer(t, &ServerOptions{HeaderTime: 20 * time.Second, Limits: Limits{HeaderBytes: 1 << 10, HeaderFields: 10}})
+		head := "GET / HTTP/1.1\r\nHost: a\r\n"
+		if asks {
+			head += "Connection: close\r\n"
+		}
+		send(t, peer, head+"\r\n")
+		readRequest(t, s)
+		s.SetClose()
+		send(t, peer, "G")
+		respond(t, s, "x")
+		if err := s.s.Base().WaitReadable(); err != nil {
+			t.Fatal(err)
+		}
+		if s.Unread() == asks {
+			t.Errorf("the client asks for the end: %v; unread: %v", asks, s.Unread())
+		}
+	}
+}
+
 func TestLinger(t *testing.T) {
 	s, peer := newServer(t, &testServer)
 	const most = 256 << 10

@@ -188,7 +188,7 @@ func (c *conn) reset(h http2.FrameHeader) error {
 	complete := s.sentEnd && s.recvEnd
 	var reason error = &ResetError{code}
 	if c.client != nil && code == http2.ErrCodeRefusedStream {
-		reason = ErrNotProcessed
+		reason = ErrRefused
 	}
 	if c.client != nil && code == http2.ErrCodeNo && s.recvEnd {
 		// The server has answered in full and wants no more of the request (RFC 9113 section 8.1).

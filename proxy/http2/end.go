@@ -101,7 +101,7 @@ func (c *conn) fail(err error) {
 	}()
 	c.failLocked(err)
 	for _, s := range c.streams {
-		if g := c.kill(s, c.err, noReset); g != nil {
+		if g := c.kill(s, s.connError(), noReset); g != nil {
 			gone = append(gone, g)
 		}
 	}
@@ -120,17 +120,25 @@ func (c *conn) reading() (err error) {
 }
 
 // panicked is for a panic of what writes: nobody knows what of it has left.
-func (c *conn) panicked(p *task.Panic) {
+func (c *conn) panicked(*task.Panic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.scheduled = false
-	c.wrote(p)
+	c.wrote(ErrInternal)
 }
 
 // Fail ends the connection where what runs it has panicked: nobody reads it any more.
 func (c *conn) Fail(p *task.Panic) {
 	c.panicked(p)
-	c.fail(p)
+	c.fail(ErrInternal)
+}
+
+// connError is why the connection has ended, as s sees it; c.mu is held. A request that still lay in the buffer has not been sent.
+func (s *stream) connError() error {
+	if s.client != nil && s.id != 0 && s.client.swap == s.conn.swaps {
+		return errors.Join(ErrNotProcessed, s.conn.err)
+	}
+	return s.conn.err
 }
 
 func (c *conn) failLocked(err error) {

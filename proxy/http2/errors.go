@@ -13,6 +13,9 @@ import (
 // (RFC 9113 section 8.7).
 var ErrNotProcessed = errors.New("the server did not process the request")
 
+// ErrRefused is an ErrNotProcessed of a stream that the server has refused, whose connection goes on.
+var ErrRefused = fmt.Errorf("%w: it refused the stream", ErrNotProcessed)
+
 // ErrFull: the connection carries as many streams as the server allows.
 var ErrFull = errors.New("the connection carries as many streams as it may")
 
@@ -26,12 +29,13 @@ var ErrNoConnect = errors.New("the server does not take extended CONNECT")
 // after which it could be waited on.
 var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
 
+// ErrInternal: this program is at fault, not the peer. What went wrong is reported elsewhere.
+var ErrInternal = errors.New("internal error")
+
 var (
-	errAborted     = errors.New("the stream was aborted")
-	errInterrupted = errors.New("reading from the stream was interrupted")
-	errBodyEnded   = errors.New("more of a body that has ended")
-	errSilent      = errors.New("the peer does not answer a ping")
-	errInternal    = errors.New("internal error")
+	errAborted   = errors.New("the stream was aborted")
+	errBodyEnded = errors.New("more of a body that has ended")
+	errSilent    = errors.New("the peer does not answer a ping")
 )
 
 // ResetError is a stream that the peer has reset.
@@ -46,6 +50,11 @@ type ConnError struct {
 }
 
 func (e *ConnError) Error() string { return fmt.Sprintf("%s: %v", e.Reason, e.Code) }
+
+// Is says that one with the code INTERNAL_ERROR, which no fault of a peer has, is ErrInternal.
+func (e *ConnError) Is(target error) bool {
+	return target == ErrInternal && e.Code == http2.ErrCodeInternal
+}
 
 func protocolError(reason string) error { return &ConnError{http2.ErrCodeProtocol, reason} }
 
@@ -95,4 +104,5 @@ var (
 	errInterim       = fault(502, "more than 32 interim responses")
 	errInterimEnd    = fault(502, "an interim response that ends the stream")
 	errAccept        = fault(502, "Sec-WebSocket-Accept does not answer the key")
+	errNoTunnel      = fault(502, "CONNECT was answered with a 2xx that opens no tunnel")
 )

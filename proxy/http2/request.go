@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 
@@ -78,12 +77,12 @@ func (f *fields) setTarget(r *message.Request) *message.Error {
 		if r.Host, r.Port, err = target.Host(f.authority, &r.Scratch); err != nil {
 			return errHost
 		}
-		if f.hosts > 0 {
+		if len(f.host) > 0 { // an empty one names nobody else
 			host, port, err := target.Host(f.host, &r.Scratch)
 			if err != nil {
 				return errHost
 			}
-			if !bytes.Equal(host, r.Host) || !bytes.Equal(port, r.Port) {
+			if !target.SameAuthority(string(f.scheme), host, port, r.Host, r.Port) {
 				return errHostMismatch
 			}
 		}
@@ -110,7 +109,10 @@ func (f *fields) setTarget(r *message.Request) *message.Error {
 		return errTarget
 	}
 	r.EncodedSlash = flags&target.EncodedSlash != 0
-	r.Ambiguous = flags != 0
+	r.Ambiguous = flags&^target.RepeatedSlash != 0
+	if flags&target.RepeatedSlash != 0 {
+		r.RawPath = parts.Path
+	}
 	if parts.Query == nil {
 		return nil
 	}

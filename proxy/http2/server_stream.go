@@ -88,7 +88,11 @@ func (s *ServerStream) Body() message.BodyReader { return &s.body }
 func (s *ServerStream) BodyDone() bool { return s.body.done() }
 
 // BodyStarted says whether any of it was taken.
-func (s *ServerStream) BodyStarted() bool { return s.stream.began }
+func (s *ServerStream) BodyStarted() bool {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.stream.began
+}
 
 // HeadSent says whether the head of the final response has been written.
 func (s *ServerStream) HeadSent() bool { return s.headSent }
@@ -115,6 +119,8 @@ func (s *ServerStream) WriteHead(r *message.Response) error {
 		}
 		r.Header.Del(message.SecWebSocketAccept)
 		status = 200
+	case s.websocket && status/100 == 2: // the client would take it for a tunnel that stands
+		return errNoTunnel
 	case r.NoBody, s.isHead, status == 204, status == 304, r.ContentLength == 0:
 		end = true
 	}

@@ -146,7 +146,7 @@ func (b *body) Next(wait bool) ([]byte, error) {
 	for {
 		switch {
 		case s.cut:
-			return nil, errInterrupted
+			return nil, netio.ErrInterrupted
 		case s.reset && !s.recvEnd: // what came whole is good, whatever becomes of the stream
 			return nil, s.err
 		}

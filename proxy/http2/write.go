@@ -104,7 +104,7 @@ func (c *conn) flush(s *stream) {
 
 // send writes b, with c.mu let go. Where that panics, the connection is at its end: nobody knows how much of b has left.
 func (c *conn) send(b []byte) {
-	result := errInternal
+	result := ErrInternal
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -120,7 +120,7 @@ func (c *conn) send(b []byte) {
 
 // trySend is send as far as that needs no waiting, and says whether all has left.
 func (c *conn) trySend(b []byte) (sent bool) {
-	result := errInternal
+	result := ErrInternal
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -265,8 +265,10 @@ func (s *stream) writeError() error {
 		return s.err
 	case s.stopped:
 		return errAborted
+	case s.conn.err != nil:
+		return s.connError()
 	}
-	return s.conn.err
+	return nil
 }
 
 // waitTurn waits for room, a window or a turn. c.mu is held, and let go meanwhile.

@@ -10,6 +10,7 @@ const (
 	AcceptEncoding
 	AltSvc
 	Authorization
+	CDNLoop
 	CacheControl
 	Connection
 	ContentEncoding
@@ -61,7 +62,7 @@ const (
 // names holds the spelling that mpgate writes for the fields it adds itself.
 var names = [numIDs]string{
 	Accept: "Accept", AcceptEncoding: "Accept-Encoding", AltSvc: "Alt-Svc", Authorization: "Authorization",
-	CacheControl: "Cache-Control", Connection: "Connection", ContentEncoding: "Content-Encoding",
+	CDNLoop: "CDN-Loop", CacheControl: "Cache-Control", Connection: "Connection", ContentEncoding: "Content-Encoding",
 	ContentLength: "Content-Length", ContentType: "Content-Type", Cookie: "Cookie", Date: "Date", ETag: "ETag",
 	Expect: "Expect", Forwarded: "Forwarded", GRPCStatus: "Grpc-Status", Host: "Host", HTTP2Settings: "HTTP2-Settings",
 	KeepAlive: "Keep-Alive", LastModified: "Last-Modified", Location: "Location", Origin: "Origin",

@@ -40,8 +40,12 @@ type Request struct {
 	HasQuery bool
 	// EncodedSlash: the path holds %2F or %5C, which only some routes let pass.
 	EncodedSlash bool
-	// Ambiguous: the path holds escapes that some servers decode before they route; see target.Decoded.
+	// Ambiguous: the path holds escapes that some servers decode before they route, or parameters
+	// that some take off; see route.Table.Misread.
 	Ambiguous bool
+	// RawPath is the path as received, where Path has one slash for several in a row; else nil. See
+	// target.KeepSlashes.
+	RawPath []byte
 
 	Header        Header
 	ContentLength int64  // bytes, 0 where there is no body, Unknown where only its end will tell

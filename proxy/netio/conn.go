@@ -40,6 +40,7 @@ type Conn struct {
 	silent bool   // nothing may be there before what is held is sent; see ExpectSilence
 	spoke  bool   // and something was
 	ended  bool   // the peer's FIN was read
+	acks   bool   // see AcknowledgeNext
 
 	splice   splicer
 	protocol int // of the socket; 0: not asked yet
@@ -230,7 +231,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 	sent := c.sendHeld(fd)
 	if c.silent && sent {
 		c.silent = false
-		return c.waits()
+		return c.waits(fd)
 	}
 	c.silent = false
 	p := c.dst
@@ -242,7 +243,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 		}
 	case p == nil:
 		c.n, c.errno = sysPeek(fd)
-		return c.readOver(sent) || c.waits()
+		return c.readOver(sent) || c.waits(fd)
 	}
 	if c.drop {
 		c.n, c.errno = sysDrop(fd, p)
@@ -256,11 +257,15 @@ func (c *Conn) readStep(fd uintptr) bool {
 			c.into.quiet()
 		}
 	}
-	return c.readOver(sent) || c.noWait || c.waits()
+	return c.readOver(sent) || c.noWait || c.waits(fd)
 }
 
 // waits comes before each wait for something to read, and lets it begin: it is false.
-func (c *Conn) waits() bool {
+func (c *Conn) waits(fd uintptr) bool {
+	if c.acks {
+		c.acks = false
+		acknowledge(fd)
+	}
 	c.deadline.settle(c.sock)
 	return false
 }

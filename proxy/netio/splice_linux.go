@@ -174,7 +174,7 @@ func (c *Conn) spliceIn(p *pipe, n int64, noWait bool) (int64, error) {
 func (c *Conn) spliceInStep(fd uintptr) bool {
 	s := &c.splice
 	s.n, s.errno = sysSplice(int(fd), s.pipe.w, min(s.want, pipeSize))
-	return s.errno != syscall.EAGAIN || s.noWait || c.waits()
+	return s.errno != syscall.EAGAIN || s.noWait || c.waits(fd)
 }
 
 // spliceOut sends what is in the pipe. It keeps the pace and the deadline as a write does.

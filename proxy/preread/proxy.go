@@ -10,8 +10,9 @@ import (
 
 // The PROXY protocol, as HAProxy's doc/proxy-protocol.txt of 2020-03-05 has it.
 
-// MaxProxy is the most bytes that a PROXY header may have here. The addresses take 232, the rest is for what else a sender says.
-const MaxProxy = 4096
+// MaxProxy is the most bytes that a PROXY header may have here. The addresses take 232, the rest is
+// for what else a sender says: the client's certificate, for instance.
+const MaxProxy = 16 << 10
 
 // ErrNoProxy says that the first bytes are not those of a PROXY header of either version.
 var ErrNoProxy = errors.New("PROXY header: there is none")

@@ -121,7 +121,7 @@ var proxy2Tests = []struct {
 		Proxy{Source: ap("192.0.2.1:4660"), Destination: ap("192.0.2.2:443")}, ""},
 	{"checksum", withChecksum(head2(0x21, 0x11, "\xc0\x00\x02\x01\xc0\x00\x02\x02\x12\x34\x01\xbb", "\x03\x00\x04\x00\x00\x00\x00", "\x02\x00\x03a.b")),
 		Proxy{Source: ap("192.0.2.1:4660"), Destination: ap("192.0.2.2:443")}, ""},
-	{"4096 bytes", head2(0x20, 0x00, strings.Repeat("x", 4080)), Proxy{Local: true}, ""},
+	{"16 KiB", head2(0x20, 0x00, strings.Repeat("x", 16<<10-16)), Proxy{Local: true}, ""},
 
 	{"wrong checksum", head2(0x21, 0x11, "\xc0\x00\x02\x01\xc0\x00\x02\x02\x12\x34\x01\xbb", "\x03\x00\x04\x00\x00\x00\x00"), Proxy{},
 		"PROXY header: got checksum 00000000; that of its bytes is 0027802c"},
@@ -133,7 +133,7 @@ var proxy2Tests = []struct {
 		"PROXY header: a value of 5 bytes runs over its end; 3 are left"},
 	{"half a value", head2(0x21, 0x11, "\xc0\x00\x02\x01\xc0\x00\x02\x02\x12\x34\x01\xbb", "\x02\x00"), Proxy{},
 		"PROXY header: 2 bytes are left at its end; want a type, a length and a value"},
-	{"4097 bytes", head2(0x20, 0x00, strings.Repeat("x", 4081)), Proxy{}, "PROXY header: it announces 4097 bytes; at most 4096 are read"},
+	{"16 KiB and a byte", head2(0x20, 0x00, strings.Repeat("x", 16<<10-15)), Proxy{}, "PROXY header: it announces 16385 bytes; at most 16384 are read"},
 	{"short IPv4", head2(0x21, 0x11, "\xc0\x00\x02\x01\xc0\x00\x02\x02\x12\x34\x01"), Proxy{}, "PROXY header: it is too short for the addresses that it announces"},
 	{"short IPv6", head2(0x21, 0x21, strings.Repeat("x", 35)), Proxy{}, "PROXY header: it is too short for the addresses that it announces"},
 	{"short Unix", head2(0x21, 0x31, strings.Repeat("x", 215)), Proxy{}, "PROXY header: it is too short for the addresses that it announces"},
@@ -186,7 +186,7 @@ func TestProxyDecidesEarly(t *testing.T) {
 		{"PROXY TCP4 example", 13},
 		{head2(0x31, 0x11, "x"), 13},
 		{head2(0x21, 0x51, "x"), 14},
-		{head2(0x21, 0x11, strings.Repeat("x", 9000)), 16},
+		{head2(0x21, 0x11, strings.Repeat("x", 17000)), 16},
 		{head2(0x21, 0x11, "x"), 16},
 	} {
 		if decided := checkPieces(t, []byte(tt.in), proxy); decided != tt.decided {

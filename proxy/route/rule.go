@@ -130,7 +130,7 @@ func parsePath(s string) (kind pathKind, path, why string) {
 	switch {
 	case err != nil:
 		return 0, "", strings.TrimPrefix(err.Error(), "path: ") + `; "/a" is right for one path, "/a/*" for it and all below`
-	case flags != 0:
+	case flags&(target.EncodedSlash|target.EncodedReserved) != 0:
 		// Match finds them only in requests with the same escapes, although a server takes both spellings for the same.
 		return 0, "", fmt.Sprintf("percent-encodings of characters that may stand in a path as they are cannot be matched; write %q",
 			string(target.Decoded(canonical, &scratch))+s[len(path):])

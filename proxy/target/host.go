@@ -126,3 +126,16 @@ func portOf(rest []byte) ([]byte, error) {
 	}
 	return port, nil
 }
+
+// SameAuthority reports whether two authorities, as Host gives them, are the same one under a
+// scheme: its default port may be written or left out (RFC 9110 section 4.2.3).
+func SameAuthority(scheme string, host1, port1, host2, port2 []byte) bool {
+	return bytes.Equal(host1, host2) && bytes.Equal(withoutDefault(scheme, port1), withoutDefault(scheme, port2))
+}
+
+func withoutDefault(scheme string, port []byte) []byte {
+	if scheme == "http" && string(port) == "80" || scheme == "https" && string(port) == "443" {
+		return nil
+	}
+	return port
+}

@@ -11,12 +11,18 @@ const (
 	// EncodedReserved: the path holds the percent-encoding of a character that may stand in a path as it is but is reserved
 	// (":", "@", "!", "$", "&", "'", "(", ")", "*", "+", ",", ";", "="). RFC 3986 forbids to decode it; most servers do.
 	EncodedReserved
+	// Parameters: the path holds ";" or %3B. Some servers (Tomcat, Jetty, Spring) take it and what
+	// follows it in its segment off before they look for what they serve.
+	Parameters
+	// RepeatedSlash: the path as received had slashes in a row; KeepSlashes gives it with them.
+	RepeatedSlash
 )
 
 // What a byte means in a path or a query.
 const (
 	bad       = iota // refused
-	plain            // stands for itself: unreserved, sub-delims, ":" and "@"
+	plain            // stands for itself: unreserved, sub-delims but ";", ":" and "@"
+	semicolon        // stands for itself, and begins parameters for some servers
 	slash            // separates segments
 	percent          // begins an escape
 	encode           // printable, but not in the grammar: percent-encoded
@@ -28,7 +34,7 @@ var class = func() (t [256]uint8) {
 	for c := 'a'; c <= 'z'; c++ {
 		t[c], t[c-'a'+'A'] = plain, plain
 	}
-	for _, c := range "0123456789-._~!$&'()*+,;=:@" {
+	for _, c := range "0123456789-._~!$&'()*+,=:@" {
 		t[c] = plain
 	}
 	for _, c := range "\"<>[]^`{|}" {
@@ -37,7 +43,7 @@ var class = func() (t [256]uint8) {
 	for c := 0x80; c <= 0xff; c++ {
 		t[c] = encode
 	}
-	t['/'], t['%'], t['\\'], t['?'] = slash, percent, backslash, question
+	t['/'], t['%'], t['\\'], t['?'], t[';'] = slash, percent, backslash, question, semicolon
 	return t
 }()
 
@@ -58,7 +64,8 @@ const upperHex = "0123456789ABCDEF"
 //
 //   - percent-encodings of unreserved characters are decoded, all others have upper-case digits;
 //   - printable characters that the grammar does not allow, and bytes from 0x80 on, are percent-encoded;
-//   - slashes in a row are one slash, and dot segments are resolved (RFC 3986 5.2.4), also those written with %2e.
+//   - slashes in a row are one slash (KeepSlashes keeps them), and dot segments are resolved (RFC
+//     3986 5.2.4), also those written with %2e.
 //
 // Refused are spaces, control characters and backslashes that stand for themselves, %00, broken escapes, dot segments that lead
 // above the root, and dot segments that appear only to a server that decodes %2F and %5C first (/public/..%2fadmin), or that takes
@@ -70,6 +77,31 @@ const upperHex = "0123456789ABCDEF"
 //
 // Path(Path(x)) is Path(x). The result is raw itself where raw is canonical.
 func Path(raw []byte, scratch *[]byte) (canonical []byte, flags Flags, err error) {
+	return canonicalPath(raw, scratch, false)
+}
+
+// KeepSlashes is the canonical form of raw with slashes in a row as they are, for servers that tell
+// such paths apart. canonical is what Path made of raw. ok is false where a dot segment leads
+// elsewhere depending on whether the slashes are kept: /a//../b is /a/b or /b.
+func KeepSlashes(raw, canonical []byte, scratch *[]byte) (kept []byte, ok bool) {
+	kept, _, err := canonicalPath(raw, scratch, true)
+	if err != nil {
+		return nil, false
+	}
+	n := 0
+	for i, c := range kept {
+		if c == '/' && i > 0 && kept[i-1] == '/' {
+			continue
+		}
+		if n == len(canonical) || canonical[n] != c {
+			return nil, false
+		}
+		n++
+	}
+	return kept, n == len(canonical)
+}
+
+func canonicalPath(raw []byte, scratch *[]byte, keepSlashes bool) (canonical []byte, flags Flags, err error) {
 	if len(raw) == 0 || raw[0] != '/' {
 		return nil, 0, ErrPathStart
 	}
@@ -81,6 +113,7 @@ func Path(raw []byte, scratch *[]byte) (canonical []byte, flags Flags, err error
 	out := append(*scratch, raw[:i]...)
 	for {
 		start := len(out) // of a segment, behind a slash
+		begin := i
 		var f Flags
 		out, i, f, err = appendSegment(out, raw, i)
 		flags |= f
@@ -94,7 +127,10 @@ func Path(raw []byte, scratch *[]byte) (canonical []byte, flags Flags, err error
 		if i == len(raw) {
 			break
 		}
-		if len(out) > start {
+		if i == begin {
+			flags |= RepeatedSlash
+		}
+		if len(out) > start || i == begin && keepSlashes {
 			out = append(out, '/')
 		}
 		i++
@@ -133,6 +169,9 @@ func appendSegment(out, raw []byte, i int) (_ []byte, end int, flags Flags, err 
 		switch class[c] {
 		case plain:
 			out = append(out, c)
+		case semicolon:
+			flags |= Parameters
+			out = append(out, c)
 		case slash:
 			return out, i, flags, nil
 		case encode:
@@ -147,9 +186,12 @@ func appendSegment(out, raw []byte, i int) (_ []byte, end int, flags Flags, err 
 			case unreserved(v):
 				out = append(out, v)
 			default:
-				if v == '/' || v == '\\' {
+				switch {
+				case v == '/' || v == '\\':
 					flags |= EncodedSlash
-				} else if class[v] == plain {
+				case v == ';':
+					flags |= EncodedReserved | Parameters
+				case class[v] == plain:
 					flags |= EncodedReserved
 				}
 				out = append(out, '%', upperHex[v>>4], upperHex[v&15])
@@ -250,7 +292,7 @@ func Decoded(canonical []byte, scratch *[]byte) []byte {
 	out := *scratch
 	for i := 0; i < len(canonical); i++ {
 		c := canonical[i]
-		if v, ok := escape(canonical[i:]); c == '%' && ok && (v == '/' || v == '\\' || class[v] == plain) {
+		if v, ok := escape(canonical[i:]); c == '%' && ok && (v == '/' || v == '\\' || v == ';' || class[v] == plain) {
 			c = v
 			i += 2
 		}
@@ -261,6 +303,32 @@ func Decoded(canonical []byte, scratch *[]byte) []byte {
 			continue
 		}
 		out = append(out, c)
+	}
+	*scratch = out
+	return out[base:len(out):len(out)]
+}
+
+// WithoutParameters gives the path as a server sees it that takes parameters off: in each segment
+// what begins with ";". Slashes in a row that this leaves are one. Like Decoded, whose result it
+// also takes, it is for matching only. An encoded semicolon is not looked for: servers that decode
+// it first see what this makes of Decoded.
+func WithoutParameters(path []byte, scratch *[]byte) []byte {
+	base := len(*scratch)
+	out := *scratch
+	inside := false // of parameters
+	for _, c := range path {
+		switch {
+		case c == '/':
+			inside = false
+			if len(out) > base && out[len(out)-1] == '/' {
+				continue
+			}
+		case c == ';':
+			inside = true
+		}
+		if !inside {
+			out = append(out, c)
+		}
 	}
 	*scratch = out
 	return out[base:len(out):len(out)]

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"path"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -18,13 +19,14 @@ func TestPath(t *testing.T) {
 	}{
 		{raw: "/", want: "/"},
 		{raw: "/a/b.html", want: "/a/b.html"},
-		{raw: "/a-._~!$&'()*+,;=:@", want: "/a-._~!$&'()*+,;=:@"},
+		{raw: "/a-._~!$&'()*+,=:@", want: "/a-._~!$&'()*+,=:@"},
+		{raw: "/a-._~!$&'()*+,;=:@", want: "/a-._~!$&'()*+,;=:@", flags: Parameters},
 
 		// Case 13 of the security cases.
 		{raw: "/admin%2F", want: "/admin%2F", flags: EncodedSlash},
 		{raw: "/public/..%2fadmin", err: ErrPathHidden},
 		{raw: "/api/./../admin", want: "/admin"},
-		{raw: "//admin", want: "/admin"},
+		{raw: "//admin", want: "/admin", flags: RepeatedSlash},
 		{raw: "/%61dmin", want: "/admin"},
 		{raw: "/admin/%2e%2e/x", want: "/x"},
 		{raw: "/@scope%2fpkg", want: "/@scope%2Fpkg", flags: EncodedSlash},
@@ -37,7 +39,7 @@ func TestPath(t *testing.T) {
 		{raw: "/a/b/..", want: "/a/"},
 		{raw: "/a/b/../", want: "/a/"},
 		{raw: "/a/b/c/./../../g", want: "/a/g"},
-		{raw: "/a//../b", want: "/b"},
+		{raw: "/a//../b", want: "/b", flags: RepeatedSlash},
 		{raw: "/a/%2E/b", want: "/a/b"},
 		{raw: "/a/.%2e/b", want: "/b"},
 		{raw: "/a/%2e./b", want: "/b"},
@@ -51,8 +53,9 @@ func TestPath(t *testing.T) {
 		{raw: "/%2e%2e/x", err: ErrPathAboveRoot},
 
 		// Slashes.
-		{raw: "/a//", want: "/a/"},
-		{raw: "///a///b", want: "/a/b"},
+		{raw: "/a//", want: "/a/", flags: RepeatedSlash},
+		{raw: "///a///b", want: "/a/b", flags: RepeatedSlash},
+		{raw: "/a/./b/../c/", want: "/a/c/"},
 
 		// Escapes.
 		{raw: "/%7euser", want: "/~user"},
@@ -90,7 +93,8 @@ func TestPath(t *testing.T) {
 		{raw: "/public%2f..;%2fadmin", err: ErrPathHidden},
 		{raw: "/a%2f..b%2f...", want: "/a%2F..b%2F...", flags: EncodedSlash},
 		{raw: "/..a%2fb", want: "/..a%2Fb", flags: EncodedSlash},
-		{raw: "/a;v=1/b", want: "/a;v=1/b"},
+		{raw: "/a;v=1/b", want: "/a;v=1/b", flags: Parameters},
+		{raw: "/a%3bv=1/b", want: "/a%3Bv=1/b", flags: Parameters | EncodedReserved},
 
 		// What may not stand there as it is.
 		{raw: "", err: ErrPathStart},
@@ -235,7 +239,7 @@ func checkPath(t *testing.T, raw []byte) {
 		t.Fatalf("Path(%q): flags %b, then %b", raw, flags, flagsAgain)
 	}
 	for _, c := range got {
-		if k := class[c]; k != plain && k != slash && k != percent {
+		if k := class[c]; k != plain && k != semicolon && k != slash && k != percent {
 			t.Fatalf("Path(%q) = %q: byte %q is not in the grammar", raw, got, c)
 		}
 	}
@@ -245,15 +249,94 @@ func checkPath(t *testing.T, raw []byte) {
 	}
 	// Nothing is left to clean: the route that was matched is the route of what is served.
 	decoded, _ := url.PathUnescape(string(got))
-	if flagsAgain == 0 && decoded != want {
+	if flagsAgain&(EncodedSlash|EncodedReserved) == 0 && decoded != want {
 		t.Fatalf("Path(%q) = %q without flags, but a server cleans it to %q", raw, got, want)
 	}
+	checkParameters(t, got, flagsAgain)
+	checkSlashes(t, raw, got)
 	if flagsAgain&EncodedSlash == 0 {
 		return
 	}
 	plainReading, _ := url.PathUnescape(string(Decoded(got, &scratch)))
 	if plainReading != want {
 		t.Fatalf("Decoded of %q = %q, but a server finds %q", got, plainReading, want)
+	}
+}
+
+var (
+	parameters = regexp.MustCompile(`;[^/]*`)
+	slashes    = regexp.MustCompile(`/+`)
+)
+
+// checkParameters holds that what a server finds that takes parameters off is canonical: no dot
+// segment shows only then.
+func checkParameters(t *testing.T, canonical []byte, flags Flags) {
+	t.Helper()
+	var scratch []byte
+	for _, p := range [][]byte{canonical, Decoded(canonical, &scratch)} {
+		got := string(WithoutParameters(p, &scratch))
+		if want := slashes.ReplaceAllString(parameters.ReplaceAllString(string(p), ""), "/"); got != want {
+			t.Fatalf("WithoutParameters(%q) = %q, want %q", p, got, want)
+		}
+		if clean := path.Clean(got); clean != got && clean+"/" != got {
+			t.Fatalf("WithoutParameters(%q) = %q, which is cleaned to %q", p, got, clean)
+		}
+		if flags&Parameters == 0 && got != string(p) {
+			t.Fatalf("Path did not flag the parameters in %q", canonical)
+		}
+	}
+}
+
+// checkSlashes holds that a path with its slashes kept is the canonical one but for them.
+func checkSlashes(t *testing.T, raw, canonical []byte) {
+	t.Helper()
+	var scratch []byte
+	kept, ok := KeepSlashes(raw, canonical, &scratch)
+	if !ok {
+		if !bytes.Contains(raw, []byte("//")) {
+			t.Fatalf("KeepSlashes(%q) failed without slashes in a row", raw)
+		}
+		return
+	}
+	if merged := slashes.ReplaceAllString(string(kept), "/"); merged != string(canonical) {
+		t.Fatalf("KeepSlashes(%q) = %q, whose canonical form is %q and not %q", raw, kept, merged, canonical)
+	}
+	if again, ok := KeepSlashes(kept, canonical, &scratch); !ok || !bytes.Equal(again, kept) {
+		t.Fatalf("KeepSlashes(%q) = %q, and of that %q, %v", raw, kept, again, ok)
+	}
+}
+
+func TestKeepSlashes(t *testing.T) {
+	for raw, want := range map[string]string{
+		"/a//b":                 "/a//b",
+		"//x":                   "//x",
+		"///":                   "///",
+		"/a/b//":                "/a/b//",
+		"/a///%7eb//é":          "/a///~b//%C3%A9",
+		"/i/https://h/c.jpg":    "/i/https://h/c.jpg",
+		"/a//./b":               "/a//b",
+		"/a/.//b":               "/a//b",
+		"/x/../a//b":            "/a//b",
+		"/a//b/../c":            "/a//c",
+		"/a//b%2F/c;d":          "/a//b%2F/c;d",
+		"/a//../b":              "", // /a/b to a server that keeps them, /b to others
+		"/pub//../admin":        "",
+		"/a//%2e%2E/b":          "",
+		"//..//admin":           "",
+		"/a/b//../../../public": "",
+	} {
+		var scratch []byte
+		canonical, _, err := Path([]byte(raw), &scratch)
+		if err != nil {
+			if want != "" {
+				t.Errorf("%s: %v", raw, err)
+			}
+			continue
+		}
+		got, ok := KeepSlashes([]byte(raw), canonical, &scratch)
+		if string(got) != want || ok != (want != "") {
+			t.Errorf("KeepSlashes(%q) = %q, %v; want %q", raw, got, ok, want)
+		}
 	}
 }
 

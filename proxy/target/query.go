@@ -31,5 +31,5 @@ func Query(raw []byte, scratch *[]byte) ([]byte, error) {
 
 func inQuery(c byte) bool {
 	k := class[c]
-	return k == plain || k == slash || k == percent || k == question
+	return k == plain || k == semicolon || k == slash || k == percent || k == question
 }

@@ -1,0 +1,73 @@
+package config
+
+// loops warns of servers that are listeners of the same file, where the route that leads there fits
+// once more: mpgate forwards what it matched as it is, so a request would come back. Names and
+// other addresses of the host are found when they do.
+func (l *loader) loops(c *Config, raw *rawConfig) {
+	// By what both addresses must have in common: a file may have many of each.
+	at := map[Address][]*Listener{}
+	for i := range c.Listeners {
+		for _, a := range c.Listeners[i].Addresses {
+			key := Address{Port: a.Port, Path: a.Path}
+			at[key] = append(at[key], &c.Listeners[i])
+		}
+	}
+	for i, b := range c.Backends {
+		for j, s := range b.Servers {
+			at, listeners := raw.Backends[i].Servers[j].Address, at[Address{Port: s.Address.Port, Path: s.Address.Path}]
+			for _, ln := range listeners {
+				if !ln.at(s.Address) {
+					continue
+				}
+				if r := c.returns(&b, ln); r != nil {
+					l.warn(at.At, "is an address of the listener %q%s, where the route %q leads back to it: a request that returns is answered with 508; name another server, or give that listener routes of its own",
+						ln.Name, at.got(), r.Name)
+					break
+				}
+			}
+		}
+	}
+}
+
+// at reports whether a dial to a reaches the listener, as far as the file says.
+func (ln *Listener) at(a Address) bool {
+	for _, own := range ln.Addresses {
+		switch {
+		case own.IsUnix() || a.IsUnix():
+			if own == a {
+				return true
+			}
+		case own.Port != a.Port:
+		case own.Host == a.Host:
+			return true
+		default:
+			ip := a.IP()
+			local := a.Host == "localhost" || ip.IsLoopback()
+			if local && (own.Host == "" || own.Host == "::" || own.Host == "0.0.0.0" && !ip.Is6()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// returns is a route to b that also fits what comes in at ln by b; nil if there is none, or if
+// others are for ln.
+func (c *Config) returns(b *Backend, ln *Listener) *Route {
+	var found *Route
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		sni := r.Match.SNI != ""
+		switch {
+		case r.Backend != b.Name:
+			if r.Match.Listener == ln.Name {
+				return nil
+			}
+		case r.Match.Listener != "" && r.Match.Listener != ln.Name:
+		case sni && !ln.TakesTLS(), !sni && (ln.RedirectHTTPS || ln.TLS != nil && b.TLS == nil):
+		case found == nil:
+			found = r
+		}
+	}
+	return found
+}

@@ -1,0 +1,57 @@
+package gateway
+
+import (
+	"syscall"
+)
+
+// fewConnections is a limit that nobody means to have.
+const fewConnections = 100
+
+// limitConnections shares the descriptors out: a client's connection takes one, a server's takes one, and some are for logs,
+// the admin address and the like. configured is the limit of clients' connections; 0: half of all.
+func (g *Gateway) limitConnections(configured int) {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		g.clients.Store(int64(configured))
+		g.gate.SetLimit(configured)
+		return
+	}
+	clients, servers := shareOut(uint64(r.Cur), configured)
+	const remedy = "LimitNOFILE=524288 in the unit, or ulimit -n 524288 before the start"
+	switch {
+	case configured > clients:
+		g.log.Warn("file descriptor limit is low: limiting connections below limits.connections", "descriptors", r.Cur,
+			"configured", configured, "connections", clients, "to_servers", servers, "remedy", remedy)
+	case configured == 0 && clients < fewConnections:
+		g.log.Warn("file descriptor limit is low: limiting connections", "descriptors", r.Cur, "connections", clients,
+			"to_servers", servers, "remedy", remedy+"; or write limits.connections")
+	}
+	g.clients.Store(int64(clients))
+	g.gate.SetLimit(clients)
+	g.places.SetLimit(servers)
+}
+
+// shareOut gives how many connections of clients and to servers the descriptors suffice for. At least an eighth is servers'.
+func shareOut(descriptors uint64, configured int) (clients, servers int) {
+	const others = 256 // 128 of them pipes of netio
+	all := int(max(2, min(descriptors, 1<<30)-min(descriptors, others)))
+	clients = all / 2
+	if configured > 0 {
+		clients = max(1, min(configured, all-max(1, all/8)))
+	}
+	return clients, all - clients
+}
+
+// spareConnection closes a connection to a server that no request uses.
+func (g *Gateway) spareConnection() bool {
+	gen := g.gen.Load()
+	if gen == nil {
+		return false
+	}
+	for _, p := range gen.backends {
+		if p.Spare() {
+			return true
+		}
+	}
+	return false
+}

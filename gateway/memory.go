@@ -1,0 +1,56 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"mpgate/proxy"
+)
+
+// memoryLook is how often the memory is looked at while nothing asks for it.
+const memoryLook = 100 * time.Millisecond
+
+// openMemory bounds what exchanges may take where the memory is limited.
+func (g *Gateway) openMemory() {
+	if g.group = openMemoryGroup(); g.group == nil {
+		return
+	}
+	g.room = &proxy.Room{Free: g.group.free, Cost: g.group.cost()}
+	g.streams.Limit = g.streamMemory() / 2
+	g.log.Info("memory is limited by the control group: requests beyond it are refused with 503", "bytes", g.group.limit)
+}
+
+// streamMemory is what clients of HTTP/2 may have us hold, servers half as much; 0: the default. Most of it is part of what the
+// room counts for an exchange.
+func (g *Gateway) streamMemory() int64 {
+	const most = 256 << 20
+	if g.group == nil {
+		return 0
+	}
+	return min(most, g.group.limit/4)
+}
+
+// watchMemory keeps what is known of the memory fresh. Where nearly nothing is left no connections are accepted either:
+// those that wait for their next request make room.
+func (g *Gateway) watchMemory(ctx context.Context) error {
+	tick := time.NewTicker(memoryLook)
+	defer tick.Stop()
+	paused := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			g.room.Renew(now)
+			g.group.limitHeap(g.group.used())
+			switch free := g.group.free(); {
+			case free < -g.group.limit/20:
+				paused = true
+				g.gate.SetLimit(max(1, min(g.gate.Inside(), int(g.clients.Load()))))
+			case paused && free > 0:
+				paused = false
+				g.gate.SetLimit(int(g.clients.Load()))
+			}
+		}
+	}
+}

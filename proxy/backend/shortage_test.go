@@ -1,0 +1,202 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"mpgate/internal/proxytest"
+	"mpgate/mptcp"
+)
+
+// attempt opens one; the caller ends what it gets.
+func attempt(b *Backend, r Request) (Stream, *Attempt, error) {
+	a := new(Attempt)
+	a.Reset(b)
+	r.Now, r.Bodyless, r.Repeatable = time.Now(), true, true
+	up, err := a.Open(context.Background(), &r)
+	return up, a, err
+}
+
+func end(up Stream) {
+	up.Abort()
+	up.Release(time.Now())
+}
+
+// wantShort wants err to be of a shortage, after all the time that a connect may take.
+func wantShort(t *testing.T, err error, of Shortage, began time.Time, b *Backend) {
+	t.Helper()
+	var short *ShortError
+	if !errors.As(err, &short) || short.Of != of {
+		t.Errorf("got %v, want a shortage of %v", err, of)
+	}
+	if took := time.Since(began); took < b.options.ConnectTimeout {
+		t.Errorf("it was given up after %v", took)
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	for _, protocol := range []Protocol{HTTP1, HTTP2} {
+		t.Run(fmt.Sprint(protocol), func(t *testing.T) {
+			o := proxytest.NewOrigin(t, mptcp.Off, silent)
+			places := new(Places)
+			places.SetLimit(1)
+			b, _ := pool(t, Options{Servers: servers(o.Address()), Places: places, ConnectTimeout: 100 * time.Millisecond})
+			other, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), Places: places,
+				Protocol: protocol, ConnectTimeout: time.Minute})
+			first, _, err := attempt(b, Request{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			_, a, err := attempt(b, Request{})
+			wantShort(t, err, ShortConnections, began, b)
+			if a.Tries() != 0 || b.Status()[0].Resting {
+				t.Errorf("%d tries, %+v", a.Tries(), b.Status())
+			}
+			got := make(chan error)
+			go func() {
+				up, _, err := attempt(other, Request{})
+				if err == nil {
+					end(up)
+				}
+				got <- err
+			}()
+			if !proxytest.Within(time.Minute, func() bool { return places.waiting.Load() == 1 }) {
+				t.Fatal("nobody waits")
+			}
+			end(first)
+			if err := <-got; err != nil {
+				t.Errorf("after a place was free: %v", err)
+			}
+			if protocol == HTTP1 && places.Used() != 0 {
+				t.Errorf("%d places are taken", places.Used())
+			}
+		})
+	}
+}
+
+// A connection that nobody uses makes room for one to another server.
+func TestPlacesOfIdleConnections(t *testing.T) {
+	gone := make(chan struct{}, 2)
+	o := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) { silent(c); gone <- struct{}{} })
+	places := new(Places)
+	places.SetLimit(2)
+	one, _ := pool(t, Options{Servers: servers(o.Address()), Places: places})
+	two, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), Places: places})
+	places.Spare = func() bool { return one.Spare() }
+	s := one.servers[0]
+	for range 2 {
+		_, c, err := s.dial(context.Background(), Addresses{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.keep(c, time.Now())
+		if places.Used() == 2 {
+			s.keep(c, time.Now())
+		}
+	}
+	up, _, err := attempt(two, Request{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-gone
+	end(up)
+}
+
+// One client's connection does not get all places.
+func TestPlacesAreShared(t *testing.T) {
+	o := proxytest.NewOrigin(t, mptcp.Off, silent)
+	places := new(Places)
+	places.SetLimit(40)
+	b, _ := pool(t, Options{Servers: servers(o.Address()), Places: places, ConnectTimeout: time.Millisecond})
+	var holds atomic.Int64
+	var open []Stream
+	var attempts []*Attempt
+	for {
+		up, a, err := attempt(b, Request{Holds: &holds})
+		if err != nil {
+			break
+		}
+		open, attempts = append(open, up), append(attempts, a)
+	}
+	if n := len(open); n < 6 || n > 10 || int(holds.Load()) != n {
+		t.Errorf("one client has %d connections of 40, %d noted", n, holds.Load())
+	}
+	up, _, err := attempt(b, Request{})
+	if err != nil {
+		t.Errorf("another client: %v", err)
+	} else {
+		end(up)
+	}
+	for i, up := range open {
+		end(up)
+		attempts[i].Leave()
+	}
+	if places.Used() != 0 || holds.Load() != 0 {
+		t.Errorf("%d places, %d noted, want none", places.Used(), holds.Load())
+	}
+}
+
+func TestShortages(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want Shortage
+	}{
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, ShortDescriptors},
+		{os.NewSyscallError("socket", syscall.ENFILE), ShortDescriptors},
+		{&net.OpError{Op: "dial", Err: mptcp.ErrNoPort}, ShortPorts},
+		{os.NewSyscallError("connect", syscall.ENOBUFS), ShortBuffers},
+		{os.NewSyscallError("socket", syscall.ENOMEM), ShortBuffers},
+	} {
+		var short *ShortError
+		if !errors.As(shortage(c.err), &short) || short.Of != c.want || !errors.Is(short, errors.Unwrap(c.err)) && short.Err != c.err {
+			t.Errorf("%v is %v, want %v", c.err, shortage(c.err), c.want)
+		}
+	}
+	for _, err := range []error{syscall.ECONNREFUSED, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL), context.DeadlineExceeded} {
+		if got := shortage(err); got != err {
+			t.Errorf("%v is %v", err, got)
+		}
+	}
+}
+
+// A unix socket whose queue is full is waited for.
+func TestFullQueueOfAUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := pool(t, Options{Servers: servers("unix:" + path), ConnectTimeout: 50 * time.Millisecond})
+	up, _, err := attempt(b, Request{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end(up)
+	if _, _, err = attempt(b, Request{}); !TimedOut(err) {
+		t.Errorf("with a full queue: %v, want a timeout", err)
+	}
+	b, _ = pool(t, Options{Servers: servers("unix:" + path), ConnectTimeout: time.Minute})
+	go func() { _, _, _ = syscall.Accept(fd) }()
+	second, _, err := attempt(b, Request{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end(second)
+}

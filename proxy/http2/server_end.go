@@ -1,0 +1,80 @@
+package http2
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"mpgate/proxy/netio"
+)
+
+// end winds the connection up.
+func (c *ServerConn) end(err error) error {
+	orderly, told := c.takeLeave(err)
+	c.fail(err)
+	c.awaitHandlers()
+	if told {
+		c.linger()
+	}
+	c.in.Release()
+	if orderly {
+		return nil
+	}
+	return err
+}
+
+// takeLeave sends what there is to say at the end. It says whether it is one in order, and whether the client is told of it.
+func (c *ServerConn) takeLeave(err error) (orderly, tell bool) {
+	code := http2.ErrCodeNo
+	var fault *ConnError
+	if errors.As(err, &fault) {
+		code = fault.Code
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	orderly = err == io.EOF || errors.Is(err, netio.ErrInterrupted) && c.draining || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused()
+	tell = c.err == nil && !errors.Is(err, io.EOF) && (fault != nil || orderly)
+	if tell && !(c.draining && orderly) {
+		last := c.lastID
+		if c.final { // a later one must not name a higher (RFC 9113 section 6.8)
+			last = c.last
+		}
+		c.appendGoAway(last, code)
+	}
+	if c.stopped != nil {
+		c.stopped.Stop()
+	}
+	if c.err == nil {
+		c.sendRest()
+	}
+	return orderly, tell
+}
+
+// awaitHandlers returns when all have, and nobody writes any more.
+func (c *ServerConn) awaitHandlers() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.starting {
+		c.discard(s)
+	}
+	c.starting = nil
+	for c.running > 0 {
+		c.finished.Wait()
+	}
+	c.quiet()
+}
+
+// linger lets a client that is still sending get to read the last frame: a close with unread input would reset the
+// connection.
+func (c *ServerConn) linger() {
+	if c.s.CloseWrite() != nil {
+		return
+	}
+	c.base.Resume()
+	c.in.Release()
+	_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
+	_ = c.base.Drop(lingerBytes)
+}

@@ -1,0 +1,55 @@
+package proxy
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"mpgate/proxy/backend"
+	"mpgate/telemetry"
+)
+
+// shortageText is what a client is told of a shortage.
+var shortageText = [...]string{
+	telemetry.ShortConnections: "the gateway has too many connections to servers",
+	telemetry.ShortDescriptors: "the gateway has no file descriptor left",
+	telemetry.ShortPorts:       "the gateway has no local port left for the server",
+	telemetry.ShortBuffers:     "the gateway's host has no memory left for connections",
+	telemetry.ShortMemory:      "the gateway has no memory left for the request",
+}
+
+// remedies are what an operator can do about it.
+var remedies = [...]string{
+	telemetry.ShortConnections: "raise the descriptors that the process may have (RLIMIT_NOFILE, LimitNOFILE= of the unit), or lower limits.connections, which takes from them",
+	telemetry.ShortDescriptors: "raise the descriptors that the process (RLIMIT_NOFILE, LimitNOFILE= of the unit) or the system (fs.file-max) may have",
+	telemetry.ShortPorts:       "widen net.ipv4.ip_local_port_range, give the backend more servers or addresses, or let its servers keep connections open",
+	telemetry.ShortBuffers:     "see net.ipv4.tcp_mem and the memory of the host",
+	telemetry.ShortMemory:      "raise the memory of the control group (MemoryMax= of the unit, --memory of the container)",
+}
+
+// shedder counts what is refused for a shortage, and tells the log of each kind at most once a minute.
+type shedder struct {
+	told   [len(remedies)]atomic.Int64 // ns since the epoch of Unix
+	untold [len(remedies)]atomic.Int64
+}
+
+// shed notes an exchange that is refused, if err says that it is for a shortage.
+func (p *Proxy) shed(err error) {
+	var short *backend.ShortError
+	if !errors.As(err, &short) {
+		return
+	}
+	of := short.Of
+	if m := p.options.Instruments; m != nil {
+		m.Shed(of)
+	}
+	s := &p.shedder
+	n := s.untold[of].Add(1)
+	now, told := time.Now().UnixNano(), s.told[of].Load()
+	if told != 0 && now-told < int64(time.Minute) || !s.told[of].CompareAndSwap(told, now) {
+		return
+	}
+	s.untold[of].Add(-n)
+	p.options.Logger.Warn("requests are refused with 503: "+shortageText[of], "reason", of.String(), "requests", n, "error", short.Err,
+		"remedy", remedies[of])
+}
