@@ -37,7 +37,7 @@ type Result struct {
 	Transport Transport
 	// Reason is why it is Fallback: inferred, as nobody tells.
 	Reason Reason
-	// Learned: MPTCP was not asked for this time, because of what earlier dials met. Transport is
+	// Learned: MPTCP was not asked for this time, because of what earlier dials met, or as the host is short of memory. Transport is
 	// then Fallback, since that is what the operator gets, and Reason the one that was learned.
 	Learned bool
 }

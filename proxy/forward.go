@@ -229,8 +229,32 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 		return limit, errLate
 	}
 	x.watch()
-	return limit, nil
+	if !x.repeatable() || !x.attempt.MayMove(x.up, now) {
+		return limit, nil
+	}
+	look := asked.Add(stallTime)
+	if !now.Before(look) {
+		if x.attempt.Avoids(x.up, now) && !x.up.Answered() {
+			return limit, errStalled
+		}
+		look = now.Add(stallTime)
+	}
+	if look.After(limit) {
+		look = limit
+	}
+	return look, nil
 }
+
+// repeatable says whether the request may be sent again though the server may have looked at it.
+func (x *exchange) repeatable() bool {
+	return x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil
+}
+
+// stallTime is after what silence a request is moved to another connection if the server's may stand still.
+const stallTime = time.Second
+
+// errStalled is a connection that may stand still for want of memory in the kernel.
+var errStalled = errors.New("the server's MPTCP connection may stand still: the host is short of memory for sockets")
 
 // waitsFor100 says whether the client holds its body back until the server asks for it.
 func (x *exchange) waitsFor100() bool {

@@ -33,11 +33,8 @@ func requestOutcome(fault *http1.Error) outcome {
 
 // clientEnd is for a client whose connection, or stream, failed.
 func clientEnd(err error) telemetry.End {
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, http2.ErrTooSlow):
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, http2.ErrTooSlow) {
 		return telemetry.EndClientTimeout
-	case errors.Is(err, http2.ErrHeld):
-		return telemetry.EndLimit
 	}
 	return telemetry.EndClientGone
 }

@@ -75,7 +75,7 @@ func New(o Options) *Proxy {
 		loops:      newLoops(),
 	}
 	if p.memory.Limit = o.StreamMemory; p.memory.Limit == 0 {
-		p.memory.Limit = muxMemory
+		p.memory.Limit = http2.MemoryLimit()
 	}
 	p.SetLimits(o.Limits)
 	p.SetAccessLog(o.AccessLog)

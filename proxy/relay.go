@@ -16,7 +16,7 @@ import (
 
 // windowed is a BodyWriter whose peer says how much it takes. Nothing is fetched for one that takes nothing: what it
 // would make us hold stays with its source.
-type windowed interface{ WaitRoom() error }
+type windowed interface{ WaitRoom(held int) error }
 
 // relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
 // trickle arrives at once. slow, if not nil, is called when a piece is late; moved, if not nil, is told of each piece.
@@ -26,7 +26,7 @@ func relay(dst message.BodyWriter, src message.BodyReader, slow func(), moved *n
 	for {
 		p, err := src.Next(false)
 		if window != nil && (err == nil || err == message.ErrWait) { // an end needs no room
-			if err := window.WaitRoom(); err != nil {
+			if err := window.WaitRoom(len(p)); err != nil {
 				return n, nil, err
 			}
 		}

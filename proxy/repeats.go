@@ -35,7 +35,7 @@ func (x *exchange) mayRepeat(r *backend.Request, again *repeats, err error) bool
 		return false
 	case cameBack(err):
 		return true
-	case again.once, !r.Repeatable, !x.up.Reused(), x.up.Answered(), errors.Is(err, errLate):
+	case again.once, !r.Repeatable, !x.up.Reused() && !errors.Is(err, errStalled), x.up.Answered(), errors.Is(err, errLate):
 		return false
 	}
 	again.once = true

@@ -100,6 +100,20 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 	return a.Open(ctx, r)
 }
 
+// MayMove says whether Avoids can become true of up.
+func (a *Attempt) MayMove(up Stream, now time.Time) bool {
+	if a.server.dialer.Mode != mptcp.Prefer {
+		return false
+	}
+	t, _ := up.State(now)
+	return t == mptcp.MPTCP
+}
+
+// Avoids says whether a new exchange would not be given up's connection now: see Server.avoids.
+func (a *Attempt) Avoids(up Stream, now time.Time) bool {
+	return a.server.memoryShort() && a.MayMove(up, now)
+}
+
 // connect gives a connection to the server that was picked, or a place on one.
 func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, error) {
 	s := a.server

@@ -34,6 +34,8 @@ type Options struct {
 	Instruments *telemetry.Instruments
 	// Memory, if set, spares dials what earlier ones have learned about servers that get no MPTCP.
 	Memory *mptcp.Memory
+	// MemoryShort says whether the host is short of memory for sockets; nil: what the kernel says.
+	MemoryShort func() bool
 	// Detour, if set, leads dials around paths that do not carry.
 	Detour mptcp.Detour
 	// Live, if set, has the connections that speak MPTCP.
@@ -52,10 +54,6 @@ type ServerOptions struct {
 	Source    netip.Addr // to connect from
 	Interface string     // to bind to
 }
-
-// sharedMemory is what the servers of a backend may make us hold beyond the first windows of connections that many
-// exchanges share.
-const sharedMemory = 256 << 20
 
 // Patience is how long an answer may take before the gateway looks whether the client is still there.
 const Patience = 100 * time.Millisecond
@@ -81,6 +79,9 @@ func New(o Options) (*Backend, error) {
 	setDefault(&o.ConnectTimeout, 5*time.Second)
 	setDefault(&o.ResponseTimeout, 60*time.Second)
 	setDefault(&o.IdleTimeout, 60*time.Second)
+	if o.MemoryShort == nil {
+		o.MemoryShort = mptcp.HostMemoryShort
+	}
 	if o.Limits.HeaderBytes == 0 {
 		o.Limits = http1.Limits{HeaderBytes: 64 << 10, HeaderFields: 256}
 	}
@@ -90,7 +91,7 @@ func New(o Options) (*Backend, error) {
 	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
 	b.background, b.firstRest = newBackground(), firstRest
 	if b.memory = o.Streams; b.memory == nil {
-		b.memory = &http2.Memory{Limit: sharedMemory}
+		b.memory = &http2.Memory{Limit: http2.MemoryLimit()}
 	}
 	if b.places = o.Places; b.places == nil {
 		b.places = new(Places)
@@ -122,7 +123,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 }
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
-	s := &Server{Address: o.Address, backend: b}
+	s := &Server{Address: o.Address, backend: b, memoryShort: b.options.MemoryShort}
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, Detour: b.options.Detour}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path

@@ -39,7 +39,7 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 // ready makes a kept connection ready for an exchange if it is open and silent, and closes it if not. Where the request
 // has no body the connection itself looks, in the same step that sends the request.
 func (c *conn) ready(bodyless bool) bool {
-	if c.link.leg.Retired() {
+	if c.link.leg.Retired() || c.link.server.avoids(c.link) {
 		c.close()
 		return false
 	}

@@ -43,6 +43,8 @@ type Server struct {
 	tls1    *tls.Config // for HTTP/1 alone
 	sharing sharing
 	ports   ports
+	// memoryShort says whether the host is short of memory for sockets.
+	memoryShort func() bool
 
 	outage atomic.Pointer[outage] // nil: it is available
 	last   atomic.Pointer[mptcp.Result]
@@ -55,6 +57,16 @@ type Server struct {
 
 // epoch makes times numbers that no setting of the clock moves.
 var epoch = time.Now()
+
+// avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stand still while the host
+// is short of memory for sockets, and the server may be reached over TCP.
+func (s *Server) avoids(l *Link) bool {
+	if s.dialer.Mode != mptcp.Prefer || !s.memoryShort() {
+		return false
+	}
+	t, _ := l.leg.State()
+	return t == mptcp.MPTCP
+}
 
 // dial makes a new connection, ready for requests: one for many exchanges where share allows that and the server
 // takes part, else one for one at a time.

@@ -144,7 +144,7 @@ func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) 
 		return nil, nil, true
 	}
 	for _, c := range h.conns {
-		if !c.settled || c.drain() || !r.Repeatable && c.hasEnded() {
+		if !c.settled || c.drain() || s.avoids(c.link) || !r.Repeatable && c.hasEnded() {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {

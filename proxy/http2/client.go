@@ -57,7 +57,7 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	c.init(s, l)
 	c.mu.Lock()
 	c.buf = append(c.room9(len(preread.Preface)), preread.Preface...)
-	c.appendSettings(
+	c.firstSettings(
 		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(l.HeaderBytes)})
 	c.grant()
@@ -110,7 +110,7 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 	switch {
 	case c.goingAway || c.closing || c.err != nil || c.lastID+2*uint32(c.reserved) > maxStreamID-4:
 		return nil, ErrClosed
-	case len(c.streams)+c.reserved >= c.most:
+	case c.open+c.reserved >= c.most:
 		return nil, ErrFull
 	}
 	c.reserved++
@@ -121,11 +121,11 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 	return s, nil
 }
 
-// Streams is how many exchanges the connection carries, and how many it may.
+// Streams is how many streams the server counts as open, or is about to, and how many it allows.
 func (c *ClientConn) Streams() (now, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.streams) + c.reserved, c.most
+	return c.open + c.reserved, c.most
 }
 
 // Usable says whether the connection takes further streams, be it when others have ended.

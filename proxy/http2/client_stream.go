@@ -91,7 +91,7 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	s.id = c.lastID
 	c.reserved--
 	s.sendWindow = c.sendInitial
-	c.streams[s.id] = &s.stream
+	s.register()
 	if protocol == nil {
 		s.toSend = r.ContentLength
 	}

@@ -45,6 +45,9 @@ func (c *conn) control(h http2.FrameHeader) error {
 // settings applies the peer's (RFC 9113 section 6.5.2), in the order in which they come.
 func (c *conn) settings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
+		c.mu.Lock()
+		c.settingsAcked()
+		c.mu.Unlock()
 		return nil
 	}
 	if f.NumSettings() > maxSettings {

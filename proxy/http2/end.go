@@ -71,9 +71,7 @@ func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
 		s.reset = true
 		c.dequeue(s)
 		s.pending = nil
-		if c.server != nil {
-			c.server.zombies++
-		}
+		s.uncount()
 		if code != noReset {
 			s.ours = true
 			c.appendReset(s.id, code)

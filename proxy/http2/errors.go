@@ -29,9 +29,6 @@ var ErrNoConnect = errors.New("the server does not take extended CONNECT")
 // after which it could be waited on.
 var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
 
-// ErrHeld: all connections together hold as much as they may, and this stream was to hold more.
-var ErrHeld = errors.New("the peer makes us hold more than there is room for")
-
 // ErrInternal: this program is at fault, not the peer. What went wrong is reported elsewhere.
 var ErrInternal = errors.New("internal error")
 
