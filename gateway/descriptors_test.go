@@ -13,7 +13,8 @@ func TestShareOut(t *testing.T) {
 		{1024, 1 << 20, 672, 96},
 		{524288, 0, 262016, 262016},
 		{1 << 62, 0, (1<<30 - 256) / 2, (1<<30 - 256) / 2},
-		{100, 0, 1, 1},
+		{100, 0, 20, 20},
+		{256, 0, 48, 48},
 		{0, 50, 1, 1},
 	} {
 		if clients, servers := shareOut(c.descriptors, c.configured); clients != c.clients || servers != c.servers {
