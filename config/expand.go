@@ -12,8 +12,9 @@ var (
 	errVariable = errors.New("has ${ without the name of a variable behind it; write ${NAME}, ${NAME:-default}, or $${ for a literal ${")
 )
 
-// expand puts the values of variables into s: ${VAR}, and ${VAR:-default} for one that is unset or empty. $${ is a literal ${, any
-// other $ means itself. unset are the variables that are not set and have no default; nothing stands in their place.
+// expand puts the values of variables into s: ${VAR}, and ${VAR:-default} for one that is unset or
+// empty. $${ is a literal ${, any other $ means itself. unset are the variables that are not set
+// and have no default; nothing stands in their place.
 func expand(s string, lookup func(string) (string, bool)) (out string, unset []string, err error) {
 	if !strings.Contains(s, "${") {
 		return s, nil, nil
