@@ -64,7 +64,7 @@ func (p *pool) status(b *config.Backend) admin.Backend {
 	for _, s := range p.Status() {
 		one := admin.BackendServer{Address: s.Address, Up: !s.Resting, Speaks: s.Speaks, Reason: s.Reason}
 		if s.Resting {
-			one.Why = "could not be reached a moment ago"
+			one.Why = "could not be reached"
 		}
 		out.Servers = append(out.Servers, one)
 	}

@@ -32,7 +32,7 @@ var (
 	descBackendConnects = desc("backend_connects_total", "Dials, by the transport got (asked for, where they failed) and what became of them.", "backend", "server", "transport", "result")
 	descBackendOpen     = desc("backend_connections_open", "Connections to servers that are open.", "backend", "server")
 	descBackendIdle     = desc("backend_connections_idle", "Connections to servers that are open and unused.", "backend", "server")
-	descBackendUp       = desc("backend_server_up", "0 for a moment after the server could not be reached, in which others are preferred; else 1.", "backend", "server")
+	descBackendUp       = desc("backend_server_up", "0 from a connect that failed until one succeeds; requests go to other servers meanwhile. Else 1.", "backend", "server")
 
 	descMPTCP      = desc("mptcp_connections_total", "Connections, counted when they end, by what they spoke.", "side", "result")
 	descFallbacks  = desc("mptcp_fallbacks_total", "Connections that were to speak MPTCP and did not, by the inferred reason.", "side", "reason")
@@ -171,7 +171,7 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 func (m *ServerMeter) collect(s sink, inUse bool) {
 	b, srv := m.key.backend, m.key.server
 	if inUse {
-		s.gauge(descBackendUp, truth(time.Now().UnixNano() >= m.rests.Load()), b, srv)
+		s.gauge(descBackendUp, truth(!m.down.Load()), b, srv)
 	}
 	if !m.used() {
 		return
