@@ -45,7 +45,7 @@ func (l *loader) checkMPTCP(m *MPTCP, n *node) {
 			at = name.at
 		}
 		if first := names[p.Name]; first != nil && p.Name != "" {
-			l.fault(at, "is the second path of the name %q (the first: %s:%d); give one of them another name", p.Name, first.file, first.line)
+			l.fault(at, "is the second path named %q (the first: %s:%d); give one of them another name", p.Name, first.file, first.line)
 		} else {
 			names[p.Name] = at
 		}

@@ -21,7 +21,7 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 		srv, address := &b.Servers[i], sn.get("address")
 		l.checkServer(srv, sn, b)
 		if first := taken[srv.Address]; first != nil && srv.Address != (Address{}) {
-			l.fault(address.at, "is a server of this backend already%s, at %s:%d; give one of them more weight instead", address.got(), first.file, first.line)
+			l.fault(address.at, "is already a server of this backend%s, at %s:%d; give one of them more weight instead", address.got(), first.file, first.line)
 		} else {
 			taken[srv.Address] = address.at
 		}
@@ -54,7 +54,7 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 		return
 	}
 	if ip := s.Address.IP(); ip.IsValid() && s.Source.IsValid() && ip.Is4() != s.Source.Is4() {
-		l.fault(address.at, "is of another family than its source %s%s; give the server a source of its own", s.Source, address.got())
+		l.fault(address.at, "has another address family than its source %s%s; give the server a source of its own", s.Source, address.got())
 	}
 }
 

@@ -23,7 +23,7 @@ func (l *loader) checkTLS(t *TLS, n *node) {
 			host := hosts.item(j)
 			name := strings.ToLower(host.text())
 			if first := taken[name]; first != nil {
-				l.fault(host.at, "has a policy already%s, at %s:%d; a name can have one", host.got(), first.file, first.line)
+				l.fault(host.at, "already has a policy%s, at %s:%d; a name can have one", host.got(), first.file, first.line)
 				continue
 			}
 			taken[name] = host.at

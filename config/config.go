@@ -38,7 +38,7 @@ type Config struct {
 	places *places
 }
 
-// Equal reports whether both say the same, wherever it stands in the files.
+// Equal reports whether both say the same, wherever in the files.
 func (c *Config) Equal(o *Config) bool {
 	a, b := *c, *o
 	a.Files, a.Warnings, a.places = nil, nil, nil
@@ -76,7 +76,7 @@ const (
 type Admin struct {
 	Off     bool
 	Address Address `toml:"address" as:"admin" eg:"127.0.0.1:9080" help:"Address of metrics, health, API and page: unix:PATH, host:port or off."` // zero when off
-	// Written says that the address stands in the file. If it cannot be bound, that is an error,
+	// Written says that the address is in the file. If it cannot be bound, that is an error,
 	// but only a warning for the default.
 	Written bool
 }

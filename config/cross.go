@@ -48,7 +48,7 @@ func (l *loader) unique(what string, entries []*node) names {
 		}
 		if j, ok := n.at[s]; ok {
 			first := entries[j].get("name").at
-			l.fault(name.at, "is the second %s of the name %q (the first: %s:%d); give one of them another name", what, s, first.file, first.line)
+			l.fault(name.at, "is the second %s named %q (the first: %s:%d); give one of them another name", what, s, first.file, first.line)
 			continue
 		}
 		n.at[s] = i
@@ -139,7 +139,7 @@ func (l *loader) overlaps(c *Config, t tables) {
 			continue
 		}
 		if first := fds[ln.Systemd]; first != nil {
-			l.fault(n.get("systemd").at, "is taken by another listener already%s, at %s:%d; give each its own FileDescriptorName", n.get("systemd").got(), first.file, first.line)
+			l.fault(n.get("systemd").at, "is already taken by another listener%s, at %s:%d; give each its own FileDescriptorName", n.get("systemd").got(), first.file, first.line)
 			continue
 		}
 		fds[ln.Systemd] = n.get("systemd").at
@@ -173,11 +173,11 @@ func (a bound) overlaps(b bound) (why string, hit bool) {
 	for _, all := range []string{a.Host, b.Host} {
 		switch {
 		case all == "":
-			return ", for without a host all addresses are meant", true
+			return ", because without a host all addresses are meant", true
 		case all == "0.0.0.0" && a.ip.Is4() && b.ip.Is4():
-			return ", for 0.0.0.0 means all IPv4 addresses", true
+			return ", because 0.0.0.0 means all IPv4 addresses", true
 		case all == "::" && a.ip.Is6() && b.ip.Is6():
-			return ", for [::] means all IPv6 addresses", true
+			return ", because [::] means all IPv6 addresses", true
 		}
 	}
 	return "", false

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// hidden stands for a secret.
+// hidden is printed instead of a secret.
 const hidden = "(hidden)"
 
 // Encode writes the configuration as TOML, with every default, paths absolute and secrets hidden.

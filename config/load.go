@@ -19,8 +19,8 @@ import (
 type Options struct {
 	// Lookup finds the variables of ${VAR}; nil is os.LookupEnv.
 	Lookup func(name string) (value string, set bool)
-	// Check makes variables that are not set warnings, not errors: who checks a file often is not
-	// who runs it.
+	// Check makes variables that are not set warnings, not errors: a file is often
+	// checked in another environment than it runs in.
 	Check bool
 }
 
@@ -37,7 +37,7 @@ func Load(path string, o Options) (*Config, error) {
 	return c, nil
 }
 
-// Check is Load for who wants the warnings too when there are errors. Without errors the Config is
+// Check is Load that also gives the warnings if there are errors. Without errors the Config is
 // not nil; the faults are sorted by place.
 func Check(path string, o Options) (*Config, []Fault) {
 	l := newLoader(o)

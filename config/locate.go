@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// spot is where a value stands, and where the values in it do.
+// spot is the position of a value, and those of the values in it.
 type spot struct {
 	line  int
 	keys  map[string]*spot // of a table

@@ -13,7 +13,7 @@ type source struct {
 	dir   string // absolute, what relative paths in the file start from
 }
 
-// place is where a value stands in the files, or would. A large configuration has very many of
+// place is where a value is in the files, or would be. A large configuration has very many of
 // them.
 type place struct {
 	*source
@@ -54,7 +54,7 @@ func (p *place) pattern() string {
 	return joinKey(p.in.pattern(), p.step)
 }
 
-// places are where the keys of a configuration stand. They are sorted out when somebody asks, which
+// places are where the keys of a configuration are. They are sorted out when somebody asks, which
 // few do.
 type places struct {
 	written []*place
@@ -78,7 +78,7 @@ func (p *places) find(key string) *place {
 	return p.at[key]
 }
 
-// Position is where a key stands, for whoever finds a fault with it later (a bind that fails, a
+// Position is where a key is, for faults that are found later (a bind that fails, a
 // certificate that cannot be read). The path is that of faults
 // ("listener.web.tls.certificates[0].cert"); an entry's number ("listener[0]", over all files) does
 // as well. A key that was left out has the place of its table, and the end of all that is line 1 of

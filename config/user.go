@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// user is who mpgate runs as: where the defaults for the admin socket and the state directory
-// depend on it.
+// user is the account that mpgate runs as: the defaults for the admin socket and the state
+// directory depend on it.
 type user struct {
 	uid    int
 	lookup func(string) (string, bool)

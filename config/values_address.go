@@ -136,9 +136,9 @@ func hostName(s string, wildcard bool) (canonical, problem string) {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
 			if p, err := idna.Lookup.ToASCII(s); err == nil && utf8.ValidString(s) {
-				return "", fmt.Sprintf("has letters outside ASCII; write it as punycode: %q", p)
+				return "", fmt.Sprintf("has non-ASCII characters; write it as punycode: %q", p)
 			}
-			return "", "has bytes outside ASCII; write an international name as punycode (xn--…)"
+			return "", "has invalid non-ASCII bytes; write an international name as punycode (xn--…)"
 		}
 	}
 	s = strings.ToLower(s)
@@ -191,7 +191,7 @@ func labelProblem(label string) string {
 // never is.
 func matchHost(s string, ipToo bool) (canonical, problem string) {
 	if s == "*" {
-		return "", "stands for every host; leave it out for that"
+		return "", "matches every host; leave it out for that"
 	}
 	bare := s
 	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
@@ -291,7 +291,7 @@ func network(s, _ string) (netip.Prefix, string) {
 	case err != nil:
 		return netip.Prefix{}, `is not a valid network; write for example "10.0.0.0/8", "2001:db8::/32" or one address`
 	case p != p.Masked():
-		return netip.Prefix{}, fmt.Sprintf("has bits beyond its length; must be %q", p.Masked())
+		return netip.Prefix{}, fmt.Sprintf("has bits set beyond its prefix length; must be %q", p.Masked())
 	}
 	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 { // IPv4 addresses are compared as such
 		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
@@ -299,7 +299,7 @@ func network(s, _ string) (netip.Prefix, string) {
 	return p, ""
 }
 
-// trustedUnix stands among trusted_proxies for all peers on unix sockets, which have no address.
+// trustedUnix is in trusted_proxies for all peers on unix sockets, which have no address.
 const trustedUnix = "unix"
 
 // trusted is a network, or zero for trustedUnix.

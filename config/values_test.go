@@ -140,7 +140,7 @@ func TestMatchHost(t *testing.T) {
 		{"[fe80::1%eth0]", "", `has a zone (got "[fe80::1%eth0]"); write the address without it`},
 		{"[::1]:80", "", `has a port (got "[::1]:80"); write "[::1]"`},
 		{"a:80", "", `has a port (got "a:80"); write "a"`},
-		{"\xff.org", "", `has bytes outside ASCII (got "\xff.org"); write an international name as punycode (xn--…)`},
+		{"\xff.org", "", `has invalid non-ASCII bytes (got "\xff.org"); write an international name as punycode (xn--…)`},
 	} {
 		l := newLoader(Options{Lookup: noEnv})
 		got, problem := matchHost(tt.in, true)
