@@ -7,6 +7,7 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"time"
 
 	"mpgate/config"
 	"mpgate/listener"
@@ -133,6 +134,12 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
 		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, Detour: detour{g}, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
+	}
+	o.Down = func(server string, why error) {
+		g.log.Warn("server is down", "backend", b.Name, "server", server, "error", why)
+	}
+	o.Up = func(server string, after time.Duration) {
+		g.log.Info("server is back", "backend", b.Name, "server", server, "after", after.Round(time.Millisecond).String())
 	}
 	if g.group != nil {
 		o.Streams = &g.streams
