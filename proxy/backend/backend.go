@@ -46,6 +46,9 @@ type Options struct {
 	// be reached again. They are not called for every outage of a server that has many. No request waits for them.
 	Down func(server string, why error)
 	Up   func(server string, after time.Duration)
+	// Stale, if set, is called when a server's name does not resolve any more while its last addresses stay in use, and with
+	// nil when it does again.
+	Stale func(server string, why error)
 	// Places bounds the connections of all backends that share it; nil: no limit.
 	Places *Places
 }
@@ -208,7 +211,7 @@ func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 func (b *Backend) Run(ctx context.Context) error {
 	for _, s := range b.servers {
 		if s.names != nil {
-			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse) })
+			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse, s.stale) })
 		}
 	}
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))

@@ -185,3 +185,10 @@ func (s *Server) probe(ctx context.Context) error {
 	}
 	return nil
 }
+
+// stale reports that the server's name does not resolve, or with nil that it does again.
+func (s *Server) stale(why error) {
+	if f := s.backend.options.Stale; f != nil {
+		f(s.Address, why)
+	}
+}
