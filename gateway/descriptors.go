@@ -33,7 +33,8 @@ func (g *Gateway) limitConnections(configured int) {
 
 // shareOut gives how many connections of clients and to servers the descriptors suffice for. At least an eighth is servers'.
 func shareOut(descriptors uint64, configured int) (clients, servers int) {
-	others := min(256, descriptors/8*5) // up to 128 of them pipes of netio, two for a body that moves
+	// An eighth of the descriptors, and 128 at most, are pipes of netio.
+	others := min(256, descriptors/2)
 	all := int(max(2, min(descriptors, 1<<30)-others))
 	clients = all / 2
 	if configured > 0 {
