@@ -36,7 +36,7 @@ type cli struct {
 	Paths      pathsCmd      `cmd:"" help:"Show the paths of the running gateway: endpoints, limits, connections with their subflows; live with --watch."`
 	Routes     routesCmd     `cmd:"" help:"List the routes in the order in which they are matched."`
 	Explain    explainCmd    `cmd:"" help:"Say which route and backend a URL gets, and why."`
-	Config     configCmd     `cmd:"" help:"Print the configuration with all defaults, or the reference."`
+	Config     configCmd     `cmd:"" help:"Print the configuration with all defaults, the reference, or a JSON Schema."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes mpgate's commands in a shell."`
 	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`

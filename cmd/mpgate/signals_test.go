@@ -125,7 +125,7 @@ func TestSecondSignal(t *testing.T) {
 // TestFewDescriptors: a limit of connections that follows from a low limit of descriptors is not kept quiet.
 func TestFewDescriptors(t *testing.T) {
 	needsLinux(t)
-	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":22,"to_servers":22,"remedy":"LimitNOFILE=`
+	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":75,"to_servers":75,"remedy":"LimitNOFILE=`
 	for _, c := range []struct {
 		name, limits string
 		times        int
