@@ -94,3 +94,25 @@ func FuzzLocate(f *testing.F) {
 		}
 	})
 }
+
+// FuzzFindAdmin: where a whole file is in order, what is found in its table alone is the same.
+func FuzzFindAdmin(f *testing.F) {
+	seeds(f)
+	f.Add("[admin]\naddress = \"127.0.0.1:9\"\n[[route]]\nname = \"\"\"\n[admin]\n\"\"\"\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		o := Options{Lookup: noEnv}
+		l := newLoader(o)
+		root := l.parse(adminOnly(text), l.place("main.toml", 0))
+		if root == nil || root.keys["include"] != nil {
+			return
+		}
+		alone := l.config(root)
+		if len(l.faults) > 0 {
+			return
+		}
+		l = newLoader(o)
+		if whole, _ := l.finish(l.parse(text, l.place("main.toml", 0))); whole != nil && whole.Admin != alone.Admin {
+			t.Errorf("%+v, alone %+v", whole.Admin, alone.Admin)
+		}
+	})
+}

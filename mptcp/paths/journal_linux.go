@@ -191,7 +191,8 @@ func (j *journal) write(e *Estate) error {
 		return err
 	}
 	next := j.path + ".new"
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	_ = os.Remove(next) // it may be a pipe, or another's file by another name
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

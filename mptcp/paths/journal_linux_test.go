@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mpgate/internal/lab"
 	"mpgate/mptcp"
@@ -223,4 +226,40 @@ func TestJournalHandedOver(t *testing.T) {
 		t.Error("there is a journal after the end")
 	}
 	r.wantFlags("")
+}
+
+// What lies where the next journal is to be written is put aside, whatever it is: it is neither waited for nor written to.
+func TestJournalBesideOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, []byte("other"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, lay := range map[string]func(string) error{
+		"pipe":          func(to string) error { return unix.Mkfifo(to, 0o600) },
+		"symbolic link": func(to string) error { return os.Symlink(other, to) },
+		"link":          func(to string) error { return os.Link(other, to) },
+		"rest":          func(to string) error { return os.WriteFile(to, []byte("{"), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := journal{path: filepath.Join(dir, name)}
+			if err := lay(j.path + ".new"); err != nil {
+				t.Fatal(err)
+			}
+			wrote := make(chan error, 1)
+			go func() { wrote <- j.write(&Estate{LastID: 1, Limits: &HeldLimits{}}) }()
+			select {
+			case err := <-wrote:
+				if err != nil {
+					t.Fatal(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("it waits")
+			}
+			readPage(t, j.path)
+			if text, err := os.ReadFile(other); err != nil || string(text) != "other" {
+				t.Errorf("the other file holds %q, %v", text, err)
+			}
+		})
+	}
 }

@@ -32,8 +32,8 @@ func (p *Places) SetLimit(limit int) {
 	p.limit.Store(int64(limit))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for e := p.line.Front(); e != nil; e = e.Next() {
-		e.Value.(*waiter).signal()
+	for e := p.line.Front(); e != nil; e = p.line.Front() {
+		p.call(e)
 	}
 }
 
@@ -94,9 +94,14 @@ func (p *Places) wake(b *Backend) {
 			break
 		}
 	}
-	p.line.Remove(first)
+	p.call(first)
+}
+
+// call takes a waiter out of the line and wakes it; mu is held.
+func (p *Places) call(e *list.Element) {
+	p.line.Remove(e)
 	p.waiting.Add(-1)
-	first.Value.(*waiter).signal()
+	e.Value.(*waiter).signal()
 }
 
 func (w *waiter) signal() {

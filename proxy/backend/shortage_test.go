@@ -200,3 +200,26 @@ func TestFullQueueOfAUnixSocket(t *testing.T) {
 	}
 	end(second)
 }
+
+// Another limit has all who wait try again. They are in the line no longer: what becomes free later is for others.
+func TestPlacesForgetWhoWasWokenByANewLimit(t *testing.T) {
+	places := new(Places)
+	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1"), Places: places})
+	for range 20 {
+		woken := make(chan bool)
+		go func() {
+			var t turn
+			woken <- t.wait(context.Background(), b, ShortConnections)
+		}()
+		if !proxytest.Within(time.Minute, func() bool { return places.waiting.Load() == 1 }) {
+			t.Fatal("it does not wait")
+		}
+		places.SetLimit(1)
+		if !<-woken {
+			t.Error("it was not woken")
+		}
+		if n := places.line.Len(); n != 0 || places.waiting.Load() != 0 {
+			t.Fatalf("%d are in the line, %d wait", n, places.waiting.Load())
+		}
+	}
+}

@@ -69,6 +69,9 @@ func (c *ClientConn) WriteHead(r *message.Request) error {
 	buf := heads.Get().(*[]byte)
 	defer heads.Put(buf)
 	*buf = AppendRequest((*buf)[:0], r)
+	if err := c.s.Base().LookFirst(len(*buf)); err != nil {
+		return err
+	}
 	_, err := c.s.Write(*buf)
 	return err
 }

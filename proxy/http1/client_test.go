@@ -6,11 +6,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
 )
 
 func newClient(t *testing.T) (*ClientConn, *net.TCPConn) {
@@ -374,5 +376,41 @@ func TestAbortWakesTheReader(t *testing.T) {
 	s.Abort()
 	if err := <-done; err == nil {
 		t.Error("a head was read from an aborted connection")
+	}
+}
+
+// A head that is too long to be held leaves before the answer is read: silence must be looked for before that. An answer that
+// has come meanwhile is no reason to send the request again.
+func TestLongHeadsLookForSilenceFirst(t *testing.T) {
+	head := "POST / HTTP/1.1|Host: a|Content-Length: 0|X: " + strings.Repeat("x", 20<<10) + "||"
+	var r message.Request
+	if _, err := ParseRequest([]byte(lines(head)), &r, testLimits); err != nil {
+		t.Fatal(err)
+	}
+	s, peer := newClient(t)
+	s.ExpectSilence()
+	if err := s.WriteHead(&r); err != nil {
+		t.Fatal(err)
+	}
+	send(t, peer, lines("HTTP/1.1 200 OK|Content-Length: 0||"))
+	for s.s.Base().Idle() { // until it has come
+		runtime.Gosched()
+	}
+	if got, err := readHead(s); err != nil {
+		t.Errorf("an answer that is there before it is waited for: got %q, %v", got, err)
+	}
+
+	s, peer = newClient(t)
+	send(t, peer, "out of turn")
+	for s.s.Base().Idle() { // until it has come
+		runtime.Gosched()
+	}
+	s.ExpectSilence()
+	if err := s.WriteHead(&r); err != netio.ErrSpoke {
+		t.Errorf("a server that has spoken: got %v", err)
+	}
+	s.Abort()
+	if n, _ := peer.Read(make([]byte, 1)); n > 0 {
+		t.Error("something was sent to it")
 	}
 }

@@ -219,6 +219,24 @@ func TestManySettingsInAFrame(t *testing.T) {
 	}
 }
 
+// A frame with many settings counts as several.
+func TestManySettingsInFewFrames(t *testing.T) {
+	f := serve(t, ServerOptions{}, answer(200, "x"))
+	p := connect(t, f.addr)
+	list := make([]http2.Setting, maxSettings)
+	for i := range list {
+		list[i] = http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i)}
+	}
+	for range controlBudget / 4 {
+		if p.fr.WriteSettings(list...) != nil {
+			break
+		}
+	}
+	if g := p.next(http2.FrameGoAway); g.code != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("ended with %v, want ENHANCE_YOUR_CALM", g.code)
+	}
+}
+
 // A stream that is reset before its handler runs starts no work.
 func TestResetInTheSameBreathStartsNoWork(t *testing.T) {
 	var worked atomic.Int64

@@ -44,6 +44,7 @@ const (
 
 	maxContinuations = 64       // frames of one header block
 	maxSettings      = 100      // in a frame: each may be a walk over all streams
+	usualSettings    = 8        // as many more in a frame count as a further frame
 	maxInterim       = 32       // 1xx responses before a final one
 	maxControlHeld   = 64 << 10 // bytes of control frames that wait because the peer does not read
 )

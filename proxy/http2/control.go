@@ -53,6 +53,9 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 	if f.NumSettings() > maxSettings {
 		return calm("more settings in a frame than there are")
 	}
+	if !c.controls.take(f.NumSettings() / usualSettings) {
+		return calm("more settings than a connection has use for")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range f.NumSettings() {

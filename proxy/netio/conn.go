@@ -112,6 +112,19 @@ func (c *Conn) Fill(b *Buffer) error {
 // whatever comes after it is news to the poller, which was asked before.
 func (c *Conn) ExpectSilence() { c.silent = true }
 
+// LookFirst is for who has called ExpectSilence and is about to write n bytes: where they are too many to be
+// held they leave at once, so it looks now, and gives what the Fill would.
+func (c *Conn) LookFirst(n int) error {
+	if !c.silent || c.Holds(n) {
+		return nil
+	}
+	c.silent = false
+	if !c.Idle() {
+		return ErrSpoke
+	}
+	return nil
+}
+
 // Unread gives back what was read ahead and not used: the reads to come begin with it. It empties b.
 func (c *Conn) Unread(b *Buffer) {
 	c.ahead, *b = *b, Buffer{}

@@ -13,8 +13,9 @@ import (
 //
 // Where an exchange moves in both directions at once, silence in one of them is no fault while the other
 // one moves: a client may listen to a stream of events without a word, and a server may take an upload
-// without one. Nor is slowness once the opposite direction has begun: a client that listens to a response may
-// send a few bytes now and then.
+// without one. Nor is slowness a fault once the opposite direction has begun: a client that listens to a
+// response may send a few bytes now and then. An opposite direction that is itself too slow because of the same
+// peer is no excuse: a client that takes and sends next to nothing could hold an exchange for ever.
 type Pace struct {
 	Window  time.Duration
 	MinRate int64 // bytes a second
@@ -37,32 +38,51 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	p.spent += waited
 	p.bytes += int64(n)
 	if p.spent < p.Window {
+		if p.MinRate > 0 && float64(p.bytes) >= float64(p.MinRate)*p.Window.Seconds() {
+			p.Own.slow(false)
+		}
 		return nil
 	}
 	bytes, rate := p.bytes, float64(p.bytes)/p.spent.Seconds()
 	p.spent, p.bytes = 0, 0
-	slow := bytes == 0 || rate < float64(p.MinRate) && !p.Other.hasBegun()
-	if slow && p.Grace() <= 0 {
+	slow := rate < float64(p.MinRate)
+	if p.MinRate > 0 {
+		p.Own.slow(slow)
+	}
+	if (bytes == 0 || slow && !p.otherHasBegun()) && p.Grace() <= 0 {
 		return fmt.Errorf("%.0f bytes a second over %v: %w", rate, p.Window, os.ErrDeadlineExceeded)
 	}
 	return nil
 }
 
 // Grace is for how much longer silence may last, since the opposite direction has moved: less than zero or
-// zero where it has not for a whole window.
+// zero where it has not for a whole window, or was too slow.
 func (p *Pace) Grace() time.Duration {
-	at := p.Other.last()
-	if at == 0 {
+	at, now := p.Other.last(), time.Since(epoch)
+	if at == 0 || p.otherIsSlow() {
 		return 0
 	}
-	return p.Window - (time.Since(epoch) - at)
+	return p.Window - (now - at)
+}
+
+// otherIsSlow says whether the opposite direction was found too slow of late.
+func (p *Pace) otherIsSlow() bool {
+	// A direction that waits all the time is judged once in a window, or in two if it moves once in each.
+	const judged = 3
+	return p.MinRate > 0 && p.Other.slowSince(time.Since(epoch)-judged*p.Window)
+}
+
+// otherHasBegun says whether the opposite direction has begun, and its peer is not too slow for it.
+func (p *Pace) otherHasBegun() bool {
+	return p.Other != nil && p.Other.begun.Load() && !p.otherIsSlow()
 }
 
 // Progress is when a direction of an exchange last moved. Any goroutine may use it; nil is one that never
 // does.
 type Progress struct {
-	at    atomic.Int64 // since epoch; 0: never
-	begun atomic.Bool
+	at     atomic.Int64 // since epoch; 0: never
+	begun  atomic.Bool
+	slowAt atomic.Int64 // when its peer was last found too slow; 0: it is not
 }
 
 // Mark notes that something has moved now.
@@ -84,9 +104,28 @@ func (p *Progress) Begin() {
 func (p *Progress) Reset() {
 	p.at.Store(0)
 	p.begun.Store(false)
+	p.slowAt.Store(0)
 }
 
-func (p *Progress) hasBegun() bool { return p != nil && p.begun.Load() }
+// slow notes what was found of the peer by whose pace the direction moves.
+func (p *Progress) slow(is bool) {
+	switch {
+	case p == nil:
+	case is:
+		p.slowAt.Store(int64(time.Since(epoch)))
+	case p.slowAt.Load() != 0:
+		p.slowAt.Store(0)
+	}
+}
+
+// slowSince says whether its peer was found too slow since then, and not fast enough afterwards.
+func (p *Progress) slowSince(t time.Duration) bool {
+	if p == nil {
+		return false
+	}
+	at := p.slowAt.Load()
+	return at != 0 && time.Duration(at) >= t
+}
 
 func (p *Progress) last() time.Duration {
 	if p == nil {

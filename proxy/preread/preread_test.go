@@ -108,6 +108,10 @@ func FuzzDetect(f *testing.F) {
 		if line := strings.IndexByte(string(b), '\n'); err != nil && line >= 0 && len(b) > len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") {
 			t.Fatalf("Detect(%q) wants more than a request line", b)
 		}
+		line, _, _ := strings.Cut(string(b), "\r\n")
+		if words := strings.Fields(line); BadPreface(b) && len(words) == 3 && strings.HasPrefix(words[2], "HTTP/") && line != "PRI * HTTP/2.0" {
+			t.Fatalf("%q is a request line", line)
+		}
 	})
 }
 

@@ -111,3 +111,30 @@ func FuzzHost(f *testing.F) {
 		}
 	})
 }
+
+// Two authorities are the same one if their text is, with the default port written or not.
+func FuzzSameAuthority(f *testing.F) {
+	f.Add("a", "A:80")
+	f.Add("[::1]:443", "[0::1]")
+	f.Add("a:", "a:080")
+	f.Fuzz(func(t *testing.T, one, two string) {
+		var scratch []byte
+		h1, p1, err1 := Host([]byte(one), &scratch)
+		h2, p2, err2 := Host([]byte(two), &scratch)
+		if err1 != nil || err2 != nil {
+			return
+		}
+		for scheme, port := range map[string]string{"http": "80", "https": "443"} {
+			full := func(h, p []byte) string {
+				if len(p) == 0 {
+					return string(h) + ":" + port
+				}
+				return string(h) + ":" + string(p)
+			}
+			want := full(h1, p1) == full(h2, p2)
+			if SameAuthority(scheme, h1, p1, h2, p2) != want || SameAuthority(scheme, h2, p2, h1, p1) != want {
+				t.Errorf("%s: %q and %q: want %v", scheme, one, two, want)
+			}
+		}
+	})
+}
