@@ -129,7 +129,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.listener.Close() // where Serve was never called
 	s.place.leave()
 	if err != nil {
-		return fmt.Errorf("admin: requests were cut: %w", err)
+		return fmt.Errorf("admin: requests were aborted: %w", err)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	if m.running {
 		m.mu.Unlock()
-		return errors.New("the certificate manager runs already")
+		return errors.New("the certificate manager is already running")
 	}
 	m.running = true
 	m.mu.Unlock()

@@ -29,7 +29,7 @@ func (g *Gateway) openAdmin(ctx context.Context, cfg *config.Config) (*adminServ
 	case cfg.Admin.Written:
 		return nil, g.fault(cfg, "admin.address", err)
 	}
-	g.log.Warn("no admin address: status, health and reload will not find this gateway", "address", cfg.Admin.Address.String(), "error", err)
+	g.log.Warn("no admin address: mpgate status, health and reload cannot reach this gateway", "address", cfg.Admin.Address.String(), "err", err)
 	return nil, nil
 }
 
@@ -66,7 +66,7 @@ func (g *Gateway) takeAdminPlace() {
 		return
 	}
 	if err := s.TakePlace(); err != nil {
-		g.log.Error("status, health and reload will not find this gateway", "error", err)
+		g.log.Error("mpgate status, health and reload cannot reach this gateway", "err", err)
 	}
 }
 

@@ -17,14 +17,14 @@ func (g *Gateway) limitConnections(configured int) {
 		return
 	}
 	clients, servers := shareOut(uint64(r.Cur), configured)
-	const remedy = "LimitNOFILE=524288 in the unit, or ulimit -n 524288 before the start"
+	const remedy = "set LimitNOFILE=524288 in the unit, or run ulimit -n 524288 before the start"
 	switch {
 	case configured > clients:
 		g.log.Warn("file descriptor limit is low: limiting connections below limits.connections", "descriptors", r.Cur,
 			"configured", configured, "connections", clients, "to_servers", servers, "remedy", remedy)
 	case configured == 0 && clients < fewConnections:
 		g.log.Warn("file descriptor limit is low: limiting connections", "descriptors", r.Cur, "connections", clients,
-			"to_servers", servers, "remedy", remedy+"; or write limits.connections")
+			"to_servers", servers, "remedy", remedy+"; or set limits.connections")
 	}
 	g.clients.Store(int64(clients))
 	g.gate.SetLimit(clients)

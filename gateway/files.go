@@ -46,7 +46,7 @@ func (c *fileCheck) note(key string, err error) {
 		return
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w for the user %d; let the user that runs mpgate have access, and check as that user", err, os.Geteuid())
+		err = fmt.Errorf("%w for user %d; give the user that runs mpgate access, and run check as that user", err, os.Geteuid())
 	}
 	c.faults = append(c.faults, placed(c.cfg, key, err)...)
 }
@@ -168,8 +168,8 @@ func (g *Gateway) renew(ctx context.Context, files []string) {
 		g.metrics.SetCertificateFailing(name, err != nil)
 	}
 	if err != nil {
-		g.log.Error("files of a TLS policy changed but cannot be used; the old content stays", "files", files, "err", err)
+		g.log.Error("changed files of a TLS policy cannot be used; the old content remains active", "files", files, "err", err)
 		return
 	}
-	g.log.Info("files of a TLS policy changed and are used", "files", files, "generation", g.gen.Load().number)
+	g.log.Info("files of a TLS policy reloaded", "files", files, "generation", g.gen.Load().number)
 }

@@ -73,7 +73,7 @@ type Gateway struct {
 
 	state    atomic.Uint32
 	draining atomic.Int32  // old generations with work left
-	replaced chan struct{} // closed when another process has taken over
+	replaced chan struct{} // closed when upgraded: another process has taken over
 	heir     *os.File      // open as long as this process has connections, for that process to see
 
 	mu     sync.Mutex // held while a generation is built and swapped
@@ -143,7 +143,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		if s.Origin == listener.Parent { // it still has them, and closes them itself
 			continue
 		}
-		g.log.Info("a socket that an earlier process left is closed: no listener has its address", "address", s.Address)
+		g.log.Info("closed a socket of an earlier process: no listener has its address", "address", s.Address)
 	}
 	return g, nil
 }
@@ -238,7 +238,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	if err == nil {
 		g.announce(nil)
 		if a := g.AdminAddress(); a != "" {
-			g.log.Info("admin", "address", a)
+			g.log.Info("admin address", "address", a)
 		}
 		g.log.Info("ready", "version", g.options.Version, "pid", os.Getpid(), "kernel_mptcp", hostUsable())
 		g.options.Notifier.send("READY=1", "STATUS="+g.statusLine())
@@ -250,7 +250,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 		case <-ctx.Done():
 		case <-g.replaced:
 		case err = <-g.tasks.failed:
-			g.log.Error("a part of the gateway ended; draining", "error", err)
+			g.log.Error("a task failed; draining", "err", err)
 		}
 	} else if ctx.Err() != nil {
 		err = nil
@@ -305,11 +305,11 @@ func (g *Gateway) drain(kill context.Context) {
 	ctx, cancel := context.WithTimeout(kill, limit)
 	defer cancel()
 	if cut := g.proxy.Drain(ctx); cut > 0 {
-		why := "the time to drain was over"
+		why := "shutdown.drain expired"
 		if kill.Err() != nil {
-			why = "a second signal ended the drain"
+			why = "a second signal arrived"
 		}
-		g.log.Warn("connections were cut: they had work left when "+why, "connections", cut)
+		g.log.Warn("connections aborted: still in use when "+why, "connections", cut)
 	}
 	gen.stopAccepting(func(*front) bool { return true })
 	last, cancel := context.WithTimeout(kill, lastWords)
@@ -338,7 +338,7 @@ func (g *Gateway) closeLogs() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := g.access.Load().Close(ctx); err != nil {
-		g.log.Error("access log not written whole", "error", err)
+		g.log.Error("access log is incomplete", "err", err)
 	}
 	g.tasks.stop()
 	g.deaf()
@@ -348,7 +348,7 @@ func (g *Gateway) closeLogs() {
 func (g *Gateway) ReopenLogs() error {
 	err := g.access.Load().Reopen()
 	if err != nil {
-		g.log.Error("log file not reopened", "error", err)
+		g.log.Error("cannot reopen log file", "err", err)
 	}
 	return err
 }
@@ -381,13 +381,13 @@ func (g *Gateway) announce(old *generation) {
 			if slices.Contains(known, s) {
 				continue
 			}
-			args := []any{"listener", s.Listener, "address", s.Address, "speaks", s.Transport.String(), "from", s.Origin.String()}
+			args := []any{"listener", s.Listener, "address", s.Address, "transport", s.Transport.String(), "from", s.Origin.String()}
 			if s.Why != "" {
 				g.log.Warn("listening, but not as preferred", append(args, "why", s.Why, "remedy", s.Remedy)...)
 				continue
 			}
 			if s.Reserve {
-				g.log.Info("listening in reserve: new connections are steered to the other socket of this address", args...)
+				g.log.Info("listening in reserve: new connections go to the other socket of this address", args...)
 				continue
 			}
 			g.log.Info("listening", args...)

@@ -17,7 +17,7 @@ func (g *Gateway) openMemory() {
 	}
 	g.room = &proxy.Room{Free: g.group.free, Cost: g.group.cost()}
 	g.streams.Limit = g.streamMemory() / 2
-	g.log.Info("memory is limited by the control group: requests beyond it are refused with 503", "bytes", g.group.limit)
+	g.log.Info("the control group limits memory: requests that exceed it are refused with 503", "bytes", g.group.limit)
 }
 
 // streamMemory is what clients of HTTP/2 may have us hold, servers half as much; 0: the default. Most of it is part of what the

@@ -124,7 +124,7 @@ func TestNotices(t *testing.T) {
 		t.Error("nonsense is accepted")
 	}
 	m.await("RELOADING=1")
-	if got := m.next(patience); !strings.HasPrefix(got, "READY=1\n") || !strings.HasSuffix(got, "; the last reload was refused, see the log") {
+	if got := m.next(patience); !strings.HasPrefix(got, "READY=1\n") || !strings.HasSuffix(got, "; the last reload failed, see the log") {
 		t.Errorf("after a refused reload %q", got)
 	}
 	r.end()
@@ -171,7 +171,7 @@ func TestWatchdog(t *testing.T) {
 		gen.listeners[name] = f
 	}
 	good := r.gen.Swap(&gen)
-	r.logs(`the watchdog is not told that all is well.*listener \\"hung\\": 127.0.0.1:\d+: the accept loop does not answer`)
+	r.logs(`health check failed; the systemd watchdog is not notified.*listener \\"hung\\": 127.0.0.1:\d+: the accept loop does not answer`)
 	for text := m.next(time.Millisecond); text != ""; text = m.next(time.Millisecond) {
 	}
 	if text := m.next(time.Second); text != "" {
@@ -252,7 +252,7 @@ func TestStore(t *testing.T) {
 			t.Errorf("who waited got %q", got.Head)
 		}
 	}
-	second.logs(`a socket that an earlier process left is closed: no listener has its address.*` + c)
+	second.logs(`closed a socket of an earlier process: no listener has its address.*` + c)
 	second.logs(`taken out of systemd's store`)
 	for _, s := range second.Status().Listeners[0].Sockets {
 		if !s.Inherited {
@@ -265,7 +265,7 @@ func TestStore(t *testing.T) {
 	second.end()
 
 	third := restart(file(quoted(a), "off"))
-	third.logs(`a socket that an earlier process left is not used.*why="it is a mptcp socket, and tcp is wanted"`)
+	third.logs(`a socket of an earlier process is not used.*why="it is a mptcp socket, and tcp is wanted"`)
 	if s := third.Status().Listeners[0].Sockets[0]; s.Speaks != "tcp" || s.Inherited {
 		t.Errorf("after the change of protocol: %+v", s)
 	}
@@ -375,7 +375,7 @@ func TestUpgradeToOneThatGoes(t *testing.T) {
 		t.Errorf("at last it says %s, want %s", got, want)
 	}
 	m.await("BARRIER=1") // the manager knows, before the new one is ended
-	if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "upgrade failed; the running process serves on: ") {
+	if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "upgrade failed; the running process continues: ") {
 		t.Errorf("upgrade: %v", err)
 	}
 	if got := fetch(t, "http://"+r.address("web")); got != "200 app" {

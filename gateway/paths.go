@@ -65,7 +65,7 @@ func (g *Gateway) succeed(e *paths.Estate) {
 		err = g.newPaths(o) // no path is declared any more: to take back what was made
 	}
 	if err != nil {
-		g.log.Error("MPTCP endpoints and limits of the process before this one stay as they are", "error", err)
+		g.log.Error("cannot take over the MPTCP endpoints and limits of the previous process", "err", err)
 	}
 }
 

@@ -139,7 +139,7 @@ func (g *Gateway) ReportPaths() PathsReport {
 		r.Totals = TotalsSinceStart
 	}
 	if err != nil {
-		r.Notes = append(r.Notes, "the kernel's endpoints cannot be read: "+err.Error())
+		r.Notes = append(r.Notes, "cannot read the kernel's endpoints: "+err.Error())
 	}
 	if s.WantedLimits != nil {
 		l := limitsOf(*s.WantedLimits)

@@ -23,7 +23,7 @@ func TestReloadRefused(t *testing.T) {
 	good := head + listenerTable("web", web, "") + rest
 	_, port, _ := strings.Cut(web, ":")
 	const inTwo = `which this gateway's listener "web" has: bind: address already in use; ` +
-		`remedy: restart mpgate (systemctl restart mpgate), or reload twice: first without what that listener has there, then with the new address`
+		`remedy: restart mpgate (systemctl restart mpgate), or reload twice: first without the old address of that listener, then with the new one`
 	r := startRig(t, good, nil)
 	line := func(file, part string) int {
 		before, _, ok := strings.Cut(file, part)
@@ -37,12 +37,12 @@ func TestReloadRefused(t *testing.T) {
 	for _, c := range []struct{ name, file, at, want string }{
 		{"an unknown key", good + "colour = 1\n", "colour", `backend.app.colour: is not a known key`},
 		{"a port that is taken", good + listenerTable("more", taken.Addr().String(), ""), "", `listener.more: listener "more": cannot listen on ` +
-			taken.Addr().String() + `: bind: address already in use; remedy: see who has it (ss -ltnp), and stop that or take another address`},
+			taken.Addr().String() + `: bind: address already in use; remedy: find the program that uses it (ss -ltnp) and stop it, or use another address`},
 		{"all addresses instead of one", head + listenerTable("web", ":"+port, "") + rest, "[[listener]]", "cannot listen on :" + port + ", " + inTwo},
 		{"another name", head + listenerTable("other", web, "") + rest, "[[listener]]", "cannot listen on " + web + ", " + inTwo},
 		{"a socket that systemd has not passed", good + "[[listener]]\nname = \"more\"\nsystemd = \"more\"\n", "",
-			`no inherited socket is named "more"; none was inherited at all; remedy: FileDescriptorName=more in the .socket unit, and start it by that unit; ` +
-				`or give the listener an address too; a running process is passed no new sockets: start the .socket unit, then systemctl restart mpgate, which loses no connection`},
+			`no inherited socket is named "more"; no socket was inherited; remedy: FileDescriptorName=more in the .socket unit, and start it by that unit; ` +
+				`or give the listener an address too; systemd passes sockets only at start: start the .socket unit, then run systemctl restart mpgate, which loses no connection`},
 		{"another device for an open socket", head + listenerTable("web", web, "interface = \"lo\"") + rest, "[[listener]]",
 			`is open on interface "", and a reload cannot move it to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
 		{"a state directory", strings.Replace(good, `"state"`, `"other"`, 1), "state_dir", `cannot be changed by a reload`},
@@ -76,7 +76,7 @@ func TestReloadRefused(t *testing.T) {
 			if v := proxytest.Metric(t, r.metrics.Registry(), "mpgate_reload_success"); v != 0 {
 				t.Errorf("mpgate_reload_success is %v", v)
 			}
-			if !strings.Contains(r.log.String(), "reload refused; the running configuration stays") {
+			if !strings.Contains(r.log.String(), "reload failed; the running configuration remains active") {
 				t.Error("the log does not say it")
 			}
 			if got := fetch(t, "http://"+web+"/"); got != "200 app" {

@@ -24,7 +24,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state.Load() != ready || g.isReplaced() {
-		return errors.New("the gateway is not ready, or drains")
+		return errors.New("the gateway is not ready or is draining")
 	}
 	g.options.Notifier.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 	began := time.Now()
@@ -34,7 +34,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	result := &admin.Reload{At: now, OK: err == nil}
 	if err != nil {
 		result.Error = err.Error()
-		g.log.Error("reload refused; the running configuration stays", "generation", old.number, "error", err)
+		g.log.Error("reload failed; the running configuration remains active", "generation", old.number, "err", err)
 	} else {
 		g.log.Info("reloaded", "generation", g.gen.Load().number, "took", now.Sub(began).String())
 	}
@@ -105,7 +105,7 @@ func (g *Gateway) awaitAccepting(n *generation) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := n.probe(ctx); err != nil {
-		g.log.Error("a listener does not accept after a reload", "error", err)
+		g.log.Error("a listener does not accept connections after a reload", "err", err)
 	}
 }
 
@@ -169,7 +169,7 @@ func (g *Gateway) closeLate(ctx context.Context, l *telemetry.AccessLog) {
 	last, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := l.Close(last); err != nil {
-		g.log.Error("the access log that was replaced is not written whole", "error", err)
+		g.log.Error("the previous access log is incomplete", "err", err)
 	}
 }
 
@@ -222,7 +222,7 @@ func (g *Gateway) retire(old, next *generation) {
 			f.proxy.Close()
 		}
 		if cut > 0 {
-			g.log.Warn("connections were cut: they had work left on what a reload took away", "generation", old.number, "connections", cut, "after", limit.String())
+			g.log.Warn("connections aborted at the drain deadline: they used what a reload removed", "generation", old.number, "connections", cut, "after", limit.String())
 		}
 		return nil
 	})
@@ -235,10 +235,10 @@ func (g *Gateway) forsake(f *front) {
 		return
 	}
 	if err := f.sockets.GiveBack(g.options.Inherited); err != nil {
-		g.log.Error("sockets that systemd passed could not be kept", "listener", f.sockets.Name(), "error", err)
+		g.log.Error("cannot keep sockets passed by systemd", "listener", f.sockets.Name(), "err", err)
 	}
 	for _, s := range f.sockets.Sockets() {
-		g.log.Warn("no listener accepts on a socket that systemd still holds open: clients will wait there in vain",
+		g.log.Warn("no listener accepts on a socket that systemd holds open: clients that connect to it get no answer",
 			"socket", f.sockets.Systemd(), "address", s.Address, "remedy", "systemctl disable --now its .socket unit")
 	}
 }
@@ -259,7 +259,7 @@ func (f *front) explain(err error) error {
 	if !errors.As(err, &e) || f.open.Systemd == "" {
 		return err
 	}
-	return fmt.Errorf("%w; a running process is passed no new sockets: start the .socket unit, then systemctl restart mpgate, which loses no connection", err)
+	return fmt.Errorf("%w; systemd passes sockets only at start: start the .socket unit, then run systemctl restart mpgate, which loses no connection", err)
 }
 
 // held says what of the running generation has an address that a reload wants for something else: it goes on until the
@@ -278,7 +278,7 @@ func (g *Gateway) held(address string) (who, remedy string) {
 		if f.sockets.Activated() {
 			return who, "stop its .socket unit (systemctl disable --now), then " + restart
 		}
-		return who, restart + ", or reload twice: first without what that listener has there, then with the new address"
+		return who, restart + ", or reload twice: first without the old address of that listener, then with the new one"
 	}
 	return "", ""
 }

@@ -181,7 +181,7 @@ func TestReloadBesideAnEndlessStream(t *testing.T) {
 	if _, err := io.ReadAll(resp.Body); err == nil {
 		t.Error("the stream ends in order, though it was cut")
 	}
-	r.logs("connections were cut: they had work left on what a reload took away")
+	r.logs("connections aborted at the drain deadline: they used what a reload removed")
 }
 
 // TestReloadKeepsWhatWaits: connections that wait at a listener's socket are served after a reload that changes the

@@ -64,7 +64,7 @@ func (p *pool) status(b *config.Backend) admin.Backend {
 	for _, s := range p.Status() {
 		one := admin.BackendServer{Address: s.Address, Up: !s.Resting, Speaks: s.Speaks, Reason: s.Reason}
 		if s.Resting {
-			one.Why = "could not be reached a moment ago"
+			one.Why = "last connect failed"
 		}
 		out.Servers = append(out.Servers, one)
 	}
@@ -89,7 +89,7 @@ func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		_, _ = io.WriteString(w, "reloaded\n"+g.notAsPreferred())
 		if notReopened != nil {
-			_, _ = fmt.Fprintf(w, "log file not reopened: %v\n", notReopened)
+			_, _ = fmt.Fprintf(w, "cannot reopen log file: %v\n", notReopened)
 		}
 	case errors.As(err, &faults):
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
@@ -104,7 +104,7 @@ func (g *Gateway) notAsPreferred() (text string) {
 	for i := range gen.config.Listeners {
 		for _, s := range gen.listeners[gen.config.Listeners[i].Name].sockets.Sockets() {
 			if s.Why != "" {
-				text += fmt.Sprintf("listener %s: %s speaks %s: %s; remedy: %s\n", s.Listener, s.Address, s.Transport, s.Why, s.Remedy)
+				text += fmt.Sprintf("listener %s: %s uses %s: %s; remedy: %s\n", s.Listener, s.Address, s.Transport, s.Why, s.Remedy)
 			}
 		}
 	}

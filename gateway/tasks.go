@@ -68,7 +68,7 @@ func (t *tasks) fail(err error) {
 	select {
 	case t.failed <- err:
 	default:
-		t.log.Error("task ended", "error", err)
+		t.log.Error("task failed", "err", err)
 	}
 }
 
@@ -97,5 +97,5 @@ func attempt(name string, f func() error) (err error) {
 // panicked is told of each panic in a task of this process.
 func (g *Gateway) panicked(p *task.Panic) {
 	g.metrics.TaskPanics.Inc()
-	g.log.Error("panic in a task: what it served has failed, everything else goes on", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
+	g.log.Error("panic in a task", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
 }

@@ -95,7 +95,7 @@ func TestCertificateFiles(t *testing.T) {
 	}
 	// One that cannot be used leaves the old one, and says so.
 	acmetest.Replace(t, exact[0], []byte("nothing"))
-	r.logs(`level=ERROR msg="certificate files changed but cannot be used; the old certificate stays"`)
+	r.logs(`level=ERROR msg="changed certificate files cannot be used; the old certificate remains active"`)
 	proxytest.WaitMetric(t, r.metrics.Registry(), 1, "mpgate_tls_certificate_failing", "name", exact[0])
 	if got := served("a.example"); got != "new.example" {
 		t.Errorf("served %s", got)

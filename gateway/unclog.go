@@ -50,9 +50,9 @@ func (g *Gateway) unclogSome() {
 		g.metrics.MPTCPUnclogged(side)
 	}
 	if freed > 0 {
-		g.log.Warn("MPTCP connections stood still, their receive buffers full of what came out of order; they got more room", "connections", freed)
+		g.log.Warn("MPTCP connections stalled, their receive buffers full of out-of-order data; buffers enlarged", "connections", freed)
 	}
 	if fault != nil {
-		g.log.Debug("whether MPTCP connections stand still", "error", fault)
+		g.log.Debug("cannot check for stalled MPTCP connections", "err", fault)
 	}
 }

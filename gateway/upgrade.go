@@ -95,19 +95,19 @@ func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
 	_, err := io.WriteString(p.report, "ready\n")
 	_ = p.report.Close()
 	if err != nil {
-		return nil, fmt.Errorf("the process that this one was to replace has given it up: %w", err)
+		return nil, fmt.Errorf("the previous process cancelled the upgrade: %w", err)
 	}
 	stop := task.AfterDone(ctx, "upgrade: release", func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = p.release.SetReadDeadline(time.Now().Add(upgradeTime))
 	line, err := bufio.NewReader(io.LimitReader(p.release, 64<<10)).ReadString('\n')
 	if err != nil {
-		return nil, fmt.Errorf("the process that this one was to replace has not let it go on: %w", err)
+		return nil, fmt.Errorf("the previous process did not continue the upgrade: %w", err)
 	}
 	e := new(paths.Estate)
 	if text := strings.TrimSpace(strings.TrimPrefix(line, goOn)); text != "" {
 		if err := json.Unmarshal([]byte(text), e); err != nil {
-			return nil, fmt.Errorf("what the process before this one made in the kernel is not understood (got %q): %w", text, err)
+			return nil, fmt.Errorf("cannot parse the kernel state of the previous process (got %q): %w", text, err)
 		}
 	}
 	p.since = time.Now()
@@ -181,12 +181,12 @@ func (g *Gateway) takeOver(ctx context.Context) error {
 // then drains, and Run returns. On an error this one serves on as before.
 func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.options.Command == nil {
-		return errors.New("this gateway cannot be replaced")
+		return errors.New("this gateway does not support upgrades")
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state.Load() != ready || g.isReplaced() {
-		return errors.New("the gateway is not ready, or drains")
+		return errors.New("the gateway is not ready or is draining")
 	}
 	var pid int
 	err := attempt("upgrade", func() (err error) {
@@ -197,10 +197,10 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 		for _, f := range g.gen.Load().listeners {
 			f.sockets.Resteer()
 		}
-		g.log.Error("upgrade failed; this process serves on", "error", err)
-		return fmt.Errorf("upgrade failed; the running process serves on: %w", err)
+		g.log.Error("upgrade failed; this process continues", "err", err)
+		return fmt.Errorf("upgrade failed; the running process continues: %w", err)
 	}
-	g.log.Info("another process has taken over", "pid", pid)
+	g.log.Info("upgraded: another process has taken over", "pid", pid)
 	close(g.replaced)
 	return nil
 }
@@ -235,14 +235,14 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	if err = awaitReady(ctx, report); err == nil {
 		if g.options.Notifier != nil {
 			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", cmd.Process.Pid))
-			g.awaitManager(ctx, "systemd does not say whether it knows the new process")
+			g.awaitManager(ctx, "systemd did not confirm the new main process")
 		}
 		err = g.release(ctx, releaseBy)
 	}
 	if err != nil {
 		if g.options.Notifier != nil { // the manager may have been told of the new one, whose end would be that of the service
 			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", os.Getpid()))
-			g.awaitManager(context.Background(), "systemd does not say whether it knows this process again")
+			g.awaitManager(context.Background(), "systemd did not confirm this process as the main process again")
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -268,7 +268,7 @@ func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if err := g.options.Notifier.barrier(ctx); err != nil {
-		g.log.Warn(complaint, "error", err)
+		g.log.Warn(complaint, "err", err)
 	}
 }
 
@@ -365,9 +365,9 @@ func awaitReady(ctx context.Context, report *os.File) error {
 		why, _ := io.ReadAll(r)
 		return errors.New(strings.TrimSpace(string(why)))
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errors.New("the new process did not get ready in time")
+		return errors.New("the new process was not ready in time")
 	}
-	return errors.New("the new process ended before it was ready; its log says why")
+	return errors.New("the new process ended before it was ready; see its log")
 }
 
 // serveUpgrade answers when the new process serves: 200, or 409 with what went wrong.
@@ -377,5 +377,5 @@ func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	_, _ = io.WriteString(w, "another process has taken over\n")
+	_, _ = io.WriteString(w, "upgraded: another process has taken over\n")
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"mpgate/mptcp"
 )
 
 // statusEvery is how often the service manager is told figures.
@@ -31,7 +33,7 @@ func (g *Gateway) serveManager(ctx context.Context) error {
 		}
 		if n.Watchdog > 0 {
 			if err := g.answers(ctx, n.Watchdog/2); err != nil {
-				g.log.Error("the watchdog is not told that all is well", "error", err)
+				g.log.Error("health check failed; the systemd watchdog is not notified", "err", err)
 				continue
 			}
 			n.send("WATCHDOG=1")
@@ -77,20 +79,21 @@ func (n *generation) probe(ctx context.Context) error {
 // statusLine is what `systemctl status` shows.
 func (g *Gateway) statusLine() string {
 	gen := g.gen.Load()
-	speaks := map[string]int{}
-	sockets := 0
+	sockets, mptcpSockets := 0, 0
 	for _, f := range gen.listeners {
 		for _, s := range f.sockets.Sockets() {
-			speaks[s.Transport.String()]++
 			sockets++
+			if s.Transport == mptcp.MPTCP {
+				mptcpSockets++
+			}
 		}
 	}
-	line := fmt.Sprintf("serving: generation %d, %d sockets (%d mptcp), %d connections", gen.number, sockets, speaks["mptcp"], g.proxy.Connections())
+	line := fmt.Sprintf("serving: generation %d, sockets: %d (MPTCP: %d), connections: %d", gen.number, sockets, mptcpSockets, g.proxy.Connections())
 	if n := g.draining.Load(); n > 0 {
-		line += fmt.Sprintf(", %d old generations draining", n)
+		line += fmt.Sprintf(", draining generations: %d", n)
 	}
 	if r := g.reload.Load(); r != nil && !r.OK {
-		line += "; the last reload was refused, see the log"
+		line += "; the last reload failed, see the log"
 	}
 	return line
 }

@@ -67,7 +67,7 @@ func (in *Inherited) clearWay(address string) (cleared bool) {
 		}
 		if at := e.inTheWay(address); at != "" {
 			info := e.spare()
-			info.Why = "it is in the way of " + address
+			info.Why = "it conflicts with " + address
 			in.drop(e, info, at)
 		}
 		cleared = cleared || overlaps(e.dropped, address)
@@ -89,7 +89,7 @@ func (in *Inherited) heldBy(address string) (who, remedy string) {
 	defer in.mu.Unlock()
 	for _, e := range in.spares {
 		if e.origin == Parent && e.inTheWay(address) != "" {
-			return "the process that this one is to replace", "restart mpgate instead (systemctl restart mpgate)"
+			return "the process that this one replaces", "restart mpgate instead (systemctl restart mpgate)"
 		}
 	}
 	return "", ""
@@ -105,5 +105,5 @@ func (in *Inherited) explainHeld(address string, err error) error {
 	if who == "" {
 		return err
 	}
-	return &Error{Listener: e.Listener, What: fmt.Sprintf("cannot listen on %s, which %s has", address, who), Err: e.Err, Remedy: remedy}
+	return &Error{Listener: e.Listener, What: fmt.Sprintf("cannot listen on %s, which is used by %s", address, who), Err: e.Err, Remedy: remedy}
 }

@@ -42,8 +42,8 @@ func (l *Listener) pairUp(plain, multi *Socket) {
 	if !plain.placed {
 		place, err := placeOf(plain.tcp)
 		if err != nil {
-			l.o.log().Warn("two sockets were passed for one address, and new connections cannot be steered to one of them", "listener", l.o.Name,
-				"address", plain.info.Address, "error", err)
+			l.o.log().Warn("two sockets were passed for one address, and new connections cannot be directed to one of them", "listener", l.o.Name,
+				"address", plain.info.Address, "err", err)
 			return
 		}
 		plain.place, multi.place = place, 1-place
@@ -64,8 +64,8 @@ func (l *Listener) steerPairs() {
 			continue
 		}
 		if err := steer(s.plain.tcp, s.place); err != nil {
-			l.o.log().Error("new connections could not be steered: both sockets of the address get some", "listener", l.o.Name,
-				"address", s.info.Address, "wanted", s.info.Transport.String(), "error", err)
+			l.o.log().Error("cannot direct new connections to one socket: both sockets of the address get some", "listener", l.o.Name,
+				"address", s.info.Address, "wanted", s.info.Transport.String(), "err", err)
 		}
 	}
 }
@@ -115,7 +115,7 @@ func placeOf(plain *net.TCPListener) (uint32, error) {
 		}
 	}
 	if multi[0] == multi[1] {
-		return 0, fmt.Errorf("a connect from this host itself cannot tell the two (MPTCP at both: %t); is there ReusePort=yes in both .socket units, and net.mptcp.enabled=1?", multi[0])
+		return 0, fmt.Errorf("a connection from this host cannot distinguish the two (MPTCP at both: %t); check that both .socket units have ReusePort=yes, and that net.mptcp.enabled=1", multi[0])
 	}
 	if multi[0] {
 		return 1, nil

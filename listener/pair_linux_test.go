@@ -151,11 +151,11 @@ func TestPairNotSteered(t *testing.T) {
 		t.Errorf("two addresses: %+v", s)
 	}
 	plain, multi := l.sockets[1], l.sockets[0]
-	if _, err := placeOf(plain.tcp); err == nil || !strings.Contains(err.Error(), "cannot tell the two (MPTCP at both: false)") {
+	if _, err := placeOf(plain.tcp); err == nil || !strings.Contains(err.Error(), "cannot distinguish the two (MPTCP at both: false)") {
 		t.Errorf("got %v", err)
 	}
 	l.pairUp(plain, multi)
-	if !strings.Contains(log.String(), "new connections cannot be steered to one of them") || plain.info.Reserve {
+	if !strings.Contains(log.String(), "new connections cannot be directed to one of them") || plain.info.Reserve {
 		t.Errorf("log %s, socket %+v", log.String(), plain.info)
 	}
 }

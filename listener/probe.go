@@ -22,7 +22,7 @@ func (l *Listener) Probe(ctx context.Context) error {
 	serving := l.serving && !l.closed
 	l.mu.Unlock()
 	if !serving {
-		return fmt.Errorf("listener %q: nobody accepts", l.o.Name)
+		return fmt.Errorf("listener %q: no accept loop is running", l.o.Name)
 	}
 	for _, s := range l.sockets {
 		if s.held.Load() {
@@ -87,6 +87,6 @@ func (l *Listener) sayFull() {
 	if last != 0 && now-last < int64(time.Minute) || !l.saidFull.CompareAndSwap(last, now) {
 		return
 	}
-	l.o.log().Warn("the limit of connections is reached; accepting pauses", "listener", l.o.Name, "connections", l.o.Gate.Limit(),
-		"remedy", "raise limits.connections, or the descriptors that the process may have (RLIMIT_NOFILE, LimitNOFILE= of the unit)")
+	l.o.log().Warn("connection limit reached: not accepting", "listener", l.o.Name, "connections", l.o.Gate.Limit(),
+		"remedy", "raise limits.connections, or the file descriptor limit of the process (RLIMIT_NOFILE, LimitNOFILE= of the unit)")
 }

@@ -62,14 +62,14 @@ func (l *Listener) share(old *Listener, address string) (*Socket, error) {
 	s := old.sockets[i]
 	if s.unix == nil {
 		if l.o.Interface != old.o.Interface {
-			return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is open on interface %q, and a reload cannot move it to %q", address, old.o.Interface, l.o.Interface),
+			return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is open on interface %q, and a reload cannot change that to %q", address, old.o.Interface, l.o.Interface),
 				Remedy: "restart mpgate (systemctl restart mpgate), or open another port for it"}
 		}
 		if want := wanted(l.o.MPTCP); s.info.Transport != want {
 			return l.swapFor(old, s, want)
 		}
 	} else if l.o.fileMode() != old.o.fileMode() {
-		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is open with mode %#o, and a reload cannot make that %#o", address, old.o.fileMode(), l.o.fileMode()),
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is open with mode %#o, and a reload cannot change that to %#o", address, old.o.fileMode(), l.o.fileMode()),
 			Remedy: "restart mpgate (systemctl restart mpgate), or use another path"}
 	}
 	f, err := s.dup(l.o.Name)

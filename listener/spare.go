@@ -95,11 +95,11 @@ func (in *Inherited) takeSpare(ctx context.Context, o *Options, address string) 
 		e.taken = true
 		switch {
 		case k.transport == mptcp.Unix && !strings.HasPrefix(address, "unix:@") && fileOf(strings.TrimPrefix(address, "unix:")).path == "":
-			info.Why = "its path is gone"
+			info.Why = "its path was removed"
 		case k.transport != mptcp.Unix && k.transport != wanted(o.MPTCP):
-			info.Why = fmt.Sprintf("it is a %s socket, and %s is wanted", k.transport, wanted(o.MPTCP))
+			info.Why = fmt.Sprintf("it is a %s socket, but %s is configured", k.transport, wanted(o.MPTCP))
 		case k.transport != mptcp.Unix && k.device != o.Interface:
-			info.Why = fmt.Sprintf("it is bound to device %q, and interface = %q", k.device, o.Interface)
+			info.Why = fmt.Sprintf("it is bound to device %q, but interface = %q", k.device, o.Interface)
 		default:
 			return &InheritedFile{e.file, e.origin}
 		}

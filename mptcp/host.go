@@ -43,7 +43,7 @@ func Probe() Support { return switchedOff(probe()) }
 func switchedOff(s Support) Support {
 	if s.Usable && Disabled() {
 		s.Usable = false
-		s.Why = "MPTCP is switched off by GODEBUG=multipathtcp=0 in the environment"
+		s.Why = "MPTCP is turned off by GODEBUG=multipathtcp=0 in the environment"
 		s.Remedy = "remove multipathtcp=0 from GODEBUG and restart"
 	}
 	return s
@@ -73,7 +73,7 @@ func Disabled() bool {
 type UnableError struct{ Support Support }
 
 func (e *UnableError) Error() string {
-	return "MPTCP is required and not to be had: " + e.Support.Why + "; remedy: " + e.Support.Remedy
+	return "MPTCP is required and not available: " + e.Support.Why + "; remedy: " + e.Support.Remedy
 }
 
 // Unwrap yields the errno of the attempt, if one was made.

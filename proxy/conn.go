@@ -72,7 +72,7 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	var added *conn
 	defer func() {
 		if v := recover(); v != nil {
-			p.caught("panic at the accept of a connection", "", v)
+			p.caught("panic while accepting a connection", "", v)
 			_ = nc.Close()
 			if added != nil {
 				p.remove(added)
@@ -83,7 +83,7 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	}()
 	base, err := netio.New(nc)
 	if err != nil {
-		p.options.Logger.Error("connection not served", "listener", l.name, "error", err)
+		p.options.Logger.Error("cannot serve a connection", "listener", l.name, "err", err)
 		p.turnAway(nc)
 		return
 	}
@@ -329,7 +329,7 @@ func (c *conn) tell() {
 		attrs = append(attrs, "peer", c.socket.String())
 	}
 	if c.err != nil {
-		attrs = append(attrs, "error", c.err)
+		attrs = append(attrs, "err", c.err)
 	}
 	log.Debug("connection without a request", attrs...)
 }

@@ -162,7 +162,7 @@ func (x *exchange) afterPanic() {
 	x.rec.End = telemetry.EndInternal
 	defer func() {
 		if v := recover(); v != nil { // there is no answering
-			x.proxy.caught("panic in an exchange, and behind it", string(x.rec.IDText()), v)
+			x.proxy.caught("panic at the end of an exchange", string(x.rec.IDText()), v)
 			x.broken = true
 			x.down.SetClose()
 		}
@@ -255,7 +255,7 @@ func (x *exchange) misdirected() bool {
 	}
 	if s == nil { // the listener speaks TLS by now, and this connection does not
 		x.down.SetClose()
-		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port speaks TLS; use https"})
+		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port requires TLS; use https"})
 		return true
 	}
 	if policies == nil { // TLS is no longer asked for: it lets nobody in that a plain connection would not

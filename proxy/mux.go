@@ -119,7 +119,7 @@ func (c *conn) speaksHTTP2() (bool, error) {
 	}
 }
 
-var errOnlyHTTP2 = errors.New("the client does not speak HTTP/2, and the listener nothing else")
+var errOnlyHTTP2 = errors.New("the client does not use HTTP/2, which the listener requires")
 
 // errPreface is a client that begins neither as in HTTP/1 nor as in HTTP/2.
 var errPreface = errors.New("an invalid connection preface")

@@ -52,7 +52,7 @@ func connectOutcome(err error) outcome {
 	case errors.As(err, &short):
 		return outcome{status: 503, end: telemetry.EndLimit, text: shortageText[short.Of], bare: short.Of == backend.ShortMemory}
 	case errors.Is(err, backend.ErrNoHTTP2):
-		return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the server does not speak HTTP/2, which is required"}
+		return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the server does not support HTTP/2, which is required"}
 	case errors.Is(err, backend.ErrNoServer):
 		return outcome{status: 503, end: telemetry.EndBackendConnect, text: "no server is available"}
 	case backend.NeedsMPTCP(err):

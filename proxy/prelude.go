@@ -187,7 +187,7 @@ func (c *conn) answerPlain(err error) {
 		return
 	}
 	c.end = telemetry.ConnBadRequest
-	const text = "400 Bad Request: this port speaks TLS; use https\n"
+	const text = "400 Bad Request: this port requires TLS; use https\n"
 	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 49\r\n\r\n" + text))
 }
 

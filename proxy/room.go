@@ -43,7 +43,7 @@ const (
 	roomRenewed = 100 * time.Millisecond
 )
 
-var errNoRoom = &backend.ShortError{Of: telemetry.ShortMemory, Err: errors.New("the memory that may be used is nearly used up")}
+var errNoRoom = &backend.ShortError{Of: telemetry.ShortMemory, Err: errors.New("the memory limit is nearly reached")}
 
 // enter begins an exchange, which leave ends; false: there is no room for it.
 func (r *Room) enter() bool {

@@ -180,7 +180,7 @@ func TestPlainHTTPOnATLSPort(t *testing.T) {
 		c.Send(request)
 		a := c.Answer()
 		want(t, "status", a.Status, 400)
-		contains(t, "the answer", a.Body, "this port speaks TLS; use https")
+		contains(t, "the answer", a.Body, "this port requires TLS; use https")
 		want(t, "Connection", a.Header("Connection"), "close")
 		c.Close()
 	}

@@ -105,7 +105,7 @@ func TestFIFOThatNobodyReads(t *testing.T) {
 	if n := strings.Count(told.String(), "\n"); n > 2 { // the first, and what was left at the end
 		t.Errorf("%d reports:\n%s", n, told)
 	}
-	if !strings.Contains(told.String(), `level=WARN msg="the access log's sink blocks or fails" destination=`+path+" dropped=") {
+	if !strings.Contains(told.String(), `level=WARN msg="cannot write the access log: its destination blocks or fails" destination=`+path+" dropped=") {
 		t.Errorf("the report says: %s", told)
 	}
 }

@@ -284,14 +284,14 @@ func (r *reporter) send(s *Spool) {
 	}
 	args := []any{"destination", s.destination(), "dropped", dropped - r.dropped, "failures", failed - r.failed}
 	if failed > r.failed && s.lastErr != nil {
-		args = append(args, "error", s.lastErr)
+		args = append(args, "err", s.lastErr)
 	}
 	r.dropped, r.failed, r.last = dropped, failed, time.Now()
 	if s.o.Own != nil {
-		s.o.Logger.Warn("lines of this log were dropped: nobody took them", args...)
+		s.o.Logger.Warn("log lines dropped: standard error blocked", args...)
 		return
 	}
-	s.o.Logger.Warn("the access log's sink blocks or fails", args...)
+	s.o.Logger.Warn("cannot write the access log: its destination blocks or fails", args...)
 }
 
 func (r *reporter) stop() {

@@ -19,13 +19,13 @@ import (
 
 type doctorCmd struct {
 	configFlag
-	JSON bool `help:"Print the findings as JSON."`
+	JSON bool `help:"Print the result as JSON."`
 }
 
 func (doctorCmd) Help() string {
-	return `Looks at the kernel, its settings, endpoints and limits, routes, firewall and other programs that manage paths, compares them with the configuration, and connects to every server. Each finding is ok, warning or error, with the command or the line that mends it below. It changes nothing. Exits 1 when there is an error.
+	return `Examines the kernel, its settings, endpoints and limits, routes, the firewall, and other programs that manage paths. Compares them with the configuration and connects to every server. Each finding is ok, warning or error, followed by a command or a setting that fixes it. It changes nothing. The exit code is 1 if there is an error.
 
-Without a file at the default place it looks at the host alone. Some of it only root can see, and says so.
+Without a configuration file it examines only the host. Some checks need root, and say so.
 
     mpgate doctor
     mpgate doctor -c mpgate.toml --json`
@@ -54,7 +54,7 @@ func (c *doctorCmd) Run(p *program) error {
 
 func (c *doctorCmd) examine(ctx context.Context) ([]doctor.Finding, error) {
 	if c.Config == defaultConfig && !exists(c.Config) {
-		alone := doctor.Finding{Check: "configuration", What: "there is no " + c.Config + ": this looks at the host alone", Remedy: "mpgate doctor -c FILE looks at what FILE needs, too"}
+		alone := doctor.Finding{Check: "configuration", What: "no file " + c.Config + ": only the host is examined", Remedy: "to examine a configuration too, run mpgate doctor -c FILE"}
 		return append([]doctor.Finding{alone}, doctor.Examine(ctx, doctor.Options{})...), nil
 	}
 	cfg, err := config.Load(c.Config, config.Options{Check: true})
@@ -184,7 +184,7 @@ func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Serve
 			addrs, err := resolve(ctx, s.Address.Host)
 			if err != nil {
 				findings = append(findings, doctor.Finding{Level: doctor.Error, Check: "servers", Subject: b.Name + " " + name,
-					What: "its name does not resolve: " + err.Error(), Remedy: "correct the name, or see /etc/resolv.conf and: getent ahosts " + s.Address.Host})
+					What: "the name does not resolve: " + err.Error(), Remedy: "correct the name, or check /etc/resolv.conf and getent ahosts " + s.Address.Host})
 				continue
 			}
 			for _, a := range addrs {

@@ -60,14 +60,14 @@ servers = [ { address = "10.77.1.2:%d" } ]
 		t.Fatal(err)
 	}
 	wants(examine(1),
-		"error    kernel: it is switched off in this network namespace (net.mptcp.enabled=0)\n         -> sysctl -w net.mptcp.enabled=1")
+		"error    kernel: MPTCP is off in this network namespace (net.mptcp.enabled=0)\n         -> sysctl -w net.mptcp.enabled=1")
 	if err := here.Sysctl("net.mptcp.enabled", "1"); err != nil {
 		t.Fatal(err)
 	}
 	const missingTwo = `manage = "sync" in [mptcp], or: ip mptcp endpoint add 10.77.2.1 dev link2 subflow`
 	out := examine(0)
 	wants(out, "warning  endpoints: two: 10.77.2.1 is missing\n         -> "+missingTwo)
-	if !strings.Contains(out, "speaks MPTCP, 1 subflow; round trip by path: one ") {
+	if !strings.Contains(out, "uses MPTCP, 1 subflow; round trip by path: one ") {
 		t.Errorf("%s", out)
 	}
 	for _, args := range []string{"endpoint add 10.77.1.1 dev link1 subflow", "endpoint add 10.77.2.1 dev link2 subflow", "limits set subflows 4 add_addr_accepted 4"} {
@@ -75,7 +75,7 @@ servers = [ { address = "10.77.1.2:%d" } ]
 			t.Fatalf("ip mptcp %s: %v: %s", args, err, out)
 		}
 	}
-	if out = examine(0); strings.Contains(out, " is missing") || !strings.Contains(out, "speaks MPTCP, 2 subflows; round trip by path: one ") {
+	if out = examine(0); strings.Contains(out, " is missing") || !strings.Contains(out, "uses MPTCP, 2 subflows; round trip by path: one ") {
 		t.Errorf("%s", out)
 	}
 }

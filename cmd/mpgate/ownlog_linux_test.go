@@ -90,7 +90,7 @@ func nobodyReads(t *testing.T, access string) {
 			t.Fatalf("answer %+v", a)
 		}
 	}
-	verb(t, "another process has taken over", "upgrade", file)
+	verb(t, "upgraded: another process has taken over", "upgrade", file)
 	select {
 	case err := <-ended:
 		if err != nil {

@@ -27,7 +27,7 @@ func (c *configFlag) remote() (*admin.Client, error) {
 		return nil, err
 	}
 	if a.Off {
-		return nil, errors.New(`the gateway cannot be asked: admin.address is "off" in ` + c.Config)
+		return nil, errors.New(`cannot reach the gateway: admin.address is "off" in ` + c.Config)
 	}
 	if !a.Written && a.Address.IsUnix() && !exists(a.Address.Path) && exists(serviceAdmin) {
 		// An ordinary user's default is another one than that of the service, which is likely meant.
@@ -67,7 +67,7 @@ func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, err
 	}
 	if s.Config != "" && !sameFile(s.Config, c.Config) {
 		client.Close()
-		return nil, nil, fmt.Errorf("the gateway at this admin address runs %s, not %s", s.Config, c.Config)
+		return nil, nil, fmt.Errorf("the gateway at this admin address uses %s, not %s", s.Config, c.Config)
 	}
 	return client, s, nil
 }
@@ -90,7 +90,7 @@ func (c *configFlag) order(p *program, path, instead string, within time.Duratio
 		fmt.Fprintln(p.stderr, refused.Body)
 		return exitCode(exitConfig)
 	case errors.As(err, &refused) && refused.Code == http.StatusMethodNotAllowed:
-		return fmt.Errorf("the admin address is read-only, as every host:port is; "+instead, s.PID)
+		return fmt.Errorf("the admin address is read-only, like every host:port; "+instead, s.PID)
 	case err != nil:
 		return err
 	}
@@ -116,7 +116,7 @@ type healthCmd struct {
 }
 
 func (healthCmd) Help() string {
-	return `Prints ready and exits 0, or says why not and exits 1. For HEALTHCHECK and scripts.
+	return `Prints ready, or the reasons why the gateway is not ready. The exit code is 0 or 1. For HEALTHCHECK and scripts.
 
     mpgate health -c mpgate.toml`
 }
@@ -142,7 +142,7 @@ type reloadCmd struct {
 }
 
 func (reloadCmd) Help() string {
-	return `Waits for the result. A file that is refused changes nothing: what is wrong with it is printed, and the exit code is 78. Log files are reopened. Where the admin address is host:port, which is read-only, send SIGHUP instead.
+	return `Waits for the result. A faulty file changes nothing: its errors are printed, and the exit code is 78. Log files are reopened. An admin address on host:port is read-only; in that case, send SIGHUP instead.
 
     mpgate reload -c mpgate.toml`
 }

@@ -21,9 +21,9 @@ type runCmd struct {
 }
 
 func (runCmd) Help() string {
-	return `SIGTERM and SIGINT drain: requests under way come to their end, for as long as shutdown.drain allows; a second one ends at once. SIGHUP reads the configuration anew, as mpgate reload does, and reopens log files. SIGUSR2 starts the program anew and hands the sockets over to it, as mpgate upgrade does.
+	return `On SIGTERM and SIGINT, requests in progress can finish within shutdown.drain; a second signal ends the process at once. SIGHUP loads the configuration again, as mpgate reload does, and reopens log files. SIGUSR2 starts a new process and hands the sockets over to it, as mpgate upgrade does.
 
-The access log goes to where log.access says, the program's own log to standard error.
+The access log goes to the destination in log.access, the program's own log to standard error.
 
     mpgate run -c mpgate.toml`
 }

@@ -262,7 +262,7 @@ func TestReloadSaysThatTheLogStays(t *testing.T) {
 	if !strings.HasPrefix(string(out), "reloaded\nlog file not reopened: ") || !strings.Contains(string(out), log) || err != nil {
 		t.Errorf("mpgate reload prints %q, %v", out, err)
 	}
-	p.line(`"msg":"log file not reopened"`)
+	p.line(`"msg":"cannot reopen log file"`)
 	if a := <-get("http://" + web + "/after"); a.err != nil {
 		t.Fatal(a.err)
 	}
@@ -359,7 +359,7 @@ func TestActivation(t *testing.T) {
 		return start(t, passing(name, f), "run", "-c", write(t, "mpgate.toml", config))
 	}
 	p := run("web", config)
-	if m := p.line(`"listener":"web","address":"([^"]*)","speaks":"tcp","from":"systemd"`); m[1] != l.Addr().String() {
+	if m := p.line(`"listener":"web","address":"([^"]*)","transport":"tcp","from":"systemd"`); m[1] != l.Addr().String() {
 		t.Errorf("it listens at %s, want %s", m[1], l.Addr())
 	}
 	server.free <- struct{}{}

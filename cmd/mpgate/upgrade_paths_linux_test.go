@@ -174,8 +174,8 @@ func TestUpgradePaths(t *testing.T) {
 	stop := hammer(t, short, "http://10.77.1.2:"+port+"/?bytes=1000", short, "http://10.77.2.2:"+port+"/?bytes=1000")
 	before = endpointsOf(t, file)
 	removed := [...]uint64{removals(t, client), removals(t, gw), removals(t, l.Place("backend"))}
-	upgrade(string(config), "another process has taken over", 0)
-	pid, err := strconv.Atoi(p.line(`"msg":"another process has taken over","pid":(\d+)`)[1])
+	upgrade(string(config), "upgraded: another process has taken over", 0)
+	pid, err := strconv.Atoi(p.line(`"msg":"upgraded: another process has taken over","pid":(\d+)`)[1])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,17 +62,17 @@ func TestUpgrade(t *testing.T) {
 				t.Fatal(err)
 			}
 			if strings.HasPrefix(admin, "unix:") { // else the command finds no admin address in it either
-				upgrade("upgrade failed; the running process serves on: "+file, 1)
+				upgrade("upgrade failed; the running process continues: "+file, 1)
 			} else {
 				p.signal(syscall.SIGUSR2)
 			}
-			p.line(`"msg":"upgrade failed; this process serves on".*backend.app.colour: is not a known key`)
+			p.line(`"msg":"upgrade failed; this process continues".*backend.app.colour: is not a known key`)
 			if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 				t.Fatal(err)
 			}
 
-			upgrade("another process has taken over", 0)
-			next := p.line(`"msg":"another process has taken over","pid":(\d+)`)
+			upgrade("upgraded: another process has taken over", 0)
+			next := p.line(`"msg":"upgraded: another process has taken over","pid":(\d+)`)
 			pid, err := strconv.Atoi(next[1])
 			if err != nil {
 				t.Fatal(err)
@@ -113,7 +113,7 @@ func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.signal(syscall.SIGUSR2)
-	p.line(`"msg":"upgrade failed; this process serves on"`) // there is no program
+	p.line(`"msg":"upgrade failed; this process continues"`) // there is no program
 	p.signal(syscall.SIGHUP)
 	p.line(`"msg":"reloaded","generation":2`)
 	script := fmt.Sprintf("#!/bin/sh\nkill -HUP $$; kill -USR2 $$\nexec %q \"$@\"\n", binary)
@@ -121,7 +121,7 @@ func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.signal(syscall.SIGUSR2)
-	next := p.line(`"msg":"another process has taken over","pid":(\d+)`)
+	next := p.line(`"msg":"upgraded: another process has taken over","pid":(\d+)`)
 	pid, err := strconv.Atoi(next[1])
 	if err != nil {
 		t.Fatal(err)

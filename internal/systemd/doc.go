@@ -1,4 +1,4 @@
-// Package systemd boots Debian 13, whose systemd 257 knows SocketProtocol=mptcp, in namespaces of its own, for tests of
+// Package systemd boots Debian 13, whose systemd 257 supports SocketProtocol=mptcp, in namespaces of its own, for tests of
 // the program as it runs in the field.
 //
 //	root file system (mmdebstrap, once, kept in the user's cache)

@@ -54,8 +54,8 @@ func TestPair(t *testing.T) {
 		var status struct {
 			Listeners []struct {
 				Sockets []struct {
-					Speaks, Why string
-					Reserve     bool
+					Transport, Why string
+					Reserve        bool
 				}
 			}
 		}
@@ -64,7 +64,7 @@ func TestPair(t *testing.T) {
 		}
 		for _, l := range status.Listeners {
 			for _, k := range l.Sockets {
-				if k.Why != "" || k.Reserve != (k.Speaks == want) {
+				if k.Why != "" || k.Reserve != (k.Transport == want) {
 					t.Errorf("in reserve should be what speaks %s: %+v", want, l.Sockets)
 				}
 			}
@@ -114,13 +114,13 @@ func TestSwitchedOffWithoutPair(t *testing.T) {
 	s.Run("systemctl", "start", "mpgate-http.socket", "mpgate-https.socket", "mpgate.service")
 	s.Write(configFile, "[mptcp]\nenabled = false\n"+passed+routes, 0o644)
 	out := s.Run("mpgate", "reload", "-c", configFile)
-	for _, want := range []string{"reloaded\n", "listener http: 0.0.0.0:80 speaks mptcp: the socket that was passed is MPTCP and cannot be disarmed from here; " +
-		"remedy: take SocketProtocol=mptcp out of the .socket unit and restart the socket; units of mpgate units --pair need no restart\n", "listener https: 0.0.0.0:443 speaks mptcp: "} {
+	for _, want := range []string{"reloaded\n", "listener http: 0.0.0.0:80 speaks mptcp: the socket that was passed is MPTCP and mpgate cannot change that; " +
+		"remedy: remove SocketProtocol=mptcp from the .socket unit and restart the socket; with the units of mpgate units --pair no restart is needed\n", "listener https: 0.0.0.0:443 speaks mptcp: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("reload says %q, and not %q", out, want)
 		}
 	}
-	s.journaled(`"listening, but not as preferred","listener":"http".*"why":"the socket that was passed is MPTCP and cannot be disarmed from here"`)
+	s.journaled(`"listening, but not as preferred","listener":"http".*"why":"the socket that was passed is MPTCP and mpgate cannot change that"`)
 	// The remedy.
 	s.units()
 	s.Run("systemctl", "stop", "mpgate.service", "mpgate-http.socket", "mpgate-https.socket")

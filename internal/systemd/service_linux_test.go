@@ -169,7 +169,7 @@ func (s *service) upgrade(t *testing.T, urls ...string) {
 	pid := s.Property("mpgate.service", "MainPID")
 	s.Install(binary, "/usr/bin/mpgate", 0o755)
 	out := s.Run("mpgate", "upgrade", "-c", configFile)
-	if out != "another process has taken over\n" {
+	if out != "upgraded: another process has taken over\n" {
 		t.Errorf("mpgate upgrade says %q", out)
 	}
 	if now := s.Property("mpgate.service", "MainPID"); now == pid || now == "0" {
@@ -187,7 +187,7 @@ func (s *service) upgrade(t *testing.T, urls ...string) {
 		t.Fatal(err)
 	}
 	out, code := s.Try("/usr/bin/mpgate.good", "upgrade", "-c", configFile)
-	if code != 1 || !strings.Contains(out, "upgrade failed; the running process serves on: the new process ended before it was ready") {
+	if code != 1 || !strings.Contains(out, "upgrade failed; the running process continues: the new process ended before it was ready") {
 		t.Errorf("an upgrade to a bad binary exits %d and prints %q", code, out)
 	}
 	if err := os.Rename(s.Path("/usr/bin/mpgate.good"), s.Path("/usr/bin/mpgate")); err != nil {
@@ -237,7 +237,7 @@ func (s *service) withoutProtocol(t *testing.T) {
 	out := s.Run("mpgate", "status", "--json", "-c", configFile)
 	var status struct {
 		Listeners []struct {
-			Sockets []struct{ Speaks, Why string }
+			Sockets []struct{ Transport, Why string }
 		}
 	}
 	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status.Listeners) != 2 {
@@ -245,7 +245,7 @@ func (s *service) withoutProtocol(t *testing.T) {
 	}
 	for _, l := range status.Listeners {
 		for _, k := range l.Sockets {
-			if k.Speaks != "tcp" || k.Why != "the socket that was passed is TCP" {
+			if k.Transport != "tcp" || k.Why != "the socket that was passed is TCP" {
 				t.Errorf("status says %+v", k)
 			}
 		}
@@ -280,7 +280,7 @@ func TestOwnSockets(t *testing.T) {
 	if longest > bound {
 		t.Errorf("a request took %v, want at most %v", longest, bound)
 	}
-	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","speaks":"mptcp","from":"fdstore"`)
+	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","transport":"mptcp","from":"fdstore"`)
 	t.Run("upgrade", func(t *testing.T) { s.upgrade(t, "http://127.0.0.1:8080/") })
 	s.t = t
 
@@ -291,11 +291,11 @@ func TestOwnSockets(t *testing.T) {
 	s.get(s.client(true), "http://127.0.0.1:8080/plain")
 	s.logged("/plain", `"client_transport":"tcp"`)
 	s.Run("systemctl", "restart", "mpgate.service")
-	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","speaks":"tcp","from":"fdstore"`)
+	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","transport":"tcp","from":"fdstore"`)
 	// A restart puts a new socket in the place of a stored one that does not fit.
 	s.Write(configFile, own+routes, 0o644)
 	s.Run("systemctl", "restart", "mpgate.service")
-	s.journaled(`"why":"it is a tcp socket, and mptcp is wanted"`)
+	s.journaled(`"why":"it is a tcp socket, but mptcp is configured"`)
 	s.get(s.client(true), "http://127.0.0.1:8080/again")
 	s.logged("/again", `"client_transport":"mptcp"`)
 	// So it does for one that is in the way of an address that overlaps, which a reload refuses.

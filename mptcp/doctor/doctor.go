@@ -183,6 +183,14 @@ func (e *examination) wanted() (any, must bool) {
 	return any, slices.Contains(modes, mptcp.Require)
 }
 
+// plural is a number with its noun.
+func plural(n int, one, more string) string {
+	if n == 1 {
+		more = one
+	}
+	return fmt.Sprintf("%d %s", n, more)
+}
+
 // GreetHTTP asks a server that speaks HTTP/1.1 for its options and reads the beginning of the answer.
 func GreetHTTP(host string) func(context.Context, net.Conn) error {
 	return func(_ context.Context, c net.Conn) error {

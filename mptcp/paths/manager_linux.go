@@ -422,7 +422,7 @@ func (m *Manager) fault(what string, err error) {
 		delete(m.faults, what)
 	case m.faults[what] != err.Error():
 		m.faults[what] = err.Error()
-		m.o.Logger.Error("MPTCP paths: "+what, "error", err)
+		m.o.Logger.Error("MPTCP paths: "+what, "err", err)
 	}
 }
 

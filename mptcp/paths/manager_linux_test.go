@@ -386,7 +386,7 @@ func TestOthersEndpoints(t *testing.T) {
 	until(t, "the other writer is named", func() bool {
 		return slices.Contains(r.m.Status().Notes, "endpoint 10.77.2.1 another program removed it")
 	})
-	if log := r.logged(); strings.Count(log, "another program removed it; it is left alone until the configuration or the host changes") != 1 {
+	if log := r.logged(); strings.Count(log, "another program removed it; it is not changed until the configuration or the host changes") != 1 {
 		t.Errorf("logged: %s", log)
 	}
 	if got := r.flags(); got != "10.77.1.1 subflow" {

@@ -96,12 +96,12 @@ func (m *Manager) rejoin(p *path, now time.Time) {
 		r.end()
 		return
 	case using == 0:
-		m.o.Logger.Info("no connection has got a subflow on a path that is back: trying again", "path", p.Name, "connections", lacking)
+		m.o.Logger.Info("no connection has a subflow on a path that came back; trying again", "path", p.Name, "connections", lacking)
 		m.renewAll(p)
 		m.sync()
 	}
 	if r.left--; r.left == 0 {
-		m.o.Logger.Info("connections have no subflow on a path that is back", "path", p.Name, "connections", lacking, "others_have", using)
+		m.o.Logger.Info("some connections have no subflow on a path that came back", "path", p.Name, "connections", lacking, "others_have", using)
 		r.end()
 		return
 	}

@@ -98,7 +98,7 @@ func (m *Manager) wanted() (wanted []want, notes []string) {
 func (m *Manager) apply(p *plan, have []mptcp.Endpoint) (did bool) {
 	for k, why := range p.fresh {
 		m.contested[k] = why
-		m.o.Logger.Warn("MPTCP endpoint: "+why+"; it is left alone until the configuration or the host changes", "endpoint", k.String())
+		m.o.Logger.Warn("MPTCP endpoint: "+why+"; it is not changed until the configuration or the host changes", "endpoint", k.String())
 		did = true
 	}
 	for _, k := range p.foreign {
@@ -245,7 +245,7 @@ func (m *Manager) syncLimits() {
 	}
 	if l.set && have != l.mine {
 		l.contested = true
-		m.o.Logger.Warn("another program changed the MPTCP limits; they are left alone until the configuration changes",
+		m.o.Logger.Warn("another program changed the MPTCP limits; mpgate does not change them until the configuration changes",
 			"subflows", have.Subflows, "add_addr_accepted", have.AddrAccepted)
 		return
 	}

@@ -158,7 +158,7 @@ func (m *Manager) answered(p *path, now time.Time) {
 			}
 			q.silence.wasFalse(stall, factor, now)
 		}
-		m.o.Logger.Warn("path was not silent for long: all paths are given more time from now on", "path", p.Name,
+		m.o.Logger.Warn("path was not down: increasing the silence timeout of all paths", "path", p.Name,
 			"silence", p.silence.learned, "for", learnedFor)
 	}
 	p.probe.close()

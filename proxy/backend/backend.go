@@ -220,10 +220,10 @@ func (b *Backend) Discard() {
 // ServerStatus is what is known of a server, for the status page.
 type ServerStatus struct {
 	Address string `json:"address"`
-	Resting bool   `json:"resting"` // could not be reached within the last second
-	Kept    int    `json:"kept"`    // idle connections
-	Speaks  string `json:"speaks"`  // the transport of the last connection that was made; "" before
-	Reason  string `json:"reason"`  // of a fallback, inferred
+	Resting bool   `json:"resting"`   // could not be reached within the last second
+	Kept    int    `json:"kept"`      // idle connections
+	Speaks  string `json:"transport"` // the transport of the last connection that was made; "" before
+	Reason  string `json:"reason"`    // of a fallback, inferred
 }
 
 // Status says what is known of each server.

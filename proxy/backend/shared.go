@@ -27,7 +27,7 @@ var ErrNotProcessed = http2.ErrNotProcessed
 var ErrInternal = http2.ErrInternal
 
 // ErrNoHTTP2 is a server that does not take part.
-var ErrNoHTTP2 = errors.New("the server does not speak HTTP/2, which is required")
+var ErrNoHTTP2 = errors.New("the server does not support HTTP/2, which is required")
 
 // shared is a connection to a server that carries many exchanges at a time.
 type shared struct {
