@@ -3,18 +3,22 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
 	"mpgate/config"
 	"mpgate/mptcp/paths"
+	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
 
 // openPaths makes the manager of the declared paths, or gives the running one its new options; a fault changes
 // nothing. It is nil as long as no configuration has asked for it.
 func (g *Gateway) openPaths(cfg *config.Config) error {
-	o := g.pathOptions(&cfg.MPTCP)
+	o := g.pathOptions(cfg)
 	if m := g.paths.Load(); m != nil {
 		if err := m.Update(o); err != nil {
 			return g.pathsFault(cfg, err)
@@ -22,6 +26,11 @@ func (g *Gateway) openPaths(cfg *config.Config) error {
 		return nil
 	}
 	if o.Manage == paths.ManageOff && o.Failover == paths.FailoverOff {
+		if o.Recover && exists(o.Journal) { // to take back what an earlier process has left
+			if err := g.newPaths(o); err != nil {
+				g.log.Error("MPTCP endpoints and limits of an earlier process stay as they are", "error", err)
+			}
+		}
 		return nil
 	}
 	if err := g.newPaths(o); err != nil {
@@ -56,7 +65,7 @@ func (g *Gateway) succeed(e *paths.Estate) {
 	if e.Empty() {
 		return
 	}
-	o := g.pathOptions(&g.gen.Load().config.MPTCP)
+	o := g.pathOptions(g.gen.Load().config)
 	o.Succeed = e
 	var err error
 	if m := g.paths.Load(); m != nil {
@@ -85,6 +94,14 @@ func (g *Gateway) runPaths() {
 	}
 }
 
+// journal is where the endpoints that were made are noted.
+func journal(cfg *config.Config) string { return filepath.Join(cfg.StateDir, "endpoints.json") }
+
+func exists(file string) bool {
+	_, err := os.Lstat(file)
+	return err == nil
+}
+
 func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 	key := "mptcp.manage"
 	var privilege *paths.PrivilegeError
@@ -94,10 +111,11 @@ func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 	return g.fault(cfg, key, err)
 }
 
-func (g *Gateway) pathOptions(c *config.MPTCP) paths.Options {
-	o := PathOptions(c)
+func (g *Gateway) pathOptions(cfg *config.Config) paths.Options {
+	o := PathOptions(&cfg.MPTCP)
 	o.Logger, o.Source = g.log, g.liveConnections
 	o.Predecessor = g.options.Parent.lives
+	o.Journal, o.Recover = journal(cfg), g.options.Parent == nil
 	o.Hooks = paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath, Cut: g.failedOver}
 	return o
 }
@@ -113,7 +131,7 @@ func (g *Gateway) failedOver(c paths.Cut) {
 func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	front, back := g.front.All, g.back.All
 	sides := [...]struct {
-		all  func(func(syscall.RawConn) bool)
+		all  func(func(*leg.Leg) bool)
 		side paths.Side
 	}{{front, paths.Front}, {back, paths.Back}}
 	if time.Now().UnixNano()&(1<<20) != 0 { // whoever takes a sample sees both sides in turn
@@ -121,14 +139,31 @@ func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	}
 	for _, s := range sides {
 		more := true
-		s.all(func(raw syscall.RawConn) bool {
-			more = yield(paths.Conn{Raw: raw, Side: s.side})
+		s.all(func(l *leg.Leg) bool {
+			more = yield(paths.Conn{Raw: l.Raw(), Side: s.side, Owner: l})
 			return more
 		})
 		if !more {
 			return
 		}
 	}
+}
+
+// detour leads dials around paths that do not carry.
+type detour struct{ g *Gateway }
+
+func (d detour) From(to netip.Addr) netip.Addr {
+	if m := d.g.paths.Load(); m != nil {
+		return m.From(to)
+	}
+	return netip.Addr{}
+}
+
+func (d detour) Era() context.Context {
+	if m := d.g.paths.Load(); m != nil {
+		return m.Era()
+	}
+	return context.Background()
 }
 
 // settle has what a connection carried counted by path before it is closed.

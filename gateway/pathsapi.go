@@ -13,6 +13,7 @@ import (
 	"mpgate/config"
 	"mpgate/mptcp"
 	"mpgate/mptcp/paths"
+	"mpgate/proxy/leg"
 )
 
 // PathsReport is what GET /api/paths says, and what `mpgate paths` shows. What the kernel does not tell is absent.
@@ -238,10 +239,10 @@ type liveConn struct {
 func (g *Gateway) connections(most int) (list []liveConn, more int) {
 	front, back := g.front.Len(), g.back.Len()
 	ofBack := min(back, max(most/2, most-front))
-	take := func(all func(func(syscall.RawConn) bool), side paths.Side, most int) {
-		all(func(raw syscall.RawConn) bool {
+	take := func(all func(func(*leg.Leg) bool), side paths.Side, most int) {
+		all(func(l *leg.Leg) bool {
 			if most > 0 {
-				list = append(list, liveConn{raw, side})
+				list = append(list, liveConn{l.Raw(), side})
 			}
 			most--
 			return most > 0

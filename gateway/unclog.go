@@ -17,14 +17,27 @@ const unclogMost = 1000
 func (g *Gateway) unclog(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	short := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			g.unclogSome()
+			short = g.watchHostMemory(short)
 		}
 	}
+}
+
+// watchHostMemory says when connections to servers are made by TCP for want of memory, and when that is over.
+func (g *Gateway) watchHostMemory(before bool) (now bool) {
+	switch now = mptcp.CheckHostMemory(); {
+	case now && !before:
+		g.log.Warn("this host is short of memory for TCP sockets (net.ipv4.tcp_mem): connections to servers use TCP instead of MPTCP where mptcp is \"prefer\"")
+	case before && !now:
+		g.log.Info("this host has memory for TCP sockets again: connections to servers use MPTCP")
+	}
+	return now
 }
 
 // unclogSome logs when it has looked: a look holds up the connections that come and go.

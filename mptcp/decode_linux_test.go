@@ -299,6 +299,7 @@ func TestNoAllocations(t *testing.T) {
 	for name, f := range map[string]func(){
 		"Speaks":              func() { Speaks(rc) },
 		"Speaks of a TCP one": func() { Speaks(plain) },
+		"LastReceived":        func() { LastReceived(rc) },
 		"SubflowCount":        func() { SubflowCount(rc) },
 		"SubflowCount of TCP": func() { SubflowCount(plain) },
 		"Info.Read":           func() { i.Read(rc) },

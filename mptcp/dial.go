@@ -25,6 +25,8 @@ type Dialer struct {
 	// a server that has no MPTCP is dialled by plain TCP for a while, and a SYN that asks for
 	// it and gets no answer is raced by one plain connect. nil: each dial stands alone.
 	Memory *Memory
+	// Detour, if there is one and neither Source nor Interface is given, leads around paths that do not carry.
+	Detour Detour
 }
 
 const defaultKeepAlive = 15 * time.Second
@@ -35,7 +37,7 @@ type Result struct {
 	Transport Transport
 	// Reason is why it is Fallback: inferred, as nobody tells.
 	Reason Reason
-	// Learned: MPTCP was not asked for this time, because of what earlier dials met. Transport is
+	// Learned: MPTCP was not asked for this time, because of what earlier dials met, or as the host is short of memory. Transport is
 	// then Fallback, since that is what the operator gets, and Reason the one that was learned.
 	Learned bool
 }
@@ -62,7 +64,7 @@ func (e *noPortError) Unwrap() []error { return []error{ErrNoPort, e.err} }
 // ErrRequired.
 func (d *Dialer) Dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	c, r, err := d.dial(ctx, to)
+	c, r, err := d.dialAround(ctx, to)
 	if err == nil {
 		return c, r, nil
 	}

@@ -16,7 +16,7 @@ import (
 	"mpgate/task"
 )
 
-// 0. with a Memory: ask it first; race_linux.go has what it changes
+// 0. where the host is short of memory: TCP; with a Memory: ask it first; race_linux.go has what it changes
 // 1. make the socket (MPTCP, or TCP where the host has none)
 // 2. options and source
 // 3. connect, wait on Go's poller
@@ -30,6 +30,9 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, Result{}, err
+	}
+	if d.Mode == Prefer && hostMemoryShort() {
+		return d.dialPlain(ctx, to, HostUnable)
 	}
 	if d.learns() {
 		if ask, reason := d.Memory.ask(to, time.Now()); !ask {

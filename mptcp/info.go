@@ -143,3 +143,12 @@ type Glance struct {
 
 // reset empties i and keeps its memory.
 func (i *Info) reset() { *i = Info{Subflows: i.Subflows[:0]} }
+
+// Received is what a socket has received, below MPTCP. Of several subflows it is the initial one's.
+type Received struct {
+	State State
+	// Segments counts those that came, with data or without; 0: the kernel does not tell.
+	Segments uint32
+	// Ago is how long ago the last one came, in the kernel's ticks of 1 to 10 ms.
+	Ago time.Duration
+}

@@ -21,6 +21,7 @@ type query struct {
 	info      *Info
 	count     int
 	glance    Glance
+	received  Received
 	err       error
 
 	full            fullInfo

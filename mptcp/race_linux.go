@@ -15,7 +15,7 @@ import (
 
 func (d *Dialer) learns() bool { return d.Memory != nil && d.Mode == Prefer }
 
-// dialPlain dials without asking for MPTCP, as was learned.
+// dialPlain dials without asking for MPTCP, for a reason that was learned.
 func (d *Dialer) dialPlain(ctx context.Context, to netip.AddrPort, why Reason) (*net.TCPConn, Result, error) {
 	plain := *d
 	plain.Mode, plain.Memory = Off, nil
@@ -24,7 +24,9 @@ func (d *Dialer) dialPlain(ctx context.Context, to netip.AddrPort, why Reason) (
 	if err != nil {
 		return nil, Result{}, err
 	}
-	d.Memory.plainTook(to, time.Since(start), time.Now())
+	if d.learns() {
+		d.Memory.plainTook(to, time.Since(start), time.Now())
+	}
 	return c, Result{Transport: Fallback, Reason: why, Learned: true}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"mpgate/internal/proxytest"
+	"mpgate/mptcp"
 )
 
 func TestKeepAliveAndPipelining(t *testing.T) {
@@ -30,7 +31,7 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 				t.Fatalf("pipelined response %d is %q", i, a.Body)
 			}
 		}
-		want(t, "number of connections to the server", o.Connections(), 1)
+		fewConnections(t, m, o)
 		for range n + 3 {
 			if l := g.log.Next(); l.End != "ok" || l.Tries != 1 || l.Server != o.Address() || l.Route != "all" {
 				t.Errorf("log line %+v", l)
@@ -40,4 +41,13 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 			t.Errorf("%d lines too many in the log: %+v", len(rest), rest)
 		}
 	})
+}
+
+// fewConnections holds an origin to one connection. Over MPTCP there may be another: a connection on which something came a moment ago, if
+// only an acknowledgement, carries no POST.
+func fewConnections(t *testing.T, m mode, o *proxytest.Origin) {
+	t.Helper()
+	if n := o.Connections(); n != 1 && (n != 2 || m.mptcp == mptcp.Off) {
+		t.Errorf("%d connections to the server, want 1", n)
+	}
 }

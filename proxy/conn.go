@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mpgate/mptcp"
+	"mpgate/proxy/backend"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/leg"
 	"mpgate/proxy/netio"
@@ -31,6 +32,7 @@ type conn struct {
 	mux      *mux // set where HTTP/2 is spoken, before the first exchange
 	muxed    atomic.Pointer[mux]
 	tunnels  tunnels
+	owner    backend.Owner // of connections to servers
 	leg      leg.Leg
 	meter    *telemetry.ListenerMeter
 
@@ -296,6 +298,7 @@ const (
 
 func (c *conn) close() {
 	defer c.proxy.remove(c) // whatever happens here: Shutdown waits for it
+	c.owner.Close()
 	if c.http != nil {
 		if !c.broken && c.state.Load() == busy && c.http.Unread() {
 			c.http.Linger(lingerTime, lingerBytes)

@@ -60,11 +60,13 @@ type exchange struct {
 	attempt backend.Attempt
 	up      backend.Stream
 	upload  upload
+	kept    keptBody
 	// When each direction last moved, while both do.
 	uploaded, downloaded netio.Progress
 
 	hostless  bool // the request came without Host
 	continued bool // a 100 was passed on
+	closing   bool // the response says that the client's connection ends
 	refused   bool // the head was no request, so nobody knows what follows it
 	broken    bool // the response must not look as if it ended in order
 	watching  bool
@@ -121,6 +123,7 @@ func (x *exchange) reset() {
 	x.conn, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.attempt.Reset(nil)
 	x.upload = upload{}
+	x.closing = false
 	x.hostless, x.continued, x.watching, x.refused, x.broken, x.counted = false, false, false, false, false, false
 	x.end = time.Time{}
 	x.location = x.location[:0]
@@ -331,6 +334,7 @@ func (x *exchange) finish() (now time.Time) {
 	if now = x.end; now.IsZero() {
 		now = time.Now()
 	}
+	x.kept.reset()
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
 	r.Tries = x.attempt.Tries()

@@ -28,7 +28,13 @@ func (x *exchange) forward() {
 		Now:        time.Now(), // x.start is when the head began to come
 		Bodyless:   x.req.ContentLength == 0,
 		Upgrade:    x.req.Upgrade != nil,
-		Repeatable: x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil,
+		Binds:      backend.Authenticates(&x.req.Header),
+		Owner:      &x.conn.owner,
+		Repeatable: x.req.Idempotent() && x.req.Upgrade == nil,
+	}
+	if r.Repeatable && !r.Bodyless {
+		n := x.req.ContentLength
+		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.down.Body(), &x.proxy.keptBodies, n)
 	}
 	if x.conn.mux != nil {
 		r.Holds = &x.conn.mux.holds
@@ -37,39 +43,25 @@ func (x *exchange) forward() {
 	if x.route.Backend.SendsProxy() {
 		r.From = x.conn.addresses()
 	}
+	again := repeats{until: r.Now.Add(x.route.Backend.ResponseTimeout())}
 	up, err := x.attempt.Open(x.proxy.ctx, &r)
-	for again := false; ; again = true {
+	for {
 		if s := x.attempt.Server(); s != nil {
 			x.rec.Server = s.Address
 		}
-		if err != nil {
-			x.proxy.shed(err)
-			x.answer(connectOutcome(err))
-			return
+		asked, repeat := err == nil, cameBack(err)
+		if asked {
+			x.up = up
+			if repeat, err = x.exchangeWith(&r, &again); err == nil {
+				return
+			}
 		}
-		x.up = up
-		meter := x.attempt.Meter()
-		meter.Start()
-		asked := r.Now
-		if !up.Reused() {
-			asked = time.Now() // the connection has taken its time, and had its own limit
-		}
-		if err = x.ask(asked); err == nil {
-			now := time.Now()
-			x.rec.BackendTime = now.Sub(r.Now)
-			meter.FirstByte(x.rec.BackendTime)
-			meter.Request(x.resp.Status)
-			x.deliver(now)
-			x.end = x.leaveServer(meter)
-			return
-		}
-		meter.Request(0)
-		up.Abort() // what is left of the exchange must not keep the connection
-		x.joinUpload()
-		repeat := !again && x.mayRepeat(&r, err)
-		x.leaveServer(meter)
-		if !repeat {
-			if !x.passReset(err) {
+		if !repeat || !again.wait(x.proxy.ctx, &r, err) {
+			switch {
+			case !asked:
+				x.proxy.shed(err)
+				x.answer(connectOutcome(err))
+			case !x.passReset(err):
 				x.answer(serverOutcome(err))
 			}
 			return
@@ -79,16 +71,80 @@ func (x *exchange) forward() {
 	}
 }
 
-// mayRepeat says whether a request that failed may be sent once more: it was not sent, or, on a connection that had
-// been kept, it can be repeated and nothing of an answer came.
-func (x *exchange) mayRepeat(r *backend.Request, err error) bool {
-	if err == netio.ErrSpoke {
-		return true
+// exchangeWith has the server that was picked answer. After an error nothing of an answer has gone to the client, and repeat says
+// whether the request may be sent again.
+func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool, err error) {
+	meter := x.attempt.Meter()
+	meter.Start()
+	asked := r.Now
+	if !x.up.Reused() {
+		asked = time.Now() // the connection has taken its time, and had its own limit
 	}
-	if errors.Is(err, backend.ErrNotProcessed) && !x.gone.Load() && (r.Bodyless || !x.down.BodyStarted()) {
-		return true
+	if !r.Bodyless {
+		x.keepBody(r)
 	}
-	return r.Repeatable && x.up.Reused() && !x.up.Answered() && !x.gone.Load() && !errors.Is(err, errLate)
+	if err = x.ask(asked); err == nil {
+		x.dropBody()
+		now := time.Now()
+		x.rec.BackendTime = now.Sub(r.Now)
+		meter.FirstByte(x.rec.BackendTime)
+		x.up.Belongs(&x.resp.Header, &x.conn.owner)
+		meter.Request(x.resp.Status)
+		x.deliver(now)
+		x.end = x.leaveServer(meter)
+		return false, nil
+	}
+	meter.Request(0)
+	repeat = x.mayRepeat(r, again, err)
+	x.up.Abort() // what is left of the exchange must not keep the connection
+	if repeat {
+		if fault := x.pauseUpload(); fault != nil {
+			repeat, err = false, &clientError{fault}
+		}
+		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.again())
+	}
+	x.joinUpload()
+	x.leaveServer(meter)
+	return repeat, err
+}
+
+// keepBody sees to it that the body can be sent again where the server may give the request back, or its connection may turn out
+// to be dead.
+func (x *exchange) keepBody(r *backend.Request) {
+	needed := x.up.Returns() || r.Repeatable && x.up.Reused()
+	switch {
+	case x.kept.active() && x.down.BodyStarted():
+		x.kept.rewind()
+	case x.down.BodyStarted():
+	case needed && !x.kept.active():
+		x.kept.begin(x.down.Body(), &x.proxy.keptBodies, x.req.ContentLength)
+	case !needed:
+		x.kept.reset()
+	}
+}
+
+// dropBody is for a request that will not be sent again.
+func (x *exchange) dropBody() {
+	if !x.kept.active() {
+		return
+	}
+	if x.upload.done != nil {
+		x.kept.done.Store(true)
+		select {
+		case <-x.upload.done:
+		default:
+			return // whoever reads the body sees to it
+		}
+	}
+	x.kept.drop()
+}
+
+// body is the request's.
+func (x *exchange) body() message.BodyReader {
+	if x.kept.active() {
+		return &x.kept
+	}
+	return x.down.Body()
 }
 
 // leaveServer gives the connection to the server back, and says when that was.
@@ -173,8 +229,32 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 		return limit, errLate
 	}
 	x.watch()
-	return limit, nil
+	if !x.repeatable() || !x.attempt.MayMove(x.up, now) {
+		return limit, nil
+	}
+	look := asked.Add(stallTime)
+	if !now.Before(look) {
+		if x.attempt.Avoids(x.up, now) && !x.up.Answered() {
+			return limit, errStalled
+		}
+		look = now.Add(stallTime)
+	}
+	if look.After(limit) {
+		look = limit
+	}
+	return look, nil
 }
+
+// repeatable says whether the request may be sent again though the server may have looked at it.
+func (x *exchange) repeatable() bool {
+	return x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil
+}
+
+// stallTime is after what silence a request is moved to another connection if the server's may stand still.
+const stallTime = time.Second
+
+// errStalled is a connection that may stand still for want of memory in the kernel.
+var errStalled = errors.New("the server's MPTCP connection may stand still: the host is short of memory for sockets")
 
 // waitsFor100 says whether the client holds its body back until the server asks for it.
 func (x *exchange) waitsFor100() bool {
@@ -212,10 +292,7 @@ func (x *exchange) deliver(now time.Time) {
 		x.resp.Header.Add(message.Date, date(now))
 	}
 	x.secure()
-	if x.conn.ending() || x.req.Expect && !x.down.BodyDone() {
-		// A client that was not told to go on may send its body or not: nobody could tell it from a request.
-		x.down.SetClose()
-	}
+	x.closeEarly()
 	if err := x.down.WriteHead(&x.resp); err != nil {
 		x.endResponse(nil, err)
 		return
@@ -227,11 +304,56 @@ func (x *exchange) deliver(now time.Time) {
 		x.stopWatch()
 	}
 	if fromServer == nil && toClient == nil {
+		if x.unasked() {
+			x.stopUpload()
+		}
 		if fromServer = x.down.End(&x.resp.Trailer); fromServer == nil && x.upload.done != nil {
 			toClient = x.down.Flush() // nobody will read from the client, which would send it
 		}
 	}
 	x.endResponse(fromServer, toClient)
+}
+
+// closeEarly says in the response that the client's connection ends, where that is known.
+func (x *exchange) closeEarly() {
+	if x.conn.ending() {
+		x.setClose()
+		return
+	}
+	if x.upload.done == nil || x.down.BodyDone() {
+		return
+	}
+	if x.req.Expect {
+		// A client that was not told to go on may send its body or not: nobody could tell it from a request.
+		x.setClose()
+		return
+	}
+	if x.resp.Status >= 300 && x.conn.mux == nil && x.uploading() {
+		x.setClose() // the server does not want what the client still sends
+	}
+}
+
+// uploading says whether the client still sends its request's body. Mostly a server answers when it has it whole, and the goroutine
+// that sent it has yet to notice.
+func (x *exchange) uploading() bool {
+	late := time.NewTimer(5 * time.Millisecond)
+	defer late.Stop()
+	select {
+	case <-x.upload.done:
+	case <-late.C:
+	}
+	return !x.down.BodyDone()
+}
+
+// unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of which nothing has come: what
+// the client may still send could be a request to it.
+func (x *exchange) unasked() bool {
+	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.Returns() && !x.down.BodyStarted()
+}
+
+func (x *exchange) setClose() {
+	x.closing = true
+	x.down.SetClose()
 }
 
 // asksTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that

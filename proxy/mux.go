@@ -16,10 +16,6 @@ import (
 	"mpgate/telemetry"
 )
 
-// muxMemory is what all connections of HTTP/2 together may be made to hold: windows that grew, bodies that a slow
-// server does not take, and pieces that wait for a client's window.
-const muxMemory = 256 << 20
-
 // mux is a connection that carries many exchanges at a time.
 type mux struct {
 	http  *http2.ServerConn

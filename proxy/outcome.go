@@ -33,11 +33,8 @@ func requestOutcome(fault *http1.Error) outcome {
 
 // clientEnd is for a client whose connection, or stream, failed.
 func clientEnd(err error) telemetry.End {
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, http2.ErrTooSlow):
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, http2.ErrTooSlow) {
 		return telemetry.EndClientTimeout
-	case errors.Is(err, http2.ErrHeld):
-		return telemetry.EndLimit
 	}
 	return telemetry.EndClientGone
 }
@@ -94,6 +91,8 @@ func serverOutcome(err error) outcome {
 		return outcome{status: 504, end: telemetry.EndBackendTimeout, text: "the server did not answer in time"}
 	case errors.Is(err, http2.ErrTooSlow):
 		return outcome{status: 502, end: telemetry.EndBackendTimeout, text: "the connection to the server ended because the server was too slow"}
+	case errors.Is(err, backend.ErrNotProcessed):
+		return outcome{status: 503, end: telemetry.EndBackendReset, text: "the server does not take the request at present"}
 	case errors.Is(err, http2.ErrNoConnect):
 		return outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server takes no other protocol than HTTP"}
 	case errors.As(err, &fault), errors.Is(err, http1.ErrBodyLength):

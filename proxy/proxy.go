@@ -44,6 +44,7 @@ type Proxy struct {
 	handshakes turns
 	loops      *loops
 	memory     http2.Memory // what the connections that carry many exchanges may be made to hold
+	keptBodies atomic.Int64 // bytes that all requests keep to be sent again
 
 	// ctx ends when exchanges must end, whatever they are doing.
 	ctx    context.Context
@@ -74,7 +75,7 @@ func New(o Options) *Proxy {
 		loops:      newLoops(),
 	}
 	if p.memory.Limit = o.StreamMemory; p.memory.Limit == 0 {
-		p.memory.Limit = muxMemory
+		p.memory.Limit = http2.MemoryLimit()
 	}
 	p.SetLimits(o.Limits)
 	p.SetAccessLog(o.AccessLog)

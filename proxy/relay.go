@@ -16,7 +16,7 @@ import (
 
 // windowed is a BodyWriter whose peer says how much it takes. Nothing is fetched for one that takes nothing: what it
 // would make us hold stays with its source.
-type windowed interface{ WaitRoom() error }
+type windowed interface{ WaitRoom(held int) error }
 
 // relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
 // trickle arrives at once. slow, if not nil, is called when a piece is late; moved, if not nil, is told of each piece.
@@ -26,7 +26,7 @@ func relay(dst message.BodyWriter, src message.BodyReader, slow func(), moved *n
 	for {
 		p, err := src.Next(false)
 		if window != nil && (err == nil || err == message.ErrWait) { // an end needs no room
-			if err := window.WaitRoom(); err != nil {
+			if err := window.WaitRoom(len(p)); err != nil {
 				return n, nil, err
 			}
 		}
@@ -83,6 +83,7 @@ type upload struct {
 	done  chan struct{}         // closed at its end; nil where there is none
 	sent  atomic.Int64          // when the server had it whole, since the start of the exchange; 0: not yet
 	fault atomic.Pointer[error] // what the client did wrong
+	stop  atomic.Bool           // it is being stopped; what the server has is to be left alone
 	bytes int64                 // read after done
 }
 
@@ -95,8 +96,9 @@ func (x *exchange) sendBody() error {
 	if x.req.ContentLength == 0 {
 		return x.up.End(nil)
 	}
-	body := x.down.Body()
-	for x.req.ContentLength <= inlineBody && x.rec.BytesIn <= inlineBody {
+	body := x.body()
+	x.rec.BytesIn = 0 // what is sent again is counted again
+	for x.req.ContentLength <= inlineBody && x.rec.BytesIn <= inlineBody && x.kept.left() <= inlineBody {
 		p, err := body.Next(false)
 		switch err {
 		case nil:
@@ -143,8 +145,14 @@ func (x *exchange) runUpload() {
 			x.up.Abort()
 		}
 	}()
-	n, fromClient, toServer := relay(x.up, x.down.Body(), nil, &x.uploaded)
+	n, fromClient, toServer := relay(x.up, x.body(), nil, &x.uploaded)
 	x.upload.bytes = n
+	if x.kept.done.Load() {
+		x.kept.drop()
+	}
+	if fromClient == netio.ErrInterrupted && x.upload.stop.Load() {
+		return
+	}
 	if fromClient != nil {
 		x.upload.fault.Store(&fromClient)
 		x.up.Abort() // what the server has must not look complete
@@ -160,6 +168,28 @@ func (x *exchange) runUpload() {
 	x.upload.sent.Store(max(1, int64(time.Since(x.start))))
 }
 
+// stopUpload stops an upload before its end. What the client still sends can be read afterwards.
+func (x *exchange) stopUpload() {
+	x.upload.stop.Store(true)
+	x.down.Interrupt()
+	<-x.upload.done
+	x.down.Resume()
+}
+
+// pauseUpload stops the upload of a request that is to be sent again, and gives what the client did wrong meanwhile.
+func (x *exchange) pauseUpload() error {
+	if x.upload.done == nil {
+		return nil
+	}
+	x.stopUpload()
+	fault := x.upload.fault.Load()
+	x.joinUpload()
+	if fault != nil {
+		return *fault
+	}
+	return nil
+}
+
 // settleUpload gives an upload behind a complete response a moment. Mostly the server, which has answered, had the body
 // whole, and the goroutine that sent it has yet to notice; a client that still sends may come to its end.
 func (x *exchange) settleUpload() {
@@ -168,14 +198,42 @@ func (x *exchange) settleUpload() {
 	}
 	select {
 	case <-x.upload.done:
-		return
 	default:
+		late := time.NewTimer(backend.Patience)
+		defer late.Stop()
+		select {
+		case <-x.upload.done:
+		case <-late.C:
+			return
+		}
 	}
-	late := time.NewTimer(backend.Patience)
-	defer late.Stop()
-	select {
-	case <-x.upload.done:
-	case <-late.C:
+	if x.conn.mux == nil && !x.closing && !x.down.BodyDone() && x.upload.fault.Load() == nil {
+		x.skipRest()
+	}
+}
+
+// maxSkipped is the most of a body that is read to no end but that the client's connection can go on.
+const maxSkipped = 256 << 10
+
+// skipRest throws away what is left of a body that the server, which has answered, does not take. A client that sends it within a
+// moment keeps its connection.
+func (x *exchange) skipRest() {
+	late := make(chan struct{})
+	timer := task.AfterFunc(backend.Patience, "rest of an upload: end", func() {
+		defer close(late)
+		x.down.Interrupt()
+	})
+	for n := 0; n < maxSkipped; {
+		p, err := x.down.Body().Next(true)
+		n += len(p)
+		x.rec.BytesIn += int64(len(p))
+		if err != nil {
+			break
+		}
+	}
+	if !timer.Stop() {
+		<-late
+		x.down.Resume()
 	}
 }
 

@@ -83,8 +83,8 @@ func TestTLSToServers(t *testing.T) {
 			t.Errorf("a large body came back as %d bytes, %v", len(a.Body), a.BodyErr)
 		}
 		made := o.Connections()
-		if made != 1 && time.Since(used) < time.Second { // for longer it is not trusted with what cannot be repeated
-			t.Errorf("%d connections to the server, want 1", made)
+		if time.Since(used) < time.Second { // for longer it is not trusted with what cannot be repeated
+			fewConnections(t, m, o)
 		}
 		// The server closes: the next connection goes on with the session of the first.
 		for range made {

@@ -32,7 +32,7 @@ var (
 	descBackendConnects = desc("backend_connects_total", "Connection attempts to servers, by result and transport; for failed ones, the transport requested.", "backend", "server", "transport", "result")
 	descBackendOpen     = desc("backend_connections_open", "Open connections to servers.", "backend", "server")
 	descBackendIdle     = desc("backend_connections_idle", "Idle connections to servers.", "backend", "server")
-	descBackendUp       = desc("backend_server_up", "0 for a moment after the server could not be reached, in which others are preferred; else 1.", "backend", "server")
+	descBackendUp       = desc("backend_server_up", "0 from a failed connect until one succeeds, while requests go to other servers; otherwise 1.", "backend", "server")
 
 	descMPTCP      = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
 	descFallbacks  = desc("mptcp_fallbacks_total", "Connections that should use MPTCP and do not, by inferred reason.", "side", "reason")
@@ -171,7 +171,7 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 func (m *ServerMeter) collect(s sink, inUse bool) {
 	b, srv := m.key.backend, m.key.server
 	if inUse {
-		s.gauge(descBackendUp, truth(time.Now().UnixNano() >= m.rests.Load()), b, srv)
+		s.gauge(descBackendUp, truth(!m.down.Load()), b, srv)
 	}
 	if !m.used() {
 		return

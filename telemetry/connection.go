@@ -20,7 +20,7 @@ type ServerMeter struct {
 	codes     codes
 	firstByte histogram
 	connects  [transportCount][connectCount]atomic.Uint64
-	rests     atomic.Int64 // until when, unix ns
+	down      atomic.Bool
 }
 
 // Start counts a request as sent to the server, Done as over.
@@ -78,14 +78,10 @@ func (m *ServerMeter) Idle(delta int) {
 	}
 }
 
-// Rest says that the server could not be reached and until when it is left alone; the zero time ends that.
-func (m *ServerMeter) Rest(until time.Time) {
-	switch {
-	case m == nil:
-	case until.IsZero():
-		m.rests.Store(0)
-	default:
-		m.rests.Store(until.UnixNano())
+// Up says whether the server can be reached, as far as is known.
+func (m *ServerMeter) Up(up bool) {
+	if m != nil {
+		m.down.Store(!up)
 	}
 }
 

@@ -86,7 +86,7 @@ func exercise(in *Instruments) {
 	s.Connect("", ConnectRefused)
 	s.Open(3)
 	s.Idle(2)
-	s.Rest(time.Now().Add(time.Hour))
+	s.Up(false)
 	l := in.Listener("web")
 	l.Opened()
 	l.Opened()

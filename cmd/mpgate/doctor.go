@@ -66,7 +66,7 @@ func (c *doctorCmd) examine(ctx context.Context) ([]doctor.Finding, error) {
 		return nil, err
 	}
 	servers, findings := doctorServers(ctx, cfg)
-	o := doctor.Options{Listeners: doctorListeners(cfg), Inherited: inherited, Servers: servers, Paths: gateway.PathOptions(&cfg.MPTCP)}
+	o := doctor.Options{Listeners: doctorListeners(cfg), Inherited: inherited, Servers: servers, Paths: gateway.PathOptions(&cfg.MPTCP), Connections: cfg.Limits.Connections}
 	return append(doctor.Examine(ctx, o), findings...), nil
 }
 

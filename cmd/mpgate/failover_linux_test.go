@@ -277,7 +277,8 @@ func failing(t *testing.T, address string) (l *lab.Lab, p *process, file, port s
 		t.Fatal(err)
 	}
 	server := hashes(t, l.Place("backend"))
-	file = write(t, "mpgate.toml", fmt.Sprintf(`[admin]
+	file = write(t, "mpgate.toml", fmt.Sprintf(`state_dir = "state"
+[admin]
 address = "unix:admin.sock"
 [log]
 access = "access.log"

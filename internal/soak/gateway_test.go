@@ -261,8 +261,8 @@ func (g *gateway) readAccess(r io.ReadCloser) {
 		if l.End == "internal" {
 			g.ledger.fail("an exchange ended for no known reason: %s", line)
 		}
-		if ok {
-			g.ledger.logged(n)
+		if ok && g.ledger.logged(n) != bad && l.End != "ok" && l.End != "drain" {
+			g.ledger.fail("an exchange that nothing was wrong with ended so: %s", line)
 		}
 	}
 }

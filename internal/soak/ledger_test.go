@@ -60,8 +60,18 @@ func (l *ledger) note(n int, f func(*entry)) {
 	}
 }
 
-func (l *ledger) served(n int)   { l.note(n, func(e *entry) { e.served++ }) }
-func (l *ledger) logged(n int)   { l.note(n, func(e *entry) { e.logged++ }) }
+func (l *ledger) served(n int) { l.note(n, func(e *entry) { e.served++ }) }
+
+// logged says what kind of request a line is of.
+func (l *ledger) logged(n int) (k kind) {
+	k = bad
+	l.note(n, func(e *entry) {
+		e.logged++
+		k = e.kind
+	})
+	return k
+}
+
 func (l *ledger) answered(n int) { l.note(n, func(e *entry) { e.answered = true }) }
 
 // fail notes a broken promise.

@@ -4,6 +4,7 @@
 //
 //	kernel.go     MPTCP in the kernel and its later parts; the switch in the environment
 //	sysctl.go     net.mptcp.*
+//	hostmem.go    what the kernel allows sockets to hold, against the limit of connections
 //	endpoints.go  endpoints and limits against the declared paths; other path managers
 //	listeners.go  sockets that joins cannot reach; systemd and inherited sockets
 //	routes.go     rp_filter and source routing, for each path
@@ -109,6 +110,8 @@ type Options struct {
 	Servers   []Server
 	// Paths are what is declared, with Manage, Failover, Limits and Fullmesh. Other fields do not count.
 	Paths paths.Options
+	// Connections is how many clients may be connected at a time; 0: unknown.
+	Connections int
 	// Timeout of a connect to a server; 0: 3 s.
 	Timeout time.Duration
 	// Command runs a program and gives its output; nil: exec. Those asked are nft,
@@ -141,8 +144,10 @@ func Examine(ctx context.Context, o Options) []Finding {
 	}
 	e := &examination{Options: o, ctx: ctx}
 	e.kernel()
+	e.memory()
 	if e.support.Usable {
 		e.sysctls()
+		e.hostMemory()
 		e.endpoints()
 		e.managers()
 	}

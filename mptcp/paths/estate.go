@@ -13,10 +13,12 @@ type Estate struct {
 
 // Holding is an endpoint that was made.
 type Holding struct {
-	Path   string          `json:"path"`
-	Asked  mptcp.Endpoint  `json:"asked"`         // without ID
-	Stored mptcp.Endpoint  `json:"stored"`        // as the kernel returned it
-	Was    *mptcp.Endpoint `json:"was,omitempty"` // adopted: what stood there
+	Path   string         `json:"path"`
+	Asked  mptcp.Endpoint `json:"asked"`  // without ID
+	Stored mptcp.Endpoint `json:"stored"` // as the kernel returned it
+	// Intended is what was about to be written; in a journal only.
+	Intended *mptcp.Endpoint `json:"intended,omitempty"`
+	Was      *mptcp.Endpoint `json:"was,omitempty"` // adopted: what stood there
 }
 
 // HeldLimits are limits that were changed.

@@ -32,15 +32,8 @@ func (m *Manager) HandOver(ctx context.Context) (*Estate, error) {
 
 func (m *Manager) handOver() *Estate {
 	m.takeOptions() // what was asked for before comes first
-	e := &Estate{LastID: m.lastID}
-	for k, r := range m.owned {
-		if m.contested[k] == "" {
-			e.Endpoints = append(e.Endpoints, Holding{Path: r.path, Asked: r.asked, Stored: r.stored, Was: r.was})
-		}
-	}
-	if l := &m.limits; l.set && !l.contested {
-		e.Limits = &HeldLimits{Was: l.was, Mine: l.mine}
-	}
+	e := m.estate()
+	m.journal.given = true
 	clear(m.owned)
 	clear(m.contested)
 	m.limits = ownedLimits{}

@@ -25,7 +25,7 @@ func (m *Manager) isAt(a *at, s *mptcp.Subflow) bool {
 // survey is what there is at a path that is given up.
 type survey struct {
 	found  []flowAddrs // with a sibling that can carry
-	fronts []uint32    // the clients' connections among theirs
+	tokens []uint32    // of their connections
 	spared int         // connections with none
 	server flowAddrs   // one of those found, to a server
 }
@@ -44,8 +44,8 @@ func (m *Manager) survey(a *at) (v survey) {
 			v.spared++
 			continue
 		}
-		if c.Side == Front && len(v.fronts) < mostMissed {
-			v.fronts = append(v.fronts, m.info.Token)
+		if len(v.tokens) < mostMissed {
+			v.tokens = append(v.tokens, m.info.Token)
 		}
 		for i := range m.info.Subflows {
 			s := &m.info.Subflows[i]
@@ -98,8 +98,8 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 	}
 	v := m.survey(&meant)
 	p.rejoin.end()
-	slices.Sort(v.fronts)
-	p.rejoin.missed = v.fronts
+	slices.Sort(v.tokens)
+	p.rejoin.missed = v.tokens
 	ended := m.endSubflows(p, addrs, &v)
 	c := Cut{Path: p.Name, Why: why, Subflows: ended, Spared: v.spared, Stalled: stalled, Took: time.Since(begin)}
 	p.totals.Cuts++

@@ -27,7 +27,9 @@ import (
 //   - what was learned from a false alarm: a path that answers within a second of
 //     being asked was not dead. It is given four times that silence for the next half
 //     hour, the other paths of this host twice, and all half a second at the least: what stood
-//     still may have been the peer, or what they have in common.
+//     still may have been the peer, or what they have in common,
+//   - 300 ms where no endpoint of ours can bring a subflow back that was ended by mistake: the
+//     connection would have one path for the rest of its life, and none once that fails.
 //
 // Only silence that a sibling vouches for counts: an ACK of its own vouches for the 10 ms
 // before it, and half of the threshold must be vouched for. Where all stand still, as
@@ -54,12 +56,15 @@ const (
 	learnedFactor = 4 // by the path itself
 	learnedOthers = 2 // by the others of this host
 	learnedMost   = 10 * time.Second
+	// leastForGood is the least silence of a path on which an ended subflow does not come back.
+	leastForGood = 300 * time.Millisecond
 	// vouched is the silence that one ACK of a sibling vouches for at most.
 	vouched = 10 * time.Millisecond
 )
 
 // silence is what a path's past says about its gaps.
 type silence struct {
+	least     time.Duration // leastForGood where that is the case, else 0
 	gap       time.Duration
 	gapAt     time.Time
 	learned   time.Duration
@@ -71,7 +76,7 @@ type silence struct {
 }
 
 func (s *silence) guard(now time.Time) time.Duration {
-	g := 2 * s.faded(now)
+	g := max(s.least, 2*s.faded(now))
 	if s.learned > 0 && now.Sub(s.learnedAt) < learnedFor {
 		g = max(g, s.learned)
 	}

@@ -87,6 +87,19 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// A path on which an ended subflow does not come back gets more time, and a short silence does not count.
+func TestVerdictForGood(t *testing.T) {
+	s := newScene()
+	s.paths[0].silence.least = leastForGood
+	s.play(200*ms, 100, 0, 0, true, true)
+	if d := s.play(250*ms, 100, 0, 0, false, true); d != 0 {
+		t.Errorf("given up after %v", d)
+	}
+	if d := s.play(time.Second, 100, 0, 0, false, true); d < 40*ms || d > 80*ms {
+		t.Errorf("given up after 250 ms and %v, want 300 ms", d)
+	}
+}
+
 // A subflow that begins to send after long silence is not judged by its last ACK.
 func TestVerdictAfterIdle(t *testing.T) {
 	s := newScene()

@@ -1,7 +1,6 @@
 package paths
 
 import (
-	"encoding/binary"
 	"errors"
 	"net/netip"
 
@@ -72,25 +71,34 @@ func isUnreachable(err error) bool {
 
 // device asks for the route from one address to another.
 func (r *rtnetlink) device(k ends) (int, error) {
+	index, _, err := r.route(k)
+	return index, err
+}
+
+// route asks by which device, and from which address if that is left open, packets leave.
+func (r *rtnetlink) route(k ends) (index int, from netip.Addr, err error) {
 	family, bits := byte(unix.AF_INET6), byte(128)
-	if k.local.Is4() {
+	if k.remote.Is4() {
 		family, bits = unix.AF_INET, 32
 	}
+	head := make([]byte, unix.SizeofRtMsg)
+	head[0], head[1] = family, bits
 	ae := netlink.NewAttributeEncoder()
 	ae.Bytes(unix.RTA_DST, k.remote.AsSlice())
-	ae.Bytes(unix.RTA_SRC, k.local.AsSlice())
+	if k.local.IsValid() {
+		ae.Bytes(unix.RTA_SRC, k.local.AsSlice())
+		head[2] = bits
+	}
 	attrs, err := ae.Encode()
 	if err != nil {
-		return 0, err
+		return 0, from, err
 	}
-	head := make([]byte, unix.SizeofRtMsg)
-	head[0], head[1], head[2] = family, bits, bits
 	msgs, err := r.ask.Execute(netlink.Message{
 		Header: netlink.Header{Type: unix.RTM_GETROUTE, Flags: netlink.Request},
 		Data:   append(head, attrs...),
 	})
 	if err != nil {
-		return 0, err
+		return 0, from, err
 	}
 	for _, msg := range msgs {
 		if len(msg.Data) < unix.SizeofRtMsg {
@@ -98,13 +106,19 @@ func (r *rtnetlink) device(k ends) (int, error) {
 		}
 		ad, err := netlink.NewAttributeDecoder(msg.Data[unix.SizeofRtMsg:])
 		if err != nil {
-			return 0, err
+			return 0, from, err
 		}
 		for ad.Next() {
-			if ad.Type() == unix.RTA_OIF {
-				return int(binary.NativeEndian.Uint32(ad.Bytes())), nil
+			switch ad.Type() {
+			case unix.RTA_OIF:
+				index = int(ad.Uint32())
+			case unix.RTA_PREFSRC:
+				from, _ = netip.AddrFromSlice(ad.Bytes())
 			}
 		}
+		if err := ad.Err(); err != nil {
+			return 0, from, err
+		}
 	}
-	return 0, nil
+	return index, from, nil
 }

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,7 @@ const (
 	// While one looks as if it were going to be judged.
 	suspectTick = 5 * time.Millisecond
 	idleTick    = 100 * time.Millisecond
-	// Without fail-over by silence there is less to do.
+	// Without fail-over there is less to do.
 	slowTick = time.Second
 	// What was put off is tried again, less and less often.
 	firstRetry = 50 * time.Millisecond
@@ -51,6 +52,8 @@ type Manager struct {
 	devices []int  // of the paths
 	running bool
 
+	detour atomic.Pointer[detour]
+
 	// What follows belongs to Run.
 	o         Options
 	paths     []*path
@@ -71,6 +74,7 @@ type Manager struct {
 	lastID    uint8
 	info      mptcp.Info
 	sample    sample
+	journal   journal
 	books     books
 }
 
@@ -181,6 +185,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.running = true
 	m.mu.Unlock()
 	defer close(m.ended)
+	m.openJournal()
 	m.succeed()
 	var hears, listens task.Group
 	listenCtx, unlisten := context.WithCancel(ctx)
@@ -226,7 +231,7 @@ func (m *Manager) step(now time.Time) {
 		m.lookAt = now.Add(lookEvery)
 		m.look(now)
 	}
-	if m.o.Failover == FailoverActive {
+	if m.o.Failover != FailoverOff {
 		m.watch(now)
 	}
 	m.mend(now)
@@ -237,7 +242,7 @@ func (m *Manager) step(now time.Time) {
 
 func (m *Manager) pause() time.Duration {
 	d := slowTick
-	if m.o.Failover == FailoverActive {
+	if m.o.Failover != FailoverOff {
 		d = idleTick
 		if m.sample.busy() {
 			d = busyTick
@@ -283,6 +288,7 @@ func (m *Manager) replace(o Options) {
 	}
 	clear(m.contested)
 	m.limits.contested = false
+	m.journal.given = false
 	m.succeed()
 	m.lookAt = time.Time{}
 }
@@ -428,6 +434,7 @@ func (m *Manager) fault(what string, err error) {
 
 // publish makes the picture that Status gives.
 func (m *Manager) publish() {
+	m.setDetour()
 	s := Status{Manage: m.o.Manage, Failover: m.o.Failover, Endpoints: slices.Clone(m.last.statuses), Limits: m.inKernel, Notes: slices.Clone(m.notes)}
 	if m.o.Manage != ManageOff {
 		s.WantedLimits = m.o.Limits

@@ -187,7 +187,7 @@ func (r *rig) add(c *net.TCPConn, side Side) {
 		r.t.Fatal(err)
 	}
 	r.mu.Lock()
-	r.conns = append(r.conns, Conn{rc, side})
+	r.conns = append(r.conns, Conn{Raw: rc, Side: side})
 	r.mu.Unlock()
 }
 

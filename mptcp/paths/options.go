@@ -97,6 +97,9 @@ func (s Side) String() string { return word(int(s), "listener", "backend") }
 type Conn struct {
 	Raw  syscall.RawConn
 	Side Side
+	// Owner, if set, is told where a new connection would be better than this one: it has lost a subflow for good.
+	// It is called after the source was ranged over.
+	Owner interface{ Retire() }
 }
 
 // Source yields the live connections of this process; those that do not speak
@@ -154,6 +157,11 @@ type Options struct {
 	// kernel's timers. A path is given more than that where its own past says so.
 	Floor  time.Duration
 	Factor float64
+
+	// Journal, if set, is the file in which sync notes what it makes, and Recover has what stands there from an earlier
+	// process, which was killed or left it, taken for our own as far as it is still so.
+	Journal string
+	Recover bool
 
 	// Succeed is what a manager before this one made: from Run or Update on this one owns it.
 	Succeed *Estate

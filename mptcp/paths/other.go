@@ -41,6 +41,12 @@ func Look(Options) (Status, error) { return Status{}, errors.ErrUnsupported }
 // RouteDevice fails.
 func RouteDevice(local, remote netip.Addr) (int, error) { return 0, errors.ErrUnsupported }
 
+// From leaves it to the kernel.
+func (*Manager) From(netip.Addr) netip.Addr { return netip.Addr{} }
+
+// Era never ends.
+func (*Manager) Era() context.Context { return context.Background() }
+
 // Settle does nothing.
 func (*Manager) Settle(syscall.RawConn) {}
 

@@ -123,7 +123,7 @@ const (
 	// A SYN that was lost is sent again after a second: that comes first.
 	firstRejoin = 1500 * time.Millisecond
 	mostRejoins = 5
-	// mostMissed bounds what is remembered of clients that had a subflow on a path.
+	// mostMissed bounds what is remembered of connections that had a subflow on a path.
 	mostMissed = 4096
 )
 
@@ -132,13 +132,16 @@ type rejoin struct {
 	at   time.Time // zero: not at all
 	wait time.Duration
 	left int
-	// missed are the tokens, sorted, of clients' connections that had a subflow on the path when it was cut: others may
-	// never have cared for its address.
+	// missed are the tokens, sorted, of connections that had a subflow on the path when it was cut: other clients may
+	// never have used its address, and other servers may not be reached by it.
 	missed []uint32
+	// replaced: connections to servers that were made while the path was away have been retired; told: that is logged.
+	replaced, told bool
 }
 
 func (r *rejoin) begin(now time.Time) {
 	r.at, r.wait, r.left = now.Add(firstRejoin), firstRejoin, mostRejoins
+	r.replaced, r.told = false, false
 }
 
 func (r *rejoin) end() {

@@ -1,6 +1,7 @@
 package paths
 
 import (
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -49,6 +50,68 @@ func TestBufferFits(t *testing.T) {
 	if s := run(60, 1e6, 12*ms, 400_000, true); len(s) == 0 || s[len(s)-1] != leastBuffer {
 		t.Errorf("set to %v, want %d at last", s, leastBuffer)
 	}
+}
+
+// A connection that sends over several paths has a short buffer also where only links are watched: what a dead path has lost
+// would else wait behind all that is queued.
+func TestBufferShortenedWithLinks(t *testing.T) {
+	r := start(t, "client", lab.Path{Rate: 50 * lab.Mbit}, Options{
+		Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 2, AddrAccepted: 2}, Paths: twoPaths,
+	})
+	r.inSync(2)
+	c, s := r.connect(&mptcp.Dialer{})
+	until(t, "two subflows", func() bool { return locals(t, c) == "10.77.1.1 10.77.2.1" })
+	r.add(c, Back)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(io.Discard, s)
+	}()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for b := make([]byte, 1<<20); ; {
+			if _, err := c.Write(b); err != nil {
+				return
+			}
+		}
+	}()
+	largest := 0
+	until(t, "the send buffer shrinks, which the kernel never does", func() bool {
+		n := sendBuffer(t, c)
+		largest = max(largest, n)
+		return n < largest*3/4
+	})
+	c.Close()
+	<-written
+	s.Close()
+	<-done
+}
+
+// The path of an endpoint that is ours is given up sooner than one on which ended subflows do not come back.
+func TestSilenceForGood(t *testing.T) {
+	r := start(t, "client", lab.Path{}, Options{Manage: ManageSync, Failover: FailoverActive, Paths: twoPaths[:1]})
+	r.inSync(1)
+	least := func() (d map[string]time.Duration) {
+		d = map[string]time.Duration{}
+		done := make(chan struct{})
+		r.m.orders <- func() {
+			defer close(done)
+			for _, p := range r.m.paths {
+				d[p.Name] = p.silence.least
+			}
+		}
+		<-done
+		return d
+	}
+	until(t, "the declared path is known to be renewable", func() bool { d := least(); return len(d) == 1 && d["one"] == 0 })
+	if err := r.m.Update(r.options(Options{Manage: ManageWatch, Failover: FailoverActive})); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "no path is", func() bool {
+		d := least()
+		return len(d) == 2 && d["link1"] == leastForGood && d["link2"] == leastForGood
+	})
 }
 
 // A connection that is followed no more has all the room again.

@@ -83,25 +83,31 @@ func (m *Manager) giveBack(p *path, now time.Time) {
 
 // rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for each endpoint and
 // connection, and to have it make another the endpoint must be removed, which ends the subflows that there are. So it is
-// done only while none of our connections has one.
+// done only while none of our connections has one. Where some have, or nothing can be made anew, connections to servers
+// are replaced: a new one gets the subflow.
 func (m *Manager) rejoin(p *path, now time.Time) {
 	r := &p.rejoin
-	if p.state != Up || m.o.Manage != ManageSync {
+	if p.state != Up || m.o.Failover == FailoverOff && m.o.Manage != ManageSync {
 		r.end()
 		return
 	}
-	using, lacking := m.joined(p)
+	j := m.joined(p)
+	renewable := m.o.Manage == ManageSync && m.owns(p)
 	switch {
-	case lacking == 0:
+	case j.lacking == 0 && len(j.lost)+len(j.never) == 0:
 		r.end()
 		return
-	case using == 0:
-		m.o.Logger.Info("no connection has a subflow on a path that came back; trying again", "path", p.Name, "connections", lacking)
+	case j.using > 0 || !renewable:
+		m.retire(p, &j)
+	default:
+		m.o.Logger.Info("no connection has a subflow on a path that came back; trying again", "path", p.Name, "connections", j.lacking)
 		m.renewAll(p)
 		m.sync()
 	}
 	if r.left--; r.left == 0 {
-		m.o.Logger.Info("some connections have no subflow on a path that came back", "path", p.Name, "connections", lacking, "others_have", using)
+		if j.lacking > 0 {
+			m.o.Logger.Info("some connections have no subflow on a path that came back", "path", p.Name, "connections", j.lacking, "others_have", j.using)
+		}
 		r.end()
 		return
 	}
@@ -109,8 +115,46 @@ func (m *Manager) rejoin(p *path, now time.Time) {
 	r.at = now.Add(r.wait)
 }
 
-// joined counts our connections that have an established subflow at a path's addresses, and those that could have one.
-func (m *Manager) joined(p *path) (using, lacking int) {
+// owns says whether a path has an endpoint of ours.
+func (m *Manager) owns(p *path) bool {
+	for _, r := range m.owned {
+		if r.path == p.Name {
+			return true
+		}
+	}
+	return false
+}
+
+// retire has connections to servers end once they are idle: those that lost their subflow on the path, and once for each
+// return those that never had one, if others have. Of some servers the path may never be used.
+func (m *Manager) retire(p *path, j *joins) {
+	n := 0
+	for _, o := range j.lost {
+		o.Retire()
+		n++
+	}
+	if j.backs && !p.rejoin.replaced {
+		p.rejoin.replaced = true
+		for _, o := range j.never {
+			o.Retire()
+			n++
+		}
+	}
+	if n > 0 && !p.rejoin.told {
+		p.rejoin.told = true
+		m.o.Logger.Info("connections to servers have no subflow on a path that is back: they are replaced once they are idle", "path", p.Name, "connections", n)
+	}
+}
+
+// joins says who has a subflow on a path that is back.
+type joins struct {
+	using, lacking int                     // connections that have one, and that could
+	backs          bool                    // one to a server has
+	lost, never    []interface{ Retire() } // of connections to servers that had one when the path was cut, and the others
+}
+
+// joined looks which of our connections have an established subflow at a path's addresses, and which could have one.
+func (m *Manager) joined(p *path) (j joins) {
 	var flags mptcp.EndpointFlags
 	for _, r := range m.owned {
 		if r.path == p.Name {
@@ -126,10 +170,24 @@ func (m *Manager) joined(p *path) (using, lacking int) {
 		case slices.ContainsFunc(m.info.Subflows, func(s mptcp.Subflow) bool {
 			return s.State == mptcp.StateEstablished && slices.Contains(p.addrs, s.Local.Addr())
 		}):
-			using++
-		case c.Side == Back && flags&mptcp.FlagSubflow != 0, c.Side == Front && flags&mptcp.FlagSignal != 0 && missed:
-			lacking++
+			j.using++
+			j.backs = j.backs || c.Side == Back
+		case c.Side == Front:
+			if flags&mptcp.FlagSignal != 0 && missed {
+				j.lacking++
+			}
+		default:
+			if flags&mptcp.FlagSubflow != 0 {
+				j.lacking++
+			}
+			switch {
+			case c.Owner == nil || len(j.lost)+len(j.never) >= mostMissed:
+			case missed:
+				j.lost = append(j.lost, c.Owner)
+			default:
+				j.never = append(j.never, c.Owner)
+			}
 		}
 	}
-	return using, lacking
+	return j
 }

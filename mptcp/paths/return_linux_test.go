@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -199,4 +200,67 @@ func TestSettle(t *testing.T) {
 	wait(70*time.Millisecond + settle)
 	tell(mostSettle, unix.RTM_NEWROUTE, 7)
 	wait(mostSettle)
+}
+
+// owner is what a connection belongs to.
+type owner struct{ retired atomic.Int32 }
+
+func (o *owner) Retire() { o.retired.Add(1) }
+
+// A connection to a server that did not get a subflow on a path that is back, though others did, is to be replaced.
+func TestReplaceWhatHasNoSubflow(t *testing.T) {
+	r, _, _, _ := forServers(t)
+	if err := r.lab.Link("link2").SetBox(lab.DropJoin); err != nil {
+		t.Fatal(err)
+	}
+	single, _ := r.connect(&mptcp.Dialer{})
+	r.add(single, Back)
+	client, _ := r.connect(&mptcp.Dialer{})
+	r.add(client, Front)
+	owners := make([]owner, 3)
+	r.mu.Lock()
+	for i := range r.conns {
+		r.conns[i].Owner = &owners[i]
+	}
+	r.mu.Unlock()
+	done := make(chan struct{})
+	r.m.orders <- func() {
+		defer close(done)
+		p := r.m.paths[1]
+		p.rejoin.begin(time.Now())
+		for range mostRejoins {
+			r.m.rejoin(p, time.Now())
+		}
+	}
+	<-done
+	for i, want := range []int32{0, 1, 0} { // that has one, that has none, that is a client's
+		if n := owners[i].retired.Load(); n != want {
+			t.Errorf("connection %d was retired %d times, want %d", i+1, n, want)
+		}
+	}
+}
+
+// Without an endpoint of ours nothing brings the subflow back: the connection is to be replaced once the path is there again.
+func TestReplaceWhatCannotBeRenewed(t *testing.T) {
+	spec := lab.Pair(2, lab.Path{})
+	l := lab.Start(t, spec)
+	r := &rig{t: t, lab: l, place: l.Place("client"), up: map[string]bool{}}
+	r.open(Options{Failover: FailoverLink})
+	until(t, "interfaces found", func() bool { return len(r.m.Status().Paths) == 2 })
+	client, server := r.connect(&mptcp.Dialer{})
+	until(t, "two subflows", func() bool { return locals(t, client) == "10.77.1.1 10.77.2.1" })
+	r.add(client, Back)
+	var o owner
+	r.mu.Lock()
+	r.conns[0].Owner = &o
+	r.mu.Unlock()
+	if err := l.Link("link2").Down("client"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "one subflow", func() bool { return locals(t, client) == "10.77.1.1" })
+	if err := l.Link("link2").Up("client"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is retired", func() bool { return o.retired.Load() > 0 })
+	r.exchange(client, server)
 }

@@ -18,6 +18,8 @@ import (
 type rtnetlink struct {
 	ask, news *netlink.Conn
 	routes    bool // news of routes and rules are asked for
+	closed    chan struct{}
+	closing   sync.Once
 
 	mu        sync.Mutex
 	last      map[int]time.Time // when there was news of an interface, by its index; 0: of any
@@ -44,7 +46,7 @@ func openRtnetlink() (*rtnetlink, error) {
 		ask.Close()
 		return nil, fmt.Errorf("rtnetlink: %w", err)
 	}
-	return &rtnetlink{ask: ask, news: news, last: map[int]time.Time{}}, nil
+	return &rtnetlink{ask: ask, news: news, closed: make(chan struct{}), last: map[int]time.Time{}}, nil
 }
 
 // followRoutes asks for news of routes and rules, or for none: a router may have thousands a second.
@@ -66,6 +68,7 @@ func (r *rtnetlink) followRoutes(on bool) error {
 }
 
 func (r *rtnetlink) close() {
+	r.closing.Do(func() { close(r.closed) })
 	r.ask.Close()
 	r.news.Close()
 }
@@ -84,7 +87,11 @@ func (r *rtnetlink) hear(changed func()) {
 		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrDeadlineExceeded):
 			return
 		case err != nil: // want of memory, say
-			time.Sleep(hearAgain)
+			select {
+			case <-r.closed: // which the error of the poller does not say in a way that could be asked for
+				return
+			case <-time.After(hearAgain):
+			}
 			lost = true
 		}
 		if r.note(msgs, time.Now()) || lost {

@@ -36,3 +36,12 @@ func TestHearAfterAnError(t *testing.T) {
 	answers <- os.ErrClosed
 	<-ended
 }
+
+// Whatever the error is that the end of the socket gives, nobody waits for news then.
+func TestHearEndsAtOnce(t *testing.T) {
+	r := &rtnetlink{last: map[int]time.Time{}, closed: make(chan struct{}), news: nltest.Dial(func([]netlink.Message) ([]netlink.Message, error) {
+		return nil, errors.New("use of closed file")
+	})}
+	close(r.closed)
+	r.hear(func() { t.Error("it goes on") })
+}

@@ -37,6 +37,7 @@ func (m *Manager) sync() {
 	}
 	m.last = p
 	m.syncLimits()
+	m.note()
 	m.setNotes(append(notes, m.differences()...))
 	if m.putOff() && m.o.Manage == ManageSync {
 		m.retryIn = min(max(2*m.retryIn, firstRetry), lastRetry)
@@ -164,16 +165,19 @@ func (m *Manager) add(w want, set, was *mptcp.Endpoint) bool {
 	var stored mptcp.Endpoint
 	var err error
 	if set != nil {
+		m.noteIntent(w, *set, was)
 		stored, err = m.pm.SetFlags(*set)
 	} else {
 		e := w.Endpoint
 		e.ID = m.freshID()
+		m.noteIntent(w, e, was)
 		stored, err = m.pm.AddEndpoint(e)
 	}
 	m.fault("write endpoint "+keyOf(w.Endpoint).String(), err)
 	if err != nil {
 		return false
 	}
+	defer m.note()
 	if refused := w.Flags &^ stored.Flags; refused != 0 {
 		m.o.Logger.Warn("this kernel ignores flags of an MPTCP endpoint", "endpoint", keyOf(stored).String(), "flags", refused.String())
 	}
@@ -249,15 +253,18 @@ func (m *Manager) syncLimits() {
 			"subflows", have.Subflows, "add_addr_accepted", have.AddrAccepted)
 		return
 	}
+	was := have
+	if l.set {
+		was = l.was
+	}
+	m.noteLimits(was, *want)
 	got, err := m.pm.SetLimits(*want)
 	m.fault("set limits", err)
 	if err != nil {
 		return
 	}
-	if !l.set {
-		l.was = have
-	}
-	l.set, l.mine, m.inKernel = true, got, got
+	l.set, l.was, l.mine, m.inKernel = true, was, got, got
+	m.note()
 }
 
 // differences are notes about what is not as it should be.
@@ -300,12 +307,14 @@ func (m *Manager) setNotes(notes []string) {
 // end takes back what was made.
 func (m *Manager) end() {
 	m.unfollow()
+	defer m.endDetour()
 	for _, p := range m.paths {
 		p.probe.close()
 	}
 	if !m.o.Keep && m.holds() {
 		m.takeBack()
 	}
+	m.note()
 	m.publish()
 }
 
@@ -313,6 +322,7 @@ func (m *Manager) end() {
 func (m *Manager) takeBack() {
 	have, err := m.pm.Endpoints()
 	m.fault("read endpoints", err)
+	left := map[key]record{}
 	for k, r := range m.owned {
 		if !slices.Contains(have, r.stored) {
 			continue
@@ -325,8 +335,11 @@ func (m *Manager) takeBack() {
 			err = nil // gone meanwhile
 		}
 		m.fault("take back endpoint "+k.String(), err)
+		if err != nil {
+			left[k] = r // for the next try, or the next process
+		}
 	}
-	clear(m.owned)
+	m.owned = left
 	if l := &m.limits; l.set {
 		if now, err := m.pm.Limits(); err == nil && now == l.mine {
 			_, err = m.pm.SetLimits(l.was)
@@ -334,6 +347,7 @@ func (m *Manager) takeBack() {
 		}
 		*l = ownedLimits{}
 	}
+	m.note()
 }
 
 // endangered counts our connections that would lose their only subflow, or one that

@@ -38,7 +38,7 @@ type followed struct {
 
 func (s *sample) busy() bool { return len(s.followed) > 0 }
 
-// watch takes a sample and gives up the paths that are silent.
+// watch takes a sample, keeps the send buffers in it short and, with FailoverActive, gives up the paths that are silent.
 func (m *Manager) watch(now time.Time) {
 	s := &m.sample
 	if s.mostBuffer == 0 {
@@ -50,6 +50,7 @@ func (m *Manager) watch(now time.Time) {
 		s.late = 2
 	}
 	s.at = now
+	m.setLeast()
 	m.recruit(now)
 	s.suspect = false
 	kept := 0
@@ -67,11 +68,24 @@ func (m *Manager) watch(now time.Time) {
 	s.late = max(s.late-1, 0)
 	for _, p := range m.paths {
 		stalled, silent := p.silence.verdict()
-		if silent && trusted && p.state == Up {
+		if silent && trusted && p.state == Up && m.o.Failover == FailoverActive {
 			p.fail(Silent, "nothing comes back", now)
 			m.tellUp(p)
 			m.cut(p, p.addrs, p.reason, stalled)
 			m.publish()
+		}
+	}
+}
+
+// setLeast gives paths more time on which ended subflows cannot come back: those without an endpoint of ours that can be
+// made anew.
+func (m *Manager) setLeast() {
+	for _, p := range m.paths {
+		p.silence.least = leastForGood
+	}
+	for k, r := range m.owned {
+		if p := m.byAddr[k.addr]; p != nil && p.Name == r.path {
+			p.silence.least = 0
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"mpgate/telemetry"
 )
 
-// ErrNoServer: every server was tried, or rests.
+// ErrNoServer: every server was tried, or could not be reached a moment ago.
 var ErrNoServer = errors.New("no server is available")
 
 // maxTries bounds the servers that are asked for one request.
@@ -46,7 +46,11 @@ type Request struct {
 	Repeatable bool          // it may be sent again if the connection turns out dead
 	Bodyless   bool          // it has no body
 	Upgrade    bool          // it asks for another protocol
+	Binds      bool          // it authenticates its connection, see Authenticates
+	Owner      *Owner        // of connections that only this client may use; nil: none
 	Holds      *atomic.Int64 // connections to servers that the client's connection uses; nil: one at a time
+	Alone      bool          // it is to be the first on a connection that many share: those that were there gave it back
+	Returned   int           // how often a server gave it back unprocessed
 	Now        time.Time     // when the server is chosen; Open moves it on with each that it tries
 }
 
@@ -54,7 +58,7 @@ type Request struct {
 func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 	var t turn
 	for {
-		for a.next(r.Now) {
+		for a.next(r.Now, r.Owner) {
 			up, err := a.connect(ctx, r, false)
 			if err == nil {
 				a.found()
@@ -73,21 +77,51 @@ func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 	}
 }
 
-// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead; then, as
-// Open does, to further servers.
+// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead, or the server
+// did not process the request; then, as Open does, to further servers. A request that came back more than once goes to
+// a further server first.
 func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
+	if same := a.server; r.Returned > 1 && a.next(r.Now, r.Owner) {
+		if up, err := a.connect(ctx, r, true); err == nil {
+			return up, nil
+		}
+		a.server, r.Now = same, time.Now()
+	}
+	a.server.meter.Retry()
 	up, err := a.connect(ctx, r, true)
 	if err == nil {
 		return up, nil
 	}
 	a.failed(err)
+	if errors.Is(err, ErrNotProcessed) { // the caller decides whether to go on
+		return nil, err
+	}
 	r.Now = time.Now()
 	return a.Open(ctx, r)
+}
+
+// MayMove says whether Avoids can become true of up.
+func (a *Attempt) MayMove(up Stream, now time.Time) bool {
+	if a.server.dialer.Mode != mptcp.Prefer {
+		return false
+	}
+	t, _ := up.State(now)
+	return t == mptcp.MPTCP
+}
+
+// Avoids says whether a new exchange would not be given up's connection now: see Server.avoids.
+func (a *Attempt) Avoids(up Stream, now time.Time) bool {
+	return a.server.memoryShort() && a.MayMove(up, now)
 }
 
 // connect gives a connection to the server that was picked, or a place on one.
 func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, error) {
 	s := a.server
+	if !renew {
+		if c := s.takeOwned(r.Owner); c != nil {
+			return c.carries(r), nil
+		}
+	}
 	if s.shares(r) {
 		return s.share(ctx, r)
 	}
@@ -96,25 +130,35 @@ func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, 
 	}
 	if !renew {
 		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c, nil
+			return c.carries(r), nil
 		}
 	}
 	_, c, err := s.dial(ctx, r.From, false)
 	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	return c.carries(r), nil
+}
+
+// carries notes what the connection has to know of a request.
+func (c *conn) carries(r *Request) *conn {
+	c.once = !r.Repeatable
+	if r.Binds {
+		c.owner = r.Owner
+	}
+	return c
 }
 
 // OpenRaw picks a server and dials it, for bytes that are not looked at.
 func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
 	var t turn
 	for {
-		for a.next(time.Now()) {
+		for a.next(time.Now(), nil) {
 			ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
 			l, err := a.server.open(ctx, from)
 			cancel()
 			if err == nil {
+				a.server.reached()
 				a.found()
 				return l, nil
 			}
@@ -126,12 +170,15 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
 	}
 }
 
-// next picks another server; false where there is none.
-func (a *Attempt) next(now time.Time) bool {
+// next picks another server; false where there is none. One with a connection of the owner comes first.
+func (a *Attempt) next(now time.Time, o *Owner) bool {
 	if a.tries == maxTries {
 		return false
 	}
-	s := a.pick(now)
+	s := o.server(a)
+	if s == nil {
+		s = a.pick(now)
+	}
 	if s == nil {
 		return false
 	}
@@ -153,24 +200,27 @@ func (a *Attempt) failure() error {
 	return ErrNoServer
 }
 
-// pick gives the next server in turn that was not tried and does not rest. Where all of them rest it is the one that does
-// so for the least time yet, unless its connects take long to fail: one that is up again serves at once.
+// pick gives the next available server in turn that was not tried. Where there is none it is the one that has been left
+// alone for the longest time: one that is up again serves at once.
 func (a *Attempt) pick(now time.Time) *Server {
 	b := a.backend
 	n := len(b.turns)
 	start := b.turn.Add(1) - 1
-	var soonest *Server
+	var last *Server
+	var lastSince int64
 	for i := range n {
 		s := b.servers[b.turns[(start+uint64(i))%uint64(n)]]
-		switch {
-		case a.wasTried(s):
-		case !s.resting(now):
+		if a.wasTried(s) {
+			continue
+		}
+		if s.available() {
 			return s
-		case !s.restsLong.Load() && (soonest == nil || s.restUntil.Load() < soonest.restUntil.Load()):
-			soonest = s
+		}
+		if since, ok := s.lastResort(now); ok && (last == nil || since < lastSince) {
+			last, lastSince = s, since
 		}
 	}
-	return soonest
+	return last
 }
 
 func (a *Attempt) wasTried(s *Server) bool {

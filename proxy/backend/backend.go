@@ -34,6 +34,10 @@ type Options struct {
 	Instruments *telemetry.Instruments
 	// Memory, if set, spares dials what earlier ones have learned about servers that get no MPTCP.
 	Memory *mptcp.Memory
+	// MemoryShort says whether the host is short of memory for sockets; nil: what the kernel says.
+	MemoryShort func() bool
+	// Detour, if set, leads dials around paths that do not carry.
+	Detour mptcp.Detour
 	// Live, if set, has the connections that speak MPTCP.
 	Live *leg.Live
 	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share it; nil: 256 MiB for this one.
@@ -51,10 +55,6 @@ type ServerOptions struct {
 	Interface string     // to bind to
 }
 
-// sharedMemory is what the servers of a backend may make us hold beyond the first windows of connections that many
-// exchanges share.
-const sharedMemory = 256 << 20
-
 // Patience is how long an answer may take before the gateway looks whether the client is still there.
 const Patience = 100 * time.Millisecond
 
@@ -69,6 +69,9 @@ type Backend struct {
 	servers []*Server
 	turns   []int // indexes of servers, each as often as its weight says, well mixed
 	turn    atomic.Uint64
+
+	background *background
+	firstRest  time.Duration // of servers that cannot be reached; tests make it shorter
 }
 
 // New makes a backend; it connects to nobody. Run must run while it is used.
@@ -76,6 +79,9 @@ func New(o Options) (*Backend, error) {
 	setDefault(&o.ConnectTimeout, 5*time.Second)
 	setDefault(&o.ResponseTimeout, 60*time.Second)
 	setDefault(&o.IdleTimeout, 60*time.Second)
+	if o.MemoryShort == nil {
+		o.MemoryShort = mptcp.HostMemoryShort
+	}
 	if o.Limits.HeaderBytes == 0 {
 		o.Limits = http1.Limits{HeaderBytes: 64 << 10, HeaderFields: 256}
 	}
@@ -83,8 +89,9 @@ func New(o Options) (*Backend, error) {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
 	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
+	b.background, b.firstRest = newBackground(), firstRest
 	if b.memory = o.Streams; b.memory == nil {
-		b.memory = &http2.Memory{Limit: sharedMemory}
+		b.memory = &http2.Memory{Limit: http2.MemoryLimit()}
 	}
 	if b.places = o.Places; b.places == nil {
 		b.places = new(Places)
@@ -116,8 +123,8 @@ func setDefault(d *time.Duration, v time.Duration) {
 }
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
-	s := &Server{Address: o.Address, backend: b}
-	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory}
+	s := &Server{Address: o.Address, backend: b, memoryShort: b.options.MemoryShort}
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, Detour: b.options.Detour}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
 		return s, s.setTLS("localhost")
@@ -130,9 +137,11 @@ func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	if err != nil || n == 0 {
 		return nil, fmt.Errorf("server %q: want a port from 1 to 65535", o.Address)
 	}
-	s.host, s.port = host, uint16(n)
+	s.port = uint16(n)
 	if a, err := netip.ParseAddr(host); err == nil {
 		s.addr = netip.AddrPortFrom(a, s.port)
+	} else {
+		s.names = newNames(host)
 	}
 	return s, s.setTLS(host)
 }
@@ -190,8 +199,14 @@ func (b *Backend) ResponseTimeout() time.Duration { return b.options.ResponseTim
 // IdleTimeout bounds silence in an answer or a tunnel.
 func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 
-// Run closes connections that are kept for too long, until the context ends; then all that are kept.
+// Run closes connections that are kept for too long, and follows the servers' names, until the context ends; then it
+// closes all that are kept.
 func (b *Backend) Run(ctx context.Context) error {
+	for _, s := range b.servers {
+		if s.names != nil {
+			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse) })
+		}
+	}
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))
 	defer tick.Stop()
 	for {
@@ -201,9 +216,7 @@ func (b *Backend) Run(ctx context.Context) error {
 				s.sweep(now)
 			}
 		case <-ctx.Done():
-			for _, s := range b.servers {
-				s.close()
-			}
+			b.Discard()
 			b.readers.Wait()
 			return nil
 		}
@@ -212,6 +225,7 @@ func (b *Backend) Run(ctx context.Context) error {
 
 // Discard gives back what a backend holds that never ran.
 func (b *Backend) Discard() {
+	b.background.stop()
 	for _, s := range b.servers {
 		s.close()
 	}
@@ -220,7 +234,7 @@ func (b *Backend) Discard() {
 // ServerStatus is what is known of a server, for the status page.
 type ServerStatus struct {
 	Address string `json:"address"`
-	Resting bool   `json:"resting"`   // could not be reached within the last second
+	Resting bool   `json:"resting"`   // could not be reached, and has not been since
 	Kept    int    `json:"kept"`      // idle connections
 	Speaks  string `json:"transport"` // the transport of the last connection that was made; "" before
 	Reason  string `json:"reason"`    // of a fallback, inferred
@@ -228,11 +242,13 @@ type ServerStatus struct {
 
 // Status says what is known of each server.
 func (b *Backend) Status() []ServerStatus {
-	now := time.Now()
 	list := make([]ServerStatus, len(b.servers))
 	for i, s := range b.servers {
 		s.mu.Lock()
-		list[i] = ServerStatus{Address: s.Address, Resting: s.resting(now), Kept: len(s.kept)}
+		list[i] = ServerStatus{Address: s.Address, Resting: !s.available(), Kept: len(s.kept)}
+		for _, owned := range s.owned {
+			list[i].Kept += len(owned)
+		}
 		if r := s.last.Load(); r != nil {
 			list[i].Speaks, list[i].Reason = r.Transport.String(), r.Reason.String()
 		}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -18,18 +18,22 @@ import (
 
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
+	"mpgate/proxy/message"
 	"mpgate/telemetry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pool makes a backend that runs as long as the test. Its origins speak TCP.
-func pool(t *testing.T, o Options) (*Backend, *telemetry.Instruments) {
+func pool(t *testing.T, o Options, prepare ...func(*Backend)) (*Backend, *telemetry.Instruments) {
 	t.Helper()
 	o.Name, o.Instruments = "pool", telemetry.NewInstruments("test")
 	b, err := New(o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range prepare {
+		f(b)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	var wait sync.WaitGroup
@@ -95,6 +99,46 @@ func open(t *testing.T, b *Backend) (server string, tries int, err error) {
 	return server, a.Tries(), err
 }
 
+// exchange has a server answer a request without a body, and gives the body of the answer.
+func exchange(t *testing.T, up Stream, method string, fields ...string) string {
+	t.Helper()
+	r := &message.Request{Method: []byte(method), Scheme: "http", Host: []byte("a.example"), Path: []byte("/")}
+	for i := 0; i+1 < len(fields); i += 2 {
+		r.Header.AddName([]byte(fields[i]), []byte(fields[i+1]))
+	}
+	var resp message.Response
+	err := up.WriteHead(r)
+	if err == nil {
+		err = up.End(nil)
+	}
+	if err == nil {
+		err = up.ReadHead(&resp, time.Now().Add(proxytest.Patience))
+	}
+	var body []byte
+	for err == nil && !resp.NoBody {
+		var p []byte
+		p, err = up.Body().Next(true)
+		body = append(body, p...)
+	}
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	up.Release(time.Now())
+	return string(body)
+}
+
+// ask opens an attempt and has a request answered.
+func ask(t *testing.T, b *Backend, method string, fields ...string) string {
+	t.Helper()
+	var a Attempt
+	a.Reset(b)
+	up, err := a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: method == "GET", Bodyless: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exchange(t, up, method, fields...)
+}
+
 func TestServersInTurn(t *testing.T) {
 	one, two := proxytest.NewOrigin(t, mptcp.Off, silent), proxytest.NewOrigin(t, mptcp.Off, silent)
 	list := servers(one.Address(), two.Address())
@@ -146,34 +190,6 @@ func resting(b *Backend) (n int) {
 		}
 	}
 	return n
-}
-
-func TestServersWhoseConnectsTakeLongRest(t *testing.T) {
-	b, _ := pool(t, Options{Servers: servers(proxytest.NewRefusing(t).Address, proxytest.NewRefusing(t).Address)})
-	for _, s := range b.servers {
-		s.restsLong.Store(true)
-		s.restUntil.Store(time.Now().Add(time.Minute).UnixNano())
-	}
-	if _, tries, err := open(t, b); tries != 0 || err != ErrNoServer {
-		t.Errorf("%d tries, %v; want %v", tries, err, ErrNoServer)
-	}
-}
-
-// A server that refused is left alone for a second, as long as there is another one.
-func TestServerThatRefusedIsLeftAlone(t *testing.T) {
-	o := proxytest.NewOrigin(t, mptcp.Off, silent)
-	b, in := pool(t, Options{Servers: servers(proxytest.NewRefusing(t).Address, o.Address())})
-	began := time.Now()
-	for range 10 {
-		if server, _, err := open(t, b); err != nil || server != o.Address() {
-			t.Fatalf("%q, %v; want %s", server, err, o.Address())
-		}
-	}
-	// A slow machine may come to a second rest, and a third.
-	most := 1 + float64(time.Since(began)/rest)
-	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_retries_total"); n < 1 || n > most {
-		t.Errorf("%v retries, want 1 for each second that began, %v", n, most)
-	}
 }
 
 func TestOnlyServerThatIsBackIsUsedAtOnce(t *testing.T) {
@@ -238,94 +254,6 @@ func TestConnectResults(t *testing.T) {
 	}
 }
 
-func TestNamesOutliveTheResolver(t *testing.T) {
-	var n names
-	addrs, err := n.lookup(context.Background(), "localhost")
-	if err != nil || len(addrs) == 0 || !addrs[0].IsLoopback() {
-		t.Fatalf("localhost is %v, %v", addrs, err)
-	}
-	ended, cancel := context.WithCancel(context.Background())
-	cancel() // a resolver that fails
-	if again, err := n.lookup(ended, "localhost"); err != nil || again[0] != addrs[0] {
-		t.Errorf("within its age: %v, %v", again, err)
-	}
-	n.at = time.Now().Add(-2 * maxNameAge)
-	n.addrs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-	if old, err := n.lookup(ended, "name.invalid"); err != nil || fmt.Sprint(old) != "[192.0.2.1]" {
-		t.Errorf("without a resolver: %v, %v; want the old answer", old, err)
-	}
-	var none names
-	if _, err := none.lookup(ended, "name.invalid"); err == nil {
-		t.Error("a name that never was resolved gave no error")
-	}
-}
-
-// TestSilentAddress: an address of a name that does not answer leaves time for the next one, and comes last for a while.
-func TestSilentAddress(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits 2 s for an address that is silent")
-	}
-	o := proxytest.NewOrigin(t, mptcp.Off, silent)
-	good := netip.MustParseAddrPort(o.Address())
-	bad := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), good.Port())
-	proxytest.FullQueue(t, bad)
-	b, _ := pool(t, Options{Servers: servers(fmt.Sprintf("name.invalid:%d", good.Port())), ConnectTimeout: 3 * time.Second})
-	n := &b.servers[0].names
-	n.addrs, n.at = []netip.Addr{bad.Addr(), good.Addr()}, time.Now().Add(time.Hour)
-	for i, most := range []time.Duration{2900 * time.Millisecond, time.Second} {
-		began := time.Now()
-		if _, tries, err := open(t, b); err != nil || tries != 1 {
-			t.Fatalf("connect %d: %v, after %d tries", i+1, err, tries)
-		}
-		if took := time.Since(began); took > most {
-			t.Errorf("connect %d took %v, want at most %v", i+1, took, most)
-		}
-	}
-	n.until = time.Now()
-	addrs, err := n.ordered(t.Context(), "name.invalid")
-	if err != nil || addrs[0] != bad.Addr() || n.addrs[0] != bad.Addr() {
-		t.Errorf("after that it is %v, %v; want the resolver's order", addrs, err)
-	}
-}
-
-func TestConnectTime(t *testing.T) {
-	for _, c := range []struct {
-		left  time.Duration
-		addrs int
-		want  time.Duration
-	}{
-		{5 * time.Second, 1, 5 * time.Second},
-		{5 * time.Second, 2, 2500 * time.Millisecond},
-		{5 * time.Second, 4, 2 * time.Second},
-		{time.Second, 2, time.Second},
-	} {
-		if got := connectTime(c.left, c.addrs); got != c.want {
-			t.Errorf("%v for %d: %v each, want %v", c.left, c.addrs, got, c.want)
-		}
-	}
-}
-
-// TestSilentResolver: one that does not answer takes little of the time for a connect where its last answer is at hand.
-func TestSilentResolver(t *testing.T) {
-	silent := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}}
-	n := names{addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, at: time.Now().Add(-2 * maxNameAge), resolver: silent}
-	began := time.Now()
-	addrs, err := n.lookup(t.Context(), "example.org")
-	if err != nil || fmt.Sprint(addrs) != "[192.0.2.1]" {
-		t.Errorf("got %v, %v; want the old answer", addrs, err)
-	}
-	if took := time.Since(began); took < renewal || took > 3*renewal {
-		t.Errorf("it took %v, want %v", took, renewal)
-	}
-	began = time.Now()
-	if _, err := n.lookup(t.Context(), "example.org"); err != nil || time.Since(began) > renewal/2 {
-		t.Errorf("asked at once again, %v", err)
-	}
-}
-
 func TestRequiredMPTCPIsTold(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)
@@ -367,28 +295,5 @@ func TestOpenAfterTheEnd(t *testing.T) {
 			up.Release(time.Now())
 		}
 		s.Close()
-	}
-}
-
-func TestUpIsMeasured(t *testing.T) {
-	l := proxytest.Listen(t, mptcp.Off)
-	address := l.Addr().String()
-	l.Close()
-	b, in := pool(t, Options{Servers: servers(address)})
-	up := func() float64 {
-		return proxytest.Metric(t, in.Registry(), "mpgate_backend_server_up", "backend", "pool", "server", address)
-	}
-	if up() != 1 {
-		t.Error("a server that nobody has asked is not up")
-	}
-	began := time.Now()
-	if _, _, err := open(t, b); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Fatalf("got %v, want a refusal", err)
-	}
-	if got := up(); got != 0 && time.Since(began) < rest {
-		t.Error("a server that has refused is up")
-	}
-	if !proxytest.Within(time.Minute, func() bool { return up() == 1 }) {
-		t.Error("a server is not up again after its rest")
 	}
 }

@@ -28,6 +28,11 @@ type Stream interface {
 	SetProgress(reads, writes *netio.Progress)
 	// Answered says whether anything of an answer has come.
 	Answered() bool
+	// Belongs takes the final response's head: the connection belongs to the client from then on if that takes part in
+	// authenticating it.
+	Belongs(h *message.Header, to *Owner)
+	// Returns says whether the server may give a request back unprocessed, to be sent again whatever its method is.
+	Returns() bool
 	// Reused says whether the connection carried exchanges before, so that it may have died unnoticed.
 	Reused() bool
 	// State is what the connection speaks, and over how many subflows, at most a second ago.
@@ -44,18 +49,43 @@ type conn struct {
 	link   *Link
 	used   time.Time // when it was last put by
 	reused bool
+	owner  *Owner // nil: anybody may use it
+
+	once     bool   // the present request cannot be repeated
+	counted  bool   // segments is known
+	segments uint32 // that had come when it was put by; see look
 }
+
+func (c *conn) Returns() bool { return false }
 
 func (c *conn) Reused() bool { return c.reused }
 
 func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.link.State(now) }
 
-func (c *conn) Release(now time.Time) {
-	if s := c.link.server; s.backend.options.SendProxy == 0 && c.Reusable() { // a PROXY header is one client's
-		s.keep(c, now)
-		return
+func (c *conn) Belongs(h *message.Header, to *Owner) {
+	if challenges(h) || persists(h) {
+		c.owner = to
 	}
-	c.close()
+}
+
+func (c *conn) Release(now time.Time) {
+	s := c.link.server
+	c.counted = false
+	if c.once && c.Reusable() { // the next one may be like it
+		c.count()
+	}
+	switch {
+	case !c.Reusable() || c.link.outdated(now):
+		c.close()
+	case c.owner != nil:
+		s.keepOwned(c, now)
+	case c.link.leg.Retired():
+		c.close()
+	case s.backend.options.SendProxy != 0: // a PROXY header is one client's
+		c.close()
+	default:
+		s.keep(c, now)
+	}
 }
 
 func (c *conn) close() {

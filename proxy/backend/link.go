@@ -25,6 +25,19 @@ type Link struct {
 	*netio.Conn
 	server *Server
 	leg    leg.Leg
+	addr   netip.Addr // of a server that has a name
+	opened time.Time
+}
+
+// outdated says whether the connection should carry no further requests: the server's name has moved away from its
+// address, or has several and it is time to ask again for one.
+func (l *Link) outdated(now time.Time) bool {
+	n := l.server.names
+	if n == nil {
+		return false
+	}
+	has, of := n.has(l.addr)
+	return !has || of > 1 && now.Sub(l.opened) >= longestUse
 }
 
 // State is what the connection speaks, and over how many subflows, at most a second ago.

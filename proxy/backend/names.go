@@ -2,43 +2,60 @@ package backend
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// maxNameAge is how long an answer of the resolver is used. Go's resolver does not tell the record's own.
-const maxNameAge = 5 * time.Second
+const (
+	// maxNameAge is how long an answer of the resolver is used by new connections. Go's resolver does not tell the TTL.
+	maxNameAge = 5 * time.Second
+	// renewEvery is how often the name of a server in use is resolved in the background, give or take an eighth, so
+	// that no request waits for the resolver and a name that moves is noticed under steady traffic.
+	renewEvery = 4 * time.Second
+	// renewal is how long a connect waits for the resolver when an older answer is at hand.
+	renewal = 500 * time.Millisecond
+	// longestRenewal bounds a look-up in the background.
+	longestRenewal = 10 * time.Second
+	// failureAge is how long an error of the resolver stands for a name that has never been resolved.
+	failureAge = time.Second
+	// preferTTL is how long an address that could be reached when one before it could not goes first.
+	preferTTL = time.Minute
+)
 
-// renewal is how long the resolver may take where its last answer is still at hand: the connect has to have time left.
-const renewal = 500 * time.Millisecond
-
-// loyalty is how long an address that could be reached when one before it could not goes first.
-const loyalty = time.Minute
-
-// names remembers what a server's name resolved to. When the resolver fails the last answer goes on serving.
+// names is what a server's name resolves to. When the resolver fails the last answer goes on serving.
 type names struct {
-	mu    sync.Mutex // held during a look-up, so that one is made for all who wait
-	addrs []netip.Addr
-	at    time.Time
-	good  netip.Addr // see prefer
-	until time.Time
-
+	host     string
 	resolver *net.Resolver // nil: the default one
+	asking   chan struct{} // has room for the one who asks the resolver
+
+	current atomic.Pointer[[]netip.Addr] // addrs, for who only looks
+
+	mu     sync.Mutex // guards what follows
+	addrs  []netip.Addr
+	at     time.Time // of addrs, or of err
+	err    error     // why there are none
+	asked  bool      // since the last renewal
+	good   netip.Addr
+	goodTo time.Time
 }
 
-// ordered gives the addresses of a name, in the order in which they are to be tried. The list is the caller's.
-func (n *names) ordered(ctx context.Context, host string) ([]netip.Addr, error) {
-	addrs, err := n.lookup(ctx, host)
+func newNames(host string) *names { return &names{host: host, asking: make(chan struct{}, 1)} }
+
+// ordered gives the addresses, in the order in which they are to be tried. The list is the caller's.
+func (n *names) ordered(ctx context.Context) ([]netip.Addr, error) {
+	addrs, err := n.lookup(ctx)
 	if err != nil {
 		return nil, err
 	}
 	addrs = slices.Clone(addrs)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if i := slices.Index(addrs, n.good); i > 0 && time.Now().Before(n.until) {
+	if i := slices.Index(addrs, n.good); i > 0 && time.Now().Before(n.goodTo) {
 		copy(addrs[1:], addrs[:i])
 		addrs[0] = n.good
 	}
@@ -49,7 +66,113 @@ func (n *names) ordered(ctx context.Context, host string) ([]netip.Addr, error) 
 func (n *names) prefer(a netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.good, n.until = a, time.Now().Add(loyalty)
+	n.good, n.goodTo = a, time.Now().Add(preferTTL)
+}
+
+// lookup gives the addresses for a new connection. It waits for the resolver if the last answer is old and nobody else
+// asks, and for as long as it takes only if there never was one.
+func (n *names) lookup(ctx context.Context) ([]netip.Addr, error) {
+	addrs, err, fresh := n.known()
+	if fresh {
+		return addrs, err
+	}
+	if addrs != nil {
+		select {
+		case n.asking <- struct{}{}:
+		default:
+			return addrs, nil // the answer is on its way
+		}
+		ctx, cancel := context.WithTimeout(ctx, renewal)
+		defer cancel()
+		return n.ask(ctx)
+	}
+	select {
+	case n.asking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if addrs, err, fresh := n.known(); fresh { // who asked before has the answer for all who waited
+		<-n.asking
+		return addrs, err
+	}
+	return n.ask(ctx)
+}
+
+// known gives what is known, and says whether that is recent enough.
+func (n *names) known() (addrs []netip.Addr, err error, fresh bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.asked = true
+	age := time.Since(n.at)
+	if n.addrs == nil {
+		return nil, n.err, n.err != nil && age < failureAge
+	}
+	return n.addrs, nil, age < maxNameAge
+}
+
+// ask asks the resolver and gives the last answer if it fails. asking is held, and let go.
+func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
+	defer func() { <-n.asking }()
+	resolver := n.resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	addrs, err := resolver.LookupNetIP(ctx, "ip", n.host)
+	for i, a := range addrs {
+		addrs[i] = a.Unmap()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.at = time.Now() // a resolver that does not answer is not asked for every connection
+	if err == nil {
+		n.addrs, n.err = addrs, nil
+		n.current.Store(&addrs)
+	} else if n.addrs == nil {
+		n.err = err
+	}
+	return n.addrs, n.err
+}
+
+// follow renews the answer now and then, until the context ends. inUse says whether there are connections to what the
+// name resolves to.
+func (n *names) follow(ctx context.Context, inUse func() bool) {
+	timer := time.NewTimer(renewEvery)
+	defer timer.Stop()
+	for {
+		timer.Reset(renewEvery*7/8 + rand.N(renewEvery/4))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		n.mu.Lock()
+		asked := n.asked
+		n.asked = false
+		n.mu.Unlock()
+		if asked || inUse() {
+			n.renew(ctx)
+		}
+	}
+}
+
+// renew asks the resolver unless somebody does already.
+func (n *names) renew(ctx context.Context) {
+	select {
+	case n.asking <- struct{}{}:
+		ctx, cancel := context.WithTimeout(ctx, longestRenewal)
+		defer cancel()
+		_, _ = n.ask(ctx)
+	default:
+	}
+}
+
+// has says whether the name resolves to an address, as far as is known, and to how many in all.
+func (n *names) has(a netip.Addr) (has bool, of int) {
+	addrs := n.current.Load()
+	if addrs == nil {
+		return true, 1
+	}
+	return slices.Contains(*addrs, a), len(*addrs)
 }
 
 // connectTime is how long one of the addresses that are left may take to answer a connect: an equal part of the time that is left
@@ -57,34 +180,4 @@ func (n *names) prefer(a netip.Addr) {
 func connectTime(left time.Duration, addrs int) time.Duration {
 	const least = 2 * time.Second
 	return min(left, max(left/time.Duration(addrs), least))
-}
-
-func (n *names) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.addrs != nil && time.Since(n.at) < maxNameAge {
-		return n.addrs, nil
-	}
-	if n.addrs != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, renewal)
-		defer cancel()
-	}
-	resolver := n.resolver
-	if resolver == nil {
-		resolver = net.DefaultResolver
-	}
-	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		if n.addrs == nil {
-			return nil, err
-		}
-		n.at = time.Now() // a resolver that is away is not asked for every connection
-		return n.addrs, nil
-	}
-	for i, a := range addrs {
-		addrs[i] = a.Unmap()
-	}
-	n.addrs, n.at = addrs, time.Now()
-	return addrs, nil
 }

@@ -19,13 +19,14 @@ import (
 )
 
 const (
-	// rest is how long a server that could not be reached is left alone.
-	rest = time.Second
 	// fresh is how recently a kept connection must have been used to carry a request that cannot be
 	// repeated: servers close idle connections after seconds, and the request would be lost in that race.
 	fresh = time.Second
 	// maxKept bounds the idle connections to one server.
 	maxKept = 1024
+	// longestUse is how long connections are used whose server's name has several addresses, so that all of them get
+	// their share.
+	longestUse = 5 * time.Minute
 )
 
 // Server is one address in a backend.
@@ -34,112 +35,37 @@ type Server struct {
 	backend *Backend
 	dialer  mptcp.Dialer
 	unix    string
-	host    string // to be resolved
 	port    uint16
 	addr    netip.AddrPort // valid: nothing to resolve
+	names   *names         // nil: nothing to resolve
 	meter   *telemetry.ServerMeter
-	names   names
 	tls     *tls.Config // nil: none
 	tls1    *tls.Config // for HTTP/1 alone
 	sharing sharing
 	ports   ports
+	// memoryShort says whether the host is short of memory for sockets.
+	memoryShort func() bool
 
-	restUntil atomic.Int64 // ns since epoch; 0: it does not rest
-	restsLong atomic.Bool  // because connects to it take all their time to fail
-	last      atomic.Pointer[mptcp.Result]
+	outage atomic.Pointer[outage] // nil: it is available
+	last   atomic.Pointer[mptcp.Result]
 
 	mu     sync.Mutex
-	kept   []*conn // the one used last is last
+	kept   []*conn            // the one used last is last
+	owned  map[*Owner][]*conn // as kept, for one client each
 	closed bool
 }
 
 // epoch makes times numbers that no setting of the clock moves.
 var epoch = time.Now()
 
-// resting says whether the server is left alone for now.
-func (s *Server) resting(now time.Time) bool {
-	until := s.restUntil.Load()
-	return until != 0 && int64(now.Sub(epoch)) < until
-}
-
-// take gives a kept connection that is open and silent, nil where there is none. Where the request has no body the
-// connection itself looks, in the same step that sends the request.
-func (s *Server) take(repeatable, bodyless bool) *conn {
-	for {
-		s.mu.Lock()
-		n := len(s.kept)
-		if n == 0 || !repeatable && time.Since(s.kept[n-1].used) > fresh {
-			s.mu.Unlock()
-			return nil
-		}
-		c := s.kept[n-1]
-		s.kept[n-1] = nil
-		s.kept = s.kept[:n-1]
-		s.mu.Unlock()
-		s.meter.Idle(-1)
-		c.reused = true
-		if bodyless && s.tls == nil {
-			c.ExpectSilence()
-			return c
-		}
-		if c.Idle() {
-			return c
-		}
-		c.close()
+// avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stand still while the host
+// is short of memory for sockets, and the server may be reached over TCP.
+func (s *Server) avoids(l *Link) bool {
+	if s.dialer.Mode != mptcp.Prefer || !s.memoryShort() {
+		return false
 	}
-}
-
-// keep puts a connection by for the next exchange, or closes it.
-func (s *Server) keep(c *conn, now time.Time) {
-	c.used = now
-	s.mu.Lock()
-	if s.closed || len(s.kept) >= maxKept {
-		s.mu.Unlock()
-		c.close()
-		return
-	}
-	s.kept = append(s.kept, c)
-	s.mu.Unlock()
-	s.meter.Idle(1)
-	s.backend.places.wake(s.backend)
-}
-
-// sweep closes the kept connections that were not used for the idle time, or that the server has closed.
-func (s *Server) sweep(now time.Time) {
-	dead := s.takeDead(now)
-	s.meter.Idle(-len(dead))
-	for _, c := range dead {
-		c.close()
-	}
-}
-
-func (s *Server) takeDead(now time.Time) (dead []*conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	kept := s.kept[:0]
-	for _, c := range s.kept {
-		if now.Sub(c.used) >= s.backend.options.IdleTimeout || !c.Idle() {
-			dead = append(dead, c)
-		} else {
-			kept = append(kept, c)
-		}
-	}
-	clear(s.kept[len(kept):])
-	s.kept = kept
-	return dead
-}
-
-func (s *Server) close() {
-	s.sharing.close()
-	s.mu.Lock()
-	kept := s.kept
-	s.kept, s.closed = nil, true
-	s.mu.Unlock()
-	s.meter.Idle(-len(kept))
-	for _, c := range kept {
-		c.close()
-	}
-	s.meter.Release()
+	t, _ := l.leg.State()
+	return t == mptcp.MPTCP
 }
 
 // dial makes a new connection, ready for requests: one for many exchanges where share allows that and the server
@@ -161,8 +87,10 @@ func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared,
 	}
 	if err != nil {
 		l.Close()
+		s.unreachable(err)
 		return nil, nil, err
 	}
+	s.reached()
 	if share && (protocol == "h2" || config == nil) {
 		return s.newShared(stream, l), nil, nil
 	}
@@ -178,7 +106,7 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 	if !places.take() {
 		return nil, &ShortError{ShortConnections, errConnections}
 	}
-	nc, result, err := s.connect(ctx)
+	nc, addr, result, err := s.connect(ctx)
 	s.ports.note(err)
 	transport := result.Transport.String()
 	if nc == nil && transport == "" {
@@ -188,16 +116,9 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 	s.meter.Connect(transport, outcome)
 	if err != nil {
 		places.leave()
-		if outcome != telemetry.ConnectOK && outcome != telemetry.ConnectError {
-			s.restsLong.Store(outcome == telemetry.ConnectTimeout)
-			until := time.Now().Add(rest)
-			s.restUntil.Store(int64(until.Sub(epoch)))
-			s.meter.Rest(until)
-		}
+		s.unreachable(err)
 		return nil, shortage(err)
 	}
-	s.restUntil.Store(0)
-	s.meter.Rest(time.Time{})
 	s.last.Store(&result)
 	base, err := netio.New(nc)
 	if err != nil {
@@ -205,7 +126,7 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 		nc.Close()
 		return nil, err
 	}
-	l := &Link{Conn: base, server: s}
+	l := &Link{Conn: base, server: s, addr: addr, opened: time.Now()}
 	l.leg.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason, s.backend.options.Live)
 	s.meter.Open(1)
 	if s.backend.options.SendProxy != 0 {
@@ -226,19 +147,21 @@ func (s *Server) wanted() mptcp.Transport {
 	return mptcp.MPTCP
 }
 
-func (s *Server) connect(ctx context.Context) (net.Conn, mptcp.Result, error) {
-	if s.unix != "" {
-		nc, err := connectUnix(ctx, s.unix)
-		return nc, mptcp.Result{Transport: mptcp.Unix}, err
+// connect also gives the address where that is one of several, or may change.
+func (s *Server) connect(ctx context.Context) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
+	switch {
+	case s.unix != "":
+		nc, err = connectUnix(ctx, s.unix)
+		result.Transport = mptcp.Unix
+	case s.names == nil:
+		nc, result, err = tcp(s.dialer.Dial(ctx, s.addr))
+	default:
+		var addrs []netip.Addr
+		if addrs, err = s.names.ordered(ctx); err == nil {
+			return s.connectAny(ctx, addrs)
+		}
 	}
-	if s.addr.IsValid() {
-		return tcp(s.dialer.Dial(ctx, s.addr))
-	}
-	addrs, err := s.names.ordered(ctx, s.host)
-	if err != nil {
-		return nil, mptcp.Result{}, err
-	}
-	return s.connectAny(ctx, addrs)
+	return nc, netip.Addr{}, result, err
 }
 
 // connectUnix waits where the queue of the listening socket is full, as a connect by TCP does.
@@ -261,7 +184,7 @@ func connectUnix(ctx context.Context, path string) (net.Conn, error) {
 }
 
 // connectAny tries the addresses of a name one after the other, so that one that is silent leaves time for the others.
-func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, result mptcp.Result, err error) {
+func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
 	deadline, _ := ctx.Deadline() // of dial and OpenRaw
 	for i, addr := range addrs {
 		one, cancel := context.WithTimeout(ctx, connectTime(time.Until(deadline), len(addrs)-i))
@@ -271,13 +194,13 @@ func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Con
 			if i > 0 {
 				s.names.prefer(addr)
 			}
-			return nc, result, nil
+			return nc, addr, result, nil
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, result, err
+	return nil, netip.Addr{}, result, err
 }
 
 // tcp keeps a nil *net.TCPConn from becoming a net.Conn that is not nil.

@@ -8,6 +8,7 @@ import (
 
 	"mpgate/mptcp"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 )
 
@@ -41,8 +42,9 @@ type sharing struct {
 	mu      sync.Mutex // guards what follows
 	conns   []*shared
 	pending *pending // a connection that is being made; nil: none
-	closed  bool
-	picks1  bool // the server last picked HTTP/1
+	waiting int      // requests that wait for a connection, or make one
+	closed  bool     // the connections end once nobody waits and their exchanges have ended
+	picks1  bool     // the server last picked HTTP/1
 }
 
 // pending is a connection that is being made, for all who wait for it. It is made once the server has said how many streams it
@@ -56,10 +58,14 @@ type pending struct {
 // stream is an exchange on a shared connection.
 type stream struct {
 	*http2.ClientStream
-	on *shared
+	on   *shared
+	last bool // of its connection
 }
 
 var streams = sync.Pool{New: func() any { return &stream{} }}
+
+// Returns says that the server may give a request back (RFC 9113 section 8.7).
+func (s *stream) Returns() bool { return true }
 
 // State is what the connection speaks, and over how many subflows, at most a second ago.
 func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.State(now) }
@@ -70,12 +76,15 @@ func (s *stream) Release(time.Time) {
 	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
 		b.places.wake(b) // others may have room on the connection
 	}
-	if s.on.link.server.backend.options.SendProxy != 0 {
-		s.on.Close() // a PROXY header is one client's
+	if s.last || s.on.link.server.backend.options.SendProxy != 0 { // a PROXY header is one client's
+		s.on.Close()
 	}
-	s.ClientStream, s.on = nil, nil
+	s.ClientStream, s.on, s.last = nil, nil, false
 	streams.Put(s)
 }
+
+// Belongs has the connection end with its present exchanges: what many clients share can belong to none.
+func (s *stream) Belongs(h *message.Header, _ *Owner) { s.last = s.last || persists(h) }
 
 // shares says whether a request may go by a shared connection.
 func (s *Server) shares(r *Request) bool {
@@ -83,7 +92,7 @@ func (s *Server) shares(r *Request) bool {
 	case HTTP2:
 		return true
 	case Auto:
-		return s.tls != nil && !r.Upgrade
+		return s.tls != nil && !r.Upgrade && !r.Binds
 	}
 	return false
 }
@@ -91,13 +100,17 @@ func (s *Server) shares(r *Request) bool {
 // share gives a place on a connection that others use too, and makes one where all are full. With Auto it may be one
 // of HTTP/1.
 func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
+	if r.Binds {
+		return s.dialAlone(ctx, r)
+	}
+	up, wait, dials := s.place(r, true)
+	if up != nil {
+		return up, nil
+	}
+	defer s.sharing.leave()
 	for {
-		up, wait := s.place(r)
-		if up != nil {
-			return up, nil
-		}
-		if wait == nil {
-			return s.dialShared(ctx, r)
+		if dials {
+			return s.dialShared(ctx, r, wait)
 		}
 		select {
 		case <-wait.done:
@@ -107,37 +120,67 @@ func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		if up, wait, dials = s.place(r, false); up != nil {
+			return up, nil
+		}
 	}
 }
 
-// place looks for room. Without any it gives the connection to wait for, or nil: then the caller makes one, and others
-// wait for that.
-func (s *Server) place(r *Request) (Stream, *pending) {
+// place looks for room. Without any, the caller counts as waiting until it calls leave: it waits for the connection that is given,
+// or dials; others may wait for what it makes then. first: it does not count yet.
+func (s *Server) place(r *Request, first bool) (up Stream, wait *pending, dials bool) {
 	h := &s.sharing
-	if s.backend.options.SendProxy != 0 {
-		return nil, nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if up, wait, dials = s.placeLocked(r); up == nil && first {
+		h.waiting++
+	}
+	return up, wait, dials
+}
+
+func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) {
+	h := &s.sharing
+	if s.backend.options.SendProxy != 0 || r.Alone && !h.picks1 {
+		return nil, nil, true
+	}
 	for _, c := range h.conns {
-		if !c.settled {
+		if !c.settled || c.drain() || s.avoids(c.link) || !r.Repeatable && c.hasEnded() {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
-			return newStream(cs, c), nil
+			return newStream(cs, c), nil, false
 		}
 	}
 	if h.picks1 {
 		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c, nil
+			return c.carries(r), nil, false
 		}
-		return nil, nil
+		return nil, nil, true
 	}
 	if h.pending != nil {
-		return nil, h.pending
+		return nil, h.pending, false
 	}
 	h.pending = &pending{done: make(chan struct{})}
-	return nil, nil
+	return nil, h.pending, true
+}
+
+// leave is for a request that waits no longer.
+func (h *sharing) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waiting--
+	h.endIfClosed()
+}
+
+// endIfClosed lets the connections end if they are to and nobody waits for a place on one; mu is held.
+func (h *sharing) endIfClosed() {
+	if !h.closed || h.waiting > 0 {
+		return
+	}
+	for _, c := range h.conns {
+		c.Close()
+	}
+	h.made(h.pending, nil) // whoever comes now is not to wait for one that ends
 }
 
 func newStream(cs *http2.ClientStream, c *shared) *stream {
@@ -146,45 +189,62 @@ func newStream(cs *http2.ClientStream, c *shared) *stream {
 	return s
 }
 
-// dialShared makes a connection and takes a place on it.
-func (s *Server) dialShared(ctx context.Context, r *Request) (up Stream, err error) {
+// dialShared makes a connection and takes a place on it. Others may wait for it as p.
+func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream, error) {
 	h := &s.sharing
 	panicked := true
 	defer func() {
 		if panicked { // others wait for this dial
-			h.giveUp()
+			h.giveUp(p)
 		}
 	}()
 	c, one, err := s.dial(ctx, r.From, true)
 	panicked = false
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	waited := h.pending != nil && h.pending.on == nil && !h.picks1 && s.backend.options.SendProxy == 0
-	if waited && c == nil {
-		h.made(err)
+	if err == nil {
+		h.picks1 = c == nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	h.picks1 = c == nil
 	if c == nil {
-		return one, nil
+		h.made(p, err)
+		if err != nil {
+			return nil, err
+		}
+		return one.carries(r), nil
 	}
 	cs, err := c.Open()
-	if waited {
-		if h.pending.on = c; err != nil || c.settled {
-			h.made(nil)
-		}
+	switch {
+	case err != nil:
+		c.Close()
+		err = errors.Join(ErrNotProcessed, err)
+		h.made(p, err)
+		return nil, err
+	case c.settled:
+		h.made(p, nil)
+	case p != nil:
+		p.on = c
 	}
-	if err != nil || h.closed {
-		c.Close() // once this exchange, which came before the end, is over
-	} else {
-		h.conns = append(h.conns, c)
-	}
+	h.conns = append(h.conns, c)
+	return newStream(cs, c), nil
+}
+
+// dialAlone makes a connection for one exchange.
+func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
+	c, one, err := s.dial(ctx, r.From, true)
 	if err != nil {
 		return nil, err
 	}
-	return newStream(cs, c), nil
+	if c == nil {
+		return one.carries(r), nil
+	}
+	cs, err := c.Open()
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	up := newStream(cs, c)
+	up.last = true
+	return up, nil
 }
 
 // newShared begins to speak HTTP/2 on a link.
@@ -209,18 +269,19 @@ func (s *Server) runShared(c *shared, on netio.Stream) {
 }
 
 // giveUp ends the wait for a dial that has panicked.
-func (h *sharing) giveUp() {
+func (h *sharing) giveUp(p *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.pending != nil && h.pending.on == nil {
-		h.made(ErrInternal)
-	}
+	h.made(p, ErrInternal)
 }
 
-// made ends the wait for a connection; mu is held.
-func (h *sharing) made(err error) {
-	h.pending.err = err
-	close(h.pending.done)
+// made ends the wait for a connection, if there is one; mu is held.
+func (h *sharing) made(p *pending, err error) {
+	if p == nil {
+		return
+	}
+	p.err = err
+	close(p.done)
 	h.pending = nil
 }
 
@@ -230,7 +291,27 @@ func (h *sharing) settle(c *shared) {
 	defer h.mu.Unlock()
 	c.settled = true
 	if h.pending != nil && h.pending.on == c {
-		h.made(nil)
+		h.made(h.pending, nil)
+	}
+}
+
+// drain has a connection that a new one is to replace end once its exchanges have, and says so.
+func (c *shared) drain() bool {
+	if !c.link.leg.Retired() {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// sweep drains the connections that new ones are to replace, and those that are outdated.
+func (h *sharing) sweep(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		if !c.drain() && c.link.outdated(now) {
+			c.Close()
+		}
 	}
 }
 
@@ -239,7 +320,7 @@ func (h *sharing) remove(c *shared, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.pending != nil && h.pending.on == c {
-		h.made(err)
+		h.made(h.pending, errors.Join(ErrNotProcessed, err)) // who waits has sent nothing
 	}
 	for i := range h.conns {
 		if h.conns[i] == c {
@@ -249,12 +330,41 @@ func (h *sharing) remove(c *shared, err error) {
 	}
 }
 
-// close ends the connections once their exchanges have ended.
+func (h *sharing) inUse() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns) > 0
+}
+
+// picked notes whether the server has picked HTTP/1.
+func (h *sharing) picked(http1 bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.picks1 = http1
+}
+
+// adopt takes a connection in that no request waits for.
+func (s *Server) adopt(c *shared) {
+	h := &s.sharing
+	h.mu.Lock()
+	cs, err := c.Open()
+	if err != nil || h.closed || s.backend.options.SendProxy != 0 {
+		c.Close()
+	} else {
+		h.conns = append(h.conns, c)
+		h.picks1 = false
+	}
+	h.mu.Unlock()
+	if err == nil {
+		_ = cs.Flush() // what the connection has to say at the beginning, so that it is settled
+		cs.Release()
+	}
+}
+
+// close ends the connections once their exchanges have ended, and those that are still to begin on them.
 func (h *sharing) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
-	for _, c := range h.conns {
-		c.Close()
-	}
+	h.endIfClosed()
 }

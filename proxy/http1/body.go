@@ -113,8 +113,8 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 			if err == message.ErrSlow {
 				return nil, err
 			}
-			if b.framing == raw && errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil, err // not sticky: the other direction of a tunnel may still be busy
+			if err == netio.ErrInterrupted || b.framing == raw && errors.Is(err, os.ErrDeadlineExceeded) {
+				return nil, err // not sticky: the body goes on, or the other direction of a tunnel may still be busy
 			}
 		}
 		b.err = err

@@ -37,6 +37,7 @@ type ClientConn struct {
 
 	isHead   bool
 	upgrade  []byte // what was asked for
+	expects  bool   // a 100 before the body is sent; it has not come
 	interim  int
 	scanned  int
 	answered bool // a byte of the response has come
@@ -60,6 +61,7 @@ func (c *ClientConn) Stream() netio.Stream { return c.s }
 // WriteHead begins an exchange. The head is held until the first Flush or read.
 func (c *ClientConn) WriteHead(r *message.Request) error {
 	c.isHead, c.upgrade = r.IsHead(), r.Upgrade
+	c.expects = r.Expect && r.ContentLength != 0
 	c.interim, c.scanned = 0, 0
 	c.answered, c.final, c.lasting = false, false, false
 	c.body.reset(byLength, 1, nil) // not complete before its head has said so
@@ -91,14 +93,16 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 		return err
 	}
 	if r.Interim() {
+		c.expects = c.expects && r.Status != 100
 		if c.interim++; c.interim > maxInterim {
 			return errInterim
 		}
 		return nil
 	}
 	c.final = true
-	// A server that was offered another protocol may take what comes next for that.
-	c.lasting = !r.Close && c.upgrade == nil
+	// A server that was offered another protocol may take what comes next for that; one that has answered instead of asking for the
+	// body may take that for a request (RFC 9110 section 10.1.1).
+	c.lasting = !r.Close && c.upgrade == nil && !c.expects
 	c.body.patience = c.options.Patience
 	switch {
 	case r.Status == 101:

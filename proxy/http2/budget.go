@@ -1,9 +1,6 @@
 package http2
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
 // bucket is a budget for what costs us work and the peer nothing: it starts full, fills by rate, and by what the
 // peer does that is useful. The zero value is no budget; see newBucket.
@@ -50,36 +47,3 @@ const (
 	maxInterim       = 32       // 1xx responses before a final one
 	maxControlHeld   = 64 << 10 // bytes of control frames that wait because the peer does not read
 )
-
-// Memory is a budget that connections share, for what their peers can make them hold: receive windows beyond the
-// first, bodies that nobody takes, and pieces that wait for a peer's window. The zero value has no limit.
-type Memory struct {
-	Limit int64 // bytes; 0 is none
-	used  atomic.Int64
-}
-
-// Used is how many bytes are accounted for.
-func (m *Memory) Used() int64 { return m.used.Load() }
-
-// lease takes n bytes if they are there. A nil Memory has no limit.
-func (m *Memory) lease(n int) bool {
-	if m == nil {
-		return true
-	}
-	if used := m.used.Add(int64(n)); m.Limit > 0 && used > m.Limit {
-		m.used.Add(int64(-n))
-		return false
-	}
-	return true
-}
-
-// spare says whether n bytes are no more than a quarter of what is left.
-func (m *Memory) spare(n int) bool {
-	return m == nil || m.Limit <= 0 || int64(n) <= (m.Limit-m.used.Load())/4
-}
-
-func (m *Memory) release(n int) {
-	if m != nil {
-		m.used.Add(int64(-n))
-	}
-}

@@ -40,7 +40,8 @@ type ClientConn struct {
 	connect   bool      // it takes extended CONNECT
 	reserved  int       // streams that were opened and have no number yet
 	opened    int       // in all
-	goingAway bool      // no further streams
+	goingAway bool      // the server takes no further streams
+	closing   bool      // we open no further streams; those that were opened may begin
 	ready     sync.Cond // the server's settings came, or the connection failed
 }
 
@@ -56,7 +57,7 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	c.init(s, l)
 	c.mu.Lock()
 	c.buf = append(c.room9(len(preread.Preface)), preread.Preface...)
-	c.appendSettings(
+	c.firstSettings(
 		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(l.HeaderBytes)})
 	c.grant()
@@ -83,13 +84,13 @@ func (c *ClientConn) takeLeave(err error) (orderly bool) {
 	var fault *ConnError
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	orderly = c.goingAway && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused() ||
+	orderly = (c.goingAway || c.closing) && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused() ||
 		err == io.EOF && c.unused()
 	if errors.As(err, &fault) && c.err == nil {
 		c.appendGoAway(0, fault.Code)
 	}
 	c.goingAway = true
-	if c.err == nil {
+	if c.err == nil && err != io.EOF { // a peer that has closed is not sent requests that still wait
 		c.sendRest()
 	}
 	return orderly
@@ -107,9 +108,9 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.goingAway || c.err != nil || c.lastID+2*uint32(c.reserved) > maxStreamID-4:
+	case c.goingAway || c.closing || c.err != nil || c.lastID+2*uint32(c.reserved) > maxStreamID-4:
 		return nil, ErrClosed
-	case len(c.streams)+c.reserved >= c.most:
+	case c.open+c.reserved >= c.most:
 		return nil, ErrFull
 	}
 	c.reserved++
@@ -120,32 +121,32 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 	return s, nil
 }
 
-// Streams is how many exchanges the connection carries, and how many it may.
+// Streams is how many streams the server counts as open, or is about to, and how many it allows.
 func (c *ClientConn) Streams() (now, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.streams) + c.reserved, c.most
+	return c.open + c.reserved, c.most
 }
 
 // Usable says whether the connection takes further streams, be it when others have ended.
 func (c *ClientConn) Usable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.goingAway && c.err == nil
+	return !c.goingAway && !c.closing && c.err == nil
 }
 
-// Close ends the connection in order: it takes no further streams, and Run returns when those there are have ended.
+// Close ends the connection in order: Open gives no further streams, and Run returns when those there are have ended.
 func (c *ClientConn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.goingAway = true
+	c.closing = true
 	c.stopIfDrained()
 }
 
 // Abort ends the connection at once, from any goroutine.
 func (c *ClientConn) Abort() { _ = c.base.Abort() }
 
-func (c *ClientConn) drained() bool { return c.goingAway && c.unused() }
+func (c *ClientConn) drained() bool { return (c.goingAway || c.closing) && c.unused() }
 
 func (c *ClientConn) stopIfDrained() {
 	if c.drained() {

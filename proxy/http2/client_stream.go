@@ -26,6 +26,7 @@ type ClientStream struct {
 	interim int
 	accept  [28]byte // of the websocket that was asked for
 	asking  bool     // and has not been answered
+	swap    uint32   // in which buffer of the connection the head is
 
 	heads []message.Response // that came and were not read
 	read  int                // of them
@@ -61,7 +62,7 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	s.isHead, s.final, s.interim, s.asking = r.IsHead(), false, 0, false
 	s.heads, s.read = s.heads[:0], 0
 	s.body.patience, s.body.trailerTo = c.patience, nil
-	var protocol []byte
+	var protocol, key []byte
 	if r.Upgrade != nil && r.Version != message.HTTP20 && (!message.EqualFold(r.Upgrade, "websocket") || r.ContentLength != 0) {
 		r.Upgrade = nil // an offer, which may be ignored (RFC 9110 section 7.8); HTTP/2 has no Upgrade
 	}
@@ -70,7 +71,7 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 			return err
 		}
 		if r.Upgrade != nil {
-			protocol = webSocketName
+			protocol, key = webSocketName, r.Header.Get(message.SecWebSocketKey)
 		}
 	}
 	c.waitRoom()
@@ -90,11 +91,18 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	s.id = c.lastID
 	c.reserved--
 	s.sendWindow = c.sendInitial
-	c.streams[s.id] = &s.stream
+	s.register()
 	if protocol == nil {
 		s.toSend = r.ContentLength
 	}
+	if protocol != nil {
+		r.Header.Del(message.SecWebSocketKey)
+	}
 	c.blockBuf = c.encoder.request(c.blockBuf[:0], r, protocol)
+	if protocol != nil {
+		r.Header.Add(message.SecWebSocketKey, key) // the request may be sent again
+	}
+	s.swap = c.swaps
 	s.writeBlock(c.blockBuf, r.ContentLength == 0 && protocol == nil)
 	return nil
 }
@@ -109,7 +117,7 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 		c.ready.Wait()
 	}
 	if c.err != nil {
-		return c.err
+		return errors.Join(ErrNotProcessed, c.err)
 	}
 	if !c.connect {
 		if r.Version != message.HTTP20 { // it offers what an extended CONNECT asks for
@@ -119,7 +127,6 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 		return ErrNoConnect
 	}
 	s.accept = acceptFor(r.Header.Get(message.SecWebSocketKey))
-	r.Header.Del(message.SecWebSocketKey)
 	s.raw, s.asking = true, true
 	return nil
 }

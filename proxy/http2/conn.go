@@ -72,6 +72,7 @@ type conn struct {
 
 	mu      sync.Mutex // guards what follows
 	streams map[uint32]*stream
+	open    int    // streams that are open or half-closed (RFC 9113 section 5.1.2)
 	lastID  uint32 // the highest that was opened, by whichever side opens them
 	err     error  // why the connection is at its end
 	closed  ring   // streams that we have closed before the peer knew
@@ -109,7 +110,7 @@ func (r *ring) has(id uint32) bool {
 // remember notes a stream that we have closed, with so much left of its window; c.mu is held.
 func (c *conn) remember(id uint32, window int64) {
 	c.closed.add(id)
-	c.late = min(c.late+max(0, window), c.recvTarget) // no more can be on its way
+	c.late = min(c.late+max(0, window), max(c.recvTarget, c.recvWindow)) // no more can be on its way
 }
 
 func (c *conn) init(s netio.Stream, l limits) {

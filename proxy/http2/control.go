@@ -45,6 +45,9 @@ func (c *conn) control(h http2.FrameHeader) error {
 // settings applies the peer's (RFC 9113 section 6.5.2), in the order in which they come.
 func (c *conn) settings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
+		c.mu.Lock()
+		c.settingsAcked()
+		c.mu.Unlock()
 		return nil
 	}
 	if f.NumSettings() > maxSettings {
@@ -185,7 +188,7 @@ func (c *conn) reset(h http2.FrameHeader) error {
 	complete := s.sentEnd && s.recvEnd
 	var reason error = &ResetError{code}
 	if c.client != nil && code == http2.ErrCodeRefusedStream {
-		reason = ErrNotProcessed
+		reason = ErrRefused
 	}
 	if c.client != nil && code == http2.ErrCodeNo && s.recvEnd {
 		// The server has answered in full and wants no more of the request (RFC 9113 section 8.1).

@@ -8,11 +8,12 @@
 //     them, and leaves in one write for what several streams had to say. Streams that have more than fits take
 //     turns by urgency (RFC 9218).
 //   - Back-pressure is the windows: a stream is granted what it may send, and gets new credit only for what its
-//     reader has taken. Windows grow while they are what bounds the speed, within a budget for a connection and
-//     one for all.
+//     reader has taken. Windows grow while they are what bounds the speed, within a budget for all connections.
+//     What was granted is always taken in: when memory is short, less is granted from then on.
 //   - What a peer can make us do for nothing has a budget too: resets, control frames, header blocks.
 //
 // The order of the files is that of a message: conn.go (the reading goroutine), block.go and head.go (header
-// blocks), inbox.go (bodies that come), write.go, turns.go and encode.go (what leaves), flow.go (windows), budget.go,
-// end.go (streams and connections that fail), then the two ends in server.go and client.go with their streams.
+// blocks), inbox.go (bodies that come), write.go, turns.go and encode.go (what leaves), flow.go (windows), memory.go
+// and pressure.go (when memory is short), budget.go, end.go (streams and connections that fail), then the two ends in
+// server.go, with start.go (when handlers run), and client.go with their streams.
 package http2

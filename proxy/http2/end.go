@@ -71,9 +71,7 @@ func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
 		s.reset = true
 		c.dequeue(s)
 		s.pending = nil
-		if c.server != nil {
-			c.server.zombies++
-		}
+		s.uncount()
 		if code != noReset {
 			s.ours = true
 			c.appendReset(s.id, code)
@@ -103,7 +101,7 @@ func (c *conn) fail(err error) {
 	}()
 	c.failLocked(err)
 	for _, s := range c.streams {
-		if g := c.kill(s, c.err, noReset); g != nil {
+		if g := c.kill(s, s.connError(), noReset); g != nil {
 			gone = append(gone, g)
 		}
 	}
@@ -133,6 +131,14 @@ func (c *conn) panicked(*task.Panic) {
 func (c *conn) Fail(p *task.Panic) {
 	c.panicked(p)
 	c.fail(ErrInternal)
+}
+
+// connError is why the connection has ended, as s sees it; c.mu is held. A request that still lay in the buffer has not been sent.
+func (s *stream) connError() error {
+	if s.client != nil && s.id != 0 && s.client.swap == s.conn.swaps {
+		return errors.Join(ErrNotProcessed, s.conn.err)
+	}
+	return s.conn.err
 }
 
 func (c *conn) failLocked(err error) {

@@ -13,6 +13,9 @@ import (
 // (RFC 9113 section 8.7).
 var ErrNotProcessed = errors.New("the server did not process the request")
 
+// ErrRefused is an ErrNotProcessed of a stream that the server has refused, whose connection goes on.
+var ErrRefused = fmt.Errorf("%w: it refused the stream", ErrNotProcessed)
+
 // ErrFull: the connection carries as many streams as the server allows.
 var ErrFull = errors.New("the connection carries as many streams as it may")
 
@@ -26,17 +29,13 @@ var ErrNoConnect = errors.New("the server does not take extended CONNECT")
 // after which it could be waited on.
 var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
 
-// ErrHeld: all connections together hold as much as they may, and this stream was to hold more.
-var ErrHeld = errors.New("the peer makes us hold more than there is room for")
-
 // ErrInternal: this program is at fault, not the peer. What went wrong is reported elsewhere.
 var ErrInternal = errors.New("internal error")
 
 var (
-	errAborted     = errors.New("the stream was aborted")
-	errInterrupted = errors.New("reading from the stream was interrupted")
-	errBodyEnded   = errors.New("more of a body that has ended")
-	errSilent      = errors.New("the peer does not answer a ping")
+	errAborted   = errors.New("the stream was aborted")
+	errBodyEnded = errors.New("more of a body that has ended")
+	errSilent    = errors.New("the peer does not answer a ping")
 )
 
 // ResetError is a stream that the peer has reset.

@@ -31,8 +31,8 @@ const (
 //
 // The connection's window bounds what is under way: bytes are granted anew as they arrive, so that readers who take nothing do
 // not stop the others. What is held is bounded by the windows of the streams, and accounted for: those that grew lease what
-// they may bring, others what they have brought. Where that is more than a fair share, the connection's window waits for
-// the readers too.
+// they may bring, others what they have brought. When memory is short, streams get small windows, see Memory and pressure.go;
+// until the peer keeps to those, the connection's window waits for the readers too.
 type flow struct {
 	sendWindow  int64 // what the peer grants
 	sendInitial int64 // for new streams
@@ -40,12 +40,15 @@ type flow struct {
 
 	recvWindow int64 // what the peer may still send
 	recvTarget int64 // what it may send at most
+	cutback    int64 // by how much the initial window of streams is smaller than firstWindow, as the peer was told
+	enforced   int64 // the same, once the peer keeps to it
+	unacked    int   // SETTINGS that the peer has not acknowledged
 	credit     int64 // nobody waits for them any more, and they are not granted anew
 	target     int64 // of a stream that has more to send than the first window
 	leased     int   // of the budget for all connections, for windows that grew
 	lent       int   // of it, for what the first windows brought
 	inboxes    int   // bytes in all inboxes
-	withheld   int   // of them, that are granted anew when they are taken
+	pieces     int   // bytes that wait for the peer's windows
 
 	taken     int64 // by readers, in all
 	ramped    bool  // the beginning is over
@@ -61,8 +64,11 @@ func (f *flow) init() {
 	f.recvWindow, f.recvTarget, f.target = firstWindow, firstWindow, firstWindow
 }
 
-// grant gives the peer the window that a connection begins with.
+// grant gives the peer the window that a connection begins with, unless memory is short.
 func (c *conn) grant() {
+	if c.cutback > 0 {
+		return
+	}
 	c.appendWindowUpdate(0, connWindow-firstWindow)
 	c.recvWindow, c.recvTarget = connWindow, connWindow
 }
@@ -99,12 +105,7 @@ func (c *conn) data(h http2.FrameHeader) error {
 			return err
 		}
 		n -= len(p)
-		if err := c.arrived(h.StreamID, p, n); err != nil {
-			if err := c.skip(n + pad); err != nil {
-				return err
-			}
-			return err
-		}
+		c.arrived(h.StreamID, p)
 	}
 	if err := c.skip(pad); err != nil || !ended {
 		return err
@@ -150,12 +151,12 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	case s.client != nil && !s.client.final:
 		c.giveBack(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
-	case size > s.recvWindow:
+	case size > max(0, s.recvWindow): // it may have been made smaller
 		c.giveBack(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}
 	s.recvWindow -= size
-	if s.credit += size - int64(n); n == 0 && s.credit >= s.target/4 { // no reader will see to it
+	if s.credit += size - int64(n); n == 0 && c.isDue(s) { // no reader will see to it
 		c.regrant(s)
 	}
 	if s.received += int64(n); s.declared >= 0 && s.received > s.declared {
@@ -166,57 +167,25 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	return true, nil
 }
 
-// arrived takes a piece of DATA in, of which more bytes are to follow.
-func (c *conn) arrived(id uint32, p []byte, more int) error {
+// arrived takes a piece of DATA in.
+func (c *conn) arrived(id uint32, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[id]
 	if s == nil || s.reset {
 		c.giveBack(int64(len(p)))
-		return nil
+		return
 	}
-	if !c.hold(len(p)) {
-		c.giveBack(int64(len(p) + more))
-		s.err = ErrHeld
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeEnhanceYourCalm}
-	}
+	c.hold(len(p))
 	s.inbox.add(p)
 	s.readers.wake()
-	if c.lent <= connWindow || c.limits.memory.spare(c.lent) {
+	if c.limits.memory.Pressed() != (c.cutback > 0) {
+		c.adapt()
+	}
+	if c.mayHoldMore(s) {
 		c.giveBack(int64(len(p)))
 	} else {
-		c.withheld += len(p)
-	}
-	return nil
-}
-
-// holdStep is in what steps memory is leased for what the first windows bring.
-const holdStep = 16 << 10
-
-// hold accounts for n more bytes that lie in inboxes; c.mu is held. What was leased for windows that grew does for them, the rest is
-// leased as it comes: most connections never hold anything to speak of. false: all connections together hold too much.
-func (c *conn) hold(n int) bool {
-	if short := c.inboxes + n - c.leased - c.lent; short > 0 {
-		short = (short + holdStep - 1) / holdStep * holdStep
-		if !c.limits.memory.lease(short) {
-			return false
-		}
-		c.lent += short
-	}
-	c.inboxes += n
-	return true
-}
-
-// letGo is for bytes that lie in an inbox no longer; c.mu is held.
-func (c *conn) letGo(n int) {
-	c.inboxes -= n
-	if unused := min(c.lent, c.leased+c.lent-c.inboxes); unused > 0 && (c.inboxes == 0 || unused >= connWindow) {
-		c.limits.memory.release(unused)
-		c.lent -= unused
-	}
-	if n = min(n, c.withheld); n > 0 {
-		c.withheld -= n
-		c.giveBack(int64(n))
+		s.withheld += len(p)
 	}
 }
 
@@ -226,12 +195,18 @@ func (c *conn) endBody(s *stream) (gone func(), err error) {
 		return c.refuse(s, errLengthWrong)
 	}
 	s.recvEnd = true
+	s.endedOne()
 	s.readers.wake()
 	return nil, nil
 }
 
 // giveBack grants bytes anew that nobody holds any more; c.mu is held.
 func (c *conn) giveBack(n int64) {
+	if c.cutback > 0 && c.recvTarget > connWindow {
+		shrink := min(n, c.recvTarget-connWindow)
+		c.recvTarget -= shrink
+		n -= shrink
+	}
 	if c.credit += n; c.credit >= c.recvTarget/4 && c.credit > 0 && c.err == nil {
 		c.appendWindowUpdate(0, uint32(c.credit))
 		c.recvWindow += c.credit
@@ -243,15 +218,18 @@ func (c *conn) giveBack(n int64) {
 // there is something to tell the peer.
 func (c *conn) took(s *stream, n int64) {
 	c.taken += n
-	c.letGo(int(n))
+	c.letGo(s, int(n))
 	if s.recvEnd || s.reset {
 		return
 	}
 	s.credit += n
-	if s.target < c.target && s.wantsMore() {
+	switch {
+	case c.cutback > 0:
+		c.shrink(s)
+	case s.target < c.target && s.wantsMore():
 		c.widen(s)
 	}
-	if s.credit >= s.target/4 {
+	if c.isDue(s) {
 		if !c.ramped && s.wantsMore() && c.grow(min(mostWindow, c.target+s.credit)) {
 			c.widen(s)
 		}
@@ -261,6 +239,9 @@ func (c *conn) took(s *stream, n int64) {
 	}
 }
 
+// isDue says whether s has credit enough to tell the peer; c.mu is held.
+func (c *conn) isDue(s *stream) bool { return s.credit > 0 && s.credit >= (s.target-c.cutback)/4 }
+
 // regrant grants what s has credit for; c.mu is held.
 func (c *conn) regrant(s *stream) {
 	c.appendWindowUpdate(s.id, uint32(s.credit))
@@ -268,33 +249,9 @@ func (c *conn) regrant(s *stream) {
 	s.credit = 0
 }
 
-// widen makes the window of s as large as target, if there is memory for what it then may bring: no more than a part of what is
-// left, so that there is some for others. c.mu is held.
-func (c *conn) widen(s *stream) {
-	more := c.target - s.target
-	if !c.limits.memory.spare(int(more)) || !c.limits.memory.lease(int(more)) {
-		return
-	}
-	c.leased += int(more)
-	s.credit += more
-	s.target = c.target
-}
-
-// narrow gives back what the window of s, which is over, was leased; c.mu is held.
-func (c *conn) narrow(s *stream) {
-	n := int(s.target - firstWindow)
-	s.target = firstWindow
-	c.leased -= n
-	if short := c.inboxes - c.leased - c.lent; short > 0 { // others hold something by that lease
-		c.lent += short
-		n -= short
-	}
-	c.limits.memory.release(n)
-}
-
 // wantsMore says whether the peer may have more to send than s has granted.
 func (s *stream) wantsMore() bool {
-	return s.declared < 0 || s.declared-s.received > s.recvWindow+s.credit
+	return s.declared < 0 || s.declared-s.received > s.recvWindow+s.conn.enforced-s.conn.cutback+s.credit
 }
 
 // probe measures the path, if that was not done a moment ago; c.mu is held. What was taken last, at most a block, counts:
@@ -339,7 +296,7 @@ func (c *conn) probed(now time.Time) {
 // memory for one such stream.
 func (c *conn) grow(target int64) bool {
 	more := max(0, 2*target-c.recvTarget)
-	if !c.limits.memory.spare(int(target - firstWindow)) {
+	if c.cutback > 0 || target-firstWindow > c.limits.memory.growth() {
 		c.ramped = true
 		return false
 	}

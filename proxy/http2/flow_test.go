@@ -182,29 +182,6 @@ func TestReadersWhoTakeNothingStopNobodyElse(t *testing.T) {
 	wg.Wait()
 }
 
-// One connection does not take the memory of all: beyond its share it waits for its readers, and no stream is reset.
-func TestReadersWhoTakeNothingLeaveMemory(t *testing.T) {
-	mem := &Memory{Limit: 1 << 20}
-	goOn := make(chan bool)
-	f := serve(t, ServerOptions{Memory: mem}, takingOnce(goOn))
-	c := dial(t, f.addr, ClientOptions{})
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() { wantOK(t, c, "/later", 60<<10) })
-	}
-	if !proxytest.Within(proxytest.Patience, func() bool { return mem.Used() > connWindow*3/2 }) {
-		t.Errorf("only %d bytes are held", mem.Used())
-	}
-	if used := mem.Used(); used > 2*connWindow+2*holdStep {
-		t.Errorf("%d bytes are held, want what is granted freely and a window at most", used)
-	}
-	close(goOn)
-	wg.Wait()
-	if used := mem.Used(); used != 0 {
-		t.Errorf("%d bytes are still accounted for", used)
-	}
-}
-
 // takingOnce is a handler that takes bodies at /later once it may, others at once.
 func takingOnce(goOn <-chan bool) func(*ServerStream) {
 	return func(s *ServerStream) {

@@ -52,6 +52,7 @@ func (c *conn) appendSettings(list ...http2.Setting) {
 	for _, s := range list {
 		b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(b, uint16(s.ID)), s.Val)
 	}
+	c.unacked++
 	c.controlFrame(http2.FrameSettings, 0, 0, b)
 }
 

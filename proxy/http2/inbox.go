@@ -3,15 +3,17 @@ package http2
 import "sync"
 
 const (
-	smallBlock = 4 << 10
-	largeBlock = 64 << 10
+	smallBlock  = 4 << 10
+	middleBlock = 16 << 10
+	largeBlock  = 64 << 10
 )
 
 var smallBlocks = sync.Pool{New: func() any { return new([smallBlock]byte) }}
+var middleBlocks = sync.Pool{New: func() any { return new([middleBlock]byte) }}
 var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 
-// inbox holds the data of a stream that has come and was not taken yet, in blocks from a pool. It holds no more
-// than the stream's window. The zero value is ready.
+// inbox holds the data of a stream that has come and was not taken yet, in blocks from a pool: larger ones the more it
+// holds, so that the memory is in proportion. It holds no more than the stream's window. The zero value is ready.
 type inbox struct {
 	blocks []block
 	first  int // of blocks
@@ -37,19 +39,18 @@ func (in *inbox) add(p []byte) {
 
 // room gives a last block that is not full.
 func (in *inbox) room(n int) *block {
-	large := n > smallBlock
+	size := smallBlock
+	if n > smallBlock {
+		size = middleBlock
+	}
 	if k := len(in.blocks); k > in.first {
-		if b := &in.blocks[k-1]; b.w < len(b.data) {
+		b := &in.blocks[k-1]
+		if b.w < len(b.data) {
 			return b
 		}
-		large = true // what filled a block goes on
+		size = min(4*len(b.data), largeBlock) // what filled a block goes on
 	}
-	var data []byte
-	if large {
-		data = largeBlocks.Get().(*[largeBlock]byte)[:]
-	} else {
-		data = smallBlocks.Get().(*[smallBlock]byte)[:]
-	}
+	data := newBlock(size)
 	if in.first > 16 && in.first > len(in.blocks)/2 { // a stream that is never quite empty
 		n := copy(in.blocks, in.blocks[in.first:])
 		in.blocks, in.first = in.blocks[:n], 0
@@ -85,10 +86,22 @@ func (in *inbox) drop() {
 	in.blocks, in.first, in.size, in.lent = in.blocks[:0], 0, 0, 0
 }
 
+func newBlock(size int) []byte {
+	switch size {
+	case smallBlock:
+		return smallBlocks.Get().(*[smallBlock]byte)[:]
+	case middleBlock:
+		return middleBlocks.Get().(*[middleBlock]byte)[:]
+	}
+	return largeBlocks.Get().(*[largeBlock]byte)[:]
+}
+
 func (b *block) free() {
 	switch len(b.data) {
 	case smallBlock:
 		smallBlocks.Put((*[smallBlock]byte)(b.data))
+	case middleBlock:
+		middleBlocks.Put((*[middleBlock]byte)(b.data))
 	case largeBlock:
 		largeBlocks.Put((*[largeBlock]byte)(b.data))
 	}

@@ -118,11 +118,12 @@ func TestPanicOfAClientsReader(t *testing.T) {
 				c.mu.Unlock()
 			}
 			close(all)
+			ends := []error{within(t, errs), within(t, errs)} // before anybody looks into the inbox
 			var r message.Response
 			if err = s.ReadHead(&r, time.Time{}); held && err == nil {
 				_, err = s.Body().Next(true)
 			}
-			for _, err := range []error{err, within(t, errs), within(t, errs)} {
+			for _, err := range append(ends, err) {
 				if err == nil || !strings.Contains(err.Error(), "internal error") {
 					t.Errorf("an exchange ends with %v", err)
 				}

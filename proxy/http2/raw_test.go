@@ -32,6 +32,7 @@ type frameSeen struct {
 	http2.FrameHeader
 	code   http2.ErrCode
 	last   uint32 // stream, of a GOAWAY
+	grown  uint32 // by a WINDOW_UPDATE
 	fields []hpack.HeaderField
 	data   string
 }
@@ -70,6 +71,8 @@ func (p *peer) read() {
 		case *http2.GoAwayFrame:
 			p.code, p.gone = f.ErrCode, true
 			seen.code, seen.last = f.ErrCode, f.LastStreamID
+		case *http2.WindowUpdateFrame:
+			seen.grown = f.Increment
 		case *http2.RSTStreamFrame:
 			seen.code = f.ErrCode
 		case *http2.MetaHeadersFrame:

@@ -31,12 +31,6 @@ const (
 	maxWaiting = 4
 	drainTime  = time.Second // between the two GOAWAYs, where the client does not answer the PING between them
 
-	// maxUnread is how many requests are worked on at once whose client has given no window for the answers. Each takes
-	// a connection to a server, and memory here and there, for nothing that could leave. The others follow slowly: a
-	// client may want to see the heads first.
-	maxUnread   = 4
-	unreadPause = 25 * time.Millisecond
-
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
 )
@@ -54,8 +48,8 @@ type ServerConn struct {
 
 	// guarded by conn.mu
 	running  int // handlers
+	ended    int // handlers whose streams have ended in order: they are about to return
 	backlog  int // of starting, when the reader last looked
-	zombies  int // streams that were reset while their handlers run
 	serving  bool
 	draining bool
 	final    bool   // the second GOAWAY was sent
@@ -105,7 +99,7 @@ func (c *ServerConn) Serve() error {
 func (c *ServerConn) greet() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.appendSettings(
+	c.firstSettings(
 		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.most)},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)},
 		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
@@ -221,7 +215,7 @@ func (c *ServerConn) openBlock() error {
 	switch {
 	case c.final: // it came before the client knew
 		c.remember(id, firstWindow)
-	case len(c.streams)-c.zombies >= c.most:
+	case c.open >= c.most:
 		b.refused = http2.ErrCodeRefusedStream
 	case len(c.starting) > maxWaiting*c.most:
 		return calm("streams are opened and reset faster than they can be wound up")
@@ -270,71 +264,11 @@ func (c *ServerConn) enter(s *ServerStream) {
 	if c.fields.prioritized {
 		s.priority = c.fields.priority
 	}
-	c.streams[b.id] = &s.stream
-}
-
-// start runs the handlers of streams that wait for that. One that was reset meanwhile is none.
-func (c *ServerConn) start() {
-	if len(c.starting) == 0 {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	kept, barred := c.starting[:0], false
-	for _, s := range c.starting {
-		switch {
-		case s.reset:
-			c.discard(s)
-		case c.running < c.most && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
-			c.running++
-			s.started = true
-			s.run.Go()
-		default:
-			barred = barred || s.sendWindow <= 0
-			kept = append(kept, s)
-		}
-	}
-	clear(c.starting[len(kept):])
-	c.starting, c.backlog = kept, len(kept)
-}
-
-// tooManyUnread says that a stream without a window must wait for its start, and then has the reader woken at its time;
-// c.mu is held.
-func (c *ServerConn) tooManyUnread() bool {
-	n := 0
-	for _, s := range c.streams {
-		if s.sendWindow <= 0 && s.server.started {
-			n++
-		}
-	}
-	if n < maxUnread {
-		return false
-	}
-	now := time.Now()
-	wait := unreadPause - now.Sub(c.unread)
-	if wait <= 0 {
-		c.unread = now
-		return false
-	}
-	if c.resume == nil {
-		c.resume = task.AfterFunc(wait, "HTTP/2: requests that wait for a window", c.wake)
-	}
-	return true
-}
-
-// wake lets the reader start what waits for its time.
-func (c *ServerConn) wake() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.resume = nil
-	if c.err == nil {
-		c.base.Interrupt()
-	}
+	s.register()
 }
 
 // discard drops a stream that was never run; c.mu is held.
 func (c *ServerConn) discard(s *ServerStream) {
-	c.zombies--
 	s.leave()
 	s.free()
 }
@@ -376,8 +310,8 @@ func (c *ServerConn) windUp(s *ServerStream) {
 	if code != noReset && c.err == nil {
 		c.kill(&s.stream, errAborted, code)
 	}
-	if s.reset {
-		c.zombies--
+	if s.ended {
+		c.ended--
 	}
 	s.leave()
 	c.wantFlush()

@@ -88,7 +88,11 @@ func (s *ServerStream) Body() message.BodyReader { return &s.body }
 func (s *ServerStream) BodyDone() bool { return s.body.done() }
 
 // BodyStarted says whether any of it was taken.
-func (s *ServerStream) BodyStarted() bool { return s.stream.began }
+func (s *ServerStream) BodyStarted() bool {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.stream.began
+}
 
 // HeadSent says whether the head of the final response has been written.
 func (s *ServerStream) HeadSent() bool { return s.headSent }

@@ -27,6 +27,8 @@ type stream struct {
 	stopped bool  // the peer wants no more of ours
 	cut     bool  // whoever reads is to stop
 	began   bool  // something of the body was taken
+	counted bool  // in conn.open
+	ended   bool  // both sides ended, without a reset
 
 	// What comes.
 	inbox      inbox
@@ -36,6 +38,7 @@ type stream struct {
 	recvWindow int64 // what the peer may still send
 	target     int64 // what it may send at most
 	credit     int64 // taken and not granted anew
+	withheld   int   // bytes unread, for which the connection's window waits
 	readers    waiter
 	slow       bool // ErrSlow was given
 
@@ -63,12 +66,42 @@ func (s *stream) open(c *conn, id uint32) {
 	s.conn, s.id = c, id
 	s.err, s.reset, s.ours, s.theirs, s.raw, s.recvEnd, s.sentEnd = nil, false, false, false, false, false, false
 	s.stopped, s.cut, s.began, s.slow = false, false, false, false
+	s.counted, s.ended = false, false
 	s.declared, s.received = message.Unknown, 0
-	s.recvWindow, s.target, s.credit = firstWindow, firstWindow, 0
+	s.target, s.credit, s.withheld = firstWindow, 0, 0
 	s.toSend, s.sendWindow, s.moved = message.Unknown, c.sendInitial, 0
 	s.pace, s.readPace = c.limits.pace(), c.limits.pace()
 	s.lastFrame, s.priority, s.waiting = -1, defaultPriority, false
 	s.trailer.Reset()
+}
+
+// register adds s to the streams of its connection, c.mu held. It is open from now on.
+func (s *stream) register() {
+	s.conn.streams[s.id] = s
+	s.recvWindow = firstWindow - s.conn.enforced
+	s.conn.open++
+	s.counted = true
+}
+
+// uncount is called when s is closed to the peer, which may open another in its place, whatever is left to do here; c.mu is
+// held.
+func (s *stream) uncount() {
+	if s.counted {
+		s.counted = false
+		s.conn.open--
+	}
+}
+
+// endedOne is called when one of the sides has ended; c.mu is held.
+func (s *stream) endedOne() {
+	if !s.recvEnd || !s.sentEnd || s.reset || s.ended {
+		return
+	}
+	s.ended = true
+	s.uncount()
+	if s.server != nil {
+		s.conn.server.ended++
+	}
 }
 
 // leave takes s off its connection, c.mu held; nobody may use it any more.
@@ -76,10 +109,11 @@ func (s *stream) leave() {
 	c := s.conn
 	c.dequeue(s)
 	delete(c.streams, s.id)
+	s.uncount()
 	held := s.inbox.size + s.inbox.lent
 	s.inbox.drop()
-	c.letGo(held)
-	c.narrow(s)
+	c.letGo(s, held)
+	c.narrow(s, s.target-firstWindow)
 	if s.ours {
 		c.remember(s.id, s.recvWindow)
 	}
@@ -112,7 +146,7 @@ func (b *body) Next(wait bool) ([]byte, error) {
 	for {
 		switch {
 		case s.cut:
-			return nil, errInterrupted
+			return nil, netio.ErrInterrupted
 		case s.reset && !s.recvEnd: // what came whole is good, whatever becomes of the stream
 			return nil, s.err
 		}

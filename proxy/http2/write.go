@@ -265,8 +265,10 @@ func (s *stream) writeError() error {
 		return s.err
 	case s.stopped:
 		return errAborted
+	case s.conn.err != nil:
+		return s.connError()
 	}
-	return s.conn.err
+	return nil
 }
 
 // waitTurn waits for room, a window or a turn. c.mu is held, and let go meanwhile.
@@ -288,20 +290,12 @@ func (s *stream) waitTurn() error {
 	}
 	// Somebody else writes, or the peer grants nothing.
 	stalled := s.sendWindow <= 0 || c.sendWindow <= 0
-	held := 0
 	if stalled {
-		held = len(s.pending)
-		if !c.limits.memory.lease(held) {
-			c.kill(s, ErrHeld, http2.ErrCodeEnhanceYourCalm)
-			c.wantFlush()
-			return ErrHeld
-		}
+		held := len(s.pending)
+		c.holdPiece(held)
+		defer c.dropPiece(held)
 	}
-	err := s.waitWindow(stalled)
-	if stalled {
-		c.limits.memory.release(held)
-	}
-	return err
+	return s.waitWindow(stalled)
 }
 
 // waitWindow waits to be woken, with c.mu let go. stalled: it is the peer that has to grant something, and its pace
@@ -320,8 +314,9 @@ func (s *stream) waitWindow(stalled bool) error {
 	return s.pace.Wait(time.Since(since), moved)
 }
 
-// WaitRoom returns once the peer grants something, so that nothing need be fetched for it before.
-func (s *stream) WaitRoom() error {
+// WaitRoom returns once the peer grants something, so that nothing need be fetched for it before. held is how many bytes wait
+// with the caller.
+func (s *stream) WaitRoom(held int) error {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -334,7 +329,9 @@ func (s *stream) WaitRoom() error {
 			break // while the flush let go of the lock
 		}
 		s.waiting = true
+		c.holdPiece(held)
 		err := s.waitWindow(true)
+		c.dropPiece(held)
 		s.waiting = false
 		if err != nil {
 			return err
@@ -350,6 +347,7 @@ func (s *stream) end(trailer *message.Header) error {
 	defer c.mu.Unlock()
 	switch err := s.writeError(); {
 	case s.sentEnd:
+		c.flushNow() // the head was all, and waits
 		return nil
 	case err != nil:
 		return err
@@ -357,6 +355,7 @@ func (s *stream) end(trailer *message.Header) error {
 		return message.ErrBodyLength
 	}
 	s.sentEnd = true
+	s.endedOne()
 	if !empty(trailer) {
 		c.waitRoom()
 		if err := s.writeError(); err != nil {
@@ -402,7 +401,9 @@ func (s *stream) writeBlock(block []byte, end bool) {
 	c.buf = c.room9(len(block)) // so that the place is known
 	s.lastFrame, s.lastSwap, s.lastData = len(c.buf), c.swaps, false
 	c.appendBlock(s.id, block, end)
-	s.sentEnd = end
+	if s.sentEnd = end; end {
+		s.endedOne()
+	}
 }
 
 // pace bounds how slowly a peer may open a stream's window.

@@ -29,7 +29,18 @@ type Leg struct {
 	state   atomic.Uint64 // transport<<32 | subflows
 	later   atomic.Bool   // it fell back after a while
 	live    *Live
+	retired atomic.Bool
 }
+
+// Raw is the connection's, nil before Open.
+func (l *Leg) Raw() syscall.RawConn { return l.raw }
+
+// Retire says that the connection is to end once it is idle: a new one would be better. It may be called from any
+// goroutine, also after Close.
+func (l *Leg) Retire() { l.retired.Store(true) }
+
+// Retired says whether Retire was called.
+func (l *Leg) Retired() bool { return l.retired.Load() }
 
 // Open asks the kernel for the first time. reason is what to say if it turns out not to be MPTCP: what the dial
 // inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where nobody asked for it. live, if not

@@ -153,7 +153,7 @@ func TestLiveLetsOthersIn(t *testing.T) {
 	}
 	came := make(chan struct{})
 	seen := 0
-	v.All(func(syscall.RawConn) bool {
+	v.All(func(*Leg) bool {
 		if seen++; seen == 1 {
 			go func() {
 				defer close(came)

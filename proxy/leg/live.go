@@ -34,7 +34,7 @@ func (v *Live) remove(l *Leg) {
 
 // All yields the connections, beginning at another one each time. Each stays open while it is yielded, and new ones come
 // in between, since those are accepted meanwhile.
-func (v *Live) All(yield func(syscall.RawConn) bool) {
+func (v *Live) All(yield func(*Leg) bool) {
 	for _, l := range v.list() {
 		if !v.look(l, yield) {
 			return
@@ -52,13 +52,13 @@ func (v *Live) list() []*Leg {
 	return list
 }
 
-func (v *Live) look(l *Leg, yield func(syscall.RawConn) bool) bool {
+func (v *Live) look(l *Leg, yield func(*Leg) bool) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if _, open := v.legs[l]; !open {
 		return true
 	}
-	return yield(l.raw)
+	return yield(l)
 }
 
 // Len is how many there are.

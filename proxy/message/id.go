@@ -28,6 +28,7 @@ const (
 	LastModified
 	Location
 	Origin
+	PersistentAuth
 	ProxyAuthenticate
 	ProxyAuthorization
 	ProxyConnection
@@ -66,6 +67,7 @@ var names = [numIDs]string{
 	ContentLength: "Content-Length", ContentType: "Content-Type", Cookie: "Cookie", Date: "Date", ETag: "ETag",
 	Expect: "Expect", Forwarded: "Forwarded", GRPCStatus: "Grpc-Status", Host: "Host", HTTP2Settings: "HTTP2-Settings",
 	KeepAlive: "Keep-Alive", LastModified: "Last-Modified", Location: "Location", Origin: "Origin",
+	PersistentAuth:    "Persistent-Auth",
 	ProxyAuthenticate: "Proxy-Authenticate", ProxyAuthorization: "Proxy-Authorization",
 	ProxyConnection: "Proxy-Connection", Referer: "Referer", RetryAfter: "Retry-After",
 	SecWebSocketAccept: "Sec-WebSocket-Accept", SecWebSocketExtensions: "Sec-WebSocket-Extensions",

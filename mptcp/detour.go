@@ -1,0 +1,57 @@
+package mptcp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"mpgate/task"
+)
+
+// A Detour knows which of the host's paths do not carry, and leads dials around them. It is safe for concurrent use.
+type Detour interface {
+	// From is the address to connect from to reach to; the zero Addr leaves it to the kernel.
+	From(to netip.Addr) netip.Addr
+	// Era is done once the answers of From may be others than before.
+	Era() context.Context
+}
+
+// mostDetours bounds how often one dial begins anew because the paths have changed.
+const mostDetours = 4
+
+// dialAround is dial, around paths that do not carry where the choice of the address is the kernel's. A dial that
+// is waiting on a path that then turns out not to carry begins anew on another.
+func (d *Dialer) dialAround(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
+	if d.Detour == nil || d.Source.IsValid() || d.Interface != "" {
+		return d.dial(ctx, to)
+	}
+	for range mostDetours {
+		c, r, err, moved := d.dialInEra(ctx, to)
+		if !moved {
+			return c, r, err
+		}
+	}
+	return d.dial(ctx, to)
+}
+
+// dialInEra dials until the way to go is another; moved says that it became so before the dial had ended.
+func (d *Dialer) dialInEra(ctx context.Context, to netip.AddrPort) (c *net.TCPConn, r Result, err error, moved bool) {
+	era := d.Detour.Era()
+	one := *d
+	one.Source = d.Detour.From(to.Addr())
+	dialCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := task.AfterDone(era, "dial: detour", func() {
+		if d.Detour.From(to.Addr()) != one.Source {
+			cancel()
+		}
+	})
+	defer stop()
+	c, r, err = one.dial(dialCtx, to)
+	if one.Source.IsValid() && errors.Is(err, syscall.EADDRNOTAVAIL) { // the host has lost it just now
+		c, r, err = d.dial(dialCtx, to)
+	}
+	return c, r, err, err != nil && dialCtx.Err() != nil && ctx.Err() == nil
+}

@@ -1,0 +1,49 @@
+package doctor
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// memory looks whether the TCP sockets of the host use up what they may. Then the kernel drops what arrives, and connections
+// stand still for seconds, on whichever path.
+func (e *examination) memory() {
+	stat, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		return
+	}
+	e.judgeMemory(string(stat), sysctl("net.ipv4.tcp_mem"))
+}
+
+func (e *examination) judgeMemory(sockstat, tcpMem string) {
+	limits := strings.Fields(tcpMem)
+	if len(limits) != 3 {
+		return
+	}
+	pressure, err := strconv.ParseUint(limits[1], 10, 63)
+	used, ok := tcpPages(sockstat)
+	if err != nil || !ok || used < pressure {
+		return
+	}
+	e.add(Warning, "memory", "", fmt.Sprintf("TCP sockets of this host use %d pages, and from %d on the kernel is short of memory for them: it drops what arrives, and connections stand still for seconds", used, pressure),
+		fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%s %d %d"; ss -tm shows what the sockets hold`, limits[1], 2*pressure, 3*pressure))
+}
+
+// tcpPages is how many pages TCP uses, by /proc/net/sockstat.
+func tcpPages(sockstat string) (uint64, bool) {
+	for line := range strings.Lines(sockstat) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != "TCP:" {
+			continue
+		}
+		for i := 1; i+1 < len(fields); i += 2 {
+			if fields[i] == "mem" {
+				n, err := strconv.ParseUint(fields[i+1], 10, 64)
+				return n, err == nil
+			}
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,323 @@
+package paths
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mpgate/mptcp"
+)
+
+// A process that is killed takes nothing back. So what this manager makes stands in a file, the journal, for the next
+// process to know it by: what is about to be made before it is made, since a kill may come in between. It is written
+// whole and renamed. It is not synced to the disk: what is lost with the kernel is of no use after that either.
+//
+//	read ──► of this boot, this namespace, and of no process that still runs? ──► does the kernel have it just so? ──► ours
+//
+// With Keep the journal stays at the end, as the endpoints do.
+
+const (
+	journalVersion = 1
+	// mostJournal bounds what is read, bytes.
+	mostJournal = 64 << 10
+)
+
+// journal is the file. The zero value has none.
+type journal struct {
+	path  string
+	self  maker
+	last  []byte // as written; nil: not known
+	none  bool   // there is no file
+	taken bool   // it is a process's that still runs
+	given bool   // another process goes on with what was made here
+}
+
+// maker says whose a journal is, and where what it lists is to be found.
+type maker struct {
+	Version   int    `json:"version"`
+	Boot      string `json:"boot"`
+	Namespace string `json:"namespace"`
+	PID       int    `json:"pid"`
+	Started   uint64 `json:"started"` // ticks since the boot
+}
+
+// page is what stands in it.
+type page struct {
+	maker
+	Estate Estate `json:"made"`
+}
+
+// whoAmI is the maker that this process is, in the network namespace of the calling thread.
+func whoAmI() (o maker, err error) {
+	o = maker{Version: journalVersion, PID: os.Getpid()}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return o, err
+	}
+	o.Boot = strings.TrimSpace(string(boot))
+	if o.Namespace, err = namespaceID(); err != nil {
+		return o, err
+	}
+	o.Started, err = startOf(o.PID)
+	return o, err
+}
+
+// namespaceID names the network namespace of the calling thread: by the kernel's cookie, which is never given twice, or before
+// Linux 5.14 by its inode.
+func namespaceID() (string, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return "", os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	if cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err == nil {
+		return strconv.FormatUint(cookie, 10), nil
+	}
+	return os.Readlink("/proc/thread-self/ns/net")
+}
+
+// startOf is when a process began, in ticks since the boot (proc_pid_stat(5), field 22).
+func startOf(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(text[max(0, bytes.LastIndexByte(text, ')')):], []byte(" ")) // the name before may have anything in it
+	fields := bytes.Fields(rest)
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields)+2)
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// read gives what an earlier process has left. Errors say why that is not to be believed.
+func (j *journal) read() (*Estate, error) {
+	f, err := os.OpenFile(j.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, mostJournal+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > mostJournal {
+		return nil, fmt.Errorf("it is longer than %d bytes", mostJournal)
+	}
+	var p page
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return nil, err
+	}
+	if d.More() {
+		return nil, errors.New("there is more behind its end")
+	}
+	if err := p.check(&j.self); err != nil {
+		return nil, err
+	}
+	return &p.Estate, nil
+}
+
+// errRuns: the process that wrote the journal is still there, and not this one.
+var errRuns = errors.New("its process is still running")
+
+func (p *page) check(self *maker) error {
+	switch {
+	case p.Version != journalVersion:
+		return fmt.Errorf("it is of version %d, this program knows %d", p.Version, journalVersion)
+	case p.Boot != self.Boot:
+		return errors.New("it is of another boot")
+	case p.runs(self):
+		return fmt.Errorf("%w (pid %d)", errRuns, p.PID)
+	case p.Namespace != self.Namespace:
+		return errors.New("it is of another network namespace")
+	case len(p.Estate.Endpoints) > 2*maxEndpoints:
+		return fmt.Errorf("it has %d endpoints, the kernel takes %d", len(p.Estate.Endpoints), maxEndpoints)
+	}
+	for _, h := range p.Estate.Endpoints {
+		if e := h.endpoint(); !e.Addr.IsValid() || e.ID == 0 || h.Path == "" {
+			return fmt.Errorf("endpoint %+v is incomplete", e)
+		}
+	}
+	return nil
+}
+
+// runs says whether the process of p is another than self and still there.
+func (p *page) runs(self *maker) bool {
+	if p.PID == self.PID {
+		return false
+	}
+	at, err := startOf(p.PID)
+	return err == nil && at == p.Started
+}
+
+// endpoint is the one that a holding is about.
+func (h *Holding) endpoint() mptcp.Endpoint {
+	if h.Intended != nil {
+		return *h.Intended
+	}
+	return h.Stored
+}
+
+// write puts down what there is; nothing leaves no file.
+func (j *journal) write(e *Estate) error {
+	if e.Empty() {
+		if j.none {
+			return nil
+		}
+		err := os.Remove(j.path)
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		j.last, j.none = nil, err == nil
+		return err
+	}
+	text, err := json.Marshal(page{j.self, *e})
+	if err != nil || bytes.Equal(text, j.last) {
+		return err
+	}
+	j.last, j.none = nil, false
+	if err := os.MkdirAll(filepath.Dir(j.path), 0o700); err != nil {
+		return err
+	}
+	next := j.path + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(next, j.path)
+	}
+	if err != nil {
+		_ = os.Remove(next)
+		return err
+	}
+	j.last = text
+	return nil
+}
+
+// openJournal begins to use the journal, and takes for ours what an earlier process of this state directory has made
+// and the kernel has just so.
+func (m *Manager) openJournal() {
+	j := &m.journal
+	if j.path = m.o.Journal; j.path == "" {
+		return
+	}
+	var err error
+	if j.self, err = whoAmI(); err != nil {
+		j.path = ""
+		m.o.Logger.Warn("MPTCP endpoints are not recorded: after a kill they are taken for another program's", "error", err)
+		return
+	}
+	if !m.o.Recover {
+		return
+	}
+	e, err := j.read()
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, errRuns):
+		j.taken = true
+		m.o.Logger.Warn("MPTCP endpoints in the journal belong to another process: they are left alone, and ours are not recorded", "file", j.path, "error", err)
+	case err != nil:
+		m.o.Logger.Warn("the journal of MPTCP endpoints is not used: what an earlier process has left is taken for another program's", "file", j.path, "error", err)
+	default:
+		m.recover(e)
+	}
+}
+
+// recover takes for ours what is as it was made.
+func (m *Manager) recover(e *Estate) {
+	have, err := m.pm.Endpoints()
+	m.fault("read endpoints", err)
+	limits, lerr := m.pm.Limits()
+	m.fault("read limits", lerr)
+	if err != nil || lerr != nil {
+		return
+	}
+	var ours, changed, gone []string
+	m.lastID = e.LastID
+	for _, h := range e.Endpoints {
+		k := keyOf(h.endpoint())
+		i := slices.IndexFunc(have, func(e mptcp.Endpoint) bool { return keyOf(e) == k })
+		switch {
+		case i < 0:
+			gone = append(gone, k.String())
+		case have[i] == h.Stored || h.Intended != nil && have[i] == *h.Intended:
+			ours = append(ours, k.String())
+			m.owned[k] = record{asked: h.Asked, stored: have[i], was: h.Was, path: h.Path}
+		default:
+			changed = append(changed, k.String())
+		}
+	}
+	what := "as they were"
+	if l := e.Limits; l != nil {
+		switch limits {
+		case l.Mine:
+			what = "ours"
+			m.limits = ownedLimits{set: true, was: l.Was, mine: l.Mine}
+		case l.Was:
+		default:
+			what = "changed by another program"
+		}
+	}
+	m.o.Logger.Info("MPTCP endpoints and limits that an earlier process has made and not taken back", "ours_again", ours,
+		"changed_since", changed, "gone", gone, "limits", what)
+}
+
+// estate is what would be taken back at the end.
+func (m *Manager) estate() *Estate {
+	e := &Estate{LastID: m.lastID}
+	for k, r := range m.owned {
+		if m.contested[k] == "" {
+			e.Endpoints = append(e.Endpoints, Holding{Path: r.path, Asked: r.asked, Stored: r.stored, Was: r.was})
+		}
+	}
+	slices.SortFunc(e.Endpoints, func(a, b Holding) int { return a.Stored.Addr.Compare(b.Stored.Addr) })
+	if l := &m.limits; l.set && !l.contested {
+		e.Limits = &HeldLimits{Was: l.was, Mine: l.mine}
+	}
+	return e
+}
+
+// note puts down what there is.
+func (m *Manager) note() { m.noteEstate(m.estate()) }
+
+// noteIntent puts down an endpoint that is about to be made, or changed.
+func (m *Manager) noteIntent(w want, next mptcp.Endpoint, was *mptcp.Endpoint) {
+	e := m.estate()
+	i := slices.IndexFunc(e.Endpoints, func(h Holding) bool { return keyOf(h.Stored) == keyOf(next) })
+	if i < 0 {
+		i = len(e.Endpoints)
+		e.Endpoints = append(e.Endpoints, Holding{Path: w.path, Was: was})
+	}
+	e.Endpoints[i].Asked, e.Endpoints[i].Intended = w.Endpoint, &next
+	m.noteEstate(e)
+}
+
+// noteLimits puts down limits that are about to be set.
+func (m *Manager) noteLimits(was, mine mptcp.Limits) {
+	e := m.estate()
+	e.Limits = &HeldLimits{Was: was, Mine: mine}
+	m.noteEstate(e)
+}
+
+func (m *Manager) noteEstate(e *Estate) {
+	if m.journal.path == "" || m.journal.taken || m.journal.given {
+		return
+	}
+	m.fault("note endpoints in the state directory, to be known for ours after a kill", m.journal.write(e))
+}

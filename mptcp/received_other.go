@@ -1,0 +1,11 @@
+//go:build !linux
+
+package mptcp
+
+import (
+	"errors"
+	"syscall"
+)
+
+// LastReceived can not tell on this system.
+func LastReceived(syscall.RawConn) (Received, error) { return Received{}, errors.ErrUnsupported }

@@ -1,0 +1,139 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"mpgate/telemetry"
+)
+
+const (
+	// firstRest is how long a server that could not be reached is left alone at first.
+	firstRest = time.Second
+	// longestRest bounds the time between two probes of it. A probe costs no request anything.
+	longestRest = 8 * time.Second
+)
+
+// outage is the time in which a server cannot be reached. Requests go to other servers meanwhile, and one goroutine
+// dials this one until it answers:
+//
+//	available ── a connect fails ──► outage: rest ─► probe ──fails──► rest twice as long ─► probe …
+//	    ▲                                               │
+//	    └──────── a connect succeeds, of the probe or of a request that found no other server
+type outage struct {
+	over   chan struct{} // closed when a connect has succeeded
+	failed atomic.Int64  // when one failed last, ns since epoch
+	slow   atomic.Bool   // it took all its time to fail
+}
+
+// available says whether requests may go to the server. It is the one place that decides.
+func (s *Server) available() bool { return s.outage.Load() == nil }
+
+// lastResort says whether a request that finds no available server may try this one, and since when it has been left
+// alone. One whose connects take long to fail is spared for a moment, so that requests do not pile up.
+func (s *Server) lastResort(now time.Time) (since int64, ok bool) {
+	o := s.outage.Load()
+	if o == nil {
+		return 0, true // it has just become available
+	}
+	since = o.failed.Load()
+	return since, !o.slow.Load() || int64(now.Sub(epoch))-since >= int64(s.backend.firstRest)
+}
+
+// unreachable notes that a connect failed.
+func (s *Server) unreachable(err error) {
+	if !outageBy(err) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	o := s.outage.Load()
+	begins := o == nil
+	if begins {
+		o = &outage{over: make(chan struct{})}
+	}
+	o.failed.Store(int64(time.Since(epoch)))
+	o.slow.Store(TimedOut(err))
+	if begins {
+		s.outage.Store(o)
+		s.meter.Up(false)
+		s.backend.background.start(s.task("probes"), func(ctx context.Context) { s.revive(ctx, o) })
+	}
+}
+
+// reached notes that a connect succeeded.
+func (s *Server) reached() {
+	if s.available() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.outage.Swap(nil); o != nil {
+		close(o.over)
+		if !s.closed {
+			s.meter.Up(true)
+		}
+	}
+}
+
+// outageBy says whether a failed connect says that the server cannot be reached. The end of the gateway, a lack of
+// resources of this host, or MPTCP that is required and was not negotiated, do not.
+func outageBy(err error) bool {
+	var handshake *TLSError
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return false
+	case errors.As(err, &handshake), errors.As(err, &dns), errors.Is(err, ErrNoHTTP2):
+		return true
+	}
+	return connectResult(err) != telemetry.ConnectError
+}
+
+// task is the name of a task for the server.
+func (s *Server) task(what string) string {
+	return "backend " + s.backend.Name() + ": " + what + " of " + s.Address
+}
+
+// revive probes the server until it answers.
+func (s *Server) revive(ctx context.Context, o *outage) {
+	rest := s.backend.firstRest
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	for ; ; timer.Reset(rest) {
+		select {
+		case <-timer.C:
+		case <-o.over:
+			return
+		case <-ctx.Done():
+			return
+		}
+		if s.probe(ctx) == nil {
+			return
+		}
+		rest = min(2*rest, longestRest)
+	}
+}
+
+// probe dials the server as a request would, and keeps the connection for one that comes.
+func (s *Server) probe(ctx context.Context) error {
+	shared, one, err := s.dial(ctx, Addresses{}, s.shares(&Request{}))
+	switch {
+	case err != nil:
+		return err
+	case shared != nil:
+		s.adopt(shared)
+	case s.backend.options.SendProxy != 0:
+		one.close() // its header names no client
+	default:
+		s.sharing.picked(true)
+		s.keep(one, time.Now())
+	}
+	return nil
+}

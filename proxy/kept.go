@@ -1,0 +1,132 @@
+package proxy
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"mpgate/proxy/message"
+)
+
+const (
+	// maxKeptBody is the most of a request's body that is kept to be sent again.
+	maxKeptBody = 64 << 10
+	smallBody   = 4 << 10
+	// maxKeptBodies is the most that all requests together keep. Beyond that requests with a body are sent once.
+	maxKeptBodies = 64 << 20
+)
+
+var (
+	smallBodies = sync.Pool{New: func() any { return new([smallBody]byte) }}
+	largeBodies = sync.Pool{New: func() any { return new([maxKeptBody]byte) }}
+)
+
+// keptBody is a request's body of which what has been read is kept, so that it can be sent again. It is a message.BodyReader: after
+// rewind it gives again what it gave before, then goes on with the client's. It keeps nothing more once the body is longer than
+// maxKeptBody or drop was called. The zero value keeps nothing.
+type keptBody struct {
+	src   message.BodyReader // nil: nothing is kept
+	used  *atomic.Int64      // by all
+	buf   []byte             // the body from its beginning
+	given int                // bytes of buf that Next has given since rewind
+	lost  bool               // not all that was read is in buf
+	done  atomic.Bool        // nobody will need it; any goroutine may set it
+}
+
+// begin makes k keep what is read from src, of which nothing has been. It makes room for the first n bytes; false: there is none.
+func (k *keptBody) begin(src message.BodyReader, used *atomic.Int64, n int64) bool {
+	k.src, k.used = src, used
+	if k.grow(int(max(1, min(n, maxKeptBody)))) {
+		return true
+	}
+	k.reset()
+	return false
+}
+
+// active says whether the body is read by k.
+func (k *keptBody) active() bool { return k.src != nil }
+
+// again says whether what was read of the body can be given again.
+func (k *keptBody) again() bool { return k.src != nil && !k.lost }
+
+// rewind makes Next begin anew.
+func (k *keptBody) rewind() { k.given = 0 }
+
+// left is how many bytes Next gives before it goes on with the client's.
+func (k *keptBody) left() int { return len(k.buf) - k.given }
+
+// Next gives the next piece of the body.
+func (k *keptBody) Next(wait bool) ([]byte, error) {
+	if k.given < len(k.buf) {
+		p := k.buf[k.given:]
+		k.given = len(k.buf)
+		return p, nil
+	}
+	p, err := k.src.Next(wait)
+	if err == nil {
+		k.keep(p)
+	}
+	return p, err
+}
+
+func (k *keptBody) keep(p []byte) {
+	if k.lost {
+		return
+	}
+	if n := len(k.buf) + len(p); k.done.Load() || n > maxKeptBody || !k.grow(n) {
+		k.drop()
+		return
+	}
+	k.buf = append(k.buf, p...)
+	k.given = len(k.buf)
+}
+
+// grow makes room for n bytes in all.
+func (k *keptBody) grow(n int) bool {
+	if n <= cap(k.buf) {
+		return true
+	}
+	size := smallBody
+	if n > smallBody {
+		size = maxKeptBody
+	}
+	if k.used.Add(int64(size)) > maxKeptBodies {
+		k.used.Add(int64(-size))
+		return false
+	}
+	old := k.buf
+	if size == smallBody {
+		k.buf = smallBodies.Get().(*[smallBody]byte)[:0]
+	} else {
+		k.buf = append(largeBodies.Get().(*[maxKeptBody]byte)[:0], old...)
+	}
+	k.free(old)
+	return true
+}
+
+func (k *keptBody) free(b []byte) {
+	switch cap(b) {
+	case smallBody:
+		smallBodies.Put((*[smallBody]byte)(b[:smallBody]))
+	case maxKeptBody:
+		largeBodies.Put((*[maxKeptBody]byte)(b[:maxKeptBody]))
+	}
+	if k.used != nil {
+		k.used.Add(int64(-cap(b)))
+	}
+}
+
+// drop gives the memory back: the body is not sent again. Whoever reads the body calls it, or sets done.
+func (k *keptBody) drop() {
+	k.free(k.buf)
+	k.buf, k.given, k.lost = nil, 0, true
+}
+
+// reset makes k keep nothing.
+func (k *keptBody) reset() {
+	if k.src == nil {
+		return
+	}
+	k.free(k.buf)
+	k.src, k.used, k.buf, k.given, k.lost = nil, nil, nil, 0, false
+	k.done.Store(false)
+}
