@@ -142,7 +142,7 @@ func TestClientCAIsFollowed(t *testing.T) {
 	if err := os.Remove(clients); err != nil {
 		t.Fatal(err)
 	}
-	r.logs(`(?s)cannot be used.*cannot be used; the old content stays`)
+	r.logs(`(?s)cannot be used.*cannot be used; the old content remains active`)
 	if !ask(next, "h2") {
 		t.Error("a list that is gone has ended the one before")
 	}

@@ -109,14 +109,14 @@ func TestNotices(t *testing.T) {
 	web := freeAddress(t)
 	rest := listenerTable("web", web, "mptcp = \"off\"") + routeTable("all", "", "app") + backendTable("app", "127.0.0.1:1", "")
 	r := startRig(t, head+rest, func(o *Options) { o.Notifier = m.notifier(0, 0) })
-	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 1, 1 sockets (0 mptcp), 0 connections"; got != want {
+	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 1, sockets: 1 (MPTCP: 0), connections: 0"; got != want {
 		t.Errorf("at the start %q, want %q", got, want)
 	}
 	r.swap(head + rest)
 	if got := m.next(patience); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") {
 		t.Errorf("before a reload %q", got)
 	}
-	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 2, 1 sockets (0 mptcp), 0 connections"; got != want {
+	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 2, sockets: 1 (MPTCP: 0), connections: 0"; got != want {
 		t.Errorf("after a reload %q, want %q", got, want)
 	}
 	r.write("nonsense")
@@ -253,7 +253,7 @@ func TestStore(t *testing.T) {
 		}
 	}
 	second.logs(`closed a socket of an earlier process: no listener has its address.*` + c)
-	second.logs(`taken out of systemd's store`)
+	second.logs(`removed an unused socket from systemd's file descriptor store`)
 	for _, s := range second.Status().Listeners[0].Sockets {
 		if !s.Inherited {
 			t.Errorf("not out of the store: %+v", s)
@@ -355,7 +355,7 @@ func TestDrainGoesOnAccepting(t *testing.T) {
 	}
 	carries(t, tunnel)
 	r.end()
-	r.logs(`connections were cut: they had work left when the time to drain was over" connections=1`)
+	r.logs(`connections aborted: still in use when shutdown.drain expired" connections=1`)
 }
 
 // A new process that is ready and then gone leaves this one in its place, also in the manager's eyes.

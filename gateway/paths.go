@@ -28,7 +28,7 @@ func (g *Gateway) openPaths(cfg *config.Config) error {
 	if o.Manage == paths.ManageOff && o.Failover == paths.FailoverOff {
 		if o.Recover && exists(o.Journal) { // to take back what an earlier process has left
 			if err := g.newPaths(o); err != nil {
-				g.log.Error("MPTCP endpoints and limits of an earlier process stay as they are", "error", err)
+				g.log.Error("cannot take over the MPTCP endpoints and limits of an earlier process", "err", err)
 			}
 		}
 		return nil

@@ -22,7 +22,7 @@ func TestReloadRefused(t *testing.T) {
 	rest := routeTable("all", "", "app") + backendTable("app", app, "")
 	good := head + listenerTable("web", web, "") + rest
 	_, port, _ := strings.Cut(web, ":")
-	const inTwo = `which this gateway's listener "web" has: bind: address already in use; ` +
+	const inTwo = `which is used by this gateway's listener "web": bind: address already in use; ` +
 		`remedy: restart mpgate (systemctl restart mpgate), or reload twice: first without the old address of that listener, then with the new one`
 	r := startRig(t, good, nil)
 	line := func(file, part string) int {
@@ -119,7 +119,7 @@ func TestReloadPassedSockets(t *testing.T) {
 	}
 	get()
 	r.swap(head + other + rest)
-	r.logs(`no listener accepts on a socket that systemd still holds open.*socket=web address=` + regexp.QuoteMeta(address))
+	r.logs(`no listener accepts on a socket that systemd holds open.*socket=web address=` + regexp.QuoteMeta(address))
 	waits := proxytest.Dial(t, address, mptcp.Off)
 	waits.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	r.swap(head + web + other + rest)

@@ -126,7 +126,7 @@ func TestReloadEndsOnlyWhatChanged(t *testing.T) {
 		t.Error("the old generation does not end")
 	}
 	carries(t, stays)
-	r.logs(`connections were cut.*generation=1 connections=2 after=500ms`)
+	r.logs(`connections aborted.*generation=1 connections=2 after=500ms`)
 	stays.Close()
 	r.end()
 	text, err := os.ReadFile(log)

@@ -33,9 +33,9 @@ func (g *Gateway) unclog(ctx context.Context) error {
 func (g *Gateway) watchHostMemory(before bool) (now bool) {
 	switch now = mptcp.CheckHostMemory(); {
 	case now && !before:
-		g.log.Warn("this host is short of memory for TCP sockets (net.ipv4.tcp_mem): connections to servers use TCP instead of MPTCP where mptcp is \"prefer\"")
+		g.log.Warn("this host is short of memory for TCP sockets (net.ipv4.tcp_mem): with mptcp = \"prefer\", connections to servers use TCP")
 	case before && !now:
-		g.log.Info("this host has memory for TCP sockets again: connections to servers use MPTCP")
+		g.log.Info("this host has enough memory for TCP sockets again: connections to servers use MPTCP")
 	}
 	return now
 }

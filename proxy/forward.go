@@ -254,7 +254,7 @@ func (x *exchange) repeatable() bool {
 const stallTime = time.Second
 
 // errStalled is a connection that may stand still for want of memory in the kernel.
-var errStalled = errors.New("the server's MPTCP connection may stand still: the host is short of memory for sockets")
+var errStalled = errors.New("the server's MPTCP connection may stall: the host is short of memory for sockets")
 
 // waitsFor100 says whether the client holds its body back until the server asks for it.
 func (x *exchange) waitsFor100() bool {

@@ -92,7 +92,7 @@ func serverOutcome(err error) outcome {
 	case errors.Is(err, http2.ErrTooSlow):
 		return outcome{status: 502, end: telemetry.EndBackendTimeout, text: "the connection to the server ended because the server was too slow"}
 	case errors.Is(err, backend.ErrNotProcessed):
-		return outcome{status: 503, end: telemetry.EndBackendReset, text: "the server does not take the request at present"}
+		return outcome{status: 503, end: telemetry.EndBackendReset, text: "the server does not accept the request at present"}
 	case errors.Is(err, http2.ErrNoConnect):
 		return outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server takes no other protocol than HTTP"}
 	case errors.As(err, &fault), errors.Is(err, http1.ErrBodyLength):

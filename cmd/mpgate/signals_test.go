@@ -117,7 +117,7 @@ func TestSecondSignal(t *testing.T) {
 	if !strings.Contains(p.text(), `"end":"drain"`) {
 		t.Errorf("the log does not say that the request was cut:\n%s", p.text())
 	}
-	if !strings.Contains(p.text(), `"msg":"connections were cut: they had work left when a second signal ended the drain","connections":1`) {
+	if !strings.Contains(p.text(), `"msg":"connections aborted: still in use when a second signal ended the drain","connections":1`) {
 		t.Errorf("the log does not say what cut it:\n%s", p.text())
 	}
 }

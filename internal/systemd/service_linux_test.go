@@ -303,7 +303,7 @@ func TestOwnSockets(t *testing.T) {
 	if out, code := s.Try("systemctl", "reload", "mpgate.service"); code == 0 {
 		t.Errorf("two sockets for one port: %s", out)
 	}
-	s.journaled(`which this gateway's listener .*http.* has: bind: address already in use; remedy: restart mpgate`)
+	s.journaled(`which is used by this gateway's listener .*http.* has: bind: address already in use; remedy: restart mpgate`)
 	s.Run("systemctl", "restart", "mpgate.service")
 	s.journaled(`"why":"it is in the way of :8080"`)
 	s.get(s.client(true), "http://127.0.0.1:8080/all")

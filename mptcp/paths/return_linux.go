@@ -142,7 +142,7 @@ func (m *Manager) retire(p *path, j *joins) {
 	}
 	if n > 0 && !p.rejoin.told {
 		p.rejoin.told = true
-		m.o.Logger.Info("connections to servers have no subflow on a path that is back: they are replaced once they are idle", "path", p.Name, "connections", n)
+		m.o.Logger.Info("replacing connections to servers that have no subflow on a path that came back", "path", p.Name, "connections", n)
 	}
 }
 
