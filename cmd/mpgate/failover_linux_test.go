@@ -460,7 +460,7 @@ func told(t *testing.T, p *process, file string) {
 				t.Errorf("%s: %d lines say that it is %s, the metrics %v", path, len(lines), what, n)
 			}
 		}
-		want := fmt.Sprintf(`(?m)^%s .* cut %v times, back %v times$`, path, cuts, returns)
+		want := fmt.Sprintf(`(?m)^%s .* %v fail-overs?, %v returns?$`, path, cuts, returns)
 		if !regexp.MustCompile(want).Match(out) {
 			t.Errorf("nothing like %s in\n%s", want, out)
 		}

@@ -88,10 +88,10 @@ success
 failure at run time
 .TP
 .B 2
-wrong command line
+invalid command line
 .TP
 .B 78
-faulty configuration
+invalid configuration
 .SH FILES
 .TP
 .I /etc/mpgate/mpgate.toml

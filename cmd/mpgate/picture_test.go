@@ -72,7 +72,7 @@ func TestRates(t *testing.T) {
 	if got = h.add(many); len(got.paths) != 0 {
 		t.Errorf("%+v", got)
 	}
-	if text = newPicture(many, got).text(); !strings.Contains(text, "not known: more connections than are listed") || !strings.Contains(text, "\nand 3 more connections\n") {
+	if text = newPicture(many, got).text(); !strings.Contains(text, "unknown: more connections than are listed") || !strings.Contains(text, "\nand 3 more connections\n") {
 		t.Errorf("%s", text)
 	}
 	// With one, its sums over the seconds that are kept.

@@ -142,7 +142,7 @@ type reloadCmd struct {
 }
 
 func (reloadCmd) Help() string {
-	return `Waits for the result. A faulty file changes nothing: its errors are printed, and the exit code is 78. Log files are reopened. An admin address on host:port is read-only; in that case, send SIGHUP instead.
+	return `Waits for the result. An invalid file changes nothing: its errors are printed, and the exit code is 78. Log files are reopened. An admin address on host:port is read-only; in that case, send SIGHUP instead.
 
     mpgate reload -c mpgate.toml`
 }

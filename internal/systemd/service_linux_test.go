@@ -104,7 +104,7 @@ func (s *service) reload(t *testing.T) {
 	}
 	s.Await("mpgate.service", "ActiveState", "active")
 	s.get(s.client(false), "http://127.0.0.1/more")
-	if text := s.Property("mpgate.service", "StatusText"); !strings.Contains(text, "the last reload was refused") {
+	if text := s.Property("mpgate.service", "StatusText"); !strings.Contains(text, "the last reload failed") {
 		t.Errorf("its status is %q", text)
 	}
 
