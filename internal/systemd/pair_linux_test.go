@@ -114,8 +114,8 @@ func TestSwitchedOffWithoutPair(t *testing.T) {
 	s.Run("systemctl", "start", "mpgate-http.socket", "mpgate-https.socket", "mpgate.service")
 	s.Write(configFile, "[mptcp]\nenabled = false\n"+passed+routes, 0o644)
 	out := s.Run("mpgate", "reload", "-c", configFile)
-	for _, want := range []string{"reloaded\n", "listener http: 0.0.0.0:80 speaks mptcp: the socket that was passed is MPTCP and mpgate cannot change that; " +
-		"remedy: remove SocketProtocol=mptcp from the .socket unit and restart the socket; with the units of mpgate units --pair no restart is needed\n", "listener https: 0.0.0.0:443 speaks mptcp: "} {
+	for _, want := range []string{"reloaded\n", "listener http: 0.0.0.0:80 uses mptcp: the socket that was passed is MPTCP and mpgate cannot change that; " +
+		"remedy: remove SocketProtocol=mptcp from the .socket unit and restart the socket; with the units of mpgate units --pair no restart is needed\n", "listener https: 0.0.0.0:443 uses mptcp: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("reload says %q, and not %q", out, want)
 		}

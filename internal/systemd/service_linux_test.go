@@ -41,7 +41,7 @@ func TestPassedSockets(t *testing.T) {
 		s.get(s.client(true), "http://127.0.0.1/")
 		t.Logf("the first answer took %v, start included", time.Since(began).Round(time.Millisecond))
 		s.Await("mpgate.service", "ActiveState", "active")
-		if text := s.Property("mpgate.service", "StatusText"); !strings.HasPrefix(text, "serving: generation 1, 3 sockets (3 mptcp), ") {
+		if text := s.Property("mpgate.service", "StatusText"); !strings.HasPrefix(text, "serving: generation 1, sockets: 3 (MPTCP: 3), ") {
 			t.Errorf("its status is %q", text)
 		}
 	})
@@ -303,9 +303,9 @@ func TestOwnSockets(t *testing.T) {
 	if out, code := s.Try("systemctl", "reload", "mpgate.service"); code == 0 {
 		t.Errorf("two sockets for one port: %s", out)
 	}
-	s.journaled(`which is used by this gateway's listener .*http.* has: bind: address already in use; remedy: restart mpgate`)
+	s.journaled(`which is used by this gateway's listener .*http.*: bind: address already in use; remedy: restart mpgate`)
 	s.Run("systemctl", "restart", "mpgate.service")
-	s.journaled(`"why":"it is in the way of :8080"`)
+	s.journaled(`"why":"it conflicts with :8080"`)
 	s.get(s.client(true), "http://127.0.0.1:8080/all")
 
 	// A wrong configuration is not tried again and again.
