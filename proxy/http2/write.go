@@ -1,8 +1,10 @@
 package http2
 
 import (
+	"errors"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -36,6 +38,7 @@ type out struct {
 	controlHeld int    // bytes of control frames in buf
 	writing     bool
 	scheduled   bool
+	lost        bool      // nothing more can be sent; see wrote
 	earned      int       // credit for control frames, see budget.go
 	sent        int       // bytes of DATA that have earned nothing yet
 	room        sync.Cond // after each write
@@ -88,7 +91,7 @@ func (c *conn) flush(s *stream) {
 			c.wantFlush()
 		}
 	}()
-	for c.err == nil {
+	for c.err == nil && !c.lost {
 		if len(c.buf) == 0 {
 			if c.pump(); len(c.buf) == 0 {
 				break
@@ -140,8 +143,25 @@ func (c *conn) takeOut() []byte {
 	return b
 }
 
+// lostTime is how long the reader has to find out what a server said before it closed the connection.
+const lostTime = time.Second
+
 func (c *conn) wrote(err error) {
-	if err != nil {
+	switch {
+	case err == nil, c.lost:
+	case c.client != nil && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
+		// The server has closed the connection. What it said before can still be read, such as which
+		// requests it has not processed (GOAWAY). The reader then ends the connection.
+		c.lost, c.client.goingAway = true, true
+		task.AfterFunc(lostTime, "HTTP/2 connection to a server: ending", func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.err == nil {
+				c.failLocked(err)
+				_ = c.base.Abort()
+			}
+		})
+	default:
 		c.failLocked(err)
 		_ = c.base.Abort() // the reader will see to the rest
 	}
@@ -151,7 +171,7 @@ func (c *conn) wrote(err error) {
 // wantFlush sees to it that what there is leaves soon, c.mu held: once those streams that can run have run, so that
 // what they have to say leaves with it.
 func (c *conn) wantFlush() {
-	if c.writing || c.scheduled || c.err != nil || len(c.buf) == 0 && c.nextStream() == nil {
+	if c.writing || c.scheduled || c.lost || c.err != nil || len(c.buf) == 0 && c.nextStream() == nil {
 		return
 	}
 	c.scheduled = true
@@ -177,7 +197,7 @@ func (c *conn) flushNow() {
 
 // flushFromReader sends what there is as far as that needs no waiting; c.mu is held. Another goroutine does the rest.
 func (c *conn) flushFromReader() {
-	if c.writing || c.scheduled || len(c.buf) == 0 || c.err != nil {
+	if c.writing || c.scheduled || c.lost || len(c.buf) == 0 || c.err != nil {
 		return
 	}
 	if len(c.buf) > smallOut {
@@ -277,7 +297,7 @@ func (s *stream) waitTurn() error {
 	if err := s.writeError(); err != nil {
 		return err
 	}
-	if !c.writing {
+	if !c.writing && !c.lost {
 		c.pump()
 		if len(s.pending) == 0 {
 			c.flushNow()
@@ -387,7 +407,7 @@ func empty(h *message.Header) bool {
 // waitRoom waits while the peer does not read, c.mu held: heads that wait are memory too.
 func (c *conn) waitRoom() {
 	for len(c.buf) >= outLimit && c.err == nil {
-		if c.writing || c.scheduled {
+		if c.writing || c.scheduled || c.lost {
 			c.room.Wait()
 		} else {
 			c.flush(nil)
