@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Address  string       // unix:/path or host:port
 	Listener net.Listener // instead of opening Address: one that was handed over; its unix socket stays on Close
-	Succeed  bool         // another process answers at a unix path and goes on with it until TakePlace: an upgrade
+	Succeed  bool         // another process answers at a unix path and continues with it until TakePlace: an upgrade
 
 	Metrics prometheus.Gatherer     // nil: no /metrics
 	Status  func() any              // what /api/status encodes, best a Status; nil: an empty one

@@ -20,7 +20,7 @@ import (
 )
 
 // measureIdle is the memory that n idle keep-alive connections cost each proxy, once they have been idle for the given time. Each
-// proxy is started anew, since none gives back what it once took; it answers some requests before the first reading, so
+// proxy is started again, since none gives back what it once took; it answers some requests before the first reading, so
 // that what it allocates once is not charged to connections.
 func (b *bench) measureIdle(ctx context.Context, n int, rest time.Duration) []result.Idle {
 	all, open := make([]idling, len(b.peers)), false

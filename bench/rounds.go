@@ -19,7 +19,7 @@ func (b *bench) runCase(ctx context.Context, c *result.Case, list []*peers.Peer)
 	return b.runCaseWith(ctx, c, list, hooks{})
 }
 
-// hooks of a case: when a proxy is warm, and when its last round is over. An error of either is the proxy's: it is not measured, or was in vain.
+// hooks of a case: when a proxy is warm, and when its last round is over. An error of either is the proxy's: the case is not measured.
 type hooks struct {
 	started, ended func(i int, r *proxy) error
 }

@@ -42,7 +42,7 @@
 // gets 421.
 //
 // The http-01 challenges are answered before routing and before a redirect to
-// https, on every listener without TLS that speaks h1:
+// https, on every listener without TLS that uses h1:
 //
 //	if certs.IsACMEChallenge(path) {
 //		if body, ok := m.ChallengeResponse(ctx, host, string(path)); ok { 200 text/plain body }

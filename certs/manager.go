@@ -287,7 +287,7 @@ func (m *Manager) dropIssuer(is *issuer) {
 }
 
 // gone ends the metric of a certificate that is no longer used; m.mu is held. Where another one has the same name, such as
-// a second local one, the metric goes on as that one's.
+// a second local one, the metric continues as that one's.
 func (m *Manager) gone(s *source) {
 	var until time.Time
 	failing := false

@@ -38,7 +38,7 @@ func (m *Manager) start(sh *shape) {
 }
 
 // Run watches files, rotates ticket keys, and obtains and renews certificates
-// until ctx ends; then it closes m. It is to be run once, as a named task.
+// until ctx ends; then it closes m. It must be run once, as a named task.
 // The error is nil, or that it was called twice.
 func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()

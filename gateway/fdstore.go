@@ -35,7 +35,7 @@ func newFDStore(n *Notifier, in *listener.Inherited, before *Parent, log *slog.L
 func (s *fdStore) active() bool { return s.notifier != nil && s.notifier.Store > 0 }
 
 // drop hears of a socket out of the store that is of no use. The store must have let go of it before the same
-// address can be bound anew.
+// address can be bound again.
 func (s *fdStore) drop(spare listener.Spare) {
 	s.log.Warn("a socket of an earlier process is not used", "address", spare.Address, "from", spare.Origin.String(), "why", spare.Why)
 	if spare.Origin != listener.Store {

@@ -142,7 +142,7 @@ func (g *Gateway) filesChanged(files []string) {
 	}
 }
 
-// followFiles makes the TLS policies anew when a file changed whose content is part of one: those that an
+// followFiles makes the TLS policies again when a file changed whose content is part of one: those that an
 // operator takes out of a list of CAs are no longer trusted, without a reload. The configuration is not read.
 func (g *Gateway) followFiles(ctx context.Context) error {
 	for {

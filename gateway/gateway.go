@@ -23,11 +23,11 @@ import (
 	"mpgate/telemetry"
 )
 
-// Options are what a gateway needs beside its configuration.
+// Options are what a gateway needs in addition to its configuration.
 type Options struct {
 	Version   string
 	Inherited *listener.Inherited // nil: none
-	// Load reads the configuration anew, for Reload; nil: it cannot be reloaded.
+	// Load reads the configuration again, for Reload; nil: it cannot be reloaded.
 	Load   func() (*config.Config, error)
 	Logger *slog.Logger // nil: nothing is logged
 	// LogDropped counts the lines of the Logger that were dropped; nil: none are.
@@ -68,7 +68,7 @@ type Gateway struct {
 
 	paths       atomic.Pointer[paths.Manager] // nil: never asked for
 	pathsRun    bool
-	front, back leg.Live     // the connections that speak MPTCP
+	front, back leg.Live     // the connections that use MPTCP
 	memory      mptcp.Memory // what dials have learned about servers
 
 	state    atomic.Uint32
@@ -291,7 +291,7 @@ func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
 	defer g.mu.Unlock()
-	handedOver := g.isReplaced() || g.options.Parent.serves() // another process goes on with the sockets
+	handedOver := g.isReplaced() || g.options.Parent.serves() // another process continues with the sockets
 	if !handedOver {
 		g.options.Notifier.send("STOPPING=1", "STATUS=draining")
 	}
@@ -344,7 +344,7 @@ func (g *Gateway) closeLogs() {
 	g.deaf()
 }
 
-// ReopenLogs opens log files anew, after they were renamed. An error is logged, too.
+// ReopenLogs opens log files again, after they were renamed. An error is logged, too.
 func (g *Gateway) ReopenLogs() error {
 	err := g.access.Load().Reopen()
 	if err != nil {

@@ -54,7 +54,7 @@ type front struct {
 	view    proxy.ListenerOptions // what the data plane is to know
 	tls     *tlsSet               // nil: none
 	task    *running
-	leave   bool // somebody else goes on with the sockets: unix ones stay in the file system
+	leave   bool // somebody else continues with the sockets: unix ones stay in the file system
 }
 
 // build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault leaves

@@ -12,7 +12,7 @@ import (
 	"mpgate/task"
 )
 
-// TestPanicOfATask is logged with its name and stack, and counted; the gateway serves on.
+// TestPanicOfATask is logged with its name and stack, and counted; the gateway continues.
 func TestPanicOfATask(t *testing.T) {
 	server, web := named(t, "a"), freeAddress(t)
 	r := startRig(t, head+listenerTable("web", web, "")+routeTable("all", "", "app")+backendTable("app", server, ""), nil)

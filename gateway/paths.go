@@ -59,7 +59,7 @@ func (g *Gateway) newPaths(o paths.Options) error {
 	return nil
 }
 
-// succeed goes on with what another manager made: that of the process before this one, or of this one, if no other
+// succeed continues with what another manager made: that of the process before this one, or of this one, if no other
 // came of it.
 func (g *Gateway) succeed(e *paths.Estate) {
 	if e.Empty() {
@@ -127,7 +127,7 @@ func (g *Gateway) failedOver(c paths.Cut) {
 	}
 }
 
-// liveConnections yields the connections of both sides that speak MPTCP.
+// liveConnections yields the connections of both sides that use MPTCP.
 func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	front, back := g.front.All, g.back.All
 	sides := [...]struct {

@@ -27,7 +27,7 @@ type PathsReport struct {
 	WantedLimits *PathLimits      `json:"wanted_limits,omitempty"` // by the configuration; nil: left alone
 	Paths        []PathReport     `json:"paths"`
 	Endpoints    []PathEndpoint   `json:"endpoints"`
-	Connections  []PathConnection `json:"connections"` // those that speak MPTCP, mostReported at most
+	Connections  []PathConnection `json:"connections"` // those that use MPTCP, mostReported at most
 	More         int              `json:"more,omitempty"`
 	Notes        []string         `json:"notes,omitempty"`
 }
@@ -81,7 +81,7 @@ type PathEndpoint struct {
 	Difference string     `json:"difference,omitempty"` // in words
 }
 
-// PathConnection is one connection that speaks MPTCP.
+// PathConnection is one connection that uses MPTCP.
 type PathConnection struct {
 	Side     string        `json:"side"`  // listener or backend
 	Token    uint32        `json:"token"` // the kernel's name for it, as ss -Mni shows it
@@ -234,7 +234,7 @@ type liveConn struct {
 	side paths.Side
 }
 
-// connections are up to most of those that speak MPTCP, of both sides if both have some, and how many more there are.
+// connections are up to most of those that use MPTCP, of both sides if both have some, and how many more there are.
 // They are read once the registries are left again, which must not be held for long: one that closes meanwhile says so.
 func (g *Gateway) connections(most int) (list []liveConn, more int) {
 	front, back := g.front.Len(), g.back.Len()

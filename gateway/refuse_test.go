@@ -13,7 +13,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// TestReloadRefused: whatever is wrong, the running generation serves on, and the error, the log, the status and the
+// TestReloadRefused: whatever is wrong, the running generation continues, and the error, the log, the status and the
 // metric say what it is and where it stands.
 func TestReloadRefused(t *testing.T) {
 	app := named(t, "app")

@@ -15,7 +15,7 @@ import (
 	"mpgate/telemetry"
 )
 
-// Reload reads the configuration anew and swaps to it. On any fault the running generation goes on, and the
+// Reload reads the configuration again and swaps to it. On any fault the running generation continues, and the
 // error says what is wrong.
 func (g *Gateway) Reload(ctx context.Context) error {
 	if g.options.Load == nil {
@@ -192,7 +192,7 @@ func (g *Gateway) retire(old, next *generation) {
 			fallthrough
 		default:
 			if (f.tls == nil) != (other.tls == nil) {
-				g.proxy.Dismiss(f.proxy) // who has begun with the other kind cannot go on with it
+				g.proxy.Dismiss(f.proxy) // who has begun with the other kind cannot continue with it
 			}
 			f.closeTLS()
 		}
@@ -262,7 +262,7 @@ func (f *front) explain(err error) error {
 	return fmt.Errorf("%w; systemd passes sockets only at start: start the .socket unit, then run systemctl restart mpgate, which loses no connection", err)
 }
 
-// held says what of the running generation has an address that a reload wants for something else: it goes on until the
+// held says what of the running generation has an address that a reload wants for something else: it continues until the
 // reload has gone through.
 func (g *Gateway) held(address string) (who, remedy string) {
 	gen := g.gen.Load()

@@ -97,7 +97,7 @@ func TestReloads(t *testing.T) {
 	}
 }
 
-// TestReloadEndsOnlyWhatChanged: a tunnel on a route that stays goes on; those on a route that leads elsewhere, and on a
+// TestReloadEndsOnlyWhatChanged: a tunnel on a route that stays continues; those on a route that leads elsewhere, and on a
 // listener that is gone, have until the deadline.
 func TestReloadEndsOnlyWhatChanged(t *testing.T) {
 	server, other := echoes(t), echoes(t)

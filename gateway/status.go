@@ -13,7 +13,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// Status is what there is to say of the gateway now.
+// Status is what is known about the gateway now.
 func (g *Gateway) Status() admin.Status {
 	gen := g.gen.Load()
 	s := admin.Status{

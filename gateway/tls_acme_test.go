@@ -64,7 +64,7 @@ func testACME(t *testing.T, challenge string) {
 		t.Errorf("the metric says %v, the certificate %v", until, first.NotAfter.Unix())
 	}
 
-	// A connection of before goes on while the certificate is renewed.
+	// A connection of before continues while the certificate is renewed.
 	c := proxytest.Dial(t, secure, mptcp.Off)
 	c.Secure(&tls.Config{ServerName: "a.example.test", InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	get := func() {

@@ -13,7 +13,7 @@ import (
 // time. A look is a system call, so this is at most 0.2 % of a core.
 const unclogMost = 1000
 
-// unclog frees connections that the kernel lets stand still; see mptcp.Unclog.
+// unclog frees connections that the kernel lets stall; see mptcp.Unclog.
 func (g *Gateway) unclog(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -25,11 +25,11 @@ import (
 //	                                        accepts
 //	               tells the manager   ◄─  "ready", or why it cannot be
 //	lets go of MPTCP endpoints
-//	lets it go on, with these          ─►  is a gateway like any other
+//	lets it continue, with these          ─►  is a gateway like any other
 //	drains, ends                       ─►  may remove endpoints
 //
 // Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends the new one and
-// goes on.
+// continues.
 
 // upgradeVariable tells a new process what it was handed.
 const upgradeVariable = "MPGATE_UPGRADE"
@@ -40,7 +40,7 @@ const upgradeTime = 30 * time.Second
 // inheritance is what a new process is handed. Numbers are descriptors.
 type inheritance struct {
 	Ready   int // it writes a line when it is ready or cannot be
-	Go      int // says when it may go on by itself, and ends with the process before it
+	Go      int // says when it may continue by itself, and ends with the process before it
 	Sockets []handedSocket
 }
 
@@ -56,7 +56,7 @@ const goOn = "go"
 // Parent is the process that this one replaces.
 type Parent struct {
 	report, release *os.File
-	since           time.Time // this one went on by itself
+	since           time.Time // this one continued by itself
 	gone            chan struct{}
 	stored          map[uint64]string // see fdStore.names
 }
@@ -164,7 +164,7 @@ func (p *Parent) Fail(err error) {
 	}
 }
 
-// takeOver tells the parent that this process is ready, and goes on with what it made in the kernel.
+// takeOver tells the parent that this process is ready, and continues with what it made in the kernel.
 func (g *Gateway) takeOver(ctx context.Context) error {
 	e, err := g.options.Parent.ready(ctx)
 	if err != nil {
@@ -177,8 +177,8 @@ func (g *Gateway) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// Upgrade starts the program anew and hands everything over to it. It returns when the new process serves; this one
-// then drains, and Run returns. On an error this one serves on as before.
+// Upgrade starts the program again and hands everything over to it. It returns when the new process serves; this one
+// then drains, and Run returns. On an error this one continues as before.
 func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.options.Command == nil {
 		return errors.New("this gateway does not support upgrades")
@@ -254,7 +254,7 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 }
 
 // start starts the new process, shielded from signals that would end it before it takes them over. One that came meanwhile and
-// asked this process to open its logs anew was lost, so that is done.
+// asked this process to open its logs again was lost, so that is done.
 func (g *Gateway) start(cmd *exec.Cmd) error {
 	if g.options.Shield == nil {
 		return cmd.Start()
@@ -272,7 +272,7 @@ func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
 	}
 }
 
-// release lets the new process go on, with endpoints and limits for its own.
+// release lets the new process continue, with endpoints and limits for its own.
 func (g *Gateway) release(ctx context.Context, by *os.File) error {
 	e, err := g.handOverPaths(ctx)
 	if err != nil {

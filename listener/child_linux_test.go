@@ -390,7 +390,7 @@ func TestInheritedOptions(t *testing.T) {
 }
 
 // Without descriptors accepting fails, says so once a second at most, does not
-// spin, and goes on as soon as there are some.
+// spin, and continues as soon as there are some.
 func TestAcceptRecoversFromEMFILE(t *testing.T) {
 	p := start(t, "emfile", nil)
 	address := p.Sockets[0].Address

@@ -245,7 +245,7 @@ func TestUnixRelease(t *testing.T) {
 	}
 }
 
-// Serve ends with its context, keeps the sockets and may begin anew: a
+// Serve ends with its context, keeps the sockets and may begin again: a
 // connection that came between is served then.
 func TestServeAgain(t *testing.T) {
 	noFDLeak(t)

@@ -89,7 +89,7 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 		files := in.Take(l.o.Systemd)
 		if len(files) > 0 {
 			if err := l.inherit(files); err != nil {
-				in.giveBack(files) // for a reload that mends it
+				in.giveBack(files) // for a reload that fixes it
 				return err
 			}
 			l.pair()
@@ -236,7 +236,7 @@ func (l *Listener) openOwn(ctx context.Context, address string, in *Inherited) (
 	return &Socket{info: info, tcp: tcp, answered: make(chan struct{}, 1)}, nil
 }
 
-// fromSpare goes on with a socket that an earlier process opened.
+// fromSpare continues with a socket that an earlier process opened.
 func (l *Listener) fromSpare(f *InheritedFile, address string) (*Socket, error) {
 	k, err := kindOf(f.File)
 	if err != nil {
@@ -323,7 +323,7 @@ func (l *Listener) Files() ([]*os.File, error) {
 func (l *Listener) Close() error { return l.close(true) }
 
 // Release is Close that leaves unix sockets in the file system: another process
-// goes on with them.
+// continues with them.
 func (l *Listener) Release() error { return l.close(false) }
 
 func (l *Listener) close(remove bool) error {

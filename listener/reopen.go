@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Reopen opens a listener anew by other options, beside the one that serves. It shares the sockets that may stay:
+// Reopen opens a listener again by other options, beside the one that serves. It shares the sockets that may stay:
 // none of the connections that wait at them is lost. Both may serve at the same time. When the new one has taken
 // over, call old.Yield and then old.Close; when it is not to, Close it.
 func Reopen(ctx context.Context, o Options, in *Inherited, old *Listener) (*Listener, error) {

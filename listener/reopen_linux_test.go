@@ -214,7 +214,7 @@ func TestSpareInTheWay(t *testing.T) {
 	}
 }
 
-// TestParentInTheWay: the process that is to be replaced goes on, so its sockets stay.
+// TestParentInTheWay: the process that is to be replaced continues, so its sockets stay.
 func TestParentInTheWay(t *testing.T) {
 	noFDLeak(t)
 	f, address := passed(t, "127.0.0.1:0", mptcp.Off)

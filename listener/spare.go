@@ -14,7 +14,7 @@ import (
 
 // A Spare is a socket that an earlier process bound by itself, and that this one was given: out of systemd's
 // file-descriptor store, or by the process that it replaces. A listener that is to open the same address takes
-// it instead. One that nobody takes is no fault.
+// it instead. One that nobody takes is not an error.
 type Spare struct {
 	Name    string // in the store; "" where it does not come from there
 	Address string

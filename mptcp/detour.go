@@ -18,11 +18,11 @@ type Detour interface {
 	Era() context.Context
 }
 
-// mostDetours bounds how often one dial begins anew because the paths have changed.
+// mostDetours bounds how often one dial begins again because the paths have changed.
 const mostDetours = 4
 
 // dialAround is dial, around paths that do not carry where the choice of the address is the kernel's. A dial that
-// is waiting on a path that then turns out not to carry begins anew on another.
+// is waiting on a path that then turns out not to carry begins again on another.
 func (d *Dialer) dialAround(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
 	if d.Detour == nil || d.Source.IsValid() || d.Interface != "" {
 		return d.dial(ctx, to)

@@ -31,7 +31,7 @@ type Dialer struct {
 
 const defaultKeepAlive = 15 * time.Second
 
-// Result is what became of a dial.
+// Result is the outcome of a dial.
 type Result struct {
 	// Transport is what the socket said right after the handshake.
 	Transport Transport

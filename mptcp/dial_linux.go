@@ -190,7 +190,7 @@ func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	}
 	switch err := unix.Connect(fd, sa); err {
 	case nil, unix.EINPROGRESS, unix.EINTR:
-		// An interrupted connect goes on by itself.
+		// An interrupted connect continues by itself.
 	default:
 		err := connectError(fd, sa, err)
 		unix.Close(fd)

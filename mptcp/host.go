@@ -7,7 +7,7 @@ import (
 )
 
 // Support is what this host can do, and, where it can not, why and what would
-// mend it.
+// fix it.
 type Support struct {
 	Usable bool
 	// Why and Remedy are empty when Usable is true.
@@ -33,11 +33,11 @@ type Features struct {
 
 var host = sync.OnceValue(func() Support { return Probe() })
 
-// Host says whether this host can speak MPTCP. The kernel is asked once in the
+// Host says whether this host can use MPTCP. The kernel is asked once in the
 // life of the process; the kill switch of [Disabled] is looked at each time.
 func Host() Support { return switchedOff(host()) }
 
-// Probe is Host that asks anew, in the network namespace of the calling thread.
+// Probe is Host that asks again, in the network namespace of the calling thread.
 func Probe() Support { return switchedOff(probe()) }
 
 func switchedOff(s Support) Support {

@@ -18,7 +18,7 @@ import (
 // A SYN that vanished (MPTCP unanswered, plain TCP answered at once) costs a
 // server of which nothing is known its first minute. With one that has spoken MPTCP
 // before, a lost packet is likelier, or a path that came back just between the two SYNs: then
-// many dials lose theirs at once, and to go on by plain TCP would leave their connections with one
+// many dials lose theirs at once, and to continue by plain TCP would leave their connections with one
 // path. It has to happen again some time later, and costs some seconds then.
 type Memory struct {
 	mu sync.Mutex

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unclog frees a connection that stands still because its receive buffer is full of what came out of order: Linux (6.18 does)
+// Unclog frees a connection that stalls because its receive buffer is full of out-of-order data: Linux (6.18 does)
 // takes nothing more in then, also not the piece that is missing, which the peer sends again and again. It is seen with
 // transfers over several paths, one of which ends. The sign of it is a full buffer in which there is nothing to read; one that
 // is full because its reader is slow is left alone. It says whether it did something. A look that finds nothing is one

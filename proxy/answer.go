@@ -114,7 +114,7 @@ func (x *exchange) appendAnswer(dst []byte, o outcome) []byte {
 }
 
 // skipBody throws away what has arrived of a request body that nobody wants, and says whether that is all of
-// it, so that the connection can go on.
+// it, so that the connection can continue.
 func (x *exchange) skipBody() bool {
 	for !x.down.BodyDone() {
 		p, err := x.down.Body().Next(false)

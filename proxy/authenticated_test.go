@@ -178,7 +178,7 @@ func TestPersistentAuth(t *testing.T) {
 	}
 }
 
-// A server that speaks HTTP/2 if it may, and would serve anybody as whom its connection was authenticated first.
+// A server that uses HTTP/2 if it may, and would serve anybody as whom its connection was authenticated first.
 func twoProtocols(t *testing.T) (addr string) {
 	t.Helper()
 	ln := proxytest.Listen(t, mptcp.Off)

@@ -7,7 +7,7 @@
 //  3. decode     http1 reads a head into message.Request              exchange.go read
 //  4. begin      the exchange starts: id, time, peer                  exchange.go begin
 //  5. match      the route table gives a route, or 404                exchange.go match
-//  6. down       fields that the gateway vouches for                  hygiene.go  vouch
+//  6. down       fields that only the gateway sets                   hygiene.go  vouch
 //  7. forward    a server is picked and asked                         forward.go
 //  8. body       both ways, streamed                                  relay.go
 //  9. up         what a response gets on its way                      forward.go  deliver

@@ -256,7 +256,7 @@ func (x *exchange) misdirected() bool {
 	if s == nil && policies == nil {
 		return false
 	}
-	if s == nil { // the listener speaks TLS by now, and this connection does not
+	if s == nil { // the listener uses TLS by now, and this connection does not
 		x.down.SetClose()
 		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port requires TLS; use https"})
 		return true
@@ -329,7 +329,7 @@ func (x *exchange) stopWatch() {
 	}
 }
 
-// finish is the one exit of every exchange, whatever became of it.
+// finish is the one exit of every exchange, whatever its outcome.
 func (x *exchange) finish() (now time.Time) {
 	if now = x.end; now.IsZero() {
 		now = time.Now()

@@ -224,7 +224,7 @@ func (l *tunnels) farewell(x *exchange) (under bool) {
 
 var errTimeOver = errors.New("the time for the exchange is over")
 
-// cut ends that of x, or all where x is nil, on both sides: who waits for the server does not see what becomes of the client.
+// cut ends that of x, or all where x is nil, on both sides: who waits for the server does not see the outcome of the client.
 func (l *tunnels) cut(x *exchange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

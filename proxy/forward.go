@@ -250,10 +250,10 @@ func (x *exchange) repeatable() bool {
 	return x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil
 }
 
-// stallTime is after what silence a request is moved to another connection if the server's may stand still.
+// stallTime is after what silence a request is moved to another connection if the server's may stall.
 const stallTime = time.Second
 
-// errStalled is a connection that may stand still for want of memory in the kernel.
+// errStalled is a connection that may stall for want of memory in the kernel.
 var errStalled = errors.New("the server's MPTCP connection may stall: the host is short of memory for sockets")
 
 // waitsFor100 says whether the client holds its body back until the server asks for it.

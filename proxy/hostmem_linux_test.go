@@ -26,7 +26,7 @@ func TestRequestsLeaveConnectionsThatMayStandStill(t *testing.T) {
 			}
 			if c.Number == 0 {
 				short.Store(true)
-				_, _ = c.R.ReadByte() // it stands still
+				_, _ = c.R.ReadByte() // it stalls
 				return
 			}
 			_, _ = c.Conn.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nmoved"))

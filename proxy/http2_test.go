@@ -387,7 +387,7 @@ func TestHTTP2Conformance(t *testing.T) {
 	}
 }
 
-// A listener that speaks HTTP/1 too ends what begins as neither protocol as a server of HTTP/2 does.
+// A listener that uses HTTP/1 too ends what begins as neither protocol as a server of HTTP/2 does.
 func TestBadPrefaceBesideHTTP1(t *testing.T) {
 	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}}, plain.origin(t, proxytest.Echo))
 	const frames = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x01"

@@ -164,7 +164,7 @@ func countChunks(c *proxytest.Conn) (total int64, err error) {
 	}
 }
 
-// In one connection of HTTP/2: ping-pong in a WebSocket goes on, and in order, while other streams move bodies both ways; and they do
+// In one connection of HTTP/2: ping-pong in a WebSocket continues, and in order, while other streams move bodies both ways; and they do
 // meanwhile.
 func TestWebSocketBesideBodiesInHTTP2(t *testing.T) {
 	t.Parallel()
@@ -219,7 +219,7 @@ func TestWebSocketBesideBodiesInHTTP2(t *testing.T) {
 	}
 }
 
-// pingPong goes on for 100 rounds, and until each body has moved some pieces meanwhile; each round lets them have a further one.
+// pingPong continues for 100 rounds, and until each body has moved some pieces meanwhile; each round lets them have a further one.
 func pingPong(t *testing.T, ws *http2.ClientStream, turns *turns, moved *[4]atomic.Int64) (rounds int) {
 	t.Helper()
 	late := time.Now().Add(2 * proxytest.Patience)

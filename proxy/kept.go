@@ -21,7 +21,7 @@ var (
 )
 
 // keptBody is a request's body of which what has been read is kept, so that it can be sent again. It is a message.BodyReader: after
-// rewind it gives again what it gave before, then goes on with the client's. It keeps nothing more once the body is longer than
+// rewind it gives again what it gave before, then continues with the client's. It keeps nothing more once the body is longer than
 // maxKeptBody or drop was called. The zero value keeps nothing.
 type keptBody struct {
 	src   message.BodyReader // nil: nothing is kept
@@ -48,10 +48,10 @@ func (k *keptBody) active() bool { return k.src != nil }
 // again says whether what was read of the body can be given again.
 func (k *keptBody) again() bool { return k.src != nil && !k.lost }
 
-// rewind makes Next begin anew.
+// rewind makes Next begin again.
 func (k *keptBody) rewind() { k.given = 0 }
 
-// left is how many bytes Next gives before it goes on with the client's.
+// left is how many bytes Next gives before it continues with the client's.
 func (k *keptBody) left() int { return len(k.buf) - k.given }
 
 // Next gives the next piece of the body.

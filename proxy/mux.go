@@ -120,7 +120,7 @@ var errOnlyHTTP2 = errors.New("the client does not use HTTP/2, which the listene
 // errPreface is a client that begins neither as in HTTP/1 nor as in HTTP/2.
 var errPreface = errors.New("an invalid connection preface")
 
-// refusePreface ends the connection of a client that may speak HTTP/2: with an empty SETTINGS frame, which
+// refusePreface ends the connection of a client that may use HTTP/2: with an empty SETTINGS frame, which
 // comes first, and a GOAWAY that says PROTOCOL_ERROR (RFC 9113 section 3.4).
 func (c *conn) refusePreface() {
 	frames := [...]byte{
@@ -184,7 +184,7 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	return telemetry.ConnReset
 }
 
-// passReset has a stream that a server has reset end with the server's code, where the client speaks HTTP/2 too, and
+// passReset has a stream that a server has reset end with the server's code, where the client uses HTTP/2 too, and
 // says whether that is all the client is to get: one that is told CANCEL knows more than one that gets a 502. A gRPC
 // server does so when the deadline is over that the client has set.
 func (x *exchange) passReset(err error) bool {

@@ -50,7 +50,7 @@ const (
 	ProxyRequired
 )
 
-// session is what is known of a connection that speaks TLS.
+// session is what is known of a connection that uses TLS.
 type session struct {
 	state  tls.ConnectionState
 	policy uint64
@@ -59,7 +59,7 @@ type session struct {
 	version, cipher, group string
 }
 
-// prelude handles what comes before HTTP: a PROXY header, a connection that is passed through unopened, the TLS
+// prelude handles what comes before HTTP: a PROXY header, a connection that is passed through, the TLS
 // handshake. It gives what HTTP is spoken on, nil where the connection is over.
 func (c *conn) prelude() netio.Stream {
 	v := c.listener.view.Load()
@@ -177,7 +177,7 @@ func groupName(id tls.CurveID) string {
 	return id.String()
 }
 
-// answerPlain tells a client that speaks HTTP to a TLS port so, in a way that it understands.
+// answerPlain tells a client that uses HTTP to a TLS port so, in a way that it understands.
 func (c *conn) answerPlain(err error) {
 	var record tls.RecordHeaderError
 	if !errors.As(err, &record) || record.Conn == nil {

@@ -20,7 +20,7 @@ type Options struct {
 	Instruments *telemetry.Instruments
 	AccessLog   *telemetry.AccessLog // nil: none; SetAccessLog changes it
 	Logger      *slog.Logger
-	// Live, if set, has the connections that speak MPTCP.
+	// Live, if set, has the connections that use MPTCP.
 	Live *leg.Live
 	// Leave, if set, is called once for each connection that ends.
 	Leave func()

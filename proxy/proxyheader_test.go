@@ -33,7 +33,7 @@ func withTLV(header, tlv string) string {
 
 const local2 = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 
-// behind connects, sends a PROXY header in pieces of some bytes, and speaks TLS where the mode does.
+// behind connects, sends a PROXY header in pieces of some bytes, and uses TLS where the mode does.
 func (g *gateway) behind(header string, piece int) *proxytest.Client {
 	g.t.Helper()
 	c := proxytest.Dial(g.t, g.addr, g.mode.mptcp)
@@ -237,7 +237,7 @@ func TestProxyHeaderToServers(t *testing.T) {
 	})
 }
 
-// Where the client is behind a proxy itself, its own address goes on, and the one that it connected
+// Where the client is behind a proxy itself, its own address is forwarded, and the one that it connected
 // to.
 func TestProxyHeaderIsPassedOn(t *testing.T) {
 	eachPlainMode(t, func(t *testing.T, m mode) {

@@ -91,7 +91,7 @@ type upload struct {
 // being read, so that an early answer cannot block both sides.
 const inlineBody = 16 << 10
 
-// sendBody sends what has arrived of the request's body. If that is not all, a second goroutine goes on.
+// sendBody sends what has arrived of the request's body. If that is not all, a second goroutine continues.
 func (x *exchange) sendBody() error {
 	if x.req.ContentLength == 0 {
 		return x.up.End(nil)
@@ -212,7 +212,7 @@ func (x *exchange) settleUpload() {
 	}
 }
 
-// maxSkipped is the most of a body that is read to no end but that the client's connection can go on.
+// maxSkipped is the most of a body that is read to no end but that the client's connection can continue.
 const maxSkipped = 256 << 10
 
 // skipRest throws away what is left of a body that the server, which has answered, does not take. A client that sends it within a

@@ -24,8 +24,8 @@ import (
 // returner is a server of HTTP/2 that gives some requests back unprocessed, and answers the others with what came.
 type returner struct {
 	t testing.TB
-	// decide says what becomes of the nth request, from 1, on the nth connection, at a stage of it: "head", "data" or "end". "": it
-	// goes on; "GOAWAY" and "REFUSED_STREAM" give it back; "close" is GOAWAY and the end of the connection.
+	// decide says the outcome of the nth request, from 1, on the nth connection, at a stage of it: "head", "data" or "end". "": it
+	// continues; "GOAWAY" and "REFUSED_STREAM" give it back; "close" is GOAWAY and the end of the connection.
 	decide func(stage string, request, conn int) string
 
 	mu        sync.Mutex

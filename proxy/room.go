@@ -96,5 +96,5 @@ func (r *Room) look(now time.Time, age time.Duration, n int64) bool {
 	return n <= r.most.Load()
 }
 
-// Renew looks at the memory once more. It is to be called some times a second.
+// Renew looks at the memory once more. It must be called some times a second.
 func (r *Room) Renew(now time.Time) { r.look(now, roomRenewed/2, 0) }

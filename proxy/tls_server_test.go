@@ -18,7 +18,7 @@ import (
 	"mpgate/proxy/backend"
 )
 
-// secureOrigin is an origin that speaks TLS below what serve says.
+// secureOrigin is an origin that uses TLS below what serve says.
 func secureOrigin(t *testing.T, m mode, config *tls.Config, serve func(*proxytest.Conn)) *proxytest.Origin {
 	return m.origin(t, func(c *proxytest.Conn) {
 		s := tls.Server(overReader{c.Conn, c.R}, config)
@@ -86,7 +86,7 @@ func TestTLSToServers(t *testing.T) {
 		if time.Since(used) < time.Second { // for longer it is not trusted with what cannot be repeated
 			fewConnections(t, m, o)
 		}
-		// The server closes: the next connection goes on with the session of the first.
+		// The server closes: the next connection continues with the session of the first.
 		for range made {
 			want(t, "body", c.Get("/last").Body, "GET /last ")
 			want(t, "connections to the server", o.Connections(), made)

@@ -95,7 +95,7 @@ func TestMisdirectedRequests(t *testing.T) {
 		want(t, fmt.Sprintf("status for %s by %s", tt.host, tt.sni), ask(c, fmt.Sprintf("/%d", tt.status), tt.host).Status, tt.status)
 		l := g.log.Next()
 		want(t, "end", l.End == "misdirected", tt.status == 421)
-		// The connection goes on, for what it is good for.
+		// The connection continues, for what it is good for.
 		want(t, "status of the next", ask(c, "/next", strings.ToLower(tt.sni)).Status, 200)
 		g.log.Next()
 	}

@@ -54,7 +54,7 @@ func TestOneStreamFillsTwoPaths(t *testing.T) {
 	}
 }
 
-// windows is a lab with a gateway that speaks HTTP/1 and HTTP/2 on one of its sides.
+// windows is a lab with a gateway that uses HTTP/1 and HTTP/2 on one of its sides.
 type windows struct {
 	lab   *lab.Lab
 	carry [2]func(verb string, size int64) error // moves a body in HTTP/1, and with HTTP/2 on the leg that is measured
@@ -202,7 +202,7 @@ func bulkCame(status int, verb string, size int64, body io.Reader) error {
 	return nil
 }
 
-// bulkServer speaks HTTP/1 and HTTP/2: a GET gets as many bytes as its query says, a POST the number of bytes that came.
+// bulkServer uses HTTP/1 and HTTP/2: a GET gets as many bytes as its query says, a POST the number of bytes that came.
 func bulkServer(t *testing.T, ln net.Listener) {
 	var p http.Protocols
 	p.SetHTTP1(true)

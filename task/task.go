@@ -1,6 +1,6 @@
 // Package task starts the goroutines of this module: all of them, so that a panic in one of them never ends the
 // process. It is reported under the name of the task, with its stack; what the task served fails, and everything
-// else goes on:
+// else continues:
 //
 //	task.Go("backend app: connection", c.run, func(p *task.Panic) { c.fail(p) })
 //

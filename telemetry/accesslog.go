@@ -66,7 +66,7 @@ func (l *AccessLog) Run(ctx context.Context) error {
 	return l.spool.Run(ctx)
 }
 
-// Reopen opens a file anew, after it was renamed. See Spool.Reopen.
+// Reopen opens a file again, after it was renamed. See Spool.Reopen.
 func (l *AccessLog) Reopen() error {
 	if l == nil {
 		return nil

@@ -68,7 +68,7 @@ func (in *Instruments) Exchange(listener, route string) *ExchangeMeter {
 	return in.exchange(exchangeKey{listener: listener, route: route})
 }
 
-// Passthrough is Exchange for connections that are forwarded unopened.
+// Passthrough is Exchange for connections that are passed through.
 func (in *Instruments) Passthrough(listener, route string) *ExchangeMeter {
 	return in.exchange(exchangeKey{listener: listener, route: route, passthrough: true})
 }

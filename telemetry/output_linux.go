@@ -28,7 +28,7 @@ const (
 	outputSocket                   // journald's stdout: send without waiting
 )
 
-// inheritOutput uses a descriptor that stays somebody else's. Where it can be opened anew, as pipes and terminals can unless they
+// inheritOutput uses a descriptor that stays somebody else's. Where it can be reopened, as pipes and terminals can unless they
 // are another user's, it is, so as not to block: between the question whether there is room and the write, another writer
 // may take it.
 func inheritOutput(fd uintptr) (*output, error) {

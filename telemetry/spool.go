@@ -228,7 +228,7 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// Reopen opens the file anew: after it was renamed, the same path is a new file. Lines go to the new
+// Reopen opens the file again: after it was renamed, the same path is a new file. Lines go to the new
 // one as soon as what is being written is written whole; none is lost or torn. When it cannot be
 // opened, the old one stays in use, and the error says so. Other destinations need no reopening.
 func (s *Spool) Reopen() error {

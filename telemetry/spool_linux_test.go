@@ -171,7 +171,7 @@ func blockedLogUntilDropped(l *AccessLog, dropped *Counter) {
 	}
 }
 
-// A FIFO that blocks is replaced by a file, and the log reopened: it goes on, and nothing is torn.
+// A FIFO that blocks is replaced by a file, and the log reopened: it continues, and nothing is torn.
 func TestReopenFromASinkThatBlocks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	if err := unix.Mkfifo(path, 0o600); err != nil {

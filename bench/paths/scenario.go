@@ -56,7 +56,7 @@ type Scenario struct {
 	Paths       []lab.Path
 	Event       Event
 	Returns     bool // what happened ends again
-	// Client and Backend: that end speaks no MPTCP. Box stands on path 1.
+	// Client and Backend: that end does not use MPTCP. Box stands on path 1.
 	PlainClient, PlainBackend bool
 	Box                       lab.Box
 

@@ -58,7 +58,7 @@ func (c Counters) Since(before Counters) Counters {
 	return d
 }
 
-// Fallbacks adds up the counters that say that a connection which began as MPTCP, or asked for it, goes on as plain TCP.
+// Fallbacks adds up the counters that say that a connection which began as MPTCP, or asked for it, continues as plain TCP.
 // MPCapableFallbackSYNACK (the peer never spoke it) is left to the caller: a proxy under mptcpize asks every backend.
 func (c Counters) Fallbacks() int64 {
 	var n int64

@@ -85,7 +85,7 @@ func (c *demoCmd) Run(p *program) (err error) {
 	return serve(p, signals, prepare, func(g *gateway.Gateway) { c.welcome(p, g, file, servers) })
 }
 
-// openServers opens the demo's servers: two that speak MPTCP where the host does, and one that does not.
+// openServers opens the demo's servers: two that use MPTCP where the host does, and one that does not.
 func openServers(ctx context.Context) (servers []*demo.Server, err error) {
 	for _, s := range []struct {
 		name string

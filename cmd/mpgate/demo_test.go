@@ -192,7 +192,7 @@ func demoTLS(t *testing.T, d *demoRun) {
 	}
 }
 
-// TestDemoByMPTCP: curl under mptcpize speaks MPTCP, and the log says so.
+// TestDemoByMPTCP: curl under mptcpize uses MPTCP, and the log says so.
 func TestDemoByMPTCP(t *testing.T) {
 	mptcpize, curl := tool(t, "mptcpize"), tool(t, "curl")
 	if !mptcp.Host().Usable {

@@ -12,7 +12,7 @@ import (
 	"mpgate/mptcp/doctor"
 )
 
-// TestDoctorFindsFaults: on a host with faults each is named with what mends it, and once that is done the verdict is
+// TestDoctorFindsFaults: on a host with faults each is named with what fixes it, and once that is done the verdict is
 // another one.
 func TestDoctorFindsFaults(t *testing.T) {
 	spec := lab.Pair(2, lab.Path{})

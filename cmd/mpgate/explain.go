@@ -157,7 +157,7 @@ func (q *question) fits(t *tables, l *config.Listener) bool {
 	return true
 }
 
-// passed is the route by which TLS for a name is passed through unopened at l, nil if it is not.
+// passed is the route by which TLS for a name is passed through at l, nil if it is not.
 func (t *tables) passed(sni string, l *config.Listener) *config.Route {
 	var scratch []byte
 	name, _, err := target.Host([]byte(sni), &scratch)
@@ -168,7 +168,7 @@ func (t *tables) passed(sni string, l *config.Listener) *config.Route {
 	return r
 }
 
-// explained is what becomes of a request at one listener.
+// explained is the outcome of a request at one listener.
 type explained struct {
 	URL      string `json:"url"`
 	Method   string `json:"method"`

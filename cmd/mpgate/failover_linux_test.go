@@ -209,7 +209,7 @@ func (f *fleet) progress(when string) {
 	}
 }
 
-// state is what the gateway says, and the kernel in each place, for a client that waits in vain.
+// state is what the gateway says, and the kernel in each place, for a client that waits for nothing.
 func (f *fleet) state() string {
 	c := unixClient(f.file)
 	var b strings.Builder

@@ -65,7 +65,7 @@ func passing(names string, files ...*os.File) func(*exec.Cmd) {
 	}
 }
 
-// plainSocket is a listener that speaks TCP, and its file, to be passed.
+// plainSocket is a listener that uses TCP, and its file, to be passed.
 func plainSocket(t *testing.T) (net.Listener, *os.File) {
 	t.Helper()
 	var lc net.ListenConfig

@@ -71,7 +71,7 @@ func twoPaths(t *testing.T) (l *lab.Lab, file string) {
 	spec := lab.TwoPaths(lab.Path{Rate: 20 * lab.Mbit})
 	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}, {Name: "gateway", NoEndpoints: true}}
 	l = lab.Start(t, spec)
-	// The kernel tries the endpoints for servers on clients' connections, too, in vain here: there must be room for that.
+	// The kernel tries the endpoints for servers on clients' connections, too, which fails here: there must be room for that.
 	if err := l.Place("client").SetLimits(6, 2); err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// What no restart mends is a fault of the configuration: systemd is not to try again.
+	// What no restart fixes is a fault of the configuration: systemd is not to try again.
 	if faults := gateway.CheckFiles(cfg); len(faults) > 0 {
 		return nil, config.Errors(faults)
 	}
@@ -125,7 +125,7 @@ func serve(p *program, signals chan os.Signal, prepare func() (*setup, error), r
 		drain() // where no signal did
 		serving.Wait()
 		done <- err
-	}, func(p *task.Panic) { done <- p }) // the one task without which there is nothing to go on with
+	}, func(p *task.Panic) { done <- p }) // the one task without which there is nothing to continue with
 	for stops := 0; ; {
 		select {
 		case err := <-done:
@@ -176,7 +176,7 @@ func (s *setup) run(ctx, kill context.Context, log *ownLog, ready func(*gateway.
 }
 
 // startError is what kept a gateway from starting though its file is right: a port that is taken may be free a
-// moment later. So it is no fault of the configuration, even where it names a place in it.
+// moment later. So it is not an error of the configuration, even where it names a place in it.
 type startError struct{ err error }
 
 func (e startError) Error() string { return e.err.Error() }

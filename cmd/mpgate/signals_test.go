@@ -219,7 +219,7 @@ func TestHangUpInTheFirstMoment(t *testing.T) {
 	p.exits(0)
 }
 
-// TestHangUpReopens: SIGHUP opens a log file anew that was renamed, as logrotate does.
+// TestHangUpReopens: SIGHUP opens a log file again that was renamed, as logrotate does.
 func TestHangUpReopens(t *testing.T) {
 	server := newSlowServer(t)
 	file := write(t, "mpgate.toml", "[log]\naccess = \"access.log\"\n"+plainConfig(server.URL))
@@ -246,7 +246,7 @@ func TestHangUpReopens(t *testing.T) {
 	}
 }
 
-// TestReloadSaysThatTheLogStays: where the file cannot be opened anew, mpgate reload says so, and the log goes on where it was.
+// TestReloadSaysThatTheLogStays: where the file cannot be reopened, mpgate reload says so, and the log stays where it was.
 func TestReloadSaysThatTheLogStays(t *testing.T) {
 	file := write(t, "mpgate.toml", "[log]\naccess = \"access.log\"\n"+plainConfig("http://127.0.0.1:9"))
 	p := start(t, nil, "run", "-c", file)

@@ -66,7 +66,7 @@ func (c *Client) Reset() {
 	_ = nc.Close()
 }
 
-// Secure speaks TLS from here on.
+// Secure uses TLS from here on.
 func (c *Client) Secure(config *tls.Config) tls.ConnectionState {
 	c.t.Helper()
 	t := tls.Client(c.Conn, config)

@@ -1,6 +1,6 @@
 // Package proxytest has the two ends between which tests put a gateway: an Origin, a scripted server that
-// records the bytes it gets, and a Client that sends bytes as they are. Both speak TCP, MPTCP or unix
-// sockets, and neither mends anything. A Log reads what the gateway has to say of it.
+// records the bytes it gets, and a Client that sends bytes as they are. Both use TCP, MPTCP or unix
+// sockets, and neither fixes anything. A Log reads what the gateway has to say of it.
 package proxytest
 
 import (
@@ -35,7 +35,7 @@ func NeedMPTCP(t testing.TB) {
 	}
 }
 
-// Listen opens a loopback socket that speaks MPTCP or, with mptcp.Off, TCP.
+// Listen opens a loopback socket that uses MPTCP or, with mptcp.Off, TCP.
 func Listen(t testing.TB, mode mptcp.Mode) *net.TCPListener {
 	t.Helper()
 	l, _, err := mptcp.Listen(context.Background(), "127.0.0.1:0", mptcp.ListenOptions{Mode: mode})

@@ -88,7 +88,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveHTTP runs a server that speaks HTTP/1 and HTTP/2, until the test ends.
+// serveHTTP runs a server that uses HTTP/1 and HTTP/2, until the test ends.
 func serveHTTP(t *testing.T, l *ledger, secure *tls.Config) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -97,7 +97,7 @@ func install(t *testing.T, config string) *service {
 	return s
 }
 
-// units writes the units anew.
+// units writes the units again.
 func (s *service) units() {
 	s.t.Helper()
 	s.Run("mpgate", "units", "-c", configFile, "--dir", strings.TrimSuffix(units, "/"))

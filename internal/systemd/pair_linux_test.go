@@ -84,7 +84,7 @@ func TestPair(t *testing.T) {
 	}
 	speak("off", "tcp")
 	reserve("mptcp")
-	s.Run("systemctl", "restart", "mpgate.service") // it finds out anew which is which
+	s.Run("systemctl", "restart", "mpgate.service") // it finds out again which is which
 	speak("restarted", "tcp")
 	s.Write(configFile, passed+routes, 0o644)
 	s.Run("systemctl", "reload", "mpgate.service")
@@ -108,7 +108,7 @@ func TestPair(t *testing.T) {
 	speak("other-order", "tcp")
 }
 
-// TestSwitchedOffWithoutPair: what systemd holds stays MPTCP, and the reload says so with what mends it.
+// TestSwitchedOffWithoutPair: what systemd holds stays MPTCP, and the reload says so with what fixes it.
 func TestSwitchedOffWithoutPair(t *testing.T) {
 	s := install(t, passed)
 	s.Run("systemctl", "start", "mpgate-http.socket", "mpgate-https.socket", "mpgate.service")

@@ -31,7 +31,7 @@ type Options struct {
 	Keys []string
 	// Reads are further files, and sockets of servers, that it opens: they are asked for by Warnings only.
 	Reads []string
-	// Pair has each listener that speaks MPTCP get a second unit, whose sockets are TCP: mpgate can then be told by a
+	// Pair has each listener that uses MPTCP get a second unit, whose sockets are TCP: mpgate can then be told by a
 	// reload to take connections by that one only.
 	Pair bool
 }

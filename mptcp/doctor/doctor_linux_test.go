@@ -137,7 +137,7 @@ func TestEndpointsAndLimits(t *testing.T) {
 	want(t, f, Finding{Warning, "endpoints", "", "the limits are subflows 2 and add_addr_accepted 0, the configuration has 4 and 4",
 		"ip mptcp limits set subflows 4 add_addr_accepted 4"})
 
-	// The commands mend it.
+	// The commands fix it.
 	for _, args := range [][]string{{"endpoint", "delete", "id", "7"}, {"endpoint", "add", "10.77.2.1", "dev", "link2", "subflow"},
 		{"endpoint", "add", "10.77.1.1", "dev", "link1", "subflow"}, {"limits", "set", "subflows", "4", "add_addr_accepted", "4"}} {
 		if out, err := l.Place("client").Command(context.Background(), "ip", append([]string{"mptcp"}, args...)...).CombinedOutput(); err != nil {

@@ -63,7 +63,7 @@ func (e *examination) endpoints() {
 	}
 }
 
-// slots: on a client's connection the kernel tries the addresses that are for dials, too, in vain, and each attempt
+// slots: on a client's connection the kernel tries the addresses that are for dials, too, without success, and each attempt
 // takes one of the further subflows that a connection may have. Those that clients make to the other announced
 // addresses need room beside.
 func (e *examination) slots(all []paths.PathStatus, l mptcp.Limits) {
@@ -101,7 +101,7 @@ func limitsCommand(l mptcp.Limits) string {
 	return fmt.Sprintf("ip mptcp limits set subflows %d add_addr_accepted %d", l.Subflows, l.AddrAccepted)
 }
 
-// unlessSync: what sync writes itself is no fault before it runs.
+// unlessSync: what sync writes itself is not an error before it runs.
 func (e *examination) unlessSync() Level {
 	if e.Paths.Manage == paths.ManageSync {
 		return OK

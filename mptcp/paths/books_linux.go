@@ -90,7 +90,7 @@ type final struct {
 
 func (b *books) open() {
 	b.conns, b.born, b.closed = map[uint32]*ledger{}, map[birth]uint32{}, map[uint32][]closing{}
-	// Without the privilege there are none, and that is no fault.
+	// Without the privilege there are none, and that is not an error.
 	b.events, _ = mptcp.OpenEvents()
 }
 

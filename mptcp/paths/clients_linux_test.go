@@ -119,7 +119,7 @@ func talk(t *testing.T, client, server *net.TCPConn, question, answer int) (stop
 	}
 }
 
-// A client that sends requests, and no more, gets a path back that returned, while it goes on.
+// A client that sends requests, and no more, gets a path back that returned, while it continues.
 func TestBackToClientWithRequests(t *testing.T) {
 	r, client, server, both := forClients(t)
 	stop := talk(t, client, server, 96, 16<<10)
@@ -128,7 +128,7 @@ func TestBackToClientWithRequests(t *testing.T) {
 	stop()
 }
 
-// To a client that sends much it is announced anew once that is over: see endangered.
+// To a client that sends much it is announced again once that is over: see endangered.
 func TestNotBackWhileClientSends(t *testing.T) {
 	r, client, server, both := forClients(t)
 	before := r.endpoints()
@@ -146,7 +146,7 @@ func TestNotBackWhileClientSends(t *testing.T) {
 	}
 }
 
-// Nor while it cannot go on, because what it sends is not taken.
+// Nor while it cannot continue, because what it sends is not taken.
 func TestNotBackWhileUploadStands(t *testing.T) {
 	r, client, server, _ := forClients(t)
 	before := r.endpoints()

@@ -20,9 +20,9 @@
 //	                    probe silent paths; bring back those that answer;
 //	                    keep short what they have queued (also with link)
 //
-//	Manager.Status    what was found, for people and for metrics
+//	Manager.Status    what was found, for users and for metrics
 //	Manager.From      for dials: the address of a path that carries, while that of the route does not
-//	Manager.HandOver  what was made, for another process to go on with (Options.Succeed)
+//	Manager.HandOver  what was made, for another process to continue with (Options.Succeed)
 //	Options.Journal   the same in a file, for the process after one that was killed
 //
 // # What is never done

@@ -58,7 +58,7 @@ func TestHandOver(t *testing.T) {
 	var lives atomic.Bool
 	lives.Store(true)
 	o.Succeed, o.Predecessor = e, lives.Load
-	o.Paths[1].Name = "second" // the configuration is read anew
+	o.Paths[1].Name = "second" // the configuration is read again
 	r.open(o)
 	r.inSync(2)
 	stopFirst()
@@ -94,7 +94,7 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// A manager whose successor came to nothing goes on with what it had.
+// A manager whose successor came to nothing continues with what it had.
 func TestHandOverTakenBack(t *testing.T) {
 	o := Options{Manage: ManageSync, Limits: &mptcp.Limits{Subflows: 5}, Paths: slices.Clone(twoPaths)}
 	r := start(t, "client", lab.Path{}, o)

@@ -38,7 +38,7 @@ type journal struct {
 	last  []byte // as written; nil: not known
 	none  bool   // there is no file
 	taken bool   // it is a process's that still runs
-	given bool   // another process goes on with what was made here
+	given bool   // another process continues with what was made here
 }
 
 // maker says whose a journal is, and where what it lists is to be found.

@@ -166,7 +166,7 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// Where the journal cannot be written that is said, and all else goes on.
+// Where the journal cannot be written that is said, and all else continues.
 func TestJournalNotWritable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -164,7 +164,7 @@ func TestVerdictOthersAlive(t *testing.T) {
 	}
 }
 
-// When all stood still, as a machine that is held up does, the one that moves first again is
+// When all stalled, as a machine that is held up does, the one that moves first again is
 // no witness against the other.
 func TestVerdictAfterHoldUp(t *testing.T) {
 	s := newScene()

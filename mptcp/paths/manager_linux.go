@@ -279,7 +279,7 @@ func (m *Manager) takeOptions() {
 	}
 }
 
-// replace takes new options. Paths that are the same go on.
+// replace takes new options. Paths that are the same continue.
 func (m *Manager) replace(o Options) {
 	m.unfollow()
 	m.o = o
@@ -400,7 +400,7 @@ func (m *Manager) tellUp(p *path) {
 	}
 }
 
-// mend brings paths back whose time has come, and does what was put off.
+// fix brings paths back whose time has come, and does what was put off.
 func (m *Manager) mend(now time.Time) {
 	for _, p := range m.paths {
 		if p.state == Silent {

@@ -22,7 +22,7 @@ type path struct {
 	downAt time.Time
 	asleep bool // down since the start: its first coming is no return that might not last
 
-	// again holds endpoints to be removed and added anew once the path is back: a
+	// again holds endpoints to be removed and added again once the path is back: a
 	// subflow that has ended is not made again while its endpoint stays.
 	again   map[key]bool
 	waiting int // connections that stand in the way of that
@@ -127,7 +127,7 @@ const (
 	mostMissed = 4096
 )
 
-// rejoin is when a path's endpoints are made anew because a join on them may have been lost.
+// rejoin is when a path's endpoints are made again because a join on them may have been lost.
 type rejoin struct {
 	at   time.Time // zero: not at all
 	wait time.Duration

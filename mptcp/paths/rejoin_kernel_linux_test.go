@@ -53,7 +53,7 @@ func TestNoOtherWayToJoin(t *testing.T) {
 		if now, _ := second(); now.ID != before.ID {
 			t.Errorf("the subflow is %d, it was %d", now.ID, before.ID)
 		}
-		// Another flag has the kernel begin anew, and it ends what is there.
+		// Another flag has the kernel begin again, and it ends what is there.
 		have := r.endpoints()
 		k := slices.IndexFunc(have, func(e mptcp.Endpoint) bool { return e.Addr == ip("10.77.2.1") })
 		have[k].Flags |= mptcp.FlagFullmesh

@@ -10,7 +10,7 @@ import (
 // A path that is back:
 //
 //	its link is up      Returning: held if it flaps, and until its routes have settled
-//	giveBack            Up: its endpoints are made anew, and the kernel joins there
+//	giveBack            Up: its endpoints are made again, and the kernel joins there
 //	rejoin              where that came to nothing: once more, while nobody would lose by it
 
 // readyAt is when a path that is back may carry.
@@ -83,7 +83,7 @@ func (m *Manager) giveBack(p *path, now time.Time) {
 
 // rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for each endpoint and
 // connection, and to have it make another the endpoint must be removed, which ends the subflows that there are. So it is
-// done only while none of our connections has one. Where some have, or nothing can be made anew, connections to servers
+// done only while none of our connections has one. Where some have, or nothing can be made again, connections to servers
 // are replaced: a new one gets the subflow.
 func (m *Manager) rejoin(p *path, now time.Time) {
 	r := &p.rejoin

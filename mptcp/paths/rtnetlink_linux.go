@@ -74,7 +74,7 @@ func (r *rtnetlink) close() {
 }
 
 // hear notes when which interface was spoken of, and calls changed where it was of links and addresses, until the
-// connection is closed. What changed is read anew: so it matters little that messages can be lost.
+// connection is closed. What changed is read again: so it matters little that messages can be lost.
 func (r *rtnetlink) hear(changed func()) {
 	for {
 		msgs, err := r.news.Receive()

@@ -354,8 +354,8 @@ func (m *Manager) takeBack() {
 // carries, if the endpoints of those addresses were deleted.
 //
 // And those of clients that send us much, if an announced address is taken back: where Linux 6.18 as a client
-// has lost a subflow, and is told of its address anew while it sends, the subflow that it then makes may carry a
-// mapping that does not fit (MPTcpExtDSSNotMatching): it is reset, and the upload goes on with a piece missing. That
+// has lost a subflow, and is told of its address again while it sends, the subflow that it then makes may carry a
+// mapping that does not fit (MPTcpExtDSSNotMatching): it is reset, and the upload continues with a piece missing. That
 // befell, in a lab without delay, 14 to 70 of 100 where the old subflow still was there, and 1 of 51 where it had been reset
 // before, no more than at any join while much is sent; but when that is so cannot be seen from here. It does not happen to
 // a client that sends requests.
@@ -405,7 +405,7 @@ const quietSender = time.Second
 // sends requests and no more.
 const littleSent = 64 << 10
 
-// receives says whether much data has come on m.info lately. That nothing comes at the moment says nothing: an upload stands still
+// receives says whether much data has come on m.info lately. That nothing comes at the moment says nothing: an upload stalls
 // where the server does not take it, as when a path to the servers is cut.
 func (m *Manager) receives() bool {
 	if m.info.Has&mptcp.HasBytes != 0 {

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// Connections looked at anew each tick, to find some that send, and those that
+	// Connections looked at again each tick, to find some that send, and those that
 	// are then followed. At 50 ticks a second both together cost at most 1 % of a core.
 	freshEach  = 64
 	followMost = 24
@@ -44,7 +44,7 @@ func (m *Manager) watch(now time.Time) {
 	if s.mostBuffer == 0 {
 		s.mostBuffer = mostBuffer()
 	}
-	// Where this process itself stood still, ACKs lie unread in the kernel or in the
+	// Where this process itself stalled, ACKs lie unread in the kernel or in the
 	// network card: what looks like silence is ours.
 	if s.busy() && !s.at.IsZero() && now.Sub(s.at) > 3*busyTick {
 		s.late = 2
@@ -78,7 +78,7 @@ func (m *Manager) watch(now time.Time) {
 }
 
 // setLeast gives paths more time on which ended subflows cannot come back: those without an endpoint of ours that can be
-// made anew.
+// made again.
 func (m *Manager) setLeast() {
 	for _, p := range m.paths {
 		p.silence.least = leastForGood

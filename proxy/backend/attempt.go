@@ -232,7 +232,7 @@ func (a *Attempt) wasTried(s *Server) bool {
 	return false
 }
 
-// NeedsMPTCP says whether err means that MPTCP was required and not to be had.
+// NeedsMPTCP says whether err means that MPTCP was required and not available.
 func NeedsMPTCP(err error) bool {
 	var unable *mptcp.UnableError
 	return errors.Is(err, mptcp.ErrRequired) || errors.As(err, &unable)

@@ -38,7 +38,7 @@ type Options struct {
 	MemoryShort func() bool
 	// Detour, if set, leads dials around paths that do not carry.
 	Detour mptcp.Detour
-	// Live, if set, has the connections that speak MPTCP.
+	// Live, if set, has the connections that use MPTCP.
 	Live *leg.Live
 	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share it; nil: 256 MiB for this one.
 	Streams *http2.Memory

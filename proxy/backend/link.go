@@ -56,7 +56,7 @@ func (l *Link) account() {
 	l.server.backend.places.leave()
 }
 
-// secure speaks TLS where the backend is to, within the time of ctx, and says what the server picked by ALPN.
+// secure uses TLS where the backend is to, within the time of ctx, and says what the server picked by ALPN.
 func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, protocol string, err error) {
 	if config == nil {
 		return l.Conn, "", nil

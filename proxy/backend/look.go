@@ -30,7 +30,7 @@ const (
 	maxLooks = 4
 )
 
-// overMPTCP says whether the connection speaks MPTCP, and whether its socket is of that protocol.
+// overMPTCP says whether the connection uses MPTCP, and whether its socket is of that protocol.
 func (l *Link) overMPTCP() (speaks, socket bool) {
 	t, _ := l.leg.State()
 	return t == mptcp.MPTCP, t != mptcp.TCP && t != mptcp.Unix

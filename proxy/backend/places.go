@@ -131,7 +131,7 @@ func (t *turn) wait(ctx context.Context, b *Backend, s Shortage) bool {
 	if first {
 		place = p.line.PushBack(t.waiter)
 	} else {
-		place = p.line.PushFront(t.waiter) // it was woken in vain
+		place = p.line.PushFront(t.waiter) // it was woken for nothing
 	}
 	p.waiting.Add(1)
 	pause := again(s, p.line.Len())

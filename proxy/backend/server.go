@@ -58,7 +58,7 @@ type Server struct {
 // epoch makes times numbers that no setting of the clock moves.
 var epoch = time.Now()
 
-// avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stand still while the host
+// avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stall while the host
 // is short of memory for sockets, and the server may be reached over TCP.
 func (s *Server) avoids(l *Link) bool {
 	if s.dialer.Mode != mptcp.Prefer || !s.memoryShort() {

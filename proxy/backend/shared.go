@@ -247,7 +247,7 @@ func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
 	return up, nil
 }
 
-// newShared begins to speak HTTP/2 on a link.
+// newShared begins to use HTTP/2 on a link.
 func (s *Server) newShared(on netio.Stream, l *Link) *shared {
 	c := &shared{link: l}
 	o := s.backend.client2

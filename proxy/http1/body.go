@@ -114,7 +114,7 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 				return nil, err
 			}
 			if err == netio.ErrInterrupted || b.framing == raw && errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil, err // not sticky: the body goes on, or the other direction of a tunnel may still be busy
+				return nil, err // not sticky: the body continues, or the other direction of a tunnel may still be busy
 			}
 		}
 		b.err = err
@@ -160,7 +160,7 @@ func (b *bodyReader) fill() error {
 	return err
 }
 
-// fillOn waits on after a wait that ended with err, as long as silence is no fault.
+// fillOn waits on after a wait that ended with err, as long as silence is not an error.
 func (b *bodyReader) fillOn(err error) error {
 	for b.framing != raw && errors.Is(err, os.ErrDeadlineExceeded) {
 		grace := b.pace.Grace()

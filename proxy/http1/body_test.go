@@ -244,7 +244,7 @@ func TestTunnelDeadlineDoesNotStick(t *testing.T) {
 	}
 }
 
-// A reader with patience is told once that the next piece is late; the body goes on.
+// A reader with patience is told once that the next piece is late; the body continues.
 func TestBodyTellsOnceThatItIsSlow(t *testing.T) {
 	conn, peer := pair(t)
 	var in netio.Buffer

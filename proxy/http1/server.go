@@ -154,7 +154,7 @@ func (c *ServerConn) SetProgress(reads, writes *netio.Progress) {
 	c.s.Base().SetProgress(writes, reads)
 }
 
-// WriteInterim sends a 1xx response at once. A client that speaks HTTP/1.0 knows none, and gets none.
+// WriteInterim sends a 1xx response at once. A client that uses HTTP/1.0 knows none, and gets none.
 func (c *ServerConn) WriteInterim(r *message.Response) error {
 	if c.version == message.HTTP10 {
 		return nil

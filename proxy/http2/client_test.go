@@ -20,7 +20,7 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// origin is a server of net/http that speaks h2c.
+// origin is a server of net/http that uses h2c.
 func origin(t testing.TB, h http.HandlerFunc) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,7 +13,7 @@ import (
 // (RFC 9113 section 8.7).
 var ErrNotProcessed = errors.New("the server did not process the request")
 
-// ErrRefused is an ErrNotProcessed of a stream that the server has refused, whose connection goes on.
+// ErrRefused is an ErrNotProcessed of a stream that the server has refused, whose connection continues.
 var ErrRefused = fmt.Errorf("%w: it refused the stream", ErrNotProcessed)
 
 // ErrFull: the connection carries as many streams as the server allows.
@@ -25,7 +25,7 @@ var ErrClosed = errors.New("the connection takes no further streams")
 // ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so nothing but HTTP can be spoken in a stream.
 var ErrNoConnect = errors.New("the server does not take extended CONNECT")
 
-// ErrTooSlow: the connection ended because the peer did not go on in time. To a stream it is no os.ErrDeadlineExceeded,
+// ErrTooSlow: the connection ended because the peer did not continue in time. To a stream it is no os.ErrDeadlineExceeded,
 // after which it could be waited on.
 var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
 

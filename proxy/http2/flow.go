@@ -29,7 +29,7 @@ const (
 // taken makes the window a byte larger, until a round trip is worth no more than a quarter of it. Bytes are counted as they
 // are taken by a reader, not as they arrive, so a slow reader's window does not grow.
 //
-// The connection's window bounds what is under way: bytes are granted anew as they arrive, so that readers who take nothing do
+// The connection's window bounds what is under way: bytes are granted again as they arrive, so that readers who take nothing do
 // not stop the others. What is held is bounded by the windows of the streams, and accounted for: those that grew lease what
 // they may bring, others what they have brought. When memory is short, streams get small windows, see Memory and pressure.go;
 // until the peer keeps to those, the connection's window waits for the readers too.
@@ -43,7 +43,7 @@ type flow struct {
 	cutback    int64 // by how much the initial window of streams is smaller than firstWindow, as the peer was told
 	enforced   int64 // the same, once the peer keeps to it
 	unacked    int   // SETTINGS that the peer has not acknowledged
-	credit     int64 // nobody waits for them any more, and they are not granted anew
+	credit     int64 // nobody waits for them any more, and they are not granted again
 	target     int64 // of a stream that has more to send than the first window
 	leased     int   // of the budget for all connections, for windows that grew
 	lent       int   // of it, for what the first windows brought
@@ -200,7 +200,7 @@ func (c *conn) endBody(s *stream) (gone func(), err error) {
 	return nil, nil
 }
 
-// giveBack grants bytes anew that nobody holds any more; c.mu is held.
+// giveBack grants bytes again that nobody holds any more; c.mu is held.
 func (c *conn) giveBack(n int64) {
 	if c.cutback > 0 && c.recvTarget > connWindow {
 		shrink := min(n, c.recvTarget-connWindow)
@@ -214,7 +214,7 @@ func (c *conn) giveBack(n int64) {
 	}
 }
 
-// took accounts for n bytes that the reader of s has taken, and grants them anew; c.mu is held. It says whether
+// took accounts for n bytes that the reader of s has taken, and grants them again; c.mu is held. It says whether
 // there is something to tell the peer.
 func (c *conn) took(s *stream, n int64) {
 	c.taken += n

@@ -199,7 +199,7 @@ func wantOK(t *testing.T, c *ClientConn, path string, size int) {
 	}
 }
 
-// Padding is granted anew though no reader takes it.
+// Padding is granted again though no reader takes it.
 func TestPaddingAloneKeepsTheWindow(t *testing.T) {
 	f := serve(t, ServerOptions{}, answer(200, "x"))
 	p := connect(t, f.addr)

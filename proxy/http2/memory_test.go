@@ -43,7 +43,7 @@ func TestGrantedWindowsAreHonouredWhenMemoryIsShort(t *testing.T) {
 	if !mem.Pressed() {
 		t.Error("memory is full and not pressed")
 	}
-	// Others go on: on connections that there are, and on new ones.
+	// Others continue: on connections that there are, and on new ones.
 	wantOK(t, clients[0], "/now", 300<<10)
 	wantOK(t, dial(t, f.addr, ClientOptions{}), "/now", 300<<10)
 	goOn()

@@ -13,7 +13,7 @@ import (
 )
 
 // A connection that ended because its time was over does not look to its streams like the end of a wait of theirs, which
-// they would begin anew.
+// they would begin again.
 func TestStreamsOfASlowPeerAreNotAtTheirDeadline(t *testing.T) {
 	t.Run("client", func(t *testing.T) {
 		result := make(chan error, 1)

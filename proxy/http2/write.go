@@ -29,7 +29,7 @@ var largeOuts = sync.Pool{New: func() any { return new([largeOut]byte) }}
 //   - by the stream itself, where it is alone, or where it waits for room;
 //   - by the reader before it waits, as far as that needs no waiting.
 //
-// One of them writes at a time, with c.mu let go, and goes on while there is more.
+// One of them writes at a time, with c.mu let go, and continues while there is more.
 type out struct {
 	encoder     encoder
 	blockBuf    []byte

@@ -1,5 +1,5 @@
 // Package leg is what the kernel says of one connection of mpgate, on the clients' side or the servers':
-// whether it speaks MPTCP and over how many subflows. It asks at most once a second, since asking costs
+// whether it uses MPTCP and over how many subflows. It asks at most once a second, since asking costs
 // about as much as a small request's parsing, and accounts for the connection in the metrics.
 package leg
 
@@ -44,7 +44,7 @@ func (l *Leg) Retired() bool { return l.retired.Load() }
 
 // Open asks the kernel for the first time. reason is what to say if it turns out not to be MPTCP: what the dial
 // inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where nobody asked for it. live, if not
-// nil, has the connection until Close if it speaks MPTCP.
+// nil, has the connection until Close if it uses MPTCP.
 func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason, live *Live) mptcp.Transport {
 	t, err := mptcp.Speaks(raw)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// Live are the open connections that speak MPTCP, for whoever watches their subflows. The zero value is empty and ready.
+// Live are the open connections that use MPTCP, for whoever watches their subflows. The zero value is empty and ready.
 type Live struct {
 	// Settle, if set before the first connection, is called with each one that is about to be closed.
 	Settle func(syscall.RawConn)

@@ -297,7 +297,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// ReadBy is SetReadDeadline for who reads: the poller's timer is set only once a read comes to wait, which
+// ReadBy is SetReadDeadline for whoever reads: the poller's timer is set only once a read comes to wait, which
 // spares it where the bytes are there already.
 func (c *Conn) ReadBy(t time.Time) { c.deadline.wish(t) }
 

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pair gives a Conn that speaks TCP and the plain socket at its other end.
+// pair gives a Conn that uses TCP and the plain socket at its other end.
 func pair(t testing.TB) (*Conn, *net.TCPConn) { return connect(t, false) }
 
 func mptcpPair(t testing.TB) (*Conn, *net.TCPConn) { return connect(t, true) }
@@ -164,7 +164,7 @@ func TestFullCloseWhileHolding(t *testing.T) {
 		waitReadable(t, c)
 		send(t, c, "to nobody")
 		var b Buffer
-		fill(t, c, &b, "last words") // still delivered, whatever became of our write
+		fill(t, c, &b, "last words") // still delivered, whatever the outcome of our write
 		for err := error(nil); err == nil; err = c.Fill(&b) {
 		}
 	})

@@ -11,7 +11,7 @@ import (
 // must move MinRate bytes a second on average, and at least one. The zero value bounds nothing. Only time
 // spent waiting counts, so a slow source does not make its receiver look slow.
 //
-// Where an exchange moves in both directions at once, silence in one of them is no fault while the other
+// Where an exchange moves in both directions at once, silence in one of them is not an error while the other
 // one moves: a client may listen to a stream of events without a word, and a server may take an upload
 // without one.
 type Pace struct {

@@ -74,7 +74,7 @@ type splicer struct {
 	outFn  func(fd uintptr) bool
 }
 
-// CanSplice says whether bytes can be moved between the two inside the kernel: both speak plain TCP. On
+// CanSplice says whether bytes can be moved between the two inside the kernel: both use plain TCP. On
 // MPTCP sockets the kernel (6.18) copies anyway and it costs more.
 func CanSplice(a, b *Conn) bool { return a.spliceable() && b.spliceable() }
 

@@ -122,7 +122,7 @@ func TestTLSCloseWriteSendsWhatIsHeld(t *testing.T) {
 	if err != nil || string(got) != "last words" {
 		t.Fatalf("got %q, %v", got, err)
 	}
-	// The other direction goes on.
+	// The other direction continues.
 	send(t, peer, "and an answer")
 	var b Buffer
 	defer b.Release()

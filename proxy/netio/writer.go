@@ -108,7 +108,7 @@ func (c *Conn) reply(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// SetWide makes the connection hold up to 64 KiB, for who writes in pieces that cannot go out uncopied.
+// SetWide makes the connection hold up to 64 KiB, for whoever writes in pieces that cannot go out uncopied.
 func (c *Conn) SetWide() {
 	c.mu.Lock()
 	c.wide = true

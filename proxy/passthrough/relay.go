@@ -12,7 +12,7 @@ import (
 	"mpgate/task"
 )
 
-// Result is what became of a relay.
+// Result is the outcome of a relay.
 type Result struct {
 	ToServer, ToClient int64 // bytes
 	// Err is nil where both sides ended their direction in order; ByServer says whose fault it is otherwise.

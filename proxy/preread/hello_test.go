@@ -58,7 +58,7 @@ func split(b []byte, size int) (records []byte) {
 	return records
 }
 
-// withExtensions edits a ClientHello: it appends extensions and mends the three lengths.
+// withExtensions edits a ClientHello: it appends extensions and fixes the three lengths.
 func withExtensions(b []byte, extensions ...string) []byte {
 	b = bytes.Clone(b)
 	body := b[recordHead+handshakeHead:]

@@ -20,7 +20,7 @@ import (
 //	                                                          spine 1  /api/v2/          from spine 0 at 5 by "v2", stop at 8
 //	                                                          spine 2  /static/          from spine 0 at 1 by "static", stop at 8
 //
-// To find a path is to compare it with a spine, to take the deepest stop that lies within what they have in common, and to go on with the
+// To find a path is to compare it with a spine, to take the deepest stop that lies within what they have in common, and to continue with the
 // branch that leads off there, if there is one. A branch has at most half of the keys that its spine has below that point, so a path
 // meets at most log2(keys) branches, and no more than it has segments. A chain of 10,000 nested prefixes is one spine.
 type paths struct {

@@ -28,7 +28,7 @@ func take() chan os.Signal {
 	return c
 }
 
-// asked are the signals that ask for something while the process goes on.
+// asked are the signals that ask for something while the process continues.
 var asked = []os.Signal{syscall.SIGHUP, syscall.SIGUSR2}
 
 // Shield calls start with SIGHUP and SIGUSR2 ignored, which a process that it starts inherits until it takes them over by
