@@ -265,7 +265,7 @@ func TestStore(t *testing.T) {
 	second.end()
 
 	third := restart(file(quoted(a), "off"))
-	third.logs(`a socket of an earlier process is not used.*why="it is a mptcp socket, and tcp is wanted"`)
+	third.logs(`a socket of an earlier process is not used.*why="it is a mptcp socket, but tcp is configured"`)
 	if s := third.Status().Listeners[0].Sockets[0]; s.Speaks != "tcp" || s.Inherited {
 		t.Errorf("after the change of protocol: %+v", s)
 	}

@@ -41,10 +41,10 @@ func TestReloadRefused(t *testing.T) {
 		{"all addresses instead of one", head + listenerTable("web", ":"+port, "") + rest, "[[listener]]", "cannot listen on :" + port + ", " + inTwo},
 		{"another name", head + listenerTable("other", web, "") + rest, "[[listener]]", "cannot listen on " + web + ", " + inTwo},
 		{"a socket that systemd has not passed", good + "[[listener]]\nname = \"more\"\nsystemd = \"more\"\n", "",
-			`no inherited socket is named "more"; no socket was inherited; remedy: FileDescriptorName=more in the .socket unit, and start it by that unit; ` +
+			`no inherited socket is named "more"; no socket was inherited; remedy: FileDescriptorName=more in the .socket unit, and start mpgate by that unit; ` +
 				`or give the listener an address too; systemd passes sockets only at start: start the .socket unit, then run systemctl restart mpgate, which loses no connection`},
 		{"another device for an open socket", head + listenerTable("web", web, "interface = \"lo\"") + rest, "[[listener]]",
-			`is open on interface "", and a reload cannot move it to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
+			`is open on interface "", and a reload cannot change that to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
 		{"a state directory", strings.Replace(good, `"state"`, `"other"`, 1), "state_dir", `cannot be changed by a reload`},
 		{"a certificate that is not there", head + listenerTable("web", web, "[listener.tls]\ncertificates = [ { cert = \"c.pem\", key = \"k.pem\" } ]") + rest, "certificates", "c.pem"},
 		{"an access log that cannot be", strings.Replace(good, `"off"`, `"/proc/none/log"`, 1), "access", "no such file or directory"},
@@ -130,13 +130,13 @@ func TestReloadPassedSockets(t *testing.T) {
 	r.swap(head + "[mptcp]\nenabled = false\n" + web + other + rest)
 	get()
 	listeners := r.Status().Listeners
-	if s := listeners[0].Sockets[0]; s.Speaks != "mptcp" || !strings.Contains(s.Why, "cannot be disarmed from here") {
+	if s := listeners[0].Sockets[0]; s.Speaks != "mptcp" || !strings.Contains(s.Why, "mpgate cannot change that") {
 		t.Errorf("after MPTCP was switched off: %+v", s)
 	}
 	if s := listeners[1].Sockets[0]; s.Speaks != "tcp" || s.Why != "" {
 		t.Errorf("after MPTCP was switched off, a socket of our own: %+v", s)
 	}
-	r.logs(`level=WARN msg="listening, but not as preferred" listener=web .*SocketProtocol=mptcp out of the .socket unit`)
+	r.logs(`level=WARN msg="listening, but not as preferred" listener=web .*remove SocketProtocol=mptcp from the .socket unit`)
 }
 
 // A backend of a file that was refused is not measured.

@@ -45,7 +45,7 @@ func testACME(t *testing.T, challenge string) {
 	if got := fetch(t, "http://"+web+"/health"); !strings.HasPrefix(got, "200 ") {
 		t.Errorf("plain HTTP gets %s", got)
 	}
-	r.logs(`level=ERROR msg="cannot get a certificate" name="?` + strings.ReplaceAll(name, "*", `\*`) + `"? .*serving="nothing yet".*connection refused`)
+	r.logs(`level=ERROR msg="cannot get a certificate" name="?` + strings.ReplaceAll(name, "*", `\*`) + `"? .*serving=none.*connection refused`)
 	_, err := tls.Dial("tcp", secure, &tls.Config{ServerName: "a.example.test", InsecureSkipVerify: true})
 	if err == nil || err.Error() != "remote error: tls: unrecognized name" {
 		t.Errorf("the handshake without a certificate: %v", err)

@@ -1,13 +1,12 @@
-// Package task starts the goroutines of this module: all of them, so that a panic in one of them never ends the
-// process. It is reported under the name of the task, with its stack; what the task served fails, and everything
-// else continues:
+// Package task starts all goroutines of this module, so that a panic in one never ends the process. The panic is
+// reported with the name of the task and its stack. What the task served fails, and everything else continues:
 //
 //	task.Go("backend app: connection", c.run, func(p *task.Panic) { c.fail(p) })
 //
-// Reports go to those who asked for them with OnPanic, as a gateway does, which logs and counts them. They are the
-// process's own, as panics are: packages that start goroutines need no logger to be embedded with care.
+// Reports go to the functions registered with OnPanic; a gateway logs and counts them. Registration is global to
+// the process, so packages that start goroutines need no logger.
 //
-// A task must hold its locks so that a panic releases them (by defer), for others wait for them.
+// A task must release its locks by defer, because others may wait for them after a panic.
 package task
 
 import (

@@ -1,6 +1,6 @@
-// Package paths keeps the declared paths of a host: it brings the namespace's
-// MPTCP endpoints in line with them, ends the subflows of paths that died, and
-// counts what each path carries.
+// Package paths manages the declared paths of a host: it configures the MPTCP
+// endpoints of the network namespace, ends the subflows of paths that failed, and
+// counts the traffic of each path.
 //
 //	Open            sockets in the caller's network namespace, and whether we may
 //	Manager.Run     one task, which owns all state:

@@ -1,4 +1,4 @@
-// Package leg is what the kernel says of one connection of mpgate, on the clients' side or the servers':
+// Package leg holds what the kernel reports about one connection of mpgate, to a client or to a server:
 // whether it uses MPTCP and over how many subflows. It asks at most once a second, since asking costs
 // about as much as a small request's parsing, and accounts for the connection in the metrics.
 package leg

@@ -1,4 +1,4 @@
-// Package passthrough moves bytes between two connections, unopened.
+// Package passthrough forwards bytes between two connections in both directions, without parsing them.
 package passthrough
 
 import (
