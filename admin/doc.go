@@ -1,5 +1,5 @@
-// Package admin serves the admin address of a gateway: metrics, health, a JSON API and one live page.
-// It uses net/http, is independent of the data plane, and never uses MPTCP.
+// Package admin serves the admin address of a gateway: metrics, health, a JSON API and one live
+// page. It uses net/http, is independent of the data plane, and never uses MPTCP.
 //
 // On a unix socket it serves all Handlers, and the mode of the socket decides who may connect. On
 // host:port it is read-only, and checks Host and Origin against DNS rebinding. Client is the other

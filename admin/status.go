@@ -2,8 +2,8 @@ package admin
 
 import "time"
 
-// Status is what /api/status says, and what the live page and `mpgate status` show. The gateway fills
-// it; what it does not know stays empty and is left out.
+// Status is what /api/status says, and what the live page and `mpgate status` show. The gateway
+// fills it; what it does not know stays empty and is left out.
 type Status struct {
 	Version    string    `json:"version,omitempty"`
 	PID        int       `json:"pid,omitempty"`
@@ -52,7 +52,8 @@ type Socket struct {
 	Speaks    string `json:"transport"` // mptcp, tcp or unix
 	Inherited bool   `json:"inherited,omitempty"`
 	Why       string `json:"why,omitempty"` // where it is not what was asked for
-	// Reserve: new connections are steered to another inherited socket of this address, of the other protocol.
+	// Reserve: new connections are steered to another inherited socket of this address, of the
+	// other protocol.
 	Reserve bool `json:"reserve,omitempty"`
 }
 

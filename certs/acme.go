@@ -119,7 +119,8 @@ func (d *managed) step() time.Duration {
 	return wait
 }
 
-// nextCheck is when to look again whether to renew. Certificates that live for less than hours are looked at more often.
+// nextCheck is when to look again whether to renew. Certificates that live for less than hours are
+// looked at more often.
 func (d *managed) nextCheck() time.Duration {
 	c := d.cur.Load()
 	if c == nil {

@@ -259,7 +259,8 @@ func alpn(protocols []string, faults *Faults) []string {
 	for _, p := range protocols {
 		switch p {
 		case "h1":
-			// Some clients that are told to use HTTP/1.0 offer nothing else (curl -0). It is the same codec.
+			// Some clients that are told to use HTTP/1.0 offer nothing else (curl -0). It is the
+			// same codec.
 			out = append(out, "http/1.1", "http/1.0")
 		case "h2":
 			out = append(out, "h2")

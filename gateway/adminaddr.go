@@ -59,7 +59,8 @@ func (g *Gateway) listenAdmin(ctx context.Context, a *config.Address) (*adminSer
 	return s, err
 }
 
-// takeAdminPlace makes this process the one that is found at the admin address, which the one before it had.
+// takeAdminPlace makes this process the one that is found at the admin address, which the one
+// before it had.
 func (g *Gateway) takeAdminPlace() {
 	s := g.admin.Load()
 	if s == nil {

@@ -7,8 +7,9 @@ import (
 // fewConnections is a limit that nobody means to have.
 const fewConnections = 100
 
-// limitConnections shares the descriptors out: a client's connection takes one, a server's takes one, and some are for logs,
-// the admin address and the like. configured is the limit of clients' connections; 0: half of all.
+// limitConnections shares the descriptors out: a client's connection takes one, a server's takes
+// one, and some are for logs, the admin address and the like. configured is the limit of clients'
+// connections; 0: half of all.
 func (g *Gateway) limitConnections(configured int) {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
@@ -31,7 +32,8 @@ func (g *Gateway) limitConnections(configured int) {
 	g.places.SetLimit(servers)
 }
 
-// shareOut gives how many connections of clients and to servers the descriptors suffice for. At least an eighth is servers'.
+// shareOut gives how many connections of clients and to servers the descriptors suffice for. At
+// least an eighth is servers'.
 func shareOut(descriptors uint64, configured int) (clients, servers int) {
 	const others = 256 // 128 of them pipes of netio
 	all := int(max(2, min(descriptors, 1<<30)-min(descriptors, others)))

@@ -11,8 +11,8 @@ import (
 	"mpgate/listener"
 )
 
-// fdStore keeps the sockets that mpgate bound by itself in systemd's file-descriptor store, so that they go on
-// listening over a restart. What systemd passes by a .socket unit it keeps without that.
+// fdStore keeps the sockets that mpgate bound by itself in systemd's file-descriptor store, so that
+// they go on listening over a restart. What systemd passes by a .socket unit it keeps without that.
 type fdStore struct {
 	notifier *Notifier
 	log      *slog.Logger
@@ -34,8 +34,8 @@ func newFDStore(n *Notifier, in *listener.Inherited, before *Parent, log *slog.L
 // active says whether there is a store.
 func (s *fdStore) active() bool { return s.notifier != nil && s.notifier.Store > 0 }
 
-// drop hears of a socket out of the store that is of no use. The store must have let go of it before the same
-// address can be bound again.
+// drop hears of a socket out of the store that is of no use. The store must have let go of it
+// before the same address can be bound again.
 func (s *fdStore) drop(spare listener.Spare) {
 	s.log.Warn("a socket of an earlier process is not used", "address", spare.Address, "from", spare.Origin.String(), "why", spare.Why)
 	if spare.Origin != listener.Store {

@@ -14,9 +14,10 @@ import (
 	"mpgate/config"
 )
 
-// CheckFiles opens the files that a configuration names, as a start would, and reports what a start would
-// refuse: certificates, keys and CA files that cannot be used, and directories that cannot be written to. It
-// changes nothing and binds nothing. What the present user may not read or write is a fault too.
+// CheckFiles opens the files that a configuration names, as a start would, and reports what a start
+// would refuse: certificates, keys and CA files that cannot be used, and directories that cannot be
+// written to. It changes nothing and binds nothing. What the present user may not read or write is
+// a fault too.
 func CheckFiles(cfg *config.Config) []config.Fault {
 	c := fileCheck{cfg: cfg}
 	for i := range cfg.Listeners {
@@ -133,8 +134,8 @@ func access(path string) error {
 	return nil
 }
 
-// filesChanged asks followFiles for a new generation; it never waits. A name that is lost only misses from the
-// log.
+// filesChanged asks followFiles for a new generation; it never waits. A name that is lost only
+// misses from the log.
 func (g *Gateway) filesChanged(files []string) {
 	select {
 	case g.changed <- files:
@@ -142,8 +143,9 @@ func (g *Gateway) filesChanged(files []string) {
 	}
 }
 
-// followFiles makes the TLS policies again when a file changed whose content is part of one: those that an
-// operator takes out of a list of CAs are no longer trusted, without a reload. The configuration is not read.
+// followFiles makes the TLS policies again when a file changed whose content is part of one: those
+// that an operator takes out of a list of CAs are no longer trusted, without a reload. The
+// configuration is not read.
 func (g *Gateway) followFiles(ctx context.Context) error {
 	for {
 		select {

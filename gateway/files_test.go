@@ -91,8 +91,8 @@ func TestCheckFiles(t *testing.T) {
 	}
 }
 
-// A list of client CAs that changes on disk counts from then on, on HTTP/1 and HTTP/2, for new connections and for
-// sessions to resume; one that cannot be used leaves the old one.
+// A list of client CAs that changes on disk counts from then on, on HTTP/1 and HTTP/2, for new
+// connections and for sessions to resume; one that cannot be used leaves the old one.
 func TestClientCAIsFollowed(t *testing.T) {
 	t.Parallel()
 	old, next := acmetest.NewCA(t), acmetest.NewCA(t)
@@ -113,7 +113,8 @@ func TestClientCAIsFollowed(t *testing.T) {
 		}
 		defer c.Close()
 		_ = c.SetDeadline(time.Now().Add(patience))
-		// With TLS 1.3 a refused client hears of it by its first read. To HTTP/1 the request is the first word.
+		// With TLS 1.3 a refused client hears of it by its first read. To HTTP/1 the request is the
+		// first word.
 		if protocol == "http/1.1" {
 			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: strict.example\r\n\r\n")
 		}

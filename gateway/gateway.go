@@ -38,10 +38,11 @@ type Options struct {
 	Notifier *Notifier
 	// Parent is the process that this one replaces; nil: none.
 	Parent *Parent
-	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be replaced.
+	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be
+	// replaced.
 	Command func() (path string, args []string)
-	// Shield calls start with those signals ignored, in this process and so in what is started, that would end a process which
-	// has yet to take them over; nil: nothing is shielded.
+	// Shield calls start with those signals ignored, in this process and so in what is started,
+	// that would end a process which has yet to take them over; nil: nothing is shielded.
 	Shield func(start func() error) error
 }
 
@@ -215,9 +216,9 @@ func proxyLimits(l *config.Limits) proxy.Limits {
 	}
 }
 
-// Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their end, and
-// what is left after the configured time, or when kill ends, is cut. onReady is called once every listener
-// accepts.
+// Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their
+// end, and what is left after the configured time, or when kill ends, is cut. onReady is called
+// once every listener accepts.
 func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	defer g.letGo()
 	if g.group != nil {
@@ -281,12 +282,13 @@ func (g *Gateway) begin(ctx context.Context) error {
 	return err
 }
 
-// lastWords is how long connections may take for one request that were accepted while the gateway drained.
+// lastWords is how long connections may take for one request that were accepted while the gateway
+// drained.
 const lastWords = 5 * time.Second
 
-// drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that are open come to
-// their end, while those that wait at the other sockets are served, with the word that they end; then those are left
-// to whoever comes next.
+// drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that
+// are open come to their end, while those that wait at the other sockets are served, with the word
+// that they end; then those are left to whoever comes next.
 func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
@@ -366,8 +368,8 @@ func (g *Gateway) Ready() (bool, []string) {
 	return true, nil
 }
 
-// announce says what the kernel granted to each listener, in the file's order. Of sockets that are the same in old it
-// is silent.
+// announce says what the kernel granted to each listener, in the file's order. Of sockets that are
+// the same in old it is silent.
 func (g *Gateway) announce(old *generation) {
 	gen := g.gen.Load()
 	for i := range gen.config.Listeners {

@@ -39,7 +39,8 @@ type pool struct {
 	task *running
 }
 
-// lease is what the exchanges on a route last by: on the same route to the same backend for as long as they like.
+// lease is what the exchanges on a route last by: on the same route to the same backend for as long
+// as they like.
 type lease struct {
 	*proxy.Lease
 	route config.Route
@@ -57,8 +58,8 @@ type front struct {
 	leave   bool // somebody else continues with the sockets: unix ones stay in the file system
 }
 
-// build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault leaves
-// nothing behind.
+// build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault
+// leaves nothing behind.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
@@ -121,7 +122,8 @@ func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Bac
 	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: limits, Backend: made}, nil
 }
 
-// answerLimits are what the heads of answers may take: servers are not held to less than what they commonly need.
+// answerLimits are what the heads of answers may take: servers are not held to less than what they
+// commonly need.
 func answerLimits(l *config.Limits) http1.Limits {
 	return http1.Limits{HeaderBytes: max(int(l.HeaderBytes), 64<<10), HeaderFields: max(l.HeaderFields, 256)}
 }
@@ -191,7 +193,8 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 	return nil
 }
 
-// passthroughs are the names that are passed through at a listener; nil where there is none, so that nobody waits for a ClientHello there.
+// passthroughs are the names that are passed through at a listener; nil where there is none, so
+// that nobody waits for a ClientHello there.
 func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 	if !l.TakesTLS() || !n.passedAt[""] && !n.passedAt[l.Name] {
 		return nil

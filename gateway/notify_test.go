@@ -133,8 +133,8 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// TestWatchdog: the manager hears from a gateway whose accept loops answer, over reloads too, and not from one of
-// which one hangs.
+// TestWatchdog: the manager hears from a gateway whose accept loops answer, over reloads too, and
+// not from one of which one hangs.
 func TestWatchdog(t *testing.T) {
 	m := newManager(t)
 	web, app := freeAddress(t), named(t, "app")
@@ -186,8 +186,9 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
-// TestStore: sockets that the gateway bound by itself outlast it in the manager's store, with the connections that
-// wait at them. One that the configuration no longer has, or that speaks the wrong protocol, is taken out.
+// TestStore: sockets that the gateway bound by itself outlast it in the manager's store, with the
+// connections that wait at them. One that the configuration no longer has, or that speaks the wrong
+// protocol, is taken out.
 func TestStore(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	m := newManager(t)
@@ -277,7 +278,8 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestStoreOverAnUpgrade: the process that takes over knows by which names the store has the sockets.
+// TestStoreOverAnUpgrade: the process that takes over knows by which names the store has the
+// sockets.
 func TestStoreOverAnUpgrade(t *testing.T) {
 	m := newManager(t)
 	r := startRig(t, head+listenerTable("one", "127.0.0.1:0", "")+listenerTable("two", "127.0.0.1:0", "")+app(t), func(o *Options) {
@@ -331,7 +333,8 @@ func TestStoreOverAnUpgrade(t *testing.T) {
 	}
 }
 
-// TestDrainGoesOnAccepting: what somebody else keeps listening is served to the end, with the word that it ends.
+// TestDrainGoesOnAccepting: what somebody else keeps listening is served to the end, with the word
+// that it ends.
 func TestDrainGoesOnAccepting(t *testing.T) {
 	l := proxytest.Listen(t, mptcp.Off)
 	f, err := l.File()
@@ -358,7 +361,8 @@ func TestDrainGoesOnAccepting(t *testing.T) {
 	r.logs(`connections aborted: still in use when shutdown.drain expired" connections=1`)
 }
 
-// A new process that is ready and then gone leaves this one in its place, also in the manager's eyes.
+// A new process that is ready and then gone leaves this one in its place, also in the manager's
+// eyes.
 func TestUpgradeToOneThatGoes(t *testing.T) {
 	m := newManager(t)
 	r := startRig(t, head+listenerTable("web", "127.0.0.1:0", "")+app(t), func(o *Options) {
@@ -383,8 +387,8 @@ func TestUpgradeToOneThatGoes(t *testing.T) {
 	}
 }
 
-// A new process that cannot be started leaves the sockets as they were: with the admin address on a blocking one this process
-// could not end any more once somebody has asked there.
+// A new process that cannot be started leaves the sockets as they were: with the admin address on a
+// blocking one this process could not end any more once somebody has asked there.
 func TestUpgradeToOneThatCannotStart(t *testing.T) {
 	r := startRig(t, strings.Replace(head, "unix:admin.sock", freeAddress(t), 1)+listenerTable("web", "127.0.0.1:0", "")+app(t), func(o *Options) {
 		o.Command = func() (string, []string) { return "/proc/none/mpgate", nil }

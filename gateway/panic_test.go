@@ -50,7 +50,8 @@ func TestPanicOfAReload(t *testing.T) {
 	}
 }
 
-// TestTaskGoesOnAfterAPanic: one that is kept runs again, and its error still ends the gateway; one that is not kept has ended.
+// TestTaskGoesOnAfterAPanic: one that is kept runs again, and its error still ends the gateway; one
+// that is not kept has ended.
 func TestTaskGoesOnAfterAPanic(t *testing.T) {
 	defer task.OnPanic(func(*task.Panic) {})() // they are meant
 	log := new(logText)

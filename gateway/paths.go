@@ -15,8 +15,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// openPaths makes the manager of the declared paths, or gives the running one its new options; a fault changes
-// nothing. It is nil as long as no configuration has asked for it.
+// openPaths makes the manager of the declared paths, or gives the running one its new options; a
+// fault changes nothing. It is nil as long as no configuration has asked for it.
 func (g *Gateway) openPaths(cfg *config.Config) error {
 	o := g.pathOptions(cfg)
 	if m := g.paths.Load(); m != nil {
@@ -59,8 +59,8 @@ func (g *Gateway) newPaths(o paths.Options) error {
 	return nil
 }
 
-// succeed continues with what another manager made: that of the process before this one, or of this one, if no other
-// came of it.
+// succeed continues with what another manager made: that of the process before this one, or of this
+// one, if no other came of it.
 func (g *Gateway) succeed(e *paths.Estate) {
 	if e.Empty() {
 		return

@@ -13,8 +13,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// TestReloadRefused: whatever is wrong, the running generation continues, and the error, the log, the status and the
-// metric say what it is and where it stands.
+// TestReloadRefused: whatever is wrong, the running generation continues, and the error, the log,
+// the status and the metric say what it is and where it stands.
 func TestReloadRefused(t *testing.T) {
 	app := named(t, "app")
 	web, taken := freeAddress(t), proxytest.Listen(t, mptcp.Off)
@@ -93,8 +93,9 @@ func TestReloadRefused(t *testing.T) {
 	}
 }
 
-// TestReloadPassedSockets: a listener of sockets that systemd passed goes, and comes back by another reload: systemd
-// would not pass them a second time. Switching MPTCP off is told, and does the rest.
+// TestReloadPassedSockets: a listener of sockets that systemd passed goes, and comes back by
+// another reload: systemd would not pass them a second time. Switching MPTCP off is told, and does
+// the rest.
 func TestReloadPassedSockets(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	app := named(t, "app")

@@ -15,8 +15,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// Reload reads the configuration again and swaps to it. On any fault the running generation continues, and the
-// error says what is wrong.
+// Reload reads the configuration again and swaps to it. On any fault the running generation
+// continues, and the error says what is wrong.
 func (g *Gateway) Reload(ctx context.Context) error {
 	if g.options.Load == nil {
 		return errors.New("this gateway has no configuration file to reload")
@@ -157,8 +157,8 @@ func (g *Gateway) runAccessLog(l *telemetry.AccessLog) {
 	}
 }
 
-// closeLate closes an access log that was replaced, after a moment: exchanges that ended just before may be about
-// to write to it.
+// closeLate closes an access log that was replaced, after a moment: exchanges that ended just
+// before may be about to write to it.
 func (g *Gateway) closeLate(ctx context.Context, l *telemetry.AccessLog) {
 	t := time.NewTimer(time.Second)
 	defer t.Stop()
@@ -173,7 +173,8 @@ func (g *Gateway) closeLate(ctx context.Context, l *telemetry.AccessLog) {
 	}
 }
 
-// retire ends what the next generation has not taken over: accepting at once, exchanges at a deadline.
+// retire ends what the next generation has not taken over: accepting at once, exchanges at a
+// deadline.
 func (g *Gateway) retire(old, next *generation) {
 	var ending proxy.Ending
 	var gone []*front
@@ -228,8 +229,8 @@ func (g *Gateway) retire(old, next *generation) {
 	})
 }
 
-// forsake keeps the sockets of a listener that is gone, if somebody else passed them and goes on listening: he would
-// not pass them again.
+// forsake keeps the sockets of a listener that is gone, if somebody else passed them and goes on
+// listening: he would not pass them again.
 func (g *Gateway) forsake(f *front) {
 	if !f.sockets.Activated() {
 		return
@@ -262,8 +263,8 @@ func (f *front) explain(err error) error {
 	return fmt.Errorf("%w; systemd passes sockets only at start: start the .socket unit, then run systemctl restart mpgate, which loses no connection", err)
 }
 
-// held says what of the running generation has an address that a reload wants for something else: it continues until the
-// reload has gone through.
+// held says what of the running generation has an address that a reload wants for something else:
+// it continues until the reload has gone through.
 func (g *Gateway) held(address string) (who, remedy string) {
 	gen := g.gen.Load()
 	if gen == nil {

@@ -98,7 +98,8 @@ func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notAsPreferred names the sockets that do not speak what the configuration wants, a line each, with the remedy.
+// notAsPreferred names the sockets that do not speak what the configuration wants, a line each,
+// with the remedy.
 func (g *Gateway) notAsPreferred() (text string) {
 	gen := g.gen.Load()
 	for i := range gen.config.Listeners {

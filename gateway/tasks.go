@@ -8,11 +8,12 @@ import (
 	"mpgate/task"
 )
 
-// tasks are the goroutines that live longer than a request. Each has a name and an owner, ends when its
-// context does, and reports its error under its name.
+// tasks are the goroutines that live longer than a request. Each has a name and an owner, ends when
+// its context does, and reports its error under its name.
 //
-// An error of a task that nobody had stopped ends the gateway, in order and on purpose: without its part it would only seem
-// to serve. A panic never does: it is reported (see package task), and what the task served fails.
+// An error of a task that nobody had stopped ends the gateway, in order and on purpose: without its
+// part it would only seem to serve. A panic never does: it is reported (see package task), and what
+// the task served fails.
 type tasks struct {
 	log    *slog.Logger
 	ctx    context.Context
@@ -42,7 +43,8 @@ func (t *tasks) run(name string, f func(context.Context) error) *running {
 	})
 }
 
-// keep starts f under a name. After a panic it is started again: it must be able to go on from there.
+// keep starts f under a name. After a panic it is started again: it must be able to go on from
+// there.
 func (t *tasks) keep(name string, f func(context.Context) error) *running {
 	return t.start(name, func(ctx context.Context) {
 		task.Keep(ctx, name, func() {

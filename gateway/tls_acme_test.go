@@ -13,8 +13,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// The whole way: a first start with the CA away, certificates by each challenge, and their renewal, all while the gateway
-// runs.
+// The whole way: a first start with the CA away, certificates by each challenge, and their renewal,
+// all while the gateway runs.
 func TestACME(t *testing.T) {
 	for _, challenge := range []string{"http-01", "tls-alpn-01", "dns-01"} {
 		t.Run(challenge, func(t *testing.T) {
@@ -34,7 +34,8 @@ func testACME(t *testing.T, challenge string) {
 		more = fmt.Sprintf("dns = { resolvers = [%q], rfc2136 = { server = %q, key_name = %q, key_secret = %q } }\n",
 			ca.DNS.Addr, ca.DNS.Addr, acmetest.TSIGName, acmetest.TSIGSecret)
 	}
-	// A redirect would catch the challenge on the listener that the CA asks, and a route for its path as well.
+	// A redirect would catch the challenge on the listener that the CA asks, and a route for its
+	// path as well.
 	file := head + listenerTable("web", web, "redirect_https = true\nhealth_path = \"/health\"") +
 		listenerTable("secure", secure, fmt.Sprintf("[listener.tls.acme]\ndomains = [%q]\nemail = \"x@example.test\"\nca = %q\nca_root = %q\nchallenges = [%q]\n%s",
 			name, ca.Directory(), ca.CARoot, challenge, more)) +

@@ -17,7 +17,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// tlsTable is a listener named secure with TLS on any port; more are lines of its table [listener.tls].
+// tlsTable is a listener named secure with TLS on any port; more are lines of its table
+// [listener.tls].
 func tlsTable(more string) string {
 	return "[[listener]]\nname = \"secure\"\naddress = \"127.0.0.1:0\"\n[listener.tls]\n" + more + "\n"
 }

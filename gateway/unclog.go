@@ -9,8 +9,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// unclogMost is how many MPTCP connections are looked at each second, of both sides together, beginning at another one each
-// time. A look is a system call, so this is at most 0.2 % of a core.
+// unclogMost is how many MPTCP connections are looked at each second, of both sides together,
+// beginning at another one each time. A look is a system call, so this is at most 0.2 % of a core.
 const unclogMost = 1000
 
 // unclog frees connections that the kernel lets stall; see mptcp.Unclog.
@@ -29,7 +29,8 @@ func (g *Gateway) unclog(ctx context.Context) error {
 	}
 }
 
-// watchHostMemory says when connections to servers are made by TCP for want of memory, and when that is over.
+// watchHostMemory says when connections to servers are made by TCP for want of memory, and when
+// that is over.
 func (g *Gateway) watchHostMemory(before bool) (now bool) {
 	switch now = mptcp.CheckHostMemory(); {
 	case now && !before:

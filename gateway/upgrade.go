@@ -28,8 +28,8 @@ import (
 //	lets it continue, with these          ─►  is a gateway like any other
 //	drains, ends                       ─►  may remove endpoints
 //
-// Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends the new one and
-// continues.
+// Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends
+// the new one and continues.
 
 // upgradeVariable tells a new process what it was handed.
 const upgradeVariable = "MPGATE_UPGRADE"
@@ -61,8 +61,8 @@ type Parent struct {
 	stored          map[uint64]string // see fdStore.names
 }
 
-// FromParent takes what a process that this one is to replace has handed over, and adds the sockets to in. It is nil
-// where there is no such process.
+// FromParent takes what a process that this one is to replace has handed over, and adds the sockets
+// to in. It is nil where there is no such process.
 func FromParent(in *listener.Inherited) (*Parent, error) {
 	text := os.Getenv(upgradeVariable)
 	if text == "" {
@@ -90,7 +90,8 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 	return p, nil
 }
 
-// ready tells the parent, and returns when it has passed its part on, with what it made in the kernel.
+// ready tells the parent, and returns when it has passed its part on, with what it made in the
+// kernel.
 func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
 	_, err := io.WriteString(p.report, "ready\n")
 	_ = p.report.Close()
@@ -141,8 +142,8 @@ func (p *Parent) lives() bool {
 	}
 }
 
-// awaitEnd waits for the end of the parent, which drains for as long as most: with the end of this process endpoints
-// go on which it has subflows.
+// awaitEnd waits for the end of the parent, which drains for as long as most: with the end of this
+// process endpoints go on which it has subflows.
 func (p *Parent) awaitEnd(ctx context.Context, most time.Duration) {
 	if !p.lives() {
 		return
@@ -164,7 +165,8 @@ func (p *Parent) Fail(err error) {
 	}
 }
 
-// takeOver tells the parent that this process is ready, and continues with what it made in the kernel.
+// takeOver tells the parent that this process is ready, and continues with what it made in the
+// kernel.
 func (g *Gateway) takeOver(ctx context.Context) error {
 	e, err := g.options.Parent.ready(ctx)
 	if err != nil {
@@ -177,8 +179,8 @@ func (g *Gateway) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// Upgrade starts the program again and hands everything over to it. It returns when the new process serves; this one
-// then drains, and Run returns. On an error this one continues as before.
+// Upgrade starts the program again and hands everything over to it. It returns when the new process
+// serves; this one then drains, and Run returns. On an error this one continues as before.
 func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.options.Command == nil {
 		return errors.New("this gateway does not support upgrades")
@@ -253,8 +255,8 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	return pid, nil
 }
 
-// start starts the new process, shielded from signals that would end it before it takes them over. One that came meanwhile and
-// asked this process to open its logs again was lost, so that is done.
+// start starts the new process, shielded from signals that would end it before it takes them over.
+// One that came meanwhile and asked this process to open its logs again was lost, so that is done.
 func (g *Gateway) start(cmd *exec.Cmd) error {
 	if g.options.Shield == nil {
 		return cmd.Start()
@@ -263,7 +265,8 @@ func (g *Gateway) start(cmd *exec.Cmd) error {
 	return g.options.Shield(cmd.Start)
 }
 
-// awaitManager waits until the service manager has dealt with what it was told, for a moment at most: the new process waits, too.
+// awaitManager waits until the service manager has dealt with what it was told, for a moment at
+// most: the new process waits, too.
 func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

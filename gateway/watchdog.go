@@ -12,8 +12,9 @@ import (
 // statusEvery is how often the service manager is told figures.
 const statusEvery = 10 * time.Second
 
-// serveManager keeps the service manager informed: figures, and, where it asks for that, that every accept loop
-// answers. When one does not, the manager hears nothing, and will end this process and start another.
+// serveManager keeps the service manager informed: figures, and, where it asks for that, that every
+// accept loop answers. When one does not, the manager hears nothing, and will end this process and
+// start another.
 func (g *Gateway) serveManager(ctx context.Context) error {
 	n := g.options.Notifier
 	if n == nil {
@@ -44,8 +45,8 @@ func (g *Gateway) serveManager(ctx context.Context) error {
 	}
 }
 
-// answers says whether every accept loop answers within that time. One that ends because of a reload is asked
-// again, as it is in the next generation.
+// answers says whether every accept loop answers within that time. One that ends because of a
+// reload is asked again, as it is in the next generation.
 func (g *Gateway) answers(ctx context.Context, within time.Duration) error {
 	if !g.isReady() {
 		return nil // it drains: loops end, and that is bounded

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// overlaps says whether two sockets can hardly be bound to a and b, as they are written in Options, at once.
+// overlaps says whether two sockets can hardly be bound to a and b, as they are written in Options,
+// at once.
 func overlaps(a, b string) bool {
 	if strings.HasPrefix(a, "unix:") || strings.HasPrefix(b, "unix:") {
 		return a == b
@@ -49,12 +50,13 @@ func (e *entry) inTheWay(address string) string {
 	return ""
 }
 
-// letGo is how long systemd may take to close a socket that was taken out of its store: it does so in the background,
-// after it has said that it did.
+// letGo is how long systemd may take to close a socket that was taken out of its store: it does so
+// in the background, after it has said that it did.
 const letGo = 2 * time.Second
 
-// clearWay drops what came out of the store and is in the way of address: an earlier process had it for an address that
-// no listener has any more, as two that overlap cannot both be had. It says whether such a one was dropped, now or before.
+// clearWay drops what came out of the store and is in the way of address: an earlier process had it
+// for an address that no listener has any more, as two that overlap cannot both be had. It says
+// whether such a one was dropped, now or before.
 func (in *Inherited) clearWay(address string) (cleared bool) {
 	if in == nil {
 		return false

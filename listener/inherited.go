@@ -15,9 +15,11 @@ import (
 // bear one name. It may be filled from several sources. What nobody takes is
 // named by Unused.
 type Inherited struct {
-	// OnDrop, if set, hears of a spare socket that is closed because it does not do for the address it is bound to.
+	// OnDrop, if set, hears of a spare socket that is closed because it does not do for the address
+	// it is bound to.
 	OnDrop func(Spare)
-	// Held, if set, says who in this process has an address, or one that overlaps, and what to do about that; "" where nobody has.
+	// Held, if set, says who in this process has an address, or one that overlaps, and what to do
+	// about that; "" where nobody has.
 	Held func(address string) (who, remedy string)
 
 	mu      sync.Mutex
@@ -36,9 +38,9 @@ type entry struct {
 	dropped string // the address of a spare that was dropped while others were opened
 }
 
-// FromSystemd takes the sockets of socket activation (LISTEN_FDS and its kin),
-// those out of the store as spares, and removes those variables from the environment, so that no child believes
-// that they are its own.
+// FromSystemd takes the sockets of socket activation (LISTEN_FDS and its kin), those out of the
+// store as spares, and removes those variables from the environment, so that no child believes that
+// they are its own.
 func FromSystemd() (*Inherited, error) {
 	fds, pid := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_PID")
 	in := new(Inherited)

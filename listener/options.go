@@ -91,8 +91,8 @@ type SocketInfo struct {
 	// Why is set where Transport is not what the configuration prefers: why that
 	// is, and in Remedy what to do about it.
 	Why, Remedy string
-	// Reserve: new connections are steered to another inherited socket of this address, which is of the other
-	// protocol. What still comes in here is served.
+	// Reserve: new connections are steered to another inherited socket of this address, which is of
+	// the other protocol. What still comes in here is served.
 	Reserve bool
 }
 

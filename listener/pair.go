@@ -11,14 +11,16 @@ import (
 	"mpgate/mptcp"
 )
 
-// An inherited socket cannot be disarmed: whoever passed it keeps it listening. But where two were passed for one
-// address, one MPTCP and one TCP with SO_REUSEPORT on both (two .socket units with ReusePort=yes and one
-// FileDescriptorName), new connections can be steered to either, as between sockets of our own (swap.go):
+// An inherited socket cannot be disarmed: whoever passed it keeps it listening. But where two were
+// passed for one address, one MPTCP and one TCP with SO_REUSEPORT on both (two .socket units with
+// ReusePort=yes and one FileDescriptorName), new connections can be steered to either, as between
+// sockets of our own (swap.go):
 //
 //	Open    finds out the places of the two in their group: it steers to each in turn and asks for MPTCP
 //	Serve   steers to the one that the configuration wants
 //
-// Both are accepted from as long as they are there: connections that wait at the other are not lost.
+// Both are accepted from as long as they are there: connections that wait at the other are not
+// lost.
 
 // pair finds the twins among inherited sockets, and their places unless they are known.
 func (l *Listener) pair() {
@@ -70,8 +72,8 @@ func (l *Listener) steerPairs() {
 	}
 }
 
-// Resteer has new connections go where they should once more, after another process that was given the same sockets has found
-// out about their places, and went.
+// Resteer has new connections go where they should once more, after another process that was given
+// the same sockets has found out about their places, and went.
 func (l *Listener) Resteer() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,8 +94,8 @@ func (l *Listener) placesOf(old *Listener) {
 // placeTime bounds a connect to ourselves.
 const placeTime = time.Second
 
-// placeOf finds out the place of the plain one of two sockets in their group: a connect that asks for MPTCP gets it
-// from the other only.
+// placeOf finds out the place of the plain one of two sockets in their group: a connect that asks
+// for MPTCP gets it from the other only.
 func placeOf(plain *net.TCPListener) (uint32, error) {
 	to, err := netip.ParseAddrPort(plain.Addr().String())
 	if err != nil {

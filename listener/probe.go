@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// Probe wakes each accept loop and waits until it has answered, or ctx ends. The loops are woken by a deadline in
-// the past, as they are by a connection: by the same poller and scheduler, busy or idle. A loop that waits for room
-// in the Gate answers by that. Probe waits for Serve to be called, and callers for one another.
+// Probe wakes each accept loop and waits until it has answered, or ctx ends. The loops are woken by
+// a deadline in the past, as they are by a connection: by the same poller and scheduler, busy or
+// idle. A loop that waits for room in the Gate answers by that. Probe waits for Serve to be called,
+// and callers for one another.
 func (l *Listener) Probe(ctx context.Context) error {
 	l.probing.Lock()
 	defer l.probing.Unlock()
@@ -79,8 +80,8 @@ func (l *Listener) await(ctx context.Context, s *Socket) error {
 	return l.o.Gate.await(ctx)
 }
 
-// sayFull logs that accepting pauses, at most once a minute: clients that wait in the kernel's queue see nothing else
-// of it.
+// sayFull logs that accepting pauses, at most once a minute: clients that wait in the kernel's
+// queue see nothing else of it.
 func (l *Listener) sayFull() {
 	now := time.Now().UnixNano()
 	last := l.saidFull.Load()

@@ -188,7 +188,8 @@ func TestSpares(t *testing.T) {
 	}
 }
 
-// TestSpareInTheWay: what an earlier process bound to one address does not keep the next from all of them.
+// TestSpareInTheWay: what an earlier process bound to one address does not keep the next from all
+// of them.
 func TestSpareInTheWay(t *testing.T) {
 	noFDLeak(t)
 	f, address := passed(t, "127.0.0.1:0", mptcp.Off)

@@ -126,8 +126,8 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 	}
 }
 
-// handOver gives a connection to accept. Where that panics, the connection is closed, its place is free again, and the
-// accepting continues.
+// handOver gives a connection to accept. Where that panics, the connection is closed, its place is
+// free again, and the accepting continues.
 func (l *Listener) handOver(c net.Conn, s *Socket, accept func(net.Conn, *Socket)) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -91,7 +91,8 @@ func (l *Listener) duplicate(s *Socket) (*Socket, error) {
 	return d, err
 }
 
-// arm does what swaps have left for Serve. One that fails leaves the socket that was there. It wants mu held.
+// arm does what swaps have left for Serve. One that fails leaves the socket that was there. It
+// wants mu held.
 func (l *Listener) arm() {
 	for i, s := range l.sockets {
 		if s.swap == nil {

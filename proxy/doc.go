@@ -13,7 +13,7 @@
 //  9. up         fields that are added to a response                  forward.go  deliver
 //  10. end        the only exit: one log line, the metrics             exchange.go finish
 //
-// One goroutine serves a connection, and hands it to a new one when it is idle for long (park). A request body
-// that has not arrived completely, a tunnel, and watching a client while its server is processing use a second
-// goroutine, which the exchange joins before it ends.
+// One goroutine serves a connection, and hands it to a new one when it is idle for long (park). A
+// request body that has not arrived completely, a tunnel, and watching a client while its server is
+// processing use a second goroutine, which the exchange joins before it ends.
 package proxy

@@ -20,13 +20,14 @@ import (
 // connection to an exchange and HTTP/2 a part of one.
 type downstream interface {
 	message.BodyWriter
-	// ReadRequest decodes the request, whose first byte came at start, into r, which must be fresh or reset.
+	// ReadRequest decodes the request, whose first byte came at start, into r, which must be fresh
+	// or reset.
 	ReadRequest(r *message.Request, start time.Time) error
 	Body() message.BodyReader
 	BodyDone() bool
 	BodyStarted() bool
-	// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
-	// request's body, writes that of the response. Nil for both ends that.
+	// SetProgress is for an exchange that moves in both directions at once: reads is the progress
+	// of the request's body, writes that of the response. Nil for both ends that.
 	SetProgress(reads, writes *netio.Progress)
 	WriteInterim(*message.Response) error
 	WriteHead(*message.Response) error
@@ -35,13 +36,15 @@ type downstream interface {
 	// Interrupt ends the read of the body that is under way, or else the next one, until Resume.
 	Interrupt()
 	Resume()
-	// Watch calls gone, from another goroutine, when the client leaves while its request is worked on. With HTTP/1 that must
-	// have been read whole. StopWatch ends that and may be called without it.
+	// Watch calls gone, from another goroutine, when the client leaves while its request is worked
+	// on. With HTTP/1 that must have been read whole. StopWatch ends that and may be called without
+	// it.
 	Watch(gone func())
 	StopWatch()
 }
 
-// exchange is one request and its response. It is reused: an exchange on the common way allocates nothing.
+// exchange is one request and its response. It is reused: an exchange on the common way allocates
+// nothing.
 type exchange struct {
 	conn  *conn
 	proxy *Proxy
@@ -85,7 +88,8 @@ var exchanges = sync.Pool{New: func() any {
 	return x
 }}
 
-// exchange serves one request, whose first byte has come. It says when that was over, and whether another may follow.
+// exchange serves one request, whose first byte has come. It says when that was over, and whether
+// another may follow.
 func (c *conn) exchange(start time.Time) (end time.Time, next bool) {
 	x := exchanges.Get().(*exchange)
 	x.begin(c, c.http, start)
@@ -131,8 +135,8 @@ func (x *exchange) reset() {
 	x.cut.Store(false)
 }
 
-// run takes the exchange from its first byte to the end of its response. A panic ends this exchange and
-// nothing else.
+// run takes the exchange from its first byte to the end of its response. A panic ends this exchange
+// and nothing else.
 func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
@@ -249,8 +253,9 @@ func (x *exchange) health() bool {
 	return true
 }
 
-// misdirected refuses a request whose host has another TLS policy than the one that its connection came by, or
-// whose policy is gone: what was checked at the handshake does not count for it (RFC 9110 section 15.5.20).
+// misdirected refuses a request whose host has another TLS policy than the one that its connection
+// came by, or whose policy is gone: what was checked at the handshake does not count for it (RFC
+// 9110 section 15.5.20).
 func (x *exchange) misdirected() bool {
 	s, policies := x.conn.tls, x.view.TLS
 	if s == nil && policies == nil {
@@ -275,7 +280,8 @@ func (x *exchange) misdirected() bool {
 	return true
 }
 
-// challenge answers a CA that asks for proof of a name. A challenge that is not ours is a request like any other.
+// challenge answers a CA that asks for proof of a name. A challenge that is not ours is a request
+// like any other.
 func (x *exchange) challenge() bool {
 	if x.view.Challenge == nil || !bytes.HasPrefix(x.req.Path, challengePath) || string(x.req.Method) != "GET" {
 		return false
@@ -306,8 +312,8 @@ func (x *exchange) clientLeft() {
 	x.up.Abort()
 }
 
-// watch notices that the client leaves. On a connection that carries one exchange at a time the body must have been read: what
-// comes behind it says so.
+// watch notices that the client leaves. On a connection that carries one exchange at a time the
+// body must have been read: what comes behind it says so.
 func (x *exchange) watch() {
 	if !x.watching && (x.conn.mux != nil || x.down.BodyDone()) {
 		x.watching = true
@@ -315,7 +321,8 @@ func (x *exchange) watch() {
 	}
 }
 
-// watchEarly watches at once where that costs nothing: a connection that carries many exchanges is read anyway.
+// watchEarly watches at once where that costs nothing: a connection that carries many exchanges is
+// read anyway.
 func (x *exchange) watchEarly() {
 	if x.conn.mux != nil {
 		x.watch()

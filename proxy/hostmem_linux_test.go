@@ -11,8 +11,8 @@ import (
 	"mpgate/proxy/backend"
 )
 
-// A request that gets no answer over MPTCP while the host is short of memory for sockets is sent on another connection, if it
-// may be sent twice.
+// A request that gets no answer over MPTCP while the host is short of memory for sockets is sent on
+// another connection, if it may be sent twice.
 func TestRequestsLeaveConnectionsThatMayStandStill(t *testing.T) {
 	t.Parallel()
 	proxytest.NeedMPTCP(t)

@@ -9,8 +9,8 @@ import (
 
 var maxForwards = []byte("Max-Forwards")
 
-// mayPass counts down how often an OPTIONS or a TRACE may be forwarded, and answers one whose journey ends here (RFC 9110
-// section 7.6.2). Other methods have no such limit.
+// mayPass counts down how often an OPTIONS or a TRACE may be forwarded, and answers one whose
+// journey ends here (RFC 9110 section 7.6.2). Other methods have no such limit.
 func (x *exchange) mayPass() bool {
 	switch string(x.req.Method) {
 	case "OPTIONS", "TRACE":

@@ -71,7 +71,8 @@ type clientError struct{ err error }
 func (e *clientError) Error() string { return e.err.Error() }
 func (e *clientError) Unwrap() error { return e.err }
 
-// serverOutcome is for a request whose answer failed before its head was complete, or within its body.
+// serverOutcome is for a request whose answer failed before its head was complete, or within its
+// body.
 func serverOutcome(err error) outcome {
 	var fault *http1.Error
 	var client *clientError

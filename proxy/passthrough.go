@@ -13,12 +13,12 @@ import (
 	"mpgate/telemetry"
 )
 
-// helloStep is how many further bytes make it worth while to read a ClientHello from its beginning once more, so that
-// one that comes byte by byte costs no more than it should.
+// helloStep is how many further bytes make it worth while to read a ClientHello from its beginning
+// once more, so that one that comes byte by byte costs no more than it should.
 const helloStep = 64
 
-// passthrough looks whether the server name of a ClientHello is one that is passed through, and if so does it. What
-// it read is in ahead.
+// passthrough looks whether the server name of a ClientHello is one that is passed through, and if
+// so does it. What it read is in ahead.
 func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) {
 	parsed := -helloStep
 	for {

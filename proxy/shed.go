@@ -27,7 +27,8 @@ var remedies = [...]string{
 	telemetry.ShortMemory:      "raise the memory limit of the control group (MemoryMax= of the unit, --memory of the container)",
 }
 
-// shedder counts what is refused for a shortage, and tells the log of each kind at most once a minute.
+// shedder counts what is refused for a shortage, and tells the log of each kind at most once a
+// minute.
 type shedder struct {
 	told   [len(remedies)]atomic.Int64 // ns since the epoch of Unix
 	untold [len(remedies)]atomic.Int64

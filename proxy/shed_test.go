@@ -45,8 +45,8 @@ func held(free <-chan struct{}) func(*proxytest.Conn) {
 	}
 }
 
-// A request for which there is no connection to a server waits for one for as long as a connect may take; then it is told to come
-// again, and the server is not to blame.
+// A request for which there is no connection to a server waits for one for as long as a connect may
+// take; then it is told to come again, and the server is not to blame.
 func TestNoPlaceForAConnection(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		free := make(chan struct{})

@@ -147,7 +147,8 @@ func TestHandshakesWithServersThatFail(t *testing.T) {
 			c.Get("/again") // the connection goes on
 		})
 	}
-	// A client certificate that is asked for and not there: in TLS 1.3 that shows only after the handshake.
+	// A client certificate that is asked for and not there: in TLS 1.3 that shows only after the
+	// handshake.
 	g := start(t, setup{backend: toServer(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots})}, secureOrigin(t, plain, refusing, proxytest.Echo))
 	want(t, "status without a client certificate", g.client().Get("/").Status, 502)
 	g = start(t, setup{backend: toServer(&tls.Config{
@@ -201,7 +202,8 @@ func TestProxyHeaderComesBeforeTLSToServers(t *testing.T) {
 	want(t, "body", g.client().Get("/x").Body, "GET /x ")
 }
 
-// Rule 5 under TLS: a record behind a complete answer is nobody's, also where it came in the same packet.
+// Rule 5 under TLS: a record behind a complete answer is nobody's, also where it came in the same
+// packet.
 func TestRecordsBehindAnAnswerAreNobodys(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {

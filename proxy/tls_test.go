@@ -241,7 +241,8 @@ func TestChallengeComesBeforeRoutesAndOthersReachThem(t *testing.T) {
 	want(t, "body of a POST", c.AnswerTo("POST").Body, "POST "+ours+" ")
 }
 
-// Case 18 on listeners with TLS: silence, half a ClientHello, and one that waits for the server's part and says no more.
+// Case 18 on listeners with TLS: silence, half a ClientHello, and one that waits for the server's
+// part and says no more.
 func TestStalledHandshakes(t *testing.T) {
 	t.Parallel()
 	const limit = 1500 * time.Millisecond // the bystander must manage a handshake within it, on a busy machine

@@ -38,8 +38,8 @@ var lines = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 // maxPooledLine keeps one huge path from staying in memory.
 const maxPooledLine = 16 << 10
 
-// Log adds the record's line. It waits only while the sink blocks and the buffers are full, and then
-// only as Spool.Write says.
+// Log adds the record's line. It waits only while the sink blocks and the buffers are full, and
+// then only as Spool.Write says.
 func (l *AccessLog) Log(r *Record) {
 	if l == nil {
 		return

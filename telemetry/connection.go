@@ -216,7 +216,8 @@ func (m *ListenerMeter) keep() bool {
 	return m.open.Load() != 0
 }
 
-// ConnEnd says why a connection of a listener ended. As with End, the zero value is a bug in mpgate.
+// ConnEnd says why a connection of a listener ended. As with End, the zero value is a bug in
+// mpgate.
 type ConnEnd uint8
 
 const (

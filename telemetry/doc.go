@@ -13,7 +13,7 @@
 //  5. A scrape reads the atomics (Instruments is a prometheus.Collector); the log's task (Spool.Run)
 //     writes the buffered lines.
 //
-// Meters are reference-counted: one that a new generation takes before the old one releases it keeps
-// its counters. Meters that nothing holds are still exported, up to a limit, and continue to count
-// when they are taken again.
+// Meters are reference-counted: one that a new generation takes before the old one releases it
+// keeps its counters. Meters that nothing holds are still exported, up to a limit, and continue to
+// count when they are taken again.
 package telemetry

@@ -47,8 +47,8 @@ func ParseLevel(s string) (slog.Level, error) {
 	return 0, fmt.Errorf("unknown log level (got %q); debug, info, warn or error", s)
 }
 
-// NewLogger returns the program's own log. A *slog.LevelVar as level lets a reload change it. Durations are written as
-// "11ms" in both formats.
+// NewLogger returns the program's own log. A *slog.LevelVar as level lets a reload change it.
+// Durations are written as "11ms" in both formats.
 func NewLogger(level slog.Leveler, format Format, w io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: durationText}
 	if format == FormatText {

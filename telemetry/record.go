@@ -8,8 +8,8 @@ import (
 )
 
 // Record is one exchange, with the fields of the access log. Filling and logging it allocates
-// nothing: names come from the configuration or are constants, and what came off the wire are slices
-// that the caller owns and must leave alone until AccessLog.Log has returned.
+// nothing: names come from the configuration or are constants, and what came off the wire are
+// slices that the caller owns and must leave alone until AccessLog.Log has returned.
 //
 // Call Reset before the first use and between uses. A field that does not apply stays zero and is
 // logged as "" or left out.

@@ -85,7 +85,8 @@ func (c *demoCmd) Run(p *program) (err error) {
 	return serve(p, signals, prepare, func(g *gateway.Gateway) { c.welcome(p, g, file, servers) })
 }
 
-// openServers opens the demo's servers: two that use MPTCP where the host does, and one that does not.
+// openServers opens the demo's servers: two that use MPTCP where the host does, and one that does
+// not.
 func openServers(ctx context.Context) (servers []*demo.Server, err error) {
 	for _, s := range []struct {
 		name string
@@ -103,8 +104,8 @@ func openServers(ctx context.Context) (servers []*demo.Server, err error) {
 	return servers, nil
 }
 
-// free says whether an address can be had, in words of the flag: the gateway would name a line of a file that the user
-// has not seen. It puts a port that is free for 0.
+// free says whether an address can be had, in words of the flag: the gateway would name a line of a
+// file that the user has not seen. It puts a port that is free for 0.
 func free(flag, address string) (string, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)

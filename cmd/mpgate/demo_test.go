@@ -244,7 +244,8 @@ func TestDemoTaken(t *testing.T) {
 	}
 }
 
-// TestDemoLeave: a client that leaves while the server thinks is noticed; the demo ends in time with clients on it.
+// TestDemoLeave: a client that leaves while the server thinks is noticed; the demo ends in time
+// with clients on it.
 func TestDemoLeave(t *testing.T) {
 	d := startDemo(t, nil)
 	ctx, cancel := context.WithCancel(context.Background())

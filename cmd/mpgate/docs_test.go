@@ -50,7 +50,8 @@ func codes(cell string) (list []string) {
 	return list
 }
 
-// TestMetricsPage holds docs/metrics.md to the metrics there are, with their labels, and to what a gateway exports.
+// TestMetricsPage holds docs/metrics.md to the metrics there are, with their labels, and to what a
+// gateway exports.
 func TestMetricsPage(t *testing.T) {
 	descs := make(chan *prometheus.Desc, 1000)
 	telemetry.NewInstruments("test").Registry().Describe(descs)
@@ -146,7 +147,8 @@ func TestAccessLogPage(t *testing.T) {
 	}
 }
 
-// TestArchitecture holds the imports to the table of ARCHITECTURE.md, and the table to the packages there are.
+// TestArchitecture holds the imports to the table of ARCHITECTURE.md, and the table to the packages
+// there are.
 func TestArchitecture(t *testing.T) {
 	may := map[string][]string{} // what a package may import
 	for _, r := range rows(readDoc(t, "../../ARCHITECTURE.md")) {

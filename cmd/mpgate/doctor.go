@@ -96,7 +96,8 @@ func many(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// wanted is what the file asks for, whatever GODEBUG says here: that is not the gateway's environment.
+// wanted is what the file asks for, whatever GODEBUG says here: that is not the gateway's
+// environment.
 func wanted(cfg *config.Config, m config.MPTCPMode) mptcp.Mode {
 	mode, err := mptcp.ParseMode(string(m))
 	if err != nil || !cfg.MPTCP.Enabled {
@@ -117,8 +118,8 @@ func doctorListeners(cfg *config.Config) (list []doctor.Listener) {
 	return list
 }
 
-// inherited are the sockets that this process was passed, as a unit with ExecStartPre= has it, else those of the running
-// gateway, if it answers.
+// inherited are the sockets that this process was passed, as a unit with ExecStartPre= has it, else
+// those of the running gateway, if it answers.
 func (c *doctorCmd) inherited(ctx context.Context, cfg *config.Config) (list []doctor.Inherited, err error) {
 	passed, err := listener.FromSystemd()
 	if err != nil {
@@ -172,7 +173,8 @@ func granted(f *os.File) (t mptcp.Transport, err error) {
 // mostAddresses of one server's name are tried.
 const mostAddresses = 4
 
-// doctorServers are the servers of all backends, by address. A name that does not resolve is a finding.
+// doctorServers are the servers of all backends, by address. A name that does not resolve is a
+// finding.
 func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Server, findings []doctor.Finding) {
 	for i := range cfg.Backends {
 		b := &cfg.Backends[i]

@@ -12,8 +12,8 @@ import (
 	"mpgate/mptcp/doctor"
 )
 
-// TestDoctorFindsFaults: on a host with faults each is named with what fixes it, and once that is done the verdict is
-// another one.
+// TestDoctorFindsFaults: on a host with faults each is named with what fixes it, and once that is
+// done the verdict is another one.
 func TestDoctorFindsFaults(t *testing.T) {
 	spec := lab.Pair(2, lab.Path{})
 	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}}
@@ -80,7 +80,8 @@ servers = [ { address = "10.77.1.2:%d" } ]
 	}
 }
 
-// TestDoctorLooksAtPassedSockets: at those that it was passed itself, and else at those of the gateway.
+// TestDoctorLooksAtPassedSockets: at those that it was passed itself, and else at those of the
+// gateway.
 func TestDoctorLooksAtPassedSockets(t *testing.T) {
 	l, f := plainSocket(t)
 	passed := passing("web", f)

@@ -145,8 +145,8 @@ func (q *question) listeners(cfg *config.Config, t *tables, name string) (list [
 	return nil, fmt.Errorf("no listener has the scheme of %s; choose one with --listener: %s", q.url, strings.Join(names, ", "))
 }
 
-// fits says whether a client would come to l with this URL. Ports do not count: what stands in front of a gateway may
-// have others.
+// fits says whether a client would come to l with this URL. Ports do not count: what stands in
+// front of a gateway may have others.
 func (q *question) fits(t *tables, l *config.Listener) bool {
 	switch q.scheme {
 	case "http":
@@ -288,8 +288,8 @@ func provesNames(cfg *config.Config) bool {
 	})
 }
 
-// policies notes what the TLS policy asks for, and says why a request may not come by a connection that was made for the name sni; ""
-// if it may.
+// policies notes what the TLS policy asks for, and says why a request may not come by a connection
+// that was made for the name sni; "" if it may.
 func (e *explained) policies(l *config.Listener, sni string) (fault string) {
 	made, asked := policyOf(l, sni), policyOf(l, e.Host)
 	if made.ClientAuth != config.ClientAuthOff {

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// greedy opens connections of HTTP/2 with 100 streams each, takes a byte of each answer, and counts the answers by status once
-// all have come, or the time is over.
+// greedy opens connections of HTTP/2 with 100 streams each, takes a byte of each answer, and counts
+// the answers by status once all have come, or the time is over.
 func greedy(t *testing.T, addr string, conns int, wait time.Duration) map[string]int {
 	t.Helper()
 	const streams = 100

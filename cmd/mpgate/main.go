@@ -1,6 +1,6 @@
-// Command mpgate is an HTTP gateway for hosts with more than one path to the network. It accepts HTTP over Multipath
-// TCP or TCP and forwards it to servers over Multipath TCP. It uses TCP when the peer, a middlebox or the host does
-// not support MPTCP.
+// Command mpgate is an HTTP gateway for hosts with more than one path to the network. It accepts
+// HTTP over Multipath TCP or TCP and forwards it to servers over Multipath TCP. It uses TCP when
+// the peer, a middlebox or the host does not support MPTCP.
 package main
 
 import (

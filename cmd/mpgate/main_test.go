@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// patience bounds every wait of these tests. It is long, for machines that have much to do; nothing waits for it
-// but a test that fails.
+// patience bounds every wait of these tests. It is long, for machines that have much to do; nothing
+// waits for it but a test that fails.
 const patience = 30 * time.Second
 
 // process is a mpgate that runs.

@@ -79,8 +79,8 @@ func askPaths(ctx context.Context, client *admin.Client) (raw []byte, r *gateway
 	return raw, r, nil
 }
 
-// watch shows one picture a second until ctx ends. A gateway that does not answer for a while, as when it is replaced,
-// does not end it.
+// watch shows one picture a second until ctx ends. A gateway that does not answer for a while, as
+// when it is replaced, does not end it.
 func (c *pathsCmd) watch(ctx context.Context, p *program, client *admin.Client) error {
 	s := newScreen(p.stdout)
 	defer s.leave()

@@ -34,7 +34,8 @@ type history struct {
 	most    float64
 }
 
-// historyLength is how many seconds are kept: the gateway sums up what all connections carried every five.
+// historyLength is how many seconds are kept: the gateway sums up what all connections carried
+// every five.
 const historyLength = 7
 
 // add gives what was carried between the report before and this one; nil for the first.
@@ -256,7 +257,8 @@ func (p *picture) connections() {
 	}
 }
 
-// busiest has the connections with the most traffic first: now, if that is known, else since they began.
+// busiest has the connections with the most traffic first: now, if that is known, else since they
+// began.
 func (p *picture) busiest() []gateway.PathConnection {
 	weight := map[uint32]float64{}
 	for _, c := range p.Connections {

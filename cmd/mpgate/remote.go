@@ -30,7 +30,8 @@ func (c *configFlag) remote() (*admin.Client, error) {
 		return nil, errors.New(`cannot reach the gateway: admin.address is "off" in ` + c.Config)
 	}
 	if !a.Written && a.Address.IsUnix() && !exists(a.Address.Path) && exists(serviceAdmin) {
-		// An ordinary user's default is another one than that of the service, which is likely meant.
+		// An ordinary user's default is another one than that of the service, which is likely
+		// meant.
 		a.Address = config.Address{Path: serviceAdmin}
 	}
 	return admin.Dial(a.Address.String())
@@ -72,8 +73,8 @@ func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, err
 	return client, s, nil
 }
 
-// order has the gateway do what a path of its API stands for, waits for the result and prints it. instead is the signal
-// that does the same, for its pid, where the admin address takes no orders.
+// order has the gateway do what a path of its API stands for, waits for the result and prints it.
+// instead is the signal that does the same, for its pid, where the admin address takes no orders.
 func (c *configFlag) order(p *program, path, instead string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()

@@ -83,8 +83,8 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	}}, nil
 }
 
-// again is how this process was started. The file is named as it was then: the link that leads to it, or the file
-// itself, may be another by now.
+// again is how this process was started. The file is named as it was then: the link that leads to
+// it, or the file itself, may be another by now.
 func again() func() (string, []string) {
 	path, err := exec.LookPath(os.Args[0])
 	if err == nil {
@@ -175,8 +175,9 @@ func (s *setup) run(ctx, kill context.Context, log *ownLog, ready func(*gateway.
 	return g.Run(ctx, kill, func() { ready(g) })
 }
 
-// startError is what kept a gateway from starting though its file is right: a port that is taken may be free a
-// moment later. So it is not an error of the configuration, even where it names a place in it.
+// startError is what kept a gateway from starting though its file is right: a port that is taken
+// may be free a moment later. So it is not an error of the configuration, even where it names a
+// place in it.
 type startError struct{ err error }
 
 func (e startError) Error() string { return e.err.Error() }

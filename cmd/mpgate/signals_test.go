@@ -122,7 +122,8 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// TestFewDescriptors: a limit of connections that follows from a low limit of descriptors is not kept quiet.
+// TestFewDescriptors: a limit of connections that follows from a low limit of descriptors is not
+// kept quiet.
 func TestFewDescriptors(t *testing.T) {
 	needsLinux(t)
 	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":22,"to_servers":22,"remedy":"LimitNOFILE=`
@@ -147,8 +148,9 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
-// TestSignalBeforeReady: the configuration comes out of a FIFO that says nothing, so that the signals surely come while it is
-// read. SIGHUP must not end the process; SIGTERM and SIGINT must, at once.
+// TestSignalBeforeReady: the configuration comes out of a FIFO that says nothing, so that the
+// signals surely come while it is read. SIGHUP must not end the process; SIGTERM and SIGINT must,
+// at once.
 func TestSignalBeforeReady(t *testing.T) {
 	needsLinux(t)
 	for _, c := range []struct {
@@ -203,7 +205,8 @@ func TestHangUpBeforeReady(t *testing.T) {
 	p.exits(0)
 }
 
-// TestHangUpInTheFirstMoment: SIGHUP comes while most packages of the program are yet to be initialized.
+// TestHangUpInTheFirstMoment: SIGHUP comes while most packages of the program are yet to be
+// initialized.
 func TestHangUpInTheFirstMoment(t *testing.T) {
 	needsLinux(t)
 	p := start(t, func(c *exec.Cmd) { c.Env = append(os.Environ(), "GODEBUG=inittrace=1") },
@@ -246,7 +249,8 @@ func TestHangUpReopens(t *testing.T) {
 	}
 }
 
-// TestReloadSaysThatTheLogStays: where the file cannot be reopened, mpgate reload says so, and the log stays where it was.
+// TestReloadSaysThatTheLogStays: where the file cannot be reopened, mpgate reload says so, and the
+// log stays where it was.
 func TestReloadSaysThatTheLogStays(t *testing.T) {
 	file := write(t, "mpgate.toml", "[log]\naccess = \"access.log\"\n"+plainConfig("http://127.0.0.1:9"))
 	p := start(t, nil, "run", "-c", file)
@@ -349,7 +353,8 @@ func TestNotify(t *testing.T) {
 	p.exits(0)
 }
 
-// TestActivation: the sockets that systemd hands over are used, and those that do not fit are a start-up error.
+// TestActivation: the sockets that systemd hands over are used, and those that do not fit are a
+// start-up error.
 func TestActivation(t *testing.T) {
 	needsLinux(t)
 	server := newSlowServer(t)

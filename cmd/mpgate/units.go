@@ -112,7 +112,8 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	return o, nil
 }
 
-// readsOf are the files, beside the private keys of listeners, and the sockets of servers that a gateway opens.
+// readsOf are the files, beside the private keys of listeners, and the sockets of servers that a
+// gateway opens.
 func readsOf(cfg *config.Config) (files []string) {
 	for _, f := range cfg.Files {
 		if abs, err := filepath.Abs(f); err == nil {

@@ -114,7 +114,8 @@ func endpointsOf(t *testing.T, file string) []gateway.PathEndpoint {
 
 func isOurs(e gateway.PathEndpoint) bool { return e.Found && e.Ours && e.Wanted && e.Difference == "" }
 
-// bounce takes a path of the gateway's away and gives it back: whoever owns its endpoint removes it, and makes it again.
+// bounce takes a path of the gateway's away and gives it back: whoever owns its endpoint removes
+// it, and makes it again.
 func bounce(t *testing.T, l *lab.Lab, file, link, address string) {
 	t.Helper()
 	there := func(r *gateway.PathsReport) bool {
@@ -132,9 +133,10 @@ func bounce(t *testing.T, l *lab.Lab, file, link, address string) {
 	})
 }
 
-// TestUpgradePaths: endpoints and limits go over to the new process when it is ready, and no subflow ends meanwhile. The
-// new one removes none as long as the old one has connections; then it does what its owner does, at its own end too. A
-// process that does not get ready leaves all as it was.
+// TestUpgradePaths: endpoints and limits go over to the new process when it is ready, and no
+// subflow ends meanwhile. The new one removes none as long as the old one has connections; then it
+// does what its owner does, at its own end too. A process that does not get ready leaves all as it
+// was.
 func TestUpgradePaths(t *testing.T) {
 	l, p, file, port := failing(t, "0.0.0.0:8080")
 	client, gw := l.Place("client"), l.Place("gateway")
@@ -193,7 +195,8 @@ func TestUpgradePaths(t *testing.T) {
 		t.Errorf("the connection of the old process has %d subflows", n)
 	}
 
-	// The old process drains, and a path goes: each ends its own subflows there, and the endpoint waits.
+	// The old process drains, and a path goes: each ends its own subflows there, and the endpoint
+	// waits.
 	if err := l.Link("front2").Down("gateway"); err != nil {
 		t.Fatal(err)
 	}

@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// TestUpgrade: without systemd too, another process takes the sockets over, that of the admin address included, and no
-// connection is refused. One that cannot serve changes nothing.
+// TestUpgrade: without systemd too, another process takes the sockets over, that of the admin
+// address included, and no connection is refused. One that cannot serve changes nothing.
 func TestUpgrade(t *testing.T) {
 	needsLinux(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "done") }))
@@ -98,8 +98,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// TestUpgradeHangUpInTheFirstMoment: a log rotation hits the new process before its first instruction, here in a script. It lives,
-// and both processes hear of the next one.
+// TestUpgradeHangUpInTheFirstMoment: a log rotation hits the new process before its first
+// instruction, here in a script. It lives, and both processes hear of the next one.
 func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 	needsLinux(t)
 	program := filepath.Join(t.TempDir(), "mpgate")
@@ -138,7 +138,8 @@ func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 	p.exits(0)
 }
 
-// TestUpgradeNotLetGoOn: a process that is to replace another and is not let do so takes nothing away from that.
+// TestUpgradeNotLetGoOn: a process that is to replace another and is not let do so takes nothing
+// away from that.
 func TestUpgradeNotLetGoOn(t *testing.T) {
 	needsLinux(t)
 	web, admin := filepath.Join(t.TempDir(), "web.sock"), filepath.Join(t.TempDir(), "admin.sock")

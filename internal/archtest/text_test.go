@@ -49,7 +49,8 @@ func TestLogKeyOfErrors(t *testing.T) {
 // columns is where prose and comments wrap.
 const columns = 100
 
-// TestMarkdownWraps: prose wraps at 100 columns. Headings, tables, code, images and words that are longer may not.
+// TestMarkdownWraps: prose wraps at 100 columns. Headings, tables, code, images and words that are
+// longer may not.
 func TestMarkdownWraps(t *testing.T) {
 	pages := 0
 	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "examples/*.md"} {
@@ -80,5 +81,34 @@ func TestMarkdownWraps(t *testing.T) {
 	}
 	if pages < 10 {
 		t.Errorf("found %d pages", pages)
+	}
+}
+
+// TestCommentsWrap: a comment that stands alone on its line wraps at 100 columns, a tab counting as
+// 4. Indented text in it, such as a table or code, may not.
+func TestCommentsWrap(t *testing.T) {
+	comments := 0
+	for _, f := range load(t) {
+		if under(f.dir(), "config") {
+			continue
+		}
+		lines := strings.Split(string(f.source), "\n")
+		for _, group := range f.syntax.Comments {
+			for _, c := range group.List {
+				n := f.fset.Position(c.Pos()).Line
+				text := strings.TrimLeft(lines[n-1], "\t")
+				if !strings.HasPrefix(text, "// ") || strings.HasPrefix(text, "//  ") {
+					continue
+				}
+				comments++
+				long := utf8.RuneCountInString(text) + 4*(len(lines[n-1])-len(text))
+				if long > columns && strings.Contains(text[3:], " ") {
+					t.Errorf("%s:%d has %d columns; wrap it at %d", f.name, n, long, columns)
+				}
+			}
+		}
+	}
+	if comments < 1000 {
+		t.Errorf("found %d comments", comments)
 	}
 }

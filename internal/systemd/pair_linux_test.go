@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestPair: of two units for each address, one MPTCP and one TCP, the kill switch and a reload move new connections to
-// the TCP one, and back, and no request is lost.
+// TestPair: of two units for each address, one MPTCP and one TCP, the kill switch and a reload move
+// new connections to the TCP one, and back, and no request is lost.
 func TestPair(t *testing.T) {
 	s := install(t, passed)
 	s.Run("mpgate", "units", "--pair", "-c", configFile, "--dir", strings.TrimSuffix(units, "/"))
@@ -108,7 +108,8 @@ func TestPair(t *testing.T) {
 	speak("other-order", "tcp")
 }
 
-// TestSwitchedOffWithoutPair: what systemd holds stays MPTCP, and the reload says so with what fixes it.
+// TestSwitchedOffWithoutPair: what systemd holds stays MPTCP, and the reload says so with what
+// fixes it.
 func TestSwitchedOffWithoutPair(t *testing.T) {
 	s := install(t, passed)
 	s.Run("systemctl", "start", "mpgate-http.socket", "mpgate-https.socket", "mpgate.service")

@@ -160,7 +160,8 @@ func (s *service) watchdog(t *testing.T) {
 	s.Run("systemctl", "restart", "mpgate.service")
 }
 
-// upgrade: another binary takes over; systemd knows the new process, and nobody notices. One that cannot serve does not.
+// upgrade: another binary takes over; systemd knows the new process, and nobody notices. One that
+// cannot serve does not.
 func (s *service) upgrade(t *testing.T, urls ...string) {
 	s.t = t
 	bound := s.bound(urls...)
@@ -258,7 +259,8 @@ func (s *service) withoutProtocol(t *testing.T) {
 	s.journaled(`listener.http: .*is TCP, and mptcp = "require"; remedy: SocketProtocol=mptcp in the .socket unit`)
 }
 
-// TestOwnSockets: the service opens its sockets by itself; systemd's store keeps them over a restart.
+// TestOwnSockets: the service opens its sockets by itself; systemd's store keeps them over a
+// restart.
 func TestOwnSockets(t *testing.T) {
 	s := install(t, own)
 	if out, code := s.Try("systemctl", "start", "mpgate.service"); code != 0 {

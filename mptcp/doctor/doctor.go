@@ -108,7 +108,8 @@ type Options struct {
 	Listeners []Listener
 	Inherited []Inherited
 	Servers   []Server
-	// Paths are what is declared, with Manage, Failover, Limits and Fullmesh. Other fields do not count.
+	// Paths are what is declared, with Manage, Failover, Limits and Fullmesh. Other fields do not
+	// count.
 	Paths paths.Options
 	// Connections is how many clients may be connected at a time; 0: unknown.
 	Connections int

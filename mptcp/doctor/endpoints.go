@@ -63,9 +63,9 @@ func (e *examination) endpoints() {
 	}
 }
 
-// slots: on a client's connection the kernel tries the addresses that are for dials, too, without success, and each attempt
-// takes one of the further subflows that a connection may have. Those that clients make to the other announced
-// addresses need room beside.
+// slots: on a client's connection the kernel tries the addresses that are for dials, too, without
+// success, and each attempt takes one of the further subflows that a connection may have. Those
+// that clients make to the other announced addresses need room beside.
 func (e *examination) slots(all []paths.PathStatus, l mptcp.Limits) {
 	dialled, announced := 0, 0
 	for i := range all {

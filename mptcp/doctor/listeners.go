@@ -107,7 +107,8 @@ func (e *examination) systemd() {
 	}
 }
 
-// armed finds sockets that are MPTCP though the listener is to be without: only a TCP one beside them takes their place.
+// armed finds sockets that are MPTCP though the listener is to be without: only a TCP one beside
+// them takes their place.
 func (e *examination) armed(l *Listener) {
 	for _, in := range e.Inherited {
 		if in.Name == l.Systemd && in.Transport == mptcp.MPTCP && !slices.Contains(e.Inherited, Inherited{in.Name, in.Address, mptcp.TCP}) {

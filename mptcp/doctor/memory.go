@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// memory looks whether the TCP sockets of the host use up what they may. Then the kernel drops what arrives, and connections
-// stall for seconds, on whichever path.
+// memory looks whether the TCP sockets of the host use up what they may. Then the kernel drops what
+// arrives, and connections stall for seconds, on whichever path.
 func (e *examination) memory() {
 	stat, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {

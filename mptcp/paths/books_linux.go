@@ -194,7 +194,8 @@ func (m *Manager) passBooks() {
 			m.enter(&final{m.info.Has, m.info.Token, m.info.BytesSent, m.info.BytesReceived, m.info.BytesRetrans, m.info.Subflows})
 		}
 	}
-	// Those at their end come last: one that was settled after the pass read it would else come back to life.
+	// Those at their end come last: one that was settled after the pass read it would else come
+	// back to life.
 	for i := range settled {
 		m.enter(&settled[i])
 		b.conns[settled[i].token].pass = b.pass - 1

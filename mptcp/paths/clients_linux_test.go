@@ -13,8 +13,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// forClients runs a manager at a server, whose client makes subflows only to what it is told of: one of its connections has
-// one on both paths.
+// forClients runs a manager at a server, whose client makes subflows only to what it is told of:
+// one of its connections has one on both paths.
 func forClients(t *testing.T) (r *rig, client, server *net.TCPConn, both func() bool) {
 	t.Helper()
 	spec := lab.Pair(2, lab.Path{})
@@ -48,7 +48,8 @@ func (r *rig) flap(server *net.TCPConn, meanwhile func()) {
 	}
 }
 
-// talk has a client ask without pause for what it numbers, until stop is called: each answer is checked.
+// talk has a client ask without pause for what it numbers, until stop is called: each answer is
+// checked.
 func talk(t *testing.T, client, server *net.TCPConn, question, answer int) (stop func()) {
 	t.Helper()
 	over, done := make(chan struct{}), make(chan error, 2)

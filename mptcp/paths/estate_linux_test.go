@@ -39,8 +39,8 @@ func (r *rig) inSync(endpoints int) {
 	until(r.t, "in sync", func() bool { s := r.m.Status(); return len(s.Endpoints) == endpoints && s.InSync() })
 }
 
-// What a manager made goes over to the next with not one subflow lost; that one removes nothing as long as the first has
-// connections, and everything at its end.
+// What a manager made goes over to the next with not one subflow lost; that one removes nothing as
+// long as the first has connections, and everything at its end.
 func TestHandOver(t *testing.T) {
 	const one, two = "10.77.1.1 signal,subflow", "10.77.2.1 signal,subflow"
 	limits := mptcp.Limits{Subflows: 5, AddrAccepted: 4}

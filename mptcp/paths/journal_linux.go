@@ -17,9 +17,10 @@ import (
 	"mpgate/mptcp"
 )
 
-// A process that is killed takes nothing back. So what this manager makes stands in a file, the journal, for the next
-// process to know it by: what is about to be made before it is made, since a kill may come in between. It is written
-// whole and renamed. It is not synced to the disk: what is lost with the kernel is of no use after that either.
+// A process that is killed takes nothing back. So what this manager makes stands in a file, the
+// journal, for the next process to know it by: what is about to be made before it is made, since a
+// kill may come in between. It is written whole and renamed. It is not synced to the disk: what is
+// lost with the kernel is of no use after that either.
 //
 //	read ──► of this boot, this namespace, and of no process that still runs? ──► does the kernel have it just so? ──► ours
 //
@@ -71,8 +72,8 @@ func whoAmI() (o maker, err error) {
 	return o, err
 }
 
-// namespaceID names the network namespace of the calling thread: by the kernel's cookie, which is never given twice, or before
-// Linux 5.14 by its inode.
+// namespaceID names the network namespace of the calling thread: by the kernel's cookie, which is
+// never given twice, or before Linux 5.14 by its inode.
 func namespaceID() (string, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -210,8 +211,8 @@ func (j *journal) write(e *Estate) error {
 	return nil
 }
 
-// openJournal begins to use the journal, and takes for ours what an earlier process of this state directory has made
-// and the kernel has just so.
+// openJournal begins to use the journal, and takes for ours what an earlier process of this state
+// directory has made and the kernel has just so.
 func (m *Manager) openJournal() {
 	j := &m.journal
 	if j.path = m.o.Journal; j.path == "" {

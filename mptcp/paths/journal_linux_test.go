@@ -71,7 +71,8 @@ func writePage(t *testing.T, file string, p page) {
 	}
 }
 
-// What an earlier process has made is ours again as far as it is as it was, and taken back at the end with the limits.
+// What an earlier process has made is ours again as far as it is as it was, and taken back at the
+// end with the limits.
 func TestRecover(t *testing.T) {
 	set := func(e mptcp.Endpoint) func(*rig, string) {
 		return func(r *rig, _ string) {

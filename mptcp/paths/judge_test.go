@@ -87,7 +87,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// A path on which an ended subflow does not come back gets more time, and a short silence does not count.
+// A path on which an ended subflow does not come back gets more time, and a short silence does not
+// count.
 func TestVerdictForGood(t *testing.T) {
 	s := newScene()
 	s.paths[0].silence.least = leastForGood

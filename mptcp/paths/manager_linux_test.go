@@ -324,7 +324,8 @@ func TestSync(t *testing.T) {
 	}
 }
 
-// A path that loses one of its addresses is not down: nothing is cut, and what used the address is ended.
+// A path that loses one of its addresses is not down: nothing is cut, and what used the address is
+// ended.
 func TestLostAddress(t *testing.T) {
 	r := start(t, "client", lab.Path{}, Options{Manage: ManageSync, Failover: FailoverLink, Paths: slices.Clone(twoPaths)})
 	const both = "10.77.1.1 signal,subflow; 10.77.2.1 signal,subflow"

@@ -81,10 +81,11 @@ func (m *Manager) giveBack(p *path, now time.Time) {
 	m.publish()
 }
 
-// rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for each endpoint and
-// connection, and to have it make another the endpoint must be removed, which ends the subflows that there are. So it is
-// done only while none of our connections has one. Where some have, or nothing can be made again, connections to servers
-// are replaced: a new one gets the subflow.
+// rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for
+// each endpoint and connection, and to have it make another the endpoint must be removed, which
+// ends the subflows that there are. So it is done only while none of our connections has one. Where
+// some have, or nothing can be made again, connections to servers are replaced: a new one gets the
+// subflow.
 func (m *Manager) rejoin(p *path, now time.Time) {
 	r := &p.rejoin
 	if p.state != Up || m.o.Failover == FailoverOff && m.o.Manage != ManageSync {
@@ -125,8 +126,9 @@ func (m *Manager) owns(p *path) bool {
 	return false
 }
 
-// retire has connections to servers end once they are idle: those that lost their subflow on the path, and once for each
-// return those that never had one, if others have. Of some servers the path may never be used.
+// retire has connections to servers end once they are idle: those that lost their subflow on the
+// path, and once for each return those that never had one, if others have. Of some servers the path
+// may never be used.
 func (m *Manager) retire(p *path, j *joins) {
 	n := 0
 	for _, o := range j.lost {
@@ -153,7 +155,8 @@ type joins struct {
 	lost, never    []interface{ Retire() } // of connections to servers that had one when the path was cut, and the others
 }
 
-// joined looks which of our connections have an established subflow at a path's addresses, and which could have one.
+// joined looks which of our connections have an established subflow at a path's addresses, and
+// which could have one.
 func (m *Manager) joined(p *path) (j joins) {
 	var flags mptcp.EndpointFlags
 	for _, r := range m.owned {

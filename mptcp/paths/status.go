@@ -60,7 +60,8 @@ type Totals struct {
 	BytesSent     uint64 `json:"bytes_sent"`
 	BytesReceived uint64 `json:"bytes_received"`
 	BytesRetrans  uint64 `json:"bytes_retransmitted"`
-	// Subflows now; Opened and Closed count, Failed are those of the closed that ended with an error.
+	// Subflows now; Opened and Closed count, Failed are those of the closed that ended with an
+	// error.
 	Subflows int    `json:"subflows"`
 	Opened   uint64 `json:"subflows_opened"`
 	Closed   uint64 `json:"subflows_closed"`

@@ -38,7 +38,8 @@ type followed struct {
 
 func (s *sample) busy() bool { return len(s.followed) > 0 }
 
-// watch takes a sample, keeps the send buffers in it short and, with FailoverActive, gives up the paths that are silent.
+// watch takes a sample, keeps the send buffers in it short and, with FailoverActive, gives up the
+// paths that are silent.
 func (m *Manager) watch(now time.Time) {
 	s := &m.sample
 	if s.mostBuffer == 0 {
@@ -77,8 +78,8 @@ func (m *Manager) watch(now time.Time) {
 	}
 }
 
-// setLeast gives paths more time on which ended subflows cannot come back: those without an endpoint of ours that can be
-// made again.
+// setLeast gives paths more time on which ended subflows cannot come back: those without an
+// endpoint of ours that can be made again.
 func (m *Manager) setLeast() {
 	for _, p := range m.paths {
 		p.silence.least = leastForGood

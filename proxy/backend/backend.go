@@ -40,7 +40,8 @@ type Options struct {
 	Detour mptcp.Detour
 	// Live, if set, has the connections that use MPTCP.
 	Live *leg.Live
-	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share it; nil: 256 MiB for this one.
+	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share
+	// it; nil: 256 MiB for this one.
 	Streams *http2.Memory
 	// Places bounds the connections of all backends that share it; nil: no limit.
 	Places *Places
@@ -55,7 +56,8 @@ type ServerOptions struct {
 	Interface string     // to bind to
 }
 
-// Patience is how long an answer may take before the gateway looks whether the client is still there.
+// Patience is how long an answer may take before the gateway looks whether the client is still
+// there.
 const Patience = 100 * time.Millisecond
 
 // Backend is a named pool of servers.
@@ -165,8 +167,8 @@ func (s *Server) setTLS(host string) (err error) {
 	return nil
 }
 
-// mixTurns spreads servers over a round so that each comes as often as its weight and as evenly as it goes
-// (smooth weighted round robin).
+// mixTurns spreads servers over a round so that each comes as often as its weight and as evenly as
+// it goes (smooth weighted round robin).
 func mixTurns(weights []int) (turns []int) {
 	total := 0
 	for _, w := range weights {
@@ -199,8 +201,8 @@ func (b *Backend) ResponseTimeout() time.Duration { return b.options.ResponseTim
 // IdleTimeout bounds silence in an answer or a tunnel.
 func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 
-// Run closes connections that are kept for too long, and follows the servers' names, until the context ends; then it
-// closes all that are kept.
+// Run closes connections that are kept for too long, and follows the servers' names, until the
+// context ends; then it closes all that are kept.
 func (b *Backend) Run(ctx context.Context) error {
 	for _, s := range b.servers {
 		if s.names != nil {

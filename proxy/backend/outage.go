@@ -17,8 +17,8 @@ const (
 	longestRest = 8 * time.Second
 )
 
-// outage is the time in which a server cannot be reached. Requests go to other servers meanwhile, and one goroutine
-// dials this one until it answers:
+// outage is the time in which a server cannot be reached. Requests go to other servers meanwhile,
+// and one goroutine dials this one until it answers:
 //
 //	available ── a connect fails ──► outage: rest ─► probe ──fails──► rest twice as long ─► probe …
 //	    ▲                                               │
@@ -32,8 +32,9 @@ type outage struct {
 // available says whether requests may go to the server. It is the one place that decides.
 func (s *Server) available() bool { return s.outage.Load() == nil }
 
-// lastResort says whether a request that finds no available server may try this one, and since when it has been left
-// alone. One whose connects take long to fail is spared for a moment, so that requests do not pile up.
+// lastResort says whether a request that finds no available server may try this one, and since when
+// it has been left alone. One whose connects take long to fail is spared for a moment, so that
+// requests do not pile up.
 func (s *Server) lastResort(now time.Time) (since int64, ok bool) {
 	o := s.outage.Load()
 	if o == nil {
@@ -82,8 +83,9 @@ func (s *Server) reached() {
 	}
 }
 
-// outageBy says whether a failed connect says that the server cannot be reached. The end of the gateway, a lack of
-// resources of this host, or MPTCP that is required and was not negotiated, do not.
+// outageBy says whether a failed connect says that the server cannot be reached. The end of the
+// gateway, a lack of resources of this host, or MPTCP that is required and was not negotiated, do
+// not.
 func outageBy(err error) bool {
 	var handshake *TLSError
 	var dns *net.DNSError

@@ -206,7 +206,8 @@ func TestNextDoesNotWait(t *testing.T) {
 	}
 }
 
-// The silence of a peer, and its slowness, end a body; what one body took does not count for the next.
+// The silence of a peer, and its slowness, end a body; what one body took does not count for the
+// next.
 func TestBodyPace(t *testing.T) {
 	conn, peer := pair(t)
 	var in netio.Buffer

@@ -3,7 +3,8 @@ package http2
 import "golang.org/x/net/http2"
 
 const (
-	// leastWindow is what a stream gets when memory is short, and what it may have unread whatever its connection holds.
+	// leastWindow is what a stream gets when memory is short, and what it may have unread whatever
+	// its connection holds.
 	leastWindow = 16 << 10
 	// holdStep is in what steps memory is leased for what the first windows bring.
 	holdStep = 16 << 10

@@ -9,8 +9,8 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// stream is what both ends of one have in common; conn.mu guards it. Its body is read by one goroutine and written by
-// one, which may be another.
+// stream is what both ends of one have in common; conn.mu guards it. Its body is read by one
+// goroutine and written by one, which may be another.
 type stream struct {
 	conn   *conn
 	id     uint32
@@ -83,8 +83,8 @@ func (s *stream) register() {
 	s.counted = true
 }
 
-// uncount is called when s is closed to the peer, which may open another in its place, whatever is left to do here; c.mu is
-// held.
+// uncount is called when s is closed to the peer, which may open another in its place, whatever is
+// left to do here; c.mu is held.
 func (s *stream) uncount() {
 	if s.counted {
 		s.counted = false
@@ -205,8 +205,8 @@ func (b *body) waitMore() error {
 	return os.ErrDeadlineExceeded
 }
 
-// SetProgress is for an exchange that moves in both directions at once: reads is the progress of what comes,
-// writes that of what leaves. Nil for both ends that.
+// SetProgress is for an exchange that moves in both directions at once: reads is the progress of
+// what comes, writes that of what leaves. Nil for both ends that.
 func (s *stream) SetProgress(reads, writes *netio.Progress) {
 	s.conn.mu.Lock()
 	s.readPace.Own, s.readPace.Other = reads, writes

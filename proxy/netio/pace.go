@@ -7,25 +7,26 @@ import (
 	"time"
 )
 
-// Pace bounds the slowness of a peer without an absolute deadline: in each Window spent waiting for it, it
-// must move MinRate bytes a second on average, and at least one. The zero value bounds nothing. Only time
-// spent waiting counts, so a slow source does not make its receiver look slow.
+// Pace bounds the slowness of a peer without an absolute deadline: in each Window spent waiting for
+// it, it must move MinRate bytes a second on average, and at least one. The zero value bounds
+// nothing. Only time spent waiting counts, so a slow source does not make its receiver look slow.
 //
-// Where an exchange moves in both directions at once, silence in one of them is not an error while the other
-// one moves: a client may listen to a stream of events without a word, and a server may take an upload
-// without one.
+// Where an exchange moves in both directions at once, silence in one of them is not an error while
+// the other one moves: a client may listen to a stream of events without a word, and a server may
+// take an upload without one.
 type Pace struct {
 	Window  time.Duration
 	MinRate int64 // bytes a second
-	// Own is told when this direction moves, Other says when the opposite one did; nil: it is not looked at.
+	// Own is told when this direction moves, Other says when the opposite one did; nil: it is not
+	// looked at.
 	Own, Other *Progress
 
 	spent time.Duration
 	bytes int64
 }
 
-// Wait accounts for a wait that brought n bytes, and gives an error that is os.ErrDeadlineExceeded when the
-// peer was too slow over a whole window.
+// Wait accounts for a wait that brought n bytes, and gives an error that is os.ErrDeadlineExceeded
+// when the peer was too slow over a whole window.
 func (p *Pace) Wait(waited time.Duration, n int) error {
 	if p.Window <= 0 {
 		return nil
@@ -46,8 +47,8 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	return nil
 }
 
-// Grace is for how much longer silence may last, since the opposite direction has moved: less than zero or
-// zero where it has not for a whole window.
+// Grace is for how much longer silence may last, since the opposite direction has moved: less than
+// zero or zero where it has not for a whole window.
 func (p *Pace) Grace() time.Duration {
 	at := p.Other.last()
 	if at == 0 {
@@ -56,8 +57,8 @@ func (p *Pace) Grace() time.Duration {
 	return p.Window - (time.Since(epoch) - at)
 }
 
-// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil is one that never
-// does.
+// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil is one that
+// never does.
 type Progress struct{ at atomic.Int64 } // since epoch; 0: never
 
 // Mark notes that something has moved now.
