@@ -110,7 +110,7 @@ func (s *service) reload(t *testing.T) {
 
 	s.Write(configFile, passed+routes+"[[listener]]\nname = \"third\"\nsystemd = \"third\"\naddress = \"127.0.0.1:81\"\n", 0o644)
 	out, code = s.Try("mpgate", "reload", "-c", configFile)
-	if code != 78 || !strings.Contains(out, `no inherited socket is named "third"`) || !strings.Contains(out, "start the .socket unit, then systemctl restart mpgate") {
+	if code != 78 || !strings.Contains(out, `no inherited socket is named "third"`) || !strings.Contains(out, "start the .socket unit, then run systemctl restart mpgate") {
 		t.Errorf("a reload that needs a new socket exits %d and prints %q", code, out)
 	}
 	s.Write(configFile, passed+routes, 0o644)

@@ -128,7 +128,7 @@ func TestRecover(t *testing.T) {
 			next := h.Stored
 			h.Intended, h.Stored = &next, mptcp.Endpoint{}
 		}), 2, "ours_again=\"[10.77.1.1 10.77.2.1]\"", "", was},
-		{"another boot", edit(func(p *page) { p.Boot = "x" }), 0, "another boot", bothFlags, none},
+		{"another boot", edit(func(p *page) { p.Boot = "x" }), 0, "before the last boot", bothFlags, none},
 		{"another namespace", edit(func(p *page) { p.Namespace = "7" }), 0, "another network namespace", bothFlags, none},
 		{"another version", edit(func(p *page) { p.Version++ }), 0, "version 2", bothFlags, none},
 		{"a process that runs", edit(func(p *page) { p.PID = 1; p.Started, _ = startOf(1) }), 0, "still running (pid 1)", bothFlags, none},
