@@ -127,7 +127,7 @@ func TestMemoryOfTheControlGroup(t *testing.T) {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	})
-	p.wrote(t, "memory is limited by the control group")
+	p.wrote(t, "the control group limits memory")
 	got := greedy(t, addr, 20, patience)
 	if got["503"] == 0 || got["200"] == 0 || got["200"]+got["503"] != 2000 {
 		t.Errorf("of 2000 requests %v were answered, want some refused and all the others served", got)

@@ -117,7 +117,7 @@ func TestSecondSignal(t *testing.T) {
 	if !strings.Contains(p.text(), `"end":"drain"`) {
 		t.Errorf("the log does not say that the request was cut:\n%s", p.text())
 	}
-	if !strings.Contains(p.text(), `"msg":"connections aborted: still in use when a second signal ended the drain","connections":1`) {
+	if !strings.Contains(p.text(), `"msg":"connections aborted: still in use when a second signal arrived","connections":1`) {
 		t.Errorf("the log does not say what cut it:\n%s", p.text())
 	}
 }
@@ -126,7 +126,7 @@ func TestSecondSignal(t *testing.T) {
 // kept quiet.
 func TestFewDescriptors(t *testing.T) {
 	needsLinux(t)
-	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":22,"to_servers":22,"remedy":"LimitNOFILE=`
+	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":22,"to_servers":22,"remedy":"set LimitNOFILE=`
 	for _, c := range []struct {
 		name, limits string
 		times        int
@@ -263,7 +263,7 @@ func TestReloadSaysThatTheLogStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(binary, "reload", "-c", file).CombinedOutput()
-	if !strings.HasPrefix(string(out), "reloaded\nlog file not reopened: ") || !strings.Contains(string(out), log) || err != nil {
+	if !strings.HasPrefix(string(out), "reloaded\ncannot reopen log file: ") || !strings.Contains(string(out), log) || err != nil {
 		t.Errorf("mpgate reload prints %q, %v", out, err)
 	}
 	p.line(`"msg":"cannot reopen log file"`)

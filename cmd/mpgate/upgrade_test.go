@@ -182,7 +182,7 @@ func TestUpgradeNotLetGoOn(t *testing.T) {
 		t.Errorf("it says %q, %v", said, err)
 	}
 	releaseBy.Close()
-	if code := exitOf(cmd.Wait()); code != 1 || !strings.Contains(out.String(), "has not let it go on") {
+	if code := exitOf(cmd.Wait()); code != 1 || !strings.Contains(out.String(), "did not continue the upgrade") {
 		t.Errorf("it exits %d and logs:\n%s", code, &out)
 	}
 	for _, l := range []*net.UnixListener{served, administered} {
