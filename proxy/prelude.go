@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strconv"
 	"time"
 
 	"mpgate/proxy/netio"
@@ -191,7 +192,8 @@ func (c *conn) answerPlain(err error) {
 	}
 	c.end = telemetry.ConnBadRequest
 	const text = "400 Bad Request: this port requires TLS; use https\n"
-	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 49\r\n\r\n" + text))
+	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: " +
+		strconv.Itoa(len(text)) + "\r\n\r\n" + text))
 }
 
 // linger sends what is held and takes what the client still sends for a moment, so that it gets to
