@@ -8,10 +8,12 @@ import (
 
 // Address is where to listen or to dial: host and port, or the path of a unix socket.
 type Address struct {
-	// Host is an IP address (without brackets), a name in lower case, or "" for all addresses of the host.
+	// Host is an IP address (without brackets), a name in lower case, or "" for all addresses of
+	// the host.
 	Host string
 	Port uint16
-	// Path is absolute, or begins with @ (a name of Linux's abstract namespace); "" for host and port.
+	// Path is absolute, or begins with @ (a name of Linux's abstract namespace); "" for host and
+	// port.
 	Path string
 }
 

@@ -2,9 +2,10 @@ package config
 
 import "strings"
 
-// FindAdmin reads the table [admin] of a file and nothing else, for programs that only need to find the running gateway: a
-// gateway can be asked while its file has faults, and a large file takes long to check. It says false where the table alone does
-// not tell: it has a fault, or may stand in an included file.
+// FindAdmin reads the table [admin] of a file and nothing else, for programs that only need to find
+// the running gateway: a gateway can be asked while its file has faults, and a large file takes
+// long to check. It says false where the table alone does not tell: it has a fault, or may stand in
+// an included file.
 func FindAdmin(path string, o Options) (Admin, bool) {
 	text, err := read(path)
 	if err != nil {
@@ -12,17 +13,10 @@ func FindAdmin(path string, o Options) (Admin, bool) {
 	}
 	l := newLoader(o)
 	root := l.parse(adminOnly(text), l.place(path, 0))
-	if root == nil || root.keys["include"] != nil && !root.has("admin", "address") {
+	if root == nil || root.keys["include"] != nil && !root.get("admin").written("address") {
 		return Admin{}, false
 	}
-	c, _ := l.config(root)
-	return c.Admin, len(l.faults) == 0
-}
-
-// has says whether the table has a table with that key.
-func (n *node) has(table, key string) bool {
-	t := n.keys[table]
-	return t != nil && t.keys[key] != nil
+	return l.config(root).Admin, len(l.faults) == 0
 }
 
 // adminOnly is the part of a TOML text that is its keys outside of tables, and its table [admin].

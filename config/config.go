@@ -9,20 +9,26 @@ import (
 	"time"
 )
 
-// Config is a whole configuration. It holds parsed values only, no live object, and is not changed after [Load].
-// Every table of it can be compared by reflect.DeepEqual.
-type Config struct {
-	// StateDir is where certificates and other state live: an absolute path.
-	StateDir string
-	Log      Log
-	Admin    Admin
-	Shutdown Shutdown
-	Limits   Limits
-	MPTCP    MPTCP
+// The types of this file and of config_tls.go declare the file format: each field with a toml tag
+// is a key. doc.go lists the tags.
 
-	Listeners []Listener
-	Routes    []Route
-	Backends  []Backend
+// Config is a whole configuration. It holds parsed values only, no live object, and is not changed
+// after [Load]. Every table of it can be compared by reflect.DeepEqual.
+type Config struct {
+	// Include is empty after Load: what the files say is here.
+	Include []string `toml:"include" eg:"conf.d/*.toml" help:"Further files to read, as names or patterns; only in the main file."`
+	// StateDir is an absolute path.
+	StateDir string `toml:"state_dir" as:"file" eg:"/var/lib/mpgate" help:"Directory for certificates and other state."`
+
+	Log      Log      `toml:"log" help:"The program's own log and the access log."`
+	Admin    Admin    `toml:"admin" help:"The admin socket."`
+	Shutdown Shutdown `toml:"shutdown" help:"How the gateway ends."`
+	Limits   Limits   `toml:"limits" help:"Limits on clients."`
+	MPTCP    MPTCP    `toml:"mptcp" help:"Multipath TCP: the host's endpoints and paths."`
+
+	Listeners []Listener `toml:"listener" help:"Where clients connect."`
+	Routes    []Route    `toml:"route" help:"Which requests go to which backend."`
+	Backends  []Backend  `toml:"backend" help:"Named groups of servers."`
 
 	// Files are the files that were read, the main one first, as they are named in faults.
 	Files []string
@@ -32,7 +38,7 @@ type Config struct {
 	places *places
 }
 
-// Equal reports whether both say the same, wherever it stands in the files.
+// Equal reports whether both say the same, wherever in the files.
 func (c *Config) Equal(o *Config) bool {
 	a, b := *c, *o
 	a.Files, a.Warnings, a.places = nil, nil, nil
@@ -42,10 +48,10 @@ func (c *Config) Equal(o *Config) bool {
 
 // Log is the table [log].
 type Log struct {
-	Level  slog.Level
-	Format LogFormat
+	Level  slog.Level `toml:"level" default:"info" help:"Least severe messages to log."`
+	Format LogFormat  `toml:"format" default:"json" help:"Format of both logs."`
 	// Access is AccessStdout, AccessStderr, AccessOff, or else the absolute path of a file.
-	Access string
+	Access string `toml:"access" as:"access" default:"stdout" help:"Where the access log goes: stdout, stderr, off or a file."`
 }
 
 // LogFormat is how the program's own log and the access log are written.
@@ -55,6 +61,9 @@ const (
 	LogJSON LogFormat = "json"
 	LogText LogFormat = "text"
 )
+
+// Values are all formats.
+func (LogFormat) Values() []string { return texts(LogJSON, LogText) }
 
 // The access logs that are not files.
 const (
@@ -66,28 +75,30 @@ const (
 // Admin is the table [admin].
 type Admin struct {
 	Off     bool
-	Address Address // zero when off
-	// Written says that the address stands in the file. One that cannot be had is then an error, and a warning when it is the default.
+	Address Address `toml:"address" as:"admin" eg:"127.0.0.1:9080" help:"Address of metrics, health, API and page: unix:PATH, host:port or off."` // zero when off
+	// Written says that the address is in the file. If it cannot be bound, that is an error,
+	// but only a warning for the default.
 	Written bool
 }
 
 // Shutdown is the table [shutdown].
 type Shutdown struct {
-	Drain time.Duration // 0: requests in flight are ended at once
+	Drain time.Duration `toml:"drain" default:"30s" min:"0s" help:"How long requests in flight may take; 0s ends them at once."`
 }
 
 // Limits is the table [limits].
 type Limits struct {
-	HeaderBytes          int64
-	HeaderFields         int
-	HeaderTime           time.Duration
-	IdleTime             time.Duration
-	MinRate              int64 // bytes a second; 0: no minimum
-	Connections          int   // 0: from RLIMIT_NOFILE
-	ConnectionsPerClient int   // 0: no limit
+	HeaderBytes          int64         `toml:"header_bytes" as:"size" default:"32KiB" min:"1KiB" max:"1MiB" help:"Longest head of a request."`
+	HeaderFields         int           `toml:"header_fields" default:"100" min:"1" max:"100000" help:"Most header fields of a request."`
+	HeaderTime           time.Duration `toml:"header_time" default:"10s" min:"10ms" help:"Longest time for the head of a request, TLS handshake included."`
+	IdleTime             time.Duration `toml:"idle_time" default:"60s" min:"10ms" help:"Longest pause between requests and inside a body."`
+	MinRate              int64         `toml:"min_rate" as:"size" default:"256B" min:"0" max:"1GiB" help:"Lowest rate of a body per second; 0 for no minimum."`
+	Connections          int           `toml:"connections" default:"0" min:"0" max:"1073741824" help:"Most client connections; 0 for a limit from RLIMIT_NOFILE."`
+	ConnectionsPerClient int           `toml:"connections_per_client" default:"0" min:"0" max:"1073741824" help:"Most connections from one client address; 0 for no limit."`
 }
 
-// MPTCPMode is what a listener or a dial asks for. The zero value is not valid: a Config always has one of the three.
+// MPTCPMode is what a listener or a dial asks for. The zero value is not valid: a Config always
+// has one of the three.
 type MPTCPMode string
 
 const (
@@ -96,16 +107,19 @@ const (
 	MPTCPOff     MPTCPMode = "off"
 )
 
+// Values are all modes.
+func (MPTCPMode) Values() []string { return texts(MPTCPPrefer, MPTCPRequire, MPTCPOff) }
+
 // MPTCP is the table [mptcp].
 type MPTCP struct {
-	Enabled  bool
-	Manage   Manage
-	Adopt    bool
-	Keep     bool
-	Failover Failover
-	Fullmesh bool
-	Limits   MPTCPLimits
-	Paths    []Path
+	Enabled  bool        `toml:"enabled" default:"true" help:"Whether mpgate uses MPTCP at all."`
+	Manage   Manage      `toml:"manage" default:"off" help:"What mpgate does about the host's MPTCP endpoints and limits."`
+	Adopt    bool        `toml:"adopt" default:"false" help:"Whether sync may change endpoints that mpgate did not add."`
+	Keep     bool        `toml:"keep" default:"false" help:"Whether sync leaves its endpoints when mpgate ends."`
+	Failover Failover    `toml:"failover" default:"off" help:"On which paths mpgate closes subflows."`
+	Fullmesh bool        `toml:"fullmesh" default:"false" help:"Whether each path connects to every address of the peer."`
+	Limits   MPTCPLimits `toml:"limits,inline" help:"Limits of one connection in the kernel."`
+	Paths    []Path      `toml:"paths,inline" help:"The paths to use, at most 8."`
 }
 
 // Manage is what mpgate does about the host's MPTCP endpoints and limits.
@@ -117,6 +131,9 @@ const (
 	ManageSync  Manage = "sync"
 )
 
+// Values are all ways.
+func (Manage) Values() []string { return texts(ManageOff, ManageWatch, ManageSync) }
+
 // Failover is which paths' subflows mpgate ends.
 type Failover string
 
@@ -126,21 +143,24 @@ const (
 	FailoverActive Failover = "active" // and of paths that went silent
 )
 
-// MPTCPLimits are the kernel's limits of the namespace.
+// Values are all kinds.
+func (Failover) Values() []string { return texts(FailoverOff, FailoverLink, FailoverActive) }
+
+// MPTCPLimits are the kernel's limits of the namespace. The maximum is its MPTCP_PM_ADDR_MAX.
 type MPTCPLimits struct {
-	Subflows        int
-	AddAddrAccepted int
+	Subflows        int `toml:"subflows" default:"4" min:"0" max:"8" help:"Most additional subflows that mpgate starts."`
+	AddAddrAccepted int `toml:"add_addr_accepted" default:"4" min:"0" max:"8" help:"Most announced addresses that are accepted."`
 }
 
 // Path is one of mptcp.paths. It has an interface, an address, or both.
 type Path struct {
-	Name      string // as written, else the interface, else the address; unique
-	Interface string
-	Address   netip.Addr
-	Role      PathRole
-	Backup    bool
-	Announce  bool
-	Port      uint16 // 0: the port of the connection
+	Name      string     `toml:"name" as:"path_name" eg:"lte" help:"Name of the path; default: the interface or the address."` // unique
+	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface of the path."`
+	Address   netip.Addr `toml:"address" eg:"192.0.2.7" help:"Local address of the path."`
+	Role      PathRole   `toml:"role" default:"both" help:"Which connections may use the path."`
+	Backup    bool       `toml:"backup" default:"false" help:"Whether the path is used only if no other works."`
+	Announce  bool       `toml:"announce" default:"false" help:"Whether clients are told of the address."`
+	Port      uint16     `toml:"port" eg:"8443" min:"0" max:"65535" help:"Port to announce; 0 for the port of the connection."`
 }
 
 // PathRole says which connections may use a path.
@@ -152,24 +172,28 @@ const (
 	RoleBackend  PathRole = "backend"  // used for dials
 )
 
+// Values are all roles.
+func (PathRole) Values() []string { return texts(RoleBoth, RoleListener, RoleBackend) }
+
 // Listener is one [[listener]].
 type Listener struct {
-	Name      string
-	Addresses []Address // may be empty with Systemd
+	Name      string    `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"web" help:"Name of the listener."`
+	Addresses []Address `toml:"address,one" as:"listen" eg:"0.0.0.0:8080" help:"Addresses to listen on: host:port, :port or unix:PATH."` // may be empty with Systemd
 	// Mode is for the unix sockets among the addresses.
-	Mode os.FileMode
+	Mode os.FileMode `toml:"mode" default:"0660" help:"File mode of unix sockets, octal."`
 	// Systemd is the FileDescriptorName whose inherited sockets the listener takes, "" for none.
-	Systemd           string
-	MPTCP             MPTCPMode
-	Interface         string
-	Protocols         []Protocol // never empty
-	TrustedProxies    []netip.Prefix
-	TrustUnix         bool // see TrustsUnix
-	ProxyProtocol     ProxyProtocol
-	ProxyProtocolFrom []netip.Prefix
-	RedirectHTTPS     bool
-	HealthPath        string // "" for none
-	TLS               *TLS   // nil: the listener speaks no TLS
+	Systemd        string         `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of inherited sockets to take."`
+	MPTCP          MPTCPMode      `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
+	Interface      string         `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
+	Protocols      []Protocol     `toml:"protocols" only:"h1,h2,h2c" default:"h1" help:"Protocols to speak; with tls the default is h1 and h2."` // never empty
+	TrustedProxies []netip.Prefix `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
+	TrustUnix      bool           // see TrustsUnix
+	ProxyProtocol  ProxyProtocol  `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
+
+	ProxyProtocolFrom []netip.Prefix `toml:"proxy_protocol_from" eg:"10.0.0.0/8" help:"Networks whose PROXY headers are accepted."`
+	RedirectHTTPS     bool           `toml:"redirect_https" default:"false" help:"Whether every request is redirected to https."`
+	HealthPath        string         `toml:"health_path" as:"exact_path" eg:"/healthz" help:"Path that mpgate answers itself, for health checks."` // "" for none
+	TLS               *TLS           `toml:"tls" help:"TLS to clients."`                                                                           // nil: the listener speaks no TLS
 }
 
 // TrustsUnix reports whether peers on unix sockets are trusted proxies: by their name, or because
@@ -179,14 +203,7 @@ func (l *Listener) TrustsUnix() bool {
 }
 
 // Speaks reports whether the listener may speak p.
-func (l *Listener) Speaks(p Protocol) bool {
-	for _, q := range l.Protocols {
-		if p == q {
-			return true
-		}
-	}
-	return false
-}
+func (l *Listener) Speaks(p Protocol) bool { return slices.Contains(l.Protocols, p) }
 
 // Protocol is what is spoken on a listener or to a backend.
 type Protocol string
@@ -199,6 +216,9 @@ const (
 	Auto Protocol = "auto"
 )
 
+// Values are all protocols.
+func (Protocol) Values() []string { return texts(H1, H2, H2C, Auto) }
+
 // ProxyProtocol is whether connections begin with a PROXY header.
 type ProxyProtocol string
 
@@ -208,14 +228,17 @@ const (
 	ProxyRequired ProxyProtocol = "required"
 )
 
+// Values are all choices.
+func (ProxyProtocol) Values() []string { return texts(ProxyOff, ProxyOptional, ProxyRequired) }
+
 // Route is one [[route]].
 type Route struct {
-	Name              string
-	Match             Match
-	Backend           string // the name of a Backend of the same Config
-	EncodedSlash      Choice // Reject or Keep
-	DuplicateSlashes  Choice // Merge or Keep
-	UnsafeHeaderNames Choice // Drop or Keep
+	Name              string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
+	Match             Match  `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
+	Backend           string `toml:"backend" required:"name the [[backend]] that answers, for example backend = \"api\"" eg:"api" help:"Name of the backend that answers."`
+	EncodedSlash      Choice `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`
+	DuplicateSlashes  Choice `toml:"duplicate_slashes" only:"merge,keep" default:"merge" help:"What to do with slashes in a row in a path."`
+	UnsafeHeaderNames Choice `toml:"unsafe_header_names" only:"drop,keep" default:"drop" help:"What to do with ambiguous header field names."`
 }
 
 // Choice is what to do with something doubtful in a request.
@@ -228,34 +251,44 @@ const (
 	Keep   Choice = "keep"
 )
 
-// Match is what requests a route takes; an empty field takes all. With SNI both Host and Path are empty.
+// Values are all choices; a key takes some of them.
+func (Choice) Values() []string { return texts(Reject, Drop, Merge, Keep) }
+
+// Match is what requests a route takes; an empty field takes all. With SNI both Host and Path are
+// empty.
 type Match struct {
-	Host     string // lower case, without port or trailing dot; "*.example.org" is any one label before example.org
-	Path     string // canonical; "/api/*" is /api and all below it by segment, anything else the one path
-	Listener string // the name of a Listener of the same Config
-	SNI      string // like Host
+	// Host is lower case, without port or trailing dot; "*.example.org" is any one label before
+	// example.org.
+	Host string `toml:"host" as:"host" eg:"example.org" help:"Host of the request, or *.name for one label before it."`
+	// Path is canonical; "/api/*" is /api and all below it by segment, anything else the one path.
+	Path     string `toml:"path" as:"path" eg:"/api/*" help:"Path of the request, or a prefix that ends in /*."`
+	Listener string `toml:"listener" eg:"web" help:"Name of the listener that the request came in on."`
+	SNI      string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened."` // like Host
 }
 
 // Backend is one [[backend]].
 type Backend struct {
-	Name            string
-	Balance         Balance
-	Protocol        Protocol
-	MPTCP           MPTCPMode
-	ConnectTimeout  time.Duration
-	ResponseTimeout time.Duration
-	IdleTimeout     time.Duration
-	SendProxy       SendProxy
-	Source          netip.Addr // invalid: the kernel chooses
-	Interface       string
-	TLS             *BackendTLS // nil: no TLS
-	Servers         []Server    // never empty
+	Name            string        `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
+	Balance         Balance       `toml:"balance" default:"round_robin" help:"How a server is chosen."`
+	Protocol        Protocol      `toml:"protocol" default:"h1" help:"Protocol to speak to the servers."`
+	MPTCP           MPTCPMode     `toml:"mptcp" default:"prefer" help:"Whether connections to servers may or must use MPTCP."`
+	ConnectTimeout  time.Duration `toml:"connect_timeout" default:"5s" min:"1ms" help:"Longest time to connect to a server."`
+	ResponseTimeout time.Duration `toml:"response_timeout" default:"60s" min:"1ms" help:"Longest time until the head of the response."`
+	IdleTimeout     time.Duration `toml:"idle_timeout" default:"60s" min:"1ms" help:"Longest pause in a response or a tunnel, and of an idle connection."`
+	SendProxy       SendProxy     `toml:"send_proxy" default:"off" help:"PROXY header to send to servers."`
+	Source          netip.Addr    `toml:"source" eg:"192.0.2.7" help:"Local address to connect from."` // invalid: the kernel chooses
+	Interface       string        `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
+	TLS             *BackendTLS   `toml:"tls,inline" help:"TLS to the servers; {} is enough."` // nil: no TLS
+	Servers         []Server      `toml:"servers,inline" help:"The servers, at least one."`    // never empty
 }
 
 // Balance is how a server is chosen.
 type Balance string
 
 const RoundRobin Balance = "round_robin"
+
+// Values are all ways.
+func (Balance) Values() []string { return texts(RoundRobin) }
 
 // SendProxy is the PROXY header that a connection to a server begins with.
 type SendProxy string
@@ -266,20 +299,26 @@ const (
 	SendProxyV2  SendProxy = "v2"
 )
 
-// Server is one address of a backend. MPTCP, Source and Interface are the backend's where the server has none of its own.
+// Values are all versions, and off.
+func (SendProxy) Values() []string { return texts(SendProxyOff, SendProxyV1, SendProxyV2) }
+
+// Server is one address of a backend. MPTCP, Source and Interface are the backend's where the
+// server has none of its own.
 type Server struct {
-	Address   Address
-	Weight    int
-	MPTCP     MPTCPMode // MPTCPOff for unix sockets
-	Source    netip.Addr
-	Interface string
+	Address   Address    `toml:"address" required:"" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
+	Weight    int        `toml:"weight" default:"1" min:"1" max:"1000" help:"Share of the requests, relative to the other servers."`
+	MPTCP     MPTCPMode  `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."` // MPTCPOff for unix sockets
+	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Like the backend's, which is the default."`
+	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Like the backend's, which is the default."`
 }
 
 // BackendTLS is how TLS is spoken to servers.
 type BackendTLS struct {
-	CA         string   // a file; "": the system's
-	ServerName string   // "": the host of the server's address
-	SAN        []string // one of them must be in the server's certificate; empty: the server name
-	Cert, Key  string   // files of our own certificate; both or neither
-	Verify     bool
+	CA         string `toml:"ca" as:"file" eg:"ca.pem" help:"File of the CA that signs the servers' certificates; default: the system's."`
+	ServerName string `toml:"server_name" as:"host_name" eg:"api.internal" help:"Name for SNI and verification; default: the host of the address."`
+	// SAN are names of which one must be in the server's certificate; empty: the server name.
+	SAN    []string `toml:"san" as:"san" eg:"api.internal" help:"Names of which the server's certificate must have one."`
+	Cert   string   `toml:"cert" as:"file" eg:"client.pem" help:"File of the client certificate; needs key."`
+	Key    string   `toml:"key" as:"file" eg:"client.key" help:"File of the key of the client certificate."`
+	Verify bool     `toml:"verify" default:"true" help:"Whether the server's certificate is verified."`
 }

@@ -5,20 +5,28 @@ import (
 	"slices"
 )
 
-// cross checks what needs more than one table. Its rules look at raw for places and at c for values; both have the same order.
-func (l *loader) cross(c *Config, raw *rawConfig) {
-	listeners := unique(l, "listener", raw.Listeners, func(r *rawListener) str { return r.Name })
-	unique(l, "route", raw.Routes, func(r *rawRoute) str { return r.Name })
-	backends := unique(l, "backend", raw.Backends, func(r *rawBackend) str { return r.Name })
+// cross checks what needs more than one table. Its rules look at the tree for places and at c for
+// values; the entries of both have the same order.
+func (l *loader) cross(c *Config, root *node) {
+	t := tables{root: root, listeners: root.get("listener").entries(), routes: root.get("route").entries(), backends: root.get("backend").entries()}
+	listeners := l.unique("listener", t.listeners)
+	l.unique("route", t.routes)
+	backends := l.unique("backend", t.backends)
 
-	l.references(c, raw, listeners, backends)
-	l.ties(c, raw)
-	l.overlaps(c, raw)
-	l.sni(c, raw, listeners, backends)
-	l.paths(c, raw)
-	l.loops(c, raw)
-	l.unused(c, raw, listeners)
-	l.http01(c, raw)
+	l.references(c, t, listeners, backends)
+	l.ties(c, t)
+	l.overlaps(c, t)
+	l.sni(c, t, listeners, backends)
+	l.paths(c, t)
+	l.loops(c, t)
+	l.unused(c, t, listeners)
+	l.http01(c, t)
+}
+
+// tables are the tree and the entries of its large arrays.
+type tables struct {
+	root                        *node
+	listeners, routes, backends []*node
 }
 
 // names are the entries of an array of tables.
@@ -28,69 +36,72 @@ type names struct {
 	open bool // an entry's name has a variable that is not set: it may be any
 }
 
-// unique faults names that stand twice.
-func unique[R any](l *loader, what string, rs []R, name func(R) str) names {
-	n := names{at: map[string]int{}}
-	for i, r := range rs {
-		s := name(r)
-		if s.At.unset {
-			n.open = true
-		}
-		if s.V == "" {
+// unique faults names that two entries have.
+func (l *loader) unique(what string, entries []*node) names {
+	n := names{at: make(map[string]int, len(entries))}
+	for i, e := range entries {
+		name := e.get("name")
+		s := name.text()
+		n.open = n.open || name.at.unset
+		if s == "" {
 			continue
 		}
-		if j, ok := n.at[s.V]; ok {
-			first := name(rs[j]).At
-			l.fault(s.At, "is the second %s of the name %q (the first: %s:%d); give one of them another name", what, s.V, first.file, first.line)
+		if j, ok := n.at[s]; ok {
+			first := entries[j].get("name").at
+			l.fault(name.at, "is the second %s named %q (the first: %s:%d); give one of them another name", what, s, first.file, first.line)
 			continue
 		}
-		n.at[s.V] = i
-		n.all = append(n.all, s.V)
+		n.at[s] = i
+		n.all = append(n.all, s)
 	}
 	return n
 }
 
 // missing faults a reference to an entry that does not exist.
-func (n names) missing(l *loader, s str, what string) {
-	if s.V == "" || n.open {
+func (n names) missing(l *loader, ref *node, what string) {
+	s := ref.text()
+	if s == "" || n.open {
 		return
 	}
-	if _, ok := n.at[s.V]; ok {
+	if _, ok := n.at[s]; ok {
 		return
 	}
-	switch near := nearest(s.V, n.all); {
+	switch near := nearest(s, n.all); {
 	case near != "":
-		l.fault(s.At, "names no %s%s; did you mean %q?", what, s.got(), near)
+		l.fault(ref.at, "names no %s%s; did you mean %q?", what, ref.got(), near)
 	case len(n.all) == 0:
-		l.fault(s.At, "names no %s%s; there is none: add a [[%s]]", what, s.got(), what)
+		l.fault(ref.at, "names no %s%s; there is none: add a [[%s]]", what, ref.got(), what)
 	case len(n.all) > 10:
-		l.fault(s.At, "names no %s%s; add a [[%s]] of that name", what, s.got(), what)
+		l.fault(ref.at, "names no %s%s; add a [[%s]] of that name", what, ref.got(), what)
 	default:
-		l.fault(s.At, "names no %s%s; must be %s", what, s.got(), orList(n.all))
+		l.fault(ref.at, "names no %s%s; must be %s", what, ref.got(), orList(n.all))
 	}
 }
 
-func (l *loader) references(c *Config, raw *rawConfig, listeners, backends names) {
-	for _, r := range raw.Routes {
-		backends.missing(l, r.Backend, "backend")
-		listeners.missing(l, r.Match.Listener, "listener")
+func (l *loader) references(c *Config, t tables, listeners, backends names) {
+	for _, r := range t.routes {
+		if backend := r.keys["backend"]; backend != nil {
+			backends.missing(l, backend, "backend")
+		}
+		if listener := r.get("match").keys["listener"]; listener != nil {
+			listeners.missing(l, listener, "listener")
+		}
 	}
 	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == "listener" })
-	if len(raw.Listeners) == 0 && !faulty && c.MPTCP.Manage == ManageOff {
-		l.fault(raw.At, "the file has no listener; add a [[listener]]")
+	if len(t.listeners) == 0 && !faulty && c.MPTCP.Manage == ManageOff {
+		l.fault(t.root.at, "the file has no listener; add a [[listener]]")
 	}
 }
 
-// ties faults routes that match the very same requests: which of them should win nothing says.
-func (l *loader) ties(c *Config, raw *rawConfig) {
-	seen := map[Match]int{}
+// ties faults routes that match exactly the same requests: nothing says which of them should win.
+func (l *loader) ties(c *Config, t tables) {
+	seen := make(map[Match]int, len(c.Routes))
 	for i, r := range c.Routes {
-		rr := raw.Routes[i]
-		m := r.Match // "/*" is not the same as no path: OPTIONS * has none
-		if m.Path == "" && rr.Match.Path.V != "" || m.Host == "" && rr.Match.Host.V != "" || m.SNI == "" && rr.Match.SNI.V != "" {
+		m, n := r.Match, t.routes[i].get("match") // "/*" is not the same as no path: OPTIONS * has none
+		if m.Path == "" && n.has("path") || m.Host == "" && n.has("host") || m.SNI == "" && n.has("sni") {
 			continue // it was faulty, which has been said
 		}
-		if rr.Match.Host.At.unset || rr.Match.Path.At.unset || rr.Match.Listener.At.unset || rr.Match.SNI.At.unset {
+		if n.unset("host", "path", "listener", "sni") {
 			continue
 		}
 		j, ok := seen[m]
@@ -98,8 +109,8 @@ func (l *loader) ties(c *Config, raw *rawConfig) {
 			seen[m] = i
 			continue
 		}
-		first := raw.Routes[j]
-		l.fault(rr.Match.At, "is the same as that of the route %q (%s:%d): neither is more specific; change one of them", c.Routes[j].Name, first.Match.At.file, first.Match.At.line)
+		first := t.routes[j].get("match").at
+		l.fault(n.at, "is the same as that of the route %q (%s:%d): neither is more specific; change one of them", c.Routes[j].Name, first.file, first.line)
 	}
 }
 
@@ -112,26 +123,26 @@ type bound struct {
 	at     *place
 }
 
-// overlaps faults addresses that cannot be bound both.
-func (l *loader) overlaps(c *Config, raw *rawConfig) {
+// overlaps faults addresses that cannot both be bound.
+func (l *loader) overlaps(c *Config, t tables) {
 	var all []bound
 	if c.Admin.Written && !c.Admin.Off {
-		all = append(all, bound{Address: c.Admin.Address, ip: hostIP(c.Admin.Address.Host), owner: "the admin address", at: raw.Admin.Address.At})
+		all = append(all, bound{Address: c.Admin.Address, ip: hostIP(c.Admin.Address.Host), owner: "the admin address", at: t.root.get("admin").get("address").at})
 	}
 	fds := map[string]*place{}
 	for i, ln := range c.Listeners {
-		r := raw.Listeners[i]
+		n := t.listeners[i]
 		for j, a := range ln.Addresses {
-			all = append(all, bound{Address: a, ip: hostIP(a.Host), device: ln.Interface, owner: "the listener " + quote(ln.Name), at: r.Address.V[j].At})
+			all = append(all, bound{Address: a, ip: hostIP(a.Host), device: ln.Interface, owner: "the listener " + quote(ln.Name), at: n.get("address").item(j).at})
 		}
 		if ln.Systemd == "" {
 			continue
 		}
 		if first := fds[ln.Systemd]; first != nil {
-			l.fault(r.Systemd.At, "is taken by another listener already%s, at %s:%d; give each its own FileDescriptorName", r.Systemd.got(), first.file, first.line)
+			l.fault(n.get("systemd").at, "is already taken by another listener%s, at %s:%d; give each its own FileDescriptorName", n.get("systemd").got(), first.file, first.line)
 			continue
 		}
-		fds[ln.Systemd] = r.Systemd.At
+		fds[ln.Systemd] = n.get("systemd").at
 	}
 	for i, b := range all {
 		for _, a := range all[:i] {
@@ -144,7 +155,8 @@ func (l *loader) overlaps(c *Config, raw *rawConfig) {
 	}
 }
 
-// overlaps reports whether the kernel refuses the second of two addresses, and why when that is not plain to see.
+// overlaps reports whether the kernel refuses the second of two addresses, and why if that is not
+// obvious.
 func (a bound) overlaps(b bound) (why string, hit bool) {
 	if a.Address == (Address{}) || b.Address == (Address{}) {
 		return "", false // faulty, or a port of the kernel's choice
@@ -161,17 +173,18 @@ func (a bound) overlaps(b bound) (why string, hit bool) {
 	for _, all := range []string{a.Host, b.Host} {
 		switch {
 		case all == "":
-			return ", for without a host all addresses are meant", true
+			return ", because without a host all addresses are meant", true
 		case all == "0.0.0.0" && a.ip.Is4() && b.ip.Is4():
-			return ", for 0.0.0.0 means all IPv4 addresses", true
+			return ", because 0.0.0.0 means all IPv4 addresses", true
 		case all == "::" && a.ip.Is6() && b.ip.Is6():
-			return ", for [::] means all IPv6 addresses", true
+			return ", because [::] means all IPv6 addresses", true
 		}
 	}
 	return "", false
 }
 
-// hostIP is the address that a host stands for, not valid for a name. 0.0.0.0 is for IPv4 only and :: for IPv6 only, so that both can be listed.
+// hostIP is the address that a host stands for, not valid for a name. 0.0.0.0 is for IPv4 only and
+// :: for IPv6 only, so that both can be listed.
 func hostIP(h string) netip.Addr {
 	if h == "localhost" {
 		h = "127.0.0.1"
@@ -180,26 +193,28 @@ func hostIP(h string) netip.Addr {
 }
 
 // sni checks routes that pass TLS on unopened.
-func (l *loader) sni(c *Config, raw *rawConfig, listeners, backends names) {
+func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 	for i, r := range c.Routes {
 		if r.Match.SNI == "" {
 			continue
 		}
-		rr := raw.Routes[i]
+		n := t.routes[i]
+		match := n.get("match")
 		if j, ok := backends.at[r.Backend]; ok && c.Backends[j].TLS != nil {
-			l.fault(rr.Backend.At, "speaks TLS itself%s, but an sni route passes the client's own TLS on unopened; name a backend without tls", rr.Backend.got())
+			l.fault(n.get("backend").at, "speaks TLS itself%s, but an sni route passes the client's own TLS on unopened; name a backend without tls", n.get("backend").got())
 		}
 		if j, ok := listeners.at[r.Match.Listener]; ok {
 			if why := noTLS(&c.Listeners[j]); why != "" {
-				l.fault(rr.Match.Listener.At, "names a listener that gets no TLS handshakes: it %s%s; name one that does", why, rr.Match.Listener.got())
+				l.fault(match.get("listener").at, "names a listener that gets no TLS handshakes: it %s%s; name one that does", why, match.get("listener").got())
 			}
 		} else if r.Match.Listener == "" && len(c.Listeners) > 0 && !slices.ContainsFunc(c.Listeners, func(ln Listener) bool { return noTLS(&ln) == "" }) {
-			l.fault(rr.Match.SNI.At, "can never match%s: no listener gets TLS handshakes; add one", rr.Match.SNI.got())
+			l.fault(match.get("sni").at, "can never match%s: no listener gets TLS handshakes; add one", match.get("sni").got())
 		}
 	}
 }
 
-// TakesTLS says whether TLS handshakes are looked for on a listener: those that it answers, and those of sni routes.
+// TakesTLS reports whether TLS handshakes are looked for on a listener: those that it answers, and
+// those of sni routes.
 func (ln *Listener) TakesTLS() bool { return noTLS(ln) == "" }
 
 // noTLS says why no TLS handshake is looked for on a listener.
@@ -214,12 +229,12 @@ func noTLS(ln *Listener) string {
 }
 
 // unused warns of what no request can reach.
-func (l *loader) unused(c *Config, raw *rawConfig, listeners names) {
+func (l *loader) unused(c *Config, t tables, listeners names) {
 	used := map[string]bool{}
 	open := map[string]bool{} // listeners that a route names
 	all := false              // a route is for all listeners
 	for i, r := range c.Routes {
-		if raw.Routes[i].Backend.At.unset || raw.Routes[i].Match.Listener.At.unset {
+		if t.routes[i].unset("backend") || t.routes[i].get("match").unset("listener") {
 			return // it may be any
 		}
 		used[r.Backend] = true
@@ -228,39 +243,40 @@ func (l *loader) unused(c *Config, raw *rawConfig, listeners names) {
 	}
 	for i, b := range c.Backends {
 		if b.Name != "" && !used[b.Name] {
-			l.warn(raw.Backends[i].At, "is used by no route; add a [[route]] with backend = %s", quote(b.Name))
+			l.warn(t.backends[i].at, "is used by no route; add a [[route]] with backend = %s", quote(b.Name))
 		}
 	}
 	for i, ln := range c.Listeners {
 		if ln.Name != "" && !all && !open[ln.Name] && !ln.RedirectHTTPS {
-			l.warn(raw.Listeners[i].At, "has no route: every request on it is answered with 404; add a [[route]]")
+			l.warn(t.listeners[i].at, "has no route: every request on it is answered with 404; add a [[route]]")
 		}
 	}
 	for i, r := range c.Routes {
 		if j, ok := listeners.at[r.Match.Listener]; ok && c.Listeners[j].RedirectHTTPS && r.Match.SNI == "" {
-			l.warn(raw.Routes[i].Match.Listener.At, "names a listener that redirects all to https%s: the route is never asked", raw.Routes[i].Match.Listener.got())
+			n := t.routes[i].get("match").get("listener")
+			l.warn(n.at, "names a listener that redirects every request to https%s: the route is never used", n.got())
 		}
 	}
 }
 
 // http01 warns when the CA would ask where nobody answers.
-func (l *loader) http01(c *Config, raw *rawConfig) {
+func (l *loader) http01(c *Config, t tables) {
 	if slices.ContainsFunc(c.Listeners, func(ln Listener) bool { return ln.TLS == nil && ln.Speaks(H1) }) {
 		return
 	}
-	warn := func(a *ACME, r *rawACME) {
-		if a != nil && r != nil && len(a.Challenges) == 1 && a.Challenges[0] == HTTP01 {
-			l.warn(r.Challenges.At, `is "http-01" alone, which is answered on plain HTTP at port 80, and no listener speaks that; add one, or "tls-alpn-01"`)
+	warn := func(a *ACME, n *node) {
+		if n.written("acme") && len(a.Challenges) == 1 && a.Challenges[0] == HTTP01 {
+			l.warn(n.get("acme").get("challenges").at, `is only "http-01", which is answered on plain HTTP at port 80, and no listener speaks that; add one, or "tls-alpn-01"`)
 		}
 	}
 	for i, ln := range c.Listeners {
 		if ln.TLS == nil {
 			continue
 		}
-		r := raw.Listeners[i].TLS
-		warn(ln.TLS.ACME, r.ACME)
-		for j := range ln.TLS.Policies {
-			warn(ln.TLS.Policies[j].ACME, r.Policies[j].ACME)
+		n := t.listeners[i].get("tls")
+		warn(ln.TLS.ACME, n)
+		for j, p := range n.get("policy").entries() {
+			warn(ln.TLS.Policies[j].ACME, p)
 		}
 	}
 }

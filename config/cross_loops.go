@@ -3,7 +3,7 @@ package config
 // loops warns of servers that are listeners of the same file, where the route that leads there fits
 // once more: mpgate forwards what it matched as it is, so a request would come back. Names and
 // other addresses of the host are found when they do.
-func (l *loader) loops(c *Config, raw *rawConfig) {
+func (l *loader) loops(c *Config, t tables) {
 	// By what both addresses must have in common: a file may have many of each.
 	at := map[Address][]*Listener{}
 	for i := range c.Listeners {
@@ -14,14 +14,14 @@ func (l *loader) loops(c *Config, raw *rawConfig) {
 	}
 	for i, b := range c.Backends {
 		for j, s := range b.Servers {
-			at, listeners := raw.Backends[i].Servers[j].Address, at[Address{Port: s.Address.Port, Path: s.Address.Path}]
-			for _, ln := range listeners {
+			for _, ln := range at[Address{Port: s.Address.Port, Path: s.Address.Path}] {
 				if !ln.at(s.Address) {
 					continue
 				}
 				if r := c.returns(&b, ln); r != nil {
-					l.warn(at.At, "is an address of the listener %q%s, where the route %q leads back to it: a request that returns is answered with 508; name another server, or give that listener routes of its own",
-						ln.Name, at.got(), r.Name)
+					address := t.backends[i].get("servers").list[j].get("address")
+					l.warn(address.at, "is an address of the listener %q%s, where the route %q leads back to it: a request that returns is answered with 508; name another server, or give that listener routes of its own",
+						ln.Name, address.got(), r.Name)
 					break
 				}
 			}

@@ -2,24 +2,25 @@ package config
 
 import "net/netip"
 
-// paths finds what [mptcp] and the rest of the file do not agree on.
-func (l *loader) paths(c *Config, raw *rawConfig) {
+// paths finds contradictions between [mptcp] and the rest of the file.
+func (l *loader) paths(c *Config, t tables) {
+	n := t.root.get("mptcp")
 	if c.MPTCP.Failover != FailoverOff && c.MPTCP.Failover != "" && c.MPTCP.Manage != ManageSync && c.MPTCP.Manage != "" {
-		l.warn(raw.MPTCP.Failover.At, `ends subflows on a dead path, but without manage = "sync" none is made anew when the path returns`)
+		l.warn(n.get("failover").at, `closes subflows on a dead path, but without manage = "sync" none is opened again when the path returns`)
 	}
-	if len(raw.MPTCP.Paths) > 0 && c.MPTCP.Manage == ManageOff {
-		l.warn(raw.MPTCP.Paths[0].At, `declares a path while manage is "off": nobody looks at it; write manage = "watch" or "sync"`)
+	if len(c.MPTCP.Paths) > 0 && c.MPTCP.Manage == ManageOff {
+		l.warn(n.get("paths").item(0).at, `declares a path while manage is "off", so that it has no effect; write manage = "watch" or "sync"`)
 	}
-	if c.MPTCP.Manage == ManageSync && len(raw.MPTCP.Paths) == 0 {
-		l.warn(raw.MPTCP.Manage.At, `is "sync", but no path is declared: there is nothing to keep in the kernel; add paths`)
+	if c.MPTCP.Manage == ManageSync && len(c.MPTCP.Paths) == 0 {
+		l.warn(n.get("manage").at, `is "sync", but no path is declared: there is nothing to keep in the kernel; add paths`)
 	}
-	l.pinned(c, raw)
+	l.pinned(c, t)
 	if c.MPTCP.Enabled {
 		return
 	}
 	for i, ln := range c.Listeners {
 		if ln.MPTCP == MPTCPRequire {
-			l.fault(raw.Listeners[i].MPTCP.At, `is "require" while mptcp.enabled is false: no connection would be taken; change one of them`)
+			l.fault(t.listeners[i].get("mptcp").at, `is "require" while mptcp.enabled is false: no connection would be accepted; change one of them`)
 		}
 	}
 	for i, b := range c.Backends {
@@ -27,58 +28,63 @@ func (l *loader) paths(c *Config, raw *rawConfig) {
 			if s.MPTCP != MPTCPRequire {
 				continue
 			}
-			at := raw.Backends[i].Servers[j].MPTCP.At
-			if !at.written {
-				at = raw.Backends[i].MPTCP.At
+			n := t.backends[i].get("servers").list[j]
+			if !n.written("mptcp") {
+				n = t.backends[i]
 			}
-			l.fault(at, `is "require" while mptcp.enabled is false: no connection would be made; change one of them`)
+			l.fault(n.get("mptcp").at, `is "require" while mptcp.enabled is false: no connection would be made; change one of them`)
 		}
 	}
 }
 
-// pinned warns of backends and servers that are bound to a device or an address: that leaves one path, or, where paths are
-// declared that are not that one, less than it says.
-func (l *loader) pinned(c *Config, raw *rawConfig) {
+// pinned warns of backends and servers that are bound to a device or an address: that leaves one
+// path, or, if paths are declared that are not that one, less than it says.
+func (l *loader) pinned(c *Config, t tables) {
 	for i := range c.Backends {
-		b, r := &c.Backends[i], raw.Backends[i]
+		b, n := &c.Backends[i], t.backends[i]
 		if b.MPTCP != MPTCPOff {
-			l.pinnedTo(&c.MPTCP, r.Interface, b.Interface, r.Source, b.Source)
+			l.pinnedTo(&c.MPTCP, n, b.Interface, b.Source)
 		}
 		for j := range b.Servers {
-			s, rs := &b.Servers[j], r.Servers[j]
+			s, sn := &b.Servers[j], n.get("servers").list[j]
 			if s.MPTCP == MPTCPOff { // unix sockets, too
 				continue
 			}
 			device, source := s.Interface, s.Source
-			if rs.Interface.V == "" {
+			if !sn.has("interface") {
 				device = "" // the backend's
 			}
-			if rs.Source.V == "" {
+			if !sn.has("source") {
 				source = netip.Addr{}
 			}
-			l.pinnedTo(&c.MPTCP, rs.Interface, device, rs.Source, source)
+			l.pinnedTo(&c.MPTCP, sn, device, source)
 		}
 	}
 }
 
-func (l *loader) pinnedTo(m *MPTCP, i str, device string, s str, source netip.Addr) {
+func (l *loader) pinnedTo(m *MPTCP, n *node, device string, source netip.Addr) {
+	if device == "" && !source.IsValid() {
+		return
+	}
+	i, s := n.get("interface"), n.get("source")
 	const instead = `write mptcp = "off" to keep to it`
 	switch other := m.otherPath(device, netip.Addr{}); {
 	case device == "":
 	case other != "":
-		l.warn(i.At, `binds only the first subflow of a connection to the device%s: manage = "sync" has the kernel make another on path %q; `+instead, i.got(), other)
+		l.warn(i.at, `binds only the first subflow of a connection to the device%s: manage = "sync" has the kernel make another on path %q; `+instead, i.got(), other)
 	default:
-		l.warn(i.At, `binds every subflow of a connection to the device%s, so that no second path is used; leave it out or write mptcp = "off"`, i.got())
+		l.warn(i.at, `binds every subflow of a connection to the device%s, so that no second path is used; leave it out or write mptcp = "off"`, i.got())
 	}
 	if source.IsValid() && device == "" {
 		if other := m.otherPath("", source); other != "" {
-			l.warn(s.At, `is where only the first subflow of a connection starts%s: manage = "sync" has the kernel make another on path %q; `+instead, s.got(), other)
+			l.warn(s.at, `is where only the first subflow of a connection starts%s: manage = "sync" has the kernel make another on path %q; `+instead, s.got(), other)
 		}
 	}
 }
 
-// otherPath names a path for backends that is not that device, or not that address, "" where there is none. Which
-// addresses an interface has is not known here: one path that is an interface may have the address.
+// otherPath names a path for backends that is not that device, or not that address, "" where there
+// is none. Which addresses an interface has is not known here: one path that is an interface may
+// have the address.
 func (m *MPTCP) otherPath(device string, source netip.Addr) string {
 	if !m.Enabled || m.Manage != ManageSync || m.Limits.Subflows == 0 {
 		return ""

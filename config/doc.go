@@ -1,29 +1,55 @@
 // Package config reads mpgate's TOML file into checked values that nobody changes afterwards.
 //
-// The way of a file, in the order of the source:
+// The steps, in order:
 //
-//  1. read      the main file and the files that it includes (source.go)
-//  2. locate    the line of every key, from the text (locate.go): BurntSushi/toml gives positions for parse errors only
-//  3. parse     by BurntSushi/toml into plain maps, then into nodes that know their place; ${VAR} is expanded there (node.go, expand.go)
-//  4. merge     the files into one tree; a key that stands twice is a fault that names both places (node.go)
-//  5. decode    the tree over the defaults (defaults.go) into the raw types that mirror the file (raw.go, decode.go)
-//  6. resolve   the raw values into the exported types, one file a table (resolve_*.go)
-//  7. cross     what needs more than one table: references, ties, overlaps, what is never used (cross.go)
+//  1. read    the main file and the files that it includes (load.go)
+//  2. locate  the line of every key, from the text (locate.go): BurntSushi/toml gives positions
+//     for parse errors only
+//  3. parse   with BurntSushi/toml into plain maps, then into nodes that know their place; ${VAR}
+//     is expanded there (node.go, expand.go)
+//  4. merge   the files into one tree; a key that is set twice is a fault that names both places
+//     (node.go)
+//  5. decode  the tree over the defaults into the exported types (decode.go)
+//  6. check   each table: defaults that depend on other keys, and keys that do not fit together
+//     (check*.go)
+//  7. cross   what needs more than one table: references, ties, overlaps, what is never used
+//     (cross*.go)
 //
 // No step stops at its first fault: all are collected, each as
 //
 //	file:line: table.key: what is wrong (got "x"); what would be right
 //
-// Nothing but the TOML files is opened: whether a certificate can be read is found out by who uses it, and [Config.Position]
-// gives that one the place to name.
+// Only the TOML files are opened. Whether a certificate can be read is found out by its user, for
+// whom [Config.Position] gives the place to name.
+//
+// # Declarations
+//
+// A key is declared once, by its field in config.go or config_tls.go. The decoder, [Config.Encode],
+// [Schema] and the test of reference.toml all read the tags:
+//
+//	toml      name of the key, and options:
+//	          one     a list that may be written as one value
+//	          inline  printed as an inline table (both forms are read)
+//	          secret  never printed, never quoted in a fault
+//	default   the value if the key is left out; of a list, with commas
+//	min, max  bounds
+//	only      the values of an enumeration that this key takes
+//	required  the key must be there; what to write, or empty for what its kind says
+//	as        what the value may be, where the type does not say: a name in formats (values.go)
+//	eg        an example for faults, if there is no default
+//	help      one line of help
+//
+// What a value may be, how it is read, printed and described is its codec (key.go, values*.go). The
+// values of an enumeration are declared by the method Values of its type. Whether a key is written
+// in the file, and where, is asked of its node.
 //
 // # Keys
 //
-// A key is named by its TOML path, with the name of an entry instead of its number where it has one:
+// A key is named by its TOML path, with the name of an entry instead of its number if it has one:
 // "limits.header_time", "listener.web.tls.certificates[0].cert", "backend.api.servers[2].weight".
 //
 // # Names
 //
-// Names of listeners, routes and backends are [a-z0-9_-], up to 63 of them, and begin with a letter or a digit. They are labels of
-// metrics, parts of keys, and (for listeners) names of units.
+// Names of listeners, routes and backends are [a-z0-9_-], up to 63 of them, and begin with a letter
+// or a digit. They are labels of metrics, parts of keys, and (for listeners) names of units.
 package config

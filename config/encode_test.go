@@ -16,7 +16,8 @@ func encode(t *testing.T, c *Config) string {
 	return b.String()
 }
 
-// TestEncode loads what was printed of every good fixture, of the examples and of the reference: it must say the same.
+// TestEncode loads what was printed of every good fixture, of the examples and of the reference: it
+// must say the same.
 func TestEncode(t *testing.T) {
 	var files []string
 	for _, pattern := range []string{"testdata/*.good.toml", "../examples/*.toml", "reference.toml"} {
@@ -160,10 +161,12 @@ address = ":443"
 domains = ["example.org"]
 eab = { kid = "k", key = "pass word" }
 dns = { rfc2136 = { server = "x:53", key_name = "k", key_secret = 42 }, webhook_token = 43 }
+ca = "http://user:pass%word@ca.internal/"
 `}), Options{Lookup: noEnv})
-	want := `main.toml:17: listener.tls.tls.acme.eab.key: is no base64 (of the kind for URLs); must be the MAC key as the CA shows it
+	want := `main.toml:17: listener.tls.tls.acme.eab.key: is not valid base64url; must be the MAC key as the CA shows it
 main.toml:18: listener.tls.tls.acme.dns.rfc2136.key_secret: is a number; must be a string, for example key_secret = "${TSIG_SECRET}"
-main.toml:18: listener.tls.tls.acme.dns.webhook_token: is a number; must be a string, for example webhook_token = "${WEBHOOK_TOKEN}"`
+main.toml:18: listener.tls.tls.acme.dns.webhook_token: is a number; must be a string, for example webhook_token = "${WEBHOOK_TOKEN}"
+main.toml:19: listener.tls.tls.acme.ca: is not a valid URL; must be for example "https://host/path"`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

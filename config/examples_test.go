@@ -25,7 +25,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestExampleComments loads the keys that stand in comments as well: the acme part of edge.toml instead of its files.
+// TestExampleComments loads the keys that stand in comments as well: the acme part of edge.toml
+// instead of its files.
 func TestExampleComments(t *testing.T) {
 	for file, sections := range map[string][]string{
 		"edge.toml":      {"[listener.tls.acme]", "[listener.tls.acme.dns]"},

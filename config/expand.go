@@ -9,11 +9,12 @@ import (
 var (
 	errUnclosed = errors.New("has ${ without }; write $${ for a literal ${")
 	errNested   = errors.New("has ${ within the default of a variable; a default is literal text: write ${NAME:-text}")
-	errVariable = errors.New("has ${ without the name of a variable behind it; write ${NAME}, ${NAME:-default}, or $${ for a literal ${")
+	errVariable = errors.New("has ${ without a variable name after it; write ${NAME}, ${NAME:-default}, or $${ for a literal ${")
 )
 
-// expand puts the values of variables into s: ${VAR}, and ${VAR:-default} for one that is unset or empty. $${ is a literal ${, any
-// other $ means itself. unset are the variables that are not set and have no default; nothing stands in their place.
+// expand puts the values of variables into s: ${VAR}, and ${VAR:-default} for one that is unset or
+// empty. $${ is a literal ${, any other $ means itself. unset are the variables that are not set
+// and have no default; they are replaced by nothing.
 func expand(s string, lookup func(string) (string, bool)) (out string, unset []string, err error) {
 	if !strings.Contains(s, "${") {
 		return s, nil, nil

@@ -10,8 +10,8 @@ import (
 
 var update = goflag.Bool("update", false, "write the .txt files beside the fixtures anew; read them before they are committed")
 
-// TestFixtures loads testdata/*.good.toml and *.bad.toml. What they give (warnings, errors) stands beside them as .txt; a good one without that
-// file gives nothing.
+// TestFixtures loads testdata/*.good.toml and *.bad.toml. What they give (warnings, errors) stands
+// beside them as .txt; a good one without that file gives nothing.
 func TestFixtures(t *testing.T) {
 	for _, verdict := range []string{"good", "bad"} {
 		files, err := filepath.Glob("testdata/*." + verdict + ".toml")

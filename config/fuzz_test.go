@@ -27,9 +27,11 @@ func seeds(f *testing.F) {
 	}
 }
 
-// FuzzLoad loads any text: no panic, every fault has a file and a line of it, and what was taken can be printed and taken again.
+// FuzzLoad loads any text: no panic, every fault has a file and a line of it, and what was taken
+// fits the schema, and can be printed and taken again.
 func FuzzLoad(f *testing.F) {
 	seeds(f)
+	schema := theSchema(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		l := newLoader(Options{Lookup: noEnv})
 		at := l.place("main.toml", 0)
@@ -55,6 +57,9 @@ func FuzzLoad(f *testing.F) {
 		}
 		if c == nil {
 			return
+		}
+		if problems := validateText(t, schema, text); len(problems) > 0 {
+			t.Errorf("the schema rejects what was taken: %q", problems)
 		}
 		text = encode(t, c)
 		l = newLoader(Options{Lookup: noEnv})

@@ -7,24 +7,28 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sort"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 )
 
-// Options are what a configuration depends on beside its files. The zero value is for running the gateway.
+// Options are what a configuration depends on beside its files. The zero value is for running the
+// gateway.
 type Options struct {
 	// Lookup finds the variables of ${VAR}; nil is os.LookupEnv.
 	Lookup func(name string) (value string, set bool)
-	// Check makes variables that are not set warnings, not errors: who checks a file often is not who runs it.
+	// Check makes variables that are not set warnings, not errors: a file is often
+	// checked in another environment than it runs in.
 	Check bool
 }
 
 // maxFile bounds a file: 100,000 routes fit.
 const maxFile = 64 << 20
 
-// Load reads the file and what it includes. The error is an [Errors] with all that is wrong. Nothing else is opened.
+// Load reads the file and what it includes. The error is an [Errors] with all that is wrong.
+// Nothing else is opened.
 func Load(path string, o Options) (*Config, error) {
 	c, faults := Check(path, o)
 	if c == nil {
@@ -33,18 +37,19 @@ func Load(path string, o Options) (*Config, error) {
 	return c, nil
 }
 
-// Check is Load for who wants the warnings too when there are errors. Without errors the Config is not nil; the faults are sorted by place.
+// Check is Load that also gives the warnings if there are errors. Without errors the Config is
+// not nil; the faults are sorted by place.
 func Check(path string, o Options) (*Config, []Fault) {
 	l := newLoader(o)
 	root := l.files(path)
 	return l.finish(root)
 }
 
-// Default is the configuration of an empty file, without the listeners, routes and backends that a real one must have.
+// Default is the configuration of an empty file, without the listeners, routes and backends that a
+// real one must have.
 func Default() *Config {
 	l := newLoader(Options{})
-	c, _ := l.config(&node{at: l.place("", 0), keys: map[string]*node{}})
-	return c
+	return l.config(&node{at: l.place("", 0), keys: map[string]*node{}})
 }
 
 // loader is one load: the files that it read and the faults that it found.
@@ -53,9 +58,10 @@ type loader struct {
 	check  bool
 	user   user
 
-	names  []string // of the files read, as in faults
-	faults []Fault
-	broken bool // a file could not be parsed: what is missing may stand there
+	names   []string // of the files read, as in faults
+	written []*place // of every key and entry
+	faults  []Fault
+	broken  bool // a file could not be parsed: what is missing may stand there
 }
 
 func newLoader(o Options) *loader {
@@ -102,7 +108,7 @@ func (l *loader) files(path string) *node {
 	return root
 }
 
-// include adds the files of one pattern. What is no string is the decoder's to complain of.
+// include adds the files of one pattern. The decoder reports what is not a string.
 func (l *loader) include(root, pattern *node, main string, seen map[string]bool) {
 	s, ok := pattern.leaf.(string)
 	if !ok || pattern.at.unset {
@@ -233,9 +239,8 @@ func cause(err error) error {
 func (l *loader) finish(root *node) (*Config, []Fault) {
 	var c *Config
 	if root != nil {
-		raw := (*rawConfig)(nil)
-		if c, raw = l.config(root); !l.broken {
-			l.cross(c, raw)
+		if c = l.config(root); !l.broken {
+			l.cross(c, root)
 		}
 	}
 	l.faults = sortFaults(l.faults)
@@ -247,12 +252,10 @@ func (l *loader) finish(root *node) (*Config, []Fault) {
 	return c, l.faults
 }
 
-// config decodes and resolves a tree.
-func (l *loader) config(root *node) (*Config, *rawConfig) {
-	raw := &rawConfig{}
-	d := &decoder{l: l}
-	d.root(root, raw)
-	c := l.resolve(raw)
-	c.places = &places{written: d.written}
-	return c, raw
+// config decodes a tree and checks each table for itself.
+func (l *loader) config(root *node) *Config {
+	c := &Config{places: &places{written: l.written}}
+	l.table(root, reflect.ValueOf(c).Elem())
+	l.checkTables(c, root)
+	return c
 }

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// spot is where a value stands, and where the values in it do.
+// spot is the position of a value, and those of the values in it.
 type spot struct {
 	line  int
 	keys  map[string]*spot // of a table
@@ -38,8 +38,9 @@ func (s *spot) into() *spot {
 // maxDepth bounds the nesting of arrays and inline tables: parsers of them recurse.
 const maxDepth = 64
 
-// locate finds the lines of a TOML text's keys and array elements. The parser is the judge of what is TOML: of a text that is none, locate
-// makes what it can. tooDeep is the line where nesting passed maxDepth, else 0.
+// locate finds the lines of a TOML text's keys and array elements. The parser is the judge of what
+// is TOML: of a text that is none, locate makes what it can. tooDeep is the line where nesting
+// passed maxDepth, else 0.
 func locate(text string) (root *spot, tooDeep int) {
 	root = &spot{line: 1}
 	l := newLocator(text)
@@ -283,8 +284,8 @@ func (l *locator) multiline(q string) string {
 		if strings.HasPrefix(l.text[l.at:], q+q+q) {
 			s := l.text[start:l.at]
 			l.skip(3)
-			// Up to two more quotes belong to the string: """a""""" ends in two of them. More are no TOML, but behind
-			// an escaped backslash the parser lets them pass.
+			// Up to two more quotes belong to the string: """a""""" ends in two of them. More are
+			// no TOML, but behind an escaped backslash the parser lets them pass.
 			for !l.end() && l.peek() == q[0] {
 				l.next()
 			}

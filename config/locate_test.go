@@ -126,7 +126,8 @@ func follow(s *spot, step any) *spot {
 	return nil
 }
 
-// sameShape holds locate to the parser: every key and element that the parser finds has a spot, and no spot is of anything else.
+// sameShape holds locate to the parser: every key and element that the parser finds has a spot, and
+// no spot is of anything else.
 func sameShape(t *testing.T, text string) bool {
 	t.Helper()
 	tree := map[string]any{}

@@ -60,8 +60,12 @@ func (n *node) kind() string {
 	return "a value of another kind"
 }
 
-// got is the value for faults, as it could be written: ` (got "x")`, or nothing for what is too long to quote.
+// got is the value for faults, as it could be written: ` (got "x")`, or nothing for a secret and
+// for what is too long to quote.
 func (n *node) got() string {
+	if n.at.secret {
+		return ""
+	}
 	switch v := n.leaf.(type) {
 	case string:
 		return fmt.Sprintf(" (got %q)", v)
@@ -71,13 +75,67 @@ func (n *node) got() string {
 	return ""
 }
 
-// build makes nodes of what the parser found in a file, the places from what locate found. at is the place of v; where is nil only if
-// the two disagree, which the tests rule out, and then the place is the parent's.
+// What the checks ask of a table. A key that was left out has a node, too.
+
+// get is the value of a key.
+func (n *node) get(key string) *node {
+	if child := n.keys[key]; child != nil {
+		return child
+	}
+	at := n.at.child(key)
+	return &node{at: &at}
+}
+
+// has reports whether a key is written and says something: it is not an empty string or array.
+func (n *node) has(key string) bool {
+	child := n.keys[key]
+	return child != nil && (child.text() != "" || len(child.list) > 0)
+}
+
+// written reports whether a key is written.
+func (n *node) written(key string) bool { return n.keys[key] != nil }
+
+// unset reports whether the value of one of the keys is not known.
+func (n *node) unset(keys ...string) bool {
+	for _, key := range keys {
+		if child := n.keys[key]; child != nil && child.at.unset {
+			return true
+		}
+	}
+	return false
+}
+
+// text is a string, "" for anything else.
+func (n *node) text() string {
+	s, _ := n.leaf.(string)
+	return s
+}
+
+// item is one of a list, which may be written as one value.
+func (n *node) item(i int) *node {
+	if n.isArray() {
+		return n.list[i]
+	}
+	return n
+}
+
+// entries are the tables of an array of tables.
+func (n *node) entries() []*node {
+	if n.tablesOnly() {
+		return n.list
+	}
+	return nil
+}
+
+// build makes nodes of what the parser found in a file, the places from what locate found. at is
+// the place of v; where is nil only if the two disagree, which the tests rule out, and then the
+// place is the parent's.
 func (l *loader) build(v any, where *spot, at *place) *node {
 	if where == nil {
 		where = &spot{line: int(at.line)}
 	}
 	at.line, at.written = int32(where.line), true
+	l.written = append(l.written, at)
 	n := &node{at: at}
 	switch v := v.(type) {
 	case map[string]any:
@@ -140,7 +198,8 @@ func (l *loader) expand(s string, at *place) string {
 	return out
 }
 
-// merge adds an included file to the main one: the entries of arrays of tables at the top are appended, the keys of tables at the top added.
+// merge adds an included file to the main one: the entries of arrays of tables at the top are
+// appended, the keys of tables at the top added.
 func (l *loader) merge(into, from *node) {
 	for _, key := range from.sorted() {
 		have, add := into.keys[key], from.keys[key]

@@ -1,136 +1,153 @@
 package config
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// TestReference holds reference.toml to the decoder: it loads, every key that is known stands in it, and every value that is not marked as an
-// example is the default.
+// TestReference holds reference.toml to the declarations: it loads, every key is in it, every value
+// that is not marked as an example is the default, and every value of an enumeration is named.
 func TestReference(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "reference.toml")
 	if err := os.WriteFile(file, []byte(Reference), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	l := newLoader(Options{Lookup: noEnv})
-	l.user.uid = 0
-	root := l.files(file)
-	raw := &rawConfig{}
-	(&decoder{l: l}).root(root, raw)
 	l.user = user{uid: 0, lookup: noEnv}
+	root := l.files(file)
 	if _, faults := l.finish(root); Errors(faults).errors() != nil {
 		t.Fatal(Errors(faults))
 	}
 
-	defaults := &rawConfig{}
-	emptyLoader := newLoader(Options{Lookup: noEnv})
-	(&decoder{l: emptyLoader}).root(&node{at: emptyLoader.place("", 0), keys: map[string]*node{}}, defaults)
-	defaults.Admin.Address.V = user{lookup: noEnv}.adminAddress()
-	defaults.StateDir.V = user{lookup: noEnv}.stateDir()
-
 	lines := strings.Split(Reference, "\n")
 	seen := map[string]bool{}
-	checkTable(t, lines, seen, "", reflect.ValueOf(raw).Elem(), reflect.ValueOf(defaults).Elem())
-
+	checkReference(t, lines, seen, root, reflect.TypeFor[Config]())
 	for key := range seen { // what a policy has, its listener can have
 		seen[strings.Replace(key, "listener.tls.policy.", "listener.tls.", 1)] = true
 	}
-	for _, key := range knownKeys() {
-		if !seen[key] {
-			t.Errorf("reference.toml: %s is missing", key)
+	eachKey(func(pattern string, k *key) {
+		if !seen[pattern] {
+			t.Errorf("reference.toml: %s is missing", pattern)
 		}
+		if k.help == "" || strings.ContainsAny(k.help, "\n") || len(k.help) > 100 {
+			t.Errorf("%s has no line of help: %q", pattern, k.help)
+		}
+		if k.codec == nil {
+			return
+		}
+		for _, value := range k.codec.values {
+			if !regexp.MustCompile(`(?m)^.*\b` + k.name + `\b.*[ "]` + regexp.QuoteMeta(value) + `\b`).MatchString(Reference) {
+				t.Errorf("reference.toml: no line with %s names its value %s", pattern, value)
+			}
+		}
+	})
+}
+
+// TestOnly sees that a key which takes some values of an enumeration takes no others.
+func TestOnly(t *testing.T) {
+	found := 0
+	for table := range keys {
+		for i := range table.NumField() {
+			f := table.Field(i)
+			only, ok := f.Tag.Lookup("only")
+			if !ok {
+				continue
+			}
+			found++
+			typ := f.Type
+			if typ.Kind() == reflect.Slice {
+				typ = typ.Elem()
+			}
+			all := reflect.Zero(typ).Interface().(interface{ Values() []string }).Values()
+			for value := range strings.SplitSeq(only, ",") {
+				if !slices.Contains(all, value) {
+					t.Errorf("%v.%s takes %q, which %v does not have", table, f.Name, value, typ)
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no key takes some values only")
 	}
 }
 
 var example = regexp.MustCompile(`# .*\bexample\b`)
 
-// checkTable compares what is written in a table with what would be there without.
-func checkTable(t *testing.T, lines []string, seen map[string]bool, pattern string, v, def reflect.Value) {
+// checkReference compares what is written in a table with the defaults.
+func checkReference(t *testing.T, lines []string, seen map[string]bool, n *node, table reflect.Type) {
 	t.Helper()
-	for _, f := range knownFields[v.Type()] {
-		fv, dv := v.FieldByIndex(f.index), def.FieldByIndex(f.index)
-		key := joinKey(pattern, f.key)
-		if isLeaf(fv.Type()) {
-			at := fv.FieldByName("At").Interface().(*place)
-			if !at.written {
-				continue
-			}
-			seen[key] = true
-			got, want := leafText(fv), leafText(dv)
-			if !example.MatchString(lines[at.line-1]) && got != want {
-				t.Errorf("reference.toml:%d: %s = %s, but the default is %s; mark it as an example or mend it", at.line, key, got, want)
-			}
+	for _, k := range keys[table] {
+		child := n.keys[k.name]
+		if child == nil {
 			continue
 		}
-		switch fv.Kind() {
-		case reflect.Struct:
-			if fv.FieldByName("At").Interface().(*place).written {
-				seen[key] = true
+		pattern := child.at.pattern()
+		seen[pattern] = true
+		line := int(child.at.line)
+		switch {
+		case k.codec == nil && child.isArray():
+			for _, e := range child.list {
+				checkReference(t, lines, seen, e, tableOf(table.FieldByIndex(k.index).Type))
 			}
-			checkTable(t, lines, seen, key, fv, dv)
-		case reflect.Pointer:
-			if !fv.IsNil() {
-				seen[key] = true
-				checkTable(t, lines, seen, key, fv.Elem(), withDefaults(fv.Type().Elem()))
-			}
-		case reflect.Slice:
-			for i := range fv.Len() {
-				seen[key] = true
-				e := fv.Index(i).Elem()
-				checkTable(t, lines, seen, key, e, withDefaults(e.Type()))
+		case k.codec == nil:
+			checkReference(t, lines, seen, child, tableOf(table.FieldByIndex(k.index).Type))
+		default:
+			if got, want := leafText(child), defaultText(&k, pattern); !example.MatchString(lines[line-1]) && got != want {
+				t.Errorf("reference.toml:%d: %s = %s, but the default is %s; mark it as an example or correct it", line, pattern, got, want)
 			}
 		}
 	}
 }
 
-func withDefaults(typ reflect.Type) reflect.Value {
-	d := &decoder{l: newLoader(Options{Lookup: noEnv})}
-	v := reflect.New(typ).Elem()
-	d.table(nil, d.l.place("", 0), "", v)
-	if r, ok := v.Addr().Interface().(*rawListener); ok {
-		r.Protocols = list{V: []str{{V: "h1"}}} // it depends on tls
+// leafText is a value as it would be a default.
+func leafText(n *node) string {
+	if n.isArray() {
+		items := make([]string, len(n.list))
+		for i, e := range n.list {
+			items[i] = e.text()
+		}
+		return "[" + strings.Join(items, ",") + "]"
 	}
-	return v
+	return strings.TrimSuffix(strings.TrimPrefix(n.got(), " (got "), ")")
 }
 
-func leafText(v reflect.Value) string {
-	switch leaf := v.Interface().(type) {
-	case str:
-		return quote(leaf.V)
-	case list:
-		return fmt.Sprintf("%q", values(leaf))
-	default:
-		return fmt.Sprint(v.FieldByName("V").Interface())
+// defaultText is a default as leafText would have it.
+func defaultText(k *key, pattern string) string {
+	u := user{uid: 0, lookup: noEnv}
+	switch {
+	case pattern == "state_dir":
+		return quote(u.stateDir())
+	case pattern == "admin.address":
+		return quote(u.adminAddress())
+	case k.list:
+		return "[" + k.defText + "]"
+	case k.codec.form == "string":
+		return quote(k.defText)
 	}
+	return k.defText
 }
 
-// knownKeys are all keys that the decoder knows, without names and numbers.
-func knownKeys() []string {
-	var keys []string
-	var walk func(pattern string, t reflect.Type)
-	walk = func(pattern string, t reflect.Type) {
-		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
-			t = t.Elem()
-		}
-		if isLeaf(t) {
-			return
-		}
-		for _, f := range knownFields[t] {
-			key := joinKey(pattern, f.key)
-			if strings.HasPrefix(pattern, "listener.tls.policy") && f.key != "hosts" {
-				continue // they are the listener's, and stand there
+// eachKey calls f for every key, by its name without those of entries. What a policy has and its
+// listener too comes once.
+func eachKey(f func(pattern string, k *key)) {
+	var walk func(pattern string, table reflect.Type)
+	walk = func(pattern string, table reflect.Type) {
+		for _, k := range keys[table] {
+			if pattern == "listener.tls.policy" && k.name != "hosts" {
+				continue
 			}
-			keys = append(keys, key)
-			walk(key, t.FieldByIndex(f.index).Type)
+			f(joinKey(pattern, k.name), &k)
+			if k.codec == nil {
+				walk(joinKey(pattern, k.name), tableOf(table.FieldByIndex(k.index).Type))
+			}
 		}
 	}
-	walk("", reflect.TypeFor[rawConfig]())
-	return keys
+	walk("", reflect.TypeFor[Config]())
 }
 
 func noEnv(string) (string, bool) { return "", false }

@@ -99,7 +99,7 @@ func TestDuration(t *testing.T) {
 		0: "0s", time.Second: "1s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h", 90 * time.Minute: "1h30m", time.Hour + time.Second: "1h0m1s",
 		10 * time.Minute: "10m", 20 * time.Hour: "20h", 1500 * time.Millisecond: "1.5s",
 	} {
-		got := duration(d).V
+		got := duration(d)
 		if again, err := time.ParseDuration(got); got != want || err != nil || again != d {
 			t.Errorf("duration(%v) = %q", d, got)
 		}
@@ -140,12 +140,13 @@ func TestMatchHost(t *testing.T) {
 		{"[fe80::1%eth0]", "", `has a zone (got "[fe80::1%eth0]"); write the address without it`},
 		{"[::1]:80", "", `has a port (got "[::1]:80"); write "[::1]"`},
 		{"a:80", "", `has a port (got "a:80"); write "a"`},
-		{"\xff.org", "", `has bytes outside ASCII (got "\xff.org"); write an international name as punycode (xn--…)`},
+		{"\xff.org", "", `has invalid non-ASCII bytes (got "\xff.org"); write an international name as punycode (xn--…)`},
 	} {
 		l := newLoader(Options{Lookup: noEnv})
-		got := l.matchHost(str{At: l.place("", 0), V: tt.in}, true)
+		got, problem := matchHost(tt.in, true)
 		msg := ""
-		if len(l.faults) > 0 {
+		if problem != "" {
+			l.wrong(&node{at: l.place("", 0), leaf: tt.in}, problem)
 			msg = l.faults[0].Msg
 		}
 		if got != tt.want || msg != tt.fault {

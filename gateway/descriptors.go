@@ -35,8 +35,9 @@ func (g *Gateway) limitConnections(configured int) {
 // shareOut gives how many connections of clients and to servers the descriptors suffice for. At
 // least an eighth is servers'.
 func shareOut(descriptors uint64, configured int) (clients, servers int) {
-	const others = 256 // 128 of them pipes of netio
-	all := int(max(2, min(descriptors, 1<<30)-min(descriptors, others)))
+	// An eighth of the descriptors, and 128 at most, are pipes of netio.
+	others := min(256, descriptors/2)
+	all := int(max(2, min(descriptors, 1<<30)-others))
 	clients = all / 2
 	if configured > 0 {
 		clients = max(1, min(configured, all-max(1, all/8)))

@@ -13,7 +13,11 @@ func TestShareOut(t *testing.T) {
 		{1024, 1 << 20, 672, 96},
 		{524288, 0, 262016, 262016},
 		{1 << 62, 0, (1<<30 - 256) / 2, (1<<30 - 256) / 2},
-		{100, 0, 1, 1},
+		{512, 0, 128, 128},
+		{300, 0, 75, 75},
+		{200, 20, 20, 80},
+		{100, 0, 25, 25},
+		{64, 0, 16, 16},
 		{0, 50, 1, 1},
 	} {
 		if clients, servers := shareOut(c.descriptors, c.configured); clients != c.clients || servers != c.servers {

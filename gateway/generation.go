@@ -7,6 +7,7 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"time"
 
 	"mpgate/config"
 	"mpgate/listener"
@@ -136,6 +137,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		}[b.Protocol],
 		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, Detour: detour{g}, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
 	}
+	g.logServers(&o)
 	if g.group != nil {
 		o.Streams = &g.streams
 	}
@@ -145,6 +147,24 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		})
 	}
 	return o
+}
+
+// logServers has the log say which servers cannot be reached, and why.
+func (g *Gateway) logServers(o *backend.Options) {
+	name := o.Name
+	o.Down = func(server string, why error) {
+		g.log.Warn("server is down", "backend", name, "server", server, "err", why)
+	}
+	o.Up = func(server string, after time.Duration) {
+		g.log.Info("server is back", "backend", name, "server", server, "after", after.Round(time.Millisecond).String())
+	}
+	o.Stale = func(server string, why error) {
+		if why == nil {
+			g.log.Info("the server's name resolves again", "backend", name, "server", server)
+			return
+		}
+		g.log.Warn("the server's name does not resolve; its last addresses stay in use", "backend", name, "server", server, "err", why)
+	}
 }
 
 // mode is what is asked of the kernel, given the operator's kill switches.

@@ -49,7 +49,7 @@ func TestReloadRefused(t *testing.T) {
 		{"a certificate that is not there", head + listenerTable("web", web, "[listener.tls]\ncertificates = [ { cert = \"c.pem\", key = \"k.pem\" } ]") + rest, "certificates", "c.pem"},
 		{"an access log that cannot be", strings.Replace(good, `"off"`, `"/proc/none/log"`, 1), "access", "no such file or directory"},
 		{"an admin address that is taken", strings.Replace(good, `"unix:admin.sock"`, `"`+taken.Addr().String()+`"`, 1), `address = "` + taken.Addr().String(), "address already in use"},
-		{"one name in two files", "include = [\"more.toml\"]\n" + good, "", `the second backend of the name "app" (the first: `},
+		{"one name in two files", "include = [\"more.toml\"]\n" + good, "", `the second backend named "app" (the first: `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := os.WriteFile(conf, []byte(backendTable("app", app, "")), 0o600); err != nil {

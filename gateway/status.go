@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
+	"unicode"
 
 	"mpgate/admin"
 	"mpgate/config"
@@ -64,11 +66,26 @@ func (p *pool) status(b *config.Backend) admin.Backend {
 	for _, s := range p.Status() {
 		one := admin.BackendServer{Address: s.Address, Up: !s.Resting, Speaks: s.Speaks, Reason: s.Reason}
 		if s.Resting {
-			one.Why = "last connect failed"
+			one.Why = "could not be reached: " + oneLine(s.Why)
 		}
 		out.Servers = append(out.Servers, one)
 	}
 	return out
+}
+
+// oneLine makes the text of an error, parts of which a server may have chosen, fit for a terminal.
+func oneLine(s string) string {
+	const most = 300
+	text := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if runes := []rune(text); len(runes) > most {
+		text = string(runes[:most]) + "…"
+	}
+	return text
 }
 
 // handlers are what the admin address does beside showing.

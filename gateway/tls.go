@@ -123,7 +123,7 @@ func certsDNS(d *config.DNS) *certs.DNS {
 		out.Resolvers = append(out.Resolvers, r.String())
 	}
 	if r := d.RFC2136; r != nil {
-		out.Server, out.KeyName, out.KeyAlgorithm, out.Key = r.Server.String(), r.KeyName, r.KeyAlg, r.KeySecret
+		out.Server, out.KeyName, out.KeyAlgorithm, out.Key = r.Server.String(), r.KeyName, string(r.KeyAlg), r.KeySecret
 	}
 	return out
 }

@@ -41,6 +41,16 @@ type downstream interface {
 	// it.
 	Watch(gone func())
 	StopWatch()
+	// Multiplexed says whether the connection carries other exchanges too: then the end of this one
+	// is not its end.
+	Multiplexed() bool
+	// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error. Err
+	// is then why, and nil where only the connection as a whole can end.
+	Abort()
+	Err() error
+	// ResetAs says by which code (RFC 9113 section 7) a response is reset that is not complete at
+	// the end. It is for multiplexed exchanges.
+	ResetAs(code uint32)
 }
 
 // exchange is one request and its response. It is reused: an exchange on the common way allocates
@@ -315,7 +325,7 @@ func (x *exchange) clientLeft() {
 // watch notices that the client leaves. On a connection that carries one exchange at a time the
 // body must have been read: what comes behind it says so.
 func (x *exchange) watch() {
-	if !x.watching && (x.conn.mux != nil || x.down.BodyDone()) {
+	if !x.watching && (x.down.Multiplexed() || x.down.BodyDone()) {
 		x.watching = true
 		x.down.Watch(x.leave)
 	}
@@ -324,7 +334,7 @@ func (x *exchange) watch() {
 // watchEarly watches at once where that costs nothing: a connection that carries many exchanges is
 // read anyway.
 func (x *exchange) watchEarly() {
-	if x.conn.mux != nil {
+	if x.down.Multiplexed() {
 		x.watch()
 	}
 }

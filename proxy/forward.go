@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"mpgate/proxy/backend"
-	"mpgate/proxy/http2"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/telemetry"
@@ -36,8 +35,8 @@ func (x *exchange) forward() {
 		n := x.req.ContentLength
 		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.down.Body(), &x.proxy.keptBodies, n)
 	}
-	if x.conn.mux != nil {
-		r.Holds = &x.conn.mux.holds
+	if m := x.conn.mux; m != nil {
+		r.Holds = &m.holds
 		defer x.attempt.Leave()
 	}
 	if x.route.Backend.SendsProxy() {
@@ -261,15 +260,15 @@ var errStalled = errors.New("the server's MPTCP connection may stall: the host i
 
 // waitsFor100 says whether the client holds its body back until the server asks for it.
 func (x *exchange) waitsFor100() bool {
-	return x.req.Expect && !x.continued && x.conn.mux == nil && !x.down.BodyStarted()
+	return x.req.Expect && !x.continued && !x.down.Multiplexed() && !x.down.BodyStarted()
 }
 
 // blame finds out whether an error on the server's connection was ours to make: a client that left
 // or sent no proper body has it cut.
 func (x *exchange) blame(err error) error {
 	if x.gone.Load() {
-		if s, ok := x.down.(*http2.ServerStream); ok && s.Err() != nil {
-			err = s.Err()
+		if why := x.down.Err(); why != nil {
+			err = why
 		}
 		return &clientError{err}
 	}
@@ -332,7 +331,7 @@ func (x *exchange) closeEarly() {
 		x.setClose()
 		return
 	}
-	if x.resp.Status >= 300 && x.conn.mux == nil && x.uploading() {
+	if x.resp.Status >= 300 && !x.down.Multiplexed() && x.uploading() {
 		x.setClose() // the server does not want what the client still sends
 	}
 }
@@ -363,7 +362,7 @@ func (x *exchange) setClose() {
 // asksTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that
 // the tunnel stands (RFC 9110 section 9.3.6), so only a switch of protocols may become one: a
 // server of HTTP/1 that answers with an ordinary 2xx has declined.
-func (x *exchange) asksTunnel() bool { return x.conn.mux != nil && x.req.Upgrade != nil }
+func (x *exchange) asksTunnel() bool { return x.down.Multiplexed() && x.req.Upgrade != nil }
 
 // movedDown is the progress of the response while the request's body is still under way, else nil.
 func (x *exchange) movedDown() *netio.Progress {
@@ -391,7 +390,7 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		switch {
 		case toClient != nil:
 			x.rec.End = clientEnd(toClient)
-		case x.gone.Load() && x.conn.mux == nil:
+		case x.gone.Load() && !x.down.Multiplexed():
 			x.rec.End = telemetry.EndClientGone
 		default:
 			x.rec.End = serverOutcome(x.blame(fromServer)).end

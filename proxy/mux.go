@@ -68,7 +68,7 @@ func (m *mux) abort(leases map[*Lease]bool) {
 			task.AfterFunc(farewellTime, "exchange: end of its farewell", func() { m.cut(x, l) })
 			continue
 		}
-		x.down.(*http2.ServerStream).Abort()
+		x.down.Abort()
 		x.conn.tunnels.cut(x)
 	}
 }
@@ -78,7 +78,7 @@ func (m *mux) cut(x *exchange, l *Lease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.open[x] == l {
-		x.down.(*http2.ServerStream).Abort()
+		x.down.Abort()
 		x.conn.tunnels.cut(x)
 	}
 }
@@ -191,12 +191,11 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 func (x *exchange) passReset(err error) bool {
 	var reset *http2.ResetError
 	var client *clientError
-	s, ok := x.down.(*http2.ServerStream)
-	if !ok || errors.As(err, &client) || !errors.As(err, &reset) || reset.Code == xhttp2.ErrCodeNo || x.gone.Load() {
+	if !x.down.Multiplexed() || errors.As(err, &client) || !errors.As(err, &reset) || reset.Code == xhttp2.ErrCodeNo || x.gone.Load() {
 		return false
 	}
-	s.ResetAs(reset.Code)
-	if reset.Code != xhttp2.ErrCodeCancel || s.HeadSent() {
+	x.down.ResetAs(uint32(reset.Code))
+	if reset.Code != xhttp2.ErrCodeCancel || x.down.HeadSent() {
 		return false
 	}
 	x.rec.End = telemetry.EndBackendReset

@@ -84,6 +84,10 @@ func New(o Options) *Proxy {
 	return p
 }
 
+// SetAccessLog makes exchanges that end from now on go to another log; nil: to none. One that ends
+// just now may still go to the one before.
+func (p *Proxy) SetAccessLog(l *telemetry.AccessLog) { p.accessLog.Store(l) }
+
 // Connections is how many are open.
 func (p *Proxy) Connections() int { return int(p.count.Load()) }
 

@@ -211,7 +211,7 @@ func (x *exchange) settleUpload() {
 			return
 		}
 	}
-	if x.conn.mux == nil && !x.closing && !x.down.BodyDone() && x.upload.fault.Load() == nil {
+	if !x.down.Multiplexed() && !x.closing && !x.down.BodyDone() && x.upload.fault.Load() == nil {
 		x.skipRest()
 	}
 }

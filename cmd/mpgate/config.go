@@ -10,16 +10,22 @@ type configCmd struct {
 	configFlag
 	Effective bool `xor:"what" required:"" help:"Print every key with its value or default; secrets are hidden."`
 	Reference bool `xor:"what" required:"" help:"Print every key with its default and its meaning."`
+	Schema    bool `xor:"what" required:"" help:"Print a JSON Schema of the file, for editors."`
 }
 
 func (configCmd) Help() string {
 	return `    mpgate config --effective -c mpgate.toml
-    mpgate config --reference`
+    mpgate config --reference
+    mpgate config --schema > mpgate.schema.json`
 }
 
 func (c *configCmd) Run(p *program) error {
-	if c.Reference {
+	switch {
+	case c.Reference:
 		_, err := io.WriteString(p.stdout, config.Reference)
+		return err
+	case c.Schema:
+		_, err := p.stdout.Write(config.Schema())
 		return err
 	}
 	cfg, err := config.Load(c.Config, config.Options{Check: true})

@@ -36,7 +36,7 @@ type cli struct {
 	Paths      pathsCmd      `cmd:"" help:"Show the paths of the running gateway: endpoints, limits, connections and their subflows; --watch updates it."`
 	Routes     routesCmd     `cmd:"" help:"List the routes in matching order."`
 	Explain    explainCmd    `cmd:"" help:"Show which route and backend a URL matches, and why."`
-	Config     configCmd     `cmd:"" help:"Print the configuration with all defaults, or the reference."`
+	Config     configCmd     `cmd:"" help:"Print the configuration with all defaults, the reference, or a JSON Schema."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
 	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`

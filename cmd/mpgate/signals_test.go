@@ -126,7 +126,7 @@ func TestSecondSignal(t *testing.T) {
 // kept quiet.
 func TestFewDescriptors(t *testing.T) {
 	needsLinux(t)
-	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":22,"to_servers":22,"remedy":"set LimitNOFILE=`
+	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":75,"to_servers":75,"remedy":"set LimitNOFILE=`
 	for _, c := range []struct {
 		name, limits string
 		times        int

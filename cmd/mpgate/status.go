@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -66,7 +67,7 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	fmt.Fprintln(t, "\nBACKEND\tSERVER\tUP\tTRANSPORT\tMPTCP\tNOTE")
 	for _, b := range s.Backends {
 		for _, k := range b.Servers {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, k.Address, yesNo(k.Up), k.Speaks, b.MPTCP, strings.TrimSpace(k.Why+" "+k.Reason))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, k.Address, yesNo(k.Up), k.Speaks, b.MPTCP, joinNotes(k.Why, k.Reason))
 		}
 	}
 	if len(s.Certificates) > 0 {
@@ -86,6 +87,11 @@ func printStatus(w io.Writer, s *admin.Status) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, k.Interface, k.Address, k.Role, yesNo(k.Up), k.Why)
 	}
 	return t.Flush()
+}
+
+// joinNotes joins those of the notes that are not empty.
+func joinNotes(notes ...string) string {
+	return strings.Join(slices.DeleteFunc(notes, func(s string) bool { return s == "" }), ", ")
 }
 
 func listenerNote(l *admin.Listener, s *admin.Socket) string {

@@ -56,7 +56,7 @@ func (o *Options) service(sockets []string) string {
 	line("LimitNOFILE=524288")
 	line("# The access log may go to the journal, which would drop lines.")
 	line("LogRateLimitIntervalSec=0")
-	line("# Memory: mpgate keeps its heap below 90%% of MemoryHigh= or MemoryMax=, where one is set (systemctl edit mpgate).")
+	line("# Memory: mpgate keeps its heap below three quarters of MemoryHigh= or MemoryMax=, where one is set (systemctl edit mpgate).")
 	line("")
 	line("# The packages make the user. Else: useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin mpgate")
 	line("User=mpgate")

@@ -107,7 +107,7 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 	p.probe.close()
 	p.probe = probe{local: v.server.local.Addr(), remote: v.server.remote, cutAt: begin}
 	m.o.Logger.Warn("path is down", "path", p.Name, "why", why, "subflows_ended", c.Subflows, "spared", c.Spared,
-		"stalled", stalled.Round(time.Millisecond), "took", c.Took.Round(time.Microsecond))
+		"stalled", stalled.Round(time.Millisecond).String(), "took", c.Took.Round(time.Microsecond).String())
 	if m.o.Hooks.Cut != nil {
 		m.o.Hooks.Cut(c)
 	}

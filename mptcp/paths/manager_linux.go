@@ -343,6 +343,9 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 		switch {
 		case !r.up() && i < 0:
 			p.state, p.downAt, p.asleep = Down, now, true
+			if r.declared {
+				m.o.Logger.Warn("path is down", "path", r.Name, "why", r.why)
+			}
 			m.renewAll(p)
 		case !r.up() && p.state != Down:
 			p.fail(Down, r.why, now)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -346,6 +347,30 @@ func TestLostAddress(t *testing.T) {
 	}
 	if cuts, _, up := r.events(); len(cuts) != 0 || !up["two"] {
 		t.Errorf("cuts %+v, up %v", cuts, up)
+	}
+}
+
+// A declared path that is down from the start is logged, and so is its coming; durations are
+// readable.
+func TestDownAtStartIsLogged(t *testing.T) {
+	r := start(t, "client", lab.Path{}, Options{Manage: ManageWatch, Paths: []Path{{Name: "one", Interface: "link1"}, {Name: "late", Interface: "late0"}}})
+	until(t, "said", func() bool {
+		return strings.Contains(r.logged(), `level=WARN msg="path is down" path=late why="there is no interface late0"`)
+	})
+	if strings.Contains(r.logged(), "path=one") {
+		t.Errorf("a path that is up is in the log:\n%s", r.logged())
+	}
+	for _, arg := range []string{"name link2 down", "name link2 name late0", "name late0 up"} {
+		args := append([]string{"link", "set", "dev"}, strings.Fields(arg)[1:]...)
+		if out, err := r.place.Command(t.Context(), "ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", arg, err, out)
+		}
+	}
+	until(t, "back", func() bool {
+		return regexp.MustCompile(`msg="path is back" path=late after=[0-9.]+m?s held=0s`).MatchString(r.logged())
+	})
+	if n := strings.Count(r.logged(), "path is down"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, r.logged())
 	}
 }
 

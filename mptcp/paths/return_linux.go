@@ -71,7 +71,7 @@ func (m *Manager) giveBack(p *path, now time.Time) {
 		p.totals.Returns++
 	}
 	p.rejoin.begin(now)
-	m.o.Logger.Info("path is back", "path", p.Name, "after", r.After.Round(time.Millisecond), "held", r.Hold)
+	m.o.Logger.Info("path is back", "path", p.Name, "after", r.After.Round(time.Millisecond).String(), "held", r.Hold.String())
 	m.tellUp(p)
 	if m.o.Hooks.Return != nil && !first {
 		m.o.Hooks.Return(r)

@@ -43,6 +43,14 @@ type Options struct {
 	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share
 	// it; nil: 256 MiB for this one.
 	Streams *http2.Memory
+	// Down, if set, is called when a server can no longer be reached, with the error of the last
+	// connect, and Up when it can be reached again. They are not called for every outage of a
+	// server that has many. No request waits for them.
+	Down func(server string, why error)
+	Up   func(server string, after time.Duration)
+	// Stale, if set, is called when a server's name does not resolve any more while its last
+	// addresses stay in use, and with nil when it does again.
+	Stale func(server string, why error)
 	// Places bounds the connections of all backends that share it; nil: no limit.
 	Places *Places
 }
@@ -206,7 +214,7 @@ func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 func (b *Backend) Run(ctx context.Context) error {
 	for _, s := range b.servers {
 		if s.names != nil {
-			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse) })
+			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse, s.stale) })
 		}
 	}
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))
@@ -237,6 +245,7 @@ func (b *Backend) Discard() {
 type ServerStatus struct {
 	Address string `json:"address"`
 	Resting bool   `json:"resting"`   // could not be reached, and has not been since
+	Why     string `json:"why"`       // the error of the last connect, where it is resting
 	Kept    int    `json:"kept"`      // idle connections
 	Speaks  string `json:"transport"` // the transport of the last connection that was made; "" before
 	Reason  string `json:"reason"`    // of a fallback, inferred
@@ -247,7 +256,10 @@ func (b *Backend) Status() []ServerStatus {
 	list := make([]ServerStatus, len(b.servers))
 	for i, s := range b.servers {
 		s.mu.Lock()
-		list[i] = ServerStatus{Address: s.Address, Resting: !s.available(), Kept: len(s.kept)}
+		list[i] = ServerStatus{Address: s.Address, Kept: len(s.kept)}
+		if o := s.outage.Load(); o != nil {
+			list[i].Resting, list[i].Why = true, o.reason().Error()
+		}
 		for _, owned := range s.owned {
 			list[i].Kept += len(owned)
 		}

@@ -45,6 +45,7 @@ type names struct {
 	at     time.Time // of addrs, or of err
 	err    error     // why there are none
 	asked  bool      // since the last renewal
+	failed error     // of the resolver's last answer; addrs may be older
 	good   netip.Addr
 	goodTo time.Time
 }
@@ -129,6 +130,7 @@ func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.failed = err
 	n.at = time.Now() // a resolver that does not answer is not asked for every connection
 	if err == nil {
 		n.addrs, n.err = addrs, nil
@@ -140,8 +142,10 @@ func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
 }
 
 // follow renews the answer now and then, until the context ends. inUse says whether there are
-// connections to what the name resolves to.
-func (n *names) follow(ctx context.Context, inUse func() bool) {
+// connections to what the name resolves to. stale is told when the resolver fails while the last
+// answer stays in use, and, with nil, when it answers again.
+func (n *names) follow(ctx context.Context, inUse func() bool, stale func(error)) {
+	failures := 0
 	timer := time.NewTimer(renewEvery)
 	defer timer.Stop()
 	for {
@@ -157,8 +161,32 @@ func (n *names) follow(ctx context.Context, inUse func() bool) {
 		n.mu.Unlock()
 		if asked || inUse() {
 			n.renew(ctx)
+			failures = n.judge(failures, stale)
 		}
 	}
+}
+
+// reportFailures is how many renewals in a row must fail before that is reported: one packet may be
+// lost.
+const reportFailures = 2
+
+// judge counts the renewals in a row that failed, and tells stale where that is to be reported.
+func (n *names) judge(failures int, stale func(error)) int {
+	n.mu.Lock()
+	failed, has := n.failed, n.addrs != nil
+	n.mu.Unlock()
+	switch {
+	case !has:
+		return 0 // connects fail, which is reported as such
+	case failed != nil:
+		if failures++; failures == reportFailures {
+			stale(failed)
+		}
+		return failures
+	case failures >= reportFailures:
+		stale(nil)
+	}
+	return 0
 }
 
 // renew asks the resolver unless somebody does already.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,8 @@ const (
 	firstRest = time.Second
 	// longestRest bounds the time between two probes of it. A probe costs no request anything.
 	longestRest = 8 * time.Second
+	// reportEvery is the shortest time between two reports that the same server is down.
+	reportEvery = 10 * time.Second
 )
 
 // outage is the time in which a server cannot be reached. Requests go to other servers meanwhile,
@@ -27,6 +30,10 @@ type outage struct {
 	over   chan struct{} // closed when a connect has succeeded
 	failed atomic.Int64  // when one failed last, ns since epoch
 	slow   atomic.Bool   // it took all its time to fail
+	began  time.Time
+
+	mu  sync.Mutex
+	why error // of the connect that failed last
 }
 
 // available says whether requests may go to the server. It is the one place that decides.
@@ -57,8 +64,11 @@ func (s *Server) unreachable(err error) {
 	o := s.outage.Load()
 	begins := o == nil
 	if begins {
-		o = &outage{over: make(chan struct{})}
+		o = &outage{over: make(chan struct{}), began: time.Now()}
 	}
+	o.mu.Lock()
+	o.why = err
+	o.mu.Unlock()
 	o.failed.Store(int64(time.Since(epoch)))
 	o.slow.Store(TimedOut(err))
 	if begins {
@@ -103,8 +113,47 @@ func (s *Server) task(what string) string {
 	return "backend " + s.backend.Name() + ": " + what + " of " + s.Address
 }
 
-// revive probes the server until it answers.
+// reason is why the last connect failed.
+func (o *outage) reason() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.why
+}
+
+// report reports the outage if none of this server has been reported for a while, so that a server
+// that fails now and then does not flood the log. told is whether this one has been reported
+// before.
+func (s *Server) report(o *outage, told bool) bool {
+	f := s.backend.options.Down
+	if f == nil || told {
+		return told
+	}
+	s.mu.Lock()
+	now := time.Now()
+	soon := !s.reported.IsZero() && now.Sub(s.reported) < reportEvery
+	if !soon {
+		s.reported = now
+	}
+	s.mu.Unlock()
+	if !soon {
+		f(s.Address, o.reason())
+	}
+	return !soon
+}
+
+// revive probes the server until it answers. It also reports the outage, since no request has to
+// wait for the log here.
 func (s *Server) revive(ctx context.Context, o *outage) {
+	told := s.report(o, false)
+	defer func() {
+		select {
+		case <-o.over:
+			if told && s.backend.options.Up != nil {
+				s.backend.options.Up(s.Address, time.Since(o.began))
+			}
+		default:
+		}
+	}()
 	rest := s.backend.firstRest
 	timer := time.NewTimer(rest)
 	defer timer.Stop()
@@ -119,6 +168,7 @@ func (s *Server) revive(ctx context.Context, o *outage) {
 		if s.probe(ctx) == nil {
 			return
 		}
+		told = s.report(o, told)
 		rest = min(2*rest, longestRest)
 	}
 }
@@ -138,4 +188,11 @@ func (s *Server) probe(ctx context.Context) error {
 		s.keep(one, time.Now())
 	}
 	return nil
+}
+
+// stale reports that the server's name does not resolve, or with nil that it does again.
+func (s *Server) stale(why error) {
+	if f := s.backend.options.Stale; f != nil {
+		f(s.Address, why)
+	}
 }

@@ -54,6 +54,8 @@ type Server struct {
 	kept   []*conn            // the one used last is last
 	owned  map[*Owner][]*conn // as kept, for one client each
 	closed bool
+	// reported is when an outage was last reported.
+	reported time.Time
 }
 
 // epoch makes times numbers that no setting of the clock moves.

@@ -219,6 +219,18 @@ func (c *ServerConn) Unread() bool {
 	return c.in.Len() > 0 || !c.body.done() && c.body.framing != noBody || !c.asked && !c.s.Base().Idle()
 }
 
+// Multiplexed is false: the connection carries one exchange at a time.
+func (c *ServerConn) Multiplexed() bool { return false }
+
+// Abort ends the connection at once, from any goroutine; whoever waits on it gets an error.
+func (c *ServerConn) Abort() { _ = c.s.Base().Abort() }
+
+// Err is nil: only the connection as a whole ends.
+func (c *ServerConn) Err() error { return nil }
+
+// ResetAs is for multiplexed exchanges.
+func (c *ServerConn) ResetAs(uint32) {}
+
 // Version is what the client speaks.
 func (c *ServerConn) Version() message.Version { return c.version }
 

@@ -175,7 +175,10 @@ func (s *ServerStream) Flush() error {
 
 // ResetAs makes a response that is not complete at the end end with this code, instead of
 // INTERNAL_ERROR.
-func (s *ServerStream) ResetAs(code http2.ErrCode) { s.resetAs = code }
+func (s *ServerStream) ResetAs(code uint32) { s.resetAs = http2.ErrCode(code) }
+
+// Multiplexed is true: the connection carries other streams.
+func (s *ServerStream) Multiplexed() bool { return true }
 
 // Abort resets the stream, from any goroutine.
 func (s *ServerStream) Abort() {

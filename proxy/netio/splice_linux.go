@@ -28,11 +28,23 @@ type pipe struct{ r, w int }
 // pipes are kept for the next splice. There are no more of them than fit, since each takes two
 // descriptors, which connections need more: bodies beyond that are copied.
 var (
-	pipes = make(chan *pipe, 64)
+	pipes = make(chan *pipe, mostPipes(descriptors()))
 	made  atomic.Int64
 )
 
 var errNoPipe = errors.New("netio: all pipes are in use")
+
+// mostPipes is how many pipes there may be: they take an eighth of the descriptors, and 128 at
+// most.
+func mostPipes(descriptors uint64) int { return int(min(descriptors/16, 64)) }
+
+func descriptors() uint64 {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return 1024
+	}
+	return r.Cur
+}
 
 func takePipe() (*pipe, error) {
 	select {

@@ -156,3 +156,11 @@ func TestSpliceDoesNotOvertakeWhatWasReadAhead(t *testing.T) {
 	wantRead(t, to, "second")
 	b.Release()
 }
+
+func TestMostPipes(t *testing.T) {
+	for descriptors, want := range map[uint64]int{0: 0, 15: 0, 64: 4, 1024: 64, 1 << 62: 64} {
+		if got := mostPipes(descriptors); got != want {
+			t.Errorf("%d descriptors: %d pipes, want %d", descriptors, got, want)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package config
+
+import "net/netip"
+
+func (l *loader) checkBackend(b *Backend, n *node) {
+	if b.TLS != nil {
+		l.checkBackendTLS(b.TLS, n.get("tls"))
+	}
+	switch {
+	case b.Protocol == H2 && b.TLS == nil:
+		l.fault(n.get("protocol").at, `is HTTP/2 over TLS%s, and this backend has no tls; add tls = {}, or write "h2c" for HTTP/2 without it`, n.get("protocol").got())
+	case b.Protocol == H2C && b.TLS != nil:
+		l.fault(n.get("protocol").at, `is HTTP/2 without TLS%s, and this backend has tls; write "h2"`, n.get("protocol").got())
+	}
+	servers := n.get("servers").entries()
+	if len(servers) == 0 {
+		l.fault(n.at, `has no servers; add for example servers = [ { address = "127.0.0.1:8080" } ]`)
+	}
+	taken := map[Address]*place{}
+	for i, sn := range servers {
+		srv, address := &b.Servers[i], sn.get("address")
+		l.checkServer(srv, sn, b)
+		if first := taken[srv.Address]; first != nil && srv.Address != (Address{}) {
+			l.fault(address.at, "is already a server of this backend%s, at %s:%d; give one of them more weight instead", address.got(), first.file, first.line)
+		} else {
+			taken[srv.Address] = address.at
+		}
+	}
+}
+
+// checkServer puts the backend's values for those that the server leaves out.
+func (l *loader) checkServer(s *Server, n *node, b *Backend) {
+	if !n.has("mptcp") {
+		s.MPTCP = b.MPTCP
+	}
+	if !n.has("source") {
+		s.Source = b.Source
+	}
+	if !n.has("interface") {
+		s.Interface = b.Interface
+	}
+	address := n.get("address")
+	if s.Address.IsUnix() {
+		if s.MPTCP == MPTCPRequire {
+			l.fault(address.at, `is a unix socket%s, which never speaks MPTCP, and mptcp is "require"; write mptcp = "off" for this server`, address.got())
+		}
+		for _, key := range []string{"source", "interface"} {
+			if n.has(key) {
+				l.wrong(n.get(key), "is set for a unix socket; leave it out")
+			}
+		}
+		// The backend's are for the other servers.
+		s.MPTCP, s.Source, s.Interface = MPTCPOff, netip.Addr{}, ""
+		return
+	}
+	if ip := s.Address.IP(); ip.IsValid() && s.Source.IsValid() && ip.Is4() != s.Source.Is4() {
+		l.fault(address.at, "has another address family than its source %s%s; give the server a source of its own", s.Source, address.got())
+	}
+}
+
+func (l *loader) checkBackendTLS(t *BackendTLS, n *node) {
+	if (t.Cert == "") != (t.Key == "") {
+		missing := "key"
+		if t.Cert == "" {
+			missing = "cert"
+		}
+		l.fault(n.get(missing).at, "is missing; cert and key go together")
+	}
+	if !t.Verify {
+		l.warn(n.get("verify").at, "is false: anyone between mpgate and the servers can impersonate them; name their CA in ca instead")
+		if len(t.SAN) > 0 || t.CA != "" {
+			l.fault(n.get("verify").at, "is false beside ca or san, which then have no effect; leave one of them out")
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+)
+
+func (l *loader) checkListener(ln *Listener, n *node) {
+	if ln.TLS != nil {
+		l.checkTLS(ln.TLS, n.get("tls"))
+	}
+	l.checkProtocols(ln, n.get("protocols"))
+	trusted := n.get("trusted_proxies")
+	for i := range ln.TrustedProxies {
+		ln.TrustUnix = ln.TrustUnix || trusted.item(i).text() == trustedUnix
+	}
+	ln.TrustedProxies = l.checkNetworks(ln.TrustedProxies, trusted)
+	ln.ProxyProtocolFrom = l.checkNetworks(ln.ProxyProtocolFrom, n.get("proxy_protocol_from"))
+	l.checkSockets(ln, n)
+	if ln.ProxyProtocol == ProxyOff && n.has("proxy_protocol_from") {
+		l.warn(n.get("proxy_protocol_from").at, `has no effect while proxy_protocol is "off"; write proxy_protocol = "optional" or "required"`)
+	}
+	if ln.RedirectHTTPS && ln.TLS != nil {
+		l.fault(n.get("redirect_https").at, "is set on a listener that speaks TLS itself; set it on the one for plain HTTP")
+	}
+}
+
+// checkSockets looks at what depends on the kinds of the listener's sockets.
+func (l *loader) checkSockets(ln *Listener, n *node) {
+	if len(ln.Addresses) == 0 && !n.has("systemd") && !n.unset("address", "systemd") {
+		l.fault(n.at, `has neither address nor systemd; write for example address = "0.0.0.0:8080"`)
+	}
+	unix := 0
+	for _, a := range ln.Addresses {
+		if a.IsUnix() {
+			unix++
+		}
+	}
+	onlyUnix := unix > 0 && unix == len(ln.Addresses) && ln.Systemd == ""
+	if unix > 0 && ln.MPTCP == MPTCPRequire {
+		l.fault(n.get("mptcp").at, `is "require" with a unix socket, which never speaks MPTCP; give that address a listener of its own`)
+	}
+	device := n.get("interface")
+	if onlyUnix && ln.Interface != "" {
+		l.fault(device.at, "is set, but there are only unix sockets%s; leave it out", device.got())
+	}
+	if onlyUnix && len(ln.TrustedProxies) > 0 && !ln.TrustsUnix() && ln.ProxyProtocol == ProxyOff {
+		l.warn(n.get("trusted_proxies").at, `has networks, and peers on unix sockets have no address: none of them is trusted; write trusted_proxies = [ "unix" ]`)
+	}
+	if unix == 0 && ln.Systemd == "" && ln.TrustUnix {
+		l.warn(n.get("trusted_proxies").at, `has "unix", and this listener has no unix socket; leave it out`)
+	}
+	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") {
+		l.warn(n.get("mode").at, "is for unix sockets, and this listener has none; leave it out")
+	}
+	if !onlyUnix && ln.Interface != "" && ln.MPTCP != MPTCPOff {
+		l.warn(device.at, `binds every subflow of a connection to the device%s, so that no second path is used; leave it out or write mptcp = "off"`, device.got())
+	}
+	if ln.ProxyProtocol != ProxyOff && ln.ProxyProtocol != "" && !n.has("proxy_protocol_from") && !onlyUnix {
+		l.fault(n.get("proxy_protocol").at, `is %q without proxy_protocol_from; name the balancers there, for example proxy_protocol_from = [ "10.0.0.0/8" ]`, ln.ProxyProtocol)
+	}
+}
+
+func (l *loader) checkProtocols(ln *Listener, n *node) {
+	if !n.at.written || n.at.unset {
+		if ln.TLS != nil {
+			ln.Protocols = []Protocol{H1, H2}
+		}
+		return
+	}
+	for i, p := range ln.Protocols {
+		switch {
+		case p == "":
+		case slices.Contains(ln.Protocols[:i], p):
+			l.wrong(n.item(i), "is listed twice; keep one of them")
+		case p == H2 && ln.TLS == nil:
+			l.fault(n.item(i).at, `is HTTP/2 over TLS%s, and this listener has no tls; add [listener.tls], or write "h2c" for HTTP/2 without it`, n.item(i).got())
+		case p == H2C && ln.TLS != nil:
+			l.fault(n.item(i).at, `is HTTP/2 without TLS%s, and this listener has tls; write "h2"`, n.item(i).got())
+		}
+	}
+	if len(ln.Protocols) == 0 {
+		l.fault(n.at, `is empty; name at least one of "h1", "h2" and "h2c", or leave it out`)
+	}
+	ln.Protocols = compact(ln.Protocols)
+}
+
+func (l *loader) checkNetworks(ps []netip.Prefix, n *node) []netip.Prefix {
+	for i, p := range ps {
+		if p.IsValid() && p.Bits() == 0 {
+			l.warn(n.item(i).at, "is every address%s: every client that reaches the socket is trusted; name the networks of your own proxies", n.item(i).got())
+		}
+	}
+	return compact(ps)
+}

@@ -1,0 +1,311 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+// use is what an address is for.
+type use int
+
+const (
+	listenAddress use = iota // host and port may be left open
+	dialAddress
+)
+
+func listened(s, dir string) (Address, string) { return parseAddress(s, dir, listenAddress) }
+func dialed(s, dir string) (Address, string)   { return parseAddress(s, dir, dialAddress) }
+
+// adminAddress is where the admin socket listens, zero for "off".
+func adminAddress(s, dir string) (Address, string) {
+	if s == "off" {
+		return Address{}, ""
+	}
+	return listened(s, dir)
+}
+
+// dnsServer is host and port of a DNS server.
+func dnsServer(s, dir string) (Address, string) {
+	a, problem := dialed(s, dir)
+	if a.IsUnix() {
+		return Address{}, "is a unix socket; must be host and port of a DNS server"
+	}
+	return a, problem
+}
+
+// maxUnixPath is what fits into sockaddr_un with its NUL.
+const maxUnixPath = 107
+
+// parseAddress parses host:port, [v6]:port, :port and unix:/path. problem says what is wrong and
+// what would be right, "" for nothing.
+func parseAddress(s, dir string, u use) (a Address, problem string) {
+	bad := func(format string, args ...any) (Address, string) {
+		return Address{}, fmt.Sprintf(format, args...)
+	}
+	forms := `"192.0.2.1:8080", "[2001:db8::1]:8080", ":8080" or "unix:/run/x.sock"`
+	if u == dialAddress {
+		forms = `"192.0.2.1:8080", "[2001:db8::1]:8080", "api.internal:8080" or "unix:/run/x.sock"`
+	}
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		return unixAddress(path, dir)
+	}
+	switch {
+	case s == "":
+		return bad("is empty; must be %s", forms)
+	case strings.Contains(s, "://"):
+		return bad("is a URL; must be %s", forms)
+	case strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./"):
+		return bad("is a path; write %q for a unix socket", "unix:"+s)
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		if ip, perr := netip.ParseAddr(strings.Trim(s, "[]")); perr == nil && ip.Is6() {
+			return bad("has no port; write for example %q", "["+ip.String()+"]:8080")
+		}
+		if !strings.Contains(s, ":") {
+			return bad("has no port; must be %s", forms)
+		}
+		return bad("is not a valid address; must be %s", forms)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return bad("has no port from 0 to 65535; write the port as a number")
+	}
+	if u == dialAddress && n == 0 {
+		return bad("has the port 0; write the server's port")
+	}
+	a.Port = uint16(n)
+	if a.Host, problem = addressHost(host, u); problem != "" {
+		return bad("%s; must be %s", problem, forms)
+	}
+	return a, ""
+}
+
+func unixAddress(path, dir string) (a Address, problem string) {
+	switch {
+	case path == "" || path == "@":
+		return a, `has no path; must be for example "unix:/run/x.sock"`
+	case strings.IndexByte(path, 0) >= 0:
+		return a, "is not a valid path; a path has no NUL in it"
+	}
+	if path[0] != '@' {
+		path = absolute(dir, path)
+	}
+	if len(path) > maxUnixPath {
+		return a, fmt.Sprintf("is too long for a unix socket: the path has %d bytes; must be at most %d", len(path), maxUnixPath)
+	}
+	return Address{Path: path}, ""
+}
+
+func addressHost(host string, u use) (canonical, problem string) {
+	if host == "" {
+		if u == dialAddress {
+			return "", "has no host"
+		}
+		return "", ""
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String(), ""
+	}
+	if strings.Contains(host, ":") {
+		return "", "has no valid IPv6 address in the brackets"
+	}
+	if host == "*" {
+		return "", "has * for a host"
+	}
+	// A name with a dot at its end is absolute for the resolver: search domains are not tried.
+	name, problem := hostName(strings.TrimSuffix(host, "."), false)
+	if problem != "" {
+		wrong, _, _ := strings.Cut(problem, "; ")
+		return "", "has no valid host: it " + wrong
+	}
+	if strings.HasSuffix(host, ".") {
+		name += "."
+	}
+	return name, ""
+}
+
+// hostName checks a DNS name and gives it in lower case. With wildcard, "*." may stand before it.
+func hostName(s string, wildcard bool) (canonical, problem string) {
+	for i := 0; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			if p, err := idna.Lookup.ToASCII(s); err == nil && utf8.ValidString(s) {
+				return "", fmt.Sprintf("has non-ASCII characters; write it as punycode: %q", p)
+			}
+			return "", "has invalid non-ASCII bytes; write an international name as punycode (xn--…)"
+		}
+	}
+	s = strings.ToLower(s)
+	name := s
+	if rest, ok := strings.CutPrefix(s, "*."); ok && wildcard {
+		name = rest
+	}
+	switch {
+	case strings.Contains(name, "*") && wildcard:
+		return "", `has a * that is not the whole first label; write "*.example.org", which stands for one label`
+	case strings.Contains(name, "*"):
+		return "", "has a *; write the whole name"
+	case strings.HasSuffix(name, "."):
+		return "", "ends in a dot; leave that off"
+	case len(name) > 253:
+		return "", "is longer than 253 letters"
+	}
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		if problem := labelProblem(label); problem != "" {
+			return "", problem
+		}
+	}
+	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
+		return "", "ends in a number and is not an IPv4 address"
+	}
+	return s, ""
+}
+
+func labelProblem(label string) string {
+	switch {
+	case label == "":
+		return "has an empty label"
+	case len(label) > 63:
+		return "has a label longer than 63 letters"
+	case label[0] == '-' || label[len(label)-1] == '-':
+		return "has a label that begins or ends with -"
+	}
+	for i := 0; i < len(label); i++ {
+		c := label[i]
+		// Host names have no underscore, but those of containers do.
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			return fmt.Sprintf("has %q in it", string(c))
+		}
+	}
+	return ""
+}
+
+// matchHost is the host of a request or the SNI of a handshake. ipToo allows addresses, which SNI
+// never is.
+func matchHost(s string, ipToo bool) (canonical, problem string) {
+	if s == "*" {
+		return "", "matches every host; leave it out for that"
+	}
+	bare := s
+	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
+		bare = bare[1 : len(bare)-1]
+	}
+	if ip, err := netip.ParseAddr(bare); err == nil && (bare == s || ip.Is6()) {
+		switch {
+		case !ipToo:
+			return "", "is an address; must be a name: a TLS handshake names no addresses"
+		case ip.Zone() != "":
+			return "", "has a zone; write the address without it"
+		case ip.Is4():
+			return ip.String(), ""
+		}
+		return "[" + ip.String() + "]", ""
+	}
+	if i := strings.LastIndexByte(s, ':'); i >= 0 {
+		return "", fmt.Sprintf("has a port; write %q", s[:i])
+	}
+	return hostName(s, true)
+}
+
+// certHost is a name that a certificate may be for.
+func certHost(s, _ string) (string, string) {
+	switch {
+	case s == "":
+		return "", "is empty; must be a name"
+	case strings.Contains(s, "_"):
+		return "", "has an underscore; no certificate is made for such a name"
+	}
+	return matchHost(s, false)
+}
+
+// localName is a name or an address.
+func localName(s, _ string) (string, string) {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return ip.Unmap().String(), ""
+	}
+	if s == "" {
+		return "", "is empty; must be a name or an address"
+	}
+	return matchHost(s, false)
+}
+
+// certName is a name in a certificate, of any kind.
+func certName(s, _ string) (string, string) {
+	if s == "" {
+		return "", "is empty; must be a name that is in the certificate"
+	}
+	return s, ""
+}
+
+// absoluteName is a DNS name with the dot at its end.
+func absoluteName(s, _ string) (string, string) {
+	name, problem := hostName(strings.TrimSuffix(s, "."), false)
+	if problem != "" {
+		return "", problem
+	}
+	return name + ".", ""
+}
+
+// ips are addresses without a port.
+var ips = func() codec {
+	c := of(func(s, _ string) (netip.Addr, string) {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return netip.Addr{}, `is not an IP address; write for example "192.0.2.7" or "2001:db8::7", without a port`
+		}
+		return a.Unmap(), ""
+	}, func(a netip.Addr) string {
+		if !a.IsValid() {
+			return ""
+		}
+		return a.String()
+	})
+	c.empty = true
+	return c
+}()
+
+// device is the name of a network interface.
+func device(s, _ string) (string, string) {
+	// The kernel's dev_valid_name.
+	if len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r\x00") {
+		return "", `is not a valid interface name; must be one that "ip link" shows, at most 15 long`
+	}
+	return s, ""
+}
+
+// network is a network; a single address stands for itself.
+func network(s, _ string) (netip.Prefix, string) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), ""
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, `is not a valid network; write for example "10.0.0.0/8", "2001:db8::/32" or one address`
+	case p != p.Masked():
+		return netip.Prefix{}, fmt.Sprintf("has bits set beyond its prefix length; must be %q", p.Masked())
+	}
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 { // IPv4 addresses are compared as such
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	return p, ""
+}
+
+// trustedUnix is in trusted_proxies for all peers on unix sockets, which have no address.
+const trustedUnix = "unix"
+
+// trusted is a network, or zero for trustedUnix.
+func trusted(s, dir string) (netip.Prefix, string) {
+	if s == trustedUnix {
+		return netip.Prefix{}, ""
+	}
+	return network(s, dir)
+}

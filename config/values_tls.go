@@ -1,0 +1,71 @@
+package config
+
+import (
+	"crypto/tls"
+	"strings"
+)
+
+// versions are those of TLS.
+var versions = func() codec {
+	values := []string{"1.2", "1.3"}
+	c := of(func(s, _ string) (uint16, string) {
+		switch s {
+		case "1.2":
+			return tls.VersionTLS12, ""
+		case "1.3":
+			return tls.VersionTLS13, ""
+		}
+		return 0, notOneOf(s, values)
+	}, func(v uint16) string {
+		if v == tls.VersionTLS13 {
+			return "1.3"
+		}
+		return "1.2"
+	})
+	c.values = values
+	return c
+}()
+
+// hsts is the value of Strict-Transport-Security (RFC 6797).
+func hsts(s, _ string) (string, string) { return s, hstsProblem(s) }
+
+func hstsProblem(s string) string {
+	if s == "" {
+		return ""
+	}
+	found := false
+	for _, d := range strings.Split(s, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(d), "=")
+		if strings.EqualFold(name, "max-age") {
+			v := strings.Trim(value, `"`)
+			found = v != "" && strings.Trim(v, "0123456789") == ""
+		}
+	}
+	if !found || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return `is not a valid Strict-Transport-Security value; must be for example "max-age=31536000; includeSubDomains"`
+	}
+	return ""
+}
+
+// reserved are the fields that frame the message or belong to the connection.
+var reserved = []string{
+	"connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+	"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id",
+}
+
+// headerName is the name of a header field that tells a server who the client is.
+func headerName(s, _ string) (string, string) {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		alnum := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !alnum && c != '-' || i == 0 && c == '-' {
+			return "", `is not a valid header field name; must be of letters, digits and -, for example "X-Client-Subject"`
+		}
+	}
+	for _, r := range reserved {
+		if strings.EqualFold(r, s) {
+			return "", `is a field that mpgate writes itself; choose another, for example "X-Client-Subject"`
+		}
+	}
+	return s, ""
+}

@@ -1,0 +1,159 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"mpgate/internal/proxytest"
+)
+
+// reports has what a backend reports of its servers.
+type reports struct {
+	down chan error
+	up   chan string
+}
+
+func reporting(o *Options) *reports {
+	r := &reports{make(chan error, 100), make(chan string, 100)}
+	o.Down = func(_ string, why error) { r.down <- why }
+	o.Up = func(server string, _ time.Duration) { r.up <- server }
+	return r
+}
+
+func await[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(proxytest.Patience):
+		t.Fatal("nothing is reported")
+	}
+	return v
+}
+
+// An outage is reported once, with its cause, which the status has too, and so is its end.
+func TestOutageIsReported(t *testing.T) {
+	server := proxytest.NewRefusing(t)
+	o := Options{Servers: servers(server.Address)}
+	r := reporting(&o)
+	b, _ := pool(t, o, probingEvery(10*time.Millisecond))
+	for range 3 {
+		if _, _, err := open(t, b); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatalf("got %v, want a refusal", err)
+		}
+	}
+	if err := await(t, r.down); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("reported %v, want a refusal", err)
+	}
+	if s := b.Status()[0]; !s.Resting || !strings.Contains(s.Why, "refused") {
+		t.Errorf("status %+v, want the refusal", s)
+	}
+	proxytest.OriginOn(t, server.Listen(), silent)
+	if s := await(t, r.up); s != server.Address {
+		t.Errorf("%s is back, want %s", s, server.Address)
+	}
+	if s := b.Status()[0]; s.Resting || s.Why != "" {
+		t.Errorf("status %+v, want a server that is up", s)
+	}
+	if n := len(r.down); n != 0 {
+		t.Errorf("reported %d times more", n)
+	}
+}
+
+// The cause of a failed handshake is reported, not only that there was one.
+func TestUntrustedServerIsReported(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	o := Options{Servers: servers(server.Listener.Addr().String()), TLS: func(host string) (*tls.Config, error) {
+		return &tls.Config{ServerName: host, RootCAs: x509.NewCertPool()}, nil
+	}}
+	r := reporting(&o)
+	b, _ := pool(t, o)
+	if _, _, err := open(t, b); err == nil {
+		t.Fatal("a server that nobody vouches for was used")
+	}
+	var unknown x509.UnknownAuthorityError
+	if err := await(t, r.down); !errors.As(err, &unknown) {
+		t.Errorf("reported %v, want an unknown authority", err)
+	}
+	if s := b.Status()[0]; !strings.Contains(s.Why, "unknown authority") {
+		t.Errorf("status %+v, want the unknown authority", s)
+	}
+}
+
+// A server that fails now and then is not reported each time, but an outage that lasts is in the
+// end.
+func TestFlappingServerIsReportedOnce(t *testing.T) {
+	o := Options{Servers: servers(proxytest.NewRefusing(t).Address)}
+	r := reporting(&o)
+	b, _ := pool(t, o, probingEvery(10*time.Millisecond))
+	s := b.servers[0]
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for range 20 {
+		s.unreachable(refused)
+		s.reached()
+	}
+	await(t, r.down)
+	await(t, r.up)
+	s.unreachable(refused)
+	if n := len(r.down); n != 0 {
+		t.Errorf("reported %d times more within moments", n)
+	}
+	s.mu.Lock()
+	s.reported = s.reported.Add(-reportEvery)
+	s.mu.Unlock()
+	await(t, r.down)
+}
+
+// That a name does not resolve any more is reported once, though its last addresses serve on, and
+// that it does again too.
+func TestStaleNameIsReported(t *testing.T) {
+	broken := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, syscall.ECONNREFUSED
+	}}
+	works := resolverOf(t, func() []netip.Addr { return addrs("192.0.2.7") })
+	n := stale("moved.example.", broken)
+	var said []string
+	tell := func(err error) {
+		if err == nil {
+			said = append(said, "again")
+			return
+		}
+		said = append(said, "stale")
+	}
+	failures := 0
+	for _, c := range []struct {
+		resolver *net.Resolver
+		want     string
+	}{{broken, ""}, {broken, "stale"}, {broken, "stale"}, {works, "stale again"}, {works, "stale again"}, {broken, "stale again"}, {works, "stale again"}} {
+		n.resolver = c.resolver
+		n.renew(t.Context())
+		failures = n.judge(failures, tell)
+		if got := strings.Join(said, " "); got != c.want {
+			t.Fatalf("reported %q, want %q", got, c.want)
+		}
+	}
+	never := newNames("never.example.")
+	never.resolver = broken
+	said = nil
+	for range 3 {
+		never.renew(t.Context())
+		failures = never.judge(failures, tell)
+	}
+	if len(said) != 0 {
+		t.Errorf("reported %q of a name that never resolved", said)
+	}
+}

@@ -1,0 +1,42 @@
+package proxy
+
+import (
+	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
+)
+
+// Route is what a request that matches it gets.
+type Route struct {
+	Name                 string
+	Host, Path, Listener string // as in package route
+	Backend              *backend.Backend
+	KeepEncodedSlash     bool   // let %2F and %5C in a path pass
+	KeepSlashes          bool   // forward slashes in a row as they came; they are matched as one
+	KeepUnsafeNames      bool   // let header names with other separators than "-" pass
+	Lease                *Lease // nil: exchanges on it never have to end
+
+	index int
+}
+
+// Routes is a table of routes, immutable.
+type Routes struct {
+	table  *route.Table[*Route]
+	list   []*Route // by index
+	byName map[string]*Route
+}
+
+// NewRoutes builds the table. Its error is that of route.Build.
+func NewRoutes(list []Route) (*Routes, error) {
+	r := &Routes{byName: make(map[string]*Route, len(list))}
+	rules := make([]route.Rule[*Route], len(list))
+	for i := range list {
+		one := list[i]
+		one.index = i
+		r.list = append(r.list, &one)
+		r.byName[one.Name] = &one
+		rules[i] = route.Rule[*Route]{Name: one.Name, Host: one.Host, Path: one.Path, Listener: one.Listener, Value: &one}
+	}
+	var err error
+	r.table, err = route.Build(rules)
+	return r, err
+}
