@@ -10,14 +10,13 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 )
 
 // readRoots reads a PEM file of CA certificates. A file that holds none, or
 // one that does not parse, is an error: a policy fails closed.
 func readRoots(file string) (*x509.CertPool, string, error) {
-	data, err := os.ReadFile(file)
+	data, err := readFile(file)
 	if err != nil {
 		return nil, "", fmt.Errorf("cannot read the CA file: %w", err)
 	}

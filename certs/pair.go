@@ -52,11 +52,11 @@ func readPair(p Pair) (loadedPair, error) {
 	}
 	lp.certFile.note()
 	lp.keyFile.note()
-	certPEM, err := os.ReadFile(p.Cert)
+	certPEM, err := readFile(p.Cert)
 	if err != nil {
 		return lp, pairError(p, err)
 	}
-	keyPEM, err := os.ReadFile(p.Key)
+	keyPEM, err := readFile(p.Key)
 	if err != nil {
 		return lp, pairError(p, err)
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ func CheckFiles(cfg *config.Config) []config.Fault {
 		c.note("log.access", appendable(cfg.Log.Access))
 	}
 	if a := cfg.Admin.Address; cfg.Admin.Written && filepath.IsAbs(a.Path) {
-		c.note("admin.address", creatable(filepath.Dir(a.Path)))
+		c.note("admin.address", cmp.Or(free(a.Path), creatable(filepath.Dir(a.Path))))
 	}
 	return c.faults
 }
@@ -56,7 +57,7 @@ func (c *fileCheck) listener(l *config.Listener) {
 	key := "listener." + l.Name
 	for i, a := range l.Addresses {
 		if filepath.IsAbs(a.Path) {
-			c.note(fmt.Sprintf("%s.address[%d]", key, i), writable(filepath.Dir(a.Path)))
+			c.note(fmt.Sprintf("%s.address[%d]", key, i), cmp.Or(free(a.Path), writable(filepath.Dir(a.Path))))
 		}
 	}
 	if l.TLS == nil {
@@ -101,6 +102,14 @@ func appendable(path string) error {
 		return fmt.Errorf("%s is a directory; name a file", path)
 	}
 	return access(path)
+}
+
+// free reports what stands where a socket is to be, nil if that is nothing or a socket.
+func free(path string) error {
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("a file that is not a socket is there: %s; remove it or choose another path", path)
+	}
+	return nil // what hides it is the directory's
 }
 
 // creatable is writable for a directory that is made where it is missing.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mpgate/config"
 	"mpgate/internal/acmetest"
 	"mpgate/internal/proxytest"
@@ -32,6 +34,10 @@ func TestCheckFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	acmetest.Replace(t, legacy, pem.EncodeToMemory(block))
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	locked := filepath.Join(dir, "locked.key")
 	acmetest.Replace(t, locked, pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("secret")}))
 
@@ -64,6 +70,13 @@ func TestCheckFiles(t *testing.T) {
 		"access log":            {logged(gone + "/access.log"), []string{"log.access: stat " + gone + ": no such file"}},
 		"access log, directory": {logged(dir), []string{"log.access: " + dir + " is a directory; name a file"}},
 		"socket":                {head + listenerTable("web", "unix:"+gone+"/web.sock", "") + app(t), []string{"listener.web.address[0]: stat " + gone + ": no such file"}},
+		"socket, a file":        {head + listenerTable("web", "unix:"+text, "") + app(t), []string{"listener.web.address[0]: a file that is not a socket is there: " + text}},
+		"admin socket, a directory": {
+			strings.Replace(head, "unix:admin.sock", "unix:"+dir, 1) + listenerTable("web", "127.0.0.1:0", "") + app(t),
+			[]string{"admin.address: a file that is not a socket is there: " + dir},
+		},
+		"a FIFO":   {head + tlsTable(pairs([2]string{fifo, good[1]})) + app(t), []string{"read " + fifo + ": is not a regular file"}},
+		"a device": {toServers("ca = \"/dev/zero\""), []string{"read /dev/zero: is not a regular file"}},
 		"state, a file": {
 			fmt.Sprintf("state_dir = %q\n", text) + strings.Replace(head, "state_dir", "# state_dir", 1) + tlsTable("local = true\n") + app(t), []string{"state_dir: " + text + " is not a directory"},
 		},

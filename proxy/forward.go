@@ -181,6 +181,7 @@ func (x *exchange) ask(asked time.Time) error {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
 		if err == nil && x.resp.Interim() {
+			x.movedDown().Mark()
 			if err := x.down.WriteInterim(&x.resp); err != nil {
 				return &clientError{err}
 			}
@@ -295,6 +296,7 @@ func (x *exchange) deliver(now time.Time) {
 	}
 	x.secure()
 	x.closeEarly()
+	x.movedDown().Begin()
 	if err := x.down.WriteHead(&x.resp); err != nil {
 		x.endResponse(nil, err)
 		return

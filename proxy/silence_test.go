@@ -60,6 +60,15 @@ func trickle(w io.Writer, flush func() error) error {
 
 func noFlush() error { return nil }
 
+// interim sends an interim response for each piece that is written.
+type interim struct{ w http.ResponseWriter }
+
+func (i interim) Write(p []byte) (int, error) {
+	i.w.Header().Set("Link", "</style.css>; rel=preload; as=style")
+	i.w.WriteHeader(http.StatusEarlyHints)
+	return len(p), nil
+}
+
 // In an exchange that moves in both directions, silence and slowness in one of them are no fault
 // while the other one moves; in all pairings of protocols.
 func TestSilenceOfOneDirection(t *testing.T) {
@@ -92,6 +101,31 @@ func TestSilenceOfOneDirection(t *testing.T) {
 				return err
 			},
 			answer: "49152 <nil>", end: "ok",
+		},
+		"heartbeats below an early head": {
+			serve: func(w http.ResponseWriter, r *http.Request) {
+				rc := http.NewResponseController(w)
+				_ = rc.EnableFullDuplex()
+				_ = rc.Flush()
+				n, err := io.Copy(io.Discard, r.Body)
+				fmt.Fprint(w, n, err)
+			},
+			upload: func(w io.WriteCloser) error {
+				err := trickle(w, noFlush)
+				w.Close()
+				return err
+			},
+			answer: "12 <nil>", end: "ok",
+		},
+		"interim responses": {
+			serve: func(w http.ResponseWriter, r *http.Request) {
+				rc := http.NewResponseController(w)
+				_ = rc.EnableFullDuplex()
+				if trickle(interim{w}, noFlush) == nil {
+					fmt.Fprint(w, "done")
+				}
+			},
+			answer: "done", end: "ok",
 		},
 		"heartbeats both ways": {
 			serve: func(w http.ResponseWriter, r *http.Request) {

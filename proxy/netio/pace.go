@@ -11,9 +11,10 @@ import (
 // it, it must move MinRate bytes a second on average, and at least one. The zero value bounds
 // nothing. Only time spent waiting counts, so a slow source does not make its receiver look slow.
 //
-// Where an exchange moves in both directions at once, silence in one of them is not an error while
-// the other one moves: a client may listen to a stream of events without a word, and a server may
-// take an upload without one.
+// Where an exchange moves in both directions at once, silence in one of them is no fault while the
+// other one moves: a client may listen to a stream of events without a word, and a server may take
+// an upload without one. Nor is slowness once the opposite direction has begun: a client that
+// listens to a response may send a few bytes now and then.
 type Pace struct {
 	Window  time.Duration
 	MinRate int64 // bytes a second
@@ -41,7 +42,8 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	}
 	bytes, rate := p.bytes, float64(p.bytes)/p.spent.Seconds()
 	p.spent, p.bytes = 0, 0
-	if (bytes == 0 || rate < float64(p.MinRate)) && p.Grace() <= 0 {
+	slow := bytes == 0 || rate < float64(p.MinRate) && !p.Other.hasBegun()
+	if slow && p.Grace() <= 0 {
 		return fmt.Errorf("%.0f bytes a second over %v: %w", rate, p.Window, os.ErrDeadlineExceeded)
 	}
 	return nil
@@ -59,7 +61,10 @@ func (p *Pace) Grace() time.Duration {
 
 // Progress is when a direction of an exchange last moved. Any goroutine may use it; nil is one that
 // never does.
-type Progress struct{ at atomic.Int64 } // since epoch; 0: never
+type Progress struct {
+	at    atomic.Int64 // since epoch; 0: never
+	begun atomic.Bool
+}
 
 // Mark notes that something has moved now.
 func (p *Progress) Mark() {
@@ -68,8 +73,21 @@ func (p *Progress) Mark() {
 	}
 }
 
+// Begin notes that something has moved, and that more may follow at any time.
+func (p *Progress) Begin() {
+	p.Mark()
+	if p != nil {
+		p.begun.Store(true)
+	}
+}
+
 // Reset forgets all movement.
-func (p *Progress) Reset() { p.at.Store(0) }
+func (p *Progress) Reset() {
+	p.at.Store(0)
+	p.begun.Store(false)
+}
+
+func (p *Progress) hasBegun() bool { return p != nil && p.begun.Load() }
 
 func (p *Progress) last() time.Duration {
 	if p == nil {
