@@ -1,10 +1,10 @@
-# A static binary and nothing else. MPTCP needs nothing of the image: the host's kernel has it or not.
+# A static binary and nothing else. MPTCP depends on the host's kernel, not on the image.
 #
 #	docker build -t mpgate .
 #	docker run -v /etc/mpgate:/etc/mpgate:ro -p 8080:8080 mpgate
 #
-# Published ports may pass through a proxy of the container runtime, which speaks TCP: for MPTCP from outside use
-# the host's network (--network host).
+# Published ports may pass through a proxy of the container runtime, which uses TCP. For MPTCP from
+# outside, use the host's network (--network host).
 
 ARG GO_IMAGE=docker.io/library/golang:1.27
 FROM ${GO_IMAGE} AS build
@@ -24,7 +24,7 @@ FROM scratch
 COPY --from=build /out/ /
 COPY --from=build --chown=10001:10001 /own/ /
 USER 10001:10001
-# Where the admin socket is as an ordinary user, so that health and the like find it without being told.
+# The directory of the admin socket for an ordinary user: `mpgate health` and others find it there.
 ENV XDG_RUNTIME_DIR=/run XDG_STATE_HOME=/var/lib
 VOLUME /var/lib/mpgate
 EXPOSE 8080

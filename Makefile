@@ -1,4 +1,4 @@
-# What CI does is .ci/run; these are its parts, for people.
+# CI runs .ci/run; these are its steps, for interactive use.
 
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -10,7 +10,7 @@ CONCURRENT = ./admin/... ./certs/... ./gateway/... ./listener/... ./mptcp ./prox
 
 all: build
 
-build: ## the binary, static
+build: ## the static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o mpgate ./cmd/mpgate
 
 demo:
@@ -36,10 +36,10 @@ fuzz: ## make fuzz PKG=./proxy/http1 F=FuzzRequest
 ci:
 	bash .ci/run
 
-soak: ## half an hour with the race detector: make soak SOAK=5m for less
+soak: ## half an hour with the race detector; make soak SOAK=5m is shorter
 	CGO_ENABLED=1 $(GO) test ./internal/soak -count=1 -v -timeout 0 -soak $(SOAK)
 
-bench-quick: ## less than three minutes; the second needs root
+bench-quick: ## less than three minutes; the second command needs root
 	$(GO) run ./bench cpu --quick
 	if [ "$$(id -u)" = 0 ]; then $(GO) run ./bench paths --quick; fi
 

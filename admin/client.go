@@ -100,7 +100,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("%s: the answer broke off: %w", c.address, err)
+		return fmt.Errorf("%s: the response was truncated: %w", c.address, err)
 	}
 	if resp.StatusCode/100 != 2 {
 		return &StatusError{Code: resp.StatusCode, Body: strings.TrimSpace(string(answer))}
@@ -123,9 +123,9 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 func (c *Client) unreachable(err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w at %s: is one running, with this [admin] address?", ErrNoGateway, c.address)
+		return fmt.Errorf("%w at %s: check that it is running with this [admin] address", ErrNoGateway, c.address)
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%w at %s: not allowed to connect; be its user or in the socket's group", ErrNoGateway, c.address)
+		return fmt.Errorf("%w at %s: permission denied; run as its user or as a member of the socket's group", ErrNoGateway, c.address)
 	}
 	return fmt.Errorf("%w at %s: %w", ErrNoGateway, c.address, err)
 }

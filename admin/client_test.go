@@ -20,7 +20,7 @@ func TestClientWithoutGateway(t *testing.T) {
 	l.Close()
 	for _, address := range []string{nobody, "unix:" + filepath.Join(t.TempDir(), "admin.sock")} {
 		err := dial(t, address).Get(t.Context(), "/healthz", nil)
-		want := "no gateway answers at " + address + ": is one running, with this [admin] address?"
+		want := "no gateway answers at " + address + ": check that it is running with this [admin] address"
 		if !errors.Is(err, ErrNoGateway) || err.Error() != want {
 			t.Errorf("got %v\nwant %s", err, want)
 		}
@@ -47,7 +47,7 @@ func TestClientNotAllowed(t *testing.T) {
 		}()
 	}
 	err := dial(t, "unix:"+path).Get(t.Context(), "/healthz", nil)
-	if want := "no gateway answers at unix:" + path + ": not allowed to connect; be its user or in the socket's group"; err == nil || err.Error() != want {
+	if want := "no gateway answers at unix:" + path + ": permission denied; run as its user or as a member of the socket's group"; err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
 }
@@ -83,7 +83,7 @@ func TestClientAnswers(t *testing.T) {
 	if err := c.Get(t.Context(), "/api/empty", nil); err == nil || err.Error() != "the gateway answered 418 I'm a teapot" {
 		t.Errorf("no body: got %v", err)
 	}
-	if err := c.Get(t.Context(), "/api/cut", nil); err == nil || !strings.Contains(err.Error(), "the answer broke off") {
+	if err := c.Get(t.Context(), "/api/cut", nil); err == nil || !strings.Contains(err.Error(), "the response was truncated") {
 		t.Errorf("cut: got %v", err)
 	}
 	if err := c.Post(t.Context(), "/", func() {}, nil); err == nil {

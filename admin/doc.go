@@ -1,8 +1,7 @@
-// Package admin is how people and programs look at a running gateway and talk to it: metrics, health,
-// an API in JSON, and one live page. It is on net/http, apart from the data plane, and never speaks
-// MPTCP.
+// Package admin serves the admin address of a gateway: metrics, health, a JSON API and one live
+// page. It uses net/http, is independent of the data plane, and never uses MPTCP.
 //
-// On a unix socket it takes whatever Handlers are given, and the socket's mode says who may connect.
-// On host:port it is read-only, and answers only to names that another site cannot make a browser use
-// for it. Client is the other end, for the program's verbs.
+// On a unix socket it serves all Handlers, and the mode of the socket decides who may connect. On
+// host:port it is read-only, and checks Host and Origin against DNS rebinding. Client is the other
+// end, for the program's commands.
 package admin

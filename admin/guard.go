@@ -8,13 +8,14 @@ import (
 	"strings"
 )
 
-// forMachines are the paths that monitoring and balancers read. They reach this address by whatever name
-// their configuration has for it, such as that of a compose service.
+// forMachines are the paths that monitoring and balancers read. They reach this address by whatever
+// name their configuration has for it, such as that of a compose service.
 var forMachines = map[string]bool{"/metrics": true, "/healthz": true, "/readyz": true}
 
-// guard checks requests over host:port. They may only read. All but those for machines must name an address
-// or the configured name: a site whose name resolves to this address (DNS rebinding) has a Host that is
-// neither. One that has a browser send requests here by script has an Origin of its own.
+// guard checks requests over host:port. They may only read. All but those for machines must name an
+// address or the configured name: a site whose name resolves to this address (DNS rebinding) has a
+// Host that is neither. One that has a browser send requests here by script has an Origin of its
+// own.
 func guard(name string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {

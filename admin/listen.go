@@ -77,8 +77,8 @@ func (p *place) leave() {
 	}
 }
 
-// listenUnix binds a name beside the path and gives it its mode; take then renames it to the path: nobody
-// finds it with another mode, and a stale socket is replaced in one step.
+// listenUnix binds a name beside the path and gives it its mode; take then renames it to the path:
+// nobody finds it with another mode, and a stale socket is replaced in one step.
 func listenUnix(ctx context.Context, path string, succeed bool) (net.Listener, *place, error) {
 	if !filepath.IsAbs(path) || len(path) > maxSocketPath {
 		return nil, nil, fmt.Errorf("admin: unix socket (got %q, %d bytes); an absolute path of at most %d bytes", path, len(path), maxSocketPath)
@@ -90,7 +90,8 @@ func listenUnix(ctx context.Context, path string, succeed bool) (net.Listener, *
 	if err := vacant(ctx, path, succeed); err != nil {
 		return nil, nil, err
 	}
-	// A name of its own in the same directory; relative to the limit it is no longer than the path's.
+	// A name of its own in the same directory; relative to the limit it is no longer than the
+	// path's.
 	work, err := os.MkdirTemp(dir, ".mpgate-")
 	if err != nil {
 		return nil, nil, fmt.Errorf("admin: directory of the unix socket: %w", err)
@@ -112,7 +113,8 @@ func listenUnix(ctx context.Context, path string, succeed bool) (net.Listener, *
 	return l, p, nil
 }
 
-// listenAt binds a path that may be longer than the system takes, by way of its directory's descriptor.
+// listenAt binds a path that may be longer than the system takes, by way of its directory's
+// descriptor.
 func listenAt(ctx context.Context, path string) (*net.UnixListener, error) {
 	if len(path) > maxSocketPath {
 		dir, err := os.Open(filepath.Dir(path))
@@ -132,7 +134,8 @@ func listenAt(ctx context.Context, path string) (*net.UnixListener, error) {
 	return u, nil
 }
 
-// vacant says whether the path may be taken: nothing is there, or a socket that nobody listens on or whose owner is succeeded.
+// vacant says whether the path may be taken: nothing is there, or a socket that nobody listens on
+// or whose owner is succeeded.
 func vacant(ctx context.Context, path string, succeed bool) error {
 	st, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {

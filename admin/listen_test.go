@@ -53,7 +53,8 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
-// An upgrade: the old process is found until the new one takes the place, and does not take that away when it ends.
+// An upgrade: the old process is found until the new one takes the place, and does not take that
+// away when it ends.
 func TestSucceed(t *testing.T) {
 	path := socketPath(t)
 	says := func(who string) Options {

@@ -23,13 +23,13 @@ import (
 type Options struct {
 	Address  string       // unix:/path or host:port
 	Listener net.Listener // instead of opening Address: one that was handed over; its unix socket stays on Close
-	Succeed  bool         // another process answers at a unix path and goes on with it until TakePlace: an upgrade
+	Succeed  bool         // another process answers at a unix path and continues with it until TakePlace: an upgrade
 
 	Metrics prometheus.Gatherer     // nil: no /metrics
 	Status  func() any              // what /api/status encodes, best a Status; nil: an empty one
 	Ready   func() (bool, []string) // the reasons where it is not; nil: ready as long as it serves
-	// Handlers are more of the API, by ServeMux pattern such as "POST /api/reload". On host:port only
-	// those for GET and HEAD can be reached.
+	// Handlers are more of the API, by ServeMux pattern such as "POST /api/reload". On host:port
+	// only those for GET and HEAD can be reached.
 	Handlers map[string]http.Handler
 
 	Logger *slog.Logger // nil: nothing is logged
@@ -99,7 +99,8 @@ func (s *Server) Addr() string {
 	return a.String()
 }
 
-// TakePlace makes this server the one that is found at its unix path; see Options.Succeed. It may be called twice.
+// TakePlace makes this server the one that is found at its unix path; see Options.Succeed. It may
+// be called twice.
 func (s *Server) TakePlace() error {
 	if s.place == nil {
 		return nil
@@ -129,7 +130,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.listener.Close() // where Serve was never called
 	s.place.leave()
 	if err != nil {
-		return fmt.Errorf("admin: requests were cut: %w", err)
+		return fmt.Errorf("admin: requests were aborted: %w", err)
 	}
 	return nil
 }
@@ -160,8 +161,8 @@ func (s *Server) handler() http.Handler {
 	return common(guard(configuredName(s.o.Address), guarded(mux)))
 }
 
-// profiles serves what `go tool pprof` asks for. Profiles tell what a gateway handles and cost it time, so they are for
-// whom the unix socket lets in.
+// profiles serves what `go tool pprof` asks for. Profiles tell what a gateway handles and cost it
+// time, so they are for whom the unix socket lets in.
 func profiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -181,8 +181,8 @@ func ask(t *testing.T, s *Server, method, path, host, origin string) (status int
 	return resp.StatusCode, string(text)
 }
 
-// Whoever monitors the gateway reaches it by any name, and still only reads. The API and the page are not
-// answered by that name.
+// Whoever monitors the gateway reaches it by any name, and still only reads. The API and the page
+// are not answered by that name.
 func TestMachinesUseAnyName(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	s := start(t, Options{Address: "127.0.0.1:0", Metrics: registry})

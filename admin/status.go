@@ -2,8 +2,8 @@ package admin
 
 import "time"
 
-// Status is what /api/status says, and what the live page and `mpgate status` show. The gateway fills
-// it; what it does not know stays empty and is left out.
+// Status is what /api/status says, and what the live page and `mpgate status` show. The gateway
+// fills it; what it does not know stays empty and is left out.
 type Status struct {
 	Version    string    `json:"version,omitempty"`
 	PID        int       `json:"pid,omitempty"`
@@ -49,10 +49,11 @@ type Listener struct {
 // Socket is what the kernel says of a listening socket.
 type Socket struct {
 	Address   string `json:"address"`
-	Speaks    string `json:"speaks"` // mptcp, tcp or unix
+	Speaks    string `json:"transport"` // mptcp, tcp or unix
 	Inherited bool   `json:"inherited,omitempty"`
 	Why       string `json:"why,omitempty"` // where it is not what was asked for
-	// Reserve: new connections are steered to another inherited socket of this address, of the other protocol.
+	// Reserve: new connections are steered to another inherited socket of this address, of the
+	// other protocol.
 	Reserve bool `json:"reserve,omitempty"`
 }
 
@@ -76,9 +77,9 @@ type Backend struct {
 type BackendServer struct {
 	Address string `json:"address"`
 	Up      bool   `json:"up"`
-	Why     string `json:"why,omitempty"`    // where it is not up
-	Speaks  string `json:"speaks,omitempty"` // the transport of the last connection: mptcp, fallback, tcp or unix
-	Reason  string `json:"reason,omitempty"` // of a fallback, inferred
+	Why     string `json:"why,omitempty"`       // where it is not up
+	Speaks  string `json:"transport,omitempty"` // the transport of the last connection: mptcp, fallback, tcp or unix
+	Reason  string `json:"reason,omitempty"`    // of a fallback, inferred
 }
 
 // Path is a declared path.

@@ -246,7 +246,8 @@ func (c *abuseCmd) bystand(ctx context.Context, b *bench, r *proxy, d time.Durat
 	return c.bystandSpending(ctx, b, r, d, func() { done <- nil }, &spent, done)
 }
 
-// bystandSpending is bystand that calls begun once the bystanders are warm, waits for what it started, and adds their CPU time to spent.
+// bystandSpending is bystand that calls begun once the bystanders are warm, waits for what it
+// started, and adds their CPU time to spent.
 func (c *abuseCmd) bystandSpending(ctx context.Context, b *bench, r *proxy, d time.Duration, begun func(), spent *time.Duration, done <-chan error) (result.Bystanders, error) {
 	var out result.Bystanders
 	j := bystandersJob{Kept: load.Job{Address: r.setup.Listen, TLS: true, Body: 1 << 10, Duration: d, Rate: c.Rate, Warm: true}}

@@ -9,7 +9,8 @@ import (
 	"mpgate/bench/result"
 )
 
-// A whole run, small: mpgate ends floods, holds no one up for ever, and answers all that do nothing wrong.
+// A whole run, small: mpgate ends floods, holds no one up for ever, and answers all that do nothing
+// wrong.
 func TestAbuse(t *testing.T) {
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "raw.json")

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// burner wastes known amounts of CPU time. It counts steps that it timed once: reading a clock while it burns would cost system calls, and
-// a thread's clock is of no use to a goroutine that moves between threads.
+// burner wastes known amounts of CPU time. It counts steps that it timed once: reading a clock
+// while it burns would cost system calls, and a thread's clock is of no use to a goroutine that
+// moves between threads.
 type burner struct {
 	perStep float64 // nanoseconds
 	state   atomic.Uint64
@@ -32,7 +33,8 @@ func newBurner() *burner {
 // burn uses about d of CPU time.
 func (b *burner) burn(d time.Duration) { b.steps(int(float64(d) / b.perStep)) }
 
-// steps does arithmetic of which each step needs the one before; its result is kept, so that no compiler drops it.
+// steps does arithmetic of which each step needs the one before; its result is kept, so that no
+// compiler drops it.
 func (b *burner) steps(n int) {
 	x := b.state.Load()
 	for range n {

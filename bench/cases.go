@@ -49,7 +49,8 @@ var allProxies = []string{"mpgate", "nginx", "haproxy", "caddy", "stdlib"}
 // streams that a connection of HTTP/2 has under way at once.
 const streams = 8
 
-// makeBulk makes a case of HTTP/2 one of a single connection with a single stream, which carries large answers one after the other.
+// makeBulk makes a case of HTTP/2 one of a single connection with a single stream, which carries
+// large answers one after the other.
 func makeBulk(c *result.Case) {
 	c.Protocol, c.Streams, c.Body = "h2 tls", 1, 16<<20
 }

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// certificate is one for 127.0.0.1 with an ECDSA P-256 key, as files. Beside cert stands cert+".pem", which holds both.
+// certificate is one for 127.0.0.1 with an ECDSA P-256 key, as files. Beside cert stands
+// cert+".pem", which holds both.
 type certificate struct{ cert, key string }
 
 func makeCertificate(dir string) (certificate, error) {

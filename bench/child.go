@@ -18,7 +18,8 @@ import (
 	"mpgate/bench/procs"
 )
 
-// childCmd holds what the benchmark starts from its own binary. Each ends when its standard input does, or when it is told to.
+// childCmd holds what the benchmark starts from its own binary. Each ends when its standard input
+// does, or when it is told to.
 type childCmd struct {
 	Guard  guardCmd  `cmd:""`
 	Origin originCmd `cmd:""`

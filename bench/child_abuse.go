@@ -25,7 +25,8 @@ type attackCmd struct {
 	Lowered bool
 }
 
-// Run attacks, with the lowest priority. That is a thread's, and inherited: so the program starts itself again, and all its threads have it.
+// Run attacks, with the lowest priority. That is a thread's, and inherited: so the program starts
+// itself again, and all its threads have it.
 func (c attackCmd) Run(ctx context.Context) error {
 	if !c.Lowered {
 		runtime.LockOSThread()
@@ -51,7 +52,8 @@ func (c attackCmd) Run(ctx context.Context) error {
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
-// bystandersJob is what clients that do nothing wrong ask for; how many there are of each kind is theirs.
+// bystandersJob is what clients that do nothing wrong ask for; how many there are of each kind is
+// theirs.
 type bystandersJob struct{ Kept load.Job }
 
 type bystandCmd struct {

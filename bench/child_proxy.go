@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// proxyCmd is the peer that everybody has: net/http's server and httputil.ReverseProxy, set up as well as its options allow.
+// proxyCmd is the peer that everybody has: net/http's server and httputil.ReverseProxy, set up as
+// well as its options allow.
 type proxyCmd struct {
 	Listen     string
 	Backend    string

@@ -20,9 +20,12 @@
 //	idle.go       memory of idle connections; startup.go: time to the first answer; growth.go: sizes as proxies of one case
 //	report/       the table, the page
 //
-// abuse.go measures with processes of its own: an attacker (abuse/) and bystanders, beside one proxy at a time.
+// abuse.go measures with processes of its own: an attacker (abuse/) and bystanders, beside one
+// proxy at a time.
 //
-// paths.go is another way through: it has a lab instead of the loopback, and its own packages (paths/).
+// paths.go is another way through: it has a lab instead of the loopback, and its own packages
+// (paths/).
 //
-// The programs that it starts from its own binary (the backend, net/http's proxy, the load generator) are in child.go.
+// The programs that it starts from its own binary (the backend, net/http's proxy, the load
+// generator) are in child.go.
 package main

@@ -16,8 +16,9 @@ import (
 	"mpgate/bench/result"
 )
 
-// generator chooses who makes the requests of a case. wrk ends a round by closing its connections, whatever is under way on them: for
-// large answers that is much work that nobody counts, so there the generator of our own serves, which lets them finish.
+// generator chooses who makes the requests of a case. wrk ends a round by closing its connections,
+// whatever is under way on them: for large answers that is much work that nobody counts, so there
+// the generator of our own serves, which lets them finish.
 func (b *bench) generator(c *result.Case) string {
 	switch {
 	case c.Streams > 0:
@@ -33,7 +34,8 @@ func (b *bench) generator(c *result.Case) string {
 	}
 }
 
-// generated is a stretch of load: its outcome, its command, and the CPU time that the generator itself used.
+// generated is a stretch of load: its outcome, its command, and the CPU time that the generator
+// itself used.
 type generated struct {
 	load.Outcome
 	command []string

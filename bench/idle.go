@@ -19,9 +19,10 @@ import (
 	"mpgate/bench/result"
 )
 
-// measureIdle is the memory that n idle keep-alive connections cost each proxy, once they have been idle for the given time. Each
-// proxy is started anew, since none gives back what it once took; it answers some requests before the first reading, so
-// that what it allocates once is not charged to connections.
+// measureIdle is the memory that n idle keep-alive connections cost each proxy, once they have been
+// idle for the given time. Each proxy is started again, since none gives back what it once took; it
+// answers some requests before the first reading, so that what it allocates once is not charged to
+// connections.
 func (b *bench) measureIdle(ctx context.Context, n int, rest time.Duration) []result.Idle {
 	all, open := make([]idling, len(b.peers)), false
 	for i, p := range b.peers {
@@ -158,7 +159,8 @@ func (c *crowd) leave() (open int, err error) {
 	return strconv.Atoi(c.lines.Text())
 }
 
-// enoughFiles says before the attempt when RLIMIT_NOFILE is too low: a process needs one file for each connection, and some more.
+// enoughFiles says before the attempt when RLIMIT_NOFILE is too low: a process needs one file for
+// each connection, and some more.
 func enoughFiles(n int) error {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {

@@ -9,8 +9,8 @@ import (
 	"mpgate/bench/result"
 )
 
-// Run measures requests a second at saturation, then latency at one rate that all can hold: at saturation latency only says how
-// long the queue is that the load generator makes.
+// Run measures requests a second at saturation, then latency at one rate that all can hold: at
+// saturation latency only says how long the queue is that the load generator makes.
 func (c *loadCmd) Run(ctx context.Context) error {
 	if c.Rate < 0 || math.IsNaN(c.Rate) {
 		return usageErrorf("--rate (got %v); want requests a second, or 0", c.Rate)

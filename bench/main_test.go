@@ -17,7 +17,8 @@ import (
 	"mpgate/bench/result"
 )
 
-// TestMain makes this test binary the benchmark as well: what it starts from its own binary, it starts from this one.
+// TestMain makes this test binary the benchmark as well: what it starts from its own binary, it
+// starts from this one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "child" || os.Args[1] == "cpu" || os.Args[1] == "load" || os.Args[1] == "paths" || os.Args[1] == "growth" || os.Args[1] == "abuse") {
 		os.Exit(run(os.Args[1:]))
@@ -189,7 +190,8 @@ func measured(t *testing.T, cmd *exec.Cmd, raw string) (rep result.Report, text 
 	return rep, string(b)
 }
 
-// A whole run, small: net/http's proxy, the generator of our own, and everything in the raw data that should be there.
+// A whole run, small: net/http's proxy, the generator of our own, and everything in the raw data
+// that should be there.
 func TestWholeRun(t *testing.T) {
 	dir := t.TempDir()
 	raw, page := filepath.Join(dir, "raw.json"), filepath.Join(dir, "page.html")

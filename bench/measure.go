@@ -39,8 +39,8 @@ func (b *bench) read(ctx context.Context, r *proxy) (reading, error) {
 	return v, errors.Join(err[:]...)
 }
 
-// settle waits until the proxy has nothing left to do from what came before: closing connections, writing its log.
-// What it does in that time is counted with the round that made the work.
+// settle waits until the proxy has nothing left to do from what came before: closing connections,
+// writing its log. What it does in that time is counted with the round that made the work.
 func settle(ctx context.Context, pid int) error {
 	const (
 		step  = 20 * time.Millisecond
@@ -67,7 +67,8 @@ func settle(ctx context.Context, pid int) error {
 	return err
 }
 
-// measure is one round of one proxy. An error makes it invalid: it is shown with what was measured, and not averaged.
+// measure is one round of one proxy. An error makes it invalid: it is shown with what was measured,
+// and not averaged.
 func (b *bench) measure(ctx context.Context, r *proxy, c *result.Case) (result.Round, error) {
 	if err := settle(ctx, r.PID); err != nil {
 		return result.Round{}, err
@@ -138,7 +139,8 @@ func transportOf(before, after reading, established int) *result.MPTCP {
 	d := after.counters.Since(before.counters)
 	back := after.backend.MPTCP - before.backend.MPTCP
 	return &result.MPTCP{
-		// MPCapableACKRX counts MPTCP handshakes that the accepting side completed, the backend's among them.
+		// MPCapableACKRX counts MPTCP handshakes that the accepting side completed, the backend's
+		// among them.
 		FrontAccepted: d["MPCapableACKRX"] - back,
 		BackAccepted:  back,
 		BackTCP:       after.backend.TCP - before.backend.TCP,
@@ -161,7 +163,8 @@ func (b *bench) checkTransport(c *result.Case, r *proxy, before, after reading, 
 	if g.Opened > 0 {
 		want = g.Opened
 	}
-	// A proxy under mptcpize asks the plain backend for MPTCP as well, once for each connection that it opens.
+	// A proxy under mptcpize asks the plain backend for MPTCP as well, once for each connection
+	// that it opens.
 	unasked := d["MPCapableFallbackSYNACK"]
 	if !c.Transport.Back() {
 		unasked = max(0, unasked-m.BackTCP)
@@ -181,8 +184,8 @@ func (b *bench) checkTransport(c *result.Case, r *proxy, before, after reading, 
 	return nil
 }
 
-// watchMPTCP counts, in the middle of the round, the proxy's established MPTCP connections as ss(8) shows them: a second witness
-// beside the counters. -1 stands for no witness.
+// watchMPTCP counts, in the middle of the round, the proxy's established MPTCP connections as ss(8)
+// shows them: a second witness beside the counters. -1 stands for no witness.
 func (b *bench) watchMPTCP(ctx context.Context, r *proxy, c *result.Case) <-chan int {
 	seen := make(chan int, 1)
 	if !c.Transport.Front() || b.tools.ss == "" {

@@ -57,7 +57,8 @@ func keep(t *testing.T, mpgate string) (cmd *exec.Cmd, client string) {
 	return nil, ""
 }
 
-// The lab of --keep is there to be used, and goes with Ctrl-C and with a kill alike: places, gateway, and scratch directory.
+// The lab of --keep is there to be used, and goes with Ctrl-C and with a kill alike: places,
+// gateway, and scratch directory.
 func TestKeep(t *testing.T) {
 	lab.NeedRoot(t)
 	mpgate := filepath.Join(t.TempDir(), "mpgate")

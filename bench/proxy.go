@@ -55,7 +55,8 @@ func (b *bench) setupFor(c *result.Case, connections int) (peers.Setup, error) {
 	return s, nil
 }
 
-// start runs a peer until it answers requests. A port that somebody took meanwhile is tried again elsewhere.
+// start runs a peer until it answers requests. A port that somebody took meanwhile is tried again
+// elsewhere.
 func (b *bench) start(ctx context.Context, p *peers.Peer, c *result.Case, connections int) (*proxy, error) {
 	var err error
 	for range 3 {

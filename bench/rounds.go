@@ -12,14 +12,16 @@ import (
 	"mpgate/bench/result"
 )
 
-// runCase measures every proxy in one workload. All are started first and stay up until the end: each is warmed up alike, then
-// each round measures one after the other. So what changes on the machine meets all of them, and a ratio is taken within a round.
-// The one that begins moves on from round to round: none always follows the same neighbour.
+// runCase measures every proxy in one workload. All are started first and stay up until the end:
+// each is warmed up alike, then each round measures one after the other. So what changes on the
+// machine meets all of them, and a ratio is taken within a round. The one that begins moves on from
+// round to round: none always follows the same neighbour.
 func (b *bench) runCase(ctx context.Context, c *result.Case, list []*peers.Peer) error {
 	return b.runCaseWith(ctx, c, list, hooks{})
 }
 
-// hooks of a case: when a proxy is warm, and when its last round is over. An error of either is the proxy's: it is not measured, or was in vain.
+// hooks of a case: when a proxy is warm, and when its last round is over. An error of either is the
+// proxy's: the case is not measured.
 type hooks struct {
 	started, ended func(i int, r *proxy) error
 }

@@ -14,8 +14,9 @@ import (
 	"mpgate/bench/result"
 )
 
-// Run measures proxies whose difference is known: two equal ones, one that wastes CPU time in each request, and pairs with and without
-// a burner beside the proxy. If the figures do not show it, they show nothing.
+// Run measures proxies whose difference is known: two equal ones, one that wastes CPU time in each
+// request, and pairs with and without a burner beside the proxy. If the figures do not show it,
+// they show nothing.
 func (c *selftestCmd) Run(ctx context.Context) error {
 	if c.Burn <= 0 || c.Burn > time.Second {
 		return usageErrorf("--burn (got %v); want more than 0, at most 1s", c.Burn)
@@ -72,7 +73,8 @@ func (c *selftestCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-// judgeSlowed: two equal proxies differ by less than a quarter, and the slowed one costs what it wastes more, within a quarter of that.
+// judgeSlowed: two equal proxies differ by less than a quarter, and the slowed one costs what it
+// wastes more, within a quarter of that.
 func judgeSlowed(c *result.Case, burn time.Duration) error {
 	plain, again, slowed := c.Entry("stdlib"), c.Entry("stdlib again"), c.Entry("stdlib slowed")
 	for _, e := range []*result.Entry{plain, again, slowed} {
@@ -92,7 +94,8 @@ func judgeSlowed(c *result.Case, burn time.Duration) error {
 	return errors.Join(faults...)
 }
 
-// judgeBeside: the burner's share of a CPU, divided by the requests in that time, shows in the cost of a request.
+// judgeBeside: the burner's share of a CPU, divided by the requests in that time, shows in the cost
+// of a request.
 func judgeBeside(c *result.Case, plain, slow string, share float64) error {
 	p, s := c.Entry(plain), c.Entry(slow)
 	for _, e := range []*result.Entry{p, s} {

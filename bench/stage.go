@@ -42,8 +42,8 @@ type bench struct {
 // tools are the programs that help; "" where one is missing.
 type tools struct{ wrk, h2load, mptcpize, ss string }
 
-// stage makes everything ready. When root starts it, it first starts itself again in a network namespace of its own: the
-// MPTCP counters, the ports and the sysctls are then this run's alone.
+// stage makes everything ready. When root starts it, it first starts itself again in a network
+// namespace of its own: the MPTCP counters, the ports and the sysctls are then this run's alone.
 func stage(ctx context.Context, o options) (*bench, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -119,7 +119,8 @@ func (b *bench) skip(name string, why error) {
 	b.skipped = append(b.skipped, result.Skip{Name: name, Why: why.Error()})
 }
 
-// buildMpgate builds the program of this repository. It comes before the namespace is entered, in which Go could not fetch a module.
+// buildMpgate builds the program of this repository. It comes before the namespace is entered, in
+// which Go could not fetch a module.
 func (b *bench) buildMpgate(ctx context.Context) {
 	out := filepath.Join(b.scratch, "mpgate")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, "mpgate/cmd/mpgate")
@@ -133,7 +134,8 @@ func (b *bench) buildMpgate(ctx context.Context) {
 // notBuiltEnv hands over to the next stage why mpgate was not built.
 const notBuiltEnv = "MPGATE_BENCH_NOT_BUILT"
 
-// enterNetns replaces this process by one in a new network namespace. It returns nil when it may not make one.
+// enterNetns replaces this process by one in a new network namespace. It returns nil when it may
+// not make one.
 func (b *bench) enterNetns() error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -152,8 +154,9 @@ func (b *bench) enterNetns() error {
 	return unix.Exec(b.self, args, append(os.Environ(), notBuiltEnv+"="+b.notBuilt))
 }
 
-// halves gives the proxies one half of the CPUs, and load generator and backend the other. With fewer than four CPUs all share all: a proxy on
-// one CPU would be measured without what its threads cost each other, which is part of it.
+// halves gives the proxies one half of the CPUs, and load generator and backend the other. With
+// fewer than four CPUs all share all: a proxy on one CPU would be measured without what its threads
+// cost each other, which is part of it.
 func halves() (proxy, load []int) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil || set.Count() < 4 {

@@ -10,8 +10,9 @@ import (
 	"mpgate/bench/result"
 )
 
-// measureStartup times a proxy from its exec to the first request that it answers, several times. A client that is turned away tries again
-// after a millisecond; configuration files are written before the clock starts.
+// measureStartup times a proxy from its exec to the first request that it answers, several times. A
+// client that is turned away tries again after a millisecond; configuration files are written
+// before the clock starts.
 func (b *bench) measureStartup(ctx context.Context, p *peers.Peer, times int) result.Startup {
 	s := result.Startup{Proxy: p.Name}
 	c := &result.Case{Protocol: "h1", Body: 1 << 10, Transport: result.TCP}

@@ -105,7 +105,7 @@ func (d *managed) step() time.Duration {
 	}
 	if err == nil {
 		if d.fails > 0 {
-			d.m.log.Info("ACME works again", "name", d.domain, "ca", d.issuer.o.CA)
+			d.m.log.Info("ACME has recovered", "name", d.domain, "ca", d.issuer.o.CA)
 		}
 		d.fails = 0
 		d.failed(nil, time.Time{})
@@ -119,7 +119,8 @@ func (d *managed) step() time.Duration {
 	return wait
 }
 
-// nextCheck is when to look again whether to renew. Certificates that live for less than hours are looked at more often.
+// nextCheck is when to look again whether to renew. Certificates that live for less than hours are
+// looked at more often.
 func (d *managed) nextCheck() time.Duration {
 	c := d.cur.Load()
 	if c == nil {
@@ -131,9 +132,9 @@ func (d *managed) nextCheck() time.Duration {
 func (d *managed) serving() string {
 	c := d.cur.Load()
 	if c == nil {
-		return "nothing yet"
+		return "none"
 	}
-	return "the one until " + c.Leaf.NotAfter.UTC().Format(time.RFC3339)
+	return "certificate valid until " + c.Leaf.NotAfter.UTC().Format(time.RFC3339)
 }
 
 // backoff doubles the wait with each failure, and spreads it by a fifth. A
@@ -270,13 +271,13 @@ func (is *issuer) refreshARI(ctx context.Context, d *managed, c certmagic.Certif
 		return false
 	}
 	if err != nil {
-		d.m.log.Warn("cannot ask the CA when to renew", "name", d.domain, "ca", is.o.CA, "err", err.Error())
+		d.m.log.Warn("cannot get the renewal time from the CA", "name", d.domain, "ca", is.o.CA, "err", err.Error())
 		return false
 	}
 	if info.SameWindow(*meta.RenewalInfo) && !meta.RenewalInfo.SelectedTime.IsZero() {
 		info.SelectedTime = meta.RenewalInfo.SelectedTime
 	} else {
-		d.m.log.Info("the CA suggests another time to renew", "name", d.domain, "renew_at", info.SelectedTime, "explanation", info.ExplanationURL)
+		d.m.log.Info("the CA suggests another renewal time", "name", d.domain, "renew_at", info.SelectedTime, "explanation", info.ExplanationURL)
 	}
 	meta.RenewalInfo = &info
 	if res.IssuerData, err = json.Marshal(meta); err != nil {
@@ -287,7 +288,7 @@ func (is *issuer) refreshARI(ctx context.Context, d *managed, c certmagic.Certif
 		err = d.m.o.Storage.Store(ctx, certmagic.StorageKeys.SiteMeta(is.IssuerKey(), d.domain), data)
 	}
 	if err != nil {
-		d.m.log.Warn("cannot store the time to renew", "name", d.domain, "err", err.Error())
+		d.m.log.Warn("cannot store the renewal time", "name", d.domain, "err", err.Error())
 		return false
 	}
 	return true

@@ -105,7 +105,7 @@ func TestACMECAIsAway(t *testing.T) {
 	if st.Err == nil || st.ErrAt.IsZero() || !st.Next.After(st.ErrAt) || !st.NotAfter.IsZero() {
 		t.Errorf("status is %+v", st)
 	}
-	if log := ev.log.String(); !strings.Contains(log, `level=ERROR msg="cannot get a certificate" name=a.example.test`) || !strings.Contains(log, `serving="nothing yet"`) {
+	if log := ev.log.String(); !strings.Contains(log, `level=ERROR msg="cannot get a certificate" name=a.example.test`) || !strings.Contains(log, `serving=none`) {
 		t.Errorf("the log does not say it:\n%s", log)
 	}
 

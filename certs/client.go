@@ -56,11 +56,11 @@ func ClientConfig(o ClientOptions) (*tls.Config, error) {
 	}
 	switch {
 	case o.SkipVerify && (o.CA != "" || len(o.SAN) > 0):
-		return nil, errors.New("verify = false cannot go with ca or san, which would verify nothing")
+		return nil, errors.New("verify = false cannot be combined with ca or san")
 	case !o.SkipVerify && o.ServerName == "" && len(o.SAN) == 0:
 		return nil, errors.New("server_name or san must be set: there is no name to verify")
 	case (o.Cert == "") != (o.Key == ""):
-		return nil, fmt.Errorf("cert and key belong together (got cert = %q, key = %q)", o.Cert, o.Key)
+		return nil, fmt.Errorf("cert and key must be set together (got cert = %q, key = %q)", o.Cert, o.Key)
 	}
 	if c.o.FilePoll <= 0 {
 		c.o.FilePoll = 5 * time.Second
@@ -167,7 +167,7 @@ func (c *client) look() {
 		c.cache.reset()
 	}
 	if text != c.err && text != "" && c.o.Log != nil {
-		c.o.Log.Error("TLS files for a server changed but cannot be used; the old ones stay", "server_name", c.o.ServerName, "err", text)
+		c.o.Log.Error("changed TLS files for a server cannot be used; the old ones remain active", "server_name", c.o.ServerName, "err", text)
 	}
 	c.err = text
 }

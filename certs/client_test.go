@@ -84,10 +84,10 @@ func TestClientConfigFaults(t *testing.T) {
 		want string
 	}{
 		"no name":      {ClientOptions{}, "server_name or san must be set: there is no name to verify"},
-		"half a pair":  {ClientOptions{ServerName: "x", Cert: "c"}, `cert and key belong together (got cert = "c", key = "")`},
+		"half a pair":  {ClientOptions{ServerName: "x", Cert: "c"}, `cert and key must be set together (got cert = "c", key = "")`},
 		"mismatch":     {ClientOptions{ServerName: "x", Cert: a.Cert, Key: b.Key}, "cert: certificate " + a.Cert + " with key " + b.Key + ": tls: private key does not match public key"},
 		"CA missing":   {ClientOptions{ServerName: "x", CA: "/nonexistent"}, "ca: cannot read the CA file: open /nonexistent: no such file or directory"},
-		"pins nothing": {ClientOptions{SkipVerify: true, SAN: []string{"x"}}, "verify = false cannot go with ca or san, which would verify nothing"},
+		"pins nothing": {ClientOptions{SkipVerify: true, SAN: []string{"x"}}, "verify = false cannot be combined with ca or san"},
 		"pattern":      {ClientOptions{SAN: []string{"email:x"}}, `san: bad name pattern: not an e-mail address (got "email:x")`},
 		"version":      {ClientOptions{ServerName: "x", MinVersion: "1.1"}, `min_version: unknown version (got "1.1"); "1.2" or "1.3"`},
 	} {

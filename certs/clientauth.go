@@ -31,13 +31,13 @@ func readRoots(file string) (*x509.CertPool, string, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, "", fmt.Errorf("%s: certificate %d does not parse: %w", file, n+1, err)
+			return nil, "", fmt.Errorf("%s: cannot parse certificate %d: %w", file, n+1, err)
 		}
 		pool.AddCert(c)
 		n++
 	}
 	if n == 0 {
-		return nil, "", fmt.Errorf("%s: no PEM certificate in it", file)
+		return nil, "", fmt.Errorf("%s: contains no PEM certificate", file)
 	}
 	return pool, fileSum(data), nil
 }

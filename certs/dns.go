@@ -150,7 +150,7 @@ func (s *recordSolver) Wait(ctx context.Context, c acme.Challenge) error {
 				break
 			}
 			if pause(ctx, time.Second) != nil {
-				return fmt.Errorf("TXT record %s is not to be seen at %s: %w", r.Name, server, err)
+				return fmt.Errorf("TXT record %s is not visible at %s: %w", r.Name, server, err)
 			}
 		}
 	}

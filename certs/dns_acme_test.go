@@ -157,7 +157,7 @@ func TestSolverErrors(t *testing.T) {
 		Wait(context.Context, acme.Challenge) error
 	})
 	err = w.Wait(t.Context(), testChallenge())
-	if err == nil || !strings.HasPrefix(err.Error(), "TXT record _acme-challenge.a.example.test is not to be seen at "+s.Addr+": ") {
+	if err == nil || !strings.HasPrefix(err.Error(), "TXT record _acme-challenge.a.example.test is not visible at "+s.Addr+": ") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,8 +1,8 @@
-// Package certs is the TLS of mpgate: certificates that come and renew by
-// themselves, policies for names that fail closed, and TLS to servers. All use
-// of certmagic is in here.
+// Package certs implements mpgate's TLS: certificates that are obtained and renewed
+// automatically, policies by name that fail closed, and TLS to servers. It is the
+// only package that uses certmagic.
 //
-// # For who builds a generation of the configuration
+// # Use when a generation of the configuration is built
 //
 // There is one Manager for the life of the process, and one Set for each
 // listener with TLS in each generation:
@@ -12,7 +12,7 @@
 //
 //	set, err := m.Open(options)    // checks all; err is Faults, one for each key
 //	set.Start()                    // when the generation is swapped in: ACME begins
-//	old.Close()                    // when the old generation lets go
+//	old.Close()                    // when the old generation ends
 //
 // Open before Close: what both have in common is carried over by identity,
 // *tls.Config, ticket keys, policy identities, certificates and the renewals
@@ -22,7 +22,7 @@
 //
 // Nothing here waits for a CA: a listener is ready when Open returned.
 //
-// # For the data plane
+// # Use in the data plane
 //
 //	tc := tls.Server(conn, set.ServerConfig())
 //	err := tc.HandshakeContext(ctx)
@@ -42,7 +42,7 @@
 // gets 421.
 //
 // The http-01 challenges are answered before routing and before a redirect to
-// https, on every listener without TLS that speaks h1:
+// https, on every listener without TLS that uses h1:
 //
 //	if certs.IsACMEChallenge(path) {
 //		if body, ok := m.ChallengeResponse(ctx, host, string(path)); ok { 200 text/plain body }

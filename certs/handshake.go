@@ -40,7 +40,7 @@ const (
 	ResultFailed Result = "error"
 )
 
-// Done is to be called once after each handshake, with its state and error. It
+// Done must be called once after each handshake, with its state and error. It
 // returns the policy that the connection came by, which it keeps for its life,
 // and calls Hooks.Handshake.
 func (s *Set) Done(cs *tls.ConnectionState, err error) (PolicyID, Result) {

@@ -184,7 +184,7 @@ func (is *issuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*cer
 	chains, err := is.order(ctx, client, csr)
 	var problem acme.Problem
 	if errors.As(err, &problem) && problem.Type == acme.ProblemTypeAccountDoesNotExist {
-		is.m.log.Warn("the CA does not know our account any more; making a new one", "ca", is.o.CA)
+		is.m.log.Warn("the CA no longer knows this ACME account; registering a new one", "ca", is.o.CA)
 		if err = is.m.o.Storage.Delete(ctx, is.accountKey()); err == nil {
 			chains, err = is.order(ctx, client, csr)
 		}

@@ -99,7 +99,7 @@ func (m *Manager) openLocal(all []*resolved) error {
 func (m *Manager) localCA(names []string) (*localCA, error) {
 	ca, err := openLocalCA(m.localDir(), names, time.Now(), func(why string) {
 		path, trust := m.LocalCA()
-		m.log.Warn("a new local CA was made; it must be trusted anew", "why", why, "ca", path, "trust", trust)
+		m.log.Warn("created a new local CA; clients must trust it", "why", why, "ca", path, "trust", trust)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("local CA in %s: %w", m.localDir(), err)
@@ -176,12 +176,12 @@ func openLocalCA(dir string, names []string, now time.Time, made func(why string
 		return nil, err
 	}
 	file := filepath.Join(dir, "ca.key")
-	why := "there was none"
+	why := "no CA existed"
 	ca, err := readLocalCA(file)
 	switch {
 	case err == nil:
 		if now.Add(localLeafLife).After(ca.cert.NotAfter) {
-			why = "the old one ends"
+			why = "the old one expires soon"
 		} else if n := ca.excludes(names); n != "" {
 			why = fmt.Sprintf("the old one may not sign for %q", n)
 		} else {
@@ -192,7 +192,7 @@ func openLocalCA(dir string, names []string, now time.Time, made func(why string
 			return nil, err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w; remove the file to have a new one made", err)
+		return nil, fmt.Errorf("%w; remove the file to create a new one", err)
 	}
 	if ca, err = newLocalCA(append(slices.Clone(reservedNames), names...), now); err != nil {
 		return nil, err

@@ -89,13 +89,13 @@ func TestLocalCAIsKeptAndConstrained(t *testing.T) {
 	if third.cert.Equal(second.cert) {
 		t.Error("a CA at its end is used")
 	}
-	want := []string{"there was none", `the old one may not sign for "dev.example"`, "the old one ends"}
+	want := []string{"no CA existed", `the old one may not sign for "dev.example"`, "the old one expires soon"}
 	if strings.Join(made, "|") != strings.Join(want, "|") {
 		t.Errorf("made for %q, want %q", made, want)
 	}
 	os.WriteFile(filepath.Join(dir, "ca.key"), []byte("x"), 0o600)
 	_, err = openLocalCA(dir, []string{"localhost"}, now, func(string) {})
-	if wantErr := dir + "/ca.key: not a key and its certificate; remove the file to have a new one made"; errText(err) != wantErr {
+	if wantErr := dir + "/ca.key: not a key and its certificate; remove the file to create a new one"; errText(err) != wantErr {
 		t.Errorf("got %v, want %s", err, wantErr)
 	}
 }

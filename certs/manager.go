@@ -30,8 +30,8 @@ type Hooks struct {
 	// Error tells that renewing or reloading failed, and with nil that it
 	// works again. kind is as in Status.
 	Error func(kind, name string, err error)
-	// Changed tells that files changed whose content is part of a policy (ClientCA, ACME.CARoot): sets
-	// that are opened from then on see the new content, those that are open keep the old one.
+	// Changed tells that files changed whose content is part of a policy (ClientCA, ACME.CARoot):
+	// sets that are opened from then on see the new content, those that are open keep the old one.
 	Changed func(files []string)
 	// Handshake counts handshakes, see Set.Done.
 	Handshake func(listener string, result Result)
@@ -286,8 +286,8 @@ func (m *Manager) dropIssuer(is *issuer) {
 	is.http.CloseIdleConnections()
 }
 
-// gone ends the metric of a certificate that is no longer used; m.mu is held. Where another one has the same name, such as
-// a second local one, the metric goes on as that one's.
+// gone ends the metric of a certificate that is no longer used; m.mu is held. Where another one has
+// the same name, such as a second local one, the metric continues as that one's.
 func (m *Manager) gone(s *source) {
 	var until time.Time
 	failing := false

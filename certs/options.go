@@ -214,7 +214,7 @@ func resolve(o Options) ([]*resolved, Faults) {
 		p.Hosts = canonicalNames(p.Hosts, key+".hosts", &faults)
 		for _, h := range p.Hosts {
 			if j, dup := seen[h]; dup {
-				faults.addf(key+".hosts", "%q is in policy[%d] already", h, j)
+				faults.addf(key+".hosts", "%q is already in policy[%d]", h, j)
 			}
 			seen[h] = i
 		}
@@ -259,7 +259,8 @@ func alpn(protocols []string, faults *Faults) []string {
 	for _, p := range protocols {
 		switch p {
 		case "h1":
-			// Some clients that are told to use HTTP/1.0 offer nothing else (curl -0). It is the same codec.
+			// Some clients that are told to use HTTP/1.0 offer nothing else (curl -0). It is the
+			// same codec.
 			out = append(out, "http/1.1", "http/1.0")
 		case "h2":
 			out = append(out, "h2")
@@ -350,7 +351,7 @@ func (r *resolved) checkACME(faults *Faults) {
 	viaDNS := slices.Contains(a.Challenges, DNS01)
 	for _, d := range a.Domains {
 		if strings.HasPrefix(d, "*.") && !viaDNS {
-			faults.addf(key+".domains", "a CA proves a wildcard by dns-01 only (got %q)", d)
+			faults.addf(key+".domains", "a wildcard needs dns-01 (got %q)", d)
 		}
 	}
 	if viaDNS != (a.DNS != nil) {
@@ -376,7 +377,7 @@ func (r *resolved) checkClientAuth(faults *Faults) {
 	case "", "off":
 		p.ClientAuth = "off"
 		if r.key == "tls" && (p.ClientCA != "" || len(p.ClientSAN) > 0) {
-			faults.addf(r.key+".client_auth", `client_ca and client_san verify nobody while client_auth is "off"; set "require" or "verify_if_given"`)
+			faults.addf(r.key+".client_auth", `client_ca and client_san have no effect while client_auth is "off"; set "require" or "verify_if_given"`)
 		}
 		p.ClientCA, p.ClientSAN = "", nil
 		return

@@ -74,7 +74,7 @@ func readPair(p Pair) (loadedPair, error) {
 	return lp, nil
 }
 
-var errEncrypted = errors.New("the key is encrypted, and nobody can be asked for its passphrase; " +
+var errEncrypted = errors.New("the key is encrypted, and mpgate cannot ask for a passphrase; " +
 	"decrypt it (openssl pkey -in KEY -out NEW) and let only the user of mpgate read the result")
 
 // isEncrypted reports whether the private key in the PEM text needs a passphrase: PKCS #8 (RFC 7468
@@ -134,7 +134,7 @@ func (p *pair) poll() {
 			return
 		}
 		if p.status().Err == nil || p.status().Err.Error() != err.Error() {
-			p.m.log.Error("certificate files changed but cannot be used; the old certificate stays", "name", p.name, "err", err.Error())
+			p.m.log.Error("changed certificate files cannot be used; the old certificate remains active", "name", p.name, "err", err.Error())
 			p.failed(err, time.Time{})
 		}
 		return

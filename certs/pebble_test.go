@@ -13,7 +13,8 @@ import (
 	"mpgate/internal/acmetest"
 )
 
-// pebbleCA is a running pebble, and the front that answers its challenges: HTTP and TLS on sockets of our own.
+// pebbleCA is a running pebble, and the front that answers its challenges: HTTP and TLS on sockets
+// of our own.
 type pebbleCA struct {
 	*acmetest.Pebble
 	t      *testing.T

@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// maxFile is the most that is read of a file that an operator names: several times the CAs of a whole system.
+// maxFile is the most that is read of a file that an operator names: several times the CAs of a
+// whole system.
 const maxFile = 8 << 20
 
 // readFile reads a regular file. A FIFO is not waited for, and a device is not read to no end.

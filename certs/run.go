@@ -11,8 +11,8 @@ import (
 	"mpgate/task"
 )
 
-// start hands the ACME names of sh to Run. Those that have failed are tried again at once: who reloads has likely mended
-// something.
+// start hands the ACME names of sh to Run. Those that have failed are tried again at once: who
+// reloads has likely mended something.
 func (m *Manager) start(sh *shape) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -38,13 +38,13 @@ func (m *Manager) start(sh *shape) {
 }
 
 // Run watches files, rotates ticket keys, and obtains and renews certificates
-// until ctx ends; then it closes m. It is to be run once, as a named task.
+// until ctx ends; then it closes m. It must be run once, as a named task.
 // The error is nil, or that it was called twice.
 func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	if m.running {
 		m.mu.Unlock()
-		return errors.New("the certificate manager runs already")
+		return errors.New("the certificate manager is already running")
 	}
 	m.running = true
 	m.mu.Unlock()
@@ -112,7 +112,8 @@ func (m *Manager) watched() (pairs []*pair, locals []*local, changed []string) {
 	return pairs, locals, m.changedFiles()
 }
 
-// changedFiles are the files of policies that are not as they were when they were last looked at; m.mu is held.
+// changedFiles are the files of policies that are not as they were when they were last looked at;
+// m.mu is held.
 func (m *Manager) changedFiles() []string {
 	var names []string
 	for _, p := range m.policies {

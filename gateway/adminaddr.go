@@ -29,7 +29,7 @@ func (g *Gateway) openAdmin(ctx context.Context, cfg *config.Config) (*adminServ
 	case cfg.Admin.Written:
 		return nil, g.fault(cfg, "admin.address", err)
 	}
-	g.log.Warn("no admin address: status, health and reload will not find this gateway", "address", cfg.Admin.Address.String(), "error", err)
+	g.log.Warn("no admin address: mpgate status, health and reload cannot reach this gateway", "address", cfg.Admin.Address.String(), "err", err)
 	return nil, nil
 }
 
@@ -59,14 +59,15 @@ func (g *Gateway) listenAdmin(ctx context.Context, a *config.Address) (*adminSer
 	return s, err
 }
 
-// takeAdminPlace makes this process the one that is found at the admin address, which the one before it had.
+// takeAdminPlace makes this process the one that is found at the admin address, which the one
+// before it had.
 func (g *Gateway) takeAdminPlace() {
 	s := g.admin.Load()
 	if s == nil {
 		return
 	}
 	if err := s.TakePlace(); err != nil {
-		g.log.Error("status, health and reload will not find this gateway", "error", err)
+		g.log.Error("mpgate status, health and reload cannot reach this gateway", "err", err)
 	}
 }
 

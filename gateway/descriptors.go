@@ -7,8 +7,9 @@ import (
 // fewConnections is a limit that nobody means to have.
 const fewConnections = 100
 
-// limitConnections shares the descriptors out: a client's connection takes one, a server's takes one, and some are for logs,
-// the admin address and the like. configured is the limit of clients' connections; 0: half of all.
+// limitConnections shares the descriptors out: a client's connection takes one, a server's takes
+// one, and some are for logs, the admin address and the like. configured is the limit of clients'
+// connections; 0: half of all.
 func (g *Gateway) limitConnections(configured int) {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
@@ -17,21 +18,22 @@ func (g *Gateway) limitConnections(configured int) {
 		return
 	}
 	clients, servers := shareOut(uint64(r.Cur), configured)
-	const remedy = "LimitNOFILE=524288 in the unit, or ulimit -n 524288 before the start"
+	const remedy = "set LimitNOFILE=524288 in the unit, or run ulimit -n 524288 before the start"
 	switch {
 	case configured > clients:
 		g.log.Warn("file descriptor limit is low: limiting connections below limits.connections", "descriptors", r.Cur,
 			"configured", configured, "connections", clients, "to_servers", servers, "remedy", remedy)
 	case configured == 0 && clients < fewConnections:
 		g.log.Warn("file descriptor limit is low: limiting connections", "descriptors", r.Cur, "connections", clients,
-			"to_servers", servers, "remedy", remedy+"; or write limits.connections")
+			"to_servers", servers, "remedy", remedy+"; or set limits.connections")
 	}
 	g.clients.Store(int64(clients))
 	g.gate.SetLimit(clients)
 	g.places.SetLimit(servers)
 }
 
-// shareOut gives how many connections of clients and to servers the descriptors suffice for. At least an eighth is servers'.
+// shareOut gives how many connections of clients and to servers the descriptors suffice for. At
+// least an eighth is servers'.
 func shareOut(descriptors uint64, configured int) (clients, servers int) {
 	// An eighth of the descriptors, and 128 at most, are pipes of netio.
 	others := min(256, descriptors/2)

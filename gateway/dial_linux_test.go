@@ -9,7 +9,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// dialRig is a gateway whose server answers with the address that it is asked from, and ends each connection.
+// dialRig is a gateway whose server answers with the address that it is asked from, and ends each
+// connection.
 func dialRig(t *testing.T, mode mptcp.Mode, backend func(server string) string) (r *rig, get func(path string) string) {
 	t.Helper()
 	proxytest.NeedMPTCP(t)
@@ -53,8 +54,8 @@ func TestSourceAndInterface(t *testing.T) {
 	}
 }
 
-// TestLearnedTransport: a server without MPTCP is asked for it three times; then it is dialled by TCP, counted as what
-// the operator gets and why.
+// TestLearnedTransport: a server without MPTCP is asked for it three times; then it is dialled by
+// TCP, counted as what the operator gets and why.
 func TestLearnedTransport(t *testing.T) {
 	r, get := dialRig(t, mptcp.Off, func(app string) string { return routeTable("all", "", "app") + backendTable("app", app, "") })
 	const dials = 10

@@ -44,7 +44,8 @@ func (c *lateConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// newLate is a server of net/http on a lateListener that echoes, over TLS unless protocol is "h1" or "h2c".
+// newLate is a server of net/http on a lateListener that echoes, over TLS unless protocol is "h1"
+// or "h2c".
 func newLate(t *testing.T, ca *acmetest.CA, protocol string) *lateListener {
 	t.Helper()
 	ln := &lateListener{Listener: proxytest.Listen(t, mptcp.Off), release: make(chan struct{})}
@@ -76,8 +77,8 @@ func newLate(t *testing.T, ca *acmetest.CA, protocol string) *lateListener {
 	return ln
 }
 
-// A backend that is replaced, or a gateway that ends, while requests dial its servers loses none of them, and they share what
-// was dialled for them as before.
+// A backend that is replaced, or a gateway that ends, while requests dial its servers loses none of
+// them, and they share what was dialled for them as before.
 func TestRequestsThatDialOutliveTheirBackend(t *testing.T) {
 	t.Parallel()
 	ca := acmetest.NewCA(t)

@@ -1,10 +1,11 @@
-// Package gateway turns a configuration into a running gateway. It is the only place where the parts meet,
-// and with cmd the only importer of config.
+// Package gateway turns a configuration into a running gateway. It is the only package that
+// connects the components, and with cmd the only one that imports config.
 //
-//	Open   build the first generation: backends, routes, sockets, admin address; whatever fails, fails here
+//	Open   build the first generation: backends, routes, sockets, admin address; all start errors occur here
 //	Run    serve until the context ends, then drain
-//	Reload build a further generation beside the running one and swap; a fault changes nothing
+//	Reload build another generation and replace the running one; an error changes nothing
 //
-// A generation (generation.go) is what one reading of the configuration became. What is equal in the next one is
-// carried over by identity: sockets, backends with their connections, and so every stream on them.
+// A generation (generation.go) is what is built from one version of the configuration. The next
+// generation keeps what is equal in both: sockets, and backends with their connections and the
+// streams on them.
 package gateway

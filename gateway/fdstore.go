@@ -11,8 +11,8 @@ import (
 	"mpgate/listener"
 )
 
-// fdStore keeps the sockets that mpgate bound by itself in systemd's file-descriptor store, so that they go on
-// listening over a restart. What systemd passes by a .socket unit it keeps without that.
+// fdStore keeps the sockets that mpgate bound by itself in systemd's file-descriptor store, so that
+// they go on listening over a restart. What systemd passes by a .socket unit it keeps without that.
 type fdStore struct {
 	notifier *Notifier
 	log      *slog.Logger
@@ -34,10 +34,10 @@ func newFDStore(n *Notifier, in *listener.Inherited, before *Parent, log *slog.L
 // active says whether there is a store.
 func (s *fdStore) active() bool { return s.notifier != nil && s.notifier.Store > 0 }
 
-// drop hears of a socket out of the store that is of no use. The store must have let go of it before the same
-// address can be bound anew.
+// drop hears of a socket out of the store that is of no use. The store must have let go of it
+// before the same address can be bound again.
 func (s *fdStore) drop(spare listener.Spare) {
-	s.log.Warn("a socket that an earlier process left is not used", "address", spare.Address, "from", spare.Origin.String(), "why", spare.Why)
+	s.log.Warn("a socket of an earlier process is not used", "address", spare.Address, "from", spare.Origin.String(), "why", spare.Why)
 	if spare.Origin != listener.Store {
 		return
 	}
@@ -45,7 +45,7 @@ func (s *fdStore) drop(spare listener.Spare) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := s.notifier.barrier(ctx); err != nil {
-		s.log.Warn("systemd does not say whether it let go of a socket", "name", spare.Name, "error", err)
+		s.log.Warn("systemd did not confirm that it closed a socket", "name", spare.Name, "err", err)
 	}
 }
 
@@ -66,7 +66,7 @@ func (s *fdStore) sync(n *generation) {
 		}
 		files, err := f.sockets.Files()
 		if err != nil {
-			s.log.Warn("sockets will not outlast a restart", "listener", name, "error", err)
+			s.log.Warn("sockets will not survive a restart", "listener", name, "err", err)
 			continue
 		}
 		for _, file := range files {
@@ -78,7 +78,7 @@ func (s *fdStore) sync(n *generation) {
 	}
 	for inode, name := range s.names {
 		if !used[inode] {
-			s.log.Info("a socket that no listener uses any more is taken out of systemd's store", "name", name)
+			s.log.Info("removed an unused socket from systemd's file descriptor store", "name", name)
 			s.remove(inode, name)
 		}
 	}
@@ -89,7 +89,7 @@ func (s *fdStore) add(inode uint64, file *os.File) {
 		return
 	}
 	if len(s.names) >= s.notifier.Store {
-		s.log.Warn("systemd's store takes no more sockets; this one will not outlast a restart", "remedy", "FileDescriptorStoreMax= in the unit",
+		s.log.Warn("systemd's file descriptor store is full; this socket will not survive a restart", "remedy", "FileDescriptorStoreMax= in the unit",
 			"max", s.notifier.Store)
 		return
 	}
@@ -103,7 +103,7 @@ func (s *fdStore) add(inode uint64, file *os.File) {
 		name = fmt.Sprintf("mpgate-%d", s.next)
 	}
 	if err := s.notifier.sendFiles([]*os.File{file}, "FDSTORE=1", "FDNAME="+name); err != nil {
-		s.log.Warn("systemd's store did not take a socket", "error", err)
+		s.log.Warn("systemd's file descriptor store did not accept a socket", "err", err)
 		return
 	}
 	s.names[inode] = name

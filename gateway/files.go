@@ -15,9 +15,10 @@ import (
 	"mpgate/config"
 )
 
-// CheckFiles opens the files that a configuration names, as a start would, and reports what a start would
-// refuse: certificates, keys and CA files that cannot be used, and directories that cannot be written to. It
-// changes nothing and binds nothing. What the present user may not read or write is a fault too.
+// CheckFiles opens the files that a configuration names, as a start would, and reports what a start
+// would refuse: certificates, keys and CA files that cannot be used, and directories that cannot be
+// written to. It changes nothing and binds nothing. What the present user may not read or write is
+// a fault too.
 func CheckFiles(cfg *config.Config) []config.Fault {
 	c := fileCheck{cfg: cfg}
 	for i := range cfg.Listeners {
@@ -47,7 +48,7 @@ func (c *fileCheck) note(key string, err error) {
 		return
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w for the user %d; let the user that runs mpgate have access, and check as that user", err, os.Geteuid())
+		err = fmt.Errorf("%w for user %d; give the user that runs mpgate access, and run check as that user", err, os.Geteuid())
 	}
 	c.faults = append(c.faults, placed(c.cfg, key, err)...)
 }
@@ -142,8 +143,8 @@ func access(path string) error {
 	return nil
 }
 
-// filesChanged asks followFiles for a new generation; it never waits. A name that is lost only misses from the
-// log.
+// filesChanged asks followFiles for a new generation; it never waits. A name that is lost only
+// misses from the log.
 func (g *Gateway) filesChanged(files []string) {
 	select {
 	case g.changed <- files:
@@ -151,8 +152,9 @@ func (g *Gateway) filesChanged(files []string) {
 	}
 }
 
-// followFiles makes the TLS policies anew when a file changed whose content is part of one: those that an
-// operator takes out of a list of CAs are no longer trusted, without a reload. The configuration is not read.
+// followFiles makes the TLS policies again when a file changed whose content is part of one: those
+// that an operator takes out of a list of CAs are no longer trusted, without a reload. The
+// configuration is not read.
 func (g *Gateway) followFiles(ctx context.Context) error {
 	for {
 		select {
@@ -177,8 +179,8 @@ func (g *Gateway) renew(ctx context.Context, files []string) {
 		g.metrics.SetCertificateFailing(name, err != nil)
 	}
 	if err != nil {
-		g.log.Error("files of a TLS policy changed but cannot be used; the old content stays", "files", files, "err", err)
+		g.log.Error("changed files of a TLS policy cannot be used; the old content remains active", "files", files, "err", err)
 		return
 	}
-	g.log.Info("files of a TLS policy changed and are used", "files", files, "generation", g.gen.Load().number)
+	g.log.Info("files of a TLS policy reloaded", "files", files, "generation", g.gen.Load().number)
 }

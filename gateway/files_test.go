@@ -62,7 +62,7 @@ func TestCheckFiles(t *testing.T) {
 		},
 		"several at once": {
 			head + tlsTable(pairs([2]string{gone, good[1]})+fmt.Sprintf("client_auth = \"require\"\nclient_ca = %q\n", text)) + app(t),
-			[]string{"certificates[0]: ", "client_ca: " + text + ": no PEM certificate in it"},
+			[]string{"certificates[0]: ", "client_ca: " + text + ": contains no PEM certificate"},
 		},
 		"CA of servers":         {toServers(fmt.Sprintf("ca = %q", gone)), []string{"backend.app.tls.ca: cannot read the CA file: open " + gone}},
 		"certificate for them":  {toServers(fmt.Sprintf("cert = %q, key = %q", gone, gone)), []string{"backend.app.tls.cert: certificate " + gone}},
@@ -104,8 +104,8 @@ func TestCheckFiles(t *testing.T) {
 	}
 }
 
-// A list of client CAs that changes on disk counts from then on, on HTTP/1 and HTTP/2, for new connections and for
-// sessions to resume; one that cannot be used leaves the old one.
+// A list of client CAs that changes on disk counts from then on, on HTTP/1 and HTTP/2, for new
+// connections and for sessions to resume; one that cannot be used leaves the old one.
 func TestClientCAIsFollowed(t *testing.T) {
 	t.Parallel()
 	old, next := acmetest.NewCA(t), acmetest.NewCA(t)
@@ -126,7 +126,8 @@ func TestClientCAIsFollowed(t *testing.T) {
 		}
 		defer c.Close()
 		_ = c.SetDeadline(time.Now().Add(patience))
-		// With TLS 1.3 a refused client hears of it by its first read. To HTTP/1 the request is the first word.
+		// With TLS 1.3 a refused client hears of it by its first read. To HTTP/1 the request is the
+		// first word.
 		if protocol == "http/1.1" {
 			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: strict.example\r\n\r\n")
 		}
@@ -139,13 +140,13 @@ func TestClientCAIsFollowed(t *testing.T) {
 		}
 	}
 	acmetest.Replace(t, clients, []byte("half a file"))
-	r.logs(`level=ERROR msg="files of a TLS policy changed but cannot be used; the old content stays" files=\[` + clients)
+	r.logs(`level=ERROR msg="changed files of a TLS policy cannot be used; the old content remains active" files=\[` + clients)
 	proxytest.WaitMetric(t, r.metrics.Registry(), 1, "mpgate_tls_certificate_failing", "name", clients)
 	if !ask(old, "h2") {
 		t.Error("a list that cannot be used has ended the one before")
 	}
 	acmetest.Replace(t, clients, acmetest.CertPEM(next.Cert))
-	r.logs(`level=INFO msg="files of a TLS policy changed and are used" files=\[` + clients)
+	r.logs(`level=INFO msg="files of a TLS policy reloaded" files=\[` + clients)
 	for _, protocol := range []string{"http/1.1", "h2"} {
 		if ask(old, protocol) || !ask(next, protocol) {
 			t.Errorf("%s: the new list does not hold", protocol)
@@ -155,7 +156,7 @@ func TestClientCAIsFollowed(t *testing.T) {
 	if err := os.Remove(clients); err != nil {
 		t.Fatal(err)
 	}
-	r.logs(`(?s)cannot be used.*cannot be used; the old content stays`)
+	r.logs(`(?s)cannot be used.*cannot be used; the old content remains active`)
 	if !ask(next, "h2") {
 		t.Error("a list that is gone has ended the one before")
 	}

@@ -23,11 +23,11 @@ import (
 	"mpgate/telemetry"
 )
 
-// Options are what a gateway needs beside its configuration.
+// Options are what a gateway needs in addition to its configuration.
 type Options struct {
 	Version   string
 	Inherited *listener.Inherited // nil: none
-	// Load reads the configuration anew, for Reload; nil: it cannot be reloaded.
+	// Load reads the configuration again, for Reload; nil: it cannot be reloaded.
 	Load   func() (*config.Config, error)
 	Logger *slog.Logger // nil: nothing is logged
 	// LogDropped counts the lines of the Logger that were dropped; nil: none are.
@@ -38,10 +38,11 @@ type Options struct {
 	Notifier *Notifier
 	// Parent is the process that this one replaces; nil: none.
 	Parent *Parent
-	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be replaced.
+	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be
+	// replaced.
 	Command func() (path string, args []string)
-	// Shield calls start with those signals ignored, in this process and so in what is started, that would end a process which
-	// has yet to take them over; nil: nothing is shielded.
+	// Shield calls start with those signals ignored, in this process and so in what is started,
+	// that would end a process which has yet to take them over; nil: nothing is shielded.
 	Shield func(start func() error) error
 }
 
@@ -68,12 +69,12 @@ type Gateway struct {
 
 	paths       atomic.Pointer[paths.Manager] // nil: never asked for
 	pathsRun    bool
-	front, back leg.Live     // the connections that speak MPTCP
+	front, back leg.Live     // the connections that use MPTCP
 	memory      mptcp.Memory // what dials have learned about servers
 
 	state    atomic.Uint32
 	draining atomic.Int32  // old generations with work left
-	replaced chan struct{} // closed when another process has taken over
+	replaced chan struct{} // closed when upgraded: another process has taken over
 	heir     *os.File      // open as long as this process has connections, for that process to see
 
 	mu     sync.Mutex // held while a generation is built and swapped
@@ -143,7 +144,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		if s.Origin == listener.Parent { // it still has them, and closes them itself
 			continue
 		}
-		g.log.Info("a socket that an earlier process left is closed: no listener has its address", "address", s.Address)
+		g.log.Info("closed a socket of an earlier process: no listener has its address", "address", s.Address)
 	}
 	return g, nil
 }
@@ -215,9 +216,9 @@ func proxyLimits(l *config.Limits) proxy.Limits {
 	}
 }
 
-// Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their end, and
-// what is left after the configured time, or when kill ends, is cut. onReady is called once every listener
-// accepts.
+// Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their
+// end, and what is left after the configured time, or when kill ends, is cut. onReady is called
+// once every listener accepts.
 func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	defer g.letGo()
 	if g.group != nil {
@@ -238,7 +239,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	if err == nil {
 		g.announce(nil)
 		if a := g.AdminAddress(); a != "" {
-			g.log.Info("admin", "address", a)
+			g.log.Info("admin address", "address", a)
 		}
 		g.log.Info("ready", "version", g.options.Version, "pid", os.Getpid(), "kernel_mptcp", hostUsable())
 		g.options.Notifier.send("READY=1", "STATUS="+g.statusLine())
@@ -250,7 +251,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 		case <-ctx.Done():
 		case <-g.replaced:
 		case err = <-g.tasks.failed:
-			g.log.Error("a part of the gateway ended; draining", "error", err)
+			g.log.Error("a task failed; draining", "err", err)
 		}
 	} else if ctx.Err() != nil {
 		err = nil
@@ -281,17 +282,18 @@ func (g *Gateway) begin(ctx context.Context) error {
 	return err
 }
 
-// lastWords is how long connections may take for one request that were accepted while the gateway drained.
+// lastWords is how long connections may take for one request that were accepted while the gateway
+// drained.
 const lastWords = 5 * time.Second
 
-// drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that are open come to
-// their end, while those that wait at the other sockets are served, with the word that they end; then those are left
-// to whoever comes next.
+// drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that
+// are open come to their end, while those that wait at the other sockets are served, with the word
+// that they end; then those are left to whoever comes next.
 func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
 	defer g.mu.Unlock()
-	handedOver := g.isReplaced() || g.options.Parent.serves() // another process goes on with the sockets
+	handedOver := g.isReplaced() || g.options.Parent.serves() // another process continues with the sockets
 	if !handedOver {
 		g.options.Notifier.send("STOPPING=1", "STATUS=draining")
 	}
@@ -305,11 +307,11 @@ func (g *Gateway) drain(kill context.Context) {
 	ctx, cancel := context.WithTimeout(kill, limit)
 	defer cancel()
 	if cut := g.proxy.Drain(ctx); cut > 0 {
-		why := "the time to drain was over"
+		why := "shutdown.drain expired"
 		if kill.Err() != nil {
-			why = "a second signal ended the drain"
+			why = "a second signal arrived"
 		}
-		g.log.Warn("connections were cut: they had work left when "+why, "connections", cut)
+		g.log.Warn("connections aborted: still in use when "+why, "connections", cut)
 	}
 	gen.stopAccepting(func(*front) bool { return true })
 	last, cancel := context.WithTimeout(kill, lastWords)
@@ -338,17 +340,17 @@ func (g *Gateway) closeLogs() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := g.access.Load().Close(ctx); err != nil {
-		g.log.Error("access log not written whole", "error", err)
+		g.log.Error("access log is incomplete", "err", err)
 	}
 	g.tasks.stop()
 	g.deaf()
 }
 
-// ReopenLogs opens log files anew, after they were renamed. An error is logged, too.
+// ReopenLogs opens log files again, after they were renamed. An error is logged, too.
 func (g *Gateway) ReopenLogs() error {
 	err := g.access.Load().Reopen()
 	if err != nil {
-		g.log.Error("log file not reopened", "error", err)
+		g.log.Error("cannot reopen log file", "err", err)
 	}
 	return err
 }
@@ -366,8 +368,8 @@ func (g *Gateway) Ready() (bool, []string) {
 	return true, nil
 }
 
-// announce says what the kernel granted to each listener, in the file's order. Of sockets that are the same in old it
-// is silent.
+// announce says what the kernel granted to each listener, in the file's order. Of sockets that are
+// the same in old it is silent.
 func (g *Gateway) announce(old *generation) {
 	gen := g.gen.Load()
 	for i := range gen.config.Listeners {
@@ -381,13 +383,13 @@ func (g *Gateway) announce(old *generation) {
 			if slices.Contains(known, s) {
 				continue
 			}
-			args := []any{"listener", s.Listener, "address", s.Address, "speaks", s.Transport.String(), "from", s.Origin.String()}
+			args := []any{"listener", s.Listener, "address", s.Address, "transport", s.Transport.String(), "from", s.Origin.String()}
 			if s.Why != "" {
 				g.log.Warn("listening, but not as preferred", append(args, "why", s.Why, "remedy", s.Remedy)...)
 				continue
 			}
 			if s.Reserve {
-				g.log.Info("listening in reserve: new connections are steered to the other socket of this address", args...)
+				g.log.Info("listening in reserve: new connections go to the other socket of this address", args...)
 				continue
 			}
 			g.log.Info("listening", args...)

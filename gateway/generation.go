@@ -40,7 +40,8 @@ type pool struct {
 	task *running
 }
 
-// lease is what the exchanges on a route last by: on the same route to the same backend for as long as they like.
+// lease is what the exchanges on a route last by: on the same route to the same backend for as long
+// as they like.
 type lease struct {
 	*proxy.Lease
 	route config.Route
@@ -55,11 +56,11 @@ type front struct {
 	view    proxy.ListenerOptions // what the data plane is to know
 	tls     *tlsSet               // nil: none
 	task    *running
-	leave   bool // somebody else goes on with the sockets: unix ones stay in the file system
+	leave   bool // somebody else continues with the sockets: unix ones stay in the file system
 }
 
-// build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault leaves
-// nothing behind.
+// build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault
+// leaves nothing behind.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
@@ -122,7 +123,8 @@ func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Bac
 	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: limits, Backend: made}, nil
 }
 
-// answerLimits are what the heads of answers may take: servers are not held to less than what they commonly need.
+// answerLimits are what the heads of answers may take: servers are not held to less than what they
+// commonly need.
 func answerLimits(l *config.Limits) http1.Limits {
 	return http1.Limits{HeaderBytes: max(int(l.HeaderBytes), 64<<10), HeaderFields: max(l.HeaderFields, 256)}
 }
@@ -151,7 +153,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 func (g *Gateway) logServers(o *backend.Options) {
 	name := o.Name
 	o.Down = func(server string, why error) {
-		g.log.Warn("server is down", "backend", name, "server", server, "error", why)
+		g.log.Warn("server is down", "backend", name, "server", server, "err", why)
 	}
 	o.Up = func(server string, after time.Duration) {
 		g.log.Info("server is back", "backend", name, "server", server, "after", after.Round(time.Millisecond).String())
@@ -161,7 +163,7 @@ func (g *Gateway) logServers(o *backend.Options) {
 			g.log.Info("the server's name resolves again", "backend", name, "server", server)
 			return
 		}
-		g.log.Warn("the server's name does not resolve; its last addresses stay in use", "backend", name, "server", server, "error", why)
+		g.log.Warn("the server's name does not resolve; its last addresses stay in use", "backend", name, "server", server, "err", why)
 	}
 }
 
@@ -211,7 +213,8 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 	return nil
 }
 
-// passthroughs are the names that are passed through at a listener; nil where there is none, so that nobody waits for a ClientHello there.
+// passthroughs are the names that are passed through at a listener; nil where there is none, so
+// that nobody waits for a ClientHello there.
 func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 	if !l.TakesTLS() || !n.passedAt[""] && !n.passedAt[l.Name] {
 		return nil

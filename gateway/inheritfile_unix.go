@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// inheritFile takes a descriptor that this process was started with; its children are not to have it.
+// inheritFile takes a descriptor that this process was started with; its children are not to have
+// it.
 func inheritFile(fd int, name string) *os.File {
 	syscall.CloseOnExec(fd)
 	_ = syscall.SetNonblock(fd, true) // for deadlines

@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// memoryGroup is the control group, of this process or one above it, whose memory is limited the most.
+// memoryGroup is the control group, of this process or one above it, whose memory is limited the
+// most.
 type memoryGroup struct {
 	limit       int64
 	usage, stat *os.File // open, for there may be no descriptor left when they are needed
@@ -29,9 +30,10 @@ type hierarchy struct {
 	sockets  bool
 }
 
-// FollowCgroup keeps the heap below three quarters of the memory that the control group may use (MemoryHigh= and
-// MemoryMax= of a unit, --memory of a container), unless GOMEMLIMIT says another limit. It gives the group's limit, 0 where
-// there is none. The kernel's part for sockets counts for the group, too.
+// FollowCgroup keeps the heap below three quarters of the memory that the control group may use
+// (MemoryHigh= and MemoryMax= of a unit, --memory of a container), unless GOMEMLIMIT says another
+// limit. It gives the group's limit, 0 where there is none. The kernel's part for sockets counts
+// for the group, too.
 func FollowCgroup() int64 {
 	g := openMemoryGroup()
 	if g == nil {
@@ -56,7 +58,8 @@ func openMemoryGroup() *memoryGroup {
 		return nil
 	}
 	root := "/"
-	// Where they are hidden from the process, as by ip netns exec, one that started it may see them.
+	// Where they are hidden from the process, as by ip netns exec, one that started it may see
+	// them.
 	for pid := os.Getppid(); pid > 0 && !bytes.Contains(mounts, []byte(" - cgroup")); pid = parentOf(pid) {
 		root = fmt.Sprintf("/proc/%d/root", pid)
 		if mounts, err = os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid)); err != nil {
@@ -103,7 +106,8 @@ func findMemoryGroup(mounts, own []byte, root string) *memoryGroup {
 	return least
 }
 
-// findHierarchy finds the mount of the tree with these controllers in /proc/self/mountinfo; "" is version 2.
+// findHierarchy finds the mount of the tree with these controllers in /proc/self/mountinfo; "" is
+// version 2.
 func findHierarchy(mounts []byte, controllers string) (hierarchy, bool) {
 	for line := range bytes.Lines(mounts) {
 		before, after, ok := strings.Cut(strings.TrimSpace(string(line)), " - ")
@@ -128,7 +132,8 @@ func findHierarchy(mounts []byte, controllers string) (hierarchy, bool) {
 // contains says whether a list with commas has a word.
 func contains(list, word string) bool { return strings.Contains(","+list+",", ","+word+",") }
 
-// limitOf gives the smallest limit of a group and those above it, and the directory of the one that has it; 0: none.
+// limitOf gives the smallest limit of a group and those above it, and the directory of the one that
+// has it; 0: none.
 func (h *hierarchy) limitOf(group string) (limit int64, dir string) {
 	const none = 1 << 60 // version 1 says a number close to 2^63
 	below := strings.TrimPrefix(path.Clean("/"+group), strings.TrimSuffix(h.root, "/"))
@@ -154,7 +159,8 @@ func (g *memoryGroup) close() {
 	_ = g.stat.Close()
 }
 
-// used is how much of its memory the group uses that the kernel cannot take back; -1: it does not say.
+// used is how much of its memory the group uses that the kernel cannot take back; -1: it does not
+// say.
 func (g *memoryGroup) used() int64 {
 	var buf [8 << 10]byte
 	n, _ := g.usage.ReadAt(buf[:], 0)
@@ -178,8 +184,8 @@ func (g *memoryGroup) used() int64 {
 	return max(used, 0)
 }
 
-// cost is what an exchange may take of the group's memory; 0: the default. A server's answer fills the buffer of its socket, 128 KiB,
-// while the client reads nothing.
+// cost is what an exchange may take of the group's memory; 0: the default. A server's answer fills
+// the buffer of its socket, 128 KiB, while the client reads nothing.
 func (g *memoryGroup) cost() int64 {
 	if g.sockets {
 		return 224 << 10
@@ -199,8 +205,8 @@ func (g *memoryGroup) free() int64 {
 	return g.ceiling() - used
 }
 
-// limitHeap sets the limit of the Go runtime to what the group leaves beside others' memory, the kernel's for our sockets
-// above all, of which used is the whole; 0: not known yet.
+// limitHeap sets the limit of the Go runtime to what the group leaves beside others' memory, the
+// kernel's for our sockets above all, of which used is the whole; 0: not known yet.
 func (g *memoryGroup) limitHeap(used int64) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return

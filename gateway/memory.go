@@ -17,11 +17,11 @@ func (g *Gateway) openMemory() {
 	}
 	g.room = &proxy.Room{Free: g.group.free, Cost: g.group.cost()}
 	g.streams.Limit = g.streamMemory() / 2
-	g.log.Info("memory is limited by the control group: requests beyond it are refused with 503", "bytes", g.group.limit)
+	g.log.Info("the control group limits memory: requests that exceed it are refused with 503", "bytes", g.group.limit)
 }
 
-// streamMemory is what clients of HTTP/2 may have us hold, servers half as much; 0: the default. Most of it is part of what the
-// room counts for an exchange.
+// streamMemory is what clients of HTTP/2 may have us hold, servers half as much; 0: the default.
+// Most of it is part of what the room counts for an exchange.
 func (g *Gateway) streamMemory() int64 {
 	const most = 256 << 20
 	if g.group == nil {
@@ -30,8 +30,8 @@ func (g *Gateway) streamMemory() int64 {
 	return min(most, g.group.limit/4)
 }
 
-// watchMemory keeps what is known of the memory fresh. Where nearly nothing is left no connections are accepted either:
-// those that wait for their next request make room.
+// watchMemory keeps what is known of the memory fresh. Where nearly nothing is left no connections
+// are accepted either: those that wait for their next request make room.
 func (g *Gateway) watchMemory(ctx context.Context) error {
 	tick := time.NewTicker(memoryLook)
 	defer tick.Stop()

@@ -17,7 +17,7 @@ import (
 	"mpgate/task"
 )
 
-// Notifier speaks to the service manager (sd_notify). A nil one speaks to nobody.
+// Notifier sends notifications to the service manager (sd_notify). A nil Notifier sends none.
 type Notifier struct {
 	conn *net.UnixConn
 	// Watchdog is how often the manager must hear that the gateway answers; 0: it does not ask.
@@ -43,7 +43,7 @@ func SystemdNotifier() (*Notifier, error) {
 	return n, nil
 }
 
-// NewNotifier speaks to the manager at a unix datagram socket; @name is an abstract one.
+// NewNotifier sends to the manager at a unix datagram socket; @name is an abstract one.
 func NewNotifier(path string) (*Notifier, error) {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -52,7 +52,7 @@ func NewNotifier(path string) (*Notifier, error) {
 	return &Notifier{conn: conn}, nil
 }
 
-// Close ends the speaking.
+// Close closes its socket.
 func (n *Notifier) Close() {
 	if n != nil {
 		_ = n.conn.Close()

@@ -109,14 +109,14 @@ func TestNotices(t *testing.T) {
 	web := freeAddress(t)
 	rest := listenerTable("web", web, "mptcp = \"off\"") + routeTable("all", "", "app") + backendTable("app", "127.0.0.1:1", "")
 	r := startRig(t, head+rest, func(o *Options) { o.Notifier = m.notifier(0, 0) })
-	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 1, 1 sockets (0 mptcp), 0 connections"; got != want {
+	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 1, sockets: 1 (MPTCP: 0), connections: 0"; got != want {
 		t.Errorf("at the start %q, want %q", got, want)
 	}
 	r.swap(head + rest)
 	if got := m.next(patience); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") {
 		t.Errorf("before a reload %q", got)
 	}
-	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 2, 1 sockets (0 mptcp), 0 connections"; got != want {
+	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 2, sockets: 1 (MPTCP: 0), connections: 0"; got != want {
 		t.Errorf("after a reload %q, want %q", got, want)
 	}
 	r.write("nonsense")
@@ -124,7 +124,7 @@ func TestNotices(t *testing.T) {
 		t.Error("nonsense is accepted")
 	}
 	m.await("RELOADING=1")
-	if got := m.next(patience); !strings.HasPrefix(got, "READY=1\n") || !strings.HasSuffix(got, "; the last reload was refused, see the log") {
+	if got := m.next(patience); !strings.HasPrefix(got, "READY=1\n") || !strings.HasSuffix(got, "; the last reload failed, see the log") {
 		t.Errorf("after a refused reload %q", got)
 	}
 	r.end()
@@ -133,8 +133,8 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// TestWatchdog: the manager hears from a gateway whose accept loops answer, over reloads too, and not from one of
-// which one hangs.
+// TestWatchdog: the manager hears from a gateway whose accept loops answer, over reloads too, and
+// not from one of which one hangs.
 func TestWatchdog(t *testing.T) {
 	m := newManager(t)
 	web, app := freeAddress(t), named(t, "app")
@@ -171,7 +171,7 @@ func TestWatchdog(t *testing.T) {
 		gen.listeners[name] = f
 	}
 	good := r.gen.Swap(&gen)
-	r.logs(`the watchdog is not told that all is well.*listener \\"hung\\": 127.0.0.1:\d+: the accept loop does not answer`)
+	r.logs(`health check failed; the systemd watchdog is not notified.*listener \\"hung\\": 127.0.0.1:\d+: the accept loop does not answer`)
 	for text := m.next(time.Millisecond); text != ""; text = m.next(time.Millisecond) {
 	}
 	if text := m.next(time.Second); text != "" {
@@ -186,8 +186,9 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
-// TestStore: sockets that the gateway bound by itself outlast it in the manager's store, with the connections that
-// wait at them. One that the configuration no longer has, or that speaks the wrong protocol, is taken out.
+// TestStore: sockets that the gateway bound by itself outlast it in the manager's store, with the
+// connections that wait at them. One that the configuration no longer has, or that speaks the wrong
+// protocol, is taken out.
 func TestStore(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	m := newManager(t)
@@ -252,8 +253,8 @@ func TestStore(t *testing.T) {
 			t.Errorf("who waited got %q", got.Head)
 		}
 	}
-	second.logs(`a socket that an earlier process left is closed: no listener has its address.*` + c)
-	second.logs(`taken out of systemd's store`)
+	second.logs(`closed a socket of an earlier process: no listener has its address.*` + c)
+	second.logs(`removed an unused socket from systemd's file descriptor store`)
 	for _, s := range second.Status().Listeners[0].Sockets {
 		if !s.Inherited {
 			t.Errorf("not out of the store: %+v", s)
@@ -265,7 +266,7 @@ func TestStore(t *testing.T) {
 	second.end()
 
 	third := restart(file(quoted(a), "off"))
-	third.logs(`a socket that an earlier process left is not used.*why="it is a mptcp socket, and tcp is wanted"`)
+	third.logs(`a socket of an earlier process is not used.*why="it is a mptcp socket, but tcp is configured"`)
 	if s := third.Status().Listeners[0].Sockets[0]; s.Speaks != "tcp" || s.Inherited {
 		t.Errorf("after the change of protocol: %+v", s)
 	}
@@ -277,7 +278,8 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestStoreOverAnUpgrade: the process that takes over knows by which names the store has the sockets.
+// TestStoreOverAnUpgrade: the process that takes over knows by which names the store has the
+// sockets.
 func TestStoreOverAnUpgrade(t *testing.T) {
 	m := newManager(t)
 	r := startRig(t, head+listenerTable("one", "127.0.0.1:0", "")+listenerTable("two", "127.0.0.1:0", "")+app(t), func(o *Options) {
@@ -331,7 +333,8 @@ func TestStoreOverAnUpgrade(t *testing.T) {
 	}
 }
 
-// TestDrainGoesOnAccepting: what somebody else keeps listening is served to the end, with the word that it ends.
+// TestDrainGoesOnAccepting: what somebody else keeps listening is served to the end, with the word
+// that it ends.
 func TestDrainGoesOnAccepting(t *testing.T) {
 	l := proxytest.Listen(t, mptcp.Off)
 	f, err := l.File()
@@ -355,10 +358,11 @@ func TestDrainGoesOnAccepting(t *testing.T) {
 	}
 	carries(t, tunnel)
 	r.end()
-	r.logs(`connections were cut: they had work left when the time to drain was over" connections=1`)
+	r.logs(`connections aborted: still in use when shutdown.drain expired" connections=1`)
 }
 
-// A new process that is ready and then gone leaves this one in its place, also in the manager's eyes.
+// A new process that is ready and then gone leaves this one in its place, also in the manager's
+// eyes.
 func TestUpgradeToOneThatGoes(t *testing.T) {
 	m := newManager(t)
 	r := startRig(t, head+listenerTable("web", "127.0.0.1:0", "")+app(t), func(o *Options) {
@@ -375,7 +379,7 @@ func TestUpgradeToOneThatGoes(t *testing.T) {
 		t.Errorf("at last it says %s, want %s", got, want)
 	}
 	m.await("BARRIER=1") // the manager knows, before the new one is ended
-	if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "upgrade failed; the running process serves on: ") {
+	if err := <-failed; err == nil || !strings.HasPrefix(err.Error(), "upgrade failed; the running process continues: ") {
 		t.Errorf("upgrade: %v", err)
 	}
 	if got := fetch(t, "http://"+r.address("web")); got != "200 app" {
@@ -383,8 +387,8 @@ func TestUpgradeToOneThatGoes(t *testing.T) {
 	}
 }
 
-// A new process that cannot be started leaves the sockets as they were: with the admin address on a blocking one this process
-// could not end any more once somebody has asked there.
+// A new process that cannot be started leaves the sockets as they were: with the admin address on a
+// blocking one this process could not end any more once somebody has asked there.
 func TestUpgradeToOneThatCannotStart(t *testing.T) {
 	r := startRig(t, strings.Replace(head, "unix:admin.sock", freeAddress(t), 1)+listenerTable("web", "127.0.0.1:0", "")+app(t), func(o *Options) {
 		o.Command = func() (string, []string) { return "/proc/none/mpgate", nil }

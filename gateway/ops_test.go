@@ -23,7 +23,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// certmagic's file locks are kept fresh by a goroutine that ends up to 5 s after the lock was released.
+	// certmagic's file locks are kept fresh by a goroutine that ends up to 5 s after the lock was
+	// released.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
 }
 
@@ -152,7 +153,8 @@ func freeAddress(t testing.TB) string {
 	return ""
 }
 
-// givenAddresses are those that freeAddress gave: the kernel may give a port that is free once more.
+// givenAddresses are those that freeAddress gave: the kernel may give a port that is free once
+// more.
 var givenAddresses sync.Map
 
 func listenerTable(name, address, more string) string {

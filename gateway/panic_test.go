@@ -12,7 +12,7 @@ import (
 	"mpgate/task"
 )
 
-// TestPanicOfATask is logged with its name and stack, and counted; the gateway serves on.
+// TestPanicOfATask is logged with its name and stack, and counted; the gateway continues.
 func TestPanicOfATask(t *testing.T) {
 	server, web := named(t, "a"), freeAddress(t)
 	r := startRig(t, head+listenerTable("web", web, "")+routeTable("all", "", "app")+backendTable("app", server, ""), nil)
@@ -50,7 +50,8 @@ func TestPanicOfAReload(t *testing.T) {
 	}
 }
 
-// TestTaskGoesOnAfterAPanic: one that is kept runs again, and its error still ends the gateway; one that is not kept has ended.
+// TestTaskGoesOnAfterAPanic: one that is kept runs again, and its error still ends the gateway; one
+// that is not kept has ended.
 func TestTaskGoesOnAfterAPanic(t *testing.T) {
 	defer task.OnPanic(func(*task.Panic) {})() // they are meant
 	log := new(logText)

@@ -15,8 +15,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// openPaths makes the manager of the declared paths, or gives the running one its new options; a fault changes
-// nothing. It is nil as long as no configuration has asked for it.
+// openPaths makes the manager of the declared paths, or gives the running one its new options; a
+// fault changes nothing. It is nil as long as no configuration has asked for it.
 func (g *Gateway) openPaths(cfg *config.Config) error {
 	o := g.pathOptions(cfg)
 	if m := g.paths.Load(); m != nil {
@@ -28,7 +28,7 @@ func (g *Gateway) openPaths(cfg *config.Config) error {
 	if o.Manage == paths.ManageOff && o.Failover == paths.FailoverOff {
 		if o.Recover && exists(o.Journal) { // to take back what an earlier process has left
 			if err := g.newPaths(o); err != nil {
-				g.log.Error("MPTCP endpoints and limits of an earlier process stay as they are", "error", err)
+				g.log.Error("cannot take over the MPTCP endpoints and limits of an earlier process", "err", err)
 			}
 		}
 		return nil
@@ -59,8 +59,8 @@ func (g *Gateway) newPaths(o paths.Options) error {
 	return nil
 }
 
-// succeed goes on with what another manager made: that of the process before this one, or of this one, if no other
-// came of it.
+// succeed continues with what another manager made: that of the process before this one, or of this
+// one, if no other came of it.
 func (g *Gateway) succeed(e *paths.Estate) {
 	if e.Empty() {
 		return
@@ -74,7 +74,7 @@ func (g *Gateway) succeed(e *paths.Estate) {
 		err = g.newPaths(o) // no path is declared any more: to take back what was made
 	}
 	if err != nil {
-		g.log.Error("MPTCP endpoints and limits of the process before this one stay as they are", "error", err)
+		g.log.Error("cannot take over the MPTCP endpoints and limits of the previous process", "err", err)
 	}
 }
 
@@ -127,7 +127,7 @@ func (g *Gateway) failedOver(c paths.Cut) {
 	}
 }
 
-// liveConnections yields the connections of both sides that speak MPTCP.
+// liveConnections yields the connections of both sides that use MPTCP.
 func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	front, back := g.front.All, g.back.All
 	sides := [...]struct {

@@ -16,7 +16,8 @@ import (
 	"mpgate/mptcp/paths"
 )
 
-// TestRetiredServerConnections: what a path that is back has told about ends once it is idle, and a new one takes its place.
+// TestRetiredServerConnections: what a path that is back has told about ends once it is idle, and a
+// new one takes its place.
 func TestRetiredServerConnections(t *testing.T) {
 	t.Parallel()
 	proxytest.NeedMPTCP(t)

@@ -16,7 +16,8 @@ import (
 	"mpgate/proxy/leg"
 )
 
-// PathsReport is what GET /api/paths says, and what `mpgate paths` shows. What the kernel does not tell is absent.
+// PathsReport is what GET /api/paths says, and what `mpgate paths` shows. What the kernel does not
+// tell is absent.
 type PathsReport struct {
 	Time     time.Time `json:"time"`
 	Manage   string    `json:"manage"`   // off, watch or sync
@@ -27,7 +28,7 @@ type PathsReport struct {
 	WantedLimits *PathLimits      `json:"wanted_limits,omitempty"` // by the configuration; nil: left alone
 	Paths        []PathReport     `json:"paths"`
 	Endpoints    []PathEndpoint   `json:"endpoints"`
-	Connections  []PathConnection `json:"connections"` // those that speak MPTCP, mostReported at most
+	Connections  []PathConnection `json:"connections"` // those that use MPTCP, mostReported at most
 	More         int              `json:"more,omitempty"`
 	Notes        []string         `json:"notes,omitempty"`
 }
@@ -44,7 +45,8 @@ type PathLimits struct {
 	AddAddrAccepted int `json:"add_addr_accepted"`
 }
 
-// PathReport is one path: declared, watched by the manager, or an interface that carries subflows all the same.
+// PathReport is one path: declared, watched by the manager, or an interface that carries subflows
+// all the same.
 type PathReport struct {
 	Name      string       `json:"name"`
 	Declared  bool         `json:"declared"`
@@ -81,7 +83,7 @@ type PathEndpoint struct {
 	Difference string     `json:"difference,omitempty"` // in words
 }
 
-// PathConnection is one connection that speaks MPTCP.
+// PathConnection is one connection that uses MPTCP.
 type PathConnection struct {
 	Side     string        `json:"side"`  // listener or backend
 	Token    uint32        `json:"token"` // the kernel's name for it, as ss -Mni shows it
@@ -105,10 +107,12 @@ type PathSubflow struct {
 	Retransmits        uint32         `json:"retransmits"` // segments
 }
 
-// mostReported bounds the connections of a report: some 12 us and 300 bytes each, more with many subflows.
+// mostReported bounds the connections of a report: some 12 us and 300 bytes each, more with many
+// subflows.
 const mostReported = 1000
 
-// PathOptions are what a configuration says of paths. Whoever runs a manager adds its source, hooks and logger.
+// PathOptions are what a configuration says of paths. Whoever runs a manager adds its source, hooks
+// and logger.
 func PathOptions(c *config.MPTCP) paths.Options {
 	o := paths.Options{
 		Manage: map[config.Manage]paths.Manage{config.ManageWatch: paths.ManageWatch, config.ManageSync: paths.ManageSync}[c.Manage],
@@ -140,7 +144,7 @@ func (g *Gateway) ReportPaths() PathsReport {
 		r.Totals = TotalsSinceStart
 	}
 	if err != nil {
-		r.Notes = append(r.Notes, "the kernel's endpoints cannot be read: "+err.Error())
+		r.Notes = append(r.Notes, "cannot read the kernel's endpoints: "+err.Error())
 	}
 	if s.WantedLimits != nil {
 		l := limitsOf(*s.WantedLimits)
@@ -161,7 +165,8 @@ func (g *Gateway) ReportPaths() PathsReport {
 	return r
 }
 
-// pathStatus is the manager's picture, or one that is taken now; managed says whether somebody keeps the totals.
+// pathStatus is the manager's picture, or one that is taken now; managed says whether somebody
+// keeps the totals.
 func (g *Gateway) pathStatus() (s paths.Status, managed bool, err error) {
 	if m := g.paths.Load(); m != nil {
 		s = m.Status()
@@ -234,8 +239,9 @@ type liveConn struct {
 	side paths.Side
 }
 
-// connections are up to most of those that speak MPTCP, of both sides if both have some, and how many more there are.
-// They are read once the registries are left again, which must not be held for long: one that closes meanwhile says so.
+// connections are up to most of those that use MPTCP, of both sides if both have some, and how many
+// more there are. They are read once the registries are left again, which must not be held for
+// long: one that closes meanwhile says so.
 func (g *Gateway) connections(most int) (list []liveConn, more int) {
 	front, back := g.front.Len(), g.back.Len()
 	ofBack := min(back, max(most/2, most-front))
@@ -276,8 +282,8 @@ func (g *Gateway) reportConnections(r *PathsReport, names interfaces, devices []
 	}
 }
 
-// boundDevices are the interfaces that subflows may be bound to, as the configuration says or because their endpoint
-// has one: the kernel finds those by address and interface only.
+// boundDevices are the interfaces that subflows may be bound to, as the configuration says or
+// because their endpoint has one: the kernel finds those by address and interface only.
 func (g *Gateway) boundDevices(s *paths.Status, names interfaces) (list []int) {
 	cfg := g.gen.Load().config
 	var bound []string
@@ -312,8 +318,8 @@ func (r *PathsReport) subflow(f *mptcp.Subflow, names interfaces) PathSubflow {
 	return s
 }
 
-// pathOf is the path that has the address. One that belongs to none is listed by its interface, so that what it
-// carries is seen.
+// pathOf is the path that has the address. One that belongs to none is listed by its interface, so
+// that what it carries is seen.
 func (r *PathsReport) pathOf(local netip.Addr, device string) string {
 	for i := range r.Paths {
 		if slices.Contains(r.Paths[i].Addresses, local) {
@@ -335,8 +341,8 @@ func (r *PathsReport) pathOf(local netip.Addr, device string) string {
 	return device
 }
 
-// sum adds up by path what the listed subflows carried. The manager's sums know of what has closed, and are some
-// seconds old: the larger one is nearer.
+// sum adds up by path what the listed subflows carried. The manager's sums know of what has closed,
+// and are some seconds old: the larger one is nearer.
 func (r *PathsReport) sum() {
 	for i := range r.Paths {
 		p := &r.Paths[i]

@@ -14,7 +14,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// speaks is a server over TLS that answers with the protocol of the request; it offers HTTP/1, and HTTP/2 where two says so.
+// speaks is a server over TLS that answers with the protocol of the request; it offers HTTP/1, and
+// HTTP/2 where two says so.
 func speaks(t *testing.T, ca *acmetest.CA, two bool) string {
 	t.Helper()
 	cert, key := ca.PairIn(t.TempDir(), &x509.Certificate{DNSNames: []string{"app.example"}})
@@ -39,7 +40,8 @@ func speaks(t *testing.T, ca *acmetest.CA, two bool) string {
 	return ln.Addr().String()
 }
 
-// What a backend's protocol says is what its servers are spoken to in, over TLS that is verified in any of them.
+// What a backend's protocol says is what its servers are spoken to in, over TLS that is verified in
+// any of them.
 func TestServersProtocolsByConfiguration(t *testing.T) {
 	t.Parallel()
 	ca, stranger := acmetest.NewCA(t), acmetest.NewCA(t)

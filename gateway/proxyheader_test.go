@@ -16,7 +16,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// told is a server behind PROXY headers: it answers with the version and the client of the one that it got, and the head of the request.
+// told is a server behind PROXY headers: it answers with the version and the client of the one that
+// it got, and the head of the request.
 func told(t *testing.T) string {
 	return proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) {
 		h, err := proxytest.ReadProxyHeader(c.R)
@@ -121,7 +122,8 @@ func TestPassedThroughByConfiguration(t *testing.T) {
 			t.Errorf("%s at %s: %v, %+v; want %q", tt.name, tt.listener, err, a, tt.want)
 		}
 	}
-	// Where nothing is opened, other names are no HTTP; and where all is redirected, nobody looks for a name.
+	// Where nothing is opened, other names are no HTTP; and where all is redirected, nobody looks
+	// for a name.
 	for listener, name := range map[string]string{"only": "deep.pass.example", "redirects": "mail.example"} {
 		if _, err := tls.Dial("tcp", r.address(listener), &tls.Config{ServerName: name, RootCAs: ca.Pool()}); err == nil {
 			t.Errorf("%s was served at the listener %s", name, listener)

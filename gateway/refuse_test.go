@@ -13,8 +13,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// TestReloadRefused: whatever is wrong, the running generation serves on, and the error, the log, the status and the
-// metric say what it is and where it stands.
+// TestReloadRefused: whatever is wrong, the running generation continues, and the error, the log,
+// the status and the metric say what it is and where it stands.
 func TestReloadRefused(t *testing.T) {
 	app := named(t, "app")
 	web, taken := freeAddress(t), proxytest.Listen(t, mptcp.Off)
@@ -22,8 +22,8 @@ func TestReloadRefused(t *testing.T) {
 	rest := routeTable("all", "", "app") + backendTable("app", app, "")
 	good := head + listenerTable("web", web, "") + rest
 	_, port, _ := strings.Cut(web, ":")
-	const inTwo = `which this gateway's listener "web" has: bind: address already in use; ` +
-		`remedy: restart mpgate (systemctl restart mpgate), or reload twice: first without what that listener has there, then with the new address`
+	const inTwo = `which is used by this gateway's listener "web": bind: address already in use; ` +
+		`remedy: restart mpgate (systemctl restart mpgate), or reload twice: first without the old address of that listener, then with the new one`
 	r := startRig(t, good, nil)
 	line := func(file, part string) int {
 		before, _, ok := strings.Cut(file, part)
@@ -37,14 +37,14 @@ func TestReloadRefused(t *testing.T) {
 	for _, c := range []struct{ name, file, at, want string }{
 		{"an unknown key", good + "colour = 1\n", "colour", `backend.app.colour: is not a known key`},
 		{"a port that is taken", good + listenerTable("more", taken.Addr().String(), ""), "", `listener.more: listener "more": cannot listen on ` +
-			taken.Addr().String() + `: bind: address already in use; remedy: see who has it (ss -ltnp), and stop that or take another address`},
+			taken.Addr().String() + `: bind: address already in use; remedy: find the program that uses it (ss -ltnp) and stop it, or use another address`},
 		{"all addresses instead of one", head + listenerTable("web", ":"+port, "") + rest, "[[listener]]", "cannot listen on :" + port + ", " + inTwo},
 		{"another name", head + listenerTable("other", web, "") + rest, "[[listener]]", "cannot listen on " + web + ", " + inTwo},
 		{"a socket that systemd has not passed", good + "[[listener]]\nname = \"more\"\nsystemd = \"more\"\n", "",
-			`no inherited socket is named "more"; none was inherited at all; remedy: FileDescriptorName=more in the .socket unit, and start it by that unit; ` +
-				`or give the listener an address too; a running process is passed no new sockets: start the .socket unit, then systemctl restart mpgate, which loses no connection`},
+			`no inherited socket is named "more"; no socket was inherited; remedy: FileDescriptorName=more in the .socket unit, and start mpgate by that unit; ` +
+				`or give the listener an address too; systemd passes sockets only at start: start the .socket unit, then run systemctl restart mpgate, which loses no connection`},
 		{"another device for an open socket", head + listenerTable("web", web, "interface = \"lo\"") + rest, "[[listener]]",
-			`is open on interface "", and a reload cannot move it to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
+			`is open on interface "", and a reload cannot change that to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
 		{"a state directory", strings.Replace(good, `"state"`, `"other"`, 1), "state_dir", `cannot be changed by a reload`},
 		{"a certificate that is not there", head + listenerTable("web", web, "[listener.tls]\ncertificates = [ { cert = \"c.pem\", key = \"k.pem\" } ]") + rest, "certificates", "c.pem"},
 		{"an access log that cannot be", strings.Replace(good, `"off"`, `"/proc/none/log"`, 1), "access", "no such file or directory"},
@@ -76,7 +76,7 @@ func TestReloadRefused(t *testing.T) {
 			if v := proxytest.Metric(t, r.metrics.Registry(), "mpgate_reload_success"); v != 0 {
 				t.Errorf("mpgate_reload_success is %v", v)
 			}
-			if !strings.Contains(r.log.String(), "reload refused; the running configuration stays") {
+			if !strings.Contains(r.log.String(), "reload failed; the running configuration remains active") {
 				t.Error("the log does not say it")
 			}
 			if got := fetch(t, "http://"+web+"/"); got != "200 app" {
@@ -93,8 +93,9 @@ func TestReloadRefused(t *testing.T) {
 	}
 }
 
-// TestReloadPassedSockets: a listener of sockets that systemd passed goes, and comes back by another reload: systemd
-// would not pass them a second time. Switching MPTCP off is told, and does the rest.
+// TestReloadPassedSockets: a listener of sockets that systemd passed goes, and comes back by
+// another reload: systemd would not pass them a second time. Switching MPTCP off is told, and does
+// the rest.
 func TestReloadPassedSockets(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	app := named(t, "app")
@@ -119,7 +120,7 @@ func TestReloadPassedSockets(t *testing.T) {
 	}
 	get()
 	r.swap(head + other + rest)
-	r.logs(`no listener accepts on a socket that systemd still holds open.*socket=web address=` + regexp.QuoteMeta(address))
+	r.logs(`no listener accepts on a socket that systemd holds open.*socket=web address=` + regexp.QuoteMeta(address))
 	waits := proxytest.Dial(t, address, mptcp.Off)
 	waits.Send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	r.swap(head + web + other + rest)
@@ -130,13 +131,13 @@ func TestReloadPassedSockets(t *testing.T) {
 	r.swap(head + "[mptcp]\nenabled = false\n" + web + other + rest)
 	get()
 	listeners := r.Status().Listeners
-	if s := listeners[0].Sockets[0]; s.Speaks != "mptcp" || !strings.Contains(s.Why, "cannot be disarmed from here") {
+	if s := listeners[0].Sockets[0]; s.Speaks != "mptcp" || !strings.Contains(s.Why, "mpgate cannot change that") {
 		t.Errorf("after MPTCP was switched off: %+v", s)
 	}
 	if s := listeners[1].Sockets[0]; s.Speaks != "tcp" || s.Why != "" {
 		t.Errorf("after MPTCP was switched off, a socket of our own: %+v", s)
 	}
-	r.logs(`level=WARN msg="listening, but not as preferred" listener=web .*SocketProtocol=mptcp out of the .socket unit`)
+	r.logs(`level=WARN msg="listening, but not as preferred" listener=web .*remove SocketProtocol=mptcp from the .socket unit`)
 }
 
 // A backend of a file that was refused is not measured.

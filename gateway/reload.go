@@ -15,8 +15,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// Reload reads the configuration anew and swaps to it. On any fault the running generation goes on, and the
-// error says what is wrong.
+// Reload reads the configuration again and swaps to it. On any fault the running generation
+// continues, and the error says what is wrong.
 func (g *Gateway) Reload(ctx context.Context) error {
 	if g.options.Load == nil {
 		return errors.New("this gateway has no configuration file to reload")
@@ -24,7 +24,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state.Load() != ready || g.isReplaced() {
-		return errors.New("the gateway is not ready, or drains")
+		return errors.New("the gateway is not ready or is draining")
 	}
 	g.options.Notifier.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 	began := time.Now()
@@ -34,7 +34,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	result := &admin.Reload{At: now, OK: err == nil}
 	if err != nil {
 		result.Error = err.Error()
-		g.log.Error("reload refused; the running configuration stays", "generation", old.number, "error", err)
+		g.log.Error("reload failed; the running configuration remains active", "generation", old.number, "err", err)
 	} else {
 		g.log.Info("reloaded", "generation", g.gen.Load().number, "took", now.Sub(began).String())
 	}
@@ -105,7 +105,7 @@ func (g *Gateway) awaitAccepting(n *generation) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := n.probe(ctx); err != nil {
-		g.log.Error("a listener does not accept after a reload", "error", err)
+		g.log.Error("a listener does not accept connections after a reload", "err", err)
 	}
 }
 
@@ -157,8 +157,8 @@ func (g *Gateway) runAccessLog(l *telemetry.AccessLog) {
 	}
 }
 
-// closeLate closes an access log that was replaced, after a moment: exchanges that ended just before may be about
-// to write to it.
+// closeLate closes an access log that was replaced, after a moment: exchanges that ended just
+// before may be about to write to it.
 func (g *Gateway) closeLate(ctx context.Context, l *telemetry.AccessLog) {
 	t := time.NewTimer(time.Second)
 	defer t.Stop()
@@ -169,11 +169,12 @@ func (g *Gateway) closeLate(ctx context.Context, l *telemetry.AccessLog) {
 	last, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if err := l.Close(last); err != nil {
-		g.log.Error("the access log that was replaced is not written whole", "error", err)
+		g.log.Error("the previous access log is incomplete", "err", err)
 	}
 }
 
-// retire ends what the next generation has not taken over: accepting at once, exchanges at a deadline.
+// retire ends what the next generation has not taken over: accepting at once, exchanges at a
+// deadline.
 func (g *Gateway) retire(old, next *generation) {
 	var ending proxy.Ending
 	var gone []*front
@@ -192,7 +193,7 @@ func (g *Gateway) retire(old, next *generation) {
 			fallthrough
 		default:
 			if (f.tls == nil) != (other.tls == nil) {
-				g.proxy.Dismiss(f.proxy) // who has begun with the other kind cannot go on with it
+				g.proxy.Dismiss(f.proxy) // who has begun with the other kind cannot continue with it
 			}
 			f.closeTLS()
 		}
@@ -222,23 +223,23 @@ func (g *Gateway) retire(old, next *generation) {
 			f.proxy.Close()
 		}
 		if cut > 0 {
-			g.log.Warn("connections were cut: they had work left on what a reload took away", "generation", old.number, "connections", cut, "after", limit.String())
+			g.log.Warn("connections aborted at the drain deadline: they used what a reload removed", "generation", old.number, "connections", cut, "after", limit.String())
 		}
 		return nil
 	})
 }
 
-// forsake keeps the sockets of a listener that is gone, if somebody else passed them and goes on listening: he would
-// not pass them again.
+// forsake keeps the sockets of a listener that is gone, if somebody else passed them and goes on
+// listening: he would not pass them again.
 func (g *Gateway) forsake(f *front) {
 	if !f.sockets.Activated() {
 		return
 	}
 	if err := f.sockets.GiveBack(g.options.Inherited); err != nil {
-		g.log.Error("sockets that systemd passed could not be kept", "listener", f.sockets.Name(), "error", err)
+		g.log.Error("cannot keep sockets passed by systemd", "listener", f.sockets.Name(), "err", err)
 	}
 	for _, s := range f.sockets.Sockets() {
-		g.log.Warn("no listener accepts on a socket that systemd still holds open: clients will wait there in vain",
+		g.log.Warn("no listener accepts on a socket that systemd holds open: clients that connect to it get no answer",
 			"socket", f.sockets.Systemd(), "address", s.Address, "remedy", "systemctl disable --now its .socket unit")
 	}
 }
@@ -259,11 +260,11 @@ func (f *front) explain(err error) error {
 	if !errors.As(err, &e) || f.open.Systemd == "" {
 		return err
 	}
-	return fmt.Errorf("%w; a running process is passed no new sockets: start the .socket unit, then systemctl restart mpgate, which loses no connection", err)
+	return fmt.Errorf("%w; systemd passes sockets only at start: start the .socket unit, then run systemctl restart mpgate, which loses no connection", err)
 }
 
-// held says what of the running generation has an address that a reload wants for something else: it goes on until the
-// reload has gone through.
+// held says what of the running generation has an address that a reload wants for something else:
+// it continues until the reload has gone through.
 func (g *Gateway) held(address string) (who, remedy string) {
 	gen := g.gen.Load()
 	if gen == nil {
@@ -278,7 +279,7 @@ func (g *Gateway) held(address string) (who, remedy string) {
 		if f.sockets.Activated() {
 			return who, "stop its .socket unit (systemctl disable --now), then " + restart
 		}
-		return who, restart + ", or reload twice: first without what that listener has there, then with the new address"
+		return who, restart + ", or reload twice: first without the old address of that listener, then with the new one"
 	}
 	return "", ""
 }

@@ -21,8 +21,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// TestReloads: a hundred reloads under load, each of which changes listeners, routes and backends, fail no request
-// and leave nothing behind.
+// TestReloads: a hundred reloads under load, each of which changes listeners, routes and backends,
+// fail no request and leave nothing behind.
 func TestReloads(t *testing.T) {
 	a, b := named(t, "a"), named(t, "b")
 	front, second := freeAddress(t), freeAddress(t)
@@ -97,8 +97,8 @@ func TestReloads(t *testing.T) {
 	}
 }
 
-// TestReloadEndsOnlyWhatChanged: a tunnel on a route that stays goes on; those on a route that leads elsewhere, and on a
-// listener that is gone, have until the deadline.
+// TestReloadEndsOnlyWhatChanged: a tunnel on a route that stays continues; those on a route that
+// leads elsewhere, and on a listener that is gone, have until the deadline.
 func TestReloadEndsOnlyWhatChanged(t *testing.T) {
 	server, other := echoes(t), echoes(t)
 	web, gone := freeAddress(t), freeAddress(t)
@@ -126,7 +126,7 @@ func TestReloadEndsOnlyWhatChanged(t *testing.T) {
 		t.Error("the old generation does not end")
 	}
 	carries(t, stays)
-	r.logs(`connections were cut.*generation=1 connections=2 after=500ms`)
+	r.logs(`connections aborted.*generation=1 connections=2 after=500ms`)
 	stays.Close()
 	r.end()
 	text, err := os.ReadFile(log)
@@ -140,8 +140,8 @@ func TestReloadEndsOnlyWhatChanged(t *testing.T) {
 	}
 }
 
-// TestReloadBesideAnEndlessStream: a reload that takes a backend away does not wait for what still comes from there, on a
-// connection that many share either. That is cut at the deadline.
+// TestReloadBesideAnEndlessStream: a reload that takes a backend away does not wait for what still
+// comes from there, on a connection that many share either. That is cut at the deadline.
 func TestReloadBesideAnEndlessStream(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "a")
@@ -181,11 +181,11 @@ func TestReloadBesideAnEndlessStream(t *testing.T) {
 	if _, err := io.ReadAll(resp.Body); err == nil {
 		t.Error("the stream ends in order, though it was cut")
 	}
-	r.logs("connections were cut: they had work left on what a reload took away")
+	r.logs("connections aborted at the drain deadline: they used what a reload removed")
 }
 
-// TestReloadKeepsWhatWaits: connections that wait at a listener's socket are served after a reload that changes the
-// listener, its addresses included.
+// TestReloadKeepsWhatWaits: connections that wait at a listener's socket are served after a reload
+// that changes the listener, its addresses included.
 func TestReloadKeepsWhatWaits(t *testing.T) {
 	app := named(t, "app")
 	a, b := freeAddress(t), freeAddress(t)
@@ -207,8 +207,8 @@ func TestReloadKeepsWhatWaits(t *testing.T) {
 	}
 }
 
-// TestReloadTLS: a listener gains TLS and loses it. Requests under way come to their end, idle connections end in
-// order, and new ones get what is configured.
+// TestReloadTLS: a listener gains TLS and loses it. Requests under way come to their end, idle
+// connections end in order, and new ones get what is configured.
 func TestReloadTLS(t *testing.T) {
 	web := freeAddress(t)
 	release := make(chan struct{})
@@ -256,7 +256,8 @@ func TestReloadTLS(t *testing.T) {
 	}
 }
 
-// TestReloadPolicy: what was checked at a handshake does not count when a reload has put another policy in its place.
+// TestReloadPolicy: what was checked at a handshake does not count when a reload has put another
+// policy in its place.
 func TestReloadPolicy(t *testing.T) {
 	web, app := freeAddress(t), named(t, "app")
 	file := func(version string) string {

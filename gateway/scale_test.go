@@ -12,7 +12,8 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// large is a configuration of that many listeners and routes, and a backend of one server for each ten routes.
+// large is a configuration of that many listeners and routes, and a backend of one server for each
+// ten routes.
 func large(listeners, routes int) string {
 	var b strings.Builder
 	b.WriteString(head)
@@ -56,8 +57,8 @@ func costsOf(t *testing.T, toml string) costs {
 	return c
 }
 
-// TestCostsGrowWithListenersAndRoutes, not with their product: what many of both cost beyond many of each is next to
-// nothing, of memory and of metric series.
+// TestCostsGrowWithListenersAndRoutes, not with their product: what many of both cost beyond many
+// of each is next to nothing, of memory and of metric series.
 func TestCostsGrowWithListenersAndRoutes(t *testing.T) {
 	const few, listeners, routes = 2, 60, 1000
 	base, l, r, both := costsOf(t, large(few, few)), costsOf(t, large(listeners, few)), costsOf(t, large(few, routes)), costsOf(t, large(listeners, routes))
@@ -76,8 +77,8 @@ func TestCostsGrowWithListenersAndRoutes(t *testing.T) {
 	}
 }
 
-// TestCountersOutliveReloads: what a reload takes away keeps its counters, and counts on from there when it comes
-// back.
+// TestCountersOutliveReloads: what a reload takes away keeps its counters, and counts on from there
+// when it comes back.
 func TestCountersOutliveReloads(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	t.Cleanup(server.Close)

@@ -15,7 +15,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// Status is what there is to say of the gateway now.
+// Status is what is known about the gateway now.
 func (g *Gateway) Status() admin.Status {
 	gen := g.gen.Load()
 	s := admin.Status{
@@ -106,7 +106,7 @@ func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		_, _ = io.WriteString(w, "reloaded\n"+g.notAsPreferred())
 		if notReopened != nil {
-			_, _ = fmt.Fprintf(w, "log file not reopened: %v\n", notReopened)
+			_, _ = fmt.Fprintf(w, "cannot reopen log file: %v\n", notReopened)
 		}
 	case errors.As(err, &faults):
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
@@ -115,13 +115,14 @@ func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notAsPreferred names the sockets that do not speak what the configuration wants, a line each, with the remedy.
+// notAsPreferred names the sockets that do not speak what the configuration wants, a line each,
+// with the remedy.
 func (g *Gateway) notAsPreferred() (text string) {
 	gen := g.gen.Load()
 	for i := range gen.config.Listeners {
 		for _, s := range gen.listeners[gen.config.Listeners[i].Name].sockets.Sockets() {
 			if s.Why != "" {
-				text += fmt.Sprintf("listener %s: %s speaks %s: %s; remedy: %s\n", s.Listener, s.Address, s.Transport, s.Why, s.Remedy)
+				text += fmt.Sprintf("listener %s: %s uses %s: %s; remedy: %s\n", s.Listener, s.Address, s.Transport, s.Why, s.Remedy)
 			}
 		}
 	}

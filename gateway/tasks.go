@@ -8,11 +8,12 @@ import (
 	"mpgate/task"
 )
 
-// tasks are the goroutines that live longer than a request. Each has a name and an owner, ends when its
-// context does, and reports its error under its name.
+// tasks are the goroutines that live longer than a request. Each has a name and an owner, ends when
+// its context does, and reports its error under its name.
 //
-// An error of a task that nobody had stopped ends the gateway, in order and on purpose: without its part it would only seem
-// to serve. A panic never does: it is reported (see package task), and what the task served fails.
+// An error of a task that nobody had stopped ends the gateway, in order and on purpose: without its
+// part it would only seem to serve. A panic never does: it is reported (see package task), and what
+// the task served fails.
 type tasks struct {
 	log    *slog.Logger
 	ctx    context.Context
@@ -42,7 +43,8 @@ func (t *tasks) run(name string, f func(context.Context) error) *running {
 	})
 }
 
-// keep starts f under a name. After a panic it is started again: it must be able to go on from there.
+// keep starts f under a name. After a panic it is started again: it must be able to go on from
+// there.
 func (t *tasks) keep(name string, f func(context.Context) error) *running {
 	return t.start(name, func(ctx context.Context) {
 		task.Keep(ctx, name, func() {
@@ -68,7 +70,7 @@ func (t *tasks) fail(err error) {
 	select {
 	case t.failed <- err:
 	default:
-		t.log.Error("task ended", "error", err)
+		t.log.Error("task failed", "err", err)
 	}
 }
 
@@ -97,5 +99,5 @@ func attempt(name string, f func() error) (err error) {
 // panicked is told of each panic in a task of this process.
 func (g *Gateway) panicked(p *task.Panic) {
 	g.metrics.TaskPanics.Inc()
-	g.log.Error("panic in a task: what it served has failed, everything else goes on", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
+	g.log.Error("panic in a task", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
 }

@@ -169,8 +169,8 @@ func (t *tlsSet) addTerms(hosts []string, p *config.TLSPolicy) {
 	}
 }
 
-// vouchedNames are the fields of all listeners that tell servers who a client is. No client may send one, by
-// whichever listener it comes.
+// vouchedNames are the fields of all listeners that tell servers who a client is. No client may
+// send one, by whichever listener it comes.
 func vouchedNames(cfg *config.Config) (names []string) {
 	add := func(h *config.ClientHeaders) {
 		for _, f := range identityFields(h, &certs.Identity{}) {

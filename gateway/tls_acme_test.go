@@ -13,8 +13,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// The whole way: a first start with the CA away, certificates by each challenge, and their renewal, all while the gateway
-// runs.
+// The whole way: a first start with the CA away, certificates by each challenge, and their renewal,
+// all while the gateway runs.
 func TestACME(t *testing.T) {
 	for _, challenge := range []string{"http-01", "tls-alpn-01", "dns-01"} {
 		t.Run(challenge, func(t *testing.T) {
@@ -34,7 +34,8 @@ func testACME(t *testing.T, challenge string) {
 		more = fmt.Sprintf("dns = { resolvers = [%q], rfc2136 = { server = %q, key_name = %q, key_secret = %q } }\n",
 			ca.DNS.Addr, ca.DNS.Addr, acmetest.TSIGName, acmetest.TSIGSecret)
 	}
-	// A redirect would catch the challenge on the listener that the CA asks, and a route for its path as well.
+	// A redirect would catch the challenge on the listener that the CA asks, and a route for its
+	// path as well.
 	file := head + listenerTable("web", web, "redirect_https = true\nhealth_path = \"/health\"") +
 		listenerTable("secure", secure, fmt.Sprintf("[listener.tls.acme]\ndomains = [%q]\nemail = \"x@example.test\"\nca = %q\nca_root = %q\nchallenges = [%q]\n%s",
 			name, ca.Directory(), ca.CARoot, challenge, more)) +
@@ -45,7 +46,7 @@ func testACME(t *testing.T, challenge string) {
 	if got := fetch(t, "http://"+web+"/health"); !strings.HasPrefix(got, "200 ") {
 		t.Errorf("plain HTTP gets %s", got)
 	}
-	r.logs(`level=ERROR msg="cannot get a certificate" name="?` + strings.ReplaceAll(name, "*", `\*`) + `"? .*serving="nothing yet".*connection refused`)
+	r.logs(`level=ERROR msg="cannot get a certificate" name="?` + strings.ReplaceAll(name, "*", `\*`) + `"? .*serving=none.*connection refused`)
 	_, err := tls.Dial("tcp", secure, &tls.Config{ServerName: "a.example.test", InsecureSkipVerify: true})
 	if err == nil || err.Error() != "remote error: tls: unrecognized name" {
 		t.Errorf("the handshake without a certificate: %v", err)
@@ -64,7 +65,7 @@ func testACME(t *testing.T, challenge string) {
 		t.Errorf("the metric says %v, the certificate %v", until, first.NotAfter.Unix())
 	}
 
-	// A connection of before goes on while the certificate is renewed.
+	// A connection of before continues while the certificate is renewed.
 	c := proxytest.Dial(t, secure, mptcp.Off)
 	c.Secure(&tls.Config{ServerName: "a.example.test", InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	get := func() {

@@ -110,8 +110,8 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
-// Case 16: a session of one policy is not resumed under another, nor after a reload that changed what it stands for; one that
-// changed nothing keeps it.
+// Case 16: a session of one policy is not resumed under another, nor after a reload that changed
+// what it stands for; one that changed nothing keeps it.
 func TestSessionsKeepToTheirPolicy(t *testing.T) {
 	t.Parallel()
 	ca := acmetest.NewCA(t)

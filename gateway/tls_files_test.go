@@ -17,7 +17,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// tlsTable is a listener named secure with TLS on any port; more are lines of its table [listener.tls].
+// tlsTable is a listener named secure with TLS on any port; more are lines of its table
+// [listener.tls].
 func tlsTable(more string) string {
 	return "[[listener]]\nname = \"secure\"\naddress = \"127.0.0.1:0\"\n[listener.tls]\n" + more + "\n"
 }
@@ -95,7 +96,7 @@ func TestCertificateFiles(t *testing.T) {
 	}
 	// One that cannot be used leaves the old one, and says so.
 	acmetest.Replace(t, exact[0], []byte("nothing"))
-	r.logs(`level=ERROR msg="certificate files changed but cannot be used; the old certificate stays"`)
+	r.logs(`level=ERROR msg="changed certificate files cannot be used; the old certificate remains active"`)
 	proxytest.WaitMetric(t, r.metrics.Registry(), 1, "mpgate_tls_certificate_failing", "name", exact[0])
 	if got := served("a.example"); got != "new.example" {
 		t.Errorf("served %s", got)

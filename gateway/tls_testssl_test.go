@@ -14,12 +14,13 @@ import (
 	"mpgate/internal/acmetest"
 )
 
-// What testssl finds that is not for a listener to mend: the certificate's and the server's own affairs, what the openssl lacks
-// that testssl itself runs, and that crypto/tls tells clients they may keep a ticket for a week, while its key is forgotten
-// after a day at most.
+// What testssl finds that is not for a listener to fix: the certificate's and the server's own
+// affairs, what the openssl lacks that testssl itself runs, and that crypto/tls tells clients they
+// may keep a ticket for a week, while its key is forgotten after a day at most.
 var testsslExcused = map[string]bool{"TLS_session_ticket": true, "engine_problem": true, "cert_revocation": true, "DNS_CAArecord": true, "security_headers": true}
 
-// testssl.sh has nothing to complain of: protocols, ciphers, forward secrecy, renegotiation, the known attacks, HSTS.
+// testssl.sh has nothing to complain of: protocols, ciphers, forward secrecy, renegotiation, the
+// known attacks, HSTS.
 func TestTestssl(t *testing.T) {
 	if testing.Short() {
 		t.Skip("testssl takes more than a minute")

@@ -9,11 +9,11 @@ import (
 	"mpgate/telemetry"
 )
 
-// unclogMost is how many MPTCP connections are looked at each second, of both sides together, beginning at another one each
-// time. A look is a system call, so this is at most 0.2 % of a core.
+// unclogMost is how many MPTCP connections are looked at each second, of both sides together,
+// beginning at another one each time. A look is a system call, so this is at most 0.2 % of a core.
 const unclogMost = 1000
 
-// unclog frees connections that the kernel lets stand still; see mptcp.Unclog.
+// unclog frees connections that the kernel lets stall; see mptcp.Unclog.
 func (g *Gateway) unclog(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -29,13 +29,14 @@ func (g *Gateway) unclog(ctx context.Context) error {
 	}
 }
 
-// watchHostMemory says when connections to servers are made by TCP for want of memory, and when that is over.
+// watchHostMemory says when connections to servers are made by TCP for want of memory, and when
+// that is over.
 func (g *Gateway) watchHostMemory(before bool) (now bool) {
 	switch now = mptcp.CheckHostMemory(); {
 	case now && !before:
-		g.log.Warn("this host is short of memory for TCP sockets (net.ipv4.tcp_mem): connections to servers use TCP instead of MPTCP where mptcp is \"prefer\"")
+		g.log.Warn("this host is short of memory for TCP sockets (net.ipv4.tcp_mem): with mptcp = \"prefer\", connections to servers use TCP")
 	case before && !now:
-		g.log.Info("this host has memory for TCP sockets again: connections to servers use MPTCP")
+		g.log.Info("this host has enough memory for TCP sockets again: connections to servers use MPTCP")
 	}
 	return now
 }
@@ -63,9 +64,9 @@ func (g *Gateway) unclogSome() {
 		g.metrics.MPTCPUnclogged(side)
 	}
 	if freed > 0 {
-		g.log.Warn("MPTCP connections stood still, their receive buffers full of what came out of order; they got more room", "connections", freed)
+		g.log.Warn("MPTCP connections stalled, their receive buffers full of out-of-order data; buffers enlarged", "connections", freed)
 	}
 	if fault != nil {
-		g.log.Debug("whether MPTCP connections stand still", "error", fault)
+		g.log.Debug("cannot check for stalled MPTCP connections", "err", fault)
 	}
 }

@@ -25,11 +25,11 @@ import (
 //	                                        accepts
 //	               tells the manager   ◄─  "ready", or why it cannot be
 //	lets go of MPTCP endpoints
-//	lets it go on, with these          ─►  is a gateway like any other
+//	lets it continue, with these          ─►  is a gateway like any other
 //	drains, ends                       ─►  may remove endpoints
 //
-// Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends the new one and
-// goes on.
+// Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends
+// the new one and continues.
 
 // upgradeVariable tells a new process what it was handed.
 const upgradeVariable = "MPGATE_UPGRADE"
@@ -40,7 +40,7 @@ const upgradeTime = 30 * time.Second
 // inheritance is what a new process is handed. Numbers are descriptors.
 type inheritance struct {
 	Ready   int // it writes a line when it is ready or cannot be
-	Go      int // says when it may go on by itself, and ends with the process before it
+	Go      int // says when it may continue by itself, and ends with the process before it
 	Sockets []handedSocket
 }
 
@@ -56,13 +56,13 @@ const goOn = "go"
 // Parent is the process that this one replaces.
 type Parent struct {
 	report, release *os.File
-	since           time.Time // this one went on by itself
+	since           time.Time // this one continued by itself
 	gone            chan struct{}
 	stored          map[uint64]string // see fdStore.names
 }
 
-// FromParent takes what a process that this one is to replace has handed over, and adds the sockets to in. It is nil
-// where there is no such process.
+// FromParent takes what a process that this one is to replace has handed over, and adds the sockets
+// to in. It is nil where there is no such process.
 func FromParent(in *listener.Inherited) (*Parent, error) {
 	text := os.Getenv(upgradeVariable)
 	if text == "" {
@@ -90,24 +90,25 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 	return p, nil
 }
 
-// ready tells the parent, and returns when it has passed its part on, with what it made in the kernel.
+// ready tells the parent, and returns when it has passed its part on, with what it made in the
+// kernel.
 func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
 	_, err := io.WriteString(p.report, "ready\n")
 	_ = p.report.Close()
 	if err != nil {
-		return nil, fmt.Errorf("the process that this one was to replace has given it up: %w", err)
+		return nil, fmt.Errorf("the previous process cancelled the upgrade: %w", err)
 	}
 	stop := task.AfterDone(ctx, "upgrade: release", func() { _ = p.release.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = p.release.SetReadDeadline(time.Now().Add(upgradeTime))
 	line, err := bufio.NewReader(io.LimitReader(p.release, 64<<10)).ReadString('\n')
 	if err != nil {
-		return nil, fmt.Errorf("the process that this one was to replace has not let it go on: %w", err)
+		return nil, fmt.Errorf("the previous process did not continue the upgrade: %w", err)
 	}
 	e := new(paths.Estate)
 	if text := strings.TrimSpace(strings.TrimPrefix(line, goOn)); text != "" {
 		if err := json.Unmarshal([]byte(text), e); err != nil {
-			return nil, fmt.Errorf("what the process before this one made in the kernel is not understood (got %q): %w", text, err)
+			return nil, fmt.Errorf("cannot parse the kernel state of the previous process (got %q): %w", text, err)
 		}
 	}
 	p.since = time.Now()
@@ -141,8 +142,8 @@ func (p *Parent) lives() bool {
 	}
 }
 
-// awaitEnd waits for the end of the parent, which drains for as long as most: with the end of this process endpoints
-// go on which it has subflows.
+// awaitEnd waits for the end of the parent, which drains for as long as most: with the end of this
+// process endpoints go on which it has subflows.
 func (p *Parent) awaitEnd(ctx context.Context, most time.Duration) {
 	if !p.lives() {
 		return
@@ -164,7 +165,8 @@ func (p *Parent) Fail(err error) {
 	}
 }
 
-// takeOver tells the parent that this process is ready, and goes on with what it made in the kernel.
+// takeOver tells the parent that this process is ready, and continues with what it made in the
+// kernel.
 func (g *Gateway) takeOver(ctx context.Context) error {
 	e, err := g.options.Parent.ready(ctx)
 	if err != nil {
@@ -177,16 +179,16 @@ func (g *Gateway) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// Upgrade starts the program anew and hands everything over to it. It returns when the new process serves; this one
-// then drains, and Run returns. On an error this one serves on as before.
+// Upgrade starts the program again and hands everything over to it. It returns when the new process
+// serves; this one then drains, and Run returns. On an error this one continues as before.
 func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.options.Command == nil {
-		return errors.New("this gateway cannot be replaced")
+		return errors.New("this gateway does not support upgrades")
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state.Load() != ready || g.isReplaced() {
-		return errors.New("the gateway is not ready, or drains")
+		return errors.New("the gateway is not ready or is draining")
 	}
 	var pid int
 	err := attempt("upgrade", func() (err error) {
@@ -197,10 +199,10 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 		for _, f := range g.gen.Load().listeners {
 			f.sockets.Resteer()
 		}
-		g.log.Error("upgrade failed; this process serves on", "error", err)
-		return fmt.Errorf("upgrade failed; the running process serves on: %w", err)
+		g.log.Error("upgrade failed; this process continues", "err", err)
+		return fmt.Errorf("upgrade failed; the running process continues: %w", err)
 	}
-	g.log.Info("another process has taken over", "pid", pid)
+	g.log.Info("upgraded: another process has taken over", "pid", pid)
 	close(g.replaced)
 	return nil
 }
@@ -235,14 +237,14 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	if err = awaitReady(ctx, report); err == nil {
 		if g.options.Notifier != nil {
 			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", cmd.Process.Pid))
-			g.awaitManager(ctx, "systemd does not say whether it knows the new process")
+			g.awaitManager(ctx, "systemd did not confirm the new main process")
 		}
 		err = g.release(ctx, releaseBy)
 	}
 	if err != nil {
 		if g.options.Notifier != nil { // the manager may have been told of the new one, whose end would be that of the service
 			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", os.Getpid()))
-			g.awaitManager(context.Background(), "systemd does not say whether it knows this process again")
+			g.awaitManager(context.Background(), "systemd did not confirm this process as the main process again")
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -253,8 +255,8 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	return pid, nil
 }
 
-// start starts the new process, shielded from signals that would end it before it takes them over. One that came meanwhile and
-// asked this process to open its logs anew was lost, so that is done.
+// start starts the new process, shielded from signals that would end it before it takes them over.
+// One that came meanwhile and asked this process to open its logs again was lost, so that is done.
 func (g *Gateway) start(cmd *exec.Cmd) error {
 	if g.options.Shield == nil {
 		return cmd.Start()
@@ -263,16 +265,17 @@ func (g *Gateway) start(cmd *exec.Cmd) error {
 	return g.options.Shield(cmd.Start)
 }
 
-// awaitManager waits until the service manager has dealt with what it was told, for a moment at most: the new process waits, too.
+// awaitManager waits until the service manager has dealt with what it was told, for a moment at
+// most: the new process waits, too.
 func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if err := g.options.Notifier.barrier(ctx); err != nil {
-		g.log.Warn(complaint, "error", err)
+		g.log.Warn(complaint, "err", err)
 	}
 }
 
-// release lets the new process go on, with endpoints and limits for its own.
+// release lets the new process continue, with endpoints and limits for its own.
 func (g *Gateway) release(ctx context.Context, by *os.File) error {
 	e, err := g.handOverPaths(ctx)
 	if err != nil {
@@ -365,9 +368,9 @@ func awaitReady(ctx context.Context, report *os.File) error {
 		why, _ := io.ReadAll(r)
 		return errors.New(strings.TrimSpace(string(why)))
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errors.New("the new process did not get ready in time")
+		return errors.New("the new process was not ready in time")
 	}
-	return errors.New("the new process ended before it was ready; its log says why")
+	return errors.New("the new process ended before it was ready; see its log")
 }
 
 // serveUpgrade answers when the new process serves: 200, or 409 with what went wrong.
@@ -377,5 +380,5 @@ func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	_, _ = io.WriteString(w, "another process has taken over\n")
+	_, _ = io.WriteString(w, "upgraded: another process has taken over\n")
 }

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"mpgate/mptcp"
 )
 
 // statusEvery is how often the service manager is told figures.
 const statusEvery = 10 * time.Second
 
-// serveManager keeps the service manager informed: figures, and, where it asks for that, that every accept loop
-// answers. When one does not, the manager hears nothing, and will end this process and start another.
+// serveManager keeps the service manager informed: figures, and, where it asks for that, that every
+// accept loop answers. When one does not, the manager hears nothing, and will end this process and
+// start another.
 func (g *Gateway) serveManager(ctx context.Context) error {
 	n := g.options.Notifier
 	if n == nil {
@@ -31,7 +34,7 @@ func (g *Gateway) serveManager(ctx context.Context) error {
 		}
 		if n.Watchdog > 0 {
 			if err := g.answers(ctx, n.Watchdog/2); err != nil {
-				g.log.Error("the watchdog is not told that all is well", "error", err)
+				g.log.Error("health check failed; the systemd watchdog is not notified", "err", err)
 				continue
 			}
 			n.send("WATCHDOG=1")
@@ -42,8 +45,8 @@ func (g *Gateway) serveManager(ctx context.Context) error {
 	}
 }
 
-// answers says whether every accept loop answers within that time. One that ends because of a reload is asked
-// again, as it is in the next generation.
+// answers says whether every accept loop answers within that time. One that ends because of a
+// reload is asked again, as it is in the next generation.
 func (g *Gateway) answers(ctx context.Context, within time.Duration) error {
 	if !g.isReady() {
 		return nil // it drains: loops end, and that is bounded
@@ -77,20 +80,21 @@ func (n *generation) probe(ctx context.Context) error {
 // statusLine is what `systemctl status` shows.
 func (g *Gateway) statusLine() string {
 	gen := g.gen.Load()
-	speaks := map[string]int{}
-	sockets := 0
+	sockets, mptcpSockets := 0, 0
 	for _, f := range gen.listeners {
 		for _, s := range f.sockets.Sockets() {
-			speaks[s.Transport.String()]++
 			sockets++
+			if s.Transport == mptcp.MPTCP {
+				mptcpSockets++
+			}
 		}
 	}
-	line := fmt.Sprintf("serving: generation %d, %d sockets (%d mptcp), %d connections", gen.number, sockets, speaks["mptcp"], g.proxy.Connections())
+	line := fmt.Sprintf("serving: generation %d, sockets: %d (MPTCP: %d), connections: %d", gen.number, sockets, mptcpSockets, g.proxy.Connections())
 	if n := g.draining.Load(); n > 0 {
-		line += fmt.Sprintf(", %d old generations draining", n)
+		line += fmt.Sprintf(", draining generations: %d", n)
 	}
 	if r := g.reload.Load(); r != nil && !r.OK {
-		line += "; the last reload was refused, see the log"
+		line += "; the last reload failed, see the log"
 	}
 	return line
 }

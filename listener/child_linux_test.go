@@ -290,14 +290,14 @@ func TestActivationErrors(t *testing.T) {
 		`listener "3": inherited socket "udp" (` + udp.LocalAddr().String() + `) is not a stream socket; remedy: ListenStream= in the .socket unit, not ListenDatagram= or ListenSequentialPacket=`,
 		`listener "4": inherited socket "conn" (` + conn.LocalAddr().String() + `) does not listen; remedy: Accept=no in the .socket unit (one socket for all connections)`,
 		`listener "5": inherited fd "null" is not a socket: getsockopt SO_TYPE: socket operation on non-socket; remedy: pass listening sockets only (ListenStream=)`,
-		`systemd passed sockets that no listener uses: "left" (` + mpAddr + `, mptcp); remedy: add systemd = "NAME" to a listener, or take the .socket unit away (systemctl disable --now)`,
+		`systemd passed sockets that no listener uses: "left" (` + mpAddr + `, mptcp); remedy: add systemd = "NAME" to a listener, or remove the .socket unit (systemctl disable --now)`,
 	}
 	if !slices.Equal(p.Errors, want) {
 		t.Errorf("errors\n got %s\nwant %s", strings.Join(p.Errors, "\n     "), strings.Join(want, "\n     "))
 	}
 	wantSockets := []SocketInfo{{Listener: "6", Address: mpAddr, Transport: mptcp.MPTCP, Origin: Systemd,
-		Why:    "the socket that was passed is MPTCP and cannot be disarmed from here",
-		Remedy: "take SocketProtocol=mptcp out of the .socket unit and restart the socket; units of mpgate units --pair need no restart"}}
+		Why:    "the socket that was passed is MPTCP and mpgate cannot change that",
+		Remedy: "remove SocketProtocol=mptcp from the .socket unit and restart the socket; with the units of mpgate units --pair no restart is needed"}}
 	if !slices.Equal(p.Sockets, wantSockets) {
 		t.Errorf("sockets\n got %+v\nwant %+v", p.Sockets, wantSockets)
 	}
@@ -313,12 +313,12 @@ func TestActivationAbsent(t *testing.T) {
 	// Meant for another process.
 	p = start(t, "activation", nil, "LISTEN_FDS=1", "LISTEN_PID=1", `LISTENER_TEST_OPTIONS=[{"Name":"web","Systemd":"web"}]`)
 	want := fmt.Sprintf(`listener "web": no inherited socket is named "web": LISTEN_FDS=1 is set for process "1", and this one is %d: `+
-		`what stands between systemd and mpgate must exec it; remedy: start it directly from the unit, or by exec`, p.Process.Pid)
+		`a wrapper between systemd and mpgate must start it with exec; remedy: start mpgate directly from the unit, or with exec`, p.Process.Pid)
 	if len(p.Errors) != 1 || p.Errors[0] != want || len(p.report.Environ) != 0 {
 		t.Errorf("got %q %q\nwant %q", p.Errors, p.report.Environ, want)
 	}
 	p = start(t, "activation", nil, "LISTEN_FDS=many", "LISTENER_TEST_OPTIONS=[]")
-	want = `LISTEN_FDS is no number of sockets (got "many"); remedy: leave it to systemd, or unset it`
+	want = `LISTEN_FDS is not a number of sockets (got "many"); remedy: let only systemd set it, or unset it`
 	if len(p.Errors) != 1 || p.Errors[0] != want {
 		t.Errorf("got %q\nwant %q", p.Errors, want)
 	}
@@ -390,7 +390,7 @@ func TestInheritedOptions(t *testing.T) {
 }
 
 // Without descriptors accepting fails, says so once a second at most, does not
-// spin, and goes on as soon as there are some.
+// spin, and continues as soon as there are some.
 func TestAcceptRecoversFromEMFILE(t *testing.T) {
 	p := start(t, "emfile", nil)
 	address := p.Sockets[0].Address
@@ -406,7 +406,7 @@ func TestAcceptRecoversFromEMFILE(t *testing.T) {
 			t.Fatal("served without descriptors")
 		}
 	}
-	if line := p.stderr.all()[0]; !strings.Contains(line, "too many open files") || !strings.Contains(line, "accept failed, going on") ||
+	if line := p.stderr.all()[0]; !strings.Contains(line, "too many open files") || !strings.Contains(line, "accept failed") ||
 		!strings.Contains(line, "listener=web") || !strings.Contains(line, "address="+address) {
 		t.Errorf("log: %s", line)
 	}

@@ -12,8 +12,8 @@ import (
 // queue; nobody polls. Below it a connection costs an atomic each way. The zero
 // value and a nil Gate have no limit.
 type Gate struct {
-	// Full, if it is set before the gate is used, is called when somebody comes to wait, and each second from then on. It
-	// may make room, and must not block.
+	// Full, if it is set before the gate is used, is called when somebody comes to wait, and each
+	// second from then on. It may make room, and must not block.
 	Full func() `json:"-"`
 
 	limit   atomic.Int64

@@ -174,7 +174,7 @@ func TestFullGateIsLoggedOnceInAWhile(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(log.String(), "the limit of connections is reached"); n != 1 || !strings.Contains(log.String(), "connections=1") {
+	if n := strings.Count(log.String(), "connection limit reached"); n != 1 || !strings.Contains(log.String(), "connections=1") {
 		t.Errorf("said %d times in %q, want once, with the limit", n, log.String())
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// overlaps says whether two sockets can hardly be bound to a and b, as they are written in Options, at once.
+// overlaps says whether two sockets can hardly be bound to a and b, as they are written in Options,
+// at once.
 func overlaps(a, b string) bool {
 	if strings.HasPrefix(a, "unix:") || strings.HasPrefix(b, "unix:") {
 		return a == b
@@ -49,12 +50,13 @@ func (e *entry) inTheWay(address string) string {
 	return ""
 }
 
-// letGo is how long systemd may take to close a socket that was taken out of its store: it does so in the background,
-// after it has said that it did.
+// letGo is how long systemd may take to close a socket that was taken out of its store: it does so
+// in the background, after it has said that it did.
 const letGo = 2 * time.Second
 
-// clearWay drops what came out of the store and is in the way of address: an earlier process had it for an address that
-// no listener has any more, as two that overlap cannot both be had. It says whether such a one was dropped, now or before.
+// clearWay drops what came out of the store and is in the way of address: an earlier process had it
+// for an address that no listener has any more, as two that overlap cannot both be had. It says
+// whether such a one was dropped, now or before.
 func (in *Inherited) clearWay(address string) (cleared bool) {
 	if in == nil {
 		return false
@@ -67,7 +69,7 @@ func (in *Inherited) clearWay(address string) (cleared bool) {
 		}
 		if at := e.inTheWay(address); at != "" {
 			info := e.spare()
-			info.Why = "it is in the way of " + address
+			info.Why = "it conflicts with " + address
 			in.drop(e, info, at)
 		}
 		cleared = cleared || overlaps(e.dropped, address)
@@ -89,7 +91,7 @@ func (in *Inherited) heldBy(address string) (who, remedy string) {
 	defer in.mu.Unlock()
 	for _, e := range in.spares {
 		if e.origin == Parent && e.inTheWay(address) != "" {
-			return "the process that this one is to replace", "restart mpgate instead (systemctl restart mpgate)"
+			return "the process that this one replaces", "restart mpgate instead (systemctl restart mpgate)"
 		}
 	}
 	return "", ""
@@ -105,5 +107,5 @@ func (in *Inherited) explainHeld(address string, err error) error {
 	if who == "" {
 		return err
 	}
-	return &Error{Listener: e.Listener, What: fmt.Sprintf("cannot listen on %s, which %s has", address, who), Err: e.Err, Remedy: remedy}
+	return &Error{Listener: e.Listener, What: fmt.Sprintf("cannot listen on %s, which is used by %s", address, who), Err: e.Err, Remedy: remedy}
 }

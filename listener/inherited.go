@@ -15,9 +15,11 @@ import (
 // bear one name. It may be filled from several sources. What nobody takes is
 // named by Unused.
 type Inherited struct {
-	// OnDrop, if set, hears of a spare socket that is closed because it does not do for the address it is bound to.
+	// OnDrop, if set, hears of a spare socket that is closed because it does not do for the address
+	// it is bound to.
 	OnDrop func(Spare)
-	// Held, if set, says who in this process has an address, or one that overlaps, and what to do about that; "" where nobody has.
+	// Held, if set, says who in this process has an address, or one that overlaps, and what to do
+	// about that; "" where nobody has.
 	Held func(address string) (who, remedy string)
 
 	mu      sync.Mutex
@@ -36,19 +38,19 @@ type entry struct {
 	dropped string // the address of a spare that was dropped while others were opened
 }
 
-// FromSystemd takes the sockets of socket activation (LISTEN_FDS and its kin),
-// those out of the store as spares, and removes those variables from the environment, so that no child believes
-// that they are its own.
+// FromSystemd takes the sockets of socket activation (LISTEN_FDS and its kin), those out of the
+// store as spares, and removes those variables from the environment, so that no child believes that
+// they are its own.
 func FromSystemd() (*Inherited, error) {
 	fds, pid := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_PID")
 	in := new(Inherited)
 	switch n, err := strconv.Atoi(fds); {
 	case fds == "":
 	case err != nil || n < 0:
-		return nil, &Error{What: fmt.Sprintf("LISTEN_FDS is no number of sockets (got %q)", fds),
-			Remedy: "leave it to systemd, or unset it"}
+		return nil, &Error{What: fmt.Sprintf("LISTEN_FDS is not a number of sockets (got %q)", fds),
+			Remedy: "let only systemd set it, or unset it"}
 	case pid != strconv.Itoa(os.Getpid()):
-		in.note = fmt.Sprintf("LISTEN_FDS=%s is set for process %q, and this one is %d: what stands between systemd and mpgate must exec it",
+		in.note = fmt.Sprintf("LISTEN_FDS=%s is set for process %q, and this one is %d: a wrapper between systemd and mpgate must start it with exec",
 			fds, pid, os.Getpid())
 	}
 	for _, f := range activation.Files(true) {
@@ -167,7 +169,7 @@ func (in *Inherited) CheckUnused() error {
 	}
 	return &Error{
 		What:   "systemd passed sockets that no listener uses: " + strings.Join(unused, ", "),
-		Remedy: `add systemd = "NAME" to a listener, or take the .socket unit away (systemctl disable --now)`,
+		Remedy: `add systemd = "NAME" to a listener, or remove the .socket unit (systemctl disable --now)`,
 	}
 }
 
@@ -206,10 +208,10 @@ func (in *Inherited) missing(o *Options) error {
 		e.What += " (there are " + strings.Join(quoted, ", ") + ")"
 	case in != nil && in.note != "":
 		e.What += ": " + in.note
-		e.Remedy = "start it directly from the unit, or by exec"
+		e.Remedy = "start mpgate directly from the unit, or with exec"
 	default:
-		e.What += "; none was inherited at all"
-		e.Remedy += ", and start it by that unit; or give the listener an address too"
+		e.What += "; no socket was inherited"
+		e.Remedy += ", and start mpgate by that unit; or give the listener an address too"
 	}
 	return e
 }

@@ -116,24 +116,24 @@ func TestOpenErrors(t *testing.T) {
 		o    Options
 		want string
 	}{
-		{Options{}, `listener "web": it has no address and no systemd name; remedy: address = "host:port" or systemd = "NAME"`},
+		{Options{}, `listener "web": no address and no systemd name; remedy: address = "host:port" or systemd = "NAME"`},
 		{Options{Addresses: []string{"127.0.0.1:0", busy.Addr().String()}},
-			`listener "web": cannot listen on ` + busy.Addr().String() + `: bind: address already in use; remedy: see who has it (ss -ltnp), and stop that or take another address`},
+			`listener "web": cannot listen on ` + busy.Addr().String() + `: bind: address already in use; remedy: find the program that uses it (ss -ltnp) and stop it, or use another address`},
 		{Options{Addresses: []string{"192.0.2.1:80"}},
 			`listener "web": cannot listen on 192.0.2.1:80: bind: cannot assign requested address; remedy: use an address of this host (ip address), or 0.0.0.0 or [::]`},
 		{Options{Addresses: []string{"127.0.0.1"}}, `listener "web": cannot listen on 127.0.0.1: address 127.0.0.1: missing port in address`},
 		{Options{Addresses: []string{"127.0.0.1:0"}, Interface: "no-such-dev"},
-			`listener "web": cannot listen on 127.0.0.1:0: cannot bind to device "no-such-dev": setsockopt: no such device; remedy: see ip link for the devices of this host`},
+			`listener "web": cannot listen on 127.0.0.1:0: cannot bind to device "no-such-dev": setsockopt: no such device; remedy: use a device of this host (ip link)`},
 		{Options{Addresses: []string{"unix:"}}, `listener "web": unix: needs a path (got "unix:"); remedy: unix:/run/mpgate/NAME.sock`},
 		{Options{Addresses: []string{"unix:" + long}},
-			fmt.Sprintf(`listener "web": the path of a unix socket is at most 107 bytes long (got %d: %q); remedy: use a shorter one`, len(long), long)},
+			fmt.Sprintf(`listener "web": the path of a unix socket must not exceed 107 bytes (got %d: %q); remedy: use a shorter one`, len(long), long)},
 		{Options{Addresses: []string{"unix:" + file}}, `listener "web": ` + file + ` exists and is not a socket; remedy: remove it, or use another path`},
 		{Options{Addresses: []string{"unix:" + dir + "/none/s"}},
-			`listener "web": cannot listen on unix:` + dir + `/none/s: bind: no such file or directory; remedy: make the directory (RuntimeDirectory= in the unit)`},
+			`listener "web": cannot listen on unix:` + dir + `/none/s: bind: no such file or directory; remedy: create the directory (RuntimeDirectory= in the unit)`},
 		{Options{Addresses: []string{"unix:" + dir + "/s"}, MPTCP: mptcp.Require},
 			`listener "web": unix:` + dir + `/s is a unix socket, and mptcp = "require"; remedy: mptcp = "off" for a listener of its own`},
 		{Options{Systemd: "web"},
-			`listener "web": no inherited socket is named "web"; none was inherited at all; remedy: FileDescriptorName=web in the .socket unit, and start it by that unit; or give the listener an address too`},
+			`listener "web": no inherited socket is named "web"; no socket was inherited; remedy: FileDescriptorName=web in the .socket unit, and start mpgate by that unit; or give the listener an address too`},
 	} {
 		c.o.Name = "web"
 		l, err := Open(context.Background(), c.o, nil)
@@ -245,7 +245,7 @@ func TestUnixRelease(t *testing.T) {
 	}
 }
 
-// Serve ends with its context, keeps the sockets and may begin anew: a
+// Serve ends with its context, keeps the sockets and may begin again: a
 // connection that came between is served then.
 func TestServeAgain(t *testing.T) {
 	noFDLeak(t)
@@ -276,7 +276,7 @@ func TestServeEndsWithClose(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- l.Serve(context.Background(), greet) }()
 	ask(t, l.Sockets()[0].Address)
-	if err := l.Serve(context.Background(), greet); err == nil || err.Error() != `listener "web" is served already` {
+	if err := l.Serve(context.Background(), greet); err == nil || err.Error() != `listener "web" is already served` {
 		t.Errorf("a second Serve: %v", err)
 	}
 	l.Close()

@@ -27,7 +27,7 @@ func TestHostWithoutMPTCP(t *testing.T) {
 	if err := os.WriteFile("/proc/sys/net/mptcp/enabled", []byte("0"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	const why, remedy = "it is switched off in this network namespace (net.mptcp.enabled=0)", "sysctl -w net.mptcp.enabled=1"
+	const why, remedy = "MPTCP is off in this network namespace (net.mptcp.enabled=0)", "sysctl -w net.mptcp.enabled=1"
 	for _, address := range []string{"0.0.0.0:8080", "[::]:8081", ":8082"} {
 		l := open(t, Options{Name: "web", Addresses: []string{address}}, nil)
 		if s := l.Sockets()[0]; s.Transport != mptcp.TCP || s.Why != why || s.Remedy != remedy {
@@ -39,7 +39,7 @@ func TestHostWithoutMPTCP(t *testing.T) {
 		t.Errorf("off: %+v", s)
 	}
 	_, err := Open(context.Background(), Options{Name: "web", Addresses: []string{"0.0.0.0:8084"}, MPTCP: mptcp.Require}, nil)
-	const want = `listener "web": mptcp = "require" on 0.0.0.0:8084, and this host has no MPTCP: ` + why + `: protocol not available; remedy: ` + remedy
+	const want = `listener "web": mptcp = "require" on 0.0.0.0:8084, and this host does not support MPTCP: ` + why + `: protocol not available; remedy: ` + remedy
 	if err == nil || err.Error() != want || !errors.Is(err, unix.ENOPROTOOPT) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -56,7 +56,7 @@ func TestKillSwitch(t *testing.T) {
 	t.Setenv("GODEBUG", "x=y,multipathtcp=0")
 	l := open(t, Options{Name: "web", Addresses: []string{"127.0.0.1:0"}}, nil)
 	s := l.Sockets()[0]
-	if s.Transport != mptcp.TCP || s.Why != "MPTCP is switched off by GODEBUG=multipathtcp=0 in the environment" {
+	if s.Transport != mptcp.TCP || s.Why != "MPTCP is turned off by GODEBUG=multipathtcp=0 in the environment" {
 		t.Errorf("%+v", s)
 	}
 }

@@ -89,7 +89,7 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 		files := in.Take(l.o.Systemd)
 		if len(files) > 0 {
 			if err := l.inherit(files); err != nil {
-				in.giveBack(files) // for a reload that mends it
+				in.giveBack(files) // for a reload that fixes it
 				return err
 			}
 			l.pair()
@@ -103,7 +103,7 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 		}
 	}
 	if len(l.o.Addresses) == 0 {
-		return &Error{Listener: l.o.Name, What: "it has no address and no systemd name", Remedy: `address = "host:port" or systemd = "NAME"`}
+		return &Error{Listener: l.o.Name, What: "no address and no systemd name", Remedy: `address = "host:port" or systemd = "NAME"`}
 	}
 	for _, address := range l.o.Addresses {
 		s, err := l.openOwn(ctx, address, in)
@@ -195,8 +195,8 @@ func (l *Listener) judgeInherited(info *SocketInfo, name string) error {
 	case mode != mptcp.Off && is == mptcp.TCP && !mptcp.Disabled():
 		info.Why, info.Remedy = "the socket that was passed is TCP", remedy
 	case (mode == mptcp.Off || mptcp.Disabled()) && is == mptcp.MPTCP:
-		info.Why = "the socket that was passed is MPTCP and cannot be disarmed from here"
-		info.Remedy = "take SocketProtocol=mptcp out of the .socket unit and restart the socket; units of mpgate units --pair need no restart"
+		info.Why = "the socket that was passed is MPTCP and mpgate cannot change that"
+		info.Remedy = "remove SocketProtocol=mptcp from the .socket unit and restart the socket; with the units of mpgate units --pair no restart is needed"
 	}
 	return nil
 }
@@ -236,7 +236,7 @@ func (l *Listener) openOwn(ctx context.Context, address string, in *Inherited) (
 	return &Socket{info: info, tcp: tcp, answered: make(chan struct{}, 1)}, nil
 }
 
-// fromSpare goes on with a socket that an earlier process opened.
+// fromSpare continues with a socket that an earlier process opened.
 func (l *Listener) fromSpare(f *InheritedFile, address string) (*Socket, error) {
 	k, err := kindOf(f.File)
 	if err != nil {
@@ -257,7 +257,7 @@ func (l *Listener) fromSpare(f *InheritedFile, address string) (*Socket, error) 
 func (l *Listener) listenError(address string, err error) error {
 	e := &Error{Listener: l.o.Name, What: "cannot listen on " + address, Err: err}
 	if u := (*mptcp.UnableError)(nil); errors.As(err, &u) {
-		e.What = "mptcp = \"require\" on " + address + ", and this host has no MPTCP: " + u.Support.Why
+		e.What = "mptcp = \"require\" on " + address + ", and this host does not support MPTCP: " + u.Support.Why
 		e.Remedy, e.Err = u.Support.Remedy, u.Support.Err
 		return e
 	}
@@ -323,7 +323,7 @@ func (l *Listener) Files() ([]*os.File, error) {
 func (l *Listener) Close() error { return l.close(true) }
 
 // Release is Close that leaves unix sockets in the file system: another process
-// goes on with them.
+// continues with them.
 func (l *Listener) Release() error { return l.close(false) }
 
 func (l *Listener) close(remove bool) error {

@@ -80,7 +80,7 @@ func (o Origin) String() string {
 	return fmt.Sprintf("Origin(%d)", uint8(o))
 }
 
-// SocketInfo is what there is to say of a listening socket at the start and in status.
+// SocketInfo is what is known about a listening socket at the start and in status.
 type SocketInfo struct {
 	Listener string
 	// Address is host:port, or unix:/path.
@@ -91,8 +91,8 @@ type SocketInfo struct {
 	// Why is set where Transport is not what the configuration prefers: why that
 	// is, and in Remedy what to do about it.
 	Why, Remedy string
-	// Reserve: new connections are steered to another inherited socket of this address, which is of the other
-	// protocol. What still comes in here is served.
+	// Reserve: new connections are steered to another inherited socket of this address, which is of
+	// the other protocol. What still comes in here is served.
 	Reserve bool
 }
 
@@ -100,7 +100,7 @@ type SocketInfo struct {
 type Error struct {
 	// Listener is the name, "" where none is concerned.
 	Listener string
-	// What is wrong, and what would mend it ("" where What says it all).
+	// What is wrong, and what would fix it ("" where What says it all).
 	What, Remedy string
 	// Err is the cause, if it was a system call.
 	Err error

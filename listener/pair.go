@@ -11,14 +11,16 @@ import (
 	"mpgate/mptcp"
 )
 
-// An inherited socket cannot be disarmed: whoever passed it keeps it listening. But where two were passed for one
-// address, one MPTCP and one TCP with SO_REUSEPORT on both (two .socket units with ReusePort=yes and one
-// FileDescriptorName), new connections can be steered to either, as between sockets of our own (swap.go):
+// An inherited socket cannot be disarmed: whoever passed it keeps it listening. But where two were
+// passed for one address, one MPTCP and one TCP with SO_REUSEPORT on both (two .socket units with
+// ReusePort=yes and one FileDescriptorName), new connections can be steered to either, as between
+// sockets of our own (swap.go):
 //
 //	Open    finds out the places of the two in their group: it steers to each in turn and asks for MPTCP
 //	Serve   steers to the one that the configuration wants
 //
-// Both are accepted from as long as they are there: connections that wait at the other are not lost.
+// Both are accepted from as long as they are there: connections that wait at the other are not
+// lost.
 
 // pair finds the twins among inherited sockets, and their places unless they are known.
 func (l *Listener) pair() {
@@ -42,8 +44,8 @@ func (l *Listener) pairUp(plain, multi *Socket) {
 	if !plain.placed {
 		place, err := placeOf(plain.tcp)
 		if err != nil {
-			l.o.log().Warn("two sockets were passed for one address, and new connections cannot be steered to one of them", "listener", l.o.Name,
-				"address", plain.info.Address, "error", err)
+			l.o.log().Warn("two sockets were passed for one address, and new connections cannot be directed to one of them", "listener", l.o.Name,
+				"address", plain.info.Address, "err", err)
 			return
 		}
 		plain.place, multi.place = place, 1-place
@@ -64,14 +66,14 @@ func (l *Listener) steerPairs() {
 			continue
 		}
 		if err := steer(s.plain.tcp, s.place); err != nil {
-			l.o.log().Error("new connections could not be steered: both sockets of the address get some", "listener", l.o.Name,
-				"address", s.info.Address, "wanted", s.info.Transport.String(), "error", err)
+			l.o.log().Error("cannot direct new connections to one socket: both sockets of the address get some", "listener", l.o.Name,
+				"address", s.info.Address, "wanted", s.info.Transport.String(), "err", err)
 		}
 	}
 }
 
-// Resteer has new connections go where they should once more, after another process that was given the same sockets has found
-// out about their places, and went.
+// Resteer has new connections go where they should once more, after another process that was given
+// the same sockets has found out about their places, and went.
 func (l *Listener) Resteer() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,8 +94,8 @@ func (l *Listener) placesOf(old *Listener) {
 // placeTime bounds a connect to ourselves.
 const placeTime = time.Second
 
-// placeOf finds out the place of the plain one of two sockets in their group: a connect that asks for MPTCP gets it
-// from the other only.
+// placeOf finds out the place of the plain one of two sockets in their group: a connect that asks
+// for MPTCP gets it from the other only.
 func placeOf(plain *net.TCPListener) (uint32, error) {
 	to, err := netip.ParseAddrPort(plain.Addr().String())
 	if err != nil {
@@ -115,7 +117,7 @@ func placeOf(plain *net.TCPListener) (uint32, error) {
 		}
 	}
 	if multi[0] == multi[1] {
-		return 0, fmt.Errorf("a connect from this host itself cannot tell the two (MPTCP at both: %t); is there ReusePort=yes in both .socket units, and net.mptcp.enabled=1?", multi[0])
+		return 0, fmt.Errorf("a connection from this host cannot distinguish the two (MPTCP at both: %t); check that both .socket units have ReusePort=yes, and that net.mptcp.enabled=1", multi[0])
 	}
 	if multi[0] {
 		return 1, nil

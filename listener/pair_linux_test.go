@@ -17,8 +17,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// twins are two sockets of one address, as two .socket units with ReusePort=yes make them: they listen in the order
-// given.
+// twins are two sockets of one address, as two .socket units with ReusePort=yes make them: they
+// listen in the order given.
 func twins(t *testing.T, address string, reuse bool, order ...mptcp.Mode) (files []*os.File, at string) {
 	t.Helper()
 	at = address
@@ -53,8 +53,9 @@ func twins(t *testing.T, address string, reuse bool, order ...mptcp.Mode) (files
 	return files, at
 }
 
-// TestPair: of two sockets for one address, one MPTCP and one TCP, new connections go to the one that is wanted,
-// whichever listens first; a reload steers to the other and back, and what waits at either is served.
+// TestPair: of two sockets for one address, one MPTCP and one TCP, new connections go to the one
+// that is wanted, whichever listens first; a reload steers to the other and back, and what waits at
+// either is served.
 func TestPair(t *testing.T) {
 	needMPTCP(t)
 	for name, order := range map[string][]mptcp.Mode{"mptcp first": {mptcp.Prefer, mptcp.Off}, "tcp first": {mptcp.Off, mptcp.Prefer}} {
@@ -151,11 +152,11 @@ func TestPairNotSteered(t *testing.T) {
 		t.Errorf("two addresses: %+v", s)
 	}
 	plain, multi := l.sockets[1], l.sockets[0]
-	if _, err := placeOf(plain.tcp); err == nil || !strings.Contains(err.Error(), "cannot tell the two (MPTCP at both: false)") {
+	if _, err := placeOf(plain.tcp); err == nil || !strings.Contains(err.Error(), "cannot distinguish the two (MPTCP at both: false)") {
 		t.Errorf("got %v", err)
 	}
 	l.pairUp(plain, multi)
-	if !strings.Contains(log.String(), "new connections cannot be steered to one of them") || plain.info.Reserve {
+	if !strings.Contains(log.String(), "new connections cannot be directed to one of them") || plain.info.Reserve {
 		t.Errorf("log %s, socket %+v", log.String(), plain.info)
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"mpgate/task"
 )
 
-// TestPanicOfAccept closes the one connection, gives its place back, and the accepting goes on at once.
+// TestPanicOfAccept closes the one connection, gives its place back, and the accepting goes on at
+// once.
 func TestPanicOfAccept(t *testing.T) {
 	told := make(chan *task.Panic, 8)
 	t.Cleanup(task.OnPanic(func(p *task.Panic) { told <- p }))

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// Probe wakes each accept loop and waits until it has answered, or ctx ends. The loops are woken by a deadline in
-// the past, as they are by a connection: by the same poller and scheduler, busy or idle. A loop that waits for room
-// in the Gate answers by that. Probe waits for Serve to be called, and callers for one another.
+// Probe wakes each accept loop and waits until it has answered, or ctx ends. The loops are woken by
+// a deadline in the past, as they are by a connection: by the same poller and scheduler, busy or
+// idle. A loop that waits for room in the Gate answers by that. Probe waits for Serve to be called,
+// and callers for one another.
 func (l *Listener) Probe(ctx context.Context) error {
 	l.probing.Lock()
 	defer l.probing.Unlock()
@@ -22,7 +23,7 @@ func (l *Listener) Probe(ctx context.Context) error {
 	serving := l.serving && !l.closed
 	l.mu.Unlock()
 	if !serving {
-		return fmt.Errorf("listener %q: nobody accepts", l.o.Name)
+		return fmt.Errorf("listener %q: no accept loop is running", l.o.Name)
 	}
 	for _, s := range l.sockets {
 		if s.held.Load() {
@@ -79,14 +80,14 @@ func (l *Listener) await(ctx context.Context, s *Socket) error {
 	return l.o.Gate.await(ctx)
 }
 
-// sayFull logs that accepting pauses, at most once a minute: clients that wait in the kernel's queue see nothing else
-// of it.
+// sayFull logs that accepting pauses, at most once a minute: clients that wait in the kernel's
+// queue see nothing else of it.
 func (l *Listener) sayFull() {
 	now := time.Now().UnixNano()
 	last := l.saidFull.Load()
 	if last != 0 && now-last < int64(time.Minute) || !l.saidFull.CompareAndSwap(last, now) {
 		return
 	}
-	l.o.log().Warn("the limit of connections is reached; accepting pauses", "listener", l.o.Name, "connections", l.o.Gate.Limit(),
-		"remedy", "raise limits.connections, or the descriptors that the process may have (RLIMIT_NOFILE, LimitNOFILE= of the unit)")
+	l.o.log().Warn("connection limit reached: not accepting", "listener", l.o.Name, "connections", l.o.Gate.Limit(),
+		"remedy", "raise limits.connections, or the file descriptor limit of the process (RLIMIT_NOFILE, LimitNOFILE= of the unit)")
 }

@@ -7,9 +7,10 @@ import (
 	"slices"
 )
 
-// Reopen opens a listener anew by other options, beside the one that serves. It shares the sockets that may stay:
-// none of the connections that wait at them is lost. Both may serve at the same time. When the new one has taken
-// over, call old.Yield and then old.Close; when it is not to, Close it.
+// Reopen opens a listener again by other options, beside the one that serves. It shares the sockets
+// that may stay: none of the connections that wait at them is lost. Both may serve at the same
+// time. When the new one has taken over, call old.Yield and then old.Close; when it is not to,
+// Close it.
 func Reopen(ctx context.Context, o Options, in *Inherited, old *Listener) (*Listener, error) {
 	l := newListener(o)
 	if err := l.reopen(ctx, in, old); err != nil {
@@ -62,14 +63,14 @@ func (l *Listener) share(old *Listener, address string) (*Socket, error) {
 	s := old.sockets[i]
 	if s.unix == nil {
 		if l.o.Interface != old.o.Interface {
-			return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is open on interface %q, and a reload cannot move it to %q", address, old.o.Interface, l.o.Interface),
+			return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is open on interface %q, and a reload cannot change that to %q", address, old.o.Interface, l.o.Interface),
 				Remedy: "restart mpgate (systemctl restart mpgate), or open another port for it"}
 		}
 		if want := wanted(l.o.MPTCP); s.info.Transport != want {
 			return l.swapFor(old, s, want)
 		}
 	} else if l.o.fileMode() != old.o.fileMode() {
-		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is open with mode %#o, and a reload cannot make that %#o", address, old.o.fileMode(), l.o.fileMode()),
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s is open with mode %#o, and a reload cannot change that to %#o", address, old.o.fileMode(), l.o.fileMode()),
 			Remedy: "restart mpgate (systemctl restart mpgate), or use another path"}
 	}
 	f, err := s.dup(l.o.Name)
@@ -108,8 +109,8 @@ func (l *Listener) Abandon() error {
 	return l.Close()
 }
 
-// GiveBack puts the sockets that were taken by name back into the set, for a listener that may want them later:
-// whoever passed them will not do so again.
+// GiveBack puts the sockets that were taken by name back into the set, for a listener that may want
+// them later: whoever passed them will not do so again.
 func (l *Listener) GiveBack(in *Inherited) error {
 	if !l.activated {
 		return nil
@@ -124,7 +125,8 @@ func (l *Listener) GiveBack(in *Inherited) error {
 	return nil
 }
 
-// Activated says whether the sockets were taken by name (Options.Systemd): then whoever passed them keeps them open.
+// Activated says whether the sockets were taken by name (Options.Systemd): then whoever passed them
+// keeps them open.
 func (l *Listener) Activated() bool { return l.activated }
 
 // Systemd is the name by which Activated sockets were taken.

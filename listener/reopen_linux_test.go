@@ -76,9 +76,9 @@ func TestReopenRefused(t *testing.T) {
 		want   string
 	}{
 		{func(o *Options) { o.Interface = "lo" },
-			`listener "web": ` + a + ` is open on interface "", and a reload cannot move it to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
+			`listener "web": ` + a + ` is open on interface "", and a reload cannot change that to "lo"; remedy: restart mpgate (systemctl restart mpgate), or open another port for it`},
 		{func(o *Options) { o.FileMode = 0o600 },
-			`listener "web": ` + path + ` is open with mode 0660, and a reload cannot make that 0600; remedy: restart mpgate (systemctl restart mpgate), or use another path`},
+			`listener "web": ` + path + ` is open with mode 0660, and a reload cannot change that to 0600; remedy: restart mpgate (systemctl restart mpgate), or use another path`},
 	} {
 		o := old.o
 		c.change(&o)
@@ -172,7 +172,7 @@ func TestSpares(t *testing.T) {
 		}
 	}
 	if len(dropped) != 1 || dropped[0].Name != "mpgate-3" || dropped[0].Inode != inodes[3] ||
-		dropped[0].Why != "it is a tcp socket, and mptcp is wanted" {
+		dropped[0].Why != "it is a tcp socket, but mptcp is configured" {
 		t.Errorf("dropped: %+v", dropped)
 	}
 	serve(t, second, greet)
@@ -188,7 +188,8 @@ func TestSpares(t *testing.T) {
 	}
 }
 
-// TestSpareInTheWay: what an earlier process bound to one address does not keep the next from all of them.
+// TestSpareInTheWay: what an earlier process bound to one address does not keep the next from all
+// of them.
 func TestSpareInTheWay(t *testing.T) {
 	noFDLeak(t)
 	f, address := passed(t, "127.0.0.1:0", mptcp.Off)
@@ -209,12 +210,12 @@ func TestSpareInTheWay(t *testing.T) {
 	if s := l.Sockets()[0]; s.Origin != Own {
 		t.Errorf("%+v", s)
 	}
-	if len(dropped) != 1 || dropped[0].Name != "mpgate-7" || dropped[0].Why != "it is in the way of "+all {
+	if len(dropped) != 1 || dropped[0].Name != "mpgate-7" || dropped[0].Why != "it conflicts with "+all {
 		t.Errorf("dropped: %+v", dropped)
 	}
 }
 
-// TestParentInTheWay: the process that is to be replaced goes on, so its sockets stay.
+// TestParentInTheWay: the process that is to be replaced continues, so its sockets stay.
 func TestParentInTheWay(t *testing.T) {
 	noFDLeak(t)
 	f, address := passed(t, "127.0.0.1:0", mptcp.Off)
@@ -222,7 +223,7 @@ func TestParentInTheWay(t *testing.T) {
 	in.AddSpare("", f, Parent)
 	defer in.Close()
 	_, err := Open(t.Context(), Options{Name: "web", Addresses: []string{":" + port(address)}, MPTCP: mptcp.Off}, in)
-	want := `listener "web": cannot listen on :` + port(address) + `, which the process that this one is to replace has: bind: address already in use; ` +
+	want := `listener "web": cannot listen on :` + port(address) + `, which is used by the process that this one replaces: bind: address already in use; ` +
 		`remedy: restart mpgate instead (systemctl restart mpgate)`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
@@ -285,7 +286,7 @@ func TestProbe(t *testing.T) {
 	l := open(t, Options{Name: "web", Addresses: []string{"127.0.0.1:0", "127.0.0.1:0"}, Gate: gate}, nil)
 	over, end := context.WithCancel(t.Context())
 	end()
-	if err := l.Probe(over); err == nil || err.Error() != `listener "web": nobody accepts` {
+	if err := l.Probe(over); err == nil || err.Error() != `listener "web": no accept loop is running` {
 		t.Errorf("before Serve: %v", err)
 	}
 	stuck, release := make(chan struct{}, 1), make(chan struct{})

@@ -60,7 +60,7 @@ func (l *Listener) begin() (sockets, leaving []*Socket, err error) {
 	case l.closed:
 		return nil, nil, fmt.Errorf("listener %q: %w", l.o.Name, net.ErrClosed)
 	case l.serving:
-		return nil, nil, fmt.Errorf("listener %q is served already", l.o.Name)
+		return nil, nil, fmt.Errorf("listener %q is already served", l.o.Name)
 	}
 	l.serving = true
 	select {
@@ -117,8 +117,8 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 		}
 		wait := b.next(err)
 		if n, ok := lim.allow(time.Now()); ok {
-			l.o.log().Warn("accept failed, going on", "listener", l.o.Name, "address", s.info.Address,
-				"error", err, "wait", wait, "unreported", n)
+			l.o.log().Warn("accept failed", "listener", l.o.Name, "address", s.info.Address,
+				"err", err, "wait", wait, "unreported", n)
 		}
 		if !pause(ctx, wait) {
 			return
@@ -126,8 +126,8 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 	}
 }
 
-// handOver gives a connection to accept. Where that panics, the connection is closed, its place is free again, and the
-// accepting goes on.
+// handOver gives a connection to accept. Where that panics, the connection is closed, its place is
+// free again, and the accepting continues.
 func (l *Listener) handOver(c net.Conn, s *Socket, accept func(net.Conn, *Socket)) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -243,15 +243,15 @@ func (l *logLimit) allow(now time.Time) (dropped int, ok bool) {
 func remedyFor(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "see who has it (ss -ltnp), and stop that or take another address"
+		return "find the program that uses it (ss -ltnp) and stop it, or use another address"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, os.ErrPermission):
-		return "a port below 1024 needs a .socket unit, CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start; a path needs a directory that may be written"
+		return "a port below 1024 needs a .socket unit, CAP_NET_BIND_SERVICE or net.ipv4.ip_unprivileged_port_start; a path needs a writable directory"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "use an address of this host (ip address), or 0.0.0.0 or [::]"
 	case errors.Is(err, syscall.ENODEV):
-		return "see ip link for the devices of this host"
+		return "use a device of this host (ip link)"
 	case errors.Is(err, syscall.ENOENT):
-		return "make the directory (RuntimeDirectory= in the unit)"
+		return "create the directory (RuntimeDirectory= in the unit)"
 	}
 	return ""
 }

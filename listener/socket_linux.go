@@ -98,9 +98,9 @@ func (s *Socket) dup(name string) (*os.File, error) {
 	return Dup(s.unix, name)
 }
 
-// Dup duplicates the descriptor of a socket, for another process. (*net.TCPListener).File would do, but the file
-// that it makes turns the socket to blocking, for us too, once Fd is called,
-// and os/exec calls it.
+// Dup duplicates the descriptor of a socket, for another process. (*net.TCPListener).File would do,
+// but the file that it makes turns the socket to blocking, for us too, once Fd is called, and
+// os/exec calls it.
 func Dup(socket syscall.Conn, name string) (*os.File, error) {
 	rc, err := socket.SyscallConn()
 	if err != nil {

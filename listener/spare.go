@@ -12,9 +12,9 @@ import (
 	"mpgate/mptcp"
 )
 
-// A Spare is a socket that an earlier process bound by itself, and that this one was given: out of systemd's
-// file-descriptor store, or by the process that it replaces. A listener that is to open the same address takes
-// it instead. One that nobody takes is no fault.
+// A Spare is a socket that an earlier process bound by itself, and that this one was given: out of
+// systemd's file-descriptor store, or by the process that it replaces. A listener that is to open
+// the same address takes it instead. One that nobody takes is not an error.
 type Spare struct {
 	Name    string // in the store; "" where it does not come from there
 	Address string
@@ -75,8 +75,8 @@ func (e *entry) spare() Spare {
 	return e.info
 }
 
-// takeSpare takes the spare socket for an address, nil where there is none. One that speaks the wrong protocol
-// is closed, since no other could be bound beside it; onDrop hears of it first.
+// takeSpare takes the spare socket for an address, nil where there is none. One that speaks the
+// wrong protocol is closed, since no other could be bound beside it; onDrop hears of it first.
 func (in *Inherited) takeSpare(ctx context.Context, o *Options, address string) *InheritedFile {
 	if in == nil {
 		return nil
@@ -95,11 +95,11 @@ func (in *Inherited) takeSpare(ctx context.Context, o *Options, address string) 
 		e.taken = true
 		switch {
 		case k.transport == mptcp.Unix && !strings.HasPrefix(address, "unix:@") && fileOf(strings.TrimPrefix(address, "unix:")).path == "":
-			info.Why = "its path is gone"
+			info.Why = "its path was removed"
 		case k.transport != mptcp.Unix && k.transport != wanted(o.MPTCP):
-			info.Why = fmt.Sprintf("it is a %s socket, and %s is wanted", k.transport, wanted(o.MPTCP))
+			info.Why = fmt.Sprintf("it is a %s socket, but %s is configured", k.transport, wanted(o.MPTCP))
 		case k.transport != mptcp.Unix && k.device != o.Interface:
-			info.Why = fmt.Sprintf("it is bound to device %q, and interface = %q", k.device, o.Interface)
+			info.Why = fmt.Sprintf("it is bound to device %q, but interface = %q", k.device, o.Interface)
 		default:
 			return &InheritedFile{e.file, e.origin}
 		}
@@ -158,7 +158,8 @@ func boundTo(ctx context.Context, f *os.File, address string) bool {
 	return is.addr == netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// TakeListener takes the spare TCP socket at an address for somebody who accepts by himself; nil where there is none.
+// TakeListener takes the spare TCP socket at an address for somebody who accepts by himself; nil
+// where there is none.
 func (in *Inherited) TakeListener(ctx context.Context, address string) net.Listener {
 	f := in.takeSpare(ctx, &Options{MPTCP: mptcp.Off}, address)
 	if f == nil {

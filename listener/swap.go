@@ -46,7 +46,7 @@ func (l *Listener) swapFor(old *Listener, s *Socket, want mptcp.Transport) (*Soc
 	fresh, err := l.counterpart(old, s, want)
 	if err != nil {
 		replaced.tcp.Close()
-		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s cannot be opened as a %s socket beside the %s one", s.info.Address, want, s.info.Transport),
+		return nil, &Error{Listener: l.o.Name, What: fmt.Sprintf("%s cannot be opened as a %s socket in addition to the %s one", s.info.Address, want, s.info.Transport),
 			Err: err, Remedy: "restart mpgate (systemctl restart mpgate), or open another port for it"}
 	}
 	fresh.swap.old = replaced
@@ -91,7 +91,8 @@ func (l *Listener) duplicate(s *Socket) (*Socket, error) {
 	return d, err
 }
 
-// arm does what swaps have left for Serve. One that fails leaves the socket that was there. It wants mu held.
+// arm does what swaps have left for Serve. One that fails leaves the socket that was there. It
+// wants mu held.
 func (l *Listener) arm() {
 	for i, s := range l.sockets {
 		if s.swap == nil {
@@ -100,9 +101,9 @@ func (l *Listener) arm() {
 		w := s.swap
 		s.swap = nil
 		if err := l.exchange(s, w); err != nil {
-			l.o.log().Error("the socket could not be swapped: it goes on as it was", "listener", l.o.Name, "address", s.info.Address,
-				"wanted", s.info.Transport.String(), "error", err)
-			w.old.info.Why, w.old.info.Remedy = "it could not be swapped: "+err.Error(), "restart mpgate (systemctl restart mpgate)"
+			l.o.log().Error("cannot replace the socket; the old one remains in use", "listener", l.o.Name, "address", s.info.Address,
+				"wanted", s.info.Transport.String(), "err", err)
+			w.old.info.Why, w.old.info.Remedy = "it could not be replaced: "+err.Error(), "restart mpgate (systemctl restart mpgate)"
 			if s.tcp != nil {
 				s.tcp.Close()
 			}
@@ -111,7 +112,7 @@ func (l *Listener) arm() {
 		}
 		w.old.leaves = time.Now().Add(l.leaveAfter)
 		l.leaving = append(l.leaving, w.old)
-		l.o.log().Info("listener swapped", "listener", l.o.Name, "address", s.info.Address, "from", w.old.info.Transport.String(), "to", s.info.Transport.String())
+		l.o.log().Info("listening socket replaced", "listener", l.o.Name, "address", s.info.Address, "from", w.old.info.Transport.String(), "to", s.info.Transport.String())
 	}
 }
 

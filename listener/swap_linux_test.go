@@ -87,7 +87,8 @@ func swapUnderLoad(t *testing.T, address string) string {
 					return
 				}
 				_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-				// Not to the end: Linux 6.18 as a client that fell back misses it once in 100,000 connections.
+				// Not to the end: Linux 6.18 as a client that fell back misses it once in 100,000
+				// connections.
 				b := make([]byte, len(at))
 				if _, err := io.ReadFull(c, b); err != nil || string(b) != at {
 					t.Errorf("answered %q, %v", b, err)

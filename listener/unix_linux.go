@@ -63,7 +63,7 @@ func checkPath(path string) error {
 	case path == "" || path == "@":
 		return &Error{What: `unix: needs a path (got "unix:` + path + `")`, Remedy: "unix:/run/mpgate/NAME.sock"}
 	case len(path) > longest:
-		return &Error{What: fmt.Sprintf("the path of a unix socket is at most %d bytes long (got %d: %q)", longest, len(path), path),
+		return &Error{What: fmt.Sprintf("the path of a unix socket must not exceed %d bytes (got %d: %q)", longest, len(path), path),
 			Remedy: "use a shorter one"}
 	}
 	return nil
@@ -126,7 +126,7 @@ func chmodSocket(file unixFile, mode os.FileMode) error {
 		return os.NewSyscallError("fstat", err)
 	}
 	if uint64(st.Dev) != file.dev || st.Ino != file.ino {
-		return &Error{What: "unix:" + file.path + " was replaced while it was opened", Remedy: "see who else writes to that directory"}
+		return &Error{What: "unix:" + file.path + " was replaced while mpgate opened it", Remedy: "check which other program writes to that directory"}
 	}
 	return os.NewSyscallError("chmod", unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), uint32(mode.Perm())))
 }

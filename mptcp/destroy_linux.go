@@ -63,7 +63,7 @@ func (d *Diag) Close() error {
 }
 
 // Destroy ends one subflow, given by its two addresses, as if the path had sent a
-// RST (SOCK_DESTROY; needs CAP_NET_ADMIN). The connection goes on over the
+// RST (SOCK_DESTROY; needs CAP_NET_ADMIN). The connection continues over the
 // others, and at once sends on them what was under way on this one. The kernel
 // does not ask whether it is the last one, nor whose it is: the caller must.
 // The interface is the index of the device that the socket is bound to, 0 for none.

@@ -22,10 +22,10 @@ const mostTargets = 32
 
 const nlHeader = unix.NLMSG_HDRLEN
 
-// DestroyAll is Destroy for many, in as few system calls as can be: when several
-// subflows of a connection end at the same time, what was under way on them is sent
-// again on those that stay. One by one, the kernel would put it on the next that is
-// to end. It counts those that were there; one that was not is no error. No listener is destroyed, whatever the addresses.
+// DestroyAll is Destroy for many, in as few system calls as can be: when several subflows of a
+// connection end at the same time, what was under way on them is sent again on those that stay. One
+// by one, the kernel would put it on the next that is to end. It counts those that were there; one
+// that was not is no error. No listener is destroyed, whatever the addresses.
 func (d *Diag) DestroyAll(targets []Target) (ended int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -41,9 +41,9 @@ func (d *Diag) DestroyAll(targets []Target) (ended int, err error) {
 	return ended, err
 }
 
-// destroySome looks each up first and destroys it by the cookie that it has then. A subflow that is gone, or is bound to another device,
-// is not what the kernel would find by its addresses alone: that is the listener they belong to, and a plain TCP one would
-// be destroyed.
+// destroySome looks each up first and destroys it by the cookie that it has then. A subflow that is
+// gone, or is bound to another device, is not what the kernel would find by its addresses alone:
+// that is the listener they belong to, and a plain TCP one would be destroyed.
 func destroySome(fd int, targets []Target) (ended int, err error) {
 	cookies := make([]uint64, len(targets))
 	err = ask(fd, targets, func(i int) []byte {
@@ -89,8 +89,9 @@ func diagMessage(kind uint16, flags uint16, sequence int, body []byte) []byte {
 	return append(h, body...)
 }
 
-// ask sends a message for each target, none where it is nil, in one call, and gives each answer to heard: an errno, or
-// what was asked for. That there is no such socket is no error; the first other one that heard returns is.
+// ask sends a message for each target, none where it is nil, in one call, and gives each answer to
+// heard: an errno, or what was asked for. That there is no such socket is no error; the first other
+// one that heard returns is.
 func ask(fd int, targets []Target, message func(i int) []byte, heard func(i int, errno unix.Errno, answer []byte) error) (err error) {
 	var out []byte
 	expected := 0

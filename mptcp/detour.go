@@ -10,7 +10,8 @@ import (
 	"mpgate/task"
 )
 
-// A Detour knows which of the host's paths do not carry, and leads dials around them. It is safe for concurrent use.
+// A Detour knows which of the host's paths do not carry, and leads dials around them. It is safe
+// for concurrent use.
 type Detour interface {
 	// From is the address to connect from to reach to; the zero Addr leaves it to the kernel.
 	From(to netip.Addr) netip.Addr
@@ -18,11 +19,12 @@ type Detour interface {
 	Era() context.Context
 }
 
-// mostDetours bounds how often one dial begins anew because the paths have changed.
+// mostDetours bounds how often one dial begins again because the paths have changed.
 const mostDetours = 4
 
-// dialAround is dial, around paths that do not carry where the choice of the address is the kernel's. A dial that
-// is waiting on a path that then turns out not to carry begins anew on another.
+// dialAround is dial, around paths that do not carry where the choice of the address is the
+// kernel's. A dial that is waiting on a path that then turns out not to carry begins again on
+// another.
 func (d *Dialer) dialAround(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
 	if d.Detour == nil || d.Source.IsValid() || d.Interface != "" {
 		return d.dial(ctx, to)
@@ -36,7 +38,8 @@ func (d *Dialer) dialAround(ctx context.Context, to netip.AddrPort) (*net.TCPCon
 	return d.dial(ctx, to)
 }
 
-// dialInEra dials until the way to go is another; moved says that it became so before the dial had ended.
+// dialInEra dials until the way to go is another; moved says that it became so before the dial had
+// ended.
 func (d *Dialer) dialInEra(ctx context.Context, to netip.AddrPort) (c *net.TCPConn, r Result, err error, moved bool) {
 	era := d.Detour.Era()
 	one := *d

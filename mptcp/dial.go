@@ -25,28 +25,31 @@ type Dialer struct {
 	// a server that has no MPTCP is dialled by plain TCP for a while, and a SYN that asks for
 	// it and gets no answer is raced by one plain connect. nil: each dial stands alone.
 	Memory *Memory
-	// Detour, if there is one and neither Source nor Interface is given, leads around paths that do not carry.
+	// Detour, if there is one and neither Source nor Interface is given, leads around paths that do
+	// not carry.
 	Detour Detour
 }
 
 const defaultKeepAlive = 15 * time.Second
 
-// Result is what became of a dial.
+// Result is the outcome of a dial.
 type Result struct {
 	// Transport is what the socket said right after the handshake.
 	Transport Transport
 	// Reason is why it is Fallback: inferred, as nobody tells.
 	Reason Reason
-	// Learned: MPTCP was not asked for this time, because of what earlier dials met, or as the host is short of memory. Transport is
-	// then Fallback, since that is what the operator gets, and Reason the one that was learned.
+	// Learned: MPTCP was not asked for this time, because of what earlier dials met, or as the host
+	// is short of memory. Transport is then Fallback, since that is what the operator gets, and
+	// Reason the one that was learned.
 	Learned bool
 }
 
 // ErrRequired is the error of a dial with Require that connected and got TCP.
 var ErrRequired = errors.New("MPTCP is required and the connection does not speak it")
 
-// ErrNoPort is inside the error of a dial for which this host had no local port left towards the peer: connections that are
-// open, or were a short while ago, have all of them (net.ipv4.ip_local_port_range).
+// ErrNoPort is inside the error of a dial for which this host had no local port left towards the
+// peer: connections that are open, or were a short while ago, have all of them
+// (net.ipv4.ip_local_port_range).
 var ErrNoPort = errors.New("no local port is free")
 
 // noPortError is ErrNoPort with what the kernel said.

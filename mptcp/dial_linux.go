@@ -16,7 +16,8 @@ import (
 	"mpgate/task"
 )
 
-// 0. where the host is short of memory: TCP; with a Memory: ask it first; race_linux.go has what it changes
+// 0. where the host is short of memory: TCP; with a Memory: ask it first; race_linux.go has what it
+// changes
 // 1. make the socket (MPTCP, or TCP where the host has none)
 // 2. options and source
 // 3. connect, wait on Go's poller
@@ -190,7 +191,7 @@ func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	}
 	switch err := unix.Connect(fd, sa); err {
 	case nil, unix.EINPROGRESS, unix.EINTR:
-		// An interrupted connect goes on by itself.
+		// An interrupted connect continues by itself.
 	default:
 		err := connectError(fd, sa, err)
 		unix.Close(fd)
@@ -200,8 +201,9 @@ func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "dial"), nil
 }
 
-// connectError is for a connect of fd that failed at once. EADDRNOTAVAIL means that no local port is free, or that the host has no
-// address to reach the peer from: a datagram socket, whose ports are others, tells.
+// connectError is for a connect of fd that failed at once. EADDRNOTAVAIL means that no local port
+// is free, or that the host has no address to reach the peer from: a datagram socket, whose ports
+// are others, tells.
 func connectError(fd int, to unix.Sockaddr, err error) error {
 	named := os.NewSyscallError("connect", err)
 	if err == unix.EAGAIN { // what older kernels say of ports

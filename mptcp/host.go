@@ -7,7 +7,7 @@ import (
 )
 
 // Support is what this host can do, and, where it can not, why and what would
-// mend it.
+// fix it.
 type Support struct {
 	Usable bool
 	// Why and Remedy are empty when Usable is true.
@@ -33,17 +33,17 @@ type Features struct {
 
 var host = sync.OnceValue(func() Support { return Probe() })
 
-// Host says whether this host can speak MPTCP. The kernel is asked once in the
+// Host says whether this host can use MPTCP. The kernel is asked once in the
 // life of the process; the kill switch of [Disabled] is looked at each time.
 func Host() Support { return switchedOff(host()) }
 
-// Probe is Host that asks anew, in the network namespace of the calling thread.
+// Probe is Host that asks again, in the network namespace of the calling thread.
 func Probe() Support { return switchedOff(probe()) }
 
 func switchedOff(s Support) Support {
 	if s.Usable && Disabled() {
 		s.Usable = false
-		s.Why = "MPTCP is switched off by GODEBUG=multipathtcp=0 in the environment"
+		s.Why = "MPTCP is turned off by GODEBUG=multipathtcp=0 in the environment"
 		s.Remedy = "remove multipathtcp=0 from GODEBUG and restart"
 	}
 	return s
@@ -73,7 +73,7 @@ func Disabled() bool {
 type UnableError struct{ Support Support }
 
 func (e *UnableError) Error() string {
-	return "MPTCP is required and not to be had: " + e.Support.Why + "; remedy: " + e.Support.Remedy
+	return "MPTCP is required and not available: " + e.Support.Why + "; remedy: " + e.Support.Remedy
 }
 
 // Unwrap yields the errno of the attempt, if one was made.

@@ -56,16 +56,16 @@ func meansNoMPTCP(err error) bool {
 func unable(err error, kernel string) (why, remedy string) {
 	switch err {
 	case unix.EINVAL:
-		return "kernel " + kernel + " does not know the protocol", "run Linux 5.16 or later (6.10 or later is better)"
+		return "kernel " + kernel + " does not support MPTCP", "run Linux 5.16 or later (6.10 or later is better)"
 	case unix.EPROTONOSUPPORT:
-		return "kernel " + kernel + " was built without MPTCP", "run a kernel that has CONFIG_MPTCP=y"
+		return "kernel " + kernel + " was built without MPTCP", "run a kernel with CONFIG_MPTCP=y"
 	case unix.ENOPROTOOPT:
-		return "it is switched off in this network namespace (net.mptcp.enabled=0)", "sysctl -w net.mptcp.enabled=1"
+		return "MPTCP is off in this network namespace (net.mptcp.enabled=0)", "sysctl -w net.mptcp.enabled=1"
 	case unix.EPERM, unix.EACCES:
 		return "a sandbox forbids it (" + err.Error() + ")",
-			"allow socket(2) with protocol 262: look at the container's seccomp profile, SELinux or AppArmor"
+			"allow socket(2) with protocol 262 in the container's seccomp profile, SELinux or AppArmor"
 	}
-	return "the kernel would not make an MPTCP socket (" + err.Error() + ")", "see what " + err.Error() + " is about: it is not MPTCP's own"
+	return "the kernel did not create an MPTCP socket (" + err.Error() + ")", "the error is not specific to MPTCP; see socket(2)"
 }
 
 func kernelRelease() string {

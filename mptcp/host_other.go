@@ -4,7 +4,7 @@ package mptcp
 
 func probe() Support {
 	return Support{
-		Why:    "this system has no MPTCP that Go programs can use",
+		Why:    "MPTCP is not supported on this system",
 		Remedy: "run on Linux 5.16 or later",
 	}
 }

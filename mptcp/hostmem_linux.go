@@ -14,12 +14,12 @@ var hostMemory struct {
 	read  atomic.Int64 // ns since the epoch of the clock
 }
 
-// hostMemoryAge is how old an answer may be when a dial asks. Reading it anew takes 50 us.
+// hostMemoryAge is how old an answer may be when a dial asks. Reading it again takes 50 us.
 const hostMemoryAge = 100 * time.Millisecond
 
 // HostMemoryShort says whether the kernel was short of memory for TCP sockets (net.ipv4.tcp_mem,
 // "pressure") when a dial or CheckHostMemory last looked. Beyond the limit, MPTCP connections of
-// Linux 6.18 drop what they receive and stand still for up to 30 s; TCP goes on.
+// Linux 6.18 drop what they receive and stall for up to 30 s; TCP continues.
 func HostMemoryShort() bool { return hostMemory.short.Load() }
 
 // CheckHostMemory looks now.

@@ -31,7 +31,7 @@ func TestHostMemoryFromProtocols(t *testing.T) {
 // A host that is short of memory for sockets dials by TCP, unless MPTCP is required.
 func TestDialWithoutHostMemory(t *testing.T) {
 	l := listen(t, "127.0.0.1:0", Prefer)
-	hostMemory.read.Store(time.Now().Add(hostMemoryAge).UnixNano()) // nobody looks anew
+	hostMemory.read.Store(time.Now().Add(hostMemoryAge).UnixNano()) // nobody looks again
 	hostMemory.short.Store(true)
 	defer CheckHostMemory()
 	for mode, want := range map[Mode]Result{

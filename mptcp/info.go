@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// ErrNotMPTCP is what a question about MPTCP gets on a socket that speaks TCP:
+// ErrNotMPTCP is what a question about MPTCP gets on a socket that uses TCP:
 // it fell back, or was never asked.
 var ErrNotMPTCP = errors.New("the connection does not speak MPTCP")
 
@@ -50,7 +50,7 @@ type Info struct {
 
 	// SubflowsTotal counts all subflows, the initial one included, if it lives.
 	SubflowsTotal int
-	// SubflowsExtra counts those beside the initial one, as the path manager does.
+	// SubflowsExtra counts those in addition to the initial one, as the path manager does.
 	SubflowsExtra, SubflowsMax int
 	AddrSignalled, AddrSignalMax,
 	AddrAccepted, AddrAcceptedMax,

@@ -116,8 +116,8 @@ func verdict(is int, isErr, infoErr syscall.Errno, knowsInfo bool) Transport {
 func notMPTCP(e syscall.Errno) bool { return e == unix.EOPNOTSUPP || e == unix.ENOPROTOOPT }
 
 // SubflowCount says how many subflows a connection has now, by one cheap call.
-// On a socket that does not speak MPTCP it is 0 and ErrNotMPTCP. Before Linux
-// 6.8 the kernel counts only those beside the initial one, which is then taken
+// On a socket that does not use MPTCP it is 0 and ErrNotMPTCP. Before Linux
+// 6.8 the kernel counts only those in addition to the initial one, which is then taken
 // to live.
 func SubflowCount(rc syscall.RawConn) (int, error) {
 	q := queries.Get().(*query)
@@ -178,7 +178,7 @@ func (q *query) fail(e syscall.Errno) {
 }
 
 // Read asks the kernel about the connection. It fails with ErrNotMPTCP on one
-// that speaks TCP. In steady state it does not allocate.
+// that uses TCP. In steady state it does not allocate.
 func (i *Info) Read(rc syscall.RawConn) error {
 	i.reset()
 	q := queries.Get().(*query)

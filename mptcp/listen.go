@@ -58,7 +58,7 @@ func Listen(ctx context.Context, address string, o ListenOptions) (*net.TCPListe
 	if err == nil && o.Mode == Require && granted != MPTCP {
 		s := Probe()
 		if s.Usable {
-			s.Why, s.Remedy = "the kernel granted TCP only for this address", "see whether one of its options is refused on MPTCP sockets"
+			s.Why, s.Remedy = "the kernel granted TCP only for this address", "check whether a socket option of the listener is not supported on MPTCP sockets"
 		}
 		err = &UnableError{Support: s}
 	}

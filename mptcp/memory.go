@@ -15,11 +15,11 @@ import (
 //	  └──── MPTCP is spoken ◄──── one dial asks again ◄────────┘ the others stay plain
 //	                                  │ no: plain, for twice as long
 //
-// A SYN that vanished (MPTCP unanswered, plain TCP answered at once) costs a
-// server of which nothing is known its first minute. With one that has spoken MPTCP
-// before, a lost packet is likelier, or a path that came back just between the two SYNs: then
-// many dials lose theirs at once, and to go on by plain TCP would leave their connections with one
-// path. It has to happen again some time later, and costs some seconds then.
+// A SYN that vanished (MPTCP unanswered, plain TCP answered at once) costs a server of which
+// nothing is known its first minute. With one that has spoken MPTCP before, a lost packet is
+// likelier, or a path that came back just between the two SYNs: then many dials lose theirs at
+// once, and to continue by plain TCP would leave their connections with one path. It has to happen
+// again some time later, and costs some seconds then.
 type Memory struct {
 	mu sync.Mutex
 	of map[netip.AddrPort]*learned
@@ -51,9 +51,9 @@ const (
 
 	// raceAfter is the least time that an MPTCP SYN has for itself.
 	raceAfter = 250 * time.Millisecond
-	// giveUpAfter is when a SYN that asks for MPTCP is given up while a plain one is out: before the
-	// kernel's first retransmission (1 s), after which it may take the silence for a black
-	// hole and stop asking in the whole namespace.
+	// giveUpAfter is when a SYN that asks for MPTCP is given up while a plain one is out: before
+	// the kernel's first retransmission (1 s), after which it may take the silence for a black hole
+	// and stop asking in the whole namespace.
 	giveUpAfter = 900 * time.Millisecond
 )
 

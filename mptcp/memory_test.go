@@ -62,7 +62,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// While one dial asks again the others go on by plain TCP.
+// While one dial asks again the others continue by plain TCP.
 func TestMemoryOneAsks(t *testing.T) {
 	var m Memory
 	now := time.Unix(1e9, 0)

@@ -6,11 +6,11 @@ import "fmt"
 type Mode uint8
 
 const (
-	// Prefer asks for MPTCP and goes on with TCP where the host has none.
+	// Prefer asks for MPTCP and continues with TCP where the host has none.
 	Prefer Mode = iota
 	// Require asks for MPTCP and treats anything else as an error.
 	Require
-	// Off speaks plain TCP.
+	// Off uses plain TCP.
 	Off
 )
 
@@ -70,12 +70,12 @@ func (t Transport) String() string {
 	return ""
 }
 
-// Reason is why a connection does not speak MPTCP. The kernel does not tell;
+// Reason is why a connection does not use MPTCP. The kernel does not tell;
 // a reason is inferred from what can be seen.
 type Reason uint8
 
 const (
-	// None: it speaks MPTCP, or nobody asked for it.
+	// None: it uses MPTCP, or nobody asked for it.
 	None Reason = iota
 	// NotOffered: the client did not ask for MPTCP.
 	NotOffered

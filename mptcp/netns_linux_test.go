@@ -65,7 +65,7 @@ func TestHostWithoutMPTCP(t *testing.T) {
 	defer ln.Close()
 	sysctl(t, "net.mptcp.enabled", "0")
 
-	const why = "it is switched off in this network namespace (net.mptcp.enabled=0)"
+	const why = "MPTCP is off in this network namespace (net.mptcp.enabled=0)"
 	const remedy = "sysctl -w net.mptcp.enabled=1"
 	s := Probe()
 	if s.Usable || s.Why != why || s.Remedy != remedy || !errors.Is(s.Err, unix.ENOPROTOOPT) || s.Kernel == "" {
@@ -80,7 +80,7 @@ func TestHostWithoutMPTCP(t *testing.T) {
 	if want := (Result{Transport: Fallback, Reason: HostUnable}); r != want {
 		t.Errorf("result %v, want %v", r, want)
 	}
-	want := "dial tcp " + ln.Addr().String() + ": MPTCP is required and not to be had: " + why + "; remedy: " + remedy
+	want := "dial tcp " + ln.Addr().String() + ": MPTCP is required and not available: " + why + "; remedy: " + remedy
 	_, r, err = (&Dialer{Mode: Require}).Dial(context.Background(), addrOf(ln))
 	if err == nil || err.Error() != want || !errors.Is(err, unix.ENOPROTOOPT) || r.Reason != HostUnable {
 		t.Errorf("got %v %v\nwant %s", err, r, want)
@@ -92,7 +92,7 @@ func TestHostWithoutMPTCP(t *testing.T) {
 	}
 	l.Close()
 	_, _, err = Listen(context.Background(), "127.0.0.1:0", ListenOptions{Mode: Require})
-	want = "listen tcp4 127.0.0.1:0: MPTCP is required and not to be had: " + why + "; remedy: " + remedy
+	want = "listen tcp4 127.0.0.1:0: MPTCP is required and not available: " + why + "; remedy: " + remedy
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
@@ -111,7 +111,7 @@ func TestKillSwitch(t *testing.T) {
 	if want := (Result{Transport: TCP}); r != want {
 		t.Errorf("dial: %v", r)
 	}
-	const want = "MPTCP is required and not to be had: MPTCP is switched off by GODEBUG=multipathtcp=0 in the environment; " +
+	const want = "MPTCP is required and not available: MPTCP is turned off by GODEBUG=multipathtcp=0 in the environment; " +
 		"remedy: remove multipathtcp=0 from GODEBUG and restart"
 	if _, _, err := (&Dialer{Mode: Require}).Dial(context.Background(), addrOf(l)); err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("dial, required: %v", err)

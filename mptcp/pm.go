@@ -49,7 +49,7 @@ type Endpoint struct {
 
 // Limits are those of the in-kernel path manager, for each connection; 8 at most.
 type Limits struct {
-	// Subflows beside the initial one.
+	// Subflows in addition to the initial one.
 	Subflows uint32
 	// AddrAccepted: how many announced addresses are tried.
 	AddrAccepted uint32

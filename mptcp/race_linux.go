@@ -156,8 +156,8 @@ func (d *Dialer) both(ctx context.Context, first, second *attempt) (won *attempt
 	return answer, answer.plain && answer.took < time.Second, nil
 }
 
-// answered: the attempt says something about the server. One that was given up, or that this host could not
-// make, does not.
+// answered: the attempt says something about the server. One that was given up, or that this host
+// could not make, does not.
 func (a *attempt) answered() bool {
 	return a.err == nil || errors.Is(a.err, unix.ECONNREFUSED) || errors.Is(a.err, unix.ECONNRESET) ||
 		errors.Is(a.err, unix.ENETUNREACH) || errors.Is(a.err, unix.EHOSTUNREACH)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// LastReceived sees the end of the peer's stream by the state of TCP, and with MPTCP by a segment more.
+// LastReceived sees the end of the peer's stream by the state of TCP, and with MPTCP by a segment
+// more.
 func TestLastReceived(t *testing.T) {
 	needMPTCP(t)
 	for _, c := range []struct {

@@ -8,16 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unclog frees a connection that stands still because its receive buffer is full of what came out of order: Linux (6.18 does)
-// takes nothing more in then, also not the piece that is missing, which the peer sends again and again. It is seen with
-// transfers over several paths, one of which ends. The sign of it is a full buffer in which there is nothing to read; one that
-// is full because its reader is slow is left alone. It says whether it did something. A look that finds nothing is one
-// system call.
+// Unclog frees a connection that stalls because its receive buffer is full of out-of-order data:
+// Linux (6.18 does) takes nothing more in then, also not the piece that is missing, which the peer
+// sends again and again. It is seen with transfers over several paths, one of which ends. The sign
+// of it is a full buffer in which there is nothing to read; one that is full because its reader is
+// slow is left alone. It says whether it did something. A look that finds nothing is one system
+// call.
 //
-// The buffer is enlarged by way of SO_RCVLOWAT, which needs no privilege and leaves the kernel's own tuning on
-// (mptcp_set_rcvlowat; tried on 6.18), by about two thirds. The kernel stops near net.ipv4.tcp_rmem's largest; what
-// is clogged there stays so. A peer that leaves a hole on purpose can have its buffer grow so far, as one that uploads fast
-// can; it has to send what fills it, and is ended when its time to be idle is over.
+// The buffer is enlarged by way of SO_RCVLOWAT, which needs no privilege and leaves the kernel's
+// own tuning on (mptcp_set_rcvlowat; tried on 6.18), by about two thirds. The kernel stops near
+// net.ipv4.tcp_rmem's largest; what is clogged there stays so. A peer that leaves a hole on purpose
+// can have its buffer grow so far, as one that uploads fast can; it has to send what fills it, and
+// is ended when its time to be idle is over.
 func Unclog(rc syscall.RawConn) (bool, error) {
 	q := queries.Get().(*query)
 	err := q.run(rc, (*query).unclog)
@@ -49,8 +51,9 @@ func (q *query) unclog(fd int) {
 	}
 }
 
-// memInfoSize is that of struct sk_meminfo, nine numbers (SO_MEMINFO; include/uapi/linux/sock_diag.h): the first is what
-// the receive buffer holds, the second what it may, in bytes with the kernel's own for each packet.
+// memInfoSize is that of struct sk_meminfo, nine numbers (SO_MEMINFO;
+// include/uapi/linux/sock_diag.h): the first is what the receive buffer holds, the second what it
+// may, in bytes with the kernel's own for each packet.
 const memInfoSize = 9 * 4
 
 func (q *query) receiveBuffer(fd int) (held, room uint32) {

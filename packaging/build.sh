@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds the binary, its SBOM and the packages into a directory, from the source as it is. The same source gives the same
-# bytes, wherever and whenever.
+# Builds the binary, its SBOM and the packages into a directory, from the source tree as it is. The
+# build is reproducible: the same source gives the same bytes.
 #
 #	packaging/build.sh VERSION OUT     1.2.3, without a leading v
 #
-# GOARCH chooses the architecture. SOURCE_DATE_EPOCH is the date of everything; by default that of the last commit.
+# GOARCH selects the architecture. SOURCE_DATE_EPOCH is the date of all files, by default the date
+# of the last commit.
 set -euo pipefail
 version=${1:?usage: build.sh VERSION OUT}
 mkdir -p "${2:?usage: build.sh VERSION OUT}"
@@ -21,12 +22,12 @@ trap 'rm -rf "$STAGE"' EXIT
 export SOURCE_DATE_EPOCH ARCH VERSION
 umask 022
 
-build() { # for an architecture, to a file
+build() { # ARCHITECTURE FILE
 	CGO_ENABLED=0 GOARCH=$1 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.release=$version" -o "$2" ./cmd/mpgate
 }
 build "$ARCH" "$STAGE/mpgate"
 native=$STAGE/mpgate
-if [[ $ARCH != $(go env GOHOSTARCH) ]]; then # manual and the like come out of a program that runs here
+if [[ $ARCH != $(go env GOHOSTARCH) ]]; then # the manual and the completions come from a binary for this host
 	native=$STAGE/.native
 	build "$(go env GOHOSTARCH)" "$native"
 fi

@@ -53,8 +53,9 @@ func output(t *testing.T, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestImage: the Dockerfile builds, on a Debian with Go that bears the name of its base image, for there may be no
-// registry to be had; the image runs, as an ordinary user, and says that it is ready.
+// TestImage: the Dockerfile builds, on a Debian with Go that bears the name of its base image, for
+// there may be no registry to be had; the image runs, as an ordinary user, and says that it is
+// ready.
 func TestImage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")

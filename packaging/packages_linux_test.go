@@ -50,8 +50,8 @@ func read(t *testing.T, file string) []byte {
 	return b
 }
 
-// TestPackages: the same source gives the same bytes; the deb is installed, serves, is upgraded under load, removed
-// and purged on Debian 13.
+// TestPackages: the same source gives the same bytes; the deb is installed, serves, is upgraded
+// under load, removed and purged on Debian 13.
 func TestPackages(t *testing.T) {
 	systemd.Root(t) // skips before the building
 	first, again := pack(t, "1.0.0"), pack(t, "1.0.0")

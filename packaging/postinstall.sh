@@ -13,7 +13,7 @@ systemctl daemon-reload
 case $1 in
 configure) [ -n "$2" ] || exit 0 ;;
 2) ;;
-*) exit 0 ;; # first it wants a configuration; then: systemctl enable --now mpgate.service
+*) exit 0 ;; # the administrator writes a configuration, then runs: systemctl enable --now mpgate.service
 esac
-# The sockets stay open, so connections wait for the new process, a tenth of a second or so.
+# The sockets stay open: connections wait about a tenth of a second for the new process.
 systemctl try-restart mpgate.service || echo "mpgate: the new version does not start; journalctl -u mpgate says why" >&2

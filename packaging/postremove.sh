@@ -6,7 +6,7 @@ if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || :
 fi
 [ "$1" = purge ] || exit 0
-# State stays (accounts at CAs, certificates), for root alone. All else goes.
+# The state (accounts at CAs, certificates) remains, for root only. Everything else is removed.
 if [ -d /var/lib/mpgate ]; then
 	chown -R root:root /var/lib/mpgate
 	chmod 700 /var/lib/mpgate

@@ -4,10 +4,10 @@ set -e
 
 case $1 in
 remove | 0) ;;
-*) exit 0 ;; # an upgrade restarts when the new files are there
+*) exit 0 ;; # an upgrade restarts the service after the new files are installed
 esac
 [ -d /run/systemd/system ] || exit 0
-# Units that `mpgate units` wrote are the administrator's; they serve nobody without the program.
+# Units from `mpgate units` belong to the administrator, but are useless without the program.
 for unit in $(systemctl list-unit-files --no-legend 'mpgate-*.socket' | cut -d' ' -f1) mpgate.service; do
 	systemctl disable --now "$unit" || :
 done

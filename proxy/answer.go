@@ -12,8 +12,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// answer ends the exchange with a response of the gateway's own, if none has begun and there is anybody
-// to have it.
+// answer ends the exchange with a response of the gateway's own, if none has begun and there is
+// anybody to have it.
 func (x *exchange) answer(o outcome) { x.answerText(o, "") }
 
 // answerText is answer with a body of its own instead of one that tells the outcome.
@@ -113,8 +113,8 @@ func (x *exchange) appendAnswer(dst []byte, o outcome) []byte {
 	return append(dst, '\n')
 }
 
-// skipBody throws away what has arrived of a request body that nobody wants, and says whether that is all of
-// it, so that the connection can go on.
+// skipBody throws away what has arrived of a request body that nobody wants, and says whether that
+// is all of it, so that the connection can continue.
 func (x *exchange) skipBody() bool {
 	for !x.down.BodyDone() {
 		p, err := x.down.Body().Next(false)

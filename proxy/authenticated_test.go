@@ -16,8 +16,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// authenticating is a server that authenticates connections, in two steps as NTLM does: the first gets a challenge, the second
-// names who it is. left gets the name when such a connection ends.
+// authenticating is a server that authenticates connections, in two steps as NTLM does: the first
+// gets a challenge, the second names who it is. left gets the name when such a connection ends.
 func authenticating(left chan<- string) func(*proxytest.Conn) {
 	return func(c *proxytest.Conn) {
 		user, challenged := "", false
@@ -53,8 +53,8 @@ func getAs(c *proxytest.Client, authorization string) *proxytest.Answer {
 	return c.Answer()
 }
 
-// A connection to a server that a client has authenticated serves that client, through all of its handshake, and nobody else; it
-// ends with the client's.
+// A connection to a server that a client has authenticated serves that client, through all of its
+// handshake, and nobody else; it ends with the client's.
 func TestAuthenticatedConnectionsAreNotShared(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for _, scheme := range []string{"NTLM", "negotiate"} {
@@ -143,7 +143,8 @@ func TestAuthenticatedConnectionsBehindHTTP2(t *testing.T) {
 	want(t, "the connection that ends", <-left, "alice")
 }
 
-// With PROXY headers to the server, where connections are kept for nobody else, the client keeps its own.
+// With PROXY headers to the server, where connections are kept for nobody else, the client keeps
+// its own.
 func TestAuthenticatedConnectionsWithProxyHeader(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {
@@ -178,7 +179,8 @@ func TestPersistentAuth(t *testing.T) {
 	}
 }
 
-// A server that speaks HTTP/2 if it may, and would serve anybody as whom its connection was authenticated first.
+// A server that uses HTTP/2 if it may, and would serve anybody as whom its connection was
+// authenticated first.
 func twoProtocols(t *testing.T) (addr string) {
 	t.Helper()
 	ln := proxytest.Listen(t, mptcp.Off)
@@ -208,8 +210,9 @@ func twoProtocols(t *testing.T) (addr string) {
 	return ln.Addr().String()
 }
 
-// A request that authenticates its connection goes by HTTP/1 where the server may choose the protocol. Where it must be HTTP/2 such
-// a request gets a connection of its own, which ends with it.
+// A request that authenticates its connection goes by HTTP/1 where the server may choose the
+// protocol. Where it must be HTTP/2 such a request gets a connection of its own, which ends with
+// it.
 func TestAuthenticatedConnectionsToHTTP2(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

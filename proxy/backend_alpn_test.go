@@ -24,15 +24,16 @@ func trusting(roots *x509.CertPool, name string) func(string) (*tls.Config, erro
 	return func(string) (*tls.Config, error) { return &tls.Config{RootCAs: roots, ServerName: name}, nil }
 }
 
-// tlsOrigin is a server of HTTP/1 over TLS that offers what it is given by ALPN; nothing is a server without ALPN.
+// tlsOrigin is a server of HTTP/1 over TLS that offers what it is given by ALPN; nothing is a
+// server without ALPN.
 func tlsOrigin(t testing.TB, serve func(*proxytest.Conn), offers ...string) *proxytest.Origin {
 	t.Helper()
 	c := &tls.Config{Certificates: []tls.Certificate{testCert(t).Certificate}, NextProtos: offers}
 	return proxytest.OriginOn(t, tls.NewListener(proxytest.Listen(t, mptcp.Off), c), serve)
 }
 
-// together is a server of net/http over TLS, which offers HTTP/2 and HTTP/1: it answers once as many requests are in it as it
-// waits for, with the protocol and the connection of each.
+// together is a server of net/http over TLS, which offers HTTP/2 and HTTP/1: it answers once as
+// many requests are in it as it waits for, with the protocol and the connection of each.
 type together struct {
 	addr string
 	mu   sync.Mutex
@@ -79,7 +80,8 @@ func (o *together) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s %s %s %v", r.Proto, r.RemoteAddr, r.URL.Path, body, err)
 }
 
-// Where a server offers HTTP/2, requests of many clients share one connection to it, over TLS that is verified.
+// Where a server offers HTTP/2, requests of many clients share one connection to it, over TLS that
+// is verified.
 func TestHTTP2ToServersByALPN(t *testing.T) {
 	t.Parallel()
 	const clients = 16
@@ -144,7 +146,8 @@ func TestAutoTakesHTTP1WhereThereIsNoOther(t *testing.T) {
 	}
 }
 
-// A WebSocket goes by a connection of HTTP/1 where auto leaves the choice: not every server takes extended CONNECT.
+// A WebSocket goes by a connection of HTTP/1 where auto leaves the choice: not every server takes
+// extended CONNECT.
 func TestAutoTakesHTTP1ForWebSockets(t *testing.T) {
 	t.Parallel()
 	o := tlsOrigin(t, func(c *proxytest.Conn) {
@@ -170,7 +173,8 @@ func TestAutoTakesHTTP1ForWebSockets(t *testing.T) {
 	want(t, "end", g.log.Next().End, "ok")
 }
 
-// Where HTTP/2 is asked for, a server without it gets no request; the client is told by a 502, the operator by the log.
+// Where HTTP/2 is asked for, a server without it gets no request; the client is told by a 502, the
+// operator by the log.
 func TestHTTP2IsRequiredOfServers(t *testing.T) {
 	t.Parallel()
 	for name, offers := range map[string][]string{"http/1.1": {"http/1.1"}, "no ALPN": nil} {
@@ -194,7 +198,8 @@ func TestHTTP2IsRequiredOfServers(t *testing.T) {
 	}
 }
 
-// ALPN does not stand in for verification: no request goes to a server that is not vouched for, or goes by another name.
+// ALPN does not stand in for verification: no request goes to a server that is not vouched for, or
+// goes by another name.
 func TestServersByALPNAreVerified(t *testing.T) {
 	t.Parallel()
 	for name, protocol := range map[string]backend.Protocol{"auto": backend.Auto, "h2": backend.HTTP2} {

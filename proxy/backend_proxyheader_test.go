@@ -34,8 +34,9 @@ type life struct {
 	paths  []string
 }
 
-// introducedOrigin is a server of HTTP/2 behind PROXY headers. It answers once as many requests have come as it waits for, with the
-// header's source; at the end of a connection it tells what that was.
+// introducedOrigin is a server of HTTP/2 behind PROXY headers. It answers once as many requests
+// have come as it waits for, with the header's source; at the end of a connection it tells what
+// that was.
 func introducedOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<- string, lives chan<- life) *proxytest.Origin {
 	return proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) {
 		var l life
@@ -71,8 +72,8 @@ func introducedOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<
 	})
 }
 
-// A PROXY header is one client's: to servers of HTTP/2 too, each exchange has a connection of its own, which begins with the
-// header of its client and ends with it.
+// A PROXY header is one client's: to servers of HTTP/2 too, each exchange has a connection of its
+// own, which begins with the header of its client and ends with it.
 func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 	t.Parallel()
 	const one, two = "192.0.2.7:4711", "[2001:db8::8]:4712"
@@ -88,7 +89,8 @@ func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 				g := start(t, setup{mode: plain, backend: b, listener: proxy.ListenerOptions{
 					H2C: true, ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal,
 				}}, o)
-				// Three exchanges at a time: one of a client of HTTP/1, two of one of HTTP/2 on the same connection.
+				// Three exchanges at a time: one of a client of HTTP/1, two of one of HTTP/2 on the
+				// same connection.
 				h1 := g.behind("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", 1000)
 				h1.Send("GET /one HTTP/1.1\r\n" + host + "\r\n")
 				h2 := multiplexedBehind(t, g.addr, header2(two, "[2001:db8::1]:443"))
@@ -122,7 +124,8 @@ func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 					want(t, "error", err, nil)
 					s.Release()
 				}
-				// A further one of the first client uses none of these connections, though they would be free.
+				// A further one of the first client uses none of these connections, though they
+				// would be free.
 				want(t, "body", h1.Get("/again").Body, one+" /again")
 				seen := map[string]string{}
 				for range 4 { // the gateway ends them; the client's connections are open yet

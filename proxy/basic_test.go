@@ -43,8 +43,8 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 	})
 }
 
-// fewConnections holds an origin to one connection. Over MPTCP there may be another: a connection on which something came a moment ago, if
-// only an acknowledgement, carries no POST.
+// fewConnections holds an origin to one connection. Over MPTCP there may be another: a connection
+// on which something came a moment ago, if only an acknowledgement, carries no POST.
 func fewConnections(t *testing.T, m mode, o *proxytest.Origin) {
 	t.Helper()
 	if n := o.Connections(); n != 1 && (n != 2 || m.mptcp == mptcp.Off) {

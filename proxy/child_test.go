@@ -21,11 +21,12 @@ import (
 	"mpgate/telemetry"
 )
 
-// childEnv makes the test binary a gateway: "LISTEN BACKEND LOGFILE", and "h2c" behind them where it is to speak that to the
-// backend. To clients it speaks it anyway.
+// childEnv makes the test binary a gateway: "LISTEN BACKEND LOGFILE", and "h2c" behind them where
+// it is to speak that to the backend. To clients it speaks it anyway.
 const childEnv = "MPGATE_TEST_GATEWAY"
 
-// gatewayChild is a gateway with MPTCP on both sides. It says its address, and runs until its standard input ends.
+// gatewayChild is a gateway with MPTCP on both sides. It says its address, and runs until its
+// standard input ends.
 func gatewayChild(spec string) (code int) {
 	words := strings.Fields(spec)
 	fail := func(err error) int { fmt.Fprintln(os.Stderr, err); return 1 }
@@ -81,7 +82,8 @@ type child struct {
 	cmd   *exec.Cmd
 }
 
-// startChild runs a gateway by way of command, which gives a command for a program; it ends with the test.
+// startChild runs a gateway by way of command, which gives a command for a program; it ends with
+// the test.
 func startChild(t testing.TB, command func(name string, args ...string) *exec.Cmd, listen, server string, more ...string) *child {
 	t.Helper()
 	c := &child{t: t, log: filepath.Join(t.TempDir(), "access.log")}

@@ -68,13 +68,13 @@ const (
 	idle
 )
 
-// Accept serves nc, which it owns, until it ends, in a goroutine of its own. offersMPTCP says what the
-// kernel granted to the listening socket.
+// Accept serves nc, which it owns, until it ends, in a goroutine of its own. offersMPTCP says what
+// the kernel granted to the listening socket.
 func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	var added *conn
 	defer func() {
 		if v := recover(); v != nil {
-			p.caught("panic at the accept of a connection", "", v)
+			p.caught("panic while accepting a connection", "", v)
 			_ = nc.Close()
 			if added != nil {
 				p.remove(added)
@@ -85,7 +85,7 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	}()
 	base, err := netio.New(nc)
 	if err != nil {
-		p.options.Logger.Error("connection not served", "listener", l.name, "error", err)
+		p.options.Logger.Error("cannot serve a connection", "listener", l.name, "err", err)
 		p.turnAway(nc)
 		return
 	}
@@ -187,8 +187,8 @@ func (c *conn) serveHTTP() {
 	parked = c.serveRequests(deadline, deadline)
 }
 
-// serveRequests serves one request after the other. It waits for the first until patience is over; if that is before the
-// deadline it parks the connection, which then is another goroutine's.
+// serveRequests serves one request after the other. It waits for the first until patience is over;
+// if that is before the deadline it parks the connection, which then is another goroutine's.
 func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 	for {
 		switch {
@@ -222,8 +222,8 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 	}
 }
 
-// park waits for the next request on the stack that a goroutine begins with, 2 KiB. One that has served a request keeps 4 KiB,
-// with TLS more, which is most of what an idle connection costs.
+// park waits for the next request on the stack that a goroutine begins with, 2 KiB. One that has
+// served a request keeps 4 KiB, with TLS more, which is most of what an idle connection costs.
 func (c *conn) park(deadline time.Time) {
 	c.parked.Store(true)
 	c.base.ReadBy(deadline)
@@ -259,8 +259,8 @@ func (c *conn) leave(parked bool, panicked any) {
 	}
 }
 
-// refusesTCP ends connections that are not MPTCP where that is required. It is asked at the accept and at the
-// first request, when a fallback has shown.
+// refusesTCP ends connections that are not MPTCP where that is required. It is asked at the accept
+// and at the first request, when a fallback has shown.
 func (c *conn) refusesTCP() bool {
 	if !c.listener.view.Load().RequireMPTCP {
 		return false
@@ -290,8 +290,9 @@ func (c *conn) silence(err error) telemetry.ConnEnd {
 }
 
 const (
-	// A client that is still sending when it has been answered needs to see the answer before the connection
-	// goes: closing on unread input would reset it. What it sends meanwhile is thrown away, so time is the bound.
+	// A client that is still sending when it has been answered needs to see the answer before the
+	// connection goes: closing on unread input would reset it. What it sends meanwhile is thrown
+	// away, so time is the bound.
 	lingerTime  = 5 * time.Second
 	lingerBytes = 1 << 30
 )
@@ -332,7 +333,7 @@ func (c *conn) tell() {
 		attrs = append(attrs, "peer", c.socket.String())
 	}
 	if c.err != nil {
-		attrs = append(attrs, "error", c.err)
+		attrs = append(attrs, "err", c.err)
 	}
 	log.Debug("connection without a request", attrs...)
 }
@@ -356,8 +357,8 @@ func (c *conn) firstDeadline() time.Time {
 	return c.accepted.Add(limit)
 }
 
-// setBusy is called when the connection is no longer one that waits for a request: drain leaves its reading alone from then
-// on. first says whether none came before.
+// setBusy is called when the connection is no longer one that waits for a request: drain leaves its
+// reading alone from then on. first says whether none came before.
 func (c *conn) setBusy() (first bool) {
 	c.waiting.Lock()
 	first = c.state.Swap(busy) == fresh
@@ -366,7 +367,8 @@ func (c *conn) setBusy() (first bool) {
 	return first
 }
 
-// interrupt ends the wait for a request of a connection that is in that state, and touches no other.
+// interrupt ends the wait for a request of a connection that is in that state, and touches no
+// other.
 func (c *conn) interrupt(s connState) {
 	c.waiting.Lock()
 	defer c.waiting.Unlock()
@@ -375,7 +377,8 @@ func (c *conn) interrupt(s connState) {
 	}
 }
 
-// drain ends the connection if it is between requests; one that has sent nothing yet gets a moment. Shutdown calls it.
+// drain ends the connection if it is between requests; one that has sent nothing yet gets a moment.
+// Shutdown calls it.
 func (c *conn) drain() {
 	if m := c.multiplexes(); m != nil {
 		m.http.Shutdown()

@@ -18,7 +18,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// rawOrigin answers every request, which must come in one piece and have no body, and allocates nothing meanwhile.
+// rawOrigin answers every request, which must come in one piece and have no body, and allocates
+// nothing meanwhile.
 func rawOrigin(t *testing.T, mode mptcp.Mode, response string) (address string) {
 	l := proxytest.Listen(t, mode)
 	done := make(chan struct{})
@@ -49,8 +50,8 @@ func rawOrigin(t *testing.T, mode mptcp.Mode, response string) (address string) 
 	return l.Addr().String()
 }
 
-// TestNoAllocationPerRequest counts what a request on a kept connection allocates in this whole process, with metrics and access log
-// on. It runs alone.
+// TestNoAllocationPerRequest counts what a request on a kept connection allocates in this whole
+// process, with metrics and access log on. It runs alone.
 func TestNoAllocationPerRequest(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

@@ -11,8 +11,8 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// drain begins a shutdown that ends at the latest when cut is called; done is closed at its end. It returns once the shutdown
-// is in force.
+// drain begins a shutdown that ends at the latest when cut is called; done is closed at its end. It
+// returns once the shutdown is in force.
 func (g *gateway) drain(idle *proxytest.Client) (cut func(), done chan struct{}) {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -63,7 +63,8 @@ func TestDrain(t *testing.T) {
 		g.waitMetric(3, "mpgate_backend_requests_in_flight")
 		began := time.Now()
 		cut, done := g.drain(idle)
-		// A connection that was open before and has said nothing gets to send its request, and so does one that comes now.
+		// A connection that was open before and has said nothing gets to send its request, and so
+		// does one that comes now.
 		for _, c := range []*proxytest.Client{fresh, g.client()} {
 			a := c.Get("/late")
 			want(t, "body", a.Body, "GET /late ")
@@ -145,8 +146,9 @@ func TestDrainCutsAtTheDeadline(t *testing.T) {
 	})
 }
 
-// TestDrainUnderLoad has clients that go on asking until they are told that it is over: none may lose a request whose answer
-// was not announced as the last, but for one that crossed the closing of its idle connection.
+// TestDrainUnderLoad has clients that go on asking until they are told that it is over: none may
+// lose a request whose answer was not announced as the last, but for one that crossed the closing
+// of its idle connection.
 func TestDrainUnderLoad(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)

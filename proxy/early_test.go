@@ -18,7 +18,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// earlyServer answers when a part of the body has come, and takes no more: over HTTP/2 with RST_STREAM (NO_ERROR).
+// earlyServer answers when a part of the body has come, and takes no more: over HTTP/2 with
+// RST_STREAM (NO_ERROR).
 func earlyServer(t *testing.T, p backend.Protocol, status, body string) *proxytest.Origin {
 	if p == backend.HTTP1 {
 		return plain.origin(t, func(c *proxytest.Conn) {
@@ -57,7 +58,8 @@ func earlyServer(t *testing.T, p backend.Protocol, status, body string) *proxyte
 	})
 }
 
-// A server that refuses an upload before it is whole ends the client's connection: the response says so.
+// A server that refuses an upload before it is whole ends the client's connection: the response
+// says so.
 func TestEarlyRefusalsSayClose(t *testing.T) {
 	t.Parallel()
 	for _, m := range []mode{plain, overTLS} {
@@ -106,8 +108,8 @@ func TestEarlyAnswersKeepAConnectionWhoseBodyEnds(t *testing.T) {
 	}
 }
 
-// A server of HTTP/1 that answers instead of sending 100 may take the body for a request: nothing else goes by that connection,
-// nor does what the client sends after such an answer.
+// A server of HTTP/1 that answers instead of sending 100 may take the body for a request: nothing
+// else goes by that connection, nor does what the client sends after such an answer.
 func TestAnswersInsteadOf100EndTheServersConnection(t *testing.T) {
 	t.Parallel()
 	const evil = "GET /evil HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -12,7 +12,8 @@ import (
 	"mpgate/proxy/backend"
 )
 
-// TestEveryEnd makes an exchange end in each way that this gateway knows without TLS, and wants one log line of it, and one count.
+// TestEveryEnd makes an exchange end in each way that this gateway knows without TLS, and wants one
+// log line of it, and one count.
 func TestEveryEnd(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for end, e := range map[string]struct {

@@ -20,13 +20,14 @@ import (
 // connection to an exchange and HTTP/2 a part of one.
 type downstream interface {
 	message.BodyWriter
-	// ReadRequest decodes the request, whose first byte came at start, into r, which must be fresh or reset.
+	// ReadRequest decodes the request, whose first byte came at start, into r, which must be fresh
+	// or reset.
 	ReadRequest(r *message.Request, start time.Time) error
 	Body() message.BodyReader
 	BodyDone() bool
 	BodyStarted() bool
-	// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
-	// request's body, writes that of the response. Nil for both ends that.
+	// SetProgress is for an exchange that moves in both directions at once: reads is the progress
+	// of the request's body, writes that of the response. Nil for both ends that.
 	SetProgress(reads, writes *netio.Progress)
 	WriteInterim(*message.Response) error
 	WriteHead(*message.Response) error
@@ -35,22 +36,25 @@ type downstream interface {
 	// Interrupt ends the read of the body that is under way, or else the next one, until Resume.
 	Interrupt()
 	Resume()
-	// Watch calls gone, from another goroutine, when the client leaves while its request is worked on. With HTTP/1 that must
-	// have been read whole. StopWatch ends that and may be called without it.
+	// Watch calls gone, from another goroutine, when the client leaves while its request is worked
+	// on. With HTTP/1 that must have been read whole. StopWatch ends that and may be called without
+	// it.
 	Watch(gone func())
 	StopWatch()
-	// Multiplexed says whether the connection carries other exchanges too: then the end of this one is not its end.
+	// Multiplexed says whether the connection carries other exchanges too: then the end of this one
+	// is not its end.
 	Multiplexed() bool
-	// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error. Err is then why, and nil
-	// where only the connection as a whole can end.
+	// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error. Err
+	// is then why, and nil where only the connection as a whole can end.
 	Abort()
 	Err() error
-	// ResetAs says by which code (RFC 9113 section 7) a response is reset that is not complete at the end. It is for
-	// multiplexed exchanges.
+	// ResetAs says by which code (RFC 9113 section 7) a response is reset that is not complete at
+	// the end. It is for multiplexed exchanges.
 	ResetAs(code uint32)
 }
 
-// exchange is one request and its response. It is reused: an exchange on the common way allocates nothing.
+// exchange is one request and its response. It is reused: an exchange on the common way allocates
+// nothing.
 type exchange struct {
 	conn  *conn
 	proxy *Proxy
@@ -94,7 +98,8 @@ var exchanges = sync.Pool{New: func() any {
 	return x
 }}
 
-// exchange serves one request, whose first byte has come. It says when that was over, and whether another may follow.
+// exchange serves one request, whose first byte has come. It says when that was over, and whether
+// another may follow.
 func (c *conn) exchange(start time.Time) (end time.Time, next bool) {
 	x := exchanges.Get().(*exchange)
 	x.begin(c, c.http, start)
@@ -140,8 +145,8 @@ func (x *exchange) reset() {
 	x.cut.Store(false)
 }
 
-// run takes the exchange from its first byte to the end of its response. A panic ends this exchange and
-// nothing else.
+// run takes the exchange from its first byte to the end of its response. A panic ends this exchange
+// and nothing else.
 func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
@@ -174,7 +179,7 @@ func (x *exchange) afterPanic() {
 	x.rec.End = telemetry.EndInternal
 	defer func() {
 		if v := recover(); v != nil { // there is no answering
-			x.proxy.caught("panic in an exchange, and behind it", string(x.rec.IDText()), v)
+			x.proxy.caught("panic at the end of an exchange", string(x.rec.IDText()), v)
 			x.broken = true
 			x.down.SetClose()
 		}
@@ -258,16 +263,17 @@ func (x *exchange) health() bool {
 	return true
 }
 
-// misdirected refuses a request whose host has another TLS policy than the one that its connection came by, or
-// whose policy is gone: what was checked at the handshake does not count for it (RFC 9110 section 15.5.20).
+// misdirected refuses a request whose host has another TLS policy than the one that its connection
+// came by, or whose policy is gone: what was checked at the handshake does not count for it (RFC
+// 9110 section 15.5.20).
 func (x *exchange) misdirected() bool {
 	s, policies := x.conn.tls, x.view.TLS
 	if s == nil && policies == nil {
 		return false
 	}
-	if s == nil { // the listener speaks TLS by now, and this connection does not
+	if s == nil { // the listener uses TLS by now, and this connection does not
 		x.down.SetClose()
-		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port speaks TLS; use https"})
+		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port requires TLS; use https"})
 		return true
 	}
 	if policies == nil { // TLS is no longer asked for: it lets nobody in that a plain connection would not
@@ -284,7 +290,8 @@ func (x *exchange) misdirected() bool {
 	return true
 }
 
-// challenge answers a CA that asks for proof of a name. A challenge that is not ours is a request like any other.
+// challenge answers a CA that asks for proof of a name. A challenge that is not ours is a request
+// like any other.
 func (x *exchange) challenge() bool {
 	if x.view.Challenge == nil || !bytes.HasPrefix(x.req.Path, challengePath) || string(x.req.Method) != "GET" {
 		return false
@@ -315,8 +322,8 @@ func (x *exchange) clientLeft() {
 	x.up.Abort()
 }
 
-// watch notices that the client leaves. On a connection that carries one exchange at a time the body must have been read: what
-// comes behind it says so.
+// watch notices that the client leaves. On a connection that carries one exchange at a time the
+// body must have been read: what comes behind it says so.
 func (x *exchange) watch() {
 	if !x.watching && (x.down.Multiplexed() || x.down.BodyDone()) {
 		x.watching = true
@@ -324,7 +331,8 @@ func (x *exchange) watch() {
 	}
 }
 
-// watchEarly watches at once where that costs nothing: a connection that carries many exchanges is read anyway.
+// watchEarly watches at once where that costs nothing: a connection that carries many exchanges is
+// read anyway.
 func (x *exchange) watchEarly() {
 	if x.down.Multiplexed() {
 		x.watch()
@@ -338,7 +346,7 @@ func (x *exchange) stopWatch() {
 	}
 }
 
-// finish is the one exit of every exchange, whatever became of it.
+// finish is the one exit of every exchange, whatever its outcome.
 func (x *exchange) finish() (now time.Time) {
 	if now = x.end; now.IsZero() {
 		now = time.Now()

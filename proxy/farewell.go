@@ -14,7 +14,8 @@ import (
 // farewellTime is how long a WebSocket that is told of its end may take to take its leave.
 const farewellTime = time.Second
 
-// passage is one direction of a tunnel. Of a WebSocket it follows the frames, as far as to know where one ends.
+// passage is one direction of a tunnel. Of a WebSocket it follows the frames, as far as to know
+// where one ends.
 type passage struct {
 	webSocket bool
 	masked    bool // as what clients send
@@ -79,7 +80,8 @@ func (d *passage) goodbye(dst message.BodyWriter) {
 	}
 }
 
-// close sends the closing frame, where that can be understood: between two frames, and behind none of the same kind.
+// close sends the closing frame, where that can be understood: between two frames, and behind none
+// of the same kind.
 func (d *passage) close(dst message.BodyWriter) error {
 	if d.said || d.frames.closed || !d.frames.between() {
 		return nil
@@ -174,8 +176,9 @@ func (f *frames) complete() {
 	}
 }
 
-// farewell ends a tunnel whose time is over in order, where it is a WebSocket: closing frames go to both sides, and the client
-// gets a moment to answer. Whoever asks for it cuts what is left after farewellTime.
+// farewell ends a tunnel whose time is over in order, where it is a WebSocket: closing frames go to
+// both sides, and the client gets a moment to answer. Whoever asks for it cuts what is left after
+// farewellTime.
 func (t *tunnel) farewell() bool {
 	if !t.toClient.webSocket {
 		return false
@@ -224,7 +227,8 @@ func (l *tunnels) farewell(x *exchange) (under bool) {
 
 var errTimeOver = errors.New("the time for the exchange is over")
 
-// cut ends that of x, or all where x is nil, on both sides: who waits for the server does not see what becomes of the client.
+// cut ends that of x, or all where x is nil, on both sides: who waits for the server does not see
+// the outcome of the client.
 func (l *tunnels) cut(x *exchange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

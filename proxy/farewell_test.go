@@ -47,7 +47,8 @@ func webSocketServer(t *testing.T) (address string, ended chan websocket.StatusC
 	return l.Addr().String(), ended
 }
 
-// At the end of a drain both ends of a WebSocket are told that they lose each other, and by which status.
+// At the end of a drain both ends of a WebSocket are told that they lose each other, and by which
+// status.
 func TestDrainSaysGoodbyeToWebSockets(t *testing.T) {
 	t.Parallel()
 	for _, m := range []mode{modes[0], modes[4]} {
@@ -86,7 +87,8 @@ func TestDrainSaysGoodbyeToWebSockets(t *testing.T) {
 	}
 }
 
-// A message that is under way at the end of a drain is first passed on whole; and a client that does not answer is cut.
+// A message that is under way at the end of a drain is first passed on whole; and a client that
+// does not answer is cut.
 func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 	t.Parallel()
 	goOn, gone := make(chan bool), make(chan string, 1)
@@ -127,7 +129,8 @@ func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 		}
 	}
 	<-down
-	// Either the rest of the frame came before the goodbye was wanted, and then the next frame too, or behind it.
+	// Either the rest of the frame came before the goodbye was wanted, and then the next frame too,
+	// or behind it.
 	switch rest := got[min(252, len(got)):]; rest {
 	case "\x88\x02\x03\xe9", "\x81\x03cut\x88\x02\x03\xe9":
 	default:
@@ -143,7 +146,8 @@ func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 	want(t, "end", g.log.Next().End, "drain")
 }
 
-// When a route is gone, its WebSockets are told so, and the other streams of the connection live on.
+// When a route is gone, its WebSockets are told so, and the other streams of the connection live
+// on.
 func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, webSocketEcho(func(key string) string {
@@ -162,7 +166,8 @@ func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
 	cancel()
 	expired := make(chan int, 1)
 	go func() { expired <- g.proxy.Expire(ctx, proxy.Ending{Leases: []*proxy.Lease{&old}}) }()
-	// The gateway's closing frame, or the server's, which is told at the same time and sends it back.
+	// The gateway's closing frame, or the server's, which is told at the same time and sends it
+	// back.
 	if got := readN(t, leaves, 4); got != "\x88\x02\x03\xe9" && got[:2] != "\x88\x82" {
 		t.Errorf("got %q", got)
 	}

@@ -70,8 +70,8 @@ func (x *exchange) forward() {
 	}
 }
 
-// exchangeWith has the server that was picked answer. After an error nothing of an answer has gone to the client, and repeat says
-// whether the request may be sent again.
+// exchangeWith has the server that was picked answer. After an error nothing of an answer has gone
+// to the client, and repeat says whether the request may be sent again.
 func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool, err error) {
 	meter := x.attempt.Meter()
 	meter.Start()
@@ -107,8 +107,8 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 	return repeat, err
 }
 
-// keepBody sees to it that the body can be sent again where the server may give the request back, or its connection may turn out
-// to be dead.
+// keepBody sees to it that the body can be sent again where the server may give the request back,
+// or its connection may turn out to be dead.
 func (x *exchange) keepBody(r *backend.Request) {
 	needed := x.up.Returns() || r.Repeatable && x.up.Reused()
 	switch {
@@ -156,7 +156,8 @@ func (x *exchange) leaveServer(meter *telemetry.ServerMeter) (now time.Time) {
 	return now
 }
 
-// ask sends the request, now, and waits for the head of the final response; interim ones go to the client.
+// ask sends the request, now, and waits for the head of the final response; interim ones go to the
+// client.
 func (x *exchange) ask(asked time.Time) error {
 	defer x.stopWatch()
 	x.watchEarly()
@@ -170,7 +171,8 @@ func (x *exchange) ask(asked time.Time) error {
 	if err := x.sendBody(); err != nil {
 		return x.blame(err)
 	}
-	// What the client is still owed, the response before this one, leaves before we wait for the server.
+	// What the client is still owed, the response before this one, leaves before we wait for the
+	// server.
 	if err := x.down.Flush(); err != nil {
 		return &clientError{err}
 	}
@@ -250,19 +252,20 @@ func (x *exchange) repeatable() bool {
 	return x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil
 }
 
-// stallTime is after what silence a request is moved to another connection if the server's may stand still.
+// stallTime is after what silence a request is moved to another connection if the server's may
+// stall.
 const stallTime = time.Second
 
-// errStalled is a connection that may stand still for want of memory in the kernel.
-var errStalled = errors.New("the server's MPTCP connection may stand still: the host is short of memory for sockets")
+// errStalled is a connection that may stall for want of memory in the kernel.
+var errStalled = errors.New("the server's MPTCP connection may stall: the host is short of memory for sockets")
 
 // waitsFor100 says whether the client holds its body back until the server asks for it.
 func (x *exchange) waitsFor100() bool {
 	return x.req.Expect && !x.continued && !x.down.Multiplexed() && !x.down.BodyStarted()
 }
 
-// blame finds out whether an error on the server's connection was ours to make: a client that left or
-// sent no proper body has it cut.
+// blame finds out whether an error on the server's connection was ours to make: a client that left
+// or sent no proper body has it cut.
 func (x *exchange) blame(err error) error {
 	if x.gone.Load() {
 		if why := x.down.Err(); why != nil {
@@ -325,7 +328,8 @@ func (x *exchange) closeEarly() {
 		return
 	}
 	if x.req.Expect {
-		// A client that was not told to go on may send its body or not: nobody could tell it from a request.
+		// A client that was not told to go on may send its body or not: nobody could tell it from a
+		// request.
 		x.setClose()
 		return
 	}
@@ -334,8 +338,8 @@ func (x *exchange) closeEarly() {
 	}
 }
 
-// uploading says whether the client still sends its request's body. Mostly a server answers when it has it whole, and the goroutine
-// that sent it has yet to notice.
+// uploading says whether the client still sends its request's body. Mostly a server answers when it
+// has it whole, and the goroutine that sent it has yet to notice.
 func (x *exchange) uploading() bool {
 	late := time.NewTimer(5 * time.Millisecond)
 	defer late.Stop()
@@ -346,8 +350,8 @@ func (x *exchange) uploading() bool {
 	return !x.down.BodyDone()
 }
 
-// unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of which nothing has come: what
-// the client may still send could be a request to it.
+// unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of
+// which nothing has come: what the client may still send could be a request to it.
 func (x *exchange) unasked() bool {
 	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.Returns() && !x.down.BodyStarted()
 }
@@ -380,8 +384,8 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		x.settleUpload()
 	} else {
 		x.passReset(x.blame(fromServer))
-		// The body was cut: it must not look complete. A length or chunks say so; the end of a connection
-		// would not.
+		// The body was cut: it must not look complete. A length or chunks say so; the end of a
+		// connection would not.
 		x.down.SetClose()
 		x.broken = x.resp.ContentLength == message.Unknown && x.req.Version == message.HTTP10
 		x.up.Abort()

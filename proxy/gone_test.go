@@ -10,8 +10,8 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// thinking makes an origin that does not answer /think, or begins an answer and falls silent, and tells when its
-// connection ends.
+// thinking makes an origin that does not answer /think, or begins an answer and falls silent, and
+// tells when its connection ends.
 func thinking(t *testing.T, m mode, begin string) (o *proxytest.Origin, asked, gone chan struct{}) {
 	asked, gone = make(chan struct{}, 16), make(chan struct{}, 16)
 	o = m.origin(t, func(c *proxytest.Conn) {
@@ -30,8 +30,8 @@ func thinking(t *testing.T, m mode, begin string) (o *proxytest.Origin, asked, g
 	return o, asked, gone
 }
 
-// soon is how long the gateway may take to end the server's connection behind a client that left: it looks after 100 ms, the
-// rest is for a busy machine.
+// soon is how long the gateway may take to end the server's connection behind a client that left:
+// it looks after 100 ms, the rest is for a busy machine.
 const soon = 3 * time.Second
 
 func wantSoon(t *testing.T, what string, c <-chan struct{}) {
@@ -150,8 +150,8 @@ func TestEarlyAnswerDuringALargeUpload(t *testing.T) {
 						c.Send(proxytest.Response("200 OK", "GET /innocent/2 "))
 						return
 					}
-					// A large answer before anything of the body was read: with one goroutine for both directions the two
-					// would block each other.
+					// A large answer before anything of the body was read: with one goroutine for
+					// both directions the two would block each other.
 					fmt.Fprintf(c.Conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", 4*len(large))
 					for range 4 {
 						c.Send(large)

@@ -19,8 +19,8 @@ import (
 	"mpgate/proxy/backend"
 )
 
-// The interop cases of gRPC that need no cloud credentials, no compression and no cache. Each ends the test process
-// where it fails, as the interop client does.
+// The interop cases of gRPC that need no cloud credentials, no compression and no cache. Each ends
+// the test process where it fails, as the interop client does.
 var interopCases = []struct {
 	name string
 	do   func(context.Context, testgrpc.TestServiceClient)

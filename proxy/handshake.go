@@ -7,15 +7,15 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// turns bounds how many TLS handshakes compute at a time. One takes as long as ten requests and more, and who makes many at
-// once, by accident or to do harm, would have everybody else wait for all of them: so one processor is left to the others,
-// where there is more than one.
+// turns bounds how many TLS handshakes compute at a time. One takes as long as ten requests and
+// more, and who makes many at once, by accident or to do harm, would have everybody else wait for
+// all of them: so one processor is left to the others, where there is more than one.
 type turns chan struct{}
 
 func newTurns() turns { return make(turns, max(1, runtime.GOMAXPROCS(0)-1)) }
 
-// handshaking is the connection that crypto/tls sits on. Until over is called, it has a turn whenever it does not wait for
-// its peer: from the moment on that something has come.
+// handshaking is the connection that crypto/tls sits on. Until over is called, it has a turn
+// whenever it does not wait for its peer: from the moment on that something has come.
 type handshaking struct {
 	*netio.Conn
 	turns  turns
@@ -34,7 +34,8 @@ func (h *handshaking) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write waits for the peer where what it says does not fit into what is held back: certificates may be long.
+// Write waits for the peer where what it says does not fit into what is held back: certificates may
+// be long.
 func (h *handshaking) Write(p []byte) (int, error) {
 	if h.done {
 		return h.Conn.Write(p)
@@ -56,10 +57,11 @@ func (h *handshaking) Write(p []byte) (int, error) {
 	return whole, err
 }
 
-// holdTicket keeps back the session ticket at the end of a server's first flight of TLS 1.3, until the client's Finished has
-// come. crypto/tls sends it early (RFC 8446 section 4.6.1 allows both). Then nothing of ours would follow the Finished and
-// carry its acknowledgement, which the kernel delays by 40 ms; and a client without TCP_NODELAY sends no request before it
-// has that. It is the last record where the one before it has the length of a Finished, which otherwise is the last.
+// holdTicket keeps back the session ticket at the end of a server's first flight of TLS 1.3, until
+// the client's Finished has come. crypto/tls sends it early (RFC 8446 section 4.6.1 allows both).
+// Then nothing of ours would follow the Finished and carry its acknowledgement, which the kernel
+// delays by 40 ms; and a client without TCP_NODELAY sends no request before it has that. It is the
+// last record where the one before it has the length of a Finished, which otherwise is the last.
 func (h *handshaking) holdTicket(flight []byte) []byte {
 	before := 0 // the size of the record before the one at hand
 	for i := 0; len(flight)-i >= recordHeader; {
@@ -77,7 +79,8 @@ func (h *handshaking) holdTicket(flight []byte) []byte {
 const (
 	recordHeader    = 5
 	applicationData = 23 // the type that encrypted records show
-	// A record with a Finished: its header, that of the message, a hash, the type inside and the tag.
+	// A record with a Finished: its header, that of the message, a hash, the type inside and the
+	// tag.
 	finished256 = recordHeader + 4 + 32 + 1 + 16
 	finished384 = recordHeader + 4 + 48 + 1 + 16
 )

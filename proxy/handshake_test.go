@@ -23,7 +23,8 @@ func (d deaf) Read([]byte) (int, error) {
 	return 0, net.ErrClosed
 }
 
-// Clients that do not take a long certificate chain keep none of the turns that handshakes have, and end with their time.
+// Clients that do not take a long certificate chain keep none of the turns that handshakes have,
+// and end with their time.
 func TestHandshakeThatIsNotReadHoldsNobodyUp(t *testing.T) {
 	m := mode{name: "tcp tls inherited", inherited: true, tls: true}
 	p := onePolicy(t)

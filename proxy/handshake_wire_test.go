@@ -16,7 +16,8 @@ import (
 	"mpgate/proxy"
 )
 
-// flights is a client's connection that looks at what the handshake brings, and lets a test change what it sends.
+// flights is a client's connection that looks at what the handshake brings, and lets a test change
+// what it sends.
 type flights struct {
 	net.Conn
 	read   bytes.Buffer
@@ -74,8 +75,8 @@ func lastRecord(t *testing.T, p []byte) (n int) {
 	return n
 }
 
-// A session ticket follows the client's Finished and carries its acknowledgement: without that, a client that has no
-// TCP_NODELAY waits for 40 ms until its request leaves.
+// A session ticket follows the client's Finished and carries its acknowledgement: without that, a
+// client that has no TCP_NODELAY waits for 40 ms until its request leaves.
 func TestTicketFollowsTheFinished(t *testing.T) {
 	for _, m := range modes {
 		if !m.tls || m.inherited {
@@ -151,7 +152,8 @@ func TestAlertAfterATicket(t *testing.T) {
 	}
 }
 
-// A client whose certificate is refused sees why, though it has sent a request behind its handshake.
+// A client whose certificate is refused sees why, though it has sent a request behind its
+// handshake.
 func TestRefusedCertificateIsTold(t *testing.T) {
 	for _, m := range modes {
 		if !m.tls || m.inherited {

@@ -11,8 +11,8 @@ import (
 	"mpgate/proxy/backend"
 )
 
-// A request that gets no answer over MPTCP while the host is short of memory for sockets is sent on another connection, if it
-// may be sent twice.
+// A request that gets no answer over MPTCP while the host is short of memory for sockets is sent on
+// another connection, if it may be sent twice.
 func TestRequestsLeaveConnectionsThatMayStandStill(t *testing.T) {
 	t.Parallel()
 	proxytest.NeedMPTCP(t)
@@ -26,7 +26,7 @@ func TestRequestsLeaveConnectionsThatMayStandStill(t *testing.T) {
 			}
 			if c.Number == 0 {
 				short.Store(true)
-				_, _ = c.R.ReadByte() // it stands still
+				_, _ = c.R.ReadByte() // it stalls
 				return
 			}
 			_, _ = c.Conn.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nmoved"))

@@ -40,7 +40,8 @@ func answerFrames(fr *xhttp2.Framer, id uint32) {
 	_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: b.Bytes(), EndHeaders: true, EndStream: true})
 }
 
-// A client that cancels its upload is noticed though nothing is read from it, because the server takes nothing.
+// A client that cancels its upload is noticed though nothing is read from it, because the server
+// takes nothing.
 func TestHTTP2ClientCancelsAnUploadThatIsHeldBack(t *testing.T) {
 	t.Parallel()
 	asked, gone := make(chan struct{}, 1), make(chan struct{}, 1)

@@ -19,8 +19,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// A server that says it has not looked at a request gets it no second time; it goes by another connection, whatever its
-// method is.
+// A server that says it has not looked at a request gets it no second time; it goes by another
+// connection, whatever its method is.
 func TestHTTP2NotProcessedIsSentAgain(t *testing.T) {
 	for name, refuse := range map[string]func(fr *xhttp2.Framer, id uint32){
 		"GOAWAY":         func(fr *xhttp2.Framer, id uint32) { _ = fr.WriteGoAway(0, xhttp2.ErrCodeNo, nil) },
@@ -67,7 +67,8 @@ func TestHTTP2NotProcessedIsSentAgain(t *testing.T) {
 	}
 }
 
-// A request with a body that was refused goes by another connection too, if nothing of the body was taken yet.
+// A request with a body that was refused goes by another connection too, if nothing of the body was
+// taken yet.
 func TestHTTP2NotProcessedIsSentAgainWithItsBody(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
@@ -104,7 +105,8 @@ func TestHTTP2NotProcessedIsSentAgainWithItsBody(t *testing.T) {
 	}
 }
 
-// Who waits for a connection waits until the server has said how many streams it takes, which are not more then.
+// Who waits for a connection waits until the server has said how many streams it takes, which are
+// not more then.
 func TestHTTP2BurstKeepsToTheServersLimit(t *testing.T) {
 	t.Parallel()
 	var conns atomic.Int64
@@ -157,7 +159,8 @@ func TestHTTP2BurstKeepsToTheServersLimit(t *testing.T) {
 	want(t, "status", clients[0].Answer().Status, 200)
 }
 
-// When a lease ends, its streams are cut at the deadline, and the others of the same connection live on.
+// When a lease ends, its streams are cut at the deadline, and the others of the same connection
+// live on.
 func TestHTTP2LeasesEndByStream(t *testing.T) {
 	goOn := make(chan bool)
 	o := plain.origin(t, func(c *proxytest.Conn) {
@@ -224,8 +227,8 @@ func TestHTTP2LeasesEndByStream(t *testing.T) {
 	}
 }
 
-// One byte, or a part of the preface, on a listener that waits for HTTP/2 is closed in time; a client of HTTP/1 is not
-// made to send more than it has.
+// One byte, or a part of the preface, on a listener that waits for HTTP/2 is closed in time; a
+// client of HTTP/1 is not made to send more than it has.
 func TestHTTP2PrefaceInParts(t *testing.T) {
 	g := start(t, setup{
 		mode: plain, listener: proxy.ListenerOptions{H2C: true},

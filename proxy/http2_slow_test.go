@@ -16,7 +16,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// A client that stalls within a header block loses its connection, and the tunnels in it end with that.
+// A client that stalls within a header block loses its connection, and the tunnels in it end with
+// that.
 func TestHTTP2TunnelEndsWithAClientThatStalls(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, webSocketEcho(func(key string) string {

@@ -87,7 +87,8 @@ func askHead(t testing.TB, c *http2.ClientConn, r *message.Request) (*http2.Clie
 	return s, &resp
 }
 
-// webSocketEcho is a server of HTTP/1 that changes to an echo. What it says beside the 101 is in accept.
+// webSocketEcho is a server of HTTP/1 that changes to an echo. What it says beside the 101 is in
+// accept.
 func webSocketEcho(accept func(key string) string) func(*proxytest.Conn) {
 	return func(c *proxytest.Conn) {
 		r := c.Request()
@@ -104,8 +105,8 @@ func webSocketEcho(accept func(key string) string) func(*proxytest.Conn) {
 	}
 }
 
-// In a stream of HTTP/2 a WebSocket to a server of HTTP/1: data that follows the handshake at once, ping-pong, many
-// MiB, and half-close.
+// In a stream of HTTP/2 a WebSocket to a server of HTTP/1: data that follows the handshake at once,
+// ping-pong, many MiB, and half-close.
 func TestWebSocketOverHTTP2(t *testing.T) {
 	o := plain.origin(t, webSocketEcho(func(key string) string {
 		return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptFor(key) + "\r\nX-More: 1\r\n\r\n"
@@ -303,7 +304,8 @@ func h2Policy(t testing.TB, m mode) proxy.Policies {
 	return p
 }
 
-// Case 5: a body that is not as long as its Content-Length ends the stream, and the server's connection with it.
+// Case 5: a body that is not as long as its Content-Length ends the stream, and the server's
+// connection with it.
 func TestHTTP2BodyLengths(t *testing.T) {
 	for name, send := range map[string]func(fr *xhttp2.Framer, block []byte){
 		"nothing": func(fr *xhttp2.Framer, block []byte) {
@@ -387,7 +389,7 @@ func TestHTTP2Conformance(t *testing.T) {
 	}
 }
 
-// A listener that speaks HTTP/1 too ends what begins as neither protocol as a server of HTTP/2 does.
+// A listener that uses HTTP/1 too ends what begins as neither protocol as a server of HTTP/2 does.
 func TestBadPrefaceBesideHTTP1(t *testing.T) {
 	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}}, plain.origin(t, proxytest.Echo))
 	const frames = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x01"

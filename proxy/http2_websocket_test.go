@@ -24,7 +24,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// upgradeFrames asks for a WebSocket in a stream, in frames of its own, and gives the fields of the answer's head as they are on the wire.
+// upgradeFrames asks for a WebSocket in a stream, in frames of its own, and gives the fields of the
+// answer's head as they are on the wire.
 func upgradeFrames(t *testing.T, addr string) (fields []string) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -63,8 +64,8 @@ func upgradeFrames(t *testing.T, addr string) (fields []string) {
 	}
 }
 
-// What only HTTP/1 has is not in an answer in HTTP/2 to an extended CONNECT (RFC 8441 section 5), granted or not, whichever protocol the
-// server speaks; what is the application's is.
+// What only HTTP/1 has is not in an answer in HTTP/2 to an extended CONNECT (RFC 8441 section 5),
+// granted or not, whichever protocol the server speaks; what is the application's is.
 func TestWebSocketAnswersInHTTP2HaveNoFieldsOfHTTP1(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -106,7 +107,8 @@ func TestWebSocketAnswersInHTTP2HaveNoFieldsOfHTTP1(t *testing.T) {
 	}
 }
 
-// turns are what bodies move by: each one lets a piece go, and their end is the body's. The first two are for downloads, the others for uploads.
+// turns are what bodies move by: each one lets a piece go, and their end is the body's. The first
+// two are for downloads, the others for uploads.
 type turns [4]chan struct{}
 
 const pieceSize = 256 << 10
@@ -164,8 +166,8 @@ func countChunks(c *proxytest.Conn) (total int64, err error) {
 	}
 }
 
-// In one connection of HTTP/2: ping-pong in a WebSocket goes on, and in order, while other streams move bodies both ways; and they do
-// meanwhile.
+// In one connection of HTTP/2: ping-pong in a WebSocket continues, and in order, while other
+// streams move bodies both ways; and they do meanwhile.
 func TestWebSocketBesideBodiesInHTTP2(t *testing.T) {
 	t.Parallel()
 	for name, protocol := range map[string]backend.Protocol{"to h1": backend.HTTP1, "to h2": backend.HTTP2} {
@@ -219,7 +221,8 @@ func TestWebSocketBesideBodiesInHTTP2(t *testing.T) {
 	}
 }
 
-// pingPong goes on for 100 rounds, and until each body has moved some pieces meanwhile; each round lets them have a further one.
+// pingPong continues for 100 rounds, and until each body has moved some pieces meanwhile; each
+// round lets them have a further one.
 func pingPong(t *testing.T, ws *http2.ClientStream, turns *turns, moved *[4]atomic.Int64) (rounds int) {
 	t.Helper()
 	late := time.Now().Add(2 * proxytest.Patience)

@@ -16,7 +16,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// The end of a response needs no window (RFC 9113 section 6.9): one without a body is over at once for a client that grants nothing.
+// The end of a response needs no window (RFC 9113 section 6.9): one without a body is over at once
+// for a client that grants nothing.
 func TestEmptyResponsesNeedNoWindow(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {

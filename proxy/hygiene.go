@@ -8,9 +8,9 @@ import (
 	"mpgate/proxy/message"
 )
 
-// vouch makes the request say only what the gateway knows about where it came from. What a client says
-// of others counts only if it is a trusted proxy. Via is not written: origins that see it switch compression
-// off (docs/decisions).
+// vouch makes the request say only what the gateway knows about where it came from. What a client
+// says of others counts only if it is a trusted proxy. Via is not written: origins that see it
+// switch compression off (docs/decisions).
 func (x *exchange) vouch() {
 	h := &x.req.Header
 	x.cleanNames(h)
@@ -76,8 +76,9 @@ func (x *exchange) takeID() {
 	x.rec.GivenID = id
 }
 
-// cleanNames takes fields off a request's head or trailer that a server might take for the gateway's word: names that
-// some servers read as others, and those that tell who the client is by its certificate.
+// cleanNames takes fields off a request's head or trailer that a server might take for the
+// gateway's word: names that some servers read as others, and those that tell who the client is by
+// its certificate.
 func (x *exchange) cleanNames(h *message.Header) {
 	if !x.route.KeepUnsafeNames {
 		x.rec.DroppedFields += dropUnsafe(h)
@@ -87,8 +88,8 @@ func (x *exchange) cleanNames(h *message.Header) {
 	}
 }
 
-// forwardedFor writes X-Forwarded-For and X-Real-IP, and finds the client's address: going from right to left,
-// the first that is not a trusted proxy's.
+// forwardedFor writes X-Forwarded-For and X-Real-IP, and finds the client's address: going from
+// right to left, the first that is not a trusted proxy's.
 func (x *exchange) forwardedFor(h *message.Header, trusted bool) {
 	x.scratch = x.scratch[:0]
 	if trusted {
@@ -158,8 +159,8 @@ func (x *exchange) chain(h *message.Header) {
 
 var comma = []byte(",")
 
-// parseAddr reads an address, with a port or in brackets as some proxies write it. It runs only for what trusted
-// proxies send.
+// parseAddr reads an address, with a port or in brackets as some proxies write it. It runs only for
+// what trusted proxies send.
 func parseAddr(b []byte) (netip.Addr, bool) {
 	s := string(b)
 	if a, err := netip.ParseAddr(s); err == nil {
@@ -176,7 +177,8 @@ func parseAddr(b []byte) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// dropForwarded takes off what else is called X-Forwarded-*: frameworks build URLs of X-Forwarded-Port and -Prefix.
+// dropForwarded takes off what else is called X-Forwarded-*: frameworks build URLs of
+// X-Forwarded-Port and -Prefix.
 func dropForwarded(h *message.Header) {
 	for i := range h.Len() {
 		if id, name, _, ok := h.At(i); ok && id == message.Other && message.IsForwarded(name) {
@@ -193,10 +195,10 @@ var isAlnum = func() (t [256]bool) {
 	return t
 }()
 
-// dropUnsafe removes fields whose names a server may read as those of other fields. CGI and its heirs
-// turn "-" into "_", and most leave "_" as it is or do the same to "."; some (lighttpd) write "_" for
-// every byte that is not a letter or a digit. Remote_User and Remote!User would then count as the
-// Remote-User that the gateway sets. Only "-" may separate words.
+// dropUnsafe removes fields whose names a server may read as those of other fields. CGI and its
+// heirs turn "-" into "_", and most leave "_" as it is or do the same to "."; some (lighttpd) write
+// "_" for every byte that is not a letter or a digit. Remote_User and Remote!User would then count
+// as the Remote-User that the gateway sets. Only "-" may separate words.
 func dropUnsafe(h *message.Header) (n int) {
 	for i := range h.Len() {
 		id, name, _, ok := h.At(i)

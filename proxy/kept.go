@@ -11,7 +11,8 @@ const (
 	// maxKeptBody is the most of a request's body that is kept to be sent again.
 	maxKeptBody = 64 << 10
 	smallBody   = 4 << 10
-	// maxKeptBodies is the most that all requests together keep. Beyond that requests with a body are sent once.
+	// maxKeptBodies is the most that all requests together keep. Beyond that requests with a body
+	// are sent once.
 	maxKeptBodies = 64 << 20
 )
 
@@ -20,9 +21,10 @@ var (
 	largeBodies = sync.Pool{New: func() any { return new([maxKeptBody]byte) }}
 )
 
-// keptBody is a request's body of which what has been read is kept, so that it can be sent again. It is a message.BodyReader: after
-// rewind it gives again what it gave before, then goes on with the client's. It keeps nothing more once the body is longer than
-// maxKeptBody or drop was called. The zero value keeps nothing.
+// keptBody is a request's body of which what has been read is kept, so that it can be sent again.
+// It is a message.BodyReader: after rewind it gives again what it gave before, then continues with
+// the client's. It keeps nothing more once the body is longer than maxKeptBody or drop was called.
+// The zero value keeps nothing.
 type keptBody struct {
 	src   message.BodyReader // nil: nothing is kept
 	used  *atomic.Int64      // by all
@@ -32,7 +34,8 @@ type keptBody struct {
 	done  atomic.Bool        // nobody will need it; any goroutine may set it
 }
 
-// begin makes k keep what is read from src, of which nothing has been. It makes room for the first n bytes; false: there is none.
+// begin makes k keep what is read from src, of which nothing has been. It makes room for the first
+// n bytes; false: there is none.
 func (k *keptBody) begin(src message.BodyReader, used *atomic.Int64, n int64) bool {
 	k.src, k.used = src, used
 	if k.grow(int(max(1, min(n, maxKeptBody)))) {
@@ -48,10 +51,10 @@ func (k *keptBody) active() bool { return k.src != nil }
 // again says whether what was read of the body can be given again.
 func (k *keptBody) again() bool { return k.src != nil && !k.lost }
 
-// rewind makes Next begin anew.
+// rewind makes Next begin again.
 func (k *keptBody) rewind() { k.given = 0 }
 
-// left is how many bytes Next gives before it goes on with the client's.
+// left is how many bytes Next gives before it continues with the client's.
 func (k *keptBody) left() int { return len(k.buf) - k.given }
 
 // Next gives the next piece of the body.
@@ -115,7 +118,8 @@ func (k *keptBody) free(b []byte) {
 	}
 }
 
-// drop gives the memory back: the body is not sent again. Whoever reads the body calls it, or sets done.
+// drop gives the memory back: the body is not sent again. Whoever reads the body calls it, or sets
+// done.
 func (k *keptBody) drop() {
 	k.free(k.buf)
 	k.buf, k.given, k.lost = nil, 0, true

@@ -26,7 +26,7 @@ type mode struct {
 	name      string
 	mptcp     mptcp.Mode // of clients, listener, gateway's dials and origins
 	inherited bool       // the listening socket was passed, as systemd does
-	tls       bool       // clients speak TLS
+	tls       bool       // clients use TLS
 }
 
 var modes = []mode{
@@ -336,7 +336,7 @@ func (r *record) String() string {
 	return r.b.String()
 }
 
-// want compares, and goes on.
+// want compares, and continues.
 func want[T comparable](t testing.TB, what string, got, want T) {
 	t.Helper()
 	if got != want {

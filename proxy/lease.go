@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Lease is what the exchanges on a route, or on the routes of a generation that are the same, last by: they may
-// last for as long as they like, until the lease is retired, and then to a deadline.
+// Lease is what the exchanges on a route, or on the routes of a generation that are the same, last
+// by: they may last for as long as they like, until the lease is retired, and then to a deadline.
 //
 // The zero value is one that is not retired.
 type Lease struct{ gone atomic.Bool }
@@ -15,7 +15,8 @@ type Lease struct{ gone atomic.Bool }
 // retired says whether the route is gone, or leads elsewhere by now.
 func (l *Lease) retired() bool { return l != nil && l.gone.Load() }
 
-// take notes by what the present exchange lasts. On a connection that stays with one route it only looks.
+// take notes by what the present exchange lasts. On a connection that stays with one route it only
+// looks.
 func (c *conn) take(x *exchange, l *Lease) {
 	if c.mux != nil {
 		c.mux.take(x, l)
@@ -43,9 +44,9 @@ type Ending struct {
 	Listeners []*Listener // that accept no more
 }
 
-// Expire lets the exchanges under the leases, and the connections of the listeners, come to their end, and cuts
-// what is left when ctx ends. Connections of the listeners that are between requests end at once. It returns
-// when nothing is left, and says how many connections it had to cut.
+// Expire lets the exchanges under the leases, and the connections of the listeners, come to their
+// end, and cuts what is left when ctx ends. Connections of the listeners that are between requests
+// end at once. It returns when nothing is left, and says how many connections it had to cut.
 func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	leases, listeners := map[*Lease]bool{}, map[*Listener]bool{}
 	for _, l := range e.Leases {
@@ -68,7 +69,8 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	})
 }
 
-// Dismiss ends the connections of a listener after their present request, and those between requests at once.
+// Dismiss ends the connections of a listener after their present request, and those between
+// requests at once.
 func (p *Proxy) Dismiss(l *Listener) {
 	for _, c := range p.which(func(c *conn) bool { return c.listener == l }) {
 		c.leaving.Store(true)
@@ -80,9 +82,9 @@ func (p *Proxy) Dismiss(l *Listener) {
 	}
 }
 
-// Drain lets the connections that are open now come to their end, with their last response saying so, and ends those
-// between requests at once. What is left when ctx ends is cut. Connections that are accepted meanwhile, and after it,
-// are served one request; Shutdown ends them.
+// Drain lets the connections that are open now come to their end, with their last response saying
+// so, and ends those between requests at once. What is left when ctx ends is cut. Connections that
+// are accepted meanwhile, and after it, are served one request; Shutdown ends them.
 func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	p.draining.Store(true)
 	early := p.which(func(c *conn) bool { return !c.late })
@@ -92,7 +94,8 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	return p.settle(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late }, (*conn).abort)
 }
 
-// settle waits until no connection matches, looking at that pace. When ctx ends it aborts those that do.
+// settle waits until no connection matches, looking at that pace. When ctx ends it aborts those
+// that do.
 func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn) bool, abort func(*conn)) (cut int) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()

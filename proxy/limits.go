@@ -7,7 +7,8 @@ import (
 	"mpgate/proxy/http2"
 )
 
-// Limits hold for the connections that are accepted while they are set. What is zero gets its default.
+// Limits hold for the connections that are accepted while they are set. What is zero gets its
+// default.
 type Limits struct {
 	HeaderBytes  int           // of a request's head; 32 KiB
 	HeaderFields int           // 100

@@ -11,7 +11,8 @@ import (
 type ListenerOptions struct {
 	Trusted   []netip.Prefix // whose X-Forwarded-* count
 	TrustUnix bool           // those of peers on unix sockets count
-	// VouchedNames are fields that only the gateway may send to a server, on whichever listener a client comes.
+	// VouchedNames are fields that only the gateway may send to a server, on whichever listener a
+	// client comes.
 	VouchedNames  []string
 	HealthPath    string // answered here; "" is none
 	RequireMPTCP  bool   // connections that are not MPTCP, or no longer, are closed
@@ -21,15 +22,16 @@ type ListenerOptions struct {
 	TLS           Policies      // nil: plain
 	H2C           bool          // HTTP/2 is spoken without TLS by clients that begin so
 	NoH1          bool          // and nothing else
-	// Challenge answers a CA that asks for proof of a name (http-01), before redirects and routes; nil: never.
+	// Challenge answers a CA that asks for proof of a name (http-01), before redirects and routes;
+	// nil: never.
 	Challenge func(host, path []byte) (body string, ours bool)
 
 	ProxyHeader     ProxyHeader
 	ProxyHeaderFrom []netip.Prefix // who may send one
 }
 
-// Listener is a front listener as the data plane sees it. It stays the same over reloads, while what it
-// does is swapped by Update.
+// Listener is a front listener as the data plane sees it. It stays the same over reloads, while
+// what it does is swapped by Update.
 type Listener struct {
 	name    string
 	metrics *telemetry.Instruments

@@ -23,7 +23,7 @@ import (
 // process, and a server may send requests of its own with the fields that it got. So a mark says by
 // which listener and route a request for which target has passed, and a loop is the same once more.
 //
-// Connections that are passed through unopened carry no mark. A loop is one that we ourselves have
+// Connections that are passed through carry no mark. A loop is one that we ourselves have
 // made, or the same ClientHello, which holds 32 random bytes, many times at once.
 
 const (

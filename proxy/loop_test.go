@@ -175,7 +175,7 @@ func TestPassthroughThatComesBack(t *testing.T) {
 				g.log.Next()
 				other.log.Next()
 			}
-			// What is no loop goes on.
+			// What is not a loop is forwarded.
 			g.bystander()
 		})
 	}

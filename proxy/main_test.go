@@ -13,8 +13,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain holds all tests to leaving neither goroutines nor descriptors behind. The test binary is also the gateway in a place of
-// its own: see gatewayChild.
+// TestMain holds all tests to leaving neither goroutines nor descriptors behind. The test binary is
+// also the gateway in a place of its own: see gatewayChild.
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(childEnv); spec != "" {
 		os.Exit(gatewayChild(spec))

@@ -12,9 +12,9 @@ const meterPage = 64
 
 type page [meterPage]atomic.Pointer[telemetry.ExchangeMeter]
 
-// meters are the meters of a listener's exchanges, by route. Most pairs of a listener and a route never
-// meet, so each meter is made by the first exchange that needs it. After that finding it takes no lock.
-// A nil one has nil meters.
+// meters are the meters of a listener's exchanges, by route. Most pairs of a listener and a route
+// never meet, so each meter is made by the first exchange that needs it. After that finding it
+// takes no lock. A nil one has nil meters.
 type meters struct {
 	create func(route string) *telemetry.ExchangeMeter
 	routes *Routes // nil: none
@@ -70,8 +70,8 @@ func (m *meters) make(r *Route) *telemetry.ExchangeMeter {
 	return one
 }
 
-// end releases the meters. next, if not nil, first takes those of the routes that it has, too: none of them
-// is unused in between.
+// end releases the meters. next, if not nil, first takes those of the routes that it has, too: none
+// of them is unused in between.
 func (m *meters) end(next *meters) {
 	if m == nil {
 		return

@@ -63,8 +63,8 @@ func TestMeterIsMadeOnce(t *testing.T) {
 	}
 }
 
-// A reload hands the meters over to the routes of the same names, used ones only. Those of an exchange that
-// outlasts its generation count on.
+// A reload hands the meters over to the routes of the same names, used ones only. Those of an
+// exchange that outlasts its generation count on.
 func TestMetersOverReload(t *testing.T) {
 	in := telemetry.NewInstruments("1")
 	p := New(Options{Instruments: in})
@@ -115,7 +115,8 @@ func TestMetersOverReload(t *testing.T) {
 	}
 }
 
-// Exchanges that begin while listeners are updated are all counted, and no meter is left in use at the end.
+// Exchanges that begin while listeners are updated are all counted, and no meter is left in use at
+// the end.
 func TestMetersDuringReload(t *testing.T) {
 	in := telemetry.NewInstruments("1")
 	p := New(Options{Instruments: in})

@@ -119,7 +119,8 @@ func TestMissingUnixServer(t *testing.T) {
 	want(t, "dials", g.metric("mpgate_backend_connects_total", "transport", "unix", "result", "unreachable"), 1)
 }
 
-// TestCase19ConnectionsThatRefuse has clients whose connections are dead or refuse options by the time they are accepted.
+// TestCase19ConnectionsThatRefuse has clients whose connections are dead or refuse options by the
+// time they are accepted.
 func TestCase19ConnectionsThatRefuse(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)

@@ -83,8 +83,8 @@ func (m *mux) cut(x *exchange, l *Lease) {
 	}
 }
 
-// speaksHTTP2 says whether the client does: by ALPN, or without TLS by what it begins with, as far as the listener
-// allows that.
+// speaksHTTP2 says whether the client does: by ALPN, or without TLS by what it begins with, as far
+// as the listener allows that.
 func (c *conn) speaksHTTP2() (bool, error) {
 	if c.tls != nil {
 		return c.tls.state.NegotiatedProtocol == "h2", nil
@@ -115,13 +115,13 @@ func (c *conn) speaksHTTP2() (bool, error) {
 	}
 }
 
-var errOnlyHTTP2 = errors.New("the client does not speak HTTP/2, and the listener nothing else")
+var errOnlyHTTP2 = errors.New("the client does not use HTTP/2, which the listener requires")
 
 // errPreface is a client that begins neither as in HTTP/1 nor as in HTTP/2.
 var errPreface = errors.New("an invalid connection preface")
 
-// refusePreface ends the connection of a client that may speak HTTP/2: with an empty SETTINGS frame, which
-// comes first, and a GOAWAY that says PROTOCOL_ERROR (RFC 9113 section 3.4).
+// refusePreface ends the connection of a client that may use HTTP/2: with an empty SETTINGS frame,
+// which comes first, and a GOAWAY that says PROTOCOL_ERROR (RFC 9113 section 3.4).
 func (c *conn) refusePreface() {
 	frames := [...]byte{
 		0, 0, 0, byte(xhttp2.FrameSettings), 0, 0, 0, 0, 0,
@@ -184,9 +184,10 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	return telemetry.ConnReset
 }
 
-// passReset has a stream that a server has reset end with the server's code, where the client speaks HTTP/2 too, and
-// says whether that is all the client is to get: one that is told CANCEL knows more than one that gets a 502. A gRPC
-// server does so when the deadline is over that the client has set.
+// passReset has a stream that a server has reset end with the server's code, where the client uses
+// HTTP/2 too, and says whether that is all the client is to get: one that is told CANCEL knows more
+// than one that gets a 502. A gRPC server does so when the deadline is over that the client has
+// set.
 func (x *exchange) passReset(err error) bool {
 	var reset *http2.ResetError
 	var client *clientError

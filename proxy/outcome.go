@@ -49,7 +49,7 @@ func connectOutcome(err error) outcome {
 	case errors.As(err, &short):
 		return outcome{status: 503, end: telemetry.EndLimit, text: shortageText[short.Of], bare: short.Of == backend.ShortMemory}
 	case errors.Is(err, backend.ErrNoHTTP2):
-		return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the server does not speak HTTP/2, which is required"}
+		return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the server does not support HTTP/2, which is required"}
 	case errors.Is(err, backend.ErrNoServer):
 		return outcome{status: 503, end: telemetry.EndBackendConnect, text: "no server is available"}
 	case backend.NeedsMPTCP(err):
@@ -71,7 +71,8 @@ type clientError struct{ err error }
 func (e *clientError) Error() string { return e.err.Error() }
 func (e *clientError) Unwrap() error { return e.err }
 
-// serverOutcome is for a request whose answer failed before its head was complete, or within its body.
+// serverOutcome is for a request whose answer failed before its head was complete, or within its
+// body.
 func serverOutcome(err error) outcome {
 	var fault *http1.Error
 	var client *clientError
@@ -92,7 +93,7 @@ func serverOutcome(err error) outcome {
 	case errors.Is(err, http2.ErrTooSlow):
 		return outcome{status: 502, end: telemetry.EndBackendTimeout, text: "the connection to the server ended because the server was too slow"}
 	case errors.Is(err, backend.ErrNotProcessed):
-		return outcome{status: 503, end: telemetry.EndBackendReset, text: "the server does not take the request at present"}
+		return outcome{status: 503, end: telemetry.EndBackendReset, text: "the server does not accept the request at present"}
 	case errors.Is(err, http2.ErrNoConnect):
 		return outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server takes no other protocol than HTTP"}
 	case errors.As(err, &fault), errors.Is(err, http1.ErrBodyLength):

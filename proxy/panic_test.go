@@ -12,8 +12,8 @@ import (
 	"mpgate/proxy/backend"
 )
 
-// TestPanicEndsItsExchangeAlone has two ways to make one: a route without a backend, before the exchange is counted, and a
-// caller's function that panics, after it.
+// TestPanicEndsItsExchangeAlone has two ways to make one: a route without a backend, before the
+// exchange is counted, and a caller's function that panics, after it.
 func TestPanicEndsItsExchangeAlone(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)
@@ -72,8 +72,8 @@ func (f *faulty) Terms(id uint64) *proxy.Terms {
 	return f.policies.Terms(id)
 }
 
-// TestPanicOfACaller has TLS policies panic in a handshake, between the server's answer and the client's, and once more in the answer that
-// tells of that.
+// TestPanicOfACaller has TLS policies panic in a handshake, between the server's answer and the
+// client's, and once more in the answer that tells of that.
 func TestPanicOfACaller(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)

@@ -134,7 +134,8 @@ func TestIdleHTTP2ConnectionsMakeRoom(t *testing.T) {
 	want(t, "status", g.client().Get("/come").Status, 200)
 }
 
-// A parked connection costs less stack than the one that served it: what the wait calls fits in the smallest there is.
+// A parked connection costs less stack than the one that served it: what the wait calls fits in the
+// smallest there is.
 func TestParkedConnectionsKeepLittleStack(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has larger frames")

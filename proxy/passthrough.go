@@ -13,12 +13,12 @@ import (
 	"mpgate/telemetry"
 )
 
-// helloStep is how many further bytes make it worth while to read a ClientHello from its beginning once more, so that
-// one that comes byte by byte costs no more than it should.
+// helloStep is how many further bytes make it worth while to read a ClientHello from its beginning
+// once more, so that one that comes byte by byte costs no more than it should.
 const helloStep = 64
 
-// passthrough looks whether the server name of a ClientHello is one that is passed on unopened, and if so does it. What
-// it read is in ahead.
+// passthrough looks whether the server name of a ClientHello is one that is passed through, and if
+// so does it. What it read is in ahead.
 func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) {
 	parsed := -helloStep
 	for {
@@ -44,7 +44,7 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 	}
 }
 
-// passed is what was read of a connection that is passed on unopened.
+// passed is what was read of a connection that is passed through.
 type passed struct {
 	name  string // the server name
 	ahead *netio.Buffer
@@ -130,7 +130,7 @@ func (c *conn) relayRaw(server *backend.Link, r *Route, ahead *netio.Buffer, rec
 	c.broken = rec.End != telemetry.EndOK
 }
 
-// Passthroughs is a table of server names whose connections are passed on unopened.
+// Passthroughs is a table of server names whose connections are passed through.
 type Passthroughs Routes
 
 // NewPassthroughs builds the table; Route.Host is the server name, its Path is empty.

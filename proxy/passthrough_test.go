@@ -50,7 +50,8 @@ type overReader struct {
 
 func (o overReader) Read(p []byte) (int, error) { return o.r.Read(p) }
 
-// shredder sends its first record, the ClientHello, in records of one byte, each in a write of its own.
+// shredder sends its first record, the ClientHello, in records of one byte, each in a write of its
+// own.
 type shredder struct {
 	net.Conn
 	done bool

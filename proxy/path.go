@@ -9,7 +9,7 @@ import (
 // pathAllowed refuses paths that the server might take for those of another route.
 func (x *exchange) pathAllowed() bool {
 	if x.req.EncodedSlash && !x.route.KeepEncodedSlash {
-		x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "the path holds an encoded slash"})
+		x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "the path contains an encoded slash"})
 		return false
 	}
 	if x.req.Ambiguous {
@@ -22,7 +22,7 @@ func (x *exchange) pathAllowed() bool {
 	if x.req.RawPath != nil && x.route.KeepSlashes {
 		path, ok := target.KeepSlashes(x.req.RawPath, x.req.Path, &x.req.Scratch)
 		if !ok {
-			x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "the path leads elsewhere once its slashes are merged"})
+			x.answer(outcome{status: 400, end: telemetry.EndBadRequest, text: "the path matches another route once its slashes are merged"})
 			return false
 		}
 		x.req.Path = path

@@ -15,8 +15,8 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// TestTwoPaths has a client, a gateway and a server with two paths between each two of them. Downloads use both paths on both sides,
-// and survive the loss of either.
+// TestTwoPaths has a client, a gateway and a server with two paths between each two of them.
+// Downloads use both paths on both sides, and survive the loss of either.
 func TestTwoPaths(t *testing.T) {
 	t.Parallel()
 	lab.NeedRoot(t)
@@ -43,8 +43,8 @@ func TestTwoPaths(t *testing.T) {
 	gateway := startChild(t, command, "0.0.0.0:8080", fmt.Sprintf("%s:%d", l.Link("back1").AddrB.Addr(), server.Addr().(*net.TCPAddr).Port))
 	to := netip.AddrPortFrom(l.Link("front1").AddrB.Addr(), 8080).String()
 
-	// get downloads, and after a quarter does something to a path. Both connections are new each time: one that lost a path goes on
-	// without it.
+	// get downloads, and after a quarter does something to a path. Both connections are new each
+	// time: one that lost a path goes on without it.
 	get := func(t *testing.T, cut func() error) (took, gap time.Duration) {
 		t.Helper()
 		nc, err := l.Place("client").Dial(ctx, lab.MPTCP, l.Link("front1").AddrA.Addr(), to)

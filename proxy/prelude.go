@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strconv"
 	"time"
 
 	"mpgate/proxy/netio"
@@ -12,13 +13,14 @@ import (
 	"mpgate/telemetry"
 )
 
-// Policies is how a listener terminates TLS, as the data plane needs it: the policies of its names, by
-// identity. It is an interface so that who embeds this package need not take along what obtains certificates.
+// Policies is how a listener terminates TLS, as the data plane needs it: the policies of its names,
+// by identity. It is an interface so that who embeds this package need not take along what obtains
+// certificates.
 type Policies interface {
 	// ServerConfig is for tls.Server on every connection.
 	ServerConfig() *tls.Config
-	// Done is called once after each handshake. It gives the policy that the connection came by; carriesHTTP is false
-	// where the handshake failed or was a CA's that proved a name.
+	// Done is called once after each handshake. It gives the policy that the connection came by;
+	// carriesHTTP is false where the handshake failed or was a CA's that proved a name.
 	Done(state *tls.ConnectionState, err error) (policy uint64, carriesHTTP bool)
 	// PolicyFor is the policy that holds for the host of a request.
 	PolicyFor(host []byte) uint64
@@ -33,8 +35,8 @@ type Policies interface {
 // Terms are what the proxy does for requests that came under a TLS policy.
 type Terms struct {
 	HSTS string // the value of Strict-Transport-Security; "" is none
-	// Identity gives the header fields that tell a server who the client is, by its certificate; nil is none. Their
-	// names belong into ListenerOptions.VouchedNames of every listener.
+	// Identity gives the header fields that tell a server who the client is, by its certificate;
+	// nil is none. Their names belong into ListenerOptions.VouchedNames of every listener.
 	Identity func(*tls.ConnectionState) []Field
 }
 
@@ -50,7 +52,7 @@ const (
 	ProxyRequired
 )
 
-// session is what is known of a connection that speaks TLS.
+// session is what is known of a connection that uses TLS.
 type session struct {
 	state  tls.ConnectionState
 	policy uint64
@@ -59,8 +61,8 @@ type session struct {
 	version, cipher, group string
 }
 
-// prelude handles what comes before HTTP: a PROXY header, a connection that is passed through unopened, the TLS
-// handshake. It gives what HTTP is spoken on, nil where the connection is over.
+// prelude handles what comes before HTTP: a PROXY header, a connection that is passed through, the
+// TLS handshake. It gives what HTTP is spoken on, nil where the connection is over.
 func (c *conn) prelude() netio.Stream {
 	v := c.listener.view.Load()
 	c.base.ReadBy(c.firstDeadline())
@@ -91,7 +93,8 @@ func (c *conn) prelude() netio.Stream {
 	return c.handshake(v.TLS)
 }
 
-// proxyHeader takes a PROXY header off, from peers that may send one; what it says replaces the peer's address.
+// proxyHeader takes a PROXY header off, from peers that may send one; what it says replaces the
+// peer's address.
 func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 	if c.socket.IsValid() && !contains(v.ProxyHeaderFrom, c.socket.Addr()) { // a unix socket's peers are those whom its mode lets in
 		if v.ProxyHeader == ProxyOptional {
@@ -127,7 +130,8 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 	}
 }
 
-// handshake terminates TLS. Its time is bounded by the first deadline: for reads the prelude has set it.
+// handshake terminates TLS. Its time is bounded by the first deadline: for reads the prelude has
+// set it.
 func (c *conn) handshake(policies Policies) netio.Stream {
 	_ = c.base.SetWriteDeadline(c.firstDeadline())
 	defer func() { _ = c.base.SetWriteDeadline(time.Time{}) }()
@@ -177,7 +181,7 @@ func groupName(id tls.CurveID) string {
 	return id.String()
 }
 
-// answerPlain tells a client that speaks HTTP to a TLS port so, in a way that it understands.
+// answerPlain tells a client that uses HTTP to a TLS port so, in a way that it understands.
 func (c *conn) answerPlain(err error) {
 	var record tls.RecordHeaderError
 	if !errors.As(err, &record) || record.Conn == nil {
@@ -187,12 +191,13 @@ func (c *conn) answerPlain(err error) {
 		return
 	}
 	c.end = telemetry.ConnBadRequest
-	const text = "400 Bad Request: this port speaks TLS; use https\n"
-	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 49\r\n\r\n" + text))
+	const text = "400 Bad Request: this port requires TLS; use https\n"
+	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: " +
+		strconv.Itoa(len(text)) + "\r\n\r\n" + text))
 }
 
-// linger sends what is held and takes what the client still sends for a moment, so that it gets to see that: it may have sent
-// its first request behind a handshake that it believes to be complete.
+// linger sends what is held and takes what the client still sends for a moment, so that it gets to
+// see that: it may have sent its first request behind a handshake that it believes to be complete.
 func (c *conn) linger() {
 	if c.base.CloseWrite() != nil {
 		return

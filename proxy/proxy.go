@@ -20,7 +20,7 @@ type Options struct {
 	Instruments *telemetry.Instruments
 	AccessLog   *telemetry.AccessLog // nil: none; SetAccessLog changes it
 	Logger      *slog.Logger
-	// Live, if set, has the connections that speak MPTCP.
+	// Live, if set, has the connections that use MPTCP.
 	Live *leg.Live
 	// Leave, if set, is called once for each connection that ends.
 	Leave func()
@@ -30,7 +30,8 @@ type Options struct {
 	StreamMemory int64
 	// Room, if set, bounds the exchanges under way.
 	Room *Room
-	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with while it waits for the next; 5 s.
+	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with
+	// while it waits for the next; 5 s.
 	ParkAfter time.Duration
 }
 
@@ -83,8 +84,8 @@ func New(o Options) *Proxy {
 	return p
 }
 
-// SetAccessLog makes exchanges that end from now on go to another log; nil: to none. One that ends just
-// now may still go to the one before.
+// SetAccessLog makes exchanges that end from now on go to another log; nil: to none. One that ends
+// just now may still go to the one before.
 func (p *Proxy) SetAccessLog(l *telemetry.AccessLog) { p.accessLog.Store(l) }
 
 // Connections is how many are open.
@@ -103,8 +104,8 @@ func (p *Proxy) add(c *conn) bool {
 	return true
 }
 
-// Shed ends some of the connections that have waited for their next request for long, if there are any, to make room for
-// others. HTTP lets a server do that at any time, and clients are used to it.
+// Shed ends some of the connections that have waited for their next request for long, if there are
+// any, to make room for others. HTTP lets a server do that at any time, and clients are used to it.
 func (p *Proxy) Shed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,13 +141,13 @@ func (p *Proxy) remove(c *conn) {
 	}
 }
 
-// graceForNew is how long a connection that has sent nothing yet may take to send a request while the
-// proxy drains: its client cannot know that it came too late.
+// graceForNew is how long a connection that has sent nothing yet may take to send a request while
+// the proxy drains: its client cannot know that it came too late.
 const graceForNew = time.Second
 
 // Shutdown lets the exchanges that are under way come to their end, with the last response of each
-// connection saying so, and ends connections between requests at once. When ctx ends, whatever is left is
-// ended. Connections that are accepted meanwhile are served one request.
+// connection saying so, and ends connections between requests at once. When ctx ends, whatever is
+// left is ended. Connections that are accepted meanwhile are served one request.
 func (p *Proxy) Shutdown(ctx context.Context) {
 	p.draining.Store(true)
 	select {

@@ -33,7 +33,7 @@ func withTLV(header, tlv string) string {
 
 const local2 = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 
-// behind connects, sends a PROXY header in pieces of some bytes, and speaks TLS where the mode does.
+// behind connects, sends a PROXY header in pieces of some bytes, and uses TLS where the mode does.
 func (g *gateway) behind(header string, piece int) *proxytest.Client {
 	g.t.Helper()
 	c := proxytest.Dial(g.t, g.addr, g.mode.mptcp)
@@ -195,7 +195,8 @@ func TestStalledProxyHeader(t *testing.T) {
 			listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal},
 		}, plain.origin(t, proxytest.Echo))
 		header := "PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n"
-		// No further into the ClientHello than its version: what follows is random, and may hold the end of a line.
+		// No further into the ClientHello than its version: what follows is random, and may hold
+		// the end of a line.
 		for _, sent := range []string{"", "P", header[:20], local2[:14], header, header + clientHello(t, testHost)[:11]} {
 			began := time.Now()
 			c := proxytest.Dial(t, g.addr, g.mode.mptcp)
@@ -237,8 +238,8 @@ func TestProxyHeaderToServers(t *testing.T) {
 	})
 }
 
-// Where the client is behind a proxy itself, its own address goes on, and the one that it connected
-// to.
+// Where the client is behind a proxy itself, its own address is forwarded, and the one that it
+// connected to.
 func TestProxyHeaderIsPassedOn(t *testing.T) {
 	eachPlainMode(t, func(t *testing.T, m mode) {
 		for version := uint8(1); version <= 2; version++ {

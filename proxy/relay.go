@@ -14,12 +14,13 @@ import (
 	"mpgate/telemetry"
 )
 
-// windowed is a BodyWriter whose peer says how much it takes. Nothing is fetched for one that takes nothing: what it
-// would make us hold stays with its source.
+// windowed is a BodyWriter whose peer says how much it takes. Nothing is fetched for one that takes
+// nothing: what it would make us hold stays with its source.
 type windowed interface{ WaitRoom(held int) error }
 
 // relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
-// trickle arrives at once. slow, if not nil, is called when a piece is late; moved, if not nil, is told of each piece.
+// trickle arrives at once. slow, if not nil, is called when a piece is late; moved, if not nil, is
+// told of each piece.
 func relay(dst message.BodyWriter, src message.BodyReader, slow func(), moved *netio.Progress) (n int64, srcErr, dstErr error) {
 	splicer, _ := src.(message.Splicer)
 	window, _ := dst.(windowed)
@@ -87,11 +88,12 @@ type upload struct {
 	bytes int64                 // read after done
 }
 
-// inlineBody is the largest body that is sent before the answer is awaited: less than any socket takes without
-// being read, so that an early answer cannot block both sides.
+// inlineBody is the largest body that is sent before the answer is awaited: less than any socket
+// takes without being read, so that an early answer cannot block both sides.
 const inlineBody = 16 << 10
 
-// sendBody sends what has arrived of the request's body. If that is not all, a second goroutine goes on.
+// sendBody sends what has arrived of the request's body. If that is not all, a second goroutine
+// continues.
 func (x *exchange) sendBody() error {
 	if x.req.ContentLength == 0 {
 		return x.up.End(nil)
@@ -176,7 +178,8 @@ func (x *exchange) stopUpload() {
 	x.down.Resume()
 }
 
-// pauseUpload stops the upload of a request that is to be sent again, and gives what the client did wrong meanwhile.
+// pauseUpload stops the upload of a request that is to be sent again, and gives what the client did
+// wrong meanwhile.
 func (x *exchange) pauseUpload() error {
 	if x.upload.done == nil {
 		return nil
@@ -190,8 +193,9 @@ func (x *exchange) pauseUpload() error {
 	return nil
 }
 
-// settleUpload gives an upload behind a complete response a moment. Mostly the server, which has answered, had the body
-// whole, and the goroutine that sent it has yet to notice; a client that still sends may come to its end.
+// settleUpload gives an upload behind a complete response a moment. Mostly the server, which has
+// answered, had the body whole, and the goroutine that sent it has yet to notice; a client that
+// still sends may come to its end.
 func (x *exchange) settleUpload() {
 	if x.upload.done == nil {
 		return
@@ -212,11 +216,12 @@ func (x *exchange) settleUpload() {
 	}
 }
 
-// maxSkipped is the most of a body that is read to no end but that the client's connection can go on.
+// maxSkipped is the most of a body that is read to no end but that the client's connection can
+// continue.
 const maxSkipped = 256 << 10
 
-// skipRest throws away what is left of a body that the server, which has answered, does not take. A client that sends it within a
-// moment keeps its connection.
+// skipRest throws away what is left of a body that the server, which has answered, does not take. A
+// client that sends it within a moment keeps its connection.
 func (x *exchange) skipRest() {
 	late := make(chan struct{})
 	timer := task.AfterFunc(backend.Patience, "rest of an upload: end", func() {
@@ -240,7 +245,8 @@ func (x *exchange) skipRest() {
 // endUpload ends an upload whose goroutine still runs.
 func (x *exchange) endUpload() {
 	if x.down.BodyDone() {
-		// The client's part is over. A server that does not take the rest loses its connection, the client does not.
+		// The client's part is over. A server that does not take the rest loses its connection, the
+		// client does not.
 		x.up.Abort()
 		<-x.upload.done
 		return
@@ -270,9 +276,10 @@ func (x *exchange) joinUpload() {
 	x.upload = upload{}
 }
 
-// awaitUpload waits until the server has the request's body whole: the other protocol begins behind it (RFC
-// 9110 section 7.8). Where that fails, it ends the exchange and is false. The pace of both sides bounds the
-// wait; a client that holds its body back until it is told to go on never would send it.
+// awaitUpload waits until the server has the request's body whole: the other protocol begins behind
+// it (RFC 9110 section 7.8). Where that fails, it ends the exchange and is false. The pace of both
+// sides bounds the wait; a client that holds its body back until it is told to go on never would
+// send it.
 func (x *exchange) awaitUpload() bool {
 	if x.upload.done == nil {
 		return true
@@ -294,8 +301,8 @@ func (x *exchange) awaitUpload() bool {
 
 var errUploadUnfinished = errors.New("the server changed protocols before it had the whole request")
 
-// tunnel passes bytes both ways after a 101, until both sides have ended theirs, or nothing has moved in
-// either direction for the idle time.
+// tunnel passes bytes both ways after a 101, until both sides have ended theirs, or nothing has
+// moved in either direction for the idle time.
 func (x *exchange) tunnel() {
 	if !x.awaitUpload() {
 		return
@@ -381,7 +388,8 @@ func (c *cut) outcome() telemetry.End {
 	return clientEnd(c.err)
 }
 
-// fail ends both directions, if this is the first failure, and wakes whoever waits in the other one.
+// fail ends both directions, if this is the first failure, and wakes whoever waits in the other
+// one.
 func (t *tunnel) fail(err error, server bool) {
 	if t.cut.CompareAndSwap(nil, &cut{err, server}) {
 		t.exchange.up.Abort()

@@ -20,15 +20,17 @@ const (
 	maxPause      = 500 * time.Millisecond
 )
 
-// repeats bounds how often one request is sent again. What a server has provably not processed (RFC 9113 section 8.7) is sent again
-// several times, whatever its method; what it may have processed only if that does no harm, and once.
+// repeats bounds how often one request is sent again. What a server has provably not processed (RFC
+// 9113 section 8.7) is sent again several times, whatever its method; what it may have processed
+// only if that does no harm, and once.
 type repeats struct {
 	until time.Time // no longer
 	once  bool      // it was sent again though it may have been processed
 }
 
-// mayRepeat says whether a request that failed on x.up may be sent again: it was not sent or not processed, or, on a connection that
-// had been kept, it can be repeated and nothing of an answer came.
+// mayRepeat says whether a request that failed on x.up may be sent again: it was not sent or not
+// processed, or, on a connection that had been kept, it can be repeated and nothing of an answer
+// came.
 func (x *exchange) mayRepeat(r *backend.Request, again *repeats, err error) bool {
 	switch {
 	case x.gone.Load():
@@ -47,8 +49,9 @@ func cameBack(err error) bool {
 	return err == netio.ErrSpoke || errors.Is(err, backend.ErrNotProcessed)
 }
 
-// wait comes before a request is sent again that failed with err. It pauses if the request came back before, so that servers which
-// refuse everything are not asked without a pause; false: that is enough.
+// wait comes before a request is sent again that failed with err. It pauses if the request came
+// back before, so that servers which refuse everything are not asked without a pause; false: that
+// is enough.
 func (a *repeats) wait(ctx context.Context, r *backend.Request, err error) bool {
 	if !cameBack(err) {
 		return true
@@ -61,7 +64,8 @@ func (a *repeats) wait(ctx context.Context, r *backend.Request, err error) bool 
 	if pauses <= 0 {
 		return !time.Now().After(a.until)
 	}
-	// On a new connection it is the first, which a server that ends its connections after some requests does not give back.
+	// On a new connection it is the first, which a server that ends its connections after some
+	// requests does not give back.
 	r.Alone = !errors.Is(err, http2.ErrRefused)
 	pause := min(firstPause<<(pauses-1), maxPause)
 	pause = pause/2 + rand.N(pause)

@@ -11,7 +11,8 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// badResponses are what a server must not get away with: each is a 502 that carries nothing of it (rules 1, 2, 9, 10).
+// badResponses are what a server must not get away with: each is a 502 that carries nothing of it
+// (rules 1, 2, 9, 10).
 var badResponses = []struct{ name, raw, end string }{
 	{"no status line", "hello\r\n\r\n", "backend_invalid"},
 	{"HTTP/0.9", "<html>hello</html>", "backend_reset"},
@@ -62,8 +63,8 @@ var badResponses = []struct{ name, raw, end string }{
 	{"nothing", "", "backend_reset"},
 }
 
-// evil answers /evil as the test says, once, and everything else as Echo does. A connection that was asked /evil stays open
-// for the test to see whether it is used again.
+// evil answers /evil as the test says, once, and everything else as Echo does. A connection that
+// was asked /evil stays open for the test to see whether it is used again.
 func evil(response string) func(*proxytest.Conn) {
 	return func(c *proxytest.Conn) {
 		for r := c.Request(); r != nil; r = c.Request() {
@@ -170,8 +171,8 @@ func TestRule3CutUntilClose(t *testing.T) {
 	})
 }
 
-// looksComplete says whether a client would take raw, which was read to the end of the connection (an orderly one where err is
-// nil), for a whole response.
+// looksComplete says whether a client would take raw, which was read to the end of the connection
+// (an orderly one where err is nil), for a whole response.
 func looksComplete(raw string, err error) bool {
 	r, bad := http.ReadResponse(bufio.NewReader(strings.NewReader(raw)), nil)
 	for bad == nil && r.StatusCode < 200 {

@@ -58,8 +58,8 @@ func TestOnlyServerIsAskedAgainAtOnce(t *testing.T) {
 	want(t, "end", g.log.Next().End, "ok")
 }
 
-// stale makes an origin that answers requests on each connection until count is used up, then drops the connection when it gets
-// another one.
+// stale makes an origin that answers requests on each connection until count is used up, then drops
+// the connection when it gets another one.
 func stale(t *testing.T, m mode, count int, drop func(*proxytest.Conn)) (o *proxytest.Origin, got *counter) {
 	got = &counter{seen: map[string]int{}}
 	o = m.origin(t, func(c *proxytest.Conn) {
@@ -130,7 +130,8 @@ func TestStaleConnection(t *testing.T) {
 					a := c.AnswerTo(method)
 					l := g.log.Next()
 					if !e.repeat && a.Status == 200 && (time.Since(kept) > time.Second || m.mptcp != mptcp.Off) {
-						// It was too old for this request by then, which a busy machine brings about, or something came on it.
+						// It was too old for this request by then, which a busy machine brings
+						// about, or something came on it.
 						want(t, "times that the server got it", got.of(method+" /x"), 1)
 						return
 					}
@@ -282,7 +283,8 @@ func TestServerTimeouts(t *testing.T) {
 	})
 }
 
-// A server answers for its own time: that of a client which sends its head slowly, and of a server that was tried before, are others'.
+// A server answers for its own time: that of a client which sends its head slowly, and of a server
+// that was tried before, are others'.
 func TestServerTimeBeginsWithTheServer(t *testing.T) {
 	const limit = 400 * time.Millisecond
 	m := mode{mptcp: mptcp.Off}
@@ -373,8 +375,8 @@ func TestErrorBodies(t *testing.T) {
 	want(t, "status of the next", c.Answer().Status >= 502, true)
 }
 
-// TestKeptConnectionsCarryRequestsOnce keeps connections for longer than the deadlines of the exchange before: the timers that are still
-// set must not make a request leave twice.
+// TestKeptConnectionsCarryRequestsOnce keeps connections for longer than the deadlines of the
+// exchange before: the timers that are still set must not make a request leave twice.
 func TestKeptConnectionsCarryRequestsOnce(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		got := &counter{seen: map[string]int{}}

@@ -21,11 +21,13 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// returner is a server of HTTP/2 that gives some requests back unprocessed, and answers the others with what came.
+// returner is a server of HTTP/2 that gives some requests back unprocessed, and answers the others
+// with what came.
 type returner struct {
 	t testing.TB
-	// decide says what becomes of the nth request, from 1, on the nth connection, at a stage of it: "head", "data" or "end". "": it
-	// goes on; "GOAWAY" and "REFUSED_STREAM" give it back; "close" is GOAWAY and the end of the connection.
+	// decide says the outcome of the nth request, from 1, on the nth connection, at a stage of it:
+	// "head", "data" or "end". "": it continues; "GOAWAY" and "REFUSED_STREAM" give it back;
+	// "close" is GOAWAY and the end of the connection.
 	decide func(stage string, request, conn int) string
 
 	mu        sync.Mutex
@@ -153,7 +155,8 @@ func text(n int) string {
 	return b.String()[:n]
 }
 
-// What servers give back unprocessed is sent again with its body, several times, whatever its method is, and is processed once.
+// What servers give back unprocessed is sent again with its body, several times, whatever its
+// method is, and is processed once.
 func TestReturnedRequestsAreSentAgainWithTheirBody(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]struct {
@@ -296,7 +299,8 @@ func TestBurstsOutliveConnectionsThatEndSoon(t *testing.T) {
 	}
 }
 
-// A server that gives everything back is given up after some tries. Another one is asked instead, if there is one.
+// A server that gives everything back is given up after some tries. Another one is asked instead,
+// if there is one.
 func TestServersThatReturnEverything(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"GOAWAY", "REFUSED_STREAM", "close"} {

@@ -11,13 +11,15 @@ import (
 	"mpgate/telemetry"
 )
 
-// Room bounds the exchanges under way by the memory that is left: what finds no room is answered with 503. The zero value
-// and nil have no bound.
+// Room bounds the exchanges under way by the memory that is left: what finds no room is answered
+// with 503. The zero value and nil have no bound.
 type Room struct {
-	// Free says how many bytes the process may still take before it is short of memory, now; nil: as many as it likes.
+	// Free says how many bytes the process may still take before it is short of memory, now; nil:
+	// as many as it likes.
 	Free func() int64
-	// Cost is what an exchange may take that has begun and whose memory does not show yet: the buffers of both sides, the stacks
-	// of its goroutines, and what Free sees of the kernel's buffers; 96 KiB.
+	// Cost is what an exchange may take that has begun and whose memory does not show yet: the
+	// buffers of both sides, the stacks of its goroutines, and what Free sees of the kernel's
+	// buffers; 96 KiB.
 	Cost int64
 
 	inFlight atomic.Int64
@@ -31,9 +33,11 @@ type Room struct {
 }
 
 const (
-	// exchangeCost was measured: an answer that is not read takes 37 KiB, one from a server of HTTP/2 80 KiB.
+	// exchangeCost was measured: an answer that is not read takes 37 KiB, one from a server of
+	// HTTP/2 80 KiB.
 	exchangeCost = 96 << 10
-	// settledPart: one in so many exchanges whose memory shows may come to take as much again, when its answer comes.
+	// settledPart: one in so many exchanges whose memory shows may come to take as much again, when
+	// its answer comes.
 	settledPart = 4
 	// roomPeriod is how long after its beginning most of what an exchange takes shows.
 	roomPeriod = 500 * time.Millisecond
@@ -43,7 +47,7 @@ const (
 	roomRenewed = 100 * time.Millisecond
 )
 
-var errNoRoom = &backend.ShortError{Of: telemetry.ShortMemory, Err: errors.New("the memory that may be used is nearly used up")}
+var errNoRoom = &backend.ShortError{Of: telemetry.ShortMemory, Err: errors.New("the memory limit is nearly reached")}
 
 // enter begins an exchange, which leave ends; false: there is no room for it.
 func (r *Room) enter() bool {
@@ -64,7 +68,8 @@ func (r *Room) leave() {
 	}
 }
 
-// look looks at the memory, unless that was done within the given time, and says whether n exchanges may be under way.
+// look looks at the memory, unless that was done within the given time, and says whether n
+// exchanges may be under way.
 func (r *Room) look(now time.Time, age time.Duration, n int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,5 +101,5 @@ func (r *Room) look(now time.Time, age time.Duration, n int64) bool {
 	return n <= r.most.Load()
 }
 
-// Renew looks at the memory once more. It is to be called some times a second.
+// Renew looks at the memory once more. It must be called some times a second.
 func (r *Room) Renew(now time.Time) { r.look(now, roomRenewed/2, 0) }

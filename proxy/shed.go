@@ -20,14 +20,15 @@ var shortageText = [...]string{
 
 // remedies are what an operator can do about it.
 var remedies = [...]string{
-	telemetry.ShortConnections: "raise the descriptors that the process may have (RLIMIT_NOFILE, LimitNOFILE= of the unit), or lower limits.connections, which takes from them",
-	telemetry.ShortDescriptors: "raise the descriptors that the process (RLIMIT_NOFILE, LimitNOFILE= of the unit) or the system (fs.file-max) may have",
-	telemetry.ShortPorts:       "widen net.ipv4.ip_local_port_range, give the backend more servers or addresses, or let its servers keep connections open",
-	telemetry.ShortBuffers:     "see net.ipv4.tcp_mem and the memory of the host",
-	telemetry.ShortMemory:      "raise the memory of the control group (MemoryMax= of the unit, --memory of the container)",
+	telemetry.ShortConnections: "raise the file descriptor limit of the process (RLIMIT_NOFILE, LimitNOFILE= of the unit), or lower limits.connections",
+	telemetry.ShortDescriptors: "raise the file descriptor limit of the process (RLIMIT_NOFILE, LimitNOFILE= of the unit) or of the system (fs.file-max)",
+	telemetry.ShortPorts:       "widen net.ipv4.ip_local_port_range, give the backend more servers or addresses, or enable keep-alive on its servers",
+	telemetry.ShortBuffers:     "check net.ipv4.tcp_mem and the memory of the host",
+	telemetry.ShortMemory:      "raise the memory limit of the control group (MemoryMax= of the unit, --memory of the container)",
 }
 
-// shedder counts what is refused for a shortage, and tells the log of each kind at most once a minute.
+// shedder counts what is refused for a shortage, and tells the log of each kind at most once a
+// minute.
 type shedder struct {
 	told   [len(remedies)]atomic.Int64 // ns since the epoch of Unix
 	untold [len(remedies)]atomic.Int64
@@ -50,6 +51,6 @@ func (p *Proxy) shed(err error) {
 		return
 	}
 	s.untold[of].Add(-n)
-	p.options.Logger.Warn("requests are refused with 503: "+shortageText[of], "reason", of.String(), "requests", n, "error", short.Err,
+	p.options.Logger.Warn("requests are refused with 503: "+shortageText[of], "reason", of.String(), "requests", n, "err", short.Err,
 		"remedy", remedies[of])
 }

@@ -45,8 +45,8 @@ func held(free <-chan struct{}) func(*proxytest.Conn) {
 	}
 }
 
-// A request for which there is no connection to a server waits for one for as long as a connect may take; then it is told to come
-// again, and the server is not to blame.
+// A request for which there is no connection to a server waits for one for as long as a connect may
+// take; then it is told to come again, and the server is not to blame.
 func TestNoPlaceForAConnection(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		free := make(chan struct{})
@@ -118,7 +118,7 @@ func TestWaitForAConnection(t *testing.T) {
 	})
 }
 
-// Without memory for a request it is refused, whatever it is; those under way go on.
+// Without memory for a request it is refused, whatever it is; those under way continue.
 func TestNoMemoryForARequest(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		free := make(chan struct{})
@@ -164,7 +164,7 @@ func TestNoMemoryForARequest(t *testing.T) {
 	})
 }
 
-// A connection that is passed through unopened is closed.
+// A connection that is passed through is closed.
 func TestNoPlaceForAPassedConnection(t *testing.T) {
 	places := new(backend.Places)
 	places.SetLimit(1)

@@ -20,8 +20,8 @@ const (
 	silenceTicks = 12 // three times the limit
 )
 
-// silenceGate is a gateway that takes both sides for gone after silenceLimit, before a server that speaks
-// HTTP/1 and HTTP/2 without TLS.
+// silenceGate is a gateway that takes both sides for gone after silenceLimit, before a server that
+// speaks HTTP/1 and HTTP/2 without TLS.
 func silenceGate(t *testing.T, minRate int64, protocol backend.Protocol, serve http.HandlerFunc) *gateway {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,8 +69,8 @@ func (i interim) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// In an exchange that moves in both directions, silence and slowness in one of them are no fault while the other one
-// moves; in all pairings of protocols.
+// In an exchange that moves in both directions, silence and slowness in one of them are no fault
+// while the other one moves; in all pairings of protocols.
 func TestSilenceOfOneDirection(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -11,7 +11,8 @@ import (
 
 const host = "Host: a.example\r\n"
 
-// refused sends raw and wants one answer with that status, the end of the connection, and a server that has seen nothing.
+// refused sends raw and wants one answer with that status, the end of the connection, and a server
+// that has seen nothing.
 func refused(t *testing.T, m mode, raw string, status int, end string) {
 	t.Helper()
 	o := m.origin(t, proxytest.Echo)
@@ -113,7 +114,8 @@ func TestCase4UpgradeToHTTP2IsDropped(t *testing.T) {
 	})
 }
 
-// malformed are requests of the cases 6, 7 and 8 and the rules 7, 8 and 9. The server must see nothing of them.
+// malformed are requests of the cases 6, 7 and 8 and the rules 7, 8 and 9. The server must see
+// nothing of them.
 var malformed = []struct {
 	name, raw string
 	status    int

@@ -140,8 +140,8 @@ func rss(t testing.TB) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// TestLargeBodiesStream runs alone: it measures this process, in which client, gateway and server are. More than 256 MiB go
-// through where MPGATE_TEST_LARGE_MIB says so.
+// TestLargeBodiesStream runs alone: it measures this process, in which client, gateway and server
+// are. More than 256 MiB go through where MPGATE_TEST_LARGE_MIB says so.
 func TestLargeBodiesStream(t *testing.T) {
 	size := largeSize(t)
 	for _, m := range modes {
@@ -266,8 +266,8 @@ func TestSlowServerHoldsTheClientBack(t *testing.T) {
 	})
 }
 
-// stalls waits until nothing more is taken, and bounds what was: the sockets' buffers hold some megabytes of it, the gateway
-// next to nothing.
+// stalls waits until nothing more is taken, and bounds what was: the sockets' buffers hold some
+// megabytes of it, the gateway next to nothing.
 func stalls(t *testing.T, sent *atomic.Int64) {
 	t.Helper()
 	last, since := int64(-1), time.Now()
@@ -282,7 +282,8 @@ func stalls(t *testing.T, sent *atomic.Int64) {
 	}
 }
 
-// TestManyBodiesTakeFewDescriptors runs alone: it counts those of this process. Bodies may pass through pipes, which take two each.
+// TestManyBodiesTakeFewDescriptors runs alone: it counts those of this process. Bodies may pass
+// through pipes, which take two each.
 func TestManyBodiesTakeFewDescriptors(t *testing.T) {
 	const bodies, size = 150, 1 << 20
 	begun, goOn := make(chan struct{}, bodies), make(chan struct{})

@@ -17,8 +17,8 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// sealer makes the records of a client of TLS 1.3 with TLS_AES_128_GCM_SHA256 (RFC 8446 sections 5.2 and 7), as crypto/tls
-// would not.
+// sealer makes the records of a client of TLS 1.3 with TLS_AES_128_GCM_SHA256 (RFC 8446 sections
+// 5.2 and 7), as crypto/tls would not.
 type sealer struct {
 	secret []byte
 	aead   cipher.AEAD
@@ -68,7 +68,7 @@ func (s *sealer) keyUpdate() []byte {
 	return r
 }
 
-// forge makes a handshake and gives what is needed to go on by hand.
+// forge makes a handshake and gives what is needed to continue by hand.
 func (g *gateway) forge() (*proxytest.Client, *sealer) {
 	g.t.Helper()
 	var log bytes.Buffer
@@ -136,8 +136,8 @@ func TestKeyUpdates(t *testing.T) {
 	g.bystander()
 }
 
-// Between bytes of a head they are allowed to crypto/tls: the time of a head ends them, and a client that reads none of the
-// answers to them is not written to without bound.
+// Between bytes of a head they are allowed to crypto/tls: the time of a head ends them, and a
+// client that reads none of the answers to them is not written to without bound.
 func TestKeyUpdatesWithinAHead(t *testing.T) {
 	t.Parallel()
 	o := setup{mode: overTLS}

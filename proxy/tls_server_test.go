@@ -18,7 +18,7 @@ import (
 	"mpgate/proxy/backend"
 )
 
-// secureOrigin is an origin that speaks TLS below what serve says.
+// secureOrigin is an origin that uses TLS below what serve says.
 func secureOrigin(t *testing.T, m mode, config *tls.Config, serve func(*proxytest.Conn)) *proxytest.Origin {
 	return m.origin(t, func(c *proxytest.Conn) {
 		s := tls.Server(overReader{c.Conn, c.R}, config)
@@ -86,7 +86,7 @@ func TestTLSToServers(t *testing.T) {
 		if time.Since(used) < time.Second { // for longer it is not trusted with what cannot be repeated
 			fewConnections(t, m, o)
 		}
-		// The server closes: the next connection goes on with the session of the first.
+		// The server closes: the next connection continues with the session of the first.
 		for range made {
 			want(t, "body", c.Get("/last").Body, "GET /last ")
 			want(t, "connections to the server", o.Connections(), made)
@@ -147,7 +147,8 @@ func TestHandshakesWithServersThatFail(t *testing.T) {
 			c.Get("/again") // the connection goes on
 		})
 	}
-	// A client certificate that is asked for and not there: in TLS 1.3 that shows only after the handshake.
+	// A client certificate that is asked for and not there: in TLS 1.3 that shows only after the
+	// handshake.
 	g := start(t, setup{backend: toServer(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots})}, secureOrigin(t, plain, refusing, proxytest.Echo))
 	want(t, "status without a client certificate", g.client().Get("/").Status, 502)
 	g = start(t, setup{backend: toServer(&tls.Config{
@@ -201,7 +202,8 @@ func TestProxyHeaderComesBeforeTLSToServers(t *testing.T) {
 	want(t, "body", g.client().Get("/x").Body, "GET /x ")
 }
 
-// Rule 5 under TLS: a record behind a complete answer is nobody's, also where it came in the same packet.
+// Rule 5 under TLS: a record behind a complete answer is nobody's, also where it came in the same
+// packet.
 func TestRecordsBehindAnAnswerAreNobodys(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {

@@ -95,7 +95,7 @@ func TestMisdirectedRequests(t *testing.T) {
 		want(t, fmt.Sprintf("status for %s by %s", tt.host, tt.sni), ask(c, fmt.Sprintf("/%d", tt.status), tt.host).Status, tt.status)
 		l := g.log.Next()
 		want(t, "end", l.End == "misdirected", tt.status == 421)
-		// The connection goes on, for what it is good for.
+		// The connection continues, for what it is good for.
 		want(t, "status of the next", ask(c, "/next", strings.ToLower(tt.sni)).Status, 200)
 		g.log.Next()
 	}
@@ -180,7 +180,7 @@ func TestPlainHTTPOnATLSPort(t *testing.T) {
 		c.Send(request)
 		a := c.Answer()
 		want(t, "status", a.Status, 400)
-		contains(t, "the answer", a.Body, "this port speaks TLS; use https")
+		contains(t, "the answer", a.Body, "this port requires TLS; use https")
 		want(t, "Connection", a.Header("Connection"), "close")
 		c.Close()
 	}
@@ -241,7 +241,8 @@ func TestChallengeComesBeforeRoutesAndOthersReachThem(t *testing.T) {
 	want(t, "body of a POST", c.AnswerTo("POST").Body, "POST "+ours+" ")
 }
 
-// Case 18 on listeners with TLS: silence, half a ClientHello, and one that waits for the server's part and says no more.
+// Case 18 on listeners with TLS: silence, half a ClientHello, and one that waits for the server's
+// part and says no more.
 func TestStalledHandshakes(t *testing.T) {
 	t.Parallel()
 	const limit = 1500 * time.Millisecond // the bystander must manage a handshake within it, on a busy machine

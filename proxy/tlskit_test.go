@@ -63,8 +63,8 @@ func testCert(t testing.TB) *certificate {
 	return c
 }
 
-// policies is how a program that embeds the proxy may terminate TLS: without package certs, which is tested with the
-// gateway.
+// policies is how a program that embeds the proxy may terminate TLS: without package certs, which
+// is tested with the gateway.
 type policies struct {
 	config *tls.Config
 	byHost map[string]uint64 // all others have policy 1

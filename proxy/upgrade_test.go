@@ -13,8 +13,8 @@ import (
 
 const switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 
-// A request that asks for another protocol may have a body (docker exec sends one): the protocol begins behind it, on
-// both sides.
+// A request that asks for another protocol may have a body (docker exec sends one): the protocol
+// begins behind it, on both sides.
 func TestUpgradeWithABody(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for name, tt := range map[string]struct{ framing, first, rest, body string }{
@@ -74,7 +74,8 @@ func TestUpgradeWithABody(t *testing.T) {
 	})
 }
 
-// A server that refuses the change answers as always, and what comes behind the request is the next one.
+// A server that refuses the change answers as always, and what comes behind the request is the next
+// one.
 func TestUpgradeWithABodyRefused(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		g := start(t, setup{mode: m}, m.origin(t, proxytest.Echo))
@@ -92,7 +93,8 @@ func TestUpgradeWithABodyRefused(t *testing.T) {
 	})
 }
 
-// A server that changes protocols while the client waits to be told to send its body has not got a request.
+// A server that changes protocols while the client waits to be told to send its body has not got a
+// request.
 func TestUpgradeBeforeContinue(t *testing.T) {
 	g := start(t, setup{mode: plain}, plain.origin(t, func(c *proxytest.Conn) {
 		if c.Head() != "" {

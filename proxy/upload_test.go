@@ -9,8 +9,8 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// TestUploadsKeepTheirConnection is about a race: a server that has the whole body may answer before the goroutine that
-// sent it knows that it is over.
+// TestUploadsKeepTheirConnection is about a race: a server that has the whole body may answer
+// before the goroutine that sent it knows that it is over.
 func TestUploadsKeepTheirConnection(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, func(c *proxytest.Conn) {

@@ -20,10 +20,11 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// TestOneStreamFillsTwoPaths has one stream of HTTP/2, over MPTCP and two paths whose round trip is 50 ms, carry as much as
-// a connection of HTTP/1 does there: towards the client and towards the server, down and up. With MPGATE_WINDOWS=RATE,SIZE it
-// measures at that rate of each path in Mbit/s, with bodies of SIZE MiB, and says all figures. Windows that do not grow
-// give a tenth; what tests beside it take from the one or the other protocol is less than the rest.
+// TestOneStreamFillsTwoPaths has one stream of HTTP/2, over MPTCP and two paths whose round trip is
+// 50 ms, carry as much as a connection of HTTP/1 does there: towards the client and towards the
+// server, down and up. With MPGATE_WINDOWS=RATE,SIZE it measures at that rate of each path in
+// Mbit/s, with bodies of SIZE MiB, and says all figures. Windows that do not grow give a tenth;
+// what tests beside it take from the one or the other protocol is less than the rest.
 func TestOneStreamFillsTwoPaths(t *testing.T) {
 	lab.NeedRoot(t)
 	proxytest.NeedMPTCP(t)
@@ -54,7 +55,7 @@ func TestOneStreamFillsTwoPaths(t *testing.T) {
 	}
 }
 
-// windows is a lab with a gateway that speaks HTTP/1 and HTTP/2 on one of its sides.
+// windows is a lab with a gateway that uses HTTP/1 and HTTP/2 on one of its sides.
 type windows struct {
 	lab   *lab.Lab
 	carry [2]func(verb string, size int64) error // moves a body in HTTP/1, and with HTTP/2 on the leg that is measured
@@ -118,7 +119,8 @@ func (w *windows) overHTTP1(t *testing.T, to string) func(verb string, size int6
 	}
 }
 
-// overHTTP2 moves bodies by streams of HTTP/2, each on a new connection. The client is ours: net/http's sends too slowly.
+// overHTTP2 moves bodies by streams of HTTP/2, each on a new connection. The client is ours:
+// net/http's sends too slowly.
 func (w *windows) overHTTP2(to string) func(verb string, size int64) error {
 	return func(verb string, size int64) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 4*proxytest.Patience)
@@ -202,7 +204,8 @@ func bulkCame(status int, verb string, size int64, body io.Reader) error {
 	return nil
 }
 
-// bulkServer speaks HTTP/1 and HTTP/2: a GET gets as many bytes as its query says, a POST the number of bytes that came.
+// bulkServer uses HTTP/1 and HTTP/2: a GET gets as many bytes as its query says, a POST the number
+// of bytes that came.
 func bulkServer(t *testing.T, ln net.Listener) {
 	var p http.Protocols
 	p.SetHTTP1(true)
@@ -230,8 +233,9 @@ func bulkServer(t *testing.T, ln net.Listener) {
 	t.Cleanup(func() { _ = srv.Close(); <-done })
 }
 
-// compare has both protocols carry a body in turn. Whoever else runs on the machine slows the one or the other: the best of
-// each counts, and further rounds are made while that is not enough. With a number of rounds it makes these.
+// compare has both protocols carry a body in turn. Whoever else runs on the machine slows the one
+// or the other: the best of each counts, and further rounds are made while that is not enough. With
+// a number of rounds it makes these.
 func (w *windows) compare(t *testing.T, verb string, size int64, rounds int) {
 	t.Helper()
 	const most = 6

@@ -2,8 +2,8 @@ package task
 
 import "sync"
 
-// Group is a set of tasks that somebody waits for. The zero value is empty. Unlike with sync.WaitGroup, Go may be
-// called at any time, beside Wait too, and again after it.
+// Group is a set of tasks that somebody waits for. The zero value is empty. Unlike with
+// sync.WaitGroup, Go may be called at any time, beside Wait too, and again after it.
 type Group struct {
 	mu    sync.Mutex // guards what follows
 	n     int

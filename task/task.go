@@ -1,13 +1,13 @@
-// Package task starts the goroutines of this module: all of them, so that a panic in one of them never ends the
-// process. It is reported under the name of the task, with its stack; what the task served fails, and everything
-// else goes on:
+// Package task starts all goroutines of this module, so that a panic in one never ends the process.
+// The panic is reported with the name of the task and its stack. What the task served fails, and
+// everything else continues:
 //
 //	task.Go("backend app: connection", c.run, func(p *task.Panic) { c.fail(p) })
 //
-// Reports go to those who asked for them with OnPanic, as a gateway does, which logs and counts them. They are the
-// process's own, as panics are: packages that start goroutines need no logger to be embedded with care.
+// Reports go to the functions registered with OnPanic; a gateway logs and counts them. Registration
+// is global to the process, so packages that start goroutines need no logger.
 //
-// A task must hold its locks so that a panic releases them (by defer), for others wait for them.
+// A task must release its locks by defer, because others may wait for them after a panic.
 package task
 
 import (
@@ -40,8 +40,8 @@ func (p *Panic) Unwrap() error {
 // Task is a function with a name. Go may be called any number of times, and allocates nothing.
 type Task struct{ run func() }
 
-// New makes a task of f. failed, if not nil, is called when f has panicked, after the report: it has what the task
-// served fail.
+// New makes a task of f. failed, if not nil, is called when f has panicked, after the report: it
+// has what the task served fail.
 func New(name string, f func(), failed func(*Panic)) Task {
 	return Task{func() { run(name, f, failed) }}
 }
@@ -52,8 +52,9 @@ func (t Task) Go() { go t.run() }
 // Go runs f in a goroutine of its own; see New.
 func Go(name string, f func(), failed func(*Panic)) { New(name, f, failed).Go() }
 
-// Late runs wait, then f as Go does, in a goroutine of its own. A panic of wait is not caught: it is for what waits on the
-// stack that a goroutine begins with, of which the frame that catches panics would take too much.
+// Late runs wait, then f as Go does, in a goroutine of its own. A panic of wait is not caught: it
+// is for what waits on the stack that a goroutine begins with, of which the frame that catches
+// panics would take too much.
 func Late(wait func(), name string, f func(), failed func(*Panic)) {
 	go func() {
 		wait()
@@ -89,7 +90,8 @@ func Call(name string, f func()) (p *Panic) {
 	return nil
 }
 
-// Recovered reports a panic with this value. A deferred function calls it that has recovered the panic by itself.
+// Recovered reports a panic with this value. A deferred function calls it that has recovered the
+// panic by itself.
 func Recovered(name string, value any) *Panic {
 	p := &Panic{Task: name, Value: value, Stack: debug.Stack()}
 	report(p)
@@ -99,7 +101,8 @@ func Recovered(name string, value any) *Panic {
 // pause is between a panic and the next attempt of Keep.
 const pause = time.Second
 
-// Keep runs f until it returns. After a panic it runs f again, a second later, unless ctx has ended.
+// Keep runs f until it returns. After a panic it runs f again, a second later, unless ctx has
+// ended.
 func Keep(ctx context.Context, name string, f func()) {
 	for Call(name, f) != nil {
 		t := time.NewTimer(pause)
@@ -127,8 +130,8 @@ var reports struct {
 	to []*func(*Panic)
 }
 
-// OnPanic has each panic of a task be told to f until cancel is called. f may be called from any goroutine and must not
-// wait for long. While nobody asks, panics go to slog's default logger.
+// OnPanic has each panic of a task be told to f until cancel is called. f may be called from any
+// goroutine and must not wait for long. While nobody asks, panics go to slog's default logger.
 func OnPanic(f func(*Panic)) (cancel func()) {
 	reports.mu.Lock()
 	defer reports.mu.Unlock()

@@ -38,8 +38,8 @@ var lines = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 // maxPooledLine keeps one huge path from staying in memory.
 const maxPooledLine = 16 << 10
 
-// Log adds the record's line. It waits only while the sink blocks and the buffers are full, and then
-// only as Spool.Write says.
+// Log adds the record's line. It waits only while the sink blocks and the buffers are full, and
+// then only as Spool.Write says.
 func (l *AccessLog) Log(r *Record) {
 	if l == nil {
 		return
@@ -66,7 +66,7 @@ func (l *AccessLog) Run(ctx context.Context) error {
 	return l.spool.Run(ctx)
 }
 
-// Reopen opens a file anew, after it was renamed. See Spool.Reopen.
+// Reopen opens a file again, after it was renamed. See Spool.Reopen.
 func (l *AccessLog) Reopen() error {
 	if l == nil {
 		return nil

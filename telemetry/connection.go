@@ -114,7 +114,7 @@ func (m *ServerMeter) used() bool {
 
 func (m *ServerMeter) keep() bool { return m.used() }
 
-// ConnectResult is what became of a dial.
+// ConnectResult is the outcome of a dial.
 type ConnectResult uint8
 
 const (
@@ -216,11 +216,12 @@ func (m *ListenerMeter) keep() bool {
 	return m.open.Load() != 0
 }
 
-// ConnEnd says why a connection of a listener ended. As with End, the zero value is a fault of ours.
+// ConnEnd says why a connection of a listener ended. As with End, the zero value is a bug in
+// mpgate.
 type ConnEnd uint8
 
 const (
-	ConnInternal      ConnEnd = iota // a fault of ours
+	ConnInternal      ConnEnd = iota // a bug in mpgate
 	ConnOK                           // closed in order, by either side, after its exchanges
 	ConnSilent                       // not a byte came
 	ConnIdle                         // nothing more came within the idle time
@@ -299,7 +300,7 @@ func (in *Instruments) MPTCPFellBack(side Side, reason string) {
 	}
 }
 
-// MPTCPUnclogged counts a connection that stood still and was freed.
+// MPTCPUnclogged counts a connection that stalled and was freed.
 func (in *Instruments) MPTCPUnclogged(side Side) {
 	if in != nil && side < sideCount {
 		in.mptcp[side].unclogs.Add(1)

@@ -104,7 +104,8 @@ func appendRare(b []byte, r *Record) []byte {
 	return b
 }
 
-// appendTime appends RFC 3339 in UTC with all nine digits of the nanoseconds: lines then sort as text.
+// appendTime appends RFC 3339 in UTC with all nine digits of the nanoseconds: lines then sort as
+// text.
 func appendTime(b []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return b
@@ -145,8 +146,8 @@ func appendMillis(b []byte, d time.Duration) []byte {
 	return appendDigits(b, int(us%1000), 3)
 }
 
-// appendPeer appends address:port. A listener for both families sees IPv4 peers as mapped addresses;
-// they are logged as what they are.
+// appendPeer appends address:port. A listener for both families sees IPv4 peers as mapped
+// addresses; they are logged as what they are.
 func appendPeer(b []byte, p netip.AddrPort) []byte {
 	if !p.IsValid() {
 		return b
@@ -177,9 +178,9 @@ var plain = func() (t [256]bool) {
 
 const hexDigits = "0123456789abcdef"
 
-// appendEscaped appends the inside of a JSON string. As in encoding/json, a byte that is not part of
-// valid UTF-8 becomes U+FFFD, and U+2028 and U+2029 are escaped; so are DEL and the C1 controls, which
-// a terminal would act on.
+// appendEscaped appends the inside of a JSON string. As in encoding/json, a byte that is not part
+// of valid UTF-8 becomes U+FFFD, and U+2028 and U+2029 are escaped; so are DEL and the C1 controls,
+// which a terminal would act on.
 func appendEscaped[S []byte | string](b []byte, s S) []byte {
 	start := 0
 	for i := 0; i < len(s); {

@@ -6,8 +6,8 @@ import (
 )
 
 // appendText appends the record as key=value pairs and a newline: the fields of the JSON form under
-// the same names, without the empty ones, quoted like JSON strings where that is needed to read them
-// back.
+// the same names, without the empty ones, quoted like JSON strings where that is needed to read
+// them back.
 func appendText(b []byte, r *Record, redact []string) []byte {
 	b = append(b, "time="...)
 	b = appendTime(b, r.Time)

@@ -76,8 +76,8 @@ func (m *ExchangeMeter) InFlight() int64 {
 	if m == nil {
 		return 0
 	}
-	// The ends first: an exchange that starts and ends between the two reads then counts as running,
-	// rather than as less than nothing.
+	// The ends first: an exchange that starts and ends between the two reads then counts as
+	// running, rather than as less than nothing.
 	var ended uint64
 	for i := range m.ends {
 		ended += m.ends[i].Load()

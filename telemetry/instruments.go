@@ -61,14 +61,14 @@ func NewInstruments(version string) *Instruments {
 func (in *Instruments) Registry() *prometheus.Registry { return in.registry }
 
 // Exchange returns the meter of the HTTP exchanges of a listener and a route ("" for those that no
-// route matched). The first call creates it, later ones share it. Each call is matched by one Release.
-// Once all are released, what the meter has counted is still exported, and a later call continues it;
-// see retained.
+// route matched). The first call creates it, later ones share it. Each call is matched by one
+// Release. Once all are released, what the meter has counted is still exported, and a later call
+// continues it; see retained.
 func (in *Instruments) Exchange(listener, route string) *ExchangeMeter {
 	return in.exchange(exchangeKey{listener: listener, route: route})
 }
 
-// Passthrough is Exchange for connections that are forwarded unopened.
+// Passthrough is Exchange for connections that are passed through.
 func (in *Instruments) Passthrough(listener, route string) *ExchangeMeter {
 	return in.exchange(exchangeKey{listener: listener, route: route, passthrough: true})
 }

@@ -183,7 +183,8 @@ func TestInstruments(t *testing.T) {
 	}
 }
 
-// Every description is sent, every metric is described, names and units are as Prometheus wants them.
+// Every description is sent, every metric is described, names and units are as Prometheus wants
+// them.
 func TestInstrumentsLint(t *testing.T) {
 	in := NewInstruments("1")
 	exercise(in)

@@ -3,8 +3,8 @@ package telemetry
 import "github.com/prometheus/client_golang/prometheus"
 
 var (
-	descKernel      = desc("kernel_mptcp_total", "The kernel's MPTcpExt counters, for the whole network namespace.", "counter")
-	descEstablished = desc("kernel_mptcp_established", "MPTCP connections that are established in the network namespace (MPCurrEstab).")
+	descKernel      = desc("kernel_mptcp_total", "MPTcpExt counters of the kernel, for the whole network namespace.", "counter")
+	descEstablished = desc("kernel_mptcp_established", "Established MPTCP connections in the network namespace (MPCurrEstab).")
 )
 
 // kernelCollector reads the kernel's counters at scrape.

@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// kernelMPTCP reads the MPTcpExt lines of /proc/net/netstat: counters of the whole network namespace,
-// other programs' connections included. Which there are differs from kernel to kernel; without MPTCP
-// there are none.
+// kernelMPTCP reads the MPTcpExt lines of /proc/net/netstat: counters of the whole network
+// namespace, other programs' connections included. Which there are differs from kernel to kernel;
+// without MPTCP there are none.
 func kernelMPTCP(f func(name string, value uint64)) error {
 	text, err := os.ReadFile("/proc/net/netstat")
 	if err != nil {

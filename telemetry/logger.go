@@ -48,10 +48,19 @@ func ParseLevel(s string) (slog.Level, error) {
 }
 
 // NewLogger returns the program's own log. A *slog.LevelVar as level lets a reload change it.
+// Durations are written as "11ms" in both formats.
 func NewLogger(level slog.Leveler, format Format, w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: durationText}
 	if format == FormatText {
 		return slog.New(slog.NewTextHandler(w, o))
 	}
 	return slog.New(slog.NewJSONHandler(w, o))
+}
+
+// durationText writes a duration as text, where slog's JSON handler would write nanoseconds.
+func durationText(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }

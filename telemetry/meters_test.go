@@ -13,8 +13,8 @@ func count(m *ExchangeMeter) {
 	m.End(&Record{Method: []byte("GET"), Status: 200, End: EndOK})
 }
 
-// A reload takes what the new generation has before it gives back what the old one had. What stays goes
-// on counting. What was removed keeps its counters, and goes on from there when it comes back.
+// A reload takes what the new generation has before it gives back what the old one had. What stays
+// goes on counting. What was removed keeps its counters, and goes on from there when it comes back.
 func TestCountersOutliveRemoval(t *testing.T) {
 	in := NewInstruments("1")
 	stays, goes := in.Exchange("web", "stays"), in.Exchange("web", "goes")
@@ -89,7 +89,8 @@ func TestCountersOutliveRemoval(t *testing.T) {
 	}
 }
 
-// Names that change with every reload do not fill the memory: what was removed first is dropped first.
+// Names that change with every reload do not fill the memory: what was removed first is dropped
+// first.
 func TestRemovedNamesAreBounded(t *testing.T) {
 	in := NewInstruments("1")
 	kept := in.Exchange("web", "kept")

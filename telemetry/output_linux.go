@@ -28,9 +28,9 @@ const (
 	outputSocket                   // journald's stdout: send without waiting
 )
 
-// inheritOutput uses a descriptor that stays somebody else's. Where it can be opened anew, as pipes and terminals can unless they
-// are another user's, it is, so as not to block: between the question whether there is room and the write, another writer
-// may take it.
+// inheritOutput uses a descriptor that stays somebody else's. Where it can be reopened, as pipes
+// and terminals can unless they are another user's, it is, so as not to block: between the question
+// whether there is room and the write, another writer may take it.
 func inheritOutput(fd uintptr) (*output, error) {
 	o := &output{fd: int(fd), name: fmt.Sprintf("file descriptor %d", fd)}
 	if err := o.inspect(); err != nil || o.kind != outputPipe {
@@ -115,7 +115,8 @@ func (o *output) done(n int, err error) (int, error) {
 	return max(n, 0), err
 }
 
-// pipeBuf is PIPE_BUF: a pipe that polls writable takes this much without blocking, and in one piece.
+// pipeBuf is PIPE_BUF: a pipe that polls writable takes this much without blocking, and in one
+// piece.
 const pipeBuf = 4096
 
 // atomicPiece cuts off what can be written at once: whole lines where that is possible.

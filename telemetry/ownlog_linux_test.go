@@ -41,8 +41,8 @@ func running(t *testing.T, s *Spool) {
 	})
 }
 
-// TestOwnLogThatNobodyReads: who logs waits once, not for the reader; when that reads again, the log itself says how many lines it
-// lacks.
+// TestOwnLogThatNobodyReads: who logs waits once, not for the reader; when that reads again, the
+// log itself says how many lines it lacks.
 func TestOwnLogThatNobodyReads(t *testing.T) {
 	var dropped Counter
 	log, s, r := ownLog(t, &dropped)
@@ -76,7 +76,8 @@ func TestOwnLogThatNobodyReads(t *testing.T) {
 	}
 }
 
-// TestOwnLogWithoutReader: a report of dropped lines is not dropped in turn, and reported, for ever.
+// TestOwnLogWithoutReader: a report of dropped lines is not dropped in turn, and reported, for
+// ever.
 func TestOwnLogWithoutReader(t *testing.T) {
 	var dropped Counter
 	log, s, r := ownLog(t, &dropped)
@@ -91,7 +92,8 @@ func TestOwnLogWithoutReader(t *testing.T) {
 	}
 }
 
-// TestTwoSpoolsOnOnePipe: that one fills the pipe between the question of the other whether there is room and its write blocks neither.
+// TestTwoSpoolsOnOnePipe: that one fills the pipe between the question of the other whether there
+// is room and its write blocks neither.
 func TestTwoSpoolsOnOnePipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -2,8 +2,8 @@ package telemetry
 
 import "time"
 
-// PathTotals are what a path carried, and what happened to it, as SetPathTotals has them read. All but
-// Subflows only go up.
+// PathTotals are what a path carried, and what happened to it, as SetPathTotals has them read. All
+// but Subflows only go up.
 type PathTotals struct {
 	Path                                         string
 	BytesSent, BytesReceived, BytesRetransmitted uint64
@@ -28,7 +28,8 @@ func (in *Instruments) SetPathTotals(read func(yield func(PathTotals) bool)) {
 	in.pathTotals = read
 }
 
-// SetPlainDials says where a scrape finds how many dials did not ask for MPTCP because of what earlier ones met.
+// SetPlainDials says where a scrape finds how many dials did not ask for MPTCP because of what
+// earlier ones met.
 func (in *Instruments) SetPlainDials(read func() uint64) {
 	if in == nil {
 		return

@@ -8,8 +8,8 @@ import (
 )
 
 // Record is one exchange, with the fields of the access log. Filling and logging it allocates
-// nothing: names come from the configuration or are constants, and what came off the wire are slices
-// that the caller owns and must leave alone until AccessLog.Log has returned.
+// nothing: names come from the configuration or are constants, and what came off the wire are
+// slices that the caller owns and must leave alone until AccessLog.Log has returned.
 //
 // Call Reset before the first use and between uses. A field that does not apply stays zero and is
 // logged as "" or left out.
@@ -118,7 +118,7 @@ const (
 	ProtoHTTP10
 	ProtoHTTP11
 	ProtoHTTP2
-	ProtoTLS // passed through unopened
+	ProtoTLS // passed through
 )
 
 func (p Proto) String() string {
@@ -136,11 +136,11 @@ func (p Proto) String() string {
 }
 
 // End says why an exchange ended. The zero value is EndInternal: an exchange that ends without
-// anybody having said why is a fault of ours, and must not look like a success.
+// anybody having said why is a bug in mpgate, and must not look like a success.
 type End uint8
 
 const (
-	EndInternal       End = iota // a fault of ours
+	EndInternal       End = iota // a bug in mpgate
 	EndOK                        // the whole answer was sent
 	EndClientGone                // the client left or reset before the answer was sent
 	EndClientTimeout             // the client sent or read too slowly

@@ -20,8 +20,8 @@ type SpoolOptions struct {
 	Output      Blocking // instead of Destination: an *os.File that stays the caller's
 
 	Logger *slog.Logger // hears of faults, at most once in ReportEvery; nil: nobody does
-	// Own, instead of Logger, is for the log that hears of its own faults: it makes the logger, which writes to w. Those are
-	// reported once the sink takes lines again.
+	// Own, instead of Logger, is for the log that hears of its own faults: it makes the logger,
+	// which writes to w. Those are reported once the sink takes lines again.
 	Own     func(w io.Writer) *slog.Logger
 	Dropped *Counter // lines dropped; nil: not counted
 	Errors  *Counter // failed writes and reopens; nil: not counted
@@ -31,10 +31,10 @@ type SpoolOptions struct {
 	ReportEvery time.Duration // 1 minute
 }
 
-// Blocking is what Output needs of an *os.File. Its descriptor may be a blocking one: the spool asks
-// before it writes to a pipe, sends to a socket without waiting, and leaves the descriptor's flags
-// alone, which other programs may share. (Another writer of the same pipe may get in between; then
-// the spool's task blocks, and nobody else.)
+// Blocking is what Output needs of an *os.File. Its descriptor may be a blocking one: the spool
+// asks before it writes to a pipe, sends to a socket without waiting, and leaves the descriptor's
+// flags alone, which other programs may share. (Another writer of the same pipe may get in between;
+// then the spool's task blocks, and nobody else.)
 type Blocking interface{ Fd() uintptr }
 
 const (
@@ -135,8 +135,8 @@ func (o *SpoolOptions) isFile() bool {
 	return o.Output == nil && o.Destination != "" && o.Destination != "stdout" && o.Destination != "stderr"
 }
 
-// Write adds one or more whole lines; it makes a Spool the writer of a slog handler. It never fails:
-// what cannot be had room for is dropped and counted.
+// Write adds one or more whole lines; it makes a Spool the writer of a slog handler. It never
+// fails: what cannot be had room for is dropped and counted.
 func (s *Spool) Write(p []byte) (int, error) {
 	s.add(p)
 	return len(p), nil
@@ -228,9 +228,9 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// Reopen opens the file anew: after it was renamed, the same path is a new file. Lines go to the new
-// one as soon as what is being written is written whole; none is lost or torn. When it cannot be
-// opened, the old one stays in use, and the error says so. Other destinations need no reopening.
+// Reopen opens the file again: after it was renamed, the same path is a new file. Lines go to the
+// new one as soon as what is being written is written whole; none is lost or torn. When it cannot
+// be opened, the old one stays in use, and the error says so. Other destinations need no reopening.
 func (s *Spool) Reopen() error {
 	if !s.o.isFile() {
 		return nil
@@ -254,8 +254,8 @@ func (s *Spool) Reopen() error {
 	return nil
 }
 
-// Close takes no more lines and returns when what has gathered is written. If ctx ends before that, the
-// rest is dropped and counted, and the error says how much.
+// Close takes no more lines and returns when what has gathered is written. If ctx ends before that,
+// the rest is dropped and counted, and the error says how much.
 func (s *Spool) Close(ctx context.Context) error {
 	s.shut()
 	s.mu.Lock()

@@ -105,7 +105,7 @@ func TestFIFOThatNobodyReads(t *testing.T) {
 	if n := strings.Count(told.String(), "\n"); n > 2 { // the first, and what was left at the end
 		t.Errorf("%d reports:\n%s", n, told)
 	}
-	if !strings.Contains(told.String(), `level=WARN msg="the access log's sink blocks or fails" destination=`+path+" dropped=") {
+	if !strings.Contains(told.String(), `level=WARN msg="cannot write the access log: its destination blocks or fails" destination=`+path+" dropped=") {
 		t.Errorf("the report says: %s", told)
 	}
 }
@@ -171,7 +171,8 @@ func blockedLogUntilDropped(l *AccessLog, dropped *Counter) {
 	}
 }
 
-// A FIFO that blocks is replaced by a file, and the log reopened: it goes on, and nothing is torn.
+// A FIFO that blocks is replaced by a file, and the log reopened: it continues, and nothing is
+// torn.
 func TestReopenFromASinkThatBlocks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
@@ -261,7 +262,8 @@ func TestLineIsNotLate(t *testing.T) {
 	}
 }
 
-// A disk that is full for a while: nothing is torn, and what was held is written when there is room.
+// A disk that is full for a while: nothing is torn, and what was held is written when there is
+// room.
 func TestFullDisk(t *testing.T) {
 	log, filler := fullDisk(t)
 	defer log.Close()
@@ -291,8 +293,9 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// fullDisk mounts a small tmpfs in a mount namespace that only one thread sees and that ends with it,
-// opens a log there, and fills it but for a page, so that a write stops in the middle of a line.
+// fullDisk mounts a small tmpfs in a mount namespace that only one thread sees and that ends with
+// it, opens a log there, and fills it but for a page, so that a write stops in the middle of a
+// line.
 func fullDisk(t *testing.T) (log, filler *os.File) {
 	t.Helper()
 	if os.Getuid() != 0 {

@@ -9,8 +9,8 @@ import (
 	"mpgate/task"
 )
 
-// Run is the spool's writer. It returns when Close was called and everything is written, or when ctx
-// ends: then it writes what it can without waiting for the sink. It runs once.
+// Run is the spool's writer. It returns when Close was called and everything is written, or when
+// ctx ends: then it writes what it can without waiting for the sink. It runs once.
 func (s *Spool) Run(ctx context.Context) error {
 	s.mu.Lock()
 	running, closed := s.running, s.closed
@@ -124,7 +124,8 @@ func (s *Spool) take() []byte {
 	return buf
 }
 
-// recycle keeps every buffer: a load that needed them once will again, and they are half a MiB at most.
+// recycle keeps every buffer: a load that needed them once will again, and they are half a MiB at
+// most.
 func (s *Spool) recycle(buf []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,8 +233,8 @@ func (s *Spool) swap() bool {
 	return true
 }
 
-// swapWithin is swap in the middle of a buffer, which only a sink that blocks makes necessary. The line
-// that the old one has in part is not continued in the new one.
+// swapWithin is swap in the middle of a buffer, which only a sink that blocks makes necessary. The
+// line that the old one has in part is not continued in the new one.
 func (s *Spool) swapWithin(buf []byte) []byte {
 	torn := s.torn
 	if !s.swap() || !torn {
@@ -247,7 +248,8 @@ func (s *Spool) swapWithin(buf []byte) []byte {
 	return buf[end:]
 }
 
-// reporter tells the program's log of drops and failures: the first at once, more once in ReportEvery.
+// reporter tells the program's log of drops and failures: the first at once, more once in
+// ReportEvery.
 type reporter struct {
 	dropped, failed uint64 // told
 	last            time.Time
@@ -284,14 +286,14 @@ func (r *reporter) send(s *Spool) {
 	}
 	args := []any{"destination", s.destination(), "dropped", dropped - r.dropped, "failures", failed - r.failed}
 	if failed > r.failed && s.lastErr != nil {
-		args = append(args, "error", s.lastErr)
+		args = append(args, "err", s.lastErr)
 	}
 	r.dropped, r.failed, r.last = dropped, failed, time.Now()
 	if s.o.Own != nil {
-		s.o.Logger.Warn("lines of this log were dropped: nobody took them", args...)
+		s.o.Logger.Warn("log lines dropped: standard error blocked", args...)
 		return
 	}
-	s.o.Logger.Warn("the access log's sink blocks or fails", args...)
+	s.o.Logger.Warn("cannot write the access log: its destination blocks or fails", args...)
 }
 
 func (r *reporter) stop() {

@@ -288,9 +288,9 @@ func TestLogger(t *testing.T) {
 	}
 	b.Reset()
 	level.Set(slog.LevelDebug)
-	NewLogger(level, FormatJSON, &b).Debug("seen")
-	if !json.Valid(b.Bytes()) {
-		t.Errorf("got %q", b.String())
+	NewLogger(level, FormatJSON, &b).Debug("seen", "took", 11*time.Millisecond)
+	if got := b.String(); !json.Valid(b.Bytes()) || !strings.Contains(got, `"took":"11ms"`) {
+		t.Errorf("got %q", got)
 	}
 	for _, tt := range []struct{ err, want string }{
 		{errText(ParseFormat("xml")), `unknown log format (got "xml"); json or text`},

@@ -95,7 +95,7 @@ function el(tag, attributes = {}, ...children) {
 }
 const $ = (id) => document.getElementById(id);
 const badge = (text, kind = "") => el("span", { class: "badge " + kind }, text);
-const speaks = (t) => t ? badge(t, RESULTS.includes(t) || t === "unix" ? t : "") : null;
+const transport = (t) => t ? badge(t, RESULTS.includes(t) || t === "unix" ? t : "") : null;
 const lines = (items) => el("div", { class: "lines" }, ...items.map((i) => el("div", {}, ...[i].flat())));
 
 function figure(n, digits = 3) {
@@ -194,7 +194,7 @@ function showListeners() {
   const rows = named(gateway.listeners, "connections_open", "listener").map((l) => {
     const mine = { listener: l.name };
     const sockets = (l.sockets || []).map((s) => [
-      el("span", { class: "mono" }, s.address), " ", speaks(s.speaks), " ", l.tls ? badge("tls") : null, " ", s.inherited ? badge("inherited") : null,
+      el("span", { class: "mono" }, s.address), " ", transport(s.transport), " ", l.tls ? badge("tls") : null, " ", s.inherited ? badge("inherited") : null,
       s.why ? el("div", { class: "why" }, s.why) : null]);
     const failed = sum("tls_handshake_errors_total", mine);
     return [l.name, lines(sockets), l.mptcp || "", figure(sum("connections_open", mine)), figure(rate("http_requests_total", mine)),
@@ -202,8 +202,8 @@ function showListeners() {
       figure(sum("http_requests_in_flight", mine) + sum("passthrough_connections_open", mine)),
       figure(rate("exchanges_total", { ...mine, end: failure })), figure(failed)];
   });
-  table("listeners", [["Name", "name"], ["Sockets, and what they speak", ""], ["MPTCP asked", ""], ["Open", "num"], ["Requests/s", "num"], ["Median", "num"],
-    ["99 %", "num"], ["In flight", "num"], ["Failures/s", "num"], ["TLS failures", "num"]], rows, "No listener.");
+  table("listeners", [["Name", "name"], ["Sockets and transport", ""], ["MPTCP mode", ""], ["Open", "num"], ["Requests/s", "num"], ["Median", "num"],
+    ["99 %", "num"], ["In flight", "num"], ["Failures/s", "num"], ["TLS failures", "num"]], rows, "No listeners.");
 }
 
 function showBackends() {
@@ -221,7 +221,7 @@ function showBackends() {
       const row = [first ? b.name : "",
         [el("span", { class: "mono" }, s.address), s.why ? el("div", { class: "why" }, s.why) : null],
         up ? badge("up", "good") : badge("down", "bad"),
-        [speaks(s.speaks) || speaks(lastSpoken(mine)), s.reason ? el("div", { class: "why" }, s.reason) : null],
+        [transport(s.transport) || transport(lastTransport(mine)), s.reason ? el("div", { class: "why" }, s.reason) : null],
         figure(rate("backend_requests_total", mine)), latency(quantile(.5, "backend_first_byte_seconds", mine)), latency(quantile(.99, "backend_first_byte_seconds", mine)),
         figure(sum("backend_requests_in_flight", mine)),
         `${figure(sum("backend_connections_open", mine))} / ${figure(sum("backend_connections_idle", mine))}`, figure(failures)];
@@ -230,12 +230,12 @@ function showBackends() {
       first = false;
     }
   }
-  table("backends", [["Name", "name"], ["Server", ""], ["State", ""], ["Speaks", ""], ["Requests/s", "num"], ["First byte", "num"], ["99 %", "num"], ["In flight", "num"],
-    ["Open / idle", "num"], ["Failed connects", "num"]], rows, "No backend.");
+  table("backends", [["Name", "name"], ["Server", ""], ["State", ""], ["Transport", ""], ["Requests/s", "num"], ["First byte", "num"], ["99 %", "num"], ["In flight", "num"],
+    ["Open / idle", "num"], ["Failed connects", "num"]], rows, "No backends.");
 }
 
-// lastSpoken is what most connects of a server got, where the gateway does not say.
-function lastSpoken(mine) {
+// lastTransport is the transport of most connections to a server, if the status does not have it.
+function lastTransport(mine) {
   const got = series("backend_connects_total", { ...mine, result: "ok" }).sort((a, b) => b.value - a.value);
   return got.length ? got[0].labels.transport : "";
 }
@@ -253,11 +253,11 @@ function showMPTCP() {
       }));
     const reasons = series("mptcp_fallbacks_total", { side }).filter((s) => s.value > 0).sort((a, b) => b.value - a.value);
     return el("div", { class: "side" },
-      el("div", { class: "head" }, el("b", {}, title), el("span", {}, `${figure(sum("mptcp_subflows", { side }))} subflows now`)),
+      el("div", { class: "head" }, el("b", {}, title), el("span", {}, `subflows: ${figure(sum("mptcp_subflows", { side }))}`)),
       bar,
       el("div", { class: "key" }, ...RESULTS.map((r, i) => el("span", {}, el("i", { class: r }), `${r} ${figure(counts[i])}`)),
-        el("span", { class: "quiet" }, all ? "connections that ended" : "no connection has ended yet")),
-      reasons.length ? el("div", { class: "reasons" }, "Fell back (reason inferred): " + reasons.map((s) => `${s.labels.reason} ${figure(s.value)}`).join(", ")) : null);
+        el("span", { class: "quiet" }, all ? "of ended connections" : "no connection has ended yet")),
+      reasons.length ? el("div", { class: "reasons" }, "Fallbacks by inferred reason: " + reasons.map((s) => `${s.labels.reason} ${figure(s.value)}`).join(", ")) : null);
   });
   $("mptcp").replaceChildren(...sides);
 }
@@ -277,7 +277,7 @@ function showEnds() {
   for (const s of series("exchanges_total")) totals.set(s.labels.end, (totals.get(s.labels.end) || 0) + s.value);
   const rows = [...totals].sort((a, b) => b[1] - a[1]).map(([end, n]) => [badge(end, end === "ok" ? "good" : failure(end) ? "bad" : ""),
     figure(n), figure(rate("exchanges_total", { end }))]);
-  table("ends", [["End", ""], ["In all", "num"], ["/s", "num"]], rows, "No exchange has ended yet.");
+  table("ends", [["End", ""], ["Total", "num"], ["/s", "num"]], rows, "No exchange has ended yet.");
 }
 
 function showCertificates() {
@@ -294,8 +294,8 @@ function showCertificates() {
 function showKernel() {
   const rows = series("kernel_mptcp_total").filter((s) => s.value > 0).map((s) => [s.labels.counter, s.value]);
   const current = series("kernel_mptcp_established");
-  if (current.length) rows.unshift(["established now", current[0].value]);
-  $("kernel").replaceChildren(...(rows.length ? rows.map(([k, v]) => el("div", {}, el("span", {}, k), el("span", {}, figure(v, 4)))) : ["This kernel has none."]));
+  if (current.length) rows.unshift(["established", current[0].value]);
+  $("kernel").replaceChildren(...(rows.length ? rows.map(([k, v]) => el("div", {}, el("span", {}, k), el("span", {}, figure(v, 4)))) : ["This kernel has no MPTCP counters."]));
 }
 
 function showHead() {
@@ -303,14 +303,14 @@ function showHead() {
   $("state").textContent = state;
   $("state").className = "badge " + ({ ready: "good", draining: "warn", starting: "warn" }[state] || "");
   const parts = [gateway.version, gateway.generation && `generation ${gateway.generation}`, gateway.started && `up ${duration(Math.max(1, (Date.now() - Date.parse(gateway.started)) / 1000))}`,
-    gateway.config, gateway.draining && `${gateway.draining} old generation${gateway.draining > 1 ? "s" : ""} draining`, ...(gateway.reasons || [])];
+    gateway.config, gateway.draining && `draining generations: ${gateway.draining}`, ...(gateway.reasons || [])];
   $("about").textContent = parts.filter(Boolean).join(" · ");
   const r = gateway.reload;
   $("refused").hidden = !(r && r.at && !r.ok);
-  if (r && !r.ok) $("refused").textContent = `The last reload was refused (${new Date(r.at).toLocaleTimeString()}); the configuration before it serves.\n${r.error || ""}`;
+  if (r && !r.ok) $("refused").textContent = `The last reload (${new Date(r.at).toLocaleTimeString()}) failed; the previous configuration remains active.\n${r.error || ""}`;
   const m = gateway.mptcp;
   $("host").hidden = !(m && (!m.usable || !m.enabled));
-  if (m) $("host").textContent = !m.enabled ? "MPTCP is switched off." : `This host has no MPTCP: ${m.why || "unknown"}.${m.remedy ? " Remedy: " + m.remedy : ""}`;
+  if (m) $("host").textContent = !m.enabled ? "MPTCP is off." : `This host does not support MPTCP: ${m.why || "unknown"}.${m.remedy ? " Remedy: " + m.remedy : ""}`;
 }
 
 function showAway() {
@@ -318,8 +318,8 @@ function showAway() {
   document.body.classList.toggle("away", away);
   $("gone").hidden = !away;
   if (away) {
-    $("gone").textContent = lastAnswer ? `The gateway has not answered for ${duration(Math.max(1, Math.round((Date.now() - lastAnswer) / 1000)))}. The figures below are the last ones; trying again.`
-      : "The gateway does not answer; trying again.";
+    $("gone").textContent = lastAnswer ? `The gateway has not answered for ${duration(Math.max(1, Math.round((Date.now() - lastAnswer) / 1000)))}. The values below are from the last answer. Retrying.`
+      : "The gateway does not answer. Retrying.";
     $("state").textContent = "gone";
     $("state").className = "badge bad";
   }

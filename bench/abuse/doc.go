@@ -1,5 +1,6 @@
-// Package abuse is the attacker of `bench abuse`: clients that want an HTTP proxy to work, or to hold memory, for nothing.
-// It attacks addresses of the loopback alone, for a bounded time, with a bounded number of connections.
+// Package abuse is the attacker of `bench abuse`: clients that want an HTTP proxy to work, or to
+// hold memory, for nothing. It attacks addresses of the loopback alone, for a bounded time, with a
+// bounded number of connections.
 //
 //	doc.go    the attacks
 //	run.go    connections, one after the other in each of some slots, until the time or the budget is up

@@ -10,8 +10,8 @@ import (
 
 const host = " HTTP/1.1\r\nHost: bench.example\r\n"
 
-// pour sends begin, and then piece again and again, which has units of what the attack counts in it; every so often, or without a pause. The answer that the
-// proxy ends it with is how it ended.
+// pour sends begin, and then piece again and again, which has units of what the attack counts in
+// it; every so often, or without a pause. The answer that the proxy ends it with is how it ended.
 func (c *conn) pour(begin string, piece []byte, units int, every time.Duration) error {
 	heard := make(chan error, 1)
 	go func() { heard <- c.answer() }()

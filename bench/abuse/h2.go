@@ -26,7 +26,8 @@ func frame(b []byte, kind, flags byte, stream uint32, payload ...byte) []byte {
 	return append(b, payload...)
 }
 
-// block is a request's header block, without Huffman coding and without the dynamic table; post or get.
+// block is a request's header block, without Huffman coding and without the dynamic table; post or
+// get.
 func block(post bool, path string) []byte {
 	b := []byte{0x82, 0x87, 0x04, byte(len(path))}
 	if post {
@@ -37,10 +38,12 @@ func block(post bool, path string) []byte {
 	return append(append(b, 0x01, byte(len(authority))), authority...)
 }
 
-// frames makes the next piece of a flood, which has units frames in it; turn counts the pieces of a connection from 0.
+// frames makes the next piece of a flood, which has units frames in it; turn counts the pieces of a
+// connection from 0.
 type frames func(b []byte, turn int) (_ []byte, units int)
 
-// each is how many frames or pairs a piece of a flood has: some 16 KiB of them, so that the attacker pays for few system calls.
+// each is how many frames or pairs a piece of a flood has: some 16 KiB of them, so that the
+// attacker pays for few system calls.
 const each = 256
 
 func flood(f frames) func(*conn) error       { return func(c *conn) error { return c.flood(f, true) } }
@@ -51,7 +54,8 @@ func (c *conn) begin(settings ...byte) error {
 	return c.send(frame([]byte(http2.ClientPreface), typeSettings, 0, 0, settings...), 1)
 }
 
-// flood sends pieces until the connection fails. What the proxy says is read meanwhile, or only afterwards.
+// flood sends pieces until the connection fails. What the proxy says is read meanwhile, or only
+// afterwards.
 func (c *conn) flood(f frames, read bool) error {
 	if err := c.begin(); err != nil {
 		return err
@@ -159,7 +163,8 @@ func headerList(b []byte, turn int) ([]byte, int) {
 	return frame(b, typeContinuation, 0, 1, shortFields...), 1
 }
 
-// bomb puts a field of 4,000 bytes into the dynamic table and refers to it twelve thousand times, a byte each.
+// bomb puts a field of 4,000 bytes into the dynamic table and refers to it twelve thousand times, a
+// byte each.
 var bomb = func() []byte {
 	b := append(slices.Clone(getBlock), 0x40, 6)
 	b = append(b, "x-bomb"...)

@@ -1,5 +1,5 @@
-// Package figures holds the arithmetic of the benchmarks: medians with their spread, ratios paired round by
-// round, latency histograms, and how sizes and durations are written.
+// Package figures holds the arithmetic of the benchmarks: medians with their spread, ratios paired
+// round by round, latency histograms, and how sizes and durations are written.
 package figures
 
 import (
@@ -38,8 +38,9 @@ func (s Spread) Width() float64 {
 	return (s.Max - s.Min) / s.Median
 }
 
-// Paired summarises a[i]/b[i] over the rounds that both have. Dividing round by round cancels what changes slowly
-// (a neighbour on the machine, a clock that throttles), because the rounds of one number lie next to each other in time.
+// Paired summarises a[i]/b[i] over the rounds that both have. Dividing round by round cancels what
+// changes slowly (a neighbour on the machine, a clock that throttles), because the rounds of one
+// number lie next to each other in time.
 func Paired(a, b map[int]float64) Spread {
 	var ratios []float64
 	for round, x := range a {

@@ -5,21 +5,24 @@ import (
 	"time"
 )
 
-// subBuckets is the number of linear steps in each power of two: 64 of them bound the error of a percentile to 1.6 %.
+// subBuckets is the number of linear steps in each power of two: 64 of them bound the error of a
+// percentile to 1.6 %.
 const (
 	subBits    = 6
 	subBuckets = 1 << subBits
 )
 
-// Histogram counts durations in buckets that grow with the value (log-linear, microsecond resolution at the low end).
-// The zero value is ready; it is not safe for concurrent use: keep one a goroutine and Add them up.
+// Histogram counts durations in buckets that grow with the value (log-linear, microsecond
+// resolution at the low end). The zero value is ready; it is not safe for concurrent use: keep one
+// a goroutine and Add them up.
 type Histogram struct {
 	Counts []uint64 `json:"counts"`
 	N      uint64   `json:"n"`
 	Max    int64    `json:"max_us"`
 }
 
-// bucket gives the index for v microseconds: below subBuckets exact, above 64 steps for each power of two.
+// bucket gives the index for v microseconds: below subBuckets exact, above 64 steps for each power
+// of two.
 func bucket(v uint64) int {
 	if v < subBuckets {
 		return int(v)
@@ -61,7 +64,8 @@ func (h *Histogram) Add(o *Histogram) {
 	h.Max = max(h.Max, o.Max)
 }
 
-// Percentile gives the value below which p percent of the recorded durations lie (p = 100: the largest).
+// Percentile gives the value below which p percent of the recorded durations lie (p = 100: the
+// largest).
 func (h *Histogram) Percentile(p float64) time.Duration {
 	if h.N == 0 {
 		return 0

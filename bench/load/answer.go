@@ -20,8 +20,9 @@ type AnswerError struct{ Why string }
 
 func (e *AnswerError) Error() string { return "response: " + e.Why }
 
-// ReadAnswer reads one response with a Content-Length from r, using buf, and throws its body away. Chunked ones
-// are refused: the backend sends a length, and a proxy that changes it does other work than the rest.
+// ReadAnswer reads one response with a Content-Length from r, using buf, and throws its body away.
+// Chunked ones are refused: the backend sends a length, and a proxy that changes it does other work
+// than the rest.
 func ReadAnswer(r io.Reader, buf []byte) (Answer, error) {
 	var a Answer
 	n, end := 0, -1

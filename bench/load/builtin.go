@@ -18,11 +18,13 @@ import (
 	"mpgate/bench/result"
 )
 
-// Builtin makes the requests of j from this process. A round ends when the requests in flight at the end of the duration are
-// answered: each that is counted was received whole and has the length it should have.
+// Builtin makes the requests of j from this process. A round ends when the requests in flight at
+// the end of the duration are answered: each that is counted was received whole and has the length
+// it should have.
 //
-// With a rate, each connection has its own timetable, and a request's latency is counted from when it was due, not from when
-// the connection was free to send it: a proxy that stalls is charged for all requests that it held up.
+// With a rate, each connection has its own timetable, and a request's latency is counted from when
+// it was due, not from when the connection was free to send it: a proxy that stalls is charged for
+// all requests that it held up.
 func Builtin(ctx context.Context, j Job) (Outcome, error) {
 	if _, err := netip.ParseAddrPort(j.Address); err != nil {
 		return Outcome{}, fmt.Errorf("address (got %q); want IP:PORT", j.Address)
@@ -87,7 +89,8 @@ func addErrors(a, b result.Errors) result.Errors {
 	}
 }
 
-// readSize is large for large bodies: what the client costs is not the question, but it shares the CPUs.
+// readSize is large for large bodies: what the client costs is not the question, but it shares the
+// CPUs.
 func readSize(body int64) int { return int(min(max(body+2048, 16<<10), 256<<10)) }
 
 func (j Job) request() []byte {
@@ -149,7 +152,8 @@ func (c *client) warm() {
 	c.requests, c.bytes = 0, 0
 }
 
-// once makes one request, and the connection for it where there is none; false: there was none to be had.
+// once makes one request, and the connection for it where there is none; false: there was none to
+// be had.
 func (c *client) once() bool {
 	if c.conn == nil {
 		if c.conn = c.dial(); c.conn == nil {
@@ -169,7 +173,8 @@ func (c *client) hangUp() {
 	}
 }
 
-// missed counts requests that were due before a moment and did not get their turn. One that was just about to be sent is none.
+// missed counts requests that were due before a moment and did not get their turn. One that was
+// just about to be sent is none.
 func (c *client) missed(over time.Time) int64 {
 	over = over.Add(-100 * time.Millisecond)
 	if c.every == 0 || over.Before(c.first) {

@@ -14,8 +14,9 @@ import (
 	"mpgate/bench/figures"
 )
 
-// BuiltinH2 makes requests at the rate of j over HTTP/2 and TLS. Every request is sent when it is due, on one of the connections in turn, whether those
-// before it are answered or not, and its latency is counted from then on: none waits for another but in the proxy.
+// BuiltinH2 makes requests at the rate of j over HTTP/2 and TLS. Every request is sent when it is
+// due, on one of the connections in turn, whether those before it are answered or not, and its
+// latency is counted from then on: none waits for another but in the proxy.
 func BuiltinH2(ctx context.Context, j Job) (Outcome, error) {
 	if _, err := netip.ParseAddrPort(j.Address); err != nil {
 		return Outcome{}, fmt.Errorf("address (got %q); want IP:PORT", j.Address)

@@ -14,8 +14,8 @@ import (
 // H2loadPackage is what to install where h2load is missing.
 const H2loadPackage = "h2load (Debian and Ubuntu: apt install nghttp2-client)"
 
-// H2loadCommand is the command line for j, whose Streams each connection has under way at once. Each request is logged to a file: h2load
-// itself prints no percentiles.
+// H2loadCommand is the command line for j, whose Streams each connection has under way at once.
+// Each request is logged to a file: h2load itself prints no percentiles.
 func H2loadCommand(h2load, mptcpize, logFile string, j Job) []string {
 	var args []string
 	if j.MPTCP {
@@ -25,7 +25,8 @@ func H2loadCommand(h2load, mptcpize, logFile string, j Job) []string {
 		"-D", strconv.Itoa(int(j.Duration.Seconds()+0.5)), "--warm-up-time", "0", "-N", "10s", "--npn-list", "h2", "--log-file", logFile, j.url())
 }
 
-// ParseH2load reads what h2load printed, and the log file that it wrote. Another protocol than HTTP/2 is an error.
+// ParseH2load reads what h2load printed, and the log file that it wrote. Another protocol than
+// HTTP/2 is an error.
 func ParseH2load(output, logFile string, duration time.Duration) (Outcome, error) {
 	o := Outcome{Wall: duration, MPTCP: -1, Opened: -1}
 	found := 0
@@ -39,7 +40,8 @@ func ParseH2load(output, logFile string, duration time.Duration) (Outcome, error
 			}
 			found |= 1
 		case strings.HasPrefix(line, "requests: "):
-			// total, started, done, succeeded, failed, errored, timeout; those errored and out of time are among the failed
+			// total, started, done, succeeded, failed, errored, timeout; those errored and out of
+			// time are among the failed
 			if counts = numbers(line); len(counts) != 7 {
 				return o, fmt.Errorf("h2load's output (got %q); want seven counts", line)
 			}

@@ -10,11 +10,13 @@ import (
 	"time"
 )
 
-// portsEach is how many connections use one source address: well below the 28,000 ephemeral ports that Linux has by default.
+// portsEach is how many connections use one source address: well below the 28,000 ephemeral ports
+// that Linux has by default.
 const portsEach = 20000
 
-// Idle opens j.Connections connections, has one request answered on each, tells ready, and holds them until hold ends. It gives how many
-// were still open then. Connections come from 127.0.0.1, 127.0.0.2, … when one address has too few ports.
+// Idle opens j.Connections connections, has one request answered on each, tells ready, and holds
+// them until hold ends. It gives how many were still open then. Connections come from 127.0.0.1,
+// 127.0.0.2, … when one address has too few ports.
 func Idle(ctx context.Context, j Job, ready func() error, hold io.Reader) (open int, err error) {
 	conns := make([]net.Conn, j.Connections)
 	errs := make([]error, 8)
@@ -58,7 +60,8 @@ func openIdle(ctx context.Context, j Job, i int, buf []byte) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout: timeout, KeepAlive: -1,
 		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i/portsEach))},
-		// The port is chosen when the connection is made: choosing it at bind would need one that no other address uses.
+		// The port is chosen when the connection is made: choosing it at bind would need one that
+		// no other address uses.
 		Control: func(_, _ string, rc syscall.RawConn) error { return bindLate(rc) },
 	}
 	d.SetMultipathTCP(j.MPTCP)

@@ -1,5 +1,6 @@
-// Package load makes the requests: with wrk where it is installed, with a generator of our own where it is not or where
-// wrk cannot (bodies so large that what wrk cuts off at the end of a round would count; a fixed rate; idle connections).
+// Package load makes the requests: with wrk where it is installed, with a generator of our own
+// where it is not or where wrk cannot (bodies so large that what wrk cuts off at the end of a round
+// would count; a fixed rate; idle connections).
 package load
 
 import (
@@ -30,7 +31,8 @@ type Job struct {
 	Paths   int           `json:"paths,omitempty"`   // each request's path begins with one of /r0 … at random (builtin only)
 	// Warm: each connection is made, and one request on it answered, before the clock starts.
 	Warm bool `json:"warm,omitempty"`
-	// Begun is called once all is warm; the clock starts when it returns (builtin only, in this process).
+	// Begun is called once all is warm; the clock starts when it returns (builtin only, in this
+	// process).
 	Begun func() `json:"-"`
 	// Dial makes the connections, if it is set (builtin only, in this process).
 	Dial func(context.Context) (net.Conn, error) `json:"-"`
@@ -42,10 +44,12 @@ type Outcome struct {
 	Bytes    int64         `json:"bytes"`
 	Wall     time.Duration `json:"wall"`
 	Errors   result.Errors `json:"errors"`
-	// Missed counts requests that were due at a fixed rate and never sent, because their connection waited for an answer.
+	// Missed counts requests that were due at a fixed rate and never sent, because their connection
+	// waited for an answer.
 	Missed  int64 `json:"missed"`
 	Latency result.Latency
-	// MPTCP counts connections that were MPTCP when they were last looked at, Opened all of them. -1: this generator cannot say.
+	// MPTCP counts connections that were MPTCP when they were last looked at, Opened all of them.
+	// -1: this generator cannot say.
 	MPTCP  int64 `json:"mptcp"`
 	Opened int64 `json:"opened"`
 }

@@ -141,7 +141,8 @@ func TestBuiltinCountsErrors(t *testing.T) {
 	}
 }
 
-// At a fixed rate one stall is charged to all requests that were due meanwhile, not only to the one that it met.
+// At a fixed rate one stall is charged to all requests that were due meanwhile, not only to the one
+// that it met.
 func TestRateChargesAStallToAllThatWereDue(t *testing.T) {
 	var n atomic.Int64
 	release := make(chan struct{})
@@ -161,7 +162,8 @@ func TestRateChargesAStallToAllThatWereDue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 20 of the 40 requests were due during the stall, the half of them more than 100 ms before its end.
+	// 20 of the 40 requests were due during the stall, the half of them more than 100 ms before its
+	// end.
 	if out.Latency.P90 < 100_000 {
 		t.Errorf("p90 = %d us; a stall of 200 ms in 400 must show in it (%d requests)", out.Latency.P90, out.Requests)
 	}

@@ -9,7 +9,8 @@ import (
 	"mpgate/bench/result"
 )
 
-// WrkScript makes wrk print its sums as exact numbers instead of "1.05GB"; it defines nothing that runs while wrk measures.
+// WrkScript makes wrk print its sums as exact numbers instead of "1.05GB"; it defines nothing that
+// runs while wrk measures.
 const WrkScript = `function done(s, l, r)
   io.write(string.format("MPGATE-BENCH requests=%d bytes=%d us=%d connect=%d read=%d write=%d status=%d timeout=%d p50=%d p90=%d p99=%d p999=%d max=%d\n",
     s.requests, s.bytes, s.duration, s.errors.connect, s.errors.read, s.errors.write, s.errors.status, s.errors.timeout,
@@ -20,7 +21,8 @@ end
 // WrkPackage is what to install where wrk is missing.
 const WrkPackage = "wrk (Debian and Ubuntu: apt install wrk)"
 
-// WrkCommand is the command line for j; mptcpize is the path of that program and used when j is MPTCP.
+// WrkCommand is the command line for j; mptcpize is the path of that program and used when j is
+// MPTCP.
 func WrkCommand(wrk, mptcpize, script string, j Job) []string {
 	var args []string
 	if j.MPTCP {

@@ -1,9 +1,11 @@
-// Package origin is the backend of the benchmarks: an HTTP/1.1 server that answers from memory and costs as little as
-// it can, so that the proxy in front of it is what limits. It listens on a TCP and on an MPTCP socket, and counts how
-// connections really came in, which is how a run knows whether MPTCP was spoken behind the proxy (Linux only).
+// Package origin is the backend of the benchmarks: an HTTP/1.1 server that answers from memory and
+// costs as little as it can, so that the proxy in front of it is what limits. It listens on a TCP
+// and on an MPTCP socket, and counts how connections really came in, which is how a run knows
+// whether MPTCP was spoken behind the proxy (Linux only).
 //
-// The answer looks like a real server's: Date, Content-Type, ETag, Cache-Control, Content-Length. Its paths are
-// /bytes/N for a body of N bytes, also behind a prefix, and /stats. A POST to /sink is read without end and never answered.
+// The answer looks like a real server's: Date, Content-Type, ETag, Cache-Control, Content-Length.
+// Its paths are /bytes/N for a body of N bytes, also behind a prefix, and /stats. A POST to /sink
+// is read without end and never answered.
 package origin
 
 import (
@@ -36,8 +38,9 @@ var (
 	closeLine = []byte("\r\nconnection: close\r\n")
 )
 
-// parse takes one whole request off the front of in; n is 0 while it is not whole. A body is not expected: what this
-// server is asked for are GETs, but for the sink, behind whose head all is body.
+// parse takes one whole request off the front of in; n is 0 while it is not whole. A body is not
+// expected: what this server is asked for are GETs, but for the sink, behind whose head all is
+// body.
 func parse(in []byte) (r request, n int, err error) {
 	end := bytes.Index(in, headEnd)
 	if end < 0 {
@@ -54,7 +57,8 @@ func parse(in []byte) (r request, n int, err error) {
 	return request{path: path, close: asksClose(head), sink: sink}, end + len(headEnd), nil
 }
 
-// asksClose looks for Connection: close without allocating; the field is rare, its first byte rarer than it looks.
+// asksClose looks for Connection: close without allocating; the field is rare, its first byte rarer
+// than it looks.
 func asksClose(head []byte) bool {
 	for i := 0; i+len(closeLine) <= len(head); i++ {
 		if head[i] == '\r' && (head[i+2]|0x20) == 'c' && bytes.EqualFold(head[i:i+len(closeLine)], closeLine) {
@@ -112,7 +116,8 @@ func newAnswer(size int) *answer {
 	return &answer{wire: wire, dateAt: at, second: -1}
 }
 
-// fill writes text that does not compress to nothing: whoever compresses by mistake pays for it visibly.
+// fill writes text that does not compress to nothing: whoever compresses by mistake pays for it
+// visibly.
 func fill(p []byte) {
 	const letters = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ.0123456789"
 	x := uint32(2463534242)

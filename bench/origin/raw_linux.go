@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// rawIO is read(2) or write(2) on a socket that does not block; a large write is handed over in pieces of 256 KiB at most,
-// so that no garbage collection waits long for this thread.
+// rawIO is read(2) or write(2) on a socket that does not block; a large write is handed over in
+// pieces of 256 KiB at most, so that no garbage collection waits long for this thread.
 func rawIO(call uintptr, fd int, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil

@@ -104,7 +104,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// worker is one event loop: an epoll of its own, its own connections and answers. Nothing is shared while it answers.
+// worker is one event loop: an epoll of its own, its own connections and answers. Nothing is shared
+// while it answers.
 type worker struct {
 	server  *Server
 	epoll   int
@@ -175,7 +176,8 @@ func (w *worker) loop() error {
 	return unix.Close(w.epoll)
 }
 
-// accept takes what waits. Which protocol a connection came with is asked of the socket: an MPTCP listener hands out plain ones too.
+// accept takes what waits. Which protocol a connection came with is asked of the socket: an MPTCP
+// listener hands out plain ones too.
 func (w *worker) accept(listener int) {
 	for range 64 {
 		fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
@@ -222,7 +224,8 @@ func (w *worker) countFallback(c *conn) {
 
 // serve does all that can be done for a connection without waiting.
 func (w *worker) serve(c *conn) {
-	// What was received while the socket was full comes first: there may be no further event for it.
+	// What was received while the socket was full comes first: there may be no further event for
+	// it.
 	if !w.flush(c) || !w.answer(c) {
 		return
 	}
@@ -240,7 +243,8 @@ func (w *worker) serve(c *conn) {
 	}
 }
 
-// answer works through the requests that were received; false: it had to stop before the end, or the connection is closed.
+// answer works through the requests that were received; false: it had to stop before the end, or
+// the connection is closed.
 func (w *worker) answer(c *conn) bool {
 	rest, open := c.in, true
 	for len(rest) > 0 && open {
@@ -263,7 +267,8 @@ func (w *worker) answer(c *conn) bool {
 	return open
 }
 
-// flush sends what is owed; false: the socket is full (the loop is told when it no longer is) or closed.
+// flush sends what is owed; false: the socket is full (the loop is told when it no longer is) or
+// closed.
 func (w *worker) flush(c *conn) bool {
 	for len(c.out) > 0 {
 		n, err := write(c.fd, c.out)
@@ -308,8 +313,8 @@ func (w *worker) respond(r request) []byte {
 		a = newAnswer(n)
 		w.answers[n] = a
 	}
-	// The date is written into bytes that another connection may still be sending: half a second early in its head
-	// at worst, and the length never changes.
+	// The date is written into bytes that another connection may still be sending: half a second
+	// early in its head at worst, and the length never changes.
 	return a.at(w.now)
 }
 

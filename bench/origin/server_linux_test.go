@@ -105,7 +105,8 @@ func TestStatsSayHowConnectionsCame(t *testing.T) {
 	}
 }
 
-// More pipelined requests than the socket's buffers hold answers for: each is answered once the client reads.
+// More pipelined requests than the socket's buffers hold answers for: each is answered once the
+// client reads.
 func TestPipelineAgainstAFullSocket(t *testing.T) {
 	s := serve(t, 1)
 	c, err := net.Dial("tcp", s.TCP)

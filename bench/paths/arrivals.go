@@ -35,7 +35,8 @@ func (a *arrivals) goodput(from, to time.Time) float64 {
 	return float64(a.bytes(from, to)) * 8 / to.Sub(from).Seconds()
 }
 
-// gap is the longest time between two reads from one moment to another, the two moments standing for reads.
+// gap is the longest time between two reads from one moment to another, the two moments standing
+// for reads.
 func (a *arrivals) gap(from, to time.Time) time.Duration {
 	last, most := from, time.Duration(0)
 	for _, t := range a.at {

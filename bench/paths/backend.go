@@ -22,10 +22,12 @@ import (
 
 const backendPort = 9000
 
-// endless is the Content-Length of transfers that the receiving or the sending end breaks off when its time is up.
+// endless is the Content-Length of transfers that the receiving or the sending end breaks off when
+// its time is up.
 const endless = 1 << 40
 
-// content is what transfers carry: a pattern whose length divides no buffer's, so that bytes that are lost, doubled or out of order show.
+// content is what transfers carry: a pattern whose length divides no buffer's, so that bytes that
+// are lost, doubled or out of order show.
 var content = func() []byte {
 	b := make([]byte, 65521)
 	for i := range b {
@@ -50,7 +52,8 @@ func (c *checker) check(p []byte) error {
 // bufferSize of receivers; with an offset below patternSize it stays within content.
 const bufferSize = 256 << 10
 
-// backend is the server at the far end. It answers /…/bytes/N with N bytes, /…/stream without end, and reads /…/sink/ID without end.
+// backend is the server at the far end. It answers /…/bytes/N with N bytes, /…/stream without end,
+// and reads /…/sink/ID without end.
 type backend struct {
 	server *http.Server
 
@@ -113,7 +116,8 @@ func (b *backend) state(c net.Conn, s http.ConnState) {
 	}
 }
 
-// endRun closes all connections and gives what they spoke. The next run begins with none: it neither inherits a large window nor subflows.
+// endRun closes all connections and gives what they spoke. The next run begins with none: it
+// neither inherits a large window nor subflows.
 func (b *backend) endRun(ctx context.Context) (seen, error) {
 	b.mu.Lock()
 	s := b.spoke
@@ -191,8 +195,8 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// receive reads until r ends, and says when what came. Only content that is not what was sent is an error of its own: that
-// the other end breaks off is how transfers end here.
+// receive reads until r ends, and says when what came. Only content that is not what was sent is an
+// error of its own: that the other end breaks off is how transfers end here.
 func receive(r io.Reader) (*arrivals, error) {
 	a, buf, c := &arrivals{}, make([]byte, bufferSize), checker{}
 	for {
@@ -242,5 +246,6 @@ func socketOption(c net.Conn, level, option int) (v int, err error) {
 	return v, err
 }
 
-// stall is how long a receiver may have had nothing at the end of a transfer before that counts as failed.
+// stall is how long a receiver may have had nothing at the end of a transfer before that counts as
+// failed.
 const stall = time.Second

@@ -1,6 +1,7 @@
-// Package paths measures what a second path gives: client =paths= gateway =paths= backend, three places of a lab
-// (package lab), mpgate as a process of its own in the middle, and the client and the backend in this process, so that both ends
-// of a transfer read the same clock (Linux only; root).
+// Package paths measures what a second path gives: client =paths= gateway =paths= backend, three
+// places of a lab (package lab), mpgate as a process of its own in the middle, and the client and
+// the backend in this process, so that both ends of a transfer read the same clock (Linux only;
+// root).
 //
 // The way of a measurement, and the files in that order:
 //

@@ -20,8 +20,8 @@ import (
 
 const gatewayPort = 8080
 
-// configure writes mpgate's configuration: one listener on all addresses of its place, and for each way to the backend a route
-// with that name as its path's first segment.
+// configure writes mpgate's configuration: one listener on all addresses of its place, and for each
+// way to the backend a route with that name as its path's first segment.
 func (s *site) configure(managed bool) string {
 	mode := func(on bool) string { return map[bool]string{true: "prefer", false: "off"}[on] }
 	var b strings.Builder
@@ -88,9 +88,11 @@ func (s *site) managing(managed bool) string {
 	return text + "]\n"
 }
 
-// useGateway makes the gateway that runs one that manages the paths of its place, or one that leaves them to the kernel; in the second
-// case the endpoints are the lab's: each address that dials is one. Where a path died, the gateway is a new one in any case: what the last run
-// left it with (clients that seem to be there, dials that come through once the path is back) would be the next one's.
+// useGateway makes the gateway that runs one that manages the paths of its place, or one that
+// leaves them to the kernel; in the second case the endpoints are the lab's: each address that
+// dials is one. Where a path died, the gateway is a new one in any case: what the last run left it
+// with (clients that seem to be there, dials that come through once the path is back) would be the
+// next one's.
 func (s *site) useGateway(ctx context.Context, managed bool) error {
 	if s.gateway != nil {
 		if s.managed == managed && s.scenario.Event == Nothing {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Kept is a lab that stays up for people who want to look.
+// Kept is a lab that stays up for users who want to look.
 type Kept struct {
 	site *site
 }

@@ -95,7 +95,8 @@ func (s *site) work(ctx context.Context, c *caller, w Workload, round *result.Pa
 	case Small:
 		err = s.small(ctx, c, length, round)
 	}
-	// What is spoken behind the gateway is asked before the path returns: connections that could not be made meanwhile would come now.
+	// What is spoken behind the gateway is asked before the path returns: connections that could
+	// not be made meanwhile would come now.
 	bounded, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
 	back, e := s.backend.endRun(bounded)
@@ -105,7 +106,8 @@ func (s *site) work(ctx context.Context, c *caller, w Workload, round *result.Pa
 	return errors.Join(err, e, <-done)
 }
 
-// fresh makes ready for a run: the subflows that it may have, no connection behind the gateway, and nothing on the links.
+// fresh makes ready for a run: the subflows that it may have, no connection behind the gateway, and
+// nothing on the links.
 func (s *site) fresh(ctx context.Context, v variant) error {
 	if err := s.useGateway(ctx, v.managed); err != nil {
 		return err
@@ -130,8 +132,8 @@ func (s *site) length() time.Duration {
 	return s.Time * 3 / 2
 }
 
-// happen takes path 1 away after a third of the time, gives it back after two thirds where the scenario says so, and in any
-// case when ctx ends.
+// happen takes path 1 away after a third of the time, gives it back after two thirds where the
+// scenario says so, and in any case when ctx ends.
 func (s *site) happen(ctx context.Context, begin time.Time, length time.Duration, round *result.PathRound) error {
 	if s.scenario.Event == Nothing {
 		return nil
@@ -149,7 +151,8 @@ func (s *site) happen(ctx context.Context, begin time.Time, length time.Duration
 	return errors.Join(err, s.cut(false))
 }
 
-// large fills in a download or an upload. What comes in the first part of it, in which windows still grow, is not in the goodput.
+// large fills in a download or an upload. What comes in the first part of it, in which windows
+// still grow, is not in the goodput.
 func (s *site) large(ctx context.Context, c *caller, w Workload, length time.Duration, round *result.PathRound) error {
 	move := c.download
 	if w == Upload {
@@ -172,7 +175,8 @@ func (s *site) large(ctx context.Context, c *caller, w Workload, length time.Dur
 		round.Low = t.low(from, t.end, float64(s.scenario.Paths[1].Rate)/2)
 	}
 	round.Gap = t.gap(from, t.end)
-	// A run's error is the figure where a path dies: a request that fails there is what the run is to find out.
+	// A run's error is the figure where a path dies: a request that fails there is what the run is
+	// to find out.
 	if err != nil || t.gap(t.end.Add(-stall), t.end) >= stall {
 		round.Failed = 1
 		round.Why = "nothing arrived in the last second"
@@ -208,8 +212,9 @@ func fill(round *result.PathRound, out load.Outcome) {
 	}
 }
 
-// small times fresh connections first, then requests at a fixed rate on connections that are there. Where something happens to a path,
-// there is only the second: how long a new connection takes then is another question.
+// small times fresh connections first, then requests at a fixed rate on connections that are there.
+// Where something happens to a path, there is only the second: how long a new connection takes then
+// is another question.
 func (s *site) small(ctx context.Context, c *caller, length time.Duration, round *result.PathRound) error {
 	var failed int
 	if s.scenario.Event == Nothing {
@@ -240,7 +245,8 @@ func (s *site) judge(v variant, r *result.PathRound) error {
 		}
 	}
 	asked := front == fallback || back == fallback
-	// Behind the gateway there may be none: mpgate remembers for a while which servers get no MPTCP, and asks for none.
+	// Behind the gateway there may be none: mpgate remembers for a while which servers get no
+	// MPTCP, and asks for none.
 	if front == fallback && r.Fallbacks == 0 {
 		return errors.New("no fallback was counted, which is what this scenario is about")
 	}

@@ -12,7 +12,8 @@ import (
 	"mpgate/internal/lab"
 )
 
-// Own is a scenario of paths that are described as rate=100,delay=10ms,loss=1%,queue=64KiB: Mbit/s, one way, and what may be left out.
+// Own is a scenario of paths that are described as rate=100,delay=10ms,loss=1%,queue=64KiB: Mbit/s,
+// one way, and what may be left out.
 func Own(specs []string) (Scenario, error) {
 	s := Scenario{Name: "own", About: fmt.Sprintf("%d paths of your own", len(specs)), sides: sides, workloads: workloads}
 	for _, spec := range specs {

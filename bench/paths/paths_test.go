@@ -133,7 +133,8 @@ func TestChoice(t *testing.T) {
 		}
 	}
 	c := Choice{Scenarios: all[:1], Congestion: []string{"a", "b"}, Sides: []Side{Both}}
-	// Four workloads: three with two paths alone, one with one; twice for the congestion controls, three rounds.
+	// Four workloads: three with two paths alone, one with one; twice for the congestion controls,
+	// three rounds.
 	if runs, seconds := c.Runs(&Options{Rounds: 3, Time: 2 * time.Second}); runs != (4*3+3)*2*3 || seconds != 180 {
 		t.Errorf("%d runs, %v s; want 90 and 180", runs, seconds)
 	}
@@ -191,7 +192,8 @@ func TestReadHead(t *testing.T) {
 	}
 }
 
-// Whole measurements, small: two paths carry more than one, and a path that dies ends TCP's transfer and not MPTCP's.
+// Whole measurements, small: two paths carry more than one, and a path that dies ends TCP's
+// transfer and not MPTCP's.
 func TestRun(t *testing.T) {
 	lab.NeedRoot(t)
 	mpgate := filepath.Join(t.TempDir(), "mpgate")
@@ -208,7 +210,8 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Slow paths, so that a busy machine carries them. The runs are short: what stood in queues before goodput is counted weighs much.
+	// Slow paths, so that a busy machine carries them. The runs are short: what stood in queues
+	// before goodput is counted weighs much.
 	for i := range scenarios {
 		scenarios[i].Paths = times(2, path(20, 2*time.Millisecond))
 		scenarios[i].workloads = [][]Workload{{Download, Upload, Small}, {Download, Small}, {Upload}}[i]

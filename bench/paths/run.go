@@ -65,7 +65,8 @@ func (c *Choice) plan() (list []part) {
 	return list
 }
 
-// Runs is how many runs a choice has, and their whole length in seconds, without what lies between them.
+// Runs is how many runs a choice has, and their whole length in seconds, without what lies between
+// them.
 func (c *Choice) Runs(o *Options) (runs int, seconds float64) {
 	for _, p := range c.plan() {
 		s := site{Options: o, scenario: p.scenario}
@@ -111,7 +112,8 @@ func Run(ctx context.Context, o *Options, c *Choice, hold func([]result.PathCase
 	return cases, nil
 }
 
-// runCase measures every variant of a workload once in each round, each round beginning with another.
+// runCase measures every variant of a workload once in each round, each round beginning with
+// another.
 func (s *site) runCase(ctx context.Context, w Workload) (result.PathCase, error) {
 	cc := s.lab.Congestion()
 	pc := result.PathCase{

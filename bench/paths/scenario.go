@@ -15,7 +15,8 @@ import (
 // Event is what happens to path 1, which every connection begins on.
 type Event string
 
-// A link that is down is seen by the host that has it (the side that dials); a silent one by nobody.
+// A link that is down is seen by the host that has it (the side that dials); a silent one by
+// nobody.
 const (
 	Nothing  Event = ""
 	LinkDown Event = "link down"
@@ -56,7 +57,7 @@ type Scenario struct {
 	Paths       []lab.Path
 	Event       Event
 	Returns     bool // what happened ends again
-	// Client and Backend: that end speaks no MPTCP. Box stands on path 1.
+	// Client and Backend: that end does not use MPTCP. Box stands on path 1.
 	PlainClient, PlainBackend bool
 	Box                       lab.Box
 
@@ -101,7 +102,8 @@ func Scenarios() []Scenario {
 	return list
 }
 
-// Quick is what says most in a minute: a second path's goodput and latency, and what a path costs that dies in silence.
+// Quick is what says most in a minute: a second path's goodput and latency, and what a path costs
+// that dies in silence.
 func Quick() []Scenario {
 	var list []Scenario
 	for _, s := range Scenarios() {
@@ -169,7 +171,8 @@ func (s *Scenario) Spec(side Side, congestion string) lab.Spec {
 	add("back", "gateway", "backend", side.back())
 	for _, name := range []string{"client", "gateway", "backend"} {
 		p := lab.PlaceSpec{Name: name, Sysctl: make(map[string]string)}
-		// A SYN that is lost on a dead path would end dialling with MPTCP in the whole place for an hour, and so in all runs to come.
+		// A SYN that is lost on a dead path would end dialling with MPTCP in the whole place for an
+		// hour, and so in all runs to come.
 		const blackhole = "net.mptcp.blackhole_timeout" // kernel 6.12
 		if _, err := os.Stat("/proc/sys/" + strings.ReplaceAll(blackhole, ".", "/")); err == nil {
 			p.Sysctl[blackhole] = "0"
@@ -192,8 +195,9 @@ type variant struct {
 	managed bool
 }
 
-// variants: plain TCP on each path alone, then MPTCP on one and on all. A large transfer on each path alone is what
-// the sum is made of; the other workloads need only the better one. Where a path dies, the kernel alone is told from mpgate's own fail-over.
+// variants: plain TCP on each path alone, then MPTCP on one and on all. A large transfer on each
+// path alone is what the sum is made of; the other workloads need only the better one. Where a path
+// dies, the kernel alone is told from mpgate's own fail-over.
 func (s *Scenario) variants(w Workload) []variant {
 	var list []variant
 	for i := range s.Paths {

@@ -171,7 +171,8 @@ func (s *site) mptcp() (map[string]procs.Counters, error) {
 	return all, nil
 }
 
-// quiet waits until nothing moves on any link and nobody still dials: what a run left behind is over, and counted with it.
+// quiet waits until nothing moves on any link and nobody still dials: what a run left behind is
+// over, and counted with it.
 func (s *site) quiet(ctx context.Context) error {
 	const step, most = 50 * time.Millisecond, 8 * time.Second
 	deadline := time.Now().Add(most)
@@ -197,7 +198,8 @@ func (s *site) quiet(ctx context.Context) error {
 	return nil
 }
 
-// dialling says whether the gateway still waits for an answer to a SYN. It would come in the next run, once the path is back.
+// dialling says whether the gateway still waits for an answer to a SYN. It would come in the next
+// run, once the path is back.
 func (s *site) dialling() (yes bool, err error) {
 	err = s.lab.Place("gateway").Do(func() error {
 		table, err := os.ReadFile("/proc/thread-self/net/tcp")

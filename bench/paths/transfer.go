@@ -142,7 +142,8 @@ func (c *caller) upload(ctx context.Context, d time.Duration) (transfer, error) 
 	id := strconv.FormatInt(begin.UnixNano(), 36)
 	received := c.site.backend.sink(id)
 	sent := c.send(ctx, t.end, id)
-	// Where a path is dead, the backend does not learn that the sender left: its connections are closed here.
+	// Where a path is dead, the backend does not learn that the sender left: its connections are
+	// closed here.
 	stop, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	spoke, err := c.site.backend.endRun(stop)
@@ -216,7 +217,8 @@ const (
 	parallelClients  = 100
 )
 
-// requests is load on kept connections: at a fixed rate, or (rate 0) each request as soon as the one before is answered.
+// requests is load on kept connections: at a fixed rate, or (rate 0) each request as soon as the
+// one before is answered.
 func (c *caller) requests(ctx context.Context, body int64, connections int, rate float64, d time.Duration) (load.Outcome, error) {
 	j := load.Job{
 		Address: c.to.String(), Prefix: "/" + c.segment, Body: body, Connections: connections, Duration: d, Rate: rate,

@@ -63,7 +63,8 @@ func planCaddy(p *Peer, s Setup) (Plan, error) {
 	return pl, nil
 }
 
-// goMultipath sets what Go's listeners and dialers do by default: 0 neither, 1 both, 2 listeners only.
+// goMultipath sets what Go's listeners and dialers do by default: 0 neither, 1 both, 2 listeners
+// only.
 func goMultipath(s Setup) string {
 	switch {
 	case s.Transport.Back():

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Grown is how large a configuration of mpgate's is to be. Each field that is 0 stays as it is in the cases.
+// Grown is how large a configuration of mpgate's is to be. Each field that is 0 stays as it is in
+// the cases.
 type Grown struct {
 	// Clients is how many connections there will be, where they are more than the case says.
 	Clients   int

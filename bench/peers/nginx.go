@@ -24,7 +24,8 @@ func Nginx(ctx context.Context, given string) (*Peer, error) {
 	return &Peer{Name: "nginx", Program: path, Version: version, plan: planNginx, native: nginxMultipath(ctx, path)}, nil
 }
 
-// nginxMultipath asks nginx whether it knows `listen … multipath`: versions and forks differ in when they learned it.
+// nginxMultipath asks nginx whether it knows `listen … multipath`: versions and forks differ in
+// when they learned it.
 func nginxMultipath(ctx context.Context, path string) bool {
 	dir, err := os.MkdirTemp("", "mpgate-bench-")
 	if err != nil {
@@ -112,7 +113,8 @@ http {
 	return pl, nil
 }
 
-// nginxOldHTTP2 says that HTTP/2 is a parameter of listen: before 1.25.1 there was no directive for it.
+// nginxOldHTTP2 says that HTTP/2 is a parameter of listen: before 1.25.1 there was no directive for
+// it.
 func nginxOldHTTP2(version string) bool {
 	var major, minor, patch int
 	_, _ = fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch)

@@ -1,10 +1,12 @@
-// Package peers knows how to run each proxy that the benchmarks compare: its command, its configuration, and what is done so
-// that the comparison is fair to it. It starts nothing: `--print-config` shows exactly what a run uses.
+// Package peers knows how to run each proxy that the benchmarks compare: its command, its
+// configuration, and what is done so that the comparison is fair to it. It starts nothing:
+// `--print-config` shows exactly what a run uses.
 //
-// What is the same for all: the number of workers or threads, connections to the backend are kept and reused, nothing is
-// compressed, X-Forwarded-For, -Proto and -Host are set, the access log is off everywhere or goes to a file everywhere in the form that is
-// usual for that proxy. Where a default would make a proxy slower at what is measured, it is changed in its favour, and its
-// file says why.
+// What is the same for all: the number of workers or threads, connections to the backend are kept
+// and reused, nothing is compressed, X-Forwarded-For, -Proto and -Host are set, the access log is
+// off everywhere or goes to a file everywhere in the form that is usual for that proxy. Where a
+// default would make a proxy slower at what is measured, it is changed in its favour, and its file
+// says why.
 package peers
 
 import (
@@ -76,7 +78,8 @@ func (pl *Plan) mptcpize(s Setup) error {
 	return nil
 }
 
-// find looks for a program: the path that was given, or its name in PATH and where Debian keeps daemons.
+// find looks for a program: the path that was given, or its name in PATH and where Debian keeps
+// daemons.
 func find(given, name string) (string, error) {
 	if given != "" {
 		path, err := exec.LookPath(given)

@@ -47,7 +47,8 @@ func planStdlib(p *Peer, s Setup) (Plan, error) {
 	return pl, nil
 }
 
-// Beside is p with a process beside it, in its tree, that keeps share of a CPU busy: the figure must show it.
+// Beside is p with a process beside it, in its tree, that keeps share of a CPU busy: the figure
+// must show it.
 func Beside(p *Peer, self string, share float64) *Peer {
 	slow := *p
 	slow.Name = p.Name + "+burner"

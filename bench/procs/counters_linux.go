@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Counters are the MPTcpExt counters of this network namespace by their names. The benchmark reads them by itself, not
-// through mpgate's package mptcp: what is measured must not be what measures.
+// Counters are the MPTcpExt counters of this network namespace by their names. The benchmark reads
+// them by itself, not through mpgate's package mptcp: what is measured must not be what measures.
 type Counters map[string]int64
 
 // ReadCounters reads /proc/net/netstat; a kernel without MPTCP has none, and the map is empty.
@@ -58,8 +58,9 @@ func (c Counters) Since(before Counters) Counters {
 	return d
 }
 
-// Fallbacks adds up the counters that say that a connection which began as MPTCP, or asked for it, goes on as plain TCP.
-// MPCapableFallbackSYNACK (the peer never spoke it) is left to the caller: a proxy under mptcpize asks every backend.
+// Fallbacks adds up the counters that say that a connection which began as MPTCP, or asked for it,
+// continues as plain TCP. MPCapableFallbackSYNACK (the peer never spoke it) is left to the caller:
+// a proxy under mptcpize asks every backend.
 func (c Counters) Fallbacks() int64 {
 	var n int64
 	for _, name := range []string{

@@ -18,8 +18,8 @@ type Usage struct {
 	PIDs         []int
 }
 
-// Sub is what was used between before and u. A process that ended in between took its time with it: that is an error,
-// because the figure would be too small.
+// Sub is what was used between before and u. A process that ended in between took its time with it:
+// that is an error, because the figure would be too small.
 func (u Usage) Sub(before Usage) (Usage, error) {
 	for _, pid := range before.PIDs {
 		if !slices.Contains(u.PIDs, pid) {
@@ -52,8 +52,9 @@ func ReadUsage(root int) (Usage, error) {
 	return u, nil
 }
 
-// cpuClock reads the CPU clock of a whole process, as clock_getcpuclockid(3) names it: the complement of the pid, and
-// CPUCLOCK_SCHED. /proc/PID/stat has the same sum rounded to 10 ms, and /proc/PID/task/*/schedstat forgets threads that ended.
+// cpuClock reads the CPU clock of a whole process, as clock_getcpuclockid(3) names it: the
+// complement of the pid, and CPUCLOCK_SCHED. /proc/PID/stat has the same sum rounded to 10 ms, and
+// /proc/PID/task/*/schedstat forgets threads that ended.
 func cpuClock(pid int) (time.Duration, error) {
 	const cpuclockSched = 2
 	var ts unix.Timespec
@@ -100,7 +101,8 @@ func readStat(pid int) (procStat, error) {
 	return parseStat(string(text))
 }
 
-// parseStat reads the fields of proc_pid_stat(5) behind the name, which may itself hold spaces and parentheses.
+// parseStat reads the fields of proc_pid_stat(5) behind the name, which may itself hold spaces and
+// parentheses.
 func parseStat(text string) (procStat, error) {
 	_, rest, ok := cutLast(text, ") ")
 	f := strings.Fields(rest)

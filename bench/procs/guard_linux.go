@@ -14,9 +14,10 @@ import (
 	"syscall"
 )
 
-// guard is a small process that outlives this one. It is told of every process group and directory, and when its input
-// ends without a goodbye (this process was killed, or crashed) it kills and removes what is left. nginx's workers, for one, go on when
-// their master is killed, and then hold their CPU and their port.
+// guard is a small process that outlives this one. It is told of every process group and directory,
+// and when its input ends without a goodbye (this process was killed, or crashed) it kills and
+// removes what is left. nginx's workers, for one, go on when their master is killed, and then hold
+// their CPU and their port.
 type guard struct {
 	mu  sync.Mutex
 	in  io.WriteCloser
@@ -55,7 +56,8 @@ func (g *guard) stop() {
 	_ = g.cmd.Wait()
 }
 
-// RunGuard is the guard's main: it reads from in until it ends. It removes only directories that TempDir could have made.
+// RunGuard is the guard's main: it reads from in until it ends. It removes only directories that
+// TempDir could have made.
 func RunGuard(in io.Reader) {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	groups := make(map[int]bool)

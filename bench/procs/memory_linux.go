@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Memory is what a process tree holds: RSS counts shared pages once for each process, PSS once in all.
-// Socket buffers are the kernel's and in neither.
+// Memory is what a process tree holds: RSS counts shared pages once for each process, PSS once in
+// all. Socket buffers are the kernel's and in neither.
 type Memory struct{ RSS, PSS int64 }
 
 // ReadMemory adds up root and its descendants.

@@ -22,9 +22,11 @@ type Spec struct {
 	Args []string
 	Env  []string // added to this process's own
 	Dir  string
-	// Stdout is the file that takes its standard output ("": kept in memory up to a bound, see Process.Output, with stderr).
+	// Stdout is the file that takes its standard output ("": kept in memory up to a bound, see
+	// Process.Output, with stderr).
 	Stdout string
-	// Pipe connects Process.Stdin and Process.Stdout instead. A child of ours ends when its stdin does.
+	// Pipe connects Process.Stdin and Process.Stdout instead. A child of ours ends when its stdin
+	// does.
 	Pipe bool
 	CPUs []int // it may run only there; none: everywhere
 }
@@ -52,8 +54,9 @@ func NewGroup(guardArgs []string) (*Group, error) {
 	return g, nil
 }
 
-// startThread starts processes from one thread that never ends before the group does. Pdeathsig is sent when the starting
-// *thread* ends, and the CPU affinity that a child inherits is the thread's: an arbitrary thread of the Go runtime serves neither.
+// startThread starts processes from one thread that never ends before the group does. Pdeathsig is
+// sent when the starting *thread* ends, and the CPU affinity that a child inherits is the thread's:
+// an arbitrary thread of the Go runtime serves neither.
 func (g *Group) startThread() {
 	runtime.LockOSThread()
 	for job := range g.jobs {
@@ -142,8 +145,8 @@ func (g *Group) start(cmd *exec.Cmd, cpus []int) error {
 	return <-result
 }
 
-// reap waits for the process and ends what it left behind in its group. It does the second before it collects the
-// first: until then the kernel gives the number to nobody else.
+// reap waits for the process and ends what it left behind in its group. It does the second before
+// it collects the first: until then the kernel gives the number to nobody else.
 func (p *Process) reap(pipe bool) {
 	for {
 		if err := unix.Waitid(unix.P_PID, p.PID, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
@@ -155,7 +158,8 @@ func (p *Process) reap(pipe bool) {
 	p.reaped = true
 	p.mu.Unlock()
 	if pipe {
-		// Cmd.Wait would close the pipe's reading end, which may still hold what its owner wants to read.
+		// Cmd.Wait would close the pipe's reading end, which may still hold what its owner wants to
+		// read.
 		_, p.err = p.cmd.Process.Wait()
 	} else {
 		p.err = p.cmd.Wait()
@@ -178,7 +182,8 @@ func (p *Process) killGroup() {
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Output is the end of what it wrote to standard error, and to standard output unless that went elsewhere.
+// Output is the end of what it wrote to standard error, and to standard output unless that went
+// elsewhere.
 func (p *Process) Output() string { return p.output.String() }
 
 // Stop asks it to end, and ends it and its group after grace.

@@ -42,7 +42,8 @@ func group(t *testing.T) *Group {
 	return g
 }
 
-// A tree of two shells that each work through a known amount: the CPU clock must see both, the memory too.
+// A tree of two shells that each work through a known amount: the CPU clock must see both, the
+// memory too.
 func TestUsageOfATree(t *testing.T) {
 	g := group(t)
 	p, err := g.Start(Spec{Args: []string{"sh", "-c", `sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo child $$; exec sleep 1000' & read x; wait`}, Pipe: true})
@@ -120,7 +121,8 @@ func TestAffinityIsTheChildsAlone(t *testing.T) {
 	}
 }
 
-// owner starts a grandchild in its group and a directory, says where they are, and waits to be killed.
+// owner starts a grandchild in its group and a directory, says where they are, and waits to be
+// killed.
 func owner() {
 	g, err := NewGroup(guardArgs())
 	if err != nil {

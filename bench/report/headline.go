@@ -23,7 +23,8 @@ text{font:13px system-ui,sans-serif;fill:#1d2126}
 .fill.s0{fill:#0b6e8f}.fill.s1{fill:#b4501e}.fill.s2{fill:#5b7f2b}.fill.s3{fill:#7a4fa3}.fill.s4{fill:#a8812a}.fill.s5{fill:#5c6570}
 </style>`
 
-// Plot writes the one drawing that says most of a run, as an SVG that stands alone, with the date and the machine beneath it.
+// Plot writes the one drawing that says most of a run, as an SVG that stands alone, with the date
+// and the machine beneath it.
 func Plot(w io.Writer, rep *result.Report) error {
 	drawing := ""
 	switch {
@@ -57,7 +58,8 @@ func Plot(w io.Writer, rep *result.Report) error {
 	return err
 }
 
-// captioned makes a drawing of the page one of its own: larger by some lines, which say what it shows and where it comes from.
+// captioned makes a drawing of the page one of its own: larger by some lines, which say what it
+// shows and where it comes from.
 func captioned(drawing string, rep *result.Report) string {
 	var width, height float64
 	_, _ = fmt.Sscanf(drawing, `<svg viewBox="0 0 %f %f"`, &width, &height)
@@ -116,7 +118,8 @@ func plainArgs(argv []string) []string {
 	return list
 }
 
-// caseGroups draws the CPU time a request of every case, the proxies of one beside each other. Each case has a scale of its own.
+// caseGroups draws the CPU time a request of every case, the proxies of one beside each other. Each
+// case has a scale of its own.
 func caseGroups(rep *result.Report) string {
 	const (
 		width, left, right = 760.0, 90.0, 120.0
@@ -195,7 +198,8 @@ func shortName(c *result.Case) string {
 	return strings.Join(parts, ", ")
 }
 
-// Markdown writes the one table that says most of a run, with a line before it that says what it is.
+// Markdown writes the one table that says most of a run, with a line before it that says what it
+// is.
 func Markdown(w io.Writer, rep *result.Report) error {
 	var t Table
 	var what string

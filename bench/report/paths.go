@@ -227,7 +227,8 @@ func pathLatencies(c *result.PathCase) []line {
 	return all
 }
 
-// timeline draws goodput over time, of the middle run of each way, and the moments at which a path died and returned.
+// timeline draws goodput over time, of the middle run of each way, and the moments at which a path
+// died and returned.
 func timeline(c *result.PathCase) string {
 	const (
 		width, height            = 760.0, 320.0

@@ -16,7 +16,8 @@ import (
 	"mpgate/bench/result"
 )
 
-// sample is a run with all that a report may meet: a proxy that failed, a round that does not count, text that HTML must escape.
+// sample is a run with all that a report may meet: a proxy that failed, a round that does not
+// count, text that HTML must escape.
 func sample() *result.Report {
 	rounds := func(curve bool, us ...int64) (r []result.Round) {
 		for i, u := range us {
@@ -61,7 +62,8 @@ func sample() *result.Report {
 	}
 }
 
-// growth is a cost that grows with the root of its size, of which the largest could not be measured.
+// growth is a cost that grows with the root of its size, of which the largest could not be
+// measured.
 func growth() result.Growth {
 	g := result.Growth{Of: "widgets", About: "all of them turn", Points: []result.GrowthPoint{{N: 10, PSS: 1 << 20, Ready: time.Second}, {N: 1000, PSS: 1<<20 + 990<<10}, {N: 1e5}}}
 	for i, us := range []int64{20, 200, 0} {
@@ -100,7 +102,8 @@ func TestGrowthText(t *testing.T) {
 	}
 }
 
-// pathCase is a workload over two paths, in which MPTCP carries nine tenths of the sum, and one run does not count.
+// pathCase is a workload over two paths, in which MPTCP carries nine tenths of the sum, and one run
+// does not count.
 func pathCase(workload, event string) result.PathCase {
 	c := result.PathCase{
 		Scenario: "x", About: "two <equal> paths", Side: "both", Workload: workload, Congestion: "bbr", CongestionBy: "route", Event: event, Realtime: true,
@@ -259,7 +262,8 @@ func TestHTMLOfNothing(t *testing.T) {
 	}
 }
 
-// probe looks at the page as it is laid out: is anything cut off, does anything cover anything else?
+// probe looks at the page as it is laid out: is anything cut off, does anything cover anything
+// else?
 const probe = `<script>
 const faults = [];
 if (document.documentElement.scrollWidth > innerWidth) faults.push("the page is " + document.documentElement.scrollWidth + " wide in a window of " + innerWidth);
@@ -332,7 +336,8 @@ func TestHTMLInABrowser(t *testing.T) {
 	}
 }
 
-// The plots stand alone: XML, with a style of their own, the command without this machine's files, the day and the machine.
+// The plots stand alone: XML, with a style of their own, the command without this machine's files,
+// the day and the machine.
 func TestPlot(t *testing.T) {
 	all := sample()
 	all.Argv = []string{"bench", "cpu", "--json", "/tmp/x.json", "--rounds=3", "--svg=/tmp/p.svg"}

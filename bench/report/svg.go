@@ -10,7 +10,8 @@ import (
 	"mpgate/bench/result"
 )
 
-// svg collects elements; all coordinates are those of its viewBox. Colours are classes, so that the page's style decides on them.
+// svg collects elements; all coordinates are those of its viewBox. Colours are classes, so that the
+// page's style decides on them.
 type svg struct {
 	b             strings.Builder
 	width, height float64
@@ -145,7 +146,8 @@ type line struct {
 	points [][2]float64
 }
 
-// latencySeries takes the round with the median p99 of each proxy: curves of several rounds have no honest mean.
+// latencySeries takes the round with the median p99 of each proxy: curves of several rounds have no
+// honest mean.
 func latencySeries(c *result.Case) []line {
 	var all []line
 	for i := range c.Entries {
@@ -197,7 +199,8 @@ func bounds(series []line) (lo, hi float64) {
 	return lo, hi
 }
 
-// labelPositions puts each name beside the end of its line, and moves those apart that would cover each other.
+// labelPositions puts each name beside the end of its line, and moves those apart that would cover
+// each other.
 func labelPositions(series []line, y func(float64) float64) []float64 {
 	const apart = 18.0
 	at := make([]float64, len(series))

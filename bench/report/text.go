@@ -1,5 +1,5 @@
-// Package report shows a result: as aligned tables for the terminal, and as one self-contained HTML page. Both say the
-// same, and both are made from package result alone.
+// Package report shows a result: as aligned tables for the terminal, and as one self-contained HTML
+// page. Both say the same, and both are made from package result alone.
 package report
 
 import (

@@ -62,7 +62,8 @@ func cpuMicros(r *Round) float64 { return float64(r.CPU.Nanoseconds()) / 1e3 / f
 // CPU is the figure: microseconds of the proxy's CPU time for each request that it answered.
 func (e *Entry) CPU() figures.Spread { return spread(e.perRound(cpuMicros)) }
 
-// CPUPerGiB is milliseconds of CPU time for each GiB that the load generator received, parts of answers included.
+// CPUPerGiB is milliseconds of CPU time for each GiB that the load generator received, parts of
+// answers included.
 func (e *Entry) CPUPerGiB() figures.Spread {
 	return spread(e.perRound(func(r *Round) float64 { return float64(r.CPU) / 1e6 / (float64(max(1, r.Bytes)) / (1 << 30)) }))
 }
@@ -112,7 +113,8 @@ func (e *Entry) Errors() int64 {
 	return n
 }
 
-// Foreign is the largest share of the machine that others used during a round of the case: a measure of how quiet it was.
+// Foreign is the largest share of the machine that others used during a round of the case: a
+// measure of how quiet it was.
 func (c *Case) Foreign() float64 {
 	var most float64
 	for _, e := range c.Entries {

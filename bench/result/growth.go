@@ -24,7 +24,8 @@ type GrowthPoint struct {
 	Open  int           `json:"still_open,omitempty"`
 }
 
-// Each is the memory of one more: the slope from the smallest size to point i; 0 where there is none.
+// Each is the memory of one more: the slope from the smallest size to point i; 0 where there is
+// none.
 func (g *Growth) Each(i int) float64 {
 	first, p := g.Points[0], g.Points[i]
 	if first.PSS == 0 || p.PSS == 0 || p.N == first.N {
@@ -33,12 +34,14 @@ func (g *Growth) Each(i int) float64 {
 	return float64(p.PSS-first.PSS) / float64(p.N-first.N)
 }
 
-// CPURatio is the cost of a request at point i divided by that at the smallest size, round by round.
+// CPURatio is the cost of a request at point i divided by that at the smallest size, round by
+// round.
 func (g *Growth) CPURatio(i int) figures.Spread {
 	return g.Case.Entries[i].CPURatio(&g.Case.Entries[0])
 }
 
-// Verdict says how the cost of a request grows, from the smallest size to the largest that was measured.
+// Verdict says how the cost of a request grows, from the smallest size to the largest that was
+// measured.
 func (g *Growth) Verdict() string {
 	last := -1
 	for i := range g.Points {

@@ -174,7 +174,8 @@ func (e *PathEntry) LatencyOf(f func(Latency) int64) figures.Spread {
 	return e.of(func(r *PathRound) (float64, bool) { return float64(f(r.Latency)), r.Requests > 0 })
 }
 
-// CPU of the gateway: microseconds a request where there are many, else milliseconds for each 100 MB that arrived.
+// CPU of the gateway: microseconds a request where there are many, else milliseconds for each 100
+// MB that arrived.
 func (e *PathEntry) CPU() figures.Spread {
 	return e.of(func(r *PathRound) (float64, bool) {
 		if r.Requests > 1 {
@@ -184,7 +185,8 @@ func (e *PathEntry) CPU() figures.Spread {
 	})
 }
 
-// Sum is, round by round, what the paths carry alone: the sum of the goodputs of plain TCP on each. Rounds in which one is missing have none.
+// Sum is, round by round, what the paths carry alone: the sum of the goodputs of plain TCP on each.
+// Rounds in which one is missing have none.
 func (c *PathCase) Sum() map[int]float64 {
 	var sum map[int]float64
 	for i := range c.Entries {
@@ -225,7 +227,8 @@ func (e *PathEntry) Failed() (failed, missed int64) {
 // Valid counts the runs that are averaged.
 func (e *PathEntry) Valid() int { return e.of(func(*PathRound) (float64, bool) { return 0, true }).N }
 
-// Split is the share of each link of a side (by the prefix of its name) in what all of them carried in the direction of the data.
+// Split is the share of each link of a side (by the prefix of its name) in what all of them carried
+// in the direction of the data.
 func (e *PathEntry) Split(prefix string, upload bool) []float64 {
 	var bytes []float64
 	var sum float64
@@ -258,7 +261,8 @@ func (e *PathEntry) Split(prefix string, upload bool) []float64 {
 	return bytes
 }
 
-// Middle is the valid run whose goodput is nearest to the median, for the plot; nil if there is none.
+// Middle is the valid run whose goodput is nearest to the median, for the plot; nil if there is
+// none.
 func (e *PathEntry) Middle() *PathRound {
 	want := e.Goodput().Median
 	var best *PathRound

@@ -1,5 +1,6 @@
-// Package result is what a run of the benchmarks found, as `--json` writes it: every round, none left out, with the
-// machine and the commands that made it. The tables and the page are made from it and from nothing else.
+// Package result is what a run of the benchmarks found, as `--json` writes it: every round, none
+// left out, with the machine and the commands that made it. The tables and the page are made from
+// it and from nothing else.
 package result
 
 import (
@@ -131,7 +132,8 @@ type Errors struct {
 // Total adds them up.
 func (e Errors) Total() int64 { return e.Connect + e.Read + e.Write + e.Status + e.Timeout + e.Length }
 
-// Latency is in microseconds. At saturation it says how long a queue 64 connections make, not how fast a proxy is.
+// Latency is in microseconds. At saturation it says how long a queue 64 connections make, not how
+// fast a proxy is.
 type Latency struct {
 	P50  int64 `json:"p50_us"`
 	P90  int64 `json:"p90_us"`

@@ -11,12 +11,12 @@ import (
 
 type checkCmd struct {
 	configFlag
-	JSON    bool `help:"Print the findings as JSON."`
-	NoFiles bool `help:"Open only the configuration: no certificates, keys, directories of logs and sockets."`
+	JSON    bool `help:"Print the result as JSON."`
+	NoFiles bool `help:"Check only the configuration itself: open no certificates, keys or directories."`
 }
 
 func (checkCmd) Help() string {
-	return `Names all faults at once, each with its file, line and key, what is wrong and what would be right. Once the configuration itself is right, the files that it names are opened too, as a start would: certificates, keys and CA files, and the directories of logs, sockets and state. Nothing is changed and no address is bound. Run it as the user that runs mpgate; --no-files checks the configuration alone, for example on another host. A variable that is not set is a warning here, and an error for run. Exits 78 when there is an error.
+	return `Reports all errors at once, each with its file, line and key, what is wrong and what would be valid. If the configuration itself is valid, check also opens the files that it names, as a start would: certificates, keys and CA files, and the directories of logs, sockets and state. It changes nothing and binds no address. Run it as the user that runs mpgate. --no-files checks only the configuration, for example on another host. An unset variable is a warning in check, and an error in run. The exit code is 78 if there is an error.
 
     mpgate check -c mpgate.toml
     mpgate check -c mpgate.toml --no-files --json`

@@ -54,7 +54,8 @@ func values(v *kong.Value, placeholder string) (words []string, file bool) {
 	return nil, placeholder == "FILE"
 }
 
-// bashCompletion gives the words of the verb that stands on the line, and files where a flag takes one.
+// bashCompletion gives the words of the verb that stands on the line, and files where a flag takes
+// one.
 func bashCompletion(w io.Writer, verbs []*kong.Node) error {
 	var b strings.Builder
 	b.WriteString("# bash completion for mpgate\n_mpgate() {\n" +

@@ -8,8 +8,8 @@ import (
 
 type configCmd struct {
 	configFlag
-	Effective bool `xor:"what" required:"" help:"Print what the file means: every key with its value or default, secrets hidden."`
-	Reference bool `xor:"what" required:"" help:"Print every key there is, with its default and what it does."`
+	Effective bool `xor:"what" required:"" help:"Print every key with its value or default; secrets are hidden."`
+	Reference bool `xor:"what" required:"" help:"Print every key with its default and its meaning."`
 	Schema    bool `xor:"what" required:"" help:"Print a JSON Schema of the file, for editors."`
 }
 

@@ -22,14 +22,14 @@ import (
 )
 
 type demoCmd struct {
-	Address string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where the gateway listens (${default})."`
-	TLS     string `default:"127.0.0.1:8443" placeholder:"HOST:PORT" help:"Where it listens with TLS (${default})."`
-	Admin   string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where the live page and the metrics are (${default})."`
-	Format  string `default:"text" enum:"text,json" help:"Of the access log: text or json (${default})."`
+	Address string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the gateway (${default})."`
+	TLS     string `default:"127.0.0.1:8443" placeholder:"HOST:PORT" help:"Address of the gateway with TLS (${default})."`
+	Admin   string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the live page and the metrics (${default})."`
+	Format  string `default:"text" enum:"text,json" help:"Format of the access log: text or json (${default})."`
 }
 
 func (demoCmd) Help() string {
-	return `Starts three servers on free ports of 127.0.0.1, two that speak MPTCP and one that does not, and a gateway in front of them. It needs no configuration and no privilege, and says what to try. Ctrl-C ends it and removes what it made.
+	return `Starts three servers on free ports of 127.0.0.1, two with MPTCP and one without, and a gateway in front of them. It needs no configuration and no privileges, and prints what to try. Ctrl-C ends it and removes everything it made.
 
     mpgate demo
     mpgate demo --address 127.0.0.1:8090 --tls 127.0.0.1:8493 --admin 127.0.0.1:8091`
@@ -67,7 +67,7 @@ func (c *demoCmd) Run(p *program) (err error) {
 	}
 	dir, err := os.MkdirTemp("", "mpgate-demo-")
 	if err != nil {
-		return fmt.Errorf("no place for the demo's configuration: %w; set TMPDIR to a directory that can be written", err)
+		return fmt.Errorf("cannot write the demo's configuration: %w; set TMPDIR to a writable directory", err)
 	}
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "mpgate.toml")
@@ -85,7 +85,8 @@ func (c *demoCmd) Run(p *program) (err error) {
 	return serve(p, signals, prepare, func(g *gateway.Gateway) { c.welcome(p, g, file, servers) })
 }
 
-// openServers opens the demo's servers: two that speak MPTCP where the host does, and one that does not.
+// openServers opens the demo's servers: two that use MPTCP where the host does, and one that does
+// not.
 func openServers(ctx context.Context) (servers []*demo.Server, err error) {
 	for _, s := range []struct {
 		name string
@@ -103,15 +104,15 @@ func openServers(ctx context.Context) (servers []*demo.Server, err error) {
 	return servers, nil
 }
 
-// free says whether an address can be had, in words of the flag: the gateway would name a line of a file that the user
-// has not seen. It puts a port that is free for 0.
+// free says whether an address can be had, in words of the flag: the gateway would name a line of a
+// file that the user has not seen. It puts a port that is free for 0.
 func free(flag, address string) (string, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(context.Background(), "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "", fmt.Errorf("%s is in use by another program; end that, or choose another one: mpgate demo %s 127.0.0.1:PORT", address, flag)
+		return "", fmt.Errorf("%s is in use by another program; stop it, or choose another address: mpgate demo %s 127.0.0.1:PORT", address, flag)
 	case err != nil:
 		return "", fmt.Errorf("%s %s: %w", flag, address, err)
 	}
@@ -123,7 +124,7 @@ func free(flag, address string) (string, error) {
 
 // config is the demo's configuration.
 func (c *demoCmd) config(servers []*demo.Server) string {
-	return fmt.Sprintf(`# The configuration of a running mpgate demo. It is removed at the end.
+	return fmt.Sprintf(`# Configuration of a running mpgate demo, which removes it at its end.
 
 state_dir = "state" # the local CA
 
@@ -161,7 +162,7 @@ servers = [ { address = %q }, { address = %q } ]
 
 [[backend]]
 name    = "plain"
-servers = [ { address = %q } ] # it speaks no MPTCP
+servers = [ { address = %q } ] # without MPTCP
 `, c.Format, c.Admin, c.Address, c.TLS, servers[0].Addr, servers[1].Addr, servers[2].Addr)
 }
 
@@ -173,39 +174,39 @@ func (c *demoCmd) welcome(p *program, g *gateway.Gateway, file string, servers [
 	var b strings.Builder
 	fmt.Fprintf(&b, "mpgate %s demo, pid %d. Ctrl-C ends it.\n\n", version(), os.Getpid())
 	if !s.MPTCP.Usable {
-		fmt.Fprintf(&b, "This host has no MPTCP, so all of this is TCP: %s. Remedy: %s.\n\n", s.MPTCP.Why, s.MPTCP.Remedy)
+		fmt.Fprintf(&b, "This host does not support MPTCP, so everything uses TCP: %s. Remedy: %s.\n\n", s.MPTCP.Why, s.MPTCP.Remedy)
 	} else if !s.MPTCP.Enabled {
-		fmt.Fprintf(&b, "MPTCP is switched off (GODEBUG=multipathtcp=0), so all of this is TCP.\n\n")
+		fmt.Fprintf(&b, "MPTCP is off (GODEBUG=multipathtcp=0), so everything uses TCP.\n\n")
 	}
-	fmt.Fprintf(&b, "  %s/  the gateway, listening with %s\n", web, plain.Speaks)
-	fmt.Fprintf(&b, "  https://%s/  the same with TLS, over %s\n", tls.Address, tls.Speaks)
+	fmt.Fprintf(&b, "  %s/  the gateway, over %s\n", web, plain.Speaks)
+	fmt.Fprintf(&b, "  https://%s/  the gateway with TLS, over %s\n", tls.Address, tls.Speaks)
 	for _, s := range servers {
-		fmt.Fprintf(&b, "      %-6s http://%s/ speaks %s\n", s.Name, s.Addr, s.Speak)
+		fmt.Fprintf(&b, "      %-6s http://%s/  server, over %s\n", s.Name, s.Addr, s.Speak)
 	}
 	fmt.Fprintf(&b, "  %s/  the live page; also /metrics, /api/status, /healthz, /readyz\n", admin)
-	fmt.Fprintf(&b, "  %s  its configuration: mpgate status -c FILE; change it, then kill -HUP %d\n", file, os.Getpid())
+	fmt.Fprintf(&b, "  %s  the configuration, for mpgate status -c FILE; after a change: kill -HUP %d\n", file, os.Getpid())
 
 	fmt.Fprintf(&b, "\nTry\n")
 	try := func(cmd, what string) { fmt.Fprintf(&b, "  %-58s %s\n", cmd, what) }
 	try("curl "+web+"/", "TCP to the gateway, MPTCP to the server")
 	if _, err := exec.LookPath("mptcpize"); err == nil {
-		try("mptcpize run curl "+web+"/", "MPTCP all the way")
+		try("mptcpize run curl "+web+"/", "MPTCP to the gateway and to the server")
 	} else {
-		try("mptcpize run curl "+web+"/", "MPTCP all the way (apt-get install mptcpize, dnf install mptcpd)")
+		try("mptcpize run curl "+web+"/", "MPTCP on both sides (apt-get install mptcpize, dnf install mptcpd)")
 	}
-	try("curl "+web+"/tcp/", "a server without MPTCP: fallback")
-	try("curl -N "+web+"/events", "an event a second")
-	try("curl "+web+"/slow", "an answer after 3 s")
+	try("curl "+web+"/tcp/", "to a server without MPTCP: fallback")
+	try("curl -N "+web+"/events", "one event per second")
+	try("curl "+web+"/slow", "a response after 3 s")
 	try("curl -o /dev/null "+web+"/large", "100 MiB")
-	try("curl -T FILE "+web+"/echo", "comes back")
-	try("curl "+web+"/headers", "what the server was sent")
+	try("curl -T FILE "+web+"/echo", "sends the file back")
+	try("curl "+web+"/headers", "the request as the server receives it")
 	try("curl --cacert "+filepath.Join(filepath.Dir(file), "state", "local", "ca.pem")+" https://"+tls.Address+"/", "TLS")
 
 	fmt.Fprintf(&b, "\nIs it really MPTCP?\n")
-	fmt.Fprintf(&b, "  client_transport and server_transport in the lines below say what the kernel says\n")
-	try("curl -s "+admin+"/metrics | grep mpgate_mptcp", "counts of both sides")
+	fmt.Fprintf(&b, "  client_transport and server_transport in the lines below show what the kernel reports\n")
+	try("curl -s "+admin+"/metrics | grep mpgate_mptcp", "counters for both sides")
 	try("ss -Mn", "the kernel's own list of MPTCP connections")
 
-	fmt.Fprintf(&b, "\nThe access log, a line for each request:\n")
+	fmt.Fprintf(&b, "\nThe access log, one line for each request:\n")
 	fmt.Fprint(p.stdout, b.String())
 }

@@ -40,10 +40,10 @@ func startDemo(t *testing.T, prepare func(*exec.Cmd), args ...string) *demoRun {
 			prepare(c)
 		}
 	}, append([]string{"demo", "--address", "127.0.0.1:0", "--tls", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, args...)...)
-	d.web = d.line(`^  (http://127\.0\.0\.1:\d+)/  the gateway, listening with (mptcp|tcp)$`)[1]
-	d.tls = d.line(`^  (https://127\.0\.0\.1:\d+)/  the same with TLS`)[1]
+	d.web = d.line(`^  (http://127\.0\.0\.1:\d+)/  the gateway, over (mptcp|tcp)$`)[1]
+	d.tls = d.line(`^  (https://127\.0\.0\.1:\d+)/  the gateway with TLS`)[1]
 	d.admin = d.line(`^  (http://127\.0\.0\.1:\d+)/  the live page`)[1]
-	d.file = d.line(`^  (\S+)  its configuration`)[1]
+	d.file = d.line(`^  (\S+)  the configuration`)[1]
 	d.ca = d.line(`curl --cacert (\S+) https`)[1]
 	d.line(`^The access log`)
 	return d
@@ -192,7 +192,7 @@ func demoTLS(t *testing.T, d *demoRun) {
 	}
 }
 
-// TestDemoByMPTCP: curl under mptcpize speaks MPTCP, and the log says so.
+// TestDemoByMPTCP: curl under mptcpize uses MPTCP, and the log says so.
 func TestDemoByMPTCP(t *testing.T) {
 	mptcpize, curl := tool(t, "mptcpize"), tool(t, "curl")
 	if !mptcp.Host().Usable {
@@ -211,7 +211,7 @@ func TestDemoByMPTCP(t *testing.T) {
 // TestDemoWithoutMPTCP: it serves where MPTCP is switched off, and says what that means.
 func TestDemoWithoutMPTCP(t *testing.T) {
 	d := startDemo(t, func(c *exec.Cmd) { c.Env = append(c.Env, "GODEBUG=multipathtcp=0") }, "--format", "json")
-	if !regexp.MustCompile(`(?m)^MPTCP is switched off|^This host has no MPTCP`).MatchString(d.text()) {
+	if !regexp.MustCompile(`(?m)^MPTCP is off|^This host does not support MPTCP`).MatchString(d.text()) {
 		t.Errorf("it does not say that there is no MPTCP:\n%s", d.text())
 	}
 	fetch(t, http.DefaultClient, "GET", d.web+"/", nil)
@@ -230,7 +230,7 @@ func TestDemoTaken(t *testing.T) {
 	defer l.Close()
 	p := start(t, nil, "demo", "--address", l.Addr().String())
 	p.exits(1)
-	want := "mpgate: " + l.Addr().String() + " is in use by another program; end that, or choose another one: mpgate demo --address 127.0.0.1:PORT\n"
+	want := "mpgate: " + l.Addr().String() + " is in use by another program; stop it, or choose another address: mpgate demo --address 127.0.0.1:PORT\n"
 	if p.text() != want {
 		t.Errorf("it says %q, want %q", p.text(), want)
 	}
@@ -239,12 +239,13 @@ func TestDemoTaken(t *testing.T) {
 	p = start(t, func(c *exec.Cmd) { c.Env = append(os.Environ(), "TMPDIR=/nowhere") },
 		"demo", "--address", "127.0.0.1:0", "--tls", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 	p.exits(1)
-	if !strings.HasPrefix(p.text(), "mpgate: no place for the demo's configuration: ") || !strings.HasSuffix(p.text(), "; set TMPDIR to a directory that can be written\n") {
+	if !strings.HasPrefix(p.text(), "mpgate: cannot write the demo's configuration: ") || !strings.HasSuffix(p.text(), "; set TMPDIR to a writable directory\n") {
 		t.Errorf("it says %q", p.text())
 	}
 }
 
-// TestDemoLeave: a client that leaves while the server thinks is noticed; the demo ends in time with clients on it.
+// TestDemoLeave: a client that leaves while the server thinks is noticed; the demo ends in time
+// with clients on it.
 func TestDemoLeave(t *testing.T) {
 	d := startDemo(t, nil)
 	ctx, cancel := context.WithCancel(context.Background())

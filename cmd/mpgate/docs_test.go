@@ -50,12 +50,13 @@ func codes(cell string) (list []string) {
 	return list
 }
 
-// TestMetricsPage holds docs/metrics.md to the metrics there are, with their labels, and to what a gateway exports.
+// TestMetricsPage holds docs/metrics.md to the metrics there are, with their labels, and to what a
+// gateway exports.
 func TestMetricsPage(t *testing.T) {
 	descs := make(chan *prometheus.Desc, 1000)
 	telemetry.NewInstruments("test").Registry().Describe(descs)
 	close(descs)
-	re := regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)
+	re := regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 	var want []string
 	for d := range descs {
 		m := re.FindStringSubmatch(d.String())
@@ -63,14 +64,14 @@ func TestMetricsPage(t *testing.T) {
 			t.Fatalf("not understood: %s", d)
 		}
 		if strings.HasPrefix(m[1], "mpgate_") {
-			want = append(want, m[1]+" "+m[2])
+			want = append(want, m[1]+" {"+m[3]+"} "+m[2])
 		}
 	}
 	var got, names []string
 	for _, r := range rows(readDoc(t, "../../docs/metrics.md")) {
 		name := codes(r[0])[0]
 		names = append(names, name)
-		got = append(got, name+" "+strings.Join(codes(r[1]), ","))
+		got = append(got, name+" {"+strings.Join(codes(r[1]), ",")+"} "+strings.TrimSpace(r[2]))
 	}
 	slices.Sort(want)
 	slices.Sort(got)
@@ -99,7 +100,7 @@ func TestMetricsPage(t *testing.T) {
 // TestAccessLogPage holds docs/access-log.md to the fields of a line and to the words for an end.
 func TestAccessLogPage(t *testing.T) {
 	text := readDoc(t, "../../docs/access-log.md")
-	fields, ends, _ := strings.Cut(text, "| `end` | what happened |")
+	fields, ends, _ := strings.Cut(text, "| `end` | meaning |")
 	var named []string
 	for _, r := range rows(fields) {
 		named = append(named, codes(r[0])...)
@@ -146,7 +147,8 @@ func TestAccessLogPage(t *testing.T) {
 	}
 }
 
-// TestArchitecture holds the imports to the table of ARCHITECTURE.md, and the table to the packages there are.
+// TestArchitecture holds the imports to the table of ARCHITECTURE.md, and the table to the packages
+// there are.
 func TestArchitecture(t *testing.T) {
 	may := map[string][]string{} // what a package may import
 	for _, r := range rows(readDoc(t, "../../ARCHITECTURE.md")) {

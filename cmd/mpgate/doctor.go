@@ -19,13 +19,13 @@ import (
 
 type doctorCmd struct {
 	configFlag
-	JSON bool `help:"Print the findings as JSON."`
+	JSON bool `help:"Print the result as JSON."`
 }
 
 func (doctorCmd) Help() string {
-	return `Looks at the kernel, its settings, endpoints and limits, routes, firewall and other programs that manage paths, compares them with the configuration, and connects to every server. Each finding is ok, warning or error, with the command or the line that mends it below. It changes nothing. Exits 1 when there is an error.
+	return `Examines the kernel, its settings, endpoints and limits, routes, the firewall, and other programs that manage paths. Compares them with the configuration and connects to every server. Each finding is ok, warning or error, followed by a command or a setting that fixes it. It changes nothing. The exit code is 1 if there is an error.
 
-Without a file at the default place it looks at the host alone. Some of it only root can see, and says so.
+Without a configuration file it examines only the host. Some checks need root, and say so.
 
     mpgate doctor
     mpgate doctor -c mpgate.toml --json`
@@ -54,7 +54,7 @@ func (c *doctorCmd) Run(p *program) error {
 
 func (c *doctorCmd) examine(ctx context.Context) ([]doctor.Finding, error) {
 	if c.Config == defaultConfig && !exists(c.Config) {
-		alone := doctor.Finding{Check: "configuration", What: "there is no " + c.Config + ": this looks at the host alone", Remedy: "mpgate doctor -c FILE looks at what FILE needs, too"}
+		alone := doctor.Finding{Check: "configuration", What: "no file " + c.Config + ": only the host is examined", Remedy: "to examine a configuration too, run mpgate doctor -c FILE"}
 		return append([]doctor.Finding{alone}, doctor.Examine(ctx, doctor.Options{})...), nil
 	}
 	cfg, err := config.Load(c.Config, config.Options{Check: true})
@@ -96,7 +96,8 @@ func many(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// wanted is what the file asks for, whatever GODEBUG says here: that is not the gateway's environment.
+// wanted is what the file asks for, whatever GODEBUG says here: that is not the gateway's
+// environment.
 func wanted(cfg *config.Config, m config.MPTCPMode) mptcp.Mode {
 	mode, err := mptcp.ParseMode(string(m))
 	if err != nil || !cfg.MPTCP.Enabled {
@@ -117,8 +118,8 @@ func doctorListeners(cfg *config.Config) (list []doctor.Listener) {
 	return list
 }
 
-// inherited are the sockets that this process was passed, as a unit with ExecStartPre= has it, else those of the running
-// gateway, if it answers.
+// inherited are the sockets that this process was passed, as a unit with ExecStartPre= has it, else
+// those of the running gateway, if it answers.
 func (c *doctorCmd) inherited(ctx context.Context, cfg *config.Config) (list []doctor.Inherited, err error) {
 	passed, err := listener.FromSystemd()
 	if err != nil {
@@ -172,7 +173,8 @@ func granted(f *os.File) (t mptcp.Transport, err error) {
 // mostAddresses of one server's name are tried.
 const mostAddresses = 4
 
-// doctorServers are the servers of all backends, by address. A name that does not resolve is a finding.
+// doctorServers are the servers of all backends, by address. A name that does not resolve is a
+// finding.
 func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Server, findings []doctor.Finding) {
 	for i := range cfg.Backends {
 		b := &cfg.Backends[i]
@@ -184,7 +186,7 @@ func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Serve
 			addrs, err := resolve(ctx, s.Address.Host)
 			if err != nil {
 				findings = append(findings, doctor.Finding{Level: doctor.Error, Check: "servers", Subject: b.Name + " " + name,
-					What: "its name does not resolve: " + err.Error(), Remedy: "correct the name, or see /etc/resolv.conf and: getent ahosts " + s.Address.Host})
+					What: "the name does not resolve: " + err.Error(), Remedy: "correct the name, or check /etc/resolv.conf and getent ahosts " + s.Address.Host})
 				continue
 			}
 			for _, a := range addrs {

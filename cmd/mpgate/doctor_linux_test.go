@@ -12,8 +12,8 @@ import (
 	"mpgate/mptcp/doctor"
 )
 
-// TestDoctorFindsFaults: on a host with faults each is named with what mends it, and once that is done the verdict is
-// another one.
+// TestDoctorFindsFaults: on a host with faults each is named with what fixes it, and once that is
+// done the verdict is another one.
 func TestDoctorFindsFaults(t *testing.T) {
 	spec := lab.Pair(2, lab.Path{})
 	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}}
@@ -60,14 +60,14 @@ servers = [ { address = "10.77.1.2:%d" } ]
 		t.Fatal(err)
 	}
 	wants(examine(1),
-		"error    kernel: it is switched off in this network namespace (net.mptcp.enabled=0)\n         -> sysctl -w net.mptcp.enabled=1")
+		"error    kernel: MPTCP is off in this network namespace (net.mptcp.enabled=0)\n         -> sysctl -w net.mptcp.enabled=1")
 	if err := here.Sysctl("net.mptcp.enabled", "1"); err != nil {
 		t.Fatal(err)
 	}
 	const missingTwo = `manage = "sync" in [mptcp], or: ip mptcp endpoint add 10.77.2.1 dev link2 subflow`
 	out := examine(0)
 	wants(out, "warning  endpoints: two: 10.77.2.1 is missing\n         -> "+missingTwo)
-	if !strings.Contains(out, "speaks MPTCP, 1 subflow; round trip by path: one ") {
+	if !strings.Contains(out, "uses MPTCP, 1 subflow; round trip by path: one ") {
 		t.Errorf("%s", out)
 	}
 	for _, args := range []string{"endpoint add 10.77.1.1 dev link1 subflow", "endpoint add 10.77.2.1 dev link2 subflow", "limits set subflows 4 add_addr_accepted 4"} {
@@ -75,12 +75,13 @@ servers = [ { address = "10.77.1.2:%d" } ]
 			t.Fatalf("ip mptcp %s: %v: %s", args, err, out)
 		}
 	}
-	if out = examine(0); strings.Contains(out, " is missing") || !strings.Contains(out, "speaks MPTCP, 2 subflows; round trip by path: one ") {
+	if out = examine(0); strings.Contains(out, " is missing") || !strings.Contains(out, "uses MPTCP, 2 subflows; round trip by path: one ") {
 		t.Errorf("%s", out)
 	}
 }
 
-// TestDoctorLooksAtPassedSockets: at those that it was passed itself, and else at those of the gateway.
+// TestDoctorLooksAtPassedSockets: at those that it was passed itself, and else at those of the
+// gateway.
 func TestDoctorLooksAtPassedSockets(t *testing.T) {
 	l, f := plainSocket(t)
 	passed := passing("web", f)

@@ -34,8 +34,8 @@ var examples = map[string]func(*testing.T){
 	"systemd.toml":   runSystemd,
 }
 
-// TestExamples checks each example as an operator would, and runs it: with other ports, files and servers, all else as
-// it stands.
+// TestExamples checks each example as an operator would, and runs it: with other ports, files and
+// servers, all else as it stands.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("../../examples/*.toml")
 	if err != nil || len(files) != len(examples) {
@@ -57,8 +57,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// example is a copy of an example with some of its text replaced; what is to be replaced must be there. The access log
-// and an admin address of the test's own are added.
+// example is a copy of an example with some of its text replaced; what is to be replaced must be
+// there. The access log and an admin address of the test's own are added.
 func example(t *testing.T, name string, pairs ...string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("../../examples", name))
@@ -166,7 +166,8 @@ func runEdge(t *testing.T) {
 	}
 }
 
-// runMultipath runs it in a network namespace that has the interfaces, for it may change the namespace's paths.
+// runMultipath runs it in a network namespace that has the interfaces, for it may change the
+// namespace's paths.
 func runMultipath(t *testing.T) {
 	needsLinux(t)
 	if os.Geteuid() != 0 {

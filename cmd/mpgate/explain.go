@@ -19,15 +19,15 @@ import (
 
 type explainCmd struct {
 	configFlag
-	URL      string `arg:"" help:"A URL, or a path for a request without Host."`
-	Listener string `short:"l" placeholder:"NAME" help:"The listener that it comes in by; else all that speak the URL's scheme."`
-	Method   string `short:"X" default:"GET" help:"The method (${default})."`
-	SNI      string `name:"sni" placeholder:"NAME" help:"The name that the client's TLS connection was made for; else the URL's host."`
+	URL      string `arg:"" help:"URL, or a path for a request without Host."`
+	Listener string `short:"l" placeholder:"NAME" help:"Listener that receives the request (default: all with the URL's scheme)."`
+	Method   string `short:"X" default:"GET" help:"Request method (${default})."`
+	SNI      string `name:"sni" placeholder:"NAME" help:"Server name in the TLS handshake (default: the host of the URL)."`
 	JSON     bool   `help:"Print the explanation as JSON."`
 }
 
 func (explainCmd) Help() string {
-	return `Reads the file, not the running gateway, and takes the same steps as that: one canonical host and path, then the most specific route. Certificates are not opened. Exits 1 when no backend is asked.
+	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. The exit code is 1 if no backend receives the request.
 
     mpgate explain http://example.org/api/users
     mpgate explain https://example.org/ --listener secure --json`
@@ -94,13 +94,13 @@ func (q *question) name() string {
 
 func parseQuestion(method, url string) (q question, err error) {
 	if strings.ContainsAny(method+url, "\r\n") {
-		return q, usageError("URL: a line ends within it or the method")
+		return q, usageError("URL: a line break in the URL or the method")
 	}
 	q = question{method: method, url: url, target: "/"}
 	rest := url
 	if scheme, after, ok := strings.Cut(url, "://"); ok {
 		if q.scheme = strings.ToLower(scheme); q.scheme != "http" && q.scheme != "https" {
-			return q, usageError(fmt.Sprintf("URL: the scheme is http or https (got %q)", scheme))
+			return q, usageError(fmt.Sprintf("URL: the scheme must be http or https (got %q)", scheme))
 		}
 		rest = after
 	}
@@ -121,7 +121,7 @@ func parseQuestion(method, url string) (q question, err error) {
 		q.host = q.host[i+1:]
 	}
 	if q.host == "" && q.scheme != "" {
-		return q, usageError(fmt.Sprintf("URL: it names no host (got %q)", url))
+		return q, usageError(fmt.Sprintf("URL: no host (got %q)", url))
 	}
 	return q, nil
 }
@@ -140,13 +140,13 @@ func (q *question) listeners(cfg *config.Config, t *tables, name string) (list [
 	case len(list) > 0:
 		return list, nil
 	case name != "":
-		return nil, usageError(fmt.Sprintf("--listener: there is none of that name (got %q); there are: %s", name, strings.Join(names, ", ")))
+		return nil, usageError(fmt.Sprintf("--listener: no such listener (got %q); one of: %s", name, strings.Join(names, ", ")))
 	}
-	return nil, fmt.Errorf("no listener speaks what %s asks for; choose one by --listener: %s", q.url, strings.Join(names, ", "))
+	return nil, fmt.Errorf("no listener has the scheme of %s; choose one with --listener: %s", q.url, strings.Join(names, ", "))
 }
 
-// fits says whether a client would come to l with this URL. Ports do not count: what stands in front of a gateway may
-// have others.
+// fits says whether a client would come to l with this URL. Ports do not count: what stands in
+// front of a gateway may have others.
 func (q *question) fits(t *tables, l *config.Listener) bool {
 	switch q.scheme {
 	case "http":
@@ -157,7 +157,7 @@ func (q *question) fits(t *tables, l *config.Listener) bool {
 	return true
 }
 
-// passed is the route by which TLS for a name is passed through unopened at l, nil if it is not.
+// passed is the route by which TLS for a name is passed through at l, nil if it is not.
 func (t *tables) passed(sni string, l *config.Listener) *config.Route {
 	var scratch []byte
 	name, _, err := target.Host([]byte(sni), &scratch)
@@ -168,7 +168,7 @@ func (t *tables) passed(sni string, l *config.Listener) *config.Route {
 	return r
 }
 
-// explained is what becomes of a request at one listener.
+// explained is the outcome of a request at one listener.
 type explained struct {
 	URL      string `json:"url"`
 	Method   string `json:"method"`
@@ -211,9 +211,9 @@ func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) ex
 	}
 	switch {
 	case l.TLS == nil && q.scheme == "https":
-		return e.refused(0, "the listener speaks no TLS")
+		return e.refused(0, "the listener does not use TLS")
 	case l.TLS != nil && q.scheme == "http":
-		return e.refused(0, "the listener speaks TLS only")
+		return e.refused(0, "the listener accepts only TLS")
 	}
 	var r message.Request
 	if refused := q.read(cfg, &r); refused != nil {
@@ -226,11 +226,11 @@ func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) ex
 		}
 	}
 	if q.method == http.MethodGet && strings.HasPrefix(e.Path, challengePath) && provesNames(cfg) {
-		e.Note = "while a CA asks for a proof of the host's name, mpgate answers that here"
+		e.Note = "while a CA validates the host, mpgate answers its challenge here"
 	}
 	switch {
 	case l.HealthPath != "" && e.Path == l.HealthPath:
-		return e.refused(200, "it is the listener's health_path, which mpgate answers")
+		return e.refused(200, "this is the health_path of the listener")
 	case l.RedirectHTTPS && e.Host == "":
 		return e.refused(400, "a request without Host cannot be redirected to https")
 	case l.RedirectHTTPS:
@@ -245,20 +245,20 @@ func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) ex
 	switch {
 	case r.EncodedSlash && chosen.EncodedSlash != config.Keep:
 		e.consider(x)
-		return e.refused(400, fmt.Sprintf(`the path holds an encoded slash, and the route %q has encoded_slash = "reject"`, chosen.Name))
+		return e.refused(400, fmt.Sprintf(`the path contains an encoded slash, and the route %q has encoded_slash = "reject"`, chosen.Name))
 	case r.Ambiguous:
 		if why := t.http.Misread(r.Host, r.Path, l.Name, &r.Scratch); why != route.AsRead {
 			e.consider(x)
-			return e.refused(400, fmt.Sprintf("%s: a server that does so would serve what a route other than %q guards", why.Fault(), chosen.Name))
+			return e.refused(400, fmt.Sprintf("%s; as received, it matches %q", why.Fault(), chosen.Name))
 		}
 	}
 	if r.RawPath != nil && chosen.DuplicateSlashes == config.Keep {
 		path, ok := target.KeepSlashes(r.RawPath, r.Path, &r.Scratch)
 		if !ok {
 			e.consider(x)
-			return e.refused(400, "the path leads elsewhere once its slashes are merged")
+			return e.refused(400, "the path matches another route once its slashes are merged")
 		}
-		e.Note = fmt.Sprintf(`the server gets the path %q (duplicate_slashes = "keep")`, path)
+		e.Note = fmt.Sprintf(`the server receives the path %q (duplicate_slashes = "keep")`, path)
 	}
 	return e.routed(cfg, chosen, x)
 }
@@ -288,8 +288,8 @@ func provesNames(cfg *config.Config) bool {
 	})
 }
 
-// policies notes what the TLS policy asks for, and says why a request may not come by a connection that was made for the name sni; ""
-// if it may.
+// policies notes what the TLS policy asks for, and says why a request may not come by a connection
+// that was made for the name sni; "" if it may.
 func (e *explained) policies(l *config.Listener, sni string) (fault string) {
 	made, asked := policyOf(l, sni), policyOf(l, e.Host)
 	if made.ClientAuth != config.ClientAuthOff {

@@ -14,7 +14,7 @@ func printExplained(w io.Writer, list []explained) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s %s at the listener %s\n", e.Method, e.URL, e.Listener)
+		fmt.Fprintf(w, "%s %s at listener %s\n", e.Method, e.URL, e.Listener)
 		t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
 		if e.Host != "" {
 			fmt.Fprintf(t, "  host\t%s\n", e.Host)
@@ -26,12 +26,12 @@ func printExplained(w io.Writer, list []explained) error {
 			fmt.Fprintf(t, "  tls\tclient_auth = %q\n", e.ClientAuth)
 		}
 		if e.Backend == "" {
-			fmt.Fprintf(t, "  answer\t%s, by mpgate itself: %s\n", answerText(e.Status), e.Why)
+			fmt.Fprintf(t, "  answer\t%s, from mpgate: %s\n", answerText(e.Status), e.Why)
 		} else {
 			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
 			how := ""
 			if e.Passthrough {
-				how = ", TLS unopened"
+				how = ", TLS passed through"
 			}
 			fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
 		}

@@ -29,8 +29,8 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	return all[:min(len(all), mostAddresses)], nil
 }
 
-// greeting is the first thing that a server of the backend expects: the kernel makes further subflows only once bytes
-// have passed both ways.
+// greeting is the first thing that a server of the backend expects: the kernel makes further
+// subflows only once bytes have passed both ways.
 func greeting(b *config.Backend, host string) func(context.Context, net.Conn) error {
 	greet := doctor.GreetHTTP(host)
 	switch {

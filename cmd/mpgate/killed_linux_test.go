@@ -34,8 +34,9 @@ func kernelPaths(t *testing.T, p *lab.Place) (endpoints []mptcp.Endpoint, limits
 	return endpoints, limits
 }
 
-// TestKilled: what a process made that was killed is the next one's own: it makes the endpoint of a path anew that was
-// away, and takes back everything at its end, or at once if it is to manage nothing.
+// TestKilled: what a process made that was killed is the next one's own: it makes the endpoint of a
+// path again that was away, and takes back everything at its end, or at once if it is to manage
+// nothing.
 func TestKilled(t *testing.T) {
 	l, p, file, _ := failing(t, "0.0.0.0:0")
 	gw := l.Place("gateway")

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// greedy opens connections of HTTP/2 with 100 streams each, takes a byte of each answer, and counts the answers by status once
-// all have come, or the time is over.
+// greedy opens connections of HTTP/2 with 100 streams each, takes a byte of each answer, and counts
+// the answers by status once all have come, or the time is over.
 func greedy(t *testing.T, addr string, conns int, wait time.Duration) map[string]int {
 	t.Helper()
 	const streams = 100
@@ -127,7 +127,7 @@ func TestMemoryOfTheControlGroup(t *testing.T) {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	})
-	p.wrote(t, "memory is limited by the control group")
+	p.wrote(t, "the control group limits memory")
 	got := greedy(t, addr, 20, patience)
 	if got["503"] == 0 || got["200"] == 0 || got["200"]+got["503"] != 2000 {
 		t.Errorf("of 2000 requests %v were answered, want some refused and all the others served", got)

@@ -1,6 +1,6 @@
-// Command mpgate is an HTTP gateway for hosts with more than one path to the network: it accepts HTTP over
-// Multipath TCP or TCP, routes it, and forwards it to backends over Multipath TCP, with TCP where the peer, the
-// path or the host has no MPTCP.
+// Command mpgate is an HTTP gateway for hosts with more than one path to the network. It accepts
+// HTTP over Multipath TCP or TCP and forwards it to servers over Multipath TCP. It uses TCP when
+// the peer, a middlebox or the host does not support MPTCP.
 package main
 
 import (
@@ -24,27 +24,27 @@ const (
 
 // cli is the command line; each verb has a file. Help, completion and the man page come from it.
 type cli struct {
-	Demo       demoCmd       `cmd:"" help:"Try it: demo servers, a gateway in front of them on 127.0.0.1, and what to do with them."`
-	Run        runCmd        `cmd:"" help:"Serve by a configuration file."`
-	Check      checkCmd      `cmd:"" help:"Say all that is wrong with a configuration file, and touch nothing."`
-	Reload     reloadCmd     `cmd:"" help:"Make the running gateway read its configuration anew; not 0 when the file was refused."`
-	Upgrade    upgradeCmd    `cmd:"" help:"Start the program anew, a new binary perhaps, on the sockets of the running gateway, which then ends."`
-	Units      unitsCmd      `cmd:"" help:"Print or write the systemd units that fit the configuration."`
-	Status     statusCmd     `cmd:"" help:"Show what the running gateway does: listeners and what they really speak, backends, the last reload."`
-	Health     healthCmd     `cmd:"" help:"Exit 0 when the running gateway is ready."`
-	Doctor     doctorCmd     `cmd:"" help:"Say what on this host, or in the configuration, stands in the way of MPTCP, and what mends it."`
-	Paths      pathsCmd      `cmd:"" help:"Show the paths of the running gateway: endpoints, limits, connections with their subflows; live with --watch."`
-	Routes     routesCmd     `cmd:"" help:"List the routes in the order in which they are matched."`
-	Explain    explainCmd    `cmd:"" help:"Say which route and backend a URL gets, and why."`
+	Demo       demoCmd       `cmd:"" help:"Start demo servers and a gateway on 127.0.0.1, and print what to try."`
+	Run        runCmd        `cmd:"" help:"Run the gateway."`
+	Check      checkCmd      `cmd:"" help:"Report all errors in a configuration file; change nothing."`
+	Reload     reloadCmd     `cmd:"" help:"Make the running gateway load its configuration again; report whether it succeeded."`
+	Upgrade    upgradeCmd    `cmd:"" help:"Replace the running gateway by a new process, usually a new binary, that takes over its sockets."`
+	Units      unitsCmd      `cmd:"" help:"Print or write the systemd units for the configuration."`
+	Status     statusCmd     `cmd:"" help:"Show the state of the running gateway: listeners and backends with their transport, certificates, the last reload."`
+	Health     healthCmd     `cmd:"" help:"Report whether the running gateway is ready; exit 0 if it is."`
+	Doctor     doctorCmd     `cmd:"" help:"Show what prevents MPTCP on this host or in the configuration, and how to fix it."`
+	Paths      pathsCmd      `cmd:"" help:"Show the paths of the running gateway: endpoints, limits, connections and their subflows; --watch updates it."`
+	Routes     routesCmd     `cmd:"" help:"List the routes in matching order."`
+	Explain    explainCmd    `cmd:"" help:"Show which route and backend a URL matches, and why."`
 	Config     configCmd     `cmd:"" help:"Print the configuration with all defaults, the reference, or a JSON Schema."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
-	Completion completionCmd `cmd:"" help:"Print a script that completes mpgate's commands in a shell."`
+	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
 	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
 }
 
 const (
 	name        = "mpgate"
-	description = "HTTP gateway for hosts with more than one path to the network: Multipath TCP in front and behind, TCP where that cannot be."
+	description = "HTTP gateway for hosts with more than one path to the network. It uses Multipath TCP to clients and to servers, and TCP when the other side does not support MPTCP."
 )
 
 // program is what the verbs need of the process.

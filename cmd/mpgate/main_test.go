@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// patience bounds every wait of these tests. It is long, for machines that have much to do; nothing waits for it
-// but a test that fails.
+// patience bounds every wait of these tests. It is long, for machines that have much to do; nothing
+// waits for it but a test that fails.
 const patience = 30 * time.Second
 
 // process is a mpgate that runs.
@@ -65,7 +65,7 @@ func passing(names string, files ...*os.File) func(*exec.Cmd) {
 	}
 }
 
-// plainSocket is a listener that speaks TCP, and its file, to be passed.
+// plainSocket is a listener that uses TCP, and its file, to be passed.
 func plainSocket(t *testing.T) (net.Listener, *os.File) {
 	t.Helper()
 	var lc net.ListenConfig

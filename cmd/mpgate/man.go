@@ -72,33 +72,33 @@ func manText(s string) string {
 const manRest = `.SH SIGNALS
 .TP
 .B SIGHUP
-reads the configuration anew and reopens log files.
+loads the configuration again and reopens log files.
 .TP
 .B SIGUSR2
-starts the program anew and hands the sockets over to it.
+starts a new process of the program and hands the sockets over to it.
 .TP
 .BR SIGTERM ", " SIGINT
-drain: requests under way come to their end. A second one ends at once.
+drain: requests in progress can finish. A second signal ends the process at once.
 .SH EXIT STATUS
 .TP
 .B 0
 success
 .TP
 .B 1
-failed at run time
+failure at run time
 .TP
 .B 2
-the command line is wrong
+invalid command line
 .TP
 .B 78
-the configuration is wrong
+invalid configuration
 .SH FILES
 .TP
 .I /etc/mpgate/mpgate.toml
 the configuration; mpgate config \-\-reference prints every key
 .TP
 .I /run/mpgate/admin.sock
-where the commands find the running gateway
+the admin socket, by which commands find the running gateway
 .TP
 .I /var/lib/mpgate
 certificates and other state

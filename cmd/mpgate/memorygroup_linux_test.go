@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// memoryGroup makes a control group with a limit of memory, of whichever version the host has, and gives its directory and the
-// file that has its peak. The test is skipped where none can be made.
+// memoryGroup makes a control group with a limit of memory, of whichever version the host has, and
+// gives its directory and the file that has its peak. The test is skipped where none can be made.
 func memoryGroup(t *testing.T, limit int) (dir, peak string) {
 	t.Helper()
 	name := fmt.Sprintf("mpgate-test-%d", os.Getpid())

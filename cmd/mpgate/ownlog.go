@@ -21,8 +21,9 @@ type ownLog struct {
 // lastLines is how long a process that ends waits for standard error to take what was logged.
 const lastLines = time.Second
 
-// openLog makes p.log, and has all that this program says on standard error go the same way from here on: through a spool, so
-// that nobody ever waits for whoever reads it. A reader that stops must not stop the gateway.
+// openLog makes p.log, and has all that this program says on standard error go the same way from
+// here on: through a spool, so that nobody ever waits for whoever reads it. A reader that stops
+// must not stop the gateway.
 func openLog(p *program) {
 	l := &ownLog{settings: new(gateway.LogSettings), dropped: new(telemetry.Counter)}
 	l.Logger = gateway.NewLogger(l.settings, p.stderr)

@@ -40,8 +40,9 @@ func full(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// TestNobodyReadsStandardError: the gateway starts, serves at its limit of connections, reloads, refuses a reload, is upgraded and
-// ends, though nobody reads its log, nor the access log on the same pipe; once somebody does, the log says that it lacks lines.
+// TestNobodyReadsStandardError: the gateway starts, serves at its limit of connections, reloads,
+// refuses a reload, is upgraded and ends, though nobody reads its log, nor the access log on the
+// same pipe; once somebody does, the log says that it lacks lines.
 func TestNobodyReadsStandardError(t *testing.T) {
 	needsLinux(t)
 	for _, access := range []string{"access.log", "stderr", "stdout"} {
@@ -90,7 +91,7 @@ func nobodyReads(t *testing.T, access string) {
 			t.Fatalf("answer %+v", a)
 		}
 	}
-	verb(t, "another process has taken over", "upgrade", file)
+	verb(t, "upgraded: another process has taken over", "upgrade", file)
 	select {
 	case err := <-ended:
 		if err != nil {
@@ -141,7 +142,8 @@ func soon(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// zombie says whether a process has ended and its parent, which is none of ours, has not taken notice.
+// zombie says whether a process has ended and its parent, which is none of ours, has not taken
+// notice.
 func zombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && strings.Contains(string(stat), ") Z ")

@@ -20,14 +20,14 @@ import (
 
 type pathsCmd struct {
 	configFlag
-	JSON  bool `help:"Print the paths as JSON; with --watch one line a second."`
-	Watch bool `short:"w" help:"Refresh each second, with what each path carries now, until Ctrl-C."`
+	JSON  bool `help:"Print the paths as JSON; with --watch, one line per second."`
+	Watch bool `short:"w" help:"Update every second and show the current traffic of each path, until Ctrl-C."`
 }
 
 func (pathsCmd) Help() string {
-	return `Shows the declared paths, and interfaces that carry subflows all the same, the kernel's endpoints and limits, and the connections of the gateway that speak MPTCP, each with its subflows: 1,000 of them at most, the busiest first. SENT, RECEIVED and RETRANS are bytes.
+	return `Shows the declared paths, other interfaces that carry subflows, the kernel's endpoints and limits, and the gateway's MPTCP connections with their subflows: at most 1,000, the busiest first. SENT, RECEIVED and RETRANS are in bytes.
 
-With --watch on a terminal the picture is refreshed in place; elsewhere one follows the other.
+On a terminal, --watch updates the output in place; otherwise it prints one report after the other.
 
     mpgate paths -c mpgate.toml
     mpgate paths -c mpgate.toml --watch
@@ -79,8 +79,8 @@ func askPaths(ctx context.Context, client *admin.Client) (raw []byte, r *gateway
 	return raw, r, nil
 }
 
-// watch shows one picture a second until ctx ends. A gateway that does not answer for a while, as when it is replaced,
-// does not end it.
+// watch shows one picture a second until ctx ends. A gateway that does not answer for a while, as
+// when it is replaced, does not end it.
 func (c *pathsCmd) watch(ctx context.Context, p *program, client *admin.Client) error {
 	s := newScreen(p.stdout)
 	defer s.leave()

@@ -65,13 +65,15 @@ func endless(t *testing.T, p *lab.Place, address string) netip.AddrPort {
 	})
 }
 
-// twoPaths is a gateway with two paths in front and two behind, in a lab, and a download through it over all four.
+// twoPaths is a gateway with two paths in front and two behind, in a lab, and a download through it
+// over all four.
 func twoPaths(t *testing.T) (l *lab.Lab, file string) {
 	t.Helper()
 	spec := lab.TwoPaths(lab.Path{Rate: 20 * lab.Mbit})
 	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}, {Name: "gateway", NoEndpoints: true}}
 	l = lab.Start(t, spec)
-	// The kernel tries the endpoints for servers on clients' connections, too, in vain here: there must be room for that.
+	// The kernel tries the endpoints for servers on clients' connections, too, which fails here:
+	// there must be room for that.
 	if err := l.Place("client").SetLimits(6, 2); err != nil {
 		t.Fatal(err)
 	}
@@ -116,8 +118,9 @@ servers = [ { address = "10.77.3.2:%d" } ]
 		_, _ = io.Copy(io.Discard, c)
 	}()
 	t.Cleanup(func() {
-		// Of an MPTCP client that closes in the middle of an answer the kernel says no more than that it sends nothing any
-		// longer; the answer waits for it, at most for limits.idle_time. So the drain is short.
+		// Of an MPTCP client that closes in the middle of an answer the kernel says no more than
+		// that it sends nothing any longer; the answer waits for it, at most for limits.idle_time.
+		// So the drain is short.
 		_ = c.Close()
 		<-read
 		p.signal(syscall.SIGTERM)
@@ -156,8 +159,8 @@ func reached(t *testing.T, file string, most time.Duration, is func(*gateway.Pat
 	return nil
 }
 
-// TestPathsOfGateway: a download over two paths in front and two behind is seen with all its subflows, and so is the
-// loss of a path.
+// TestPathsOfGateway: a download over two paths in front and two behind is seen with all its
+// subflows, and so is the loss of a path.
 func TestPathsOfGateway(t *testing.T) {
 	l, file := twoPaths(t)
 	established := func(c *gateway.PathConnection, path string) bool {
@@ -209,7 +212,8 @@ func TestPathsOfGateway(t *testing.T) {
 	watched(t, file)
 }
 
-// terminal is a pseudo-terminal, for programs that draw on one: the side of who sits at it, and that of the program.
+// terminal is a pseudo-terminal, for programs that draw on one: the side of who sits at it, and
+// that of the program.
 func terminal(t *testing.T) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -278,8 +282,8 @@ func watched(t *testing.T, file string) {
 	}
 }
 
-// TestWatchIsNoTerminal: without one, pictures follow each other, JSON a line each, and a gateway that ends does not
-// end it.
+// TestWatchIsNoTerminal: without one, pictures follow each other, JSON a line each, and a gateway
+// that ends does not end it.
 func TestWatchIsNoTerminal(t *testing.T) {
 	file := write(t, "mpgate.toml", "[admin]\naddress = \"unix:admin.sock\"\n[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n"+
 		"[[route]]\nname = \"all\"\nbackend = \"app\"\n[[backend]]\nname = \"app\"\nservers = [ { address = \"127.0.0.1:1\" } ]\n")

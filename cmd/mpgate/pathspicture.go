@@ -34,7 +34,8 @@ type history struct {
 	most    float64
 }
 
-// historyLength is how many seconds are kept: the gateway sums up what all connections carried every five.
+// historyLength is how many seconds are kept: the gateway sums up what all connections carried
+// every five.
 const historyLength = 7
 
 // add gives what was carried between the report before and this one; nil for the first.
@@ -125,10 +126,10 @@ func newPicture(r *gateway.PathsReport, t *traffic) *picture {
 }
 
 func (p *picture) text() string {
-	fmt.Fprintf(&p.b, "%s  manage %s, failover %s; limits: %d further subflows, %d announced addresses",
+	fmt.Fprintf(&p.b, "%s  manage %s, failover %s; limits: subflows %d, add_addr_accepted %d",
 		p.Time.Local().Format(time.TimeOnly), p.Manage, p.Failover, p.Limits.Subflows, p.Limits.AddAddrAccepted)
 	if w := p.WantedLimits; w != nil && *w != p.Limits {
-		fmt.Fprintf(&p.b, " (wanted: %d and %d)", w.Subflows, w.AddAddrAccepted)
+		fmt.Fprintf(&p.b, " (configured: %d and %d)", w.Subflows, w.AddAddrAccepted)
 	}
 	p.b.WriteByte('\n')
 	for _, n := range p.Notes {
@@ -163,7 +164,7 @@ func (p *picture) bars() {
 	for _, path := range p.Paths {
 		r, known := p.traffic.paths[path.Name]
 		if !known && p.More > 0 {
-			fmt.Fprintf(t, "%s\t%s\tnot known: more connections than are listed, and no manager that sums them up\n", path.Name, strings.Repeat("·", barWidth))
+			fmt.Fprintf(t, "%s\t%s\tunknown: more connections than are listed, and mptcp.manage and mptcp.failover are off\n", path.Name, strings.Repeat("·", barWidth))
 			continue
 		}
 		full := 0
@@ -192,7 +193,7 @@ func (p *picture) paths() {
 			notes = append(notes, path.Why)
 		}
 		if path.Cuts > 0 {
-			notes = append(notes, fmt.Sprintf("cut %d times, back %d times", path.Cuts, path.Returns))
+			notes = append(notes, fmt.Sprintf("%s, %s", many(int(path.Cuts), "fail-over"), many(int(path.Returns), "return")))
 		}
 		rows = append(rows, []string{
 			path.Name, cmp.Or(path.Interface, "-"), cmp.Or(strings.Join(addresses, ","), "-"), cmp.Or(path.Role, "-"), path.State, fmt.Sprint(path.Subflows),
@@ -204,7 +205,7 @@ func (p *picture) paths() {
 
 func (p *picture) endpoints() {
 	if len(p.Endpoints) == 0 {
-		p.b.WriteString("\nno endpoints: the kernel makes no further subflows and announces no address\n")
+		p.b.WriteString("\nno endpoints: the kernel creates no additional subflows and announces no addresses\n")
 		return
 	}
 	var rows [][]string
@@ -215,7 +216,7 @@ func (p *picture) endpoints() {
 		}
 		note := e.Difference
 		if note == "" && e.Found && !e.Wanted && e.Path == "" {
-			note = "of no declared path"
+			note = "belongs to no declared path"
 		}
 		id := "-"
 		if e.ID != 0 {
@@ -228,7 +229,7 @@ func (p *picture) endpoints() {
 
 func (p *picture) connections() {
 	if len(p.Connections) == 0 {
-		p.b.WriteString("\nno connection speaks MPTCP now\n")
+		p.b.WriteString("\nno MPTCP connections\n")
 		return
 	}
 	var rows [][]string
@@ -256,7 +257,8 @@ func (p *picture) connections() {
 	}
 }
 
-// busiest has the connections with the most traffic first: now, if that is known, else since they began.
+// busiest has the connections with the most traffic first: now, if that is known, else since they
+// began.
 func (p *picture) busiest() []gateway.PathConnection {
 	weight := map[uint32]float64{}
 	for _, c := range p.Connections {

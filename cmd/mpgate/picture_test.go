@@ -40,8 +40,8 @@ func report(second int, token uint32, dsl, lte uint64) *gateway.PathsReport {
 	}
 }
 
-// TestRates: what is carried a second is told by subflow and by path, also where connections come and go, and never
-// made up.
+// TestRates: what is carried a second is told by subflow and by path, also where connections come
+// and go, and never made up.
 func TestRates(t *testing.T) {
 	var h history
 	if got := h.add(report(1, 7, 100, 100)); got != nil {
@@ -66,13 +66,14 @@ func TestRates(t *testing.T) {
 	if text = newPicture(report(4, 8, 150, 30), got).text(); !strings.Contains(text, "\ndsl  ███████████████···············  out 150 B/s") {
 		t.Errorf("half of the most is no half bar:\n%s", text)
 	}
-	// More than are listed: one that was not listed before may be old. Without a manager nothing is known.
+	// More than are listed: one that was not listed before may be old. Without a manager nothing is
+	// known.
 	many := report(5, 9, 5000, 5000)
 	many.More = 3
 	if got = h.add(many); len(got.paths) != 0 {
 		t.Errorf("%+v", got)
 	}
-	if text = newPicture(many, got).text(); !strings.Contains(text, "not known: more connections than are listed") || !strings.Contains(text, "\nand 3 more connections\n") {
+	if text = newPicture(many, got).text(); !strings.Contains(text, "unknown: more connections than are listed") || !strings.Contains(text, "\nand 3 more connections\n") {
 		t.Errorf("%s", text)
 	}
 	// With one, its sums over the seconds that are kept.

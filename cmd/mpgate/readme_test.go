@@ -37,8 +37,8 @@ func blocks(t *testing.T, file string) (list []block) {
 	return list
 }
 
-// TestReadme runs what README.md shows: every command line must be known here and is run, but for those that change
-// the host; every configuration is checked and served.
+// TestReadme runs what README.md shows: every command line must be known here and is run, but for
+// those that change the host; every configuration is checked and served.
 func TestReadme(t *testing.T) {
 	var commands []string
 	configs := 0
@@ -137,7 +137,8 @@ func readmeGoRun(t *testing.T, args []string) {
 		t.Fatal(err)
 	}
 	<-p.ended
-	// The go command itself ends by 1 where it was interrupted; that the demo ends by 0 is in TestDemo.
+	// The go command itself ends by 1 where it was interrupted; that the demo ends by 0 is in
+	// TestDemo.
 }
 
 func readmeConfig(t *testing.T, text string) {

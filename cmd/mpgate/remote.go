@@ -27,10 +27,11 @@ func (c *configFlag) remote() (*admin.Client, error) {
 		return nil, err
 	}
 	if a.Off {
-		return nil, errors.New(`the gateway cannot be asked: admin.address is "off" in ` + c.Config)
+		return nil, errors.New(`cannot reach the gateway: admin.address is "off" in ` + c.Config)
 	}
 	if !a.Written && a.Address.IsUnix() && !exists(a.Address.Path) && exists(serviceAdmin) {
-		// An ordinary user's default is another one than that of the service, which is likely meant.
+		// An ordinary user's default is another one than that of the service, which is likely
+		// meant.
 		a.Address = config.Address{Path: serviceAdmin}
 	}
 	return admin.Dial(a.Address.String())
@@ -67,13 +68,13 @@ func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, err
 	}
 	if s.Config != "" && !sameFile(s.Config, c.Config) {
 		client.Close()
-		return nil, nil, fmt.Errorf("the gateway at this admin address runs %s, not %s", s.Config, c.Config)
+		return nil, nil, fmt.Errorf("the gateway at this admin address uses %s, not %s", s.Config, c.Config)
 	}
 	return client, s, nil
 }
 
-// order has the gateway do what a path of its API stands for, waits for the result and prints it. instead is the signal
-// that does the same, for its pid, where the admin address takes no orders.
+// order has the gateway do what a path of its API stands for, waits for the result and prints it.
+// instead is the signal that does the same, for its pid, where the admin address takes no orders.
 func (c *configFlag) order(p *program, path, instead string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
@@ -90,7 +91,7 @@ func (c *configFlag) order(p *program, path, instead string, within time.Duratio
 		fmt.Fprintln(p.stderr, refused.Body)
 		return exitCode(exitConfig)
 	case errors.As(err, &refused) && refused.Code == http.StatusMethodNotAllowed:
-		return fmt.Errorf("the admin address is read-only, as every host:port is; "+instead, s.PID)
+		return fmt.Errorf("the admin address is read-only, like every host:port; "+instead, s.PID)
 	case err != nil:
 		return err
 	}
@@ -116,7 +117,7 @@ type healthCmd struct {
 }
 
 func (healthCmd) Help() string {
-	return `Prints ready and exits 0, or says why not and exits 1. For HEALTHCHECK and scripts.
+	return `Prints ready, or the reasons why the gateway is not ready. The exit code is 0 or 1. For HEALTHCHECK and scripts.
 
     mpgate health -c mpgate.toml`
 }
@@ -142,7 +143,7 @@ type reloadCmd struct {
 }
 
 func (reloadCmd) Help() string {
-	return `Waits for the result. A file that is refused changes nothing: what is wrong with it is printed, and the exit code is 78. Log files are reopened. Where the admin address is host:port, which is read-only, send SIGHUP instead.
+	return `Waits for the result. An invalid file changes nothing: its errors are printed, and the exit code is 78. Log files are reopened. An admin address on host:port is read-only; in that case, send SIGHUP instead.
 
     mpgate reload -c mpgate.toml`
 }

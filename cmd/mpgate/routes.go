@@ -15,7 +15,7 @@ type routesCmd struct {
 }
 
 func (routesCmd) Help() string {
-	return `The first one that fits a request is its route. Routes by SNI come first: they pass TLS connections through unopened, before there is a request to look at.
+	return `A request takes the first route that matches. Routes by SNI come first: they pass TLS connections through without decrypting them.
 
     mpgate routes -c mpgate.toml`
 }
@@ -39,7 +39,7 @@ func (c *routesCmd) Run(p *program) error {
 		host := cmp.Or(r.Host, "any")
 		path := cmp.Or(r.Path, "any")
 		if r.SNI != "" {
-			host, path = "sni "+r.SNI, "unopened"
+			host, path = "sni "+r.SNI, "passed through"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.Backend)
 	}

@@ -21,9 +21,9 @@ type runCmd struct {
 }
 
 func (runCmd) Help() string {
-	return `SIGTERM and SIGINT drain: requests under way come to their end, for as long as shutdown.drain allows; a second one ends at once. SIGHUP reads the configuration anew, as mpgate reload does, and reopens log files. SIGUSR2 starts the program anew and hands the sockets over to it, as mpgate upgrade does.
+	return `On SIGTERM and SIGINT, requests in progress can finish within shutdown.drain; a second signal ends the process at once. SIGHUP loads the configuration again, as mpgate reload does, and reopens log files. SIGUSR2 starts a new process and hands the sockets over to it, as mpgate upgrade does.
 
-The access log goes to where log.access says, the program's own log to standard error.
+The access log goes to the destination in log.access, the program's own log to standard error.
 
     mpgate run -c mpgate.toml`
 }
@@ -70,7 +70,7 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// What no restart mends is a fault of the configuration: systemd is not to try again.
+	// What no restart fixes is a fault of the configuration: systemd is not to try again.
 	if faults := gateway.CheckFiles(cfg); len(faults) > 0 {
 		return nil, config.Errors(faults)
 	}
@@ -83,8 +83,8 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	}}, nil
 }
 
-// again is how this process was started. The file is named as it was then: the link that leads to it, or the file
-// itself, may be another by now.
+// again is how this process was started. The file is named as it was then: the link that leads to
+// it, or the file itself, may be another by now.
 func again() func() (string, []string) {
 	path, err := exec.LookPath(os.Args[0])
 	if err == nil {
@@ -125,7 +125,7 @@ func serve(p *program, signals chan os.Signal, prepare func() (*setup, error), r
 		drain() // where no signal did
 		serving.Wait()
 		done <- err
-	}, func(p *task.Panic) { done <- p }) // the one task without which there is nothing to go on with
+	}, func(p *task.Panic) { done <- p }) // the one task without which there is nothing to continue with
 	for stops := 0; ; {
 		select {
 		case err := <-done:
@@ -175,8 +175,9 @@ func (s *setup) run(ctx, kill context.Context, log *ownLog, ready func(*gateway.
 	return g.Run(ctx, kill, func() { ready(g) })
 }
 
-// startError is what kept a gateway from starting though its file is right: a port that is taken may be free a
-// moment later. So it is no fault of the configuration, even where it names a place in it.
+// startError is what kept a gateway from starting though its file is right: a port that is taken
+// may be free a moment later. So it is not an error of the configuration, even where it names a
+// place in it.
 type startError struct{ err error }
 
 func (e startError) Error() string { return e.err.Error() }

@@ -15,8 +15,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts drives the binary by testdata/*.txtar: every verb, its exit codes and messages. Beside testscript's own commands
-// they have
+// TestScripts drives the binary by testdata/*.txtar: every verb, its exit codes and messages.
+// Beside testscript's own commands they have
 //
 //	exits CODE mpgate ARGS…    runs it and holds it to the exit code; stdout and stderr are what they were
 //	start NAME PATTERN ARGS…   runs mpgate in the background until a line fits; its submatches become $1, $2…

@@ -117,15 +117,16 @@ func TestSecondSignal(t *testing.T) {
 	if !strings.Contains(p.text(), `"end":"drain"`) {
 		t.Errorf("the log does not say that the request was cut:\n%s", p.text())
 	}
-	if !strings.Contains(p.text(), `"msg":"connections were cut: they had work left when a second signal ended the drain","connections":1`) {
+	if !strings.Contains(p.text(), `"msg":"connections aborted: still in use when a second signal arrived","connections":1`) {
 		t.Errorf("the log does not say what cut it:\n%s", p.text())
 	}
 }
 
-// TestFewDescriptors: a limit of connections that follows from a low limit of descriptors is not kept quiet.
+// TestFewDescriptors: a limit of connections that follows from a low limit of descriptors is not
+// kept quiet.
 func TestFewDescriptors(t *testing.T) {
 	needsLinux(t)
-	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":75,"to_servers":75,"remedy":"LimitNOFILE=`
+	const said = `"msg":"file descriptor limit is low: limiting connections","descriptors":300,"connections":75,"to_servers":75,"remedy":"set LimitNOFILE=`
 	for _, c := range []struct {
 		name, limits string
 		times        int
@@ -147,8 +148,9 @@ func TestFewDescriptors(t *testing.T) {
 	}
 }
 
-// TestSignalBeforeReady: the configuration comes out of a FIFO that says nothing, so that the signals surely come while it is
-// read. SIGHUP must not end the process; SIGTERM and SIGINT must, at once.
+// TestSignalBeforeReady: the configuration comes out of a FIFO that says nothing, so that the
+// signals surely come while it is read. SIGHUP must not end the process; SIGTERM and SIGINT must,
+// at once.
 func TestSignalBeforeReady(t *testing.T) {
 	needsLinux(t)
 	for _, c := range []struct {
@@ -203,7 +205,8 @@ func TestHangUpBeforeReady(t *testing.T) {
 	p.exits(0)
 }
 
-// TestHangUpInTheFirstMoment: SIGHUP comes while most packages of the program are yet to be initialized.
+// TestHangUpInTheFirstMoment: SIGHUP comes while most packages of the program are yet to be
+// initialized.
 func TestHangUpInTheFirstMoment(t *testing.T) {
 	needsLinux(t)
 	p := start(t, func(c *exec.Cmd) { c.Env = append(os.Environ(), "GODEBUG=inittrace=1") },
@@ -219,7 +222,7 @@ func TestHangUpInTheFirstMoment(t *testing.T) {
 	p.exits(0)
 }
 
-// TestHangUpReopens: SIGHUP opens a log file anew that was renamed, as logrotate does.
+// TestHangUpReopens: SIGHUP opens a log file again that was renamed, as logrotate does.
 func TestHangUpReopens(t *testing.T) {
 	server := newSlowServer(t)
 	file := write(t, "mpgate.toml", "[log]\naccess = \"access.log\"\n"+plainConfig(server.URL))
@@ -246,7 +249,8 @@ func TestHangUpReopens(t *testing.T) {
 	}
 }
 
-// TestReloadSaysThatTheLogStays: where the file cannot be opened anew, mpgate reload says so, and the log goes on where it was.
+// TestReloadSaysThatTheLogStays: where the file cannot be reopened, mpgate reload says so, and the
+// log stays where it was.
 func TestReloadSaysThatTheLogStays(t *testing.T) {
 	file := write(t, "mpgate.toml", "[log]\naccess = \"access.log\"\n"+plainConfig("http://127.0.0.1:9"))
 	p := start(t, nil, "run", "-c", file)
@@ -259,10 +263,10 @@ func TestReloadSaysThatTheLogStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(binary, "reload", "-c", file).CombinedOutput()
-	if !strings.HasPrefix(string(out), "reloaded\nlog file not reopened: ") || !strings.Contains(string(out), log) || err != nil {
+	if !strings.HasPrefix(string(out), "reloaded\ncannot reopen log file: ") || !strings.Contains(string(out), log) || err != nil {
 		t.Errorf("mpgate reload prints %q, %v", out, err)
 	}
-	p.line(`"msg":"log file not reopened"`)
+	p.line(`"msg":"cannot reopen log file"`)
 	if a := <-get("http://" + web + "/after"); a.err != nil {
 		t.Fatal(a.err)
 	}
@@ -349,7 +353,8 @@ func TestNotify(t *testing.T) {
 	p.exits(0)
 }
 
-// TestActivation: the sockets that systemd hands over are used, and those that do not fit are a start-up error.
+// TestActivation: the sockets that systemd hands over are used, and those that do not fit are a
+// start-up error.
 func TestActivation(t *testing.T) {
 	needsLinux(t)
 	server := newSlowServer(t)
@@ -359,7 +364,7 @@ func TestActivation(t *testing.T) {
 		return start(t, passing(name, f), "run", "-c", write(t, "mpgate.toml", config))
 	}
 	p := run("web", config)
-	if m := p.line(`"listener":"web","address":"([^"]*)","speaks":"tcp","from":"systemd"`); m[1] != l.Addr().String() {
+	if m := p.line(`"listener":"web","address":"([^"]*)","transport":"tcp","from":"systemd"`); m[1] != l.Addr().String() {
 		t.Errorf("it listens at %s, want %s", m[1], l.Addr())
 	}
 	server.free <- struct{}{}

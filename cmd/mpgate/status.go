@@ -18,7 +18,7 @@ type statusCmd struct {
 }
 
 func (statusCmd) Help() string {
-	return `Shows what the kernel granted, which is not always what was asked for: SPEAKS of a listener is that of its socket, SPEAKS of a server that of the last connection to it. fallback is MPTCP that was asked for and not given.
+	return `Shows what the kernel reports, which can differ from the configuration. TRANSPORT is that of the listener's socket, or of the last connection to the server; fallback means that MPTCP was requested and the connection uses TCP. MPTCP is the configured mode.
 
     mpgate status -c mpgate.toml
     mpgate status -c mpgate.toml --json`
@@ -46,32 +46,32 @@ func printStatus(w io.Writer, s *admin.Status) error {
 		fmt.Fprintln(w, "not ready:", r)
 	}
 	if s.Draining > 0 {
-		fmt.Fprintln(w, "old generations with work left:", s.Draining)
+		fmt.Fprintln(w, "draining generations:", s.Draining)
 	}
 	if s.Reload.Error != "" {
-		fmt.Fprintf(w, "the last reload, %s, was refused:\n  %s\n",
+		fmt.Fprintf(w, "the last reload, at %s, failed:\n  %s\n",
 			s.Reload.At.Local().Format(time.RFC3339), strings.ReplaceAll(s.Reload.Error, "\n", "\n  "))
 	}
 	switch {
 	case !s.MPTCP.Usable:
-		fmt.Fprintf(w, "this host has no MPTCP: %s; %s\n", s.MPTCP.Why, s.MPTCP.Remedy)
+		fmt.Fprintf(w, "this host does not support MPTCP: %s; remedy: %s\n", s.MPTCP.Why, s.MPTCP.Remedy)
 	case !s.MPTCP.Enabled:
-		fmt.Fprintln(w, "MPTCP is switched off: mptcp.enabled or GODEBUG=multipathtcp=0")
+		fmt.Fprintln(w, "MPTCP is off: mptcp.enabled = false or GODEBUG=multipathtcp=0")
 	}
-	fmt.Fprintln(t, "\nLISTENER\tADDRESS\tSPEAKS\tASKED FOR\tNOTE")
+	fmt.Fprintln(t, "\nLISTENER\tADDRESS\tTRANSPORT\tMPTCP\tNOTE")
 	for _, l := range s.Listeners {
 		for _, k := range l.Sockets {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, k.Address, k.Speaks, l.MPTCP, listenerNote(&l, &k))
 		}
 	}
-	fmt.Fprintln(t, "\nBACKEND\tSERVER\tUP\tSPEAKS\tASKED FOR\tNOTE")
+	fmt.Fprintln(t, "\nBACKEND\tSERVER\tUP\tTRANSPORT\tMPTCP\tNOTE")
 	for _, b := range s.Backends {
 		for _, k := range b.Servers {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, k.Address, yesNo(k.Up), k.Speaks, b.MPTCP, joinNotes(k.Why, k.Reason))
 		}
 	}
 	if len(s.Certificates) > 0 {
-		fmt.Fprintln(t, "\nCERTIFICATE\tUNTIL\tISSUER\tNOTE")
+		fmt.Fprintln(t, "\nCERTIFICATE\tEXPIRES\tISSUER\tNOTE")
 	}
 	for _, k := range s.Certificates {
 		until := ""

@@ -28,7 +28,8 @@ func TestCertificateNote(t *testing.T) {
 	}
 }
 
-// TestServerDown: the log and the status say which server is down, and why; and the log when it is back.
+// TestServerDown: the log and the status say which server is down, and why; and the log when it is
+// back.
 func TestServerDown(t *testing.T) {
 	server := proxytest.NewRefusing(t)
 	file := write(t, "mpgate.toml", plainConfig(server.Address))

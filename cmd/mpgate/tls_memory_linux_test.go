@@ -17,7 +17,8 @@ import (
 // maxIdleTLS is what an idle connection with TLS may cost.
 const maxIdleTLS = 24 << 10
 
-// TestIdleTLSMemory opens connections that have had one answer, and looks what the program holds for each.
+// TestIdleTLSMemory opens connections that have had one answer, and looks what the program holds
+// for each.
 func TestIdleTLSMemory(t *testing.T) {
 	const warm, idle = 200, 1000
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("hello")) }))

@@ -13,14 +13,14 @@ import (
 
 type unitsCmd struct {
 	configFlag
-	Pair bool   `help:"Write two units for each listener that speaks MPTCP, one of them TCP, so that a reload with mptcp.enabled = false can leave MPTCP."`
-	Dir  string `placeholder:"DIR" help:"Write the units there, such as /etc/systemd/system, instead of printing them."`
+	Pair bool   `help:"Write an MPTCP and a TCP socket unit for each listener with MPTCP, so that a reload can turn MPTCP off."`
+	Dir  string `placeholder:"DIR" help:"Write the units to this directory, such as /etc/systemd/system, instead of printing them."`
 }
 
 func (unitsCmd) Help() string {
-	return `Prints the systemd units that fit the configuration: a .socket unit for each listener with systemd = NAME, whose address becomes its ListenStream=, and mpgate.service, hardened. A file that is there and differs is replaced. A warning names the files that the service would not see where they are.
+	return `Prints the systemd units for the configuration: mpgate.service, hardened, and a .socket unit for each listener with systemd = NAME, whose address becomes its ListenStream=. With --dir, existing files are replaced. A warning names the files that the sandbox of the service would hide.
 
-An MPTCP socket that systemd holds cannot be made a TCP one by mpgate. With --pair there are two for each address, by ReusePort=yes: mpgate steers new connections to the MPTCP one, and to the TCP one while [mptcp] enabled or the listener's mptcp says so, at a reload. Both are one user's: root's.
+mpgate cannot turn an MPTCP socket of systemd into a TCP socket. With --pair there are two sockets for each address, with ReusePort=yes, and mpgate directs new connections to the one that [mptcp] enabled and the listener's mptcp select, also at a reload. Both sockets belong to root.
 
     mpgate units -c mpgate.toml
     mpgate units -c /etc/mpgate/mpgate.toml --dir /etc/systemd/system && systemctl daemon-reload`
@@ -85,12 +85,12 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 		for _, a := range l.Addresses {
 			text := a.String()
 			if a.Host != "" && !a.IsUnix() && !a.IP().IsValid() && l.Systemd != "" {
-				return o, c.fault(cfg, "listener."+l.Name+".address", fmt.Errorf("ListenStream= takes no names (got %q); write the IP address", a.Host))
+				return o, c.fault(cfg, "listener."+l.Name+".address", fmt.Errorf("ListenStream= does not accept names (got %q); write the IP address", a.Host))
 			}
 			one.Addresses = append(one.Addresses, text)
 		}
 		if l.Systemd != "" && len(one.Addresses) == 0 {
-			return o, c.fault(cfg, "listener."+l.Name, errors.New("it has no address, which would be its ListenStream=; write the one that its socket is to have beside systemd"))
+			return o, c.fault(cfg, "listener."+l.Name, errors.New("it has no address for ListenStream=; set address in addition to systemd"))
 		}
 		o.Listeners = append(o.Listeners, one)
 		o.Keys = append(o.Keys, keysOf(l)...)
@@ -112,7 +112,8 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	return o, nil
 }
 
-// readsOf are the files, beside the private keys of listeners, and the sockets of servers that a gateway opens.
+// readsOf are the files, beside the private keys of listeners, and the sockets of servers that a
+// gateway opens.
 func readsOf(cfg *config.Config) (files []string) {
 	for _, f := range cfg.Files {
 		if abs, err := filepath.Abs(f); err == nil {

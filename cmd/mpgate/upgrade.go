@@ -7,9 +7,9 @@ type upgradeCmd struct {
 }
 
 func (upgradeCmd) Help() string {
-	return `The running gateway starts the program anew, from the file that it was started from, and hands its sockets over. When the new process serves, the old one lets the requests under way come to their end, and goes. When the new one cannot serve, the old one serves on, what is wrong is printed, and the exit code is 1. No connection is refused in any case. The configuration is read anew too.
+	return `The running gateway starts a new process from the program file that it was started from, and hands its sockets over. When the new process is ready, the old one finishes its requests and exits. If the new process cannot start, the old one continues, the error is printed, and the exit code is 1. No connection is refused in either case. The configuration is loaded again too.
 
-Where the admin address is host:port, which is read-only, send SIGUSR2 instead.
+An admin address on host:port is read-only; in that case, send SIGUSR2 instead.
 
     mpgate upgrade -c mpgate.toml`
 }

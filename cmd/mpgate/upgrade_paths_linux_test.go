@@ -114,7 +114,8 @@ func endpointsOf(t *testing.T, file string) []gateway.PathEndpoint {
 
 func isOurs(e gateway.PathEndpoint) bool { return e.Found && e.Ours && e.Wanted && e.Difference == "" }
 
-// bounce takes a path of the gateway's away and gives it back: whoever owns its endpoint removes it, and makes it anew.
+// bounce takes a path of the gateway's away and gives it back: whoever owns its endpoint removes
+// it, and makes it again.
 func bounce(t *testing.T, l *lab.Lab, file, link, address string) {
 	t.Helper()
 	there := func(r *gateway.PathsReport) bool {
@@ -132,9 +133,10 @@ func bounce(t *testing.T, l *lab.Lab, file, link, address string) {
 	})
 }
 
-// TestUpgradePaths: endpoints and limits go over to the new process when it is ready, and no subflow ends meanwhile. The
-// new one removes none as long as the old one has connections; then it does what its owner does, at its own end too. A
-// process that does not get ready leaves all as it was.
+// TestUpgradePaths: endpoints and limits go over to the new process when it is ready, and no
+// subflow ends meanwhile. The new one removes none as long as the old one has connections; then it
+// does what its owner does, at its own end too. A process that does not get ready leaves all as it
+// was.
 func TestUpgradePaths(t *testing.T) {
 	l, p, file, port := failing(t, "0.0.0.0:8080")
 	client, gw := l.Place("client"), l.Place("gateway")
@@ -174,8 +176,8 @@ func TestUpgradePaths(t *testing.T) {
 	stop := hammer(t, short, "http://10.77.1.2:"+port+"/?bytes=1000", short, "http://10.77.2.2:"+port+"/?bytes=1000")
 	before = endpointsOf(t, file)
 	removed := [...]uint64{removals(t, client), removals(t, gw), removals(t, l.Place("backend"))}
-	upgrade(string(config), "another process has taken over", 0)
-	pid, err := strconv.Atoi(p.line(`"msg":"another process has taken over","pid":(\d+)`)[1])
+	upgrade(string(config), "upgraded: another process has taken over", 0)
+	pid, err := strconv.Atoi(p.line(`"msg":"upgraded: another process has taken over","pid":(\d+)`)[1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +195,8 @@ func TestUpgradePaths(t *testing.T) {
 		t.Errorf("the connection of the old process has %d subflows", n)
 	}
 
-	// The old process drains, and a path goes: each ends its own subflows there, and the endpoint waits.
+	// The old process drains, and a path goes: each ends its own subflows there, and the endpoint
+	// waits.
 	if err := l.Link("front2").Down("gateway"); err != nil {
 		t.Fatal(err)
 	}

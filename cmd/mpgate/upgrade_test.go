@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// TestUpgrade: without systemd too, another process takes the sockets over, that of the admin address included, and no
-// connection is refused. One that cannot serve changes nothing.
+// TestUpgrade: without systemd too, another process takes the sockets over, that of the admin
+// address included, and no connection is refused. One that cannot serve changes nothing.
 func TestUpgrade(t *testing.T) {
 	needsLinux(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "done") }))
@@ -62,17 +62,17 @@ func TestUpgrade(t *testing.T) {
 				t.Fatal(err)
 			}
 			if strings.HasPrefix(admin, "unix:") { // else the command finds no admin address in it either
-				upgrade("upgrade failed; the running process serves on: "+file, 1)
+				upgrade("upgrade failed; the running process continues: "+file, 1)
 			} else {
 				p.signal(syscall.SIGUSR2)
 			}
-			p.line(`"msg":"upgrade failed; this process serves on".*backend.app.colour: is not a known key`)
+			p.line(`"msg":"upgrade failed; this process continues".*backend.app.colour: is not a known key`)
 			if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 				t.Fatal(err)
 			}
 
-			upgrade("another process has taken over", 0)
-			next := p.line(`"msg":"another process has taken over","pid":(\d+)`)
+			upgrade("upgraded: another process has taken over", 0)
+			next := p.line(`"msg":"upgraded: another process has taken over","pid":(\d+)`)
 			pid, err := strconv.Atoi(next[1])
 			if err != nil {
 				t.Fatal(err)
@@ -98,8 +98,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// TestUpgradeHangUpInTheFirstMoment: a log rotation hits the new process before its first instruction, here in a script. It lives,
-// and both processes hear of the next one.
+// TestUpgradeHangUpInTheFirstMoment: a log rotation hits the new process before its first
+// instruction, here in a script. It lives, and both processes hear of the next one.
 func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 	needsLinux(t)
 	program := filepath.Join(t.TempDir(), "mpgate")
@@ -113,7 +113,7 @@ func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.signal(syscall.SIGUSR2)
-	p.line(`"msg":"upgrade failed; this process serves on"`) // there is no program
+	p.line(`"msg":"upgrade failed; this process continues"`) // there is no program
 	p.signal(syscall.SIGHUP)
 	p.line(`"msg":"reloaded","generation":2`)
 	script := fmt.Sprintf("#!/bin/sh\nkill -HUP $$; kill -USR2 $$\nexec %q \"$@\"\n", binary)
@@ -121,7 +121,7 @@ func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.signal(syscall.SIGUSR2)
-	next := p.line(`"msg":"another process has taken over","pid":(\d+)`)
+	next := p.line(`"msg":"upgraded: another process has taken over","pid":(\d+)`)
 	pid, err := strconv.Atoi(next[1])
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +138,8 @@ func TestUpgradeHangUpInTheFirstMoment(t *testing.T) {
 	p.exits(0)
 }
 
-// TestUpgradeNotLetGoOn: a process that is to replace another and is not let do so takes nothing away from that.
+// TestUpgradeNotLetGoOn: a process that is to replace another and is not let do so takes nothing
+// away from that.
 func TestUpgradeNotLetGoOn(t *testing.T) {
 	needsLinux(t)
 	web, admin := filepath.Join(t.TempDir(), "web.sock"), filepath.Join(t.TempDir(), "admin.sock")
@@ -181,7 +182,7 @@ func TestUpgradeNotLetGoOn(t *testing.T) {
 		t.Errorf("it says %q, %v", said, err)
 	}
 	releaseBy.Close()
-	if code := exitOf(cmd.Wait()); code != 1 || !strings.Contains(out.String(), "has not let it go on") {
+	if code := exitOf(cmd.Wait()); code != 1 || !strings.Contains(out.String(), "did not continue the upgrade") {
 		t.Errorf("it exits %d and logs:\n%s", code, &out)
 	}
 	for _, l := range []*net.UnixListener{served, administered} {

@@ -1,5 +1,5 @@
-// Package acmetest has a real ACME server, pebble, and what it needs: a CA for its API, and a DNS server that takes updates by
-// RFC 2136. Tests of certificates and of the whole gateway use it.
+// Package acmetest has a real ACME server, pebble, and what it needs: a CA for its API, and a DNS
+// server that takes updates by RFC 2136. Tests of certificates and of the whole gateway use it.
 package acmetest
 
 import (

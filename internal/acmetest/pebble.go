@@ -22,7 +22,8 @@ import (
 // patience ends a wait for something that does not come.
 const patience = 30 * time.Second
 
-// build builds the ACME server from the tools module, in the go command's cache, and gives its path.
+// build builds the ACME server from the tools module, in the go command's cache, and gives its
+// path.
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

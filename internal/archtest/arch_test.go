@@ -1,5 +1,6 @@
-// Package archtest holds the tree to what the design says of it as a whole. The full table of who may import
-// whom stands in ARCHITECTURE.md, and cmd/mpgate tests it; here are the rules that must not change with it.
+// Package archtest holds the tree to what the design says of it as a whole. The full table of who
+// may import whom stands in ARCHITECTURE.md, and cmd/mpgate tests it; here are the rules that must
+// not change with it.
 package archtest
 
 import (
@@ -26,6 +27,7 @@ const (
 // file is a Go file of the module, by its path from the root.
 type file struct {
 	name    string
+	fset    *token.FileSet
 	source  []byte
 	syntax  *ast.File
 	imports []string
@@ -51,7 +53,7 @@ func load(t *testing.T) (all []*file) {
 		if d.IsDir() || filepath.Ext(name) != ".go" {
 			return nil
 		}
-		f := &file{}
+		f := &file{fset: fset}
 		if f.source, err = os.ReadFile(name); err != nil {
 			return err
 		}
@@ -90,7 +92,8 @@ func TestFormatted(t *testing.T) {
 	}
 }
 
-// arrows are who may import whom within the data plane and the leaves; what is not named imports nothing of ours.
+// arrows are who may import whom within the data plane and the leaves; what is not named imports
+// nothing of ours.
 var arrows = map[string][]string{
 	"config":            {},
 	"telemetry":         {"task"},
@@ -176,11 +179,12 @@ func TestImportsThatBelongSomewhere(t *testing.T) {
 	}
 }
 
-// ofHTTP is what the data plane may use of net/http: words, no machinery. Its server, client and reverse proxy
-// are what mpgate does without.
+// ofHTTP is what the data plane may use of net/http: words, no machinery. Its server, client and
+// reverse proxy are what mpgate does without.
 var ofHTTP = []string{"StatusText", "TimeFormat"}
 
-// notOfHTTP2 is the machinery of x/net/http2; the framer, with its error codes and settings, is what proxy/http2 builds on.
+// notOfHTTP2 is the machinery of x/net/http2; the framer, with its error codes and settings, is
+// what proxy/http2 builds on.
 var notOfHTTP2 = []string{"Server", "ServeConnOpts", "ConfigureServer", "Transport", "ConfigureTransport", "ConfigureTransports", "ClientConn", "ClientConnPool"}
 
 func TestNoHTTPMachineryInTheDataPlane(t *testing.T) {
@@ -255,8 +259,8 @@ var bare = []struct{ dir, why string }{
 	{"tools", "programs of their own"},
 }
 
-// TestGoroutinesAreTasks: a panic in a goroutine that was started in another way would end the process. The demo's errgroup
-// runs its servers by task.Call.
+// TestGoroutinesAreTasks: a panic in a goroutine that was started in another way would end the
+// process. The demo's errgroup runs its servers by task.Call.
 func TestGoroutinesAreTasks(t *testing.T) {
 	starts := map[string][]string{"time": {"AfterFunc"}, "context": {"AfterFunc"}, "sync": {"WaitGroup"}, "golang.org/x/sync/errgroup": {"Group", "WithContext"}}
 	ofTask := 0

@@ -263,7 +263,7 @@ func (l *Lab) EmulatorCPU() (time.Duration, error) {
 	return r.CPU, err
 }
 
-// Name makes the places known to `ip netns` as PREFIX-PLACE, for people who
+// Name makes the places known to `ip netns` as PREFIX-PLACE, for users who
 // want to look. Close removes the names, and so does the end of this process.
 func (l *Lab) Name(prefix string) error {
 	const dir = "/run/netns"

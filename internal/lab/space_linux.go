@@ -43,7 +43,7 @@ func (s space) do(f func() error) error {
 
 var errGoexit = errors.New("lab: the function ended its goroutine (FailNow or Goexit)")
 
-// onThread runs f on a thread that ends with it. A panic goes on in the caller.
+// onThread runs f on a thread that ends with it. A panic continues in the caller.
 //
 // It is never the process's first thread: that one cannot end, and what
 // /proc/self and /proc/PID show of the process is that thread's namespace.

@@ -13,8 +13,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// Client is a connection that sends bytes as they are. Its failures end the test; it is for the test's own
-// goroutine.
+// Client is a connection that sends bytes as they are. Its failures end the test; it is for the
+// test's own goroutine.
 type Client struct {
 	net.Conn
 	R *bufio.Reader
@@ -66,7 +66,7 @@ func (c *Client) Reset() {
 	_ = nc.Close()
 }
 
-// Secure speaks TLS from here on.
+// Secure uses TLS from here on.
 func (c *Client) Secure(config *tls.Config) tls.ConnectionState {
 	c.t.Helper()
 	t := tls.Client(c.Conn, config)
@@ -117,8 +117,8 @@ func (c *Client) Answer() *Answer {
 	return c.AnswerTo("GET")
 }
 
-// AnswerTo reads a final response with its body, and the interim ones before it. One that has neither a
-// length nor chunks is read to the end of the connection.
+// AnswerTo reads a final response with its body, and the interim ones before it. One that has
+// neither a length nor chunks is read to the end of the connection.
 func (c *Client) AnswerTo(method string) *Answer {
 	c.t.Helper()
 	var interims []string

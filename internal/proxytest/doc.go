@@ -1,6 +1,6 @@
-// Package proxytest has the two ends between which tests put a gateway: an Origin, a scripted server that
-// records the bytes it gets, and a Client that sends bytes as they are. Both speak TCP, MPTCP or unix
-// sockets, and neither mends anything. A Log reads what the gateway has to say of it.
+// Package proxytest has the two ends between which tests put a gateway: an Origin, a scripted
+// server that records the bytes it gets, and a Client that sends bytes as they are. Both use TCP,
+// MPTCP or unix sockets, and neither fixes anything. A Log reads what the gateway has to say of it.
 package proxytest
 
 import (
@@ -35,7 +35,7 @@ func NeedMPTCP(t testing.TB) {
 	}
 }
 
-// Listen opens a loopback socket that speaks MPTCP or, with mptcp.Off, TCP.
+// Listen opens a loopback socket that uses MPTCP or, with mptcp.Off, TCP.
 func Listen(t testing.TB, mode mptcp.Mode) *net.TCPListener {
 	t.Helper()
 	l, _, err := mptcp.Listen(context.Background(), "127.0.0.1:0", mptcp.ListenOptions{Mode: mode})
@@ -64,8 +64,8 @@ func dial(address string, mode mptcp.Mode) (net.Conn, error) {
 	return c, nil
 }
 
-// Metric is the value of a counter or gauge, or the count of a histogram, summed over the series that have the
-// given labels (name, value, name, value …).
+// Metric is the value of a counter or gauge, or the count of a histogram, summed over the series
+// that have the given labels (name, value, name, value …).
 func Metric(t testing.TB, g prometheus.Gatherer, name string, labels ...string) (sum float64) {
 	t.Helper()
 	families, err := g.Gather()
@@ -96,8 +96,8 @@ func hasLabels(m *dto.Metric, want []string) bool {
 	return true
 }
 
-// WaitMetric waits until Metric is want. Counters move a moment after what they count can be seen from
-// outside, so it asks again.
+// WaitMetric waits until Metric is want. Counters move a moment after what they count can be seen
+// from outside, so it asks again.
 func WaitMetric(t testing.TB, g prometheus.Gatherer, want float64, name string, labels ...string) {
 	t.Helper()
 	var got float64

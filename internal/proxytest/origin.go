@@ -29,8 +29,8 @@ type Origin struct {
 	ended bool
 }
 
-// NewOrigin starts an origin on a loopback port. serve is called for each connection in a goroutine of its
-// own; when it returns the connection is closed in order. The origin ends with the test.
+// NewOrigin starts an origin on a loopback port. serve is called for each connection in a goroutine
+// of its own; when it returns the connection is closed in order. The origin ends with the test.
 func NewOrigin(t testing.TB, mode mptcp.Mode, serve func(*Conn)) *Origin {
 	t.Helper()
 	return OriginOn(t, Listen(t, mode), serve)
@@ -295,8 +295,8 @@ func readBody(r *bufio.Reader, head string) (body, raw string, err error) {
 	return string(b[:n]), "", err
 }
 
-// readChunks reads a chunked body strictly as RFC 9112 section 7.1 has it, extensions excepted: mpgate
-// writes none.
+// readChunks reads a chunked body strictly as RFC 9112 section 7.1 has it, extensions excepted:
+// mpgate writes none.
 func readChunks(r *bufio.Reader) (body, raw string, err error) {
 	var b, all strings.Builder
 	for {

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FullQueue makes an address of the loopback, with port 0 at any, answer no SYN: nobody accepts, and the queue is full.
+// FullQueue makes an address of the loopback, with port 0 at any, answer no SYN: nobody accepts,
+// and the queue is full.
 func FullQueue(t testing.TB, at netip.AddrPort) string {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Refusing is an address where nobody listens until Listen. Its port stays bound, so that no test beside gets it.
+// Refusing is an address where nobody listens until Listen. Its port stays bound, so that no test
+// beside gets it.
 type Refusing struct {
 	Address string
 

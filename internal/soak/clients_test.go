@@ -198,7 +198,7 @@ func (c *client) exchange(r *http.Request, n int, id string, sent []byte, want i
 func (c *client) webSocket() {
 	tr := c.http.Transport.(*http.Transport)
 	if tr.Protocols.HTTP2() || tr.Protocols.UnencryptedHTTP2() {
-		return // the library speaks HTTP/1
+		return // the library uses HTTP/1
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()

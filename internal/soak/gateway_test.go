@@ -123,8 +123,8 @@ func pipe(t *testing.T) (r, w *os.File) {
 
 func (g *gateway) file() string { return filepath.Join(g.dir, "mpgate.toml") }
 
-// configure writes the n-th configuration. Each differs from the one before in one backend, one route or one limit,
-// which the reload makes anew; none changes what a request gets.
+// configure writes the n-th configuration. Each differs from the one before in one backend, one
+// route or one limit, which the reload makes again; none changes what a request gets.
 func (g *gateway) configure(n int) {
 	connect := func(k int) string { return fmt.Sprintf("%dms", 5000+(n+k)/4%2) }
 	var b strings.Builder

@@ -32,7 +32,8 @@ func payload(id string, n int) []byte {
 	return b
 }
 
-// handler answers as asked: n bytes of the request's own payload, in one piece or in several, and says what it got.
+// handler answers as asked: n bytes of the request's own payload, in one piece or in several, and
+// says what it got.
 func handler(l *ledger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, ok := numberIn(r.URL.Path)
@@ -88,7 +89,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveHTTP runs a server that speaks HTTP/1 and HTTP/2, until the test ends.
+// serveHTTP runs a server that uses HTTP/1 and HTTP/2, until the test ends.
 func serveHTTP(t *testing.T, l *ledger, secure *tls.Config) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,8 +117,8 @@ func newServer(l *ledger, secure *tls.Config) *http.Server {
 	return &http.Server{Protocols: &p, Handler: handler(l), TLSConfig: secure}
 }
 
-// serverTLS is the TLS of a server for localhost and passed.test, that of a client of passed.test, and the file of
-// the CA of both.
+// serverTLS is the TLS of a server for localhost and passed.test, that of a client of passed.test,
+// and the file of the CA of both.
 func serverTLS(t *testing.T) (server, client *tls.Config, file string) {
 	t.Helper()
 	ca := acmetest.NewCA(t)

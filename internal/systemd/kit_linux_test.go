@@ -97,7 +97,7 @@ func install(t *testing.T, config string) *service {
 	return s
 }
 
-// units writes the units anew.
+// units writes the units again.
 func (s *service) units() {
 	s.t.Helper()
 	s.Run("mpgate", "units", "-c", configFile, "--dir", strings.TrimSuffix(units, "/"))
@@ -228,7 +228,8 @@ func (s *service) tunnel(address string) net.Conn {
 	return c
 }
 
-// load asks without pause, on new connections and on kept ones, until stop is called, which says what was measured.
+// load asks without pause, on new connections and on kept ones, until stop is called, which says
+// what was measured.
 func (s *service) load(urls ...string) (stop func() (requests int64, longest time.Duration)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wait sync.WaitGroup
@@ -265,8 +266,8 @@ func (s *service) load(urls ...string) (stop func() (requests int64, longest tim
 	}
 }
 
-// bound is the longest that a request may take: 1 s, and beyond that what this machine makes requests wait when nothing
-// happens, for it may have much else to do.
+// bound is the longest that a request may take: 1 s, and beyond that what this machine makes
+// requests wait when nothing happens, for it may have much else to do.
 func (s *service) bound(urls ...string) time.Duration {
 	s.t.Helper()
 	stop := s.load(urls...)

@@ -124,8 +124,8 @@ func childOf(pid int) int {
 	return n
 }
 
-// ownGroup makes a control group for the machine, so that its units are apart from those of others; nil where that
-// cannot be, which is fine for one machine at a time.
+// ownGroup makes a control group for the machine, so that its units are apart from those of others;
+// nil where that cannot be, which is fine for one machine at a time.
 func (m *Machine) ownGroup() *os.File {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -264,8 +264,8 @@ func (m *Machine) Install(from, path string, mode os.FileMode) {
 // Log is what the machine's console shows, and so what services write.
 func (m *Machine) Log() string { return m.log.String() }
 
-// InNet calls f with a thread that is in the machine's network namespace: sockets that it opens are there, and
-// stay so.
+// InNet calls f with a thread that is in the machine's network namespace: sockets that it opens are
+// there, and stay so.
 func (m *Machine) InNet(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
@@ -283,8 +283,8 @@ func (m *Machine) InNet(f func() error) error {
 	return <-result
 }
 
-// Dial connects to an IP address inside, by MPTCP or TCP. It blocks in the calling of connect, so that it stays in
-// one thread.
+// Dial connects to an IP address inside, by MPTCP or TCP. It blocks in the calling of connect, so
+// that it stays in one thread.
 func (m *Machine) Dial(ctx context.Context, address string, mptcp bool) (conn net.Conn, err error) {
 	err = m.InNet(func() error {
 		d := net.Dialer{}

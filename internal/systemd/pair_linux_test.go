@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestPair: of two units for each address, one MPTCP and one TCP, the kill switch and a reload move new connections to
-// the TCP one, and back, and no request is lost.
+// TestPair: of two units for each address, one MPTCP and one TCP, the kill switch and a reload move
+// new connections to the TCP one, and back, and no request is lost.
 func TestPair(t *testing.T) {
 	s := install(t, passed)
 	s.Run("mpgate", "units", "--pair", "-c", configFile, "--dir", strings.TrimSuffix(units, "/"))
@@ -54,8 +54,8 @@ func TestPair(t *testing.T) {
 		var status struct {
 			Listeners []struct {
 				Sockets []struct {
-					Speaks, Why string
-					Reserve     bool
+					Transport, Why string
+					Reserve        bool
 				}
 			}
 		}
@@ -64,7 +64,7 @@ func TestPair(t *testing.T) {
 		}
 		for _, l := range status.Listeners {
 			for _, k := range l.Sockets {
-				if k.Why != "" || k.Reserve != (k.Speaks == want) {
+				if k.Why != "" || k.Reserve != (k.Transport == want) {
 					t.Errorf("in reserve should be what speaks %s: %+v", want, l.Sockets)
 				}
 			}
@@ -84,7 +84,7 @@ func TestPair(t *testing.T) {
 	}
 	speak("off", "tcp")
 	reserve("mptcp")
-	s.Run("systemctl", "restart", "mpgate.service") // it finds out anew which is which
+	s.Run("systemctl", "restart", "mpgate.service") // it finds out again which is which
 	speak("restarted", "tcp")
 	s.Write(configFile, passed+routes, 0o644)
 	s.Run("systemctl", "reload", "mpgate.service")
@@ -108,19 +108,20 @@ func TestPair(t *testing.T) {
 	speak("other-order", "tcp")
 }
 
-// TestSwitchedOffWithoutPair: what systemd holds stays MPTCP, and the reload says so with what mends it.
+// TestSwitchedOffWithoutPair: what systemd holds stays MPTCP, and the reload says so with what
+// fixes it.
 func TestSwitchedOffWithoutPair(t *testing.T) {
 	s := install(t, passed)
 	s.Run("systemctl", "start", "mpgate-http.socket", "mpgate-https.socket", "mpgate.service")
 	s.Write(configFile, "[mptcp]\nenabled = false\n"+passed+routes, 0o644)
 	out := s.Run("mpgate", "reload", "-c", configFile)
-	for _, want := range []string{"reloaded\n", "listener http: 0.0.0.0:80 speaks mptcp: the socket that was passed is MPTCP and cannot be disarmed from here; " +
-		"remedy: take SocketProtocol=mptcp out of the .socket unit and restart the socket; units of mpgate units --pair need no restart\n", "listener https: 0.0.0.0:443 speaks mptcp: "} {
+	for _, want := range []string{"reloaded\n", "listener http: 0.0.0.0:80 uses mptcp: the socket that was passed is MPTCP and mpgate cannot change that; " +
+		"remedy: remove SocketProtocol=mptcp from the .socket unit and restart the socket; with the units of mpgate units --pair no restart is needed\n", "listener https: 0.0.0.0:443 uses mptcp: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("reload says %q, and not %q", out, want)
 		}
 	}
-	s.journaled(`"listening, but not as preferred","listener":"http".*"why":"the socket that was passed is MPTCP and cannot be disarmed from here"`)
+	s.journaled(`"listening, but not as preferred","listener":"http".*"why":"the socket that was passed is MPTCP and mpgate cannot change that"`)
 	// The remedy.
 	s.units()
 	s.Run("systemctl", "stop", "mpgate.service", "mpgate-http.socket", "mpgate-https.socket")

@@ -42,8 +42,8 @@ func need(t testing.TB) {
 	}
 }
 
-// Root is the directory of the root file system, which is built once and kept in the user's cache. It is not to be
-// written to.
+// Root is the directory of the root file system, which is built once and kept in the user's cache.
+// It is not to be written to.
 func Root(t testing.TB) string {
 	t.Helper()
 	need(t)

@@ -41,7 +41,7 @@ func TestPassedSockets(t *testing.T) {
 		s.get(s.client(true), "http://127.0.0.1/")
 		t.Logf("the first answer took %v, start included", time.Since(began).Round(time.Millisecond))
 		s.Await("mpgate.service", "ActiveState", "active")
-		if text := s.Property("mpgate.service", "StatusText"); !strings.HasPrefix(text, "serving: generation 1, 3 sockets (3 mptcp), ") {
+		if text := s.Property("mpgate.service", "StatusText"); !strings.HasPrefix(text, "serving: generation 1, sockets: 3 (MPTCP: 3), ") {
 			t.Errorf("its status is %q", text)
 		}
 	})
@@ -104,13 +104,13 @@ func (s *service) reload(t *testing.T) {
 	}
 	s.Await("mpgate.service", "ActiveState", "active")
 	s.get(s.client(false), "http://127.0.0.1/more")
-	if text := s.Property("mpgate.service", "StatusText"); !strings.Contains(text, "the last reload was refused") {
+	if text := s.Property("mpgate.service", "StatusText"); !strings.Contains(text, "the last reload failed") {
 		t.Errorf("its status is %q", text)
 	}
 
 	s.Write(configFile, passed+routes+"[[listener]]\nname = \"third\"\nsystemd = \"third\"\naddress = \"127.0.0.1:81\"\n", 0o644)
 	out, code = s.Try("mpgate", "reload", "-c", configFile)
-	if code != 78 || !strings.Contains(out, `no inherited socket is named "third"`) || !strings.Contains(out, "start the .socket unit, then systemctl restart mpgate") {
+	if code != 78 || !strings.Contains(out, `no inherited socket is named "third"`) || !strings.Contains(out, "start the .socket unit, then run systemctl restart mpgate") {
 		t.Errorf("a reload that needs a new socket exits %d and prints %q", code, out)
 	}
 	s.Write(configFile, passed+routes, 0o644)
@@ -160,7 +160,8 @@ func (s *service) watchdog(t *testing.T) {
 	s.Run("systemctl", "restart", "mpgate.service")
 }
 
-// upgrade: another binary takes over; systemd knows the new process, and nobody notices. One that cannot serve does not.
+// upgrade: another binary takes over; systemd knows the new process, and nobody notices. One that
+// cannot serve does not.
 func (s *service) upgrade(t *testing.T, urls ...string) {
 	s.t = t
 	bound := s.bound(urls...)
@@ -169,7 +170,7 @@ func (s *service) upgrade(t *testing.T, urls ...string) {
 	pid := s.Property("mpgate.service", "MainPID")
 	s.Install(binary, "/usr/bin/mpgate", 0o755)
 	out := s.Run("mpgate", "upgrade", "-c", configFile)
-	if out != "another process has taken over\n" {
+	if out != "upgraded: another process has taken over\n" {
 		t.Errorf("mpgate upgrade says %q", out)
 	}
 	if now := s.Property("mpgate.service", "MainPID"); now == pid || now == "0" {
@@ -187,7 +188,7 @@ func (s *service) upgrade(t *testing.T, urls ...string) {
 		t.Fatal(err)
 	}
 	out, code := s.Try("/usr/bin/mpgate.good", "upgrade", "-c", configFile)
-	if code != 1 || !strings.Contains(out, "upgrade failed; the running process serves on: the new process ended before it was ready") {
+	if code != 1 || !strings.Contains(out, "upgrade failed; the running process continues: the new process ended before it was ready") {
 		t.Errorf("an upgrade to a bad binary exits %d and prints %q", code, out)
 	}
 	if err := os.Rename(s.Path("/usr/bin/mpgate.good"), s.Path("/usr/bin/mpgate")); err != nil {
@@ -237,7 +238,7 @@ func (s *service) withoutProtocol(t *testing.T) {
 	out := s.Run("mpgate", "status", "--json", "-c", configFile)
 	var status struct {
 		Listeners []struct {
-			Sockets []struct{ Speaks, Why string }
+			Sockets []struct{ Transport, Why string }
 		}
 	}
 	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status.Listeners) != 2 {
@@ -245,7 +246,7 @@ func (s *service) withoutProtocol(t *testing.T) {
 	}
 	for _, l := range status.Listeners {
 		for _, k := range l.Sockets {
-			if k.Speaks != "tcp" || k.Why != "the socket that was passed is TCP" {
+			if k.Transport != "tcp" || k.Why != "the socket that was passed is TCP" {
 				t.Errorf("status says %+v", k)
 			}
 		}
@@ -258,7 +259,8 @@ func (s *service) withoutProtocol(t *testing.T) {
 	s.journaled(`listener.http: .*is TCP, and mptcp = "require"; remedy: SocketProtocol=mptcp in the .socket unit`)
 }
 
-// TestOwnSockets: the service opens its sockets by itself; systemd's store keeps them over a restart.
+// TestOwnSockets: the service opens its sockets by itself; systemd's store keeps them over a
+// restart.
 func TestOwnSockets(t *testing.T) {
 	s := install(t, own)
 	if out, code := s.Try("systemctl", "start", "mpgate.service"); code != 0 {
@@ -280,7 +282,7 @@ func TestOwnSockets(t *testing.T) {
 	if longest > bound {
 		t.Errorf("a request took %v, want at most %v", longest, bound)
 	}
-	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","speaks":"mptcp","from":"fdstore"`)
+	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","transport":"mptcp","from":"fdstore"`)
 	t.Run("upgrade", func(t *testing.T) { s.upgrade(t, "http://127.0.0.1:8080/") })
 	s.t = t
 
@@ -291,11 +293,11 @@ func TestOwnSockets(t *testing.T) {
 	s.get(s.client(true), "http://127.0.0.1:8080/plain")
 	s.logged("/plain", `"client_transport":"tcp"`)
 	s.Run("systemctl", "restart", "mpgate.service")
-	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","speaks":"tcp","from":"fdstore"`)
+	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","transport":"tcp","from":"fdstore"`)
 	// A restart puts a new socket in the place of a stored one that does not fit.
 	s.Write(configFile, own+routes, 0o644)
 	s.Run("systemctl", "restart", "mpgate.service")
-	s.journaled(`"why":"it is a tcp socket, and mptcp is wanted"`)
+	s.journaled(`"why":"it is a tcp socket, but mptcp is configured"`)
 	s.get(s.client(true), "http://127.0.0.1:8080/again")
 	s.logged("/again", `"client_transport":"mptcp"`)
 	// So it does for one that is in the way of an address that overlaps, which a reload refuses.
@@ -303,9 +305,9 @@ func TestOwnSockets(t *testing.T) {
 	if out, code := s.Try("systemctl", "reload", "mpgate.service"); code == 0 {
 		t.Errorf("two sockets for one port: %s", out)
 	}
-	s.journaled(`which this gateway's listener .*http.* has: bind: address already in use; remedy: restart mpgate`)
+	s.journaled(`which is used by this gateway's listener .*http.*: bind: address already in use; remedy: restart mpgate`)
 	s.Run("systemctl", "restart", "mpgate.service")
-	s.journaled(`"why":"it is in the way of :8080"`)
+	s.journaled(`"why":"it conflicts with :8080"`)
 	s.get(s.client(true), "http://127.0.0.1:8080/all")
 
 	// A wrong configuration is not tried again and again.

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// hidden are the directories that the service is not shown as they are, each with the line of the unit that does it.
+// hidden are the directories that the service is not shown as they are, each with the line of the
+// unit that does it.
 var hidden = []struct {
 	dirs          []string
 	setting, what string

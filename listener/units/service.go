@@ -82,7 +82,8 @@ func (o *Options) service(sockets []string) string {
 	return b.String()
 }
 
-// preserve says for how long systemd is to keep /run/mpgate: sockets of .socket units in it must outlive the service.
+// preserve says for how long systemd is to keep /run/mpgate: sockets of .socket units in it must
+// outlive the service.
 func (o *Options) preserve() string {
 	for _, l := range o.Listeners {
 		for _, a := range l.Addresses {

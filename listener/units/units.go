@@ -1,5 +1,6 @@
-// Package units writes the systemd units that fit a gateway: a .socket unit for each name under which a listener takes
-// inherited sockets, and the service. It is a function from options to text; it touches nothing.
+// Package units writes the systemd units that fit a gateway: a .socket unit for each name under
+// which a listener takes inherited sockets, and the service. It is a function from options to text;
+// it touches nothing.
 package units
 
 import (
@@ -23,16 +24,18 @@ type Options struct {
 
 	// NetAdmin says what the gateway needs CAP_NET_ADMIN for, "" for nothing.
 	NetAdmin string
-	// HangUp says that `mpgate reload` cannot reach it: its admin address is off, or read-only as every host:port is.
+	// HangUp says that `mpgate reload` cannot reach it: its admin address is off, or read-only as
+	// every host:port is.
 	HangUp bool
 	// Writes are files and directories that it writes beside its state, its logs and /run/mpgate.
 	Writes []string
 	// Keys are files of private keys that it reads.
 	Keys []string
-	// Reads are further files, and sockets of servers, that it opens: they are asked for by Warnings only.
+	// Reads are further files, and sockets of servers, that it opens: they are asked for by
+	// Warnings only.
 	Reads []string
-	// Pair has each listener that speaks MPTCP get a second unit, whose sockets are TCP: mpgate can then be told by a
-	// reload to take connections by that one only.
+	// Pair has each listener that uses MPTCP get a second unit, whose sockets are TCP: mpgate can
+	// then be told by a reload to take connections by that one only.
 	Pair bool
 }
 
@@ -73,7 +76,8 @@ func Generate(o Options) ([]File, error) {
 	return append(files, File{"mpgate.service", o.service(names)}), nil
 }
 
-// group is what of a listener's sockets fits one unit: an option of a unit holds for all its sockets.
+// group is what of a listener's sockets fits one unit: an option of a unit holds for all its
+// sockets.
 type group struct {
 	suffix string
 	unix   bool

@@ -73,7 +73,8 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
-// TestLowPorts: in a user namespace of its own the service could not have the capability that the unit tells of.
+// TestLowPorts: in a user namespace of its own the service could not have the capability that the
+// unit tells of.
 func TestLowPorts(t *testing.T) {
 	for _, c := range []struct {
 		listener Listener

@@ -20,16 +20,16 @@ func (e *examination) blackhole() {
 	times := counters["Blackhole"]
 	switch active, err := e.withheld(); {
 	case err != nil:
-		e.add(Warning, check, "", "a connection to ourselves could not be tried: "+err.Error(), "ip link set lo up")
+		e.add(Warning, check, "", "cannot test a connection to this host itself: "+err.Error(), "ip link set lo up")
 	case active:
 		e.withholds = true
-		e.add(Error, check, "", "MPTCP SYNs vanished on some path, and the kernel dials plain TCP for that reason",
-			fmt.Sprintf("sysctl -w net.mptcp.blackhole_timeout=%s (writing it ends the state); find the middlebox, or mptcp = \"off\" for the server behind it", orDefault(timeout, "3600")))
+		e.add(Error, check, "", "MPTCP SYNs were dropped on some path, and the kernel uses plain TCP for new connections because of that",
+			fmt.Sprintf("sysctl -w net.mptcp.blackhole_timeout=%s (this ends the state); find the middlebox, or mptcp = \"off\" for the server behind it", orDefault(timeout, "3600")))
 	case times > 0:
-		e.add(Warning, check, "", fmt.Sprintf("MPTCP SYNs vanished and plain ones did not (%d times since the start): a middlebox drops the option, or a server restarted just then", times),
+		e.add(Warning, check, "", fmt.Sprintf("MPTCP SYNs were dropped and plain ones were not (%s since boot): a middlebox drops the option, or a server restarted at that moment", plural(int(times), "time", "times")),
 			`mptcp = "off" for the server behind it, if it is always the same`)
 	default:
-		e.add(OK, check, "", "no MPTCP SYN is known to have vanished", "")
+		e.add(OK, check, "", "no dropped MPTCP SYNs are known", "")
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package doctor looks at a host, and at what a gateway on it is to do, and says
-// what stands in the way of MPTCP: each finding with the command or the line of
-// configuration that mends it. It changes nothing.
+// Package doctor examines a host, and what a gateway on it should do, and reports
+// what prevents MPTCP: each finding with the command or the line of
+// configuration that fixes it. It changes nothing.
 //
 //	kernel.go     MPTCP in the kernel and its later parts; the switch in the environment
 //	sysctl.go     net.mptcp.*
@@ -10,7 +10,7 @@
 //	routes.go     rp_filter and source routing, for each path
 //	firewall.go   rules that drop or remove the option
 //	blackhole.go  the kernel's memory of vanished SYNs
-//	probe.go      each server: does it speak MPTCP, how many subflows, RTT by path
+//	probe.go      each server: does it use MPTCP, how many subflows, RTT by path
 package doctor
 
 import (
@@ -60,7 +60,7 @@ type Finding struct {
 	Subject string `json:"subject,omitempty"`
 	// What is so, in one line.
 	What string `json:"what"`
-	// Remedy is the command or the line that mends it; "" where nothing is wrong.
+	// Remedy is the command or the line that fixes it; "" where nothing is wrong.
 	Remedy string `json:"remedy,omitempty"`
 }
 
@@ -108,7 +108,8 @@ type Options struct {
 	Listeners []Listener
 	Inherited []Inherited
 	Servers   []Server
-	// Paths are what is declared, with Manage, Failover, Limits and Fullmesh. Other fields do not count.
+	// Paths are what is declared, with Manage, Failover, Limits and Fullmesh. Other fields do not
+	// count.
 	Paths paths.Options
 	// Connections is how many clients may be connected at a time; 0: unknown.
 	Connections int
@@ -175,7 +176,7 @@ func (e *examination) add(l Level, check, subject, what, remedy string) {
 	e.findings = append(e.findings, Finding{l, check, subject, what, remedy})
 }
 
-// wanted says whether anything is to speak MPTCP, and whether it must.
+// wanted says whether anything is to use MPTCP, and whether it must.
 func (e *examination) wanted() (any, must bool) {
 	modes := []mptcp.Mode{}
 	for _, l := range e.Listeners {
@@ -188,7 +189,15 @@ func (e *examination) wanted() (any, must bool) {
 	return any, slices.Contains(modes, mptcp.Require)
 }
 
-// GreetHTTP asks a server that speaks HTTP/1.1 for its options and reads the beginning of the answer.
+// plural is a number with its noun.
+func plural(n int, one, more string) string {
+	if n == 1 {
+		more = one
+	}
+	return fmt.Sprintf("%d %s", n, more)
+}
+
+// GreetHTTP asks a server that uses HTTP/1.1 for its options and reads the beginning of the answer.
 func GreetHTTP(host string) func(context.Context, net.Conn) error {
 	return func(_ context.Context, c net.Conn) error {
 		if _, err := fmt.Fprintf(c, "OPTIONS * HTTP/1.1\r\nHost: %s\r\nUser-Agent: mpgate-doctor\r\n\r\n", host); err != nil {

@@ -93,7 +93,7 @@ func TestHealthyHost(t *testing.T) {
 func TestKernelWithoutMPTCP(t *testing.T) {
 	l := host(t)
 	set(t, l, "net.mptcp.enabled", "0")
-	w := Finding{Warning, "kernel", "", "it is switched off in this network namespace (net.mptcp.enabled=0)", "sysctl -w net.mptcp.enabled=1"}
+	w := Finding{Warning, "kernel", "", "MPTCP is off in this network namespace (net.mptcp.enabled=0)", "sysctl -w net.mptcp.enabled=1"}
 	want(t, examine(t, l, Options{}), w)
 	w.Level = Error
 	want(t, examine(t, l, Options{Listeners: []Listener{{Mode: mptcp.Require}}}), w)
@@ -108,15 +108,15 @@ func TestSysctls(t *testing.T) {
 	set(t, l, "net.mptcp.allow_join_initial_addr_port", "0")
 	f := examine(t, l, Options{Paths: declared(paths.ManageSync)})
 	want(t, f, Finding{Error, "sysctl", "", `the path manager is "userspace": endpoints have no effect`, "sysctl -w net.mptcp.path_manager=kernel"})
-	want(t, f, Finding{Warning, "sysctl", "", "DSS checksums are on: they cost CPU for each byte, and serve only where a middlebox changes payload", "sysctl -w net.mptcp.checksum_enabled=0"})
-	want(t, f, Finding{Warning, "sysctl", "", "clients are told not to join at the address they connected to, and no other is announced: they get one subflow",
+	want(t, f, Finding{Warning, "sysctl", "", "DSS checksums are on: they cost CPU time for each byte, and help only if a middlebox changes payload", "sysctl -w net.mptcp.checksum_enabled=0"})
+	want(t, f, Finding{Warning, "sysctl", "", "clients are told not to join at the address they connected to, and no other address is announced: they get one subflow",
 		`sysctl -w net.mptcp.allow_join_initial_addr_port=1, or { address = "…", announce = true } in mptcp.paths`})
 }
 
 func TestBalancer(t *testing.T) {
 	l := host(t)
 	o := Options{Paths: paths.Options{Paths: []paths.Path{{Name: "far", Address: netip.MustParseAddr("198.51.100.7"), Announce: true}}}}
-	want(t, examine(t, l, o), Finding{Warning, "sysctl", "", "addresses are announced as behind a balancer, and clients may still join at the one they connected to: there a join can reach another host",
+	want(t, examine(t, l, o), Finding{Warning, "sysctl", "", "addresses are announced as behind a balancer, but clients may still join at the address they connected to, where a join can reach another host",
 		"sysctl -w net.mptcp.allow_join_initial_addr_port=0"})
 	set(t, l, "net.mptcp.allow_join_initial_addr_port", "0")
 	if f := examine(t, l, o); !has(f, "sysctl", OK) {
@@ -134,10 +134,10 @@ func TestEndpointsAndLimits(t *testing.T) {
 	want(t, f, Finding{Warning, "endpoints", "one", "10.77.1.1 was made by another program with flags signal, and the path needs subflow; adopt = true would change it",
 		"adopt = true in [mptcp], or: ip mptcp endpoint delete id 7"})
 	want(t, f, Finding{Warning, "endpoints", "two", "10.77.2.1 is missing", `manage = "sync" in [mptcp], or: ip mptcp endpoint add 10.77.2.1 dev link2 subflow`})
-	want(t, f, Finding{Warning, "endpoints", "", "the limits are 2 subflows and 0 accepted addresses, and the configuration says 4 and 4",
+	want(t, f, Finding{Warning, "endpoints", "", "the limits are subflows 2 and add_addr_accepted 0, the configuration has 4 and 4",
 		"ip mptcp limits set subflows 4 add_addr_accepted 4"})
 
-	// The commands mend it.
+	// The commands fix it.
 	for _, args := range [][]string{{"endpoint", "delete", "id", "7"}, {"endpoint", "add", "10.77.2.1", "dev", "link2", "subflow"},
 		{"endpoint", "add", "10.77.1.1", "dev", "link1", "subflow"}, {"limits", "set", "subflows", "4", "add_addr_accepted", "4"}} {
 		if out, err := l.Place("client").Command(context.Background(), "ip", append([]string{"mptcp"}, args...)...).CombinedOutput(); err != nil {
@@ -164,8 +164,8 @@ func TestOtherManagers(t *testing.T) {
 	e := examination{Options: Options{Paths: paths.Options{Manage: paths.ManageSync}}}
 	e.judgeManagers("path managers", true, false)
 	e.judgeManagers("path managers", false, true)
-	want(t, e.findings, Finding{Error, "path managers", "mptcpd", `it runs and writes endpoints too, and manage = "sync"`, "systemctl disable --now mptcp"})
-	want(t, e.findings, Finding{Warning, "path managers", "NetworkManager", `it runs and may write endpoints too, and manage = "sync"`,
+	want(t, e.findings, Finding{Error, "path managers", "mptcpd", `it is running and changes endpoints too, but manage = "sync"`, "systemctl disable --now mptcp"})
+	want(t, e.findings, Finding{Warning, "path managers", "NetworkManager", `it is running and may change endpoints too, but manage = "sync"`,
 		"nmcli connection modify ID connection.mptcp-flags disabled"})
 	// A process of that name is found.
 	l := host(t)
@@ -186,7 +186,7 @@ func TestOtherManagers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { cmd.Process.Kill(); cmd.Wait() }()
-	want(t, examine(t, l, Options{}), Finding{Warning, "path managers", "mptcpd", "it runs and writes endpoints", "systemctl disable --now mptcp, if mpgate is to do it"})
+	want(t, examine(t, l, Options{}), Finding{Warning, "path managers", "mptcpd", "it is running and changes endpoints", "systemctl disable --now mptcp, to let mpgate do it"})
 }
 
 func TestListenersOutOfReach(t *testing.T) {
@@ -198,7 +198,7 @@ func TestListenersOutOfReach(t *testing.T) {
 		o.Paths.Paths[i].Role = paths.Both
 	}
 	f := examine(t, l, o)
-	want(t, f, Finding{Warning, "listeners", "web", "it is bound to single addresses, and 10.77.2.1 is announced: joins there are refused",
+	want(t, f, Finding{Warning, "listeners", "web", "it does not listen on 10.77.2.1, which is announced: joins there are refused",
 		`address = "0.0.0.0:8080" (or "[::]:8080"), or port = PORT for the path`})
 	for _, x := range f {
 		if x.Subject == "all" || x.Subject == "zero" {
@@ -219,37 +219,37 @@ func TestSystemd(t *testing.T) {
 	}
 	o := Options{Listeners: []Listener{{Name: "web", Systemd: "web"}, {Name: "must", Systemd: "must", Mode: mptcp.Require}}, Command: version("systemd 252 (252.38-1~deb12u1)\n+PAM")}
 	f := examine(t, l, o)
-	w := Finding{Warning, "systemd", "web", "systemd 252 does not know SocketProtocol=mptcp and passes a TCP socket", `systemd 257 or later, or let mpgate open it: address = "…" without systemd`}
+	w := Finding{Warning, "systemd", "web", "systemd 252 does not support SocketProtocol=mptcp and passes a TCP socket", `systemd 257 or later, or let mpgate open it: address = "…" without systemd`}
 	want(t, f, w)
 	w.Level, w.Subject = Error, "must"
 	want(t, f, w)
 	o.Command = version("systemd 257.9 (257.9-1)")
-	want(t, examine(t, l, o), Finding{OK, "systemd", "web", "systemd 257 knows SocketProtocol=mptcp", ""})
+	want(t, examine(t, l, o), Finding{OK, "systemd", "web", "systemd 257 supports SocketProtocol=mptcp", ""})
 	o.Command = version("")
-	want(t, examine(t, l, o), Finding{Warning, "systemd", "web", "its socket comes from systemd, whose version cannot be found out", "systemctl --version: 257 or later knows SocketProtocol=mptcp"})
+	want(t, examine(t, l, o), Finding{Warning, "systemd", "web", "its socket comes from systemd, whose version is unknown", "check systemctl --version: 257 or later supports SocketProtocol=mptcp"})
 	o.Inherited = []Inherited{{"web", "[::]:80", mptcp.TCP}, {"must", "[::]:443", mptcp.MPTCP}}
 	f = examine(t, l, o)
 	want(t, f, Finding{Warning, "systemd", "web", "the socket that was passed ([::]:80) is TCP",
 		"SocketProtocol=mptcp in the .socket unit (systemd 257 or later), then systemctl daemon-reload and restart the socket"})
-	want(t, f, Finding{OK, "systemd", "must", "the socket that was passed ([::]:443) speaks MPTCP", ""})
+	want(t, f, Finding{OK, "systemd", "must", "the socket that was passed ([::]:443) is MPTCP", ""})
 	off := Options{Listeners: []Listener{{Name: "must", Systemd: "must", Mode: mptcp.Off}}, Inherited: o.Inherited}
-	want(t, examine(t, l, off), Finding{Warning, "systemd", "must", "the socket that was passed ([::]:443) is MPTCP and stays so, though MPTCP is switched off",
-		"take SocketProtocol=mptcp out of the .socket unit and restart the socket, or use the units of mpgate units --pair"})
+	want(t, examine(t, l, off), Finding{Warning, "systemd", "must", "the socket that was passed ([::]:443) is MPTCP and remains so, although MPTCP is off",
+		"remove SocketProtocol=mptcp from the .socket unit and restart the socket, or use the units of mpgate units --pair"})
 	o.Inherited = append(o.Inherited, Inherited{"must", "[::]:443", mptcp.TCP})
 	off.Inherited = o.Inherited
 	if f := examine(t, l, off); has(f, "systemd", Warning) {
 		t.Errorf("%v", f)
 	}
-	want(t, examine(t, l, o), Finding{OK, "systemd", "must", "a second socket was passed ([::]:443), by TCP: new connections go there while MPTCP is switched off", ""})
+	want(t, examine(t, l, o), Finding{OK, "systemd", "must", "a second, TCP socket was passed ([::]:443): it gets new connections while MPTCP is off", ""})
 }
 
 func TestRoutes(t *testing.T) {
 	l := host(t)
 	o := Options{Paths: declared(paths.ManageWatch), Servers: []Server{{Name: "s:80", Backend: "api", Mode: mptcp.Off, Address: netip.MustParseAddrPort("10.77.1.2:1")}}}
 	f := examine(t, l, o)
-	want(t, f, Finding{OK, "routes", "two", "packets of its addresses leave by link2", ""})
+	want(t, f, Finding{OK, "routes", "two", "packets from its addresses leave by link2", ""})
 	set(t, l, "net/ipv4/conf/link2/rp_filter", "1")
-	want(t, examine(t, l, o), Finding{Warning, "routes", "two", "rp_filter is strict on link2: subflows that come in by it for another address are dropped",
+	want(t, examine(t, l, o), Finding{Warning, "routes", "two", "rp_filter is strict on link2: subflows that arrive there for another address are dropped",
 		"sysctl -w net.ipv4.conf.link2.rp_filter=2"})
 	// Without the rule that the lab made, the second address leaves by the first link.
 	if out, err := l.Place("client").Command(context.Background(), "ip", "rule", "del", "from", "10.77.2.1").CombinedOutput(); err != nil {
@@ -273,23 +273,23 @@ func TestFirewall(t *testing.T) {
 	}
 	f := examine(t, l, Options{})
 	i := slices.IndexFunc(f, func(f Finding) bool { return f.Check == "firewall" })
-	if i < 0 || f[i].Level != Warning || !strings.HasPrefix(f[i].What, "nftables (ip t c) acts against the MPTCP option: tcp flags") || !strings.HasPrefix(f[i].Remedy, "nft delete rule ip t c handle ") {
+	if i < 0 || f[i].Level != Warning || !strings.HasPrefix(f[i].What, "nftables (ip t c) drops or removes the MPTCP option: tcp flags") || !strings.HasPrefix(f[i].Remedy, "nft delete rule ip t c handle ") {
 		t.Fatalf("%v", f)
 	}
 	args := strings.Fields(f[i].Remedy)
 	if out, err := l.Place("client").Command(context.Background(), args[0], args[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("the remedy: %v: %s", err, out)
 	}
-	want(t, examine(t, l, Options{}), Finding{OK, "firewall", "", "no rule of this host drops or removes the MPTCP option", ""})
+	want(t, examine(t, l, Options{}), Finding{OK, "firewall", "", "no firewall rule of this host drops or removes the MPTCP option", ""})
 
 	e := examination{}
 	e.iptables("iptables", "*mangle\n:PREROUTING ACCEPT\n-A PREROUTING -p tcp -m tcp --tcp-option 30 -j DROP\nCOMMIT\n*filter\n-A INPUT -p tcp -j DROP\n")
-	if len(e.findings) != 1 || e.findings[0] != (Finding{Warning, "firewall", "", "iptables (mangle) acts against the MPTCP option: PREROUTING -p tcp -m tcp --tcp-option 30 -j DROP",
+	if len(e.findings) != 1 || e.findings[0] != (Finding{Warning, "firewall", "", "iptables (mangle) drops or removes the MPTCP option: PREROUTING -p tcp -m tcp --tcp-option 30 -j DROP",
 		"iptables -t mangle -D PREROUTING -p tcp -m tcp --tcp-option 30 -j DROP"}) {
 		t.Errorf("%v", e.findings)
 	}
 	denied := func(context.Context, string, ...string) ([]byte, error) { return nil, errors.New("exit status 1") }
-	want(t, examine(t, l, Options{Command: denied}), Finding{OK, "firewall", "", "the rules cannot be read by this user: nothing was looked at", ""})
+	want(t, examine(t, l, Options{Command: denied}), Finding{OK, "firewall", "", "this user cannot read the firewall rules: not examined", ""})
 }
 
 func TestBlackhole(t *testing.T) {
@@ -305,12 +305,12 @@ func TestBlackhole(t *testing.T) {
 	}
 	c.Close()
 	f := examine(t, l, Options{})
-	w := Finding{Error, "blackhole", "", "MPTCP SYNs vanished on some path, and the kernel dials plain TCP for that reason",
-		`sysctl -w net.mptcp.blackhole_timeout=3600 (writing it ends the state); find the middlebox, or mptcp = "off" for the server behind it`}
+	w := Finding{Error, "blackhole", "", "MPTCP SYNs were dropped on some path, and the kernel uses plain TCP for new connections because of that",
+		`sysctl -w net.mptcp.blackhole_timeout=3600 (this ends the state); find the middlebox, or mptcp = "off" for the server behind it`}
 	want(t, f, w)
 	set(t, l, "net.mptcp.blackhole_timeout", "3600")
 	want(t, examine(t, l, Options{}), Finding{Warning, "blackhole", "",
-		"MPTCP SYNs vanished and plain ones did not (1 times since the start): a middlebox drops the option, or a server restarted just then",
+		"MPTCP SYNs were dropped and plain ones were not (1 time since boot): a middlebox drops the option, or a server restarted at that moment",
 		`mptcp = "off" for the server behind it, if it is always the same`})
 }
 
@@ -361,16 +361,16 @@ func TestServers(t *testing.T) {
 		}
 		return f[i]
 	}
-	const without = "answers without MPTCP: it does not speak it, or something on the way removes the option"
+	const without = "answers without MPTCP: the server does not support it, or a middlebox removes the option"
 	for name, w := range map[string]struct {
 		level Level
 		what  string
 	}{
-		"speaks": {OK, "speaks MPTCP, 2 subflows; round trip by path: one "},
+		"speaks": {OK, "uses MPTCP, 2 subflows; round trip by path: one "},
 		"plain":  {Warning, without + "; round trip by path: one "},
 		"must":   {Error, without + "; round trip by path: one "},
 		"off":    {OK, "reached by TCP, as configured; round trip by path: one "},
-		"closed": {Error, "no connection: dial tcp 10.77.1.2:1: connect: connection refused"},
+		"closed": {Error, "cannot connect: dial tcp 10.77.1.2:1: connect: connection refused"},
 	} {
 		if got := of(name); got.Level != w.level || !strings.HasPrefix(got.What, w.what) {
 			t.Errorf("%s: %v", name, got)
@@ -393,9 +393,9 @@ func TestFeatures(t *testing.T) {
 		has  mptcp.Features
 		what string
 	}{
-		{mptcp.Features{}, "this kernel cannot tell an MPTCP connection from one that fell back (MPTCP_INFO is missing)"},
-		{mptcp.Features{Info: true}, "this kernel does not give all subflows in one call (MPTCP_FULL_INFO is missing): figures are less exact"},
-		{mptcp.Features{Info: true, FullInfo: true}, "this kernel tells a fallback only indirectly (TCP_IS_MPTCP is missing)"},
+		{mptcp.Features{}, "this kernel cannot distinguish an MPTCP connection from a fallback (MPTCP_INFO is missing)"},
+		{mptcp.Features{Info: true}, "this kernel does not return all subflows in one call (MPTCP_FULL_INFO is missing): figures are less exact"},
+		{mptcp.Features{Info: true, FullInfo: true}, "this kernel reports a fallback only indirectly (TCP_IS_MPTCP is missing)"},
 		{mptcp.Features{Info: true, FullInfo: true, IsMPTCP: true}, ""},
 	} {
 		e := examination{}
@@ -417,7 +417,7 @@ func TestSlots(t *testing.T) {
 		{Name: "dsl", Address: netip.MustParseAddr("10.77.1.1"), Role: paths.ForListeners}, {Name: "lte", Interface: "link2"},
 		{Name: "back", Address: netip.MustParseAddr("10.77.3.1"), Role: paths.ForBackends},
 	}}}
-	want(t, examine(t, l, o), Finding{Warning, "endpoints", "", "limits.subflows is 2: on clients' connections 2 addresses for backends are tried in vain and take slots of it, and further paths of clients (1) may find none left",
+	want(t, examine(t, l, o), Finding{Warning, "endpoints", "", "limits.subflows is 2: on client connections attempts from 2 addresses for backends fail and count against it, which may leave too few for the additional paths of clients (1)",
 		"limits = { subflows = 3, add_addr_accepted = 1 } in [mptcp]"})
 	o.Paths.Limits.Subflows = 3
 	if f := examine(t, l, o); slices.ContainsFunc(f, func(f Finding) bool { return strings.Contains(f.What, "take slots") }) {
@@ -436,7 +436,7 @@ func TestFailoverWithoutSync(t *testing.T) {
 	l := host(t)
 	o := Options{Paths: declared(paths.ManageWatch)}
 	o.Paths.Failover = paths.FailoverActive
-	w := Finding{Warning, "endpoints", "", `failover = "active" ends subflows on a dead path, and without manage = "sync" none is made anew when the path returns`, `manage = "sync" in [mptcp]`}
+	w := Finding{Warning, "endpoints", "", `failover = "active" ends subflows on a failed path, and without manage = "sync" none is created again when the path comes back`, `manage = "sync" in [mptcp]`}
 	want(t, examine(t, l, o), w)
 	o.Paths.Manage = paths.ManageSync
 	if slices.Contains(examine(t, l, o), w) {
@@ -450,5 +450,5 @@ func TestLimitOfZero(t *testing.T) {
 	if err := l.Place("client").SetLimits(0, 0); err != nil {
 		t.Fatal(err)
 	}
-	want(t, examine(t, l, Options{}), Finding{Warning, "endpoints", "", "the limit of further subflows is 0: every connection has one path", "ip mptcp limits set subflows 2 add_addr_accepted 0"})
+	want(t, examine(t, l, Options{}), Finding{Warning, "endpoints", "", "the limit for additional subflows is 0: every connection has only one path", "ip mptcp limits set subflows 2 add_addr_accepted 0"})
 }

@@ -22,7 +22,7 @@ func (e *examination) endpoints() {
 	}
 	s, err := paths.Look(o)
 	if err != nil {
-		e.add(Warning, check, "", "the path manager cannot be asked: "+err.Error(), "modprobe mptcp_pm, or run it where netlink is allowed")
+		e.add(Warning, check, "", "cannot query the path manager: "+err.Error(), "load the kernel module mptcp_pm, or run mpgate doctor where netlink is allowed")
 		return
 	}
 	for _, p := range s.Paths {
@@ -44,10 +44,10 @@ func (e *examination) endpoints() {
 		e.add(Warning, check, "", "endpoints that no path declares: "+strings.Join(foreign, ", "), "declare them in mptcp.paths, or ip mptcp endpoint delete id ID (ip mptcp endpoint show)")
 	}
 	if w := s.WantedLimits; w != nil && *w != s.Limits {
-		e.add(e.unlessSync(), check, "", fmt.Sprintf("the limits are %d subflows and %d accepted addresses, and the configuration says %d and %d",
+		e.add(e.unlessSync(), check, "", fmt.Sprintf("the limits are subflows %d and add_addr_accepted %d, the configuration has %d and %d",
 			s.Limits.Subflows, s.Limits.AddrAccepted, w.Subflows, w.AddrAccepted), limitsCommand(*w))
 	} else if s.Limits.Subflows == 0 {
-		e.add(Warning, check, "", "the limit of further subflows is 0: every connection has one path", limitsCommand(mptcp.Limits{Subflows: 2, AddrAccepted: s.Limits.AddrAccepted}))
+		e.add(Warning, check, "", "the limit for additional subflows is 0: every connection has only one path", limitsCommand(mptcp.Limits{Subflows: 2, AddrAccepted: s.Limits.AddrAccepted}))
 	}
 	limits := s.Limits
 	if s.WantedLimits != nil {
@@ -55,17 +55,17 @@ func (e *examination) endpoints() {
 	}
 	e.slots(s.Paths, limits)
 	if o.Failover != paths.FailoverOff && e.Paths.Manage != paths.ManageSync {
-		e.add(Warning, check, "", fmt.Sprintf("failover = %q ends subflows on a dead path, and without manage = \"sync\" none is made anew when the path returns", o.Failover),
+		e.add(Warning, check, "", fmt.Sprintf("failover = %q ends subflows on a failed path, and without manage = \"sync\" none is created again when the path comes back", o.Failover),
 			`manage = "sync" in [mptcp]`)
 	}
 	if len(e.findings) == before {
-		e.add(OK, check, "", fmt.Sprintf("%d endpoints, limits %d subflows and %d accepted addresses", len(s.Endpoints), s.Limits.Subflows, s.Limits.AddrAccepted), "")
+		e.add(OK, check, "", fmt.Sprintf("%s, limits: subflows %d, add_addr_accepted %d", plural(len(s.Endpoints), "endpoint", "endpoints"), s.Limits.Subflows, s.Limits.AddrAccepted), "")
 	}
 }
 
-// slots: on a client's connection the kernel tries the addresses that are for dials, too, in vain, and each attempt
-// takes one of the further subflows that a connection may have. Those that clients make to the other announced
-// addresses need room beside.
+// slots: on a client's connection the kernel tries the addresses that are for dials, too, without
+// success, and each attempt takes one of the further subflows that a connection may have. Those
+// that clients make to the other announced addresses need room beside.
 func (e *examination) slots(all []paths.PathStatus, l mptcp.Limits) {
 	dialled, announced := 0, 0
 	for i := range all {
@@ -90,8 +90,8 @@ func (e *examination) slots(all []paths.PathStatus, l mptcp.Limits) {
 	if int(l.Subflows) >= min(need, maxSubflows) {
 		return
 	}
-	e.add(Warning, "endpoints", "", fmt.Sprintf("limits.subflows is %d: on clients' connections %d addresses for backends are tried in vain and take slots of it, and further paths of clients (%d) may find none left",
-		l.Subflows, dialled, announced-1), fmt.Sprintf("limits = { subflows = %d, add_addr_accepted = %d } in [mptcp]", min(need, maxSubflows), l.AddrAccepted))
+	e.add(Warning, "endpoints", "", fmt.Sprintf("limits.subflows is %d: on client connections attempts from %s for backends fail and count against it, which may leave too few for the additional paths of clients (%d)",
+		l.Subflows, plural(dialled, "address", "addresses"), announced-1), fmt.Sprintf("limits = { subflows = %d, add_addr_accepted = %d } in [mptcp]", min(need, maxSubflows), l.AddrAccepted))
 }
 
 // maxSubflows is the kernel's MPTCP_PM_ADDR_MAX.
@@ -101,7 +101,7 @@ func limitsCommand(l mptcp.Limits) string {
 	return fmt.Sprintf("ip mptcp limits set subflows %d add_addr_accepted %d", l.Subflows, l.AddrAccepted)
 }
 
-// unlessSync: what sync writes itself is no fault before it runs.
+// unlessSync: what sync writes itself is not an error before it runs.
 func (e *examination) unlessSync() Level {
 	if e.Paths.Manage == paths.ManageSync {
 		return OK
@@ -135,11 +135,11 @@ func endpointCommand(ep *paths.EndpointStatus) string {
 func upRemedy(p *paths.PathStatus) string {
 	switch {
 	case p.Interface == "":
-		return "ip address add ADDRESS dev INTERFACE, or take the path out of mptcp.paths"
+		return "ip address add ADDRESS dev INTERFACE, or remove the path from mptcp.paths"
 	case len(p.Addresses) == 0 && !strings.HasSuffix(p.Why, "is down") && !strings.HasSuffix(p.Why, "no carrier"):
 		return "ip address add ADDRESS dev " + p.Interface
 	case strings.HasSuffix(p.Why, "no carrier"):
-		return "plug it in, or let it connect"
+		return "connect the link"
 	}
 	return "ip link set " + p.Interface + " up"
 }
@@ -167,12 +167,12 @@ func (e *examination) judgeManagers(check string, mptcpd, networkManager bool) {
 	manages := e.Paths.Manage == paths.ManageSync
 	switch {
 	case mptcpd && manages:
-		e.add(Error, check, "mptcpd", `it runs and writes endpoints too, and manage = "sync"`, "systemctl disable --now mptcp")
+		e.add(Error, check, "mptcpd", `it is running and changes endpoints too, but manage = "sync"`, "systemctl disable --now mptcp")
 	case mptcpd:
-		e.add(Warning, check, "mptcpd", "it runs and writes endpoints", "systemctl disable --now mptcp, if mpgate is to do it")
+		e.add(Warning, check, "mptcpd", "it is running and changes endpoints", "systemctl disable --now mptcp, to let mpgate do it")
 	case networkManager && manages:
-		e.add(Warning, check, "NetworkManager", `it runs and may write endpoints too, and manage = "sync"`, "nmcli connection modify ID connection.mptcp-flags disabled")
+		e.add(Warning, check, "NetworkManager", `it is running and may change endpoints too, but manage = "sync"`, "nmcli connection modify ID connection.mptcp-flags disabled")
 	default:
-		e.add(OK, check, "", "nobody else is known to write endpoints", "")
+		e.add(OK, check, "", "no other program that changes endpoints was found", "")
 	}
 }

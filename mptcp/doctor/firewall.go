@@ -27,11 +27,11 @@ func (e *examination) firewall() {
 	switch {
 	case len(e.findings) > before:
 	case readable || legacy:
-		e.add(OK, check, "", "no rule of this host drops or removes the MPTCP option", "")
+		e.add(OK, check, "", "no firewall rule of this host drops or removes the MPTCP option", "")
 	case errors.Is(err, exec.ErrNotFound):
-		e.add(OK, check, "", "no firewall program is installed: nothing was looked at", "")
+		e.add(OK, check, "", "no firewall program is installed: not examined", "")
 	default:
-		e.add(OK, check, "", "the rules cannot be read by this user: nothing was looked at", "")
+		e.add(OK, check, "", "this user cannot read the firewall rules: not examined", "")
 	}
 }
 
@@ -58,7 +58,7 @@ func (e *examination) nftables(text string) {
 			if h := nftHandle.FindStringSubmatch(line); h != nil {
 				remedy = fmt.Sprintf("nft delete rule %s %s handle %s", table, chain, h[1])
 			}
-			e.add(Warning, "firewall", "", fmt.Sprintf("nftables (%s %s) acts against the MPTCP option: %s", table, chain, rule), remedy)
+			e.add(Warning, "firewall", "", fmt.Sprintf("nftables (%s %s) drops or removes the MPTCP option: %s", table, chain, rule), remedy)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func (e *examination) iptables(program, text string) {
 		option := strings.Contains(line, "--tcp-option 30") || strings.Contains(line, "--strip-options") && strings.Contains(line, "30")
 		bad := strings.Contains(line, "-j DROP") || strings.Contains(line, "-j REJECT") || strings.Contains(line, "-j TCPOPTSTRIP")
 		if rest, ok := strings.CutPrefix(line, "-A "); ok && option && bad {
-			e.add(Warning, "firewall", "", fmt.Sprintf("%s (%s) acts against the MPTCP option: %s", program, table, rest),
+			e.add(Warning, "firewall", "", fmt.Sprintf("%s (%s) drops or removes the MPTCP option: %s", program, table, rest),
 				fmt.Sprintf("%s -t %s -D %s", program, table, rest))
 		}
 	}

@@ -14,8 +14,8 @@ import (
 func (e *examination) hostMemory() {
 	const check = "memory"
 	if mptcp.CheckHostMemory() {
-		e.add(Warning, check, "", "the kernel is short of memory for TCP sockets: MPTCP connections can stand still for up to 30 s, and connections to servers use TCP where mptcp is \"prefer\"",
-			"end connections that nobody reads (ss -tm shows what each holds), or raise net.ipv4.tcp_mem")
+		e.add(Warning, check, "", "the kernel is short of memory for TCP sockets: MPTCP connections can stall for up to 30 s; with mptcp = \"prefer\", connections to servers use TCP",
+			"close connections with full buffers (ss -tm shows them), or raise net.ipv4.tcp_mem")
 	}
 	if what, remedy := tooManyConnections(e.Connections, sysctl("net.ipv4.tcp_rmem"), sysctl("net.ipv4.tcp_mem")); what != "" {
 		e.add(Warning, check, "", what, remedy)
@@ -40,7 +40,7 @@ func tooManyConnections(most int, rmem, mem string) (what, remedy string) {
 	if int64(most) <= allowed/each {
 		return "", ""
 	}
-	return fmt.Sprintf("%d connections (limits.connections) that nobody reads can hold %d MiB in the kernel; it is short of memory from %d MiB on (net.ipv4.tcp_mem)",
+	return fmt.Sprintf("%d connections (limits.connections) with full buffers can use %d MiB in the kernel, which is short of memory above %d MiB (net.ipv4.tcp_mem)",
 			most, int64(most)*each>>20, allowed>>20),
 		fmt.Sprintf("limits.connections = %d, or raise net.ipv4.tcp_mem", allowed/each)
 }

@@ -15,7 +15,7 @@ func TestConnectionsThatTheHostIsTooSmallFor(t *testing.T) {
 		what, remedy string
 	}{
 		{2048, rmem, mem, "", ""},
-		{2049, rmem, mem, "2049 connections (limits.connections) that nobody reads can hold 512 MiB in the kernel; it is short of memory from 512 MiB on (net.ipv4.tcp_mem)",
+		{2049, rmem, mem, "2049 connections (limits.connections) with full buffers can use 512 MiB in the kernel, which is short of memory above 512 MiB (net.ipv4.tcp_mem)",
 			"limits.connections = 2048, or raise net.ipv4.tcp_mem"},
 		{0, rmem, mem, "", ""},
 		{1 << 20, rmem, "", "", ""},

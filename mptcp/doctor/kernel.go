@@ -21,7 +21,7 @@ func (e *examination) kernel() {
 		e.add(level, check, "", s.Why, s.Remedy)
 		return
 	}
-	e.add(OK, check, "", fmt.Sprintf("Linux %s speaks MPTCP", s.Kernel), "")
+	e.add(OK, check, "", fmt.Sprintf("Linux %s supports MPTCP", s.Kernel), "")
 	e.features(s.Features)
 	if mptcp.Disabled() {
 		return // Probe has said so
@@ -33,7 +33,7 @@ func (e *examination) kernel() {
 		}
 	}
 	if len(names) > 0 {
-		e.add(OK, check, "", fmt.Sprintf("listeners that speak MPTCP on this kernel (keep it patched): %s", strings.Join(names, ", ")), "")
+		e.add(OK, check, "", fmt.Sprintf("listeners that use MPTCP (keep the kernel up to date): %s", strings.Join(names, ", ")), "")
 	}
 }
 
@@ -42,10 +42,10 @@ func (e *examination) features(f mptcp.Features) {
 	const check = "kernel"
 	switch {
 	case !f.Info:
-		e.add(Warning, check, "", "this kernel cannot tell an MPTCP connection from one that fell back (MPTCP_INFO is missing)", "run Linux 5.16 or later; 6.10 or later is better")
+		e.add(Warning, check, "", "this kernel cannot distinguish an MPTCP connection from a fallback (MPTCP_INFO is missing)", "run Linux 5.16 or later; 6.10 or later is better")
 	case !f.FullInfo:
-		e.add(Warning, check, "", "this kernel does not give all subflows in one call (MPTCP_FULL_INFO is missing): figures are less exact", "run Linux 6.5 or later")
+		e.add(Warning, check, "", "this kernel does not return all subflows in one call (MPTCP_FULL_INFO is missing): figures are less exact", "run Linux 6.5 or later")
 	case !f.IsMPTCP:
-		e.add(Warning, check, "", "this kernel tells a fallback only indirectly (TCP_IS_MPTCP is missing)", "run Linux 6.10 or later")
+		e.add(Warning, check, "", "this kernel reports a fallback only indirectly (TCP_IS_MPTCP is missing)", "run Linux 6.10 or later")
 	}
 }

@@ -50,10 +50,10 @@ func (e *examination) listeners() {
 			}
 		}
 		if len(missed) > 0 {
-			e.add(Warning, check, l.Name, fmt.Sprintf("it is bound to single addresses, and %s is announced: joins there are refused", strings.Join(missed, ", ")),
+			e.add(Warning, check, l.Name, fmt.Sprintf("it does not listen on %s, which is announced: joins there are refused", strings.Join(missed, ", ")),
 				fmt.Sprintf(`address = "0.0.0.0:%d" (or "[::]:%d"), or port = PORT for the path`, port, port))
 		} else {
-			e.add(OK, check, l.Name, "joins reach it", "")
+			e.add(OK, check, l.Name, "it accepts joins on all announced addresses", "")
 		}
 	}
 }
@@ -71,7 +71,7 @@ func splitAddress(a string) (string, uint16) {
 	return strings.Trim(a[:i], "[]"), uint16(p)
 }
 
-// systemdSince is the first version that knows SocketProtocol=mptcp.
+// systemdSince is the first version that supports SocketProtocol=mptcp.
 const systemdSince = 257
 
 // systemd compares inherited sockets, or else the version of systemd, with what is wanted.
@@ -97,22 +97,23 @@ func (e *examination) systemd() {
 		}
 		switch {
 		case version == 0:
-			e.add(Warning, check, l.Name, "its socket comes from systemd, whose version cannot be found out", "systemctl --version: 257 or later knows SocketProtocol=mptcp")
+			e.add(Warning, check, l.Name, "its socket comes from systemd, whose version is unknown", "check systemctl --version: 257 or later supports SocketProtocol=mptcp")
 		case version < systemdSince:
-			e.add(level, check, l.Name, fmt.Sprintf("systemd %d does not know SocketProtocol=mptcp and passes a TCP socket", version),
+			e.add(level, check, l.Name, fmt.Sprintf("systemd %d does not support SocketProtocol=mptcp and passes a TCP socket", version),
 				fmt.Sprintf("systemd %d or later, or let mpgate open it: address = \"…\" without systemd", systemdSince))
 		default:
-			e.add(OK, check, l.Name, fmt.Sprintf("systemd %d knows SocketProtocol=mptcp", version), "")
+			e.add(OK, check, l.Name, fmt.Sprintf("systemd %d supports SocketProtocol=mptcp", version), "")
 		}
 	}
 }
 
-// armed finds sockets that are MPTCP though the listener is to be without: only a TCP one beside them takes their place.
+// armed finds sockets that are MPTCP though the listener is to be without: only a TCP one beside
+// them takes their place.
 func (e *examination) armed(l *Listener) {
 	for _, in := range e.Inherited {
 		if in.Name == l.Systemd && in.Transport == mptcp.MPTCP && !slices.Contains(e.Inherited, Inherited{in.Name, in.Address, mptcp.TCP}) {
-			e.add(Warning, "systemd", l.Name, fmt.Sprintf("the socket that was passed (%s) is MPTCP and stays so, though MPTCP is switched off", in.Address),
-				"take SocketProtocol=mptcp out of the .socket unit and restart the socket, or use the units of mpgate units --pair")
+			e.add(Warning, "systemd", l.Name, fmt.Sprintf("the socket that was passed (%s) is MPTCP and remains so, although MPTCP is off", in.Address),
+				"remove SocketProtocol=mptcp from the .socket unit and restart the socket, or use the units of mpgate units --pair")
 		}
 	}
 }
@@ -125,10 +126,10 @@ func (e *examination) inherited(name string, level Level, listener string) (foun
 		found = true
 		switch in.Transport {
 		case mptcp.MPTCP:
-			e.add(OK, "systemd", listener, fmt.Sprintf("the socket that was passed (%s) speaks MPTCP", in.Address), "")
+			e.add(OK, "systemd", listener, fmt.Sprintf("the socket that was passed (%s) is MPTCP", in.Address), "")
 		case mptcp.TCP:
 			if slices.Contains(e.Inherited, Inherited{in.Name, in.Address, mptcp.MPTCP}) {
-				e.add(OK, "systemd", listener, fmt.Sprintf("a second socket was passed (%s), by TCP: new connections go there while MPTCP is switched off", in.Address), "")
+				e.add(OK, "systemd", listener, fmt.Sprintf("a second, TCP socket was passed (%s): it gets new connections while MPTCP is off", in.Address), "")
 				continue
 			}
 			e.add(level, "systemd", listener, fmt.Sprintf("the socket that was passed (%s) is TCP", in.Address),

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// memory looks whether the TCP sockets of the host use up what they may. Then the kernel drops what arrives, and connections
-// stand still for seconds, on whichever path.
+// memory looks whether the TCP sockets of the host use up what they may. Then the kernel drops what
+// arrives, and connections stall for seconds, on whichever path.
 func (e *examination) memory() {
 	stat, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {
@@ -27,8 +27,8 @@ func (e *examination) judgeMemory(sockstat, tcpMem string) {
 	if err != nil || !ok || used < pressure {
 		return
 	}
-	e.add(Warning, "memory", "", fmt.Sprintf("TCP sockets of this host use %d pages, and from %d on the kernel is short of memory for them: it drops what arrives, and connections stand still for seconds", used, pressure),
-		fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%s %d %d"; ss -tm shows what the sockets hold`, limits[1], 2*pressure, 3*pressure))
+	e.add(Warning, "memory", "", fmt.Sprintf("TCP sockets of this host use %d pages; above %d the kernel is short of memory for them, drops incoming data, and connections stall for seconds", used, pressure),
+		fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%s %d %d"; ss -tm shows the memory of each socket`, limits[1], 2*pressure, 3*pressure))
 }
 
 // tcpPages is how many pages TCP uses, by /proc/net/sockstat.

@@ -12,7 +12,7 @@ func TestMemory(t *testing.T) {
 		want      string // "" where nothing is wrong
 	}{
 		{stat, "100\t401\t500", ""},
-		{stat, "100\t400\t500", `use 400 pages, and from 400 on`},
+		{stat, "100\t400\t500", `use 400 pages; above 400`},
 		{stat, "", ""},
 		{stat, "1 x 3", ""},
 		{"UDP: inuse 0 mem 900\n", "100 400 500", ""},

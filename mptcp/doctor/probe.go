@@ -32,14 +32,14 @@ func (e *examination) server(s *Server) {
 	defer cancel()
 	c, r, err := d.Dial(ctx, s.Address)
 	if err != nil {
-		e.add(Error, check, subject, "no connection: "+err.Error(), "start it, or correct its address; "+firewallHint(err))
+		e.add(Error, check, subject, "cannot connect: "+err.Error(), "start the server, or correct its address; "+firewallHint(err))
 		return
 	}
 	defer c.Close()
 	far := e.byPath(s)
 	switch {
 	case r.Transport == mptcp.MPTCP:
-		e.add(OK, check, subject, "speaks MPTCP"+e.subflows(ctx, s, c)+far, "")
+		e.add(OK, check, subject, "uses MPTCP"+e.subflows(ctx, s, c)+far, "")
 	case s.Mode == mptcp.Off:
 		e.add(OK, check, subject, "reached by TCP, as configured"+far, "")
 	default:
@@ -54,20 +54,20 @@ func (e *examination) server(s *Server) {
 
 func firewallHint(err error) string {
 	if ne, ok := err.(net.Error); ok && ne.Timeout() {
-		return "if it runs, a firewall drops the SYN"
+		return "if it is running, a firewall may drop the SYN"
 	}
-	return "is it listening there?"
+	return "check that it listens there"
 }
 
 func (e *examination) fallback(r mptcp.Result) (what, remedy string) {
 	switch {
 	case r.Reason == mptcp.HostUnable:
-		return "reached by TCP: this host has no MPTCP", "see the finding on the kernel"
+		return "reached by TCP: this host does not support MPTCP", "see the kernel finding"
 	case e.withholds:
-		return "reached by TCP: the kernel withholds MPTCP, or SYNs that asked for it vanished", "see the finding on the black hole"
+		return "reached by TCP: the kernel does not request MPTCP, or MPTCP SYNs were dropped", "see the blackhole finding"
 	}
-	return "answers without MPTCP: it does not speak it, or something on the way removes the option",
-		`let the server listen with MPTCP (mptcpize run CMD, or SocketProtocol=mptcp), or mptcp = "off" for it`
+	return "answers without MPTCP: the server does not support it, or a middlebox removes the option",
+		`make the server listen with MPTCP (mptcpize run CMD, or SocketProtocol=mptcp), or set mptcp = "off" for it`
 }
 
 // subflowsWait is how long further subflows get to appear.
@@ -82,7 +82,7 @@ func (e *examination) subflows(ctx context.Context, s *Server, c *net.TCPConn) s
 		_ = c.SetDeadline(d)
 	}
 	if err := s.Greet(ctx, c); err != nil {
-		return fmt.Sprintf(" (it was greeted and said: %v)", err)
+		return fmt.Sprintf(" (the probe request failed: %v)", err)
 	}
 	// The first data both ways lets the kernel make further ones, if there are endpoints.
 	n := 1

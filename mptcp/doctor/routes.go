@@ -21,7 +21,7 @@ func (e *examination) routes() {
 	}
 	s, err := paths.Look(paths.Options{Manage: paths.ManageOff, Paths: e.Paths.Paths})
 	if err != nil {
-		e.add(Warning, check, "", "routes cannot be asked for: "+err.Error(), "run it where rtnetlink is allowed")
+		e.add(Warning, check, "", "cannot query routes: "+err.Error(), "run mpgate doctor where rtnetlink is allowed")
 		return
 	}
 	for _, p := range s.Paths {
@@ -40,7 +40,7 @@ func (e *examination) routes() {
 			e.source(&p, a, dev, i)
 		}
 		if len(e.findings) == before {
-			e.add(OK, check, p.Name, "packets of its addresses leave by "+p.Interface, "")
+			e.add(OK, check, p.Name, "packets from its addresses leave by "+p.Interface, "")
 		}
 	}
 }
@@ -53,7 +53,7 @@ func (e *examination) filter(p *paths.PathStatus) {
 	}
 	all, own := sysctl("net.ipv4.conf.all.rp_filter"), sysctl("net/ipv4/conf/"+p.Interface+"/rp_filter")
 	if max(all, own) == "1" {
-		e.add(Warning, "routes", p.Name, fmt.Sprintf("rp_filter is strict on %s: subflows that come in by it for another address are dropped", p.Interface),
+		e.add(Warning, "routes", p.Name, fmt.Sprintf("rp_filter is strict on %s: subflows that arrive there for another address are dropped", p.Interface),
 			"sysctl -w net.ipv4.conf."+p.Interface+".rp_filter=2")
 	}
 }

@@ -30,7 +30,7 @@ func (e *examination) sysctls() {
 		e.add(Warning, check, "", fmt.Sprintf("the packet scheduler is %q; fail-over was measured with the default one", v), "sysctl -w net.mptcp.scheduler=default")
 	}
 	if sysctl("net.mptcp.checksum_enabled") == "1" {
-		e.add(Warning, check, "", "DSS checksums are on: they cost CPU for each byte, and serve only where a middlebox changes payload", "sysctl -w net.mptcp.checksum_enabled=0")
+		e.add(Warning, check, "", "DSS checksums are on: they cost CPU time for each byte, and help only if a middlebox changes payload", "sysctl -w net.mptcp.checksum_enabled=0")
 	}
 	announces, initial := false, sysctl("net.mptcp.allow_join_initial_addr_port")
 	for _, p := range e.Paths.Paths {
@@ -38,14 +38,14 @@ func (e *examination) sysctls() {
 	}
 	switch {
 	case initial == "0" && !announces:
-		e.add(Warning, check, "", "clients are told not to join at the address they connected to, and no other is announced: they get one subflow",
+		e.add(Warning, check, "", "clients are told not to join at the address they connected to, and no other address is announced: they get one subflow",
 			`sysctl -w net.mptcp.allow_join_initial_addr_port=1, or { address = "…", announce = true } in mptcp.paths`)
 	case initial == "1" && announces:
-		e.add(Warning, check, "", "addresses are announced as behind a balancer, and clients may still join at the one they connected to: there a join can reach another host",
+		e.add(Warning, check, "", "addresses are announced as behind a balancer, but clients may still join at the address they connected to, where a join can reach another host",
 			"sysctl -w net.mptcp.allow_join_initial_addr_port=0")
 	}
 	if len(e.findings) == before {
-		e.add(OK, check, "", "net.mptcp.* are as they should be", "")
+		e.add(OK, check, "", "the net.mptcp settings are suitable", "")
 	}
 }
 

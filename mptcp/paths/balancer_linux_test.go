@@ -62,7 +62,8 @@ func balanced(t *testing.T, join string) *lab.Lab {
 	return l
 }
 
-// gateway runs a manager that announces the host's own address, and a server that says who it is and then echoes.
+// gateway runs a manager that announces the host's own address, and a server that says who it is
+// and then echoes.
 func gateway(t *testing.T, l *lab.Lab, name, address string, o Options) {
 	t.Helper()
 	r := &rig{t: t, lab: l, place: l.Place(name), up: map[string]bool{}}

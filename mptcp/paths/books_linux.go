@@ -90,7 +90,7 @@ type final struct {
 
 func (b *books) open() {
 	b.conns, b.born, b.closed = map[uint32]*ledger{}, map[birth]uint32{}, map[uint32][]closing{}
-	// Without the privilege there are none, and that is no fault.
+	// Without the privilege there are none, and that is not an error.
 	b.events, _ = mptcp.OpenEvents()
 }
 
@@ -194,7 +194,8 @@ func (m *Manager) passBooks() {
 			m.enter(&final{m.info.Has, m.info.Token, m.info.BytesSent, m.info.BytesReceived, m.info.BytesRetrans, m.info.Subflows})
 		}
 	}
-	// Those at their end come last: one that was settled after the pass read it would else come back to life.
+	// Those at their end come last: one that was settled after the pass read it would else come
+	// back to life.
 	for i := range settled {
 		m.enter(&settled[i])
 		b.conns[settled[i].token].pass = b.pass - 1

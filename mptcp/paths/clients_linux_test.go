@@ -13,8 +13,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// forClients runs a manager at a server, whose client makes subflows only to what it is told of: one of its connections has
-// one on both paths.
+// forClients runs a manager at a server, whose client makes subflows only to what it is told of:
+// one of its connections has one on both paths.
 func forClients(t *testing.T) (r *rig, client, server *net.TCPConn, both func() bool) {
 	t.Helper()
 	spec := lab.Pair(2, lab.Path{})
@@ -48,7 +48,8 @@ func (r *rig) flap(server *net.TCPConn, meanwhile func()) {
 	}
 }
 
-// talk has a client ask without pause for what it numbers, until stop is called: each answer is checked.
+// talk has a client ask without pause for what it numbers, until stop is called: each answer is
+// checked.
 func talk(t *testing.T, client, server *net.TCPConn, question, answer int) (stop func()) {
 	t.Helper()
 	over, done := make(chan struct{}), make(chan error, 2)
@@ -119,7 +120,7 @@ func talk(t *testing.T, client, server *net.TCPConn, question, answer int) (stop
 	}
 }
 
-// A client that sends requests, and no more, gets a path back that returned, while it goes on.
+// A client that sends requests, and no more, gets a path back that returned, while it continues.
 func TestBackToClientWithRequests(t *testing.T) {
 	r, client, server, both := forClients(t)
 	stop := talk(t, client, server, 96, 16<<10)
@@ -128,7 +129,7 @@ func TestBackToClientWithRequests(t *testing.T) {
 	stop()
 }
 
-// To a client that sends much it is announced anew once that is over: see endangered.
+// To a client that sends much it is announced again once that is over: see endangered.
 func TestNotBackWhileClientSends(t *testing.T) {
 	r, client, server, both := forClients(t)
 	before := r.endpoints()
@@ -146,7 +147,7 @@ func TestNotBackWhileClientSends(t *testing.T) {
 	}
 }
 
-// Nor while it cannot go on, because what it sends is not taken.
+// Nor while it cannot continue, because what it sends is not taken.
 func TestNotBackWhileUploadStands(t *testing.T) {
 	r, client, server, _ := forClients(t)
 	before := r.endpoints()

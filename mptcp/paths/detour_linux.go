@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// A dial whose address is the kernel's choice leaves by the path of its route, also where that path is silent: the route
-// does not know. So while a path does not carry, such dials get the address of one that does, if the host has a route
-// from that address by that path.
+// A dial whose address is the kernel's choice leaves by the path of its route, also where that path
+// is silent: the route does not know. So while a path does not carry, such dials get the address of
+// one that does, if the host has a route from that address by that path.
 
 // detour is what dials have to know of the paths. It is replaced when that changes.
 type detour struct {
@@ -44,8 +44,8 @@ const (
 	mostDetour = 1024 // addresses that are remembered
 )
 
-// From is the address that a dial is to leave from so as not to use a path that does not carry; the zero Addr leaves it to
-// the kernel. It costs next to nothing while all paths carry.
+// From is the address that a dial is to leave from so as not to use a path that does not carry; the
+// zero Addr leaves it to the kernel. It costs next to nothing while all paths carry.
 func (m *Manager) From(to netip.Addr) netip.Addr {
 	d := m.detour.Load()
 	if d == nil || !d.any {
@@ -109,7 +109,8 @@ func (d *detour) find(to netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// isDead says whether a route is by a path that does not carry: the one with the address, or the one with the device.
+// isDead says whether a route is by a path that does not carry: the one with the address, or the
+// one with the device.
 func (d *detour) isDead(index int, from netip.Addr) bool {
 	i := slices.IndexFunc(d.paths, func(p detourPath) bool { return p.index == index && slices.Contains(p.addrs, from) })
 	if i < 0 {

@@ -27,8 +27,8 @@ func (r *rig) mark(name string, s State) {
 	<-done
 }
 
-// A dial whose address is the kernel's choice leaves by another path while its own is silent, also one that has begun before
-// that was known, whether it asks for MPTCP or not.
+// A dial whose address is the kernel's choice leaves by another path while its own is silent, also
+// one that has begun before that was known, whether it asks for MPTCP or not.
 func TestDialAroundSilence(t *testing.T) {
 	for _, mode := range []mptcp.Mode{mptcp.Off, mptcp.Prefer} {
 		t.Run(mode.String(), func(t *testing.T) {

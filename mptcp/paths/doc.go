@@ -1,6 +1,6 @@
-// Package paths keeps the declared paths of a host: it brings the namespace's
-// MPTCP endpoints in line with them, ends the subflows of paths that died, and
-// counts what each path carries.
+// Package paths manages the declared paths of a host: it configures the MPTCP
+// endpoints of the network namespace, ends the subflows of paths that failed, and
+// counts the traffic of each path.
 //
 //	Open            sockets in the caller's network namespace, and whether we may
 //	Manager.Run     one task, which owns all state:
@@ -20,9 +20,9 @@
 //	                    probe silent paths; bring back those that answer;
 //	                    keep short what they have queued (also with link)
 //
-//	Manager.Status    what was found, for people and for metrics
+//	Manager.Status    what was found, for users and for metrics
 //	Manager.From      for dials: the address of a path that carries, while that of the route does not
-//	Manager.HandOver  what was made, for another process to go on with (Options.Succeed)
+//	Manager.HandOver  what was made, for another process to continue with (Options.Succeed)
 //	Options.Journal   the same in a file, for the process after one that was killed
 //
 // # What is never done

@@ -3,7 +3,7 @@ package paths
 import "mpgate/mptcp"
 
 // Estate is what a manager has made in the namespace and would take back at its end. It
-// goes as JSON to the process that is to go on with it.
+// goes as JSON to the process that is to continue with it.
 type Estate struct {
 	Endpoints []Holding   `json:"endpoints,omitempty"`
 	Limits    *HeldLimits `json:"limits,omitempty"`

@@ -9,9 +9,9 @@ import (
 // lookAtPredecessor is how often one asks whether it has connections left.
 const lookAtPredecessor = 250 * time.Millisecond
 
-// HandOver gives up what this manager made, for another to go on with it (Options.Succeed): nothing
-// is changed in the kernel, and from here on this one leaves endpoints and limits alone. It ends
-// subflows of dead paths as before. Update makes it a manager of endpoints again.
+// HandOver gives up what this manager made, for another to continue with it (Options.Succeed):
+// nothing is changed in the kernel, and from here on this one leaves endpoints and limits alone. It
+// ends subflows of dead paths as before. Update makes it a manager of endpoints again.
 func (m *Manager) HandOver(ctx context.Context) (*Estate, error) {
 	m.mu.Lock()
 	running := m.running

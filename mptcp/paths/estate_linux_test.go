@@ -39,8 +39,8 @@ func (r *rig) inSync(endpoints int) {
 	until(r.t, "in sync", func() bool { s := r.m.Status(); return len(s.Endpoints) == endpoints && s.InSync() })
 }
 
-// What a manager made goes over to the next with not one subflow lost; that one removes nothing as long as the first has
-// connections, and everything at its end.
+// What a manager made goes over to the next with not one subflow lost; that one removes nothing as
+// long as the first has connections, and everything at its end.
 func TestHandOver(t *testing.T) {
 	const one, two = "10.77.1.1 signal,subflow", "10.77.2.1 signal,subflow"
 	limits := mptcp.Limits{Subflows: 5, AddrAccepted: 4}
@@ -58,7 +58,7 @@ func TestHandOver(t *testing.T) {
 	var lives atomic.Bool
 	lives.Store(true)
 	o.Succeed, o.Predecessor = e, lives.Load
-	o.Paths[1].Name = "second" // the configuration is read anew
+	o.Paths[1].Name = "second" // the configuration is read again
 	r.open(o)
 	r.inSync(2)
 	stopFirst()
@@ -94,7 +94,7 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// A manager whose successor came to nothing goes on with what it had.
+// A manager whose successor came to nothing continues with what it had.
 func TestHandOverTakenBack(t *testing.T) {
 	o := Options{Manage: ManageSync, Limits: &mptcp.Limits{Subflows: 5}, Paths: slices.Clone(twoPaths)}
 	r := start(t, "client", lab.Path{}, o)

@@ -125,7 +125,7 @@ func (m *Manager) leave(p *path, addrs []netip.Addr) {
 	m.o.Logger.Info("path has lost an address", "path", p.Name, "addresses", addrs, "subflows_ended", ended, "spared", v.spared)
 }
 
-// renewLater marks our endpoints of those addresses as to be made anew.
+// renewLater marks our endpoints of those addresses as to be made again.
 func (m *Manager) renewLater(p *path, addrs []netip.Addr) {
 	for k, r := range m.owned {
 		if slices.Contains(addrs, k.addr) && r.path == p.Name {
@@ -134,7 +134,7 @@ func (m *Manager) renewLater(p *path, addrs []netip.Addr) {
 	}
 }
 
-// renewAll marks all our endpoints of a path as to be made anew.
+// renewAll marks all our endpoints of a path as to be made again.
 func (m *Manager) renewAll(p *path) {
 	for k, r := range m.owned {
 		if r.path == p.Name {

@@ -17,9 +17,10 @@ import (
 	"mpgate/mptcp"
 )
 
-// A process that is killed takes nothing back. So what this manager makes stands in a file, the journal, for the next
-// process to know it by: what is about to be made before it is made, since a kill may come in between. It is written
-// whole and renamed. It is not synced to the disk: what is lost with the kernel is of no use after that either.
+// A process that is killed takes nothing back. So what this manager makes stands in a file, the
+// journal, for the next process to know it by: what is about to be made before it is made, since a
+// kill may come in between. It is written whole and renamed. It is not synced to the disk: what is
+// lost with the kernel is of no use after that either.
 //
 //	read ──► of this boot, this namespace, and of no process that still runs? ──► does the kernel have it just so? ──► ours
 //
@@ -38,7 +39,7 @@ type journal struct {
 	last  []byte // as written; nil: not known
 	none  bool   // there is no file
 	taken bool   // it is a process's that still runs
-	given bool   // another process goes on with what was made here
+	given bool   // another process continues with what was made here
 }
 
 // maker says whose a journal is, and where what it lists is to be found.
@@ -71,8 +72,8 @@ func whoAmI() (o maker, err error) {
 	return o, err
 }
 
-// namespaceID names the network namespace of the calling thread: by the kernel's cookie, which is never given twice, or before
-// Linux 5.14 by its inode.
+// namespaceID names the network namespace of the calling thread: by the kernel's cookie, which is
+// never given twice, or before Linux 5.14 by its inode.
 func namespaceID() (string, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -111,7 +112,7 @@ func (j *journal) read() (*Estate, error) {
 		return nil, err
 	}
 	if len(text) > mostJournal {
-		return nil, fmt.Errorf("it is longer than %d bytes", mostJournal)
+		return nil, fmt.Errorf("longer than %d bytes", mostJournal)
 	}
 	var p page
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -120,7 +121,7 @@ func (j *journal) read() (*Estate, error) {
 		return nil, err
 	}
 	if d.More() {
-		return nil, errors.New("there is more behind its end")
+		return nil, errors.New("data after its end")
 	}
 	if err := p.check(&j.self); err != nil {
 		return nil, err
@@ -134,15 +135,15 @@ var errRuns = errors.New("its process is still running")
 func (p *page) check(self *maker) error {
 	switch {
 	case p.Version != journalVersion:
-		return fmt.Errorf("it is of version %d, this program knows %d", p.Version, journalVersion)
+		return fmt.Errorf("version %d, expected %d", p.Version, journalVersion)
 	case p.Boot != self.Boot:
-		return errors.New("it is of another boot")
+		return errors.New("written before the last boot")
 	case p.runs(self):
 		return fmt.Errorf("%w (pid %d)", errRuns, p.PID)
 	case p.Namespace != self.Namespace:
-		return errors.New("it is of another network namespace")
+		return errors.New("written in another network namespace")
 	case len(p.Estate.Endpoints) > 2*maxEndpoints:
-		return fmt.Errorf("it has %d endpoints, the kernel takes %d", len(p.Estate.Endpoints), maxEndpoints)
+		return fmt.Errorf("%d endpoints, more than the maximum of %d", len(p.Estate.Endpoints), maxEndpoints)
 	}
 	for _, h := range p.Estate.Endpoints {
 		if e := h.endpoint(); !e.Addr.IsValid() || e.ID == 0 || h.Path == "" {
@@ -211,8 +212,8 @@ func (j *journal) write(e *Estate) error {
 	return nil
 }
 
-// openJournal begins to use the journal, and takes for ours what an earlier process of this state directory has made
-// and the kernel has just so.
+// openJournal begins to use the journal, and takes for ours what an earlier process of this state
+// directory has made and the kernel has just so.
 func (m *Manager) openJournal() {
 	j := &m.journal
 	if j.path = m.o.Journal; j.path == "" {
@@ -221,7 +222,7 @@ func (m *Manager) openJournal() {
 	var err error
 	if j.self, err = whoAmI(); err != nil {
 		j.path = ""
-		m.o.Logger.Warn("MPTCP endpoints are not recorded: after a kill they are taken for another program's", "error", err)
+		m.o.Logger.Warn("cannot record MPTCP endpoints: after a kill they count as those of another program", "err", err)
 		return
 	}
 	if !m.o.Recover {
@@ -232,9 +233,9 @@ func (m *Manager) openJournal() {
 	case errors.Is(err, os.ErrNotExist):
 	case errors.Is(err, errRuns):
 		j.taken = true
-		m.o.Logger.Warn("MPTCP endpoints in the journal belong to another process: they are left alone, and ours are not recorded", "file", j.path, "error", err)
+		m.o.Logger.Warn("the recorded MPTCP endpoints belong to another process: they are not changed, and those of this process are not recorded", "file", j.path, "err", err)
 	case err != nil:
-		m.o.Logger.Warn("the journal of MPTCP endpoints is not used: what an earlier process has left is taken for another program's", "file", j.path, "error", err)
+		m.o.Logger.Warn("the record of MPTCP endpoints is not used: endpoints of an earlier process count as those of another program", "file", j.path, "err", err)
 	default:
 		m.recover(e)
 	}
@@ -275,7 +276,7 @@ func (m *Manager) recover(e *Estate) {
 			what = "changed by another program"
 		}
 	}
-	m.o.Logger.Info("MPTCP endpoints and limits that an earlier process has made and not taken back", "ours_again", ours,
+	m.o.Logger.Info("found MPTCP endpoints and limits of an earlier process", "ours_again", ours,
 		"changed_since", changed, "gone", gone, "limits", what)
 }
 
@@ -320,5 +321,5 @@ func (m *Manager) noteEstate(e *Estate) {
 	if m.journal.path == "" || m.journal.taken || m.journal.given {
 		return
 	}
-	m.fault("note endpoints in the state directory, to be known for ours after a kill", m.journal.write(e))
+	m.fault("record endpoints in the state directory", m.journal.write(e))
 }

@@ -74,7 +74,8 @@ func writePage(t *testing.T, file string, p page) {
 	}
 }
 
-// What an earlier process has made is ours again as far as it is as it was, and taken back at the end with the limits.
+// What an earlier process has made is ours again as far as it is as it was, and taken back at the
+// end with the limits.
 func TestRecover(t *testing.T) {
 	set := func(e mptcp.Endpoint) func(*rig, string) {
 		return func(r *rig, _ string) {
@@ -130,7 +131,7 @@ func TestRecover(t *testing.T) {
 			next := h.Stored
 			h.Intended, h.Stored = &next, mptcp.Endpoint{}
 		}), 2, "ours_again=\"[10.77.1.1 10.77.2.1]\"", "", was},
-		{"another boot", edit(func(p *page) { p.Boot = "x" }), 0, "another boot", bothFlags, none},
+		{"another boot", edit(func(p *page) { p.Boot = "x" }), 0, "before the last boot", bothFlags, none},
 		{"another namespace", edit(func(p *page) { p.Namespace = "7" }), 0, "another network namespace", bothFlags, none},
 		{"another version", edit(func(p *page) { p.Version++ }), 0, "version 2", bothFlags, none},
 		{"a process that runs", edit(func(p *page) { p.PID = 1; p.Started, _ = startOf(1) }), 0, "still running (pid 1)", bothFlags, none},
@@ -169,7 +170,7 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// Where the journal cannot be written that is said, and all else goes on.
+// Where the journal cannot be written that is said, and all else continues.
 func TestJournalNotWritable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -228,7 +229,8 @@ func TestJournalHandedOver(t *testing.T) {
 	r.wantFlags("")
 }
 
-// What lies where the next journal is to be written is put aside, whatever it is: it is neither waited for nor written to.
+// What lies where the next journal is to be written is put aside, whatever it is: it is neither
+// waited for nor written to.
 func TestJournalBesideOtherFiles(t *testing.T) {
 	dir := t.TempDir()
 	other := filepath.Join(dir, "other")

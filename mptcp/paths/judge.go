@@ -32,7 +32,7 @@ import (
 //     connection would have one path for the rest of its life, and none once that fails.
 //
 // Only silence that a sibling vouches for counts: an ACK of its own vouches for the 10 ms
-// before it, and half of the threshold must be vouched for. Where all stand still, as
+// before it, and half of the threshold must be vouched for. Where all stall, as
 // when this process, its machine or the peer is held up, nobody vouches.
 //
 // A path is silent when its silent subflows have four segments under way between them

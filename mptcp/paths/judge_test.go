@@ -87,7 +87,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// A path on which an ended subflow does not come back gets more time, and a short silence does not count.
+// A path on which an ended subflow does not come back gets more time, and a short silence does not
+// count.
 func TestVerdictForGood(t *testing.T) {
 	s := newScene()
 	s.paths[0].silence.least = leastForGood
@@ -164,7 +165,7 @@ func TestVerdictOthersAlive(t *testing.T) {
 	}
 }
 
-// When all stood still, as a machine that is held up does, the one that moves first again is
+// When all stalled, as a machine that is held up does, the one that moves first again is
 // no witness against the other.
 func TestVerdictAfterHoldUp(t *testing.T) {
 	s := newScene()

@@ -279,7 +279,7 @@ func (m *Manager) takeOptions() {
 	}
 }
 
-// replace takes new options. Paths that are the same go on.
+// replace takes new options. Paths that are the same continue.
 func (m *Manager) replace(o Options) {
 	m.unfollow()
 	m.o = o
@@ -403,7 +403,7 @@ func (m *Manager) tellUp(p *path) {
 	}
 }
 
-// mend brings paths back whose time has come, and does what was put off.
+// fix brings paths back whose time has come, and does what was put off.
 func (m *Manager) mend(now time.Time) {
 	for _, p := range m.paths {
 		if p.state == Silent {
@@ -431,7 +431,7 @@ func (m *Manager) fault(what string, err error) {
 		delete(m.faults, what)
 	case m.faults[what] != err.Error():
 		m.faults[what] = err.Error()
-		m.o.Logger.Error("MPTCP paths: "+what, "error", err)
+		m.o.Logger.Error("MPTCP paths: "+what, "err", err)
 	}
 }
 

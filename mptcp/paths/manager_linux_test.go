@@ -325,7 +325,8 @@ func TestSync(t *testing.T) {
 	}
 }
 
-// A path that loses one of its addresses is not down: nothing is cut, and what used the address is ended.
+// A path that loses one of its addresses is not down: nothing is cut, and what used the address is
+// ended.
 func TestLostAddress(t *testing.T) {
 	r := start(t, "client", lab.Path{}, Options{Manage: ManageSync, Failover: FailoverLink, Paths: slices.Clone(twoPaths)})
 	const both = "10.77.1.1 signal,subflow; 10.77.2.1 signal,subflow"
@@ -349,7 +350,8 @@ func TestLostAddress(t *testing.T) {
 	}
 }
 
-// A declared path that is down from the start is logged, and so is its coming; durations are readable.
+// A declared path that is down from the start is logged, and so is its coming; durations are
+// readable.
 func TestDownAtStartIsLogged(t *testing.T) {
 	r := start(t, "client", lab.Path{}, Options{Manage: ManageWatch, Paths: []Path{{Name: "one", Interface: "link1"}, {Name: "late", Interface: "late0"}}})
 	until(t, "said", func() bool {
@@ -410,7 +412,7 @@ func TestOthersEndpoints(t *testing.T) {
 	until(t, "the other writer is named", func() bool {
 		return slices.Contains(r.m.Status().Notes, "endpoint 10.77.2.1 another program removed it")
 	})
-	if log := r.logged(); strings.Count(log, "another program removed it; it is left alone until the configuration or the host changes") != 1 {
+	if log := r.logged(); strings.Count(log, "another program removed it; it is not changed until the configuration or the host changes") != 1 {
 		t.Errorf("logged: %s", log)
 	}
 	if got := r.flags(); got != "10.77.1.1 subflow" {

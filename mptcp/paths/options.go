@@ -97,8 +97,8 @@ func (s Side) String() string { return word(int(s), "listener", "backend") }
 type Conn struct {
 	Raw  syscall.RawConn
 	Side Side
-	// Owner, if set, is told where a new connection would be better than this one: it has lost a subflow for good.
-	// It is called after the source was ranged over.
+	// Owner, if set, is told where a new connection would be better than this one: it has lost a
+	// subflow for good. It is called after the source was ranged over.
 	Owner interface{ Retire() }
 }
 
@@ -158,8 +158,9 @@ type Options struct {
 	Floor  time.Duration
 	Factor float64
 
-	// Journal, if set, is the file in which sync notes what it makes, and Recover has what stands there from an earlier
-	// process, which was killed or left it, taken for our own as far as it is still so.
+	// Journal, if set, is the file in which sync notes what it makes, and Recover has what stands
+	// there from an earlier process, which was killed or left it, taken for our own as far as it is
+	// still so.
 	Journal string
 	Recover bool
 

@@ -22,7 +22,7 @@ type path struct {
 	downAt time.Time
 	asleep bool // down since the start: its first coming is no return that might not last
 
-	// again holds endpoints to be removed and added anew once the path is back: a
+	// again holds endpoints to be removed and added again once the path is back: a
 	// subflow that has ended is not made again while its endpoint stays.
 	again   map[key]bool
 	waiting int // connections that stand in the way of that
@@ -46,8 +46,9 @@ const (
 	lasting   = 30 * time.Second
 	leastDamp = time.Second
 	mostDamp  = time.Minute
-	// A link and its addresses are there before the routes that whoever looks after them adds, and a join that leaves
-	// before these is lost, or late by a second. So there must have been no news of the interface for so long,
+	// A link and its addresses are there before the routes that whoever looks after them adds, and
+	// a join that leaves before these is lost, or late by a second. So there must have been no news
+	// of the interface for so long,
 	settle = 50 * time.Millisecond
 	// unless it does not come to rest.
 	mostSettle = 500 * time.Millisecond
@@ -127,15 +128,16 @@ const (
 	mostMissed = 4096
 )
 
-// rejoin is when a path's endpoints are made anew because a join on them may have been lost.
+// rejoin is when a path's endpoints are made again because a join on them may have been lost.
 type rejoin struct {
 	at   time.Time // zero: not at all
 	wait time.Duration
 	left int
-	// missed are the tokens, sorted, of connections that had a subflow on the path when it was cut: other clients may
-	// never have used its address, and other servers may not be reached by it.
+	// missed are the tokens, sorted, of connections that had a subflow on the path when it was cut:
+	// other clients may never have used its address, and other servers may not be reached by it.
 	missed []uint32
-	// replaced: connections to servers that were made while the path was away have been retired; told: that is logged.
+	// replaced: connections to servers that were made while the path was away have been retired;
+	// told: that is logged.
 	replaced, told bool
 }
 

@@ -45,8 +45,8 @@ type buffer struct {
 	acked uint64
 }
 
-// measure takes the rate at which the peer acknowledges: the best of the last few. Where a round trip is long, ACKs come in
-// bursts of one.
+// measure takes the rate at which the peer acknowledges: the best of the last few. Where a round
+// trip is long, ACKs come in bursts of one.
 func (b *buffer) measure(acked uint64, rtt time.Duration, now time.Time) {
 	switch d := now.Sub(b.since); {
 	case b.since.IsZero() || acked < b.acked:

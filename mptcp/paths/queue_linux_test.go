@@ -52,8 +52,8 @@ func TestBufferFits(t *testing.T) {
 	}
 }
 
-// A connection that sends over several paths has a short buffer also where only links are watched: what a dead path has lost
-// would else wait behind all that is queued.
+// A connection that sends over several paths has a short buffer also where only links are watched:
+// what a dead path has lost would else wait behind all that is queued.
 func TestBufferShortenedWithLinks(t *testing.T) {
 	r := start(t, "client", lab.Path{Rate: 50 * lab.Mbit}, Options{
 		Manage: ManageSync, Failover: FailoverLink, Limits: &mptcp.Limits{Subflows: 2, AddrAccepted: 2}, Paths: twoPaths,
@@ -88,7 +88,8 @@ func TestBufferShortenedWithLinks(t *testing.T) {
 	<-done
 }
 
-// The path of an endpoint that is ours is given up sooner than one on which ended subflows do not come back.
+// The path of an endpoint that is ours is given up sooner than one on which ended subflows do not
+// come back.
 func TestSilenceForGood(t *testing.T) {
 	r := start(t, "client", lab.Path{}, Options{Manage: ManageSync, Failover: FailoverActive, Paths: twoPaths[:1]})
 	r.inSync(1)

@@ -12,8 +12,9 @@ import (
 	"mpgate/mptcp"
 )
 
-// TestNoOtherWayToJoin holds what rejoin is built on: the kernel makes one connection no further attempt while the endpoint
-// stays, and whatever has it make one ends the subflows that others have there. Should that change, rejoin can do more.
+// TestNoOtherWayToJoin holds what rejoin is built on: the kernel makes one connection no further
+// attempt while the endpoint stays, and whatever has it make one ends the subflows that others have
+// there. Should that change, rejoin can do more.
 func TestNoOtherWayToJoin(t *testing.T) {
 	r := start(t, "client", lab.Path{}, Options{Manage: ManageSync, Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: []Path{
 		{Name: "one", Interface: "link1", Role: ForBackends}, {Name: "two", Interface: "link2", Role: ForBackends}}})
@@ -38,12 +39,14 @@ func TestNoOtherWayToJoin(t *testing.T) {
 	}
 	before, token := second()
 	r.pm(func(pm *mptcp.PathManager) error {
-		// A single connection's subflow is for user-space path managers, and those have the whole namespace.
+		// A single connection's subflow is for user-space path managers, and those have the whole
+		// namespace.
 		to := netip.AddrPortFrom(ip("10.77.2.2"), before.Remote.Port())
 		if err := pm.CreateSubflow(token, 77, ip("10.77.2.1"), to); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("a subflow of one connection: %v", err)
 		}
-		// There is no second endpoint with the same address, by which the others would not be touched.
+		// There is no second endpoint with the same address, by which the others would not be
+		// touched.
 		if _, err := pm.AddEndpoint(mptcp.Endpoint{Addr: ip("10.77.2.1"), ID: 78, Flags: mptcp.FlagSubflow}); !errors.Is(err, unix.EEXIST) {
 			t.Errorf("a second endpoint: %v", err)
 		}
@@ -53,7 +56,7 @@ func TestNoOtherWayToJoin(t *testing.T) {
 		if now, _ := second(); now.ID != before.ID {
 			t.Errorf("the subflow is %d, it was %d", now.ID, before.ID)
 		}
-		// Another flag has the kernel begin anew, and it ends what is there.
+		// Another flag has the kernel begin again, and it ends what is there.
 		have := r.endpoints()
 		k := slices.IndexFunc(have, func(e mptcp.Endpoint) bool { return e.Addr == ip("10.77.2.1") })
 		have[k].Flags |= mptcp.FlagFullmesh

@@ -10,7 +10,7 @@ import (
 // A path that is back:
 //
 //	its link is up      Returning: held if it flaps, and until its routes have settled
-//	giveBack            Up: its endpoints are made anew, and the kernel joins there
+//	giveBack            Up: its endpoints are made again, and the kernel joins there
 //	rejoin              where that came to nothing: once more, while nobody would lose by it
 
 // readyAt is when a path that is back may carry.
@@ -81,10 +81,11 @@ func (m *Manager) giveBack(p *path, now time.Time) {
 	m.publish()
 }
 
-// rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for each endpoint and
-// connection, and to have it make another the endpoint must be removed, which ends the subflows that there are. So it is
-// done only while none of our connections has one. Where some have, or nothing can be made anew, connections to servers
-// are replaced: a new one gets the subflow.
+// rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for
+// each endpoint and connection, and to have it make another the endpoint must be removed, which
+// ends the subflows that there are. So it is done only while none of our connections has one. Where
+// some have, or nothing can be made again, connections to servers are replaced: a new one gets the
+// subflow.
 func (m *Manager) rejoin(p *path, now time.Time) {
 	r := &p.rejoin
 	if p.state != Up || m.o.Failover == FailoverOff && m.o.Manage != ManageSync {
@@ -100,13 +101,13 @@ func (m *Manager) rejoin(p *path, now time.Time) {
 	case j.using > 0 || !renewable:
 		m.retire(p, &j)
 	default:
-		m.o.Logger.Info("no connection has got a subflow on a path that is back: trying again", "path", p.Name, "connections", j.lacking)
+		m.o.Logger.Info("no connection has a subflow on a path that came back; trying again", "path", p.Name, "connections", j.lacking)
 		m.renewAll(p)
 		m.sync()
 	}
 	if r.left--; r.left == 0 {
 		if j.lacking > 0 {
-			m.o.Logger.Info("connections have no subflow on a path that is back", "path", p.Name, "connections", j.lacking, "others_have", j.using)
+			m.o.Logger.Info("some connections have no subflow on a path that came back", "path", p.Name, "connections", j.lacking, "others_have", j.using)
 		}
 		r.end()
 		return
@@ -125,8 +126,9 @@ func (m *Manager) owns(p *path) bool {
 	return false
 }
 
-// retire has connections to servers end once they are idle: those that lost their subflow on the path, and once for each
-// return those that never had one, if others have. Of some servers the path may never be used.
+// retire has connections to servers end once they are idle: those that lost their subflow on the
+// path, and once for each return those that never had one, if others have. Of some servers the path
+// may never be used.
 func (m *Manager) retire(p *path, j *joins) {
 	n := 0
 	for _, o := range j.lost {
@@ -142,7 +144,7 @@ func (m *Manager) retire(p *path, j *joins) {
 	}
 	if n > 0 && !p.rejoin.told {
 		p.rejoin.told = true
-		m.o.Logger.Info("connections to servers have no subflow on a path that is back: they are replaced once they are idle", "path", p.Name, "connections", n)
+		m.o.Logger.Info("replacing connections to servers that have no subflow on a path that came back", "path", p.Name, "connections", n)
 	}
 }
 
@@ -153,7 +155,8 @@ type joins struct {
 	lost, never    []interface{ Retire() } // of connections to servers that had one when the path was cut, and the others
 }
 
-// joined looks which of our connections have an established subflow at a path's addresses, and which could have one.
+// joined looks which of our connections have an established subflow at a path's addresses, and
+// which could have one.
 func (m *Manager) joined(p *path) (j joins) {
 	var flags mptcp.EndpointFlags
 	for _, r := range m.owned {

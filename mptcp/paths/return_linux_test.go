@@ -34,8 +34,8 @@ func forServers(t *testing.T) (r *rig, client, server *net.TCPConn, both func() 
 	return r, client, server, both
 }
 
-// The endpoint of a path that is back waits for the routes, which come after link and address: a join that left before
-// them would be lost.
+// The endpoint of a path that is back waits for the routes, which come after link and address: a
+// join that left before them would be lost.
 func TestReturnBeforeRoutes(t *testing.T) {
 	r, client, server, both := forServers(t)
 	link2 := r.lab.Link("link2")
@@ -107,7 +107,7 @@ func TestRejoinDisturbsNobody(t *testing.T) {
 		}
 	}
 	<-done
-	if log := r.logged(); !strings.Contains(log, `msg="connections have no subflow on a path that is back" path=two connections=1 others_have=1`) ||
+	if log := r.logged(); !strings.Contains(log, `msg="some connections have no subflow on a path that came back" path=two connections=1 others_have=1`) ||
 		strings.Contains(log, "trying again") {
 		t.Errorf("logged %s", log)
 	}
@@ -207,7 +207,8 @@ type owner struct{ retired atomic.Int32 }
 
 func (o *owner) Retire() { o.retired.Add(1) }
 
-// A connection to a server that did not get a subflow on a path that is back, though others did, is to be replaced.
+// A connection to a server that did not get a subflow on a path that is back, though others did, is
+// to be replaced.
 func TestReplaceWhatHasNoSubflow(t *testing.T) {
 	r, _, _, _ := forServers(t)
 	if err := r.lab.Link("link2").SetBox(lab.DropJoin); err != nil {
@@ -240,7 +241,8 @@ func TestReplaceWhatHasNoSubflow(t *testing.T) {
 	}
 }
 
-// Without an endpoint of ours nothing brings the subflow back: the connection is to be replaced once the path is there again.
+// Without an endpoint of ours nothing brings the subflow back: the connection is to be replaced
+// once the path is there again.
 func TestReplaceWhatCannotBeRenewed(t *testing.T) {
 	spec := lab.Pair(2, lab.Path{})
 	l := lab.Start(t, spec)

@@ -30,7 +30,8 @@ type rtnetlink struct {
 const (
 	// hearAgain is how long after an error news are listened to again.
 	hearAgain = time.Second
-	// troubleLasts is how long without a further error tells that they are heard: there may be none for days.
+	// troubleLasts is how long without a further error tells that they are heard: there may be none
+	// for days.
 	troubleLasts = 10 * hearAgain
 )
 
@@ -49,7 +50,8 @@ func openRtnetlink() (*rtnetlink, error) {
 	return &rtnetlink{ask: ask, news: news, closed: make(chan struct{}), last: map[int]time.Time{}}, nil
 }
 
-// followRoutes asks for news of routes and rules, or for none: a router may have thousands a second.
+// followRoutes asks for news of routes and rules, or for none: a router may have thousands a
+// second.
 func (r *rtnetlink) followRoutes(on bool) error {
 	if on == r.routes {
 		return nil
@@ -73,8 +75,9 @@ func (r *rtnetlink) close() {
 	r.news.Close()
 }
 
-// hear notes when which interface was spoken of, and calls changed where it was of links and addresses, until the
-// connection is closed. What changed is read anew: so it matters little that messages can be lost.
+// hear notes when which interface was spoken of, and calls changed where it was of links and
+// addresses, until the connection is closed. What changed is read again: so it matters little that
+// messages can be lost.
 func (r *rtnetlink) hear(changed func()) {
 	for {
 		msgs, err := r.news.Receive()
@@ -135,7 +138,8 @@ func (r *rtnetlink) note(msgs []netlink.Message, now time.Time) (host bool) {
 	return host
 }
 
-// spokenOf is the interface that a message is about, 0 if it may be any, and whether it is about the link or an address.
+// spokenOf is the interface that a message is about, 0 if it may be any, and whether it is about
+// the link or an address.
 func spokenOf(m *netlink.Message) (index int, host bool) {
 	switch m.Header.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR:

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An error that goes away, such as want of memory, ends nothing: all is read anew, and news are heard again.
+// An error that goes away, such as want of memory, ends nothing: all is read again, and news are
+// heard again.
 func TestHearAfterAnError(t *testing.T) {
 	answers := make(chan error, 3)
 	r := &rtnetlink{last: map[int]time.Time{}, news: nltest.Dial(func([]netlink.Message) ([]netlink.Message, error) {

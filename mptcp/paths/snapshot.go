@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Snapshot is a picture for people: the paths, and connections with their subflows.
+// Snapshot is a picture for users: the paths, and connections with their subflows.
 type Snapshot struct {
 	Time time.Time `json:"time"`
 	Status
@@ -14,7 +14,7 @@ type Snapshot struct {
 	More int `json:"more,omitempty"`
 }
 
-// ConnSnapshot is one connection that speaks MPTCP.
+// ConnSnapshot is one connection that uses MPTCP.
 type ConnSnapshot struct {
 	Side     Side              `json:"side"`
 	Token    uint32            `json:"token"`

@@ -37,7 +37,7 @@ func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 // MarshalText is for JSON.
 func (s Side) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// PathStatus is what there is to say of one path.
+// PathStatus is what is known about one path.
 type PathStatus struct {
 	Name      string       `json:"name"`
 	Declared  bool         `json:"declared"` // false: an interface that is watched for fail-over only
@@ -49,7 +49,7 @@ type PathStatus struct {
 	// Why it is not up.
 	Why   string    `json:"why,omitempty"`
 	Since time.Time `json:"since"`
-	// Waiting: the address is not taken from the kernel, or given to it anew, as long as this
+	// Waiting: the address is not taken from the kernel, or given to it again, as long as this
 	// many of our connections have their only subflow there, or one that carries.
 	Waiting int `json:"waiting,omitempty"`
 	Totals
@@ -60,7 +60,8 @@ type Totals struct {
 	BytesSent     uint64 `json:"bytes_sent"`
 	BytesReceived uint64 `json:"bytes_received"`
 	BytesRetrans  uint64 `json:"bytes_retransmitted"`
-	// Subflows now; Opened and Closed count, Failed are those of the closed that ended with an error.
+	// Subflows now; Opened and Closed count, Failed are those of the closed that ended with an
+	// error.
 	Subflows int    `json:"subflows"`
 	Opened   uint64 `json:"subflows_opened"`
 	Closed   uint64 `json:"subflows_closed"`

@@ -99,7 +99,7 @@ func (m *Manager) wanted() (wanted []want, notes []string) {
 func (m *Manager) apply(p *plan, have []mptcp.Endpoint) (did bool) {
 	for k, why := range p.fresh {
 		m.contested[k] = why
-		m.o.Logger.Warn("MPTCP endpoint: "+why+"; it is left alone until the configuration or the host changes", "endpoint", k.String())
+		m.o.Logger.Warn("MPTCP endpoint: "+why+"; it is not changed until the configuration or the host changes", "endpoint", k.String())
 		did = true
 	}
 	for _, k := range p.foreign {
@@ -249,7 +249,7 @@ func (m *Manager) syncLimits() {
 	}
 	if l.set && have != l.mine {
 		l.contested = true
-		m.o.Logger.Warn("another program changed the MPTCP limits; they are left alone until the configuration changes",
+		m.o.Logger.Warn("another program changed the MPTCP limits; mpgate does not change them until the configuration changes",
 			"subflows", have.Subflows, "add_addr_accepted", have.AddrAccepted)
 		return
 	}
@@ -353,14 +353,16 @@ func (m *Manager) takeBack() {
 // endangered counts our connections that would lose their only subflow, or one that
 // carries, if the endpoints of those addresses were deleted.
 //
-// And those of clients that send us much, if an announced address is taken back: where Linux 6.18 as a client
-// has lost a subflow, and is told of its address anew while it sends, the subflow that it then makes may carry a
-// mapping that does not fit (MPTcpExtDSSNotMatching): it is reset, and the upload goes on with a piece missing. That
-// befell, in a lab without delay, 14 to 70 of 100 where the old subflow still was there, and 1 of 51 where it had been reset
-// before, no more than at any join while much is sent; but when that is so cannot be seen from here. It does not happen to
-// a client that sends requests.
+// And those of clients that send us much, if an announced address is taken back: where Linux 6.18
+// as a client has lost a subflow, and is told of its address again while it sends, the subflow that
+// it then makes may carry a mapping that does not fit (MPTcpExtDSSNotMatching): it is reset, and
+// the upload continues with a piece missing. That befell, in a lab without delay, 14 to 70 of 100
+// where the old subflow still was there, and 1 of 51 where it had been reset before, no more than
+// at any join while much is sent; but when that is so cannot be seen from here. It does not happen
+// to a client that sends requests.
 //
-// While connections are left at a predecessor, whose subflows are not known here, the answer is one.
+// While connections are left at a predecessor, whose subflows are not known here, the answer is
+// one.
 func (m *Manager) endangered(announced bool, addrs ...netip.Addr) int {
 	if m.preceded() {
 		return 1
@@ -397,16 +399,17 @@ func (m *Manager) endangered(announced bool, addrs ...netip.Addr) int {
 	return n
 }
 
-// quietSender is how long a peer must have sent nothing to be taken for one that does not send, where the kernel does not
-// count bytes.
+// quietSender is how long a peer must have sent nothing to be taken for one that does not send,
+// where the kernel does not count bytes.
 const quietSender = time.Second
 
-// littleSent is what a client may have sent since the pass of the books before the last, 5 to 10 s, to be taken for one that
-// sends requests and no more.
+// littleSent is what a client may have sent since the pass of the books before the last, 5 to 10 s,
+// to be taken for one that sends requests and no more.
 const littleSent = 64 << 10
 
-// receives says whether much data has come on m.info lately. That nothing comes at the moment says nothing: an upload stands still
-// where the server does not take it, as when a path to the servers is cut.
+// receives says whether much data has come on m.info lately. That nothing comes at the moment says
+// nothing: an upload stalls where the server does not take it, as when a path to the servers is
+// cut.
 func (m *Manager) receives() bool {
 	if m.info.Has&mptcp.HasBytes != 0 {
 		return m.books.since(m.info.Token, m.info.BytesReceived) >= littleSent

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// Connections looked at anew each tick, to find some that send, and those that
+	// Connections looked at again each tick, to find some that send, and those that
 	// are then followed. At 50 ticks a second both together cost at most 1 % of a core.
 	freshEach  = 64
 	followMost = 24
@@ -38,13 +38,14 @@ type followed struct {
 
 func (s *sample) busy() bool { return len(s.followed) > 0 }
 
-// watch takes a sample, keeps the send buffers in it short and, with FailoverActive, gives up the paths that are silent.
+// watch takes a sample, keeps the send buffers in it short and, with FailoverActive, gives up the
+// paths that are silent.
 func (m *Manager) watch(now time.Time) {
 	s := &m.sample
 	if s.mostBuffer == 0 {
 		s.mostBuffer = mostBuffer()
 	}
-	// Where this process itself stood still, ACKs lie unread in the kernel or in the
+	// Where this process itself stalled, ACKs lie unread in the kernel or in the
 	// network card: what looks like silence is ours.
 	if s.busy() && !s.at.IsZero() && now.Sub(s.at) > 3*busyTick {
 		s.late = 2
@@ -77,8 +78,8 @@ func (m *Manager) watch(now time.Time) {
 	}
 }
 
-// setLeast gives paths more time on which ended subflows cannot come back: those without an endpoint of ours that can be
-// made anew.
+// setLeast gives paths more time on which ended subflows cannot come back: those without an
+// endpoint of ours that can be made again.
 func (m *Manager) setLeast() {
 	for _, p := range m.paths {
 		p.silence.least = leastForGood
@@ -172,7 +173,7 @@ func (m *Manager) answered(p *path, now time.Time) {
 			}
 			q.silence.wasFalse(stall, factor, now)
 		}
-		m.o.Logger.Warn("path was not silent for long: all paths are given more time from now on", "path", p.Name,
+		m.o.Logger.Warn("path was not down: increasing the silence timeout of all paths", "path", p.Name,
 			"silence", p.silence.learned, "for", learnedFor)
 	}
 	p.probe.close()

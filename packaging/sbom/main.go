@@ -1,5 +1,6 @@
-// Command sbom prints the software bill of materials of a Go binary, in CycloneDX 1.6, out of what the Go command
-// recorded in it: so it names what is inside, and nothing else. The same binary gives the same bytes.
+// Command sbom prints the software bill of materials of a Go binary, in CycloneDX 1.6, out of what
+// the Go command recorded in it: so it names what is inside, and nothing else. The same binary
+// gives the same bytes.
 //
 //	sbom BINARY VERSION
 package main
@@ -81,7 +82,8 @@ func write(w io.Writer, file, version string) error {
 		Format: "CycloneDX", SpecVersion: "1.6", Version: 1,
 		Metadata: metadata{own},
 	}
-	// In the shape of a version 4 UUID, of which the third and the fourth group have twelve bits of their own.
+	// In the shape of a version 4 UUID, of which the third and the fourth group have twelve bits of
+	// their own.
 	out.Serial = fmt.Sprintf("urn:uuid:%x-%x-4%s-a%s-%x", sum[0:4], sum[4:6], hex.EncodeToString(sum[6:8])[:3], hex.EncodeToString(sum[8:10])[:3], sum[10:16])
 	goVersion := strings.TrimPrefix(info.GoVersion, "go")
 	out.Components = append(out.Components, component{

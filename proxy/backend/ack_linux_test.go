@@ -14,8 +14,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// A server without TCP_NODELAY that sends session tickets first sends its answer once they are acknowledged: that must not be
-// delayed.
+// A server without TCP_NODELAY that sends session tickets first sends its answer once they are
+// acknowledged: that must not be delayed.
 func TestTicketsOfServersAreAcknowledgedAtOnce(t *testing.T) {
 	web := httptest.NewTLSServer(nil) // whose default handler is never asked: the request is not whole
 	defer web.Close()

@@ -54,7 +54,8 @@ type Request struct {
 	Now        time.Time     // when the server is chosen; Open moves it on with each that it tries
 }
 
-// Open picks a server and gives a connection to it, trying further servers while one cannot be reached.
+// Open picks a server and gives a connection to it, trying further servers while one cannot be
+// reached.
 func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 	var t turn
 	for {
@@ -77,9 +78,9 @@ func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 	}
 }
 
-// Reopen gives another connection to the same server, after the kept one that Open gave turned out dead, or the server
-// did not process the request; then, as Open does, to further servers. A request that came back more than once goes to
-// a further server first.
+// Reopen gives another connection to the same server, after the kept one that Open gave turned out
+// dead, or the server did not process the request; then, as Open does, to further servers. A
+// request that came back more than once goes to a further server first.
 func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 	if same := a.server; r.Returned > 1 && a.next(r.Now, r.Owner) {
 		if up, err := a.connect(ctx, r, true); err == nil {
@@ -170,7 +171,8 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
 	}
 }
 
-// next picks another server; false where there is none. One with a connection of the owner comes first.
+// next picks another server; false where there is none. One with a connection of the owner comes
+// first.
 func (a *Attempt) next(now time.Time, o *Owner) bool {
 	if a.tries == maxTries {
 		return false
@@ -200,8 +202,8 @@ func (a *Attempt) failure() error {
 	return ErrNoServer
 }
 
-// pick gives the next available server in turn that was not tried. Where there is none it is the one that has been left
-// alone for the longest time: one that is up again serves at once.
+// pick gives the next available server in turn that was not tried. Where there is none it is the
+// one that has been left alone for the longest time: one that is up again serves at once.
 func (a *Attempt) pick(now time.Time) *Server {
 	b := a.backend
 	n := len(b.turns)
@@ -232,7 +234,7 @@ func (a *Attempt) wasTried(s *Server) bool {
 	return false
 }
 
-// NeedsMPTCP says whether err means that MPTCP was required and not to be had.
+// NeedsMPTCP says whether err means that MPTCP was required and not available.
 func NeedsMPTCP(err error) bool {
 	var unable *mptcp.UnableError
 	return errors.Is(err, mptcp.ErrRequired) || errors.As(err, &unable)

@@ -38,16 +38,18 @@ type Options struct {
 	MemoryShort func() bool
 	// Detour, if set, leads dials around paths that do not carry.
 	Detour mptcp.Detour
-	// Live, if set, has the connections that speak MPTCP.
+	// Live, if set, has the connections that use MPTCP.
 	Live *leg.Live
-	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share it; nil: 256 MiB for this one.
+	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share
+	// it; nil: 256 MiB for this one.
 	Streams *http2.Memory
-	// Down, if set, is called when a server can no longer be reached, with the error of the last connect, and Up when it can
-	// be reached again. They are not called for every outage of a server that has many. No request waits for them.
+	// Down, if set, is called when a server can no longer be reached, with the error of the last
+	// connect, and Up when it can be reached again. They are not called for every outage of a
+	// server that has many. No request waits for them.
 	Down func(server string, why error)
 	Up   func(server string, after time.Duration)
-	// Stale, if set, is called when a server's name does not resolve any more while its last addresses stay in use, and with
-	// nil when it does again.
+	// Stale, if set, is called when a server's name does not resolve any more while its last
+	// addresses stay in use, and with nil when it does again.
 	Stale func(server string, why error)
 	// Places bounds the connections of all backends that share it; nil: no limit.
 	Places *Places
@@ -62,7 +64,8 @@ type ServerOptions struct {
 	Interface string     // to bind to
 }
 
-// Patience is how long an answer may take before the gateway looks whether the client is still there.
+// Patience is how long an answer may take before the gateway looks whether the client is still
+// there.
 const Patience = 100 * time.Millisecond
 
 // Backend is a named pool of servers.
@@ -172,8 +175,8 @@ func (s *Server) setTLS(host string) (err error) {
 	return nil
 }
 
-// mixTurns spreads servers over a round so that each comes as often as its weight and as evenly as it goes
-// (smooth weighted round robin).
+// mixTurns spreads servers over a round so that each comes as often as its weight and as evenly as
+// it goes (smooth weighted round robin).
 func mixTurns(weights []int) (turns []int) {
 	total := 0
 	for _, w := range weights {
@@ -206,8 +209,8 @@ func (b *Backend) ResponseTimeout() time.Duration { return b.options.ResponseTim
 // IdleTimeout bounds silence in an answer or a tunnel.
 func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 
-// Run closes connections that are kept for too long, and follows the servers' names, until the context ends; then it
-// closes all that are kept.
+// Run closes connections that are kept for too long, and follows the servers' names, until the
+// context ends; then it closes all that are kept.
 func (b *Backend) Run(ctx context.Context) error {
 	for _, s := range b.servers {
 		if s.names != nil {
@@ -241,11 +244,11 @@ func (b *Backend) Discard() {
 // ServerStatus is what is known of a server, for the status page.
 type ServerStatus struct {
 	Address string `json:"address"`
-	Resting bool   `json:"resting"` // could not be reached, and has not been since
-	Why     string `json:"why"`     // the error of the last connect, where it is resting
-	Kept    int    `json:"kept"`    // idle connections
-	Speaks  string `json:"speaks"`  // the transport of the last connection that was made; "" before
-	Reason  string `json:"reason"`  // of a fallback, inferred
+	Resting bool   `json:"resting"`   // could not be reached, and has not been since
+	Why     string `json:"why"`       // the error of the last connect, where it is resting
+	Kept    int    `json:"kept"`      // idle connections
+	Speaks  string `json:"transport"` // the transport of the last connection that was made; "" before
+	Reason  string `json:"reason"`    // of a fallback, inferred
 }
 
 // Status says what is known of each server.

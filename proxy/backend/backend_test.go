@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pool makes a backend that runs as long as the test. Its origins speak TCP.
+// pool makes a backend that runs as long as the test. Its origins use TCP.
 func pool(t *testing.T, o Options, prepare ...func(*Backend)) (*Backend, *telemetry.Instruments) {
 	t.Helper()
 	o.Name, o.Instruments = "pool", telemetry.NewInstruments("test")

@@ -23,7 +23,8 @@ func newBackground() *background {
 	return g
 }
 
-// start runs f in a goroutine, and again after a panic; f returns soon after the end of its context. After stop it does nothing.
+// start runs f in a goroutine, and again after a panic; f returns soon after the end of its
+// context. After stop it does nothing.
 func (g *background) start(name string, f func(ctx context.Context)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -9,31 +9,33 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// Stream is one exchange with a server, in whichever protocol. It is an interface because HTTP/1 gives a
-// whole connection to an exchange and HTTP/2 a part of one.
+// Stream is one exchange with a server, in whichever protocol. It is an interface because HTTP/1
+// gives a whole connection to an exchange and HTTP/2 a part of one.
 type Stream interface {
 	message.BodyWriter
 	// WriteHead begins the exchange; the head is held until Flush or ReadHead.
 	WriteHead(*message.Request) error
-	// ReadHead waits for the next head, interim or final. At the deadline it gives os.ErrDeadlineExceeded
-	// and may be called again.
+	// ReadHead waits for the next head, interim or final. At the deadline it gives
+	// os.ErrDeadlineExceeded and may be called again.
 	ReadHead(r *message.Response, deadline time.Time) error
-	// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The request
-	// must have been written whole.
+	// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The
+	// request must have been written whole.
 	Tunnel()
 	// Body is that of the final response.
 	Body() message.BodyReader
-	// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
-	// response, writes that of the request's body. Nil for both ends that.
+	// SetProgress is for an exchange that moves in both directions at once: reads is the progress
+	// of the response, writes that of the request's body. Nil for both ends that.
 	SetProgress(reads, writes *netio.Progress)
 	// Answered says whether anything of an answer has come.
 	Answered() bool
-	// Belongs takes the final response's head: the connection belongs to the client from then on if that takes part in
-	// authenticating it.
+	// Belongs takes the final response's head: the connection belongs to the client from then on if
+	// that takes part in authenticating it.
 	Belongs(h *message.Header, to *Owner)
-	// Returns says whether the server may give a request back unprocessed, to be sent again whatever its method is.
+	// Returns says whether the server may give a request back unprocessed, to be sent again
+	// whatever its method is.
 	Returns() bool
-	// Reused says whether the connection carried exchanges before, so that it may have died unnoticed.
+	// Reused says whether the connection carried exchanges before, so that it may have died
+	// unnoticed.
 	Reused() bool
 	// State is what the connection speaks, and over how many subflows, at most a second ago.
 	State(now time.Time) (mptcp.Transport, int)

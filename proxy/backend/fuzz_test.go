@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// What names a scheme that authenticates connections is found wherever it stands in a list, and in any case.
+// What names a scheme that authenticates connections is found wherever it stands in a list, and in
+// any case.
 func FuzzAuthenticates(f *testing.F) {
 	f.Add("Basic a", "NTLM x")
 	f.Add(` ,,"`, "\tnegotiate")

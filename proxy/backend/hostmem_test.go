@@ -10,7 +10,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// Where the host is short of memory for sockets, connections that speak MPTCP carry no new exchanges, if TCP would do.
+// Where the host is short of memory for sockets, connections that use MPTCP carry no new exchanges,
+// if TCP would do.
 func TestMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	short := func() bool { return true }

@@ -36,8 +36,9 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 	return nil
 }
 
-// ready makes a kept connection ready for an exchange if it is open and silent, and closes it if not. Where the request
-// has no body the connection itself looks, in the same step that sends the request.
+// ready makes a kept connection ready for an exchange if it is open and silent, and closes it if
+// not. Where the request has no body the connection itself looks, in the same step that sends the
+// request.
 func (c *conn) ready(bodyless bool) bool {
 	if c.link.leg.Retired() || c.link.server.avoids(c.link) {
 		c.close()
@@ -55,7 +56,8 @@ func (c *conn) ready(bodyless bool) bool {
 	return false
 }
 
-// pop takes the connection that was used last, and for what cannot be repeated the last one that is fit for it.
+// pop takes the connection that was used last, and for what cannot be repeated the last one that is
+// fit for it.
 func (s *Server) pop(repeatable bool) *conn {
 	s.mu.Lock()
 	i := len(s.kept) - 1
@@ -136,7 +138,8 @@ func (s *Server) takeSpent(now time.Time) (spent []*conn) {
 	return spent
 }
 
-// spent says whether an idle connection was not used for the idle time, is outdated, or was closed by the server.
+// spent says whether an idle connection was not used for the idle time, is outdated, or was closed
+// by the server.
 func (c *conn) spent(now time.Time) bool {
 	return now.Sub(c.used) >= c.link.server.backend.options.IdleTimeout || c.link.outdated(now) ||
 		c.owner == nil && c.link.leg.Retired() || !c.Idle()

@@ -29,8 +29,8 @@ type Link struct {
 	opened time.Time
 }
 
-// outdated says whether the connection should carry no further requests: the server's name has moved away from its
-// address, or has several and it is time to ask again for one.
+// outdated says whether the connection should carry no further requests: the server's name has
+// moved away from its address, or has several and it is time to ask again for one.
 func (l *Link) outdated(now time.Time) bool {
 	n := l.server.names
 	if n == nil {
@@ -56,7 +56,8 @@ func (l *Link) account() {
 	l.server.backend.places.leave()
 }
 
-// secure speaks TLS where the backend is to, within the time of ctx, and says what the server picked by ALPN.
+// secure uses TLS where the backend is to, within the time of ctx, and says what the server picked
+// by ALPN.
 func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, protocol string, err error) {
 	if config == nil {
 		return l.Conn, "", nil

@@ -6,9 +6,10 @@ import (
 	"mpgate/mptcp"
 )
 
-// On a socket of MPTCP, fallen back or not, Linux hands the end of the peer's stream on by a worker of the kernel. Until
-// that has run, some 10 ms later on a busy host, a read says that the connection is open and silent. What carries a
-// request that cannot be repeated is therefore looked at below MPTCP, too, where the end shows at once:
+// On a socket of MPTCP, fallen back or not, Linux hands the end of the peer's stream on by a worker
+// of the kernel. Until that has run, some 10 ms later on a busy host, a read says that the
+// connection is open and silent. What carries a request that cannot be repeated is therefore looked
+// at below MPTCP, too, where the end shows at once:
 //
 //   - after a fallback the state of the TCP connection tells it;
 //   - with MPTCP it is a segment like others (DATA_FIN, RFC 8684 section 3.3.3): the connection counts as open if
@@ -30,7 +31,7 @@ const (
 	maxLooks = 4
 )
 
-// overMPTCP says whether the connection speaks MPTCP, and whether its socket is of that protocol.
+// overMPTCP says whether the connection uses MPTCP, and whether its socket is of that protocol.
 func (l *Link) overMPTCP() (speaks, socket bool) {
 	t, _ := l.leg.State()
 	return t == mptcp.MPTCP, t != mptcp.TCP && t != mptcp.Unix
@@ -42,7 +43,8 @@ func (c *conn) worthALook(now time.Time) bool {
 	return !speaks || c.counted || now.Sub(c.used) >= 3*tick
 }
 
-// look says whether a connection that waits for its next use is open, as far as that shows below MPTCP.
+// look says whether a connection that waits for its next use is open, as far as that shows below
+// MPTCP.
 func (c *conn) look(now time.Time) verdict {
 	speaks, socket := c.link.overMPTCP()
 	if !socket {
@@ -67,8 +69,8 @@ func (c *conn) look(now time.Time) verdict {
 	return mayHaveEnded
 }
 
-// hasEnded says whether the peer has ended a connection that carries nothing now, as far as TCP tells. With MPTCP it does
-// not: frames that belong to no exchange are segments, too.
+// hasEnded says whether the peer has ended a connection that carries nothing now, as far as TCP
+// tells. With MPTCP it does not: frames that belong to no exchange are segments, too.
 func (c *shared) hasEnded() bool {
 	if now, _ := c.Streams(); now > 0 {
 		return false // what is read says so

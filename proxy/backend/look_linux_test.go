@@ -35,7 +35,8 @@ var overMPTCP = []struct {
 	origin mptcp.Mode
 }{{"fallback", mptcp.Off}, {"mptcp", mptcp.Prefer}}
 
-// A server's FIN that has come, but that the kernel has not handed on yet, keeps a POST off the connection.
+// A server's FIN that has come, but that the kernel has not handed on yet, keeps a POST off the
+// connection.
 func TestEndIsSeenBelowMPTCP(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	for _, m := range overMPTCP {
@@ -69,7 +70,8 @@ func TestEndIsSeenBelowMPTCP(t *testing.T) {
 	}
 }
 
-// What is open is used again: the look costs no connections. A POST that follows a GET at once may take one more.
+// What is open is used again: the look costs no connections. A POST that follows a GET at once may
+// take one more.
 func TestPOSTsReuseConnectionsOverMPTCP(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	ready := httptest.NewTLSServer(nil)
@@ -108,7 +110,8 @@ func TestPOSTsReuseConnectionsOverMPTCP(t *testing.T) {
 	}
 }
 
-// A connection that was idle for a while, and of which nothing was counted, is judged by when something came last.
+// A connection that was idle for a while, and of which nothing was counted, is judged by when
+// something came last.
 func TestLookByTime(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	o := proxytest.NewOrigin(t, mptcp.Prefer, proxytest.Echo)
@@ -127,7 +130,8 @@ func TestLookByTime(t *testing.T) {
 	}
 }
 
-// The same for a connection of HTTP/2 that carries nothing: its reader learns of the end only when the kernel hands it on.
+// The same for a connection of HTTP/2 that carries nothing: its reader learns of the end only when
+// the kernel hands it on.
 func TestEndOfASharedConnection(t *testing.T) {
 	for _, mode := range []mptcp.Mode{mptcp.Off, mptcp.Prefer} {
 		for range 20 {

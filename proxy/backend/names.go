@@ -12,22 +12,27 @@ import (
 )
 
 const (
-	// maxNameAge is how long an answer of the resolver is used by new connections. Go's resolver does not tell the TTL.
+	// maxNameAge is how long an answer of the resolver is used by new connections. Go's resolver
+	// does not tell the TTL.
 	maxNameAge = 5 * time.Second
-	// renewEvery is how often the name of a server in use is resolved in the background, give or take an eighth, so
-	// that no request waits for the resolver and a name that moves is noticed under steady traffic.
+	// renewEvery is how often the name of a server in use is resolved in the background, give or
+	// take an eighth, so that no request waits for the resolver and a name that moves is noticed
+	// under steady traffic.
 	renewEvery = 4 * time.Second
 	// renewal is how long a connect waits for the resolver when an older answer is at hand.
 	renewal = 500 * time.Millisecond
 	// longestRenewal bounds a look-up in the background.
 	longestRenewal = 10 * time.Second
-	// failureAge is how long an error of the resolver stands for a name that has never been resolved.
+	// failureAge is how long an error of the resolver stands for a name that has never been
+	// resolved.
 	failureAge = time.Second
-	// preferTTL is how long an address that could be reached when one before it could not goes first.
+	// preferTTL is how long an address that could be reached when one before it could not goes
+	// first.
 	preferTTL = time.Minute
 )
 
-// names is what a server's name resolves to. When the resolver fails the last answer goes on serving.
+// names is what a server's name resolves to. When the resolver fails the last answer goes on
+// serving.
 type names struct {
 	host     string
 	resolver *net.Resolver // nil: the default one
@@ -47,7 +52,8 @@ type names struct {
 
 func newNames(host string) *names { return &names{host: host, asking: make(chan struct{}, 1)} }
 
-// ordered gives the addresses, in the order in which they are to be tried. The list is the caller's.
+// ordered gives the addresses, in the order in which they are to be tried. The list is the
+// caller's.
 func (n *names) ordered(ctx context.Context) ([]netip.Addr, error) {
 	addrs, err := n.lookup(ctx)
 	if err != nil {
@@ -70,8 +76,8 @@ func (n *names) prefer(a netip.Addr) {
 	n.good, n.goodTo = a, time.Now().Add(preferTTL)
 }
 
-// lookup gives the addresses for a new connection. It waits for the resolver if the last answer is old and nobody else
-// asks, and for as long as it takes only if there never was one.
+// lookup gives the addresses for a new connection. It waits for the resolver if the last answer is
+// old and nobody else asks, and for as long as it takes only if there never was one.
 func (n *names) lookup(ctx context.Context) ([]netip.Addr, error) {
 	addrs, err, fresh := n.known()
 	if fresh {
@@ -135,9 +141,9 @@ func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
 	return n.addrs, n.err
 }
 
-// follow renews the answer now and then, until the context ends. inUse says whether there are connections to what the
-// name resolves to. stale is told when the resolver fails while the last answer stays in use, and, with nil, when it
-// answers again.
+// follow renews the answer now and then, until the context ends. inUse says whether there are
+// connections to what the name resolves to. stale is told when the resolver fails while the last
+// answer stays in use, and, with nil, when it answers again.
 func (n *names) follow(ctx context.Context, inUse func() bool, stale func(error)) {
 	failures := 0
 	timer := time.NewTimer(renewEvery)
@@ -160,7 +166,8 @@ func (n *names) follow(ctx context.Context, inUse func() bool, stale func(error)
 	}
 }
 
-// reportFailures is how many renewals in a row must fail before that is reported: one packet may be lost.
+// reportFailures is how many renewals in a row must fail before that is reported: one packet may be
+// lost.
 const reportFailures = 2
 
 // judge counts the renewals in a row that failed, and tells stale where that is to be reported.
@@ -202,8 +209,9 @@ func (n *names) has(a netip.Addr) (has bool, of int) {
 	return slices.Contains(*addrs, a), len(*addrs)
 }
 
-// connectTime is how long one of the addresses that are left may take to answer a connect: an equal part of the time that is left
-// for all, but long enough for a lost SYN to be sent again (after 1 s, RFC 6298 section 2).
+// connectTime is how long one of the addresses that are left may take to answer a connect: an equal
+// part of the time that is left for all, but long enough for a lost SYN to be sent again (after 1
+// s, RFC 6298 section 2).
 func connectTime(left time.Duration, addrs int) time.Duration {
 	const least = 2 * time.Second
 	return min(left, max(left/time.Duration(addrs), least))

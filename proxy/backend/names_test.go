@@ -18,7 +18,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// resolverOf gives a resolver whose server answers with what addrs says at the time: for none it says nothing.
+// resolverOf gives a resolver whose server answers with what addrs says at the time: for none it
+// says nothing.
 func resolverOf(t *testing.T, addrs func() []netip.Addr) *net.Resolver {
 	t.Helper()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -104,7 +105,8 @@ func TestNamesOutliveTheResolver(t *testing.T) {
 	}
 }
 
-// TestSilentAddress: an address of a name that does not answer leaves time for the next one, and comes last for a while.
+// TestSilentAddress: an address of a name that does not answer leaves time for the next one, and
+// comes last for a while.
 func TestSilentAddress(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits 2 s for an address that is silent")
@@ -153,7 +155,8 @@ func TestConnectTime(t *testing.T) {
 	}
 }
 
-// TestSilentResolver: one that does not answer takes little of the time for a connect if its last answer is at hand.
+// TestSilentResolver: one that does not answer takes little of the time for a connect if its last
+// answer is at hand.
 func TestSilentResolver(t *testing.T) {
 	var asked atomic.Int64
 	n := stale("example.org", silentResolver(&asked))
@@ -189,7 +192,8 @@ func TestNobodyWaitsForARenewal(t *testing.T) {
 	}
 }
 
-// A resolver that fails for a name that never was resolved is asked once for all who wait, and who waits gives up in time.
+// A resolver that fails for a name that never was resolved is asked once for all who wait, and who
+// waits gives up in time.
 func TestResolverThatNeverAnswered(t *testing.T) {
 	var asked atomic.Int64
 	n := newNames("example.org")
@@ -213,8 +217,8 @@ func TestResolverThatNeverAnswered(t *testing.T) {
 	}
 }
 
-// moving is a pool whose one server's name resolves to one address, and then to another. answer says who has answered a
-// request.
+// moving is a pool whose one server's name resolves to one address, and then to another. answer
+// says who has answered a request.
 func moving(t *testing.T, o Options, serve func(at string) func(*proxytest.Conn)) (b *Backend, move func()) {
 	t.Helper()
 	first := proxytest.NewOrigin(t, mptcp.Off, serve("old"))
@@ -237,7 +241,8 @@ func moving(t *testing.T, o Options, serve func(at string) func(*proxytest.Conn)
 	}
 }
 
-// A name that moves takes its kept connections along: those that wait, and those that were in use when it moved.
+// A name that moves takes its kept connections along: those that wait, and those that were in use
+// when it moved.
 func TestNameThatMoves(t *testing.T) {
 	b, move := moving(t, Options{}, func(at string) func(*proxytest.Conn) {
 		return proxytest.Always(proxytest.Response("200 OK", at))
@@ -272,7 +277,8 @@ func TestNameThatMoves(t *testing.T) {
 	}
 }
 
-// What the resolver does not answer changes nothing: the last answer, and its connections, go on serving.
+// What the resolver does not answer changes nothing: the last answer, and its connections, go on
+// serving.
 func TestNameWithoutAResolverKeepsItsConnections(t *testing.T) {
 	b, _ := moving(t, Options{}, func(at string) func(*proxytest.Conn) {
 		return proxytest.Always(proxytest.Response("200 OK", at))
@@ -288,7 +294,8 @@ func TestNameWithoutAResolverKeepsItsConnections(t *testing.T) {
 	}
 }
 
-// Connections to a name with several addresses are used for a while only; to one with a single address as long as it lasts.
+// Connections to a name with several addresses are used for a while only; to one with a single
+// address as long as it lasts.
 func TestLongestUse(t *testing.T) {
 	n := newNames("example.org")
 	s := &Server{names: n}
@@ -316,7 +323,8 @@ func TestLongestUse(t *testing.T) {
 	}
 }
 
-// A shared connection whose address the name has left takes no further exchanges, and ends once those it has are over.
+// A shared connection whose address the name has left takes no further exchanges, and ends once
+// those it has are over.
 func TestNameThatMovesHTTP2(t *testing.T) {
 	first := proxytest.Listen(t, mptcp.Off)
 	port := first.Addr().(*net.TCPAddr).Port

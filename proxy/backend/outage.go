@@ -20,8 +20,8 @@ const (
 	reportEvery = 10 * time.Second
 )
 
-// outage is the time in which a server cannot be reached. Requests go to other servers meanwhile, and one goroutine
-// dials this one until it answers:
+// outage is the time in which a server cannot be reached. Requests go to other servers meanwhile,
+// and one goroutine dials this one until it answers:
 //
 //	available ── a connect fails ──► outage: rest ─► probe ──fails──► rest twice as long ─► probe …
 //	    ▲                                               │
@@ -39,8 +39,9 @@ type outage struct {
 // available says whether requests may go to the server. It is the one place that decides.
 func (s *Server) available() bool { return s.outage.Load() == nil }
 
-// lastResort says whether a request that finds no available server may try this one, and since when it has been left
-// alone. One whose connects take long to fail is spared for a moment, so that requests do not pile up.
+// lastResort says whether a request that finds no available server may try this one, and since when
+// it has been left alone. One whose connects take long to fail is spared for a moment, so that
+// requests do not pile up.
 func (s *Server) lastResort(now time.Time) (since int64, ok bool) {
 	o := s.outage.Load()
 	if o == nil {
@@ -92,8 +93,9 @@ func (s *Server) reached() {
 	}
 }
 
-// outageBy says whether a failed connect says that the server cannot be reached. The end of the gateway, a lack of
-// resources of this host, or MPTCP that is required and was not negotiated, do not.
+// outageBy says whether a failed connect says that the server cannot be reached. The end of the
+// gateway, a lack of resources of this host, or MPTCP that is required and was not negotiated, do
+// not.
 func outageBy(err error) bool {
 	var handshake *TLSError
 	var dns *net.DNSError
@@ -118,8 +120,9 @@ func (o *outage) reason() error {
 	return o.why
 }
 
-// report reports the outage if none of this server has been reported for a while, so that a server that fails now and then
-// does not flood the log. told is whether this one has been reported before.
+// report reports the outage if none of this server has been reported for a while, so that a server
+// that fails now and then does not flood the log. told is whether this one has been reported
+// before.
 func (s *Server) report(o *outage, told bool) bool {
 	f := s.backend.options.Down
 	if f == nil || told {
@@ -138,7 +141,8 @@ func (s *Server) report(o *outage, told bool) bool {
 	return !soon
 }
 
-// revive probes the server until it answers. It also reports the outage, since no request has to wait for the log here.
+// revive probes the server until it answers. It also reports the outage, since no request has to
+// wait for the log here.
 func (s *Server) revive(ctx context.Context, o *outage) {
 	told := s.report(o, false)
 	defer func() {

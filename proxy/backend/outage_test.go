@@ -27,7 +27,8 @@ func waitAvailable(t *testing.T, b *Backend, want bool) {
 	}
 }
 
-// A server that does not answer costs the first request its time, and no other: it is probed beside the traffic.
+// A server that does not answer costs the first request its time, and no other: it is probed beside
+// the traffic.
 func TestSilentServerCostsOneRequest(t *testing.T) {
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)
 	dead := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
@@ -51,7 +52,8 @@ func TestSilentServerCostsOneRequest(t *testing.T) {
 	}
 }
 
-// A server that refused is left alone until it answers a probe, whose connection then serves the first request.
+// A server that refused is left alone until it answers a probe, whose connection then serves the
+// first request.
 func TestServerThatIsBack(t *testing.T) {
 	server := proxytest.NewRefusing(t)
 	other := proxytest.NewOrigin(t, mptcp.Off, silent)
@@ -167,7 +169,8 @@ func TestServerWithoutTLS(t *testing.T) {
 	}
 }
 
-// When no server can be reached requests are still tried, but not so soon after connects that took all their time.
+// When no server can be reached requests are still tried, but not so soon after connects that took
+// all their time.
 func TestAllServersSilent(t *testing.T) {
 	dead := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
 	b, _ := pool(t, Options{Servers: servers(dead), ConnectTimeout: 50 * time.Millisecond})

@@ -13,9 +13,9 @@ import (
 // maxOwned bounds the idle connections to one server that one client's connection owns.
 const maxOwned = 8
 
-// Owner is a client's connection as the owner of connections to servers. NTLM and Negotiate authenticate a connection,
-// not a request (RFC 4559 section 6): one that took part in that serves no other client from then on, and ends with its
-// owner. The zero value owns none.
+// Owner is a client's connection as the owner of connections to servers. NTLM and Negotiate
+// authenticate a connection, not a request (RFC 4559 section 6): one that took part in that serves
+// no other client from then on, and ends with its owner. The zero value owns none.
 type Owner struct {
 	owns atomic.Bool // it owns, or owned, a connection
 
@@ -35,7 +35,8 @@ func (o *Owner) Close() {
 	o.servers = nil
 }
 
-// server gives a server of the backend that has an idle connection of the owner and was not tried, nil without one.
+// server gives a server of the backend that has an idle connection of the owner and was not tried,
+// nil without one.
 func (o *Owner) server(a *Attempt) *Server {
 	if o == nil || !o.owns.Load() {
 		return nil
@@ -155,8 +156,8 @@ func persists(h *message.Header) bool {
 // schemes are the beginnings of the schemes' names: Negotiate and Nego2, NTLM, Kerberos.
 var schemes = [...]string{"nego", "ntlm", "kerberos"}
 
-// namesScheme says whether an element of the fields begins with such a scheme. That a comma may stand in a quoted string
-// is not looked at: a connection that is owned without need costs little.
+// namesScheme says whether an element of the fields begins with such a scheme. That a comma may
+// stand in a quoted string is not looked at: a connection that is owned without need costs little.
 func namesScheme(h *message.Header, id message.ID) bool {
 	for i := h.Index(id, 0); i >= 0; i = h.Index(id, i+1) {
 		_, _, value, _ := h.At(i)

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// Places bounds how many connections to servers there are at a time, for all backends that share it: each takes a file
-// descriptor. Requests that find no place, or meet another shortage of this host, wait in line here. The zero value has no
-// limit.
+// Places bounds how many connections to servers there are at a time, for all backends that share
+// it: each takes a file descriptor. Requests that find no place, or meet another shortage of this
+// host, wait in line here. The zero value has no limit.
 type Places struct {
-	// Spare, if it is set before the first use, is asked to close a connection that no request uses; false: there is none.
+	// Spare, if it is set before the first use, is asked to close a connection that no request
+	// uses; false: there is none.
 	Spare func() bool
 
 	limit, used, waiting atomic.Int64
@@ -68,15 +69,16 @@ func (p *Places) leave() {
 	p.wake(nil)
 }
 
-// fair says whether one client's connection may use n connections to servers at a time: a quarter of what is left for others,
-// so that a few connections with many streams do not take all.
+// fair says whether one client's connection may use n connections to servers at a time: a quarter
+// of what is left for others, so that a few connections with many streams do not take all.
 func (p *Places) fair(n int64) bool {
 	const always = 4
 	l := p.limit.Load()
 	return l <= 0 || n <= always || n <= (l-p.used.Load())/4
 }
 
-// wake lets the first in line try again, the first of b where there is one: something it may wait for has become free.
+// wake lets the first in line try again, the first of b where there is one: something it may wait
+// for has become free.
 func (p *Places) wake(b *Backend) {
 	if p.waiting.Load() == 0 {
 		return
@@ -136,7 +138,7 @@ func (t *turn) wait(ctx context.Context, b *Backend, s Shortage) bool {
 	if first {
 		place = p.line.PushBack(t.waiter)
 	} else {
-		place = p.line.PushFront(t.waiter) // it was woken in vain
+		place = p.line.PushFront(t.waiter) // it was woken for nothing
 	}
 	p.waiting.Add(1)
 	pause := again(s, p.line.Len())

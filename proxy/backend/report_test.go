@@ -94,7 +94,8 @@ func TestUntrustedServerIsReported(t *testing.T) {
 	}
 }
 
-// A server that fails now and then is not reported each time, but an outage that lasts is in the end.
+// A server that fails now and then is not reported each time, but an outage that lasts is in the
+// end.
 func TestFlappingServerIsReportedOnce(t *testing.T) {
 	o := Options{Servers: servers(proxytest.NewRefusing(t).Address)}
 	r := reporting(&o)
@@ -117,7 +118,8 @@ func TestFlappingServerIsReportedOnce(t *testing.T) {
 	await(t, r.down)
 }
 
-// That a name does not resolve any more is reported once, though its last addresses serve on, and that it does again too.
+// That a name does not resolve any more is reported once, though its last addresses serve on, and
+// that it does again too.
 func TestStaleNameIsReported(t *testing.T) {
 	broken := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, syscall.ECONNREFUSED

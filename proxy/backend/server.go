@@ -20,12 +20,13 @@ import (
 
 const (
 	// fresh is how recently a kept connection must have been used to carry a request that cannot be
-	// repeated: servers close idle connections after seconds, and the request would be lost in that race.
+	// repeated: servers close idle connections after seconds, and the request would be lost in that
+	// race.
 	fresh = time.Second
 	// maxKept bounds the idle connections to one server.
 	maxKept = 1024
-	// longestUse is how long connections are used whose server's name has several addresses, so that all of them get
-	// their share.
+	// longestUse is how long connections are used whose server's name has several addresses, so
+	// that all of them get their share.
 	longestUse = 5 * time.Minute
 )
 
@@ -60,8 +61,8 @@ type Server struct {
 // epoch makes times numbers that no setting of the clock moves.
 var epoch = time.Now()
 
-// avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stand still while the host
-// is short of memory for sockets, and the server may be reached over TCP.
+// avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stall while the
+// host is short of memory for sockets, and the server may be reached over TCP.
 func (s *Server) avoids(l *Link) bool {
 	if s.dialer.Mode != mptcp.Prefer || !s.memoryShort() {
 		return false
@@ -70,8 +71,8 @@ func (s *Server) avoids(l *Link) bool {
 	return t == mptcp.MPTCP
 }
 
-// dial makes a new connection, ready for requests: one for many exchanges where share allows that and the server
-// takes part, else one for one at a time.
+// dial makes a new connection, ready for requests: one for many exchanges where share allows that
+// and the server takes part, else one for one at a time.
 func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared, *conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
 	defer cancel()
@@ -185,7 +186,8 @@ func connectUnix(ctx context.Context, path string) (net.Conn, error) {
 	}
 }
 
-// connectAny tries the addresses of a name one after the other, so that one that is silent leaves time for the others.
+// connectAny tries the addresses of a name one after the other, so that one that is silent leaves
+// time for the others.
 func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
 	deadline, _ := ctx.Deadline() // of dial and OpenRaw
 	for i, addr := range addrs {

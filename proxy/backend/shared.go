@@ -21,14 +21,15 @@ const (
 	Auto           // with TLS what the server picks, without HTTP/1
 )
 
-// ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its method is.
+// ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its
+// method is.
 var ErrNotProcessed = http2.ErrNotProcessed
 
 // ErrInternal: this program is at fault, not the server.
 var ErrInternal = http2.ErrInternal
 
 // ErrNoHTTP2 is a server that does not take part.
-var ErrNoHTTP2 = errors.New("the server does not speak HTTP/2, which is required")
+var ErrNoHTTP2 = errors.New("the server does not support HTTP/2, which is required")
 
 // shared is a connection to a server that carries many exchanges at a time.
 type shared struct {
@@ -47,8 +48,8 @@ type sharing struct {
 	picks1  bool     // the server last picked HTTP/1
 }
 
-// pending is a connection that is being made, for all who wait for it. It is made once the server has said how many streams it
-// takes: it would refuse those of a burst beyond that.
+// pending is a connection that is being made, for all who wait for it. It is made once the server
+// has said how many streams it takes: it would refuse those of a burst beyond that.
 type pending struct {
 	done chan struct{}
 	err  error
@@ -83,7 +84,8 @@ func (s *stream) Release(time.Time) {
 	streams.Put(s)
 }
 
-// Belongs has the connection end with its present exchanges: what many clients share can belong to none.
+// Belongs has the connection end with its present exchanges: what many clients share can belong to
+// none.
 func (s *stream) Belongs(h *message.Header, _ *Owner) { s.last = s.last || persists(h) }
 
 // shares says whether a request may go by a shared connection.
@@ -97,8 +99,8 @@ func (s *Server) shares(r *Request) bool {
 	return false
 }
 
-// share gives a place on a connection that others use too, and makes one where all are full. With Auto it may be one
-// of HTTP/1.
+// share gives a place on a connection that others use too, and makes one where all are full. With
+// Auto it may be one of HTTP/1.
 func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
 	if r.Binds {
 		return s.dialAlone(ctx, r)
@@ -126,8 +128,9 @@ func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
 	}
 }
 
-// place looks for room. Without any, the caller counts as waiting until it calls leave: it waits for the connection that is given,
-// or dials; others may wait for what it makes then. first: it does not count yet.
+// place looks for room. Without any, the caller counts as waiting until it calls leave: it waits
+// for the connection that is given, or dials; others may wait for what it makes then. first: it
+// does not count yet.
 func (s *Server) place(r *Request, first bool) (up Stream, wait *pending, dials bool) {
 	h := &s.sharing
 	h.mu.Lock()
@@ -172,7 +175,8 @@ func (h *sharing) leave() {
 	h.endIfClosed()
 }
 
-// endIfClosed lets the connections end if they are to and nobody waits for a place on one; mu is held.
+// endIfClosed lets the connections end if they are to and nobody waits for a place on one; mu is
+// held.
 func (h *sharing) endIfClosed() {
 	if !h.closed || h.waiting > 0 {
 		return
@@ -247,7 +251,7 @@ func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
 	return up, nil
 }
 
-// newShared begins to speak HTTP/2 on a link.
+// newShared begins to use HTTP/2 on a link.
 func (s *Server) newShared(on netio.Stream, l *Link) *shared {
 	c := &shared{link: l}
 	o := s.backend.client2
@@ -361,7 +365,8 @@ func (s *Server) adopt(c *shared) {
 	}
 }
 
-// close ends the connections once their exchanges have ended, and those that are still to begin on them.
+// close ends the connections once their exchanges have ended, and those that are still to begin on
+// them.
 func (h *sharing) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

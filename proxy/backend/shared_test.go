@@ -16,7 +16,7 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// h2c gives the address of a server that speaks HTTP/2 without TLS.
+// h2c gives the address of a server that uses HTTP/2 without TLS.
 func h2c(t *testing.T) string {
 	t.Helper()
 	var p http.Protocols
@@ -28,8 +28,9 @@ func h2c(t *testing.T) string {
 	return s.Listener.Addr().String()
 }
 
-// TestDialsBesideTheEnd: after a reload has replaced a backend, exchanges that have begun on it dial anew, for example since their
-// server goes away, while its Run waits for the connections there are. Each may be the first after the last has ended.
+// TestDialsBesideTheEnd: after a reload has replaced a backend, exchanges that have begun on it
+// dial again, for example since their server goes away, while its Run waits for the connections
+// there are. Each may be the first after the last has ended.
 func TestDialsBesideTheEnd(t *testing.T) {
 	address := h2c(t)
 	for range 30 {
@@ -63,7 +64,8 @@ func TestDialsBesideTheEnd(t *testing.T) {
 	}
 }
 
-// TestPanicOfADial: who waits for a connection that another request makes does not wait for ever when that panics.
+// TestPanicOfADial: who waits for a connection that another request makes does not wait for ever
+// when that panics.
 func TestPanicOfADial(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.EnableHTTP2 = true

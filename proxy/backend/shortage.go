@@ -12,7 +12,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// Shortage is what this host has too little of for a connection to a server. It says nothing about the server.
+// Shortage is what this host has too little of for a connection to a server. It says nothing about
+// the server.
 type Shortage = telemetry.Shortage
 
 const (
@@ -23,7 +24,8 @@ const (
 	ShortMemory      = telemetry.ShortMemory // of the process
 )
 
-// ShortError is a connection to a server that could not be made because of a shortage, for as long as a connect may take.
+// ShortError is a connection to a server that could not be made because of a shortage, for as long
+// as a connect may take.
 type ShortError struct {
 	Of  Shortage
 	Err error
@@ -54,14 +56,15 @@ func shortage(err error) error {
 	return &ShortError{of, err}
 }
 
-// again is how long a request waits before it tries again unasked: the kernel does not say when it has what it lacked. Where
-// many wait each does so less often.
+// again is how long a request waits before it tries again unasked: the kernel does not say when it
+// has what it lacked. Where many wait each does so less often.
 func again(s Shortage, waiting int) time.Duration {
 	const first, most = 25 * time.Millisecond, 500 * time.Millisecond
 	return min(first*time.Duration(1+waiting/64), most)
 }
 
-// ports keeps connects away from a server for which no local port is free: the kernel looks through all of them for each.
+// ports keeps connects away from a server for which no local port is free: the kernel looks through
+// all of them for each.
 type ports struct{ until atomic.Int64 } // ns since epoch
 
 const portsPause = 20 * time.Millisecond
@@ -94,8 +97,8 @@ func (a *Attempt) failed(err error) {
 	}
 }
 
-// wait waits for the end of a shortage, and has the servers that were not asked for it count as not tried. false: there was
-// none, or it lasted for as long as a connect may take.
+// wait waits for the end of a shortage, and has the servers that were not asked for it count as not
+// tried. false: there was none, or it lasted for as long as a connect may take.
 func (a *Attempt) wait(ctx context.Context, t *turn) bool {
 	if a.short == nil {
 		return false
@@ -137,7 +140,8 @@ func (a *Attempt) Leave() {
 	}
 }
 
-// found notes that a server was reached: if others wait, they may have what it was that they lacked.
+// found notes that a server was reached: if others wait, they may have what it was that they
+// lacked.
 func (a *Attempt) found() {
 	if a.short != nil || a.backend.places.waiting.Load() > 0 {
 		a.short = nil

@@ -201,7 +201,8 @@ func TestFullQueueOfAUnixSocket(t *testing.T) {
 	end(second)
 }
 
-// Another limit has all who wait try again. They are in the line no longer: what becomes free later is for others.
+// Another limit has all who wait try again. They are in the line no longer: what becomes free later
+// is for others.
 func TestPlacesForgetWhoWasWokenByANewLimit(t *testing.T) {
 	places := new(Places)
 	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1"), Places: places})

@@ -14,8 +14,8 @@ import (
 
 const (
 	maxChunkLine = 256
-	// What chunk-size lines may take beyond a share of what they frame, in one body: extensions are free
-	// work for whoever sends them (CVE-2023-39326 of Go).
+	// What chunk-size lines may take beyond a share of what they frame, in one body: extensions are
+	// free work for whoever sends them (CVE-2023-39326 of Go).
 	maxChunkOverhead = 16 << 10
 	freeChunkLine    = 16 // bytes of each line that do not count
 )
@@ -31,8 +31,8 @@ const (
 	raw                // a tunnel: no body, just bytes, until the end of the connection
 )
 
-// bodyReader takes the body off a connection, piece by piece. It is a message.BodyReader. The states of a
-// chunked body:
+// bodyReader takes the body off a connection, piece by piece. It is a message.BodyReader. The
+// states of a chunked body:
 //
 //	size ──► data ──► dataEnd ──► size …
 //	  └─(0)─► trailers ──► done
@@ -40,11 +40,13 @@ type bodyReader struct {
 	s       netio.Stream
 	in      *netio.Buffer
 	trailer *message.Header
-	// nominated is what Connection named, each followed by a comma: taken off the trailers too (RFC 9110 section 7.6.1).
+	// nominated is what Connection named, each followed by a comma: taken off the trailers too (RFC
+	// 9110 section 7.6.1).
 	nominated []byte
 	limits    *Limits
 	pace      netio.Pace
-	// patience, if set, is how long one wait may last before Next gives message.ErrSlow, once in a body.
+	// patience, if set, is how long one wait may last before Next gives message.ErrSlow, once in a
+	// body.
 	patience time.Duration
 
 	framing  framing
@@ -114,7 +116,7 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 				return nil, err
 			}
 			if err == netio.ErrInterrupted || b.framing == raw && errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil, err // not sticky: the body goes on, or the other direction of a tunnel may still be busy
+				return nil, err // not sticky: the body continues, or the other direction of a tunnel may still be busy
 			}
 		}
 		b.err = err
@@ -160,7 +162,7 @@ func (b *bodyReader) fill() error {
 	return err
 }
 
-// fillOn waits on after a wait that ended with err, as long as silence is no fault.
+// fillOn waits on after a wait that ended with err, as long as silence is not an error.
 func (b *bodyReader) fillOn(err error) error {
 	for b.framing != raw && errors.Is(err, os.ErrDeadlineExceeded) {
 		grace := b.pace.Grace()
@@ -330,8 +332,8 @@ func unhex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// takeTrailers reads what follows the last chunk. Fields that frame, route or authenticate have no place
-// there (RFC 9110 section 6.5.1) and are dropped.
+// takeTrailers reads what follows the last chunk. Fields that frame, route or authenticate have no
+// place there (RFC 9110 section 6.5.1) and are dropped.
 func (b *bodyReader) takeTrailers() error {
 	p := b.in.Bytes()
 	end, next, err := headEnd(p, b.scanned, b.limits)
@@ -359,9 +361,10 @@ func (b *bodyReader) takeTrailers() error {
 	return io.EOF
 }
 
-// Splice moves what is left of the body to dst inside the kernel, where both are plain sockets and it is worth
-// it; ok is false where it does not apply and nothing was moved. It ends as Next does: nil once it has moved something
-// and would have to wait, or all of it; the next call of Next tells.
+// Splice moves what is left of the body to dst inside the kernel, where both are plain sockets and
+// it is worth it; ok is false where it does not apply and nothing was moved. It ends as Next does:
+// nil once it has moved something and would have to wait, or all of it; the next call of Next
+// tells.
 func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool, srcErr, dstErr error) {
 	w, fits := dst.(spliceTarget)
 	if !fits || b.err != nil || b.framing != byLength || b.left < netio.SpliceMin || b.in.Len() > 0 {

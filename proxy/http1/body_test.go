@@ -206,7 +206,8 @@ func TestNextDoesNotWait(t *testing.T) {
 	}
 }
 
-// The silence of a peer, and its slowness, end a body; what one body took does not count for the next.
+// The silence of a peer, and its slowness, end a body; what one body took does not count for the
+// next.
 func TestBodyPace(t *testing.T) {
 	conn, peer := pair(t)
 	var in netio.Buffer
@@ -244,7 +245,7 @@ func TestTunnelDeadlineDoesNotStick(t *testing.T) {
 	}
 }
 
-// A reader with patience is told once that the next piece is late; the body goes on.
+// A reader with patience is told once that the next piece is late; the body continues.
 func TestBodyTellsOnceThatItIsSlow(t *testing.T) {
 	conn, peer := pair(t)
 	var in netio.Buffer

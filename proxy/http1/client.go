@@ -28,7 +28,8 @@ var (
 //	WriteHead ─► [WriteBody…] ─► End ─► ReadHead (once for each 1xx, then the final one) ─► [Body…] ─► Reusable?
 //	                                       └─(101)─► Body and WriteBody are a tunnel
 //
-// Reading and writing may happen in two goroutines: a server may answer before it has the whole request.
+// Reading and writing may happen in two goroutines: a server may answer before it has the whole
+// request.
 type ClientConn struct {
 	bodyWriter
 	in      netio.Buffer
@@ -76,13 +77,14 @@ func (c *ClientConn) WriteHead(r *message.Request) error {
 	return err
 }
 
-// ExpectSilence makes the first ReadHead of a request without a body check, before anything of it is sent, that the
-// server has not closed the connection meanwhile; it then gives netio.ErrSpoke. It spares the call of Idle.
+// ExpectSilence makes the first ReadHead of a request without a body check, before anything of it
+// is sent, that the server has not closed the connection meanwhile; it then gives netio.ErrSpoke.
+// It spares the call of Idle.
 func (c *ClientConn) ExpectSilence() { c.s.Base().ExpectSilence() }
 
-// ReadHead decodes the next head, interim or final, into r, which must be fresh or reset. At the deadline it
-// gives os.ErrDeadlineExceeded and may be called again. io.EOF: the server closed before the first byte of
-// a response, see Answered.
+// ReadHead decodes the next head, interim or final, into r, which must be fresh or reset. At the
+// deadline it gives os.ErrDeadlineExceeded and may be called again. io.EOF: the server closed
+// before the first byte of a response, see Answered.
 func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 	end, err := c.head(deadline)
 	if err != nil {
@@ -103,8 +105,9 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 		return nil
 	}
 	c.final = true
-	// A server that was offered another protocol may take what comes next for that; one that has answered instead of asking for the
-	// body may take that for a request (RFC 9110 section 10.1.1).
+	// A server that was offered another protocol may take what comes next for that; one that has
+	// answered instead of asking for the body may take that for a request (RFC 9110 section
+	// 10.1.1).
 	c.lasting = !r.Close && c.upgrade == nil && !c.expects
 	c.body.patience = c.options.Patience
 	switch {
@@ -141,8 +144,8 @@ func (c *ClientConn) head(deadline time.Time) (end int, err error) {
 	}
 }
 
-// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The request must have
-// been written whole (RFC 9110 section 7.8).
+// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The request
+// must have been written whole (RFC 9110 section 7.8).
 func (c *ClientConn) Tunnel() { c.bodyWriter.reset(raw, 0) }
 
 // switches says whether a 101 changes to the protocol that was asked for.
@@ -150,8 +153,8 @@ func (c *ClientConn) switches(to []byte) bool {
 	return c.upgrade != nil && message.EqualFold(c.upgrade, to)
 }
 
-// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
-// response, writes that of the request's body. Nil for both ends that.
+// SetProgress is for an exchange that moves in both directions at once: reads is the progress of
+// the response, writes that of the request's body. Nil for both ends that.
 func (c *ClientConn) SetProgress(reads, writes *netio.Progress) {
 	c.body.setProgress(reads, writes)
 	c.s.Base().SetProgress(writes, reads)
@@ -160,7 +163,8 @@ func (c *ClientConn) SetProgress(reads, writes *netio.Progress) {
 // Body is the body of the final response.
 func (c *ClientConn) Body() message.BodyReader { return &c.body }
 
-// Answered says whether anything came back in this exchange: then the request must not be sent again.
+// Answered says whether anything came back in this exchange: then the request must not be sent
+// again.
 func (c *ClientConn) Answered() bool { return c.answered || c.interim > 0 }
 
 // Reusable says whether the connection is in a state for another exchange: request and response are
@@ -169,7 +173,8 @@ func (c *ClientConn) Reusable() bool {
 	return c.final && c.lasting && c.ended && c.body.done() && c.in.Len() == 0
 }
 
-// Idle says whether a connection that waits for its next use is still open and silent. It costs one system call.
+// Idle says whether a connection that waits for its next use is still open and silent. It costs one
+// system call.
 func (c *ClientConn) Idle() bool { return c.in.Len() == 0 && c.s.Idle() }
 
 // Close ends the connection in order.

@@ -379,8 +379,8 @@ func TestAbortWakesTheReader(t *testing.T) {
 	}
 }
 
-// A head that is too long to be held leaves before the answer is read: silence must be looked for before that. An answer that
-// has come meanwhile is no reason to send the request again.
+// A head that is too long to be held leaves before the answer is read: silence must be looked for
+// before that. An answer that has come meanwhile is no reason to send the request again.
 func TestLongHeadsLookForSilenceFirst(t *testing.T) {
 	head := "POST / HTTP/1.1|Host: a|Content-Length: 0|X: " + strings.Repeat("x", 20<<10) + "||"
 	var r message.Request

@@ -74,8 +74,8 @@ func unixPair(t testing.TB) (*netio.Conn, peerConn) {
 	return c, ends[1].(peerConn)
 }
 
-// feeder is a stream whose peer sends the next piece only when the codec has asked for it, so that every
-// piece is read on its own. Behind the last one the peer ends its side.
+// feeder is a stream whose peer sends the next piece only when the codec has asked for it, so that
+// every piece is read on its own. Behind the last one the peer ends its side.
 type feeder struct {
 	*netio.Conn
 	peer   peerConn

@@ -32,7 +32,8 @@ func appendLength(dst []byte, n int64) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// AppendRequest writes the head of r for a server. The body, if any, is framed by its length or chunked.
+// AppendRequest writes the head of r for a server. The body, if any, is framed by its length or
+// chunked.
 func AppendRequest(dst []byte, r *message.Request) []byte {
 	dst = append(dst, r.Method...)
 	dst = append(dst, ' ')
@@ -69,7 +70,8 @@ func AppendRequest(dst []byte, r *message.Request) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110 section 8.6).
+// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110
+// section 8.6).
 func needsLength(method []byte) bool {
 	switch string(method) {
 	case "POST", "PUT", "PATCH":
@@ -78,8 +80,8 @@ func needsLength(method []byte) bool {
 	return false
 }
 
-// appendResponse writes the head of r for a client that speaks version v, with body framed as f says. The status line has our
-// own version, whatever the client's (RFC 9110 section 6.2).
+// appendResponse writes the head of r for a client that speaks version v, with body framed as f
+// says. The status line has our own version, whatever the client's (RFC 9110 section 6.2).
 func appendResponse(dst []byte, r *message.Response, v message.Version, f framing, close bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)
@@ -175,8 +177,8 @@ var (
 	lastChunk = []byte("0\r\n\r\n")
 )
 
-// End completes the body. One that is shorter than its head said is an error: the connection must then be
-// ended so that it cannot look complete.
+// End completes the body. One that is shorter than its head said is an error: the connection must
+// then be ended so that it cannot look complete.
 func (w *bodyWriter) End(trailer *message.Header) error {
 	if w.ended {
 		return nil

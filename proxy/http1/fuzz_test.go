@@ -16,8 +16,8 @@ import (
 	"mpgate/proxy/target"
 )
 
-// The oracle of these fuzz tests is net/http: what we accept it accepts too, and sees the same message in it.
-// The exceptions, each on purpose:
+// The oracle of these fuzz tests is net/http: what we accept it accepts too, and sees the same
+// message in it. The exceptions, each on purpose:
 //
 //   - We are stricter in much; what we refuse is not compared.
 //   - It merges what it takes for one field's business into others: "Pragma: no-cache" adds a Cache-Control.
@@ -27,8 +27,8 @@ import (
 
 const fuzzMost = 32 << 10 // longer input shows nothing new
 
-// hopByHop are the fields that do not pass, whether Connection names them or not, and those that become
-// members of the message.
+// hopByHop are the fields that do not pass, whether Connection names them or not, and those that
+// become members of the message.
 var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Http2-Settings",
 	"Upgrade", "Te", "Transfer-Encoding", "Content-Length", "Host"}
 
@@ -48,8 +48,8 @@ func endToEnd(h http.Header, more ...string) http.Header {
 	return h
 }
 
-// rawFields reads the fields of a head as net/textproto does. http.ReadResponse would take off a Connection
-// that holds close, with all that it names.
+// rawFields reads the fields of a head as net/textproto does. http.ReadResponse would take off a
+// Connection that holds close, with all that it names.
 func rawFields(t *testing.T, data []byte) http.Header {
 	r := textproto.NewReader(bufio.NewReader(bytes.NewReader(data)))
 	if _, err := r.ReadLine(); err != nil {
@@ -73,7 +73,8 @@ func asHTTP(h *message.Header) http.Header {
 	return m
 }
 
-// sameFields compares headers; net/http reads trailers announced by Trailer into a place of their own.
+// sameFields compares headers; net/http reads trailers announced by Trailer into a place of their
+// own.
 func sameFields(t *testing.T, ours *message.Header, theirs http.Header) {
 	t.Helper()
 	got := asHTTP(ours)

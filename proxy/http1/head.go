@@ -43,9 +43,10 @@ func allToken(b []byte) bool {
 	return len(b) > 0
 }
 
-// headEnd looks for the empty line that ends a head: end is the offset behind it. While it has not come,
-// err is ErrMore and next is where to look on, so that a head that trickles in is looked at once. What lies
-// beyond the limit is not looked at, so that the verdict does not depend on how the bytes arrive.
+// headEnd looks for the empty line that ends a head: end is the offset behind it. While it has not
+// come, err is ErrMore and next is where to look on, so that a head that trickles in is looked at
+// once. What lies beyond the limit is not looked at, so that the verdict does not depend on how the
+// bytes arrive.
 func headEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 	most := limits.bytes()
 	head := b[:min(len(b), most)]
@@ -80,9 +81,9 @@ type special struct {
 	nominated               []byte // what Connection names, each followed by a comma
 }
 
-// parseFields reads the field lines of a head (or trailers) from offset at on. head, which ends in an empty
-// line, is h's own copy and begins at offset base of its buffer. Content-Length, Transfer-Encoding and Host
-// go into sp, not into h.
+// parseFields reads the field lines of a head (or trailers) from offset at on. head, which ends in
+// an empty line, is h's own copy and begins at offset base of its buffer. Content-Length,
+// Transfer-Encoding and Host go into sp, not into h.
 func parseFields(h *message.Header, head []byte, base, at int, limits *Limits, sp *special) error {
 	for {
 		line := head[at:]
@@ -148,7 +149,8 @@ func nameFault(line []byte, i int) error {
 	return errName
 }
 
-// fieldValue gives the bounds of a value without the white space around it, and where the next line begins.
+// fieldValue gives the bounds of a value without the white space around it, and where the next line
+// begins.
 func fieldValue(line []byte, from int) (first, last, next int, err error) {
 	for isSpace(line[from]) {
 		from++
@@ -170,8 +172,8 @@ func textEnd(b []byte, i int) int {
 	for len(b)-i >= 8 {
 		x := binary.LittleEndian.Uint64(b[i:])
 		del := x ^ 0x7f*ones
-		// The top bits of bytes below 0x20 and of 0x7f. The lowest that is set is right; those above may be
-		// off by a borrow.
+		// The top bits of bytes below 0x20 and of 0x7f. The lowest that is set is right; those
+		// above may be off by a borrow.
 		found := ((x-' '*ones)&^x | (del-ones)&^del) & tops
 		if found == 0 {
 			i += 8
@@ -230,8 +232,8 @@ type connection struct {
 	close, keepAlive, upgrade bool
 }
 
-// takeConnection takes the fields off that are about this connection only: Connection, what it names
-// (RFC 9110 section 7.6.1), and those that are so by custom, whether it names them or not.
+// takeConnection takes the fields off that are about this connection only: Connection, what it
+// names (RFC 9110 section 7.6.1), and those that are so by custom, whether it names them or not.
 func takeConnection(h *message.Header, limits *Limits, sp *special) (c connection, err error) {
 	options := 0
 	for i := h.Index(message.Connection, 0); i >= 0; i = h.Index(message.Connection, i+1) {
@@ -264,7 +266,8 @@ func takeConnection(h *message.Header, limits *Limits, sp *special) (c connectio
 	return c, nil
 }
 
-// upgradeOffer is the one protocol that the Upgrade fields name, nil where there is none or a choice.
+// upgradeOffer is the one protocol that the Upgrade fields name, nil where there is none or a
+// choice.
 func upgradeOffer(h *message.Header) []byte {
 	i := h.Index(message.Upgrade, 0)
 	if i < 0 || h.Index(message.Upgrade, i+1) >= 0 {

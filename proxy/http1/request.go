@@ -9,8 +9,8 @@ import (
 
 const maxMethod = 32
 
-// ParseRequest decodes the head at the front of b into r, which must be fresh or reset, and gives its
-// length in bytes. ErrMore: b holds no whole head yet. Other errors are *Error.
+// ParseRequest decodes the head at the front of b into r, which must be fresh or reset, and gives
+// its length in bytes. ErrMore: b holds no whole head yet. Other errors are *Error.
 func ParseRequest(b []byte, r *message.Request, limits Limits) (n int, err error) {
 	end, _, err := requestEnd(b, 0, &limits)
 	if err != nil {
@@ -166,8 +166,8 @@ func setConnection(r *message.Request, limits *Limits, sp *special) error {
 	return nil
 }
 
-// mayUpgrade lets protocols through that are not HTTP itself: h2c and HTTP/2.0 are never spoken by Upgrade
-// (RFC 9113 section 3.1).
+// mayUpgrade lets protocols through that are not HTTP itself: h2c and HTTP/2.0 are never spoken by
+// Upgrade (RFC 9113 section 3.1).
 func mayUpgrade(upgrade []byte) bool {
 	for _, http := range [...]string{"http", "h2", "tls"} {
 		if len(upgrade) >= len(http) && message.EqualFold(upgrade[:len(http)], http) {

@@ -4,9 +4,9 @@ import (
 	"mpgate/proxy/message"
 )
 
-// ParseResponse decodes the head at the front of b into r, which must be fresh or reset, and gives its
-// length in bytes. isHead: it answers a HEAD. ErrMore: b holds no whole head yet. Other errors are
-// *Error; whatever their status says, they mean a 502 to the client.
+// ParseResponse decodes the head at the front of b into r, which must be fresh or reset, and gives
+// its length in bytes. isHead: it answers a HEAD. ErrMore: b holds no whole head yet. Other errors
+// are *Error; whatever their status says, they mean a 502 to the client.
 func ParseResponse(b []byte, r *message.Response, isHead bool, limits Limits) (n int, err error) {
 	end, _, err := headEnd(b, 0, &limits)
 	if err != nil {
@@ -49,7 +49,8 @@ func setBody(r *message.Response, length int64, isHead bool, sp *special) error 
 	case r.Interim() && length != 0:
 		return errInterimBody
 	case r.Status < 200 || r.Status == 204:
-		// No body, whatever the fields say, which are not sent on. But a server that says there is one may send it.
+		// No body, whatever the fields say, which are not sent on. But a server that says there is
+		// one may send it.
 		r.NoBody = true
 		r.Close = r.Close || length != 0
 	case isHead || r.Status == 304:
@@ -68,8 +69,8 @@ func setBody(r *message.Response, length int64, isHead bool, sp *special) error 
 	return nil
 }
 
-// statusLine reads version, code and reason (RFC 9112 section 4). The space before an empty reason may be
-// missing, as it is from many servers; nothing can be misread by that.
+// statusLine reads version, code and reason (RFC 9112 section 4). The space before an empty reason
+// may be missing, as it is from many servers; nothing can be misread by that.
 func statusLine(line []byte, r *message.Response) error {
 	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' {
 		return errStatusLine

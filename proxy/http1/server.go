@@ -57,9 +57,10 @@ func NewServerConn(s netio.Stream, o *ServerOptions) *ServerConn {
 	return c
 }
 
-// Wait returns once the first byte of a request is there; io.EOF where the client has closed instead,
-// os.ErrDeadlineExceeded at the deadline. One empty line before a request is ignored (RFC 9112 section 2.2);
-// it is no part of it, so a client that sends it behind a body and then nothing more is a silent one.
+// Wait returns once the first byte of a request is there; io.EOF where the client has closed
+// instead, os.ErrDeadlineExceeded at the deadline. One empty line before a request is ignored (RFC
+// 9112 section 2.2); it is no part of it, so a client that sends it behind a body and then nothing
+// more is a silent one.
 func (c *ServerConn) Wait(deadline time.Time) error {
 	for skipped := false; ; {
 		b := c.in.Bytes()
@@ -78,8 +79,8 @@ func (c *ServerConn) Wait(deadline time.Time) error {
 	}
 }
 
-// ReadRequest decodes the next head into r, which must be fresh or reset; start is when its first byte came.
-// An *Error is to be answered, after which the connection is of no further use.
+// ReadRequest decodes the next head into r, which must be fresh or reset; start is when its first
+// byte came. An *Error is to be answered, after which the connection is of no further use.
 func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 	c.closing, c.headSent, c.ended = true, false, false // until the request turns out to be readable
 	c.asked = false
@@ -147,14 +148,14 @@ func (c *ServerConn) BodyStarted() bool { return c.body.started.Load() }
 // SetClose makes the response that is still to be written the last one.
 func (c *ServerConn) SetClose() { c.closing = true }
 
-// SetProgress is for an exchange that moves in both directions at once: reads is the progress of the
-// request's body, writes that of the response. Nil for both ends that.
+// SetProgress is for an exchange that moves in both directions at once: reads is the progress of
+// the request's body, writes that of the response. Nil for both ends that.
 func (c *ServerConn) SetProgress(reads, writes *netio.Progress) {
 	c.body.setProgress(reads, writes)
 	c.s.Base().SetProgress(writes, reads)
 }
 
-// WriteInterim sends a 1xx response at once. A client that speaks HTTP/1.0 knows none, and gets none.
+// WriteInterim sends a 1xx response at once. A client that uses HTTP/1.0 knows none, and gets none.
 func (c *ServerConn) WriteInterim(r *message.Response) error {
 	if c.version == message.HTTP10 {
 		return nil
@@ -169,7 +170,8 @@ func (c *ServerConn) WriteInterim(r *message.Response) error {
 	return err
 }
 
-// WriteHead writes the head of the final response, or of a 101, after which the connection is a tunnel.
+// WriteHead writes the head of the final response, or of a 101, after which the connection is a
+// tunnel.
 func (c *ServerConn) WriteHead(r *message.Response) error {
 	f := lengthFraming(r.ContentLength)
 	switch {
@@ -203,7 +205,8 @@ func (c *ServerConn) writeHead(r *message.Response, f framing) error {
 	return err
 }
 
-// HeadSent says whether the head of the final response has been written: after that no other can be.
+// HeadSent says whether the head of the final response has been written: after that no other can
+// be.
 func (c *ServerConn) HeadSent() bool { return c.headSent }
 
 // Next says whether a further request may be read: this one and its response are complete.
@@ -234,9 +237,9 @@ func (c *ServerConn) Version() message.Version { return c.version }
 // maxWatched is how much a client may send ahead while it is watched.
 const maxWatched = 64 << 10
 
-// Watch reads on while the request, which must have been read whole, is being worked on, to notice a
-// client that leaves: gone is then called, once, from another goroutine. What is read is kept for the next
-// request. StopWatch must follow.
+// Watch reads on while the request, which must have been read whole, is being worked on, to notice
+// a client that leaves: gone is then called, once, from another goroutine. What is read is kept for
+// the next request. StopWatch must follow.
 func (c *ServerConn) Watch(gone func()) {
 	c.watching = make(chan struct{})
 	_ = c.s.Base().SetReadDeadline(time.Time{})
@@ -269,10 +272,10 @@ func (c *ServerConn) StopWatch() {
 // Release gives back the memory that the connection holds. Nothing may follow.
 func (c *ServerConn) Release() { c.in.Release() }
 
-// Linger ends the connection so that a client which is still sending gets to read the last response: a
-// close with unread input would reset it (RFC 9112 section 9.6). It takes at most the given time and bytes, and reads none
-// of them: to throw away what an attacker sends, and under TLS to decrypt it first, must not cost others their share of
-// the machine.
+// Linger ends the connection so that a client which is still sending gets to read the last
+// response: a close with unread input would reset it (RFC 9112 section 9.6). It takes at most the
+// given time and bytes, and reads none of them: to throw away what an attacker sends, and under TLS
+// to decrypt it first, must not cost others their share of the machine.
 func (c *ServerConn) Linger(d time.Duration, most int64) {
 	if c.s.CloseWrite() != nil {
 		return

@@ -67,7 +67,8 @@ func respond(t *testing.T, c *ServerConn, body string) {
 	}
 }
 
-// Requests in a row, of every framing, empty lines between them as old clients send: each is read as its own.
+// Requests in a row, of every framing, empty lines between them as old clients send: each is read
+// as its own.
 func TestPipelining(t *testing.T) {
 	in := lines("POST /a HTTP/1.1|Host: x|Content-Length: 3||abc|GET /b HTTP/1.1|Host: x||" +
 		"POST /c HTTP/1.1|Host: x|Transfer-Encoding: chunked||3|abc|0|T: 1||GET /d HTTP/1.0|Host: x||")
@@ -178,7 +179,8 @@ func TestNextWantsBothComplete(t *testing.T) {
 	}
 }
 
-// While one goroutine passes a body on, the other asks whether it is through, to watch the client then.
+// While one goroutine passes a body on, the other asks whether it is through, to watch the client
+// then.
 func TestBodyDoneFromAnotherGoroutine(t *testing.T) {
 	s, peer := newServer(t, &testServer)
 	send(t, peer, "POST / HTTP/1.1|Host: x|Content-Length: 300000||")
@@ -486,8 +488,9 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// A client that is still sending its body reads the whole response before the connection ends.
-// What a client has sent behind the request that turns out to be its last would reset the connection, too.
+// A client that is still sending its body reads the whole response before the connection ends. What
+// a client has sent behind the request that turns out to be its last would reset the connection,
+// too.
 func TestUnreadInTheSocket(t *testing.T) {
 	for _, asks := range []bool{false, true} {
 		s, peer := newServer(t, &ServerOptions{HeaderTime: 20 * time.Second, Limits: Limits{HeaderBytes: 1 << 10, HeaderFields: 10}})

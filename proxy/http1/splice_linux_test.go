@@ -14,7 +14,8 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// splicePair gives a request whose body comes by splice, and the connection to a server that it goes to.
+// splicePair gives a request whose body comes by splice, and the connection to a server that it
+// goes to.
 func splicePair(t *testing.T, o *ServerOptions, length int) (from io.Writer, c *ServerConn, up *ClientConn, to io.Reader, closeFrom func()) {
 	t.Helper()
 	c, peer := newServer(t, o)

@@ -14,8 +14,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// Each attack writes until the connection fails. The gateway must end it with ENHANCE_YOUR_CALM, answer an innocent
-// client meanwhile, and hold no memory for it.
+// Each attack writes until the connection fails. The gateway must end it with ENHANCE_YOUR_CALM,
+// answer an innocent client meanwhile, and hold no memory for it.
 var attacks = []struct {
 	name string
 	send func(p *peer, i int) error
@@ -264,7 +264,8 @@ func TestResetInTheSameBreathStartsNoWork(t *testing.T) {
 	}
 }
 
-// Who gives no window for answers has few requests worked on at once, and the others one after the other: all get their heads.
+// Who gives no window for answers has few requests worked on at once, and the others one after the
+// other: all get their heads.
 func TestRequestsWithoutAWindowStartSlowly(t *testing.T) {
 	const n = 30
 	begun := make(chan time.Time, n)
@@ -300,8 +301,9 @@ func TestRequestsWithoutAWindowStartSlowly(t *testing.T) {
 	}
 }
 
-// Streams at a zero window hold what is in their hands and no more, which is accounted for, and go when their time is over. Beyond
-// the limit a connection that holds much gets no further ones started, and another one does.
+// Streams at a zero window hold what is in their hands and no more, which is accounted for, and go
+// when their time is over. Beyond the limit a connection that holds much gets no further ones
+// started, and another one does.
 func TestZeroWindows(t *testing.T) {
 	const streams, size = 30, 100 << 10
 	mem := &Memory{Limit: 1 << 20}

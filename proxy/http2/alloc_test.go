@@ -15,8 +15,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// loop is a client that sends the same request again and again and reads until its response has ended, without a
-// byte of memory.
+// loop is a client that sends the same request again and again and reads until its response has
+// ended, without a byte of memory.
 type loop struct {
 	c    net.Conn
 	send []byte

@@ -104,7 +104,8 @@ func (c *conn) fragment(n, pad int, last bool) error {
 	return c.client.closeBlock()
 }
 
-// takeTrailer ends the body of s with the block that was decoded into c's trailer. c.mu is not held.
+// takeTrailer ends the body of s with the block that was decoded into c's trailer. c.mu is not
+// held.
 func (c *conn) takeTrailer(id uint32) (err error) {
 	var gone func()
 	c.mu.Lock()

@@ -2,8 +2,8 @@ package http2
 
 import "time"
 
-// bucket is a budget for what costs us work and the peer nothing: it starts full, fills by rate, and by what the
-// peer does that is useful. The zero value is no budget; see newBucket.
+// bucket is a budget for what costs us work and the peer nothing: it starts full, fills by rate,
+// and by what the peer does that is useful. The zero value is no budget; see newBucket.
 type bucket struct {
 	left, most int
 	rate       int // a second
@@ -30,15 +30,17 @@ func (b *bucket) earn(n, most int) { b.left = max(b.left, min(most, b.left+n)) }
 
 // What a connection's budgets hold, and gain a second.
 const (
-	// Streams that the peer resets, or makes us reset, before they are complete. A browser that leaves a page
-	// resets all of its streams at once.
+	// Streams that the peer resets, or makes us reset, before they are complete. A browser that
+	// leaves a page resets all of its streams at once.
 	resetBudget, resetRate = 400, 40
-	// Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown ones; and WINDOW_UPDATE.
+	// Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown ones; and
+	// WINDOW_UPDATE.
 	controlBudget, controlRate = 2000, 200
 	// A data frame earns credit for the PINGs of a peer that answers each.
 	earnedByData = 4
-	// A byte of data does for WINDOW_UPDATEs, as many as a peer sends that tells of every 4 KiB for the stream and the
-	// connection; and that for all that it may have held back, which is what its windows are.
+	// A byte of data does for WINDOW_UPDATEs, as many as a peer sends that tells of every 4 KiB for
+	// the stream and the connection; and that for all that it may have held back, which is what its
+	// windows are.
 	bytesAnUpdate = 2 << 10
 	updatesSaved  = 64 << 10
 

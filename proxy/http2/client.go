@@ -45,7 +45,8 @@ type ClientConn struct {
 	ready     sync.Cond // the server's settings came, or the connection failed
 }
 
-// NewClientConn gives the client's end of s. What it has to say at the beginning leaves with the first request.
+// NewClientConn gives the client's end of s. What it has to say at the beginning leaves with the
+// first request.
 func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	setDefault(&l.HeaderBytes, 64<<10)
@@ -65,8 +66,8 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	return c
 }
 
-// Run reads the connection until it ends, and gives the reason: nil where it ended in order. It does not close the
-// stream.
+// Run reads the connection until it ends, and gives the reason: nil where it ended in order. It
+// does not close the stream.
 func (c *ClientConn) Run() error {
 	err := c.reading()
 	orderly := c.takeLeave(err)
@@ -103,7 +104,8 @@ func (c *ClientConn) awaitWriters() {
 	c.quiet()
 }
 
-// Open reserves room for a stream. ErrFull: the connection carries as many as it may; ErrClosed: it takes no more.
+// Open reserves room for a stream. ErrFull: the connection carries as many as it may; ErrClosed: it
+// takes no more.
 func (c *ClientConn) Open() (*ClientStream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,7 +137,8 @@ func (c *ClientConn) Usable() bool {
 	return !c.goingAway && !c.closing && c.err == nil
 }
 
-// Close ends the connection in order: Open gives no further streams, and Run returns when those there are have ended.
+// Close ends the connection in order: Open gives no further streams, and Run returns when those
+// there are have ended.
 func (c *ClientConn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,7 +157,8 @@ func (c *ClientConn) stopIfDrained() {
 	}
 }
 
-// goAway takes the server's GOAWAY: streams beyond the last that it has looked at were not processed.
+// goAway takes the server's GOAWAY: streams beyond the last that it has looked at were not
+// processed.
 func (c *ClientConn) goAway(f *http2.GoAwayFrame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

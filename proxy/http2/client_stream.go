@@ -54,7 +54,8 @@ func (s *ClientStream) push(r *message.Response) {
 	r.Header, r.Trailer = h, t
 }
 
-// WriteHead begins the exchange. The head is held until Flush, ReadHead, or something else that leaves.
+// WriteHead begins the exchange. The head is held until Flush, ReadHead, or something else that
+// leaves.
 func (s *ClientStream) WriteHead(r *message.Request) error {
 	c := s.conn.client
 	c.mu.Lock()
@@ -107,8 +108,8 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	return nil
 }
 
-// upgrade makes r the extended CONNECT that it is to a server of HTTP/2 (RFC 8441), if the server takes that; c.mu is
-// held.
+// upgrade makes r the extended CONNECT that it is to a server of HTTP/2 (RFC 8441), if the server
+// takes that; c.mu is held.
 func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 	if !c.settled {
 		c.flush(nil)
@@ -131,8 +132,9 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 	return nil
 }
 
-// ReadHead gives the next head, interim or final, in r, which must be fresh or reset. At the deadline it gives
-// os.ErrDeadlineExceeded and may be called again. ErrNotProcessed: the request may be sent elsewhere.
+// ReadHead gives the next head, interim or final, in r, which must be fresh or reset. At the
+// deadline it gives os.ErrDeadlineExceeded and may be called again. ErrNotProcessed: the request
+// may be sent elsewhere.
 func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	c := s.conn
 	c.mu.Lock()
@@ -175,8 +177,8 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	return nil
 }
 
-// Tunnel is for connections that carry one exchange at a time. Here a request that asks for another protocol has
-// no body.
+// Tunnel is for connections that carry one exchange at a time. Here a request that asks for another
+// protocol has no body.
 func (s *ClientStream) Tunnel() {}
 
 // Body is the body of the final response.
@@ -200,8 +202,8 @@ func (s *ClientStream) WriteBody(p []byte) error {
 	return s.write(p)
 }
 
-// End completes the request. One that asks for another protocol is complete with its head, and its stream stays open
-// for the tunnel.
+// End completes the request. One that asks for another protocol is complete with its head, and its
+// stream stays open for the tunnel.
 func (s *ClientStream) End(trailer *message.Header) error {
 	if s.asking {
 		return nil

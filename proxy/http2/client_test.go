@@ -20,7 +20,7 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// origin is a server of net/http that speaks h2c.
+// origin is a server of net/http that uses h2c.
 func origin(t testing.TB, h http.HandlerFunc) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -187,7 +187,8 @@ func exchange2(c *ClientConn, in, out chan bool) (result, error) {
 	return exchange(c, request("GET", "/", 0), nil)
 }
 
-// A connection on which a place was reserved is not idle; once it has none, it ends by its idle time and takes no more.
+// A connection on which a place was reserved is not idle; once it has none, it ends by its idle
+// time and takes no more.
 func TestReservedPlaceKeepsTheConnection(t *testing.T) {
 	pings := make(chan error, 1<<10)
 	c := dial(t, frames(t, func(p *peer, f http2.Frame) error {
@@ -291,7 +292,8 @@ func TestDrainServesWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-// A request with a body that the client sent before it knew of the last GOAWAY is ignored, body and all.
+// A request with a body that the client sent before it knew of the last GOAWAY is ignored, body and
+// all.
 func TestDrainIgnoresWhatCrossesTheLastGoAway(t *testing.T) {
 	started, goOn := make(chan bool), make(chan bool)
 	f := serve(t, ServerOptions{}, func(s *ServerStream) {

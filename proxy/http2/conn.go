@@ -84,8 +84,8 @@ type conn struct {
 	out
 }
 
-// ring remembers the last streams of which frames may still be on their way. Of those before, it knows the highest, and takes
-// all up to that for such.
+// ring remembers the last streams of which frames may still be on their way. Of those before, it
+// knows the highest, and takes all up to that for such.
 type ring struct {
 	ids  [256]uint32
 	at   uint8
@@ -148,8 +148,8 @@ func (c *conn) take(n int) ([]byte, error) {
 	return c.in.Take(n), nil
 }
 
-// fill waits for more from the peer. All that came before has been worked on: streams that it began start now,
-// and what there is to say leaves.
+// fill waits for more from the peer. All that came before has been worked on: streams that it began
+// start now, and what there is to say leaves.
 func (c *conn) fill() error {
 	if c.server != nil {
 		c.server.start()
@@ -339,8 +339,8 @@ func (c *conn) readHead(n int) ([]byte, error) {
 	return c.head[:n], err
 }
 
-// padding takes the length of the padding off the front of a payload of n bytes, and gives what is left to read
-// before the padding.
+// padding takes the length of the padding off the front of a payload of n bytes, and gives what is
+// left to read before the padding.
 func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 	if !h.Flags.Has(http2.FlagDataPadded) { // the same bit for all frames that are padded
 		return n, 0, nil
@@ -358,5 +358,6 @@ func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 	return n - 1 - pad, pad, nil
 }
 
-// clientID says whether streams with this identifier are opened by clients, as all are here: servers push nothing.
+// clientID says whether streams with this identifier are opened by clients, as all are here:
+// servers push nothing.
 func clientID(id uint32) bool { return id%2 == 1 }

@@ -146,8 +146,8 @@ func (c *conn) priorityFrame(h http2.FrameHeader) error {
 	return nil
 }
 
-// priorityUpdate changes the priority of a response (RFC 9218 section 7.1). One for a stream that is not open yet is
-// dropped: its own field will say it again.
+// priorityUpdate changes the priority of a response (RFC 9218 section 7.1). One for a stream that
+// is not open yet is dropped: its own field will say it again.
 func (c *conn) priorityUpdate(f *http2.PriorityUpdateFrame) error {
 	if c.client != nil {
 		return protocolError("PRIORITY_UPDATE from a server")

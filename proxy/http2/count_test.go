@@ -12,8 +12,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// A stream that has ended in both directions no longer counts against the limit (RFC 9113 section 5.1.2), though its handler has
-// yet to return. The handlers are bounded all the same.
+// A stream that has ended in both directions no longer counts against the limit (RFC 9113 section
+// 5.1.2), though its handler has yet to return. The handlers are bounded all the same.
 func TestEndedStreamsMakeRoomBeforeTheirHandlersReturn(t *testing.T) {
 	for name, body := range map[string]string{"without a body": "", "with a body": "abc"} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,8 @@ func TestEndedStreamsMakeRoomBeforeTheirHandlersReturn(t *testing.T) {
 	}
 }
 
-// Streams that were reset count no longer either, by whichever end, and the count comes back to nothing.
+// Streams that were reset count no longer either, by whichever end, and the count comes back to
+// nothing.
 func TestCountOfOpenStreams(t *testing.T) {
 	release := make(chan bool)
 	goOn := sync.OnceFunc(func() { close(release) })

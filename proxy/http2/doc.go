@@ -1,6 +1,6 @@
-// Package http2 is the HTTP/2 codec (RFC 9113), towards clients and towards servers, on the same messages as
-// http1. The frames are read with golang.org/x/net/http2's Framer and the header blocks with its hpack decoder; the
-// connection and its streams are ours:
+// Package http2 is the HTTP/2 codec (RFC 9113), towards clients and towards servers, on the same
+// messages as http1. The frames are read with golang.org/x/net/http2's Framer and the header blocks
+// with its hpack decoder; the connection and its streams are ours:
 //
 //   - One goroutine reads a connection, and never waits for anything else: not for a stream, not for room to
 //     write. Each stream of a server has one goroutine, which calls it.
@@ -12,8 +12,9 @@
 //     What was granted is always taken in: when memory is short, less is granted from then on.
 //   - What a peer can make us do for nothing has a budget too: resets, control frames, header blocks.
 //
-// The order of the files is that of a message: conn.go (the reading goroutine), block.go and head.go (header
-// blocks), inbox.go (bodies that come), write.go, turns.go and encode.go (what leaves), flow.go (windows), memory.go
-// and pressure.go (when memory is short), budget.go, end.go (streams and connections that fail), then the two ends in
-// server.go, with start.go (when handlers run), and client.go with their streams.
+// The order of the files is that of a message: conn.go (the reading goroutine), block.go and
+// head.go (header blocks), inbox.go (bodies that come), write.go, turns.go and encode.go (what
+// leaves), flow.go (windows), memory.go and pressure.go (when memory is short), budget.go, end.go
+// (streams and connections that fail), then the two ends in server.go, with start.go (when handlers
+// run), and client.go with their streams.
 package http2

@@ -10,9 +10,10 @@ import (
 	"mpgate/proxy/message"
 )
 
-// encoder writes header blocks (RFC 7541). Unlike hpack.Encoder it takes its fields from a message as they are,
-// without a string for each, and keeps only those in its table that come again and tell nothing of one client to
-// another: a connection to a server carries requests of many (RFC 7541 section 7.1.3).
+// encoder writes header blocks (RFC 7541). Unlike hpack.Encoder it takes its fields from a message
+// as they are, without a string for each, and keeps only those in its table that come again and
+// tell nothing of one client to another: a connection to a server carries requests of many (RFC
+// 7541 section 7.1.3).
 type encoder struct {
 	table  []entry // the newest is last
 	size   int
@@ -230,7 +231,8 @@ func (e *encoder) contentLength(dst []byte, n int64) []byte {
 	return appendString(dst, strconv.AppendInt(digits[:0], n, 10))
 }
 
-// response writes the head of r; status is what :status says, which for a tunnel is another than r's.
+// response writes the head of r; status is what :status says, which for a tunnel is another than
+// r's.
 func (e *encoder) response(dst []byte, r *message.Response, status int) []byte {
 	dst = e.begin(dst)
 	switch status {
@@ -325,7 +327,8 @@ func (e *encoder) trailer(dst []byte, h *message.Header) []byte {
 	return e.header(e.begin(dst), h)
 }
 
-// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110 section 8.6).
+// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110
+// section 8.6).
 func needsLength(method []byte) bool {
 	switch string(method) {
 	case "POST", "PUT", "PATCH":

@@ -62,7 +62,8 @@ func (c *conn) callGone(gone func()) {
 	gone()
 }
 
-// kill ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch left.
+// kill ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch
+// left.
 func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
 	if s.err == nil {
 		s.err = err
@@ -107,7 +108,8 @@ func (c *conn) fail(err error) {
 	}
 }
 
-// reading is read, where a panic is an error like others: it ends the connection, and all its streams have it.
+// reading is read, where a panic is an error like others: it ends the connection, and all its
+// streams have it.
 func (c *conn) reading() (err error) {
 	end := "client"
 	if c.client != nil {
@@ -133,7 +135,8 @@ func (c *conn) Fail(p *task.Panic) {
 	c.fail(ErrInternal)
 }
 
-// connError is why the connection has ended, as s sees it; c.mu is held. A request that still lay in the buffer has not been sent.
+// connError is why the connection has ended, as s sees it; c.mu is held. A request that still lay
+// in the buffer has not been sent.
 func (s *stream) connError() error {
 	if s.client != nil && s.id != 0 && s.client.swap == s.conn.swaps {
 		return errors.Join(ErrNotProcessed, s.conn.err)

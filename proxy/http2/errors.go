@@ -9,11 +9,12 @@ import (
 	"mpgate/proxy/message"
 )
 
-// ErrNotProcessed: the server has not looked at the request, which may be sent elsewhere whatever its method is
-// (RFC 9113 section 8.7).
+// ErrNotProcessed: the server has not looked at the request, which may be sent elsewhere whatever
+// its method is (RFC 9113 section 8.7).
 var ErrNotProcessed = errors.New("the server did not process the request")
 
-// ErrRefused is an ErrNotProcessed of a stream that the server has refused, whose connection goes on.
+// ErrRefused is an ErrNotProcessed of a stream that the server has refused, whose connection
+// continues.
 var ErrRefused = fmt.Errorf("%w: it refused the stream", ErrNotProcessed)
 
 // ErrFull: the connection carries as many streams as the server allows.
@@ -22,11 +23,12 @@ var ErrFull = errors.New("the connection carries as many streams as it may")
 // ErrClosed: the connection takes no further streams.
 var ErrClosed = errors.New("the connection takes no further streams")
 
-// ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so nothing but HTTP can be spoken in a stream.
+// ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so nothing but HTTP can be
+// spoken in a stream.
 var ErrNoConnect = errors.New("the server does not take extended CONNECT")
 
-// ErrTooSlow: the connection ended because the peer did not go on in time. To a stream it is no os.ErrDeadlineExceeded,
-// after which it could be waited on.
+// ErrTooSlow: the connection ended because the peer did not continue in time. To a stream it is no
+// os.ErrDeadlineExceeded, after which it could be waited on.
 var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
 
 // ErrInternal: this program is at fault, not the peer. What went wrong is reported elsewhere.
@@ -69,8 +71,8 @@ func fault(status int, reason string) *message.Error {
 	return &message.Error{Status: status, Reason: reason}
 }
 
-// One value for each fault of a message. Those of status 400 make it malformed (RFC 9113 section 8.1.1), others
-// are refused by their answer alone.
+// One value for each fault of a message. Those of status 400 make it malformed (RFC 9113 section
+// 8.1.1), others are refused by their answer alone.
 var (
 	errName          = fault(400, "a field name is no lower-case token")
 	errValue         = fault(400, "a field value holds a control character or ends in white space")

@@ -10,12 +10,13 @@ import (
 
 const (
 	firstWindow = 65535 // of streams and of the connection, until told otherwise (RFC 9113 section 6.9.2)
-	// connWindow is what a connection gets at once: a stream whose reader is slow must not stop the others.
+	// connWindow is what a connection gets at once: a stream whose reader is slow must not stop the
+	// others.
 	connWindow = 256 << 10
 	// mostWindow is the most that a stream's window grows to; its connection's grows to twice that.
 	mostWindow = 16 << 20
-	// probePause is how long to leave the path alone after probes that found nothing to improve, in round trips, and at
-	// least and at most.
+	// probePause is how long to leave the path alone after probes that found nothing to improve, in
+	// round trips, and at least and at most.
 	probePause      = 4
 	leastProbePause = 20 * time.Millisecond
 	mostProbePause  = time.Second
@@ -23,16 +24,18 @@ const (
 
 // flow is the windows of a connection, c.mu guards it.
 //
-// The windows that we grant grow with the path: a probe is a PING, and what the readers took while it was under way is
-// what one round trip is worth. The window is to be at least twice that, and becomes four times as large where it is not.
-// At the beginning, while what the path carries doubles in each round trip, it is not waited for that: each byte that is
-// taken makes the window a byte larger, until a round trip is worth no more than a quarter of it. Bytes are counted as they
+// The windows that we grant grow with the path: a probe is a PING, and what the readers took while
+// it was under way is what one round trip is worth. The window is to be at least twice that, and
+// becomes four times as large where it is not. At the beginning, while what the path carries
+// doubles in each round trip, it is not waited for that: each byte that is taken makes the window a
+// byte larger, until a round trip is worth no more than a quarter of it. Bytes are counted as they
 // are taken by a reader, not as they arrive, so a slow reader's window does not grow.
 //
-// The connection's window bounds what is under way: bytes are granted anew as they arrive, so that readers who take nothing do
-// not stop the others. What is held is bounded by the windows of the streams, and accounted for: those that grew lease what
-// they may bring, others what they have brought. When memory is short, streams get small windows, see Memory and pressure.go;
-// until the peer keeps to those, the connection's window waits for the readers too.
+// The connection's window bounds what is under way: bytes are granted again as they arrive, so that
+// readers who take nothing do not stop the others. What is held is bounded by the windows of the
+// streams, and accounted for: those that grew lease what they may bring, others what they have
+// brought. When memory is short, streams get small windows, see Memory and pressure.go; until the
+// peer keeps to those, the connection's window waits for the readers too.
 type flow struct {
 	sendWindow  int64 // what the peer grants
 	sendInitial int64 // for new streams
@@ -43,7 +46,7 @@ type flow struct {
 	cutback    int64 // by how much the initial window of streams is smaller than firstWindow, as the peer was told
 	enforced   int64 // the same, once the peer keeps to it
 	unacked    int   // SETTINGS that the peer has not acknowledged
-	credit     int64 // nobody waits for them any more, and they are not granted anew
+	credit     int64 // nobody waits for them any more, and they are not granted again
 	target     int64 // of a stream that has more to send than the first window
 	leased     int   // of the budget for all connections, for windows that grew
 	lent       int   // of it, for what the first windows brought
@@ -126,7 +129,8 @@ func (c *conn) dataEnded(id uint32) (err error) {
 	return err
 }
 
-// admit holds a DATA frame with n bytes of data against the windows and the length that was declared.
+// admit holds a DATA frame with n bytes of data against the windows and the length that was
+// declared.
 func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,7 +193,8 @@ func (c *conn) arrived(id uint32, p []byte) {
 	}
 }
 
-// endBody is the end of a stream as the peer sees it, c.mu held. It gives what Watch left, where that ends the stream.
+// endBody is the end of a stream as the peer sees it, c.mu held. It gives what Watch left, where
+// that ends the stream.
 func (c *conn) endBody(s *stream) (gone func(), err error) {
 	if s.declared >= 0 && s.received != s.declared {
 		return c.refuse(s, errLengthWrong)
@@ -200,7 +205,7 @@ func (c *conn) endBody(s *stream) (gone func(), err error) {
 	return nil, nil
 }
 
-// giveBack grants bytes anew that nobody holds any more; c.mu is held.
+// giveBack grants bytes again that nobody holds any more; c.mu is held.
 func (c *conn) giveBack(n int64) {
 	if c.cutback > 0 && c.recvTarget > connWindow {
 		shrink := min(n, c.recvTarget-connWindow)
@@ -214,8 +219,8 @@ func (c *conn) giveBack(n int64) {
 	}
 }
 
-// took accounts for n bytes that the reader of s has taken, and grants them anew; c.mu is held. It says whether
-// there is something to tell the peer.
+// took accounts for n bytes that the reader of s has taken, and grants them again; c.mu is held. It
+// says whether there is something to tell the peer.
 func (c *conn) took(s *stream, n int64) {
 	c.taken += n
 	c.letGo(s, int(n))
@@ -254,8 +259,8 @@ func (s *stream) wantsMore() bool {
 	return s.declared < 0 || s.declared-s.received > s.recvWindow+s.conn.enforced-s.conn.cutback+s.credit
 }
 
-// probe measures the path, if that was not done a moment ago; c.mu is held. What was taken last, at most a block, counts:
-// the peer may have sent its whole window at once, and be waiting for it.
+// probe measures the path, if that was not done a moment ago; c.mu is held. What was taken last, at
+// most a block, counts: the peer may have sent its whole window at once, and be waiting for it.
 func (c *conn) probe(last int64) {
 	if c.probing || c.target >= mostWindow {
 		return
@@ -280,7 +285,8 @@ func (c *conn) probed(now time.Time) {
 		return
 	}
 	if 2*trip <= c.target {
-		// What was under way after a growth was still sent by the smaller window: once is no answer.
+		// What was under way after a growth was still sent by the smaller window: once is no
+		// answer.
 		if c.short++; c.short > 1 {
 			c.probeNext = now.Add(min(max(probePause*now.Sub(c.probeSent), leastProbePause), mostProbePause))
 		}
@@ -292,8 +298,8 @@ func (c *conn) probed(now time.Time) {
 	}
 }
 
-// grow lets the windows of streams become as large as target, and makes that of the connection twice as large, if there is
-// memory for one such stream.
+// grow lets the windows of streams become as large as target, and makes that of the connection
+// twice as large, if there is memory for one such stream.
 func (c *conn) grow(target int64) bool {
 	more := max(0, 2*target-c.recvTarget)
 	if c.cutback > 0 || target-firstWindow > c.limits.memory.growth() {

@@ -14,8 +14,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// longPath relays connections to addr over a path whose every byte takes so long in each direction, and that is never
-// full.
+// longPath relays connections to addr over a path whose every byte takes so long in each direction,
+// and that is never full.
 func longPath(t testing.TB, addr string, delay time.Duration) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -131,7 +131,8 @@ func TestWindowsGrowWithThePath(t *testing.T) {
 	}
 }
 
-// A reader that does not keep up gets no larger window, and what a peer can send it stays within the first.
+// A reader that does not keep up gets no larger window, and what a peer can send it stays within
+// the first.
 func TestSlowReadersKeepTheirWindow(t *testing.T) {
 	goOn := make(chan bool)
 	f := serve(t, ServerOptions{}, func(s *ServerStream) {
@@ -199,7 +200,7 @@ func wantOK(t *testing.T, c *ClientConn, path string, size int) {
 	}
 }
 
-// Padding is granted anew though no reader takes it.
+// Padding is granted again though no reader takes it.
 func TestPaddingAloneKeepsTheWindow(t *testing.T) {
 	f := serve(t, ServerOptions{}, answer(200, "x"))
 	p := connect(t, f.addr)
@@ -215,8 +216,8 @@ func TestPaddingAloneKeepsTheWindow(t *testing.T) {
 	}
 }
 
-// A peer that takes long to take what it was sent, and then tells of every 4 KiB of it for the stream and for the
-// connection, all at once, is no flood: Go's server does so.
+// A peer that takes long to take what it was sent, and then tells of every 4 KiB of it for the
+// stream and for the connection, all at once, is no flood: Go's server does so.
 func TestManyWindowUpdatesForMuchData(t *testing.T) {
 	const size = 16 << 20
 	f := serve(t, ServerOptions{}, answer(200, strings.Repeat("x", size)))

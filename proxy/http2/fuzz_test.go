@@ -129,8 +129,8 @@ func FuzzClientFrames(f *testing.F) {
 	})
 }
 
-// FuzzRequestBlocks decodes any header block. What is accepted must be written by the encoder so that it decodes to the
-// same again, and mean the same as the request of HTTP/1 that it becomes.
+// FuzzRequestBlocks decodes any header block. What is accepted must be written by the encoder so
+// that it decodes to the same again, and mean the same as the request of HTTP/1 that it becomes.
 func FuzzRequestBlocks(f *testing.F) {
 	p := &peer{}
 	p.enc = hpack.NewEncoder(&p.buf)

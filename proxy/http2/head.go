@@ -16,9 +16,11 @@ type Limits struct {
 
 const (
 	fieldOverhead = 4
-	// Beyond this multiple of the limit a block is not worth decoding to its end for the sake of an answer.
+	// Beyond this multiple of the limit a block is not worth decoding to its end for the sake of an
+	// answer.
 	bombFactor = 8
-	// A browser sends each cookie as a field of its own (RFC 9113 section 8.2.3), so these have a limit of their own.
+	// A browser sends each cookie as a field of its own (RFC 9113 section 8.2.3), so these have a
+	// limit of their own.
 	crumbFactor = 4
 	maxMethod   = 32
 )
@@ -43,7 +45,8 @@ const (
 	pseudoStatus
 )
 
-// fields collects one header block. Names and values go into h, those that frame or route into members.
+// fields collects one header block. Names and values go into h, those that frame or route into
+// members.
 type fields struct {
 	kind   kind
 	h      *message.Header
@@ -261,8 +264,8 @@ func validName(s string) bool {
 	return len(s) > 0
 }
 
-// validValue says whether s is a field value: no control characters but the tab (RFC 9110 section 5.5), no white
-// space around it.
+// validValue says whether s is a field value: no control characters but the tab (RFC 9110 section
+// 5.5), no white space around it.
 func validValue(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {

@@ -12,8 +12,9 @@ var smallBlocks = sync.Pool{New: func() any { return new([smallBlock]byte) }}
 var middleBlocks = sync.Pool{New: func() any { return new([middleBlock]byte) }}
 var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 
-// inbox holds the data of a stream that has come and was not taken yet, in blocks from a pool: larger ones the more it
-// holds, so that the memory is in proportion. It holds no more than the stream's window. The zero value is ready.
+// inbox holds the data of a stream that has come and was not taken yet, in blocks from a pool:
+// larger ones the more it holds, so that the memory is in proportion. It holds no more than the
+// stream's window. The zero value is ready.
 type inbox struct {
 	blocks []block
 	first  int // of blocks
@@ -59,7 +60,8 @@ func (in *inbox) room(n int) *block {
 	return &in.blocks[len(in.blocks)-1]
 }
 
-// next gives what lies together at the front, nil where there is nothing. It is valid until the next call.
+// next gives what lies together at the front, nil where there is nothing. It is valid until the
+// next call.
 func (in *inbox) next() []byte {
 	in.lent = 0
 	for in.first < len(in.blocks) {

@@ -45,7 +45,8 @@ func frames(t *testing.T, handle func(p *peer, f http2.Frame) error) (addr strin
 	return ln.Addr().String()
 }
 
-// What was on its way for streams that were cancelled is no fault of the server's, and takes nothing from the connection's window.
+// What was on its way for streams that were cancelled is not an error of the server's, and takes
+// nothing from the connection's window.
 func TestDataForCancelledStreams(t *testing.T) {
 	const bystander, first = 1, 3
 	for name, tt := range map[string]struct {

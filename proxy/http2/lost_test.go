@@ -13,8 +13,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// A server that gives requests back and closes the connection at once, on what is still being sent, resets it. What it
-// said before that counts.
+// A server that gives requests back and closes the connection at once, on what is still being sent,
+// resets it. What it said before that counts.
 func TestGoAwayBeforeAReset(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,7 +63,8 @@ func TestGoAwayBeforeAReset(t *testing.T) {
 	}
 }
 
-// goAwayAndReset says that it has processed nothing once a part of a body has come, and resets the connection.
+// goAwayAndReset says that it has processed nothing once a part of a body has come, and resets the
+// connection.
 func goAwayAndReset(nc net.Conn) {
 	defer nc.Close()
 	_ = nc.(*net.TCPConn).SetLinger(0)

@@ -17,8 +17,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// What clients send within the windows that they were granted is taken in, though it is more than the limit: no stream is reset.
-// What is held stays bounded by what is granted then.
+// What clients send within the windows that they were granted is taken in, though it is more than
+// the limit: no stream is reset. What is held stays bounded by what is granted then.
 func TestGrantedWindowsAreHonouredWhenMemoryIsShort(t *testing.T) {
 	const conns, streams, size = 6, 20, 60 << 10
 	mem := &Memory{Limit: 1 << 20}
@@ -43,7 +43,7 @@ func TestGrantedWindowsAreHonouredWhenMemoryIsShort(t *testing.T) {
 	if !mem.Pressed() {
 		t.Error("memory is full and not pressed")
 	}
-	// Others go on: on connections that there are, and on new ones.
+	// Others continue: on connections that there are, and on new ones.
 	wantOK(t, clients[0], "/now", 300<<10)
 	wantOK(t, dial(t, f.addr, ClientOptions{}), "/now", 300<<10)
 	goOn()
@@ -68,7 +68,8 @@ func stalled(conns []*ClientConn) bool {
 	return true
 }
 
-// Downloads likewise: nobody takes what many streams of a server bring, and when somebody does, all of it is there.
+// Downloads likewise: nobody takes what many streams of a server bring, and when somebody does, all
+// of it is there.
 func TestDownloadsAreWholeWhenMemoryIsShort(t *testing.T) {
 	const conns, streams, size = 3, 20, 200 << 10
 	addr := origin(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(make([]byte, size)) })
@@ -128,7 +129,8 @@ func drain(s *ClientStream) (n int, err error) {
 	}
 }
 
-// A place that was reserved when memory was short has the window of the time when its stream is opened.
+// A place that was reserved when memory was short has the window of the time when its stream is
+// opened.
 func TestReservedPlaceHasTheWindowOfItsStream(t *testing.T) {
 	const size = 60 << 10
 	addr := origin(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(make([]byte, size)) })
@@ -173,8 +175,8 @@ func TestReservedPlaceHasTheWindowOfItsStream(t *testing.T) {
 	}
 }
 
-// Windows that grew shrink as bytes come when memory is short, grow again afterwards, and what was leased for them is given
-// back. New connections begin with small windows meanwhile.
+// Windows that grew shrink as bytes come when memory is short, grow again afterwards, and what was
+// leased for them is given back. New connections begin with small windows meanwhile.
 func TestWindowsShrinkWhenMemoryIsShort(t *testing.T) {
 	mem := &Memory{Limit: 64 << 20}
 	f := serve(t, ServerOptions{Memory: mem}, echo)
@@ -251,8 +253,8 @@ func TestWindowsShrinkWhenMemoryIsShort(t *testing.T) {
 	reaches("the window does not grow again", grown)
 }
 
-// A peer that does not acknowledge the small windows gets no more of the connection's than is free for each; one that does, and does
-// not keep to them, has its stream reset.
+// A peer that does not acknowledge the small windows gets no more of the connection's than is free
+// for each; one that does, and does not keep to them, has its stream reset.
 func TestPeersThatIgnoreSmallWindows(t *testing.T) {
 	mem := &Memory{Limit: 1 << 20}
 	mem.hold(1 << 20)
@@ -316,7 +318,8 @@ func TestPeersThatIgnoreSmallWindows(t *testing.T) {
 	}
 }
 
-// The end of a body, which takes nothing of a window, is welcome where less than nothing is left of it.
+// The end of a body, which takes nothing of a window, is welcome where less than nothing is left of
+// it.
 func TestEndOfABodyBeyondASmallerWindow(t *testing.T) {
 	mem := &Memory{Limit: 1 << 20}
 	mem.hold(1 << 20)
@@ -346,7 +349,8 @@ func TestEndOfABodyBeyondASmallerWindow(t *testing.T) {
 	}
 }
 
-// granted is by how much the connection's window has grown, as far as the peer knows when it has answered a ping.
+// granted is by how much the connection's window has grown, as far as the peer knows when it has
+// answered a ping.
 func (p *peer) granted() (n int) {
 	if err := p.fr.WritePing(false, [8]byte{2}); err != nil {
 		p.t.Fatal(err)

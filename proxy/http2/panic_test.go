@@ -84,8 +84,8 @@ func waiting(t *testing.T, c *ClientConn, n int) <-chan error {
 	return errs
 }
 
-// TestPanicOfAClientsReader: a panic of what reads, with the connection's lock held or not, ends the connection with all its
-// exchanges, none of which waits for ever.
+// TestPanicOfAClientsReader: a panic of what reads, with the connection's lock held or not, ends
+// the connection with all its exchanges, none of which waits for ever.
 func TestPanicOfAClientsReader(t *testing.T) {
 	for _, held := range []bool{false, true} {
 		t.Run(map[bool]string{false: "the lock is free", true: "the lock is held"}[held], func(t *testing.T) {
@@ -136,7 +136,8 @@ func TestPanicOfAClientsReader(t *testing.T) {
 	}
 }
 
-// TestPanicOfAWriter: nobody knows what has left, so the connection ends, and with it the exchanges that wait.
+// TestPanicOfAWriter: nobody knows what has left, so the connection ends, and with it the exchanges
+// that wait.
 func TestPanicOfAWriter(t *testing.T) {
 	for _, what := range []string{"write", "flush"} {
 		t.Run(what, func(t *testing.T) {
@@ -200,8 +201,8 @@ func TestPanicOfAHandler(t *testing.T) {
 	}
 }
 
-// TestPanicOfAServersReader: with the lock held, in the middle of a frame. The handlers that run have their streams reset, Serve
-// returns once they have, and the client's exchanges end.
+// TestPanicOfAServersReader: with the lock held, in the middle of a frame. The handlers that run
+// have their streams reset, Serve returns once they have, and the client's exchanges end.
 func TestPanicOfAServersReader(t *testing.T) {
 	told := reports(t)
 	began, gone := make(chan bool, 2), make(chan bool, 2)
@@ -242,8 +243,8 @@ func TestPanicOfAServersReader(t *testing.T) {
 	wantReport(t, told, "HTTP/2 connection to a client: reading")
 }
 
-// TestStreamsBeforeTheSettings opens and gives up streams while the server's first SETTINGS come byte by byte: the reader
-// looks at what the streams change. It is for the race detector.
+// TestStreamsBeforeTheSettings opens and gives up streams while the server's first SETTINGS come
+// byte by byte: the reader looks at what the streams change. It is for the race detector.
 func TestStreamsBeforeTheSettings(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -23,7 +23,8 @@ const (
 	manyPings = 5
 )
 
-// reading is a handler that reads the body to its end, says how that was, and answers where it was in order.
+// reading is a handler that reads the body to its end, says how that was, and answers where it was
+// in order.
 func reading(result chan<- error) func(*ServerStream) {
 	return func(s *ServerStream) {
 		var r message.Request
@@ -44,7 +45,8 @@ func reading(result chan<- error) func(*ServerStream) {
 	}
 }
 
-// A client that says nothing while a stream is open is asked; without an answer it is gone, and the stream with it.
+// A client that says nothing while a stream is open is asked; without an answer it is gone, and the
+// stream with it.
 func TestSilentClientIsEnded(t *testing.T) {
 	result := make(chan error, 2)
 	f := serve(t, ServerOptions{PingEvery: soon, PingAnswer: shortly}, reading(result))
@@ -123,8 +125,8 @@ func TestDataIsASignOfLife(t *testing.T) {
 	server.Shutdown()
 }
 
-// pingedServer takes a connection and, before it says anything, some requests on it. It answers PINGs as often as it is told, then the
-// first request, if it answered any.
+// pingedServer takes a connection and, before it says anything, some requests on it. It answers
+// PINGs as often as it is told, then the first request, if it answered any.
 func pingedServer(ln net.Listener, requests, answers int, pings chan<- byte) error {
 	nc, err := ln.Accept()
 	if err != nil {

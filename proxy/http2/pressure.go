@@ -3,7 +3,8 @@ package http2
 import "golang.org/x/net/http2"
 
 const (
-	// leastWindow is what a stream gets when memory is short, and what it may have unread whatever its connection holds.
+	// leastWindow is what a stream gets when memory is short, and what it may have unread whatever
+	// its connection holds.
 	leastWindow = 16 << 10
 	// holdStep is in what steps memory is leased for what the first windows bring.
 	holdStep = 16 << 10
@@ -68,7 +69,7 @@ func (c *conn) enforce() {
 	c.enforced = c.cutback
 }
 
-// mayHoldMore says whether the connection's window is granted anew for bytes of s that have just
+// mayHoldMore says whether the connection's window is granted again for bytes of s that have just
 // come, and were not taken; c.mu is held. When memory is short it is not, beyond what is free
 // for each, until the peer keeps to the small windows of streams.
 func (c *conn) mayHoldMore(s *stream) bool {
@@ -114,7 +115,7 @@ func (c *conn) widen(s *stream) {
 }
 
 // shrink makes a window that grew smaller by what its reader has taken, which is not granted
-// anew; c.mu is held.
+// again; c.mu is held.
 func (c *conn) shrink(s *stream) {
 	if n := min(s.credit, s.target-firstWindow); n > 0 {
 		s.credit -= n

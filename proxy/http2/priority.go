@@ -1,7 +1,8 @@
 package http2
 
-// priority is what a client said of a response's (RFC 9218 section 4). A client that says nothing gets its streams
-// in turn: most of those do not know of the scheme, and one response after the other is not what they expect.
+// priority is what a client said of a response's (RFC 9218 section 4). A client that says nothing
+// gets its streams in turn: most of those do not know of the scheme, and one response after the
+// other is not what they expect.
 type priority struct {
 	urgency     uint8 // 0 is first, 7 last
 	incremental bool
@@ -11,8 +12,9 @@ const urgencies = 8
 
 var defaultPriority = priority{urgency: 3, incremental: true}
 
-// parsePriority reads the members u and i of a dictionary (RFC 8941). What it cannot read it skips, as it must
-// parameters it does not know; a field that is no dictionary at all thus counts for nothing.
+// parsePriority reads the members u and i of a dictionary (RFC 8941). What it cannot read it skips,
+// as it must parameters it does not know; a field that is no dictionary at all thus counts for
+// nothing.
 func parsePriority(b string) priority {
 	p := priority{urgency: 3}
 	for len(b) > 0 {

@@ -10,8 +10,9 @@ import (
 
 var getMethod = []byte("GET")
 
-// request fills r from a block that was decoded into r.Header. ended: nothing follows the block. websocket: it is an
-// extended CONNECT, which r shows as the GET with an Upgrade that it is to a server of HTTP/1 (RFC 8441).
+// request fills r from a block that was decoded into r.Header. ended: nothing follows the block.
+// websocket: it is an extended CONNECT, which r shows as the GET with an Upgrade that it is to a
+// server of HTTP/1 (RFC 8441).
 func (f *fields) request(r *message.Request, ended bool) (websocket bool, err *message.Error) {
 	r.Version = message.HTTP20
 	r.Method, r.Target = f.method, f.path
@@ -55,8 +56,9 @@ func (f *fields) request(r *message.Request, ended bool) (websocket bool, err *m
 	return false, nil
 }
 
-// bodyLength is what the block says of the body (RFC 9113 section 8.1.1). A body that is declared empty is
-// empty, though the stream may end in a frame of its own; trailers that follow it are dropped.
+// bodyLength is what the block says of the body (RFC 9113 section 8.1.1). A body that is declared
+// empty is empty, though the stream may end in a frame of its own; trailers that follow it are
+// dropped.
 func (f *fields) bodyLength(ended bool) (int64, *message.Error) {
 	switch {
 	case ended && f.length > 0:
@@ -125,7 +127,8 @@ func (f *fields) setTarget(r *message.Request) *message.Error {
 
 var webSocketName = []byte("websocket")
 
-// webSocket makes the GET of an extended CONNECT. A server of HTTP/1 wants a key, whose answer is ours to check.
+// webSocket makes the GET of an extended CONNECT. A server of HTTP/1 wants a key, whose answer is
+// ours to check.
 func (f *fields) webSocket(r *message.Request) *message.Error {
 	switch {
 	case !message.EqualFold(f.protocol, "websocket"):

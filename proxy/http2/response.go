@@ -7,8 +7,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// response fills r from a block that was decoded into r.Header. declared is the length of the body that the server
-// announced, Unknown where it did not: what r.ContentLength is told may be less.
+// response fills r from a block that was decoded into r.Header. declared is the length of the body
+// that the server announced, Unknown where it did not: what r.ContentLength is told may be less.
 func (f *fields) response(r *message.Response, ended, isHead bool) (declared int64, err *message.Error) {
 	r.Version = message.HTTP20
 	switch {

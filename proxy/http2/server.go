@@ -26,8 +26,8 @@ type ServerOptions struct {
 
 const (
 	maxStreams = 1 << 16
-	// maxWaiting is how many streams of a connection may wait for others that were reset to be wound up, as a
-	// multiple of those that it may have.
+	// maxWaiting is how many streams of a connection may wait for others that were reset to be
+	// wound up, as a multiple of those that it may have.
 	maxWaiting = 4
 	drainTime  = time.Second // between the two GOAWAYs, where the client does not answer the PING between them
 
@@ -60,8 +60,9 @@ type ServerConn struct {
 	finished sync.Cond   // running changed
 }
 
-// NewServerConn gives the server's end of s. in holds what has been read from it already, and is the connection's from
-// now on; it may be nil. handler is called for each stream, in a goroutine of its own.
+// NewServerConn gives the server's end of s. in holds what has been read from it already, and is
+// the connection's from now on; it may be nil. handler is called for each stream, in a goroutine of
+// its own.
 func NewServerConn(s netio.Stream, in *netio.Buffer, o *ServerOptions, handler func(*ServerStream)) *ServerConn {
 	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, minRate: o.MinRate, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	setDefault(&l.HeaderBytes, 32<<10)
@@ -84,8 +85,8 @@ func setDefault[T int | time.Duration](v *T, def T) {
 	}
 }
 
-// Serve reads the connection until it ends and all handlers have returned, and gives the reason: nil where it
-// ended in order. It does not close the stream.
+// Serve reads the connection until it ends and all handlers have returned, and gives the reason:
+// nil where it ended in order. It does not close the stream.
 func (c *ServerConn) Serve() error {
 	c.greet()
 	err := c.preface()
@@ -125,8 +126,8 @@ func (c *ServerConn) preface() error {
 	return nil
 }
 
-// Shutdown ends the connection in order: the client is told to open no further streams, those that are under way when
-// it knows are served. It returns at once; Serve returns when all is done.
+// Shutdown ends the connection in order: the client is told to open no further streams, those that
+// are under way when it knows are served. It returns at once; Serve returns when all is done.
 func (c *ServerConn) Shutdown() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,7 +140,8 @@ func (c *ServerConn) Shutdown() {
 	}
 }
 
-// EndIdle is Shutdown for a connection that has had streams, and none for at least the given time. false: it is none.
+// EndIdle is Shutdown for a connection that has had streams, and none for at least the given time.
+// false: it is none.
 func (c *ServerConn) EndIdle(least time.Duration) bool {
 	c.mu.Lock()
 	idle := c.lastID > 0 && c.unused() && !c.draining && c.err == nil && time.Since(c.idle) >= least
@@ -162,7 +164,8 @@ func (c *ServerConn) firstGoAway() {
 	c.wantFlush()
 }
 
-// lastGoAway is the second: what the client sent before it knew of the first has come. c.mu is held.
+// lastGoAway is the second: what the client sent before it knew of the first has come. c.mu is
+// held.
 func (c *ServerConn) lastGoAway() {
 	if !c.draining || c.final || c.err != nil {
 		return

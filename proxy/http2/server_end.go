@@ -26,7 +26,8 @@ func (c *ServerConn) end(err error) error {
 	return err
 }
 
-// takeLeave sends what there is to say at the end. It says whether it is one in order, and whether the client is told of it.
+// takeLeave sends what there is to say at the end. It says whether it is one in order, and whether
+// the client is told of it.
 func (c *ServerConn) takeLeave(err error) (orderly, tell bool) {
 	code := http2.ErrCodeNo
 	var fault *ConnError
@@ -67,8 +68,8 @@ func (c *ServerConn) awaitHandlers() {
 	c.quiet()
 }
 
-// linger lets a client that is still sending get to read the last frame: a close with unread input would reset the
-// connection.
+// linger lets a client that is still sending get to read the last frame: a close with unread input
+// would reset the connection.
 func (c *ServerConn) linger() {
 	if c.s.CloseWrite() != nil {
 		return

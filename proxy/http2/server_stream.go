@@ -11,8 +11,8 @@ import (
 	"mpgate/task"
 )
 
-// ServerStream is one exchange with a client. It is a message.BodyWriter. The handler that gets it has it until it
-// returns; what it has not ended by then is reset.
+// ServerStream is one exchange with a client. It is a message.BodyWriter. The handler that gets it
+// has it until it returns; what it has not ended by then is reset.
 type ServerStream struct {
 	stream
 	body      body
@@ -65,8 +65,9 @@ func (s *ServerStream) free() {
 // Began is when the request's head was complete.
 func (s *ServerStream) Began() time.Time { return s.began }
 
-// ReadRequest gives the request, into r, which must be fresh or reset. A *message.Error is to be answered; any other
-// error means that the client has gone. The time is that of other codecs, which have yet to read the request.
+// ReadRequest gives the request, into r, which must be fresh or reset. A *message.Error is to be
+// answered; any other error means that the client has gone. The time is that of other codecs, which
+// have yet to read the request.
 func (s *ServerStream) ReadRequest(r *message.Request, _ time.Time) error {
 	*r, s.req = s.req, *r
 	s.conn.mu.Lock()
@@ -172,7 +173,8 @@ func (s *ServerStream) Flush() error {
 	return nil
 }
 
-// ResetAs makes a response that is not complete at the end end with this code, instead of INTERNAL_ERROR.
+// ResetAs makes a response that is not complete at the end end with this code, instead of
+// INTERNAL_ERROR.
 func (s *ServerStream) ResetAs(code uint32) { s.resetAs = http2.ErrCode(code) }
 
 // Multiplexed is true: the connection carries other streams.
@@ -200,8 +202,8 @@ func (s *ServerStream) Err() error {
 	return s.err
 }
 
-// Watch calls gone, from another goroutine, when the client resets the stream or leaves, be the body read or not. StopWatch
-// must follow.
+// Watch calls gone, from another goroutine, when the client resets the stream or leaves, be the
+// body read or not. StopWatch must follow.
 func (s *ServerStream) Watch(gone func()) {
 	c := s.conn
 	c.mu.Lock()

@@ -12,8 +12,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// A connection that ended because its time was over does not look to its streams like the end of a wait of theirs, which
-// they would begin anew.
+// A connection that ended because its time was over does not look to its streams like the end of a
+// wait of theirs, which they would begin again.
 func TestStreamsOfASlowPeerAreNotAtTheirDeadline(t *testing.T) {
 	t.Run("client", func(t *testing.T) {
 		result := make(chan error, 1)

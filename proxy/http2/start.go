@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// maxUnread is how many requests are worked on at once whose client has given no window for the answers. Each takes
-	// a connection to a server, and memory here and there, for nothing that could leave. The others follow slowly: a
-	// client may want to see the heads first.
+	// maxUnread is how many requests are worked on at once whose client has given no window for the
+	// answers. Each takes a connection to a server, and memory here and there, for nothing that
+	// could leave. The others follow slowly: a client may want to see the heads first.
 	maxUnread   = 4
 	unreadPause = 25 * time.Millisecond
 )
@@ -39,12 +39,13 @@ func (c *ServerConn) start() {
 	c.starting, c.backlog = kept, len(kept)
 }
 
-// mayRun says whether one more handler may run; c.mu is held. Those whose streams were reset count until they return. A client
-// that keeps to the limit does not wait for those whose streams have ended.
+// mayRun says whether one more handler may run; c.mu is held. Those whose streams were reset count
+// until they return. A client that keeps to the limit does not wait for those whose streams have
+// ended.
 func (c *ServerConn) mayRun() bool { return c.running-c.ended < c.most && c.running < 2*c.most }
 
-// tooManyUnread says that a stream without a window must wait for its start, and then has the reader woken at its time;
-// c.mu is held.
+// tooManyUnread says that a stream without a window must wait for its start, and then has the
+// reader woken at its time; c.mu is held.
 func (c *ServerConn) tooManyUnread() bool {
 	n := 0
 	for _, s := range c.streams {

@@ -9,8 +9,8 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// stream is what both ends of one have in common; conn.mu guards it. Its body is read by one goroutine and written by
-// one, which may be another.
+// stream is what both ends of one have in common; conn.mu guards it. Its body is read by one
+// goroutine and written by one, which may be another.
 type stream struct {
 	conn   *conn
 	id     uint32
@@ -21,7 +21,7 @@ type stream struct {
 	reset   bool  // nothing may be sent or is taken any more
 	ours    bool  // by us, and the peer may not know yet
 	theirs  bool  // by the peer, which may send nothing more
-	raw     bool  // a tunnel: silence in one direction is no fault
+	raw     bool  // a tunnel: silence in one direction is not an error
 	recvEnd bool  // the peer has ended its side
 	sentEnd bool  // we have ended ours
 	stopped bool  // the peer wants no more of ours
@@ -37,7 +37,7 @@ type stream struct {
 	received   int64
 	recvWindow int64 // what the peer may still send
 	target     int64 // what it may send at most
-	credit     int64 // taken and not granted anew
+	credit     int64 // taken and not granted again
 	withheld   int   // bytes unread, for which the connection's window waits
 	readers    waiter
 	slow       bool // ErrSlow was given
@@ -83,8 +83,8 @@ func (s *stream) register() {
 	s.counted = true
 }
 
-// uncount is called when s is closed to the peer, which may open another in its place, whatever is left to do here; c.mu is
-// held.
+// uncount is called when s is closed to the peer, which may open another in its place, whatever is
+// left to do here; c.mu is held.
 func (s *stream) uncount() {
 	if s.counted {
 		s.counted = false
@@ -184,7 +184,7 @@ func (b *body) waitMore() error {
 	since, had := time.Now(), s.received
 	c.mu.Unlock()
 	woken := s.readers.wait(limit)
-	for !woken && limit == c.limits.idleTime && !s.raw { // silence is no fault while the other direction moves
+	for !woken && limit == c.limits.idleTime && !s.raw { // silence is not an error while the other direction moves
 		grace := s.readPace.Grace()
 		if grace <= 0 {
 			break
@@ -205,8 +205,8 @@ func (b *body) waitMore() error {
 	return os.ErrDeadlineExceeded
 }
 
-// SetProgress is for an exchange that moves in both directions at once: reads is the progress of what comes,
-// writes that of what leaves. Nil for both ends that.
+// SetProgress is for an exchange that moves in both directions at once: reads is the progress of
+// what comes, writes that of what leaves. Nil for both ends that.
 func (s *stream) SetProgress(reads, writes *netio.Progress) {
 	s.conn.mu.Lock()
 	s.readPace.Own, s.readPace.Other = reads, writes

@@ -5,8 +5,8 @@ import "golang.org/x/net/http2"
 // queue is the streams of one urgency that have more to send than there was room for.
 type queue struct{ first, last *stream }
 
-// enqueue lets s take part in the turns, c.mu held. Streams of one urgency that are not incremental go in the order
-// of their numbers, before those that share.
+// enqueue lets s take part in the turns, c.mu held. Streams of one urgency that are not incremental
+// go in the order of their numbers, before those that share.
 func (c *conn) enqueue(s *stream) {
 	if s.queued {
 		return
@@ -107,9 +107,9 @@ func (c *conn) put(s *stream) {
 	c.sent += int(n)
 }
 
-// extend adds n pending bytes of s to its last DATA frame, if that is the last of all and has not left: pieces of
-// a few bytes each, as from a server that sends small chunks, would be a flood of frames for the peer, who has to
-// answer each.
+// extend adds n pending bytes of s to its last DATA frame, if that is the last of all and has not
+// left: pieces of a few bytes each, as from a server that sends small chunks, would be a flood of
+// frames for the peer, who has to answer each.
 func (c *conn) extend(s *stream, n int) bool {
 	if !s.lastData || s.lastSwap != c.swaps || s.lastFrame < 0 || s.lastFrame+frameHeaderLen > len(c.buf) {
 		return false

@@ -2,8 +2,8 @@ package http2
 
 import "time"
 
-// waiter is where one goroutine waits for its stream to move on. It is woken spuriously at times: whoever waits
-// looks again.
+// waiter is where one goroutine waits for its stream to move on. It is woken spuriously at times:
+// whoever waits looks again.
 type waiter struct {
 	ch    chan struct{}
 	timer *time.Timer

@@ -23,13 +23,14 @@ const (
 var smallOuts = sync.Pool{New: func() any { return new([smallOut]byte) }}
 var largeOuts = sync.Pool{New: func() any { return new([largeOut]byte) }}
 
-// out is the write side of a connection, c.mu guards it. What is to leave is gathered in buf. It leaves
+// out is the write side of a connection, c.mu guards it. What is to leave is gathered in buf. It
+// leaves
 //
 //   - by a goroutine that looks whether others have something to add first, where other streams are open (wantFlush);
 //   - by the stream itself, where it is alone, or where it waits for room;
 //   - by the reader before it waits, as far as that needs no waiting.
 //
-// One of them writes at a time, with c.mu let go, and goes on while there is more.
+// One of them writes at a time, with c.mu let go, and continues while there is more.
 type out struct {
 	encoder     encoder
 	blockBuf    []byte
@@ -77,8 +78,8 @@ func freeOut(b []byte) {
 	}
 }
 
-// flush sends what there is, c.mu held; it is let go meanwhile. Whoever writes already will send it. With s it
-// stops once that stream has nothing more to wait for.
+// flush sends what there is, c.mu held; it is let go meanwhile. Whoever writes already will send
+// it. With s it stops once that stream has nothing more to wait for.
 func (c *conn) flush(s *stream) {
 	if c.writing {
 		return
@@ -105,7 +106,8 @@ func (c *conn) flush(s *stream) {
 	}
 }
 
-// send writes b, with c.mu let go. Where that panics, the connection is at its end: nobody knows how much of b has left.
+// send writes b, with c.mu let go. Where that panics, the connection is at its end: nobody knows
+// how much of b has left.
 func (c *conn) send(b []byte) {
 	result := ErrInternal
 	c.mu.Unlock()
@@ -143,15 +145,16 @@ func (c *conn) takeOut() []byte {
 	return b
 }
 
-// lostTime is how long the reader has to find out what a server said before it closed the connection.
+// lostTime is how long the reader has to find out what a server said before it closed the
+// connection.
 const lostTime = time.Second
 
 func (c *conn) wrote(err error) {
 	switch {
 	case err == nil, c.lost:
 	case c.client != nil && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
-		// The server has closed the connection. What it said before can still be read, such as which
-		// requests it has not processed (GOAWAY). The reader then ends the connection.
+		// The server has closed the connection. What it said before can still be read, such as
+		// which requests it has not processed (GOAWAY). The reader then ends the connection.
 		c.lost, c.client.goingAway = true, true
 		task.AfterFunc(lostTime, "HTTP/2 connection to a server: ending", func() {
 			c.mu.Lock()
@@ -168,8 +171,8 @@ func (c *conn) wrote(err error) {
 	c.room.Broadcast()
 }
 
-// wantFlush sees to it that what there is leaves soon, c.mu held: once those streams that can run have run, so that
-// what they have to say leaves with it.
+// wantFlush sees to it that what there is leaves soon, c.mu held: once those streams that can run
+// have run, so that what they have to say leaves with it.
 func (c *conn) wantFlush() {
 	if c.writing || c.scheduled || c.lost || c.err != nil || len(c.buf) == 0 && c.nextStream() == nil {
 		return
@@ -195,7 +198,8 @@ func (c *conn) flushNow() {
 	c.flush(nil)
 }
 
-// flushFromReader sends what there is as far as that needs no waiting; c.mu is held. Another goroutine does the rest.
+// flushFromReader sends what there is as far as that needs no waiting; c.mu is held. Another
+// goroutine does the rest.
 func (c *conn) flushFromReader() {
 	if c.writing || c.scheduled || c.lost || len(c.buf) == 0 || c.err != nil {
 		return
@@ -318,8 +322,8 @@ func (s *stream) waitTurn() error {
 	return s.waitWindow(stalled)
 }
 
-// waitWindow waits to be woken, with c.mu let go. stalled: it is the peer that has to grant something, and its pace
-// that is judged; otherwise that of the connection counts.
+// waitWindow waits to be woken, with c.mu let go. stalled: it is the peer that has to grant
+// something, and its pace that is judged; otherwise that of the connection counts.
 func (s *stream) waitWindow(stalled bool) error {
 	c := s.conn
 	since := time.Now()
@@ -334,8 +338,8 @@ func (s *stream) waitWindow(stalled bool) error {
 	return s.pace.Wait(time.Since(since), moved)
 }
 
-// WaitRoom returns once the peer grants something, so that nothing need be fetched for it before. held is how many bytes wait
-// with the caller.
+// WaitRoom returns once the peer grants something, so that nothing need be fetched for it before.
+// held is how many bytes wait with the caller.
 func (s *stream) WaitRoom(held int) error {
 	c := s.conn
 	c.mu.Lock()

@@ -1,6 +1,7 @@
-// Package leg is what the kernel says of one connection of mpgate, on the clients' side or the servers':
-// whether it speaks MPTCP and over how many subflows. It asks at most once a second, since asking costs
-// about as much as a small request's parsing, and accounts for the connection in the metrics.
+// Package leg holds what the kernel reports about one connection of mpgate, to a client or to a
+// server: whether it uses MPTCP and over how many subflows. It asks at most once a second, since
+// asking costs about as much as a small request's parsing, and accounts for the connection in the
+// metrics.
 package leg
 
 import (
@@ -15,11 +16,12 @@ import (
 // age is how old an answer of the kernel may be.
 const age = time.Second
 
-// epoch makes times numbers that no setting of the clock moves. It lies an age back, so that the first answer is none.
+// epoch makes times numbers that no setting of the clock moves. It lies an age back, so that the
+// first answer is none.
 var epoch = time.Now().Add(-age)
 
-// Leg is one connection's. Open and Close belong to one goroutine; State and Refresh may be called from any, as
-// many exchanges may share a connection.
+// Leg is one connection's. Open and Close belong to one goroutine; State and Refresh may be called
+// from any, as many exchanges may share a connection.
 type Leg struct {
 	raw     syscall.RawConn
 	metrics *telemetry.Instruments
@@ -35,16 +37,16 @@ type Leg struct {
 // Raw is the connection's, nil before Open.
 func (l *Leg) Raw() syscall.RawConn { return l.raw }
 
-// Retire says that the connection is to end once it is idle: a new one would be better. It may be called from any
-// goroutine, also after Close.
+// Retire says that the connection is to end once it is idle: a new one would be better. It may be
+// called from any goroutine, also after Close.
 func (l *Leg) Retire() { l.retired.Store(true) }
 
 // Retired says whether Retire was called.
 func (l *Leg) Retired() bool { return l.retired.Load() }
 
-// Open asks the kernel for the first time. reason is what to say if it turns out not to be MPTCP: what the dial
-// inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where nobody asked for it. live, if not
-// nil, has the connection until Close if it speaks MPTCP.
+// Open asks the kernel for the first time. reason is what to say if it turns out not to be MPTCP:
+// what the dial inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where
+// nobody asked for it. live, if not nil, has the connection until Close if it uses MPTCP.
 func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason, live *Live) mptcp.Transport {
 	t, err := mptcp.Speaks(raw)
 	if err != nil {

@@ -5,9 +5,11 @@ import (
 	"syscall"
 )
 
-// Live are the open connections that speak MPTCP, for whoever watches their subflows. The zero value is empty and ready.
+// Live are the open connections that use MPTCP, for whoever watches their subflows. The zero value
+// is empty and ready.
 type Live struct {
-	// Settle, if set before the first connection, is called with each one that is about to be closed.
+	// Settle, if set before the first connection, is called with each one that is about to be
+	// closed.
 	Settle func(syscall.RawConn)
 
 	mu   sync.Mutex // guards legs, and keeps a connection open while it is looked at
@@ -32,8 +34,8 @@ func (v *Live) remove(l *Leg) {
 	delete(v.legs, l)
 }
 
-// All yields the connections, beginning at another one each time. Each stays open while it is yielded, and new ones come
-// in between, since those are accepted meanwhile.
+// All yields the connections, beginning at another one each time. Each stays open while it is
+// yielded, and new ones come in between, since those are accepted meanwhile.
 func (v *Live) All(yield func(*Leg) bool) {
 	for _, l := range v.list() {
 		if !v.look(l, yield) {

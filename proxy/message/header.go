@@ -23,8 +23,8 @@ func (h *Header) Reset() {
 	h.has = 0
 }
 
-// Grab copies b into h's buffer and returns the copy, which later calls of Span refer to. It is how a
-// decoder brings in a whole head with one copy.
+// Grab copies b into h's buffer and returns the copy, which later calls of Span refer to. It is how
+// a decoder brings in a whole head with one copy.
 func (h *Header) Grab(b []byte) []byte {
 	off := len(h.buf)
 	h.buf = append(h.buf, b...)
@@ -62,7 +62,8 @@ func (h *Header) Has(id ID) bool {
 	return h.has&(1<<id) != 0 && h.Index(id, 0) >= 0
 }
 
-// Index gives the position of the first field with this ID at or after from, -1 where there is none.
+// Index gives the position of the first field with this ID at or after from, -1 where there is
+// none.
 func (h *Header) Index(id ID, from int) int {
 	if h.has&(1<<id) == 0 {
 		return -1

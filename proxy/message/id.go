@@ -3,7 +3,8 @@ package message
 // ID names a well-known header field. Fields that are not in the list have ID Other.
 type ID uint8
 
-// The fields that mpgate itself looks at or writes. At most 63 fit, as Header keeps one bit for each.
+// The fields that mpgate itself looks at or writes. At most 63 fit, as Header keeps one bit for
+// each.
 const (
 	Other ID = iota
 	Accept
@@ -102,7 +103,8 @@ func hash[T string | []byte](name T) uint8 {
 	return uint8(uint(len(name))*99 + uint(first)*101 + uint(mid)*3 + uint(last)*91)
 }
 
-// Lookup gives the ID of a field name in any case (RFC 9110 section 5.1), Other where it is not known.
+// Lookup gives the ID of a field name in any case (RFC 9110 section 5.1), Other where it is not
+// known.
 func Lookup(name []byte) ID {
 	if len(name) == 0 {
 		return Other

@@ -66,7 +66,8 @@ func (r *Request) Reset() {
 	*r = Request{Header: h, Trailer: t, Scratch: s[:0]}
 }
 
-// IsHead says whether the response to r has no body whatever its fields say (RFC 9110 section 9.3.2).
+// IsHead says whether the response to r has no body whatever its fields say (RFC 9110 section
+// 9.3.2).
 func (r *Request) IsHead() bool { return string(r.Method) == "HEAD" }
 
 // Idempotent says whether r may be sent again when nobody knows if it was carried out (RFC 9110
@@ -90,7 +91,8 @@ type Response struct {
 	Close         bool
 	Upgrade       []byte // the protocol a 101 changes to, or a 426 wants
 	UntilClose    bool   // the end of the connection ends the body
-	// NoBody: the answer to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be what a GET would bring.
+	// NoBody: the answer to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be what a GET
+	// would bring.
 	NoBody bool
 }
 
@@ -107,30 +109,31 @@ func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }
 
 // BodyReader yields a body piece by piece, without copying it.
 type BodyReader interface {
-	// Next gives the next piece, which is valid until the call after. With wait false it gives only what
-	// has already arrived, and ErrWait where that is nothing: the caller then flushes what it owes to
-	// others before it waits. At the end it gives io.EOF, and the message's trailers are complete; a body
-	// that broke off gives another error, never io.EOF.
+	// Next gives the next piece, which is valid until the call after. With wait false it gives only
+	// what has already arrived, and ErrWait where that is nothing: the caller then flushes what it
+	// owes to others before it waits. At the end it gives io.EOF, and the message's trailers are
+	// complete; a body that broke off gives another error, never io.EOF.
 	Next(wait bool) ([]byte, error)
 }
 
 // Splicer is a BodyReader that can move what is left of its body to some writers inside the kernel.
 type Splicer interface {
-	// Splice moves bytes to dst, which flushes first. ok is false where it does not apply; then nothing was moved.
-	// With wait false it moves only what has arrived. ErrSlow is as in Next.
+	// Splice moves bytes to dst, which flushes first. ok is false where it does not apply; then
+	// nothing was moved. With wait false it moves only what has arrived. ErrSlow is as in Next.
 	Splice(dst BodyWriter, wait bool) (n int64, ok bool, srcErr, dstErr error)
 }
 
 // BodyWriter takes a body piece by piece. Pieces may be held back until Flush.
 type BodyWriter interface {
 	WriteBody(p []byte) error
-	// End completes the body; trailer may be nil. A body that is not ended must not look complete to the peer.
+	// End completes the body; trailer may be nil. A body that is not ended must not look complete
+	// to the peer.
 	End(trailer *Header) error
 	Flush() error
 }
 
-// ErrSlow is what Next(true) may give once when the next piece is late. Nothing is wrong with the body; it is the
-// moment to look after the other side, then to ask again.
+// ErrSlow is what Next(true) may give once when the next piece is late. Nothing is wrong with the
+// body; it is the moment to look after the other side, then to ask again.
 var ErrSlow = errSlow{}
 
 type errSlow struct{}

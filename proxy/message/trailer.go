@@ -4,9 +4,9 @@ package message
 var noTrailers = [...]string{"Age", "Content-Range", "Expires", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
 	"If-Unmodified-Since", "Max-Forwards", "Pragma", "Range", "Warning"}
 
-// CleanTrailer takes off the fields that have no place in trailers: those that frame, route, authenticate,
-// modify the message or are about the connection (RFC 9110 section 6.5.1), and those that mpgate itself
-// vouches for.
+// CleanTrailer takes off the fields that have no place in trailers: those that frame, route,
+// authenticate, modify the message or are about the connection (RFC 9110 section 6.5.1), and those
+// that mpgate itself vouches for.
 func CleanTrailer(h *Header) {
 	for i := range h.Len() {
 		switch id, name, _, _ := h.At(i); id {

@@ -2,8 +2,8 @@ package netio
 
 import "errors"
 
-// ErrAgain is what a read gives instead of waiting. It is temporary in the sense of net.Error, so that
-// crypto/tls keeps what it has read and can be asked again.
+// ErrAgain is what a read gives instead of waiting. It is temporary in the sense of net.Error, so
+// that crypto/tls keeps what it has read and can be asked again.
 var ErrAgain error = errAgain{}
 
 type errAgain struct{}
@@ -21,5 +21,6 @@ func (errInterrupted) Error() string   { return "netio: read interrupted" }
 func (errInterrupted) Timeout() bool   { return true }
 func (errInterrupted) Temporary() bool { return true }
 
-// ErrSpoke is what a Fill after ExpectSilence gives where the peer has closed or spoken out of turn. Nothing was sent.
+// ErrSpoke is what a Fill after ExpectSilence gives where the peer has closed or spoken out of
+// turn. Nothing was sent.
 var ErrSpoke = errors.New("netio: the peer closed, or spoke out of turn")

@@ -20,9 +20,9 @@ var ErrBufferFull = errors.New("netio: buffer full")
 var smallBlocks = sync.Pool{New: func() any { return new([smallBlock]byte) }}
 var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 
-// Buffer holds bytes that were read and not yet taken. Its memory comes from a pool when the first byte
-// arrives, and goes back when the last one is taken and the connection has nothing more. The zero value
-// is ready. It learns the size of block that suits what its connection brings.
+// Buffer holds bytes that were read and not yet taken. Its memory comes from a pool when the first
+// byte arrives, and goes back when the last one is taken and the connection has nothing more. The
+// zero value is ready. It learns the size of block that suits what its connection brings.
 type Buffer struct {
 	data   []byte // the whole block, nil when there is none
 	r, w   int    // data[r:w] is held
@@ -52,8 +52,8 @@ func (b *Buffer) Take(n int) []byte {
 	return p
 }
 
-// Narrow makes the next read into an empty buffer a short one, enough for a head: what follows that will not be
-// wanted here.
+// Narrow makes the next read into an empty buffer a short one, enough for a head: what follows that
+// will not be wanted here.
 func (b *Buffer) Narrow() { b.bulk, b.narrow = false, true }
 
 // Release gives the memory back. What is held is gone.

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// socket is what a Conn wraps: *net.TCPConn or *net.UnixConn, concrete types with a descriptor of their
-// own, never something around them.
+// socket is what a Conn wraps: *net.TCPConn or *net.UnixConn, concrete types with a descriptor of
+// their own, never something around them.
 type socket interface {
 	net.Conn
 	syscall.Conn
 	CloseWrite() error
 }
 
-// Conn is a stream socket with raw, lazy input and output. It is a net.Conn, so crypto/tls can sit on
-// it. Reading belongs to one goroutine at a time; writing, closing and interrupting to any.
+// Conn is a stream socket with raw, lazy input and output. It is a net.Conn, so crypto/tls can sit
+// on it. Reading belongs to one goroutine at a time; writing, closing and interrupting to any.
 type Conn struct {
 	sock    socket
 	raw     syscall.RawConn
@@ -106,14 +106,15 @@ func (c *Conn) Fill(b *Buffer) error {
 	return err
 }
 
-// ExpectSilence is for a connection between two exchanges, with the next request held whole: the next Fill
-// first looks whether the peer has closed or spoken out of turn, and then gives ErrSpoke with nothing sent.
-// Otherwise it sends the request and waits. The look replaces the read that has to be tried before waiting:
-// whatever comes after it is news to the poller, which was asked before.
+// ExpectSilence is for a connection between two exchanges, with the next request held whole: the
+// next Fill first looks whether the peer has closed or spoken out of turn, and then gives ErrSpoke
+// with nothing sent. Otherwise it sends the request and waits. The look replaces the read that has
+// to be tried before waiting: whatever comes after it is news to the poller, which was asked
+// before.
 func (c *Conn) ExpectSilence() { c.silent = true }
 
-// LookFirst is for who has called ExpectSilence and is about to write n bytes: where they are too many to be
-// held they leave at once, so it looks now, and gives what the Fill would.
+// LookFirst is for who has called ExpectSilence and is about to write n bytes: where they are too
+// many to be held they leave at once, so it looks now, and gives what the Fill would.
 func (c *Conn) LookFirst(n int) error {
 	if !c.silent || c.Holds(n) {
 		return nil
@@ -125,13 +126,14 @@ func (c *Conn) LookFirst(n int) error {
 	return nil
 }
 
-// Unread gives back what was read ahead and not used: the reads to come begin with it. It empties b.
+// Unread gives back what was read ahead and not used: the reads to come begin with it. It empties
+// b.
 func (c *Conn) Unread(b *Buffer) {
 	c.ahead, *b = *b, Buffer{}
 }
 
-// takeAhead moves what was given back to p, as much as fits. The memory goes only once it has been copied:
-// others use it from then on.
+// takeAhead moves what was given back to p, as much as fits. The memory goes only once it has been
+// copied: others use it from then on.
 func (c *Conn) takeAhead(p []byte) int {
 	n := copy(p, c.ahead.Bytes())
 	c.ahead.Discard(n)
@@ -141,10 +143,10 @@ func (c *Conn) takeAhead(p []byte) int {
 	return n
 }
 
-// Drop throws away what the peer sends: at most the given number of bytes, until the end of its stream (nil), the deadline
-// or an error. The kernel does not copy what it throws away, if it can help it (MSG_TRUNC, tcp(7)). What lies on top, such as TLS, sees
-// none of it. Beyond the first 256 KiB a peer is slowed down, by the window that it is left, to
-// 64 KiB each 5 ms.
+// Drop throws away what the peer sends: at most the given number of bytes, until the end of its
+// stream (nil), the deadline or an error. The kernel does not copy what it throws away, if it can
+// help it (MSG_TRUNC, tcp(7)). What lies on top, such as TLS, sees none of it. Beyond the first 256
+// KiB a peer is slowed down, by the window that it is left, to 64 KiB each 5 ms.
 func (c *Conn) Drop(most int64) error {
 	const free, pause = 256 << 10, 5 * time.Millisecond
 	n := int64(c.ahead.Len())
@@ -197,8 +199,8 @@ func (c *Conn) read() (int, error) {
 		case err == nil:
 			return c.result()
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			// An expired deadline returns before the callback runs: what is held has not left yet. Nor may it, where the
-			// callback is to look first.
+			// An expired deadline returns before the callback runs: what is held has not left yet.
+			// Nor may it, where the callback is to look first.
 			if !c.silent {
 				if err := c.flushSome(); err != nil {
 					return 0, err
@@ -283,9 +285,9 @@ func (c *Conn) waits(fd uintptr) bool {
 	return false
 }
 
-// readOver says whether a read that was tried is over. It is also where the peer took not all of what is held and has
-// nothing to say: then room is waited for. That comes second, because a peer that takes nothing may be waiting
-// for its own bytes to be taken.
+// readOver says whether a read that was tried is over. It is also where the peer took not all of
+// what is held and has nothing to say: then room is waited for. That comes second, because a peer
+// that takes nothing may be waiting for its own bytes to be taken.
 func (c *Conn) readOver(sent bool) bool {
 	if c.errno == syscall.EAGAIN && !sent {
 		c.unsent = true
@@ -294,9 +296,9 @@ func (c *Conn) readOver(sent bool) bool {
 	return c.errno != syscall.EAGAIN
 }
 
-// Idle says whether a connection that should be silent is: open, and with nothing to read. Anything else
-// means that the peer has closed it or spoke out of turn. It costs one system call and does not wait; the
-// reader's goroutine calls it.
+// Idle says whether a connection that should be silent is: open, and with nothing to read. Anything
+// else means that the peer has closed it or spoke out of turn. It costs one system call and does
+// not wait; the reader's goroutine calls it.
 func (c *Conn) Idle() bool {
 	c.errno = 0
 	return c.ahead.Len() == 0 && c.raw.Control(c.idleFn) == nil && c.errno == syscall.EAGAIN
@@ -304,14 +306,15 @@ func (c *Conn) Idle() bool {
 
 func (c *Conn) idleStep(fd uintptr) { c.n, c.errno = sysPeek(fd) }
 
-// SetReadDeadline is the time after which a read gives up; zero is never. Moving it further away costs a store.
+// SetReadDeadline is the time after which a read gives up; zero is never. Moving it further away
+// costs a store.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.deadline.set(c.sock, t)
 	return nil
 }
 
-// ReadBy is SetReadDeadline for who reads: the poller's timer is set only once a read comes to wait, which
-// spares it where the bytes are there already.
+// ReadBy is SetReadDeadline for whoever reads: the poller's timer is set only once a read comes to
+// wait, which spares it where the bytes are there already.
 func (c *Conn) ReadBy(t time.Time) { c.deadline.wish(t) }
 
 // SetDeadline sets both deadlines.
@@ -320,8 +323,8 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// Interrupt makes the read that is under way, or else the next one, give ErrInterrupted, until Resume.
-// Any goroutine may call it.
+// Interrupt makes the read that is under way, or else the next one, give ErrInterrupted, until
+// Resume. Any goroutine may call it.
 func (c *Conn) Interrupt() {
 	c.deadline.interrupt(c.sock)
 }
@@ -351,7 +354,8 @@ func (c *Conn) sendLast() error {
 	return c.werr
 }
 
-// Finish is Flush and Close for a TCP socket: the FIN travels with the last bytes, which spares the peer a segment.
+// Finish is Flush and Close for a TCP socket: the FIN travels with the last bytes, which spares the
+// peer a segment.
 func (c *Conn) Finish() error {
 	err := c.sendLast()
 	if err == nil {
@@ -360,15 +364,15 @@ func (c *Conn) Finish() error {
 	return errors.Join(err, c.sock.Close())
 }
 
-// Close sends what is held if that needs no waiting, and closes the socket. crypto/tls relies on it: its
-// Close leaves an alert behind with a write deadline in the past.
+// Close sends what is held if that needs no waiting, and closes the socket. crypto/tls relies on
+// it: its Close leaves an alert behind with a write deadline in the past.
 func (c *Conn) Close() error {
 	c.closeHeld()
 	return c.sock.Close()
 }
 
-// Abort closes the socket without sending what is held. The peer sees a reset where SetLinger(0) applies
-// to a TCP socket, so that nothing that was cut off can look complete.
+// Abort closes the socket without sending what is held. The peer sees a reset where SetLinger(0)
+// applies to a TCP socket, so that nothing that was cut off can look complete.
 func (c *Conn) Abort() error {
 	if tcp, ok := c.sock.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // refused on some MPTCP kernels: then it is a FIN

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pair gives a Conn that speaks TCP and the plain socket at its other end.
+// pair gives a Conn that uses TCP and the plain socket at its other end.
 func pair(t testing.TB) (*Conn, *net.TCPConn) { return connect(t, false) }
 
 func mptcpPair(t testing.TB) (*Conn, *net.TCPConn) { return connect(t, true) }
@@ -164,7 +164,7 @@ func TestFullCloseWhileHolding(t *testing.T) {
 		waitReadable(t, c)
 		send(t, c, "to nobody")
 		var b Buffer
-		fill(t, c, &b, "last words") // still delivered, whatever became of our write
+		fill(t, c, &b, "last words") // still delivered, whatever the outcome of our write
 		for err := error(nil); err == nil; err = c.Fill(&b) {
 		}
 	})
@@ -302,8 +302,8 @@ func TestShortWriteInReadIsFinished(t *testing.T) {
 func TestShortWriteInReadHonoursThePace(t *testing.T) {
 	c, _ := pair(t)
 	c.SetPace(Pace{Window: 50 * time.Millisecond, MinRate: 1})
-	// On a busy machine the kernel moves what it was stuffed with late, and there is room again: then the read
-	// waits for its own deadline, and it is tried once more.
+	// On a busy machine the kernel moves what it was stuffed with late, and there is room again:
+	// then the read waits for its own deadline, and it is tried once more.
 	for range 20 {
 		stuff(t, c)
 		send(t, c, "stuck")
@@ -320,8 +320,8 @@ func TestShortWriteInReadHonoursThePace(t *testing.T) {
 	t.Error("the pace never ended a read")
 }
 
-// stuff fills both sockets until they take no more, and says with how many bytes. What the peer's socket
-// takes over comes a little later, so that it is tried until nothing has moved for a while.
+// stuff fills both sockets until they take no more, and says with how many bytes. What the peer's
+// socket takes over comes a little later, so that it is tried until nothing has moved for a while.
 func stuff(t *testing.T, c *Conn) (n int) {
 	t.Helper()
 	junk := make([]byte, 64<<10)
@@ -579,8 +579,8 @@ func TestBufferGrowsToItsBound(t *testing.T) {
 	b.Release()
 }
 
-// An interruption must not be lost to a deadline that is being set at the same moment, as when a connection becomes idle
-// while a drain begins.
+// An interruption must not be lost to a deadline that is being set at the same moment, as when a
+// connection becomes idle while a drain begins.
 func TestInterruptBesideSettingADeadline(t *testing.T) {
 	for range 300 {
 		c, peer := pair(t)

@@ -6,21 +6,22 @@ import (
 	"time"
 )
 
-// lazyDeadline keeps the poller's timer at or before the deadline that is wanted. Wanting a later one is a
-// store; when the timer then fires early it is set again. The zero value has no deadline.
+// lazyDeadline keeps the poller's timer at or before the deadline that is wanted. Wanting a later
+// one is a store; when the timer then fires early it is set again. The zero value has no deadline.
 type lazyDeadline struct {
 	want  atomic.Int64 // since epoch; 0 is never
 	armed atomic.Int64 // what the poller's timer is set to; 0 is not at all
 	mu    sync.Mutex   // held while the timer is set
 
-	// interrupted keeps the timer in the past, whatever is wanted; written with mu held, so that an interruption is not
-	// lost to a timer that is being set.
+	// interrupted keeps the timer in the past, whatever is wanted; written with mu held, so that an
+	// interruption is not lost to a timer that is being set.
 	interrupted atomic.Bool
 }
 
 type deadliner interface{ SetReadDeadline(time.Time) error }
 
-// epoch makes deadlines monotonic numbers. It lies a second back, so that no deadline is 0 by chance.
+// epoch makes deadlines monotonic numbers. It lies a second back, so that no deadline is 0 by
+// chance.
 var epoch = time.Now().Add(-time.Second)
 
 var past = time.Unix(1, 0)
@@ -47,8 +48,8 @@ func (d *lazyDeadline) settle(s deadliner) {
 	}
 }
 
-// expired is asked when the poller's timer has fired: is the deadline really over? If not, the timer is
-// set to what is wanted.
+// expired is asked when the poller's timer has fired: is the deadline really over? If not, the
+// timer is set to what is wanted.
 func (d *lazyDeadline) expired(s deadliner) bool {
 	want := d.want.Load()
 	if want != 0 && int64(time.Since(epoch)) >= want {

@@ -50,7 +50,8 @@ func TestFinishSendsTheFINWithTheLastBytes(t *testing.T) {
 	}
 }
 
-// What the peer sent and nobody read makes the kernel reset the connection at the close. What was held has left by then.
+// What the peer sent and nobody read makes the kernel reset the connection at the close. What was
+// held has left by then.
 func TestFinishBesideUnreadInput(t *testing.T) {
 	c, peer := pair(t)
 	send(t, peer, "nobody reads this")

@@ -7,27 +7,29 @@ import (
 	"time"
 )
 
-// Pace bounds the slowness of a peer without an absolute deadline: in each Window spent waiting for it, it
-// must move MinRate bytes a second on average, and at least one. The zero value bounds nothing. Only time
-// spent waiting counts, so a slow source does not make its receiver look slow.
+// Pace bounds the slowness of a peer without an absolute deadline: in each Window spent waiting for
+// it, it must move MinRate bytes a second on average, and at least one. The zero value bounds
+// nothing. Only time spent waiting counts, so a slow source does not make its receiver look slow.
 //
-// Where an exchange moves in both directions at once, silence in one of them is no fault while the other
-// one moves: a client may listen to a stream of events without a word, and a server may take an upload
-// without one. Nor is slowness a fault once the opposite direction has begun: a client that listens to a
-// response may send a few bytes now and then. An opposite direction that is itself too slow because of the same
-// peer is no excuse: a client that takes and sends next to nothing could hold an exchange for ever.
+// Where an exchange moves in both directions at once, silence in one of them is no fault while the
+// other one moves: a client may listen to a stream of events without a word, and a server may take
+// an upload without one. Nor is slowness a fault once the opposite direction has begun: a client
+// that listens to a response may send a few bytes now and then. An opposite direction that is
+// itself too slow because of the same peer is no excuse: a client that takes and sends next to
+// nothing could hold an exchange for ever.
 type Pace struct {
 	Window  time.Duration
 	MinRate int64 // bytes a second
-	// Own is told when this direction moves, Other says when the opposite one did; nil: it is not looked at.
+	// Own is told when this direction moves, Other says when the opposite one did; nil: it is not
+	// looked at.
 	Own, Other *Progress
 
 	spent time.Duration
 	bytes int64
 }
 
-// Wait accounts for a wait that brought n bytes, and gives an error that is os.ErrDeadlineExceeded when the
-// peer was too slow over a whole window.
+// Wait accounts for a wait that brought n bytes, and gives an error that is os.ErrDeadlineExceeded
+// when the peer was too slow over a whole window.
 func (p *Pace) Wait(waited time.Duration, n int) error {
 	if p.Window <= 0 {
 		return nil
@@ -55,8 +57,8 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	return nil
 }
 
-// Grace is for how much longer silence may last, since the opposite direction has moved: less than zero or
-// zero where it has not for a whole window, or was too slow.
+// Grace is for how much longer silence may last, since the opposite direction has moved: less than
+// zero or zero where it has not for a whole window, or was too slow.
 func (p *Pace) Grace() time.Duration {
 	at, now := p.Other.last(), time.Since(epoch)
 	if at == 0 || p.otherIsSlow() {
@@ -67,7 +69,8 @@ func (p *Pace) Grace() time.Duration {
 
 // otherIsSlow says whether the opposite direction was found too slow of late.
 func (p *Pace) otherIsSlow() bool {
-	// A direction that waits all the time is judged once in a window, or in two if it moves once in each.
+	// A direction that waits all the time is judged once in a window, or in two if it moves once in
+	// each.
 	const judged = 3
 	return p.MinRate > 0 && p.Other.slowSince(time.Since(epoch)-judged*p.Window)
 }
@@ -77,8 +80,8 @@ func (p *Pace) otherHasBegun() bool {
 	return p.Other != nil && p.Other.begun.Load() && !p.otherIsSlow()
 }
 
-// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil is one that never
-// does.
+// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil is one that
+// never does.
 type Progress struct {
 	at     atomic.Int64 // since epoch; 0: never
 	begun  atomic.Bool

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Each step is a wait of one direction that brought so many bytes; the last one is too slow, or not.
+// Each step is a wait of one direction that brought so many bytes; the last one is too slow, or
+// not.
 func TestPaceOfBothDirections(t *testing.T) {
 	const window, rate = time.Hour, 100
 	enough := int(window.Seconds()) * rate

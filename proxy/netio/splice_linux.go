@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// SpliceMin is the least number of bytes for which moving them inside the kernel is worth its calls.
+// SpliceMin is the least number of bytes for which moving them inside the kernel is worth its
+// calls.
 const SpliceMin = 32 << 10
 
-// pipeSize is what one step can move. Each page of it holds a fragment of what came from the socket.
+// pipeSize is what one step can move. Each page of it holds a fragment of what came from the
+// socket.
 const pipeSize = 256 << 10
 
 const (
@@ -23,8 +25,8 @@ const (
 // pipe is what bytes pass through inside the kernel. It is empty whenever it is in the pool.
 type pipe struct{ r, w int }
 
-// pipes are kept for the next splice. There are no more of them than fit, since each takes two descriptors, which
-// connections need more: bodies beyond that are copied.
+// pipes are kept for the next splice. There are no more of them than fit, since each takes two
+// descriptors, which connections need more: bodies beyond that are copied.
 var (
 	pipes = make(chan *pipe, mostPipes(descriptors()))
 	made  atomic.Int64
@@ -32,7 +34,8 @@ var (
 
 var errNoPipe = errors.New("netio: all pipes are in use")
 
-// mostPipes is how many pipes there may be: they take an eighth of the descriptors, and 128 at most.
+// mostPipes is how many pipes there may be: they take an eighth of the descriptors, and 128 at
+// most.
 func mostPipes(descriptors uint64) int { return int(min(descriptors/16, 64)) }
 
 func descriptors() uint64 {
@@ -74,7 +77,8 @@ func (p *pipe) give(dirty bool) {
 	made.Add(-1)
 }
 
-// splicer is the state of a splice, stored with the Conn at either end because its callbacks must not allocate.
+// splicer is the state of a splice, stored with the Conn at either end because its callbacks must
+// not allocate.
 type splicer struct {
 	pipe   *pipe
 	want   int64
@@ -85,8 +89,8 @@ type splicer struct {
 	outFn  func(fd uintptr) bool
 }
 
-// CanSplice says whether bytes can be moved between the two inside the kernel: both speak plain TCP. On
-// MPTCP sockets the kernel (6.18) copies anyway and it costs more.
+// CanSplice says whether bytes can be moved between the two inside the kernel: both use plain TCP.
+// On MPTCP sockets the kernel (6.18) copies anyway and it costs more.
 func CanSplice(a, b *Conn) bool { return a.spliceable() && b.spliceable() }
 
 // errAhead: what was given back comes before what the socket brings, and no pipe can take it.
@@ -117,10 +121,11 @@ type SpliceError struct {
 func (e *SpliceError) Error() string { return e.Err.Error() }
 func (e *SpliceError) Unwrap() error { return e.Err }
 
-// Splice moves up to n bytes that src brings to dst, and returns when that is done, or src has to be waited for and
-// wait is false, or with an error: a *SpliceError (io.EOF where src has ended), or another one, with nothing moved, where
-// it cannot be done. What dst holds leaves first. A wait for src, which may be the first thing done, ends at its read
-// deadline; waited is how long it took.
+// Splice moves up to n bytes that src brings to dst, and returns when that is done, or src has to
+// be waited for and wait is false, or with an error: a *SpliceError (io.EOF where src has ended),
+// or another one, with nothing moved, where it cannot be done. What dst holds leaves first. A wait
+// for src, which may be the first thing done, ends at its read deadline; waited is how long it
+// took.
 func Splice(dst, src *Conn, n int64, wait bool) (moved int64, waited time.Duration, err error) {
 	if src.ahead.Len() > 0 {
 		return 0, 0, errAhead

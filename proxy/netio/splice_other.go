@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// SpliceMin is the least number of bytes for which moving them inside the kernel is worth its calls.
+// SpliceMin is the least number of bytes for which moving them inside the kernel is worth its
+// calls.
 const SpliceMin = 32 << 10
 
 // SpliceError says which side ended a splice.

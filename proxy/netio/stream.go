@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Stream is what a codec speaks on: a *Conn, or a *TLS above one. It is an interface because neither
-// net.Conn nor io.ReadWriter can say Fill and Flush, on which the cost of a request depends.
+// Stream is what a codec speaks on: a *Conn, or a *TLS above one. It is an interface because
+// neither net.Conn nor io.ReadWriter can say Fill and Flush, on which the cost of a request
+// depends.
 type Stream interface {
 	io.Writer
 	// Fill adds what has arrived to b and waits if that is nothing; what is held leaves first.
@@ -29,8 +30,9 @@ type Stream interface {
 // Base is c itself.
 func (c *Conn) Base() *Conn { return c }
 
-// TLS is a Stream of a TLS connection above a Conn. What is written is held back in clear first, so that a
-// head and a short body become one record, and the records of one response leave in one write.
+// TLS is a Stream of a TLS connection above a Conn. What is written is held back in clear first, so
+// that a head and a short body become one record, and the records of one response leave in one
+// write.
 type TLS struct {
 	conn  *tls.Conn
 	base  *Conn
@@ -52,8 +54,9 @@ func NewTLS(base *Conn, t *tls.Conn) *TLS {
 	return &TLS{conn: t, base: base}
 }
 
-// NeedsCloseNotify makes an end without close_notify an io.ErrUnexpectedEOF. Anybody on the way can send a FIN, and what is
-// framed by the end of the connection must not look whole (RFC 9112 section 9.8). crypto/tls lets it pass.
+// NeedsCloseNotify makes an end without close_notify an io.ErrUnexpectedEOF. Anybody on the way can
+// send a FIN, and what is framed by the end of the connection must not look whole (RFC 9112 section
+// 9.8). crypto/tls lets it pass.
 func (t *TLS) NeedsCloseNotify() { t.whole = true }
 
 // Base is the socket below.
@@ -90,7 +93,8 @@ func (t *TLS) seal() error {
 	return err
 }
 
-// encrypt makes records of p. What crypto/tls writes at other times is none of ours: it must not wait.
+// encrypt makes records of p. What crypto/tls writes at other times is none of ours: it must not
+// wait.
 func (t *TLS) encrypt(p []byte) (int, error) {
 	t.base.replies.Store(false)
 	n, err := t.conn.Write(p)
@@ -140,8 +144,9 @@ func (t *TLS) trySeal() {
 	_ = t.seal()
 }
 
-// Idle says whether the connection is open and silent. crypto/tls may hold records that came along with those that were
-// read, and takes session tickets, which are no part of what the peer says: so it is asked, not the socket.
+// Idle says whether the connection is open and silent. crypto/tls may hold records that came along
+// with those that were read, and takes session tickets, which are no part of what the peer says: so
+// it is asked, not the socket.
 func (t *TLS) Idle() bool {
 	_ = t.base.SetReadDeadline(time.Time{}) // that of the last read may be over
 	t.base.noWait = true
@@ -150,8 +155,8 @@ func (t *TLS) Idle() bool {
 	return n == 0 && errors.Is(err, ErrAgain)
 }
 
-// Fill waits in crypto/tls, which has a buffer of its own for records, with no other one in hand: a first byte is all that
-// it asks for. The rest of its record then takes no system call.
+// Fill waits in crypto/tls, which has a buffer of its own for records, with no other one in hand: a
+// first byte is all that it asks for. The rest of its record then takes no system call.
 func (t *TLS) Fill(b *Buffer) error {
 	if b.Len() >= MaxBuffered {
 		return ErrBufferFull

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// gathering is a socket that keeps what is written back until it is told to send, so that records arrive together.
+// gathering is a socket that keeps what is written back until it is told to send, so that records
+// arrive together.
 type gathering struct {
 	net.Conn
 	held bytes.Buffer
@@ -122,7 +123,7 @@ func TestTLSCloseWriteSendsWhatIsHeld(t *testing.T) {
 	if err != nil || string(got) != "last words" {
 		t.Fatalf("got %q, %v", got, err)
 	}
-	// The other direction goes on.
+	// The other direction continues.
 	send(t, peer, "and an answer")
 	var b Buffer
 	defer b.Release()
@@ -131,7 +132,8 @@ func TestTLSCloseWriteSendsWhatIsHeld(t *testing.T) {
 	}
 }
 
-// Interrupting a read must not leave crypto/tls with an error that stays, also in the middle of a record.
+// Interrupting a read must not leave crypto/tls with an error that stays, also in the middle of a
+// record.
 func TestTLSReadIsInterruptedInsideARecord(t *testing.T) {
 	s, peer, socket := tlsPair(t)
 	socket.hold = true

@@ -14,8 +14,8 @@ const rawLimit = 96 << 10
 // msgMore is MSG_MORE of send(2), which package syscall lacks.
 const msgMore = 0x8000
 
-// sysRead is recv(2) without telling the scheduler: fd must not block. On a socket it does the same as read(2)
-// and takes a shorter way through the kernel; likewise send(2).
+// sysRead is recv(2) without telling the scheduler: fd must not block. On a socket it does the same
+// as read(2) and takes a shorter way through the kernel; likewise send(2).
 func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(min(len(p), rawLimit)), 0, 0, 0)
@@ -25,8 +25,8 @@ func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	}
 }
 
-// sysWrite is send(2), or writev(2) where both pieces hold something. more lets the kernel hold back the end of
-// what a single piece has, since a FIN follows.
+// sysWrite is send(2), or writev(2) where both pieces hold something. more lets the kernel hold
+// back the end of what a single piece has, since a FIN follows.
 func sysWrite(fd uintptr, iov *[2]syscall.Iovec, a, b []byte, more bool) (int, syscall.Errno) {
 	if len(a)+len(b) > rawLimit {
 		return sysWriteLong(fd, iov, a, b)
@@ -65,7 +65,8 @@ func sysPeek(fd uintptr) (int, syscall.Errno) {
 	}
 }
 
-// sysDrop is sysRead of what nobody wants. p takes what comes where the socket is of a kind that copies all the same.
+// sysDrop is sysRead of what nobody wants. p takes what comes where the socket is of a kind that
+// copies all the same.
 func sysDrop(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_TRUNC, 0, 0)

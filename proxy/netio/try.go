@@ -1,8 +1,8 @@
 package netio
 
-// TryFlush sends what is held as far as that needs no waiting, and says whether all of it has left. It is for
-// readers of multiplexed connections: one that waited for room to write while its peer does the same would
-// never get any.
+// TryFlush sends what is held as far as that needs no waiting, and says whether all of it has left.
+// It is for readers of multiplexed connections: one that waited for room to write while its peer
+// does the same would never get any.
 func (c *Conn) TryFlush() bool {
 	if !c.mu.TryLock() {
 		return false // whoever writes may be waiting

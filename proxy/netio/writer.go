@@ -36,15 +36,16 @@ func (c *Conn) SetPace(p Pace) {
 	c.mu.Unlock()
 }
 
-// SetProgress says whose movement counts for the pace of what is written, see Pace. Nobody may be writing.
+// SetProgress says whose movement counts for the pace of what is written, see Pace. Nobody may be
+// writing.
 func (c *Conn) SetProgress(own, other *Progress) {
 	c.mu.Lock()
 	c.pace.Own, c.pace.Other = own, other
 	c.mu.Unlock()
 }
 
-// Write holds a copy of p back until the next Flush or read. What does not fit leaves at once together
-// with what was held, without being copied.
+// Write holds a copy of p back until the next Flush or read. What does not fit leaves at once
+// together with what was held, without being copied.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,8 +87,8 @@ func (c *Conn) holds(n int) bool {
 // ErrReplies is a peer that asks for answers and takes none.
 var ErrReplies = errors.New("netio: the peer takes none of the replies that it asks for")
 
-// reply is a Write beyond what is held, for what crypto/tls says while it reads, such as the answer to a KeyUpdate. It must
-// not wait for the peer: the time for what is read would not count.
+// reply is a Write beyond what is held, for what crypto/tls says while it reads, such as the answer
+// to a KeyUpdate. It must not wait for the peer: the time for what is read would not count.
 func (c *Conn) reply(p []byte) (int, error) {
 	if c.block == nil {
 		return 0, c.send(p) // crypto/tls says nothing that long
@@ -108,7 +109,8 @@ func (c *Conn) reply(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// SetWide makes the connection hold up to 64 KiB, for who writes in pieces that cannot go out uncopied.
+// SetWide makes the connection hold up to 64 KiB, for whoever writes in pieces that cannot go out
+// uncopied.
 func (c *Conn) SetWide() {
 	c.mu.Lock()
 	c.wide = true
@@ -122,8 +124,8 @@ func (c *Conn) Held() int {
 	return len(c.held)
 }
 
-// Flush sends what is held. It waits while the peer takes nothing, as long as its pace and the write
-// deadline allow.
+// Flush sends what is held. It waits while the peer takes nothing, as long as its pace and the
+// write deadline allow.
 func (c *Conn) Flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,11 +138,12 @@ func (c *Conn) Flush() error {
 	return c.send(nil)
 }
 
-// turn is how long a reader waits for room to send what is held before it looks again whether there is something to read.
+// turn is how long a reader waits for room to send what is held before it looks again whether there
+// is something to read.
 const turn = time.Second
 
-// flushSome is Flush for a reader. It waits neither for another writer, who flushes itself, nor for long for the peer:
-// either may wait for what the reader reads.
+// flushSome is Flush for a reader. It waits neither for another writer, who flushes itself, nor for
+// long for the peer: either may wait for what the reader reads.
 func (c *Conn) flushSome() error {
 	if !c.mu.TryLock() {
 		return nil
@@ -159,8 +162,8 @@ func (c *Conn) flushSome() error {
 	return c.werr
 }
 
-// send sends what is held and then p, with c.mu held. The poller's timer is set only once the socket
-// takes no more, and taken back afterwards.
+// send sends what is held and then p, with c.mu held. The poller's timer is set only once the
+// socket takes no more, and taken back afterwards.
 func (c *Conn) send(p []byte) error {
 	c.piece = p
 	armed := false
@@ -181,14 +184,15 @@ func (c *Conn) send(p []byte) error {
 	return c.werr
 }
 
-// wait waits once for room, at most for the given time if that is not 0, sends what then fits, and judges the pace.
+// wait waits once for room, at most for the given time if that is not 0, sends what then fits, and
+// judges the pace.
 func (c *Conn) wait(since time.Time, most time.Duration) error {
 	c.armWrite(since, most)
 	c.moved = 0
 	err := c.raw.Write(c.writeFn)
 	if errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlineOver() {
-		// The window is over, but a socket counts as writable only with a third of its buffer free, which
-		// a slow peer may not manage in that time. What it took shows in what fits now.
+		// The window is over, but a socket counts as writable only with a third of its buffer free,
+		// which a slow peer may not manage in that time. What it took shows in what fits now.
 		c.armWrite(time.Time{}, 0)
 		c.stuck = false
 		err = c.raw.Write(c.writeFn)
@@ -214,8 +218,8 @@ func (c *Conn) writeDeadlineOver() bool {
 	return w != 0 && int64(time.Since(epoch)) >= w
 }
 
-// writeStep runs inside RawConn.Write. When the socket takes no more it returns, so that the pace is judged
-// and a deadline set; only with one set and nothing moved it waits.
+// writeStep runs inside RawConn.Write. When the socket takes no more it returns, so that the pace
+// is judged and a deadline set; only with one set and nothing moved it waits.
 func (c *Conn) writeStep(fd uintptr) bool {
 	for len(c.held)+len(c.piece) > 0 {
 		if c.writeOnce(fd) {
@@ -248,8 +252,8 @@ func (c *Conn) writeOnce(fd uintptr) bool {
 	return true
 }
 
-// sendHeld is what a read does first: it sends what is held if nobody else is writing. false: some of it
-// is left, and sending it needs waiting.
+// sendHeld is what a read does first: it sends what is held if nobody else is writing. false: some
+// of it is left, and sending it needs waiting.
 func (c *Conn) sendHeld(fd uintptr) bool {
 	if !c.mu.TryLock() {
 		return true // whoever writes flushes itself
@@ -307,8 +311,9 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.sock.SetWriteDeadline(t)
 }
 
-// armWrite sets the poller's timer for a wait that begins now, to the write deadline, the end of the pace's window or that
-// of the given time, whichever is first; with a zero now only to the deadline.
+// armWrite sets the poller's timer for a wait that begins now, to the write deadline, the end of
+// the pace's window or that of the given time, whichever is first; with a zero now only to the
+// deadline.
 func (c *Conn) armWrite(now time.Time, most time.Duration) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()

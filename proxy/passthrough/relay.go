@@ -1,4 +1,5 @@
-// Package passthrough moves bytes between two connections, unopened.
+// Package passthrough forwards bytes between two connections in both directions, without parsing
+// them.
 package passthrough
 
 import (
@@ -12,17 +13,18 @@ import (
 	"mpgate/task"
 )
 
-// Result is what became of a relay.
+// Result is the outcome of a relay.
 type Result struct {
 	ToServer, ToClient int64 // bytes
-	// Err is nil where both sides ended their direction in order; ByServer says whose fault it is otherwise.
+	// Err is nil where both sides ended their direction in order; ByServer says whose fault it is
+	// otherwise.
 	Err      error
 	ByServer bool
 }
 
-// Relay moves bytes both ways, until both sides have ended theirs, one of them fails, or nothing has moved in
-// either direction for the idle time. Each direction's end is handed on. It uses a second goroutine, which is over
-// when it returns.
+// Relay moves bytes both ways, until both sides have ended theirs, one of them fails, or nothing
+// has moved in either direction for the idle time. Each direction's end is handed on. It uses a
+// second goroutine, which is over when it returns.
 func Relay(client, server *netio.Conn, idle time.Duration) (r Result) {
 	p := pair{idle: idle, start: time.Now()}
 	var up, down end

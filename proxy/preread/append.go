@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Append appends a PROXY header, in version 2 where p.Version is 2 and else in version 1, which has TCP addresses only. What a version
-// cannot say is sent as unknown; an IPv4 address beside an IPv6 one is written as IPv6.
+// Append appends a PROXY header, in version 2 where p.Version is 2 and else in version 1, which has
+// TCP addresses only. What a version cannot say is sent as unknown; an IPv4 address beside an IPv6
+// one is written as IPv6.
 func (p *Proxy) Append(dst []byte) []byte {
 	if p.Version == 2 {
 		return p.append2(dst)
@@ -29,7 +30,8 @@ func (p *Proxy) append1(dst []byte) []byte {
 	return fmt.Appendf(dst, "PROXY %s %s %s %d %d\r\n", protocol, text1(source), text1(destination), p.Source.Port(), p.Destination.Port())
 }
 
-// text1 writes an address in groups only, also one that has an IPv4 address at its end: the specification knows no dots in IPv6.
+// text1 writes an address in groups only, also one that has an IPv4 address at its end: the
+// specification knows no dots in IPv6.
 func text1(a netip.Addr) string {
 	if !a.Is4In6() {
 		return a.String()

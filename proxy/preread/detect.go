@@ -21,8 +21,8 @@ const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 const recordHandshake = 22 // RFC 8446 5.1
 
-// Detect says what a client speaks. It returns ErrMore for no bytes, and while they are a part of Preface: every request line differs
-// from it before it ends.
+// Detect says what a client speaks. It returns ErrMore for no bytes, and while they are a part of
+// Preface: every request line differs from it before it ends.
 func Detect(b []byte) (Protocol, error) {
 	if len(b) == 0 {
 		return Unknown, ErrMore
@@ -43,9 +43,10 @@ func Detect(b []byte) (Protocol, error) {
 	return HTTP2, nil
 }
 
-// BadPreface reports whether what a client began with is no preface of HTTP/2 and no request line of HTTP/1 either,
-// so that it may be meant as the former: it begins as Preface does, or its first line, if that is whole, ends in a
-// version that is not HTTP's. It is for b that [Detect] says is HTTP1.
+// BadPreface reports whether what a client began with is no preface of HTTP/2 and no request line
+// of HTTP/1 either, so that it may be meant as the former: it begins as Preface does, or its first
+// line, if that is whole, ends in a version that is not HTTP's. It is for b that [Detect] says is
+// HTTP1.
 func BadPreface(b []byte) bool {
 	const sure = "PRI * HTTP/2.0\r\n"
 	if bytes.HasPrefix(b, []byte(sure)) {

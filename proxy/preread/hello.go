@@ -8,8 +8,8 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// MaxHello is the most bytes that the records of a ClientHello may have. Those of browsers have up to 2 KiB; split into records
-// of one byte each six times that.
+// MaxHello is the most bytes that the records of a ClientHello may have. Those of browsers have up
+// to 2 KiB; split into records of one byte each six times that.
 const MaxHello = 16 << 10
 
 var (
@@ -37,8 +37,9 @@ const (
 	extensionProtocols  = 16 // RFC 7301 3.1
 )
 
-// ParseHello reads the ClientHello at the beginning of b, and returns what it says and the length of the records that hold it. Extensions
-// that it does not use are skipped, among them the reserved ones of RFC 8701 (GREASE).
+// ParseHello reads the ClientHello at the beginning of b, and returns what it says and the length
+// of the records that hold it. Extensions that it does not use are skipped, among them the reserved
+// ones of RFC 8701 (GREASE).
 func ParseHello(b []byte) (h Hello, n int, err error) {
 	message, n, err := helloMessage(b)
 	if err != nil {
@@ -51,7 +52,8 @@ func ParseHello(b []byte) (h Hello, n int, err error) {
 	return h, n, nil
 }
 
-// helloMessage puts a handshake message together from its records. It is copied only where it lies in several.
+// helloMessage puts a handshake message together from its records. It is copied only where it lies
+// in several.
 func helloMessage(b []byte) (message []byte, n int, err error) {
 	size, have := -1, 0 // of the message with its head; size is -1 until that has come
 	var head [handshakeHead]byte
@@ -88,7 +90,8 @@ func helloMessage(b []byte) (message []byte, n int, err error) {
 	return message[:size], n, nil
 }
 
-// record returns as much of the payload of the record at b[at:] as has come, and where the record ends, maybe beyond b.
+// record returns as much of the payload of the record at b[at:] as has come, and where the record
+// ends, maybe beyond b.
 func record(b []byte, at int) (payload []byte, end int, err error) {
 	head := b[min(at, len(b)):]
 	if len(head) > 0 && head[0] != recordHandshake || len(head) > 1 && head[1] != 3 {

@@ -58,7 +58,7 @@ func split(b []byte, size int) (records []byte) {
 	return records
 }
 
-// withExtensions edits a ClientHello: it appends extensions and mends the three lengths.
+// withExtensions edits a ClientHello: it appends extensions and fixes the three lengths.
 func withExtensions(b []byte, extensions ...string) []byte {
 	b = bytes.Clone(b)
 	body := b[recordHead+handshakeHead:]
@@ -77,7 +77,8 @@ func withExtensions(b []byte, extensions ...string) []byte {
 	return append(b, add...)
 }
 
-// echList is a configuration for Encrypted Client Hello with the public name "outer.example" (RFC 9849 4).
+// echList is a configuration for Encrypted Client Hello with the public name "outer.example" (RFC
+// 9849 4).
 func echList(t *testing.T) []byte {
 	t.Helper()
 	key, err := ecdh.X25519().GenerateKey(rand.Reader)
@@ -188,7 +189,8 @@ func TestHelloErrors(t *testing.T) {
 
 var errSeen = errors.New("seen")
 
-// seen returns what crypto/tls, as a server, finds in a ClientHello; ok is false when it refuses it.
+// seen returns what crypto/tls, as a server, finds in a ClientHello; ok is false when it refuses
+// it.
 func seen(b []byte) (h Hello, ok bool) {
 	server := tls.Server(&script{in: bytes.NewReader(b)}, &tls.Config{GetConfigForClient: func(info *tls.ClientHelloInfo) (*tls.Config, error) {
 		h, ok = Hello{ServerName: info.ServerName, Protocols: info.SupportedProtos}, true
@@ -198,8 +200,8 @@ func seen(b []byte) (h Hello, ok bool) {
 	return h, ok
 }
 
-// compare holds ParseHello to crypto/tls: who reads a ClientHello at all reads the same name and protocols. What crypto/tls reads may be
-// refused for its length or its records only.
+// compare holds ParseHello to crypto/tls: who reads a ClientHello at all reads the same name and
+// protocols. What crypto/tls reads may be refused for its length or its records only.
 func compare(t *testing.T, b []byte) {
 	t.Helper()
 	theirs, ok := seen(b)

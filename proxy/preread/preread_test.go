@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// checkPieces gives a parser ever more of b: it may change its mind from ErrMore only, and then for good. It returns after how
-// many bytes it had decided.
+// checkPieces gives a parser ever more of b: it may change its mind from ErrMore only, and then for
+// good. It returns after how many bytes it had decided.
 func checkPieces(t *testing.T, b []byte, parse func([]byte) (any, int, error)) int {
 	t.Helper()
 	want, wantN, wantErr := parse(b)

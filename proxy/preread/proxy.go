@@ -23,8 +23,9 @@ type Proxy struct {
 	Local    bool  // version 2: the sender speaks for itself, a health check for instance
 	Datagram bool  // version 2: the client came by datagrams
 
-	// The client's connection as the sender saw it. Neither the addresses nor the paths are set for Local and where the sender
-	// did not know or could not say; the real connection's own count then. IPv4 addresses written as IPv6 ones are IPv4 here.
+	// The client's connection as the sender saw it. Neither the addresses nor the paths are set for
+	// Local and where the sender did not know or could not say; the real connection's own count
+	// then. IPv4 addresses written as IPv6 ones are IPv4 here.
 	Source, Destination         netip.AddrPort
 	SourcePath, DestinationPath string // of a Unix socket; "@" begins an abstract one
 	Unix                        bool   // the paths count, though they may be empty
@@ -83,8 +84,8 @@ func parseProxy1(b []byte) (Proxy, int, error) {
 	return p, n, nil
 }
 
-// line1 returns the line of a version 1 header without its CRLF. b begins with the signature, or with a part of it, and is cut to the
-// length that a line may have.
+// line1 returns the line of a version 1 header without its CRLF. b begins with the signature, or
+// with a part of it, and is cut to the length that a line may have.
 func line1(b []byte) ([]byte, error) {
 	rest := b[min(len(b), len(signature1)):]
 	free := bytes.HasPrefix(rest, []byte(" U")) // UNKNOWN: anything may follow

@@ -96,8 +96,8 @@ func addresses2(b []byte, size int) (source, destination netip.AddrPort) {
 	return address(0), address(1)
 }
 
-// unixPath reads the path of a Unix socket. One that begins with a zero, and is not all zeros, is abstract. A file whose name
-// begins with "@" gets "./" in front, so that it is not taken for that.
+// unixPath reads the path of a Unix socket. One that begins with a zero, and is not all zeros, is
+// abstract. A file whose name begins with "@" gets "./" in front, so that it is not taken for that.
 func unixPath(b []byte) string {
 	if b[0] == 0 {
 		if name := bytes.TrimRight(b[1:], "\x00"); len(name) > 0 {
@@ -114,7 +114,8 @@ func unixPath(b []byte) string {
 	return string(b)
 }
 
-// checkValues walks through the type-length-value triples of a header from offset to its end. None is used but the checksum.
+// checkValues walks through the type-length-value triples of a header from offset to its end. None
+// is used but the checksum.
 func checkValues(header []byte, offset int) error {
 	checksum := -1
 	for offset < len(header) {

@@ -16,7 +16,8 @@ type Candidate struct {
 	Why                        string // it was chosen, or not
 }
 
-// Explain says which rules come into question for a request and why one of them is chosen. It looks at every rule, one by one.
+// Explain says which rules come into question for a request and why one of them is chosen. It looks
+// at every rule, one by one.
 func (t *Table[T]) Explain(host, path []byte, listener string) Explanation {
 	e := Explanation{Chosen: -1}
 	var chosen pattern

@@ -13,7 +13,8 @@ import (
 
 var parameters = regexp.MustCompile(`;[^/]*`)
 
-// readings are what servers make of a path: parameters are taken off before it is decoded, or after that, or never.
+// readings are what servers make of a path: parameters are taken off before it is decoded, or after
+// that, or never.
 var readings = map[string]func(string) string{
 	"taken off, decoded": func(p string) string { return decoded(parameters.ReplaceAllString(p, "")) },
 	"decoded, taken off": func(p string) string { return parameters.ReplaceAllString(decoded(p), "") },

@@ -19,8 +19,8 @@ const (
 func (r Reading) Fault() string {
 	return [...]string{
 		AsRead:            "",
-		Decoded:           "the path leads elsewhere once it is decoded",
-		WithoutParameters: "the path leads elsewhere once its parameters are taken off",
+		Decoded:           "the path matches another route once it is decoded",
+		WithoutParameters: "the path matches another route without its parameters",
 	}[r]
 }
 

@@ -12,17 +12,20 @@ import (
 
 // paths finds the longest of many path prefixes, in a time that follows from the path alone.
 //
-// Prefixes are keys that end with a slash ("/a/*" is "/a/", "/*" is "/", any path is ""), and form a tree by segment. It is cut into
-// spines: a spine runs from where it begins always on to the child with the most keys below it, down to a leaf. So it is one string,
-// that of its last key, and the keys on its way are prefixes of that: stops.
+// Prefixes are keys that end with a slash ("/a/*" is "/a/", "/*" is "/", any path is ""), and form
+// a tree by segment. It is cut into spines: a spine runs from where it begins always on to the
+// child with the most keys below it, down to a leaf. So it is one string, that of its last key, and
+// the keys on its way are prefixes of that: stops.
 //
 //	/api/, /api/v1/, /api/v1/users/, /api/v2/, /static/       spine 0  /api/v1/users/    stops at 5, 8, 14
 //	                                                          spine 1  /api/v2/          from spine 0 at 5 by "v2", stop at 8
 //	                                                          spine 2  /static/          from spine 0 at 1 by "static", stop at 8
 //
-// To find a path is to compare it with a spine, to take the deepest stop that lies within what they have in common, and to go on with the
-// branch that leads off there, if there is one. A branch has at most half of the keys that its spine has below that point, so a path
-// meets at most log2(keys) branches, and no more than it has segments. A chain of 10,000 nested prefixes is one spine.
+// To find a path is to compare it with a spine, to take the deepest stop that lies within what they
+// have in common, and to continue with the branch that leads off there, if there is one. A branch
+// has at most half of the keys that its spine has below that point, so a path meets at most
+// log2(keys) branches, and no more than it has segments. A chain of 10,000 nested prefixes is one
+// spine.
 type paths struct {
 	exact    map[string]int32
 	spines   []spine
@@ -84,8 +87,9 @@ func (p *paths) find(path []byte, steps *int) (rule int32, length int) {
 	}
 }
 
-// common returns how much of the spine's key the path has, in whole segments, given that it has from bytes of it. A path has a slash
-// behind its end: /a is found by the key "/a/". So the result may be one more than the path's length.
+// common returns how much of the spine's key the path has, in whole segments, given that it has
+// from bytes of it. A path has a slash behind its end: /a is found by the key "/a/". So the result
+// may be one more than the path's length.
 func (s *spine) common(path []byte, from int) int {
 	n := min(len(s.key), len(path))
 	i := from
@@ -118,7 +122,8 @@ func (s *spine) boundary(i, from int) int {
 
 // stop returns the index of the last stop not beyond at, or -1.
 func (s *spine) stop(at int, steps *int) int {
-	// The shortest keys are 0, 1, 3, 5, … bytes long, so the stop sought is not far from the beginning when at is small.
+	// The shortest keys are 0, 1, 3, 5, … bytes long, so the stop sought is not far from the
+	// beginning when at is small.
 	lo, hi := 0, min(len(s.stops), (at+1)/2+1)
 	for lo < hi {
 		count(steps, 1)
@@ -170,7 +175,8 @@ type prefix struct {
 	rule int32
 }
 
-// group is a run of sorted keys that have their first at bytes in common, and the branch that leads to it.
+// group is a run of sorted keys that have their first at bytes in common, and the branch that leads
+// to it.
 type group struct {
 	keys []prefix
 	at   int

@@ -11,7 +11,8 @@ import (
 
 type rule = Rule[string]
 
-// build makes a table of rules written "host path listener", "-" for none, whose value is that text.
+// build makes a table of rules written "host path listener", "-" for none, whose value is that
+// text.
 func build(t testing.TB, texts ...string) *Table[string] {
 	t.Helper()
 	table, err := Build(rules(texts...))
@@ -277,7 +278,8 @@ func referenceMatches(r rule, host, path, listener string) bool {
 	return hostOK && pathOK && (r.Listener == "" || r.Listener == listener)
 }
 
-// Match, Explain and a reference that tries every rule agree on random rules and requests over a small alphabet.
+// Match, Explain and a reference that tries every rule agree on random rules and requests over a
+// small alphabet.
 func TestAgainstReference(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	hosts := []string{"", "a", "a.b", "b.b", "*.b", "*.a.b", "x.a.b", "c.x.a.b", "aa.b"}

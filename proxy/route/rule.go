@@ -131,7 +131,8 @@ func parsePath(s string) (kind pathKind, path, why string) {
 	case err != nil:
 		return 0, "", strings.TrimPrefix(err.Error(), "path: ") + `; "/a" is right for one path, "/a/*" for it and all below`
 	case flags&(target.EncodedSlash|target.EncodedReserved) != 0:
-		// Match finds them only in requests with the same escapes, although a server takes both spellings for the same.
+		// Match finds them only in requests with the same escapes, although a server takes both
+		// spellings for the same.
 		return 0, "", fmt.Sprintf("percent-encodings of characters that may stand in a path as they are cannot be matched; write %q",
 			string(target.Decoded(canonical, &scratch))+s[len(path):])
 	case string(canonical) != path:
@@ -168,8 +169,8 @@ func boolCompare(a, b bool) int {
 	return 1
 }
 
-// matchesHost, matchesPath and matchesListener say the same as Match, one pattern at a time and slowly: Explain uses them, and the
-// tests hold Match to them.
+// matchesHost, matchesPath and matchesListener say the same as Match, one pattern at a time and
+// slowly: Explain uses them, and the tests hold Match to them.
 func (p pattern) matchesHost(host string) bool {
 	switch p.hostKind {
 	case hostExact:

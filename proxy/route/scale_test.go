@@ -9,7 +9,8 @@ import (
 // request is what Match is asked.
 type request struct{ host, path, listener string }
 
-// shape is a kind of table that could make a match slow, and the requests that are asked of it with many rules and with few.
+// shape is a kind of table that could make a match slow, and the requests that are asked of it with
+// many rules and with few.
 type shape struct {
 	name     string
 	rule     func(i int) rule
@@ -68,8 +69,9 @@ func (r request) String() string {
 	return strings.ReplaceAll(fmt.Sprintf("%s %s %s", r.host, path, r.listener), "/", "|")
 }
 
-// 10,000 rules take at most twice the steps of 10, and no memory, for every shape and request. The four more are for the search among the stops of a spine,
-// where a step compares two integers; all other steps look into a map or compare text.
+// 10,000 rules take at most twice the steps of 10, and no memory, for every shape and request. The
+// four more are for the search among the stops of a spine, where a step compares two integers; all
+// other steps look into a map or compare text.
 func TestCostDoesNotGrowWithRules(t *testing.T) {
 	for _, s := range shapes {
 		t.Run(s.name, func(t *testing.T) {
@@ -93,7 +95,8 @@ func TestCostDoesNotGrowWithRules(t *testing.T) {
 	}
 }
 
-// The worst there is for spines: at each segment a branch to either side. A path then meets a branch at each, log2 of the rules.
+// The worst there is for spines: at each segment a branch to either side. A path then meets a
+// branch at each, log2 of the rules.
 func TestStepsInABinaryTree(t *testing.T) {
 	var all []rule
 	for i := range 1 << 13 {

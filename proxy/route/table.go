@@ -6,15 +6,16 @@ import (
 	"slices"
 )
 
-// Table holds rules and finds the one for a request. It is immutable and may be used by any number of goroutines.
+// Table holds rules and finds the one for a request. It is immutable and may be used by any number
+// of goroutines.
 type Table[T any] struct {
 	rules    []Rule[T] // in matching order
 	patterns []pattern // of them
 	index    index
 }
 
-// Build makes a table. Its error joins (errors.Join) all faults: a *RuleError for each key of a rule that cannot be used, and a *TieError
-// for each rule that says the same as an earlier one.
+// Build makes a table. Its error joins (errors.Join) all faults: a *RuleError for each key of a
+// rule that cannot be used, and a *TieError for each rule that says the same as an earlier one.
 func Build[T any](rules []Rule[T]) (*Table[T], error) {
 	var errs []error
 	first := make(map[pattern]int, len(rules))
@@ -47,8 +48,8 @@ func Build[T any](rules []Rule[T]) (*Table[T], error) {
 	return t, nil
 }
 
-// Match returns the value of the most specific rule for a request. Host and path are canonical; host is empty for a request without
-// one, path is "*" for OPTIONS of the server as a whole.
+// Match returns the value of the most specific rule for a request. Host and path are canonical;
+// host is empty for a request without one, path is "*" for OPTIONS of the server as a whole.
 func (t *Table[T]) Match(host, path []byte, listener string) (value T, ok bool) {
 	i := t.index.match(host, path, listener, nil)
 	if i < 0 {
@@ -70,7 +71,8 @@ type index struct {
 	any      *hostRules
 }
 
-// hostRules are the rules of one host. They are apart by listener, so that rules for other listeners are not in the way.
+// hostRules are the rules of one host. They are apart by listener, so that rules for other
+// listeners are not in the way.
 type hostRules struct {
 	any   *paths
 	named map[string]*paths
@@ -120,7 +122,8 @@ func newHostRules(patterns []pattern, from, to int) *hostRules {
 	return h
 }
 
-// match returns the rule for a request, or none. Where steps is not nil it counts the look-ups and comparisons.
+// match returns the rule for a request, or none. Where steps is not nil it counts the look-ups and
+// comparisons.
 func (x *index) match(host, path []byte, listener string, steps *int) int32 {
 	if h := x.exact[string(host)]; h != nil {
 		if rule := h.match(path, listener, steps); rule != none {

@@ -2,7 +2,8 @@ package target
 
 import "errors"
 
-// Errors of Path. They are fixed values, so that a flood of bad requests allocates nothing; the caller has the path to quote.
+// Errors of Path. They are fixed values, so that a flood of bad requests allocates nothing; the
+// caller has the path to quote.
 var (
 	ErrPathStart     = errors.New("path: does not begin with a slash")
 	ErrPathControl   = errors.New("path: a space, control character, \"?\" or \"#\" stands in it as it is; it must be percent-encoded")

@@ -8,12 +8,14 @@ import (
 
 const maxHost = 253 // RFC 1035 3.1, as text
 
-// Host gives the canonical host and the port of raw, a Host field or the authority of a target: lower case, without a trailing dot, an
-// IPv6 address in brackets and in the form of RFC 5952; the port without leading zeros, nil when there is none or an empty one.
+// Host gives the canonical host and the port of raw, a Host field or the authority of a target:
+// lower case, without a trailing dot, an IPv6 address in brackets and in the form of RFC 5952; the
+// port without leading zeros, nil when there is none or an empty one.
 //
-// The grammar is that of RFC 9110 7.2 and RFC 3986 3.2.2, less what no name of a server has and what would be read
-// differently elsewhere: percent-encodings, bytes that are not ASCII, a user, zones, and sub-delims (a comma would make two hosts of
-// one in X-Forwarded-Host, a semicolon a parameter in Forwarded). "_" may stand in a name.
+// The grammar is that of RFC 9110 7.2 and RFC 3986 3.2.2, less what no name of a server has and
+// what would be read differently elsewhere: percent-encodings, bytes that are not ASCII, a user,
+// zones, and sub-delims (a comma would make two hosts of one in X-Forwarded-Host, a semicolon a
+// parameter in Forwarded). "_" may stand in a name.
 //
 // The result points into raw where that is canonical.
 func Host(raw []byte, scratch *[]byte) (host, port []byte, err error) {
@@ -54,7 +56,8 @@ func Host(raw []byte, scratch *[]byte) (host, port []byte, err error) {
 	return out[base:len(out):len(out)], port, nil
 }
 
-// hostEnd returns where the name in raw ends, at a colon or at the end, and whether it has upper-case letters.
+// hostEnd returns where the name in raw ends, at a colon or at the end, and whether it has
+// upper-case letters.
 func hostEnd(raw []byte) (end int, upper bool, err error) {
 	for end < len(raw) && raw[end] != ':' {
 		switch c := raw[end]; {

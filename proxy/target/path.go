@@ -6,10 +6,12 @@ import "bytes"
 type Flags uint8
 
 const (
-	// EncodedSlash: the path holds %2F or %5C. To a server that decodes before it splits this is a slash.
+	// EncodedSlash: the path holds %2F or %5C. To a server that decodes before it splits this is a
+	// slash.
 	EncodedSlash Flags = 1 << iota
-	// EncodedReserved: the path holds the percent-encoding of a character that may stand in a path as it is but is reserved
-	// (":", "@", "!", "$", "&", "'", "(", ")", "*", "+", ",", ";", "="). RFC 3986 forbids to decode it; most servers do.
+	// EncodedReserved: the path holds the percent-encoding of a character that may stand in a path
+	// as it is but is reserved (":", "@", "!", "$", "&", "'", "(", ")", "*", "+", ",", ";", "=").
+	// RFC 3986 forbids to decode it; most servers do.
 	EncodedReserved
 	// Parameters: the path holds ";" or %3B. Some servers (Tomcat, Jetty, Spring) take it and what
 	// follows it in its segment off before they look for what they serve.
@@ -67,13 +69,15 @@ const upperHex = "0123456789ABCDEF"
 //   - slashes in a row are one slash (KeepSlashes keeps them), and dot segments are resolved (RFC
 //     3986 5.2.4), also those written with %2e.
 //
-// Refused are spaces, control characters and backslashes that stand for themselves, %00, broken escapes, dot segments that lead
-// above the root, and dot segments that appear only to a server that decodes %2F and %5C first (/public/..%2fadmin), or that takes
-// ";" for the beginning of parameters (/public/..;/admin, Tomcat).
+// Refused are spaces, control characters and backslashes that stand for themselves, %00, broken
+// escapes, dot segments that lead above the root, and dot segments that appear only to a server
+// that decodes %2F and %5C first (/public/..%2fadmin), or that takes ";" for the beginning of
+// parameters (/public/..;/admin, Tomcat).
 //
-// Above the root: to clamp, as browsers do before they send, would be as consistent, for mpgate forwards what it matched. It is refused
-// because no honest client sends it, because nginx and Apache answer it with 400 too, and because whoever filters in front of mpgate
-// by the path it sees may have stopped at another place.
+// Above the root: to clamp, as browsers do before they send, would be as consistent, for mpgate
+// forwards what it matched. It is refused because no honest client sends it, because nginx and
+// Apache answer it with 400 too, and because whoever filters in front of mpgate by the path it sees
+// may have stopped at another place.
 //
 // Path(Path(x)) is Path(x). The result is raw itself where raw is canonical.
 func Path(raw []byte, scratch *[]byte) (canonical []byte, flags Flags, err error) {
@@ -143,8 +147,8 @@ func canonicalPath(raw []byte, scratch *[]byte, keepSlashes bool) (canonical []b
 	return out[base:len(out):len(out)], flags, nil
 }
 
-// plainPrefix returns the start of the first segment of raw that wants a closer look, or len(raw) when there is none. raw begins
-// with a slash.
+// plainPrefix returns the start of the first segment of raw that wants a closer look, or len(raw)
+// when there is none. raw begins with a slash.
 func plainPrefix(raw []byte) int {
 	start := 0
 	for i, c := range raw {
@@ -162,7 +166,8 @@ func plainPrefix(raw []byte) int {
 	return len(raw)
 }
 
-// appendSegment appends the canonical bytes of the segment that begins at raw[i] and returns where it ends: at a slash or at the end.
+// appendSegment appends the canonical bytes of the segment that begins at raw[i] and returns where
+// it ends: at a slash or at the end.
 func appendSegment(out, raw []byte, i int) (_ []byte, end int, flags Flags, err error) {
 	for ; i < len(raw); i++ {
 		c := raw[i]
@@ -206,8 +211,8 @@ func appendSegment(out, raw []byte, i int) (_ []byte, end int, flags Flags, err 
 	return out, i, flags, nil
 }
 
-// endSegment looks at the complete segment out[start:]. The path begins at out[base]. A dot segment is taken out, with what it
-// cancels; then, as for an empty segment, out is no longer than start.
+// endSegment looks at the complete segment out[start:]. The path begins at out[base]. A dot segment
+// is taken out, with what it cancels; then, as for an empty segment, out is no longer than start.
 func endSegment(out []byte, base, start int, flags Flags) ([]byte, error) {
 	segment := out[start:]
 	if len(segment) == 0 || segment[0] != '.' && flags&EncodedSlash == 0 {
@@ -233,7 +238,8 @@ func endSegment(out []byte, base, start int, flags Flags) ([]byte, error) {
 	return out, nil
 }
 
-// hidesDots reports whether a part of a segment, split at encoded slashes and cut at a semicolon, is "." or "..".
+// hidesDots reports whether a part of a segment, split at encoded slashes and cut at a semicolon,
+// is "." or "..".
 func hidesDots(segment []byte) bool {
 	for {
 		dots := 0
@@ -284,9 +290,11 @@ func unreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// Decoded gives the path as a server sees it that decodes what Path's flags are about: %2F and %5C are slashes (in a row they are one),
-// and reserved characters stand for themselves. It is for matching only: where it leads to another route than canonical itself, the
-// client asks for one policy and a server may serve what another one guards, and the request is refused. canonical must come from Path.
+// Decoded gives the path as a server sees it that decodes what Path's flags are about: %2F and %5C
+// are slashes (in a row they are one), and reserved characters stand for themselves. It is for
+// matching only: where it leads to another route than canonical itself, the client asks for one
+// policy and a server may serve what another one guards, and the request is refused. canonical must
+// come from Path.
 func Decoded(canonical []byte, scratch *[]byte) []byte {
 	base := len(*scratch)
 	out := *scratch

@@ -141,7 +141,8 @@ func TestPathErrorTexts(t *testing.T) {
 	}
 }
 
-// The three results of one request share a scratch buffer; none may overwrite another, and appending to one must not either.
+// The three results of one request share a scratch buffer; none may overwrite another, and
+// appending to one must not either.
 func TestScratchIsShared(t *testing.T) {
 	var scratch []byte
 	for range 3 {
@@ -202,7 +203,8 @@ func TestDecoded(t *testing.T) {
 	}
 }
 
-// served is what a server finds that decodes a path, takes backslashes for slashes and cleans it: the oracle.
+// served is what a server finds that decodes a path, takes backslashes for slashes and cleans it:
+// the oracle.
 func served(t *testing.T, raw string) string {
 	t.Helper()
 	decoded, err := url.PathUnescape(raw)

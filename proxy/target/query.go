@@ -1,8 +1,9 @@
 package target
 
-// Query gives the canonical form of raw, the query of a request target as it was received, without its "?". Printable characters that
-// the grammar does not allow, and bytes from 0x80 on, are percent-encoded: a server decodes them to the same. Escapes stay as they are,
-// broken ones too, for they are data of the application. Spaces, control characters and "#" are refused.
+// Query gives the canonical form of raw, the query of a request target as it was received, without
+// its "?". Printable characters that the grammar does not allow, and bytes from 0x80 on, are
+// percent-encoded: a server decodes them to the same. Escapes stay as they are, broken ones too,
+// for they are data of the application. Spaces, control characters and "#" are refused.
 //
 // The result is raw itself where raw is canonical.
 func Query(raw []byte, scratch *[]byte) ([]byte, error) {

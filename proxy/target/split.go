@@ -16,7 +16,8 @@ func (f Form) String() string {
 	return [...]string{"origin", "absolute", "authority", "asterisk"}[f]
 }
 
-// Parts are the parts of a request target. They are as received, and point into it: Host, Path and Query check them.
+// Parts are the parts of a request target. They are as received, and point into it: Host, Path and
+// Query check them.
 type Parts struct {
 	Form      Form
 	Scheme    string // "http" or "https" in the absolute form, else ""
@@ -30,8 +31,9 @@ var (
 	asterisk = []byte("*")
 )
 
-// Split takes a request target apart. The method matters: CONNECT has the authority form and no other one, "*" is for OPTIONS. An OPTIONS
-// for a URL without path and query is for the server as a whole too, and has the asterisk form with the URL's authority (RFC 9112 3.2.4).
+// Split takes a request target apart. The method matters: CONNECT has the authority form and no
+// other one, "*" is for OPTIONS. An OPTIONS for a URL without path and query is for the server as a
+// whole too, and has the asterisk form with the URL's authority (RFC 9112 3.2.4).
 func Split(method, target []byte) (Parts, error) {
 	switch {
 	case len(target) == 0:

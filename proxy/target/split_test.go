@@ -73,7 +73,8 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// What Split, Host, Path and Query accept, net/http accepts too, and finds the same host, path and query in it.
+// What Split, Host, Path and Query accept, net/http accepts too, and finds the same host, path and
+// query in it.
 func FuzzSplit(f *testing.F) {
 	for _, s := range []string{"/", "/a%2fb?c=d", "http://H:80/x", "*", "h:443", "//a", "http://[::1]?q"} {
 		for _, m := range []string{"GET", "OPTIONS", "CONNECT"} {

@@ -1,8 +1,8 @@
-// Package demo has the servers that `mpgate demo` stands in front of. They are ordinary net/http servers; what is
-// special is that they listen with MPTCP (but for one, which cannot) and say in their answers what the kernel
-// tells of the connection that a request came by.
+// Package demo has the servers that `mpgate demo` stands in front of. They are ordinary net/http
+// servers; what is special is that they listen with MPTCP (but for one, which cannot) and say in
+// their answers what the kernel tells of the connection that a request came by.
 //
-//	/         what the request looked like, for people: HTML for browsers, text for curl
+//	/         what the request looked like, for users: HTML for browsers, text for curl
 //	/headers  the same as JSON
 //	/events   server-sent events, one a second
 //	/slow     answers after ?seconds=3

@@ -1,7 +1,8 @@
-// Package early takes over the signals of a process that is going to serve, before anything else of the program begins: until a
-// signal is taken over, SIGHUP ends the process, and a log rotation may send one at any moment. It imports next to nothing, so
-// it is initialized before almost all other packages, which takes several milliseconds. What comes before that, the start of
-// Go's runtime, an upgrade covers by Shield.
+// Package early takes over the signals of a process that is going to serve, before anything else of
+// the program begins: until a signal is taken over, SIGHUP ends the process, and a log rotation may
+// send one at any moment. It imports next to nothing, so it is initialized before almost all other
+// packages, which takes several milliseconds. What comes before that, the start of Go's runtime, an
+// upgrade covers by Shield.
 package early
 
 import (
@@ -28,11 +29,12 @@ func take() chan os.Signal {
 	return c
 }
 
-// asked are the signals that ask for something while the process goes on.
+// asked are the signals that ask for something while the process continues.
 var asked = []os.Signal{syscall.SIGHUP, syscall.SIGUSR2}
 
-// Shield calls start with SIGHUP and SIGUSR2 ignored, which a process that it starts inherits until it takes them over by
-// itself. (That they be blocked would be better, as none would be lost, but Go's runtime unblocks them as it starts.)
+// Shield calls start with SIGHUP and SIGUSR2 ignored, which a process that it starts inherits until
+// it takes them over by itself. (That they be blocked would be better, as none would be lost, but
+// Go's runtime unblocks them as it starts.)
 func Shield(start func() error) error {
 	signal.Ignore(asked...)
 	defer signal.Notify(Signals(), asked...)

@@ -22,7 +22,7 @@ type clock struct {
 	holds []hold
 }
 
-// hold is a time in which the lab stood still.
+// hold is a time in which the lab stalled.
 type hold struct{ from, to time.Time }
 
 const (
@@ -108,7 +108,7 @@ func (c *clock) note(due, was time.Time) {
 	c.mu.Unlock()
 }
 
-// heldUp says whether the lab stood still between two times.
+// heldUp says whether the lab stalled between two times.
 func (c *clock) heldUp(from, to time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

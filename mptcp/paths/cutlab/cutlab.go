@@ -73,7 +73,7 @@ type Run struct {
 	Rates []int
 	// Cuts that the manager made.
 	Cuts []paths.Cut
-	// HeldUp counts those of them in whose silence the lab itself stood still for 10 ms or more.
+	// HeldUp counts those of them in whose silence the lab itself stalled for 10 ms or more.
 	HeldUp int
 	Err    error
 }

@@ -96,7 +96,7 @@ func TestCalm(t *testing.T) {
 				if run.Err != nil {
 					t.Error(run.Err)
 				}
-				// Where the emulator stood still, that path was silent indeed.
+				// Where the emulator stalled, that path was silent indeed.
 				if n := len(run.Cuts) - run.HeldUp; n > c.allowed {
 					t.Errorf("%d times a healthy path was given up, %d allowed: %+v", n, c.allowed, run.Cuts)
 				}
