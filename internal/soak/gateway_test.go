@@ -26,13 +26,12 @@ type gateway struct {
 	binary string
 	dir    string
 
-	plain, secure, status string // addresses
-	servers               servers
+	plain, secure string // addresses
+	servers       servers
 
 	first  *exec.Cmd
 	reads  sync.WaitGroup // of what the programs write; over when none of them is left
 	mu     sync.Mutex
-	said   []string // errors in the log
 	memory []sample
 }
 

@@ -28,7 +28,6 @@ type ledger struct {
 type entry struct {
 	kind           kind
 	answered       bool
-	sent           bool // it left the client, as far as that knows
 	served, logged uint8
 	once           bool // its method must not be repeated
 }

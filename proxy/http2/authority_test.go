@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"fmt"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -48,7 +47,7 @@ func TestAuthorityAndHost(t *testing.T) {
 			}
 		}
 		if status != e.status {
-			t.Error(fmt.Sprintf("%+v: got %q", e, status))
+			t.Errorf("%+v: got %q", e, status)
 		}
 	}
 }
