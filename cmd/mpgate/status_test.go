@@ -38,7 +38,7 @@ func TestServerDown(t *testing.T) {
 	if a := <-get("http://" + web + "/"); a.err != nil || a.resp.StatusCode != 502 {
 		t.Fatalf("answer %+v, want 502", a)
 	}
-	p.line(`"level":"WARN","msg":"server is down","backend":"app","server":"` + server.Address + `","error":"[^"]*connection refused"`)
+	p.line(`"level":"WARN","msg":"server is down","backend":"app","server":"` + server.Address + `","err":"[^"]*connection refused"`)
 	out, err := exec.Command(binary, "status", "-c", file).Output()
 	if err != nil || !regexp.MustCompile(`app +`+server.Address+` +no .*could not be reached: .*connection refused`).Match(out) {
 		t.Errorf("status does not say why it is down: %v\n%s", err, out)
