@@ -143,6 +143,13 @@ func (c *client) request() {
 		c.ledger.fail("%v", err)
 		return
 	}
+	if method == "POST" {
+		// A connection that the gateway closes between two requests, as it does when it is
+		// replaced, may meet one that is on its way. Clients send it again then; net/http does so
+		// only for what is marked. A server that gets it twice is found all the same.
+		r.Header.Set("Idempotency-Key", id)
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(sent)), nil }
+	}
 	began := time.Now()
 	err = c.exchange(r, n, id, sent, want)
 	switch took := time.Since(began); {
