@@ -3,6 +3,7 @@ package netio
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -61,5 +62,47 @@ func TestPaceWithoutARate(t *testing.T) {
 		if err := errors.Join(reads.Wait(time.Hour, 1), writes.Wait(time.Hour, n)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestShortWriteInReadHonoursThePace(t *testing.T) {
+	c, _ := pair(t)
+	c.SetPace(Pace{Window: 50 * time.Millisecond, MinRate: 1})
+	// On a busy machine the kernel moves what it was stuffed with late, and there is room again:
+	// then the read waits for its own deadline, and it is tried once more.
+	for range 20 {
+		stuff(t, c)
+		send(t, c, "stuck")
+		_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		var b Buffer
+		err := c.Fill(&b)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("got %v, want a deadline error", err)
+		}
+		if strings.Contains(err.Error(), "bytes a second") {
+			return
+		}
+	}
+	t.Error("the pace never ended a read")
+}
+
+func TestPaceEndsATricklingReader(t *testing.T) {
+	c, peer := pair(t)
+	_ = peer.SetReadBuffer(4 << 10)
+	c.SetPace(Pace{Window: 100 * time.Millisecond, MinRate: 1 << 30})
+	go func() { // takes something all the time, and far too little
+		buf := make([]byte, 1<<10)
+		for {
+			if _, err := peer.Read(buf); err != nil {
+				return
+			}
+		}
+	}()
+	_, err := c.Write(make([]byte, 64<<20))
+	if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "bytes a second over 100ms") {
+		t.Fatalf("got %v, want an error that names the rate", err)
+	}
+	if _, err := c.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the error of a write must stick, got %v", err)
 	}
 }
