@@ -14,6 +14,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/route"
 )
@@ -186,9 +187,11 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 	cfg := next.config
 	var list, passed []proxy.Route
 	for _, r := range cfg.Routes {
+		to := next.backends[r.Backend].Backend
 		one := proxy.Route{
 			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
-			Backend:          next.backends[r.Backend].Backend,
+			Action:           &proxy.Forward{Backend: to},
+			Filters:          filter.Compile(filter.MaxForwards{}),
 			Lease:            next.leaseOf(old, &r),
 			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
 			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
@@ -197,7 +200,7 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 			list = append(list, one)
 			continue
 		}
-		one.Host = r.Match.SNI
+		one.Host, one.Action = r.Match.SNI, &proxy.TCP{Backend: to}
 		next.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}

@@ -373,5 +373,5 @@ func TestAThousandHandshakesAtOnce(t *testing.T) {
 }
 
 func keepNames(b *backend.Backend) []proxy.Route {
-	return []proxy.Route{{Name: "all", Backend: b, KeepUnsafeNames: true}}
+	return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}, KeepUnsafeNames: true}}
 }
