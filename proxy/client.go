@@ -150,8 +150,8 @@ func (m *mux) abort(leases map[*Lease]bool) {
 			continue
 		}
 		x.cut.Store(true)
-		if x.client.tunnels.farewell(x) {
-			task.AfterFunc(farewellTime, "exchange: end of its farewell", func() { m.cut(x, l) })
+		if x.client.tunnels.startClose(x) {
+			task.AfterFunc(closeFrameTime, "exchange: end of its startClose", func() { m.cut(x, l) })
 			continue
 		}
 		x.down.Abort()

@@ -109,7 +109,7 @@ func (c *conn) serve() {
 	}
 }
 
-// guarded is prelude, of which a panic ends this connection and nothing else.
+// guarded is setup, of which a panic ends this connection and nothing else.
 func (c *conn) guarded() (s netio.Stream) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -117,7 +117,7 @@ func (c *conn) guarded() (s netio.Stream) {
 			s = nil
 		}
 	}()
-	return c.prelude()
+	return c.setup()
 }
 
 // panicked notes a panic outside of any exchange.
@@ -363,8 +363,8 @@ func (c *conn) drain() {
 // abort ends the connection whatever it is doing, at the deadline of what it was part of.
 func (c *conn) abort() {
 	c.cut.Store(true)
-	if c.tunnels.farewell(nil) {
-		task.AfterFunc(farewellTime, "connection: end of its farewell", c.cutOff)
+	if c.tunnels.startClose(nil) {
+		task.AfterFunc(closeFrameTime, "connection: end of its startClose", c.cutOff)
 		return
 	}
 	c.cutOff()

@@ -70,8 +70,9 @@ type exchange struct {
 	route   *Route
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
-	counted bool  // meter has seen the start
-	fault   error // why the request could not be read
+	counted bool   // meter has seen the start
+	fault   error  // why the request could not be read
+	endedBy string // the filter that ended the exchange
 
 	// What Forward needs.
 	backend *backend.Backend
@@ -101,13 +102,15 @@ type exchange struct {
 	forwarded []byte // the X-Forwarded-For of trusted proxies, in one
 }
 
-var exchanges = sync.Pool{New: func() any {
+var exchanges = sync.Pool{New: func() any { return newExchange() }}
+
+func newExchange() *exchange {
 	x := &exchange{}
 	x.rec.Reset()
 	x.filter.Request, x.filter.Record = &x.req, &x.rec
 	x.leave = x.clientLeft
 	return x
-}}
+}
 
 // exchange serves one request, whose first byte has come. It says when that was over, and whether
 // another may follow.
@@ -151,6 +154,7 @@ func (x *exchange) recycle() {
 	x.filter.Reset()
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
+	x.endedBy = ""
 	x.attempt.Reset(nil)
 	x.upload = upload{}
 	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false
@@ -162,9 +166,9 @@ func (x *exchange) recycle() {
 	exchanges.Put(x)
 }
 
-// run takes the exchange from its first byte to the end of its response: it reads the request, finds
-// the route, takes the steps that may end the exchange, and lets the action of the route answer. A
-// panic ends this exchange and nothing else.
+// run takes the exchange from its first byte to the end of its response: it reads the request,
+// finds the route, takes the steps that may end the exchange, and lets the action of the route
+// answer. A panic ends this exchange and nothing else.
 func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
@@ -219,6 +223,9 @@ func (p *Proxy) caught(what, id string, v any) {
 
 // count makes the exchange count with m.
 func (x *exchange) count(m *telemetry.ExchangeMeter) {
+	if x.filter.Explain != nil {
+		return
+	}
 	m.Start()
 	x.meter, x.counted = m, true
 }

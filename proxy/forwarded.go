@@ -8,8 +8,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// takeForwarded finds out who the client is, and takes over the request ID, if the peer is a trusted
-// proxy. It runs before the route is matched, which may depend on the client.
+// takeForwarded finds out who the client is, and takes over the request ID, if the peer is a
+// trusted proxy. It runs before the route is matched, which may depend on the client.
 func (x *exchange) takeForwarded() {
 	h := &x.req.Header
 	if !h.Has(message.XForwardedFor) && !h.Has(message.XRequestID) || !x.peerTrusted() {
@@ -94,7 +94,7 @@ func (x *exchange) cleanNames(h *message.Header) {
 	if !x.route.KeepUnsafeNames {
 		x.rec.DroppedFields += dropUnsafe(h)
 	}
-	for _, name := range x.view.VouchedNames {
+	for _, name := range x.view.OwnNames {
 		h.DelName([]byte(name))
 	}
 }
@@ -123,9 +123,9 @@ func (x *exchange) setForwardedFor(h *message.Header) {
 	}
 }
 
-// joinForwardedFor joins the X-Forwarded-For fields of a trusted proxy and finds the client in them:
-// from right to left, the first address that is not a trusted proxy's. An element that is not an
-// address ends the search: anybody may have written what is to the left of it.
+// joinForwardedFor joins the X-Forwarded-For fields of a trusted proxy and finds the client in
+// them: from right to left, the first address that is not a trusted proxy's. An element that is not
+// an address ends the search: anybody may have written what is to the left of it.
 func (x *exchange) joinForwardedFor(h *message.Header) {
 	list := x.forwarded[:0]
 	for i := h.Index(message.XForwardedFor, 0); i >= 0; i = h.Index(message.XForwardedFor, i+1) {

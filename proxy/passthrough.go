@@ -25,8 +25,8 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 			parsed = ahead.Len()
 			hello, n, err := preread.ParseHello(ahead.Bytes())
 			if err == nil {
-				r, ok := v.Passthrough.table.Match([]byte(hello.ServerName), nil, c.listener.name)
-				if !ok {
+				r := v.Passthrough.Match([]byte(hello.ServerName), c.listener.name)
+				if r == nil {
 					return false, nil
 				}
 				c.serveRaw(v, r, &rawConn{conn: c, name: hello.ServerName, ahead: ahead, hello: n})
@@ -136,8 +136,8 @@ func (x *exchange) relayRaw(server *backend.Link) {
 // Passthroughs is a table of server names whose connections are passed through.
 type Passthroughs Routes
 
-// NewPassthroughs builds the table; Route.Host is the server name, its Path is empty, and its Action
-// is a TCP.
+// NewPassthroughs builds the table; Route.Host is the server name, its Path is empty, and its
+// Action is a TCP.
 func NewPassthroughs(list []Route) (*Passthroughs, error) {
 	r, err := NewRoutes(list)
 	return (*Passthroughs)(r), err

@@ -54,7 +54,8 @@ func (x *exchange) unreadable() bool {
 }
 
 // misdirected refuses a request whose host has another TLS policy than its connection, or whose
-// policy is gone: what was checked at the handshake does not hold for it (RFC 9110 section 15.5.20).
+// policy is gone: what was checked at the handshake does not hold for it (RFC 9110 section
+// 15.5.20).
 func (x *exchange) misdirected() bool {
 	s, policies := x.client.tls, x.view.TLS
 	if s == nil && policies == nil {
@@ -178,7 +179,7 @@ func (x *exchange) filtered() bool {
 	f := &x.filter
 	f.Matched = filter.Target{Host: x.req.Host, Port: x.req.Port, Path: x.req.Path, Query: x.req.Query, HasQuery: x.req.HasQuery}
 	f.Context = x.proxy.ctx
-	if x.chain.Request(f) == "" {
+	if x.endedBy = x.chain.Request(f); x.endedBy == "" {
 		return false
 	}
 	x.answer(f.Answer)

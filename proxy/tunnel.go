@@ -81,9 +81,9 @@ type tunnel struct {
 	last     atomic.Int64        // when something moved, since start
 	cut      atomic.Pointer[cut] // what ended it out of order first
 
-	toClient, toServer passage
-	leaving            atomic.Bool // see farewell
-	sayers             task.Group  // who say it
+	toClient, toServer direction
+	leaving            atomic.Bool // see startClose
+	closers            task.Group  // who say it
 }
 
 // cut is the failure of one side.

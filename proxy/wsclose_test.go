@@ -129,8 +129,8 @@ func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 		}
 	}
 	<-down
-	// Either the rest of the frame came before the goodbye was wanted, and then the next frame too,
-	// or behind it.
+	// Either the rest of the frame came before the sendClose was wanted, and then the next frame
+	// too, or behind it.
 	switch rest := got[min(252, len(got)):]; rest {
 	case "\x88\x02\x03\xe9", "\x81\x03cut\x88\x02\x03\xe9":
 	default:

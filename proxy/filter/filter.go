@@ -9,9 +9,9 @@
 //  3. Chain.Replace, when the status of the response is known. A filter can answer instead.
 //  4. Chain.Response and Chain.Body, before the head of the final response leaves.
 //
-// Chain.End follows at the end of every exchange that came to 1. A chain runs once for each request,
-// however many servers are tried. All requests of a route use the same filters at the same time:
-// what belongs to one request is in Request. A filter that blocks must bound the time.
+// Chain.End follows at the end of every exchange that came to 1. A chain runs once for each
+// request, however many servers are tried. All requests of a route use the same filters at the same
+// time: what belongs to one request is in Request. A filter that blocks must bound the time.
 package filter
 
 import (
@@ -31,8 +31,8 @@ type RequestFilter interface {
 // RequestBodyFilter acts on the bodies of requests.
 type RequestBodyFilter interface {
 	Filter
-	// FilterRequestBody returns what the body is read from: src, or a reader of it. An error of type
-	// *message.Error from that reader is answered with its status.
+	// FilterRequestBody returns what the body is read from: src, or a reader of it. An error of
+	// type *message.Error from that reader is answered with its status.
 	FilterRequestBody(r *Request, src message.BodyReader) message.BodyReader
 }
 

@@ -28,8 +28,8 @@ type Request struct {
 	Status int
 	// Context ends when the exchange must end.
 	Context context.Context
-	// Explain, if set, asks for an explanation: nothing is forwarded. A filter that would ask others
-	// or count must not do so; it calls Explain with what it would do.
+	// Explain, if set, asks for an explanation: nothing is forwarded. A filter that would ask
+	// others or count must not do so; it calls Explain with what it would do.
 	Explain func(note string)
 
 	entered int // filters of the chain that have seen the request
