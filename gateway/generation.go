@@ -29,7 +29,7 @@ type generation struct {
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs // nil: none
 	passedAt  map[string]bool     // the listeners that its routes name; "" is all
-	ownNames   []string            // see ownNames
+	ownNames  []string            // see ownNames
 }
 
 // pool is a backend and the task that keeps it.
