@@ -47,7 +47,7 @@ type bodyReader struct {
 	pace      netio.Pace
 	// patience, if set, is how long one wait may last before Next gives message.ErrSlow, once in a
 	// body.
-	patience time.Duration
+	slowAfter time.Duration
 
 	framing  framing
 	state    chunkState
@@ -56,10 +56,10 @@ type bodyReader struct {
 	scanned  int         // of the trailers, while their end has not come
 	err      error       // sticky; io.EOF once the body is complete
 	started  atomic.Bool // something was taken off; another goroutine than the reader's may ask for this and the next
-	whole    atomic.Bool // err is io.EOF
+	complete atomic.Bool // err is io.EOF
 	// awaits: the sender may wait for a 100; its silence before that is the other side's.
-	awaits    bool
-	continued atomic.Bool // the 100 was sent
+	mayAwait100 bool
+	sent100     atomic.Bool // the 100 was sent
 }
 
 type chunkState uint8
@@ -73,19 +73,19 @@ const (
 
 func (b *bodyReader) reset(f framing, length int64, trailer *message.Header) {
 	b.framing, b.left, b.trailer = f, length, trailer
-	b.state, b.overhead, b.scanned, b.err, b.awaits = chunkSize, 0, 0, nil, false
+	b.state, b.overhead, b.scanned, b.err, b.mayAwait100 = chunkSize, 0, 0, nil, false
 	if b.started.Load() { // a store costs more than a look
 		b.started.Store(false)
 	}
-	if b.continued.Load() {
-		b.continued.Store(false)
+	if b.sent100.Load() {
+		b.sent100.Store(false)
 	}
 	// What the last body took does not count.
 	b.pace = netio.Pace{Window: b.pace.Window, MinRate: b.pace.MinRate, Own: b.pace.Own, Other: b.pace.Other}
 	if f == noBody || f == byLength && length == 0 {
 		b.framing, b.err = noBody, io.EOF
 	}
-	b.whole.Store(b.err == io.EOF)
+	b.complete.Store(b.err == io.EOF)
 }
 
 // lengthFraming says how a body of a known or unknown length is framed.
@@ -104,7 +104,7 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 	for b.err == nil {
 		p, err := b.take()
 		if len(p) > 0 {
-			b.begin()
+			b.markStarted()
 			return p, nil
 		}
 		if err == ErrMore {
@@ -121,26 +121,26 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 		}
 		b.err = err
 		if err == io.EOF {
-			b.whole.Store(true)
+			b.complete.Store(true)
 		}
 	}
 	return nil, b.err
 }
 
 // begin notes that something was taken off.
-func (b *bodyReader) begin() {
+func (b *bodyReader) markStarted() {
 	if !b.started.Load() {
 		b.started.Store(true)
 	}
 }
 
 // done says whether the body has been taken whole, and with it the message.
-func (b *bodyReader) done() bool { return b.whole.Load() }
+func (b *bodyReader) done() bool { return b.complete.Load() }
 
 // fill waits for more bytes; the silence of the peer is bounded by the pace.
 func (b *bodyReader) fill() error {
-	if b.awaits && !b.started.Load() && b.in.Len() == 0 {
-		return b.fillFirst()
+	if b.mayAwait100 && !b.started.Load() && b.in.Len() == 0 {
+		return b.fillAwaiting100()
 	}
 	before, had := time.Now(), b.in.Len()
 	window := b.window()
@@ -149,10 +149,10 @@ func (b *bodyReader) fill() error {
 	}
 	err := b.s.Fill(b.in)
 	if window < b.pace.Window && errors.Is(err, os.ErrDeadlineExceeded) {
-		b.patience = 0
+		b.slowAfter = 0
 		return message.ErrSlow
 	}
-	err = b.fillOn(err)
+	err = b.extendFill(err)
 	if err == nil && b.framing != raw {
 		return b.pace.Wait(time.Since(before), b.in.Len()-had)
 	}
@@ -163,7 +163,7 @@ func (b *bodyReader) fill() error {
 }
 
 // fillOn waits on after a wait that ended with err, as long as silence is not an error.
-func (b *bodyReader) fillOn(err error) error {
+func (b *bodyReader) extendFill(err error) error {
 	for b.framing != raw && errors.Is(err, os.ErrDeadlineExceeded) {
 		grace := b.pace.Grace()
 		if grace <= 0 {
@@ -179,12 +179,12 @@ func (b *bodyReader) fillOn(err error) error {
 func (b *bodyReader) setProgress(own, other *netio.Progress) { b.pace.Own, b.pace.Other = own, other }
 
 // fillFirst waits for a sender that may be waiting for a 100.
-func (b *bodyReader) fillFirst() error {
+func (b *bodyReader) fillAwaiting100() error {
 	b.s.Base().ReadBy(time.Time{})
-	if b.continued.Load() { // goOn came before
+	if b.sent100.Load() { // goOn came before
 		b.s.Base().ReadBy(time.Now().Add(b.pace.Window))
 	}
-	err := b.fillOn(b.s.Fill(b.in))
+	err := b.extendFill(b.s.Fill(b.in))
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}
@@ -192,17 +192,17 @@ func (b *bodyReader) fillFirst() error {
 }
 
 // goOn says that a 100 was sent. Any goroutine may.
-func (b *bodyReader) goOn() {
-	if b.awaits && !b.started.Load() && b.pace.Window > 0 {
-		b.continued.Store(true)
+func (b *bodyReader) noteContinue() {
+	if b.mayAwait100 && !b.started.Load() && b.pace.Window > 0 {
+		b.sent100.Store(true)
 		_ = b.s.Base().SetReadDeadline(time.Now().Add(b.pace.Window))
 	}
 }
 
 // window is how long one wait may last.
 func (b *bodyReader) window() time.Duration {
-	if b.patience > 0 && b.patience < b.pace.Window {
-		return b.patience
+	if b.slowAfter > 0 && b.slowAfter < b.pace.Window {
+		return b.slowAfter
 	}
 	return b.pace.Window
 }
@@ -346,8 +346,8 @@ func (b *bodyReader) takeTrailers() error {
 	}
 	if end > 2 {
 		base := b.trailer.Size()
-		var sp special
-		if err := parseFields(b.trailer, b.trailer.Grab(p[:end]), base, 0, b.limits, &sp); err != nil {
+		var sp framingFields
+		if err := parseFields(b.trailer, b.trailer.Copy(p[:end]), base, 0, b.limits, &sp); err != nil {
 			return err
 		}
 		message.CleanTrailer(b.trailer)
@@ -384,9 +384,9 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	b.left -= n
 	out.left -= n
 	if n > 0 {
-		b.begin()
+		b.markStarted()
 	}
-	b.in.Narrow() // what is read into it would be copied
+	b.in.ShortenNext() // what is read into it would be copied
 	var side *netio.SpliceError
 	switch {
 	case err == nil && wait:
@@ -398,7 +398,7 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	case !side.Reading:
 		return n, true, nil, side.Err
 	case window < b.pace.Window && errors.Is(side.Err, os.ErrDeadlineExceeded):
-		b.patience = 0
+		b.slowAfter = 0
 		return n, true, message.ErrSlow, nil
 	case errors.Is(side.Err, os.ErrDeadlineExceeded) && b.pace.Grace() > 0:
 		return n, true, nil, nil // it is tried again

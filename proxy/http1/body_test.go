@@ -250,9 +250,9 @@ func TestBodyTellsOnceThatItIsSlow(t *testing.T) {
 	conn, peer := pair(t)
 	var in netio.Buffer
 	defer in.Release()
-	b := bodyReader{s: conn, in: &in, limits: &testServer.Limits, pace: netio.Pace{Window: time.Minute}, patience: 10 * time.Millisecond}
+	b := bodyReader{s: conn, in: &in, limits: &testServer.Limits, pace: netio.Pace{Window: time.Minute}, slowAfter: 10 * time.Millisecond}
 	b.reset(byLength, 3, nil)
-	b.patience = 10 * time.Millisecond
+	b.slowAfter = 10 * time.Millisecond
 	if _, err := b.Next(true); err != message.ErrSlow {
 		t.Fatalf("got %v, want ErrSlow", err)
 	}

@@ -11,8 +11,8 @@ import (
 // ClientOptions bound what a server may do. All must be set.
 type ClientOptions struct {
 	Limits
-	IdleTime time.Duration // the longest silence in a body
-	Patience time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
+	IdleTime  time.Duration // the longest silence in a body
+	SlowAfter time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
 }
 
 // maxInterim bounds the 1xx responses before a final one.
@@ -36,14 +36,14 @@ type ClientConn struct {
 	body    bodyReader
 	options *ClientOptions
 
-	isHead   bool
-	upgrade  []byte // what was asked for
-	expects  bool   // a 100 before the body is sent; it has not come
-	interim  int
-	scanned  int
-	answered bool // a byte of the response has come
-	final    bool // its head was read
-	lasting  bool // the server keeps the connection open after it
+	isHead     bool
+	upgrade    []byte // what was asked for
+	expects    bool   // a 100 before the body is sent; it has not come
+	interim    int
+	scanned    int
+	answered   bool // a byte of the response has come
+	final      bool // its head was read
+	persistent bool // the server keeps the connection open after it
 }
 
 // NewClientConn gives the client's end of s.
@@ -64,13 +64,13 @@ func (c *ClientConn) WriteHead(r *message.Request) error {
 	c.isHead, c.upgrade = r.IsHead(), r.Upgrade
 	c.expects = r.Expect && r.ContentLength != 0
 	c.interim, c.scanned = 0, 0
-	c.answered, c.final, c.lasting = false, false, false
+	c.answered, c.final, c.persistent = false, false, false
 	c.body.reset(byLength, 1, nil) // not complete before its head has said so
 	c.bodyWriter.reset(lengthFraming(r.ContentLength), r.ContentLength)
 	buf := heads.Get().(*[]byte)
 	defer heads.Put(buf)
 	*buf = AppendRequest((*buf)[:0], r)
-	if err := c.s.Base().LookFirst(len(*buf)); err != nil {
+	if err := c.s.Base().CheckIdle(len(*buf)); err != nil {
 		return err
 	}
 	_, err := c.s.Write(*buf)
@@ -80,17 +80,17 @@ func (c *ClientConn) WriteHead(r *message.Request) error {
 // ExpectSilence makes the first ReadHead of a request without a body check, before anything of it
 // is sent, that the server has not closed the connection meanwhile; it then gives netio.ErrSpoke.
 // It spares the call of Idle.
-func (c *ClientConn) ExpectSilence() { c.s.Base().ExpectSilence() }
+func (c *ClientConn) ExpectIdle() { c.s.Base().ExpectIdle() }
 
 // ReadHead decodes the next head, interim or final, into r, which must be fresh or reset. At the
 // deadline it gives os.ErrDeadlineExceeded and may be called again. io.EOF: the server closed
 // before the first byte of a response, see Answered.
 func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
-	end, err := c.head(deadline)
+	end, err := c.awaitHead(deadline)
 	if err != nil {
 		return err
 	}
-	sp := special{nominated: c.body.nominated[:0]}
+	sp := framingFields{nominated: c.body.nominated[:0]}
 	err = parseResponse(c.in.Bytes()[:end], r, c.isHead, &c.options.Limits, &sp)
 	c.body.nominated = sp.nominated
 	c.in.Discard(end)
@@ -108,14 +108,14 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 	// A server that was offered another protocol may take what comes next for that; one that has
 	// answered instead of asking for the body may take that for a request (RFC 9110 section
 	// 10.1.1).
-	c.lasting = !r.Close && c.upgrade == nil && !c.expects
-	c.body.patience = c.options.Patience
+	c.persistent = !r.Close && c.upgrade == nil && !c.expects
+	c.body.slowAfter = c.options.SlowAfter
 	switch {
 	case r.Status == 101:
 		if !c.switches(r.Upgrade) {
 			return errSwitch
 		}
-		c.lasting = false
+		c.persistent = false
 		c.body.reset(raw, 0, nil)
 	case r.NoBody:
 		c.body.reset(noBody, 0, nil)
@@ -127,7 +127,7 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 	return nil
 }
 
-func (c *ClientConn) head(deadline time.Time) (end int, err error) {
+func (c *ClientConn) awaitHead(deadline time.Time) (end int, err error) {
 	for {
 		b := c.in.Bytes()
 		c.answered = c.answered || len(b) > 0
@@ -170,7 +170,7 @@ func (c *ClientConn) Answered() bool { return c.answered || c.interim > 0 }
 // Reusable says whether the connection is in a state for another exchange: request and response are
 // complete, the server keeps it open, and not a byte came behind the response.
 func (c *ClientConn) Reusable() bool {
-	return c.final && c.lasting && c.ended && c.body.done() && c.in.Len() == 0
+	return c.final && c.persistent && c.ended && c.body.done() && c.in.Len() == 0
 }
 
 // Idle says whether a connection that waits for its next use is still open and silent. It costs one

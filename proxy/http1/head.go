@@ -74,7 +74,7 @@ func headEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 func firstLine(head []byte) []byte { return head[:bytes.IndexByte(head, '\n')-1] }
 
 // special is what the fields say about framing and the connection rather than about the message.
-type special struct {
+type framingFields struct {
 	lengths, codings, hosts int
 	length                  int64
 	host                    []byte
@@ -84,7 +84,7 @@ type special struct {
 // parseFields reads the field lines of a head (or trailers) from offset at on. head, which ends in
 // an empty line, is h's own copy and begins at offset base of its buffer. Content-Length,
 // Transfer-Encoding and Host go into sp, not into h.
-func parseFields(h *message.Header, head []byte, base, at int, limits *Limits, sp *special) error {
+func parseFields(h *message.Header, head []byte, base, at int, limits *Limits, sp *framingFields) error {
 	for {
 		line := head[at:]
 		if line[0] == '\r' && line[1] == '\n' {
@@ -211,7 +211,7 @@ func parseLength(b []byte) (n int64, err error) {
 }
 
 // framing judges what the fields said about the length of the body.
-func (sp *special) framing(v message.Version) (length int64, err error) {
+func (sp *framingFields) bodyLength(v message.Version) (length int64, err error) {
 	switch {
 	case sp.lengths > 1:
 		return 0, errLengthTwice
@@ -234,7 +234,7 @@ type connection struct {
 
 // takeConnection takes the fields off that are about this connection only: Connection, what it
 // names (RFC 9110 section 7.6.1), and those that are so by custom, whether it names them or not.
-func takeConnection(h *message.Header, limits *Limits, sp *special) (c connection, err error) {
+func takeConnection(h *message.Header, limits *Limits, sp *framingFields) (c connection, err error) {
 	options := 0
 	for i := h.Index(message.Connection, 0); i >= 0; i = h.Index(message.Connection, i+1) {
 		_, _, value, _ := h.At(i)

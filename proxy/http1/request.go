@@ -16,7 +16,7 @@ func ParseRequest(b []byte, r *message.Request, limits Limits) (n int, err error
 	if err != nil {
 		return 0, err
 	}
-	var sp special
+	var sp framingFields
 	return end, parseRequest(b[:end], r, &limits, &sp)
 }
 
@@ -30,9 +30,9 @@ func requestEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 }
 
 // parseRequest decodes raw, which is a whole head.
-func parseRequest(raw []byte, r *message.Request, limits *Limits, sp *special) error {
+func parseRequest(raw []byte, r *message.Request, limits *Limits, sp *framingFields) error {
 	base := r.Header.Size()
-	head := r.Header.Grab(raw)
+	head := r.Header.Copy(raw)
 	line := firstLine(head)
 	if err := requestLine(line, r); err != nil {
 		return err
@@ -41,7 +41,7 @@ func parseRequest(raw []byte, r *message.Request, limits *Limits, sp *special) e
 		return err
 	}
 	var err error
-	if r.ContentLength, err = sp.framing(r.Version); err != nil {
+	if r.ContentLength, err = sp.bodyLength(r.Version); err != nil {
 		return err
 	}
 	if err := setTarget(r, sp); err != nil {
@@ -88,7 +88,7 @@ func requestLine(line []byte, r *message.Request) error {
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // setTarget finds the one host and path that count, for matching and for forwarding alike.
-func setTarget(r *message.Request, sp *special) error {
+func setTarget(r *message.Request, sp *framingFields) error {
 	switch {
 	case sp.hosts > 1:
 		return errHostTwice
@@ -144,7 +144,7 @@ func setPath(r *message.Request, path, query []byte) (err error) {
 }
 
 // setConnection judges Connection, Upgrade, TE and Expect, and takes them off.
-func setConnection(r *message.Request, limits *Limits, sp *special) error {
+func setConnection(r *message.Request, limits *Limits, sp *framingFields) error {
 	h := &r.Header
 	upgrade := upgradeOffer(h)
 	r.TrailersOK = r.Version == message.HTTP11 && hasOption(h, message.TE, "trailers")

@@ -12,14 +12,14 @@ func ParseResponse(b []byte, r *message.Response, isHead bool, limits Limits) (n
 	if err != nil {
 		return 0, err
 	}
-	var sp special
+	var sp framingFields
 	return end, parseResponse(b[:end], r, isHead, &limits, &sp)
 }
 
 // parseResponse decodes raw, which is a whole head.
-func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits, sp *special) error {
+func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits, sp *framingFields) error {
 	base := r.Header.Size()
-	head := r.Header.Grab(raw)
+	head := r.Header.Copy(raw)
 	line := firstLine(head)
 	if err := statusLine(line, r); err != nil {
 		return err
@@ -27,7 +27,7 @@ func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits,
 	if err := parseFields(&r.Header, head, base, len(line)+2, limits, sp); err != nil {
 		return err
 	}
-	length, err := sp.framing(r.Version)
+	length, err := sp.bodyLength(r.Version)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits,
 }
 
 // setBody finds out how the body is framed (RFC 9112 section 6.3).
-func setBody(r *message.Response, length int64, isHead bool, sp *special) error {
+func setBody(r *message.Response, length int64, isHead bool, sp *framingFields) error {
 	switch {
 	case r.Interim() && length != 0:
 		return errInterimBody

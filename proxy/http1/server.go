@@ -32,12 +32,12 @@ type ServerConn struct {
 	body    bodyReader
 	options *ServerOptions
 
-	version  message.Version
-	isHead   bool
-	closing  bool // no further request is read from this connection
-	asked    bool // because the client said so: nothing follows its request
-	headSent bool
-	watching chan struct{}
+	version      message.Version
+	isHead       bool
+	closing      bool // no further request is read from this connection
+	clientCloses bool // because the client said so: nothing follows its request
+	headSent     bool
+	watching     chan struct{}
 }
 
 // errTimeout is a head that did not come in time.
@@ -83,20 +83,20 @@ func (c *ServerConn) Wait(deadline time.Time) error {
 // byte came. An *Error is to be answered, after which the connection is of no further use.
 func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 	c.closing, c.headSent, c.ended = true, false, false // until the request turns out to be readable
-	c.asked = false
+	c.clientCloses = false
 	c.version, c.isHead = message.HTTP11, false
 	c.body.reset(byLength, 1, nil)
 	c.body.err = errNoRequest
-	end, err := c.head(start)
+	end, err := c.awaitHead(start)
 	if err == errHeaderBytes { // which request that was is still to be said
 		if line, _, whole := bytes.Cut(c.in.Bytes(), crlf); whole {
-			_ = requestLine(r.Header.Grab(line), r)
+			_ = requestLine(r.Header.Copy(line), r)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	sp := special{nominated: c.body.nominated[:0]}
+	sp := framingFields{nominated: c.body.nominated[:0]}
 	err = parseRequest(c.in.Bytes()[:end], r, &c.options.Limits, &sp)
 	c.body.nominated = sp.nominated
 	c.in.Discard(end)
@@ -104,14 +104,14 @@ func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 		return err
 	}
 	c.version, c.isHead = r.Version, r.IsHead()
-	c.closing, c.asked = r.Close, r.Close
+	c.closing, c.clientCloses = r.Close, r.Close
 	c.body.reset(lengthFraming(r.ContentLength), r.ContentLength, &r.Trailer)
-	c.body.awaits = r.Expect
+	c.body.mayAwait100 = r.Expect
 	return nil
 }
 
 // head waits for a whole head, and gives its length.
-func (c *ServerConn) head(start time.Time) (end int, err error) {
+func (c *ServerConn) awaitHead(start time.Time) (end int, err error) {
 	scanned := 0
 	for {
 		if end, scanned, err = requestEnd(c.in.Bytes(), scanned, &c.options.Limits); err != ErrMore {
@@ -165,7 +165,7 @@ func (c *ServerConn) WriteInterim(r *message.Response) error {
 	}
 	err := c.Flush()
 	if r.Status == 100 {
-		c.body.goOn()
+		c.body.noteContinue()
 	}
 	return err
 }
@@ -216,7 +216,7 @@ func (c *ServerConn) Next() bool {
 
 // Unread says whether the client may still be sending, or has sent, what nobody will read.
 func (c *ServerConn) Unread() bool {
-	return c.in.Len() > 0 || !c.body.done() && c.body.framing != noBody || !c.asked && !c.s.Base().Idle()
+	return c.in.Len() > 0 || !c.body.done() && c.body.framing != noBody || !c.clientCloses && !c.s.Base().Idle()
 }
 
 // Multiplexed is false: the connection carries one exchange at a time.

@@ -5,13 +5,13 @@ import "time"
 // bucket is a budget for what costs us work and the peer nothing: it starts full, fills by rate,
 // and by what the peer does that is useful. The zero value is no budget; see newBucket.
 type bucket struct {
-	left, most int
-	rate       int // a second
-	filled     time.Time
+	left, max int
+	rate      int // a second
+	filled    time.Time
 }
 
 func newBucket(most, rate int) bucket {
-	return bucket{left: most, most: most, rate: rate, filled: time.Now()}
+	return bucket{left: most, max: most, rate: rate, filled: time.Now()}
 }
 
 // take spends n and says whether there was as much.
@@ -20,7 +20,7 @@ func (b *bucket) take(n int) bool {
 		return true
 	}
 	now := time.Now() // only now is it worth to ask for the time
-	b.earn(int(min(now.Sub(b.filled), time.Hour).Seconds()*float64(b.rate)), b.most)
+	b.earn(int(min(now.Sub(b.filled), time.Hour).Seconds()*float64(b.rate)), b.max)
 	b.filled = now
 	return b.left >= 0
 }

@@ -19,11 +19,11 @@ type ClientOptions struct {
 	Limits                   // 64 KiB and 256 fields
 	HeaderTime time.Duration // for the first frames, and within a header block; 10 s
 	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
-	Patience   time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
+	SlowAfter  time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
 	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
 	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
 	Memory     *Memory       // shared by the connections; nil: no limit for all together
-	Settled    func()        // called by Run once the server has said how many streams it takes; it may be nil
+	OnSettings func()        // called by Run once the server has said how many streams it takes; it may be nil
 }
 
 // ClientConn is a connection to a server, which many exchanges share. Its life:
@@ -31,18 +31,18 @@ type ClientOptions struct {
 //	NewClientConn ─► Run (in a goroutine, until the connection ends) … Open, as often as it allows … Close
 type ClientConn struct {
 	conn
-	patience  time.Duration
-	onSettled func()
-	response  message.Response // that is being read
+	slowAfter  time.Duration
+	onSettings func()
+	response   message.Response // that is being read
 
 	// guarded by conn.mu
-	most      int       // streams that the server allows at a time
-	connect   bool      // it takes extended CONNECT
-	reserved  int       // streams that were opened and have no number yet
-	opened    int       // in all
-	goingAway bool      // the server takes no further streams
-	closing   bool      // we open no further streams; those that were opened may begin
-	ready     sync.Cond // the server's settings came, or the connection failed
+	streamLimit     int       // streams that the server allows at a time
+	extendedConnect bool      // it takes extended CONNECT
+	reserved        int       // streams that were opened and have no number yet
+	opened          int       // in all
+	goingAway       bool      // the server takes no further streams
+	closing         bool      // we open no further streams; those that were opened may begin
+	ready           sync.Cond // the server's settings came, or the connection failed
 }
 
 // NewClientConn gives the client's end of s. What it has to say at the beginning leaves with the
@@ -52,13 +52,13 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	setDefault(&l.HeaderBytes, 64<<10)
 	setDefault(&l.HeaderFields, 256)
 	l.setDefaults()
-	c := &ClientConn{patience: o.Patience, onSettled: o.Settled, most: 100}
+	c := &ClientConn{slowAfter: o.SlowAfter, onSettings: o.OnSettings, streamLimit: 100}
 	c.ready.L = &c.mu
 	c.client = c
 	c.init(s, l)
 	c.mu.Lock()
-	c.buf = append(c.room9(len(preread.Preface)), preread.Preface...)
-	c.firstSettings(
+	c.buf = append(c.reserve(len(preread.Preface)), preread.Preface...)
+	c.appendFirstSettings(
 		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(l.HeaderBytes)})
 	c.grant()
@@ -69,8 +69,8 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 // Run reads the connection until it ends, and gives the reason: nil where it ended in order. It
 // does not close the stream.
 func (c *ClientConn) Run() error {
-	err := c.reading()
-	orderly := c.takeLeave(err)
+	err := c.runReader()
+	orderly := c.sendLastFrames(err)
 	c.fail(err)
 	c.awaitWriters()
 	c.in.Release()
@@ -81,11 +81,11 @@ func (c *ClientConn) Run() error {
 }
 
 // takeLeave sends what there is to say at the end, and says whether it is one in order.
-func (c *ClientConn) takeLeave(err error) (orderly bool) {
+func (c *ClientConn) sendLastFrames(err error) (orderly bool) {
 	var fault *ConnError
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	orderly = (c.goingAway || c.closing) && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused() ||
+	orderly = (c.goingAway || c.closing) && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.gotSettings && c.unused() ||
 		err == io.EOF && c.unused()
 	if errors.As(err, &fault) && c.err == nil {
 		c.appendGoAway(0, fault.Code)
@@ -101,7 +101,7 @@ func (c *ClientConn) awaitWriters() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ready.Broadcast()
-	c.quiet()
+	c.waitForWriter()
 }
 
 // Open reserves room for a stream. ErrFull: the connection carries as many as it may; ErrClosed: it
@@ -112,7 +112,7 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 	switch {
 	case c.goingAway || c.closing || c.err != nil || c.lastID+2*uint32(c.reserved) > maxStreamID-4:
 		return nil, ErrClosed
-	case c.open+c.reserved >= c.most:
+	case c.open+c.reserved >= c.streamLimit:
 		return nil, ErrFull
 	}
 	c.reserved++
@@ -127,7 +127,7 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 func (c *ClientConn) Streams() (now, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.open + c.reserved, c.most
+	return c.open + c.reserved, c.streamLimit
 }
 
 // Usable says whether the connection takes further streams, be it when others have ended.
@@ -165,7 +165,7 @@ func (c *ClientConn) goAway(f *http2.GoAwayFrame) {
 	c.goingAway = true
 	for id, s := range c.streams {
 		if id > f.LastStreamID {
-			c.kill(s, ErrNotProcessed, noReset)
+			c.abortStream(s, ErrNotProcessed, noReset)
 		}
 	}
 	c.stopIfDrained()
@@ -181,7 +181,7 @@ func (c *ClientConn) openBlock() error {
 	switch {
 	case s == nil && (!clientID(b.id) || b.id > c.lastID):
 		return protocolError("HEADERS for a stream that was not opened")
-	case s == nil && !c.closed.has(b.id):
+	case s == nil && !c.recentlyClosed.has(b.id):
 		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
 	case s == nil, s.reset:
 	case s.recvEnd:
@@ -203,7 +203,7 @@ func (c *ClientConn) closeBlock() (err error) {
 	b := &c.block
 	switch {
 	case b.refused != noReset:
-		return c.badStream(b.id, b.refused)
+		return c.failStream(b.id, b.refused)
 	case c.fields.kind == trailerBlock:
 		return c.takeTrailer(b.id)
 	case c.fields.kind == discarded:
@@ -211,7 +211,7 @@ func (c *ClientConn) closeBlock() (err error) {
 	}
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	s := c.streams[b.id]
 	if s == nil || s.reset {
 		return nil
@@ -224,20 +224,20 @@ func (c *ClientConn) closeBlock() (err error) {
 		}
 	}
 	if fault != nil {
-		gone, err = c.refuse(s, fault)
+		gone, err = c.rejectMessage(s, fault)
 		return err
 	}
-	s.client.push(r)
+	s.client.queueHead(r)
 	if r.Interim() {
 		s.readers.wake()
 		return nil
 	}
 	s.client.final = true
 	s.declared = declared
-	if s.raw && r.Status/100 == 2 {
+	if s.tunnel && r.Status/100 == 2 {
 		s.declared = message.Unknown
 	} else {
-		s.raw = false
+		s.tunnel = false
 	}
 	s.readers.wake()
 	if b.endStream {

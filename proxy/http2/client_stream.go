@@ -19,17 +19,17 @@ import (
 // Reading and writing may happen in two goroutines. Abort may be called from any.
 type ClientStream struct {
 	stream
-	body    body
-	first   bool // of its connection
-	isHead  bool
-	final   bool // the final head came
-	interim int
-	accept  [28]byte // of the websocket that was asked for
-	asking  bool     // and has not been answered
-	swap    uint32   // in which buffer of the connection the head is
+	body      body
+	first     bool // of its connection
+	isHead    bool
+	final     bool // the final head came
+	interim   int
+	accept    [28]byte // of the websocket that was asked for
+	upgrading bool     // and has not been answered
+	headBatch uint32   // in which buffer of the connection the head is
 
-	heads []message.Response // that came and were not read
-	read  int                // of them
+	heads     []message.Response // that came and were not read
+	headsRead int                // of them
 }
 
 var clientStreams = sync.Pool{New: func() any {
@@ -41,7 +41,7 @@ var clientStreams = sync.Pool{New: func() any {
 }}
 
 // push keeps a head for ReadHead, and leaves other memory in r; conn.mu is held.
-func (s *ClientStream) push(r *message.Response) {
+func (s *ClientStream) queueHead(r *message.Response) {
 	if len(s.heads) < cap(s.heads) {
 		s.heads = s.heads[:len(s.heads)+1]
 	} else {
@@ -60,9 +60,9 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	c := s.conn.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.isHead, s.final, s.interim, s.asking = r.IsHead(), false, 0, false
-	s.heads, s.read = s.heads[:0], 0
-	s.body.patience, s.body.trailerTo = c.patience, nil
+	s.isHead, s.final, s.interim, s.upgrading = r.IsHead(), false, 0, false
+	s.heads, s.headsRead = s.heads[:0], 0
+	s.body.slowAfter, s.body.trailerTo = c.slowAfter, nil
 	var protocol, key []byte
 	if r.Upgrade != nil && r.Version != message.HTTP20 && (!message.EqualFold(r.Upgrade, "websocket") || r.ContentLength != 0) {
 		r.Upgrade = nil // an offer, which may be ignored (RFC 9110 section 7.8); HTTP/2 has no Upgrade
@@ -75,7 +75,7 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 			protocol, key = webSocketName, r.Header.Get(message.SecWebSocketKey)
 		}
 	}
-	c.waitRoom()
+	c.waitForBuffer()
 	switch {
 	case s.err != nil:
 		return s.err
@@ -103,7 +103,7 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	if protocol != nil {
 		r.Header.Add(message.SecWebSocketKey, key) // the request may be sent again
 	}
-	s.swap = c.swaps
+	s.headBatch = c.batch
 	s.writeBlock(c.blockBuf, r.ContentLength == 0 && protocol == nil)
 	return nil
 }
@@ -111,16 +111,16 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 // upgrade makes r the extended CONNECT that it is to a server of HTTP/2 (RFC 8441), if the server
 // takes that; c.mu is held.
 func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
-	if !c.settled {
+	if !c.gotSettings {
 		c.flush(nil)
 	}
-	for !c.settled && c.err == nil {
+	for !c.gotSettings && c.err == nil {
 		c.ready.Wait()
 	}
 	if c.err != nil {
 		return errors.Join(ErrNotProcessed, c.err)
 	}
-	if !c.connect {
+	if !c.extendedConnect {
 		if r.Version != message.HTTP20 { // it offers what an extended CONNECT asks for
 			r.Upgrade = nil
 			return nil
@@ -128,7 +128,7 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 		return ErrNoConnect
 	}
 	s.accept = acceptFor(r.Header.Get(message.SecWebSocketKey))
-	s.raw, s.asking = true, true
+	s.tunnel, s.upgrading = true, true
 	return nil
 }
 
@@ -139,7 +139,7 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s.read == len(s.heads) {
+	for s.headsRead == len(s.heads) {
 		if s.reset {
 			return s.err
 		}
@@ -150,24 +150,24 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 		} else if d <= 0 {
 			return os.ErrDeadlineExceeded
 		}
-		if s.read < len(s.heads) || s.reset {
+		if s.headsRead < len(s.heads) || s.reset {
 			continue // it came while the flush let go of the lock
 		}
 		c.mu.Unlock()
 		s.readers.wait(d)
 		c.mu.Lock()
 	}
-	*r, s.heads[s.read] = s.heads[s.read], *r
-	if s.read++; s.read == len(s.heads) {
-		s.heads, s.read = s.heads[:0], 0
+	*r, s.heads[s.headsRead] = s.heads[s.headsRead], *r
+	if s.headsRead++; s.headsRead == len(s.heads) {
+		s.heads, s.headsRead = s.heads[:0], 0
 	}
 	if r.Interim() {
 		return nil
 	}
-	if s.asking { // then nobody else writes: what asks for another protocol has no body
-		s.asking = false
+	if s.upgrading { // then nobody else writes: what asks for another protocol has no body
+		s.upgrading = false
 	}
-	if s.raw {
+	if s.tunnel {
 		r.Status, r.Upgrade, r.NoBody, r.ContentLength = 101, webSocketName, false, 0
 		r.Header.Add(message.SecWebSocketAccept, s.accept[:])
 		s.toSend = message.Unknown
@@ -205,7 +205,7 @@ func (s *ClientStream) WriteBody(p []byte) error {
 // End completes the request. One that asks for another protocol is complete with its head, and its
 // stream stays open for the tunnel.
 func (s *ClientStream) End(trailer *message.Header) error {
-	if s.asking {
+	if s.upgrading {
 		return nil
 	}
 	return s.end(trailer)
@@ -234,13 +234,13 @@ func (s *ClientStream) Abort() {
 		s.reset, s.err = true, errAborted
 	case s.sentEnd && s.recvEnd && s.inbox.size == 0:
 	default:
-		c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+		c.abortStream(&s.stream, errAborted, http2.ErrCodeCancel)
 		c.wantFlush()
 	}
 }
 
 // giveUp takes the exchange off its connection.
-func (s *ClientStream) giveUp() {
+func (s *ClientStream) detach() {
 	c := s.conn.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -248,9 +248,9 @@ func (s *ClientStream) giveUp() {
 		c.reserved--
 	} else {
 		if !s.reset && !(s.recvEnd && (s.sentEnd || s.stopped)) && c.err == nil {
-			c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+			c.abortStream(&s.stream, errAborted, http2.ErrCodeCancel)
 		}
-		s.leave()
+		s.unregister()
 		c.wantFlush()
 	}
 	c.stopIfDrained()
@@ -258,7 +258,7 @@ func (s *ClientStream) giveUp() {
 
 // Release ends the exchange and gives its place to another. Nothing may follow.
 func (s *ClientStream) Release() {
-	s.giveUp()
+	s.detach()
 	for i := range s.heads {
 		s.heads[i].Reset()
 	}

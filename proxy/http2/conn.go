@@ -57,28 +57,28 @@ type conn struct {
 	client *ClientConn
 
 	// The reading goroutine's.
-	in       netio.Buffer
-	framer   *http2.Framer
-	decoder  *hpack.Decoder
-	fields   fields
-	block    blockState
-	settled  bool // the peer's first SETTINGS came
-	resets   bucket
-	controls bucket
-	updates  bucket
-	pinged   time.Time // when a ping was sent, after which nothing has come; zero: none is out
-	head     [16]byte
-	trailer  message.Header // that is being read
+	in          netio.Buffer
+	framer      *http2.Framer
+	decoder     *hpack.Decoder
+	fields      fields
+	block       blockState
+	gotSettings bool // the peer's first SETTINGS came
+	resets      bucket
+	controls    bucket
+	updates     bucket
+	pinged      time.Time // when a ping was sent, after which nothing has come; zero: none is out
+	prefix      [16]byte
+	trailer     message.Header // that is being read
 
-	mu      sync.Mutex // guards what follows
-	streams map[uint32]*stream
-	open    int    // streams that are open or half-closed (RFC 9113 section 5.1.2)
-	lastID  uint32 // the highest that was opened, by whichever side opens them
-	err     error  // why the connection is at its end
-	closed  ring   // streams that we have closed before the peer knew
-	late    int64  // bytes of DATA that may be on their way for those
-	idle    time.Time
-	goneMu  sync.Mutex // held while the functions given to Watch are called
+	mu             sync.Mutex // guards what follows
+	streams        map[uint32]*stream
+	open           int        // streams that are open or half-closed (RFC 9113 section 5.1.2)
+	lastID         uint32     // the highest that was opened, by whichever side opens them
+	err            error      // why the connection is at its end
+	recentlyClosed closedRing // streams that we have closed before the peer knew
+	lateBytes      int64      // bytes of DATA that may be on their way for those
+	idleSince      time.Time
+	goneMu         sync.Mutex // held while the functions given to Watch are called
 
 	flow
 	out
@@ -86,31 +86,31 @@ type conn struct {
 
 // ring remembers the last streams of which frames may still be on their way. Of those before, it
 // knows the highest, and takes all up to that for such.
-type ring struct {
-	ids  [256]uint32
-	at   uint8
-	lost uint32
+type closedRing struct {
+	ids     [256]uint32
+	next    uint8
+	evicted uint32
 }
 
-func (r *ring) add(id uint32) {
-	r.lost = max(r.lost, r.ids[r.at])
-	r.ids[r.at] = id
-	r.at++
+func (r *closedRing) add(id uint32) {
+	r.evicted = max(r.evicted, r.ids[r.next])
+	r.ids[r.next] = id
+	r.next++
 }
 
-func (r *ring) has(id uint32) bool {
+func (r *closedRing) has(id uint32) bool {
 	for _, i := range r.ids {
 		if i == id {
 			return true
 		}
 	}
-	return id <= r.lost
+	return id <= r.evicted
 }
 
 // remember notes a stream that we have closed, with so much left of its window; c.mu is held.
 func (c *conn) remember(id uint32, window int64) {
-	c.closed.add(id)
-	c.late = min(c.late+max(0, window), max(c.recvTarget, c.recvWindow)) // no more can be on its way
+	c.recentlyClosed.add(id)
+	c.lateBytes = min(c.lateBytes+max(0, window), max(c.recvTarget, c.recvWindow)) // no more can be on its way
 }
 
 func (c *conn) init(s netio.Stream, l limits) {
@@ -124,7 +124,7 @@ func (c *conn) init(s netio.Stream, l limits) {
 	c.resets = newBucket(resetBudget, resetRate)
 	c.controls = newBucket(controlBudget, controlRate)
 	c.updates = newBucket(controlBudget, controlRate)
-	c.idle = time.Now()
+	c.idleSince = time.Now()
 	c.flow.init()
 	c.out.init(c)
 	c.base.SetPace(netio.Pace{Window: l.idleTime, MinRate: l.minRate})
@@ -169,7 +169,7 @@ func (c *conn) fill() error {
 			}
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if err := c.silence(time.Now()); err != nil {
+			if err := c.readTimeout(time.Now()); err != nil {
 				return err
 			}
 		case errors.Is(err, netio.ErrInterrupted):
@@ -192,7 +192,7 @@ func (c *conn) beforeWaiting() error {
 	c.earned, c.sent = 0, c.sent%bytesAnUpdate
 	c.flushFromReader()
 	if len(c.buf) > maxControlHeld && c.writing && c.controlHeld > maxControlHeld {
-		return calm("the peer does not read what it asks for")
+		return enhanceYourCalm("the peer does not read what it asks for")
 	}
 	return nil
 }
@@ -215,14 +215,14 @@ func (c *conn) deadline(now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case !c.settled:
-		return c.idle.Add(c.limits.headerTime)
+	case !c.gotSettings:
+		return c.idleSince.Add(c.limits.headerTime)
 	case c.block.open:
 		return c.block.began.Add(c.limits.headerTime)
 	case !c.pinged.IsZero():
 		return c.pinged.Add(c.limits.pingAnswer)
 	case c.unused():
-		return c.idle.Add(c.limits.idleTime)
+		return c.idleSince.Add(c.limits.idleTime)
 	}
 	return now.Add(c.limits.pingEvery)
 }
@@ -236,9 +236,9 @@ func (c *conn) unused() bool {
 }
 
 // silence is asked at the deadline: is the connection at its end?
-func (c *conn) silence(now time.Time) error {
+func (c *conn) readTimeout(now time.Time) error {
 	switch {
-	case !c.settled, c.block.open:
+	case !c.gotSettings, c.block.open:
 		return os.ErrDeadlineExceeded
 	case !c.pinged.IsZero():
 		if now.Before(c.pinged.Add(c.limits.pingAnswer)) {
@@ -249,7 +249,7 @@ func (c *conn) silence(now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unused() {
-		if now.Before(c.idle.Add(c.limits.idleTime)) {
+		if now.Before(c.idleSince.Add(c.limits.idleTime)) {
 			return nil
 		}
 		if c.client != nil {
@@ -277,7 +277,7 @@ func (c *conn) read() error {
 		var stream http2.StreamError
 		switch {
 		case errors.As(err, &stream):
-			if err = c.badStream(stream.StreamID, stream.Code); err == nil {
+			if err = c.failStream(stream.StreamID, stream.Code); err == nil {
 				continue
 			}
 		case errors.As(err, &code):
@@ -295,7 +295,7 @@ func (c *conn) read() error {
 
 // frame takes the payload of one frame.
 func (c *conn) frame(h http2.FrameHeader) error {
-	if !c.settled && (h.Type != http2.FrameSettings || h.Flags.Has(http2.FlagSettingsAck)) {
+	if !c.gotSettings && (h.Type != http2.FrameSettings || h.Flags.Has(http2.FlagSettingsAck)) {
 		return protocolError("the first frame is not SETTINGS")
 	}
 	switch h.Type {
@@ -311,12 +311,12 @@ func (c *conn) frame(h http2.FrameHeader) error {
 		return c.reset(h)
 	case http2.FrameSettings, http2.FramePing, http2.FrameGoAway, http2.FramePriority, http2.FramePriorityUpdate, http2.FramePushPromise:
 		if !c.controls.take(1) {
-			return calm("more control frames than a connection has use for")
+			return enhanceYourCalm("more control frames than a connection has use for")
 		}
 		return c.control(h)
 	}
 	if !c.controls.take(1) {
-		return calm("more unknown frames than a connection has use for")
+		return enhanceYourCalm("more unknown frames than a connection has use for")
 	}
 	return c.skip(int(h.Length))
 }
@@ -334,9 +334,9 @@ func (c *conn) skip(n int) error {
 }
 
 // readHead takes the n bytes that a payload begins with.
-func (c *conn) readHead(n int) ([]byte, error) {
-	_, err := io.ReadFull(frameReader{c}, c.head[:n])
-	return c.head[:n], err
+func (c *conn) readPrefix(n int) ([]byte, error) {
+	_, err := io.ReadFull(frameReader{c}, c.prefix[:n])
+	return c.prefix[:n], err
 }
 
 // padding takes the length of the padding off the front of a payload of n bytes, and gives what is
@@ -348,7 +348,7 @@ func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 	if n == 0 {
 		return 0, 0, &ConnError{http2.ErrCodeFrameSize, "a padded frame without a length of its padding"}
 	}
-	b, err := c.readHead(1)
+	b, err := c.readPrefix(1)
 	if err != nil {
 		return 0, 0, err
 	}

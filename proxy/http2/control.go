@@ -21,12 +21,12 @@ func (c *conn) control(h http2.FrameHeader) error {
 	}
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
-		first := !c.settled
+		first := !c.gotSettings
 		if err := c.settings(f); err != nil {
 			return err
 		}
-		if first && c.client != nil && c.client.onSettled != nil {
-			c.client.onSettled()
+		if first && c.client != nil && c.client.onSettings != nil {
+			c.client.onSettings()
 		}
 	case *http2.PingFrame:
 		c.ping(f)
@@ -51,10 +51,10 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 		return nil
 	}
 	if f.NumSettings() > maxSettings {
-		return calm("more settings in a frame than there are")
+		return enhanceYourCalm("more settings in a frame than there are")
 	}
 	if !c.controls.take(f.NumSettings() / usualSettings) {
-		return calm("more settings than a connection has use for")
+		return enhanceYourCalm("more settings than a connection has use for")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,8 +63,8 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 			return err
 		}
 	}
-	if !c.settled {
-		c.settled = true
+	if !c.gotSettings {
+		c.gotSettings = true
 		if c.client != nil {
 			c.client.ready.Broadcast()
 		}
@@ -87,17 +87,17 @@ func (c *conn) setting(s http2.Setting) error {
 			if s.sendWindow += grow; s.sendWindow > maxWindow {
 				return &ConnError{http2.ErrCodeFlowControl, "a window of more than 2^31-1 bytes"}
 			}
-			s.unstall()
+			s.wakeWriter()
 		}
 	case http2.SettingMaxFrameSize:
 		c.frameSize = int(min(s.Val, largeBlock))
 	case http2.SettingMaxConcurrentStreams:
 		if c.client != nil {
-			c.client.most = int(min(s.Val, maxStreams))
+			c.client.streamLimit = int(min(s.Val, maxStreams))
 		}
 	case http2.SettingEnableConnectProtocol:
 		if c.client != nil {
-			c.client.connect = s.Val == 1
+			c.client.extendedConnect = s.Val == 1
 		}
 	case http2.SettingEnablePush:
 		if c.client != nil && s.Val != 0 {
@@ -117,7 +117,7 @@ func (c *conn) ping(f *http2.PingFrame) {
 	}
 	switch f.Data[0] {
 	case pingSpeed:
-		c.probed(time.Now())
+		c.probeAnswered(time.Now())
 	case pingDrain:
 		if c.server != nil {
 			c.server.lastGoAway()
@@ -136,7 +136,7 @@ func (c *conn) priorityFrame(h http2.FrameHeader) error {
 		}
 		return http2.StreamError{StreamID: h.StreamID, Code: http2.ErrCodeFrameSize}
 	}
-	b, err := c.readHead(5)
+	b, err := c.readPrefix(5)
 	if err != nil {
 		return err
 	}
@@ -170,21 +170,21 @@ func (c *conn) reset(h http2.FrameHeader) error {
 	if h.Length != 4 {
 		return &ConnError{http2.ErrCodeFrameSize, "RST_STREAM of another size than 4"}
 	}
-	b, err := c.readHead(4)
+	b, err := c.readPrefix(4)
 	if err != nil {
 		return err
 	}
 	code := http2.ErrCode(binary.BigEndian.Uint32(b))
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	s := c.streams[h.StreamID]
 	if s == nil {
 		if !clientID(h.StreamID) || h.StreamID > c.lastID {
 			return protocolError("RST_STREAM for a stream that was not opened")
 		}
 		if !c.controls.take(1) {
-			return calm("more resets of closed streams than can be on their way")
+			return enhanceYourCalm("more resets of closed streams than can be on their way")
 		}
 		return nil
 	}
@@ -201,10 +201,10 @@ func (c *conn) reset(h http2.FrameHeader) error {
 		s.writers.wake()
 		return nil
 	}
-	s.theirs = true
-	gone = c.kill(s, reason, noReset)
+	s.resetByPeer = true
+	gone = c.abortStream(s, reason, noReset)
 	if c.server != nil && !complete && !c.resets.take(1) {
-		return calm("more streams were reset than can be by chance")
+		return enhanceYourCalm("more streams were reset than can be by chance")
 	}
 	return nil
 }

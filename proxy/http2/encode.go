@@ -113,7 +113,7 @@ func appendString[T string | []byte](dst []byte, s T) []byte {
 }
 
 // appendPacked is appendString with Huffman's code where that is shorter.
-func appendPacked(dst []byte, b []byte) []byte {
+func appendHuffman(dst []byte, b []byte) []byte {
 	s := unsafe.String(unsafe.SliceData(b), len(b))
 	n := hpack.HuffmanEncodeLength(s)
 	if n >= uint64(len(s)) {
@@ -173,7 +173,7 @@ func (e *encoder) field(dst []byte, id message.ID, value []byte) []byte {
 			}
 		}
 		dst = e.name(dst, 0x40, 6, id)
-		dst = appendPacked(dst, value)
+		dst = appendHuffman(dst, value)
 		e.add(id, name, value)
 		return dst
 	}
@@ -198,7 +198,7 @@ func (e *encoder) name(dst []byte, first byte, n int, id message.ID) []byte {
 }
 
 // other writes a field without a known name, which is put into lower case.
-func (e *encoder) other(dst []byte, name, value []byte) []byte {
+func (e *encoder) otherField(dst []byte, name, value []byte) []byte {
 	dst = appendInt(append(dst, 0), 0, 7, len(name))
 	at := len(dst)
 	dst = append(dst, name...)
@@ -217,7 +217,7 @@ func (e *encoder) header(dst []byte, h *message.Header) []byte {
 		switch {
 		case !ok:
 		case id == message.Other:
-			dst = e.other(dst, name, value)
+			dst = e.otherField(dst, name, value)
 		default:
 			dst = e.field(dst, id, value)
 		}

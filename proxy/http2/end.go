@@ -11,47 +11,47 @@ import (
 )
 
 // missing judges a DATA frame of that size for a stream that is not there.
-func (c *conn) missing(id uint32, size int64) error {
+func (c *conn) lateData(id uint32, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !clientID(id) || id > c.lastID:
 		return protocolError("DATA for a stream that was not opened")
-	case !c.closed.has(id):
+	case !c.recentlyClosed.has(id):
 		return &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
-	case size > 0 && size <= c.late:
-		c.late -= size
+	case size > 0 && size <= c.lateBytes:
+		c.lateBytes -= size
 	case !c.controls.take(1):
-		return calm("more DATA for closed streams than can be on its way")
+		return enhanceYourCalm("more DATA for closed streams than can be on its way")
 	}
 	return nil
 }
 
 // badStream ends a stream for what the peer did. It costs the peer what a reset of its own would.
-func (c *conn) badStream(id uint32, code http2.ErrCode) error {
+func (c *conn) failStream(id uint32, code http2.ErrCode) error {
 	if id == 0 {
 		return &ConnError{code, "invalid frame"}
 	}
 	if !c.resets.take(1) {
-		return calm("more streams were reset than can be by chance")
+		return enhanceYourCalm("more streams were reset than can be by chance")
 	}
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	switch s := c.streams[id]; {
 	case s != nil:
-		gone = c.kill(s, &ConnError{code, "the stream broke the protocol"}, code)
+		gone = c.abortStream(s, &ConnError{code, "the stream broke the protocol"}, code)
 	case id > c.lastID:
 		return &ConnError{code, "invalid frame for a stream that was not opened"}
-	case !c.closed.has(id):
+	case !c.recentlyClosed.has(id):
 		c.appendReset(id, code)
-		c.remember(id, firstWindow)
+		c.remember(id, defaultWindow)
 	}
 	return nil
 }
 
 // callGone unlocks c.mu, which is held, and calls what was given to Watch.
-func (c *conn) callGone(gone func()) {
+func (c *conn) unlockAndCall(gone func()) {
 	if gone == nil {
 		c.mu.Unlock()
 		return
@@ -64,7 +64,7 @@ func (c *conn) callGone(gone func()) {
 
 // kill ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch
 // left.
-func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
+func (c *conn) abortStream(s *stream, err error, code http2.ErrCode) (gone func()) {
 	if s.err == nil {
 		s.err = err
 	}
@@ -74,11 +74,11 @@ func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
 		s.pending = nil
 		s.uncount()
 		if code != noReset {
-			s.ours = true
+			s.resetByUs = true
 			c.appendReset(s.id, code)
 		}
 	}
-	gone, s.gone = s.gone, nil
+	gone, s.onGone = s.onGone, nil
 	s.readers.wake()
 	s.writers.wake()
 	return gone
@@ -94,7 +94,7 @@ func (c *conn) fail(err error) {
 	var gone []func()
 	c.mu.Lock()
 	defer func() {
-		c.callGone(func() {
+		c.unlockAndCall(func() {
 			for _, g := range gone {
 				g()
 			}
@@ -102,7 +102,7 @@ func (c *conn) fail(err error) {
 	}()
 	c.failLocked(err)
 	for _, s := range c.streams {
-		if g := c.kill(s, s.connError(), noReset); g != nil {
+		if g := c.abortStream(s, s.connError(), noReset); g != nil {
 			gone = append(gone, g)
 		}
 	}
@@ -110,7 +110,7 @@ func (c *conn) fail(err error) {
 
 // reading is read, where a panic is an error like others: it ends the connection, and all its
 // streams have it.
-func (c *conn) reading() (err error) {
+func (c *conn) runReader() (err error) {
 	end := "client"
 	if c.client != nil {
 		end = "server"
@@ -126,7 +126,7 @@ func (c *conn) panicked(*task.Panic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.scheduled = false
-	c.wrote(ErrInternal)
+	c.afterWrite(ErrInternal)
 }
 
 // Fail ends the connection where what runs it has panicked: nobody reads it any more.
@@ -138,7 +138,7 @@ func (c *conn) Fail(p *task.Panic) {
 // connError is why the connection has ended, as s sees it; c.mu is held. A request that still lay
 // in the buffer has not been sent.
 func (s *stream) connError() error {
-	if s.client != nil && s.id != 0 && s.client.swap == s.conn.swaps {
+	if s.client != nil && s.id != 0 && s.client.headBatch == s.conn.batch {
 		return errors.Join(ErrNotProcessed, s.conn.err)
 	}
 	return s.conn.err
@@ -151,5 +151,5 @@ func (c *conn) failLocked(err error) {
 	if c.err == nil {
 		c.err = err
 	}
-	c.room.Broadcast()
+	c.written.Broadcast()
 }

@@ -60,7 +60,7 @@ func (e *ConnError) Is(target error) bool {
 
 func protocolError(reason string) error { return &ConnError{http2.ErrCodeProtocol, reason} }
 
-func calm(reason string) error { return &ConnError{http2.ErrCodeEnhanceYourCalm, reason} }
+func enhanceYourCalm(reason string) error { return &ConnError{http2.ErrCodeEnhanceYourCalm, reason} }
 
 // GoAwayError is a connection that the peer has closed with an error code.
 type GoAwayError struct{ Code http2.ErrCode }

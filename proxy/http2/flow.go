@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	firstWindow = 65535 // of streams and of the connection, until told otherwise (RFC 9113 section 6.9.2)
+	defaultWindow = 65535 // of streams and of the connection, until told otherwise (RFC 9113 section 6.9.2)
 	// connWindow is what a connection gets at once: a stream whose reader is slow must not stop the
 	// others.
 	connWindow = 256 << 10
 	// mostWindow is the most that a stream's window grows to; its connection's grows to twice that.
-	mostWindow = 16 << 20
+	maxStreamWindow = 16 << 20
 	// probePause is how long to leave the path alone after probes that found nothing to improve, in
 	// round trips, and at least and at most.
-	probePause      = 4
-	leastProbePause = 20 * time.Millisecond
-	mostProbePause  = time.Second
+	probePause    = 4
+	minProbePause = 20 * time.Millisecond
+	maxProbePause = time.Second
 )
 
 // flow is the windows of a connection, c.mu guards it.
@@ -50,21 +50,21 @@ type flow struct {
 	target     int64 // of a stream that has more to send than the first window
 	leased     int   // of the budget for all connections, for windows that grew
 	lent       int   // of it, for what the first windows brought
-	inboxes    int   // bytes in all inboxes
-	pieces     int   // bytes that wait for the peer's windows
+	inboxBytes int   // bytes in all inboxes
+	pieceBytes int   // bytes that wait for the peer's windows
 
-	taken     int64 // by readers, in all
-	ramped    bool  // the beginning is over
-	probing   bool
-	probeFrom int64 // taken, when it was sent
-	probeSent time.Time
-	probeNext time.Time // not before
-	short     int       // probes in a row that fell short of the window
+	taken       int64 // by readers, in all
+	rampedUp    bool  // the beginning is over
+	probing     bool
+	probeFrom   int64 // taken, when it was sent
+	probeSent   time.Time
+	probeNext   time.Time // not before
+	shortProbes int       // probes in a row that fell short of the window
 }
 
 func (f *flow) init() {
-	f.sendWindow, f.sendInitial, f.frameSize = firstWindow, firstWindow, maxFrame
-	f.recvWindow, f.recvTarget, f.target = firstWindow, firstWindow, firstWindow
+	f.sendWindow, f.sendInitial, f.frameSize = defaultWindow, defaultWindow, maxFrame
+	f.recvWindow, f.recvTarget, f.target = defaultWindow, defaultWindow, defaultWindow
 }
 
 // grant gives the peer the window that a connection begins with, unless memory is short.
@@ -72,7 +72,7 @@ func (c *conn) grant() {
 	if c.cutback > 0 {
 		return
 	}
-	c.appendWindowUpdate(0, connWindow-firstWindow)
+	c.appendWindowUpdate(0, connWindow-defaultWindow)
 	c.recvWindow, c.recvTarget = connWindow, connWindow
 }
 
@@ -87,11 +87,11 @@ func (c *conn) data(h http2.FrameHeader) error {
 	}
 	ended := h.Flags.Has(http2.FlagDataEndStream)
 	if n == 0 && !ended && !c.controls.take(1) {
-		return calm("more empty DATA frames than a stream has use for")
+		return enhanceYourCalm("more empty DATA frames than a stream has use for")
 	}
 	known, err := c.admit(h, n)
 	if err == nil && !known {
-		err = c.missing(h.StreamID, int64(h.Length))
+		err = c.lateData(h.StreamID, int64(h.Length))
 	}
 	if err != nil {
 		var stream http2.StreamError
@@ -108,7 +108,7 @@ func (c *conn) data(h http2.FrameHeader) error {
 			return err
 		}
 		n -= len(p)
-		c.arrived(h.StreamID, p)
+		c.receive(h.StreamID, p)
 	}
 	if err := c.skip(pad); err != nil || !ended {
 		return err
@@ -120,7 +120,7 @@ func (c *conn) data(h http2.FrameHeader) error {
 func (c *conn) dataEnded(id uint32) (err error) {
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	s := c.streams[id]
 	if s == nil || s.reset {
 		return nil
@@ -139,24 +139,24 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 		return false, &ConnError{http2.ErrCodeFlowControl, "more DATA than the connection's window has room for"}
 	}
 	c.recvWindow -= size
-	c.giveBack(size - int64(n)) // nobody will take the padding
+	c.returnCredit(size - int64(n)) // nobody will take the padding
 	s := c.streams[h.StreamID]
 	switch {
 	case s == nil:
 		return false, nil
-	case s.theirs, s.recvEnd && s.sentEnd && !s.reset:
+	case s.resetByPeer, s.recvEnd && s.sentEnd && !s.reset:
 		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
 	case s.reset:
 		s.recvWindow -= size
 		return true, nil
 	case s.recvEnd:
-		c.giveBack(int64(n))
+		c.returnCredit(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
 	case s.client != nil && !s.client.final:
-		c.giveBack(int64(n))
+		c.returnCredit(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
 	case size > max(0, s.recvWindow): // it may have been made smaller
-		c.giveBack(int64(n))
+		c.returnCredit(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}
 	s.recvWindow -= size
@@ -164,7 +164,7 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 		c.regrant(s)
 	}
 	if s.received += int64(n); s.declared >= 0 && s.received > s.declared {
-		c.giveBack(int64(n))
+		c.returnCredit(int64(n))
 		s.err = errLengthWrong
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
 	}
@@ -172,22 +172,22 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 }
 
 // arrived takes a piece of DATA in.
-func (c *conn) arrived(id uint32, p []byte) {
+func (c *conn) receive(id uint32, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[id]
 	if s == nil || s.reset {
-		c.giveBack(int64(len(p)))
+		c.returnCredit(int64(len(p)))
 		return
 	}
-	c.hold(len(p))
+	c.holdInbox(len(p))
 	s.inbox.add(p)
 	s.readers.wake()
 	if c.limits.memory.Pressed() != (c.cutback > 0) {
-		c.adapt()
+		c.adaptWindows()
 	}
 	if c.mayHoldMore(s) {
-		c.giveBack(int64(len(p)))
+		c.returnCredit(int64(len(p)))
 	} else {
 		s.withheld += len(p)
 	}
@@ -197,16 +197,16 @@ func (c *conn) arrived(id uint32, p []byte) {
 // that ends the stream.
 func (c *conn) endBody(s *stream) (gone func(), err error) {
 	if s.declared >= 0 && s.received != s.declared {
-		return c.refuse(s, errLengthWrong)
+		return c.rejectMessage(s, errLengthWrong)
 	}
 	s.recvEnd = true
-	s.endedOne()
+	s.sideEnded()
 	s.readers.wake()
 	return nil, nil
 }
 
 // giveBack grants bytes again that nobody holds any more; c.mu is held.
-func (c *conn) giveBack(n int64) {
+func (c *conn) returnCredit(n int64) {
 	if c.cutback > 0 && c.recvTarget > connWindow {
 		shrink := min(n, c.recvTarget-connWindow)
 		c.recvTarget -= shrink
@@ -221,9 +221,9 @@ func (c *conn) giveBack(n int64) {
 
 // took accounts for n bytes that the reader of s has taken, and grants them again; c.mu is held. It
 // says whether there is something to tell the peer.
-func (c *conn) took(s *stream, n int64) {
+func (c *conn) consumed(s *stream, n int64) {
 	c.taken += n
-	c.letGo(s, int(n))
+	c.releaseInbox(s, int(n))
 	if s.recvEnd || s.reset {
 		return
 	}
@@ -235,7 +235,7 @@ func (c *conn) took(s *stream, n int64) {
 		c.widen(s)
 	}
 	if c.isDue(s) {
-		if !c.ramped && s.wantsMore() && c.grow(min(mostWindow, c.target+s.credit)) {
+		if !c.rampedUp && s.wantsMore() && c.grow(min(maxStreamWindow, c.target+s.credit)) {
 			c.widen(s)
 		}
 		c.regrant(s)
@@ -262,7 +262,7 @@ func (s *stream) wantsMore() bool {
 // probe measures the path, if that was not done a moment ago; c.mu is held. What was taken last, at
 // most a block, counts: the peer may have sent its whole window at once, and be waiting for it.
 func (c *conn) probe(last int64) {
-	if c.probing || c.target >= mostWindow {
+	if c.probing || c.target >= maxStreamWindow {
 		return
 	}
 	now := time.Now()
@@ -274,27 +274,27 @@ func (c *conn) probe(last int64) {
 }
 
 // probed is the answer.
-func (c *conn) probed(now time.Time) {
+func (c *conn) probeAnswered(now time.Time) {
 	if !c.probing {
 		return
 	}
 	c.probing = false
 	trip := c.taken - c.probeFrom
-	if !c.ramped {
-		c.ramped = 4*trip <= c.target
+	if !c.rampedUp {
+		c.rampedUp = 4*trip <= c.target
 		return
 	}
 	if 2*trip <= c.target {
 		// What was under way after a growth was still sent by the smaller window: once is no
 		// answer.
-		if c.short++; c.short > 1 {
-			c.probeNext = now.Add(min(max(probePause*now.Sub(c.probeSent), leastProbePause), mostProbePause))
+		if c.shortProbes++; c.shortProbes > 1 {
+			c.probeNext = now.Add(min(max(probePause*now.Sub(c.probeSent), minProbePause), maxProbePause))
 		}
 		return
 	}
-	c.short = 0
-	if !c.grow(min(mostWindow, 4*trip)) {
-		c.probeNext = now.Add(mostProbePause)
+	c.shortProbes = 0
+	if !c.grow(min(maxStreamWindow, 4*trip)) {
+		c.probeNext = now.Add(maxProbePause)
 	}
 }
 
@@ -302,13 +302,13 @@ func (c *conn) probed(now time.Time) {
 // twice as large, if there is memory for one such stream.
 func (c *conn) grow(target int64) bool {
 	more := max(0, 2*target-c.recvTarget)
-	if c.cutback > 0 || target-firstWindow > c.limits.memory.growth() {
-		c.ramped = true
+	if c.cutback > 0 || target-defaultWindow > c.limits.memory.growth() {
+		c.rampedUp = true
 		return false
 	}
 	c.target = target
 	c.recvTarget += more
-	c.giveBack(more)
+	c.returnCredit(more)
 	return true
 }
 
@@ -317,12 +317,12 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	if h.Length != 4 {
 		return &ConnError{http2.ErrCodeFrameSize, "WINDOW_UPDATE of another size than 4"}
 	}
-	b, err := c.readHead(4)
+	b, err := c.readPrefix(4)
 	if err != nil {
 		return err
 	}
 	if !c.updates.take(1) {
-		return calm("more WINDOW_UPDATEs than the data sent has use for")
+		return enhanceYourCalm("more WINDOW_UPDATEs than the data sent has use for")
 	}
 	n := int64(binary.BigEndian.Uint32(b) & maxWindow)
 	if n == 0 {
@@ -338,7 +338,7 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 		c.wakeFirst()
 		if opens && c.sendWindow > 0 {
 			for _, s := range c.streams {
-				s.unstall()
+				s.wakeWriter()
 			}
 		}
 		return nil
@@ -353,12 +353,12 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	if s.sendWindow += n; s.sendWindow > maxWindow {
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}
-	s.unstall()
+	s.wakeWriter()
 	return nil
 }
 
 // unstall lets a writer go on that waits for its stream's window; c.mu is held.
-func (s *stream) unstall() {
+func (s *stream) wakeWriter() {
 	switch {
 	case s.sendWindow <= 0 || s.reset:
 	case len(s.pending) > 0:

@@ -18,7 +18,7 @@ func (c *conn) controlFrame(t http2.FrameType, flags http2.Flags, id uint32, pay
 	if c.err != nil {
 		return
 	}
-	c.buf = append(appendHeader(c.room9(len(payload)), len(payload), t, flags, id), payload...)
+	c.buf = append(appendHeader(c.reserve(len(payload)), len(payload), t, flags, id), payload...)
 	c.controlHeld += frameHeaderLen + len(payload)
 }
 
@@ -74,7 +74,7 @@ func (c *conn) appendBlock(id uint32, block []byte, end bool) {
 		if n == len(block) {
 			flags |= http2.FlagHeadersEndHeaders
 		}
-		c.buf = append(appendHeader(c.room9(n), n, t, flags, id), block[:n]...)
+		c.buf = append(appendHeader(c.reserve(n), n, t, flags, id), block[:n]...)
 		if block = block[n:]; len(block) == 0 {
 			return
 		}

@@ -83,7 +83,7 @@ func (f *fields) fail(err *message.Error) {
 }
 
 // bomb says whether the block is so far beyond the limits that the connection is better ended.
-func (f *fields) bomb() bool {
+func (f *fields) isBomb() bool {
 	return f.size > bombFactor*f.limits.HeaderBytes || f.count+f.crumbs > bombFactor*crumbFactor*f.limits.HeaderFields
 }
 
@@ -152,7 +152,7 @@ func (f *fields) pseudo(name, value string) {
 		f.fail(errValue)
 	default:
 		f.seen |= bit
-		*into = f.h.Grab(bytesOf(value))
+		*into = f.h.Copy(bytesOf(value))
 	}
 }
 
@@ -181,7 +181,7 @@ func (f *fields) field(name, value string) {
 		if f.hosts++; f.hosts > 1 {
 			f.fail(errHostTwice)
 		} else {
-			f.host = f.h.Grab(bytesOf(value))
+			f.host = f.h.Copy(bytesOf(value))
 		}
 	case message.Cookie:
 		if f.kind != requestBlock {
@@ -239,7 +239,7 @@ func (f *fields) contentLength(value string) {
 }
 
 // end is called behind the last field.
-func (f *fields) end() {
+func (f *fields) finish() {
 	if len(f.cookie) > 0 && f.err == nil {
 		f.h.AddName(cookieName, f.cookie)
 	}

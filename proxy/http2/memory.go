@@ -24,17 +24,17 @@ type Memory struct {
 }
 
 const (
-	mostMemory  = 256 << 20
-	leastMemory = 4 << 20
+	maxMemory = 256 << 20
+	minMemory = 4 << 20
 )
 
 // MemoryLimit is a limit that suits this process: an eighth of what the runtime keeps it below
 // (debug.SetMemoryLimit), and 256 MiB at most.
 func MemoryLimit() int64 {
 	if all := debug.SetMemoryLimit(-1); all != math.MaxInt64 {
-		return min(mostMemory, max(leastMemory, all/8))
+		return min(maxMemory, max(minMemory, all/8))
 	}
-	return mostMemory
+	return maxMemory
 }
 
 // Used is how many bytes are accounted for.
@@ -71,7 +71,7 @@ func (m *Memory) release(n int) {
 // there is some for others.
 func (m *Memory) growth() int64 {
 	if m == nil || m.Limit <= 0 {
-		return mostWindow
+		return maxStreamWindow
 	}
 	return max(0, m.Limit/2-m.used.Load()) / 4
 }

@@ -92,7 +92,7 @@ func (s *ServerStream) BodyDone() bool { return s.body.done() }
 func (s *ServerStream) BodyStarted() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	return s.stream.began
+	return s.stream.bodyStarted
 }
 
 // HeadSent says whether the head of the final response has been written.
@@ -141,7 +141,7 @@ func (s *ServerStream) writeHead(r *message.Response, status int, end bool) erro
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waitRoom()
+	c.waitForBuffer()
 	if err := s.writeError(); err != nil {
 		return err
 	}
@@ -185,9 +185,9 @@ func (s *ServerStream) Abort() {
 	var gone func()
 	c := s.conn
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	if !s.reset {
-		gone = c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+		gone = c.abortStream(&s.stream, errAborted, http2.ErrCodeCancel)
 		c.wantFlush()
 	}
 }
@@ -209,7 +209,7 @@ func (s *ServerStream) Watch(gone func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !s.reset {
-		s.gone = gone
+		s.onGone = gone
 		return
 	}
 	c.goneMu.Lock() // StopWatch waits for it
@@ -223,8 +223,8 @@ func (s *ServerStream) Watch(gone func()) {
 func (s *ServerStream) StopWatch() {
 	c := s.conn
 	c.mu.Lock()
-	watched := s.gone != nil
-	s.gone = nil
+	watched := s.onGone != nil
+	s.onGone = nil
 	c.mu.Unlock()
 	if !watched {
 		c.goneMu.Lock()

@@ -25,7 +25,7 @@ func (h *Header) Reset() {
 
 // Grab copies b into h's buffer and returns the copy, which later calls of Span refer to. It is how
 // a decoder brings in a whole head with one copy.
-func (h *Header) Grab(b []byte) []byte {
+func (h *Header) Copy(b []byte) []byte {
 	off := len(h.buf)
 	h.buf = append(h.buf, b...)
 	return h.buf[off:len(h.buf):len(h.buf)]

@@ -1,7 +1,7 @@
 package message
 
 // noTrailers are fields without an ID that have no place in trailers.
-var noTrailers = [...]string{"Age", "Content-Range", "Expires", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
+var forbiddenTrailers = [...]string{"Age", "Content-Range", "Expires", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
 	"If-Unmodified-Since", "Max-Forwards", "Pragma", "Range", "Warning"}
 
 // CleanTrailer takes off the fields that have no place in trailers: those that frame, route,
@@ -20,7 +20,7 @@ func CleanTrailer(h *Header) {
 				h.DelAt(i)
 				continue
 			}
-			for _, no := range noTrailers {
+			for _, no := range forbiddenTrailers {
 				if EqualFold(name, no) {
 					h.DelAt(i)
 				}

@@ -7,4 +7,4 @@ func (c *Conn) Acknowledge() { _ = c.raw.Control(acknowledge) }
 
 // AcknowledgeNext is Acknowledge for what comes next: the first read that waits has the kernel
 // acknowledge it at once.
-func (c *Conn) AcknowledgeNext() { c.acks = true }
+func (c *Conn) AcknowledgeNext() { c.ackNext = true }

@@ -8,7 +8,7 @@ import (
 const (
 	smallBlock = 16 << 10 // holds a head, a small body, and what is held back for writing
 	largeBlock = 64 << 10 // for bodies: beyond this larger reads gain nothing
-	narrowRead = 2 << 10  // a head, and little of a body that goes another way
+	shortRead  = 2 << 10  // a head, and little of a body that goes another way
 )
 
 // MaxBuffered is the most bytes a Buffer grows to, which bounds what a head may take.
@@ -24,10 +24,10 @@ var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 // byte arrives, and goes back when the last one is taken and the connection has nothing more. The
 // zero value is ready. It learns the size of block that suits what its connection brings.
 type Buffer struct {
-	data   []byte // the whole block, nil when there is none
-	r, w   int    // data[r:w] is held
-	bulk   bool   // the next block is a large one
-	narrow bool   // the next read into an empty block is a short one
+	data      []byte // the whole block, nil when there is none
+	r, w      int    // data[r:w] is held
+	bulk      bool   // the next block is a large one
+	shortNext bool   // the next read into an empty block is a short one
 }
 
 // Bytes is what is held, valid until the next Fill.
@@ -54,7 +54,7 @@ func (b *Buffer) Take(n int) []byte {
 
 // Narrow makes the next read into an empty buffer a short one, enough for a head: what follows that
 // will not be wanted here.
-func (b *Buffer) Narrow() { b.bulk, b.narrow = false, true }
+func (b *Buffer) ShortenNext() { b.bulk, b.shortNext = false, true }
 
 // Release gives the memory back. What is held is gone.
 func (b *Buffer) Release() {
@@ -82,9 +82,9 @@ func (b *Buffer) room() []byte {
 	default:
 		b.grow()
 	}
-	if b.narrow && b.w == 0 {
-		b.narrow = false
-		return b.data[:narrowRead]
+	if b.shortNext && b.w == 0 {
+		b.shortNext = false
+		return b.data[:shortRead]
 	}
 	return b.data[b.w:]
 }
@@ -119,7 +119,7 @@ func (b *Buffer) grow() {
 }
 
 // took accounts for n bytes read into room.
-func (b *Buffer) took(n int) {
+func (b *Buffer) added(n int) {
 	full := n == len(b.data)-b.w
 	b.w += n
 	if b.r == 0 && b.w == n { // a read into an empty block
@@ -128,7 +128,7 @@ func (b *Buffer) took(n int) {
 }
 
 // quiet gives the memory back if nothing is held.
-func (b *Buffer) quiet() {
+func (b *Buffer) releaseIfEmpty() {
 	if b.r == b.w {
 		b.Release()
 	}

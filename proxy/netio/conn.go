@@ -29,20 +29,20 @@ type Conn struct {
 	tryFn   func(fd uintptr)
 
 	// The reader's.
-	dst    []byte  // where a Read wants the bytes
-	into   *Buffer // where a Fill wants them
-	n      int
-	errno  syscall.Errno
-	ahead  Buffer // what was read before: it comes first
-	unsent bool   // what is held could not be sent without waiting
-	noWait bool   // give ErrAgain instead of waiting
-	drop   bool   // what is read is thrown away
-	silent bool   // nothing may be there before what is held is sent; see ExpectSilence
-	spoke  bool   // and something was
-	ended  bool   // the peer's FIN was read
-	acks   bool   // see AcknowledgeNext
+	dst        []byte  // where a Read wants the bytes
+	into       *Buffer // where a Fill wants them
+	n          int
+	errno      syscall.Errno
+	ahead      Buffer // what was read before: it comes first
+	unsent     bool   // what is held could not be sent without waiting
+	noWait     bool   // give ErrAgain instead of waiting
+	drop       bool   // what is read is thrown away
+	expectIdle bool   // nothing may be there before what is held is sent; see ExpectSilence
+	notIdle    bool   // and something was
+	gotFIN     bool   // the peer's FIN was read
+	ackNext    bool   // see AcknowledgeNext
 
-	splice   splicer
+	splice   spliceInput
 	protocol int // of the socket; 0: not asked yet
 
 	deadline lazyDeadline
@@ -83,7 +83,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	if c.ahead.Len() > 0 {
-		return c.takeAhead(p), nil
+		return c.readAhead(p), nil
 	}
 	c.dst = p
 	n, err := c.read()
@@ -97,7 +97,7 @@ func (c *Conn) Fill(b *Buffer) error {
 		return ErrBufferFull
 	}
 	if c.ahead.Len() > 0 {
-		b.took(c.takeAhead(b.room()))
+		b.added(c.readAhead(b.room()))
 		return nil
 	}
 	c.into = b
@@ -111,17 +111,17 @@ func (c *Conn) Fill(b *Buffer) error {
 // with nothing sent. Otherwise it sends the request and waits. The look replaces the read that has
 // to be tried before waiting: whatever comes after it is news to the poller, which was asked
 // before.
-func (c *Conn) ExpectSilence() { c.silent = true }
+func (c *Conn) ExpectIdle() { c.expectIdle = true }
 
 // LookFirst is for who has called ExpectSilence and is about to write n bytes: where they are too
 // many to be held they leave at once, so it looks now, and gives what the Fill would.
-func (c *Conn) LookFirst(n int) error {
-	if !c.silent || c.Holds(n) {
+func (c *Conn) CheckIdle(n int) error {
+	if !c.expectIdle || c.Holds(n) {
 		return nil
 	}
-	c.silent = false
+	c.expectIdle = false
 	if !c.Idle() {
-		return ErrSpoke
+		return ErrNotIdle
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (c *Conn) Unread(b *Buffer) {
 
 // takeAhead moves what was given back to p, as much as fits. The memory goes only once it has been
 // copied: others use it from then on.
-func (c *Conn) takeAhead(p []byte) int {
+func (c *Conn) readAhead(p []byte) int {
 	n := copy(p, c.ahead.Bytes())
 	c.ahead.Discard(n)
 	if c.ahead.Len() == 0 {
@@ -192,8 +192,8 @@ func (c *Conn) read() (int, error) {
 		case err == nil && c.unsent:
 			// The callback must not wait for room to write; this may.
 			c.unsent = false
-			c.deadline.settle(c.sock) // it is a wait of the read, too
-			if err := c.flushSome(); err != nil {
+			c.deadline.arm(c.sock) // it is a wait of the read, too
+			if err := c.flushBriefly(); err != nil {
 				return 0, err
 			}
 		case err == nil:
@@ -201,8 +201,8 @@ func (c *Conn) read() (int, error) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// An expired deadline returns before the callback runs: what is held has not left yet.
 			// Nor may it, where the callback is to look first.
-			if !c.silent {
-				if err := c.flushSome(); err != nil {
+			if !c.expectIdle {
+				if err := c.flushBriefly(); err != nil {
 					return 0, err
 				}
 			}
@@ -220,15 +220,15 @@ func (c *Conn) read() (int, error) {
 
 func (c *Conn) result() (int, error) {
 	switch {
-	case c.spoke:
-		c.spoke = false
-		return 0, ErrSpoke
+	case c.notIdle:
+		c.notIdle = false
+		return 0, ErrNotIdle
 	case c.errno == syscall.EAGAIN:
 		return 0, ErrAgain
 	case c.errno != 0:
 		return 0, os.NewSyscallError("read", c.errno)
 	case c.n == 0:
-		c.ended = true
+		c.gotFIN = true
 		return 0, io.EOF
 	}
 	return c.n, nil
@@ -237,18 +237,18 @@ func (c *Conn) result() (int, error) {
 // readStep runs inside RawConn.Read, which holds only the read lock of the descriptor. It reports
 // whether the read is over; false waits for readiness and calls it again.
 func (c *Conn) readStep(fd uintptr) bool {
-	if c.silent {
+	if c.expectIdle {
 		if _, errno := sysPeek(fd); errno != syscall.EAGAIN {
-			c.spoke, c.silent = true, false
+			c.notIdle, c.expectIdle = true, false
 			return true
 		}
 	}
 	sent := c.sendHeld(fd)
-	if c.silent && sent {
-		c.silent = false
-		return c.waits(fd)
+	if c.expectIdle && sent {
+		c.expectIdle = false
+		return c.beforeWait(fd)
 	}
-	c.silent = false
+	c.expectIdle = false
 	p := c.dst
 	switch {
 	case c.into != nil:
@@ -258,7 +258,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 		}
 	case p == nil:
 		c.n, c.errno = sysPeek(fd)
-		return c.readOver(sent) || c.waits(fd)
+		return c.readDone(sent) || c.beforeWait(fd)
 	}
 	if c.drop {
 		c.n, c.errno = sysDrop(fd, p)
@@ -267,28 +267,28 @@ func (c *Conn) readStep(fd uintptr) bool {
 	}
 	if c.into != nil {
 		if c.errno == 0 {
-			c.into.took(c.n)
+			c.into.added(c.n)
 		} else {
-			c.into.quiet()
+			c.into.releaseIfEmpty()
 		}
 	}
-	return c.readOver(sent) || c.noWait || c.waits(fd)
+	return c.readDone(sent) || c.noWait || c.beforeWait(fd)
 }
 
 // waits comes before each wait for something to read, and lets it begin: it is false.
-func (c *Conn) waits(fd uintptr) bool {
-	if c.acks {
-		c.acks = false
+func (c *Conn) beforeWait(fd uintptr) bool {
+	if c.ackNext {
+		c.ackNext = false
 		acknowledge(fd)
 	}
-	c.deadline.settle(c.sock)
+	c.deadline.arm(c.sock)
 	return false
 }
 
 // readOver says whether a read that was tried is over. It is also where the peer took not all of
 // what is held and has nothing to say: then room is waited for. That comes second, because a peer
 // that takes nothing may be waiting for its own bytes to be taken.
-func (c *Conn) readOver(sent bool) bool {
+func (c *Conn) readDone(sent bool) bool {
 	if c.errno == syscall.EAGAIN && !sent {
 		c.unsent = true
 		return true
@@ -315,7 +315,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 
 // ReadBy is SetReadDeadline for whoever reads: the poller's timer is set only once a read comes to
 // wait, which spares it where the bytes are there already.
-func (c *Conn) ReadBy(t time.Time) { c.deadline.wish(t) }
+func (c *Conn) ReadBy(t time.Time) { c.deadline.setLazy(t) }
 
 // SetDeadline sets both deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {
@@ -342,22 +342,10 @@ func (c *Conn) CloseWrite() error {
 	return c.sock.CloseWrite()
 }
 
-// sendLast sends what is held, and lets the last segment wait for the FIN.
-func (c *Conn) sendLast() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.werr == nil && len(c.held) > 0 {
-		c.more = true
-		_ = c.send(nil)
-		c.more = false
-	}
-	return c.werr
-}
-
 // Finish is Flush and Close for a TCP socket: the FIN travels with the last bytes, which spares the
 // peer a segment.
 func (c *Conn) Finish() error {
-	err := c.sendLast()
+	err := c.sendBeforeFIN()
 	if err == nil {
 		err = c.sock.CloseWrite()
 	}
@@ -367,7 +355,7 @@ func (c *Conn) Finish() error {
 // Close sends what is held if that needs no waiting, and closes the socket. crypto/tls relies on
 // it: its Close leaves an alert behind with a write deadline in the past.
 func (c *Conn) Close() error {
-	c.closeHeld()
+	c.flushOnClose()
 	return c.sock.Close()
 }
 

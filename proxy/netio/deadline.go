@@ -27,12 +27,12 @@ var epoch = time.Now().Add(-time.Second)
 var past = time.Unix(1, 0)
 
 func (d *lazyDeadline) set(s deadliner, t time.Time) {
-	d.wish(t)
-	d.settle(s)
+	d.setLazy(t)
+	d.arm(s)
 }
 
 // wish is set without the timer: settle must come before the wait for which it is to hold.
-func (d *lazyDeadline) wish(t time.Time) {
+func (d *lazyDeadline) setLazy(t time.Time) {
 	want := int64(0)
 	if !t.IsZero() {
 		want = max(1, int64(t.Sub(epoch)))
@@ -41,7 +41,7 @@ func (d *lazyDeadline) wish(t time.Time) {
 }
 
 // settle sets the timer if it would fire after what is wanted.
-func (d *lazyDeadline) settle(s deadliner) {
+func (d *lazyDeadline) arm(s deadliner) {
 	want := d.want.Load()
 	if armed := d.armed.Load(); want != 0 && (armed == 0 || want < armed) {
 		d.rearm(s)
@@ -63,12 +63,12 @@ func (d *lazyDeadline) rearm(s deadliner) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.interrupted.Load() {
-		d.arm(s)
+		d.setTimer(s)
 	}
 }
 
 // arm sets the timer to what is wanted, with d.mu held.
-func (d *lazyDeadline) arm(s deadliner) {
+func (d *lazyDeadline) setTimer(s deadliner) {
 	want := d.want.Load()
 	d.armed.Store(want)
 	if want == 0 {
@@ -94,5 +94,5 @@ func (d *lazyDeadline) resume(s deadliner) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.interrupted.Store(false)
-	d.arm(s)
+	d.setTimer(s)
 }

@@ -41,7 +41,7 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	p.bytes += int64(n)
 	if p.spent < p.Window {
 		if p.MinRate > 0 && float64(p.bytes) >= float64(p.MinRate)*p.Window.Seconds() {
-			p.Own.slow(false)
+			p.Own.setSlow(false)
 		}
 		return nil
 	}
@@ -49,7 +49,7 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	p.spent, p.bytes = 0, 0
 	slow := rate < float64(p.MinRate)
 	if p.MinRate > 0 {
-		p.Own.slow(slow)
+		p.Own.setSlow(slow)
 	}
 	if (bytes == 0 || slow && !p.otherHasBegun()) && p.Grace() <= 0 {
 		return fmt.Errorf("%.0f bytes a second over %v: %w", rate, p.Window, os.ErrDeadlineExceeded)
@@ -111,7 +111,7 @@ func (p *Progress) Reset() {
 }
 
 // slow notes what was found of the peer by whose pace the direction moves.
-func (p *Progress) slow(is bool) {
+func (p *Progress) setSlow(is bool) {
 	switch {
 	case p == nil:
 	case is:

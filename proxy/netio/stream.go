@@ -34,10 +34,10 @@ func (c *Conn) Base() *Conn { return c }
 // that a head and a short body become one record, and the records of one response leave in one
 // write.
 type TLS struct {
-	conn  *tls.Conn
-	base  *Conn
-	first [1]byte // what a read waits for
-	whole bool    // see NeedsCloseNotify
+	conn             *tls.Conn
+	base             *Conn
+	firstByte        [1]byte // what a read waits for
+	needsCloseNotify bool    // see NeedsCloseNotify
 
 	mu    sync.Mutex // guards what follows; a reader only tries it
 	block []byte
@@ -49,7 +49,7 @@ const recordSize = 16 << 10
 
 // NewTLS gives the stream of t, which must sit on base and have its handshake behind it.
 func NewTLS(base *Conn, t *tls.Conn) *TLS {
-	base.SetWide()
+	base.UseLargeBlocks()
 	base.replies.Store(true)
 	return &TLS{conn: t, base: base}
 }
@@ -57,7 +57,7 @@ func NewTLS(base *Conn, t *tls.Conn) *TLS {
 // NeedsCloseNotify makes an end without close_notify an io.ErrUnexpectedEOF. Anybody on the way can
 // send a FIN, and what is framed by the end of the connection must not look whole (RFC 9112 section
 // 9.8). crypto/tls lets it pass.
-func (t *TLS) NeedsCloseNotify() { t.whole = true }
+func (t *TLS) NeedsCloseNotify() { t.needsCloseNotify = true }
 
 // Base is the socket below.
 func (t *TLS) Base() *Conn { return t.base }
@@ -150,7 +150,7 @@ func (t *TLS) trySeal() {
 func (t *TLS) Idle() bool {
 	_ = t.base.SetReadDeadline(time.Time{}) // that of the last read may be over
 	t.base.noWait = true
-	n, err := t.conn.Read(t.first[:])
+	n, err := t.conn.Read(t.firstByte[:])
 	t.base.noWait = false
 	return n == 0 && errors.Is(err, ErrAgain)
 }
@@ -168,18 +168,18 @@ func (t *TLS) Fill(b *Buffer) error {
 			return err
 		}
 	}
-	b.quiet()
-	if n, err := t.conn.Read(t.first[:]); n == 0 { // an error that comes with the last byte comes again
-		if err == io.EOF && t.whole && t.base.ended {
+	b.releaseIfEmpty()
+	if n, err := t.conn.Read(t.firstByte[:]); n == 0 { // an error that comes with the last byte comes again
+		if err == io.EOF && t.needsCloseNotify && t.base.gotFIN {
 			return io.ErrUnexpectedEOF
 		}
 		return err
 	}
 	room := b.room()
-	room[0] = t.first[0]
+	room[0] = t.firstByte[0]
 	t.base.noWait = true
 	n, _ := t.conn.Read(room[1:])
 	t.base.noWait = false
-	b.took(1 + n)
+	b.added(1 + n)
 	return nil
 }

@@ -23,4 +23,4 @@ func (errInterrupted) Temporary() bool { return true }
 
 // ErrSpoke is what a Fill after ExpectSilence gives where the peer has closed or spoken out of
 // turn. Nothing was sent.
-var ErrSpoke = errors.New("netio: the peer closed, or spoke out of turn")
+var ErrNotIdle = errors.New("netio: the peer closed, or spoke out of turn")
