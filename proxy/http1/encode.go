@@ -53,7 +53,7 @@ func AppendRequest(dst []byte, r *message.Request) []byte {
 	switch {
 	case r.ContentLength == message.Unknown:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
-	case r.ContentLength > 0 || needsLength(r.Method):
+	case r.ContentLength > 0 || r.NeedsLength():
 		dst = appendLength(dst, r.ContentLength)
 	}
 	if r.Expect {
@@ -68,16 +68,6 @@ func AppendRequest(dst []byte, r *message.Request) []byte {
 		dst = append(dst, "Connection: TE\r\nTE: trailers\r\n"...)
 	}
 	return append(dst, "\r\n"...)
-}
-
-// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110
-// section 8.6).
-func needsLength(method []byte) bool {
-	switch string(method) {
-	case "POST", "PUT", "PATCH":
-		return true
-	}
-	return false
 }
 
 // appendResponse writes the head of r for a client that speaks version v, with body framed as f

@@ -194,14 +194,6 @@ func (s *ClientStream) Answered() bool {
 // Reused says whether the connection carried exchanges before.
 func (s *ClientStream) Reused() bool { return !s.first }
 
-// WriteBody sends a piece of the body. It returns when the piece may be used again.
-func (s *ClientStream) WriteBody(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	return s.write(p)
-}
-
 // End completes the request. One that asks for another protocol is complete with its head, and its
 // stream stays open for the tunnel.
 func (s *ClientStream) End(trailer *message.Header) error {
@@ -209,18 +201,6 @@ func (s *ClientStream) End(trailer *message.Header) error {
 		return nil
 	}
 	return s.end(trailer)
-}
-
-// Flush sees to it that what was written leaves.
-func (s *ClientStream) Flush() error {
-	c := s.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := s.writeError(); err != nil {
-		return err
-	}
-	c.flushNow()
-	return nil
 }
 
 // Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error.

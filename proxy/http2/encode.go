@@ -283,7 +283,7 @@ func (e *encoder) request(dst []byte, r *message.Request, protocol []byte) []byt
 	dst = e.authority(dst, r)
 	dst = e.path(dst, r)
 	dst = e.header(dst, &r.Header)
-	if r.ContentLength > 0 || r.ContentLength == 0 && needsLength(r.Method) {
+	if r.ContentLength > 0 || r.ContentLength == 0 && r.NeedsLength() {
 		dst = e.contentLength(dst, r.ContentLength)
 	}
 	if r.Expect {
@@ -325,14 +325,4 @@ func (e *encoder) path(dst []byte, r *message.Request) []byte {
 // trailer writes trailers.
 func (e *encoder) trailer(dst []byte, h *message.Header) []byte {
 	return e.header(e.begin(dst), h)
-}
-
-// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110
-// section 8.6).
-func needsLength(method []byte) bool {
-	switch string(method) {
-	case "POST", "PUT", "PATCH":
-		return true
-	}
-	return false
 }

@@ -150,28 +150,8 @@ func (s *ServerStream) writeHead(r *message.Response, status int, end bool) erro
 	return nil
 }
 
-// WriteBody sends a piece of the body. It returns when the piece may be used again.
-func (s *ServerStream) WriteBody(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	return s.write(p)
-}
-
 // End completes the response.
 func (s *ServerStream) End(trailer *message.Header) error { return s.end(trailer) }
-
-// Flush sees to it that what was written leaves.
-func (s *ServerStream) Flush() error {
-	c := s.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := s.writeError(); err != nil {
-		return err
-	}
-	c.flushNow()
-	return nil
-}
 
 // ResetAs makes a response that is not complete at the end end with this code, instead of
 // INTERNAL_ERROR.

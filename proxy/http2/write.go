@@ -246,8 +246,12 @@ func (c *conn) waitForWriter() {
 	}
 }
 
-// write sends p as the stream's body, and returns once all of it lies in the connection's buffer.
-func (s *stream) write(p []byte) error {
+// WriteBody sends p as a piece of the stream's body. It returns once all of it lies in the
+// connection's buffer: then p may be used again.
+func (s *stream) WriteBody(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -283,6 +287,19 @@ func (s *stream) write(p []byte) error {
 	return s.writeError()
 }
 
+// Flush lets what was written leave.
+func (s *stream) Flush() error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	c.flushNow()
+	return nil
+}
+
+// writeError is why nothing more can be written, or nil; conn.mu is held.
 func (s *stream) writeError() error {
 	switch {
 	case s.reset:

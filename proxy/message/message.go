@@ -80,6 +80,15 @@ func (r *Request) Idempotent() bool {
 	return false
 }
 
+// NeedsLength says whether servers expect a Content-Length even for no body (RFC 9110 section 8.6).
+func (r *Request) NeedsLength() bool {
+	switch string(r.Method) {
+	case "POST", "PUT", "PATCH":
+		return true
+	}
+	return false
+}
+
 // Response is a response, interim or final.
 type Response struct {
 	Version       Version
