@@ -9,8 +9,8 @@ import (
 
 const maxMethod = 32
 
-// ParseRequest decodes the head at the front of b into r, which must be fresh or reset, and gives
-// its length in bytes. ErrMore: b holds no whole head yet. Other errors are *Error.
+// ParseRequest decodes the head at the front of b into r, which must be new or reset, and gives
+// its length in bytes. ErrMore: b does not hold a complete head. Other errors are *Error.
 func ParseRequest(b []byte, r *message.Request, limits Limits) (n int, err error) {
 	end, _, err := requestEnd(b, 0, &limits)
 	if err != nil {
@@ -29,7 +29,7 @@ func requestEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 	return end, next, err
 }
 
-// parseRequest decodes raw, which is a whole head.
+// parseRequest decodes raw, which is a complete head.
 func parseRequest(raw []byte, r *message.Request, limits *Limits, sp *framingFields) error {
 	base := r.Header.Size()
 	head := r.Header.Copy(raw)
@@ -87,7 +87,7 @@ func requestLine(line []byte, r *message.Request) error {
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// setTarget finds the one host and path that count, for matching and for forwarding alike.
+// setTarget finds the one host and path that are both matched and forwarded.
 func setTarget(r *message.Request, sp *framingFields) error {
 	switch {
 	case sp.hosts > 1:
@@ -105,8 +105,8 @@ func setTarget(r *message.Request, sp *framingFields) error {
 		}
 	}
 	if parts.Authority != nil {
-		// The authority of the target counts (RFC 9112 section 3.2.2); a Host that names another
-		// would be believed by somebody else. An empty one names none.
+		// The authority of the target counts (RFC 9112 section 3.2.2); another server could use a
+		// Host that differs. An empty Host names no host.
 		host, port, err := target.Host(parts.Authority, &r.Scratch)
 		if err != nil {
 			return targetFault(err)
@@ -143,7 +143,7 @@ func setPath(r *message.Request, path, query []byte) (err error) {
 	return nil
 }
 
-// setConnection judges Connection, Upgrade, TE and Expect, and takes them off.
+// setConnection evaluates Connection, Upgrade, TE and Expect, and removes them.
 func setConnection(r *message.Request, limits *Limits, sp *framingFields) error {
 	h := &r.Header
 	upgrade := upgradeOffer(h)
@@ -160,14 +160,15 @@ func setConnection(r *message.Request, limits *Limits, sp *framingFields) error 
 		if _, _, expect, _ := h.At(i); !message.EqualFold(expect, "100-continue") {
 			return errExpect
 		}
-		r.Expect = r.Version == message.HTTP11 && r.ContentLength != 0 // without a body there is nothing to wait for
+		// Without a body there is nothing to wait for.
+		r.Expect = r.Version == message.HTTP11 && r.ContentLength != 0
 	}
 	h.Del(message.Expect)
 	return nil
 }
 
-// mayUpgrade lets protocols through that are not HTTP itself: h2c and HTTP/2.0 are never spoken by
-// Upgrade (RFC 9113 section 3.1).
+// mayUpgrade allows protocols other than HTTP itself: HTTP/2 does not begin by Upgrade (RFC 9113
+// section 3.1).
 func mayUpgrade(upgrade []byte) bool {
 	for _, http := range [...]string{"http", "h2", "tls"} {
 		if len(upgrade) >= len(http) && message.EqualFold(upgrade[:len(http)], http) {

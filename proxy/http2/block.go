@@ -25,7 +25,7 @@ type blockState struct {
 // headers takes a HEADERS frame.
 func (c *conn) headers(h http2.FrameHeader) error {
 	if h.StreamID == 0 {
-		return protocolError("HEADERS for stream 0")
+		return protocolError("HEADERS on stream 0")
 	}
 	n, pad, err := c.padding(h, int(h.Length))
 	if err != nil {
@@ -53,7 +53,7 @@ func (c *conn) headers(h http2.FrameHeader) error {
 		return err
 	}
 	if c.fields.kind == discarded && c.block.refused == noReset && !c.controls.take(1) {
-		return enhanceYourCalm("more header blocks for closed streams than can be on their way")
+		return enhanceYourCalm("too many header blocks for closed streams")
 	}
 	if self {
 		c.block.refused = http2.ErrCodeProtocol
@@ -72,7 +72,7 @@ func (c *conn) fragment(n, pad int, last bool) error {
 	b.frames++
 	b.bytes += n
 	if b.frames > maxContinuations || b.bytes > 2*c.limits.HeaderBytes+maxFrame {
-		return enhanceYourCalm("a header block without end")
+		return enhanceYourCalm("header block of too many frames or bytes")
 	}
 	for n > 0 {
 		p, err := c.take(n)
@@ -82,12 +82,12 @@ func (c *conn) fragment(n, pad int, last bool) error {
 		n -= len(p)
 		if _, err := c.decoder.Write(p); err != nil {
 			if errors.Is(err, hpack.ErrStringLength) {
-				return enhanceYourCalm("a field that is longer than the header limit")
+				return enhanceYourCalm("a field is longer than the header limit")
 			}
 			return &ConnError{http2.ErrCodeCompression, err.Error()}
 		}
 		if c.fields.isBomb() {
-			return enhanceYourCalm("a header block of many times the header limit")
+			return enhanceYourCalm("header block of many times the header limit")
 		}
 	}
 	if err := c.skip(pad); err != nil || !last {
@@ -124,10 +124,10 @@ func (c *conn) takeTrailer(id uint32) (err error) {
 	return err
 }
 
-// refuse ends a stream for a malformed message, c.mu held. It gives what Watch left.
+// rejectMessage ends a stream for a malformed message, c.mu held. It gives what Watch left.
 func (c *conn) rejectMessage(s *stream, f *message.Error) (gone func(), err error) {
 	if !c.resets.take(1) {
-		return nil, enhanceYourCalm("more streams were reset than can be by chance")
+		return nil, enhanceYourCalm("too many stream resets")
 	}
 	return c.abortStream(s, f, http2.ErrCodeProtocol), nil
 }

@@ -80,7 +80,7 @@ func (c *ClientConn) Run() error {
 	return err
 }
 
-// takeLeave sends what there is to say at the end, and says whether it is one in order.
+// sendLastFrames sends what there is to say at the end, and says whether it is one in order.
 func (c *ClientConn) sendLastFrames(err error) (orderly bool) {
 	var fault *ConnError
 	c.mu.Lock()
@@ -180,9 +180,9 @@ func (c *ClientConn) openBlock() error {
 	c.fields.reset(discarded, nil, &c.limits.Limits)
 	switch {
 	case s == nil && (!clientID(b.id) || b.id > c.lastID):
-		return protocolError("HEADERS for a stream that was not opened")
+		return protocolError("HEADERS on an idle stream")
 	case s == nil && !c.recentlyClosed.has(b.id):
-		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 	case s == nil, s.reset:
 	case s.recvEnd:
 		b.refused = http2.ErrCodeStreamClosed

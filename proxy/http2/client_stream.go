@@ -40,7 +40,7 @@ var clientStreams = sync.Pool{New: func() any {
 	return s
 }}
 
-// push keeps a head for ReadHead, and leaves other memory in r; conn.mu is held.
+// queueHead keeps a head for ReadHead, and leaves other memory in r; conn.mu is held.
 func (s *ClientStream) queueHead(r *message.Response) {
 	if len(s.heads) < cap(s.heads) {
 		s.heads = s.heads[:len(s.heads)+1]
@@ -219,7 +219,7 @@ func (s *ClientStream) Abort() {
 	}
 }
 
-// giveUp takes the exchange off its connection.
+// detach takes the exchange off its connection.
 func (s *ClientStream) detach() {
 	c := s.conn.client
 	c.mu.Lock()

@@ -84,7 +84,7 @@ type conn struct {
 	out
 }
 
-// ring remembers the last streams of which frames may still be on their way. Of those before, it
+// closedRing remembers the last streams of which frames may still be on their way. Of those before, it
 // knows the highest, and takes all up to that for such.
 type closedRing struct {
 	ids     [256]uint32
@@ -192,7 +192,7 @@ func (c *conn) beforeWaiting() error {
 	c.earned, c.sent = 0, c.sent%bytesAnUpdate
 	c.flushFromReader()
 	if len(c.buf) > maxControlHeld && c.writing && c.controlHeld > maxControlHeld {
-		return enhanceYourCalm("the peer does not read what it asks for")
+		return enhanceYourCalm("the peer does not read the replies that it requests")
 	}
 	return nil
 }
@@ -235,7 +235,7 @@ func (c *conn) unused() bool {
 	return len(c.streams)+c.client.reserved == 0
 }
 
-// silence is asked at the deadline: is the connection at its end?
+// readTimeout is asked at the deadline: is the connection at its end?
 func (c *conn) readTimeout(now time.Time) error {
 	switch {
 	case !c.gotSettings, c.block.open:
@@ -311,12 +311,12 @@ func (c *conn) frame(h http2.FrameHeader) error {
 		return c.reset(h)
 	case http2.FrameSettings, http2.FramePing, http2.FrameGoAway, http2.FramePriority, http2.FramePriorityUpdate, http2.FramePushPromise:
 		if !c.controls.take(1) {
-			return enhanceYourCalm("more control frames than a connection has use for")
+			return enhanceYourCalm("too many control frames")
 		}
 		return c.control(h)
 	}
 	if !c.controls.take(1) {
-		return enhanceYourCalm("more unknown frames than a connection has use for")
+		return enhanceYourCalm("too many unknown frames")
 	}
 	return c.skip(int(h.Length))
 }
@@ -333,7 +333,7 @@ func (c *conn) skip(n int) error {
 	return nil
 }
 
-// readHead takes the n bytes that a payload begins with.
+// readPrefix takes the n bytes that a payload begins with.
 func (c *conn) readPrefix(n int) ([]byte, error) {
 	_, err := io.ReadFull(frameReader{c}, c.prefix[:n])
 	return c.prefix[:n], err
@@ -346,14 +346,14 @@ func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 		return n, 0, nil
 	}
 	if n == 0 {
-		return 0, 0, &ConnError{http2.ErrCodeFrameSize, "a padded frame without a length of its padding"}
+		return 0, 0, &ConnError{http2.ErrCodeFrameSize, "padded frame without a padding length"}
 	}
 	b, err := c.readPrefix(1)
 	if err != nil {
 		return 0, 0, err
 	}
 	if pad = int(b[0]); pad > n-1 {
-		return 0, 0, protocolError("more padding than payload")
+		return 0, 0, protocolError("padding is longer than the payload")
 	}
 	return n - 1 - pad, pad, nil
 }

@@ -37,7 +37,7 @@ func (c *conn) control(h http2.FrameHeader) error {
 	case *http2.PriorityUpdateFrame:
 		return c.priorityUpdate(f)
 	case *http2.PushPromiseFrame:
-		return protocolError("PUSH_PROMISE, which nobody may send here")
+		return protocolError("unexpected PUSH_PROMISE")
 	}
 	return nil
 }
@@ -51,10 +51,10 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 		return nil
 	}
 	if f.NumSettings() > maxSettings {
-		return enhanceYourCalm("more settings in a frame than there are")
+		return enhanceYourCalm("too many settings in a frame")
 	}
 	if !c.controls.take(f.NumSettings() / usualSettings) {
-		return enhanceYourCalm("more settings than a connection has use for")
+		return enhanceYourCalm("too many settings")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,7 +85,7 @@ func (c *conn) setting(s http2.Setting) error {
 		c.sendInitial = int64(s.Val)
 		for _, s := range c.streams {
 			if s.sendWindow += grow; s.sendWindow > maxWindow {
-				return &ConnError{http2.ErrCodeFlowControl, "a window of more than 2^31-1 bytes"}
+				return &ConnError{http2.ErrCodeFlowControl, "window of more than 2^31-1 bytes"}
 			}
 			s.wakeWriter()
 		}
@@ -128,7 +128,7 @@ func (c *conn) ping(f *http2.PingFrame) {
 // priorityFrame takes a PRIORITY, whose scheme nobody uses any more (RFC 9113 section 5.3.2).
 func (c *conn) priorityFrame(h http2.FrameHeader) error {
 	if h.StreamID == 0 {
-		return protocolError("PRIORITY for stream 0")
+		return protocolError("PRIORITY on stream 0")
 	}
 	if h.Length != 5 {
 		if err := c.skip(int(h.Length)); err != nil {
@@ -168,7 +168,7 @@ func (c *conn) priorityUpdate(f *http2.PriorityUpdateFrame) error {
 // reset takes a RST_STREAM.
 func (c *conn) reset(h http2.FrameHeader) error {
 	if h.Length != 4 {
-		return &ConnError{http2.ErrCodeFrameSize, "RST_STREAM of another size than 4"}
+		return &ConnError{http2.ErrCodeFrameSize, "RST_STREAM size is not 4"}
 	}
 	b, err := c.readPrefix(4)
 	if err != nil {
@@ -181,10 +181,10 @@ func (c *conn) reset(h http2.FrameHeader) error {
 	s := c.streams[h.StreamID]
 	if s == nil {
 		if !clientID(h.StreamID) || h.StreamID > c.lastID {
-			return protocolError("RST_STREAM for a stream that was not opened")
+			return protocolError("RST_STREAM on an idle stream")
 		}
 		if !c.controls.take(1) {
-			return enhanceYourCalm("more resets of closed streams than can be on their way")
+			return enhanceYourCalm("too many resets of closed streams")
 		}
 		return nil
 	}
@@ -204,7 +204,7 @@ func (c *conn) reset(h http2.FrameHeader) error {
 	s.resetByPeer = true
 	gone = c.abortStream(s, reason, noReset)
 	if c.server != nil && !complete && !c.resets.take(1) {
-		return enhanceYourCalm("more streams were reset than can be by chance")
+		return enhanceYourCalm("too many stream resets")
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func appendString[T string | []byte](dst []byte, s T) []byte {
 	return append(appendInt(dst, 0, 7, len(s)), s...)
 }
 
-// appendPacked is appendString with Huffman's code where that is shorter.
+// appendHuffman is appendString with Huffman's code where that is shorter.
 func appendHuffman(dst []byte, b []byte) []byte {
 	s := unsafe.String(unsafe.SliceData(b), len(b))
 	n := hpack.HuffmanEncodeLength(s)
@@ -197,7 +197,7 @@ func (e *encoder) name(dst []byte, first byte, n int, id message.ID) []byte {
 	return dst
 }
 
-// other writes a field without a known name, which is put into lower case.
+// otherField writes a field without a known name, which is put into lower case.
 func (e *encoder) otherField(dst []byte, name, value []byte) []byte {
 	dst = appendInt(append(dst, 0), 0, 7, len(name))
 	at := len(dst)

@@ -10,39 +10,39 @@ import (
 	"mpgate/task"
 )
 
-// missing judges a DATA frame of that size for a stream that is not there.
+// lateData judges a DATA frame of that size for a stream that is not there.
 func (c *conn) lateData(id uint32, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !clientID(id) || id > c.lastID:
-		return protocolError("DATA for a stream that was not opened")
+		return protocolError("DATA on an idle stream")
 	case !c.recentlyClosed.has(id):
-		return &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
+		return &ConnError{http2.ErrCodeStreamClosed, "DATA on a closed stream"}
 	case size > 0 && size <= c.lateBytes:
 		c.lateBytes -= size
 	case !c.controls.take(1):
-		return enhanceYourCalm("more DATA for closed streams than can be on its way")
+		return enhanceYourCalm("too much DATA for closed streams")
 	}
 	return nil
 }
 
-// badStream ends a stream for what the peer did. It costs the peer what a reset of its own would.
+// failStream ends a stream for what the peer did. It costs the peer what a reset of its own would.
 func (c *conn) failStream(id uint32, code http2.ErrCode) error {
 	if id == 0 {
 		return &ConnError{code, "invalid frame"}
 	}
 	if !c.resets.take(1) {
-		return enhanceYourCalm("more streams were reset than can be by chance")
+		return enhanceYourCalm("too many stream resets")
 	}
 	var gone func()
 	c.mu.Lock()
 	defer func() { c.unlockAndCall(gone) }()
 	switch s := c.streams[id]; {
 	case s != nil:
-		gone = c.abortStream(s, &ConnError{code, "the stream broke the protocol"}, code)
+		gone = c.abortStream(s, &ConnError{code, "protocol error on the stream"}, code)
 	case id > c.lastID:
-		return &ConnError{code, "invalid frame for a stream that was not opened"}
+		return &ConnError{code, "invalid frame on an idle stream"}
 	case !c.recentlyClosed.has(id):
 		c.appendReset(id, code)
 		c.remember(id, defaultWindow)
@@ -50,7 +50,7 @@ func (c *conn) failStream(id uint32, code http2.ErrCode) error {
 	return nil
 }
 
-// callGone unlocks c.mu, which is held, and calls what was given to Watch.
+// unlockAndCall unlocks c.mu, which is held, and calls what was given to Watch.
 func (c *conn) unlockAndCall(gone func()) {
 	if gone == nil {
 		c.mu.Unlock()
@@ -62,7 +62,7 @@ func (c *conn) unlockAndCall(gone func()) {
 	gone()
 }
 
-// kill ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch
+// abortStream ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch
 // left.
 func (c *conn) abortStream(s *stream, err error, code http2.ErrCode) (gone func()) {
 	if s.err == nil {
@@ -108,7 +108,7 @@ func (c *conn) fail(err error) {
 	}
 }
 
-// reading is read, where a panic is an error like others: it ends the connection, and all its
+// runReader is read, where a panic is an error like others: it ends the connection, and all its
 // streams have it.
 func (c *conn) runReader() (err error) {
 	end := "client"

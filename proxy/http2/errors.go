@@ -25,7 +25,7 @@ var ErrClosed = errors.New("the connection takes no further streams")
 
 // ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so nothing but HTTP can be
 // spoken in a stream.
-var ErrNoConnect = errors.New("the server does not take extended CONNECT")
+var ErrNoConnect = errors.New("the server does not support extended CONNECT")
 
 // ErrTooSlow: the connection ended because the peer did not continue in time. To a stream it is no
 // os.ErrDeadlineExceeded, after which it could be waited on.
@@ -36,7 +36,7 @@ var ErrInternal = errors.New("internal error")
 
 var (
 	errAborted   = errors.New("the stream was aborted")
-	errBodyEnded = errors.New("more of a body that has ended")
+	errBodyEnded = errors.New("write after the end of the body")
 	errSilent    = errors.New("the peer does not answer a ping")
 )
 
@@ -74,29 +74,29 @@ func fault(status int, reason string) *message.Error {
 // One value for each fault of a message. Those of status 400 make it malformed (RFC 9113 section
 // 8.1.1), others are refused by their answer alone.
 var (
-	errName          = fault(400, "a field name is no lower-case token")
+	errName          = fault(400, "invalid field name: not a lower-case token")
 	errValue         = fault(400, "a field value holds a control character or ends in white space")
-	errConnection    = fault(400, "a field that is about a connection")
+	errConnection    = fault(400, "a connection-specific field")
 	errTE            = fault(400, "TE is not exactly trailers")
-	errPseudoLate    = fault(400, "a pseudo-header field behind a regular one")
-	errPseudoTwice   = fault(400, "a pseudo-header field comes more than once")
+	errPseudoLate    = fault(400, "a pseudo-header field after a regular one")
+	errPseudoTwice   = fault(400, "a pseudo-header field is repeated")
 	errPseudoUnknown = fault(400, "an unknown pseudo-header field")
 	errPseudoTrailer = fault(400, "a pseudo-header field in trailers")
 	errPseudoMissing = fault(400, "a pseudo-header field is missing")
 	errPseudoConnect = fault(400, "CONNECT with :scheme or :path")
-	errMethod        = fault(400, "method is no token")
+	errMethod        = fault(400, "invalid method")
 	errLongMethod    = fault(501, "method is longer than 32 bytes")
 	errScheme        = fault(400, ":scheme is neither http nor https")
-	errConnect       = fault(405, "CONNECT is not served here")
-	errProtocol      = fault(501, "extended CONNECT for another protocol than websocket")
+	errConnect       = fault(405, "CONNECT is not supported")
+	errProtocol      = fault(501, "extended CONNECT for a protocol other than websocket")
 	errTarget        = fault(400, "malformed :path")
 	errHostMissing   = fault(400, "neither :authority nor Host")
-	errHostTwice     = fault(400, "Host comes more than once")
+	errHostTwice     = fault(400, "more than one Host field")
 	errHost          = fault(400, "malformed :authority or Host")
-	errHostMismatch  = fault(400, "Host is another than :authority")
+	errHostMismatch  = fault(400, "Host differs from :authority")
 	errLength        = fault(400, "malformed Content-Length")
-	errLengthTwice   = fault(400, "Content-Length comes more than once")
-	errLengthBig     = fault(413, "Content-Length is larger than can be counted")
+	errLengthTwice   = fault(400, "more than one Content-Length field")
+	errLengthBig     = fault(413, "Content-Length is too large")
 	errLengthWrong   = fault(400, "the body is not as long as its Content-Length")
 	errHeaderBytes   = fault(431, "header is longer than the limit")
 	errHeaderFields  = fault(431, "header has more fields than the limit")

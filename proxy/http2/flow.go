@@ -13,7 +13,7 @@ const (
 	// connWindow is what a connection gets at once: a stream whose reader is slow must not stop the
 	// others.
 	connWindow = 256 << 10
-	// mostWindow is the most that a stream's window grows to; its connection's grows to twice that.
+	// maxStreamWindow is the most that a stream's window grows to; its connection's grows to twice that.
 	maxStreamWindow = 16 << 20
 	// probePause is how long to leave the path alone after probes that found nothing to improve, in
 	// round trips, and at least and at most.
@@ -79,7 +79,7 @@ func (c *conn) grant() {
 // data takes a DATA frame. Its padding counts against the windows too.
 func (c *conn) data(h http2.FrameHeader) error {
 	if h.StreamID == 0 {
-		return protocolError("DATA for stream 0")
+		return protocolError("DATA on stream 0")
 	}
 	n, pad, err := c.padding(h, int(h.Length))
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *conn) data(h http2.FrameHeader) error {
 	}
 	ended := h.Flags.Has(http2.FlagDataEndStream)
 	if n == 0 && !ended && !c.controls.take(1) {
-		return enhanceYourCalm("more empty DATA frames than a stream has use for")
+		return enhanceYourCalm("too many empty DATA frames")
 	}
 	known, err := c.admit(h, n)
 	if err == nil && !known {
@@ -145,7 +145,7 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	case s == nil:
 		return false, nil
 	case s.resetByPeer, s.recvEnd && s.sentEnd && !s.reset:
-		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
+		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA on a closed stream"}
 	case s.reset:
 		s.recvWindow -= size
 		return true, nil
@@ -171,7 +171,7 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	return true, nil
 }
 
-// arrived takes a piece of DATA in.
+// receive takes a piece of DATA in.
 func (c *conn) receive(id uint32, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,7 +205,7 @@ func (c *conn) endBody(s *stream) (gone func(), err error) {
 	return nil, nil
 }
 
-// giveBack grants bytes again that nobody holds any more; c.mu is held.
+// returnCredit grants bytes again that nobody holds any more; c.mu is held.
 func (c *conn) returnCredit(n int64) {
 	if c.cutback > 0 && c.recvTarget > connWindow {
 		shrink := min(n, c.recvTarget-connWindow)
@@ -219,7 +219,7 @@ func (c *conn) returnCredit(n int64) {
 	}
 }
 
-// took accounts for n bytes that the reader of s has taken, and grants them again; c.mu is held. It
+// consumed accounts for n bytes that the reader of s has taken, and grants them again; c.mu is held. It
 // says whether there is something to tell the peer.
 func (c *conn) consumed(s *stream, n int64) {
 	c.taken += n
@@ -273,7 +273,7 @@ func (c *conn) probe(last int64) {
 	c.appendPing(false, [8]byte{pingSpeed})
 }
 
-// probed is the answer.
+// probeAnswered is the answer.
 func (c *conn) probeAnswered(now time.Time) {
 	if !c.probing {
 		return
@@ -315,14 +315,14 @@ func (c *conn) grow(target int64) bool {
 // windowUpdate takes a WINDOW_UPDATE.
 func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	if h.Length != 4 {
-		return &ConnError{http2.ErrCodeFrameSize, "WINDOW_UPDATE of another size than 4"}
+		return &ConnError{http2.ErrCodeFrameSize, "WINDOW_UPDATE size is not 4"}
 	}
 	b, err := c.readPrefix(4)
 	if err != nil {
 		return err
 	}
 	if !c.updates.take(1) {
-		return enhanceYourCalm("more WINDOW_UPDATEs than the data sent has use for")
+		return enhanceYourCalm("too many WINDOW_UPDATE frames")
 	}
 	n := int64(binary.BigEndian.Uint32(b) & maxWindow)
 	if n == 0 {
@@ -333,7 +333,7 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	if h.StreamID == 0 {
 		opens := c.sendWindow <= 0
 		if c.sendWindow += n; c.sendWindow > maxWindow {
-			return &ConnError{http2.ErrCodeFlowControl, "a window of more than 2^31-1 bytes"}
+			return &ConnError{http2.ErrCodeFlowControl, "window of more than 2^31-1 bytes"}
 		}
 		c.wakeFirst()
 		if opens && c.sendWindow > 0 {
@@ -346,7 +346,7 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	s := c.streams[h.StreamID]
 	if s == nil {
 		if !clientID(h.StreamID) || h.StreamID > c.lastID {
-			return protocolError("WINDOW_UPDATE for a stream that was not opened")
+			return protocolError("WINDOW_UPDATE on an idle stream")
 		}
 		return nil // it may have been on its way
 	}
@@ -357,7 +357,7 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	return nil
 }
 
-// unstall lets a writer go on that waits for its stream's window; c.mu is held.
+// wakeWriter lets a writer go on that waits for its stream's window; c.mu is held.
 func (s *stream) wakeWriter() {
 	switch {
 	case s.sendWindow <= 0 || s.reset:

@@ -82,7 +82,7 @@ func (f *fields) fail(err *message.Error) {
 	}
 }
 
-// bomb says whether the block is so far beyond the limits that the connection is better ended.
+// isBomb says whether the block is so far beyond the limits that the connection is better ended.
 func (f *fields) isBomb() bool {
 	return f.size > bombFactor*f.limits.HeaderBytes || f.count+f.crumbs > bombFactor*crumbFactor*f.limits.HeaderFields
 }
@@ -238,7 +238,7 @@ func (f *fields) contentLength(value string) {
 	}
 }
 
-// end is called behind the last field.
+// finish is called behind the last field.
 func (f *fields) finish() {
 	if len(f.cookie) > 0 && f.err == nil {
 		f.h.AddName(cookieName, f.cookie)

@@ -3,14 +3,14 @@ package http2
 import "golang.org/x/net/http2"
 
 const (
-	// leastWindow is what a stream gets when memory is short, and what it may have unread whatever
+	// minWindow is what a stream gets when memory is short, and what it may have unread whatever
 	// its connection holds.
 	minWindow = 16 << 10
 	// holdStep is in what steps memory is leased for what the first windows bring.
 	holdStep = 16 << 10
 )
 
-// adapt tells the peer of a smaller initial window of streams when memory is short, and of the
+// adaptWindows tells the peer of a smaller initial window of streams when memory is short, and of the
 // usual one when that is over; c.mu is held. It counts for the streams that are open, too (RFC
 // 9113 section 6.9.2).
 func (c *conn) adaptWindows() {
@@ -31,7 +31,7 @@ func (c *conn) adaptWindows() {
 	c.wantFlush()
 }
 
-// firstSettings adds the initial window of streams to the settings that a connection begins
+// appendFirstSettings adds the initial window of streams to the settings that a connection begins
 // with, if it is not the usual one; c.mu is held.
 func (c *conn) appendFirstSettings(list ...http2.Setting) {
 	if c.limits.memory.Pressed() {
@@ -76,7 +76,7 @@ func (c *conn) mayHoldMore(s *stream) bool {
 	return !c.limits.memory.Pressed() || c.enforced > 0 || c.lent <= connWindow || s.inbox.size <= minWindow
 }
 
-// hold accounts for n more bytes that lie in inboxes; c.mu is held. What was leased for windows
+// holdInbox accounts for n more bytes that lie in inboxes; c.mu is held. What was leased for windows
 // that grew does for them, the rest is accounted for as it comes: most connections never hold
 // anything to speak of.
 func (c *conn) holdInbox(n int) {
@@ -88,7 +88,7 @@ func (c *conn) holdInbox(n int) {
 	}
 }
 
-// letGo is for bytes that lie in the inbox of s no longer; c.mu is held.
+// releaseInbox is for bytes that lie in the inbox of s no longer; c.mu is held.
 func (c *conn) releaseInbox(s *stream, n int) {
 	c.inboxBytes -= n
 	if unused := min(c.lent, c.leased+c.lent-c.inboxBytes); unused > 0 && (c.inboxBytes == 0 || unused >= connWindow) {

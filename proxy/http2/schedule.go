@@ -70,7 +70,7 @@ func (c *conn) wakeFirst() {
 	}
 }
 
-// pump fills buf from the streams in turn; c.mu is held.
+// fillBuffer fills buf from the streams in turn; c.mu is held.
 func (c *conn) fillBuffer() {
 	for len(c.buf) < outLimit {
 		s := c.nextStream()
@@ -88,7 +88,7 @@ func (c *conn) fillBuffer() {
 	}
 }
 
-// put adds one DATA frame of s, as large as everybody allows.
+// appendData adds one DATA frame of s, as large as everybody allows.
 func (c *conn) appendData(s *stream) {
 	n := min(int64(len(s.pending)), int64(c.frameSize), s.sendWindow, c.sendWindow)
 	if n <= 0 {
@@ -107,7 +107,7 @@ func (c *conn) appendData(s *stream) {
 	c.sent += int(n)
 }
 
-// extend adds n pending bytes of s to its last DATA frame, if that is the last of all and has not
+// extendLastFrame adds n pending bytes of s to its last DATA frame, if that is the last of all and has not
 // left: pieces of a few bytes each, as from a server that sends small chunks, would be a flood of
 // frames for the peer, who has to answer each.
 func (c *conn) extendLastFrame(s *stream, n int) bool {

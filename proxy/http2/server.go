@@ -96,7 +96,7 @@ func (c *ServerConn) Serve() error {
 	return c.end(err)
 }
 
-// greet says what the server has to say first.
+// sendFirstFrames says what the server has to say first.
 func (c *ServerConn) sendFirstFrames() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,7 +195,7 @@ func (c *ServerConn) openBlock() error {
 		c.fields.reset(trailerBlock, &c.trailer, &c.limits.Limits)
 		switch {
 		case s.resetByPeer, s.recvEnd && s.sentEnd && !s.reset:
-			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 		case s.reset:
 			c.fields.kind = discarded
 		case s.recvEnd:
@@ -208,11 +208,11 @@ func (c *ServerConn) openBlock() error {
 	c.fields.reset(discarded, nil, &c.limits.Limits)
 	switch {
 	case !clientID(id):
-		return protocolError("HEADERS for a stream that only a server may open")
+		return protocolError("HEADERS on a stream that only a server may open")
 	case id <= c.lastID && c.recentlyClosed.has(id):
 		return nil
 	case id <= c.lastID:
-		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 	}
 	c.lastID = id
 	switch {
@@ -221,7 +221,7 @@ func (c *ServerConn) openBlock() error {
 	case c.open >= c.streamLimit:
 		b.refused = http2.ErrCodeRefusedStream
 	case len(c.starting) > maxWaiting*c.streamLimit:
-		return enhanceYourCalm("streams are opened and reset faster than they can be wound up")
+		return enhanceYourCalm("streams are opened and reset too fast")
 	default:
 		c.opening = newServerStream()
 		c.fields.reset(requestBlock, &c.opening.req.Header, &c.limits.Limits)
@@ -251,7 +251,7 @@ func (c *ServerConn) closeBlock() error {
 	return nil
 }
 
-// enter makes s, whose head was read into c.block, a stream of the connection.
+// addStream makes s, whose head was read into c.block, a stream of the connection.
 func (c *ServerConn) addStream(s *ServerStream) {
 	b := &c.block
 	c.mu.Lock()

@@ -26,7 +26,7 @@ func (c *ServerConn) end(err error) error {
 	return err
 }
 
-// takeLeave sends what there is to say at the end. It says whether it is one in order, and whether
+// sendLastFrames sends what there is to say at the end. It says whether it is one in order, and whether
 // the client is told of it.
 func (c *ServerConn) sendLastFrames(err error) (orderly, tell bool) {
 	code := http2.ErrCodeNo

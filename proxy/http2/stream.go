@@ -92,7 +92,7 @@ func (s *stream) uncount() {
 	}
 }
 
-// endedOne is called when one of the sides has ended; c.mu is held.
+// sideEnded is called when one of the sides has ended; c.mu is held.
 func (s *stream) sideEnded() {
 	if !s.recvEnd || !s.sentEnd || s.reset || s.ended {
 		return
@@ -104,7 +104,7 @@ func (s *stream) sideEnded() {
 	}
 }
 
-// leave takes s off its connection, c.mu held; nobody may use it any more.
+// unregister takes s off its connection, c.mu held; nobody may use it any more.
 func (s *stream) unregister() {
 	c := s.conn
 	c.dequeue(s)

@@ -54,7 +54,7 @@ func (o *out) init(c *conn) {
 	o.flusher = task.New("HTTP/2 connection: writing", c.flushLater, c.panicked)
 }
 
-// room9 gives buf with room for a frame of n bytes.
+// reserve gives buf with room for a frame of n bytes.
 func (c *conn) reserve(n int) []byte {
 	n += frameHeaderLen
 	switch {
@@ -145,7 +145,7 @@ func (c *conn) takeOut() []byte {
 	return b
 }
 
-// lostTime is how long the reader has to find out what a server said before it closed the
+// resetReadTime is how long the reader has to find out what a server said before it closed the
 // connection.
 const resetReadTime = time.Second
 
@@ -239,7 +239,7 @@ func (c *conn) sendRest() {
 	c.flush(nil)
 }
 
-// quiet waits until nobody writes any more; c.mu is held.
+// waitForWriter waits until nobody writes any more; c.mu is held.
 func (c *conn) waitForWriter() {
 	for c.writing || c.scheduled {
 		c.written.Wait()
@@ -425,7 +425,7 @@ func empty(h *message.Header) bool {
 	return true
 }
 
-// waitRoom waits while the peer does not read, c.mu held: heads that wait are memory too.
+// waitForBuffer waits while the peer does not read, c.mu held: heads that wait are memory too.
 func (c *conn) waitForBuffer() {
 	for len(c.buf) >= outLimit && c.err == nil {
 		if c.writing || c.scheduled || c.peerReset {

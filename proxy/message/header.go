@@ -23,7 +23,7 @@ func (h *Header) Reset() {
 	h.has = 0
 }
 
-// Grab copies b into h's buffer and returns the copy, which later calls of Span refer to. It is how
+// Copy copies b into h's buffer and returns the copy, which later calls of Span refer to. It is how
 // a decoder brings in a whole head with one copy.
 func (h *Header) Copy(b []byte) []byte {
 	off := len(h.buf)

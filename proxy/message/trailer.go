@@ -1,6 +1,6 @@
 package message
 
-// noTrailers are fields without an ID that have no place in trailers.
+// forbiddenTrailers are fields without an ID that have no place in trailers.
 var forbiddenTrailers = [...]string{"Age", "Content-Range", "Expires", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
 	"If-Unmodified-Since", "Max-Forwards", "Pragma", "Range", "Warning"}
 

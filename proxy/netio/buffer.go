@@ -52,7 +52,7 @@ func (b *Buffer) Take(n int) []byte {
 	return p
 }
 
-// Narrow makes the next read into an empty buffer a short one, enough for a head: what follows that
+// ShortenNext makes the next read into an empty buffer a short one, enough for a head: what follows that
 // will not be wanted here.
 func (b *Buffer) ShortenNext() { b.bulk, b.shortNext = false, true }
 
@@ -118,7 +118,7 @@ func (b *Buffer) grow() {
 	b.data, b.w = data, n
 }
 
-// took accounts for n bytes read into room.
+// added accounts for n bytes read into room.
 func (b *Buffer) added(n int) {
 	full := n == len(b.data)-b.w
 	b.w += n
@@ -127,7 +127,7 @@ func (b *Buffer) added(n int) {
 	}
 }
 
-// quiet gives the memory back if nothing is held.
+// releaseIfEmpty gives the memory back if nothing is held.
 func (b *Buffer) releaseIfEmpty() {
 	if b.r == b.w {
 		b.Release()

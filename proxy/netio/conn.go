@@ -106,14 +106,14 @@ func (c *Conn) Fill(b *Buffer) error {
 	return err
 }
 
-// ExpectSilence is for a connection between two exchanges, with the next request held whole: the
+// ExpectIdle is for a connection between two exchanges, with the next request held whole: the
 // next Fill first looks whether the peer has closed or spoken out of turn, and then gives ErrSpoke
 // with nothing sent. Otherwise it sends the request and waits. The look replaces the read that has
 // to be tried before waiting: whatever comes after it is news to the poller, which was asked
 // before.
 func (c *Conn) ExpectIdle() { c.expectIdle = true }
 
-// LookFirst is for who has called ExpectSilence and is about to write n bytes: where they are too
+// CheckIdle is for who has called ExpectSilence and is about to write n bytes: where they are too
 // many to be held they leave at once, so it looks now, and gives what the Fill would.
 func (c *Conn) CheckIdle(n int) error {
 	if !c.expectIdle || c.Holds(n) {
@@ -132,7 +132,7 @@ func (c *Conn) Unread(b *Buffer) {
 	c.ahead, *b = *b, Buffer{}
 }
 
-// takeAhead moves what was given back to p, as much as fits. The memory goes only once it has been
+// readAhead moves what was given back to p, as much as fits. The memory goes only once it has been
 // copied: others use it from then on.
 func (c *Conn) readAhead(p []byte) int {
 	n := copy(p, c.ahead.Bytes())
@@ -275,7 +275,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 	return c.readDone(sent) || c.noWait || c.beforeWait(fd)
 }
 
-// waits comes before each wait for something to read, and lets it begin: it is false.
+// beforeWait comes before each wait for something to read, and lets it begin: it is false.
 func (c *Conn) beforeWait(fd uintptr) bool {
 	if c.ackNext {
 		c.ackNext = false
@@ -285,7 +285,7 @@ func (c *Conn) beforeWait(fd uintptr) bool {
 	return false
 }
 
-// readOver says whether a read that was tried is over. It is also where the peer took not all of
+// readDone says whether a read that was tried is over. It is also where the peer took not all of
 // what is held and has nothing to say: then room is waited for. That comes second, because a peer
 // that takes nothing may be waiting for its own bytes to be taken.
 func (c *Conn) readDone(sent bool) bool {

@@ -31,7 +31,7 @@ func (d *lazyDeadline) set(s deadliner, t time.Time) {
 	d.arm(s)
 }
 
-// wish is set without the timer: settle must come before the wait for which it is to hold.
+// setLazy is set without the timer: settle must come before the wait for which it is to hold.
 func (d *lazyDeadline) setLazy(t time.Time) {
 	want := int64(0)
 	if !t.IsZero() {
@@ -40,7 +40,7 @@ func (d *lazyDeadline) setLazy(t time.Time) {
 	d.want.Store(want)
 }
 
-// settle sets the timer if it would fire after what is wanted.
+// arm sets the timer if it would fire after what is wanted.
 func (d *lazyDeadline) arm(s deadliner) {
 	want := d.want.Load()
 	if armed := d.armed.Load(); want != 0 && (armed == 0 || want < armed) {
@@ -67,7 +67,7 @@ func (d *lazyDeadline) rearm(s deadliner) {
 	}
 }
 
-// arm sets the timer to what is wanted, with d.mu held.
+// setTimer sets the timer to what is wanted, with d.mu held.
 func (d *lazyDeadline) setTimer(s deadliner) {
 	want := d.want.Load()
 	d.armed.Store(want)

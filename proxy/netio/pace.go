@@ -110,7 +110,7 @@ func (p *Progress) Reset() {
 	p.slowAt.Store(0)
 }
 
-// slow notes what was found of the peer by whose pace the direction moves.
+// setSlow notes what was found of the peer by whose pace the direction moves.
 func (p *Progress) setSlow(is bool) {
 	switch {
 	case p == nil:

@@ -30,7 +30,7 @@ var (
 
 var errNoPipe = errors.New("netio: all pipes are in use")
 
-// mostPipes is how many pipes there may be: they take an eighth of the descriptors, and 128 at
+// maxPipes is how many pipes there may be: they take an eighth of the descriptors, and 128 at
 // most.
 func maxPipes(descriptors uint64) int { return int(min(descriptors/16, 64)) }
 
@@ -62,7 +62,7 @@ func takePipe() (*pipe, error) {
 	return &pipe{fds[0], fds[1]}, nil
 }
 
-// give takes the pipe back, which must be empty unless dirty says otherwise.
+// release takes the pipe back, which must be empty unless dirty says otherwise.
 func (p *pipe) release(dirty bool) {
 	if !dirty {
 		pipes <- p // as many fit as are made
@@ -73,7 +73,7 @@ func (p *pipe) release(dirty bool) {
 	pipesMade.Add(-1)
 }
 
-// splicer is the state of a splice, stored with the Conn at either end because its callbacks must
+// spliceInput is the state of a splice, stored with the Conn at either end because its callbacks must
 // not allocate.
 type spliceInput struct {
 	pipe   *pipe
@@ -89,7 +89,7 @@ type spliceInput struct {
 // On MPTCP sockets the kernel (6.18) copies anyway and it costs more.
 func CanSplice(a, b *Conn) bool { return a.spliceable() && b.spliceable() }
 
-// errAhead: what was given back comes before what the socket brings, and no pipe can take it.
+// errReadAhead: what was given back comes before what the socket brings, and no pipe can take it.
 var errReadAhead = errors.New("netio: bytes that were read ahead cannot be spliced")
 
 func (c *Conn) spliceable() bool {
@@ -238,7 +238,7 @@ func (c *Conn) spliceOutStep(fd uintptr) bool {
 	return true
 }
 
-// outgoing is the write side of a splice; the write lock guards it.
+// spliceOutput is the write side of a splice; the write lock guards it.
 type spliceOutput struct {
 	pipe  *pipe
 	want  int64

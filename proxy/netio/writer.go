@@ -84,8 +84,8 @@ func (c *Conn) holds(n int) bool {
 	return len(c.held)+n <= room
 }
 
-// ErrReplies is a peer that asks for answers and takes none.
-var ErrRepliesUnread = errors.New("netio: the peer takes none of the replies that it asks for")
+// ErrRepliesUnread is a peer that asks for answers and takes none.
+var ErrRepliesUnread = errors.New("netio: the peer does not read the replies that it requests")
 
 // reply is a Write beyond what is held, for what crypto/tls says while it reads, such as the answer
 // to a KeyUpdate. It must not wait for the peer: the time for what is read would not count.
@@ -109,7 +109,7 @@ func (c *Conn) reply(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// SetWide makes the connection hold up to 64 KiB, for whoever writes in pieces that cannot go out
+// UseLargeBlocks makes the connection hold up to 64 KiB, for whoever writes in pieces that cannot go out
 // uncopied.
 func (c *Conn) UseLargeBlocks() {
 	c.mu.Lock()

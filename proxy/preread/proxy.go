@@ -124,7 +124,7 @@ func address1(addr, port []byte, is6 bool) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
 }
 
-// begins reports whether b begins with prefix, or with as much of it as b is long.
+// matchesPrefix reports whether b begins with prefix, or with as much of it as b is long.
 func matchesPrefix(b []byte, prefix string) bool {
 	n := min(len(b), len(prefix))
 	return string(b[:n]) == prefix[:n]
