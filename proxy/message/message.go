@@ -25,7 +25,7 @@ func (v Version) String() string {
 // Unknown is the ContentLength of a body whose end is not known beforehand.
 const Unknown = -1
 
-// Request is a request as it came, with one canonical host and path for matching and forwarding.
+// Request is a request as received, with one canonical host and path for matching and forwarding.
 type Request struct {
 	Version Version
 	Method  []byte
@@ -38,24 +38,24 @@ type Request struct {
 	Query []byte // canonical, without the question mark
 	// HasQuery tells "/a?" from "/a".
 	HasQuery bool
-	// EncodedSlash: the path holds %2F or %5C, which only some routes let pass.
+	// EncodedSlash: the path holds %2F or %5C, which only some routes accept.
 	EncodedSlash bool
 	// Ambiguous: the path holds escapes that some servers decode before they route, or parameters
-	// that some take off; see route.Table.Misread.
+	// that some remove; see route.Table.Misread.
 	Ambiguous bool
-	// RawPath is the path as received, where Path has one slash for several in a row; else nil. See
+	// RawPath is the path as received if Path has one slash for several in a row; else nil. See
 	// target.KeepSlashes.
 	RawPath []byte
 
 	Header        Header
-	ContentLength int64  // bytes, 0 where there is no body, Unknown where only its end will tell
+	ContentLength int64  // bytes, 0 for no body, Unknown if only its end tells
 	Trailer       Header // complete once the body has ended
 	Close         bool   // the sender wants no further exchange on this connection
 	Expect        bool   // Expect: 100-continue
 	TrailersOK    bool   // TE: trailers
-	Upgrade       []byte // the protocol that the client asks to change to, nil in an ordinary request
+	Upgrade       []byte // the protocol that the client asks to change to, or nil
 
-	Scratch []byte // room for the canonical host, path and query
+	Scratch []byte // memory of the canonical host, path and query
 }
 
 // Reset empties r and keeps its memory.
@@ -70,8 +70,8 @@ func (r *Request) Reset() {
 // 9.3.2).
 func (r *Request) IsHead() bool { return string(r.Method) == "HEAD" }
 
-// Idempotent says whether r may be sent again when nobody knows if it was carried out (RFC 9110
-// section 9.2.2).
+// Idempotent says whether r may be sent again when it is not known if the server has processed it
+// (RFC 9110 section 9.2.2).
 func (r *Request) Idempotent() bool {
 	switch string(r.Method) {
 	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
@@ -98,10 +98,10 @@ type Response struct {
 	ContentLength int64 // as in Request
 	Trailer       Header
 	Close         bool
-	Upgrade       []byte // the protocol a 101 changes to, or a 426 wants
+	Upgrade       []byte // the protocol that a 101 changes to, or a 426 wants
 	UntilClose    bool   // the end of the connection ends the body
-	// NoBody: the answer to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be what a GET
-	// would bring.
+	// NoBody: the response to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be that of the
+	// response to a GET.
 	NoBody bool
 }
 
@@ -113,5 +113,5 @@ func (r *Response) Reset() {
 	*r = Response{Header: h, Trailer: t}
 }
 
-// Interim says whether a final response is still to come.
+// Interim says whether a final response follows.
 func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }

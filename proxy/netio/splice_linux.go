@@ -18,11 +18,11 @@ const (
 	setPipeSize    = 1031 // F_SETPIPE_SZ
 )
 
-// pipe is what bytes pass through inside the kernel. It is empty whenever it is in the pool.
+// pipe carries bytes inside the kernel. It is empty while it is in the pool.
 type pipe struct{ r, w int }
 
-// pipes are kept for the next splice. There are no more of them than fit, since each takes two
-// descriptors, which connections need more: bodies beyond that are copied.
+// pipes are kept for the next splice. Their number is limited, since each takes two descriptors,
+// which connections need more: bodies beyond that are copied.
 var (
 	pipes     = make(chan *pipe, maxPipes(descriptors()))
 	pipesMade atomic.Int64
@@ -62,10 +62,10 @@ func takePipe() (*pipe, error) {
 	return &pipe{fds[0], fds[1]}, nil
 }
 
-// release takes the pipe back, which must be empty unless dirty says otherwise.
+// release puts the pipe back, or closes it if it is dirty, which means that it is not empty.
 func (p *pipe) release(dirty bool) {
 	if !dirty {
-		pipes <- p // as many fit as are made
+		pipes <- p // there is room for all
 		return
 	}
 	_ = syscall.Close(p.r)
@@ -89,7 +89,7 @@ type spliceInput struct {
 // On MPTCP sockets the kernel (6.18) copies anyway and it costs more.
 func CanSplice(a, b *Conn) bool { return a.spliceable() && b.spliceable() }
 
-// errReadAhead: what was given back comes before what the socket brings, and no pipe can take it.
+// errReadAhead: what Unread returned comes before what the socket brings, and cannot be spliced.
 var errReadAhead = errors.New("netio: bytes that were read ahead cannot be spliced")
 
 func (c *Conn) spliceable() bool {
@@ -108,11 +108,11 @@ func (c *Conn) spliceable() bool {
 	return c.protocol == syscall.IPPROTO_TCP
 }
 
-// Splice moves up to n bytes that src brings to dst, and returns when that is done, or src has to
-// be waited for and wait is false, or with an error: a *SpliceError (io.EOF where src has ended),
-// or another one, with nothing moved, where it cannot be done. What dst holds leaves first. A wait
-// for src, which may be the first thing done, ends at its read deadline; waited is how long it
-// took.
+// Splice moves up to n bytes from src to dst, after what dst holds. It returns when all have moved,
+// when src has nothing more and wait is false or something has moved, or with an error: a
+// *SpliceError (io.EOF if src has ended), or another one, with nothing moved, if no splice is
+// possible. With wait it may wait for the first bytes, until the read deadline of src; waited is how
+// long that took.
 func Splice(dst, src *Conn, n int64, wait bool) (moved int64, waited time.Duration, err error) {
 	if src.ahead.Len() > 0 {
 		return 0, 0, errReadAhead
