@@ -19,7 +19,7 @@ type blockState struct {
 	frames    int
 	bytes     int
 	began     time.Time
-	refused   http2.ErrCode // the stream is refused with it; noReset: not
+	refused   http2.ErrCode // the stream is refused with it; noReset: it is not
 }
 
 // headers takes a HEADERS frame.
@@ -61,12 +61,12 @@ func (c *conn) headers(h http2.FrameHeader) error {
 	return c.fragment(n, pad, h.Flags.Has(http2.FlagHeadersEndHeaders))
 }
 
-// continuation takes a CONTINUATION frame; the Framer has seen to it that it follows its HEADERS.
+// continuation takes a CONTINUATION frame; the Framer has checked that it follows its HEADERS.
 func (c *conn) continuation(h http2.FrameHeader) error {
 	return c.fragment(int(h.Length), 0, h.Flags.Has(http2.FlagContinuationEndHeaders))
 }
 
-// fragment decodes n bytes of the block, and drops the padding behind them.
+// fragment decodes n bytes of the block, and drops the padding after them.
 func (c *conn) fragment(n, pad int, last bool) error {
 	b := &c.block
 	b.frames++
@@ -124,7 +124,7 @@ func (c *conn) takeTrailer(id uint32) (err error) {
 	return err
 }
 
-// rejectMessage ends a stream for a malformed message, c.mu held. It gives what Watch left.
+// rejectMessage ends a stream for a malformed message, c.mu held. It returns the function given to Watch.
 func (c *conn) rejectMessage(s *stream, f *message.Error) (gone func(), err error) {
 	if !c.resets.take(1) {
 		return nil, enhanceYourCalm("too many stream resets")

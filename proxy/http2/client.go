@@ -19,11 +19,14 @@ type ClientOptions struct {
 	Limits                   // 64 KiB and 256 fields
 	HeaderTime time.Duration // for the first frames, and within a header block; 10 s
 	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
-	SlowAfter  time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
-	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
-	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
-	Memory     *Memory       // shared by the connections; nil: no limit for all together
-	OnSettings func()        // called by Run once the server has said how many streams it takes; it may be nil
+	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0: never.
+	SlowAfter time.Duration
+	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the connection
+	// ends if no answer comes for PingAnswer, 15 s.
+	PingEvery, PingAnswer time.Duration
+	Memory                *Memory // shared by the connections; nil: no limit for all together
+	// OnSettings, if not nil, is called by Run once the server has said how many streams it takes.
+	OnSettings func()
 }
 
 // ClientConn is a connection to a server, which many exchanges share. Its life:
@@ -38,15 +41,14 @@ type ClientConn struct {
 	// guarded by conn.mu
 	streamLimit     int       // streams that the server allows at a time
 	extendedConnect bool      // it takes extended CONNECT
-	reserved        int       // streams that were opened and have no number yet
+	reserved        int       // streams that were opened and have no identifier yet
 	opened          int       // in all
-	goingAway       bool      // the server takes no further streams
-	closing         bool      // we open no further streams; those that were opened may begin
+	goingAway       bool      // the server takes no more streams
+	closing         bool      // we open no more streams; those that were opened may begin
 	ready           sync.Cond // the server's settings came, or the connection failed
 }
 
-// NewClientConn gives the client's end of s. What it has to say at the beginning leaves with the
-// first request.
+// NewClientConn makes the client's end of s. Its first frames leave with the first request.
 func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	setDefault(&l.HeaderBytes, 64<<10)
@@ -66,7 +68,7 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	return c
 }
 
-// Run reads the connection until it ends, and gives the reason: nil where it ended in order. It
+// Run reads the connection until it ends, and gives the reason: nil if that was orderly. It
 // does not close the stream.
 func (c *ClientConn) Run() error {
 	err := c.runReader()
@@ -80,7 +82,7 @@ func (c *ClientConn) Run() error {
 	return err
 }
 
-// sendLastFrames sends what there is to say at the end, and says whether it is one in order.
+// sendLastFrames sends what is left at the end, and says whether the end is orderly.
 func (c *ClientConn) sendLastFrames(err error) (orderly bool) {
 	var fault *ConnError
 	c.mu.Lock()
@@ -91,7 +93,7 @@ func (c *ClientConn) sendLastFrames(err error) (orderly bool) {
 		c.appendGoAway(0, fault.Code)
 	}
 	c.goingAway = true
-	if c.err == nil && err != io.EOF { // a peer that has closed is not sent requests that still wait
+	if c.err == nil && err != io.EOF { // requests that wait are not sent to a peer that has closed
 		c.sendRest()
 	}
 	return orderly
@@ -104,8 +106,8 @@ func (c *ClientConn) awaitWriters() {
 	c.waitForWriter()
 }
 
-// Open reserves room for a stream. ErrFull: the connection carries as many as it may; ErrClosed: it
-// takes no more.
+// Open reserves a stream. ErrFull: the connection carries as many as it may; ErrClosed: it takes no
+// more.
 func (c *ClientConn) Open() (*ClientStream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,22 +125,22 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 	return s, nil
 }
 
-// Streams is how many streams the server counts as open, or is about to, and how many it allows.
+// Streams is how many streams are open to the server or reserved, and how many it allows.
 func (c *ClientConn) Streams() (now, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.open + c.reserved, c.streamLimit
 }
 
-// Usable says whether the connection takes further streams, be it when others have ended.
+// Usable says whether the connection takes more streams, now or when others have ended.
 func (c *ClientConn) Usable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.goingAway && !c.closing && c.err == nil
 }
 
-// Close ends the connection in order: Open gives no further streams, and Run returns when those
-// there are have ended.
+// Close ends the connection in order: Open gives no more streams, and Run returns when the open ones
+// have ended.
 func (c *ClientConn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,8 +159,7 @@ func (c *ClientConn) stopIfDrained() {
 	}
 }
 
-// goAway takes the server's GOAWAY: streams beyond the last that it has looked at were not
-// processed.
+// goAway takes the server's GOAWAY: streams beyond the last that it names were not processed.
 func (c *ClientConn) goAway(f *http2.GoAwayFrame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

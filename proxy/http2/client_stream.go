@@ -24,12 +24,12 @@ type ClientStream struct {
 	isHead    bool
 	final     bool // the final head came
 	interim   int
-	accept    [28]byte // of the websocket that was asked for
-	upgrading bool     // and has not been answered
-	headBatch uint32   // in which buffer of the connection the head is
+	accept    [28]byte // the Sec-WebSocket-Accept that is expected
+	upgrading bool     // a WebSocket was requested, and not answered
+	headBatch uint32   // the batch of the connection that holds the head
 
-	heads     []message.Response // that came and were not read
-	headsRead int                // of them
+	heads     []message.Response // received
+	headsRead int                // how many of them were read
 }
 
 var clientStreams = sync.Pool{New: func() any {
@@ -40,7 +40,7 @@ var clientStreams = sync.Pool{New: func() any {
 	return s
 }}
 
-// queueHead keeps a head for ReadHead, and leaves other memory in r; conn.mu is held.
+// queueHead keeps a head for ReadHead, and exchanges the memory of r; conn.mu is held.
 func (s *ClientStream) queueHead(r *message.Response) {
 	if len(s.heads) < cap(s.heads) {
 		s.heads = s.heads[:len(s.heads)+1]
@@ -48,14 +48,14 @@ func (s *ClientStream) queueHead(r *message.Response) {
 		s.heads = append(s.heads, message.Response{})
 	}
 	last := &s.heads[len(s.heads)-1]
-	// r stays readable for the caller, who only looks at what is not memory.
+	// The caller still reads those members of r that are not memory.
 	h, t := last.Header, last.Trailer
 	*last = *r
 	r.Header, r.Trailer = h, t
 }
 
-// WriteHead begins the exchange. The head is held until Flush, ReadHead, or something else that
-// leaves.
+// WriteHead begins the exchange. The head is held until Flush, ReadHead, or another write of the
+// connection.
 func (s *ClientStream) WriteHead(r *message.Request) error {
 	c := s.conn.client
 	c.mu.Lock()
@@ -65,7 +65,7 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	s.body.slowAfter, s.body.trailerTo = c.slowAfter, nil
 	var protocol, key []byte
 	if r.Upgrade != nil && r.Version != message.HTTP20 && (!message.EqualFold(r.Upgrade, "websocket") || r.ContentLength != 0) {
-		r.Upgrade = nil // an offer, which may be ignored (RFC 9110 section 7.8); HTTP/2 has no Upgrade
+		r.Upgrade = nil // an Upgrade may be ignored (RFC 9110 section 7.8); HTTP/2 has none
 	}
 	if r.Upgrade != nil {
 		if err := c.upgrade(s, r); err != nil {
@@ -108,8 +108,8 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	return nil
 }
 
-// upgrade makes r the extended CONNECT that it is to a server of HTTP/2 (RFC 8441), if the server
-// takes that; c.mu is held.
+// upgrade prepares s for r as an extended CONNECT (RFC 8441), if the server supports that; c.mu is
+// held.
 func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 	if !c.gotSettings {
 		c.flush(nil)
@@ -121,7 +121,7 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 		return errors.Join(ErrNotProcessed, c.err)
 	}
 	if !c.extendedConnect {
-		if r.Version != message.HTTP20 { // it offers what an extended CONNECT asks for
+		if r.Version != message.HTTP20 { // in HTTP/1 the Upgrade is only an offer
 			r.Upgrade = nil
 			return nil
 		}
@@ -132,7 +132,7 @@ func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
 	return nil
 }
 
-// ReadHead gives the next head, interim or final, in r, which must be fresh or reset. At the
+// ReadHead gives the next head, interim or final, in r, which must be new or reset. At the
 // deadline it gives os.ErrDeadlineExceeded and may be called again. ErrNotProcessed: the request
 // may be sent elsewhere.
 func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
@@ -151,7 +151,7 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 			return os.ErrDeadlineExceeded
 		}
 		if s.headsRead < len(s.heads) || s.reset {
-			continue // it came while the flush let go of the lock
+			continue // it came while flushNow released the lock
 		}
 		c.mu.Unlock()
 		s.readers.wait(d)
@@ -164,7 +164,7 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	if r.Interim() {
 		return nil
 	}
-	if s.upgrading { // then nobody else writes: what asks for another protocol has no body
+	if s.upgrading { // no other goroutine writes then: such a request has no body
 		s.upgrading = false
 	}
 	if s.tunnel {
@@ -177,14 +177,13 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	return nil
 }
 
-// Tunnel is for connections that carry one exchange at a time. Here a request that asks for another
-// protocol has no body.
+// Tunnel does nothing: here a request for another protocol has no body.
 func (s *ClientStream) Tunnel() {}
 
 // Body is the body of the final response.
 func (s *ClientStream) Body() message.BodyReader { return &s.body }
 
-// Answered says whether anything came back in this exchange.
+// Answered says whether any of a response came in this exchange.
 func (s *ClientStream) Answered() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -194,8 +193,8 @@ func (s *ClientStream) Answered() bool {
 // Reused says whether the connection carried exchanges before.
 func (s *ClientStream) Reused() bool { return !s.first }
 
-// End completes the request. One that asks for another protocol is complete with its head, and its
-// stream stays open for the tunnel.
+// End completes the request. One for another protocol is complete with its head, and its stream
+// stays open for the tunnel.
 func (s *ClientStream) End(trailer *message.Header) error {
 	if s.upgrading {
 		return nil
@@ -203,7 +202,7 @@ func (s *ClientStream) End(trailer *message.Header) error {
 	return s.end(trailer)
 }
 
-// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error.
+// Abort ends the exchange at once, from any goroutine; calls that wait in it get an error.
 func (s *ClientStream) Abort() {
 	c := s.conn
 	c.mu.Lock()
@@ -219,7 +218,7 @@ func (s *ClientStream) Abort() {
 	}
 }
 
-// detach takes the exchange off its connection.
+// detach removes the exchange from its connection.
 func (s *ClientStream) detach() {
 	c := s.conn.client
 	c.mu.Lock()
@@ -236,7 +235,7 @@ func (s *ClientStream) detach() {
 	c.stopIfDrained()
 }
 
-// Release ends the exchange and gives its place to another. Nothing may follow.
+// Release ends the exchange and frees its place for another. Nothing may follow.
 func (s *ClientStream) Release() {
 	s.detach()
 	for i := range s.heads {

@@ -16,19 +16,19 @@ import (
 
 const (
 	frameHeaderLen = 9
-	maxFrame       = 16 << 10 // that we take
+	maxFrame       = 16 << 10 // bytes of a payload that we accept
 	maxStreamID    = 1<<31 - 1
 	maxWindow      = 1<<31 - 1
 )
 
-// What a PING of ours was sent for is told by its first byte.
+// The first byte of a PING of ours says what it was sent for.
 const (
 	pingAlive = 'a'
 	pingSpeed = 's'
 	pingDrain = 'd'
 )
 
-// limits are what both ends have in common.
+// limits are the options that both ends have.
 type limits struct {
 	Limits
 	headerTime time.Duration // for the rest of a header block, and for the first frames
@@ -39,7 +39,7 @@ type limits struct {
 	memory     *Memory
 }
 
-// setDefaults fills in what the ends have the same defaults for.
+// setDefaults fills in the defaults that both ends share.
 func (l *limits) setDefaults() {
 	setDefault(&l.headerTime, 10*time.Second)
 	setDefault(&l.idleTime, 60*time.Second)
@@ -47,12 +47,12 @@ func (l *limits) setDefaults() {
 	setDefault(&l.pingAnswer, 15*time.Second)
 }
 
-// conn is a connection, whichever end of it we are.
+// conn is either end of a connection.
 type conn struct {
 	s      netio.Stream
 	base   *netio.Conn
 	limits limits
-	// server or client is the end that this is.
+	// One of them is set: the end that this is.
 	server *ServerConn
 	client *ClientConn
 
@@ -66,9 +66,9 @@ type conn struct {
 	resets      bucket
 	controls    bucket
 	updates     bucket
-	pinged      time.Time // when a ping was sent, after which nothing has come; zero: none is out
+	pinged      time.Time // when a PING was sent after which nothing has come; zero: none
 	prefix      [16]byte
-	trailer     message.Header // that is being read
+	trailer     message.Header // being read
 
 	mu             sync.Mutex // guards what follows
 	streams        map[uint32]*stream
@@ -84,8 +84,8 @@ type conn struct {
 	out
 }
 
-// closedRing remembers the last streams of which frames may still be on their way. Of those before, it
-// knows the highest, and takes all up to that for such.
+// closedRing remembers the last streams for which frames may still be in flight. Of those before it
+// knows only the highest, and counts all up to that as remembered.
 type closedRing struct {
 	ids     [256]uint32
 	next    uint8
@@ -107,10 +107,11 @@ func (r *closedRing) has(id uint32) bool {
 	return id <= r.evicted
 }
 
-// remember notes a stream that we have closed, with so much left of its window; c.mu is held.
+// remember notes a stream that we have closed, and what is left of its window; c.mu is held.
 func (c *conn) remember(id uint32, window int64) {
 	c.recentlyClosed.add(id)
-	c.lateBytes = min(c.lateBytes+max(0, window), max(c.recvTarget, c.recvWindow)) // no more can be on its way
+	// No more can be in flight than the connection's window.
+	c.lateBytes = min(c.lateBytes+max(0, window), max(c.recvTarget, c.recvWindow))
 }
 
 func (c *conn) init(s netio.Stream, l limits) {
@@ -130,7 +131,7 @@ func (c *conn) init(s netio.Stream, l limits) {
 	c.base.SetPace(netio.Pace{Window: l.idleTime, MinRate: l.minRate})
 }
 
-// frameReader is what the Framer reads from.
+// frameReader is the Framer's reader.
 type frameReader struct{ c *conn }
 
 func (r frameReader) Read(p []byte) (int, error) {
@@ -138,7 +139,7 @@ func (r frameReader) Read(p []byte) (int, error) {
 	return copy(p, b), err
 }
 
-// take gives up to n bytes that have come, and waits for the first.
+// take returns up to n bytes that have come, and waits for the first.
 func (c *conn) take(n int) ([]byte, error) {
 	if c.in.Len() == 0 {
 		if err := c.fill(); err != nil {
@@ -148,8 +149,8 @@ func (c *conn) take(n int) ([]byte, error) {
 	return c.in.Take(n), nil
 }
 
-// fill waits for more from the peer. All that came before has been worked on: streams that it began
-// start now, and what there is to say leaves.
+// fill waits for more from the peer. All that came before has been processed: streams that it opened
+// start now, and what is held leaves.
 func (c *conn) fill() error {
 	if c.server != nil {
 		c.server.start()
@@ -162,7 +163,7 @@ func (c *conn) fill() error {
 		err := c.s.Fill(&c.in)
 		switch {
 		case err == nil:
-			if !c.pinged.IsZero() { // whatever came is a sign of life
+			if !c.pinged.IsZero() { // any bytes show that the peer is alive
 				c.mu.Lock()
 				c.pinged = time.Time{}
 				c.mu.Unlock()
@@ -183,7 +184,7 @@ func (c *conn) fill() error {
 	}
 }
 
-// beforeWaiting is for what the reader does before it waits for the peer.
+// beforeWaiting is what the reader does before it waits for the peer.
 func (c *conn) beforeWaiting() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -197,7 +198,7 @@ func (c *conn) beforeWaiting() error {
 	return nil
 }
 
-// interrupted is asked when somebody woke the reader: is the connection to end?
+// interrupted says, when the reader was woken, whether the connection is to end.
 func (c *conn) interrupted() bool {
 	if c.server != nil {
 		c.server.start()
@@ -210,7 +211,7 @@ func (c *conn) interrupted() bool {
 	return c.client.drained()
 }
 
-// deadline is how long to wait for the peer.
+// deadline is the end of the reader's wait for the peer.
 func (c *conn) deadline(now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -227,7 +228,7 @@ func (c *conn) deadline(now time.Time) time.Time {
 	return now.Add(c.limits.pingEvery)
 }
 
-// unused says that nobody has a use for the connection; c.mu is held.
+// unused says that the connection has neither streams nor handlers; c.mu is held.
 func (c *conn) unused() bool {
 	if c.server != nil {
 		return len(c.streams) == 0 && c.server.running == 0
@@ -235,7 +236,7 @@ func (c *conn) unused() bool {
 	return len(c.streams)+c.client.reserved == 0
 }
 
-// readTimeout is asked at the deadline: is the connection at its end?
+// readTimeout is called at the deadline. It gives an error if the connection is to end.
 func (c *conn) readTimeout(now time.Time) error {
 	switch {
 	case !c.gotSettings, c.block.open:
@@ -253,7 +254,7 @@ func (c *conn) readTimeout(now time.Time) error {
 			return nil
 		}
 		if c.client != nil {
-			c.client.goingAway = true // before somebody opens a stream that would end with it
+			c.client.goingAway = true // before a stream is opened that would end with it
 		}
 		return os.ErrDeadlineExceeded
 	}
@@ -263,7 +264,7 @@ func (c *conn) readTimeout(now time.Time) error {
 	return nil
 }
 
-// read takes frames until the connection ends, and gives the reason.
+// read processes frames until the connection ends, and returns the reason.
 func (c *conn) read() error {
 	for {
 		h, err := c.framer.ReadFrameHeader()
@@ -333,14 +334,14 @@ func (c *conn) skip(n int) error {
 	return nil
 }
 
-// readPrefix takes the n bytes that a payload begins with.
+// readPrefix reads the first n bytes of a payload.
 func (c *conn) readPrefix(n int) ([]byte, error) {
 	_, err := io.ReadFull(frameReader{c}, c.prefix[:n])
 	return c.prefix[:n], err
 }
 
-// padding takes the length of the padding off the front of a payload of n bytes, and gives what is
-// left to read before the padding.
+// padding reads the length of the padding at the front of a payload of n bytes, and returns how many
+// bytes of data precede the padding.
 func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 	if !h.Flags.Has(http2.FlagDataPadded) { // the same bit for all frames that are padded
 		return n, 0, nil
@@ -358,6 +359,6 @@ func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 	return n - 1 - pad, pad, nil
 }
 
-// clientID says whether streams with this identifier are opened by clients, as all are here:
-// servers push nothing.
+// clientID says whether clients open streams with this identifier. All are such here: there is no
+// server push.
 func clientID(id uint32) bool { return id%2 == 1 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// control takes the frames that are about the connection.
+// control processes the frames that are about the connection.
 func (c *conn) control(h http2.FrameHeader) error {
 	if h.Type == http2.FramePriority {
 		return c.priorityFrame(h)
@@ -42,7 +42,7 @@ func (c *conn) control(h http2.FrameHeader) error {
 	return nil
 }
 
-// settings applies the peer's (RFC 9113 section 6.5.2), in the order in which they come.
+// settings applies the peer's settings (RFC 9113 section 6.5.2) in order.
 func (c *conn) settings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		c.mu.Lock()
@@ -107,7 +107,7 @@ func (c *conn) setting(s http2.Setting) error {
 	return nil
 }
 
-// ping answers a PING, or takes the answer to one of ours.
+// ping answers a PING, or processes the answer to one of ours.
 func (c *conn) ping(f *http2.PingFrame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,7 +125,7 @@ func (c *conn) ping(f *http2.PingFrame) {
 	}
 }
 
-// priorityFrame takes a PRIORITY, whose scheme nobody uses any more (RFC 9113 section 5.3.2).
+// priorityFrame checks a PRIORITY, which is deprecated (RFC 9113 section 5.3.2).
 func (c *conn) priorityFrame(h http2.FrameHeader) error {
 	if h.StreamID == 0 {
 		return protocolError("PRIORITY on stream 0")
@@ -147,7 +147,7 @@ func (c *conn) priorityFrame(h http2.FrameHeader) error {
 }
 
 // priorityUpdate changes the priority of a response (RFC 9218 section 7.1). One for a stream that
-// is not open yet is dropped: its own field will say it again.
+// is not open yet is dropped: the request repeats it in a field.
 func (c *conn) priorityUpdate(f *http2.PriorityUpdateFrame) error {
 	if c.client != nil {
 		return protocolError("PRIORITY_UPDATE from a server")
@@ -165,7 +165,7 @@ func (c *conn) priorityUpdate(f *http2.PriorityUpdateFrame) error {
 	return nil
 }
 
-// reset takes a RST_STREAM.
+// reset processes a RST_STREAM.
 func (c *conn) reset(h http2.FrameHeader) error {
 	if h.Length != 4 {
 		return &ConnError{http2.ErrCodeFrameSize, "RST_STREAM size is not 4"}
@@ -194,7 +194,8 @@ func (c *conn) reset(h http2.FrameHeader) error {
 		reason = ErrRefused
 	}
 	if c.client != nil && code == http2.ErrCodeNo && s.recvEnd {
-		// The server has answered in full and wants no more of the request (RFC 9113 section 8.1).
+		// The response is complete, and the server wants no more of the request (RFC 9113 section
+		// 8.1).
 		s.stopped = true
 		c.dequeue(s)
 		s.pending = nil

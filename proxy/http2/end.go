@@ -10,7 +10,7 @@ import (
 	"mpgate/task"
 )
 
-// lateData judges a DATA frame of that size for a stream that is not there.
+// lateData checks a DATA frame of that size for a stream that does not exist (any more).
 func (c *conn) lateData(id uint32, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -27,7 +27,7 @@ func (c *conn) lateData(id uint32, size int64) error {
 	return nil
 }
 
-// failStream ends a stream for what the peer did. It costs the peer what a reset of its own would.
+// failStream ends a stream because of an error of the peer. It counts like a reset by the peer.
 func (c *conn) failStream(id uint32, code http2.ErrCode) error {
 	if id == 0 {
 		return &ConnError{code, "invalid frame"}
@@ -50,7 +50,7 @@ func (c *conn) failStream(id uint32, code http2.ErrCode) error {
 	return nil
 }
 
-// unlockAndCall unlocks c.mu, which is held, and calls what was given to Watch.
+// unlockAndCall unlocks c.mu, which is held, and calls a function given to Watch.
 func (c *conn) unlockAndCall(gone func()) {
 	if gone == nil {
 		c.mu.Unlock()
@@ -62,8 +62,8 @@ func (c *conn) unlockAndCall(gone func()) {
 	gone()
 }
 
-// abortStream ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch
-// left.
+// abortStream ends s with err, and with a reset unless code is noReset; c.mu is held. It returns the
+// function given to Watch.
 func (c *conn) abortStream(s *stream, err error, code http2.ErrCode) (gone func()) {
 	if s.err == nil {
 		s.err = err
@@ -89,7 +89,7 @@ const noReset = http2.ErrCode(1 << 31)
 // fail ends the connection and all its streams.
 func (c *conn) fail(err error) {
 	if err == io.EOF {
-		err = io.ErrUnexpectedEOF // to a stream, io.EOF is an end in order
+		err = io.ErrUnexpectedEOF // to a stream, io.EOF is an orderly end
 	}
 	var gone []func()
 	c.mu.Lock()
@@ -108,8 +108,7 @@ func (c *conn) fail(err error) {
 	}
 }
 
-// runReader is read, where a panic is an error like others: it ends the connection, and all its
-// streams have it.
+// runReader is read, with a panic turned into an error: it ends the connection and its streams.
 func (c *conn) runReader() (err error) {
 	end := "client"
 	if c.client != nil {
@@ -121,7 +120,7 @@ func (c *conn) runReader() (err error) {
 	return err
 }
 
-// panicked is for a panic of what writes: nobody knows what of it has left.
+// panicked is called for a panic of a writer: it is not known what has left.
 func (c *conn) panicked(*task.Panic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,13 +128,13 @@ func (c *conn) panicked(*task.Panic) {
 	c.afterWrite(ErrInternal)
 }
 
-// Fail ends the connection where what runs it has panicked: nobody reads it any more.
+// Fail ends the connection after a panic of its reading goroutine.
 func (c *conn) Fail(p *task.Panic) {
 	c.panicked(p)
 	c.fail(ErrInternal)
 }
 
-// connError is why the connection has ended, as s sees it; c.mu is held. A request that still lay
+// connError is why the connection has ended, as s reports it; c.mu is held. A request that was still
 // in the buffer has not been sent.
 func (s *stream) connError() error {
 	if s.client != nil && s.id != 0 && s.client.headBatch == s.conn.batch {

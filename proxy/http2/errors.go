@@ -9,29 +9,28 @@ import (
 	"mpgate/proxy/message"
 )
 
-// ErrNotProcessed: the server has not looked at the request, which may be sent elsewhere whatever
-// its method is (RFC 9113 section 8.7).
+// ErrNotProcessed: the server has not processed the request, which may be sent again whatever its
+// method is (RFC 9113 section 8.7).
 var ErrNotProcessed = errors.New("the server did not process the request")
 
-// ErrRefused is an ErrNotProcessed of a stream that the server has refused, whose connection
-// continues.
+// ErrRefused is an ErrNotProcessed of a stream that the server refused; its connection continues.
 var ErrRefused = fmt.Errorf("%w: it refused the stream", ErrNotProcessed)
 
 // ErrFull: the connection carries as many streams as the server allows.
 var ErrFull = errors.New("the connection carries as many streams as it may")
 
-// ErrClosed: the connection takes no further streams.
-var ErrClosed = errors.New("the connection takes no further streams")
+// ErrClosed: the connection takes no more streams.
+var ErrClosed = errors.New("the connection takes no more streams")
 
-// ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so nothing but HTTP can be
-// spoken in a stream.
+// ErrNoConnect: the server does not offer extended CONNECT (RFC 8441), so a stream can carry
+// nothing but HTTP.
 var ErrNoConnect = errors.New("the server does not support extended CONNECT")
 
-// ErrTooSlow: the connection ended because the peer did not continue in time. To a stream it is no
-// os.ErrDeadlineExceeded, after which it could be waited on.
+// ErrTooSlow: the connection ended because the peer did not continue in time. Unlike after
+// os.ErrDeadlineExceeded, a stream cannot wait longer.
 var ErrTooSlow = errors.New("the peer was too slow, and the connection ended")
 
-// ErrInternal: this program is at fault, not the peer. What went wrong is reported elsewhere.
+// ErrInternal: an error of this program, not of the peer, which is reported elsewhere.
 var ErrInternal = errors.New("internal error")
 
 var (
@@ -45,7 +44,7 @@ type ResetError struct{ Code http2.ErrCode }
 
 func (e *ResetError) Error() string { return "the peer reset the stream: " + e.Code.String() }
 
-// ConnError is a connection that ended for a fault of the peer's.
+// ConnError is a connection that ended because of an error of the peer.
 type ConnError struct {
 	Code   http2.ErrCode
 	Reason string
@@ -53,7 +52,7 @@ type ConnError struct {
 
 func (e *ConnError) Error() string { return fmt.Sprintf("%s: %v", e.Reason, e.Code) }
 
-// Is says that one with the code INTERNAL_ERROR, which no fault of a peer has, is ErrInternal.
+// Is says that an error with the code INTERNAL_ERROR, which no error of a peer has, is ErrInternal.
 func (e *ConnError) Is(target error) bool {
 	return target == ErrInternal && e.Code == http2.ErrCodeInternal
 }
@@ -71,8 +70,8 @@ func fault(status int, reason string) *message.Error {
 	return &message.Error{Status: status, Reason: reason}
 }
 
-// One value for each fault of a message. Those of status 400 make it malformed (RFC 9113 section
-// 8.1.1), others are refused by their answer alone.
+// One value for each error of a message. Those of status 400 make it malformed (RFC 9113 section
+// 8.1.1), others are only answered.
 var (
 	errName          = fault(400, "invalid field name: not a lower-case token")
 	errValue         = fault(400, "a field value holds a control character or ends in white space")

@@ -3,10 +3,10 @@ package http2
 import "golang.org/x/net/http2"
 
 const (
-	// minWindow is what a stream gets when memory is short, and what it may have unread whatever
-	// its connection holds.
+	// minWindow is the window of a stream when memory is short, and how much it may hold unread
+	// whatever its connection holds.
 	minWindow = 16 << 10
-	// holdStep is in what steps memory is leased for what the first windows bring.
+	// holdStep is the step in which memory is leased for what comes in the first windows.
 	holdStep = 16 << 10
 )
 
@@ -41,7 +41,7 @@ func (c *conn) appendFirstSettings(list ...http2.Setting) {
 	c.appendSettings(list...)
 }
 
-// settingsAcked is called when the peer keeps to the settings that it was sent; c.mu is held.
+// settingsAcked is called when the peer has acknowledged settings; c.mu is held.
 func (c *conn) settingsAcked() {
 	c.unacked = max(0, c.unacked-1)
 	switch {
@@ -61,7 +61,7 @@ func (c *conn) settingsAcked() {
 	c.wantFlush()
 }
 
-// enforce holds the peer to the initial window of streams that it was told of; c.mu is held.
+// enforce applies the initial window that the peer was told to its streams; c.mu is held.
 func (c *conn) enforce() {
 	for _, s := range c.streams {
 		s.recvWindow += c.enforced - c.cutback
@@ -76,9 +76,8 @@ func (c *conn) mayHoldMore(s *stream) bool {
 	return !c.limits.memory.Pressed() || c.enforced > 0 || c.lent <= connWindow || s.inbox.size <= minWindow
 }
 
-// holdInbox accounts for n more bytes that lie in inboxes; c.mu is held. What was leased for windows
-// that grew does for them, the rest is accounted for as it comes: most connections never hold
-// anything to speak of.
+// holdInbox accounts for n more bytes that lie in inboxes; c.mu is held. The lease of windows that
+// grew covers some of them, the rest is accounted for as it comes: most connections hold very little.
 func (c *conn) holdInbox(n int) {
 	c.inboxBytes += n
 	if short := c.inboxBytes - c.leased - c.lent; short > 0 {
@@ -88,7 +87,7 @@ func (c *conn) holdInbox(n int) {
 	}
 }
 
-// releaseInbox is for bytes that lie in the inbox of s no longer; c.mu is held.
+// releaseInbox accounts for n bytes that left the inbox of s; c.mu is held.
 func (c *conn) releaseInbox(s *stream, n int) {
 	c.inboxBytes -= n
 	if unused := min(c.lent, c.leased+c.lent-c.inboxBytes); unused > 0 && (c.inboxBytes == 0 || unused >= connWindow) {
@@ -127,7 +126,7 @@ func (c *conn) shrink(s *stream) {
 func (c *conn) narrow(s *stream, n int64) {
 	s.target -= n
 	c.leased -= int(n)
-	if short := c.inboxBytes - c.leased - c.lent; short > 0 { // something is held by that lease
+	if short := c.inboxBytes - c.leased - c.lent; short > 0 { // that lease covers bytes that are held
 		c.lent += short
 		n -= int64(short)
 	}
@@ -146,7 +145,7 @@ func (c *conn) dropPiece(n int) {
 	c.limits.memory.release(n)
 }
 
-// holdsMuch says whether more than its share waits for the peer while no memory is left: then
-// the connection had better begin nothing that adds to it; c.mu is held. Requests whose bodies
-// have come are not the reason: to begin them makes room.
+// holdsMuch says whether more than its share waits for the peer while no memory is left: then the
+// connection should begin nothing that adds to it; c.mu is held. Bodies of requests do not count:
+// to begin those requests frees memory.
 func (c *conn) holdsMuch() bool { return c.pieceBytes > connWindow && c.limits.memory.Full() }

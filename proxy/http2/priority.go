@@ -2,9 +2,9 @@ package http2
 
 import "strings"
 
-// priority is what a client said of a response's (RFC 9218 section 4). A client that says nothing
-// gets its streams in turn: most of those do not know of the scheme, and one response after the
-// other is not what they expect.
+// priority is the priority of a response (RFC 9218 section 4). Without one, the streams share the
+// connection: most such clients do not know the scheme and do not expect one response after the
+// other.
 type priority struct {
 	urgency     uint8 // 0 is first, 7 last
 	incremental bool
@@ -14,9 +14,9 @@ const urgencies = 8
 
 var defaultPriority = priority{urgency: 3, incremental: true}
 
-// parsePriority reads the members u and i of a dictionary (RFC 8941). What it cannot read it skips,
-// as it must parameters it does not know; a field that is no dictionary at all thus counts for
-// nothing.
+// parsePriority reads the members u and i of a dictionary (RFC 8941). It skips what it
+// cannot parse, as it must skip unknown parameters; a field that is not a dictionary thus has no
+// effect.
 func parsePriority(b string) priority {
 	p := priority{urgency: 3}
 	for len(b) > 0 {
