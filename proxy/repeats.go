@@ -46,7 +46,7 @@ func (x *exchange) mayRepeat(r *backend.Request, again *repeats, err error) bool
 
 // cameBack says whether err means that the server has not processed the request.
 func cameBack(err error) bool {
-	return err == netio.ErrSpoke || errors.Is(err, backend.ErrNotProcessed)
+	return err == netio.ErrNotIdle || errors.Is(err, backend.ErrNotProcessed)
 }
 
 // wait comes before a request is sent again that failed with err. It pauses if the request came

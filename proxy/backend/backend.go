@@ -98,7 +98,7 @@ func New(o Options) (*Backend, error) {
 	if len(o.Servers) == 0 {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
-	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
+	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, SlowAfter: Patience}}
 	b.background, b.firstRest = newBackground(), firstRest
 	if b.memory = o.Streams; b.memory == nil {
 		b.memory = &http2.Memory{Limit: http2.MemoryLimit()}
@@ -108,7 +108,7 @@ func New(o Options) (*Backend, error) {
 	}
 	b.client2 = http2.ClientOptions{
 		Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
-		IdleTime: o.IdleTimeout, Patience: Patience, Memory: b.memory,
+		IdleTime: o.IdleTimeout, SlowAfter: Patience, Memory: b.memory,
 	}
 	weights := make([]int, len(o.Servers))
 	for i, so := range o.Servers {

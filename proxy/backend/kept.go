@@ -46,7 +46,7 @@ func (c *conn) ready(bodyless bool) bool {
 	}
 	c.reused = true
 	if bodyless && c.link.server.tls == nil {
-		c.ExpectSilence()
+		c.ExpectIdle()
 		return true
 	}
 	if c.Idle() {

@@ -255,7 +255,7 @@ func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
 func (s *Server) newShared(on netio.Stream, l *Link) *shared {
 	c := &shared{link: l}
 	o := s.backend.client2
-	o.Settled = func() { s.sharing.settle(c) }
+	o.OnSettings = func() { s.sharing.settle(c) }
 	c.ClientConn = http2.NewClientConn(on, &o)
 	s.backend.readers.Go("backend "+s.backend.Name()+": connection to "+s.Address, func() { s.runShared(c, on) }, c.Fail)
 	return c

@@ -40,24 +40,24 @@ const (
 //	NewServerConn ─► Serve (until the connection ends) … Shutdown from elsewhere ends it in order
 type ServerConn struct {
 	conn
-	most    int
-	handler func(*ServerStream)
+	streamLimit int
+	handler     func(*ServerStream)
 
 	opening  *ServerStream   // whose header block is being read
 	starting []*ServerStream // that wait to be run
 
 	// guarded by conn.mu
-	running  int // handlers
-	ended    int // handlers whose streams have ended in order: they are about to return
-	backlog  int // of starting, when the reader last looked
-	serving  bool
-	draining bool
-	final    bool   // the second GOAWAY was sent
-	last     uint32 // that it names: streams beyond are ignored
-	stopped  *time.Timer
-	unread   time.Time   // when the last request beyond maxUnread was started
-	resume   *time.Timer // until the next
-	finished sync.Cond   // running changed
+	running     int // handlers
+	ended       int // handlers whose streams have ended in order: they are about to return
+	backlog     int // of starting, when the reader last looked
+	serving     bool
+	draining    bool
+	finalSent   bool   // the second GOAWAY was sent
+	finalID     uint32 // that it names: streams beyond are ignored
+	drainTimer  *time.Timer
+	lastUnread  time.Time   // when the last request beyond maxUnread was started
+	resumeTimer *time.Timer // until the next
+	finished    sync.Cond   // running changed
 }
 
 // NewServerConn gives the server's end of s. in holds what has been read from it already, and is
@@ -68,8 +68,8 @@ func NewServerConn(s netio.Stream, in *netio.Buffer, o *ServerOptions, handler f
 	setDefault(&l.HeaderBytes, 32<<10)
 	setDefault(&l.HeaderFields, 100)
 	l.setDefaults()
-	c := &ServerConn{handler: handler, most: o.Streams}
-	setDefault(&c.most, 100)
+	c := &ServerConn{handler: handler, streamLimit: o.Streams}
+	setDefault(&c.streamLimit, 100)
 	c.finished.L = &c.mu
 	c.server = c
 	c.init(s, l)
@@ -88,20 +88,20 @@ func setDefault[T int | time.Duration](v *T, def T) {
 // Serve reads the connection until it ends and all handlers have returned, and gives the reason:
 // nil where it ended in order. It does not close the stream.
 func (c *ServerConn) Serve() error {
-	c.greet()
+	c.sendFirstFrames()
 	err := c.preface()
 	if err == nil {
-		err = c.reading()
+		err = c.runReader()
 	}
 	return c.end(err)
 }
 
-// greet says what the server has to say first.
-func (c *ServerConn) greet() {
+// sendFirstFrames says what the server has to say first.
+func (c *ServerConn) sendFirstFrames() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.firstSettings(
-		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.most)},
+	c.appendFirstSettings(
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.streamLimit)},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)},
 		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
 		http2.Setting{ID: http2.SettingNoRFC7540Priorities, Val: 1})
@@ -144,7 +144,7 @@ func (c *ServerConn) Shutdown() {
 // false: it is none.
 func (c *ServerConn) EndIdle(least time.Duration) bool {
 	c.mu.Lock()
-	idle := c.lastID > 0 && c.unused() && !c.draining && c.err == nil && time.Since(c.idle) >= least
+	idle := c.lastID > 0 && c.unused() && !c.draining && c.err == nil && time.Since(c.idleSince) >= least
 	c.mu.Unlock()
 	if idle {
 		c.Shutdown()
@@ -156,7 +156,7 @@ func (c *ServerConn) EndIdle(least time.Duration) bool {
 func (c *ServerConn) firstGoAway() {
 	c.appendGoAway(maxStreamID, http2.ErrCodeNo)
 	c.appendPing(false, [8]byte{pingDrain})
-	c.stopped = task.AfterFunc(drainTime, "HTTP/2: second GOAWAY", func() {
+	c.drainTimer = task.AfterFunc(drainTime, "HTTP/2: second GOAWAY", func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.lastGoAway()
@@ -167,10 +167,10 @@ func (c *ServerConn) firstGoAway() {
 // lastGoAway is the second: what the client sent before it knew of the first has come. c.mu is
 // held.
 func (c *ServerConn) lastGoAway() {
-	if !c.draining || c.final || c.err != nil {
+	if !c.draining || c.finalSent || c.err != nil {
 		return
 	}
-	c.final, c.last = true, c.lastID
+	c.finalSent, c.finalID = true, c.lastID
 	c.appendGoAway(c.lastID, http2.ErrCodeNo)
 	c.wantFlush()
 	c.stopIfDrained()
@@ -182,7 +182,7 @@ func (c *ServerConn) stopIfDrained() {
 	}
 }
 
-func (c *ServerConn) drained() bool { return c.final && c.unused() }
+func (c *ServerConn) drained() bool { return c.finalSent && c.unused() }
 
 // openBlock is called for the HEADERS of c.block.
 func (c *ServerConn) openBlock() error {
@@ -194,8 +194,8 @@ func (c *ServerConn) openBlock() error {
 		c.trailer.Reset()
 		c.fields.reset(trailerBlock, &c.trailer, &c.limits.Limits)
 		switch {
-		case s.theirs, s.recvEnd && s.sentEnd && !s.reset:
-			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+		case s.resetByPeer, s.recvEnd && s.sentEnd && !s.reset:
+			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 		case s.reset:
 			c.fields.kind = discarded
 		case s.recvEnd:
@@ -208,20 +208,20 @@ func (c *ServerConn) openBlock() error {
 	c.fields.reset(discarded, nil, &c.limits.Limits)
 	switch {
 	case !clientID(id):
-		return protocolError("HEADERS for a stream that only a server may open")
-	case id <= c.lastID && c.closed.has(id):
+		return protocolError("HEADERS on a stream that only a server may open")
+	case id <= c.lastID && c.recentlyClosed.has(id):
 		return nil
 	case id <= c.lastID:
-		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 	}
 	c.lastID = id
 	switch {
-	case c.final: // it came before the client knew
-		c.remember(id, firstWindow)
-	case c.open >= c.most:
+	case c.finalSent: // it came before the client knew
+		c.remember(id, defaultWindow)
+	case c.open >= c.streamLimit:
 		b.refused = http2.ErrCodeRefusedStream
-	case len(c.starting) > maxWaiting*c.most:
-		return calm("streams are opened and reset faster than they can be wound up")
+	case len(c.starting) > maxWaiting*c.streamLimit:
+		return enhanceYourCalm("streams are opened and reset too fast")
 	default:
 		c.opening = newServerStream()
 		c.fields.reset(requestBlock, &c.opening.req.Header, &c.limits.Limits)
@@ -239,20 +239,20 @@ func (c *ServerConn) closeBlock() error {
 		if s != nil {
 			s.free()
 		}
-		return c.badStream(b.id, b.refused)
+		return c.failStream(b.id, b.refused)
 	case c.fields.kind == trailerBlock:
 		return c.takeTrailer(b.id)
 	case s == nil:
 		return nil
 	}
 	s.begin(c, &c.fields, b)
-	c.enter(s)
+	c.addStream(s)
 	c.starting = append(c.starting, s)
 	return nil
 }
 
-// enter makes s, whose head was read into c.block, a stream of the connection.
-func (c *ServerConn) enter(s *ServerStream) {
+// addStream makes s, whose head was read into c.block, a stream of the connection.
+func (c *ServerConn) addStream(s *ServerStream) {
 	b := &c.block
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -262,7 +262,7 @@ func (c *ServerConn) enter(s *ServerStream) {
 		s.declared = c.fields.length
 	}
 	if s.websocket {
-		s.raw = true
+		s.tunnel = true
 	}
 	if c.fields.prioritized {
 		s.priority = c.fields.priority
@@ -272,7 +272,7 @@ func (c *ServerConn) enter(s *ServerStream) {
 
 // discard drops a stream that was never run; c.mu is held.
 func (c *ServerConn) discard(s *ServerStream) {
-	s.leave()
+	s.unregister()
 	s.free()
 }
 
@@ -285,14 +285,14 @@ func (s *ServerStream) serve() {
 
 // finish ends what the handler has left open.
 func (c *ServerConn) finish(s *ServerStream) {
-	if p := task.Call("HTTP/2 stream: end", func() { c.windUp(s) }); p != nil {
+	if p := task.Call("HTTP/2 stream: end", func() { c.closeStream(s) }); p != nil {
 		c.panicked(p)
 		return
 	}
 	s.free()
 }
 
-func (c *ServerConn) windUp(s *ServerStream) {
+func (c *ServerConn) closeStream(s *ServerStream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running--
@@ -309,14 +309,14 @@ func (c *ServerConn) windUp(s *ServerStream) {
 	default:
 		c.earned++
 	}
-	s.gone = nil
+	s.onGone = nil
 	if code != noReset && c.err == nil {
-		c.kill(&s.stream, errAborted, code)
+		c.abortStream(&s.stream, errAborted, code)
 	}
 	if s.ended {
 		c.ended--
 	}
-	s.leave()
+	s.unregister()
 	c.wantFlush()
 	c.stopIfDrained()
 	if c.backlog > 0 {

@@ -92,7 +92,7 @@ func (s *ServerStream) BodyDone() bool { return s.body.done() }
 func (s *ServerStream) BodyStarted() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	return s.stream.began
+	return s.stream.bodyStarted
 }
 
 // HeadSent says whether the head of the final response has been written.
@@ -141,7 +141,7 @@ func (s *ServerStream) writeHead(r *message.Response, status int, end bool) erro
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waitRoom()
+	c.waitForBuffer()
 	if err := s.writeError(); err != nil {
 		return err
 	}
@@ -150,28 +150,8 @@ func (s *ServerStream) writeHead(r *message.Response, status int, end bool) erro
 	return nil
 }
 
-// WriteBody sends a piece of the body. It returns when the piece may be used again.
-func (s *ServerStream) WriteBody(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	return s.write(p)
-}
-
 // End completes the response.
 func (s *ServerStream) End(trailer *message.Header) error { return s.end(trailer) }
-
-// Flush sees to it that what was written leaves.
-func (s *ServerStream) Flush() error {
-	c := s.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := s.writeError(); err != nil {
-		return err
-	}
-	c.flushNow()
-	return nil
-}
 
 // ResetAs makes a response that is not complete at the end end with this code, instead of
 // INTERNAL_ERROR.
@@ -185,9 +165,9 @@ func (s *ServerStream) Abort() {
 	var gone func()
 	c := s.conn
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	if !s.reset {
-		gone = c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+		gone = c.abortStream(&s.stream, errAborted, http2.ErrCodeCancel)
 		c.wantFlush()
 	}
 }
@@ -209,7 +189,7 @@ func (s *ServerStream) Watch(gone func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !s.reset {
-		s.gone = gone
+		s.onGone = gone
 		return
 	}
 	c.goneMu.Lock() // StopWatch waits for it
@@ -223,8 +203,8 @@ func (s *ServerStream) Watch(gone func()) {
 func (s *ServerStream) StopWatch() {
 	c := s.conn
 	c.mu.Lock()
-	watched := s.gone != nil
-	s.gone = nil
+	watched := s.onGone != nil
+	s.onGone = nil
 	c.mu.Unlock()
 	if !watched {
 		c.goneMu.Lock()

@@ -21,17 +21,17 @@ func (c *ServerConn) start() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	kept, barred := c.starting[:0], false
+	kept, blocked := c.starting[:0], false
 	for _, s := range c.starting {
 		switch {
 		case s.reset:
 			c.discard(s)
-		case c.mayRun() && !c.holdsMuch() && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
+		case c.mayRun() && !c.holdsMuch() && (s.sendWindow > 0 || !blocked && !c.tooManyUnread()):
 			c.running++
 			s.started = true
 			s.run.Go()
 		default:
-			barred = barred || s.sendWindow <= 0
+			blocked = blocked || s.sendWindow <= 0
 			kept = append(kept, s)
 		}
 	}
@@ -42,7 +42,9 @@ func (c *ServerConn) start() {
 // mayRun says whether one more handler may run; c.mu is held. Those whose streams were reset count
 // until they return. A client that keeps to the limit does not wait for those whose streams have
 // ended.
-func (c *ServerConn) mayRun() bool { return c.running-c.ended < c.most && c.running < 2*c.most }
+func (c *ServerConn) mayRun() bool {
+	return c.running-c.ended < c.streamLimit && c.running < 2*c.streamLimit
+}
 
 // tooManyUnread says that a stream without a window must wait for its start, and then has the
 // reader woken at its time; c.mu is held.
@@ -57,13 +59,13 @@ func (c *ServerConn) tooManyUnread() bool {
 		return false
 	}
 	now := time.Now()
-	wait := unreadPause - now.Sub(c.unread)
+	wait := unreadPause - now.Sub(c.lastUnread)
 	if wait <= 0 {
-		c.unread = now
+		c.lastUnread = now
 		return false
 	}
-	if c.resume == nil {
-		c.resume = task.AfterFunc(wait, "HTTP/2: requests that wait for a window", c.wake)
+	if c.resumeTimer == nil {
+		c.resumeTimer = task.AfterFunc(wait, "HTTP/2: requests that wait for a window", c.wake)
 	}
 	return true
 }
@@ -72,7 +74,7 @@ func (c *ServerConn) tooManyUnread() bool {
 func (c *ServerConn) wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.resume = nil
+	c.resumeTimer = nil
 	if c.err == nil {
 		c.base.Interrupt()
 	}

@@ -17,30 +17,30 @@ type stream struct {
 	server *ServerStream
 	client *ClientStream
 
-	err     error // why it was killed
-	reset   bool  // nothing may be sent or is taken any more
-	ours    bool  // by us, and the peer may not know yet
-	theirs  bool  // by the peer, which may send nothing more
-	raw     bool  // a tunnel: silence in one direction is not an error
-	recvEnd bool  // the peer has ended its side
-	sentEnd bool  // we have ended ours
-	stopped bool  // the peer wants no more of ours
-	cut     bool  // whoever reads is to stop
-	began   bool  // something of the body was taken
-	counted bool  // in conn.open
-	ended   bool  // both sides ended, without a reset
+	err         error // why it was killed
+	reset       bool  // nothing may be sent or is taken any more
+	resetByUs   bool  // by us, and the peer may not know yet
+	resetByPeer bool  // by the peer, which may send nothing more
+	tunnel      bool  // a tunnel: silence in one direction is not an error
+	recvEnd     bool  // the peer has ended its side
+	sentEnd     bool  // we have ended ours
+	stopped     bool  // the peer wants no more of ours
+	interrupted bool  // whoever reads is to stop
+	bodyStarted bool  // something of the body was taken
+	counted     bool  // in conn.open
+	ended       bool  // both sides ended, without a reset
 
 	// What comes.
-	inbox      inbox
-	trailer    message.Header
-	declared   int64 // length of the body, Unknown where it was not said
-	received   int64
-	recvWindow int64 // what the peer may still send
-	target     int64 // what it may send at most
-	credit     int64 // taken and not granted again
-	withheld   int   // bytes unread, for which the connection's window waits
-	readers    waiter
-	slow       bool // ErrSlow was given
+	inbox        inbox
+	trailer      message.Header
+	declared     int64 // length of the body, Unknown where it was not said
+	received     int64
+	recvWindow   int64 // what the peer may still send
+	target       int64 // what it may send at most
+	credit       int64 // taken and not granted again
+	withheld     int   // bytes unread, for which the connection's window waits
+	readers      waiter
+	slowReported bool // ErrSlow was given
 
 	// What leaves.
 	pending    []byte // what the writer waits with
@@ -49,28 +49,28 @@ type stream struct {
 	sendWindow int64
 	moved      int
 	writers    waiter
-	pace       netio.Pace // of the windows that the peer grants
+	writePace  netio.Pace // of the windows that the peer grants
 	readPace   netio.Pace
 	lastFrame  int    // where the stream's last frame begins in the connection's buffer
-	lastSwap   uint32 // and in which one
+	lastBatch  uint32 // and in which one
 	lastData   bool   // it is a DATA frame
 	priority   priority
 	queued     bool
 	prev, next *stream
 
-	gone func() // given to Watch
+	onGone func() // given to Watch
 }
 
 // open makes s a new stream of c, c.mu held.
 func (s *stream) open(c *conn, id uint32) {
 	s.conn, s.id = c, id
-	s.err, s.reset, s.ours, s.theirs, s.raw, s.recvEnd, s.sentEnd = nil, false, false, false, false, false, false
-	s.stopped, s.cut, s.began, s.slow = false, false, false, false
+	s.err, s.reset, s.resetByUs, s.resetByPeer, s.tunnel, s.recvEnd, s.sentEnd = nil, false, false, false, false, false, false
+	s.stopped, s.interrupted, s.bodyStarted, s.slowReported = false, false, false, false
 	s.counted, s.ended = false, false
 	s.declared, s.received = message.Unknown, 0
-	s.target, s.credit, s.withheld = firstWindow, 0, 0
+	s.target, s.credit, s.withheld = defaultWindow, 0, 0
 	s.toSend, s.sendWindow, s.moved = message.Unknown, c.sendInitial, 0
-	s.pace, s.readPace = c.limits.pace(), c.limits.pace()
+	s.writePace, s.readPace = c.limits.pace(), c.limits.pace()
 	s.lastFrame, s.priority, s.waiting = -1, defaultPriority, false
 	s.trailer.Reset()
 }
@@ -78,7 +78,7 @@ func (s *stream) open(c *conn, id uint32) {
 // register adds s to the streams of its connection, c.mu held. It is open from now on.
 func (s *stream) register() {
 	s.conn.streams[s.id] = s
-	s.recvWindow = firstWindow - s.conn.enforced
+	s.recvWindow = defaultWindow - s.conn.enforced
 	s.conn.open++
 	s.counted = true
 }
@@ -92,8 +92,8 @@ func (s *stream) uncount() {
 	}
 }
 
-// endedOne is called when one of the sides has ended; c.mu is held.
-func (s *stream) endedOne() {
+// sideEnded is called when one of the sides has ended; c.mu is held.
+func (s *stream) sideEnded() {
 	if !s.recvEnd || !s.sentEnd || s.reset || s.ended {
 		return
 	}
@@ -104,24 +104,24 @@ func (s *stream) endedOne() {
 	}
 }
 
-// leave takes s off its connection, c.mu held; nobody may use it any more.
-func (s *stream) leave() {
+// unregister takes s off its connection, c.mu held; nobody may use it any more.
+func (s *stream) unregister() {
 	c := s.conn
 	c.dequeue(s)
 	delete(c.streams, s.id)
 	s.uncount()
 	held := s.inbox.size + s.inbox.lent
 	s.inbox.drop()
-	c.letGo(s, held)
-	c.narrow(s, s.target-firstWindow)
-	if s.ours {
+	c.releaseInbox(s, held)
+	c.narrow(s, s.target-defaultWindow)
+	if s.resetByUs {
 		c.remember(s.id, s.recvWindow)
 	}
-	s.pending, s.gone = nil, nil
+	s.pending, s.onGone = nil, nil
 	if len(c.streams) == 0 {
-		c.idle = time.Now()
+		c.idleSince = time.Now()
 		if c.pinged.IsZero() {
-			_ = c.base.SetReadDeadline(c.idle.Add(c.limits.idleTime))
+			_ = c.base.SetReadDeadline(c.idleSince.Add(c.limits.idleTime))
 		}
 	}
 }
@@ -130,7 +130,7 @@ func (s *stream) leave() {
 type body struct {
 	*stream
 	trailerTo *message.Header
-	patience  time.Duration
+	slowAfter time.Duration
 }
 
 // Next gives the next piece.
@@ -141,17 +141,17 @@ func (b *body) Next(wait bool) ([]byte, error) {
 	defer c.mu.Unlock()
 	if n := s.inbox.lent; n > 0 {
 		s.inbox.lent = 0
-		c.took(s, int64(n))
+		c.consumed(s, int64(n))
 	}
 	for {
 		switch {
-		case s.cut:
+		case s.interrupted:
 			return nil, netio.ErrInterrupted
 		case s.reset && !s.recvEnd: // what came whole is good, whatever becomes of the stream
 			return nil, s.err
 		}
 		if p := s.inbox.next(); p != nil {
-			s.began = true
+			s.bodyStarted = true
 			return p, nil
 		}
 		switch {
@@ -178,13 +178,13 @@ func (b *body) waitMore() error {
 	c := s.conn
 	c.flushNow()
 	limit := c.limits.idleTime
-	if b.patience > 0 && !s.slow {
-		limit = min(limit, b.patience)
+	if b.slowAfter > 0 && !s.slowReported {
+		limit = min(limit, b.slowAfter)
 	}
 	since, had := time.Now(), s.received
 	c.mu.Unlock()
 	woken := s.readers.wait(limit)
-	for !woken && limit == c.limits.idleTime && !s.raw { // silence is not an error while the other direction moves
+	for !woken && limit == c.limits.idleTime && !s.tunnel { // silence is not an error while the other direction moves
 		grace := s.readPace.Grace()
 		if grace <= 0 {
 			break
@@ -193,13 +193,13 @@ func (b *body) waitMore() error {
 	}
 	c.mu.Lock()
 	if woken || s.received > had || s.recvEnd || s.reset {
-		if s.raw {
+		if s.tunnel {
 			return nil
 		}
 		return s.readPace.Wait(time.Since(since), int(s.received-had))
 	}
 	if limit < c.limits.idleTime {
-		s.slow = true
+		s.slowReported = true
 		return message.ErrSlow
 	}
 	return os.ErrDeadlineExceeded
@@ -210,7 +210,7 @@ func (b *body) waitMore() error {
 func (s *stream) SetProgress(reads, writes *netio.Progress) {
 	s.conn.mu.Lock()
 	s.readPace.Own, s.readPace.Other = reads, writes
-	s.pace.Own, s.pace.Other = writes, reads
+	s.writePace.Own, s.writePace.Other = writes, reads
 	s.conn.mu.Unlock()
 }
 
@@ -225,7 +225,7 @@ func (b *body) done() bool {
 // Interrupt makes the read of the body that is under way, or else the next one, end with an error.
 func (s *stream) Interrupt() {
 	s.conn.mu.Lock()
-	s.cut = true
+	s.interrupted = true
 	s.readers.wake()
 	s.conn.mu.Unlock()
 }
@@ -233,6 +233,6 @@ func (s *stream) Interrupt() {
 // Resume ends an interruption.
 func (s *stream) Resume() {
 	s.conn.mu.Lock()
-	s.cut = false
+	s.interrupted = false
 	s.conn.mu.Unlock()
 }

@@ -35,14 +35,14 @@ type out struct {
 	encoder     encoder
 	blockBuf    []byte
 	buf         []byte
-	swaps       uint32 // how often buf was taken away to be sent
+	batch       uint32 // how often buf was taken away to be sent
 	controlHeld int    // bytes of control frames in buf
 	writing     bool
 	scheduled   bool
-	lost        bool      // nothing more can be sent; see wrote
+	peerReset   bool      // nothing more can be sent; see wrote
 	earned      int       // credit for control frames, see budget.go
 	sent        int       // bytes of DATA that have earned nothing yet
-	room        sync.Cond // after each write
+	written     sync.Cond // after each write
 	flusher     task.Task // stored once
 
 	queues [urgencies]queue // streams that have more to send than there was room for
@@ -50,12 +50,12 @@ type out struct {
 
 func (o *out) init(c *conn) {
 	o.encoder = newEncoder()
-	o.room.L = &c.mu
+	o.written.L = &c.mu
 	o.flusher = task.New("HTTP/2 connection: writing", c.flushLater, c.panicked)
 }
 
-// room9 gives buf with room for a frame of n bytes.
-func (c *conn) room9(n int) []byte {
+// reserve gives buf with room for a frame of n bytes.
+func (c *conn) reserve(n int) []byte {
 	n += frameHeaderLen
 	switch {
 	case c.buf == nil && n <= smallOut:
@@ -87,19 +87,19 @@ func (c *conn) flush(s *stream) {
 	c.writing = true
 	defer func() {
 		c.writing = false
-		c.room.Broadcast()
+		c.written.Broadcast()
 		if s != nil {
 			c.wantFlush()
 		}
 	}()
-	for c.err == nil && !c.lost {
+	for c.err == nil && !c.peerReset {
 		if len(c.buf) == 0 {
-			if c.pump(); len(c.buf) == 0 {
+			if c.fillBuffer(); len(c.buf) == 0 {
 				break
 			}
 		}
 		c.send(c.takeOut())
-		c.pump()
+		c.fillBuffer()
 		if s != nil && len(s.pending) == 0 {
 			break
 		}
@@ -113,7 +113,7 @@ func (c *conn) send(b []byte) {
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		c.wrote(result)
+		c.afterWrite(result)
 	}()
 	_, err := c.s.Write(b)
 	if err == nil {
@@ -129,7 +129,7 @@ func (c *conn) trySend(b []byte) (sent bool) {
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		c.wrote(result)
+		c.afterWrite(result)
 	}()
 	_, err := c.s.Write(b) // little enough to be held back
 	freeOut(b)
@@ -141,22 +141,22 @@ func (c *conn) trySend(b []byte) (sent bool) {
 func (c *conn) takeOut() []byte {
 	b := c.buf
 	c.buf, c.controlHeld = nil, 0
-	c.swaps++
+	c.batch++
 	return b
 }
 
-// lostTime is how long the reader has to find out what a server said before it closed the
+// resetReadTime is how long the reader has to find out what a server said before it closed the
 // connection.
-const lostTime = time.Second
+const resetReadTime = time.Second
 
-func (c *conn) wrote(err error) {
+func (c *conn) afterWrite(err error) {
 	switch {
-	case err == nil, c.lost:
+	case err == nil, c.peerReset:
 	case c.client != nil && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
 		// The server has closed the connection. What it said before can still be read, such as
 		// which requests it has not processed (GOAWAY). The reader then ends the connection.
-		c.lost, c.client.goingAway = true, true
-		task.AfterFunc(lostTime, "HTTP/2 connection to a server: ending", func() {
+		c.peerReset, c.client.goingAway = true, true
+		task.AfterFunc(resetReadTime, "HTTP/2 connection to a server: ending", func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if c.err == nil {
@@ -168,13 +168,13 @@ func (c *conn) wrote(err error) {
 		c.failLocked(err)
 		_ = c.base.Abort() // the reader will see to the rest
 	}
-	c.room.Broadcast()
+	c.written.Broadcast()
 }
 
 // wantFlush sees to it that what there is leaves soon, c.mu held: once those streams that can run
 // have run, so that what they have to say leaves with it.
 func (c *conn) wantFlush() {
-	if c.writing || c.scheduled || c.lost || c.err != nil || len(c.buf) == 0 && c.nextStream() == nil {
+	if c.writing || c.scheduled || c.peerReset || c.err != nil || len(c.buf) == 0 && c.nextStream() == nil {
 		return
 	}
 	c.scheduled = true
@@ -201,7 +201,7 @@ func (c *conn) flushNow() {
 // flushFromReader sends what there is as far as that needs no waiting; c.mu is held. Another
 // goroutine does the rest.
 func (c *conn) flushFromReader() {
-	if c.writing || c.scheduled || c.lost || len(c.buf) == 0 || c.err != nil {
+	if c.writing || c.scheduled || c.peerReset || len(c.buf) == 0 || c.err != nil {
 		return
 	}
 	if len(c.buf) > smallOut {
@@ -228,26 +228,30 @@ func (c *conn) flushRest() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.scheduled = false
-	c.wrote(err)
+	c.afterWrite(err)
 	c.flush(nil)
 }
 
 // sendRest sends what there is at the end of a connection; c.mu is held.
 func (c *conn) sendRest() {
 	_ = c.base.SetWriteDeadline(time.Now().Add(lingerTime))
-	c.quiet()
+	c.waitForWriter()
 	c.flush(nil)
 }
 
-// quiet waits until nobody writes any more; c.mu is held.
-func (c *conn) quiet() {
+// waitForWriter waits until nobody writes any more; c.mu is held.
+func (c *conn) waitForWriter() {
 	for c.writing || c.scheduled {
-		c.room.Wait()
+		c.written.Wait()
 	}
 }
 
-// write sends p as the stream's body, and returns once all of it lies in the connection's buffer.
-func (s *stream) write(p []byte) error {
+// WriteBody sends p as a piece of the stream's body. It returns once all of it lies in the
+// connection's buffer: then p may be used again.
+func (s *stream) WriteBody(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,7 +269,7 @@ func (s *stream) write(p []byte) error {
 	s.pending = p
 	if c.nextStream() == nil { // nobody waits for its turn
 		for len(c.buf) < outLimit && len(s.pending) > 0 && s.sendWindow > 0 && c.sendWindow > 0 {
-			c.put(s)
+			c.appendData(s)
 		}
 	}
 	for len(s.pending) > 0 {
@@ -283,6 +287,19 @@ func (s *stream) write(p []byte) error {
 	return s.writeError()
 }
 
+// Flush lets what was written leave.
+func (s *stream) Flush() error {
+	c := s.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	c.flushNow()
+	return nil
+}
+
+// writeError is why nothing more can be written, or nil; conn.mu is held.
 func (s *stream) writeError() error {
 	switch {
 	case s.reset:
@@ -301,8 +318,8 @@ func (s *stream) waitTurn() error {
 	if err := s.writeError(); err != nil {
 		return err
 	}
-	if !c.writing && !c.lost {
-		c.pump()
+	if !c.writing && !c.peerReset {
+		c.fillBuffer()
 		if len(s.pending) == 0 {
 			c.flushNow()
 			return nil
@@ -335,7 +352,7 @@ func (s *stream) waitWindow(stalled bool) error {
 	}
 	moved := s.moved
 	s.moved = 0
-	return s.pace.Wait(time.Since(since), moved)
+	return s.writePace.Wait(time.Since(since), moved)
 }
 
 // WaitRoom returns once the peer grants something, so that nothing need be fetched for it before.
@@ -379,18 +396,18 @@ func (s *stream) end(trailer *message.Header) error {
 		return message.ErrBodyLength
 	}
 	s.sentEnd = true
-	s.endedOne()
+	s.sideEnded()
 	if !empty(trailer) {
-		c.waitRoom()
+		c.waitForBuffer()
 		if err := s.writeError(); err != nil {
 			return err
 		}
 		c.blockBuf = c.encoder.trailer(c.blockBuf[:0], trailer)
 		c.appendBlock(s.id, c.blockBuf, true)
-	} else if s.lastFrame >= 0 && s.lastSwap == c.swaps && s.lastFrame < len(c.buf) {
+	} else if s.lastFrame >= 0 && s.lastBatch == c.batch && s.lastFrame < len(c.buf) {
 		c.buf[s.lastFrame+4] |= byte(http2.FlagDataEndStream) // the same bit for DATA and HEADERS
 	} else {
-		c.buf = appendHeader(c.room9(0), 0, http2.FrameData, http2.FlagDataEndStream, s.id)
+		c.buf = appendHeader(c.reserve(0), 0, http2.FrameData, http2.FlagDataEndStream, s.id)
 	}
 	c.flushNow()
 	return nil
@@ -408,11 +425,11 @@ func empty(h *message.Header) bool {
 	return true
 }
 
-// waitRoom waits while the peer does not read, c.mu held: heads that wait are memory too.
-func (c *conn) waitRoom() {
+// waitForBuffer waits while the peer does not read, c.mu held: heads that wait are memory too.
+func (c *conn) waitForBuffer() {
 	for len(c.buf) >= outLimit && c.err == nil {
-		if c.writing || c.scheduled || c.lost {
-			c.room.Wait()
+		if c.writing || c.scheduled || c.peerReset {
+			c.written.Wait()
 		} else {
 			c.flush(nil)
 		}
@@ -422,11 +439,11 @@ func (c *conn) waitRoom() {
 // writeBlock sends a header block; c.mu is held.
 func (s *stream) writeBlock(block []byte, end bool) {
 	c := s.conn
-	c.buf = c.room9(len(block)) // so that the place is known
-	s.lastFrame, s.lastSwap, s.lastData = len(c.buf), c.swaps, false
+	c.buf = c.reserve(len(block)) // so that the place is known
+	s.lastFrame, s.lastBatch, s.lastData = len(c.buf), c.batch, false
 	c.appendBlock(s.id, block, end)
 	if s.sentEnd = end; end {
-		s.endedOne()
+		s.sideEnded()
 	}
 }
 

@@ -57,7 +57,7 @@ func ParseProxy(b []byte) (p Proxy, n int, err error) {
 }
 
 func parseProxy1(b []byte) (Proxy, int, error) {
-	if !begins(b, signature1) {
+	if !matchesPrefix(b, signature1) {
 		return Proxy{}, 0, ErrNoProxy
 	}
 	line, err := line1(b[:min(len(b), maxLine1)])
@@ -89,7 +89,7 @@ func parseProxy1(b []byte) (Proxy, int, error) {
 func line1(b []byte) ([]byte, error) {
 	rest := b[min(len(b), len(signature1)):]
 	free := bytes.HasPrefix(rest, []byte(" U")) // UNKNOWN: anything may follow
-	if !begins(rest, " TCP4 ") && !begins(rest, " TCP6 ") && !begins(rest, " UNKNOWN\r\n") && !begins(rest, " UNKNOWN ") {
+	if !matchesPrefix(rest, " TCP4 ") && !matchesPrefix(rest, " TCP6 ") && !matchesPrefix(rest, " UNKNOWN\r\n") && !matchesPrefix(rest, " UNKNOWN ") {
 		return nil, fmt.Errorf(`PROXY header: got %q; want TCP4, TCP6 or UNKNOWN behind "PROXY "`, b)
 	}
 	for i, c := range b {
@@ -124,8 +124,8 @@ func address1(addr, port []byte, is6 bool) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
 }
 
-// begins reports whether b begins with prefix, or with as much of it as b is long.
-func begins(b []byte, prefix string) bool {
+// matchesPrefix reports whether b begins with prefix, or with as much of it as b is long.
+func matchesPrefix(b []byte, prefix string) bool {
 	n := min(len(b), len(prefix))
 	return string(b[:n]) == prefix[:n]
 }

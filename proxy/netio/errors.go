@@ -21,6 +21,6 @@ func (errInterrupted) Error() string   { return "netio: read interrupted" }
 func (errInterrupted) Timeout() bool   { return true }
 func (errInterrupted) Temporary() bool { return true }
 
-// ErrSpoke is what a Fill after ExpectSilence gives where the peer has closed or spoken out of
-// turn. Nothing was sent.
-var ErrSpoke = errors.New("netio: the peer closed, or spoke out of turn")
+// ErrNotIdle is what a Fill after ExpectIdle gives when the peer has closed the connection or sent
+// something. Nothing was sent to it.
+var ErrNotIdle = errors.New("netio: the peer closed the connection or sent unexpected data")

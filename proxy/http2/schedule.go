@@ -70,14 +70,14 @@ func (c *conn) wakeFirst() {
 	}
 }
 
-// pump fills buf from the streams in turn; c.mu is held.
-func (c *conn) pump() {
+// fillBuffer fills buf from the streams in turn; c.mu is held.
+func (c *conn) fillBuffer() {
 	for len(c.buf) < outLimit {
 		s := c.nextStream()
 		if s == nil {
 			return
 		}
-		c.put(s)
+		c.appendData(s)
 		if len(s.pending) == 0 || s.sendWindow <= 0 {
 			c.dequeue(s)
 			s.writers.wake()
@@ -88,15 +88,15 @@ func (c *conn) pump() {
 	}
 }
 
-// put adds one DATA frame of s, as large as everybody allows.
-func (c *conn) put(s *stream) {
+// appendData adds one DATA frame of s, as large as everybody allows.
+func (c *conn) appendData(s *stream) {
 	n := min(int64(len(s.pending)), int64(c.frameSize), s.sendWindow, c.sendWindow)
 	if n <= 0 {
 		return
 	}
-	if !c.extend(s, int(n)) {
-		b := appendHeader(c.room9(int(n)), int(n), http2.FrameData, 0, s.id)
-		s.lastFrame, s.lastSwap, s.lastData = len(b)-frameHeaderLen, c.swaps, true
+	if !c.extendLastFrame(s, int(n)) {
+		b := appendHeader(c.reserve(int(n)), int(n), http2.FrameData, 0, s.id)
+		s.lastFrame, s.lastBatch, s.lastData = len(b)-frameHeaderLen, c.batch, true
 		c.buf = append(b, s.pending[:n]...)
 		c.earned += earnedByData
 	}
@@ -107,11 +107,11 @@ func (c *conn) put(s *stream) {
 	c.sent += int(n)
 }
 
-// extend adds n pending bytes of s to its last DATA frame, if that is the last of all and has not
+// extendLastFrame adds n pending bytes of s to its last DATA frame, if that is the last of all and has not
 // left: pieces of a few bytes each, as from a server that sends small chunks, would be a flood of
 // frames for the peer, who has to answer each.
-func (c *conn) extend(s *stream, n int) bool {
-	if !s.lastData || s.lastSwap != c.swaps || s.lastFrame < 0 || s.lastFrame+frameHeaderLen > len(c.buf) {
+func (c *conn) extendLastFrame(s *stream, n int) bool {
+	if !s.lastData || s.lastBatch != c.batch || s.lastFrame < 0 || s.lastFrame+frameHeaderLen > len(c.buf) {
 		return false
 	}
 	h := c.buf[s.lastFrame:]
@@ -119,7 +119,7 @@ func (c *conn) extend(s *stream, n int) bool {
 	if len(h) != frameHeaderLen+size || size+n > c.frameSize {
 		return false
 	}
-	c.buf = append(c.room9(n), s.pending[:n]...) // the header's room is not needed: no matter
+	c.buf = append(c.reserve(n), s.pending[:n]...) // the header's room is not needed: no matter
 	h = c.buf[s.lastFrame:]
 	size += n
 	h[0], h[1], h[2] = byte(size>>16), byte(size>>8), byte(size)
