@@ -14,8 +14,8 @@ import (
 
 	"mpgate/mptcp"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http1"
-	"mpgate/proxy/leg"
 	"mpgate/proxy/netio"
 	"mpgate/task"
 	"mpgate/telemetry"
@@ -33,7 +33,7 @@ type conn struct {
 	muxed    atomic.Pointer[mux]
 	tunnels  tunnels
 	owner    backend.Owner // of connections to servers
-	leg      leg.Leg
+	info     conninfo.Info
 	meter    *telemetry.ListenerMeter
 
 	limits   *limits // those that held when it was accepted
@@ -103,11 +103,11 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	added = c
 	switch m := p.options.Instruments; {
 	case offersMPTCP:
-		c.leg.Open(base.Raw(), telemetry.SideListener, m, mptcp.NotOffered, p.options.Live)
+		c.info.Open(base.Raw(), telemetry.SideListener, m, mptcp.NotOffered, p.options.Live)
 	case c.socket.IsValid():
-		c.leg.OpenAs(mptcp.TCP, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
+		c.info.OpenAs(mptcp.TCP, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
 	default:
-		c.leg.OpenAs(mptcp.Unix, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
+		c.info.OpenAs(mptcp.Unix, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
 	}
 	c.meter.Opened()
 	task.Go("connection", c.serve, c.panickedOutside)
@@ -306,7 +306,7 @@ func (c *conn) close() {
 		}
 		c.http.Release()
 	}
-	c.leg.Close()
+	c.info.Close()
 	switch {
 	case c.broken:
 		_ = c.base.Abort()
@@ -340,7 +340,7 @@ func (c *conn) tell() {
 
 // finish sends what is held and closes the connection in order.
 func (c *conn) finish() {
-	if t, _ := c.leg.State(); t == mptcp.TCP && c.stream == c.base {
+	if t, _ := c.info.State(); t == mptcp.TCP && c.stream == c.base {
 		_ = c.base.Finish()
 		return
 	}

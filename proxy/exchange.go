@@ -355,7 +355,7 @@ func (x *exchange) finish() (now time.Time) {
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
 	r.Tries = x.attempt.Tries()
-	t, n := x.conn.leg.Refresh(now)
+	t, n := x.conn.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
 		x.conn.giveBack(x, x.route.Lease)

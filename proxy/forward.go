@@ -24,20 +24,20 @@ func (x *exchange) forward() {
 	defer room.leave()
 	x.attempt.Reset(x.route.Backend)
 	r := backend.Request{
-		Now:        time.Now(), // x.start is when the head began to come
-		Bodyless:   x.req.ContentLength == 0,
-		Upgrade:    x.req.Upgrade != nil,
-		Binds:      backend.Authenticates(&x.req.Header),
-		Owner:      &x.conn.owner,
-		Repeatable: x.req.Idempotent() && x.req.Upgrade == nil,
+		Now:           time.Now(), // x.start is when the head began to come
+		Bodyless:      x.req.ContentLength == 0,
+		Upgrade:       x.req.Upgrade != nil,
+		Authenticates: backend.Authenticates(&x.req.Header),
+		Owner:         &x.conn.owner,
+		Repeatable:    x.req.Idempotent() && x.req.Upgrade == nil,
 	}
 	if r.Repeatable && !r.Bodyless {
 		n := x.req.ContentLength
 		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.down.Body(), &x.proxy.keptBodies, n)
 	}
 	if m := x.conn.mux; m != nil {
-		r.Holds = &m.holds
-		defer x.attempt.Leave()
+		r.ServerConns = &m.holds
+		defer x.attempt.End()
 	}
 	if x.route.Backend.SendsProxy() {
 		r.From = x.conn.addresses()
@@ -87,7 +87,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		now := time.Now()
 		x.rec.BackendTime = now.Sub(r.Now)
 		meter.FirstByte(x.rec.BackendTime)
-		x.up.Belongs(&x.resp.Header, &x.conn.owner)
+		x.up.NoteAuthentication(&x.resp.Header, &x.conn.owner)
 		meter.Request(x.resp.Status)
 		x.deliver(now)
 		x.end = x.leaveServer(meter)
@@ -110,7 +110,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 // keepBody sees to it that the body can be sent again where the server may give the request back,
 // or its connection may turn out to be dead.
 func (x *exchange) keepBody(r *backend.Request) {
-	needed := x.up.Returns() || r.Repeatable && x.up.Reused()
+	needed := x.up.MayReturn() || r.Repeatable && x.up.Reused()
 	switch {
 	case x.kept.active() && x.down.BodyStarted():
 		x.kept.rewind()
@@ -176,7 +176,7 @@ func (x *exchange) ask(asked time.Time) error {
 	if err := x.down.Flush(); err != nil {
 		return &clientError{err}
 	}
-	deadline := asked.Add(backend.Patience)
+	deadline := asked.Add(backend.ClientCheckDelay)
 	for {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
@@ -223,7 +223,7 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 			since = x.start.Add(time.Duration(sent))
 		case x.waitsFor100(): // for the server, that is
 		default: // the request is on its way; the pace of the client and the server bounds that
-			return now.Add(backend.Patience), nil
+			return now.Add(backend.ClientCheckDelay), nil
 		}
 	}
 	limit := since.Add(x.route.Backend.ResponseTimeout())
@@ -231,7 +231,7 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 		return limit, errLate
 	}
 	x.watch()
-	if !x.repeatable() || !x.attempt.MayMove(x.up, now) {
+	if !x.repeatable() || !x.attempt.MayAvoid(x.up, now) {
 		return limit, nil
 	}
 	look := asked.Add(stallTime)
@@ -353,7 +353,7 @@ func (x *exchange) uploading() bool {
 // unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of
 // which nothing has come: what the client may still send could be a request to it.
 func (x *exchange) unasked() bool {
-	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.Returns() && !x.down.BodyStarted()
+	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.MayReturn() && !x.down.BodyStarted()
 }
 
 func (x *exchange) setClose() {

@@ -65,7 +65,7 @@ func (c *conn) pass(v *view, r *Route, p passed) {
 	defer func() {
 		c.giveBack(nil, r.Lease)
 		rec.Duration = time.Since(start)
-		t, n := c.leg.Refresh(time.Now())
+		t, n := c.info.Refresh(time.Now())
 		rec.ClientTransport, rec.ClientSubflows = t.String(), n
 		meter.End(&rec)
 		c.proxy.accessLog.Load().Log(&rec)

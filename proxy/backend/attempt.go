@@ -18,14 +18,14 @@ const maxTries = 3
 
 // Attempt is the way of one request to a server. The zero value begins with Reset.
 type Attempt struct {
-	backend *Backend
-	tried   [maxTries]*Server
-	tries   int
-	server  *Server
-	last    error // why the last server could not be reached
-	short   *ShortError
-	shorts  uint8 // bits of those of tried that were not asked for that
-	holds   *atomic.Int64
+	backend   *Backend
+	tried     [maxTries]*Server
+	tries     int
+	server    *Server
+	last      error // why the last server could not be reached
+	short     *ShortError
+	shortages uint8 // bits of those of tried that were not asked for that
+	counted   *atomic.Int64
 }
 
 // Reset begins for another request.
@@ -42,27 +42,27 @@ func (a *Attempt) Meter() *telemetry.ServerMeter { return a.server.meter }
 
 // Request is what Open needs to know of a request.
 type Request struct {
-	From       Addresses     // for a PROXY header
-	Repeatable bool          // it may be sent again if the connection turns out dead
-	Bodyless   bool          // it has no body
-	Upgrade    bool          // it asks for another protocol
-	Binds      bool          // it authenticates its connection, see Authenticates
-	Owner      *Owner        // of connections that only this client may use; nil: none
-	Holds      *atomic.Int64 // connections to servers that the client's connection uses; nil: one at a time
-	Alone      bool          // it is to be the first on a connection that many share: those that were there gave it back
-	Returned   int           // how often a server gave it back unprocessed
-	Now        time.Time     // when the server is chosen; Open moves it on with each that it tries
+	From          Addresses     // for a PROXY header
+	Repeatable    bool          // it may be sent again if the connection turns out dead
+	Bodyless      bool          // it has no body
+	Upgrade       bool          // it asks for another protocol
+	Authenticates bool          // it authenticates its connection, see Authenticates
+	Owner         *Owner        // of connections that only this client may use; nil: none
+	ServerConns   *atomic.Int64 // connections to servers that the client's connection uses; nil: one at a time
+	NewConnection bool          // it is to be the first on a connection that many share: those that were there gave it back
+	Returned      int           // how often a server gave it back unprocessed
+	Now           time.Time     // when the server is chosen; Open moves it on with each that it tries
 }
 
 // Open picks a server and gives a connection to it, trying further servers while one cannot be
 // reached.
 func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
-	var t turn
+	var t queueWait
 	for {
 		for a.next(r.Now, r.Owner) {
 			up, err := a.connect(ctx, r, false)
 			if err == nil {
-				a.found()
+				a.reached()
 				return up, nil
 			}
 			a.failed(err)
@@ -102,7 +102,7 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 }
 
 // MayMove says whether Avoids can become true of up.
-func (a *Attempt) MayMove(up Stream, now time.Time) bool {
+func (a *Attempt) MayAvoid(up Stream, now time.Time) bool {
 	if a.server.dialer.Mode != mptcp.Prefer {
 		return false
 	}
@@ -112,7 +112,7 @@ func (a *Attempt) MayMove(up Stream, now time.Time) bool {
 
 // Avoids says whether a new exchange would not be given up's connection now: see Server.avoids.
 func (a *Attempt) Avoids(up Stream, now time.Time) bool {
-	return a.server.memoryShort() && a.MayMove(up, now)
+	return a.server.memoryShort() && a.MayAvoid(up, now)
 }
 
 // connect gives a connection to the server that was picked, or a place on one.
@@ -120,31 +120,31 @@ func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, 
 	s := a.server
 	if !renew {
 		if c := s.takeOwned(r.Owner); c != nil {
-			return c.carries(r), nil
+			return c.prepare(r), nil
 		}
 	}
-	if s.shares(r) {
-		return s.share(ctx, r)
+	if s.mayShare(r) {
+		return s.openShared(ctx, r)
 	}
-	if err := a.hold(r); err != nil {
+	if err := a.countConn(r); err != nil {
 		return nil, err
 	}
 	if !renew {
-		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c.carries(r), nil
+		if c := s.takeIdle(r.Repeatable, r.Bodyless); c != nil {
+			return c.prepare(r), nil
 		}
 	}
 	_, c, err := s.dial(ctx, r.From, false)
 	if err != nil {
 		return nil, err
 	}
-	return c.carries(r), nil
+	return c.prepare(r), nil
 }
 
 // carries notes what the connection has to know of a request.
-func (c *conn) carries(r *Request) *conn {
-	c.once = !r.Repeatable
-	if r.Binds {
+func (c *conn) prepare(r *Request) *conn {
+	c.unrepeatable = !r.Repeatable
+	if r.Authenticates {
 		c.owner = r.Owner
 	}
 	return c
@@ -152,15 +152,15 @@ func (c *conn) carries(r *Request) *conn {
 
 // OpenRaw picks a server and dials it, for bytes that are not looked at.
 func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
-	var t turn
+	var t queueWait
 	for {
 		for a.next(time.Now(), nil) {
 			ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
-			l, err := a.server.open(ctx, from)
+			l, err := a.server.openLink(ctx, from)
 			cancel()
 			if err == nil {
-				a.server.reached()
-				a.found()
+				a.server.connectSucceeded()
+				a.reached()
 				return l, nil
 			}
 			a.failed(err)
@@ -177,7 +177,7 @@ func (a *Attempt) next(now time.Time, o *Owner) bool {
 	if a.tries == maxTries {
 		return false
 	}
-	s := o.server(a)
+	s := o.serverFor(a)
 	if s == nil {
 		s = a.pick(now)
 	}

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"mpgate/mptcp"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
-	"mpgate/proxy/leg"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
@@ -39,7 +39,7 @@ type Options struct {
 	// Detour, if set, leads dials around paths that do not carry.
 	Detour mptcp.Detour
 	// Live, if set, has the connections that use MPTCP.
-	Live *leg.Live
+	Live *conninfo.Registry
 	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share
 	// it; nil: 256 MiB for this one.
 	Streams *http2.Memory
@@ -52,7 +52,7 @@ type Options struct {
 	// addresses stay in use, and with nil when it does again.
 	Stale func(server string, why error)
 	// Places bounds the connections of all backends that share it; nil: no limit.
-	Places *Places
+	ConnLimit *ConnLimit
 }
 
 // ServerOptions describe one server.
@@ -66,22 +66,22 @@ type ServerOptions struct {
 
 // Patience is how long an answer may take before the gateway looks whether the client is still
 // there.
-const Patience = 100 * time.Millisecond
+const ClientCheckDelay = 100 * time.Millisecond
 
 // Backend is a named pool of servers.
 type Backend struct {
-	options Options
-	client  http1.ClientOptions
-	client2 http2.ClientOptions
-	memory  *http2.Memory
-	readers task.Group // of shared connections
-	places  *Places
-	servers []*Server
-	turns   []int // indexes of servers, each as often as its weight says, well mixed
-	turn    atomic.Uint64
+	options   Options
+	client    http1.ClientOptions
+	client2   http2.ClientOptions
+	memory    *http2.Memory
+	readers   task.Group // of shared connections
+	connLimit *ConnLimit
+	servers   []*Server
+	turns     []int // indexes of servers, each as often as its weight says, well mixed
+	turn      atomic.Uint64
 
-	background *background
-	firstRest  time.Duration // of servers that cannot be reached; tests make it shorter
+	background      *background
+	firstProbeDelay time.Duration // of servers that cannot be reached; tests make it shorter
 }
 
 // New makes a backend; it connects to nobody. Run must run while it is used.
@@ -98,17 +98,17 @@ func New(o Options) (*Backend, error) {
 	if len(o.Servers) == 0 {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
-	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
-	b.background, b.firstRest = newBackground(), firstRest
+	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: ClientCheckDelay}}
+	b.background, b.firstProbeDelay = newBackground(), firstProbeDelay
 	if b.memory = o.Streams; b.memory == nil {
 		b.memory = &http2.Memory{Limit: http2.MemoryLimit()}
 	}
-	if b.places = o.Places; b.places == nil {
-		b.places = new(Places)
+	if b.connLimit = o.ConnLimit; b.connLimit == nil {
+		b.connLimit = new(ConnLimit)
 	}
 	b.client2 = http2.ClientOptions{
 		Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
-		IdleTime: o.IdleTimeout, Patience: Patience, Memory: b.memory,
+		IdleTime: o.IdleTimeout, Patience: ClientCheckDelay, Memory: b.memory,
 	}
 	weights := make([]int, len(o.Servers))
 	for i, so := range o.Servers {
@@ -214,7 +214,7 @@ func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 func (b *Backend) Run(ctx context.Context) error {
 	for _, s := range b.servers {
 		if s.names != nil {
-			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse, s.stale) })
+			b.background.start(s.task("name"), func(ctx context.Context) { s.names.refreshPeriodically(ctx, s.inUse, s.reportStale) })
 		}
 	}
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))
@@ -223,7 +223,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		select {
 		case now := <-tick.C:
 			for _, s := range b.servers {
-				s.sweep(now)
+				s.closeExpired(now)
 			}
 		case <-ctx.Done():
 			b.Discard()
@@ -243,12 +243,12 @@ func (b *Backend) Discard() {
 
 // ServerStatus is what is known of a server, for the status page.
 type ServerStatus struct {
-	Address string `json:"address"`
-	Resting bool   `json:"resting"`   // could not be reached, and has not been since
-	Why     string `json:"why"`       // the error of the last connect, where it is resting
-	Kept    int    `json:"kept"`      // idle connections
-	Speaks  string `json:"transport"` // the transport of the last connection that was made; "" before
-	Reason  string `json:"reason"`    // of a fallback, inferred
+	Address   string `json:"address"`
+	Down      bool   `json:"resting"`   // could not be reached, and has not been since
+	Why       string `json:"why"`       // the error of the last connect, where it is resting
+	Idle      int    `json:"kept"`      // idle connections
+	Transport string `json:"transport"` // the transport of the last connection that was made; "" before
+	Reason    string `json:"reason"`    // of a fallback, inferred
 }
 
 // Status says what is known of each server.
@@ -256,15 +256,15 @@ func (b *Backend) Status() []ServerStatus {
 	list := make([]ServerStatus, len(b.servers))
 	for i, s := range b.servers {
 		s.mu.Lock()
-		list[i] = ServerStatus{Address: s.Address, Kept: len(s.kept)}
+		list[i] = ServerStatus{Address: s.Address, Idle: len(s.idle)}
 		if o := s.outage.Load(); o != nil {
-			list[i].Resting, list[i].Why = true, o.reason().Error()
+			list[i].Down, list[i].Why = true, o.cause().Error()
 		}
 		for _, owned := range s.owned {
-			list[i].Kept += len(owned)
+			list[i].Idle += len(owned)
 		}
 		if r := s.last.Load(); r != nil {
-			list[i].Speaks, list[i].Reason = r.Transport.String(), r.Reason.String()
+			list[i].Transport, list[i].Reason = r.Transport.String(), r.Reason.String()
 		}
 		s.mu.Unlock()
 	}

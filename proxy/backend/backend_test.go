@@ -177,7 +177,7 @@ func TestThreeTriesAtMost(t *testing.T) {
 		t.Errorf("%d tries, %v; want 3 and a refusal", tries, err)
 	}
 	for _, s := range b.Status() {
-		if !s.Resting || s.Speaks != "" {
+		if !s.Down || s.Transport != "" {
 			t.Errorf("%+v does not rest", s)
 		}
 	}
@@ -185,7 +185,7 @@ func TestThreeTriesAtMost(t *testing.T) {
 
 func resting(b *Backend) (n int) {
 	for _, s := range b.Status() {
-		if s.Resting {
+		if s.Down {
 			n++
 		}
 	}
@@ -202,7 +202,7 @@ func TestOnlyServerThatIsBackIsUsedAtOnce(t *testing.T) {
 	if _, _, err := open(t, b); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.Status()[0]; s.Resting || s.Speaks != "tcp" {
+	if s := b.Status()[0]; s.Down || s.Transport != "tcp" {
 		t.Errorf("%+v", s)
 	}
 }
@@ -216,8 +216,8 @@ func TestCloseEndsWhatWasKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.keep(c, time.Now())
-	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_idle"); n != 1 || b.Status()[0].Kept != 1 {
+	s.putIdle(c, time.Now())
+	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_idle"); n != 1 || b.Status()[0].Idle != 1 {
 		t.Errorf("%v idle, %+v; want one", n, b.Status())
 	}
 	s.close()
@@ -226,7 +226,7 @@ func TestCloseEndsWhatWasKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.keep(late, time.Now()) // too late
+	s.putIdle(late, time.Now()) // too late
 	<-gone
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_open"); n != 0 {
 		t.Errorf("%v open, want none", n)
@@ -264,7 +264,7 @@ func TestRequiredMPTCPIsTold(t *testing.T) {
 	if !NeedsMPTCP(err) || !strings.Contains(err.Error(), "MPTCP is required") || TimedOut(err) {
 		t.Errorf("got %v", err)
 	}
-	if b.Status()[0].Resting {
+	if b.Status()[0].Down {
 		t.Error("a server that speaks TCP rests")
 	}
 }

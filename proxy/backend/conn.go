@@ -30,10 +30,10 @@ type Stream interface {
 	Answered() bool
 	// Belongs takes the final response's head: the connection belongs to the client from then on if
 	// that takes part in authenticating it.
-	Belongs(h *message.Header, to *Owner)
+	NoteAuthentication(h *message.Header, to *Owner)
 	// Returns says whether the server may give a request back unprocessed, to be sent again
 	// whatever its method is.
-	Returns() bool
+	MayReturn() bool
 	// Reused says whether the connection carried exchanges before, so that it may have died
 	// unnoticed.
 	Reused() bool
@@ -53,44 +53,44 @@ type conn struct {
 	reused bool
 	owner  *Owner // nil: anybody may use it
 
-	once     bool   // the present request cannot be repeated
-	counted  bool   // segments is known
-	segments uint32 // that had come when it was put by; see look
+	unrepeatable  bool   // the present request cannot be repeated
+	segmentsKnown bool   // segments is known
+	segments      uint32 // that had come when it was put by; see look
 }
 
-func (c *conn) Returns() bool { return false }
+func (c *conn) MayReturn() bool { return false }
 
 func (c *conn) Reused() bool { return c.reused }
 
 func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.link.State(now) }
 
-func (c *conn) Belongs(h *message.Header, to *Owner) {
-	if challenges(h) || persists(h) {
+func (c *conn) NoteAuthentication(h *message.Header, to *Owner) {
+	if isChallenge(h) || declaresAuthenticated(h) {
 		c.owner = to
 	}
 }
 
 func (c *conn) Release(now time.Time) {
 	s := c.link.server
-	c.counted = false
-	if c.once && c.Reusable() { // the next one may be like it
-		c.count()
+	c.segmentsKnown = false
+	if c.unrepeatable && c.Reusable() { // the next one may be like it
+		c.noteSegments()
 	}
 	switch {
 	case !c.Reusable() || c.link.outdated(now):
 		c.close()
 	case c.owner != nil:
-		s.keepOwned(c, now)
-	case c.link.leg.Retired():
+		s.putOwned(c, now)
+	case c.link.info.Retired():
 		c.close()
 	case s.backend.options.SendProxy != 0: // a PROXY header is one client's
 		c.close()
 	default:
-		s.keep(c, now)
+		s.putIdle(c, now)
 	}
 }
 
 func (c *conn) close() {
-	c.link.account()
+	c.link.recordClose()
 	_ = c.Close()
 }

@@ -23,9 +23,9 @@ func TestMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.keep(c, time.Now())
+		s.putIdle(c, time.Now())
 		s.memoryShort = short
-		again := s.take(true, true)
+		again := s.takeIdle(true, true)
 		if (again != nil) != taken {
 			t.Errorf("%v: a kept connection is taken: %v, want %v", mode, again != nil, taken)
 		}
@@ -52,14 +52,14 @@ func TestSharedMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 		conns int
 	}{{false, 1}, {false, 1}, {true, 2}, {false, 2}} {
 		isShort = want.short
-		up, err := s.share(context.Background(), &Request{Repeatable: true, Bodyless: true, Now: time.Now()})
+		up, err := s.openShared(context.Background(), &Request{Repeatable: true, Bodyless: true, Now: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer up.Release(time.Now())
-		s.sharing.mu.Lock()
-		n := len(s.sharing.conns)
-		s.sharing.mu.Unlock()
+		s.shared.mu.Lock()
+		n := len(s.shared.conns)
+		s.shared.mu.Unlock()
 		if n != want.conns {
 			t.Errorf("short of memory %v: %d connections, want %d", want.short, n, want.conns)
 		}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"mpgate/mptcp"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/netio"
 	"mpgate/task"
 )
@@ -24,7 +24,7 @@ type Addresses struct {
 type Link struct {
 	*netio.Conn
 	server *Server
-	leg    leg.Leg
+	info   conninfo.Info
 	addr   netip.Addr // of a server that has a name
 	opened time.Time
 }
@@ -36,24 +36,24 @@ func (l *Link) outdated(now time.Time) bool {
 	if n == nil {
 		return false
 	}
-	has, of := n.has(l.addr)
-	return !has || of > 1 && now.Sub(l.opened) >= longestUse
+	has, of := n.includes(l.addr)
+	return !has || of > 1 && now.Sub(l.opened) >= maxNamedUse
 }
 
 // State is what the connection speaks, and over how many subflows, at most a second ago.
-func (l *Link) State(now time.Time) (mptcp.Transport, int) { return l.leg.Refresh(now) }
+func (l *Link) State(now time.Time) (mptcp.Transport, int) { return l.info.Refresh(now) }
 
 // Close ends the connection and accounts for it.
 func (l *Link) Close() {
-	l.account()
+	l.recordClose()
 	_ = l.Conn.Close()
 }
 
 // account counts the connection as over, while its socket can still be asked.
-func (l *Link) account() {
-	l.leg.Close()
+func (l *Link) recordClose() {
+	l.info.Close()
 	l.server.meter.Open(-1)
-	l.server.backend.places.leave()
+	l.server.backend.connLimit.release()
 }
 
 // secure uses TLS where the backend is to, within the time of ctx, and says what the server picked

@@ -18,14 +18,14 @@ const (
 	// renewEvery is how often the name of a server in use is resolved in the background, give or
 	// take an eighth, so that no request waits for the resolver and a name that moves is noticed
 	// under steady traffic.
-	renewEvery = 4 * time.Second
+	refreshEvery = 4 * time.Second
 	// renewal is how long a connect waits for the resolver when an older answer is at hand.
-	renewal = 500 * time.Millisecond
+	refreshWait = 500 * time.Millisecond
 	// longestRenewal bounds a look-up in the background.
-	longestRenewal = 10 * time.Second
+	refreshTimeout = 10 * time.Second
 	// failureAge is how long an error of the resolver stands for a name that has never been
 	// resolved.
-	failureAge = time.Second
+	maxErrorAge = time.Second
 	// preferTTL is how long an address that could be reached when one before it could not goes
 	// first.
 	preferTTL = time.Minute
@@ -34,27 +34,27 @@ const (
 // names is what a server's name resolves to. When the resolver fails the last answer goes on
 // serving.
 type names struct {
-	host     string
-	resolver *net.Resolver // nil: the default one
-	asking   chan struct{} // has room for the one who asks the resolver
+	host      string
+	resolver  *net.Resolver // nil: the default one
+	resolving chan struct{} // has room for the one who asks the resolver
 
-	current atomic.Pointer[[]netip.Addr] // addrs, for who only looks
+	snapshot atomic.Pointer[[]netip.Addr] // addrs, for who only looks
 
-	mu     sync.Mutex // guards what follows
-	addrs  []netip.Addr
-	at     time.Time // of addrs, or of err
-	err    error     // why there are none
-	asked  bool      // since the last renewal
-	failed error     // of the resolver's last answer; addrs may be older
-	good   netip.Addr
-	goodTo time.Time
+	mu             sync.Mutex // guards what follows
+	addrs          []netip.Addr
+	resolvedAt     time.Time // of addrs, or of err
+	err            error     // why there are none
+	used           bool      // since the last renewal
+	lastErr        error     // of the resolver's last answer; addrs may be older
+	preferred      netip.Addr
+	preferredUntil time.Time
 }
 
-func newNames(host string) *names { return &names{host: host, asking: make(chan struct{}, 1)} }
+func newNames(host string) *names { return &names{host: host, resolving: make(chan struct{}, 1)} }
 
 // ordered gives the addresses, in the order in which they are to be tried. The list is the
 // caller's.
-func (n *names) ordered(ctx context.Context) ([]netip.Addr, error) {
+func (n *names) addresses(ctx context.Context) ([]netip.Addr, error) {
 	addrs, err := n.lookup(ctx)
 	if err != nil {
 		return nil, err
@@ -62,9 +62,9 @@ func (n *names) ordered(ctx context.Context) ([]netip.Addr, error) {
 	addrs = slices.Clone(addrs)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if i := slices.Index(addrs, n.good); i > 0 && time.Now().Before(n.goodTo) {
+	if i := slices.Index(addrs, n.preferred); i > 0 && time.Now().Before(n.preferredUntil) {
 		copy(addrs[1:], addrs[:i])
-		addrs[0] = n.good
+		addrs[0] = n.preferred
 	}
 	return addrs, nil
 }
@@ -73,53 +73,53 @@ func (n *names) ordered(ctx context.Context) ([]netip.Addr, error) {
 func (n *names) prefer(a netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.good, n.goodTo = a, time.Now().Add(preferTTL)
+	n.preferred, n.preferredUntil = a, time.Now().Add(preferTTL)
 }
 
 // lookup gives the addresses for a new connection. It waits for the resolver if the last answer is
 // old and nobody else asks, and for as long as it takes only if there never was one.
 func (n *names) lookup(ctx context.Context) ([]netip.Addr, error) {
-	addrs, err, fresh := n.known()
+	addrs, err, fresh := n.cached()
 	if fresh {
 		return addrs, err
 	}
 	if addrs != nil {
 		select {
-		case n.asking <- struct{}{}:
+		case n.resolving <- struct{}{}:
 		default:
 			return addrs, nil // the answer is on its way
 		}
-		ctx, cancel := context.WithTimeout(ctx, renewal)
+		ctx, cancel := context.WithTimeout(ctx, refreshWait)
 		defer cancel()
-		return n.ask(ctx)
+		return n.resolve(ctx)
 	}
 	select {
-	case n.asking <- struct{}{}:
+	case n.resolving <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if addrs, err, fresh := n.known(); fresh { // who asked before has the answer for all who waited
-		<-n.asking
+	if addrs, err, fresh := n.cached(); fresh { // who asked before has the answer for all who waited
+		<-n.resolving
 		return addrs, err
 	}
-	return n.ask(ctx)
+	return n.resolve(ctx)
 }
 
 // known gives what is known, and says whether that is recent enough.
-func (n *names) known() (addrs []netip.Addr, err error, fresh bool) {
+func (n *names) cached() (addrs []netip.Addr, err error, fresh bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.asked = true
-	age := time.Since(n.at)
+	n.used = true
+	age := time.Since(n.resolvedAt)
 	if n.addrs == nil {
-		return nil, n.err, n.err != nil && age < failureAge
+		return nil, n.err, n.err != nil && age < maxErrorAge
 	}
 	return n.addrs, nil, age < maxNameAge
 }
 
 // ask asks the resolver and gives the last answer if it fails. asking is held, and let go.
-func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
-	defer func() { <-n.asking }()
+func (n *names) resolve(ctx context.Context) ([]netip.Addr, error) {
+	defer func() { <-n.resolving }()
 	resolver := n.resolver
 	if resolver == nil {
 		resolver = net.DefaultResolver
@@ -130,11 +130,11 @@ func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.failed = err
-	n.at = time.Now() // a resolver that does not answer is not asked for every connection
+	n.lastErr = err
+	n.resolvedAt = time.Now() // a resolver that does not answer is not asked for every connection
 	if err == nil {
 		n.addrs, n.err = addrs, nil
-		n.current.Store(&addrs)
+		n.snapshot.Store(&addrs)
 	} else if n.addrs == nil {
 		n.err = err
 	}
@@ -144,65 +144,65 @@ func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
 // follow renews the answer now and then, until the context ends. inUse says whether there are
 // connections to what the name resolves to. stale is told when the resolver fails while the last
 // answer stays in use, and, with nil, when it answers again.
-func (n *names) follow(ctx context.Context, inUse func() bool, stale func(error)) {
+func (n *names) refreshPeriodically(ctx context.Context, inUse func() bool, stale func(error)) {
 	failures := 0
-	timer := time.NewTimer(renewEvery)
+	timer := time.NewTimer(refreshEvery)
 	defer timer.Stop()
 	for {
-		timer.Reset(renewEvery*7/8 + rand.N(renewEvery/4))
+		timer.Reset(refreshEvery*7/8 + rand.N(refreshEvery/4))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
 		n.mu.Lock()
-		asked := n.asked
-		n.asked = false
+		asked := n.used
+		n.used = false
 		n.mu.Unlock()
 		if asked || inUse() {
-			n.renew(ctx)
-			failures = n.judge(failures, stale)
+			n.refresh(ctx)
+			failures = n.noteRefresh(failures, stale)
 		}
 	}
 }
 
 // reportFailures is how many renewals in a row must fail before that is reported: one packet may be
 // lost.
-const reportFailures = 2
+const failuresToReport = 2
 
 // judge counts the renewals in a row that failed, and tells stale where that is to be reported.
-func (n *names) judge(failures int, stale func(error)) int {
+func (n *names) noteRefresh(failures int, stale func(error)) int {
 	n.mu.Lock()
-	failed, has := n.failed, n.addrs != nil
+	failed, has := n.lastErr, n.addrs != nil
 	n.mu.Unlock()
 	switch {
 	case !has:
 		return 0 // connects fail, which is reported as such
 	case failed != nil:
-		if failures++; failures == reportFailures {
+		if failures++; failures == failuresToReport {
 			stale(failed)
 		}
 		return failures
-	case failures >= reportFailures:
+	case failures >= failuresToReport:
 		stale(nil)
 	}
 	return 0
 }
 
 // renew asks the resolver unless somebody does already.
-func (n *names) renew(ctx context.Context) {
+func (n *names) refresh(ctx context.Context) {
 	select {
-	case n.asking <- struct{}{}:
-		ctx, cancel := context.WithTimeout(ctx, longestRenewal)
+	case n.resolving <- struct{}{}:
+		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
-		_, _ = n.ask(ctx)
+		_, _ = n.resolve(ctx)
 	default:
 	}
 }
 
 // has says whether the name resolves to an address, as far as is known, and to how many in all.
-func (n *names) has(a netip.Addr) (has bool, of int) {
-	addrs := n.current.Load()
+func (n *names) includes(a netip.Addr) (has bool, of int) {
+	addrs := n.snapshot.Load()
 	if addrs == nil {
 		return true, 1
 	}

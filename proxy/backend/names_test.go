@@ -82,7 +82,7 @@ func addrs(list ...string) (out []netip.Addr) {
 // stale has an answer that is too old to be used without asking.
 func stale(host string, r *net.Resolver) *names {
 	n := newNames(host)
-	n.addrs, n.at, n.resolver = addrs("192.0.2.1"), time.Now().Add(-2*maxNameAge), r
+	n.addrs, n.resolvedAt, n.resolver = addrs("192.0.2.1"), time.Now().Add(-2*maxNameAge), r
 	return n
 }
 
@@ -118,7 +118,7 @@ func TestSilentAddress(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers(fmt.Sprintf("name.invalid:%d", good.Port())), ConnectTimeout: 3 * time.Second})
 	n := b.servers[0].names
 	n.mu.Lock()
-	n.addrs, n.at = []netip.Addr{bad.Addr(), good.Addr()}, time.Now().Add(time.Hour)
+	n.addrs, n.resolvedAt = []netip.Addr{bad.Addr(), good.Addr()}, time.Now().Add(time.Hour)
 	n.mu.Unlock()
 	for i, most := range []time.Duration{2900 * time.Millisecond, time.Second} {
 		began := time.Now()
@@ -130,9 +130,9 @@ func TestSilentAddress(t *testing.T) {
 		}
 	}
 	n.mu.Lock()
-	n.goodTo = time.Now()
+	n.preferredUntil = time.Now()
 	n.mu.Unlock()
-	list, err := n.ordered(t.Context())
+	list, err := n.addresses(t.Context())
 	if err != nil || list[0] != bad.Addr() || n.addrs[0] != bad.Addr() {
 		t.Errorf("after that it is %v, %v; want the resolver's order", list, err)
 	}
@@ -165,11 +165,11 @@ func TestSilentResolver(t *testing.T) {
 	if err != nil || fmt.Sprint(list) != "[192.0.2.1]" {
 		t.Errorf("got %v, %v; want the old answer", list, err)
 	}
-	if took := time.Since(began); took < renewal || took > 3*renewal {
-		t.Errorf("it took %v, want %v", took, renewal)
+	if took := time.Since(began); took < refreshWait || took > 3*refreshWait {
+		t.Errorf("it took %v, want %v", took, refreshWait)
 	}
 	began = time.Now()
-	if _, err := n.lookup(t.Context()); err != nil || time.Since(began) > renewal/2 {
+	if _, err := n.lookup(t.Context()); err != nil || time.Since(began) > refreshWait/2 {
 		t.Errorf("asked at once again, %v", err)
 	}
 }
@@ -180,7 +180,7 @@ func TestNobodyWaitsForARenewal(t *testing.T) {
 	n := stale("example.org", silentResolver(&asked))
 	ctx, stop := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
-	wait.Go(func() { n.renew(ctx) })
+	wait.Go(func() { n.refresh(ctx) })
 	defer func() { stop(); wait.Wait() }()
 	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() > 0 }) {
 		t.Fatal("nobody asks")
@@ -237,7 +237,7 @@ func moving(t *testing.T, o Options, serve func(at string) func(*proxytest.Conn)
 	})
 	return b, func() {
 		to("127.0.0.2")
-		b.servers[0].names.renew(t.Context())
+		b.servers[0].names.refresh(t.Context())
 	}
 }
 
@@ -265,8 +265,8 @@ func TestNameThatMoves(t *testing.T) {
 		t.Fatalf("%q answered, want old", got)
 	}
 	move()
-	s.sweep(time.Now())
-	if n := b.Status()[0].Kept; n != 0 {
+	s.closeExpired(time.Now())
+	if n := b.Status()[0].Idle; n != 0 {
 		t.Errorf("%d connections to the old address are kept", n)
 	}
 	if got := exchange(t, used, "GET"); got != "old" {
@@ -287,9 +287,9 @@ func TestNameWithoutAResolverKeepsItsConnections(t *testing.T) {
 	_ = ask(t, b, "GET")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	s.names.renew(ended)
-	s.sweep(time.Now())
-	if n := b.Status()[0].Kept; n != 1 {
+	s.names.refresh(ended)
+	s.closeExpired(time.Now())
+	if n := b.Status()[0].Idle; n != 1 {
 		t.Errorf("%d connections are kept, want the one", n)
 	}
 }
@@ -300,7 +300,7 @@ func TestLongestUse(t *testing.T) {
 	n := newNames("example.org")
 	s := &Server{names: n}
 	l := &Link{server: s, addr: netip.MustParseAddr("192.0.2.1"), opened: time.Now()}
-	late := l.opened.Add(longestUse)
+	late := l.opened.Add(maxNamedUse)
 	for _, c := range []struct {
 		addrs       []netip.Addr
 		now, onTime bool
@@ -308,13 +308,13 @@ func TestLongestUse(t *testing.T) {
 		{nil, false, false}, {addrs("192.0.2.1"), false, false}, {addrs("192.0.2.1", "192.0.2.2"), false, true}, {addrs("192.0.2.2"), true, true},
 	} {
 		if c.addrs != nil {
-			n.current.Store(&c.addrs)
+			n.snapshot.Store(&c.addrs)
 		}
 		if got := l.outdated(l.opened); got != c.now {
 			t.Errorf("%v: outdated at once: %v", c.addrs, got)
 		}
 		if got := l.outdated(late); got != c.onTime {
-			t.Errorf("%v: outdated after %v: %v", c.addrs, longestUse, got)
+			t.Errorf("%v: outdated after %v: %v", c.addrs, maxNamedUse, got)
 		}
 	}
 	s.names = nil
@@ -336,8 +336,8 @@ func TestNameThatMovesHTTP2(t *testing.T) {
 	serveH2C(t, second)
 	now := addrs("127.0.0.1")
 	b, in := pool(t, Options{Servers: servers(fmt.Sprintf("name.example:%d", port)), Protocol: HTTP2}, func(b *Backend) {
-		b.servers[0].names.addrs, b.servers[0].names.at = now, time.Now().Add(time.Hour)
-		b.servers[0].names.current.Store(&now)
+		b.servers[0].names.addrs, b.servers[0].names.resolvedAt = now, time.Now().Add(time.Hour)
+		b.servers[0].names.snapshot.Store(&now)
 	})
 	n := b.servers[0].names
 	var a Attempt
@@ -352,9 +352,9 @@ func TestNameThatMovesHTTP2(t *testing.T) {
 	now2 := addrs("127.0.0.2")
 	n.mu.Lock()
 	n.addrs = now2
-	n.current.Store(&now2)
+	n.snapshot.Store(&now2)
 	n.mu.Unlock()
-	b.servers[0].sweep(time.Now())
+	b.servers[0].closeExpired(time.Now())
 	if got := ask(t, b, "GET"); got != "HTTP/2.0" {
 		t.Errorf("got %q", got)
 	}

@@ -13,9 +13,9 @@ import (
 
 const (
 	// firstRest is how long a server that could not be reached is left alone at first.
-	firstRest = time.Second
+	firstProbeDelay = time.Second
 	// longestRest bounds the time between two probes of it. A probe costs no request anything.
-	longestRest = 8 * time.Second
+	maxProbeDelay = 8 * time.Second
 	// reportEvery is the shortest time between two reports that the same server is down.
 	reportEvery = 10 * time.Second
 )
@@ -27,13 +27,13 @@ const (
 //	    ▲                                               │
 //	    └──────── a connect succeeds, of the probe or of a request that found no other server
 type outage struct {
-	over   chan struct{} // closed when a connect has succeeded
-	failed atomic.Int64  // when one failed last, ns since epoch
-	slow   atomic.Bool   // it took all its time to fail
-	began  time.Time
+	ended       chan struct{} // closed when a connect has succeeded
+	lastFailure atomic.Int64  // when one failed last, ns since epoch
+	timedOut    atomic.Bool   // it took all its time to fail
+	began       time.Time
 
 	mu  sync.Mutex
-	why error // of the connect that failed last
+	err error // of the connect that failed last
 }
 
 // available says whether requests may go to the server. It is the one place that decides.
@@ -47,12 +47,12 @@ func (s *Server) lastResort(now time.Time) (since int64, ok bool) {
 	if o == nil {
 		return 0, true // it has just become available
 	}
-	since = o.failed.Load()
-	return since, !o.slow.Load() || int64(now.Sub(epoch))-since >= int64(s.backend.firstRest)
+	since = o.lastFailure.Load()
+	return since, !o.timedOut.Load() || int64(now.Sub(epoch))-since >= int64(s.backend.firstProbeDelay)
 }
 
 // unreachable notes that a connect failed.
-func (s *Server) unreachable(err error) {
+func (s *Server) connectFailed(err error) {
 	if !outageBy(err) {
 		return
 	}
@@ -64,29 +64,29 @@ func (s *Server) unreachable(err error) {
 	o := s.outage.Load()
 	begins := o == nil
 	if begins {
-		o = &outage{over: make(chan struct{}), began: time.Now()}
+		o = &outage{ended: make(chan struct{}), began: time.Now()}
 	}
 	o.mu.Lock()
-	o.why = err
+	o.err = err
 	o.mu.Unlock()
-	o.failed.Store(int64(time.Since(epoch)))
-	o.slow.Store(TimedOut(err))
+	o.lastFailure.Store(int64(time.Since(epoch)))
+	o.timedOut.Store(TimedOut(err))
 	if begins {
 		s.outage.Store(o)
 		s.meter.Up(false)
-		s.backend.background.start(s.task("probes"), func(ctx context.Context) { s.revive(ctx, o) })
+		s.backend.background.start(s.task("probes"), func(ctx context.Context) { s.probeUntilReached(ctx, o) })
 	}
 }
 
 // reached notes that a connect succeeded.
-func (s *Server) reached() {
+func (s *Server) connectSucceeded() {
 	if s.available() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.outage.Swap(nil); o != nil {
-		close(o.over)
+		close(o.ended)
 		if !s.closed {
 			s.meter.Up(true)
 		}
@@ -114,10 +114,10 @@ func (s *Server) task(what string) string {
 }
 
 // reason is why the last connect failed.
-func (o *outage) reason() error {
+func (o *outage) cause() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.why
+	return o.err
 }
 
 // report reports the outage if none of this server has been reported for a while, so that a server
@@ -136,31 +136,31 @@ func (s *Server) report(o *outage, told bool) bool {
 	}
 	s.mu.Unlock()
 	if !soon {
-		f(s.Address, o.reason())
+		f(s.Address, o.cause())
 	}
 	return !soon
 }
 
 // revive probes the server until it answers. It also reports the outage, since no request has to
 // wait for the log here.
-func (s *Server) revive(ctx context.Context, o *outage) {
+func (s *Server) probeUntilReached(ctx context.Context, o *outage) {
 	told := s.report(o, false)
 	defer func() {
 		select {
-		case <-o.over:
+		case <-o.ended:
 			if told && s.backend.options.Up != nil {
 				s.backend.options.Up(s.Address, time.Since(o.began))
 			}
 		default:
 		}
 	}()
-	rest := s.backend.firstRest
+	rest := s.backend.firstProbeDelay
 	timer := time.NewTimer(rest)
 	defer timer.Stop()
 	for ; ; timer.Reset(rest) {
 		select {
 		case <-timer.C:
-		case <-o.over:
+		case <-o.ended:
 			return
 		case <-ctx.Done():
 			return
@@ -169,29 +169,29 @@ func (s *Server) revive(ctx context.Context, o *outage) {
 			return
 		}
 		told = s.report(o, told)
-		rest = min(2*rest, longestRest)
+		rest = min(2*rest, maxProbeDelay)
 	}
 }
 
 // probe dials the server as a request would, and keeps the connection for one that comes.
 func (s *Server) probe(ctx context.Context) error {
-	shared, one, err := s.dial(ctx, Addresses{}, s.shares(&Request{}))
+	shared, one, err := s.dial(ctx, Addresses{}, s.mayShare(&Request{}))
 	switch {
 	case err != nil:
 		return err
 	case shared != nil:
-		s.adopt(shared)
+		s.addShared(shared)
 	case s.backend.options.SendProxy != 0:
 		one.close() // its header names no client
 	default:
-		s.sharing.picked(true)
-		s.keep(one, time.Now())
+		s.shared.notePick(true)
+		s.putIdle(one, time.Now())
 	}
 	return nil
 }
 
 // stale reports that the server's name does not resolve, or with nil that it does again.
-func (s *Server) stale(why error) {
+func (s *Server) reportStale(why error) {
 	if f := s.backend.options.Stale; f != nil {
 		f(s.Address, why)
 	}

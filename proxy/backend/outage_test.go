@@ -16,7 +16,7 @@ import (
 
 // probingEvery has servers that cannot be reached probed soon, for tests.
 func probingEvery(d time.Duration) func(*Backend) {
-	return func(b *Backend) { b.firstRest = d }
+	return func(b *Backend) { b.firstProbeDelay = d }
 }
 
 // waitAvailable waits until the first server is available, or until it is not.
@@ -72,7 +72,7 @@ func TestServerThatIsBack(t *testing.T) {
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_retries_total"); n != 1 {
 		t.Errorf("%v retries, want that of the first request", n)
 	}
-	if up() != 0 || !b.Status()[0].Resting {
+	if up() != 0 || !b.Status()[0].Down {
 		t.Error("a server that refuses is up")
 	}
 	proxytest.OriginOn(t, server.Listen(), proxytest.Echo)
@@ -80,11 +80,11 @@ func TestServerThatIsBack(t *testing.T) {
 	if up() != 1 {
 		t.Error("a server that is back is not up")
 	}
-	if !proxytest.Within(proxytest.Patience, func() bool { return b.Status()[0].Kept == 1 }) {
+	if !proxytest.Within(proxytest.Patience, func() bool { return b.Status()[0].Idle == 1 }) {
 		t.Fatal("the probe's connection is not kept")
 	}
 	s := b.servers[0]
-	c := s.take(true, true)
+	c := s.takeIdle(true, true)
 	if c == nil {
 		t.Fatal("no connection to take")
 	}
@@ -102,11 +102,11 @@ func TestServerThatIsBackHTTP2(t *testing.T) {
 	}
 	serveH2C(t, server.Listen())
 	waitAvailable(t, b, true)
-	h := &b.servers[0].sharing
+	h := &b.servers[0].shared
 	settled := func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return len(h.conns) == 1 && h.conns[0].settled
+		return len(h.conns) == 1 && h.conns[0].ready
 	}
 	if !proxytest.Within(proxytest.Patience, settled) {
 		t.Fatal("the probe's connection is not ready")
@@ -144,7 +144,7 @@ func TestProbeWithProxyHeader(t *testing.T) {
 		proxytest.OriginOn(t, server.Listen(), silent)
 		waitAvailable(t, b, true)
 		proxytest.WaitMetric(t, in.Registry(), 0, "mpgate_backend_connections_open")
-		if n := b.Status()[0].Kept; n != 0 {
+		if n := b.Status()[0].Idle; n != 0 {
 			t.Errorf("protocol %d: %d connections are kept", p, n)
 		}
 	}
@@ -182,7 +182,7 @@ func TestAllServersSilent(t *testing.T) {
 	}
 	var a Attempt
 	a.Reset(b)
-	if s := a.pick(time.Now().Add(firstRest)); s != b.servers[0] {
+	if s := a.pick(time.Now().Add(firstProbeDelay)); s != b.servers[0] {
 		t.Errorf("later %v is tried, want the server", s)
 	}
 }
@@ -193,19 +193,19 @@ func TestOutageAfterOutage(t *testing.T) {
 	s := b.servers[0]
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for range 3 {
-		s.unreachable(refused)
-		s.unreachable(refused)
+		s.connectFailed(refused)
+		s.connectFailed(refused)
 		if s.available() {
 			t.Error("a server that refuses is available")
 		}
-		s.reached()
-		s.reached()
+		s.connectSucceeded()
+		s.connectSucceeded()
 		if !s.available() {
 			t.Error("a server that was reached is not available")
 		}
 	}
-	s.unreachable(syscall.EMFILE)
-	s.unreachable(syscall.EADDRNOTAVAIL)
+	s.connectFailed(syscall.EMFILE)
+	s.connectFailed(syscall.EADDRNOTAVAIL)
 	if !s.available() {
 		t.Error("what this host lacks is blamed on the server")
 	}

@@ -17,7 +17,7 @@ const maxOwned = 8
 // authenticate a connection, not a request (RFC 4559 section 6): one that took part in that serves
 // no other client from then on, and ends with its owner. The zero value owns none.
 type Owner struct {
-	owns atomic.Bool // it owns, or owned, a connection
+	used atomic.Bool // it owns, or owned, a connection
 
 	mu      sync.Mutex
 	servers []*Server // those that have, or had, a connection of it
@@ -30,15 +30,15 @@ func (o *Owner) Close() {
 	defer o.mu.Unlock()
 	o.closed = true
 	for _, s := range o.servers {
-		s.disown(o)
+		s.closeOwned(o)
 	}
 	o.servers = nil
 }
 
 // server gives a server of the backend that has an idle connection of the owner and was not tried,
 // nil without one.
-func (o *Owner) server(a *Attempt) *Server {
-	if o == nil || !o.owns.Load() {
+func (o *Owner) serverFor(a *Attempt) *Server {
+	if o == nil || !o.used.Load() {
 		return nil
 	}
 	o.mu.Lock()
@@ -53,7 +53,7 @@ func (o *Owner) server(a *Attempt) *Server {
 
 // takeOwned gives an idle connection of the owner that is open and silent, nil where there is none.
 func (s *Server) takeOwned(o *Owner) *conn {
-	if o == nil || !o.owns.Load() {
+	if o == nil || !o.used.Load() {
 		return nil
 	}
 	for {
@@ -68,7 +68,7 @@ func (s *Server) takeOwned(o *Owner) *conn {
 		s.mu.Unlock()
 		s.meter.Idle(-1)
 		c.reused = true
-		if c.look(time.Now()) != hasEnded && c.Idle() {
+		if c.peerState(time.Now()) != peerClosed && c.Idle() {
 			return c
 		}
 		c.close()
@@ -76,7 +76,7 @@ func (s *Server) takeOwned(o *Owner) *conn {
 }
 
 // keepOwned puts a connection by for the next exchange of its owner, or closes it.
-func (s *Server) keepOwned(c *conn, now time.Time) {
+func (s *Server) putOwned(c *conn, now time.Time) {
 	c.used = now
 	o := c.owner
 	o.mu.Lock()
@@ -103,7 +103,7 @@ func (s *Server) keepOwned(c *conn, now time.Time) {
 		o.servers = slices.DeleteFunc(o.servers, func(s *Server) bool { return !s.ownedBy(o) })
 		o.servers = append(o.servers, s)
 	}
-	o.owns.Store(true)
+	o.used.Store(true)
 }
 
 // setOwned wants mu held.
@@ -125,7 +125,7 @@ func (s *Server) ownedBy(o *Owner) bool {
 }
 
 // disown closes the idle connections of an owner.
-func (s *Server) disown(o *Owner) {
+func (s *Server) closeOwned(o *Owner) {
 	s.mu.Lock()
 	list := s.owned[o]
 	delete(s.owned, o)
@@ -139,12 +139,12 @@ func Authenticates(h *message.Header) bool {
 }
 
 // challenges says whether a response asks for that, or carries a part of it.
-func challenges(h *message.Header) bool {
+func isChallenge(h *message.Header) bool {
 	return namesScheme(h, message.WWWAuthenticate) || namesScheme(h, message.ProxyAuthenticate)
 }
 
 // persists says whether a response declares its connection authenticated.
-func persists(h *message.Header) bool {
+func declaresAuthenticated(h *message.Header) bool {
 	for i := h.Index(message.PersistentAuth, 0); i >= 0; i = h.Index(message.PersistentAuth, i+1) {
 		if _, _, value, _ := h.At(i); !message.EqualFold(bytes.TrimSpace(value), "false") {
 			return true

@@ -46,10 +46,10 @@ func TestWhatAuthenticatesAConnection(t *testing.T) {
 		if got := Authenticates(c.h); got != c.request {
 			t.Errorf("%v: of a request: %v", c.h, got)
 		}
-		if got := challenges(c.h); got != c.challenge {
+		if got := isChallenge(c.h); got != c.challenge {
 			t.Errorf("%v: of a challenge: %v", c.h, got)
 		}
-		if got := persists(c.h); got != c.persisted {
+		if got := declaresAuthenticated(c.h); got != c.persisted {
 			t.Errorf("%v: persists: %v", c.h, got)
 		}
 	}
@@ -62,7 +62,7 @@ func owned(t *testing.T, b *Backend, o *Owner, used Stream) {
 		var a Attempt
 		a.Reset(b)
 		var err error
-		if used, err = a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true, Owner: o, Binds: true}); err != nil {
+		if used, err = a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true, Owner: o, Authenticates: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestOwnedConnections(t *testing.T) {
 	for range maxOwned + 4 {
 		var a Attempt
 		a.Reset(b)
-		up, err := a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true, Owner: &alice, Binds: true})
+		up, err := a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true, Owner: &alice, Authenticates: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,10 +129,10 @@ func TestOwnedConnectionsEnd(t *testing.T) {
 	var alice Owner
 	owned(t, b, &alice, nil)
 	s := b.servers[0]
-	if s.sweep(time.Now()); open() != 1 {
+	if s.closeExpired(time.Now()); open() != 1 {
 		t.Errorf("%v connections, want that of the owner", open())
 	}
-	if s.sweep(time.Now().Add(b.IdleTimeout())); open() != 0 || len(s.owned) != 0 {
+	if s.closeExpired(time.Now().Add(b.IdleTimeout())); open() != 0 || len(s.owned) != 0 {
 		t.Errorf("%v connections after the idle time", open())
 	}
 	owned(t, b, &alice, nil)

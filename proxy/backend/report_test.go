@@ -56,14 +56,14 @@ func TestOutageIsReported(t *testing.T) {
 	if err := await(t, r.down); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("reported %v, want a refusal", err)
 	}
-	if s := b.Status()[0]; !s.Resting || !strings.Contains(s.Why, "refused") {
+	if s := b.Status()[0]; !s.Down || !strings.Contains(s.Why, "refused") {
 		t.Errorf("status %+v, want the refusal", s)
 	}
 	proxytest.OriginOn(t, server.Listen(), silent)
 	if s := await(t, r.up); s != server.Address {
 		t.Errorf("%s is back, want %s", s, server.Address)
 	}
-	if s := b.Status()[0]; s.Resting || s.Why != "" {
+	if s := b.Status()[0]; s.Down || s.Why != "" {
 		t.Errorf("status %+v, want a server that is up", s)
 	}
 	if n := len(r.down); n != 0 {
@@ -103,12 +103,12 @@ func TestFlappingServerIsReportedOnce(t *testing.T) {
 	s := b.servers[0]
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for range 20 {
-		s.unreachable(refused)
-		s.reached()
+		s.connectFailed(refused)
+		s.connectSucceeded()
 	}
 	await(t, r.down)
 	await(t, r.up)
-	s.unreachable(refused)
+	s.connectFailed(refused)
 	if n := len(r.down); n != 0 {
 		t.Errorf("reported %d times more within moments", n)
 	}
@@ -140,8 +140,8 @@ func TestStaleNameIsReported(t *testing.T) {
 		want     string
 	}{{broken, ""}, {broken, "stale"}, {broken, "stale"}, {works, "stale again"}, {works, "stale again"}, {broken, "stale again"}, {works, "stale again"}} {
 		n.resolver = c.resolver
-		n.renew(t.Context())
-		failures = n.judge(failures, tell)
+		n.refresh(t.Context())
+		failures = n.noteRefresh(failures, tell)
 		if got := strings.Join(said, " "); got != c.want {
 			t.Fatalf("reported %q, want %q", got, c.want)
 		}
@@ -150,8 +150,8 @@ func TestStaleNameIsReported(t *testing.T) {
 	never.resolver = broken
 	said = nil
 	for range 3 {
-		never.renew(t.Context())
-		failures = never.judge(failures, tell)
+		never.refresh(t.Context())
+		failures = never.noteRefresh(failures, tell)
 	}
 	if len(said) != 0 {
 		t.Errorf("reported %q of a name that never resolved", said)

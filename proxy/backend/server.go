@@ -22,12 +22,12 @@ const (
 	// fresh is how recently a kept connection must have been used to carry a request that cannot be
 	// repeated: servers close idle connections after seconds, and the request would be lost in that
 	// race.
-	fresh = time.Second
+	maxIdleUnrepeatable = time.Second
 	// maxKept bounds the idle connections to one server.
-	maxKept = 1024
+	maxIdle = 1024
 	// longestUse is how long connections are used whose server's name has several addresses, so
 	// that all of them get their share.
-	longestUse = 5 * time.Minute
+	maxNamedUse = 5 * time.Minute
 )
 
 // Server is one address in a backend.
@@ -42,7 +42,7 @@ type Server struct {
 	meter   *telemetry.ServerMeter
 	tls     *tls.Config // nil: none
 	tls1    *tls.Config // for HTTP/1 alone
-	sharing sharing
+	shared  sharedConns
 	ports   ports
 	// memoryShort says whether the host is short of memory for sockets.
 	memoryShort func() bool
@@ -51,7 +51,7 @@ type Server struct {
 	last   atomic.Pointer[mptcp.Result]
 
 	mu     sync.Mutex
-	kept   []*conn            // the one used last is last
+	idle   []*conn            // the one used last is last
 	owned  map[*Owner][]*conn // as kept, for one client each
 	closed bool
 	// reported is when an outage was last reported.
@@ -67,16 +67,16 @@ func (s *Server) avoids(l *Link) bool {
 	if s.dialer.Mode != mptcp.Prefer || !s.memoryShort() {
 		return false
 	}
-	t, _ := l.leg.State()
+	t, _ := l.info.State()
 	return t == mptcp.MPTCP
 }
 
 // dial makes a new connection, ready for requests: one for many exchanges where share allows that
 // and the server takes part, else one for one at a time.
-func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared, *conn, error) {
+func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*sharedConn, *conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
 	defer cancel()
-	l, err := s.open(ctx, from)
+	l, err := s.openLink(ctx, from)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -90,10 +90,10 @@ func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared,
 	}
 	if err != nil {
 		l.Close()
-		s.unreachable(err)
+		s.connectFailed(err)
 		return nil, nil, err
 	}
-	s.reached()
+	s.connectSucceeded()
 	if share && (protocol == "h2" || config == nil) {
 		return s.newShared(stream, l), nil, nil
 	}
@@ -101,36 +101,36 @@ func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared,
 }
 
 // open makes a connection and puts the PROXY header in front, if there is to be one.
-func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
-	places := s.backend.places
-	if !s.ports.try() {
+func (s *Server) openLink(ctx context.Context, from Addresses) (*Link, error) {
+	places := s.backend.connLimit
+	if !s.ports.allow() {
 		return nil, &ShortError{ShortPorts, errPorts}
 	}
-	if !places.take() {
+	if !places.acquire() {
 		return nil, &ShortError{ShortConnections, errConnections}
 	}
-	nc, addr, result, err := s.connect(ctx)
-	s.ports.note(err)
+	nc, addr, result, err := s.dialSocket(ctx)
+	s.ports.noteResult(err)
 	transport := result.Transport.String()
 	if nc == nil && transport == "" {
-		transport = s.wanted().String()
+		transport = s.requestedTransport().String()
 	}
 	outcome := connectResult(err)
 	s.meter.Connect(transport, outcome)
 	if err != nil {
-		places.leave()
-		s.unreachable(err)
+		places.release()
+		s.connectFailed(err)
 		return nil, shortage(err)
 	}
 	s.last.Store(&result)
 	base, err := netio.New(nc)
 	if err != nil {
-		places.leave()
+		places.release()
 		nc.Close()
 		return nil, err
 	}
 	l := &Link{Conn: base, server: s, addr: addr, opened: time.Now()}
-	l.leg.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason, s.backend.options.Live)
+	l.info.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason, s.backend.options.Live)
 	s.meter.Open(1)
 	if s.backend.options.SendProxy != 0 {
 		h := preread.Proxy{Version: s.backend.options.SendProxy, Source: from.Client, Destination: from.Gateway, Local: !from.Client.IsValid()}
@@ -140,7 +140,7 @@ func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
 }
 
 // wanted is the transport that a dial asks for.
-func (s *Server) wanted() mptcp.Transport {
+func (s *Server) requestedTransport() mptcp.Transport {
 	switch {
 	case s.unix != "":
 		return mptcp.Unix
@@ -151,24 +151,24 @@ func (s *Server) wanted() mptcp.Transport {
 }
 
 // connect also gives the address where that is one of several, or may change.
-func (s *Server) connect(ctx context.Context) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
+func (s *Server) dialSocket(ctx context.Context) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
 	switch {
 	case s.unix != "":
-		nc, err = connectUnix(ctx, s.unix)
+		nc, err = dialUnix(ctx, s.unix)
 		result.Transport = mptcp.Unix
 	case s.names == nil:
-		nc, result, err = tcp(s.dialer.Dial(ctx, s.addr))
+		nc, result, err = asConn(s.dialer.Dial(ctx, s.addr))
 	default:
 		var addrs []netip.Addr
-		if addrs, err = s.names.ordered(ctx); err == nil {
-			return s.connectAny(ctx, addrs)
+		if addrs, err = s.names.addresses(ctx); err == nil {
+			return s.dialAny(ctx, addrs)
 		}
 	}
 	return nc, netip.Addr{}, result, err
 }
 
 // connectUnix waits where the queue of the listening socket is full, as a connect by TCP does.
-func connectUnix(ctx context.Context, path string) (net.Conn, error) {
+func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 	const first, most = 5 * time.Millisecond, 100 * time.Millisecond
 	var d net.Dialer
 	for pause := first; ; pause = min(2*pause, most) {
@@ -188,11 +188,11 @@ func connectUnix(ctx context.Context, path string) (net.Conn, error) {
 
 // connectAny tries the addresses of a name one after the other, so that one that is silent leaves
 // time for the others.
-func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
+func (s *Server) dialAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
 	deadline, _ := ctx.Deadline() // of dial and OpenRaw
 	for i, addr := range addrs {
 		one, cancel := context.WithTimeout(ctx, connectTime(time.Until(deadline), len(addrs)-i))
-		nc, result, err = tcp(s.dialer.Dial(one, netip.AddrPortFrom(addr, s.port)))
+		nc, result, err = asConn(s.dialer.Dial(one, netip.AddrPortFrom(addr, s.port)))
 		cancel()
 		if err == nil {
 			if i > 0 {
@@ -208,7 +208,7 @@ func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Con
 }
 
 // tcp keeps a nil *net.TCPConn from becoming a net.Conn that is not nil.
-func tcp(c *net.TCPConn, r mptcp.Result, err error) (net.Conn, mptcp.Result, error) {
+func asConn(c *net.TCPConn, r mptcp.Result, err error) (net.Conn, mptcp.Result, error) {
 	if err != nil {
 		return nil, r, err
 	}

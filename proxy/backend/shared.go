@@ -32,20 +32,20 @@ var ErrInternal = http2.ErrInternal
 var ErrNoHTTP2 = errors.New("the server does not support HTTP/2, which is required")
 
 // shared is a connection to a server that carries many exchanges at a time.
-type shared struct {
+type sharedConn struct {
 	*http2.ClientConn
-	link    *Link
-	settled bool // the server has said how many streams it takes; sharing.mu guards it
+	link  *Link
+	ready bool // the server has said how many streams it takes; sharing.mu guards it
 }
 
 // sharing is what a server has of them.
-type sharing struct {
-	mu      sync.Mutex // guards what follows
-	conns   []*shared
-	pending *pending // a connection that is being made; nil: none
-	waiting int      // requests that wait for a connection, or make one
-	closed  bool     // the connections end once nobody waits and their exchanges have ended
-	picks1  bool     // the server last picked HTTP/1
+type sharedConns struct {
+	mu         sync.Mutex // guards what follows
+	conns      []*sharedConn
+	pending    *pending // a connection that is being made; nil: none
+	waiting    int      // requests that wait for a connection, or make one
+	closed     bool     // the connections end once nobody waits and their exchanges have ended
+	picksHTTP1 bool     // the server last picked HTTP/1
 }
 
 // pending is a connection that is being made, for all who wait for it. It is made once the server
@@ -53,63 +53,65 @@ type sharing struct {
 type pending struct {
 	done chan struct{}
 	err  error
-	on   *shared // which the server has yet to say it of; nil: it is being dialled
+	conn *sharedConn // which the server has yet to say it of; nil: it is being dialled
 }
 
 // stream is an exchange on a shared connection.
 type stream struct {
 	*http2.ClientStream
-	on   *shared
-	last bool // of its connection
+	conn       *sharedConn
+	closeAfter bool // of its connection
 }
 
 var streams = sync.Pool{New: func() any { return &stream{} }}
 
 // Returns says that the server may give a request back (RFC 9113 section 8.7).
-func (s *stream) Returns() bool { return true }
+func (s *stream) MayReturn() bool { return true }
 
 // State is what the connection speaks, and over how many subflows, at most a second ago.
-func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.State(now) }
+func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.conn.link.State(now) }
 
 // Release ends the exchange.
 func (s *stream) Release(time.Time) {
 	s.ClientStream.Release()
-	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
-		b.places.wake(b) // others may have room on the connection
+	if b := s.conn.link.server.backend; b.connLimit.waiting.Load() > 0 {
+		b.connLimit.wake(b) // others may have room on the connection
 	}
-	if s.last || s.on.link.server.backend.options.SendProxy != 0 { // a PROXY header is one client's
-		s.on.Close()
+	if s.closeAfter || s.conn.link.server.backend.options.SendProxy != 0 { // a PROXY header is one client's
+		s.conn.Close()
 	}
-	s.ClientStream, s.on, s.last = nil, nil, false
+	s.ClientStream, s.conn, s.closeAfter = nil, nil, false
 	streams.Put(s)
 }
 
 // Belongs has the connection end with its present exchanges: what many clients share can belong to
 // none.
-func (s *stream) Belongs(h *message.Header, _ *Owner) { s.last = s.last || persists(h) }
+func (s *stream) NoteAuthentication(h *message.Header, _ *Owner) {
+	s.closeAfter = s.closeAfter || declaresAuthenticated(h)
+}
 
 // shares says whether a request may go by a shared connection.
-func (s *Server) shares(r *Request) bool {
+func (s *Server) mayShare(r *Request) bool {
 	switch s.backend.options.Protocol {
 	case HTTP2:
 		return true
 	case Auto:
-		return s.tls != nil && !r.Upgrade && !r.Binds
+		return s.tls != nil && !r.Upgrade && !r.Authenticates
 	}
 	return false
 }
 
 // share gives a place on a connection that others use too, and makes one where all are full. With
 // Auto it may be one of HTTP/1.
-func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
-	if r.Binds {
-		return s.dialAlone(ctx, r)
+func (s *Server) openShared(ctx context.Context, r *Request) (Stream, error) {
+	if r.Authenticates {
+		return s.dialExclusive(ctx, r)
 	}
-	up, wait, dials := s.place(r, true)
+	up, wait, dials := s.findRoom(r, true)
 	if up != nil {
 		return up, nil
 	}
-	defer s.sharing.leave()
+	defer s.shared.stopWaiting()
 	for {
 		if dials {
 			return s.dialShared(ctx, r, wait)
@@ -122,7 +124,7 @@ func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if up, wait, dials = s.place(r, false); up != nil {
+		if up, wait, dials = s.findRoom(r, false); up != nil {
 			return up, nil
 		}
 	}
@@ -131,32 +133,32 @@ func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
 // place looks for room. Without any, the caller counts as waiting until it calls leave: it waits
 // for the connection that is given, or dials; others may wait for what it makes then. first: it
 // does not count yet.
-func (s *Server) place(r *Request, first bool) (up Stream, wait *pending, dials bool) {
-	h := &s.sharing
+func (s *Server) findRoom(r *Request, first bool) (up Stream, wait *pending, dials bool) {
+	h := &s.shared
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if up, wait, dials = s.placeLocked(r); up == nil && first {
+	if up, wait, dials = s.findRoomLocked(r); up == nil && first {
 		h.waiting++
 	}
 	return up, wait, dials
 }
 
-func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) {
-	h := &s.sharing
-	if s.backend.options.SendProxy != 0 || r.Alone && !h.picks1 {
+func (s *Server) findRoomLocked(r *Request) (up Stream, wait *pending, dials bool) {
+	h := &s.shared
+	if s.backend.options.SendProxy != 0 || r.NewConnection && !h.picksHTTP1 {
 		return nil, nil, true
 	}
 	for _, c := range h.conns {
-		if !c.settled || c.drain() || s.avoids(c.link) || !r.Repeatable && c.hasEnded() {
+		if !c.ready || c.closeIfRetired() || s.avoids(c.link) || !r.Repeatable && c.closedByPeer() {
 			continue
 		}
 		if cs, err := c.Open(); err == nil {
 			return newStream(cs, c), nil, false
 		}
 	}
-	if h.picks1 {
-		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c.carries(r), nil, false
+	if h.picksHTTP1 {
+		if c := s.takeIdle(r.Repeatable, r.Bodyless); c != nil {
+			return c.prepare(r), nil, false
 		}
 		return nil, nil, true
 	}
@@ -168,7 +170,7 @@ func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) 
 }
 
 // leave is for a request that waits no longer.
-func (h *sharing) leave() {
+func (h *sharedConns) stopWaiting() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.waiting--
@@ -177,29 +179,29 @@ func (h *sharing) leave() {
 
 // endIfClosed lets the connections end if they are to and nobody waits for a place on one; mu is
 // held.
-func (h *sharing) endIfClosed() {
+func (h *sharedConns) endIfClosed() {
 	if !h.closed || h.waiting > 0 {
 		return
 	}
 	for _, c := range h.conns {
 		c.Close()
 	}
-	h.made(h.pending, nil) // whoever comes now is not to wait for one that ends
+	h.finishPending(h.pending, nil) // whoever comes now is not to wait for one that ends
 }
 
-func newStream(cs *http2.ClientStream, c *shared) *stream {
+func newStream(cs *http2.ClientStream, c *sharedConn) *stream {
 	s := streams.Get().(*stream)
-	s.ClientStream, s.on = cs, c
+	s.ClientStream, s.conn = cs, c
 	return s
 }
 
 // dialShared makes a connection and takes a place on it. Others may wait for it as p.
 func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream, error) {
-	h := &s.sharing
+	h := &s.shared
 	panicked := true
 	defer func() {
 		if panicked { // others wait for this dial
-			h.giveUp(p)
+			h.failPending(p)
 		}
 	}()
 	c, one, err := s.dial(ctx, r.From, true)
@@ -207,39 +209,39 @@ func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err == nil {
-		h.picks1 = c == nil
+		h.picksHTTP1 = c == nil
 	}
 	if c == nil {
-		h.made(p, err)
+		h.finishPending(p, err)
 		if err != nil {
 			return nil, err
 		}
-		return one.carries(r), nil
+		return one.prepare(r), nil
 	}
 	cs, err := c.Open()
 	switch {
 	case err != nil:
 		c.Close()
 		err = errors.Join(ErrNotProcessed, err)
-		h.made(p, err)
+		h.finishPending(p, err)
 		return nil, err
-	case c.settled:
-		h.made(p, nil)
+	case c.ready:
+		h.finishPending(p, nil)
 	case p != nil:
-		p.on = c
+		p.conn = c
 	}
 	h.conns = append(h.conns, c)
 	return newStream(cs, c), nil
 }
 
 // dialAlone makes a connection for one exchange.
-func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
+func (s *Server) dialExclusive(ctx context.Context, r *Request) (Stream, error) {
 	c, one, err := s.dial(ctx, r.From, true)
 	if err != nil {
 		return nil, err
 	}
 	if c == nil {
-		return one.carries(r), nil
+		return one.prepare(r), nil
 	}
 	cs, err := c.Open()
 	if err != nil {
@@ -247,40 +249,40 @@ func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
 		return nil, err
 	}
 	up := newStream(cs, c)
-	up.last = true
+	up.closeAfter = true
 	return up, nil
 }
 
 // newShared begins to use HTTP/2 on a link.
-func (s *Server) newShared(on netio.Stream, l *Link) *shared {
-	c := &shared{link: l}
+func (s *Server) newShared(on netio.Stream, l *Link) *sharedConn {
+	c := &sharedConn{link: l}
 	o := s.backend.client2
-	o.Settled = func() { s.sharing.settle(c) }
+	o.Settled = func() { s.shared.markReady(c) }
 	c.ClientConn = http2.NewClientConn(on, &o)
 	s.backend.readers.Go("backend "+s.backend.Name()+": connection to "+s.Address, func() { s.runShared(c, on) }, c.Fail)
 	return c
 }
 
 // runShared reads a connection until it ends.
-func (s *Server) runShared(c *shared, on netio.Stream) {
+func (s *Server) runShared(c *sharedConn, on netio.Stream) {
 	err := ErrInternal
 	defer func() {
-		s.sharing.remove(c, err)
-		c.link.account()
+		s.shared.remove(c, err)
+		c.link.recordClose()
 		_ = on.Close()
 	}()
 	err = c.Run() // each of its streams has it too
 }
 
 // giveUp ends the wait for a dial that has panicked.
-func (h *sharing) giveUp(p *pending) {
+func (h *sharedConns) failPending(p *pending) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.made(p, ErrInternal)
+	h.finishPending(p, ErrInternal)
 }
 
 // made ends the wait for a connection, if there is one; mu is held.
-func (h *sharing) made(p *pending, err error) {
+func (h *sharedConns) finishPending(p *pending, err error) {
 	if p == nil {
 		return
 	}
@@ -290,18 +292,18 @@ func (h *sharing) made(p *pending, err error) {
 }
 
 // settle lets others have places on c.
-func (h *sharing) settle(c *shared) {
+func (h *sharedConns) markReady(c *sharedConn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c.settled = true
-	if h.pending != nil && h.pending.on == c {
-		h.made(h.pending, nil)
+	c.ready = true
+	if h.pending != nil && h.pending.conn == c {
+		h.finishPending(h.pending, nil)
 	}
 }
 
 // drain has a connection that a new one is to replace end once its exchanges have, and says so.
-func (c *shared) drain() bool {
-	if !c.link.leg.Retired() {
+func (c *sharedConn) closeIfRetired() bool {
+	if !c.link.info.Retired() {
 		return false
 	}
 	c.Close()
@@ -309,22 +311,22 @@ func (c *shared) drain() bool {
 }
 
 // sweep drains the connections that new ones are to replace, and those that are outdated.
-func (h *sharing) sweep(now time.Time) {
+func (h *sharedConns) closeExpired(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		if !c.drain() && c.link.outdated(now) {
+		if !c.closeIfRetired() && c.link.outdated(now) {
 			c.Close()
 		}
 	}
 }
 
 // remove is for a connection that has ended.
-func (h *sharing) remove(c *shared, err error) {
+func (h *sharedConns) remove(c *sharedConn, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.pending != nil && h.pending.on == c {
-		h.made(h.pending, errors.Join(ErrNotProcessed, err)) // who waits has sent nothing
+	if h.pending != nil && h.pending.conn == c {
+		h.finishPending(h.pending, errors.Join(ErrNotProcessed, err)) // who waits has sent nothing
 	}
 	for i := range h.conns {
 		if h.conns[i] == c {
@@ -334,29 +336,29 @@ func (h *sharing) remove(c *shared, err error) {
 	}
 }
 
-func (h *sharing) inUse() bool {
+func (h *sharedConns) inUse() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.conns) > 0
 }
 
 // picked notes whether the server has picked HTTP/1.
-func (h *sharing) picked(http1 bool) {
+func (h *sharedConns) notePick(http1 bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.picks1 = http1
+	h.picksHTTP1 = http1
 }
 
 // adopt takes a connection in that no request waits for.
-func (s *Server) adopt(c *shared) {
-	h := &s.sharing
+func (s *Server) addShared(c *sharedConn) {
+	h := &s.shared
 	h.mu.Lock()
 	cs, err := c.Open()
 	if err != nil || h.closed || s.backend.options.SendProxy != 0 {
 		c.Close()
 	} else {
 		h.conns = append(h.conns, c)
-		h.picks1 = false
+		h.picksHTTP1 = false
 	}
 	h.mu.Unlock()
 	if err == nil {
@@ -367,7 +369,7 @@ func (s *Server) adopt(c *shared) {
 
 // close ends the connections once their exchanges have ended, and those that are still to begin on
 // them.
-func (h *sharing) close() {
+func (h *sharedConns) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true

@@ -58,34 +58,34 @@ func shortage(err error) error {
 
 // again is how long a request waits before it tries again unasked: the kernel does not say when it
 // has what it lacked. Where many wait each does so less often.
-func again(s Shortage, waiting int) time.Duration {
+func retryDelay(s Shortage, waiting int) time.Duration {
 	const first, most = 25 * time.Millisecond, 500 * time.Millisecond
 	return min(first*time.Duration(1+waiting/64), most)
 }
 
 // ports keeps connects away from a server for which no local port is free: the kernel looks through
 // all of them for each.
-type ports struct{ until atomic.Int64 } // ns since epoch
+type ports struct{ blockedUntil atomic.Int64 } // ns since epoch
 
 const portsPause = 20 * time.Millisecond
 
 // try says whether a connect may look for a port. During a shortage one at a time does.
-func (p *ports) try() bool {
-	until := p.until.Load()
+func (p *ports) allow() bool {
+	until := p.blockedUntil.Load()
 	if until == 0 {
 		return true
 	}
 	now := int64(time.Since(epoch))
-	return now >= until && p.until.CompareAndSwap(until, now+int64(portsPause))
+	return now >= until && p.blockedUntil.CompareAndSwap(until, now+int64(portsPause))
 }
 
 // note notes how a connect ended.
-func (p *ports) note(err error) {
+func (p *ports) noteResult(err error) {
 	switch {
 	case errors.Is(err, mptcp.ErrNoPort):
-		p.until.Store(int64(time.Since(epoch) + portsPause))
-	case p.until.Load() != 0 && !errors.Is(err, os.ErrDeadlineExceeded):
-		p.until.Store(0)
+		p.blockedUntil.Store(int64(time.Since(epoch) + portsPause))
+	case p.blockedUntil.Load() != 0 && !errors.Is(err, os.ErrDeadlineExceeded):
+		p.blockedUntil.Store(0)
 	}
 }
 
@@ -93,25 +93,25 @@ func (p *ports) note(err error) {
 func (a *Attempt) failed(err error) {
 	a.last = err
 	if errors.As(err, &a.short) && a.tries > 0 {
-		a.shorts |= 1 << (a.tries - 1)
+		a.shortages |= 1 << (a.tries - 1)
 	}
 }
 
 // wait waits for the end of a shortage, and has the servers that were not asked for it count as not
 // tried. false: there was none, or it lasted for as long as a connect may take.
-func (a *Attempt) wait(ctx context.Context, t *turn) bool {
+func (a *Attempt) wait(ctx context.Context, t *queueWait) bool {
 	if a.short == nil {
 		return false
 	}
 	n := 0
 	for i, s := range a.tried[:a.tries] {
-		if a.shorts&(1<<i) == 0 {
+		if a.shortages&(1<<i) == 0 {
 			a.tried[n] = s
 			n++
 		}
 	}
 	clear(a.tried[n:])
-	a.tries, a.shorts = n, 0
+	a.tries, a.shortages = n, 0
 	if !t.wait(ctx, a.backend, a.short.Of) {
 		return false
 	}
@@ -120,31 +120,31 @@ func (a *Attempt) wait(ctx context.Context, t *turn) bool {
 }
 
 // hold notes that the client's connection uses a connection to a server, if it may.
-func (a *Attempt) hold(r *Request) error {
-	if r.Holds == nil || a.holds != nil {
+func (a *Attempt) countConn(r *Request) error {
+	if r.ServerConns == nil || a.counted != nil {
 		return nil
 	}
-	if !a.backend.places.fair(r.Holds.Add(1)) {
-		r.Holds.Add(-1)
+	if !a.backend.connLimit.fairShare(r.ServerConns.Add(1)) {
+		r.ServerConns.Add(-1)
 		return &ShortError{ShortConnections, errShare}
 	}
-	a.holds = r.Holds
+	a.counted = r.ServerConns
 	return nil
 }
 
 // Leave notes that the exchange, and its connection to a server, is over.
-func (a *Attempt) Leave() {
-	if a.holds != nil {
-		a.holds.Add(-1)
-		a.holds = nil
+func (a *Attempt) End() {
+	if a.counted != nil {
+		a.counted.Add(-1)
+		a.counted = nil
 	}
 }
 
 // found notes that a server was reached: if others wait, they may have what it was that they
 // lacked.
-func (a *Attempt) found() {
-	if a.short != nil || a.backend.places.waiting.Load() > 0 {
+func (a *Attempt) reached() {
+	if a.short != nil || a.backend.connLimit.waiting.Load() > 0 {
 		a.short = nil
-		a.backend.places.wake(a.backend)
+		a.backend.connLimit.wake(a.backend)
 	}
 }

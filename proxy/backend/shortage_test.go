@@ -46,10 +46,10 @@ func TestPlaces(t *testing.T) {
 	for _, protocol := range []Protocol{HTTP1, HTTP2} {
 		t.Run(fmt.Sprint(protocol), func(t *testing.T) {
 			o := proxytest.NewOrigin(t, mptcp.Off, silent)
-			places := new(Places)
+			places := new(ConnLimit)
 			places.SetLimit(1)
-			b, _ := pool(t, Options{Servers: servers(o.Address()), Places: places, ConnectTimeout: 100 * time.Millisecond})
-			other, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), Places: places,
+			b, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: places, ConnectTimeout: 100 * time.Millisecond})
+			other, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), ConnLimit: places,
 				Protocol: protocol, ConnectTimeout: time.Minute})
 			first, _, err := attempt(b, Request{})
 			if err != nil {
@@ -58,7 +58,7 @@ func TestPlaces(t *testing.T) {
 			began := time.Now()
 			_, a, err := attempt(b, Request{})
 			wantShort(t, err, ShortConnections, began, b)
-			if a.Tries() != 0 || b.Status()[0].Resting {
+			if a.Tries() != 0 || b.Status()[0].Down {
 				t.Errorf("%d tries, %+v", a.Tries(), b.Status())
 			}
 			got := make(chan error)
@@ -87,20 +87,20 @@ func TestPlaces(t *testing.T) {
 func TestPlacesOfIdleConnections(t *testing.T) {
 	gone := make(chan struct{}, 2)
 	o := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) { silent(c); gone <- struct{}{} })
-	places := new(Places)
+	places := new(ConnLimit)
 	places.SetLimit(2)
-	one, _ := pool(t, Options{Servers: servers(o.Address()), Places: places})
-	two, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), Places: places})
-	places.Spare = func() bool { return one.Spare() }
+	one, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: places})
+	two, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), ConnLimit: places})
+	places.CloseIdle = func() bool { return one.CloseIdle() }
 	s := one.servers[0]
 	for range 2 {
 		_, c, err := s.dial(context.Background(), Addresses{}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.keep(c, time.Now())
+		defer s.putIdle(c, time.Now())
 		if places.Used() == 2 {
-			s.keep(c, time.Now())
+			s.putIdle(c, time.Now())
 		}
 	}
 	up, _, err := attempt(two, Request{})
@@ -114,14 +114,14 @@ func TestPlacesOfIdleConnections(t *testing.T) {
 // One client's connection does not get all places.
 func TestPlacesAreShared(t *testing.T) {
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)
-	places := new(Places)
+	places := new(ConnLimit)
 	places.SetLimit(40)
-	b, _ := pool(t, Options{Servers: servers(o.Address()), Places: places, ConnectTimeout: time.Millisecond})
+	b, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: places, ConnectTimeout: time.Millisecond})
 	var holds atomic.Int64
 	var open []Stream
 	var attempts []*Attempt
 	for {
-		up, a, err := attempt(b, Request{Holds: &holds})
+		up, a, err := attempt(b, Request{ServerConns: &holds})
 		if err != nil {
 			break
 		}
@@ -138,7 +138,7 @@ func TestPlacesAreShared(t *testing.T) {
 	}
 	for i, up := range open {
 		end(up)
-		attempts[i].Leave()
+		attempts[i].End()
 	}
 	if places.Used() != 0 || holds.Load() != 0 {
 		t.Errorf("%d places, %d noted, want none", places.Used(), holds.Load())
@@ -204,12 +204,12 @@ func TestFullQueueOfAUnixSocket(t *testing.T) {
 // Another limit has all who wait try again. They are in the line no longer: what becomes free later
 // is for others.
 func TestPlacesForgetWhoWasWokenByANewLimit(t *testing.T) {
-	places := new(Places)
-	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1"), Places: places})
+	places := new(ConnLimit)
+	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1"), ConnLimit: places})
 	for range 20 {
 		woken := make(chan bool)
 		go func() {
-			var t turn
+			var t queueWait
 			woken <- t.wait(context.Background(), b, ShortConnections)
 		}()
 		if !proxytest.Within(time.Minute, func() bool { return places.waiting.Load() == 1 }) {
@@ -219,7 +219,7 @@ func TestPlacesForgetWhoWasWokenByANewLimit(t *testing.T) {
 		if !<-woken {
 			t.Error("it was not woken")
 		}
-		if n := places.line.Len(); n != 0 || places.waiting.Load() != 0 {
+		if n := places.queue.Len(); n != 0 || places.waiting.Load() != 0 {
 			t.Fatalf("%d are in the line, %d wait", n, places.waiting.Load())
 		}
 	}

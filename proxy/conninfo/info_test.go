@@ -1,4 +1,4 @@
-package leg
+package conninfo
 
 import (
 	"context"
@@ -58,8 +58,8 @@ func TestWhatALegSpeaks(t *testing.T) {
 			metric := func(name string, labels ...string) float64 {
 				return proxytest.Metric(t, in.Registry(), name, labels...)
 			}
-			var live Live
-			var l Leg
+			var live Registry
+			var l Info
 			if got := l.Open(dialled(t, c.listen, c.dial), telemetry.SideBackend, in, c.asked, &live); got != c.want {
 				t.Fatalf("it speaks %v, want %v", got, c.want)
 			}
@@ -101,18 +101,18 @@ func TestWhatALegSpeaks(t *testing.T) {
 
 func TestRefreshAsksOnceASecond(t *testing.T) {
 	proxytest.NeedMPTCP(t)
-	var l Leg
+	var l Info
 	l.Open(dialled(t, mptcp.Prefer, mptcp.Prefer), telemetry.SideListener, nil, mptcp.None, nil)
 	now := time.Now()
 	l.Refresh(now)
 	l.set(mptcp.MPTCP, 7) // what the memory holds
-	if _, n := l.Refresh(now.Add(age - time.Millisecond)); n != 7 {
+	if _, n := l.Refresh(now.Add(maxAge - time.Millisecond)); n != 7 {
 		t.Errorf("the kernel was asked again within the second: %d", n)
 	}
-	if _, n := l.Refresh(now.Add(age)); n != 1 {
+	if _, n := l.Refresh(now.Add(maxAge)); n != 1 {
 		t.Errorf("got %d subflows after a second, want 1", n)
 	}
-	if allocs := testing.AllocsPerRun(100, func() { now = now.Add(2 * age); l.Refresh(now) }); allocs != 0 {
+	if allocs := testing.AllocsPerRun(100, func() { now = now.Add(2 * maxAge); l.Refresh(now) }); allocs != 0 {
 		t.Errorf("%v allocations to ask", allocs)
 	}
 }
@@ -134,7 +134,7 @@ func TestUnixLeg(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := telemetry.NewInstruments("test")
-	var l Leg
+	var l Info
 	if got := l.Open(raw, telemetry.SideListener, in, mptcp.None, nil); got != mptcp.Unix {
 		t.Errorf("it speaks %v, want unix", got)
 	}
@@ -146,18 +146,18 @@ func TestUnixLeg(t *testing.T) {
 
 // A look at many connections does not keep new ones waiting, and sees none that has gone.
 func TestLiveLetsOthersIn(t *testing.T) {
-	var v Live
-	legs := make([]Leg, 200)
+	var v Registry
+	legs := make([]Info, 200)
 	for i := range legs {
 		v.add(&legs[i])
 	}
 	came := make(chan struct{})
 	seen := 0
-	v.All(func(*Leg) bool {
+	v.All(func(*Info) bool {
 		if seen++; seen == 1 {
 			go func() {
 				defer close(came)
-				v.add(new(Leg))
+				v.add(new(Info))
 				for i := range legs {
 					v.remove(&legs[i])
 				}

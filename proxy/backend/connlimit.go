@@ -11,15 +11,15 @@ import (
 // Places bounds how many connections to servers there are at a time, for all backends that share
 // it: each takes a file descriptor. Requests that find no place, or meet another shortage of this
 // host, wait in line here. The zero value has no limit.
-type Places struct {
+type ConnLimit struct {
 	// Spare, if it is set before the first use, is asked to close a connection that no request
 	// uses; false: there is none.
-	Spare func() bool
+	CloseIdle func() bool
 
 	limit, used, waiting atomic.Int64
 
-	mu   sync.Mutex // guards line
-	line list.List  // of *waiter
+	mu    sync.Mutex // guards line
+	queue list.List  // of *waiter
 }
 
 // waiter is a request in the line.
@@ -29,29 +29,29 @@ type waiter struct {
 }
 
 // SetLimit changes the limit; 0 is none.
-func (p *Places) SetLimit(limit int) {
+func (p *ConnLimit) SetLimit(limit int) {
 	p.limit.Store(int64(limit))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for e := p.line.Front(); e != nil; e = p.line.Front() {
-		p.call(e)
+	for e := p.queue.Front(); e != nil; e = p.queue.Front() {
+		p.wakeElement(e)
 	}
 }
 
 // Used is how many places are taken.
-func (p *Places) Used() int { return int(p.used.Load()) }
+func (p *ConnLimit) Used() int { return int(p.used.Load()) }
 
 // take takes a place; false: there is none, nor any that could be made free.
-func (p *Places) take() bool {
-	for !p.tryTake() {
-		if p.Spare == nil || !p.Spare() {
+func (p *ConnLimit) acquire() bool {
+	for !p.tryAcquire() {
+		if p.CloseIdle == nil || !p.CloseIdle() {
 			return false
 		}
 	}
 	return true
 }
 
-func (p *Places) tryTake() bool {
+func (p *ConnLimit) tryAcquire() bool {
 	for {
 		n := p.used.Load()
 		if l := p.limit.Load(); l > 0 && n >= l {
@@ -64,14 +64,14 @@ func (p *Places) tryTake() bool {
 }
 
 // leave gives a place back.
-func (p *Places) leave() {
+func (p *ConnLimit) release() {
 	p.used.Add(-1)
 	p.wake(nil)
 }
 
 // fair says whether one client's connection may use n connections to servers at a time: a quarter
 // of what is left for others, so that a few connections with many streams do not take all.
-func (p *Places) fair(n int64) bool {
+func (p *ConnLimit) fairShare(n int64) bool {
 	const always = 4
 	l := p.limit.Load()
 	return l <= 0 || n <= always || n <= (l-p.used.Load())/4
@@ -79,14 +79,14 @@ func (p *Places) fair(n int64) bool {
 
 // wake lets the first in line try again, the first of b where there is one: something it may wait
 // for has become free.
-func (p *Places) wake(b *Backend) {
+func (p *ConnLimit) wake(b *Backend) {
 	if p.waiting.Load() == 0 {
 		return
 	}
 	const most = 64 // others' requests that are passed by
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first := p.line.Front()
+	first := p.queue.Front()
 	if first == nil {
 		return
 	}
@@ -96,12 +96,12 @@ func (p *Places) wake(b *Backend) {
 			break
 		}
 	}
-	p.call(first)
+	p.wakeElement(first)
 }
 
 // call takes a waiter out of the line and wakes it; mu is held.
-func (p *Places) call(e *list.Element) {
-	p.line.Remove(e)
+func (p *ConnLimit) wakeElement(e *list.Element) {
+	p.queue.Remove(e)
 	p.waiting.Add(-1)
 	e.Value.(*waiter).signal()
 }
@@ -114,15 +114,15 @@ func (w *waiter) signal() {
 }
 
 // turn is a request's in the line, over all of its waits.
-type turn struct {
+type queueWait struct {
 	until  time.Time
 	waiter *waiter
 }
 
 // wait waits until something may have become free, and is false where the time for that is over.
-func (t *turn) wait(ctx context.Context, b *Backend, s Shortage) bool {
+func (t *queueWait) wait(ctx context.Context, b *Backend, s Shortage) bool {
 	now := time.Now()
-	p := b.places
+	p := b.connLimit
 	first := t.waiter == nil
 	if first {
 		t.until = now.Add(b.options.ConnectTimeout)
@@ -136,12 +136,12 @@ func (t *turn) wait(ctx context.Context, b *Backend, s Shortage) bool {
 	p.mu.Lock()
 	var place *list.Element
 	if first {
-		place = p.line.PushBack(t.waiter)
+		place = p.queue.PushBack(t.waiter)
 	} else {
-		place = p.line.PushFront(t.waiter) // it was woken for nothing
+		place = p.queue.PushFront(t.waiter) // it was woken for nothing
 	}
 	p.waiting.Add(1)
-	pause := again(s, p.line.Len())
+	pause := retryDelay(s, p.queue.Len())
 	p.mu.Unlock()
 	timer := time.NewTimer(min(left, pause))
 	defer timer.Stop()
@@ -155,7 +155,7 @@ func (t *turn) wait(ctx context.Context, b *Backend, s Shortage) bool {
 	select {
 	case <-t.waiter.ready: // meanwhile
 	default:
-		p.line.Remove(place)
+		p.queue.Remove(place)
 		p.waiting.Add(-1)
 	}
 	p.mu.Unlock()
@@ -163,27 +163,27 @@ func (t *turn) wait(ctx context.Context, b *Backend, s Shortage) bool {
 }
 
 // Spare closes the kept connection that was not used for the longest time; false: there is none.
-func (b *Backend) Spare() bool {
+func (b *Backend) CloseIdle() bool {
 	var of *Server
 	var oldest time.Time
 	for _, s := range b.servers {
 		s.mu.Lock()
-		if len(s.kept) > 0 && (of == nil || s.kept[0].used.Before(oldest)) {
-			of, oldest = s, s.kept[0].used
+		if len(s.idle) > 0 && (of == nil || s.idle[0].used.Before(oldest)) {
+			of, oldest = s, s.idle[0].used
 		}
 		s.mu.Unlock()
 	}
-	return of != nil && of.spare()
+	return of != nil && of.closeOldestIdle()
 }
 
-func (s *Server) spare() bool {
+func (s *Server) closeOldestIdle() bool {
 	s.mu.Lock()
-	if len(s.kept) == 0 {
+	if len(s.idle) == 0 {
 		s.mu.Unlock()
 		return false
 	}
-	c := s.kept[0]
-	s.kept = append(s.kept[:0], s.kept[1:]...)
+	c := s.idle[0]
+	s.idle = append(s.idle[:0], s.idle[1:]...)
 	s.mu.Unlock()
 	s.meter.Idle(-1)
 	c.close()

@@ -6,33 +6,33 @@ import (
 )
 
 // take gives a kept connection that is open and silent, nil where there is none.
-func (s *Server) take(repeatable, bodyless bool) *conn {
+func (s *Server) takeIdle(repeatable, bodyless bool) *conn {
 	if repeatable {
 		for {
-			if c := s.pop(true); c == nil || c.ready(bodyless) {
+			if c := s.popIdle(true); c == nil || c.ready(bodyless) {
 				return c
 			}
 		}
 	}
-	var aside [maxLooks]*conn
+	var aside [maxPeerChecks]*conn
 	for i := range aside {
-		c := s.pop(false)
+		c := s.popIdle(false)
 		if c == nil {
 			break
 		}
-		switch c.look(time.Now()) {
-		case mayHaveEnded:
+		switch c.peerState(time.Now()) {
+		case peerMayHaveClosed:
 			aside[i] = c
-		case hasEnded:
+		case peerClosed:
 			c.close()
 		default:
 			if c.ready(bodyless) {
-				s.putBack(aside[:i])
+				s.putBackIdle(aside[:i])
 				return c
 			}
 		}
 	}
-	s.putBack(aside[:])
+	s.putBackIdle(aside[:])
 	return nil
 }
 
@@ -40,7 +40,7 @@ func (s *Server) take(repeatable, bodyless bool) *conn {
 // not. Where the request has no body the connection itself looks, in the same step that sends the
 // request.
 func (c *conn) ready(bodyless bool) bool {
-	if c.link.leg.Retired() || c.link.server.avoids(c.link) {
+	if c.link.info.Retired() || c.link.server.avoids(c.link) {
 		c.close()
 		return false
 	}
@@ -58,23 +58,23 @@ func (c *conn) ready(bodyless bool) bool {
 
 // pop takes the connection that was used last, and for what cannot be repeated the last one that is
 // fit for it.
-func (s *Server) pop(repeatable bool) *conn {
+func (s *Server) popIdle(repeatable bool) *conn {
 	s.mu.Lock()
-	i := len(s.kept) - 1
+	i := len(s.idle) - 1
 	if repeatable {
 		// One that was counted is left to what cannot be repeated, if there is another near by.
-		for k := i; k >= 0 && k > i-maxLooks; k-- {
-			if !s.kept[k].counted {
+		for k := i; k >= 0 && k > i-maxPeerChecks; k-- {
+			if !s.idle[k].segmentsKnown {
 				i = k
 				break
 			}
 		}
 	} else {
 		now := time.Now()
-		for i >= 0 && !s.kept[i].worthALook(now) {
+		for i >= 0 && !s.idle[i].peerStateMayBeKnown(now) {
 			i--
 		}
-		if i >= 0 && now.Sub(s.kept[i].used) > fresh {
+		if i >= 0 && now.Sub(s.idle[i].used) > maxIdleUnrepeatable {
 			i = -1
 		}
 	}
@@ -82,56 +82,56 @@ func (s *Server) pop(repeatable bool) *conn {
 		s.mu.Unlock()
 		return nil
 	}
-	c := s.kept[i]
-	s.kept = slices.Delete(s.kept, i, i+1)
+	c := s.idle[i]
+	s.idle = slices.Delete(s.idle, i, i+1)
 	s.mu.Unlock()
 	s.meter.Idle(-1)
 	return c
 }
 
 // putBack keeps connections that were taken and not used.
-func (s *Server) putBack(list []*conn) {
+func (s *Server) putBackIdle(list []*conn) {
 	for i := len(list) - 1; i >= 0; i-- {
 		if c := list[i]; c != nil {
-			s.keep(c, c.used)
+			s.putIdle(c, c.used)
 		}
 	}
 }
 
 // keep puts a connection by for the next exchange, or closes it.
-func (s *Server) keep(c *conn, now time.Time) {
+func (s *Server) putIdle(c *conn, now time.Time) {
 	c.used = now
 	s.mu.Lock()
-	if s.closed || len(s.kept) >= maxKept {
+	if s.closed || len(s.idle) >= maxIdle {
 		s.mu.Unlock()
 		c.close()
 		return
 	}
-	s.kept = append(s.kept, c)
+	s.idle = append(s.idle, c)
 	s.mu.Unlock()
 	s.meter.Idle(1)
-	s.backend.places.wake(s.backend)
+	s.backend.connLimit.wake(s.backend)
 }
 
 // sweep closes the idle connections that should carry nothing more.
-func (s *Server) sweep(now time.Time) {
-	s.sharing.sweep(now)
-	s.closeIdle(s.takeSpent(now))
+func (s *Server) closeExpired(now time.Time) {
+	s.shared.closeExpired(now)
+	s.closeIdle(s.removeExpired(now))
 }
 
-func (s *Server) takeSpent(now time.Time) (spent []*conn) {
+func (s *Server) removeExpired(now time.Time) (spent []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sift := func(list []*conn) []*conn {
 		return slices.DeleteFunc(list, func(c *conn) bool {
-			if c.spent(now) {
+			if c.expired(now) {
 				spent = append(spent, c)
 				return true
 			}
 			return false
 		})
 	}
-	s.kept = sift(s.kept)
+	s.idle = sift(s.idle)
 	for o, list := range s.owned {
 		s.setOwned(o, sift(list))
 	}
@@ -140,9 +140,9 @@ func (s *Server) takeSpent(now time.Time) (spent []*conn) {
 
 // spent says whether an idle connection was not used for the idle time, is outdated, or was closed
 // by the server.
-func (c *conn) spent(now time.Time) bool {
+func (c *conn) expired(now time.Time) bool {
 	return now.Sub(c.used) >= c.link.server.backend.options.IdleTimeout || c.link.outdated(now) ||
-		c.owner == nil && c.link.leg.Retired() || !c.Idle()
+		c.owner == nil && c.link.info.Retired() || !c.Idle()
 }
 
 func (s *Server) closeIdle(list []*conn) {
@@ -153,13 +153,13 @@ func (s *Server) closeIdle(list []*conn) {
 }
 
 func (s *Server) close() {
-	s.sharing.close()
+	s.shared.close()
 	s.mu.Lock()
-	idle := s.kept
+	idle := s.idle
 	for _, list := range s.owned {
 		idle = append(idle, list...)
 	}
-	s.kept, s.owned, s.closed = nil, nil, true
+	s.idle, s.owned, s.closed = nil, nil, true
 	s.meter.Up(true) // its handle may be that of a server to come
 	s.mu.Unlock()
 	s.closeIdle(idle)
@@ -169,7 +169,7 @@ func (s *Server) close() {
 // inUse says whether there are connections for requests to come.
 func (s *Server) inUse() bool {
 	s.mu.Lock()
-	idle := len(s.kept) + len(s.owned)
+	idle := len(s.idle) + len(s.owned)
 	s.mu.Unlock()
-	return idle > 0 || s.sharing.inUse()
+	return idle > 0 || s.shared.inUse()
 }

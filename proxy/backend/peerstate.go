@@ -14,12 +14,12 @@ import (
 //   - after a fallback the state of the TCP connection tells it;
 //   - with MPTCP it is a segment like others (DATA_FIN, RFC 8684 section 3.3.3): the connection counts as open if
 //     none has come since its last exchange, or none of late.
-type verdict uint8
+type peerState uint8
 
 const (
-	seemsOpen verdict = iota
-	mayHaveEnded
-	hasEnded
+	peerOpen peerState = iota
+	peerMayHaveClosed
+	peerClosed
 )
 
 const (
@@ -28,50 +28,50 @@ const (
 	// tick is the kernel's at most (CONFIG_HZ=100).
 	tick = 10 * time.Millisecond
 	// maxLooks bounds the connections that are looked at for one request.
-	maxLooks = 4
+	maxPeerChecks = 4
 )
 
 // overMPTCP says whether the connection uses MPTCP, and whether its socket is of that protocol.
 func (l *Link) overMPTCP() (speaks, socket bool) {
-	t, _ := l.leg.State()
+	t, _ := l.info.State()
 	return t == mptcp.MPTCP, t != mptcp.TCP && t != mptcp.Unix
 }
 
 // worthALook says whether a look could say that the connection is open.
-func (c *conn) worthALook(now time.Time) bool {
+func (c *conn) peerStateMayBeKnown(now time.Time) bool {
 	speaks, _ := c.link.overMPTCP()
-	return !speaks || c.counted || now.Sub(c.used) >= 3*tick
+	return !speaks || c.segmentsKnown || now.Sub(c.used) >= 3*tick
 }
 
 // look says whether a connection that waits for its next use is open, as far as that shows below
 // MPTCP.
-func (c *conn) look(now time.Time) verdict {
+func (c *conn) peerState(now time.Time) peerState {
 	speaks, socket := c.link.overMPTCP()
 	if !socket {
-		return seemsOpen // a read shows it at once
+		return peerOpen // a read shows it at once
 	}
 	r, err := mptcp.LastReceived(c.link.Raw())
 	switch {
 	case err != nil:
-		return seemsOpen // this kernel does not tell
+		return peerOpen // this kernel does not tell
 	case !speaks && r.State != mptcp.StateEstablished:
-		return hasEnded
+		return peerClosed
 	case !speaks:
-		return seemsOpen
+		return peerOpen
 	case r.State != mptcp.StateEstablished:
-		return mayHaveEnded // its initial subflow has ended; others may live
-	case c.counted && r.Segments == c.segments, r.Ago >= workerTime:
-		return seemsOpen
+		return peerMayHaveClosed // its initial subflow has ended; others may live
+	case c.segmentsKnown && r.Segments == c.segments, r.Ago >= workerTime:
+		return peerOpen
 	}
 	if idle := now.Sub(c.used); idle >= 3*tick && r.Ago > idle-2*tick {
-		return seemsOpen
+		return peerOpen
 	}
-	return mayHaveEnded
+	return peerMayHaveClosed
 }
 
 // hasEnded says whether the peer has ended a connection that carries nothing now, as far as TCP
 // tells. With MPTCP it does not: frames that belong to no exchange are segments, too.
-func (c *shared) hasEnded() bool {
+func (c *sharedConn) closedByPeer() bool {
 	if now, _ := c.Streams(); now > 0 {
 		return false // what is read says so
 	}
@@ -83,10 +83,10 @@ func (c *shared) hasEnded() bool {
 }
 
 // count notes how much came until now, for a later look.
-func (c *conn) count() {
-	c.counted = false
+func (c *conn) noteSegments() {
+	c.segmentsKnown = false
 	if speaks, _ := c.link.overMPTCP(); speaks {
 		r, err := mptcp.LastReceived(c.link.Raw())
-		c.counted, c.segments = err == nil, r.Segments
+		c.segmentsKnown, c.segments = err == nil, r.Segments
 	}
 }

@@ -1,4 +1,4 @@
-package leg
+package conninfo
 
 import (
 	"sync"
@@ -7,65 +7,65 @@ import (
 
 // Live are the open connections that use MPTCP, for whoever watches their subflows. The zero value
 // is empty and ready.
-type Live struct {
+type Registry struct {
 	// Settle, if set before the first connection, is called with each one that is about to be
 	// closed.
-	Settle func(syscall.RawConn)
+	BeforeClose func(syscall.RawConn)
 
 	mu   sync.Mutex // guards legs, and keeps a connection open while it is looked at
-	legs map[*Leg]struct{}
+	open map[*Info]struct{}
 }
 
-func (v *Live) add(l *Leg) {
+func (v *Registry) add(l *Info) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.legs == nil {
-		v.legs = map[*Leg]struct{}{}
+	if v.open == nil {
+		v.open = map[*Info]struct{}{}
 	}
-	v.legs[l] = struct{}{}
+	v.open[l] = struct{}{}
 }
 
-func (v *Live) remove(l *Leg) {
-	if v.Settle != nil {
-		v.Settle(l.raw)
+func (v *Registry) remove(l *Info) {
+	if v.BeforeClose != nil {
+		v.BeforeClose(l.raw)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	delete(v.legs, l)
+	delete(v.open, l)
 }
 
 // All yields the connections, beginning at another one each time. Each stays open while it is
 // yielded, and new ones come in between, since those are accepted meanwhile.
-func (v *Live) All(yield func(*Leg) bool) {
-	for _, l := range v.list() {
-		if !v.look(l, yield) {
+func (v *Registry) All(yield func(*Info) bool) {
+	for _, l := range v.snapshot() {
+		if !v.yieldOpen(l, yield) {
 			return
 		}
 	}
 }
 
-func (v *Live) list() []*Leg {
+func (v *Registry) snapshot() []*Info {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	list := make([]*Leg, 0, len(v.legs))
-	for l := range v.legs {
+	list := make([]*Info, 0, len(v.open))
+	for l := range v.open {
 		list = append(list, l)
 	}
 	return list
 }
 
-func (v *Live) look(l *Leg, yield func(*Leg) bool) bool {
+func (v *Registry) yieldOpen(l *Info, yield func(*Info) bool) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, open := v.legs[l]; !open {
+	if _, open := v.open[l]; !open {
 		return true
 	}
 	return yield(l)
 }
 
 // Len is how many there are.
-func (v *Live) Len() int {
+func (v *Registry) Len() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.legs)
+	return len(v.open)
 }
