@@ -101,13 +101,15 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		return
 	}
 	added = c
-	switch m := p.options.Instruments; {
+	count := conninfo.Options{Side: telemetry.SideListener, Instruments: p.options.Instruments}
+	switch {
 	case offersMPTCP:
-		c.info.Open(base.Raw(), telemetry.SideListener, m, mptcp.NotOffered, p.options.Live)
+		count.Reason, count.Registry = mptcp.NotOffered, p.options.Live
+		c.info.Open(base.Raw(), count)
 	case c.socket.IsValid():
-		c.info.OpenAs(mptcp.TCP, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
+		c.info.OpenAs(mptcp.TCP, base.Raw(), count)
 	default:
-		c.info.OpenAs(mptcp.Unix, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
+		c.info.OpenAs(mptcp.Unix, base.Raw(), count)
 	}
 	c.meter.Opened()
 	task.Go("connection", c.serve, c.panickedOutside)

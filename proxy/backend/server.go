@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mpgate/mptcp"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
@@ -130,7 +131,9 @@ func (s *Server) openLink(ctx context.Context, from Addresses) (*Link, error) {
 		return nil, err
 	}
 	l := &Link{Conn: base, server: s, addr: addr, opened: time.Now()}
-	l.info.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason, s.backend.options.Live)
+	l.info.Open(base.Raw(), conninfo.Options{
+		Side: telemetry.SideBackend, Instruments: s.backend.options.Instruments, Reason: result.Reason, Registry: s.backend.options.Live,
+	})
 	s.meter.Open(1)
 	if s.backend.options.SendProxy != 0 {
 		h := preread.Proxy{Version: s.backend.options.SendProxy, Source: from.Client, Destination: from.Gateway, Local: !from.Client.IsValid()}

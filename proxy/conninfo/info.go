@@ -1,7 +1,7 @@
-// Package conninfo holds what the kernel reports about one connection of mpgate, to a client or to a
-// server: whether it uses MPTCP and over how many subflows. It asks at most once a second, since
-// asking costs about as much as a small request's parsing, and accounts for the connection in the
-// metrics.
+// Package conninfo holds what the kernel reports about one connection, to a client or to a server:
+// whether it uses MPTCP, and over how many subflows. It asks the kernel at most once a second,
+// because one question costs about as much as parsing a small request. It also counts the
+// connection in the metrics.
 package conninfo
 
 import (
@@ -13,116 +13,127 @@ import (
 	"mpgate/telemetry"
 )
 
-// age is how old an answer of the kernel may be.
+// maxAge is how old an answer of the kernel may be.
 const maxAge = time.Second
 
-// epoch makes times numbers that no setting of the clock moves. It lies an age back, so that the
-// first answer is none.
+// epoch is the zero of times that are stored as numbers. They come from the monotonic clock, so
+// that setting the wall clock does not change them. It is maxAge before the start of the process,
+// so that the zero value of lastRead counts as too old.
 var epoch = time.Now().Add(-maxAge)
 
-// Leg is one connection's. Open and Close belong to one goroutine; State and Refresh may be called
-// from any, as many exchanges may share a connection.
+// Options say how a connection is counted. The zero value is valid.
+type Options struct {
+	Side        telemetry.Side
+	Instruments *telemetry.Instruments // nil: not counted
+	// Reason is why the connection does not use MPTCP, if that is the case: what the dial inferred,
+	// mptcp.NotOffered for a client of an MPTCP listener, or mptcp.None if MPTCP was not requested.
+	Reason mptcp.Reason
+	// Registry, if not nil, contains the connection until Close if it uses MPTCP.
+	Registry *Registry
+}
+
+// Info is what is known about one connection. One goroutine calls Open and Close; any goroutine may
+// call State and Refresh, because many exchanges may share a connection.
 type Info struct {
+	options       Options
 	raw           syscall.RawConn
-	instruments   *telemetry.Instruments
-	side          telemetry.Side
-	reason        mptcp.Reason
 	lastRead      atomic.Int64  // when the kernel was last asked, ns since epoch
 	state         atomic.Uint64 // transport<<32 | subflows
-	fellBackLater atomic.Bool   // it fell back after a while
-	registry      *Registry
+	fellBackLater atomic.Bool   // it used MPTCP at first
+	registered    bool
 	retired       atomic.Bool
 }
 
-// Raw is the connection's, nil before Open.
-func (l *Info) Raw() syscall.RawConn { return l.raw }
+// Raw returns the connection, or nil before Open.
+func (i *Info) Raw() syscall.RawConn { return i.raw }
 
-// Retire says that the connection is to end once it is idle: a new one would be better. It may be
-// called from any goroutine, also after Close.
-func (l *Info) Retire() { l.retired.Store(true) }
+// Retire marks the connection to be closed once it is idle, because a new one would be better. It
+// may be called from any goroutine, and after Close.
+func (i *Info) Retire() { i.retired.Store(true) }
 
-// Retired says whether Retire was called.
-func (l *Info) Retired() bool { return l.retired.Load() }
+// Retired reports whether Retire was called.
+func (i *Info) Retired() bool { return i.retired.Load() }
 
-// Open asks the kernel for the first time. reason is what to say if it turns out not to be MPTCP:
-// what the dial inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where
-// nobody asked for it. live, if not nil, has the connection until Close if it uses MPTCP.
-func (l *Info) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason, live *Registry) mptcp.Transport {
+// Open asks the kernel for the transport of the connection, and starts to count it.
+func (i *Info) Open(raw syscall.RawConn, o Options) mptcp.Transport {
 	t, err := mptcp.Speaks(raw)
 	if err != nil {
 		t = mptcp.Unknown
 	}
-	return l.OpenAs(t, raw, side, m, reason, live)
+	return i.OpenAs(t, raw, o)
 }
 
-// OpenAs is Open where it is known what the connection speaks.
-func (l *Info) OpenAs(t mptcp.Transport, raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason, live *Registry) mptcp.Transport {
-	l.raw, l.instruments, l.side, l.reason = raw, m, side, reason
-	if t == mptcp.TCP && reason != mptcp.None && reason != mptcp.NotOffered {
-		t = mptcp.Fallback // earlier dials have learned not to ask this server
+// OpenAs is Open for a connection whose transport is known.
+func (i *Info) OpenAs(t mptcp.Transport, raw syscall.RawConn, o Options) mptcp.Transport {
+	i.raw, i.options = raw, o
+	if t == mptcp.TCP && o.Reason != mptcp.None && o.Reason != mptcp.NotOffered {
+		t = mptcp.Fallback // MPTCP was not requested because earlier connections to this server fell back
 	}
-	l.set(t, 0)
-	if t == mptcp.MPTCP && live != nil {
-		l.registry = live
-		live.add(l)
+	i.set(t, 0)
+	if t == mptcp.MPTCP && o.Registry != nil {
+		i.registered = true
+		o.Registry.add(i)
 	}
 	return t
 }
 
-func (l *Info) set(t mptcp.Transport, subflows int) {
-	if _, before := l.State(); before != subflows {
-		l.instruments.MPTCPSubflows(l.side, subflows-before)
+func (i *Info) set(t mptcp.Transport, subflows int) {
+	if _, before := i.State(); before != subflows {
+		i.options.Instruments.MPTCPSubflows(i.options.Side, subflows-before)
 	}
-	l.state.Store(uint64(t)<<32 | uint64(uint32(subflows)))
+	i.state.Store(uint64(t)<<32 | uint64(uint32(subflows)))
 }
 
-// State is what the connection spoke, and over how many subflows, when the kernel was last asked.
-func (l *Info) State() (mptcp.Transport, int) {
-	s := l.state.Load()
+// State returns the transport and the number of subflows as of the last answer of the kernel.
+func (i *Info) State() (mptcp.Transport, int) {
+	s := i.state.Load()
 	return mptcp.Transport(s >> 32), int(uint32(s))
 }
 
-// Refresh asks again if the last answer is older than a second and could have changed.
-func (l *Info) Refresh(now time.Time) (mptcp.Transport, int) {
-	t, n := l.State()
+// Refresh is State, after asking the kernel again if its last answer is older than a second and may
+// have changed.
+func (i *Info) Refresh(now time.Time) (mptcp.Transport, int) {
+	t, n := i.State()
 	if t != mptcp.MPTCP {
 		return t, n
 	}
-	at, read := int64(now.Sub(epoch)), l.lastRead.Load()
-	if at-read < int64(maxAge) || !l.lastRead.CompareAndSwap(read, at) { // or somebody else asks just now
+	at, last := int64(now.Sub(epoch)), i.lastRead.Load()
+	if at-last < int64(maxAge) || !i.lastRead.CompareAndSwap(last, at) { // or another goroutine is asking
 		return t, n
 	}
-	n, err := mptcp.SubflowCount(l.raw)
+	n, err := mptcp.SubflowCount(i.raw)
 	if err == mptcp.ErrNotMPTCP {
 		t, n = mptcp.Fallback, 0
-		l.fellBackLater.Store(true)
+		i.fellBackLater.Store(true)
 	}
-	l.set(t, n)
+	i.set(t, n)
 	return t, n
 }
 
-// Close counts the connection by what it spoke, while its socket is still open.
-func (l *Info) Close() {
-	if l.registry != nil {
-		l.registry.remove(l)
+// Close counts the connection as ended, by its transport. It must be called before the socket is
+// closed.
+func (i *Info) Close() {
+	o := &i.options
+	if i.registered {
+		o.Registry.remove(i)
 	}
-	t, _ := l.State()
-	reason := l.reason
-	if l.fellBackLater.Load() {
+	t, _ := i.State()
+	reason := o.Reason
+	if i.fellBackLater.Load() {
 		reason = mptcp.Later
 	}
 	if t == mptcp.MPTCP {
 		reason = mptcp.None
-		if now, err := mptcp.Speaks(l.raw); err == nil && now == mptcp.Fallback {
+		if now, err := mptcp.Speaks(i.raw); err == nil && now == mptcp.Fallback {
 			t, reason = now, mptcp.Later
 		}
 	}
 	if t == mptcp.Fallback && (reason == mptcp.None || reason == mptcp.NotOffered) {
-		reason = mptcp.PeerOrPath // it was asked for and answered without
+		reason = mptcp.PeerOrPath // MPTCP was requested, and the answer came without it
 	}
-	l.set(t, 0)
-	l.instruments.MPTCPEnded(l.side, t.String())
+	i.set(t, 0)
+	o.Instruments.MPTCPEnded(o.Side, t.String())
 	if reason != mptcp.None {
-		l.instruments.MPTCPFellBack(l.side, reason.String())
+		o.Instruments.MPTCPFellBack(o.Side, reason.String())
 	}
 }

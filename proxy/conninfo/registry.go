@@ -5,67 +5,68 @@ import (
 	"syscall"
 )
 
-// Live are the open connections that use MPTCP, for whoever watches their subflows. The zero value
-// is empty and ready.
+// Registry is a set of open connections that use MPTCP, so that their subflows can be monitored. The
+// zero value is empty and ready to use.
 type Registry struct {
-	// Settle, if set before the first connection, is called with each one that is about to be
-	// closed.
+	// BeforeClose, if set before the first connection, is called with each connection that is about
+	// to be closed.
 	BeforeClose func(syscall.RawConn)
 
-	mu   sync.Mutex // guards legs, and keeps a connection open while it is looked at
+	mu   sync.Mutex // guards open; while it is held, no connection in open is closed
 	open map[*Info]struct{}
 }
 
-func (v *Registry) add(l *Info) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.open == nil {
-		v.open = map[*Info]struct{}{}
+func (r *Registry) add(i *Info) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open == nil {
+		r.open = map[*Info]struct{}{}
 	}
-	v.open[l] = struct{}{}
+	r.open[i] = struct{}{}
 }
 
-func (v *Registry) remove(l *Info) {
-	if v.BeforeClose != nil {
-		v.BeforeClose(l.raw)
+func (r *Registry) remove(i *Info) {
+	if r.BeforeClose != nil {
+		r.BeforeClose(i.raw)
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.open, l)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, i)
 }
 
-// All yields the connections, beginning at another one each time. Each stays open while it is
-// yielded, and new ones come in between, since those are accepted meanwhile.
-func (v *Registry) All(yield func(*Info) bool) {
-	for _, l := range v.snapshot() {
-		if !v.yieldOpen(l, yield) {
+// All yields the connections, in another order each time. A connection stays open while it is
+// yielded. The lock is released between two connections, so that new ones are not delayed; those
+// are not yielded.
+func (r *Registry) All(yield func(*Info) bool) {
+	for _, i := range r.snapshot() {
+		if !r.yieldOpen(i, yield) {
 			return
 		}
 	}
 }
 
-func (v *Registry) snapshot() []*Info {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	list := make([]*Info, 0, len(v.open))
-	for l := range v.open {
-		list = append(list, l)
+func (r *Registry) snapshot() []*Info {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*Info, 0, len(r.open))
+	for i := range r.open {
+		list = append(list, i)
 	}
 	return list
 }
 
-func (v *Registry) yieldOpen(l *Info, yield func(*Info) bool) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if _, open := v.open[l]; !open {
+func (r *Registry) yieldOpen(i *Info, yield func(*Info) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, open := r.open[i]; !open {
 		return true
 	}
-	return yield(l)
+	return yield(i)
 }
 
-// Len is how many there are.
-func (v *Registry) Len() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.open)
+// Len returns the number of connections.
+func (r *Registry) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.open)
 }
