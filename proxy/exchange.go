@@ -191,7 +191,7 @@ func (x *exchange) afterPanic() {
 	x.stopWatch()
 	x.joinUpload()
 	if x.up != nil {
-		x.leaveServer(x.attempt.Meter())
+		x.leaveServer()
 	}
 	x.down.SetClose()
 	if !x.broken {

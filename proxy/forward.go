@@ -74,7 +74,6 @@ func (x *exchange) forward() {
 // to the client, and repeat says whether the request may be sent again.
 func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool, err error) {
 	meter := x.attempt.Meter()
-	meter.Start()
 	asked := r.Now
 	if !x.up.Reused() {
 		asked = time.Now() // the connection has taken its time, and had its own limit
@@ -90,7 +89,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		x.up.NoteAuthentication(&x.resp.Header, &x.conn.owner)
 		meter.Request(x.resp.Status)
 		x.deliver(now)
-		x.end = x.leaveServer(meter)
+		x.end = x.leaveServer()
 		return false, nil
 	}
 	meter.Request(0)
@@ -103,7 +102,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.again())
 	}
 	x.joinUpload()
-	x.leaveServer(meter)
+	x.leaveServer()
 	return repeat, err
 }
 
@@ -147,12 +146,11 @@ func (x *exchange) body() message.BodyReader {
 }
 
 // leaveServer gives the connection to the server back, and says when that was.
-func (x *exchange) leaveServer(meter *telemetry.ServerMeter) (now time.Time) {
+func (x *exchange) leaveServer() (now time.Time) {
 	x.served()
 	now = time.Now()
 	x.up.Release(now)
 	x.up = nil
-	meter.Done()
 	return now
 }
 

@@ -8,101 +8,101 @@ import (
 	"time"
 )
 
-// Places bounds how many connections to servers there are at a time, for all backends that share
-// it: each takes a file descriptor. Requests that find no place, or meet another shortage of this
-// host, wait in line here. The zero value has no limit.
+// ConnLimit bounds the number of connections to servers, for all backends that share it: each takes
+// a file descriptor. Requests that meet the limit, or another shortage of this host, wait in its
+// queue. The zero value has no limit.
 type ConnLimit struct {
-	// Spare, if it is set before the first use, is asked to close a connection that no request
-	// uses; false: there is none.
+	// CloseIdle, if set before the first use, is called to close an idle connection to a server. It
+	// returns false if there is none.
 	CloseIdle func() bool
 
 	limit, used, waiting atomic.Int64
 
-	mu    sync.Mutex // guards line
+	mu    sync.Mutex // guards queue
 	queue list.List  // of *waiter
 }
 
-// waiter is a request in the line.
+// waiter is a request in the queue.
 type waiter struct {
 	backend *Backend
-	ready   chan struct{} // holds one signal
+	ready   chan struct{} // buffers one signal
 }
 
-// SetLimit changes the limit; 0 is none.
-func (p *ConnLimit) SetLimit(limit int) {
-	p.limit.Store(int64(limit))
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for e := p.queue.Front(); e != nil; e = p.queue.Front() {
-		p.wakeElement(e)
+// SetLimit changes the limit; 0 means no limit.
+func (l *ConnLimit) SetLimit(limit int) {
+	l.limit.Store(int64(limit))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := l.queue.Front(); e != nil; e = l.queue.Front() {
+		l.wakeElement(e)
 	}
 }
 
-// Used is how many places are taken.
-func (p *ConnLimit) Used() int { return int(p.used.Load()) }
+// Used returns the number of connections.
+func (l *ConnLimit) Used() int { return int(l.used.Load()) }
 
-// take takes a place; false: there is none, nor any that could be made free.
-func (p *ConnLimit) acquire() bool {
-	for !p.tryAcquire() {
-		if p.CloseIdle == nil || !p.CloseIdle() {
+// acquire counts a connection. It returns false at the limit, if no idle connection can be closed.
+func (l *ConnLimit) acquire() bool {
+	for !l.tryAcquire() {
+		if l.CloseIdle == nil || !l.CloseIdle() {
 			return false
 		}
 	}
 	return true
 }
 
-func (p *ConnLimit) tryAcquire() bool {
+func (l *ConnLimit) tryAcquire() bool {
 	for {
-		n := p.used.Load()
-		if l := p.limit.Load(); l > 0 && n >= l {
+		n := l.used.Load()
+		if limit := l.limit.Load(); limit > 0 && n >= limit {
 			return false
 		}
-		if p.used.CompareAndSwap(n, n+1) {
+		if l.used.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
 }
 
-// leave gives a place back.
-func (p *ConnLimit) release() {
-	p.used.Add(-1)
-	p.wake(nil)
+// release counts a connection as closed.
+func (l *ConnLimit) release() {
+	l.used.Add(-1)
+	l.wake(nil)
 }
 
-// fair says whether one client's connection may use n connections to servers at a time: a quarter
-// of what is left for others, so that a few connections with many streams do not take all.
-func (p *ConnLimit) fairShare(n int64) bool {
+// fairShare reports whether one client's connection may use n connections to servers at a time: a
+// quarter of those that are left, so that few connections with many streams do not use all.
+func (l *ConnLimit) fairShare(n int64) bool {
 	const always = 4
-	l := p.limit.Load()
-	return l <= 0 || n <= always || n <= (l-p.used.Load())/4
+	limit := l.limit.Load()
+	return limit <= 0 || n <= always || n <= (limit-l.used.Load())/4
 }
 
-// wake lets the first in line try again, the first of b where there is one: something it may wait
-// for has become free.
-func (p *ConnLimit) wake(b *Backend) {
-	if p.waiting.Load() == 0 {
+// wake lets the first request in the queue try again, because a resource may have become free. If b
+// is not nil, the first request of b is preferred.
+func (l *ConnLimit) wake(b *Backend) {
+	if l.waiting.Load() == 0 {
 		return
 	}
-	const most = 64 // others' requests that are passed by
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	first := p.queue.Front()
+	const maxSkipped = 64 // requests of other backends
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := l.queue.Front()
 	if first == nil {
 		return
 	}
-	for e, n := first, 0; e != nil && n < most && b != nil; e, n = e.Next(), n+1 {
+	for e, n := first, 0; e != nil && n < maxSkipped && b != nil; e, n = e.Next(), n+1 {
 		if w := e.Value.(*waiter); w.backend == b {
 			first = e
 			break
 		}
 	}
-	p.wakeElement(first)
+	l.wakeElement(first)
 }
 
-// call takes a waiter out of the line and wakes it; mu is held.
-func (p *ConnLimit) wakeElement(e *list.Element) {
-	p.queue.Remove(e)
-	p.waiting.Add(-1)
+// wakeElement removes a waiter from the queue and wakes it. mu must be held.
+func (l *ConnLimit) wakeElement(e *list.Element) {
+	l.queue.Remove(e)
+	l.waiting.Add(-1)
 	e.Value.(*waiter).signal()
 }
 
@@ -113,56 +113,65 @@ func (w *waiter) signal() {
 	}
 }
 
-// turn is a request's in the line, over all of its waits.
+// retryDelay returns how long a request waits before it tries again without being woken, because
+// the kernel does not report when a resource becomes free. With many waiting requests each tries
+// less often.
+func retryDelay(waiting int) time.Duration {
+	const first, most = 25 * time.Millisecond, 500 * time.Millisecond
+	return min(first*time.Duration(1+waiting/64), most)
+}
+
+// queueWait is the time that one request spends in the queue, over all of its waits.
 type queueWait struct {
 	until  time.Time
 	waiter *waiter
 }
 
-// wait waits until something may have become free, and is false where the time for that is over.
-func (t *queueWait) wait(ctx context.Context, b *Backend, s Shortage) bool {
+// wait waits until a resource may have become free. It returns false when the time for that is over.
+func (q *queueWait) wait(ctx context.Context, b *Backend) bool {
 	now := time.Now()
-	p := b.connLimit
-	first := t.waiter == nil
+	l := b.connLimit
+	first := q.waiter == nil
 	if first {
-		t.until = now.Add(b.options.ConnectTimeout)
-		t.waiter = &waiter{backend: b, ready: make(chan struct{}, 1)}
+		q.until = now.Add(b.options.ConnectTimeout)
+		q.waiter = &waiter{backend: b, ready: make(chan struct{}, 1)}
 	}
-	left := t.until.Sub(now)
+	left := q.until.Sub(now)
 	if left <= 0 || ctx.Err() != nil {
-		p.wake(b) // what it was woken by, if it was, is others'
+		l.wake(b) // another request may use what this one was woken for
 		return false
 	}
-	p.mu.Lock()
-	var place *list.Element
+	l.mu.Lock()
+	var element *list.Element
 	if first {
-		place = p.queue.PushBack(t.waiter)
+		element = l.queue.PushBack(q.waiter)
 	} else {
-		place = p.queue.PushFront(t.waiter) // it was woken for nothing
+		element = l.queue.PushFront(q.waiter) // it was woken, but the resource was not free
 	}
-	p.waiting.Add(1)
-	pause := retryDelay(s, p.queue.Len())
-	p.mu.Unlock()
-	timer := time.NewTimer(min(left, pause))
+	l.waiting.Add(1)
+	delay := retryDelay(l.queue.Len())
+	l.mu.Unlock()
+	timer := time.NewTimer(min(left, delay))
 	defer timer.Stop()
 	select {
-	case <-t.waiter.ready:
+	case <-q.waiter.ready:
 		return true
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	p.mu.Lock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	select {
-	case <-t.waiter.ready: // meanwhile
+	case <-q.waiter.ready: // it was woken at the same time
 	default:
-		p.queue.Remove(place)
-		p.waiting.Add(-1)
+		l.queue.Remove(element)
+		l.waiting.Add(-1)
 	}
-	p.mu.Unlock()
 	return true
 }
 
-// Spare closes the kept connection that was not used for the longest time; false: there is none.
+// CloseIdle closes the idle connection that was not used for the longest time. It returns false if
+// there is none.
 func (b *Backend) CloseIdle() bool {
 	var of *Server
 	var oldest time.Time
@@ -174,18 +183,4 @@ func (b *Backend) CloseIdle() bool {
 		s.mu.Unlock()
 	}
 	return of != nil && of.closeOldestIdle()
-}
-
-func (s *Server) closeOldestIdle() bool {
-	s.mu.Lock()
-	if len(s.idle) == 0 {
-		s.mu.Unlock()
-		return false
-	}
-	c := s.idle[0]
-	s.idle = append(s.idle[:0], s.idle[1:]...)
-	s.mu.Unlock()
-	s.meter.Idle(-1)
-	c.close()
-	return true
 }

@@ -10,8 +10,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// Where the host is short of memory for sockets, connections that use MPTCP carry no new exchanges,
-// if TCP would do.
+// While the host is short of memory for sockets, connections that use MPTCP carry no new exchanges if
+// the server may be reached over TCP.
 func TestMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	short := func() bool { return true }
@@ -24,10 +24,10 @@ func TestMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.putIdle(c, time.Now())
-		s.memoryShort = short
+		b.options.MemoryShort = short
 		again := s.takeIdle(true, true)
 		if (again != nil) != taken {
-			t.Errorf("%v: a kept connection is taken: %v, want %v", mode, again != nil, taken)
+			t.Errorf("%v: an idle connection is taken: %v, want %v", mode, again != nil, taken)
 		}
 		if again != nil {
 			again.close()
@@ -46,7 +46,7 @@ func TestSharedMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 	b, _ := pool(t, Options{Servers: []ServerOptions{{Address: l.Addr().String()}}, Protocol: HTTP2})
 	s := b.servers[0]
 	isShort := false
-	s.memoryShort = func() bool { return isShort }
+	b.options.MemoryShort = func() bool { return isShort }
 	for _, want := range []struct {
 		short bool
 		conns int

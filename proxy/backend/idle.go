@@ -5,7 +5,16 @@ import (
 	"time"
 )
 
-// take gives a kept connection that is open and silent, nil where there is none.
+const (
+	// maxIdleUnrepeatable is how long a connection may have been idle to carry a request that
+	// cannot be repeated: servers close idle connections after seconds, and a request that is sent
+	// at that moment is lost.
+	maxIdleUnrepeatable = time.Second
+	// maxIdle bounds the idle connections to one server.
+	maxIdle = 1024
+)
+
+// takeIdle returns an idle connection that is open and silent, or nil if there is none.
 func (s *Server) takeIdle(repeatable, bodyless bool) *conn {
 	if repeatable {
 		for {
@@ -36,9 +45,9 @@ func (s *Server) takeIdle(repeatable, bodyless bool) *conn {
 	return nil
 }
 
-// ready makes a kept connection ready for an exchange if it is open and silent, and closes it if
-// not. Where the request has no body the connection itself looks, in the same step that sends the
-// request.
+// ready prepares an idle connection for an exchange if it is open and silent; otherwise it closes the
+// connection. If the request has no body, the connection itself checks that, in the same step that
+// sends the request.
 func (c *conn) ready(bodyless bool) bool {
 	if c.link.info.Retired() || c.link.server.avoids(c.link) {
 		c.close()
@@ -56,13 +65,14 @@ func (c *conn) ready(bodyless bool) bool {
 	return false
 }
 
-// pop takes the connection that was used last, and for what cannot be repeated the last one that is
-// fit for it.
+// popIdle removes the connection that was used last, or the last one that may carry a request that
+// cannot be repeated.
 func (s *Server) popIdle(repeatable bool) *conn {
 	s.mu.Lock()
 	i := len(s.idle) - 1
 	if repeatable {
-		// One that was counted is left to what cannot be repeated, if there is another near by.
+		// Connections with known segments are left for requests that cannot be repeated, if there
+		// is another one among the last few.
 		for k := i; k >= 0 && k > i-maxPeerChecks; k-- {
 			if !s.idle[k].segmentsKnown {
 				i = k
@@ -89,7 +99,7 @@ func (s *Server) popIdle(repeatable bool) *conn {
 	return c
 }
 
-// putBack keeps connections that were taken and not used.
+// putBackIdle returns connections that were taken and not used.
 func (s *Server) putBackIdle(list []*conn) {
 	for i := len(list) - 1; i >= 0; i-- {
 		if c := list[i]; c != nil {
@@ -98,7 +108,7 @@ func (s *Server) putBackIdle(list []*conn) {
 	}
 }
 
-// keep puts a connection by for the next exchange, or closes it.
+// putIdle keeps a connection for a later exchange, or closes it if there are too many.
 func (s *Server) putIdle(c *conn, now time.Time) {
 	c.used = now
 	s.mu.Lock()
@@ -113,63 +123,53 @@ func (s *Server) putIdle(c *conn, now time.Time) {
 	s.backend.connLimit.wake(s.backend)
 }
 
-// sweep closes the idle connections that should carry nothing more.
-func (s *Server) closeExpired(now time.Time) {
-	s.shared.closeExpired(now)
-	s.closeIdle(s.removeExpired(now))
+// closeOldestIdle closes the connection that was not used for the longest time. It returns false if
+// there is none.
+func (s *Server) closeOldestIdle() bool {
+	s.mu.Lock()
+	if len(s.idle) == 0 {
+		s.mu.Unlock()
+		return false
+	}
+	c := s.idle[0]
+	s.idle = slices.Delete(s.idle, 0, 1)
+	s.mu.Unlock()
+	s.meter.Idle(-1)
+	c.close()
+	return true
 }
 
-func (s *Server) removeExpired(now time.Time) (spent []*conn) {
+// removeExpired removes and returns the idle connections that have expired.
+func (s *Server) removeExpired(now time.Time) (expired []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sift := func(list []*conn) []*conn {
+	remove := func(list []*conn) []*conn {
 		return slices.DeleteFunc(list, func(c *conn) bool {
 			if c.expired(now) {
-				spent = append(spent, c)
+				expired = append(expired, c)
 				return true
 			}
 			return false
 		})
 	}
-	s.idle = sift(s.idle)
+	s.idle = remove(s.idle)
 	for o, list := range s.owned {
-		s.setOwned(o, sift(list))
+		s.setOwned(o, remove(list))
 	}
-	return spent
+	return expired
 }
 
-// spent says whether an idle connection was not used for the idle time, is outdated, or was closed
-// by the server.
+// expired reports whether an idle connection was not used for the idle timeout, is outdated or
+// retired, or was closed by the server.
 func (c *conn) expired(now time.Time) bool {
 	return now.Sub(c.used) >= c.link.server.backend.options.IdleTimeout || c.link.outdated(now) ||
 		c.owner == nil && c.link.info.Retired() || !c.Idle()
 }
 
+// closeIdle closes connections that were removed from idle or owned.
 func (s *Server) closeIdle(list []*conn) {
 	s.meter.Idle(-len(list))
 	for _, c := range list {
 		c.close()
 	}
-}
-
-func (s *Server) close() {
-	s.shared.close()
-	s.mu.Lock()
-	idle := s.idle
-	for _, list := range s.owned {
-		idle = append(idle, list...)
-	}
-	s.idle, s.owned, s.closed = nil, nil, true
-	s.meter.Up(true) // its handle may be that of a server to come
-	s.mu.Unlock()
-	s.closeIdle(idle)
-	s.meter.Release()
-}
-
-// inUse says whether there are connections for requests to come.
-func (s *Server) inUse() bool {
-	s.mu.Lock()
-	idle := len(s.idle) + len(s.owned)
-	s.mu.Unlock()
-	return idle > 0 || s.shared.inUse()
 }

@@ -22,7 +22,7 @@ func probingEvery(d time.Duration) func(*Backend) {
 // waitAvailable waits until the first server is available, or until it is not.
 func waitAvailable(t *testing.T, b *Backend, want bool) {
 	t.Helper()
-	if !proxytest.Within(proxytest.Patience, func() bool { return b.servers[0].available() == want }) {
+	if !proxytest.Within(proxytest.Patience, func() bool { return (b.servers[0].available(time.Now()) == available) == want }) {
 		t.Fatalf("the server is available: %v", !want)
 	}
 }
@@ -163,7 +163,7 @@ func TestServerWithoutTLS(t *testing.T) {
 		if !errors.As(err, &handshake) {
 			t.Fatalf("%s: got %v, want a handshake that failed", name, err)
 		}
-		if b.servers[0].available() {
+		if b.servers[0].available(time.Now()) == available {
 			t.Errorf("%s: the server is available", name)
 		}
 	}
@@ -195,18 +195,18 @@ func TestOutageAfterOutage(t *testing.T) {
 	for range 3 {
 		s.connectFailed(refused)
 		s.connectFailed(refused)
-		if s.available() {
+		if s.available(time.Now()) == available {
 			t.Error("a server that refuses is available")
 		}
 		s.connectSucceeded()
 		s.connectSucceeded()
-		if !s.available() {
+		if s.available(time.Now()) != available {
 			t.Error("a server that was reached is not available")
 		}
 	}
 	s.connectFailed(syscall.EMFILE)
 	s.connectFailed(syscall.EADDRNOTAVAIL)
-	if !s.available() {
+	if s.available(time.Now()) != available {
 		t.Error("what this host lacks is blamed on the server")
 	}
 }

@@ -6,14 +6,14 @@ import (
 	"mpgate/mptcp"
 )
 
-// On a socket of MPTCP, fallen back or not, Linux hands the end of the peer's stream on by a worker
-// of the kernel. Until that has run, some 10 ms later on a busy host, a read says that the
-// connection is open and silent. What carries a request that cannot be repeated is therefore looked
-// at below MPTCP, too, where the end shows at once:
+// On a socket with the protocol MPTCP, also after a fallback, a kernel worker of Linux forwards the
+// end of the peer's stream. Until it has run, some 10 ms later on a busy host, a read reports that
+// the connection is open and silent. A connection for a request that cannot be repeated is therefore
+// also checked below MPTCP, where the end is visible at once:
 //
-//   - after a fallback the state of the TCP connection tells it;
-//   - with MPTCP it is a segment like others (DATA_FIN, RFC 8684 section 3.3.3): the connection counts as open if
-//     none has come since its last exchange, or none of late.
+//   - after a fallback, in the state of the TCP connection;
+//   - with MPTCP, as a segment (DATA_FIN, RFC 8684 section 3.3.3): the connection counts as open if
+//     none has arrived since its last exchange, or none recently.
 type peerState uint8
 
 const (
@@ -23,43 +23,43 @@ const (
 )
 
 const (
-	// workerTime is how long the kernel's worker takes at most.
+	// workerTime is the longest time until the kernel's worker has run.
 	workerTime = 100 * time.Millisecond
-	// tick is the kernel's at most (CONFIG_HZ=100).
+	// tick is the longest timer tick of the kernel (CONFIG_HZ=100).
 	tick = 10 * time.Millisecond
-	// maxLooks bounds the connections that are looked at for one request.
+	// maxPeerChecks bounds the connections that are checked for one request.
 	maxPeerChecks = 4
 )
 
-// overMPTCP says whether the connection uses MPTCP, and whether its socket is of that protocol.
-func (l *Link) overMPTCP() (speaks, socket bool) {
+// overMPTCP reports whether the connection uses MPTCP, and whether its socket has that protocol.
+func (l *Link) overMPTCP() (uses, socket bool) {
 	t, _ := l.info.State()
 	return t == mptcp.MPTCP, t != mptcp.TCP && t != mptcp.Unix
 }
 
-// worthALook says whether a look could say that the connection is open.
+// peerStateMayBeKnown reports whether peerState could return peerOpen.
 func (c *conn) peerStateMayBeKnown(now time.Time) bool {
-	speaks, _ := c.link.overMPTCP()
-	return !speaks || c.segmentsKnown || now.Sub(c.used) >= 3*tick
+	uses, _ := c.link.overMPTCP()
+	return !uses || c.segmentsKnown || now.Sub(c.used) >= 3*tick
 }
 
-// look says whether a connection that waits for its next use is open, as far as that shows below
+// peerState returns whether the peer has closed an idle connection, as far as that is visible below
 // MPTCP.
 func (c *conn) peerState(now time.Time) peerState {
-	speaks, socket := c.link.overMPTCP()
+	uses, socket := c.link.overMPTCP()
 	if !socket {
-		return peerOpen // a read shows it at once
+		return peerOpen // a read reports the end at once
 	}
 	r, err := mptcp.LastReceived(c.link.Raw())
 	switch {
 	case err != nil:
-		return peerOpen // this kernel does not tell
-	case !speaks && r.State != mptcp.StateEstablished:
+		return peerOpen // this kernel does not report it
+	case !uses && r.State != mptcp.StateEstablished:
 		return peerClosed
-	case !speaks:
+	case !uses:
 		return peerOpen
 	case r.State != mptcp.StateEstablished:
-		return peerMayHaveClosed // its initial subflow has ended; others may live
+		return peerMayHaveClosed // the initial subflow has ended; others may be open
 	case c.segmentsKnown && r.Segments == c.segments, r.Ago >= workerTime:
 		return peerOpen
 	}
@@ -69,24 +69,24 @@ func (c *conn) peerState(now time.Time) peerState {
 	return peerMayHaveClosed
 }
 
-// hasEnded says whether the peer has ended a connection that carries nothing now, as far as TCP
-// tells. With MPTCP it does not: frames that belong to no exchange are segments, too.
+// noteSegments records how many segments have arrived, for a later peerState.
+func (c *conn) noteSegments() {
+	c.segmentsKnown = false
+	if uses, _ := c.link.overMPTCP(); uses {
+		r, err := mptcp.LastReceived(c.link.Raw())
+		c.segmentsKnown, c.segments = err == nil, r.Segments
+	}
+}
+
+// closedByPeer reports whether the peer has closed a connection without exchanges, as far as TCP
+// shows. With MPTCP it does not: frames that belong to no exchange are segments, too.
 func (c *sharedConn) closedByPeer() bool {
 	if now, _ := c.Streams(); now > 0 {
-		return false // what is read says so
+		return false // reads report it
 	}
-	if speaks, _ := c.link.overMPTCP(); speaks {
+	if uses, _ := c.link.overMPTCP(); uses {
 		return false
 	}
 	r, err := mptcp.LastReceived(c.link.Raw())
 	return err == nil && r.State != mptcp.StateEstablished
-}
-
-// count notes how much came until now, for a later look.
-func (c *conn) noteSegments() {
-	c.segmentsKnown = false
-	if speaks, _ := c.link.overMPTCP(); speaks {
-		r, err := mptcp.LastReceived(c.link.Raw())
-		c.segmentsKnown, c.segments = err == nil, r.Segments
-	}
 }

@@ -12,85 +12,74 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// Protocol is what servers are spoken to in.
+// Protocol is the version of HTTP that servers are spoken to in.
 type Protocol uint8
 
 const (
 	HTTP1 Protocol = iota
-	HTTP2          // with TLS by ALPN, without by prior knowledge
-	Auto           // with TLS what the server picks, without HTTP/1
+	HTTP2          // with TLS by ALPN, without TLS by prior knowledge
+	Auto           // with TLS what the server selects, without TLS HTTP/1
 )
 
-// ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its
-// method is.
+// ErrNotProcessed means that the server did not process the request, which may be sent again
+// whatever its method is.
 var ErrNotProcessed = http2.ErrNotProcessed
 
-// ErrInternal: this program is at fault, not the server.
+// ErrInternal means a fault in this program, not in the server.
 var ErrInternal = http2.ErrInternal
 
-// ErrNoHTTP2 is a server that does not take part.
+// ErrNoHTTP2 means that the server selected HTTP/1 where HTTP/2 is required.
 var ErrNoHTTP2 = errors.New("the server does not support HTTP/2, which is required")
 
-// shared is a connection to a server that carries many exchanges at a time.
+// sharedConn is a connection to a server that carries many exchanges at a time.
 type sharedConn struct {
 	*http2.ClientConn
 	link  *Link
-	ready bool // the server has said how many streams it takes; sharing.mu guards it
-}
-
-// sharing is what a server has of them.
-type sharedConns struct {
-	mu         sync.Mutex // guards what follows
-	conns      []*sharedConn
-	pending    *pending // a connection that is being made; nil: none
-	waiting    int      // requests that wait for a connection, or make one
-	closed     bool     // the connections end once nobody waits and their exchanges have ended
-	picksHTTP1 bool     // the server last picked HTTP/1
-}
-
-// pending is a connection that is being made, for all who wait for it. It is made once the server
-// has said how many streams it takes: it would refuse those of a burst beyond that.
-type pending struct {
-	done chan struct{}
-	err  error
-	conn *sharedConn // which the server has yet to say it of; nil: it is being dialled
+	ready bool // the server's SETTINGS have arrived; guarded by sharedConns.mu
 }
 
 // stream is an exchange on a shared connection.
 type stream struct {
 	*http2.ClientStream
 	conn       *sharedConn
-	closeAfter bool // of its connection
+	closeAfter bool // the connection ends after its present exchanges
 }
 
 var streams = sync.Pool{New: func() any { return &stream{} }}
 
-// Returns says that the server may give a request back (RFC 9113 section 8.7).
+func newStream(cs *http2.ClientStream, c *sharedConn) *stream {
+	c.link.server.requestBegins()
+	s := streams.Get().(*stream)
+	s.ClientStream, s.conn = cs, c
+	return s
+}
+
+// MayReturn is true: RFC 9113 section 8.7.
 func (s *stream) MayReturn() bool { return true }
 
-// State is what the connection speaks, and over how many subflows, at most a second ago.
 func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.conn.link.State(now) }
 
-// Release ends the exchange.
+// NoteAuthentication makes the connection end after its present exchanges if the response declares
+// it authenticated: a connection that many clients share can belong to none of them.
+func (s *stream) NoteAuthentication(h *message.Header, _ *Owner) {
+	s.closeAfter = s.closeAfter || declaresAuthenticated(h)
+}
+
 func (s *stream) Release(time.Time) {
+	server := s.conn.link.server
+	server.requestEnds()
 	s.ClientStream.Release()
-	if b := s.conn.link.server.backend; b.connLimit.waiting.Load() > 0 {
-		b.connLimit.wake(b) // others may have room on the connection
+	if b := server.backend; b.connLimit.waiting.Load() > 0 {
+		b.connLimit.wake(b) // the connection has room for another exchange
 	}
-	if s.closeAfter || s.conn.link.server.backend.options.SendProxy != 0 { // a PROXY header is one client's
+	if s.closeAfter || server.backend.options.SendProxy != 0 { // the PROXY header names one client
 		s.conn.Close()
 	}
 	s.ClientStream, s.conn, s.closeAfter = nil, nil, false
 	streams.Put(s)
 }
 
-// Belongs has the connection end with its present exchanges: what many clients share can belong to
-// none.
-func (s *stream) NoteAuthentication(h *message.Header, _ *Owner) {
-	s.closeAfter = s.closeAfter || declaresAuthenticated(h)
-}
-
-// shares says whether a request may go by a shared connection.
+// mayShare reports whether a request may use a shared connection.
 func (s *Server) mayShare(r *Request) bool {
 	switch s.backend.options.Protocol {
 	case HTTP2:
@@ -101,8 +90,8 @@ func (s *Server) mayShare(r *Request) bool {
 	return false
 }
 
-// share gives a place on a connection that others use too, and makes one where all are full. With
-// Auto it may be one of HTTP/1.
+// openShared returns a stream on a shared connection, and dials one if all are full. With Auto, the
+// stream may be one of HTTP/1.
 func (s *Server) openShared(ctx context.Context, r *Request) (Stream, error) {
 	if r.Authenticates {
 		return s.dialExclusive(ctx, r)
@@ -130,81 +119,16 @@ func (s *Server) openShared(ctx context.Context, r *Request) (Stream, error) {
 	}
 }
 
-// place looks for room. Without any, the caller counts as waiting until it calls leave: it waits
-// for the connection that is given, or dials; others may wait for what it makes then. first: it
-// does not count yet.
-func (s *Server) findRoom(r *Request, first bool) (up Stream, wait *pending, dials bool) {
-	h := &s.shared
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if up, wait, dials = s.findRoomLocked(r); up == nil && first {
-		h.waiting++
-	}
-	return up, wait, dials
-}
-
-func (s *Server) findRoomLocked(r *Request) (up Stream, wait *pending, dials bool) {
-	h := &s.shared
-	if s.backend.options.SendProxy != 0 || r.NewConnection && !h.picksHTTP1 {
-		return nil, nil, true
-	}
-	for _, c := range h.conns {
-		if !c.ready || c.closeIfRetired() || s.avoids(c.link) || !r.Repeatable && c.closedByPeer() {
-			continue
-		}
-		if cs, err := c.Open(); err == nil {
-			return newStream(cs, c), nil, false
-		}
-	}
-	if h.picksHTTP1 {
-		if c := s.takeIdle(r.Repeatable, r.Bodyless); c != nil {
-			return c.prepare(r), nil, false
-		}
-		return nil, nil, true
-	}
-	if h.pending != nil {
-		return nil, h.pending, false
-	}
-	h.pending = &pending{done: make(chan struct{})}
-	return nil, h.pending, true
-}
-
-// leave is for a request that waits no longer.
-func (h *sharedConns) stopWaiting() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.waiting--
-	h.endIfClosed()
-}
-
-// endIfClosed lets the connections end if they are to and nobody waits for a place on one; mu is
-// held.
-func (h *sharedConns) endIfClosed() {
-	if !h.closed || h.waiting > 0 {
-		return
-	}
-	for _, c := range h.conns {
-		c.Close()
-	}
-	h.finishPending(h.pending, nil) // whoever comes now is not to wait for one that ends
-}
-
-func newStream(cs *http2.ClientStream, c *sharedConn) *stream {
-	s := streams.Get().(*stream)
-	s.ClientStream, s.conn = cs, c
-	return s
-}
-
-// dialShared makes a connection and takes a place on it. Others may wait for it as p.
+// dialShared dials a connection and opens a stream on it. Other requests may wait for it as p.
 func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream, error) {
 	h := &s.shared
 	panicked := true
 	defer func() {
-		if panicked { // others wait for this dial
+		if panicked { // other requests wait for this dial
 			h.failPending(p)
 		}
 	}()
-	c, one, err := s.dial(ctx, r.From, true)
+	c, exclusive, err := s.dial(ctx, r.From, true)
 	panicked = false
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -216,7 +140,7 @@ func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream
 		if err != nil {
 			return nil, err
 		}
-		return one.prepare(r), nil
+		return exclusive.begin(r), nil
 	}
 	cs, err := c.Open()
 	switch {
@@ -234,14 +158,14 @@ func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream
 	return newStream(cs, c), nil
 }
 
-// dialAlone makes a connection for one exchange.
+// dialExclusive dials a connection for one exchange.
 func (s *Server) dialExclusive(ctx context.Context, r *Request) (Stream, error) {
-	c, one, err := s.dial(ctx, r.From, true)
+	c, exclusive, err := s.dial(ctx, r.From, true)
 	if err != nil {
 		return nil, err
 	}
 	if c == nil {
-		return one.prepare(r), nil
+		return exclusive.begin(r), nil
 	}
 	cs, err := c.Open()
 	if err != nil {
@@ -253,7 +177,7 @@ func (s *Server) dialExclusive(ctx context.Context, r *Request) (Stream, error) 
 	return up, nil
 }
 
-// newShared begins to use HTTP/2 on a link.
+// newShared starts HTTP/2 on a link.
 func (s *Server) newShared(on netio.Stream, l *Link) *sharedConn {
 	c := &sharedConn{link: l}
 	o := s.backend.client2
@@ -265,113 +189,21 @@ func (s *Server) newShared(on netio.Stream, l *Link) *sharedConn {
 
 // runShared reads a connection until it ends.
 func (s *Server) runShared(c *sharedConn, on netio.Stream) {
-	err := ErrInternal
+	err := ErrInternal // if Run panics
 	defer func() {
 		s.shared.remove(c, err)
-		c.link.recordClose()
+		c.link.countClose()
 		_ = on.Close()
 	}()
-	err = c.Run() // each of its streams has it too
+	err = c.Run() // the streams of the connection return it, too
 }
 
-// giveUp ends the wait for a dial that has panicked.
-func (h *sharedConns) failPending(p *pending) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.finishPending(p, ErrInternal)
-}
-
-// made ends the wait for a connection, if there is one; mu is held.
-func (h *sharedConns) finishPending(p *pending, err error) {
-	if p == nil {
-		return
-	}
-	p.err = err
-	close(p.done)
-	h.pending = nil
-}
-
-// settle lets others have places on c.
-func (h *sharedConns) markReady(c *sharedConn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	c.ready = true
-	if h.pending != nil && h.pending.conn == c {
-		h.finishPending(h.pending, nil)
-	}
-}
-
-// drain has a connection that a new one is to replace end once its exchanges have, and says so.
+// closeIfRetired makes a retired connection end after its exchanges, and reports whether it was
+// retired.
 func (c *sharedConn) closeIfRetired() bool {
 	if !c.link.info.Retired() {
 		return false
 	}
 	c.Close()
 	return true
-}
-
-// sweep drains the connections that new ones are to replace, and those that are outdated.
-func (h *sharedConns) closeExpired(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, c := range h.conns {
-		if !c.closeIfRetired() && c.link.outdated(now) {
-			c.Close()
-		}
-	}
-}
-
-// remove is for a connection that has ended.
-func (h *sharedConns) remove(c *sharedConn, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.pending != nil && h.pending.conn == c {
-		h.finishPending(h.pending, errors.Join(ErrNotProcessed, err)) // who waits has sent nothing
-	}
-	for i := range h.conns {
-		if h.conns[i] == c {
-			h.conns = append(h.conns[:i], h.conns[i+1:]...)
-			return
-		}
-	}
-}
-
-func (h *sharedConns) inUse() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.conns) > 0
-}
-
-// picked notes whether the server has picked HTTP/1.
-func (h *sharedConns) notePick(http1 bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.picksHTTP1 = http1
-}
-
-// adopt takes a connection in that no request waits for.
-func (s *Server) addShared(c *sharedConn) {
-	h := &s.shared
-	h.mu.Lock()
-	cs, err := c.Open()
-	if err != nil || h.closed || s.backend.options.SendProxy != 0 {
-		c.Close()
-	} else {
-		h.conns = append(h.conns, c)
-		h.picksHTTP1 = false
-	}
-	h.mu.Unlock()
-	if err == nil {
-		_ = cs.Flush() // what the connection has to say at the beginning, so that it is settled
-		cs.Release()
-	}
-}
-
-// close ends the connections once their exchanges have ended, and those that are still to begin on
-// them.
-func (h *sharedConns) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
-	h.endIfClosed()
 }

@@ -12,20 +12,20 @@ import (
 	"mpgate/telemetry"
 )
 
-// Shortage is what this host has too little of for a connection to a server. It says nothing about
-// the server.
+// Shortage is the resource of this host that is missing for a connection to a server. It says
+// nothing about the server.
 type Shortage = telemetry.Shortage
 
 const (
-	ShortConnections = telemetry.ShortConnections // of Places
+	ShortConnections = telemetry.ShortConnections // of ConnLimit
 	ShortDescriptors = telemetry.ShortDescriptors
 	ShortPorts       = telemetry.ShortPorts
 	ShortBuffers     = telemetry.ShortBuffers
 	ShortMemory      = telemetry.ShortMemory // of the process
 )
 
-// ShortError is a connection to a server that could not be made because of a shortage, for as long
-// as a connect may take.
+// ShortError means that no connection to a server could be made because of a shortage that lasted
+// as long as a connect may take.
 type ShortError struct {
 	Of  Shortage
 	Err error
@@ -35,12 +35,12 @@ func (e *ShortError) Error() string { return e.Err.Error() }
 func (e *ShortError) Unwrap() error { return e.Err }
 
 var (
-	errConnections = errors.New("no place for another connection to a server")
-	errShare       = errors.New("the client's connection uses as many connections to servers as it may while they are few")
+	errConnections = errors.New("the limit of connections to servers is reached")
+	errShare       = errors.New("the client's connection uses its share of the connections to servers, of which few are left")
 	errPorts       = errors.New("no local port was free a moment ago")
 )
 
-// shortage makes a ShortError of an error of connect that means one.
+// shortage returns a ShortError if err, of a connect, means a shortage; otherwise err.
 func shortage(err error) error {
 	var of Shortage
 	switch {
@@ -56,20 +56,14 @@ func shortage(err error) error {
 	return &ShortError{of, err}
 }
 
-// again is how long a request waits before it tries again unasked: the kernel does not say when it
-// has what it lacked. Where many wait each does so less often.
-func retryDelay(s Shortage, waiting int) time.Duration {
-	const first, most = 25 * time.Millisecond, 500 * time.Millisecond
-	return min(first*time.Duration(1+waiting/64), most)
-}
-
-// ports keeps connects away from a server for which no local port is free: the kernel looks through
-// all of them for each.
-type ports struct{ blockedUntil atomic.Int64 } // ns since epoch
+// ports limits connects to a server for which no local port is free, because the kernel searches
+// all ports for each of them.
+type ports struct{ blockedUntil atomic.Int64 } // ns since epoch; 0: not blocked
 
 const portsPause = 20 * time.Millisecond
 
-// try says whether a connect may look for a port. During a shortage one at a time does.
+// allow reports whether a connect may search for a port. During a shortage, one connect at a time
+// may.
 func (p *ports) allow() bool {
 	until := p.blockedUntil.Load()
 	if until == 0 {
@@ -79,7 +73,7 @@ func (p *ports) allow() bool {
 	return now >= until && p.blockedUntil.CompareAndSwap(until, now+int64(portsPause))
 }
 
-// note notes how a connect ended.
+// noteResult records the result of a connect.
 func (p *ports) noteResult(err error) {
 	switch {
 	case errors.Is(err, mptcp.ErrNoPort):
@@ -89,17 +83,10 @@ func (p *ports) noteResult(err error) {
 	}
 }
 
-// failed notes why the server that was picked last could not be reached.
-func (a *Attempt) failed(err error) {
-	a.last = err
-	if errors.As(err, &a.short) && a.tries > 0 {
-		a.shortages |= 1 << (a.tries - 1)
-	}
-}
-
-// wait waits for the end of a shortage, and has the servers that were not asked for it count as not
-// tried. false: there was none, or it lasted for as long as a connect may take.
-func (a *Attempt) wait(ctx context.Context, t *queueWait) bool {
+// wait waits for the end of a shortage. Servers that were not dialled because of it no longer count
+// as tried. It returns false if there was no shortage, or if it lasted as long as a connect may
+// take.
+func (a *Attempt) wait(ctx context.Context, q *queueWait) bool {
 	if a.short == nil {
 		return false
 	}
@@ -112,14 +99,23 @@ func (a *Attempt) wait(ctx context.Context, t *queueWait) bool {
 	}
 	clear(a.tried[n:])
 	a.tries, a.shortages = n, 0
-	if !t.wait(ctx, a.backend, a.short.Of) {
+	if !q.wait(ctx, a.backend) {
 		return false
 	}
 	a.short = nil
 	return true
 }
 
-// hold notes that the client's connection uses a connection to a server, if it may.
+// reached wakes a request that waits for what this one did not lack, after a server was reached.
+func (a *Attempt) reached() {
+	if a.short != nil || a.backend.connLimit.waiting.Load() > 0 {
+		a.short = nil
+		a.backend.connLimit.wake(a.backend)
+	}
+}
+
+// countConn counts a connection to a server in r.ServerConns, if the client's connection may use
+// another one.
 func (a *Attempt) countConn(r *Request) error {
 	if r.ServerConns == nil || a.counted != nil {
 		return nil
@@ -132,19 +128,10 @@ func (a *Attempt) countConn(r *Request) error {
 	return nil
 }
 
-// Leave notes that the exchange, and its connection to a server, is over.
+// End must be called after the exchange, if Request.ServerConns was set.
 func (a *Attempt) End() {
 	if a.counted != nil {
 		a.counted.Add(-1)
 		a.counted = nil
-	}
-}
-
-// found notes that a server was reached: if others wait, they may have what it was that they
-// lacked.
-func (a *Attempt) reached() {
-	if a.short != nil || a.backend.connLimit.waiting.Load() > 0 {
-		a.short = nil
-		a.backend.connLimit.wake(a.backend)
 	}
 }

@@ -209,8 +209,8 @@ func TestPlacesForgetWhoWasWokenByANewLimit(t *testing.T) {
 	for range 20 {
 		woken := make(chan bool)
 		go func() {
-			var t queueWait
-			woken <- t.wait(context.Background(), b, ShortConnections)
+			var q queueWait
+			woken <- q.wait(context.Background(), b)
 		}()
 		if !proxytest.Within(time.Minute, func() bool { return places.waiting.Load() == 1 }) {
 			t.Fatal("it does not wait")
