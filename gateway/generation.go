@@ -131,7 +131,7 @@ func answerLimits(l *config.Limits) http1.Limits {
 
 func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options {
 	o := backend.Options{
-		Name: b.Name, ConnectTimeout: b.ConnectTimeout, ResponseTimeout: b.ResponseTimeout, IdleTimeout: b.IdleTimeout,
+		Name: b.Name, Balance: string(b.Balance), ConnectTimeout: b.ConnectTimeout, ResponseTimeout: b.ResponseTimeout, IdleTimeout: b.IdleTimeout,
 		Protocol: map[config.Protocol]backend.Protocol{
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],

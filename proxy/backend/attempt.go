@@ -24,7 +24,7 @@ type Attempt struct {
 	server    *Server // that was picked last
 	last      error   // why the last server could not be reached
 	short     *ShortError
-	shortages uint8         // bits of the servers in tried that were not dialled because of a shortage
+	shortages uint8         // bits of the servers in tried that a shortage kept from being dialled
 	counted   *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
 }
 
@@ -48,10 +48,10 @@ type Request struct {
 	Upgrade       bool          // it asks for another protocol
 	Authenticates bool          // it authenticates its connection; see the function Authenticates
 	Owner         *Owner        // of connections that only this client may use; nil: none
-	ServerConns   *atomic.Int64 // connections to servers that the client's connection uses; nil: at most one
-	NewConnection bool          // a shared connection must be new: the present ones returned the request
+	ServerConns   *atomic.Int64 // to servers, that the client's connection uses; nil: at most one
+	NewConnection bool          // a shared connection must be new: the others returned it
 	Returned      int           // how often a server returned it unprocessed
-	Now           time.Time     // when the server is chosen; Open updates it before each further try
+	Now           time.Time     // when the server is chosen; updated before each further try
 }
 
 // Open picks a server and returns a connection to it. It tries further servers while one cannot be
@@ -100,9 +100,10 @@ func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) err
 	}
 }
 
-// Reopen returns another connection to the same server, after the idle one that Open returned turned
-// out to be dead, or the server did not process the request. If that fails it tries further servers,
-// as Open does. For a request that was returned more than once it tries another server first.
+// Reopen returns another connection to the same server, after the idle one that Open returned
+// turned out to be dead, or the server did not process the request. If that fails it tries further
+// servers, as Open does. For a request that was returned more than once it tries another server
+// first.
 func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 	if same := a.server; r.Returned > 1 && a.next(r.Now, r.Owner) {
 		if up, err := a.connect(ctx, r, true); err == nil {

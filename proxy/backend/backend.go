@@ -23,15 +23,15 @@ type Options struct {
 	Balance         string        // how a server is chosen: "round_robin", the default
 	ConnectTimeout  time.Duration // 5 s
 	ResponseTimeout time.Duration // to the first byte of a response, 60 s
-	IdleTimeout     time.Duration // of an idle connection, and the longest silence in a response, 60 s
+	IdleTimeout     time.Duration // of idle connections, and of silence in a response; 60 s
 	Limits          http1.Limits  // of a response's head; 64 KiB and 256 fields
 	Protocol        Protocol
 	SendProxy       uint8 // version of the PROXY header that connections begin with; 0: no header
 	// TLS returns the configuration for a server's host; nil: no TLS.
 	TLS         func(host string) (*tls.Config, error)
 	Instruments *telemetry.Instruments
-	// Memory, if set, remembers which servers cannot be reached over MPTCP, so that dials to them do
-	// not try it.
+	// Memory, if set, remembers which servers cannot be reached over MPTCP, so that dials to them
+	// do not try it.
 	Memory *mptcp.Memory
 	// MemoryShort reports whether the host is short of memory for sockets; nil: what the kernel
 	// says.

@@ -14,17 +14,17 @@ import (
 // pick chooses the server for one try of a request: one for which a.candidate(server, now) is true,
 // or nil if there is none. It is called by many goroutines at a time, and must not allocate.
 //
-// A balancer only decides which candidate is best. Which servers are candidates, how often a request
-// is tried, and what happens without a candidate are not its concern. It may use:
+// A balancer only decides which candidate is best. Which servers are candidates, how often a
+// request is tried, and what happens without a candidate are not its concern. Other algorithms than
+// round robin fit, too:
 //
-//   - the servers in the order of the configuration, with Server.weight: smooth weighted round
-//     robin, the first available server;
-//   - Server.inFlight, the requests in progress: the fewest requests by weight, of two random
-//     candidates;
-//   - measurements that Server keeps in the same way as inFlight: a moving average of the latency;
-//   - what Open copies from the Request to the Attempt: a hash key for rendezvous hashing, with
-//     inFlight to bound the load, or the server that a sticky cookie names. A sticky balancer wraps
-//     another one, which chooses if that server is not a candidate.
+//   - the first available server needs the order of the servers;
+//   - the fewest requests of two random candidates needs Server.inFlight and Server.weight;
+//   - the lowest latency needs a moving average, which Server would keep as it keeps inFlight;
+//   - rendezvous hashing needs a key, which Open would copy from the Request to the Attempt, and
+//     inFlight to bound the load;
+//   - a sticky cookie needs the server that it names, in the same way, and another balancer that
+//     chooses if that server is not a candidate.
 type balancer interface {
 	pick(a *Attempt, now time.Time) *Server
 }

@@ -127,7 +127,8 @@ type queueWait struct {
 	waiter *waiter
 }
 
-// wait waits until a resource may have become free. It returns false when the time for that is over.
+// wait waits until a resource may have become free. It returns false when the time for that is
+// over.
 func (q *queueWait) wait(ctx context.Context, b *Backend) bool {
 	now := time.Now()
 	l := b.connLimit

@@ -135,8 +135,8 @@ func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 	}
 }
 
-// dialAny tries the addresses of a name one after the other. The time is divided among them, so that
-// one that does not answer leaves time for the others.
+// dialAny tries the addresses of a name one after the other. The time is divided among them, so
+// that one that does not answer leaves time for the others.
 func (s *Server) dialAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
 	deadline, _ := ctx.Deadline() // set by dial and OpenRaw
 	for i, addr := range addrs {

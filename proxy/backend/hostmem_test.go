@@ -10,8 +10,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// While the host is short of memory for sockets, connections that use MPTCP carry no new exchanges if
-// the server may be reached over TCP.
+// While the host is short of memory for sockets, connections that use MPTCP carry no new exchanges
+// if the server may be reached over TCP.
 func TestMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	short := func() bool { return true }

@@ -45,9 +45,9 @@ func (s *Server) takeIdle(repeatable, bodyless bool) *conn {
 	return nil
 }
 
-// ready prepares an idle connection for an exchange if it is open and silent; otherwise it closes the
-// connection. If the request has no body, the connection itself checks that, in the same step that
-// sends the request.
+// ready prepares an idle connection for an exchange if it is open and silent; otherwise it closes
+// the connection. If the request has no body, the connection itself checks that, in the same step
+// that sends the request.
 func (c *conn) ready(bodyless bool) bool {
 	if c.link.info.Retired() || c.link.server.avoids(c.link) {
 		c.close()

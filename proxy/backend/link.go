@@ -70,7 +70,8 @@ func (l *Link) handshake(ctx context.Context, config *tls.Config) (_ netio.Strea
 		_ = l.SetReadDeadline(deadline)
 	}
 	stop := task.AfterDone(ctx, "TLS handshake with a server: end", func() {
-		if errors.Is(ctx.Err(), context.Canceled) { // otherwise the read deadline ends the handshake
+		// At the deadline of ctx the read deadline ends the handshake.
+		if errors.Is(ctx.Err(), context.Canceled) {
 			l.Interrupt()
 		}
 	})

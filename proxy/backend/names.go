@@ -52,7 +52,8 @@ type names struct {
 
 func newNames(host string) *names { return &names{host: host, resolving: make(chan struct{}, 1)} }
 
-// addresses returns the addresses in the order in which to try them. The caller may change the list.
+// addresses returns the addresses in the order in which to try them. The caller may change the
+// list.
 func (n *names) addresses(ctx context.Context) ([]netip.Addr, error) {
 	addrs, err := n.lookup(ctx)
 	if err != nil {
@@ -133,7 +134,8 @@ func (n *names) resolve(ctx context.Context) ([]netip.Addr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lastErr = err
-	n.resolvedAt = time.Now() // also after an error: not every connection asks a resolver that does not answer
+	// Also after an error: a resolver that does not answer must not delay every connect.
+	n.resolvedAt = time.Now()
 	if err == nil {
 		n.addrs, n.err = addrs, nil
 		n.snapshot.Store(&addrs)

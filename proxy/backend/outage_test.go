@@ -14,7 +14,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// probingEvery has servers that cannot be reached probed soon, for tests.
+// probingEvery shortens the time to the first probe of a server in an outage.
 func probingEvery(d time.Duration) func(*Backend) {
 	return func(b *Backend) { b.firstProbeDelay = d }
 }
@@ -27,8 +27,7 @@ func waitAvailable(t *testing.T, b *Backend, want bool) {
 	}
 }
 
-// A server that does not answer costs the first request its time, and no other: it is probed beside
-// the traffic.
+// A server that does not answer delays the first request and no other: a task probes it.
 func TestSilentServerCostsOneRequest(t *testing.T) {
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)
 	dead := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
@@ -52,8 +51,8 @@ func TestSilentServerCostsOneRequest(t *testing.T) {
 	}
 }
 
-// A server that refused is left alone until it answers a probe, whose connection then serves the
-// first request.
+// A server that refused a connection gets no requests until a probe succeeds, whose connection then
+// serves the first request.
 func TestServerThatIsBack(t *testing.T) {
 	server := proxytest.NewRefusing(t)
 	other := proxytest.NewOrigin(t, mptcp.Off, silent)
@@ -62,7 +61,7 @@ func TestServerThatIsBack(t *testing.T) {
 		return proxytest.Metric(t, in.Registry(), "mpgate_backend_server_up", "backend", "pool", "server", server.Address)
 	}
 	if up() != 1 {
-		t.Error("a server that nobody has asked is not up")
+		t.Error("a server is not up before its first request")
 	}
 	for range 10 {
 		if server, _, err := open(t, b); err != nil || server != other.Address() {
@@ -81,7 +80,7 @@ func TestServerThatIsBack(t *testing.T) {
 		t.Error("a server that is back is not up")
 	}
 	if !proxytest.Within(proxytest.Patience, func() bool { return b.Status()[0].Idle == 1 }) {
-		t.Fatal("the probe's connection is not kept")
+		t.Fatal("the connection of the probe is not idle")
 	}
 	s := b.servers[0]
 	c := s.takeIdle(true, true)
@@ -119,7 +118,7 @@ func TestServerThatIsBackHTTP2(t *testing.T) {
 	}
 }
 
-// serveH2C answers with the protocol that was spoken.
+// serveH2C answers with the protocol of the request.
 func serveH2C(t *testing.T, l net.Listener) {
 	t.Helper()
 	var protocols http.Protocols
@@ -133,7 +132,7 @@ func serveH2C(t *testing.T, l net.Listener) {
 	t.Cleanup(func() { s.Close(); <-done })
 }
 
-// With a PROXY header the probe's connection, whose header names no client, is not kept.
+// With a PROXY header the connection of a probe is closed, because its header names no client.
 func TestProbeWithProxyHeader(t *testing.T) {
 	for _, p := range []Protocol{HTTP1, HTTP2} {
 		server := proxytest.NewRefusing(t)
@@ -145,12 +144,12 @@ func TestProbeWithProxyHeader(t *testing.T) {
 		waitAvailable(t, b, true)
 		proxytest.WaitMetric(t, in.Registry(), 0, "mpgate_backend_connections_open")
 		if n := b.Status()[0].Idle; n != 0 {
-			t.Errorf("protocol %d: %d connections are kept", p, n)
+			t.Errorf("protocol %d: %d idle connections", p, n)
 		}
 	}
 }
 
-// A server whose TLS handshakes fail, or never end, is one that cannot be reached.
+// A server counts as not reachable if its TLS handshakes fail or do not end.
 func TestServerWithoutTLS(t *testing.T) {
 	for name, serve := range map[string]func(*proxytest.Conn){"silent": func(c *proxytest.Conn) { _, _ = c.R.ReadString(0) }, "closes": func(*proxytest.Conn) {}} {
 		o := proxytest.NewOrigin(t, mptcp.Off, serve)
@@ -169,8 +168,8 @@ func TestServerWithoutTLS(t *testing.T) {
 	}
 }
 
-// When no server can be reached requests are still tried, but not so soon after connects that took
-// all their time.
+// When no server can be reached, requests are still tried, except shortly after a connect that
+// timed out.
 func TestAllServersSilent(t *testing.T) {
 	dead := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
 	b, _ := pool(t, Options{Servers: servers(dead), ConnectTimeout: 50 * time.Millisecond})
@@ -207,6 +206,6 @@ func TestOutageAfterOutage(t *testing.T) {
 	s.connectFailed(syscall.EMFILE)
 	s.connectFailed(syscall.EADDRNOTAVAIL)
 	if s.available(time.Now()) != available {
-		t.Error("what this host lacks is blamed on the server")
+		t.Error("a shortage on this host counts as a failure of the server")
 	}
 }

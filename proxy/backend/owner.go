@@ -11,8 +11,9 @@ import (
 const maxOwned = 8
 
 // Owner is a client's connection that connections to servers belong to. NTLM and Negotiate
-// authenticate a connection, not a request (RFC 4559 section 6): a connection that took part in that
-// serves no other client afterwards, and ends with its owner. The zero value owns no connection.
+// authenticate a connection, not a request (RFC 4559 section 6): a connection that took part in
+// that serves no other client afterwards, and ends with its owner. The zero value owns no
+// connection.
 type Owner struct {
 	used atomic.Bool // it owns or owned a connection
 

@@ -8,7 +8,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// owned gives a connection that belongs to an owner, after an exchange.
+// owned makes an exchange on a connection, which then belongs to an owner.
 func owned(t *testing.T, b *Backend, o *Owner, used Stream) {
 	t.Helper()
 	if used == nil {
@@ -22,7 +22,7 @@ func owned(t *testing.T, b *Backend, o *Owner, used Stream) {
 	exchange(t, used, "GET")
 }
 
-// An owner's connections are taken by it alone, end with it, and are bounded in number.
+// An owner's connections are used by it alone, end with it, and are limited in number.
 func TestOwnedConnections(t *testing.T) {
 	server, other := proxytest.NewOrigin(t, mptcp.Off, proxytest.Echo), proxytest.NewOrigin(t, mptcp.Off, proxytest.Echo)
 	b, in := pool(t, Options{Servers: servers(server.Address(), other.Address())})
@@ -31,7 +31,7 @@ func TestOwnedConnections(t *testing.T) {
 	var alice, bob Owner
 	owned(t, b, &alice, nil)
 	owned(t, b, &bob, nil)
-	for i := range 4 { // each stays with its own server, whatever the turn
+	for i := range 4 { // each stays with its own server, whatever the balancer prefers
 		for _, o := range []*Owner{&alice, &bob} {
 			var a Attempt
 			a.Reset(b)
@@ -63,7 +63,7 @@ func TestOwnedConnections(t *testing.T) {
 		t.Errorf("%v connections are idle, want at most %d for each server and two", idle(), maxOwned)
 	}
 	alice.Close()
-	exchange(t, last, "GET") // its owner has gone meanwhile
+	exchange(t, last, "GET") // its owner is closed
 	if n := idle(); n > 2 {
 		t.Errorf("%v connections are idle after their owner's end", n)
 	}
@@ -74,7 +74,7 @@ func TestOwnedConnections(t *testing.T) {
 	}
 }
 
-// The idle time and the end of the backend hold for owned connections, too.
+// Owned connections also end after the idle timeout and with the backend.
 func TestOwnedConnectionsEnd(t *testing.T) {
 	server := proxytest.NewOrigin(t, mptcp.Off, proxytest.Echo)
 	b, in := pool(t, Options{Servers: servers(server.Address())})

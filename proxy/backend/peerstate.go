@@ -8,8 +8,8 @@ import (
 
 // On a socket with the protocol MPTCP, also after a fallback, a kernel worker of Linux forwards the
 // end of the peer's stream. Until it has run, some 10 ms later on a busy host, a read reports that
-// the connection is open and silent. A connection for a request that cannot be repeated is therefore
-// also checked below MPTCP, where the end is visible at once:
+// the connection is open and silent. A connection for a request that cannot be repeated is
+// therefore also checked below MPTCP, where the end is visible at once:
 //
 //   - after a fallback, in the state of the TCP connection;
 //   - with MPTCP, as a segment (DATA_FIN, RFC 8684 section 3.3.3): the connection counts as open if

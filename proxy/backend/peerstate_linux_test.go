@@ -35,8 +35,8 @@ var overMPTCP = []struct {
 	origin mptcp.Mode
 }{{"fallback", mptcp.Off}, {"mptcp", mptcp.Prefer}}
 
-// A server's FIN that has come, but that the kernel has not handed on yet, keeps a POST off the
-// connection.
+// After a server's FIN has arrived, but before the kernel reports it, the connection carries no
+// POST.
 func TestEndIsSeenBelowMPTCP(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	for _, m := range overMPTCP {
@@ -70,8 +70,7 @@ func TestEndIsSeenBelowMPTCP(t *testing.T) {
 	}
 }
 
-// What is open is used again: the look costs no connections. A POST that follows a GET at once may
-// take one more.
+// Open connections are reused. A POST that directly follows a GET may need one more connection.
 func TestPOSTsReuseConnectionsOverMPTCP(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	ready := httptest.NewTLSServer(nil)
@@ -112,7 +111,7 @@ func TestPOSTsReuseConnectionsOverMPTCP(t *testing.T) {
 
 // A connection that was idle for a while, and of which nothing was counted, is judged by when
 // something came last.
-func TestLookByTime(t *testing.T) {
+func TestPeerStateByTime(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	o := proxytest.NewOrigin(t, mptcp.Prefer, proxytest.Echo)
 	b, _ := pool(t, Options{Servers: []ServerOptions{{Address: o.Address(), MPTCP: mptcp.Prefer}}})
@@ -143,7 +142,7 @@ func TestEndOfASharedConnection(t *testing.T) {
 			h.mu.Lock()
 			c := h.conns[0]
 			h.mu.Unlock()
-			if err := (<-l.conns).(*net.TCPConn).CloseWrite(); err != nil { // no GOAWAY: the process was killed
+			if err := (<-l.conns).(*net.TCPConn).CloseWrite(); err != nil { // without GOAWAY, as when killed
 				t.Fatal(err)
 			}
 			for until := time.Now().Add(proxytest.Patience); ; {
@@ -165,7 +164,7 @@ func TestEndOfASharedConnection(t *testing.T) {
 	}
 }
 
-// remembering is a listener that tells what it has accepted.
+// remembering is a listener that sends what it accepts to a channel.
 type remembering struct {
 	net.Listener
 	conns chan net.Conn

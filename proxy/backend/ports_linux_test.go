@@ -146,7 +146,7 @@ func portsRunOut(t *testing.T, mode mptcp.Mode, source string) {
 		}
 	}()
 	if !proxytest.Within(time.Minute, func() bool { return b.connLimit.waiting.Load() == 1 }) {
-		t.Fatal("nobody waits")
+		t.Fatal("no request waits")
 	}
 	end(open[0]) // by a reset, which leaves no port behind
 	if err := <-got; err != nil {

@@ -42,7 +42,8 @@ func await[T any](t *testing.T, c <-chan T) (v T) {
 	return v
 }
 
-// An outage is reported once, with its cause, which the status has too, and so is its end.
+// An outage is reported once, with its cause, which is also in the status. Its end is reported,
+// too.
 func TestOutageIsReported(t *testing.T) {
 	server := proxytest.NewRefusing(t)
 	o := Options{Servers: servers(server.Address)}
@@ -83,7 +84,7 @@ func TestUntrustedServerIsReported(t *testing.T) {
 	r := reporting(&o)
 	b, _ := pool(t, o)
 	if _, _, err := open(t, b); err == nil {
-		t.Fatal("a server that nobody vouches for was used")
+		t.Fatal("a server with an unknown certificate authority was used")
 	}
 	var unknown x509.UnknownAuthorityError
 	if err := await(t, r.down); !errors.As(err, &unknown) {
@@ -94,8 +95,7 @@ func TestUntrustedServerIsReported(t *testing.T) {
 	}
 }
 
-// A server that fails now and then is not reported each time, but an outage that lasts is in the
-// end.
+// Of a server that fails now and then not every outage is reported, but one that lasts is.
 func TestFlappingServerIsReportedOnce(t *testing.T) {
 	o := Options{Servers: servers(proxytest.NewRefusing(t).Address)}
 	r := reporting(&o)
@@ -118,8 +118,8 @@ func TestFlappingServerIsReportedOnce(t *testing.T) {
 	await(t, r.down)
 }
 
-// That a name does not resolve any more is reported once, though its last addresses serve on, and
-// that it does again too.
+// It is reported once that a name no longer resolves while its last addresses stay in use, and once
+// that it resolves again.
 func TestStaleNameIsReported(t *testing.T) {
 	broken := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, syscall.ECONNREFUSED

@@ -38,7 +38,8 @@ func (r *roundRobin) pick(a *Attempt, now time.Time) *Server {
 	return nil
 }
 
-// smoothOrder returns indexes of weights, each as often as its weight, spread as evenly as possible.
+// smoothOrder returns indexes of weights, each as often as its weight, spread as evenly as
+// possible.
 func smoothOrder(weights []int) (order []int) {
 	total := 0
 	for _, w := range weights {

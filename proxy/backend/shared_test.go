@@ -16,7 +16,7 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// h2c gives the address of a server that uses HTTP/2 without TLS.
+// h2c returns the address of a server that uses HTTP/2 without TLS.
 func h2c(t *testing.T) string {
 	t.Helper()
 	var p http.Protocols
@@ -111,7 +111,7 @@ func TestPanicOfADial(t *testing.T) {
 			err, _ := v.(error)
 			panicked, failed = panicked || v == "verify", failed || errors.Is(err, ErrInternal)
 		case <-time.After(proxytest.Patience):
-			t.Fatal("a request waits for ever")
+			t.Fatal("a request does not end")
 		}
 	}
 	if !panicked || !failed {

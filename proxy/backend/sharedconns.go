@@ -25,9 +25,9 @@ type pending struct {
 	conn *sharedConn // that waits for the SETTINGS; nil: it is being dialled
 }
 
-// findRoom returns a stream on a connection that has room for it. Without one, the request counts as
-// waiting until it calls stopWaiting: it must dial if dials is true, which lets other requests wait
-// for that connection; otherwise it must wait for the pending connection. first means that the
+// findRoom returns a stream on a connection that has room for it. Without one, the request counts
+// as waiting until it calls stopWaiting: it must dial if dials is true, which lets other requests
+// wait for that connection; otherwise it must wait for the pending connection. first means that the
 // request does not count as waiting yet.
 func (s *Server) findRoom(r *Request, first bool) (up Stream, wait *pending, dials bool) {
 	h := &s.shared
@@ -142,7 +142,8 @@ func (h *sharedConns) remove(c *sharedConn, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.pending != nil && h.pending.conn == c {
-		h.finishPending(h.pending, errors.Join(ErrNotProcessed, err)) // waiting requests have sent nothing
+		// The requests that wait have sent nothing.
+		h.finishPending(h.pending, errors.Join(ErrNotProcessed, err))
 	}
 	if i := slices.Index(h.conns, c); i >= 0 {
 		h.conns = slices.Delete(h.conns, i, i+1)

@@ -67,7 +67,7 @@ func (i *Info) Open(raw syscall.RawConn, o Options) mptcp.Transport {
 func (i *Info) OpenAs(t mptcp.Transport, raw syscall.RawConn, o Options) mptcp.Transport {
 	i.raw, i.options = raw, o
 	if t == mptcp.TCP && o.Reason != mptcp.None && o.Reason != mptcp.NotOffered {
-		t = mptcp.Fallback // MPTCP was not requested because earlier connections to this server fell back
+		t = mptcp.Fallback // not requested, because earlier connections to this server fell back
 	}
 	i.set(t, 0)
 	if t == mptcp.MPTCP && o.Registry != nil {
@@ -98,7 +98,8 @@ func (i *Info) Refresh(now time.Time) (mptcp.Transport, int) {
 		return t, n
 	}
 	at, last := int64(now.Sub(epoch)), i.lastRead.Load()
-	if at-last < int64(maxAge) || !i.lastRead.CompareAndSwap(last, at) { // or another goroutine is asking
+	// If the exchange fails, another goroutine is asking.
+	if at-last < int64(maxAge) || !i.lastRead.CompareAndSwap(last, at) {
 		return t, n
 	}
 	n, err := mptcp.SubflowCount(i.raw)

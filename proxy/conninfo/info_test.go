@@ -61,7 +61,7 @@ func TestTransport(t *testing.T) {
 			var registry Registry
 			var i Info
 			if got := i.Open(dialled(t, c.listen, c.dial), Options{telemetry.SideBackend, in, c.asked, &registry}); got != c.want {
-				t.Fatalf("it speaks %v, want %v", got, c.want)
+				t.Fatalf("the transport is %v, want %v", got, c.want)
 			}
 			subflows := 0
 			if c.want == mptcp.MPTCP {
@@ -136,15 +136,16 @@ func TestUnix(t *testing.T) {
 	in := telemetry.NewInstruments("test")
 	var i Info
 	if got := i.Open(raw, Options{Side: telemetry.SideListener, Instruments: in}); got != mptcp.Unix {
-		t.Errorf("it speaks %v, want unix", got)
+		t.Errorf("the transport is %v, want unix", got)
 	}
 	i.Close()
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_mptcp_connections_total"); n != 0 {
-		t.Errorf("%v connections counted, want none ", n)
+		t.Errorf("%v connections counted, want 0", n)
 	}
 }
 
-// While many connections are yielded, others can be added, and those that are closed are not yielded.
+// While many connections are yielded, others can be added, and those that are closed are not
+// yielded.
 func TestRegistryDoesNotDelayNewConnections(t *testing.T) {
 	var v Registry
 	infos := make([]Info, 200)

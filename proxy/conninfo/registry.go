@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// Registry is a set of open connections that use MPTCP, so that their subflows can be monitored. The
-// zero value is empty and ready to use.
+// Registry is a set of open connections that use MPTCP, so that their subflows can be monitored.
+// The zero value is empty and ready to use.
 type Registry struct {
 	// BeforeClose, if set before the first connection, is called with each connection that is about
 	// to be closed.
