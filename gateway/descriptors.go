@@ -52,7 +52,7 @@ func (g *Gateway) spareConnection() bool {
 		return false
 	}
 	for _, p := range gen.backends {
-		if p.Spare() {
+		if p.CloseIdle() {
 			return true
 		}
 	}

@@ -17,8 +17,8 @@ import (
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http2"
-	"mpgate/proxy/leg"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
@@ -55,11 +55,11 @@ type Gateway struct {
 	metrics *telemetry.Instruments
 	access  atomic.Pointer[telemetry.AccessLog] // nil: off
 	gate    *listener.Gate
-	clients atomic.Int64   // connections of clients that the descriptors, or the configuration, allow
-	places  backend.Places // for connections to servers
-	group   *memoryGroup   // nil: the memory is not limited; nor are the next two then
-	room    *proxy.Room    // for exchanges
-	streams http2.Memory   // for what servers of HTTP/2 may have us hold
+	clients atomic.Int64      // connections of clients that the descriptors, or the configuration, allow
+	places  backend.ConnLimit // for connections to servers
+	group   *memoryGroup      // nil: the memory is not limited; nor are the next two then
+	room    *proxy.Room       // for exchanges
+	streams http2.Memory      // for what servers of HTTP/2 may have us hold
 	proxy   *proxy.Proxy
 	certs   *certs.Manager
 	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
@@ -69,8 +69,8 @@ type Gateway struct {
 
 	paths       atomic.Pointer[paths.Manager] // nil: never asked for
 	pathsRun    bool
-	front, back leg.Live     // the connections that use MPTCP
-	memory      mptcp.Memory // what dials have learned about servers
+	front, back conninfo.Registry // the connections that use MPTCP
+	memory      mptcp.Memory      // what dials have learned about servers
 
 	state    atomic.Uint32
 	draining atomic.Int32  // old generations with work left
@@ -104,7 +104,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	g.deaf = task.OnPanic(g.panicked)
 	g.metrics.SetOwnLog(o.LogDropped)
 	g.metrics.SetPlainDials(g.memory.Skipped)
-	g.front.Settle, g.back.Settle = g.settle, g.settle
+	g.front.BeforeClose, g.back.BeforeClose = g.settle, g.settle
 	defer func() {
 		if err != nil {
 			g.closeAll()
@@ -118,7 +118,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g.access.Store(access)
 	g.gate = listener.NewGate(0)
-	g.places.Spare = g.spareConnection
+	g.places.CloseIdle = g.spareConnection
 	g.limitConnections(cfg.Limits.Connections)
 	g.openMemory()
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))

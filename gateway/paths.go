@@ -11,7 +11,7 @@ import (
 
 	"mpgate/config"
 	"mpgate/mptcp/paths"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/conninfo"
 	"mpgate/telemetry"
 )
 
@@ -131,7 +131,7 @@ func (g *Gateway) failedOver(c paths.Cut) {
 func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	front, back := g.front.All, g.back.All
 	sides := [...]struct {
-		all  func(func(*leg.Leg) bool)
+		all  func(func(*conninfo.Info) bool)
 		side paths.Side
 	}{{front, paths.Front}, {back, paths.Back}}
 	if time.Now().UnixNano()&(1<<20) != 0 { // whoever takes a sample sees both sides in turn
@@ -139,7 +139,7 @@ func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	}
 	for _, s := range sides {
 		more := true
-		s.all(func(l *leg.Leg) bool {
+		s.all(func(l *conninfo.Info) bool {
 			more = yield(paths.Conn{Raw: l.Raw(), Side: s.side, Owner: l})
 			return more
 		})

@@ -13,7 +13,7 @@ import (
 	"mpgate/config"
 	"mpgate/mptcp"
 	"mpgate/mptcp/paths"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/conninfo"
 )
 
 // PathsReport is what GET /api/paths says, and what `mpgate paths` shows. What the kernel does not
@@ -245,8 +245,8 @@ type liveConn struct {
 func (g *Gateway) connections(most int) (list []liveConn, more int) {
 	front, back := g.front.Len(), g.back.Len()
 	ofBack := min(back, max(most/2, most-front))
-	take := func(all func(func(*leg.Leg) bool), side paths.Side, most int) {
-		all(func(l *leg.Leg) bool {
+	take := func(all func(func(*conninfo.Info) bool), side paths.Side, most int) {
+		all(func(l *conninfo.Info) bool {
 			if most > 0 {
 				list = append(list, liveConn{l.Raw(), side})
 			}

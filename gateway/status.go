@@ -64,8 +64,8 @@ func (f *front) status(l *config.Listener) admin.Listener {
 func (p *pool) status(b *config.Backend) admin.Backend {
 	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: string(b.MPTCP)}
 	for _, s := range p.Status() {
-		one := admin.BackendServer{Address: s.Address, Up: !s.Resting, Speaks: s.Speaks, Reason: s.Reason}
-		if s.Resting {
+		one := admin.BackendServer{Address: s.Address, Up: !s.Down, Speaks: s.Transport, Reason: s.Reason}
+		if s.Down {
 			one.Why = "could not be reached: " + oneLine(s.Why)
 		}
 		out.Servers = append(out.Servers, one)

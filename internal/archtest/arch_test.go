@@ -113,9 +113,9 @@ var arrows = map[string][]string{
 	"proxy/passthrough": {"proxy/netio", "task"},
 	"proxy/http1":       {"proxy/message", "proxy/netio", "proxy/target", "task"},
 	"proxy/http2":       {"proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
-	"proxy/leg":         {"mptcp", "telemetry"},
-	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
-	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/passthrough",
+	"proxy/conninfo":    {"mptcp", "telemetry"},
+	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
+	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/message", "proxy/netio", "proxy/passthrough",
 		"proxy/preread", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
 }
 

@@ -1,4 +1,4 @@
-package leg
+package conninfo
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// dialled gives one connection as its dialler has it.
+// dialled returns the dialled end of a connection.
 func dialled(t *testing.T, listen, dial mptcp.Mode) syscall.RawConn {
 	t.Helper()
 	l := proxytest.Listen(t, listen)
@@ -38,7 +38,7 @@ func dialled(t *testing.T, listen, dial mptcp.Mode) syscall.RawConn {
 	return raw
 }
 
-func TestWhatALegSpeaks(t *testing.T) {
+func TestTransport(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	for name, c := range map[string]struct {
 		listen, dial mptcp.Mode
@@ -47,10 +47,10 @@ func TestWhatALegSpeaks(t *testing.T) {
 		reason       string // that it counts
 	}{
 		"mptcp":                     {mptcp.Prefer, mptcp.Prefer, mptcp.None, mptcp.MPTCP, ""},
-		"the peer speaks none":      {mptcp.Off, mptcp.Prefer, mptcp.None, mptcp.Fallback, "peer_or_path"},
+		"the peer has no MPTCP":     {mptcp.Off, mptcp.Prefer, mptcp.None, mptcp.Fallback, "peer_or_path"},
 		"the dial knew why":         {mptcp.Off, mptcp.Prefer, mptcp.Blackhole, mptcp.Fallback, "blackhole"},
-		"nobody asked":              {mptcp.Prefer, mptcp.Off, mptcp.None, mptcp.TCP, ""},
-		"a dial that knew better":   {mptcp.Off, mptcp.Off, mptcp.PeerOrPath, mptcp.Fallback, "peer_or_path"},
+		"not requested":             {mptcp.Prefer, mptcp.Off, mptcp.None, mptcp.TCP, ""},
+		"a dial that remembers":     {mptcp.Off, mptcp.Off, mptcp.PeerOrPath, mptcp.Fallback, "peer_or_path"},
 		"a client that did not ask": {mptcp.Prefer, mptcp.Off, mptcp.NotOffered, mptcp.TCP, "not_offered"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,28 +58,28 @@ func TestWhatALegSpeaks(t *testing.T) {
 			metric := func(name string, labels ...string) float64 {
 				return proxytest.Metric(t, in.Registry(), name, labels...)
 			}
-			var live Live
-			var l Leg
-			if got := l.Open(dialled(t, c.listen, c.dial), telemetry.SideBackend, in, c.asked, &live); got != c.want {
-				t.Fatalf("it speaks %v, want %v", got, c.want)
+			var registry Registry
+			var i Info
+			if got := i.Open(dialled(t, c.listen, c.dial), Options{telemetry.SideBackend, in, c.asked, &registry}); got != c.want {
+				t.Fatalf("the transport is %v, want %v", got, c.want)
 			}
 			subflows := 0
 			if c.want == mptcp.MPTCP {
 				subflows = 1
 			}
-			if live.Len() != subflows {
-				t.Errorf("%d are live, want %d", live.Len(), subflows)
+			if registry.Len() != subflows {
+				t.Errorf("%d are live, want %d", registry.Len(), subflows)
 			}
 			now := time.Now()
 			for range 2 { // the second time from memory
-				if got, n := l.Refresh(now); got != c.want || n != subflows {
+				if got, n := i.Refresh(now); got != c.want || n != subflows {
 					t.Errorf("refreshed: %v over %d subflows, want %v over %d", got, n, c.want, subflows)
 				}
 			}
 			if n := metric("mpgate_mptcp_subflows", "side", "backend"); n != float64(subflows) {
 				t.Errorf("%v subflows in the metrics, want %d", n, subflows)
 			}
-			l.Close()
+			i.Close()
 			if n := metric("mpgate_mptcp_subflows"); n != 0 {
 				t.Errorf("%v subflows in the metrics after the end", n)
 			}
@@ -92,8 +92,8 @@ func TestWhatALegSpeaks(t *testing.T) {
 			if c.reason != "" && metric("mpgate_mptcp_fallbacks_total", "side", "backend", "reason", c.reason) != 1 {
 				t.Errorf("no fallback counted as %s", c.reason)
 			}
-			if live.Len() != 0 {
-				t.Errorf("%d are live after the end", live.Len())
+			if registry.Len() != 0 {
+				t.Errorf("%d are live after the end", registry.Len())
 			}
 		})
 	}
@@ -101,23 +101,23 @@ func TestWhatALegSpeaks(t *testing.T) {
 
 func TestRefreshAsksOnceASecond(t *testing.T) {
 	proxytest.NeedMPTCP(t)
-	var l Leg
-	l.Open(dialled(t, mptcp.Prefer, mptcp.Prefer), telemetry.SideListener, nil, mptcp.None, nil)
+	var i Info
+	i.Open(dialled(t, mptcp.Prefer, mptcp.Prefer), Options{Side: telemetry.SideListener})
 	now := time.Now()
-	l.Refresh(now)
-	l.set(mptcp.MPTCP, 7) // what the memory holds
-	if _, n := l.Refresh(now.Add(age - time.Millisecond)); n != 7 {
+	i.Refresh(now)
+	i.set(mptcp.MPTCP, 7) // what is remembered
+	if _, n := i.Refresh(now.Add(maxAge - time.Millisecond)); n != 7 {
 		t.Errorf("the kernel was asked again within the second: %d", n)
 	}
-	if _, n := l.Refresh(now.Add(age)); n != 1 {
+	if _, n := i.Refresh(now.Add(maxAge)); n != 1 {
 		t.Errorf("got %d subflows after a second, want 1", n)
 	}
-	if allocs := testing.AllocsPerRun(100, func() { now = now.Add(2 * age); l.Refresh(now) }); allocs != 0 {
+	if allocs := testing.AllocsPerRun(100, func() { now = now.Add(2 * maxAge); i.Refresh(now) }); allocs != 0 {
 		t.Errorf("%v allocations to ask", allocs)
 	}
 }
 
-func TestUnixLeg(t *testing.T) {
+func TestUnix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	ul, err := net.Listen("unix", path)
 	if err != nil {
@@ -134,32 +134,33 @@ func TestUnixLeg(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := telemetry.NewInstruments("test")
-	var l Leg
-	if got := l.Open(raw, telemetry.SideListener, in, mptcp.None, nil); got != mptcp.Unix {
-		t.Errorf("it speaks %v, want unix", got)
+	var i Info
+	if got := i.Open(raw, Options{Side: telemetry.SideListener, Instruments: in}); got != mptcp.Unix {
+		t.Errorf("the transport is %v, want unix", got)
 	}
-	l.Close()
+	i.Close()
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_mptcp_connections_total"); n != 0 {
-		t.Errorf("%v connections counted, want none of unix", n)
+		t.Errorf("%v connections counted, want 0", n)
 	}
 }
 
-// A look at many connections does not keep new ones waiting, and sees none that has gone.
-func TestLiveLetsOthersIn(t *testing.T) {
-	var v Live
-	legs := make([]Leg, 200)
-	for i := range legs {
-		v.add(&legs[i])
+// While many connections are yielded, others can be added, and those that are closed are not
+// yielded.
+func TestRegistryDoesNotDelayNewConnections(t *testing.T) {
+	var v Registry
+	infos := make([]Info, 200)
+	for i := range infos {
+		v.add(&infos[i])
 	}
 	came := make(chan struct{})
 	seen := 0
-	v.All(func(*Leg) bool {
+	v.All(func(*Info) bool {
 		if seen++; seen == 1 {
 			go func() {
 				defer close(came)
-				v.add(new(Leg))
-				for i := range legs {
-					v.remove(&legs[i])
+				v.add(new(Info))
+				for i := range infos {
+					v.remove(&infos[i])
 				}
 			}()
 		}
@@ -167,7 +168,7 @@ func TestLiveLetsOthersIn(t *testing.T) {
 		return true
 	})
 	<-came
-	if seen == len(legs) || v.Len() != 1 {
+	if seen == len(infos) || v.Len() != 1 {
 		t.Errorf("%d were seen though they had gone, %d are left", seen, v.Len())
 	}
 }

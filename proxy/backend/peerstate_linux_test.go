@@ -35,8 +35,8 @@ var overMPTCP = []struct {
 	origin mptcp.Mode
 }{{"fallback", mptcp.Off}, {"mptcp", mptcp.Prefer}}
 
-// A server's FIN that has come, but that the kernel has not handed on yet, keeps a POST off the
-// connection.
+// After a server's FIN has arrived, but before the kernel reports it, the connection carries no
+// POST.
 func TestEndIsSeenBelowMPTCP(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	for _, m := range overMPTCP {
@@ -47,7 +47,7 @@ func TestEndIsSeenBelowMPTCP(t *testing.T) {
 					b, _ := pool(t, Options{Servers: []ServerOptions{{Address: o.Address(), MPTCP: mptcp.Prefer}}})
 					ask(t, b, before)
 					s := b.servers[0]
-					c := s.kept[0]
+					c := s.idle[0]
 					r, err := mptcp.LastReceived(c.link.Raw())
 					if err != nil {
 						t.Fatal(err)
@@ -58,10 +58,10 @@ func TestEndIsSeenBelowMPTCP(t *testing.T) {
 							t.Fatalf("no FIN came: %v", err)
 						}
 					}
-					if v := c.look(time.Now()); v == seemsOpen {
+					if v := c.peerState(time.Now()); v == peerOpen {
 						t.Fatal("the connection seems open")
 					}
-					if s.take(false, false) != nil {
+					if s.takeIdle(false, false) != nil {
 						t.Fatal("the connection would carry a POST")
 					}
 				}
@@ -70,8 +70,7 @@ func TestEndIsSeenBelowMPTCP(t *testing.T) {
 	}
 }
 
-// What is open is used again: the look costs no connections. A POST that follows a GET at once may
-// take one more.
+// Open connections are reused. A POST that directly follows a GET may need one more connection.
 func TestPOSTsReuseConnectionsOverMPTCP(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	ready := httptest.NewTLSServer(nil)
@@ -112,20 +111,20 @@ func TestPOSTsReuseConnectionsOverMPTCP(t *testing.T) {
 
 // A connection that was idle for a while, and of which nothing was counted, is judged by when
 // something came last.
-func TestLookByTime(t *testing.T) {
+func TestPeerStateByTime(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	o := proxytest.NewOrigin(t, mptcp.Prefer, proxytest.Echo)
 	b, _ := pool(t, Options{Servers: []ServerOptions{{Address: o.Address(), MPTCP: mptcp.Prefer}}})
 	ask(t, b, "GET")
-	c := b.servers[0].kept[0]
-	if c.counted || c.worthALook(c.used) || c.look(c.used) != mayHaveEnded {
+	c := b.servers[0].idle[0]
+	if c.segmentsKnown || c.peerStateMayBeKnown(c.used) || c.peerState(c.used) != peerMayHaveClosed {
 		t.Error("a connection just used by a GET may carry a POST")
 	}
-	later := func() bool { now := time.Now(); return c.worthALook(now) && c.look(now) == seemsOpen }
+	later := func() bool { now := time.Now(); return c.peerStateMayBeKnown(now) && c.peerState(now) == peerOpen }
 	if !proxytest.Within(proxytest.Patience, later) {
 		t.Error("a connection that was silent since a GET never carries a POST")
 	}
-	if c.look(c.used.Add(10*time.Minute)) == seemsOpen && time.Since(c.used) < workerTime/2 {
+	if c.peerState(c.used.Add(10*time.Minute)) == peerOpen && time.Since(c.used) < workerTime/2 {
 		t.Error("something came long after the last exchange, and the connection seems open")
 	}
 }
@@ -139,11 +138,11 @@ func TestEndOfASharedConnection(t *testing.T) {
 			serveH2C(t, l)
 			b, in := pool(t, Options{Servers: []ServerOptions{{Address: l.Addr().String(), MPTCP: mode}}, Protocol: HTTP2})
 			ask(t, b, "POST")
-			h := &b.servers[0].sharing
+			h := &b.servers[0].shared
 			h.mu.Lock()
 			c := h.conns[0]
 			h.mu.Unlock()
-			if err := (<-l.conns).(*net.TCPConn).CloseWrite(); err != nil { // no GOAWAY: the process was killed
+			if err := (<-l.conns).(*net.TCPConn).CloseWrite(); err != nil { // without GOAWAY, as when killed
 				t.Fatal(err)
 			}
 			for until := time.Now().Add(proxytest.Patience); ; {
@@ -165,7 +164,7 @@ func TestEndOfASharedConnection(t *testing.T) {
 	}
 }
 
-// remembering is a listener that tells what it has accepted.
+// remembering is a listener that sends what it accepts to a channel.
 type remembering struct {
 	net.Listener
 	conns chan net.Conn
