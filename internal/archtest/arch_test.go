@@ -110,7 +110,7 @@ var arrows = map[string][]string{
 	"proxy/target":      {},
 	"proxy/filter":      {"proxy/message", "proxy/target", "proxy/template", "telemetry"},
 	"proxy/route":       {"proxy/target"},
-	"proxy/passthrough": {"proxy/netio", "task"},
+	"proxy/passthrough": {"proxy/message", "proxy/netio", "task"},
 	"proxy/http1":       {"proxy/message", "proxy/netio", "proxy/target", "task"},
 	"proxy/http2":       {"proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
 	"proxy/conninfo":    {"mptcp", "telemetry"},

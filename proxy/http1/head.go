@@ -44,9 +44,9 @@ func allToken(b []byte) bool {
 }
 
 // headEnd looks for the empty line that ends a head: end is the offset after it. While it has not
-// come, err is ErrMore and next is where the next search begins, so that each byte of a slow head is
-// searched once. Bytes beyond the limit are ignored, so that the result does not depend on how the
-// bytes arrive.
+// come, err is ErrMore and next is where the next search begins, so that each byte of a slow head
+// is searched once. Bytes beyond the limit are ignored, so that the result does not depend on how
+// the bytes arrive.
 func headEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 	most := limits.bytes()
 	head := b[:min(len(b), most)]

@@ -19,10 +19,11 @@ type ClientOptions struct {
 	Limits                   // 64 KiB and 256 fields
 	HeaderTime time.Duration // for the first frames, and within a header block; 10 s
 	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
-	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0: never.
+	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0:
+	// never.
 	SlowAfter time.Duration
-	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the connection
-	// ends if no answer comes for PingAnswer, 15 s.
+	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the
+	// connection ends if no answer comes for PingAnswer, 15 s.
 	PingEvery, PingAnswer time.Duration
 	Memory                *Memory // shared by the connections; nil: no limit for all together
 	// OnSettings, if not nil, is called by Run once the server has said how many streams it takes.
@@ -139,8 +140,8 @@ func (c *ClientConn) Usable() bool {
 	return !c.goingAway && !c.closing && c.err == nil
 }
 
-// Close ends the connection in order: Open gives no more streams, and Run returns when the open ones
-// have ended.
+// Close ends the connection in order: Open gives no more streams, and Run returns when the open
+// ones have ended.
 func (c *ClientConn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -149,8 +149,8 @@ func (c *conn) take(n int) ([]byte, error) {
 	return c.in.Take(n), nil
 }
 
-// fill waits for more from the peer. All that came before has been processed: streams that it opened
-// start now, and what is held leaves.
+// fill waits for more from the peer. All that came before has been processed: streams that it
+// opened start now, and what is held leaves.
 func (c *conn) fill() error {
 	if c.server != nil {
 		c.server.start()
@@ -340,8 +340,8 @@ func (c *conn) readPrefix(n int) ([]byte, error) {
 	return c.prefix[:n], err
 }
 
-// padding reads the length of the padding at the front of a payload of n bytes, and returns how many
-// bytes of data precede the padding.
+// padding reads the length of the padding at the front of a payload of n bytes, and returns how
+// many bytes of data precede the padding.
 func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 	if !h.Flags.Has(http2.FlagDataPadded) { // the same bit for all frames that are padded
 		return n, 0, nil
