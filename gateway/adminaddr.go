@@ -59,9 +59,9 @@ func (g *Gateway) listenAdmin(ctx context.Context, a *config.Address) (*adminSer
 	return s, err
 }
 
-// takeAdminPlace makes this process the one that is found at the admin address, which the one
+// takeOverAdminAddress makes this process the one that is found at the admin address, which the one
 // before it had.
-func (g *Gateway) takeAdminPlace() {
+func (g *Gateway) takeOverAdminAddress() {
 	s := g.admin.Load()
 	if s == nil {
 		return

@@ -174,7 +174,7 @@ func (g *Gateway) renew(ctx context.Context, files []string) {
 		return
 	}
 	old := g.gen.Load()
-	err := attempt("renewal", func() error { return g.install(ctx, old, old.config) })
+	err := catchPanic("renewal", func() error { return g.install(ctx, old, old.config) })
 	for _, name := range files {
 		g.metrics.SetCertificateFailing(name, err != nil)
 	}

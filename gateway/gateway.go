@@ -52,30 +52,30 @@ type Gateway struct {
 	log     *slog.Logger
 	started time.Time
 
-	metrics *telemetry.Instruments
-	access  atomic.Pointer[telemetry.AccessLog] // nil: off
-	gate    *listener.Gate
-	clients atomic.Int64   // connections of clients that the descriptors, or the configuration, allow
-	places  backend.Places // for connections to servers
-	group   *memoryGroup   // nil: the memory is not limited; nor are the next two then
-	room    *proxy.Room    // for exchanges
-	streams http2.Memory   // for what servers of HTTP/2 may have us hold
-	proxy   *proxy.Proxy
-	certs   *certs.Manager
-	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
-	store   *fdStore
-	tasks   *tasks
-	deaf    func() // ends the reports of panics
+	metrics          *telemetry.Instruments
+	access           atomic.Pointer[telemetry.AccessLog] // nil: off
+	gate             *listener.Gate
+	clients          atomic.Int64   // connections of clients that the descriptors, or the configuration, allow
+	places           backend.Places // for connections to servers
+	group            *memoryGroup   // nil: the memory is not limited; nor are the next two then
+	room             *proxy.Room    // for exchanges
+	streams          http2.Memory   // for what servers of HTTP/2 may have us hold
+	proxy            *proxy.Proxy
+	certs            *certs.Manager
+	admin            atomic.Pointer[adminServer] // nil: off, or the default address could not be had
+	store            *fdStore
+	tasks            *tasks
+	stopPanicReports func() // ends the reports of panics
 
 	paths       atomic.Pointer[paths.Manager] // nil: never asked for
 	pathsRun    bool
 	front, back leg.Live     // the connections that use MPTCP
 	memory      mptcp.Memory // what dials have learned about servers
 
-	state    atomic.Uint32
-	draining atomic.Int32  // old generations with work left
-	replaced chan struct{} // closed when upgraded: another process has taken over
-	heir     *os.File      // open as long as this process has connections, for that process to see
+	state     atomic.Uint32
+	draining  atomic.Int32  // old generations with work left
+	replaced  chan struct{} // closed when upgraded: another process has taken over
+	successor *os.File      // open as long as this process has connections, for that process to see
 
 	mu     sync.Mutex // held while a generation is built and swapped
 	gen    atomic.Pointer[generation]
@@ -101,10 +101,10 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{}), changed: make(chan []string, 1)}
 	g.metrics = telemetry.NewInstruments(o.Version)
-	g.deaf = task.OnPanic(g.panicked)
+	g.stopPanicReports = task.OnPanic(g.panicked)
 	g.metrics.SetOwnLog(o.LogDropped)
 	g.metrics.SetPlainDials(g.memory.Skipped)
-	g.front.Settle, g.back.Settle = g.settle, g.settle
+	g.front.Settle, g.back.Settle = g.countClosing, g.countClosing
 	defer func() {
 		if err != nil {
 			g.closeAll()
@@ -118,7 +118,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g.access.Store(access)
 	g.gate = listener.NewGate(0)
-	g.places.Spare = g.spareConnection
+	g.places.Spare = g.closeIdleConnection
 	g.limitConnections(cfg.Limits.Connections)
 	g.openMemory()
 	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
@@ -151,7 +151,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 
 // closeAll undoes an Open that failed.
 func (g *Gateway) closeAll() {
-	defer g.deaf()
+	defer g.stopPanicReports()
 	if m := g.paths.Load(); m != nil {
 		m.Close()
 	}
@@ -220,7 +220,7 @@ func proxyLimits(l *config.Limits) proxy.Limits {
 // end, and what is left after the configured time, or when kill ends, is cut. onReady is called
 // once every listener accepts.
 func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
-	defer g.letGo()
+	defer g.notifySuccessor()
 	if g.group != nil {
 		defer g.group.close()
 	}
@@ -231,11 +231,11 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	}
 	g.tasks.run("certificates", g.certs.Run)
 	g.tasks.keep("changed files", g.followFiles)
-	g.tasks.keep("MPTCP connections", g.unclog)
+	g.tasks.keep("MPTCP connections", g.watchReceiveStalls)
 	if g.group != nil {
 		g.tasks.keep("memory", g.watchMemory)
 	}
-	err := attempt("start", func() error { return g.begin(ctx) })
+	err := catchPanic("start", func() error { return g.begin(ctx) })
 	if err == nil {
 		g.announce(nil)
 		if a := g.AdminAddress(); a != "" {
@@ -282,9 +282,9 @@ func (g *Gateway) begin(ctx context.Context) error {
 	return err
 }
 
-// lastWords is how long connections may take for one request that were accepted while the gateway
+// lastRequestTime is how long connections may take for one request that were accepted while the gateway
 // drained.
-const lastWords = 5 * time.Second
+const lastRequestTime = 5 * time.Second
 
 // drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that
 // are open come to their end, while those that wait at the other sockets are served, with the word
@@ -293,7 +293,7 @@ func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
 	defer g.mu.Unlock()
-	handedOver := g.isReplaced() || g.options.Parent.serves() // another process continues with the sockets
+	handedOver := g.isReplaced() || g.options.Parent.isServing() // another process continues with the sockets
 	if !handedOver {
 		g.options.Notifier.send("STOPPING=1", "STATUS=draining")
 	}
@@ -314,7 +314,7 @@ func (g *Gateway) drain(kill context.Context) {
 		g.log.Warn("connections aborted: still in use when "+why, "connections", cut)
 	}
 	gen.stopAccepting(func(*front) bool { return true })
-	last, cancel := context.WithTimeout(kill, lastWords)
+	last, cancel := context.WithTimeout(kill, lastRequestTime)
 	defer cancel()
 	g.proxy.Shutdown(last)
 	gen.close()
@@ -322,7 +322,7 @@ func (g *Gateway) drain(kill context.Context) {
 		_ = s.Close(last)
 	}
 	_ = g.options.Inherited.Close()
-	g.options.Parent.awaitEnd(kill, limit+lastWords)
+	g.options.Parent.awaitEnd(kill, limit+lastRequestTime)
 	g.log.Info("stopped")
 }
 
@@ -343,7 +343,7 @@ func (g *Gateway) closeLogs() {
 		g.log.Error("access log is incomplete", "err", err)
 	}
 	g.tasks.stop()
-	g.deaf()
+	g.stopPanicReports()
 }
 
 // ReopenLogs opens log files again, after they were renamed. An error is logged, too.

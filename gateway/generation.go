@@ -20,15 +20,15 @@ import (
 
 // generation is what one reading of the configuration became.
 type generation struct {
-	number    uint64
-	config    *config.Config
-	backends  map[string]*pool
-	listeners map[string]*front
-	leases    map[string]lease // by route
-	routes    *proxy.Routes
-	passed    *proxy.Passthroughs // nil: none
-	passedAt  map[string]bool     // the listeners that its routes name; "" is all
-	vouched   []string            // see vouchedNames
+	number      uint64
+	config      *config.Config
+	backends    map[string]*pool
+	listeners   map[string]*front
+	leases      map[string]lease // by route
+	routes      *proxy.Routes
+	passed      *proxy.Passthroughs // nil: none
+	passedAt    map[string]bool     // the listeners that its routes name; "" is all
+	certHeaders []string            // see certHeaderNames
 }
 
 // pool is a backend and the task that keeps it.
@@ -64,7 +64,7 @@ type front struct {
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
-		passedAt: map[string]bool{}, vouched: vouchedNames(cfg),
+		passedAt: map[string]bool{}, certHeaders: certHeaderNames(cfg),
 	}
 	if old != nil {
 		next.number = old.number + 1
@@ -135,7 +135,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Protocol: map[config.Protocol]backend.Protocol{
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
-		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, Detour: detour{g}, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
+		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
 	}
 	g.logServers(&o)
 	if g.group != nil {
@@ -248,7 +248,7 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		return nil, err
 	}
 	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), VouchedNames: next.vouched, HealthPath: l.HealthPath,
+		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), VouchedNames: next.certHeaders, HealthPath: l.HealthPath,
 		RequireMPTCP: f.open.MPTCP == mptcp.Require, RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{

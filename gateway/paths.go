@@ -59,14 +59,14 @@ func (g *Gateway) newPaths(o paths.Options) error {
 	return nil
 }
 
-// succeed continues with what another manager made: that of the process before this one, or of this
+// takeHandover continues with what another manager made: that of the process before this one, or of this
 // one, if no other came of it.
-func (g *Gateway) succeed(e *paths.Estate) {
+func (g *Gateway) takeHandover(e *paths.Handover) {
 	if e.Empty() {
 		return
 	}
 	o := g.pathOptions(g.gen.Load().config)
-	o.Succeed = e
+	o.Handover = e
 	var err error
 	if m := g.paths.Load(); m != nil {
 		err = m.Update(o)
@@ -79,7 +79,7 @@ func (g *Gateway) succeed(e *paths.Estate) {
 }
 
 // handOverPaths gives up endpoints and limits to a process that replaces this one.
-func (g *Gateway) handOverPaths(ctx context.Context) (*paths.Estate, error) {
+func (g *Gateway) handOverPaths(ctx context.Context) (*paths.Handover, error) {
 	if m := g.paths.Load(); m != nil {
 		return m.HandOver(ctx)
 	}
@@ -114,7 +114,7 @@ func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 func (g *Gateway) pathOptions(cfg *config.Config) paths.Options {
 	o := PathOptions(&cfg.MPTCP)
 	o.Logger, o.Source = g.log, g.liveConnections
-	o.Predecessor = g.options.Parent.lives
+	o.Predecessor = g.options.Parent.isDraining
 	o.Journal, o.Recover = journal(cfg), g.options.Parent == nil
 	o.Hooks = paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath, Cut: g.failedOver}
 	return o
@@ -149,26 +149,26 @@ func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	}
 }
 
-// detour leads dials around paths that do not carry.
-type detour struct{ g *Gateway }
+// sourceSelector leads dials around paths that do not carry.
+type sourceSelector struct{ g *Gateway }
 
-func (d detour) From(to netip.Addr) netip.Addr {
+func (d sourceSelector) SelectSource(to netip.Addr) netip.Addr {
 	if m := d.g.paths.Load(); m != nil {
-		return m.From(to)
+		return m.SelectSource(to)
 	}
 	return netip.Addr{}
 }
 
-func (d detour) Era() context.Context {
+func (d sourceSelector) Valid() context.Context {
 	if m := d.g.paths.Load(); m != nil {
-		return m.Era()
+		return m.Valid()
 	}
 	return context.Background()
 }
 
-// settle has what a connection carried counted by path before it is closed.
-func (g *Gateway) settle(raw syscall.RawConn) {
+// countClosing has what a connection carried counted by path before it is closed.
+func (g *Gateway) countClosing(raw syscall.RawConn) {
 	if m := g.paths.Load(); m != nil {
-		m.Settle(raw)
+		m.CountClosing(raw)
 	}
 }

@@ -28,7 +28,7 @@ type PathsReport struct {
 	WantedLimits *PathLimits      `json:"wanted_limits,omitempty"` // by the configuration; nil: left alone
 	Paths        []PathReport     `json:"paths"`
 	Endpoints    []PathEndpoint   `json:"endpoints"`
-	Connections  []PathConnection `json:"connections"` // those that use MPTCP, mostReported at most
+	Connections  []PathConnection `json:"connections"` // those that use MPTCP, maxReported at most
 	More         int              `json:"more,omitempty"`
 	Notes        []string         `json:"notes,omitempty"`
 }
@@ -107,9 +107,9 @@ type PathSubflow struct {
 	Retransmits        uint32         `json:"retransmits"` // segments
 }
 
-// mostReported bounds the connections of a report: some 12 us and 300 bytes each, more with many
+// maxReported bounds the connections of a report: some 12 us and 300 bytes each, more with many
 // subflows.
-const mostReported = 1000
+const maxReported = 1000
 
 // PathOptions are what a configuration says of paths. Whoever runs a manager adds its source, hooks
 // and logger.
@@ -260,7 +260,7 @@ func (g *Gateway) connections(most int) (list []liveConn, more int) {
 }
 
 func (g *Gateway) reportConnections(r *PathsReport, names interfaces, devices []int) {
-	list, more := g.connections(mostReported)
+	list, more := g.connections(maxReported)
 	r.More = max(0, more)
 	diag, err := mptcp.OpenDiag()
 	if err == nil {

@@ -29,7 +29,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	g.options.Notifier.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 	began := time.Now()
 	old := g.gen.Load()
-	err := attempt("reload", func() error { return g.reloadLocked(ctx, old) })
+	err := catchPanic("reload", func() error { return g.reloadLocked(ctx, old) })
 	now := time.Now()
 	result := &admin.Reload{At: now, OK: err == nil}
 	if err != nil {
@@ -183,7 +183,7 @@ func (g *Gateway) retire(old, next *generation) {
 		case other == nil:
 			gone = append(gone, f)
 			ending.Listeners = append(ending.Listeners, f.proxy)
-			g.forsake(f)
+			g.releaseListener(f)
 			f.task.stop()
 			_ = f.sockets.Close()
 		case other.sockets != f.sockets:
@@ -229,9 +229,9 @@ func (g *Gateway) retire(old, next *generation) {
 	})
 }
 
-// forsake keeps the sockets of a listener that is gone, if somebody else passed them and goes on
+// releaseListener keeps the sockets of a listener that is gone, if somebody else passed them and goes on
 // listening: he would not pass them again.
-func (g *Gateway) forsake(f *front) {
+func (g *Gateway) releaseListener(f *front) {
 	if !f.sockets.Activated() {
 		return
 	}

@@ -88,8 +88,8 @@ func (t *tasks) stop() {
 	t.group.Wait()
 }
 
-// attempt runs what is one attempt at something, of which a panic is an error like others.
-func attempt(name string, f func() error) (err error) {
+// catchPanic runs what is one attempt at something, of which a panic is an error like others.
+func catchPanic(name string, f func() error) (err error) {
 	if p := task.Call(name, func() { err = f() }); p != nil {
 		return p
 	}

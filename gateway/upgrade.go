@@ -50,8 +50,8 @@ type handedSocket struct {
 	Store string `json:",omitempty"` // by which systemd's store has it; "": it has not
 }
 
-// goOn is what the old process says last, with what it made in the kernel behind it.
-const goOn = "go"
+// continueWord is what the old process says last, with what it made in the kernel behind it.
+const continueWord = "go"
 
 // Parent is the process that this one replaces.
 type Parent struct {
@@ -92,7 +92,7 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 
 // ready tells the parent, and returns when it has passed its part on, with what it made in the
 // kernel.
-func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
+func (p *Parent) ready(ctx context.Context) (*paths.Handover, error) {
 	_, err := io.WriteString(p.report, "ready\n")
 	_ = p.report.Close()
 	if err != nil {
@@ -105,8 +105,8 @@ func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the previous process did not continue the upgrade: %w", err)
 	}
-	e := new(paths.Estate)
-	if text := strings.TrimSpace(strings.TrimPrefix(line, goOn)); text != "" {
+	e := new(paths.Handover)
+	if text := strings.TrimSpace(strings.TrimPrefix(line, continueWord)); text != "" {
 		if err := json.Unmarshal([]byte(text), e); err != nil {
 			return nil, fmt.Errorf("cannot parse the kernel state of the previous process (got %q): %w", text, err)
 		}
@@ -126,11 +126,11 @@ func (p *Parent) watch(ctx context.Context) error {
 	return nil
 }
 
-// serves says whether the parent has not passed its part on.
-func (p *Parent) serves() bool { return p != nil && p.since.IsZero() }
+// isServing says whether the parent has not passed its part on.
+func (p *Parent) isServing() bool { return p != nil && p.since.IsZero() }
 
-// lives says whether the parent has passed its part on and has not ended yet.
-func (p *Parent) lives() bool {
+// isDraining says whether the parent has passed its part on and has not ended yet.
+func (p *Parent) isDraining() bool {
 	if p == nil || p.since.IsZero() {
 		return false
 	}
@@ -145,7 +145,7 @@ func (p *Parent) lives() bool {
 // awaitEnd waits for the end of the parent, which drains for as long as most: with the end of this
 // process endpoints go on which it has subflows.
 func (p *Parent) awaitEnd(ctx context.Context, most time.Duration) {
-	if !p.lives() {
+	if !p.isDraining() {
 		return
 	}
 	ctx, cancel := context.WithDeadline(ctx, p.since.Add(most))
@@ -172,9 +172,9 @@ func (g *Gateway) takeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.takeAdminPlace()
+	g.takeOverAdminAddress()
 	g.tasks.run("the process before", g.options.Parent.watch)
-	g.succeed(e)
+	g.takeHandover(e)
 	g.runPaths()
 	return nil
 }
@@ -191,7 +191,7 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 		return errors.New("the gateway is not ready or is draining")
 	}
 	var pid int
-	err := attempt("upgrade", func() (err error) {
+	err := catchPanic("upgrade", func() (err error) {
 		pid, err = g.replace(ctx)
 		return err
 	})
@@ -283,20 +283,20 @@ func (g *Gateway) release(ctx context.Context, by *os.File) error {
 	}
 	text, err := json.Marshal(e)
 	if err == nil {
-		_, err = fmt.Fprintf(by, "%s %s\n", goOn, text)
+		_, err = fmt.Fprintf(by, "%s %s\n", continueWord, text)
 	}
 	if err != nil {
-		g.succeed(e)
+		g.takeHandover(e)
 		return err
 	}
-	g.heir = by
+	g.successor = by
 	return nil
 }
 
-// letGo tells the process that has replaced this one, if any, that no connection is left here.
-func (g *Gateway) letGo() {
-	if g.heir != nil {
-		_ = g.heir.Close()
+// notifySuccessor tells the process that has replaced this one, if any, that no connection is left here.
+func (g *Gateway) notifySuccessor() {
+	if g.successor != nil {
+		_ = g.successor.Close()
 	}
 	if m := g.paths.Load(); m != nil && !g.pathsRun {
 		m.Close()

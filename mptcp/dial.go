@@ -25,9 +25,9 @@ type Dialer struct {
 	// a server that has no MPTCP is dialled by plain TCP for a while, and a SYN that asks for
 	// it and gets no answer is raced by one plain connect. nil: each dial stands alone.
 	Memory *Memory
-	// Detour, if there is one and neither Source nor Interface is given, leads around paths that do
+	// SourceSelector, if there is one and neither Source nor Interface is given, leads around paths that do
 	// not carry.
-	Detour Detour
+	SourceSelector SourceSelector
 }
 
 const defaultKeepAlive = 15 * time.Second
@@ -67,7 +67,7 @@ func (e *noPortError) Unwrap() []error { return []error{ErrNoPort, e.err} }
 // ErrRequired.
 func (d *Dialer) Dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	c, r, err := d.dialAround(ctx, to)
+	c, r, err := d.dialSelected(ctx, to)
 	if err == nil {
 		return c, r, nil
 	}

@@ -59,7 +59,7 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 	if !asked {
 		return c, r, nil
 	}
-	r = d.spoken(c)
+	r = d.resultOf(c)
 	if d.Mode == Require && r.Transport != MPTCP {
 		c.Close()
 		return nil, r, ErrRequired
@@ -166,8 +166,8 @@ func sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
 	return sa, nil
 }
 
-// longAgo as a deadline wakes whoever waits.
-var longAgo = time.Unix(1, 0)
+// expired as a deadline wakes whoever waits.
+var expired = time.Unix(1, 0)
 
 // connect connects fd, which it owns, and makes a *net.TCPConn of it.
 func connect(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPConn, error) {
@@ -261,7 +261,7 @@ func wait(ctx context.Context, f *os.File) error {
 	if ctx.Done() != nil {
 		// The deadline is that of f, which goes away: there is nothing to undo
 		// where this fires after the connect.
-		stop := task.AfterDone(ctx, "dial: deadline", func() { f.SetWriteDeadline(longAgo) })
+		stop := task.AfterDone(ctx, "dial: deadline", func() { f.SetWriteDeadline(expired) })
 		defer stop()
 	}
 	var outcome error
@@ -310,13 +310,13 @@ func (d *Dialer) keepAlive(c *net.TCPConn) {
 	}
 }
 
-// spoken asks a new connection that asked for MPTCP what it got.
-func (d *Dialer) spoken(c *net.TCPConn) Result {
+// resultOf asks a new connection that asked for MPTCP what it got.
+func (d *Dialer) resultOf(c *net.TCPConn) Result {
 	rc, err := c.SyscallConn()
 	if err != nil {
 		return Result{}
 	}
-	t, err := Speaks(rc)
+	t, err := TransportOf(rc)
 	if err != nil {
 		return Result{}
 	}

@@ -133,8 +133,8 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", uint8(s))
 }
 
-// A Glance is the least that tells a connection which has sent and waits.
-type Glance struct {
+// A SendState is the least that tells a connection which has sent and waits.
+type SendState struct {
 	// Token is that of Info.
 	Token uint32
 	// Outstanding counts the bytes written and not yet acknowledged by the peer.

@@ -253,7 +253,6 @@ func TestNoSleepInTests(t *testing.T) {
 // bare is where goroutines are started without package task, each with the reason.
 var bare = []struct{ dir, why string }{
 	{"task", "it is what starts them"},
-	{"mptcp/paths/cutlab", "a measurement in a lab of its own, which may end with a panic"},
 	{"bench", "programs of their own"},
 	{"internal", "for tests"},
 	{"tools", "programs of their own"},

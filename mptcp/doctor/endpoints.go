@@ -160,10 +160,10 @@ func (e *examination) managers() {
 			found[strings.TrimSpace(string(b))] = true
 		}
 	}
-	e.judgeManagers(check, found["mptcpd"], found["NetworkManager"])
+	e.reportManagers(check, found["mptcpd"], found["NetworkManager"])
 }
 
-func (e *examination) judgeManagers(check string, mptcpd, networkManager bool) {
+func (e *examination) reportManagers(check string, mptcpd, networkManager bool) {
 	manages := e.Paths.Manage == paths.ManageSync
 	switch {
 	case mptcpd && manages:

@@ -14,10 +14,10 @@ func (e *examination) memory() {
 	if err != nil {
 		return
 	}
-	e.judgeMemory(string(stat), sysctl("net.ipv4.tcp_mem"))
+	e.checkMemory(string(stat), sysctl("net.ipv4.tcp_mem"))
 }
 
-func (e *examination) judgeMemory(sockstat, tcpMem string) {
+func (e *examination) checkMemory(sockstat, tcpMem string) {
 	limits := strings.Fields(tcpMem)
 	if len(limits) != 3 {
 		return

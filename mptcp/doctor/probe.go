@@ -63,7 +63,7 @@ func (e *examination) fallback(r mptcp.Result) (what, remedy string) {
 	switch {
 	case r.Reason == mptcp.HostUnable:
 		return "reached by TCP: this host does not support MPTCP", "see the kernel finding"
-	case e.withholds:
+	case e.blackholeActive:
 		return "reached by TCP: the kernel does not request MPTCP, or MPTCP SYNs were dropped", "see the blackhole finding"
 	}
 	return "answers without MPTCP: the server does not support it, or a middlebox removes the option",
@@ -75,13 +75,13 @@ const subflowsWait = 500 * time.Millisecond
 
 func (e *examination) subflows(ctx context.Context, s *Server, c *net.TCPConn) string {
 	rc, err := c.SyscallConn()
-	if s.Greet == nil || err != nil {
+	if s.Probe == nil || err != nil {
 		return ""
 	}
 	if d, ok := ctx.Deadline(); ok {
 		_ = c.SetDeadline(d)
 	}
-	if err := s.Greet(ctx, c); err != nil {
+	if err := s.Probe(ctx, c); err != nil {
 		return fmt.Sprintf(" (the probe request failed: %v)", err)
 	}
 	// The first data both ways lets the kernel make further ones, if there are endpoints.

@@ -2,7 +2,7 @@ package paths
 
 import "net/netip"
 
-// host is what rtnetlink says of the namespace.
+// clearContested is what rtnetlink says of the namespace.
 type host struct {
 	links []link
 	addrs []address

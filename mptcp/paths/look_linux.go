@@ -27,7 +27,7 @@ func RouteDevice(local, remote netip.Addr) (int, error) {
 		return 0, err
 	}
 	defer r.close()
-	index, err := r.device(ends{local, remote})
+	index, err := r.device(addrPair{local, remote})
 	if isUnreachable(err) {
 		return 0, nil
 	}

@@ -40,10 +40,10 @@ type Manager struct {
 	pm   *mptcp.PathManager
 	diag *mptcp.Diag
 	rt   *rtnetlink
-	kick chan struct{}
-	// orders are carried out by Run, until it has ended.
-	orders chan func()
-	ended  chan struct{}
+	wake chan struct{}
+	// calls are carried out by Run, until it has ended.
+	calls chan func()
+	ended chan struct{}
 
 	mu      sync.Mutex
 	next    *Options // of Update, not yet taken
@@ -52,37 +52,37 @@ type Manager struct {
 	devices []int  // of the paths
 	running bool
 
-	detour atomic.Pointer[detour]
+	sources atomic.Pointer[sourceTable]
 
 	// What follows belongs to Run.
-	o         Options
-	paths     []*path
-	byAddr    map[netip.Addr]*path
-	found     *host
-	places    map[ends]place
-	placedAt  time.Time
-	owned     map[key]record
-	contested map[key]string
-	limits    ownedLimits
-	last      plan // as last made
-	inKernel  mptcp.Limits
-	notes     []string
-	faults    map[string]string // of reading and writing, by what was tried
-	lookAt    time.Time
-	retryAt   time.Time
-	retryIn   time.Duration
-	lastID    uint8
-	info      mptcp.Info
-	sample    sample
-	journal   journal
-	books     books
+	o          Options
+	paths      []*path
+	byAddr     map[netip.Addr]*path
+	found      *host
+	egresses   map[addrPair]egress
+	egressesAt time.Time
+	owned      map[key]ownedEndpoint
+	contested  map[key]string
+	limits     ownedLimits
+	last       plan // as last made
+	inKernel   mptcp.Limits
+	notes      []string
+	errs       map[string]string // of reading and writing, by what was tried
+	lookAt     time.Time
+	retryAt    time.Time
+	retryIn    time.Duration
+	lastID     uint8
+	info       mptcp.Info
+	sample     sample
+	journal    journal
+	accounting accounting
 }
 
 // ownedLimits remembers the limits before they were changed.
 type ownedLimits struct {
-	set       bool
-	was, mine mptcp.Limits
-	contested bool
+	set               bool
+	previous, current mptcp.Limits
+	contested         bool
 }
 
 // Open checks the options, and that the process may do what they ask for: a
@@ -91,7 +91,7 @@ func Open(o Options) (*Manager, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	m := &Manager{kick: make(chan struct{}, 1), orders: make(chan func()), ended: make(chan struct{}), places: map[ends]place{}, owned: map[key]record{}, contested: map[key]string{}, faults: map[string]string{}}
+	m := &Manager{wake: make(chan struct{}, 1), calls: make(chan func()), ended: make(chan struct{}), egresses: map[addrPair]egress{}, owned: map[key]ownedEndpoint{}, contested: map[key]string{}, errs: map[string]string{}}
 	var err error
 	if m.diag, err = mptcp.OpenDiag(); err == nil {
 		if m.rt, err = openRtnetlink(); err == nil {
@@ -106,7 +106,7 @@ func Open(o Options) (*Manager, error) {
 		return nil, err
 	}
 	m.o = o.withDefaults()
-	m.books.open()
+	m.accounting.open()
 	return m, nil
 }
 
@@ -129,7 +129,7 @@ func (m *Manager) closeSockets() {
 	if m.pm != nil {
 		m.pm.Close()
 	}
-	m.books.close()
+	m.accounting.close()
 }
 
 // allowed finds out by trying what changes nothing: the capability counts in the
@@ -159,7 +159,7 @@ func (m *Manager) Update(o Options) error {
 	m.mu.Lock()
 	m.next = &o
 	m.mu.Unlock()
-	m.changed()
+	m.wakeUp()
 	return nil
 }
 
@@ -170,9 +170,9 @@ func (m *Manager) Status() Status {
 	return m.status
 }
 
-func (m *Manager) changed() {
+func (m *Manager) wakeUp() {
 	select {
-	case m.kick <- struct{}{}:
+	case m.wake <- struct{}{}:
 	default:
 	}
 }
@@ -186,15 +186,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	defer close(m.ended)
 	m.openJournal()
-	m.succeed()
+	m.takeHandover()
 	var hears, listens task.Group
 	listenCtx, unlisten := context.WithCancel(ctx)
 	hears.Go("paths: news of links", func() {
-		task.Keep(listenCtx, "paths: news of links", func() { m.rt.hear(m.changed) })
+		task.Keep(listenCtx, "paths: news of links", func() { m.rt.listen(m.wakeUp) })
 	}, nil)
-	if m.books.events != nil {
+	if m.accounting.events != nil {
 		listens.Go("paths: MPTCP events", func() {
-			task.Keep(listenCtx, "paths: MPTCP events", func() { m.books.listen(listenCtx) })
+			task.Keep(listenCtx, "paths: MPTCP events", func() { m.accounting.listen(listenCtx) })
 		}, nil)
 	}
 	defer func() {
@@ -210,9 +210,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-m.kick:
+		case <-m.wake:
 			m.lookAt = time.Time{}
-		case order := <-m.orders:
+		case order := <-m.calls:
 			task.Call("paths: order", order)
 		case <-tick.C:
 		}
@@ -234,8 +234,8 @@ func (m *Manager) step(now time.Time) {
 	if m.o.Failover != FailoverOff {
 		m.watch(now)
 	}
-	m.mend(now)
-	if m.keepBooks(now) {
+	m.maintain(now)
+	if m.accountIfDue(now) {
 		m.publish()
 	}
 }
@@ -288,20 +288,20 @@ func (m *Manager) replace(o Options) {
 	}
 	clear(m.contested)
 	m.limits.contested = false
-	m.journal.given = false
-	m.succeed()
+	m.journal.handedOver = false
+	m.takeHandover()
 	m.lookAt = time.Time{}
 }
 
 // look reads the host, sees which paths came and went, and plans.
 func (m *Manager) look(now time.Time) {
 	h, err := m.rt.host()
-	m.fault("read links and addresses", err)
-	m.fault("hear of links and addresses", m.rt.hearing(now))
+	m.noteError("read links and addresses", err)
+	m.noteError("hear of links and addresses", m.rt.listenError(now))
 	if err == nil {
-		if !reflect.DeepEqual(h, m.found) || now.Sub(m.placedAt) > time.Minute {
-			clear(m.places)
-			m.found, m.placedAt = h, now
+		if !reflect.DeepEqual(h, m.found) || now.Sub(m.egressesAt) > time.Minute {
+			clear(m.egresses)
+			m.found, m.egressesAt = h, now
 		}
 		m.merge(resolve(m.o.Paths, h, m.o.Failover != FailoverOff), now)
 	}
@@ -328,7 +328,7 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 			p = before[i]
 			before = slices.Delete(before, i, i+1)
 		} else {
-			p = &path{state: Up, since: now, again: map[key]bool{}}
+			p = &path{state: Up, since: now, renewals: map[key]bool{}}
 		}
 		old := p.resolved
 		p.resolved = r
@@ -338,21 +338,21 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 		}
 		gone := without(old.addrs, r.addrs)
 		if i >= 0 && len(without(r.addrs, old.addrs)) > 0 {
-			p.settleFrom = now
+			p.settlingSince = now
 		}
 		switch {
 		case !r.up() && i < 0:
-			p.state, p.downAt, p.asleep = Down, now, true
+			p.state, p.downAt, p.downAtStart = Down, now, true
 			if r.declared {
 				m.o.Logger.Warn("path is down", "path", r.Name, "why", r.why)
 			}
-			m.renewAll(p)
+			m.markAllForRenewal(p)
 		case !r.up() && p.state != Down:
 			p.fail(Down, r.why, now)
 			lost = append(lost, loss{p, slices.Concat(r.addrs, gone), true})
 		case r.up() && p.state == Down:
 			p.back(now)
-			p.settleFrom = now
+			p.settlingSince = now
 			fallthrough
 		case len(gone) > 0:
 			lost = append(lost, loss{p, gone, false})
@@ -361,9 +361,9 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 			p.reason = r.why
 		}
 		if i < 0 || p.state == Down && old.why == "" {
-			m.tellUp(p)
+			m.reportUp(p)
 		}
-		m.host(p, &old)
+		m.clearContested(p, &old)
 	}
 	for _, p := range before {
 		p.probe.close()
@@ -378,14 +378,14 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 		case l.whole:
 			m.cut(l.p, l.addrs, l.p.reason, 0)
 		default:
-			m.leave(l.p, l.addrs)
+			m.loseAddresses(l.p, l.addrs)
 		}
 	}
 }
 
-// host clears what another program is blamed for where the host has changed since:
+// clearContested clears what another program is blamed for where the host has changed since:
 // what a network manager does with an address when its link goes is its own affair.
-func (m *Manager) host(p *path, old *resolved) {
+func (m *Manager) clearContested(p *path, old *resolved) {
 	if old.why == p.why && slices.Equal(old.addrs, p.addrs) && old.index == p.index {
 		return
 	}
@@ -397,23 +397,23 @@ func (m *Manager) host(p *path, old *resolved) {
 	}
 }
 
-func (m *Manager) tellUp(p *path) {
+func (m *Manager) reportUp(p *path) {
 	if m.o.Hooks.Up != nil {
 		m.o.Hooks.Up(p.Name, p.state == Up)
 	}
 }
 
 // fix brings paths back whose time has come, and does what was put off.
-func (m *Manager) mend(now time.Time) {
+func (m *Manager) maintain(now time.Time) {
 	for _, p := range m.paths {
 		if p.state == Silent {
-			m.seek(p, now)
+			m.probePath(p, now)
 		}
-		if !p.settleFrom.IsZero() && p.state != Down && !now.Before(m.settlesAt(p)) {
+		if !p.settlingSince.IsZero() && p.state != Down && !now.Before(m.settlesAt(p)) {
 			m.settled(p)
 		}
 		if p.state == Returning && !now.Before(m.readyAt(p)) {
-			m.giveBack(p, now)
+			m.restore(p, now)
 		}
 		if !p.rejoin.at.IsZero() && !now.Before(p.rejoin.at) {
 			m.rejoin(p, now)
@@ -424,20 +424,20 @@ func (m *Manager) mend(now time.Time) {
 	}
 }
 
-// fault notes an error of what, or that it went well.
-func (m *Manager) fault(what string, err error) {
+// noteError notes an error of what, or that it went well.
+func (m *Manager) noteError(what string, err error) {
 	switch {
 	case err == nil:
-		delete(m.faults, what)
-	case m.faults[what] != err.Error():
-		m.faults[what] = err.Error()
+		delete(m.errs, what)
+	case m.errs[what] != err.Error():
+		m.errs[what] = err.Error()
 		m.o.Logger.Error("MPTCP paths: "+what, "err", err)
 	}
 }
 
 // publish makes the picture that Status gives.
 func (m *Manager) publish() {
-	m.setDetour()
+	m.updateSources()
 	s := Status{Manage: m.o.Manage, Failover: m.o.Failover, Endpoints: slices.Clone(m.last.statuses), Limits: m.inKernel, Notes: slices.Clone(m.notes)}
 	if m.o.Manage != ManageOff {
 		s.WantedLimits = m.o.Limits
@@ -449,7 +449,7 @@ func (m *Manager) publish() {
 			devices = append(devices, p.index)
 		}
 	}
-	for what, err := range m.faults {
+	for what, err := range m.errs {
 		s.Notes = append(s.Notes, fmt.Sprintf("%s: %s", what, err))
 	}
 	slices.Sort(s.Notes)

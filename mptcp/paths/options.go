@@ -164,8 +164,8 @@ type Options struct {
 	Journal string
 	Recover bool
 
-	// Succeed is what a manager before this one made: from Run or Update on this one owns it.
-	Succeed *Estate
+	// Handover is what a manager before this one made: from Run or Update on this one owns it.
+	Handover *Handover
 	// Predecessor says whether that one has connections left, on whose account no endpoint may be
 	// removed; nil: it has none. It is asked often.
 	Predecessor func() bool

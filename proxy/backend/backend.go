@@ -36,8 +36,8 @@ type Options struct {
 	Memory *mptcp.Memory
 	// MemoryShort says whether the host is short of memory for sockets; nil: what the kernel says.
 	MemoryShort func() bool
-	// Detour, if set, leads dials around paths that do not carry.
-	Detour mptcp.Detour
+	// SourceSelector, if set, leads dials around paths that do not carry.
+	SourceSelector mptcp.SourceSelector
 	// Live, if set, has the connections that use MPTCP.
 	Live *leg.Live
 	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share
@@ -134,7 +134,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := &Server{Address: o.Address, backend: b, memoryShort: b.options.MemoryShort}
-	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, Detour: b.options.Detour}
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
 		return s, s.setTLS("localhost")

@@ -48,7 +48,7 @@ func (l *Leg) Retired() bool { return l.retired.Load() }
 // what the dial inferred, mptcp.NotOffered for a client of an MPTCP listener, mptcp.None where
 // nobody asked for it. live, if not nil, has the connection until Close if it uses MPTCP.
 func (l *Leg) Open(raw syscall.RawConn, side telemetry.Side, m *telemetry.Instruments, reason mptcp.Reason, live *Live) mptcp.Transport {
-	t, err := mptcp.Speaks(raw)
+	t, err := mptcp.TransportOf(raw)
 	if err != nil {
 		t = mptcp.Unknown
 	}
@@ -113,7 +113,7 @@ func (l *Leg) Close() {
 	}
 	if t == mptcp.MPTCP {
 		reason = mptcp.None
-		if now, err := mptcp.Speaks(l.raw); err == nil && now == mptcp.Fallback {
+		if now, err := mptcp.TransportOf(l.raw); err == nil && now == mptcp.Fallback {
 			t, reason = now, mptcp.Later
 		}
 	}

@@ -41,10 +41,10 @@ import (
 // got lost is not evidence.
 
 const (
-	fewSegments  = 3
-	manySegments = 16
-	muchEvidence = 4
-	mostCounted  = 8 // segments of one subflow
+	minSegments    = 3
+	manySegments   = 16
+	enoughEvidence = 4
+	maxCounted     = 8 // segments of one subflow
 	// TCP_TIMEOUT_MIN of Linux (include/net/tcp.h) are two ticks, and it rounds up to one more:
 	// 12 ms where CONFIG_HZ is 250.
 	probeTimers   = 12 * time.Millisecond
@@ -52,19 +52,19 @@ const (
 	falseAlarm    = time.Second
 	falseJoin     = 2 * time.Second // by a join: address, SYN, its answer, and the ACK of that
 	learnedFor    = 30 * time.Minute
-	learnedLeast  = 500 * time.Millisecond
+	learnedMin    = 500 * time.Millisecond
 	learnedFactor = 4 // by the path itself
 	learnedOthers = 2 // by the others of this host
-	learnedMost   = 10 * time.Second
-	// leastForGood is the least silence of a path on which an ended subflow does not come back.
-	leastForGood = 300 * time.Millisecond
-	// vouched is the silence that one ACK of a sibling vouches for at most.
-	vouched = 10 * time.Millisecond
+	learnedMax    = 10 * time.Second
+	// minPermanent is the least silence of a path on which an ended subflow does not come back.
+	minPermanent = 300 * time.Millisecond
+	// confirmed is the silence that one ACK of a sibling vouches for at most.
+	maxConfirmed = 10 * time.Millisecond
 )
 
 // silence is what a path's past says about its gaps.
 type silence struct {
-	least     time.Duration // leastForGood where that is the case, else 0
+	minimum   time.Duration // minPermanent where that is the case, else 0
 	gap       time.Duration
 	gapAt     time.Time
 	learned   time.Duration
@@ -75,72 +75,72 @@ type silence struct {
 	longest   time.Duration
 }
 
-func (s *silence) guard(now time.Time) time.Duration {
-	g := max(s.least, 2*s.faded(now))
+func (s *silence) threshold(now time.Time) time.Duration {
+	g := max(s.minimum, 2*s.decayedGap(now))
 	if s.learned > 0 && now.Sub(s.learnedAt) < learnedFor {
 		g = max(g, s.learned)
 	}
 	return g
 }
 
-func (s *silence) faded(now time.Time) time.Duration {
+func (s *silence) decayedGap(now time.Time) time.Duration {
 	if s.gap == 0 {
 		return 0
 	}
 	return time.Duration(float64(s.gap) * math.Exp2(-float64(now.Sub(s.gapAt))/float64(gapHalfLife)))
 }
 
-// bridged notes a gap after which an ACK came.
-func (s *silence) bridged(gap time.Duration, now time.Time) {
-	if gap > s.faded(now) {
+// recordGap notes a gap after which an ACK came.
+func (s *silence) recordGap(gap time.Duration, now time.Time) {
+	if gap > s.decayedGap(now) {
 		s.gap, s.gapAt = gap, now
 	}
 }
 
-// wasFalse notes that a path was not dead which had been given up after stall: this one, or
+// recordFalseAlarm notes that a path was not dead which had been given up after stall: this one, or
 // another of this host.
-func (s *silence) wasFalse(stall time.Duration, factor int, now time.Time) {
+func (s *silence) recordFalseAlarm(stall time.Duration, factor int, now time.Time) {
 	d := time.Duration(factor) * stall
 	if now.Sub(s.learnedAt) < learnedFor {
 		d = max(d, s.learned)
 	}
-	s.learned, s.learnedAt = min(max(d, learnedLeast), learnedMost), now
+	s.learned, s.learnedAt = min(max(d, learnedMin), learnedMax), now
 }
 
 // flow is what is remembered of a subflow from tick to tick.
 type flow struct {
-	id           uint32
-	path         *path
-	ackedAt      time.Time // when the last ACK came
-	unackedSince time.Time // when data was first seen under way; zero: none is
-	gap          time.Duration
-	vouchedUntil time.Time     // siblings have vouched for the silence up to here,
-	vouched      time.Duration // and for so much of it
-	lately, ago  underway      // since the last ACK
-	seen         bool
+	id             uint32
+	path           *path
+	ackedAt        time.Time // when the last ACK came
+	unackedSince   time.Time // when data was first seen under way; zero: none is
+	gap            time.Duration
+	confirmedUntil time.Time     // siblings have vouched for the silence up to here,
+	confirmed      time.Duration // and for so much of it
+	recent, older  inFlight      // since the last ACK
+	seen           bool
 	// of this tick
-	moved     bool // an ACK came
+	acked     bool // an ACK came
 	out       uint32
 	backoff   uint8
 	stalled   time.Duration
 	threshold time.Duration
 }
 
-// underway is how many segments were under way at a look.
-type underway struct {
+// inFlight is how many segments were under way at a look.
+type inFlight struct {
 	at  time.Time
 	out uint32 // 0: no such look
 }
 
-// age keeps two looks since the last ACK, the older one from so long ago that what was under way
+// recordInFlight keeps two looks since the last ACK, the older one from so long ago that what was under way
 // then could have been answered. Of an ACK soon after the last one only the segments tell.
-func (f *flow) age(answer time.Duration, now time.Time) {
-	f.lately.out, f.ago.out = min(f.lately.out, f.out), min(f.ago.out, f.out)
+func (f *flow) recordInFlight(answer time.Duration, now time.Time) {
+	f.recent.out, f.older.out = min(f.recent.out, f.out), min(f.older.out, f.out)
 	switch {
-	case f.moved || f.lately.out == 0:
-		f.lately, f.ago = underway{now, f.out}, underway{}
-	case now.Sub(f.lately.at) >= answer:
-		f.lately, f.ago = underway{now, f.out}, f.lately
+	case f.acked || f.recent.out == 0:
+		f.recent, f.older = inFlight{now, f.out}, inFlight{}
+	case now.Sub(f.recent.at) >= answer:
+		f.recent, f.older = inFlight{now, f.out}, f.recent
 	}
 }
 
@@ -150,9 +150,9 @@ func (f *flow) observe(s *mptcp.Subflow, p *path, o *Options, now time.Time) {
 	f.out = s.Unacked - min(s.Sacked, s.Unacked)
 	acked := now.Add(-s.LastAckReceived)
 	// The kernel gives milliseconds.
-	if f.moved = acked.Sub(f.ackedAt) > 2*time.Millisecond; f.moved {
-		if p != nil && f.out >= fewSegments && f.gap > 0 {
-			p.silence.bridged(f.gap, now)
+	if f.acked = acked.Sub(f.ackedAt) > 2*time.Millisecond; f.acked {
+		if p != nil && f.out >= minSegments && f.gap > 0 {
+			p.silence.recordGap(f.gap, now)
 		}
 		f.ackedAt, f.gap = acked, 0
 	}
@@ -167,14 +167,14 @@ func (f *flow) observe(s *mptcp.Subflow, p *path, o *Options, now time.Time) {
 		f.gap = f.stalled
 	}
 	answer := s.RTT + 4*s.RTTVar
-	f.age(answer, now)
+	f.recordInFlight(answer, now)
 	probed := time.Duration(o.Factor*float64(s.RTT)) + probeTimers
-	if f.ago.out >= manySegments {
+	if f.older.out >= manySegments {
 		probed = time.Duration(o.Factor / 2 * float64(s.RTT))
 	}
 	f.threshold = max(o.Floor, probed, answer)
 	if p != nil {
-		f.threshold = max(f.threshold, p.silence.guard(now))
+		f.threshold = max(f.threshold, p.silence.threshold(now))
 	}
 }
 
@@ -187,38 +187,38 @@ func (f *flow) from() time.Time {
 }
 
 // suspect: it may be silent soon.
-func (f *flow) suspect() bool { return f.out >= fewSegments && f.stalled >= f.threshold/2 }
+func (f *flow) suspect() bool { return f.out >= minSegments && f.stalled >= f.threshold/2 }
 
 func (f *flow) silent() bool {
-	return f.stalled >= f.threshold && f.vouched >= f.threshold/2 && (f.ago.out >= fewSegments || f.backoff >= 2)
+	return f.stalled >= f.threshold && f.confirmed >= f.threshold/2 && (f.older.out >= minSegments || f.backoff >= 2)
 }
 
-// vouch counts how much of the present silence there was while a sibling moved.
-func (f *flow) vouch(siblingMoved bool, now time.Time) {
-	if f.vouchedUntil.Before(f.from()) {
-		f.vouchedUntil, f.vouched = f.from(), 0
+// confirm counts how much of the present silence there was while a sibling moved.
+func (f *flow) confirm(siblingMoved bool, now time.Time) {
+	if f.confirmedUntil.Before(f.from()) {
+		f.confirmedUntil, f.confirmed = f.from(), 0
 	}
 	if siblingMoved && f.out > 0 {
-		f.vouched += min(now.Sub(f.vouchedUntil), vouched)
-		f.vouchedUntil = now
+		f.confirmed += min(now.Sub(f.confirmedUntil), maxConfirmed)
+		f.confirmedUntil = now
 	}
 }
 
-// weigh adds what the subflows of one connection say about their paths.
-func weigh(flows []flow, now time.Time) {
+// collectEvidence adds what the subflows of one connection say about their paths.
+func collectEvidence(flows []flow, now time.Time) {
 	for i := range flows {
 		f := &flows[i]
 		if f.path == nil || !f.seen {
 			continue
 		}
 		moved, lately := siblings(flows, f)
-		f.vouch(moved, now)
+		f.confirm(moved, now)
 		s := &f.path.silence
 		switch {
 		case f.silent() && lately:
-			n := int(min(f.ago.out, mostCounted))
+			n := int(min(f.older.out, maxCounted))
 			if f.backoff >= 2 {
-				n = max(n, muchEvidence)
+				n = max(n, enoughEvidence)
 			}
 			s.evidence += n
 			s.longest = max(s.longest, f.stalled)
@@ -233,16 +233,16 @@ func weigh(flows []flow, now time.Time) {
 func siblings(flows []flow, f *flow) (moved, lately bool) {
 	for i := range flows {
 		if g := &flows[i]; g.seen && g.path != f.path {
-			moved = moved || g.moved
+			moved = moved || g.acked
 			lately = lately || g.ackedAt.Sub(f.from()) > f.threshold/2
 		}
 	}
 	return moved, lately
 }
 
-// verdict says whether the path is silent, and begins the next tick.
-func (s *silence) verdict() (stalled time.Duration, silent bool) {
-	stalled, silent = s.longest, s.evidence >= muchEvidence && !s.alive
+// evaluate says whether the path is silent, and begins the next tick.
+func (s *silence) evaluate() (stalled time.Duration, silent bool) {
+	stalled, silent = s.longest, s.evidence >= enoughEvidence && !s.alive
 	s.evidence, s.alive, s.longest = 0, false, 0
 	if silent {
 		s.lastStall = stalled

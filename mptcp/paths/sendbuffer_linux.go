@@ -22,7 +22,7 @@ import (
 // as the connection is followed. Then it is given all that the kernel may ever have.
 
 const (
-	leastBuffer = 128 << 10 // bytes
+	minBuffer = 128 << 10 // bytes
 	// growth is the part of a round trip's worth that may be held: the rest is room for more.
 	growth = 1.25
 	// pause is for how long the sender may be held up, until the queue is empty.
@@ -30,14 +30,14 @@ const (
 	// rateEvery is longer than the pauses in which one path waits for the other.
 	rateEvery = 100 * time.Millisecond
 	// At so many looks in a row a buffer must be too large to be made smaller.
-	looksOver = 10
+	maxOversized = 10
 )
 
 // buffer is what is known of the send buffer of a connection that is followed.
 type buffer struct {
-	set    int // bytes; 0: it is the kernel's affair
-	streak int // looks at which it was too large,
-	top    int // and the most that was needed at one of them
+	set       int // bytes; 0: it is the kernel's affair
+	oversized int // looks at which it was too large,
+	maxNeed   int // and the most that was needed at one of them
 	// rates are bytes a second, each of rateEvery.
 	rates [3]float64
 	next  int
@@ -62,11 +62,11 @@ func (b *buffer) measure(acked uint64, rtt time.Duration, now time.Time) {
 // them needs for a round trip, as what arrives before its data waits for it.
 func (b *buffer) need(rtt time.Duration) int {
 	held := time.Duration(growth*float64(rtt)) + pause
-	return max(int(slices.Max(b.rates[:])*held.Seconds()), leastBuffer)
+	return max(int(slices.Max(b.rates[:])*held.Seconds()), minBuffer)
 }
 
-// spread gives the longest round-trip time, and whether there is more than one path.
-func (m *Manager) spread() (rtt time.Duration, several bool) {
+// pathsInUse gives the longest round-trip time, and whether there is more than one path.
+func (m *Manager) pathsInUse() (rtt time.Duration, several bool) {
 	var first *path
 	for k := range m.info.Subflows {
 		s := &m.info.Subflows[k]
@@ -74,7 +74,7 @@ func (m *Manager) spread() (rtt time.Duration, several bool) {
 			continue
 		}
 		rtt = max(rtt, s.RTT)
-		if p := m.locate(s).path; first == nil {
+		if p := m.egressOf(s).path; first == nil {
 			first = p
 		} else if p != nil && p != first {
 			several = true
@@ -89,40 +89,40 @@ func (b *buffer) fit(need, queued int, several bool) int {
 	over := several && queued > 2*need
 	if b.set > 0 {
 		if need > b.set {
-			b.streak = 0
+			b.oversized = 0
 			return need
 		}
 		over = need < b.set*3/4
 	}
 	over = over && b.rates[len(b.rates)-1] > 0 // before, the best of them is none
 	if !over {
-		b.streak, b.top = 0, 0
+		b.oversized, b.maxNeed = 0, 0
 		return 0
 	}
-	b.top = max(b.top, need)
-	if b.streak++; b.streak < looksOver {
+	b.maxNeed = max(b.maxNeed, need)
+	if b.oversized++; b.oversized < maxOversized {
 		return 0
 	}
-	n := b.top
-	b.streak, b.top = 0, 0
+	n := b.maxNeed
+	b.oversized, b.maxNeed = 0, 0
 	return n
 }
 
-// shorten looks after the buffer of the connection that was just read.
-func (m *Manager) shorten(f *followed, now time.Time) {
+// limitBuffer looks after the buffer of the connection that was just read.
+func (m *Manager) limitBuffer(f *followed, now time.Time) {
 	b := &f.buffer
-	rtt, several := m.spread()
+	rtt, several := m.pathsInUse()
 	b.measure(m.info.SndUna, rtt, now)
-	need := min(b.need(rtt), m.sample.mostBuffer)
+	need := min(b.need(rtt), m.sample.maxBuffer)
 	if n := b.fit(need, int(m.info.WriteSeq-m.info.SndUna), several); n > 0 {
 		f.setBuffer(n)
 	}
 }
 
-// release gives a connection that is no longer followed all the room there may be.
-func (m *Manager) release(f *followed) {
+// restoreBuffer gives a connection that is no longer followed all the room there may be.
+func (m *Manager) restoreBuffer(f *followed) {
 	if f.buffer.set > 0 {
-		f.setBuffer(m.sample.mostBuffer)
+		f.setBuffer(m.sample.maxBuffer)
 		f.buffer = buffer{}
 	}
 }
@@ -137,8 +137,8 @@ func (f *followed) setBuffer(n int) {
 	f.buffer.set = n
 }
 
-// mostBuffer is to what the kernel lets a send buffer grow.
-func mostBuffer() int {
+// maxSendBuffer is to what the kernel lets a send buffer grow.
+func maxSendBuffer() int {
 	b, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_wmem")
 	if fields := strings.Fields(string(b)); len(fields) == 3 {
 		if n, err := strconv.Atoi(fields[2]); err == nil {

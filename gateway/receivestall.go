@@ -9,12 +9,12 @@ import (
 	"mpgate/telemetry"
 )
 
-// unclogMost is how many MPTCP connections are looked at each second, of both sides together,
+// maxStallChecks is how many MPTCP connections are looked at each second, of both sides together,
 // beginning at another one each time. A look is a system call, so this is at most 0.2 % of a core.
-const unclogMost = 1000
+const maxStallChecks = 1000
 
-// unclog frees connections that the kernel lets stall; see mptcp.Unclog.
-func (g *Gateway) unclog(ctx context.Context) error {
+// watchReceiveStalls frees connections that the kernel lets stall; see mptcp.FixReceiveStall.
+func (g *Gateway) watchReceiveStalls(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	short := false
@@ -23,7 +23,7 @@ func (g *Gateway) unclog(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			g.unclogSome()
+			g.fixReceiveStalls()
 			short = g.watchHostMemory(short)
 		}
 	}
@@ -41,15 +41,15 @@ func (g *Gateway) watchHostMemory(before bool) (now bool) {
 	return now
 }
 
-// unclogSome logs when it has looked: a look holds up the connections that come and go.
-func (g *Gateway) unclogSome() {
+// fixReceiveStalls logs when it has looked: a look holds up the connections that come and go.
+func (g *Gateway) fixReceiveStalls() {
 	looked, freed := 0, 0
 	var fault error
 	for c := range g.liveConnections {
-		if looked++; looked > unclogMost {
+		if looked++; looked > maxStallChecks {
 			break
 		}
-		did, err := mptcp.Unclog(c.Raw)
+		did, err := mptcp.FixReceiveStall(c.Raw)
 		if err != nil {
 			fault = err
 		}
@@ -61,7 +61,7 @@ func (g *Gateway) unclogSome() {
 		if c.Side == paths.Back {
 			side = telemetry.SideBackend
 		}
-		g.metrics.MPTCPUnclogged(side)
+		g.metrics.MPTCPReceiveStall(side)
 	}
 	if freed > 0 {
 		g.log.Warn("MPTCP connections stalled, their receive buffers full of out-of-order data; buffers enlarged", "connections", freed)

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// from is a Detour that always gives the same answer.
+// from is a SourceSelector that always gives the same answer.
 type from struct{ addr netip.Addr }
 
-func (f from) From(netip.Addr) netip.Addr { return f.addr }
-func (f from) Era() context.Context       { return context.Background() }
+func (f from) SelectSource(netip.Addr) netip.Addr { return f.addr }
+func (f from) Valid() context.Context             { return context.Background() }
 
-// A dial leaves from the address that its detour gives, unless the caller names one or the host has
+// A dial leaves from the address that its SourceSelector gives, unless the caller names one or the host has
 // lost it.
-func TestDetour(t *testing.T) {
+func TestSourceSelector(t *testing.T) {
 	l := listen(t, "127.0.0.1:0", Off)
 	defer l.Close()
 	to := l.Addr().(*net.TCPAddr).AddrPort()
@@ -26,10 +26,10 @@ func TestDetour(t *testing.T) {
 		want   string
 	}{
 		{"none", Dialer{}, "127.0.0.1"},
-		{"the kernel's choice", Dialer{Detour: from{}}, "127.0.0.1"},
-		{"another address", Dialer{Detour: from{netip.MustParseAddr("127.0.0.7")}}, "127.0.0.7"},
-		{"a source that was asked for", Dialer{Source: netip.MustParseAddr("127.0.0.8"), Detour: from{netip.MustParseAddr("127.0.0.7")}}, "127.0.0.8"},
-		{"one that the host has not", Dialer{Detour: from{netip.MustParseAddr("192.0.2.7")}}, "127.0.0.1"},
+		{"the kernel's choice", Dialer{SourceSelector: from{}}, "127.0.0.1"},
+		{"another address", Dialer{SourceSelector: from{netip.MustParseAddr("127.0.0.7")}}, "127.0.0.7"},
+		{"a source that was asked for", Dialer{Source: netip.MustParseAddr("127.0.0.8"), SourceSelector: from{netip.MustParseAddr("127.0.0.7")}}, "127.0.0.8"},
+		{"one that the host has not", Dialer{SourceSelector: from{netip.MustParseAddr("192.0.2.7")}}, "127.0.0.1"},
 	} {
 		for _, mode := range []Mode{Off, Prefer} {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

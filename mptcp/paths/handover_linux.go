@@ -1,0 +1,82 @@
+package paths
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// predecessorInterval is how often one asks whether it has connections left.
+const predecessorInterval = 250 * time.Millisecond
+
+// HandOver gives up what this manager made, for another to continue with it (Options.Succeed):
+// nothing is changed in the kernel, and from here on this one leaves endpoints and limits alone. It
+// ends subflows of dead paths as before. Update makes it a manager of endpoints again.
+func (m *Manager) HandOver(ctx context.Context) (*Handover, error) {
+	m.mu.Lock()
+	running := m.running
+	m.mu.Unlock()
+	if !running {
+		return new(Handover), nil
+	}
+	given := make(chan *Handover, 1)
+	select {
+	case m.calls <- func() { given <- m.handOver() }:
+		return <-given, nil
+	case <-m.ended:
+		return nil, errors.New("hand over paths: the manager has ended")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (m *Manager) handOver() *Handover {
+	m.takeOptions() // what was asked for before comes first
+	e := m.owns()
+	m.journal.handedOver = true
+	clear(m.owned)
+	clear(m.contested)
+	m.limits = ownedLimits{}
+	for _, p := range m.paths {
+		p.waiting = 0
+		clear(p.renewals)
+	}
+	m.o.Manage = ManageOff
+	m.sync()
+	m.publish()
+	return e
+}
+
+// takeHandover takes what another manager made for its own work.
+func (m *Manager) takeHandover() {
+	e := m.o.Handover
+	m.o.Handover = nil
+	if e.Empty() {
+		return
+	}
+	m.lastID = e.LastID
+	for _, h := range e.Endpoints {
+		m.owned[keyOf(h.Stored)] = ownedEndpoint{requested: h.Requested, stored: h.Stored, previous: h.Previous, path: h.Path}
+	}
+	if l := e.Limits; l != nil {
+		m.limits = ownedLimits{set: true, previous: l.Previous, current: l.Set}
+	}
+}
+
+// predecessorBusy says whether connections are left at the manager before this one: nobody here knows
+// which subflows they have, so that no endpoint may be removed.
+func (m *Manager) predecessorBusy() bool { return m.o.Predecessor != nil && m.o.Predecessor() }
+
+// ownsAnything says whether anything is to be taken back.
+func (m *Manager) ownsAnything() bool { return len(m.owned) > 0 || m.limits.set }
+
+// revertUnmanaged takes back what was made where nothing is to be made any more.
+func (m *Manager) revertUnmanaged() {
+	switch {
+	case m.o.Manage == ManageSync || m.o.Keep || !m.ownsAnything():
+	case m.predecessorBusy():
+		m.syncAt(time.Now().Add(predecessorInterval))
+	default:
+		m.revert()
+	}
+}
