@@ -242,9 +242,10 @@ func TestTLSToServersByConfiguration(t *testing.T) {
 		}
 	})
 	cert, key := ca.PairIn(t.TempDir(), &x509.Certificate{DNSNames: []string{"gateway.internal"}})
+	// No case here is a timeout, and on a busy machine a handshake may take seconds.
 	table := func(more string) string {
 		return head + listenerTable("web", "127.0.0.1:0", "") + routeTable("all", "", "app") +
-			backendTable("app", origin.Address(), fmt.Sprintf("connect_timeout = \"2s\"\ntls = { cert = %q, key = %q, %s }", cert, key, more))
+			backendTable("app", origin.Address(), fmt.Sprintf("connect_timeout = \"30s\"\ntls = { cert = %q, key = %q, %s }", cert, key, more))
 	}
 	r := startRig(t, table(fmt.Sprintf("ca = %q, server_name = \"api.internal\"", ca.File)), nil)
 	for _, tt := range []struct{ more, want string }{

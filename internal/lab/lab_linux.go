@@ -93,7 +93,7 @@ func (l *Lab) build(ctx context.Context) error {
 		}
 	}
 	for _, p := range l.order {
-		if err := p.settle(settings[p.name]); err != nil {
+		if err := p.configure(settings[p.name]); err != nil {
 			return err
 		}
 	}
