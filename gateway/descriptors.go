@@ -32,8 +32,8 @@ func (g *Gateway) limitConnections(configured int) {
 	g.places.SetLimit(servers)
 }
 
-// divideDescriptors gives how many connections of clients and to servers the descriptors suffice for. At
-// least an eighth is servers'.
+// divideDescriptors gives how many connections of clients and to servers the descriptors suffice
+// for. At least an eighth is servers'.
 func divideDescriptors(descriptors uint64, configured int) (clients, servers int) {
 	// An eighth of the descriptors, and 128 at most, are pipes of netio.
 	others := min(256, descriptors/2)

@@ -82,7 +82,8 @@ func (c *fileCheck) backend(b *config.Backend) {
 	if b.TLS == nil {
 		return
 	}
-	_, err := certs.ClientConfig(clientOptions(b.TLS, "server.invalid")) // each server's name is checked where it is used
+	// A server's name is checked when it is used.
+	_, err := certs.ClientConfig(clientOptions(b.TLS, "server.invalid"))
 	var f certs.Fault
 	if errors.As(err, &f) {
 		c.note("backend."+b.Name+".tls."+f.Key, f.Err)

@@ -52,17 +52,19 @@ type Gateway struct {
 	log     *slog.Logger
 	started time.Time
 
-	metrics          *telemetry.Instruments
-	access           atomic.Pointer[telemetry.AccessLog] // nil: off
-	gate             *listener.Gate
-	clients          atomic.Int64   // connections of clients that the descriptors, or the configuration, allow
-	places           backend.Places // for connections to servers
-	group            *memoryGroup   // nil: the memory is not limited; nor are the next two then
-	room             *proxy.Room    // for exchanges
-	streams          http2.Memory   // for what servers of HTTP/2 may have us hold
-	proxy            *proxy.Proxy
-	certs            *certs.Manager
-	admin            atomic.Pointer[adminServer] // nil: off, or the default address could not be had
+	metrics *telemetry.Instruments
+	access  atomic.Pointer[telemetry.AccessLog] // nil: off
+	gate    *listener.Gate
+	// clients is the limit of client connections, from the descriptors or the configuration.
+	clients atomic.Int64
+	places  backend.Places // for connections to servers
+	group   *memoryGroup   // nil: the memory is not limited; nor are the next two then
+	room    *proxy.Room    // for exchanges
+	streams http2.Memory   // for what servers of HTTP/2 may have us hold
+	proxy   *proxy.Proxy
+	certs   *certs.Manager
+	// admin is nil if it is off, or if the default address is not available.
+	admin            atomic.Pointer[adminServer]
 	store            *fdStore
 	tasks            *tasks
 	stopPanicReports func() // ends the reports of panics
@@ -282,8 +284,8 @@ func (g *Gateway) begin(ctx context.Context) error {
 	return err
 }
 
-// lastRequestTime is how long connections may take for one request that were accepted while the gateway
-// drained.
+// lastRequestTime is how long connections may take for one request that were accepted while the
+// gateway drained.
 const lastRequestTime = 5 * time.Second
 
 // drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that
@@ -293,7 +295,8 @@ func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
 	defer g.mu.Unlock()
-	handedOver := g.isReplaced() || g.options.Parent.isServing() // another process continues with the sockets
+	// Another process continues with the sockets.
+	handedOver := g.isReplaced() || g.options.Parent.isServing()
 	if !handedOver {
 		g.options.Notifier.send("STOPPING=1", "STATUS=draining")
 	}

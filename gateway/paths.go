@@ -59,8 +59,8 @@ func (g *Gateway) newPaths(o paths.Options) error {
 	return nil
 }
 
-// takeHandover continues with what another manager made: that of the process before this one, or of this
-// one, if no other came of it.
+// takeHandover continues with what another manager made: that of the process before this one, or of
+// this one, if no other came of it.
 func (g *Gateway) takeHandover(e *paths.Handover) {
 	if e.Empty() {
 		return

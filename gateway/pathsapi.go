@@ -23,9 +23,10 @@ type PathsReport struct {
 	Manage   string    `json:"manage"`   // off, watch or sync
 	Failover string    `json:"failover"` // off, link or active
 	// Totals says what the sums of Paths count: TotalsSinceStart or TotalsOpen.
-	Totals       string           `json:"totals"`
-	Limits       PathLimits       `json:"limits"`                  // in the kernel
-	WantedLimits *PathLimits      `json:"wanted_limits,omitempty"` // by the configuration; nil: left alone
+	Totals string     `json:"totals"`
+	Limits PathLimits `json:"limits"` // in the kernel
+	// WantedLimits are those of the configuration; nil: not managed.
+	WantedLimits *PathLimits      `json:"wanted_limits,omitempty"`
 	Paths        []PathReport     `json:"paths"`
 	Endpoints    []PathEndpoint   `json:"endpoints"`
 	Connections  []PathConnection `json:"connections"` // those that use MPTCP, maxReported at most
@@ -92,19 +93,20 @@ type PathConnection struct {
 
 // PathSubflow is one subflow.
 type PathSubflow struct {
-	ID                 uint32         `json:"id"`
-	Path               string         `json:"path,omitempty"`
-	Interface          string         `json:"interface,omitempty"`
-	Local              netip.AddrPort `json:"local"`
-	Remote             netip.AddrPort `json:"remote"`
-	State              string         `json:"state"`
-	Backup             bool           `json:"backup,omitempty"`
-	RTT                float64        `json:"rtt_ms"`
-	DeliveryRate       uint64         `json:"delivery_rate"` // bytes a second, as the kernel last measured it
-	BytesSent          uint64         `json:"bytes_sent"`
-	BytesReceived      uint64         `json:"bytes_received"`
-	BytesRetransmitted uint64         `json:"bytes_retransmitted"`
-	Retransmits        uint32         `json:"retransmits"` // segments
+	ID        uint32         `json:"id"`
+	Path      string         `json:"path,omitempty"`
+	Interface string         `json:"interface,omitempty"`
+	Local     netip.AddrPort `json:"local"`
+	Remote    netip.AddrPort `json:"remote"`
+	State     string         `json:"state"`
+	Backup    bool           `json:"backup,omitempty"`
+	RTT       float64        `json:"rtt_ms"`
+	// DeliveryRate in bytes a second, as the kernel last measured it.
+	DeliveryRate       uint64 `json:"delivery_rate"`
+	BytesSent          uint64 `json:"bytes_sent"`
+	BytesReceived      uint64 `json:"bytes_received"`
+	BytesRetransmitted uint64 `json:"bytes_retransmitted"`
+	Retransmits        uint32 `json:"retransmits"` // segments
 }
 
 // maxReported bounds the connections of a report: some 12 us and 300 bytes each, more with many

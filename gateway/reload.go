@@ -193,14 +193,16 @@ func (g *Gateway) retire(old, next *generation) {
 			fallthrough
 		default:
 			if (f.tls == nil) != (other.tls == nil) {
-				g.proxy.Dismiss(f.proxy) // who has begun with the other kind cannot continue with it
+				// A connection that began with TLS cannot continue without, and the reverse.
+				g.proxy.Dismiss(f.proxy)
 			}
 			f.closeTLS()
 		}
 	}
 	for name, p := range old.backends {
 		if next.backends[name] != p {
-			p.task.cancel() // it ends with the last exchange there, which may take until the deadline
+			// It ends with its last exchange, at the drain deadline at the latest.
+			p.task.cancel()
 		}
 	}
 	for name, l := range old.leases {
@@ -229,8 +231,8 @@ func (g *Gateway) retire(old, next *generation) {
 	})
 }
 
-// releaseListener keeps the sockets of a listener that is gone, if somebody else passed them and goes on
-// listening: he would not pass them again.
+// releaseListener keeps the sockets of a listener that is gone, if somebody else passed them and
+// goes on listening: he would not pass them again.
 func (g *Gateway) releaseListener(f *front) {
 	if !f.sockets.Activated() {
 		return

@@ -64,7 +64,8 @@ func TestClientCertificates(t *testing.T) {
 		says   bool // who it is
 	}{
 		{"open.example", nil, true, false}, {"open.example", robot, true, false},
-		{"asks.example", nil, true, false}, {"asks.example", foreign, true, false}, // a claim that nobody checked is not passed on
+		// An unverified certificate is not passed on.
+		{"asks.example", nil, true, false}, {"asks.example", foreign, true, false},
 		{"given.example", nil, true, false}, {"given.example", other, true, true}, {"given.example", foreign, false, false},
 		{"strict.example", nil, false, false}, {"strict.example", robot, true, true}, {"strict.example", other, false, false}, {"strict.example", foreign, false, false},
 	} {

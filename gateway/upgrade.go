@@ -45,8 +45,9 @@ type inheritance struct {
 }
 
 type handedSocket struct {
-	FD    int
-	Name  string `json:",omitempty"` // by which a .socket unit passed it; "" for one that mpgate bound
+	FD int
+	// Name by which a .socket unit passed it; "" for one that mpgate bound.
+	Name  string `json:",omitempty"`
 	Store string `json:",omitempty"` // by which systemd's store has it; "": it has not
 }
 
@@ -242,7 +243,8 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 		err = g.release(ctx, releaseBy)
 	}
 	if err != nil {
-		if g.options.Notifier != nil { // the manager may have been told of the new one, whose end would be that of the service
+		// systemd may already know the new main process, whose end would stop the service.
+		if g.options.Notifier != nil {
 			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", os.Getpid()))
 			g.awaitManager(context.Background(), "systemd did not confirm this process as the main process again")
 		}
@@ -251,7 +253,8 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 		return 0, err
 	}
 	pid = cmd.Process.Pid
-	task.Go("upgrade: reaper", func() { _ = cmd.Wait() }, nil) // reaps it, should it end before this process does
+	// It is reaped if it ends before this process.
+	task.Go("upgrade: reaper", func() { _ = cmd.Wait() }, nil)
 	return pid, nil
 }
 
@@ -293,7 +296,8 @@ func (g *Gateway) release(ctx context.Context, by *os.File) error {
 	return nil
 }
 
-// notifySuccessor tells the process that has replaced this one, if any, that no connection is left here.
+// notifySuccessor tells the process that has replaced this one, if any, that no connection is left
+// here.
 func (g *Gateway) notifySuccessor() {
 	if g.successor != nil {
 		_ = g.successor.Close()

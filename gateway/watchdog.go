@@ -45,8 +45,8 @@ func (g *Gateway) serveManager(ctx context.Context) error {
 	}
 }
 
-// checkListeners says whether every accept loop answers within that time. One that ends because of a
-// reload is asked again, as it is in the next generation.
+// checkListeners says whether every accept loop answers within that time. One that ends because of
+// a reload is asked again, as it is in the next generation.
 func (g *Gateway) checkListeners(ctx context.Context, within time.Duration) error {
 	if !g.isReady() {
 		return nil // it drains: loops end, and that is bounded

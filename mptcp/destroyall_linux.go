@@ -89,9 +89,9 @@ func diagMessage(kind uint16, flags uint16, sequence int, body []byte) []byte {
 	return append(h, body...)
 }
 
-// diagExchange sends a message for each target, none where it is nil, in one call, and gives each answer to
-// heard: an errno, or what was asked for. That there is no such socket is no error; the first other
-// one that heard returns is.
+// diagExchange sends a message for each target, none where it is nil, in one call, and gives each
+// answer to heard: an errno, or what was asked for. That there is no such socket is no error; the
+// first other one that heard returns is.
 func diagExchange(fd int, targets []Target, message func(i int) []byte, heard func(i int, errno unix.Errno, answer []byte) error) (err error) {
 	var out []byte
 	expected := 0

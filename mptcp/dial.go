@@ -25,8 +25,8 @@ type Dialer struct {
 	// a server that has no MPTCP is dialled by plain TCP for a while, and a SYN that asks for
 	// it and gets no answer is raced by one plain connect. nil: each dial stands alone.
 	Memory *Memory
-	// SourceSelector, if there is one and neither Source nor Interface is given, leads around paths that do
-	// not carry.
+	// SourceSelector, if there is one and neither Source nor Interface is given, leads around paths
+	// that do not carry.
 	SourceSelector SourceSelector
 }
 

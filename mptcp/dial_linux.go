@@ -138,7 +138,8 @@ func (d *Dialer) prepare(fd int, to netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Bind(fd, sa); err == unix.EADDRINUSE { // the kernel does not know that option
+		// The kernel does not support IP_BIND_ADDRESS_NO_PORT.
+		if err := unix.Bind(fd, sa); err == unix.EADDRINUSE {
 			return &noPortError{os.NewSyscallError("bind", err)}
 		} else if err != nil {
 			return os.NewSyscallError("bind", err)

@@ -25,7 +25,8 @@ func HostMemoryShort() bool { return hostMemory.short.Load() }
 // CheckHostMemory looks now.
 func CheckHostMemory() bool {
 	hostMemory.read.Store(time.Now().UnixNano())
-	b, err := os.ReadFile("/proc/net/protocols") // it is there in every namespace, net.ipv4.tcp_mem in the first only
+	// This file exists in every namespace, net.ipv4.tcp_mem only in the initial one.
+	b, err := os.ReadFile("/proc/net/protocols")
 	short := err == nil && underPressure(b)
 	hostMemory.short.Store(short)
 	return short

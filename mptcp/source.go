@@ -10,8 +10,8 @@ import (
 	"mpgate/task"
 )
 
-// A SourceSelector knows which of the host's paths do not carry, and leads dials around them. It is safe
-// for concurrent use.
+// A SourceSelector knows which of the host's paths do not carry, and leads dials around them. It is
+// safe for concurrent use.
 type SourceSelector interface {
 	// From is the address to connect from to reach to; the zero Addr leaves it to the kernel.
 	SelectSource(to netip.Addr) netip.Addr
@@ -38,8 +38,8 @@ func (d *Dialer) dialSelected(ctx context.Context, to netip.AddrPort) (*net.TCPC
 	return d.dial(ctx, to)
 }
 
-// dialWhileValid dials until the way to go is another; moved says that it became so before the dial had
-// ended.
+// dialWhileValid dials until the way to go is another; moved says that it became so before the dial
+// had ended.
 func (d *Dialer) dialWhileValid(ctx context.Context, to netip.AddrPort) (c *net.TCPConn, r Result, err error, moved bool) {
 	era := d.SourceSelector.Valid()
 	one := *d
@@ -53,7 +53,8 @@ func (d *Dialer) dialWhileValid(ctx context.Context, to netip.AddrPort) (c *net.
 	})
 	defer stop()
 	c, r, err = one.dial(dialCtx, to)
-	if one.Source.IsValid() && errors.Is(err, syscall.EADDRNOTAVAIL) { // the host has lost it just now
+	// The host has just lost the address.
+	if one.Source.IsValid() && errors.Is(err, syscall.EADDRNOTAVAIL) {
 		c, r, err = d.dial(dialCtx, to)
 	}
 	return c, r, err, err != nil && dialCtx.Err() != nil && ctx.Err() == nil

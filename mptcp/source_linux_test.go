@@ -14,8 +14,8 @@ type from struct{ addr netip.Addr }
 func (f from) SelectSource(netip.Addr) netip.Addr { return f.addr }
 func (f from) Valid() context.Context             { return context.Background() }
 
-// A dial leaves from the address that its SourceSelector gives, unless the caller names one or the host has
-// lost it.
+// A dial leaves from the address that its SourceSelector gives, unless the caller names one or the
+// host has lost it.
 func TestSourceSelector(t *testing.T) {
 	l := listen(t, "127.0.0.1:0", Off)
 	defer l.Close()

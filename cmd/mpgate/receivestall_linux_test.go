@@ -17,9 +17,9 @@ import (
 	"mpgate/internal/lab"
 )
 
-// TestReceiveStall: clients upload over two paths, one of which goes and comes ten times a second. Linux
-// 6.18 lets one in a dozen of those uploads stall for good, its receive buffer full of what came
-// out of order; mpgate frees them, so each comes to its end.
+// TestReceiveStall: clients upload over two paths, one of which goes and comes ten times a second.
+// Linux 6.18 lets one in a dozen of those uploads stall for good, its receive buffer full of what
+// came out of order; mpgate frees them, so each comes to its end.
 func TestReceiveStall(t *testing.T) {
 	const most = 30
 	spec := lab.Pair(2, lab.Path{Rate: 100 * lab.Mbit, Delay: time.Millisecond})

@@ -12,8 +12,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// What paths carry is counted by connection and subflow: every pass adds what has
-// come since the pass before. What a pass cannot see is had otherwise:
+// Traffic is counted by connection and subflow: every pass adds the traffic since the pass before.
+// What a pass cannot see is obtained in other ways:
 //
 //	a connection that ends        Settle, called before it is closed
 //	a subflow that ended between  what the connection counts as a whole, less what its
@@ -21,13 +21,13 @@ import (
 //	one that also began there,    the kernel's events (CAP_NET_ADMIN); without them it is
 //	and why one ended             not seen, and nothing is counted as failed
 //
-// A join that never got through is no subflow that failed: a server's own
-// endpoints make one such attempt for each connection.
+// A join that was never established does not count as a failed subflow: a server's own endpoints
+// make one such attempt for each connection.
 
 // passEvery is how often all connections are read: 2 us each.
 const passEvery = 5 * time.Second
 
-// accounting are the manager's, but for what mu guards.
+// accounting is used by the manager's task only, except for what mu guards.
 type accounting struct {
 	conns  map[uint32]*connAccount // by token
 	pass   uint32
@@ -44,7 +44,7 @@ type accounting struct {
 	heard []mptcp.Event // of anyone
 }
 
-// subflowKey names a subflow.
+// subflowKey identifies a subflow.
 type subflowKey struct {
 	token         uint32
 	local, remote netip.AddrPort
@@ -57,10 +57,10 @@ type closeEvent struct {
 	pass          uint32 // that heard of it
 }
 
-// maxPending bounds what waits for the next pass.
+// maxPending limits what is queued for the next pass.
 const maxPending = 1 << 16
 
-// connAccount is one connection as last seen.
+// connAccount is one connection as last read.
 type connAccount struct {
 	pass                    uint32
 	sent, received, retrans uint64
@@ -77,10 +77,10 @@ type subflowAccount struct {
 	sent, received, retrans uint64
 	established             bool
 	seen                    bool
-	pass                    uint32 // that buried it
+	pass                    uint32 // in which it was found closed
 }
 
-// connCounters is a connection at its end.
+// connCounters are the counters of a connection.
 type connCounters struct {
 	has                     mptcp.Has
 	token                   uint32
@@ -100,7 +100,7 @@ func (b *accounting) close() {
 	}
 }
 
-// listen gathers events until the context is done.
+// listen queues events until the context is done.
 func (b *accounting) listen(ctx context.Context) {
 	for {
 		ev, err := b.events.Next(ctx)
@@ -121,8 +121,8 @@ func (b *accounting) listen(ctx context.Context) {
 	}
 }
 
-// sortEvents puts events where a pass finds them, and forgets old ones. Events and what a pass reads
-// overtake each other: either waits one pass for the other.
+// sortEvents stores events for the pass, and drops old ones. Events may arrive before or after the
+// pass that sees their subflow, so both are kept for one more pass.
 func (b *accounting) sortEvents(heard []mptcp.Event) {
 	for k, pass := range b.established {
 		if pass+1 < b.pass {
@@ -149,8 +149,8 @@ func (b *accounting) sortEvents(heard []mptcp.Event) {
 // infos are read by many goroutines.
 var infos = sync.Pool{New: func() any { return new(mptcp.Info) }}
 
-// CountClosing counts what a connection carried up to now; call it before the connection is closed. It
-// costs some 3 us, and is safe for concurrent use.
+// CountClosing counts what a connection carried up to now; call it before the connection is closed.
+// It costs some 3 us, and is safe for concurrent use.
 func (m *Manager) CountClosing(rc syscall.RawConn) {
 	i := infos.Get().(*mptcp.Info)
 	defer infos.Put(i)
@@ -165,13 +165,13 @@ func (m *Manager) CountClosing(rc syscall.RawConn) {
 	}
 }
 
-// accountIfDue makes a pass when it is due.
+// accountIfDue makes a pass if one is due.
 func (m *Manager) accountIfDue(now time.Time) bool {
 	if now.Before(m.accounting.at) {
 		return false
 	}
 	m.accounting.at = now.Add(passEvery)
-	if len(m.paths) == 0 { // it is nobody's
+	if len(m.paths) == 0 { // no path to account to
 		m.accounting.mu.Lock()
 		m.accounting.ended, m.accounting.heard = nil, nil
 		m.accounting.mu.Unlock()
@@ -194,8 +194,8 @@ func (m *Manager) accountAll() {
 			m.updateAccount(&connCounters{m.info.Has, m.info.Token, m.info.BytesSent, m.info.BytesReceived, m.info.BytesRetrans, m.info.Subflows})
 		}
 	}
-	// Those at their end come last: one that was settled after the pass read it would else come
-	// back to life.
+	// Connections that ended come last: otherwise one that ended after the pass read it would be
+	// recreated.
 	for i := range settled {
 		m.updateAccount(&settled[i])
 		b.conns[settled[i].token].pass = b.pass - 1
@@ -211,7 +211,7 @@ func (m *Manager) accountAll() {
 	}
 }
 
-// updateAccount adds what a connection has carried since it was last seen.
+// updateAccount adds the traffic of a connection since it was last read.
 func (m *Manager) updateAccount(f *connCounters) {
 	b := &m.accounting
 	l := b.conns[f.token]
@@ -253,7 +253,7 @@ func (m *Manager) updateAccount(f *connCounters) {
 	}
 }
 
-// addUnseen opens accounts for the subflows of a connection that came and went unseen.
+// addUnseen opens accounts for subflows that began and ended between two passes.
 func (m *Manager) addUnseen(token uint32, l *connAccount) {
 	for _, c := range m.accounting.closed[token] {
 		same := func(a subflowAccount) bool { return a.local == c.local && a.remote == c.remote }
@@ -268,7 +268,7 @@ func (m *Manager) addUnseen(token uint32, l *connAccount) {
 	}
 }
 
-// receivedSince is what a connection has received since the pass before the last, if it was there.
+// receivedSince returns what a connection has received since the pass before the last.
 func (b *accounting) receivedSince(token uint32, received uint64) uint64 {
 	l := b.conns[token]
 	if l == nil {
@@ -277,7 +277,7 @@ func (b *accounting) receivedSince(token uint32, received uint64) uint64 {
 	return surplus(received, l.receivedBefore)
 }
 
-// surplus is what the whole has more than its parts.
+// surplus returns whole minus parts, at least 0.
 func surplus(whole, parts uint64) uint64 { return whole - min(whole, parts) }
 
 func (l *connAccount) subflow(id uint32) *subflowAccount {
@@ -290,7 +290,7 @@ func (l *connAccount) subflow(id uint32) *subflowAccount {
 	return &l.subflows[len(l.subflows)-1]
 }
 
-// closeMissing closes the subflows that have vanished; what they carried at the end is shared
+// closeMissing closes the accounts of subflows that have ended; their remaining traffic is divided
 // among them.
 func (l *connAccount) closeMissing(sent, received uint64, pass uint32) {
 	var dead uint64
@@ -337,7 +337,7 @@ func (a *subflowAccount) add(sent, received, retrans uint64) {
 	t.BytesRetrans += retrans
 }
 
-// countFailed counts the subflows that ended with an error. Those of others are not in the books.
+// countFailed counts the subflows that ended with an error, of our connections only.
 func (b *accounting) countFailed() {
 	for token, list := range b.closed {
 		l := b.conns[token]

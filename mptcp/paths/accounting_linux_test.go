@@ -88,8 +88,8 @@ func TestAccounting(t *testing.T) {
 	}
 }
 
-// TestAccountingOfShortSubflows: one that began and ended between two passes is counted with what it
-// carried, on a connection that a pass has seen and on one that none has.
+// TestAccountingOfShortSubflows: one that began and ended between two passes is counted with what
+// it carried, on a connection that a pass has seen and on one that none has.
 func TestAccountingOfShortSubflows(t *testing.T) {
 	r := start(t, "client", lab.Path{Rate: 100 * lab.Mbit}, Options{Manage: ManageSync, Failover: FailoverLink,
 		Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths})

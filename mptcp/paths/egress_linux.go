@@ -10,24 +10,24 @@ import (
 	"mpgate/mptcp"
 )
 
-// A subflow's path is that of the device by which it leaves. With source routing
-// that is the one that has its local address. But a server whose clients join its one
-// address from two of theirs sends to the second by the route to it.
+// A subflow uses the path of the device by which it leaves. With source routing that is the one
+// with its local address. But a server with one address sends to a client's second address by the
+// route to it.
 
 // addrPair are the addresses of a subflow: what a route depends on.
 type addrPair struct{ local, remote netip.Addr }
 
-// egress is where a subflow leaves.
+// egress is the path by which a subflow leaves.
 type egress struct {
 	path *path
 	dead bool // there is no route, or its path is known to be down
 }
 
-// maxEgresses bounds what is remembered of routes.
+// maxEgresses limits the cache of routes.
 const maxEgresses = 1 << 15
 
-// egressOf tells by which path a subflow leaves. It asks the kernel once for each pair
-// of addresses, until the host changes.
+// egressOf returns the path by which a subflow leaves. It asks the kernel once for each pair of
+// addresses, until the host changes.
 func (m *Manager) egressOf(s *mptcp.Subflow) egress {
 	k := addrPair{s.Local.Addr(), s.Remote.Addr()}
 	l, ok := m.egresses[k]
@@ -69,13 +69,14 @@ func isUnreachable(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
 }
 
-// device asks for the route from one address to another.
+// device returns the device of the route from one address to another.
 func (r *rtnetlink) device(k addrPair) (int, error) {
 	index, _, err := r.route(k)
 	return index, err
 }
 
-// route asks by which device, and from which address if that is left open, packets leave.
+// route returns by which device packets leave and, if the local address is not given, from which
+// address.
 func (r *rtnetlink) route(k addrPair) (index int, from netip.Addr, err error) {
 	family, bits := byte(unix.AF_INET6), byte(128)
 	if k.remote.Is4() {

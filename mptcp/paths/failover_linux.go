@@ -22,7 +22,7 @@ func (m *Manager) isSelected(a *selection, s *mptcp.Subflow) bool {
 	return l.path == a.p || l.dead && a.p.state == Down
 }
 
-// survey is what there is at a path that is given up.
+// survey is what was found on a path that failed.
 type survey struct {
 	found  []flowAddrs // with a sibling that can carry
 	tokens []uint32    // of their connections
@@ -30,7 +30,7 @@ type survey struct {
 	server flowAddrs   // one of those found, to a server
 }
 
-// survey looks at all our connections.
+// survey examines all our connections.
 func (m *Manager) survey(a *selection) (v survey) {
 	for c := range m.o.Source {
 		if m.info.Read(c.Raw) != nil {
@@ -61,7 +61,7 @@ func (m *Manager) survey(a *selection) (v survey) {
 	return v
 }
 
-// countAt counts the live subflows of m.info that are meant, and the others that can carry.
+// countAt counts the live subflows of m.info that are selected, and the others that can carry data.
 func (m *Manager) countAt(a *selection) (on, others int) {
 	for i := range m.info.Subflows {
 		s := &m.info.Subflows[i]
@@ -90,8 +90,8 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 		return
 	}
 	clear(m.egresses)
-	// What has an address that this host has lost is dead. One that it still has may be
-	// used by subflows that come and go by another path: they live.
+	// Subflows of an address that this host has lost are dead. Those of an address that it still
+	// has may use another path: they are kept.
 	meant := selection{addrs: without(addrs, p.addrs)}
 	if p.state != Up {
 		meant.p = p
@@ -113,7 +113,7 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 	}
 }
 
-// loseAddresses ends the subflows at addresses that a path has lost, which carries on with others.
+// loseAddresses ends the subflows at addresses that a path has lost while it keeps others.
 func (m *Manager) loseAddresses(p *path, addrs []netip.Addr) {
 	m.markForRenewal(p, addrs)
 	if m.o.Failover == FailoverOff {
@@ -143,7 +143,7 @@ func (m *Manager) markAllForRenewal(p *path) {
 	}
 }
 
-// endSubflows ends those that were found, and takes the addresses back where that may be.
+// endSubflows ends the subflows that were found, and withdraws the addresses if that is safe.
 func (m *Manager) endSubflows(p *path, addrs []netip.Addr, v *survey) int {
 	if v.spared > 0 || p.state == Silent || m.o.Manage != ManageSync || m.connectionsAtRisk(m.isAnnounced(addrs), addrs...) > 0 {
 		return m.destroy(v.found, p)

@@ -2,16 +2,16 @@ package paths
 
 import "mpgate/mptcp"
 
-// Handover is what a manager has made in the namespace and would take back at its end. It
-// goes as JSON to the process that is to continue with it.
+// Handover is what a manager has made in the namespace and would revert at its end. It is passed as
+// JSON to the process that continues with it.
 type Handover struct {
 	Endpoints []EndpointRecord `json:"endpoints,omitempty"`
 	Limits    *LimitsRecord    `json:"limits,omitempty"`
-	// LastID was given to an endpoint last: it is not to be used again soon.
+	// LastID is the endpoint ID that was assigned last; it is not reused soon.
 	LastID uint8 `json:"last_id,omitempty"`
 }
 
-// EndpointRecord is an endpoint that was made.
+// EndpointRecord is an endpoint that was made or adopted.
 type EndpointRecord struct {
 	Path      string         `json:"path"`
 	Requested mptcp.Endpoint `json:"asked"`  // without ID
@@ -21,7 +21,7 @@ type EndpointRecord struct {
 	Previous *mptcp.Endpoint `json:"was,omitempty"` // adopted: what stood there
 }
 
-// LimitsRecord are limits that were changed.
+// LimitsRecord are the limits before and after a change.
 type LimitsRecord struct {
 	Previous mptcp.Limits `json:"was"`
 	Set      mptcp.Limits `json:"mine"`

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// predecessorInterval is how often one asks whether it has connections left.
+// predecessorInterval is how often the predecessor is asked whether it has connections left.
 const predecessorInterval = 250 * time.Millisecond
 
 // HandOver gives up what this manager made, for another to continue with it (Options.Succeed):
@@ -31,7 +31,7 @@ func (m *Manager) HandOver(ctx context.Context) (*Handover, error) {
 }
 
 func (m *Manager) handOver() *Handover {
-	m.takeOptions() // what was asked for before comes first
+	m.takeOptions() // apply pending options first
 	e := m.owns()
 	m.journal.handedOver = true
 	clear(m.owned)
@@ -47,7 +47,7 @@ func (m *Manager) handOver() *Handover {
 	return e
 }
 
-// takeHandover takes what another manager made for its own work.
+// takeHandover takes over what another manager made.
 func (m *Manager) takeHandover() {
 	e := m.o.Handover
 	m.o.Handover = nil
@@ -63,14 +63,14 @@ func (m *Manager) takeHandover() {
 	}
 }
 
-// predecessorBusy says whether connections are left at the manager before this one: nobody here knows
-// which subflows they have, so that no endpoint may be removed.
+// predecessorBusy reports whether the previous manager still has connections. Their subflows are
+// not known here, so no endpoint may be removed.
 func (m *Manager) predecessorBusy() bool { return m.o.Predecessor != nil && m.o.Predecessor() }
 
-// ownsAnything says whether anything is to be taken back.
+// ownsAnything reports whether there is anything to revert.
 func (m *Manager) ownsAnything() bool { return len(m.owned) > 0 || m.limits.set }
 
-// revertUnmanaged takes back what was made where nothing is to be made any more.
+// revertUnmanaged reverts what was made, if nothing is managed any more.
 func (m *Manager) revertUnmanaged() {
 	switch {
 	case m.o.Manage == ManageSync || m.o.Keep || !m.ownsAnything():

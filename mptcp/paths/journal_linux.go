@@ -17,10 +17,10 @@ import (
 	"mpgate/mptcp"
 )
 
-// A process that is killed takes nothing back. So what this manager makes stands in a file, the
-// journal, for the next process to know it by: what is about to be made before it is made, since a
-// kill may come in between. It is written whole and renamed. It is not synced to the disk: what is
-// lost with the kernel is of no use after that either.
+// A process that is killed reverts nothing. So the manager records its endpoints and limits in a
+// file, the journal, from which the next process recovers them. A change is recorded before it is
+// made, since a kill may come in between. The file is written as a whole and renamed. It is not
+// synced to the disk: after a crash of the kernel its content is obsolete anyway.
 //
 //	read ──► of this boot, this namespace, and of no process that still runs? ──► does the kernel have it just so? ──► ours
 //
@@ -38,11 +38,11 @@ type journal struct {
 	self       journalOwner
 	last       []byte // as written; nil: not known
 	absent     bool   // there is no file
-	foreign    bool   // it is a process's that still runs
-	handedOver bool   // another process continues with what was made here
+	foreign    bool   // it belongs to a process that is still running
+	handedOver bool   // another process has taken over what was made here
 }
 
-// journalOwner says whose a journal is, and where what it lists is to be found.
+// journalOwner identifies the process that wrote a journal, and the namespace that it is about.
 type journalOwner struct {
 	Version   int    `json:"version"`
 	Boot      string `json:"boot"`
@@ -51,13 +51,13 @@ type journalOwner struct {
 	Started   uint64 `json:"started"` // ticks since the boot
 }
 
-// journalFile is what stands in it.
+// journalFile is the content of the journal.
 type journalFile struct {
 	journalOwner
 	Made Handover `json:"made"`
 }
 
-// currentOwner is the maker that this process is, in the network namespace of the calling thread.
+// currentOwner identifies this process, in the network namespace of the calling thread.
 func currentOwner() (o journalOwner, err error) {
 	o = journalOwner{Version: journalVersion, PID: os.Getpid()}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -92,7 +92,8 @@ func startOf(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := bytes.Cut(text[max(0, bytes.LastIndexByte(text, ')')):], []byte(" ")) // the name before may have anything in it
+	// The name in parentheses may contain any byte.
+	_, rest, _ := bytes.Cut(text[max(0, bytes.LastIndexByte(text, ')')):], []byte(" "))
 	fields := bytes.Fields(rest)
 	if len(fields) < 20 {
 		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields)+2)
@@ -100,7 +101,7 @@ func startOf(pid int) (uint64, error) {
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
 
-// read gives what an earlier process has left. Errors say why that is not to be believed.
+// read returns what an earlier process has recorded. An error says why the journal is not valid.
 func (j *journal) read() (*Handover, error) {
 	f, err := os.OpenFile(j.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -129,7 +130,7 @@ func (j *journal) read() (*Handover, error) {
 	return &p.Made, nil
 }
 
-// errRuns: the process that wrote the journal is still there, and not this one.
+// errRuns: another process wrote the journal and is still running.
 var errRuns = errors.New("its process is still running")
 
 func (p *journalFile) check(self *journalOwner) error {
@@ -153,7 +154,7 @@ func (p *journalFile) check(self *journalOwner) error {
 	return nil
 }
 
-// runs says whether the process of p is another than self and still there.
+// runs reports whether another process than self wrote p and is still running.
 func (p *journalFile) runs(self *journalOwner) bool {
 	if p.PID == self.PID {
 		return false
@@ -162,7 +163,7 @@ func (p *journalFile) runs(self *journalOwner) bool {
 	return err == nil && at == p.Started
 }
 
-// endpoint is the one that a holding is about.
+// endpoint is the endpoint of the record.
 func (h *EndpointRecord) endpoint() mptcp.Endpoint {
 	if h.Intended != nil {
 		return *h.Intended
@@ -170,7 +171,7 @@ func (h *EndpointRecord) endpoint() mptcp.Endpoint {
 	return h.Stored
 }
 
-// write puts down what there is; nothing leaves no file.
+// write replaces the journal; an empty handover removes the file.
 func (j *journal) write(e *Handover) error {
 	if e.Empty() {
 		if j.absent {
@@ -192,7 +193,7 @@ func (j *journal) write(e *Handover) error {
 		return err
 	}
 	next := j.path + ".new"
-	_ = os.Remove(next) // it may be a pipe, or another's file by another name
+	_ = os.Remove(next) // it may be a pipe or a hard link
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -212,8 +213,8 @@ func (j *journal) write(e *Handover) error {
 	return nil
 }
 
-// openJournal begins to use the journal, and takes for ours what an earlier process of this state
-// directory has made and the kernel has just so.
+// openJournal begins to use the journal, and recovers what an earlier process with this state
+// directory has recorded.
 func (m *Manager) openJournal() {
 	j := &m.journal
 	if j.path = m.o.Journal; j.path == "" {
@@ -241,7 +242,7 @@ func (m *Manager) openJournal() {
 	}
 }
 
-// recover takes for ours what is as it was made.
+// recover takes over what is unchanged in the kernel.
 func (m *Manager) recover(e *Handover) {
 	have, err := m.pm.Endpoints()
 	m.noteError("read endpoints", err)
@@ -280,7 +281,7 @@ func (m *Manager) recover(e *Handover) {
 		"changed_since", changed, "gone", gone, "limits", what)
 }
 
-// owns is what would be taken back at the end.
+// owns returns what would be reverted at the end.
 func (m *Manager) owns() *Handover {
 	e := &Handover{LastID: m.lastID}
 	for k, r := range m.owned {
@@ -295,10 +296,10 @@ func (m *Manager) owns() *Handover {
 	return e
 }
 
-// recordOwned puts down what there is.
+// recordOwned writes the current state to the journal.
 func (m *Manager) recordOwned() { m.recordHandover(m.owns()) }
 
-// recordIntent puts down an endpoint that is about to be made, or changed.
+// recordIntent records an endpoint that is about to be made or changed.
 func (m *Manager) recordIntent(w want, next mptcp.Endpoint, was *mptcp.Endpoint) {
 	e := m.owns()
 	i := slices.IndexFunc(e.Endpoints, func(h EndpointRecord) bool { return keyOf(h.Stored) == keyOf(next) })
@@ -310,7 +311,7 @@ func (m *Manager) recordIntent(w want, next mptcp.Endpoint, was *mptcp.Endpoint)
 	m.recordHandover(e)
 }
 
-// recordLimits puts down limits that are about to be set.
+// recordLimits records limits that are about to be set.
 func (m *Manager) recordLimits(was, mine mptcp.Limits) {
 	e := m.owns()
 	e.Limits = &LimitsRecord{Previous: was, Set: mine}

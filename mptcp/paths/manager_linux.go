@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// Endpoints and limits tell of no change: they are looked at this often.
+	// The kernel sends no notifications about endpoints and limits: they are read this often.
 	lookEvery = 5 * time.Second
 	// How often a sample is taken while connections send, and while none does.
 	busyTick = 20 * time.Millisecond
@@ -34,14 +34,13 @@ const (
 	afterPanic = time.Second
 )
 
-// A Manager looks after the paths of one network namespace: that of the thread
-// that opened it.
+// A Manager manages the paths of one network namespace: that of the thread that opened it.
 type Manager struct {
 	pm   *mptcp.PathManager
 	diag *mptcp.Diag
 	rt   *rtnetlink
 	wake chan struct{}
-	// calls are carried out by Run, until it has ended.
+	// calls are executed by Run, until it has ended.
 	calls chan func()
 	ended chan struct{}
 
@@ -54,7 +53,7 @@ type Manager struct {
 
 	sources atomic.Pointer[sourceTable]
 
-	// What follows belongs to Run.
+	// The fields below are used by Run only.
 	o          Options
 	paths      []*path
 	byAddr     map[netip.Addr]*path
@@ -67,7 +66,7 @@ type Manager struct {
 	last       plan // as last made
 	inKernel   mptcp.Limits
 	notes      []string
-	errs       map[string]string // of reading and writing, by what was tried
+	errs       map[string]string // of reading and writing, by operation
 	lookAt     time.Time
 	retryAt    time.Time
 	retryIn    time.Duration
@@ -85,8 +84,8 @@ type ownedLimits struct {
 	contested         bool
 }
 
-// Open checks the options, and that the process may do what they ask for: a
-// *PrivilegeError says that it may not. Nothing is changed before Run.
+// Open checks the options and the privileges that they need; a missing one is a *PrivilegeError.
+// Nothing is changed before Run.
 func Open(o Options) (*Manager, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -110,7 +109,7 @@ func Open(o Options) (*Manager, error) {
 	return m, nil
 }
 
-// Close gives up a manager that was not run.
+// Close closes a manager that was not run.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,8 +131,8 @@ func (m *Manager) closeSockets() {
 	m.accounting.close()
 }
 
-// allowed finds out by trying what changes nothing: the capability counts in the
-// namespace's own user namespace.
+// allowed tries an operation that changes nothing, because the capability is needed in the user
+// namespace that owns the network namespace.
 func (m *Manager) allowed(o *Options) error {
 	what := o.privileged()
 	if what == "" {
@@ -145,8 +144,7 @@ func (m *Manager) allowed(o *Options) error {
 	return nil
 }
 
-// Update replaces the options; Run brings about what they ask for. Hooks, Source
-// and Logger are replaced too.
+// Update replaces the options, including Hooks, Source and Logger; Run applies them.
 func (m *Manager) Update(o Options) error {
 	err := o.check()
 	if err == nil {
@@ -163,7 +161,7 @@ func (m *Manager) Update(o Options) error {
 	return nil
 }
 
-// Status is what was found last.
+// Status returns the state as last read.
 func (m *Manager) Status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -177,9 +175,9 @@ func (m *Manager) wakeUp() {
 	}
 }
 
-// Run does it all, until the context is done: then it takes back what it made,
-// unless Keep is set. It may be called once, and its goroutine's thread should be in the
-// namespace of Open: sockets of its own (to probe silent paths) are made in it.
+// Run manages the paths until the context is done; then it removes what it made, unless Keep is
+// set. It may be called once, and its goroutine's thread should be in the namespace of Open:
+// sockets of its own (to probe silent paths) are made in it.
 func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	m.running = true
@@ -268,7 +266,7 @@ func (m *Manager) pause() time.Duration {
 	return d
 }
 
-// takeOptions sees whether there are new ones.
+// takeOptions applies new options, if there are any.
 func (m *Manager) takeOptions() {
 	m.mu.Lock()
 	next := m.next
@@ -279,7 +277,7 @@ func (m *Manager) takeOptions() {
 	}
 }
 
-// replace takes new options. Paths that are the same continue.
+// replace applies new options. Paths that are unchanged keep their state.
 func (m *Manager) replace(o Options) {
 	m.unfollow()
 	m.o = o
@@ -293,7 +291,7 @@ func (m *Manager) replace(o Options) {
 	m.lookAt = time.Time{}
 }
 
-// look reads the host, sees which paths came and went, and plans.
+// look reads the host, updates the state of each path, and synchronizes endpoints.
 func (m *Manager) look(now time.Time) {
 	h, err := m.rt.host()
 	m.noteError("read links and addresses", err)
@@ -310,7 +308,7 @@ func (m *Manager) look(now time.Time) {
 	m.publish()
 }
 
-// merge takes over what the host has now.
+// merge updates the paths to the current state of the host.
 func (m *Manager) merge(found []resolved, now time.Time) {
 	var before []*path
 	before, m.paths = m.paths, nil
@@ -371,7 +369,7 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 			m.o.Hooks.Gone(p.Name)
 		}
 	}
-	// All states are known: no sibling is counted that is down too.
+	// The states of all paths are up to date here, so no path that is down counts as a sibling.
 	for _, l := range lost {
 		switch {
 		case len(l.addrs) == 0:
@@ -383,8 +381,8 @@ func (m *Manager) merge(found []resolved, now time.Time) {
 	}
 }
 
-// clearContested clears what another program is blamed for where the host has changed since:
-// what a network manager does with an address when its link goes is its own affair.
+// clearContested forgets endpoints of the path that another program changed, after the host has
+// changed: a network manager may remove an address when its link goes down.
 func (m *Manager) clearContested(p *path, old *resolved) {
 	if old.why == p.why && slices.Equal(old.addrs, p.addrs) && old.index == p.index {
 		return
@@ -403,7 +401,7 @@ func (m *Manager) reportUp(p *path) {
 	}
 }
 
-// fix brings paths back whose time has come, and does what was put off.
+// maintain restores paths whose hold has expired, and repeats what was postponed.
 func (m *Manager) maintain(now time.Time) {
 	for _, p := range m.paths {
 		if p.state == Silent {
@@ -424,7 +422,7 @@ func (m *Manager) maintain(now time.Time) {
 	}
 }
 
-// noteError notes an error of what, or that it went well.
+// noteError records the error of an operation, or that it succeeded.
 func (m *Manager) noteError(what string, err error) {
 	switch {
 	case err == nil:
@@ -435,7 +433,7 @@ func (m *Manager) noteError(what string, err error) {
 	}
 }
 
-// publish makes the picture that Status gives.
+// publish updates what Status returns.
 func (m *Manager) publish() {
 	m.updateSources()
 	s := Status{Manage: m.o.Manage, Failover: m.o.Failover, Endpoints: slices.Clone(m.last.statuses), Limits: m.inKernel, Notes: slices.Clone(m.notes)}

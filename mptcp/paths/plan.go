@@ -8,7 +8,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// key is what the kernel tells endpoints apart by.
+// key identifies an endpoint in the kernel.
 type key struct {
 	addr netip.Addr
 	port uint16
@@ -37,7 +37,7 @@ type ownedEndpoint struct {
 	path      string
 }
 
-// change is a step towards what is wanted.
+// change is one step of a plan.
 type change struct {
 	del      *mptcp.Endpoint // first remove this
 	set      *mptcp.Endpoint // or change the flags of this, which keeps its subflows
@@ -46,8 +46,8 @@ type change struct {
 	adopt    bool
 }
 
-// plan compares. It changes nothing: contested endpoints are those of ours that
-// another program changed, found now (fresh) or before.
+// plan is the result of a comparison; it changes nothing. Contested endpoints are those of ours
+// that another program changed, found now (fresh) or before.
 type plan struct {
 	changes  []change
 	statuses []EndpointStatus
@@ -87,7 +87,7 @@ func makePlan(wanted []want, have []mptcp.Endpoint, owned map[key]ownedEndpoint,
 	for k := range owned {
 		if !slices.ContainsFunc(have, func(e mptcp.Endpoint) bool { return keyOf(e) == k }) &&
 			!slices.ContainsFunc(wanted, func(w want) bool { return keyOf(w.Endpoint) == k }) {
-			p.foreign = append(p.foreign, k) // gone, and good riddance
+			p.foreign = append(p.foreign, k) // removed by another program, and not needed
 		}
 	}
 	return p
@@ -141,8 +141,8 @@ func (p *plan) compare(w want, have mptcp.Endpoint, owned map[key]ownedEndpoint,
 	}
 }
 
-// same: what the path needs is there, whoever made it. A device that was not
-// named is no difference.
+// same reports whether the kernel has what the path needs, regardless of who made it. A missing
+// device is not a difference.
 func same(have, want mptcp.Endpoint) bool {
 	return have.Flags&flagsMask == want.Flags && (have.Interface == want.Interface || have.Interface == 0)
 }

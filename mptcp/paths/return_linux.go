@@ -150,9 +150,10 @@ func (m *Manager) retire(p *path, j *joins) {
 
 // joins says who has a subflow on a path that is back.
 type joins struct {
-	using, lacking int                     // connections that have one, and that could
-	backs          bool                    // one to a server has
-	lost, never    []interface{ Retire() } // of connections to servers that had one when the path was cut, and the others
+	using, lacking int  // connections that have one, and that could
+	backs          bool // one to a server has
+	// Owners of connections to servers: lost had a subflow when the path was cut, never had none.
+	lost, never []interface{ Retire() }
 }
 
 // joined looks which of our connections have an established subflow at a path's addresses, and

@@ -57,7 +57,9 @@ func TestReturnBeforeRoutes(t *testing.T) {
 		until(t, "the path is back", func() bool { _, back, _ := r.events(); return len(back) > len(before) })
 		_, back, _ := r.events()
 		if took >= max(settleTime, back[len(before)].Hold) {
-			continue // this machine is so busy that the routes came too late; after more returns there is more time
+			// This machine is so busy that the routes came too late. The hold is longer after
+			// further returns.
+			continue
 		}
 		until(t, "two subflows again", both)
 		if now := r.lostJoins(); now != lost {

@@ -91,7 +91,8 @@ func (r *rtnetlink) listen(changed func()) {
 			return
 		case err != nil: // want of memory, say
 			select {
-			case <-r.closed: // which the error of the poller does not say in a way that could be asked for
+			// The poller's error for a closed socket cannot be tested with errors.Is.
+			case <-r.closed:
 				return
 			case <-time.After(listenRetry):
 			}

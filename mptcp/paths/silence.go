@@ -132,8 +132,9 @@ type inFlight struct {
 	out uint32 // 0: no such look
 }
 
-// recordInFlight keeps two looks since the last ACK, the older one from so long ago that what was under way
-// then could have been answered. Of an ACK soon after the last one only the segments tell.
+// recordInFlight keeps two looks since the last ACK, the older one from so long ago that what was
+// under way then could have been answered. Of an ACK soon after the last one only the segments
+// tell.
 func (f *flow) recordInFlight(answer time.Duration, now time.Time) {
 	f.recent.out, f.older.out = min(f.recent.out, f.out), min(f.older.out, f.out)
 	switch {

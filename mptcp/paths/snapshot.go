@@ -23,16 +23,17 @@ type ConnSnapshot struct {
 
 // SubflowSnapshot is one subflow.
 type SubflowSnapshot struct {
-	ID            uint32         `json:"id"`
-	Path          string         `json:"path,omitempty"`
-	Local         netip.AddrPort `json:"local"`
-	Remote        netip.AddrPort `json:"remote"`
-	State         string         `json:"state"`
-	Backup        bool           `json:"backup,omitempty"`
-	RTT           time.Duration  `json:"rtt_ns"`
-	DeliveryRate  uint64         `json:"delivery_rate"` // bytes a second, as the kernel last measured it
-	BytesSent     uint64         `json:"bytes_sent"`
-	BytesReceived uint64         `json:"bytes_received"`
-	BytesRetrans  uint64         `json:"bytes_retransmitted"`
-	Unacked       uint32         `json:"unacked_segments,omitempty"`
+	ID     uint32         `json:"id"`
+	Path   string         `json:"path,omitempty"`
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+	State  string         `json:"state"`
+	Backup bool           `json:"backup,omitempty"`
+	RTT    time.Duration  `json:"rtt_ns"`
+	// DeliveryRate in bytes a second, as the kernel last measured it.
+	DeliveryRate  uint64 `json:"delivery_rate"`
+	BytesSent     uint64 `json:"bytes_sent"`
+	BytesReceived uint64 `json:"bytes_received"`
+	BytesRetrans  uint64 `json:"bytes_retransmitted"`
+	Unacked       uint32 `json:"unacked_segments,omitempty"`
 }

@@ -44,8 +44,8 @@ const (
 	maxSources = 1024 // addresses that are remembered
 )
 
-// SelectSource is the address that a dial is to leave from so as not to use a path that does not carry; the
-// zero Addr leaves it to the kernel. It costs next to nothing while all paths carry.
+// SelectSource is the address that a dial is to leave from so as not to use a path that does not
+// carry; the zero Addr leaves it to the kernel. It costs next to nothing while all paths carry.
 func (m *Manager) SelectSource(to netip.Addr) netip.Addr {
 	d := m.sources.Load()
 	if d == nil || !d.any {

@@ -13,7 +13,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// sync compares the namespace with what is wanted and, with ManageSync, changes it.
+// sync compares the namespace with the configuration and, with ManageSync, changes it.
 func (m *Manager) sync() {
 	m.retryAt = time.Time{}
 	m.revertUnmanaged()
@@ -47,14 +47,14 @@ func (m *Manager) sync() {
 	}
 }
 
-// syncAt has sync come again at that time at the latest.
+// syncAt schedules the next sync for that time at the latest.
 func (m *Manager) syncAt(t time.Time) {
 	if m.retryAt.IsZero() || t.Before(m.retryAt) {
 		m.retryAt = t
 	}
 }
 
-// rename has endpoints follow the path that they are for, should it bear another name than before.
+// rename updates the path names of endpoints after a path was renamed.
 func (m *Manager) rename(wanted []want) {
 	for _, w := range wanted {
 		if r, ours := m.owned[keyOf(w.Endpoint)]; ours {
@@ -64,13 +64,13 @@ func (m *Manager) rename(wanted []want) {
 	}
 }
 
-// isPostponed says whether a path waits for connections to get another subflow.
+// isPostponed reports whether a path waits until connections have another subflow.
 func (m *Manager) isPostponed() bool {
 	return slices.ContainsFunc(m.paths, func(p *path) bool { return p.waiting > 0 })
 }
 
-// wanted are the endpoints that the paths need now. Without fail-over those of a
-// path whose link is down stay.
+// wanted returns the endpoints that the paths need now. Without fail-over, those of a path whose
+// link is down stay.
 func (m *Manager) wanted() (wanted []want, notes []string) {
 	for _, p := range m.paths {
 		if !p.declared || (p.state == Down || p.state == Returning) && m.o.Failover != FailoverOff {
@@ -95,7 +95,7 @@ func (m *Manager) wanted() (wanted []want, notes []string) {
 	return wanted, notes
 }
 
-// apply makes the changes that may be made now, and says whether anything was done.
+// apply makes the changes that are safe now, and reports whether it changed anything.
 func (m *Manager) apply(p *plan, have []mptcp.Endpoint) (did bool) {
 	for k, why := range p.fresh {
 		m.contested[k] = why
@@ -118,7 +118,7 @@ func (m *Manager) apply(p *plan, have []mptcp.Endpoint) (did bool) {
 	return did
 }
 
-// change makes one change; false: it must wait, or failed.
+// change makes one change; it returns false if the change must wait or failed.
 func (m *Manager) change(c *change) bool {
 	if c.add != nil && c.set == nil && m.settling(m.pathOf(c.add.Endpoint)) {
 		return false
@@ -185,9 +185,8 @@ func (m *Manager) add(w want, set, was *mptcp.Endpoint) bool {
 	return true
 }
 
-// freshID is one that was not in use for long. The kernel would take the one just given
-// back: then a RM_ADDR that is late, on a path with a queue, ends the new subflow
-// instead of the old.
+// freshID returns an ID that was not in use for long. The kernel would reuse the last one: then a
+// late RM_ADDR, on a path with a queue, ends the new subflow instead of the old one.
 func (m *Manager) freshID() uint8 {
 	have, err := m.pm.Endpoints()
 	if err != nil {
@@ -267,7 +266,7 @@ func (m *Manager) syncLimits() {
 	m.recordOwned()
 }
 
-// differences are notes about what is not as it should be.
+// differences describes what does not match the configuration.
 func (m *Manager) differences() []string {
 	var notes []string
 	for _, s := range m.last.statuses {
@@ -294,7 +293,7 @@ func (m *Manager) differences() []string {
 	return notes
 }
 
-// setNotes logs what is new among them.
+// setNotes stores the notes and logs the new ones.
 func (m *Manager) setNotes(notes []string) {
 	for _, n := range notes {
 		if !slices.Contains(m.notes, n) {
@@ -318,7 +317,8 @@ func (m *Manager) end() {
 	m.publish()
 }
 
-// revert leaves the namespace as it was found, as far as it is still as we made it.
+// revert restores the namespace to its earlier state, except what another program has changed
+// since.
 func (m *Manager) revert() {
 	have, err := m.pm.Endpoints()
 	m.noteError("read endpoints", err)
@@ -336,7 +336,7 @@ func (m *Manager) revert() {
 		}
 		m.noteError("take back endpoint "+k.String(), err)
 		if err != nil {
-			left[k] = r // for the next try, or the next process
+			left[k] = r // for the next attempt, or the next process
 		}
 	}
 	m.owned = left
@@ -399,17 +399,17 @@ func (m *Manager) connectionsAtRisk(announced bool, addrs ...netip.Addr) int {
 	return n
 }
 
-// quietSender is how long a peer must have sent nothing to be taken for one that does not send,
-// where the kernel does not count bytes.
+// quietSender is how long a peer must have sent nothing to count as idle, if the kernel does not
+// count bytes.
 const quietSender = time.Second
 
-// uploadBytes is what a client may have sent since the pass of the books before the last, 5 to 10 s,
-// to be taken for one that sends requests and no more.
+// uploadBytes is how much a client must have sent since the pass before the last, 5 to 10 s, to
+// count as uploading. One that sends less sends only requests.
 const uploadBytes = 64 << 10
 
-// isUploading says whether much data has come on m.info lately. That nothing comes at the moment says
-// nothing: an upload stalls where the server does not take it, as when a path to the servers is
-// cut.
+// isUploading reports whether much data has arrived on m.info recently. A pause does not mean that
+// the upload is over: it stalls while the server does not read, as when a path to the servers
+// fails.
 func (m *Manager) isUploading() bool {
 	if m.info.Has&mptcp.HasBytes != 0 {
 		return m.accounting.receivedSince(m.info.Token, m.info.BytesReceived) >= uploadBytes
