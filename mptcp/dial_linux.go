@@ -16,13 +16,13 @@ import (
 	"mpgate/task"
 )
 
-// 0. where the host is short of memory: TCP; with a Memory: ask it first; race_linux.go has what it
+// 0. if the host is short of memory: TCP; with a Memory: ask it first; race_linux.go has what it
 // changes
 // 1. make the socket (MPTCP, or TCP where the host has none)
 // 2. options and source
 // 3. connect, wait on Go's poller
 // 4. a *net.TCPConn of it
-// 5. ask what it speaks, and guess why
+// 5. read the transport, and infer the reason
 //
 // net.Dialer would do 1 to 4, but tries a second time by TCP whatever the error was.
 func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
@@ -46,7 +46,7 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 		if asked {
 			return d.race(ctx, fd, to)
 		}
-		d.Memory.failed(to) // the server was asked nothing: the next dial may
+		d.Memory.failed(to) // nothing was sent to the server: the next dial may retry
 	}
 	if err != nil {
 		return nil, r, err
@@ -74,7 +74,7 @@ func family(a netip.Addr) int {
 	return unix.AF_INET6
 }
 
-// socket makes the socket. The transport of its result is what was asked for.
+// socket makes the socket. The transport of its result is the requested one.
 func (d *Dialer) socket(family int) (int, Result, error) {
 	const kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	r := Result{Transport: TCP}
@@ -106,7 +106,7 @@ func (d *Dialer) socket(family int) (int, Result, error) {
 	return fd, r, nil
 }
 
-// prepared makes a socket that is ready to connect.
+// prepared returns a socket that is ready to connect.
 func (d *Dialer) prepared(to netip.AddrPort) (int, Result, error) {
 	fd, r, err := d.socket(family(to.Addr()))
 	if err != nil {
@@ -122,8 +122,8 @@ func (d *Dialer) prepared(to netip.AddrPort) (int, Result, error) {
 	return fd, r, nil
 }
 
-// prepare sets what must stand before connect. The device and the source are
-// what the operator asked for: they fail the dial. The rest is best effort.
+// prepare sets the options that are needed before connect. The device and the source come from the
+// operator, so their errors fail the dial. The rest is best effort.
 func (d *Dialer) prepare(fd int, to netip.AddrPort) error {
 	if d.Interface != "" {
 		if err := unix.BindToDevice(fd, d.Interface); err != nil {
@@ -167,7 +167,7 @@ func sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
 	return sa, nil
 }
 
-// expired as a deadline wakes whoever waits.
+// expired is a deadline in the past, which ends a wait at once.
 var expired = time.Unix(1, 0)
 
 // connect connects fd, which it owns, and makes a *net.TCPConn of it.
@@ -183,7 +183,7 @@ func connect(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPConn, erro
 	return conn(f)
 }
 
-// begin sends the SYN. The wait is done by an os.File, which brings Go's poller along.
+// begin sends the SYN. An os.File waits, because it uses Go's poller.
 func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	sa, err := sockaddr(to)
 	if err != nil {
@@ -202,12 +202,12 @@ func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "dial"), nil
 }
 
-// connectError is for a connect of fd that failed at once. EADDRNOTAVAIL means that no local port
-// is free, or that the host has no address to reach the peer from: a datagram socket, whose ports
-// are others, tells.
+// connectError returns the error of a connect of fd that failed at once. EADDRNOTAVAIL means that
+// no local port is free, or that the host has no address to reach the peer from. A datagram socket,
+// which has its own ports, tells them apart.
 func connectError(fd int, to unix.Sockaddr, err error) error {
 	named := os.NewSyscallError("connect", err)
-	if err == unix.EAGAIN { // what older kernels say of ports
+	if err == unix.EAGAIN { // older kernels return EAGAIN if no port is free
 		return &noPortError{named}
 	}
 	if err != unix.EADDRNOTAVAIL {
@@ -280,7 +280,7 @@ func wait(ctx context.Context, f *os.File) error {
 	return outcome
 }
 
-// handshaken looks without waiting: an edge may have come before the poller was asked.
+// handshaken polls without waiting: an event may have occurred before the poller was asked.
 func handshaken(fd int) (bool, error) {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	n, err := unix.Poll(p, 0)
@@ -311,7 +311,7 @@ func (d *Dialer) keepAlive(c *net.TCPConn) {
 	}
 }
 
-// resultOf asks a new connection that asked for MPTCP what it got.
+// resultOf returns the result of a new connection that requested MPTCP.
 func (d *Dialer) resultOf(c *net.TCPConn) Result {
 	rc, err := c.SyscallConn()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A query is one question to the kernel about a socket. RawConn wants a func,
-// which would be allocated with each call: queries are kept, each with its func.
+// A query is one request to the kernel about a socket. RawConn takes a func, which would be
+// allocated with each call, so queries are pooled, each with its func.
 type query struct {
 	ask func(fd uintptr)
 	do  func(q *query, fd int)
@@ -53,10 +53,9 @@ func (q *query) free() {
 	queries.Put(q)
 }
 
-// TransportOf tells what a connection speaks at this moment, in one or two
-// getsockopts and without allocating. It is Fallback for a socket that asked
-// for MPTCP and did not get it, or lost it. Where the kernel can not tell (older
-// than 5.16) an MPTCP socket is Unknown.
+// TransportOf returns the present transport of a connection, with one or two getsockopts and
+// without allocating. It is Fallback for a socket that requested MPTCP and did not get it, or lost
+// it. Where the kernel can not tell (older than 5.16) an MPTCP socket is Unknown.
 func TransportOf(rc syscall.RawConn) (Transport, error) {
 	q := queries.Get().(*query)
 	err := q.run(rc, (*query).readTransport)
@@ -84,7 +83,7 @@ func (q *query) readTransport(fd int) {
 	}
 }
 
-// mptcpTransport tells MPTCP from fallback on a socket whose protocol is MPTCP.
+// mptcpTransport distinguishes MPTCP from a fallback on a socket whose protocol is MPTCP.
 func mptcpTransport(fd int) Transport {
 	is, isErr := getsockoptInt(fd, unix.SOL_TCP, optTCPIsMPTCP)
 	if isErr == 0 {
@@ -115,7 +114,7 @@ func classifyTransport(is int, isErr, infoErr syscall.Errno, knowsInfo bool) Tra
 // that fell back or is TCP, with ENOPROTOOPT on an IPv6 one.
 func notMPTCP(e syscall.Errno) bool { return e == unix.EOPNOTSUPP || e == unix.ENOPROTOOPT }
 
-// SubflowCount says how many subflows a connection has now, by one cheap call.
+// SubflowCount returns how many subflows a connection has now, with one cheap call.
 // On a socket that does not use MPTCP it is 0 and ErrNotMPTCP. Before Linux
 // 6.8 the kernel counts only those in addition to the initial one, which is then taken
 // to live.
@@ -148,8 +147,8 @@ func countOf(info []byte) int {
 	return 0
 }
 
-// ReadSendState is one cheap call (1 us) that does not allocate. It fails with ErrNotMPTCP
-// on a socket that does not speak it.
+// ReadSendState reads the SendState with one system call (1 us) that does not allocate. It fails
+// with ErrNotMPTCP on a socket that uses TCP.
 func ReadSendState(rc syscall.RawConn) (SendState, error) {
 	q := queries.Get().(*query)
 	err := q.run(rc, (*query).readSendState)
@@ -205,7 +204,7 @@ func (q *query) readInfo(fd int) {
 	q.info.normalize()
 }
 
-// normalize takes out what is no subflow any more, and fills in what can be had from the rest.
+// normalize removes subflows that have ended, and derives SubflowsTotal on older kernels.
 func (i *Info) normalize() {
 	// The kernel keeps the socket of the initial subflow for the connection's
 	// life: after its end it stands in the list, disconnected and without counts.

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Memory holds what earlier dials have learned about servers, by address: how far they
-// are, and which of them are better dialled by plain TCP for now. The zero value
-// is empty and ready; it is safe for concurrent use.
+// Memory holds what earlier dials have learned about servers, by address: their round-trip time,
+// and which of them to dial by plain TCP for now. The zero value is empty and ready; it is safe for
+// concurrent use.
 //
 //	asked ──3 fallbacks in a row, or a SYN that vanished──► plain, for a while
 //	  ▲                                                        │ the while is over:
@@ -46,10 +46,10 @@ const (
 	// againAfter is how much later a SYN must vanish for it to be another time.
 	againAfter = 2 * time.Second
 	lastPlain  = time.Hour
-	// maxServers bounds the memory: names may resolve to ever new addresses.
+	// maxServers limits the memory: names may resolve to ever new addresses.
 	maxServers = 256
 
-	// raceAfter is the least time that an MPTCP SYN has for itself.
+	// raceAfter is the minimum time before an MPTCP SYN is raced by a plain one.
 	raceAfter = 250 * time.Millisecond
 	// giveUpAfter is when a SYN that asks for MPTCP is given up while a plain one is out: before
 	// the kernel's first retransmission (1 s), after which it may take the silence for a black hole
@@ -112,7 +112,7 @@ func (m *Memory) ask(to netip.AddrPort, now time.Time) (ask bool, reason Reason)
 	return true, None
 }
 
-// raceDelay is how long a SYN that asks for MPTCP has the field to itself.
+// raceDelay returns how long to wait for the answer to an MPTCP SYN before a plain one is sent.
 func (m *Memory) raceDelay(to netip.AddrPort) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -122,7 +122,7 @@ func (m *Memory) raceDelay(to netip.AddrPort) time.Duration {
 	return raceAfter
 }
 
-// get wants mu held.
+// get is called with mu held.
 func (m *Memory) get(to netip.AddrPort, now time.Time) *learned {
 	l := m.of[to]
 	if l == nil {
@@ -171,7 +171,7 @@ func (m *Memory) connected(to netip.AddrPort, r Result, vanished bool, took time
 			l.plain(PeerOrPath, retried, now)
 		}
 	case retried:
-		// The kernel withholds MPTCP, or the host has lost it: that says nothing of the server.
+		// The kernel or the host does not request MPTCP: that is not caused by the server.
 		l.until = now.Add(l.wait)
 	}
 }

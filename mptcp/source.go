@@ -10,21 +10,21 @@ import (
 	"mpgate/task"
 )
 
-// A SourceSelector knows which of the host's paths do not carry, and leads dials around them. It is
-// safe for concurrent use.
+// A SourceSelector chooses the source address of dials, so that they do not use failed paths. It is
+// safe for concurrent use. No type of package net does that.
 type SourceSelector interface {
-	// From is the address to connect from to reach to; the zero Addr leaves it to the kernel.
+	// SelectSource returns the address to connect from to reach to; the zero Addr leaves the choice
+	// to the kernel.
 	SelectSource(to netip.Addr) netip.Addr
-	// Era is done once the answers of From may be others than before.
+	// Valid returns a context that is done once SelectSource may return other addresses.
 	Valid() context.Context
 }
 
-// maxRedials bounds how often one dial begins again because the paths have changed.
+// maxRedials limits how often one dial begins again because the paths have changed.
 const maxRedials = 4
 
-// dialSelected is dial, around paths that do not carry where the choice of the address is the
-// kernel's. A dial that is waiting on a path that then turns out not to carry begins again on
-// another.
+// dialSelected is dial with an address from the SourceSelector, unless the caller has chosen one. A
+// dial that waits on a path which fails meanwhile begins again on another.
 func (d *Dialer) dialSelected(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
 	if d.SourceSelector == nil || d.Source.IsValid() || d.Interface != "" {
 		return d.dial(ctx, to)
@@ -38,8 +38,8 @@ func (d *Dialer) dialSelected(ctx context.Context, to netip.AddrPort) (*net.TCPC
 	return d.dial(ctx, to)
 }
 
-// dialWhileValid dials until the way to go is another; moved says that it became so before the dial
-// had ended.
+// dialWhileValid dials until the selected address changes; moved reports that it changed before the
+// dial had ended.
 func (d *Dialer) dialWhileValid(ctx context.Context, to netip.AddrPort) (c *net.TCPConn, r Result, err error, moved bool) {
 	era := d.SourceSelector.Valid()
 	one := *d

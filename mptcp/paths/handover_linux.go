@@ -9,9 +9,9 @@ import (
 // predecessorInterval is how often the predecessor is asked whether it has connections left.
 const predecessorInterval = 250 * time.Millisecond
 
-// HandOver gives up what this manager made, for another to continue with it (Options.Succeed):
-// nothing is changed in the kernel, and from here on this one leaves endpoints and limits alone. It
-// ends subflows of dead paths as before. Update makes it a manager of endpoints again.
+// HandOver transfers what this manager made to another one (Options.Handover). It changes nothing
+// in the kernel. Afterwards this manager leaves endpoints and limits alone, but still ends subflows
+// of failed paths. Update makes it manage endpoints again.
 func (m *Manager) HandOver(ctx context.Context) (*Handover, error) {
 	m.mu.Lock()
 	running := m.running

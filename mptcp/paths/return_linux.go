@@ -11,9 +11,9 @@ import (
 //
 //	its link is up      Returning: held if it flaps, and until its routes have settled
 //	restore            Up: its endpoints are made again, and the kernel joins there
-//	rejoin              where that came to nothing: once more, while nobody would lose by it
+//	rejoin              if the join failed: once more, while no connection has a subflow there
 
-// readyAt is when a path that is back may carry.
+// readyAt returns when a path that is back may be used.
 func (m *Manager) readyAt(p *path) time.Time {
 	if at := m.settlesAt(p); at.After(p.holdUntil) {
 		return at
@@ -21,7 +21,7 @@ func (m *Manager) readyAt(p *path) time.Time {
 	return p.holdUntil
 }
 
-// settlesAt is when the routes of a path may be taken to be there; the zero time if they are.
+// settlesAt returns when the routes of a path are considered complete; the zero time if they are.
 func (m *Manager) settlesAt(p *path) time.Time {
 	if p.settlingSince.IsZero() {
 		return time.Time{}
@@ -33,7 +33,7 @@ func (m *Manager) settlesAt(p *path) time.Time {
 	return at
 }
 
-// settling says whether a path's endpoints are to wait, and has sync come again then.
+// settling reports whether a path's endpoints must wait for routes, and schedules the next sync.
 func (m *Manager) settling(p *path) bool {
 	if p == nil || p.settlingSince.IsZero() {
 		return false
@@ -49,18 +49,18 @@ func (m *Manager) settling(p *path) bool {
 // ended notes that a path has come to rest.
 func (m *Manager) settled(p *path) {
 	p.settlingSince = time.Time{}
-	clear(m.egresses) // they may be by routes that were not all there
+	clear(m.egresses) // they may come from incomplete routes
 	m.followRoutes()
 }
 
-// followRoutes listens to routes while it matters.
+// followRoutes subscribes to route notifications while a path is coming back.
 func (m *Manager) followRoutes() {
 	m.noteError("hear of routes", m.rt.followRoutes(slices.ContainsFunc(m.paths, func(p *path) bool {
 		return p.state == Down || p.state == Returning || !p.settlingSince.IsZero()
 	})))
 }
 
-// restore lets a path carry again.
+// restore puts a path into use again.
 func (m *Manager) restore(p *path, now time.Time) {
 	r := Return{Path: p.Name, After: now.Sub(p.downAt), Hold: p.hold()}
 	p.state, p.reason, p.since = Up, "", now
@@ -81,10 +81,10 @@ func (m *Manager) restore(p *path, now time.Time) {
 	m.publish()
 }
 
-// rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for
-// each endpoint and connection, and to have it make another the endpoint must be removed, which
-// ends the subflows that there are. So it is done only while none of our connections has one. Where
-// some have, or nothing can be made again, connections to servers are replaced: a new one gets the
+// rejoin makes the kernel repeat joins that were lost. The kernel makes one attempt for each
+// endpoint and connection. For another attempt the endpoint must be removed and added, which ends
+// its subflows, so this is done only while none of our connections has one. If some have, or the
+// endpoint cannot be renewed, connections to servers are replaced: a new connection gets the
 // subflow.
 func (m *Manager) rejoin(p *path, now time.Time) {
 	r := &p.rejoin
@@ -116,7 +116,7 @@ func (m *Manager) rejoin(p *path, now time.Time) {
 	r.at = now.Add(r.wait)
 }
 
-// ownsEndpointOf says whether a path has an endpoint of ours.
+// ownsEndpointOf reports whether a path has an endpoint of ours.
 func (m *Manager) ownsEndpointOf(p *path) bool {
 	for _, r := range m.owned {
 		if r.path == p.Name {
@@ -126,9 +126,9 @@ func (m *Manager) ownsEndpointOf(p *path) bool {
 	return false
 }
 
-// retire has connections to servers end once they are idle: those that lost their subflow on the
-// path, and once for each return those that never had one, if others have. Of some servers the path
-// may never be used.
+// retire makes connections to servers end once they are idle: those that lost their subflow on the
+// path and, once for each return, those that never had one while others have. Some servers may
+// never be reachable by the path.
 func (m *Manager) retire(p *path, j *joins) {
 	n := 0
 	for _, o := range j.lost {
@@ -148,7 +148,7 @@ func (m *Manager) retire(p *path, j *joins) {
 	}
 }
 
-// joins says who has a subflow on a path that is back.
+// joins counts the connections with and without a subflow on a path that is back.
 type joins struct {
 	using, lacking int  // connections that have one, and that could
 	backs          bool // one to a server has
@@ -156,7 +156,7 @@ type joins struct {
 	lost, never []interface{ Retire() }
 }
 
-// joined looks which of our connections have an established subflow at a path's addresses, and
+// joined counts which of our connections have an established subflow at a path's addresses, and
 // which could have one.
 func (m *Manager) joined(p *path) (j joins) {
 	var flags mptcp.EndpointFlags

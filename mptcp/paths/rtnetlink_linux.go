@@ -13,25 +13,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rtnetlink reads links and addresses of the namespace it was opened in, and hears
+// rtnetlink reads links and addresses of the namespace it was opened in, and receives notifications
 // of changes.
 type rtnetlink struct {
 	queries, notices *netlink.Conn
-	routes           bool // news of routes and rules are asked for
+	routes           bool // subscribed to routes and rules
 	closed           chan struct{}
 	closing          sync.Once
 
-	mu          sync.Mutex
-	last        map[int]time.Time // when there was news of an interface, by its index; 0: of any
-	listenErr   error             // with hearing the news, the last time; nil: none
+	mu sync.Mutex
+	// last is when a notification about an interface arrived, by its index; 0: about any.
+	last map[int]time.Time
+	// listenErr is that of the last attempt to receive notifications.
+	listenErr   error
 	listenErrAt time.Time
 }
 
 const (
-	// listenRetry is how long after an error news are listened to again.
+	// listenRetry is the pause after an error.
 	listenRetry = time.Second
-	// listenErrAge is how long without a further error tells that they are heard: there may be none
-	// for days.
+	// listenErrAge is how long an error is reported: without a further one notifications are
+	// received again, although none may arrive for days.
 	listenErrAge = 10 * listenRetry
 )
 
@@ -50,8 +52,8 @@ func openRtnetlink() (*rtnetlink, error) {
 	return &rtnetlink{queries: ask, notices: news, closed: make(chan struct{}), last: map[int]time.Time{}}, nil
 }
 
-// followRoutes asks for news of routes and rules, or for none: a router may have thousands a
-// second.
+// followRoutes subscribes to notifications of routes and rules, or unsubscribes: a router may have
+// thousands a second.
 func (r *rtnetlink) followRoutes(on bool) error {
 	if on == r.routes {
 		return nil
@@ -75,9 +77,9 @@ func (r *rtnetlink) close() {
 	r.notices.Close()
 }
 
-// listen notes when which interface was spoken of, and calls changed where it was of links and
-// addresses, until the connection is closed. What changed is read again: so it matters little that
-// messages can be lost.
+// listen records when there was a notification about each interface, and calls changed for links
+// and addresses, until the connection is closed. The state is read again then, so lost messages do
+// not matter.
 func (r *rtnetlink) listen(changed func()) {
 	for {
 		msgs, err := r.notices.Receive()
@@ -89,7 +91,7 @@ func (r *rtnetlink) listen(changed func()) {
 		switch {
 		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrDeadlineExceeded):
 			return
-		case err != nil: // want of memory, say
+		case err != nil: // such as lack of memory
 			select {
 			// The poller's error for a closed socket cannot be tested with errors.Is.
 			case <-r.closed:
@@ -110,7 +112,7 @@ func (r *rtnetlink) setListenErr(err error) {
 	r.listenErr, r.listenErrAt = err, time.Now()
 }
 
-// listenError is why no news are heard; nil: they are.
+// listenError returns why no notifications are received; nil: they are.
 func (r *rtnetlink) listenError(now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -139,8 +141,8 @@ func (r *rtnetlink) note(msgs []netlink.Message, now time.Time) (host bool) {
 	return host
 }
 
-// subjectOf is the interface that a message is about, 0 if it may be any, and whether it is about
-// the link or an address.
+// subjectOf returns the interface that a message is about, 0 if it may be any, and whether it is
+// about the link or an address.
 func subjectOf(m *netlink.Message) (index int, host bool) {
 	switch m.Header.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR:

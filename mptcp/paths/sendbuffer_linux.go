@@ -12,7 +12,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// What a path has lost is sent again on the living ones, behind all that is queued there. The
+// What a path has lost is sent again on the working ones, behind all that is queued there. The
 // kernel lets a send buffer grow to a multiple of the largest window that a subflow ever had,
 // and never shrink: with a buffer of 1 MB left from the slow start, a path of 100 Mbit/s has
 // 90 ms in its queue before what was lost leaves, and the reader waits that long. So the
@@ -23,17 +23,19 @@ import (
 
 const (
 	minBuffer = 128 << 10 // bytes
-	// growth is the part of a round trip's worth that may be held: the rest is room for more.
+	// growth is how many round trips' worth of data may be held: more than one, so that the rate
+	// can grow.
 	growth = 1.25
-	// pause is for how long the sender may be held up, until the queue is empty.
+	// pause is how long the sender may be delayed before the queue is empty.
 	pause = 5 * time.Millisecond
-	// rateEvery is longer than the pauses in which one path waits for the other.
+	// rateEvery is the interval of a rate: longer than the pauses in which one path waits for the
+	// other.
 	rateEvery = 100 * time.Millisecond
-	// At so many looks in a row a buffer must be too large to be made smaller.
+	// A buffer must be too large at this many samples in a row to be made smaller.
 	maxOversized = 10
 )
 
-// buffer is what is known of the send buffer of a connection that is followed.
+// buffer is the state of the send buffer of a connection that is followed.
 type buffer struct {
 	set       int // bytes; 0: it is the kernel's affair
 	oversized int // looks at which it was too large,
@@ -45,8 +47,8 @@ type buffer struct {
 	acked uint64
 }
 
-// measure takes the rate at which the peer acknowledges: the best of the last few. Where a round
-// trip is long, ACKs come in bursts of one.
+// measure measures the rate at which the peer acknowledges. With a long round trip, ACKs arrive in
+// one burst for each.
 func (b *buffer) measure(acked uint64, rtt time.Duration, now time.Time) {
 	switch d := now.Sub(b.since); {
 	case b.since.IsZero() || acked < b.acked:
@@ -58,8 +60,8 @@ func (b *buffer) measure(acked uint64, rtt time.Duration, now time.Time) {
 	}
 }
 
-// need is what the subflows can use: what goes in the time that the slowest of
-// them needs for a round trip, as what arrives before its data waits for it.
+// need returns what the subflows can use: the data of one round trip of the slowest subflow, as
+// data of the others waits for it.
 func (b *buffer) need(rtt time.Duration) int {
 	held := time.Duration(growth*float64(rtt)) + pause
 	return max(int(slices.Max(b.rates[:])*held.Seconds()), minBuffer)
@@ -83,8 +85,8 @@ func (m *Manager) pathsInUse() (rtt time.Duration, several bool) {
 	return rtt, several
 }
 
-// fit says what a buffer is to be set to; 0: leave it. One that is the kernel's affair is
-// set where more than twice the need is queued.
+// fit returns the size to set; 0: leave it. A buffer that the kernel tunes is set if more than
+// twice the need is queued.
 func (b *buffer) fit(need, queued int, several bool) int {
 	over := several && queued > 2*need
 	if b.set > 0 {
@@ -108,7 +110,7 @@ func (b *buffer) fit(need, queued int, several bool) int {
 	return n
 }
 
-// limitBuffer looks after the buffer of the connection that was just read.
+// limitBuffer adjusts the buffer of the connection that was just read.
 func (m *Manager) limitBuffer(f *followed, now time.Time) {
 	b := &f.buffer
 	rtt, several := m.pathsInUse()
@@ -119,7 +121,7 @@ func (m *Manager) limitBuffer(f *followed, now time.Time) {
 	}
 }
 
-// restoreBuffer gives a connection that is no longer followed all the room there may be.
+// restoreBuffer gives the largest buffer to a connection that is no longer followed.
 func (m *Manager) restoreBuffer(f *followed) {
 	if f.buffer.set > 0 {
 		f.setBuffer(m.sample.maxBuffer)
@@ -128,7 +130,7 @@ func (m *Manager) restoreBuffer(f *followed) {
 }
 
 // setBuffer needs CAP_NET_ADMIN, as fail-over does: without it net.core.wmem_max would
-// bound the size. A connection that has been closed meanwhile is none that waits.
+// bound the size. The error of a connection that has been closed meanwhile does not matter.
 func (f *followed) setBuffer(n int) {
 	_ = f.Raw.Control(func(fd uintptr) {
 		// The kernel doubles it.
@@ -137,7 +139,7 @@ func (f *followed) setBuffer(n int) {
 	f.buffer.set = n
 }
 
-// maxSendBuffer is to what the kernel lets a send buffer grow.
+// maxSendBuffer returns the size to which the kernel lets a send buffer grow.
 func maxSendBuffer() int {
 	b, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_wmem")
 	if fields := strings.Fields(string(b)); len(fields) == 3 {

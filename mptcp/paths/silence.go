@@ -9,12 +9,11 @@ import (
 
 // How silence is told from loss and delay.
 //
-// A subflow is silent when at least three segments were under way for long enough to be
-// answered that were not even acknowledged out of order (or it has met two timeouts
-// in a row), and nothing has come back on it for the threshold, while a sibling in the same
-// connection got an ACK in the second half of that time. Segments that have only just left
-// count for nothing: the kernel sends some when it probes a lost tail, and at a timeout. The
-// threshold is the largest of
+// A subflow is silent when at least three segments were in flight for long enough to be answered
+// and were not even acknowledged out of order (or it has met two timeouts in a row), and no ACK has
+// arrived on it for the threshold, while a sibling in the same connection got an ACK in the second
+// half of that time. Segments that were sent just now do not count: the kernel sends some when it
+// probes a lost tail, and at a timeout. The threshold is the largest of
 //
 //   - the floor,
 //   - the factor times the round-trip time, and 12 ms: by default four, since a tail that
@@ -31,9 +30,9 @@ import (
 //   - 300 ms where no endpoint of ours can bring a subflow back that was ended by mistake: the
 //     connection would have one path for the rest of its life, and none once that fails.
 //
-// Only silence that a sibling vouches for counts: an ACK of its own vouches for the 10 ms
-// before it, and half of the threshold must be vouched for. Where all stall, as
-// when this process, its machine or the peer is held up, nobody vouches.
+// Only silence that a sibling confirms counts: an ACK on a sibling confirms the 10 ms before it,
+// and half of the threshold must be confirmed. When all subflows stall, because this process, its
+// machine or the peer is delayed, nothing is confirmed.
 //
 // A path is silent when its silent subflows have four segments under way between them
 // and no subflow on it has got an ACK meanwhile. At 1 % loss the two ACKs of four segments
@@ -62,9 +61,9 @@ const (
 	maxConfirmed = 10 * time.Millisecond
 )
 
-// silence is what a path's past says about its gaps.
+// silence is what is known about the gaps of a path.
 type silence struct {
-	minimum   time.Duration // minPermanent where that is the case, else 0
+	minimum   time.Duration // minPermanent if an ended subflow cannot come back, else 0
 	gap       time.Duration
 	gapAt     time.Time
 	learned   time.Duration
@@ -90,15 +89,15 @@ func (s *silence) decayedGap(now time.Time) time.Duration {
 	return time.Duration(float64(s.gap) * math.Exp2(-float64(now.Sub(s.gapAt))/float64(gapHalfLife)))
 }
 
-// recordGap notes a gap after which an ACK came.
+// recordGap records a gap after which an ACK arrived.
 func (s *silence) recordGap(gap time.Duration, now time.Time) {
 	if gap > s.decayedGap(now) {
 		s.gap, s.gapAt = gap, now
 	}
 }
 
-// recordFalseAlarm notes that a path was not dead which had been given up after stall: this one, or
-// another of this host.
+// recordFalseAlarm records that a path, this one or another of this host, was considered silent
+// after stall although it was not.
 func (s *silence) recordFalseAlarm(stall time.Duration, factor int, now time.Time) {
 	d := time.Duration(factor) * stall
 	if now.Sub(s.learnedAt) < learnedFor {
@@ -107,14 +106,14 @@ func (s *silence) recordFalseAlarm(stall time.Duration, factor int, now time.Tim
 	s.learned, s.learnedAt = min(max(d, learnedMin), learnedMax), now
 }
 
-// flow is what is remembered of a subflow from tick to tick.
+// flow is the state of a subflow from tick to tick.
 type flow struct {
 	id             uint32
 	path           *path
 	ackedAt        time.Time // when the last ACK came
 	unackedSince   time.Time // when data was first seen under way; zero: none is
 	gap            time.Duration
-	confirmedUntil time.Time     // siblings have vouched for the silence up to here,
+	confirmedUntil time.Time     // siblings have confirmed the silence up to here,
 	confirmed      time.Duration // and for so much of it
 	recent, older  inFlight      // since the last ACK
 	seen           bool
@@ -126,15 +125,14 @@ type flow struct {
 	threshold time.Duration
 }
 
-// inFlight is how many segments were under way at a look.
+// inFlight is how many segments were in flight at one time.
 type inFlight struct {
 	at  time.Time
 	out uint32 // 0: no such look
 }
 
-// recordInFlight keeps two looks since the last ACK, the older one from so long ago that what was
-// under way then could have been answered. Of an ACK soon after the last one only the segments
-// tell.
+// recordInFlight keeps two samples since the last ACK. The older one is so old that what was in
+// flight then could have been acknowledged.
 func (f *flow) recordInFlight(answer time.Duration, now time.Time) {
 	f.recent.out, f.older.out = min(f.recent.out, f.out), min(f.older.out, f.out)
 	switch {
@@ -145,7 +143,7 @@ func (f *flow) recordInFlight(answer time.Duration, now time.Time) {
 	}
 }
 
-// observe takes one look at a subflow.
+// observe takes one sample of a subflow.
 func (f *flow) observe(s *mptcp.Subflow, p *path, o *Options, now time.Time) {
 	f.path, f.seen, f.backoff = p, true, s.Backoff
 	f.out = s.Unacked - min(s.Sacked, s.Unacked)
@@ -179,7 +177,7 @@ func (f *flow) observe(s *mptcp.Subflow, p *path, o *Options, now time.Time) {
 	}
 }
 
-// from is when the present silence began.
+// from returns when the present silence began.
 func (f *flow) from() time.Time {
 	if f.unackedSince.After(f.ackedAt) {
 		return f.unackedSince
@@ -187,14 +185,14 @@ func (f *flow) from() time.Time {
 	return f.ackedAt
 }
 
-// suspect: it may be silent soon.
+// suspect reports whether the subflow may become silent soon.
 func (f *flow) suspect() bool { return f.out >= minSegments && f.stalled >= f.threshold/2 }
 
 func (f *flow) silent() bool {
 	return f.stalled >= f.threshold && f.confirmed >= f.threshold/2 && (f.older.out >= minSegments || f.backoff >= 2)
 }
 
-// confirm counts how much of the present silence there was while a sibling moved.
+// confirm adds the part of the present silence during which a sibling got ACKs.
 func (f *flow) confirm(siblingMoved bool, now time.Time) {
 	if f.confirmedUntil.Before(f.from()) {
 		f.confirmedUntil, f.confirmed = f.from(), 0
@@ -205,7 +203,7 @@ func (f *flow) confirm(siblingMoved bool, now time.Time) {
 	}
 }
 
-// collectEvidence adds what the subflows of one connection say about their paths.
+// collectEvidence adds the evidence of one connection's subflows to their paths.
 func collectEvidence(flows []flow, now time.Time) {
 	for i := range flows {
 		f := &flows[i]
@@ -229,8 +227,8 @@ func collectEvidence(flows []flow, now time.Time) {
 	}
 }
 
-// siblings says whether one on another path got an ACK in this tick, and whether in the second
-// half of the threshold.
+// siblings reports whether a subflow on another path got an ACK in this tick, and whether in the
+// second half of the threshold.
 func siblings(flows []flow, f *flow) (moved, lately bool) {
 	for i := range flows {
 		if g := &flows[i]; g.seen && g.path != f.path {
@@ -241,7 +239,7 @@ func siblings(flows []flow, f *flow) (moved, lately bool) {
 	return moved, lately
 }
 
-// evaluate says whether the path is silent, and begins the next tick.
+// evaluate reports whether the path is silent, and begins the next tick.
 func (s *silence) evaluate() (stalled time.Duration, silent bool) {
 	stalled, silent = s.longest, s.evidence >= enoughEvidence && !s.alive
 	s.evidence, s.alive, s.longest = 0, false, 0

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Snapshot is a picture for users: the paths, and connections with their subflows.
+// Snapshot is the state of the paths, and of connections with their subflows.
 type Snapshot struct {
 	Time time.Time `json:"time"`
 	Status
 	Connections []ConnSnapshot `json:"connections"`
-	// More connections were there than were asked for.
+	// More is the number of connections that were left out.
 	More int `json:"more,omitempty"`
 }
 

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// A dial whose address is the kernel's choice leaves by the path of its route, also where that path
-// is silent: the route does not know. So while a path does not carry, such dials get the address of
-// one that does, if the host has a route from that address by that path.
+// A dial without a source address leaves by the path of its route, even if that path is silent. So
+// while a path is silent or returning, such dials get the address of a working path, if the host
+// has a route from that address by that path.
 
-// sourceTable is what dials have to know of the paths. It is replaced when that changes.
+// sourceTable is the state of the paths for dials. It is replaced when that changes.
 type sourceTable struct {
 	rt         *rtnetlink
 	valid      context.Context
@@ -25,7 +25,7 @@ type sourceTable struct {
 	at    time.Time
 }
 
-// sourcePath is a path as dials see it.
+// sourcePath is the state of one path.
 type sourcePath struct {
 	index  int
 	addrs  []netip.Addr
@@ -39,13 +39,13 @@ func (p *sourcePath) equal(q sourcePath) bool {
 }
 
 const (
-	// sourceAge is how long the routes are taken to be as they were.
+	// sourceAge is how long routes are cached.
 	sourceAge  = time.Second
 	maxSources = 1024 // addresses that are remembered
 )
 
-// SelectSource is the address that a dial is to leave from so as not to use a path that does not
-// carry; the zero Addr leaves it to the kernel. It costs next to nothing while all paths carry.
+// SelectSource returns the source address for a dial, so that it does not use a failed path; the
+// zero Addr leaves the choice to the kernel. It is cheap while all paths work.
 func (m *Manager) SelectSource(to netip.Addr) netip.Addr {
 	d := m.sources.Load()
 	if d == nil || !d.any {
@@ -76,7 +76,7 @@ func (d *sourceTable) put(to, from netip.Addr) {
 	d.cache[to] = from
 }
 
-// Valid is done once the answers of From may be others.
+// Valid returns a context that is done once SelectSource may return other addresses.
 func (m *Manager) Valid() context.Context {
 	if d := m.sources.Load(); d != nil {
 		return d.valid
@@ -84,7 +84,7 @@ func (m *Manager) Valid() context.Context {
 	return context.Background()
 }
 
-// lookUp asks for routes.
+// lookUp reads the routes.
 func (d *sourceTable) lookUp(to netip.Addr) netip.Addr {
 	index, from, err := d.rt.route(addrPair{remote: to})
 	if err != nil || !d.isDead(index, from) {
@@ -109,8 +109,8 @@ func (d *sourceTable) lookUp(to netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// isDead says whether a route is by a path that does not carry: the one with the address, or the
-// one with the device.
+// isDead reports whether a route uses a failed path: the one with the address, or the one with the
+// device.
 func (d *sourceTable) isDead(index int, from netip.Addr) bool {
 	i := slices.IndexFunc(d.paths, func(p sourcePath) bool { return p.index == index && slices.Contains(p.addrs, from) })
 	if i < 0 {
@@ -119,7 +119,7 @@ func (d *sourceTable) isDead(index int, from netip.Addr) bool {
 	return i >= 0 && d.paths[i].dead
 }
 
-// updateSources tells dials what has changed.
+// updateSources publishes the state of the paths for dials.
 func (m *Manager) updateSources() {
 	next := &sourceTable{rt: m.rt, cache: map[netip.Addr]netip.Addr{}}
 	for _, p := range m.paths {
@@ -143,7 +143,7 @@ func (m *Manager) updateSources() {
 	}
 }
 
-// clearSources leaves dials to the kernel.
+// clearSources leaves the choice of addresses to the kernel.
 func (m *Manager) clearSources() {
 	if last := m.sources.Swap(nil); last != nil {
 		last.invalidate()

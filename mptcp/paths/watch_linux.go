@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// Connections looked at again each tick, to find some that send, and those that
-	// are then followed. At 50 ticks a second both together cost at most 1 % of a core.
+	// How many connections are examined each tick to find some that send, and how many are
+	// followed. At 50 ticks a second both together cost at most 1 % of a core.
 	freshEach  = 64
 	followMost = 24
-	// A connection that has not sent for so long is not followed any more.
+	// A connection that has not sent for this long is no longer followed.
 	quietFor = time.Second
 )
 
@@ -23,8 +23,8 @@ type sample struct {
 	followed []followed
 	at       time.Time
 	suspect  bool
-	late     int // ticks not to be trusted, as we were not running ourselves
-	// to what the kernel lets a send buffer grow, bytes
+	late     int // ticks to ignore, because this process itself was delayed
+	// bytes to which the kernel lets a send buffer grow
 	maxBuffer int
 }
 
@@ -38,15 +38,15 @@ type followed struct {
 
 func (s *sample) busy() bool { return len(s.followed) > 0 }
 
-// watch takes a sample, keeps the send buffers in it short and, with FailoverActive, gives up the
-// paths that are silent.
+// watch samples the connections, limits their send buffers and, with FailoverActive, fails over
+// from silent paths.
 func (m *Manager) watch(now time.Time) {
 	s := &m.sample
 	if s.maxBuffer == 0 {
 		s.maxBuffer = maxSendBuffer()
 	}
-	// Where this process itself stalled, ACKs lie unread in the kernel or in the
-	// network card: what looks like silence is ours.
+	// If this process itself was delayed, ACKs may be unread in the kernel or in the network card:
+	// the silence is ours.
 	if s.busy() && !s.at.IsZero() && now.Sub(s.at) > 3*busyTick {
 		s.late = 2
 	}
@@ -78,8 +78,8 @@ func (m *Manager) watch(now time.Time) {
 	}
 }
 
-// setMinSilence gives paths more time on which ended subflows cannot come back: those without an
-// endpoint of ours that can be made again.
+// setMinSilence gives more time to paths on which an ended subflow cannot come back: those without
+// an endpoint of ours that can be renewed.
 func (m *Manager) setMinSilence() {
 	for _, p := range m.paths {
 		p.silence.minimum = minPermanent
@@ -91,7 +91,7 @@ func (m *Manager) setMinSilence() {
 	}
 }
 
-// unfollow leaves all connections.
+// unfollow stops following all connections.
 func (m *Manager) unfollow() {
 	for i := range m.sample.followed {
 		m.restoreBuffer(&m.sample.followed[i])
@@ -99,7 +99,7 @@ func (m *Manager) unfollow() {
 	m.sample = sample{}
 }
 
-// followBusy looks at some connections and follows those that wait for an ACK.
+// followBusy examines some connections and follows those that wait for an ACK.
 func (m *Manager) followBusy(now time.Time) {
 	s, looked := &m.sample, 0
 	for c := range m.o.Source {
@@ -114,8 +114,8 @@ func (m *Manager) followBusy(now time.Time) {
 	}
 }
 
-// follow looks at one connection and weighs what it says; false: it is over, or has
-// nothing to say.
+// follow samples one connection and collects its evidence; it returns false if the connection has
+// ended or is idle.
 func (m *Manager) follow(f *followed, now time.Time) bool {
 	if m.info.Read(f.Raw) != nil || m.info.Token != f.token {
 		return false
@@ -147,7 +147,7 @@ func (m *Manager) follow(f *followed, now time.Time) bool {
 	return now.Sub(f.sentAt) < quietFor
 }
 
-// noteAck brings a silent path back on which an ACK has come since it was given up.
+// noteAck brings a silent path back if an ACK has arrived on it since the cut.
 func (m *Manager) noteAck(p *path, s *mptcp.Subflow, now time.Time) {
 	const margin = 20 * time.Millisecond
 	if p == nil || p.state != Silent || s.State != mptcp.StateEstablished {
@@ -158,7 +158,7 @@ func (m *Manager) noteAck(p *path, s *mptcp.Subflow, now time.Time) {
 	}
 }
 
-// recovered brings a silent path back.
+// recovered brings a silent path back, and learns from a false alarm.
 func (m *Manager) recovered(p *path, now time.Time) {
 	asked, soon := p.probe.cutAt, falseAlarm
 	if !p.probe.renewedAt.IsZero() {
@@ -182,7 +182,7 @@ func (m *Manager) recovered(p *path, now time.Time) {
 
 const (
 	probeEvery = 250 * time.Millisecond
-	// A path that has been silent for long is asked less often.
+	// A path that has been silent for long is probed less often.
 	probeOften    = 30 * time.Second
 	probeSeldom   = time.Second
 	firstRenewal  = 500 * time.Millisecond
@@ -190,7 +190,7 @@ const (
 	lastRenewal   = time.Minute
 )
 
-// probePath looks for a sign of life on a silent path.
+// probePath probes a silent path.
 func (m *Manager) probePath(p *path, now time.Time) {
 	q := &p.probe
 	every := probeEvery
@@ -232,14 +232,14 @@ func (m *Manager) probeByJoins(p *path, now time.Time) {
 		for k, r := range m.owned {
 			if r.path == p.Name && p.renewals[k] && slices.Contains(have, r.stored) && m.remove(r.stored) {
 				m.add(want{r.requested, r.path}, nil, r.previous)
-				p.renewals[k] = true // and once more when it is back
+				p.renewals[k] = true // and again when it is back
 			}
 		}
 	}
 	m.checkJoins(p, now)
 }
 
-// checkJoins looks at some connections, whether they send or not.
+// checkJoins examines some connections, idle ones included.
 func (m *Manager) checkJoins(p *path, now time.Time) {
 	looked := 0
 	for c := range m.o.Source {
@@ -257,7 +257,7 @@ func (m *Manager) checkJoins(p *path, now time.Time) {
 	}
 }
 
-// send makes the SYN. No error of it matters: then nobody answers.
+// send sends the SYN. Errors are ignored: then there is no answer.
 func (q *probe) send() {
 	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(q.remote.Port()), Addr: q.remote.Addr().As16()})
 	from := unix.Sockaddr(&unix.SockaddrInet6{Addr: q.local.As16()})
@@ -284,7 +284,7 @@ func (q *probe) send() {
 	unix.Close(fd)
 }
 
-// answered says whether there was an answer: a connection, or its refusal.
+// answered reports whether there was an answer: a connection, or a refusal.
 func (q *probe) answered() bool {
 	p := []unix.PollFd{{Fd: int32(q.fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(p, 0); n == 0 || err != nil {
