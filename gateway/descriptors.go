@@ -4,12 +4,12 @@ import (
 	"syscall"
 )
 
-// fewConnections is a limit that nobody means to have.
+// fewConnections is a limit that is unlikely to be intended.
 const fewConnections = 100
 
-// limitConnections shares the descriptors out: a client's connection takes one, a server's takes
-// one, and some are for logs, the admin address and the like. configured is the limit of clients'
-// connections; 0: half of all.
+// limitConnections divides the file descriptors: a connection of a client takes one, one to a
+// server takes one, and some are for logs, the admin address and so on. configured is the limit of
+// client connections; 0: half of all.
 func (g *Gateway) limitConnections(configured int) {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
@@ -32,8 +32,8 @@ func (g *Gateway) limitConnections(configured int) {
 	g.places.SetLimit(servers)
 }
 
-// divideDescriptors gives how many connections of clients and to servers the descriptors suffice
-// for. At least an eighth is servers'.
+// divideDescriptors returns how many client and server connections the descriptors allow. At least
+// an eighth is for servers.
 func divideDescriptors(descriptors uint64, configured int) (clients, servers int) {
 	// An eighth of the descriptors, and 128 at most, are pipes of netio.
 	others := min(256, descriptors/2)

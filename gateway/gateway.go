@@ -34,15 +34,15 @@ type Options struct {
 	LogDropped *telemetry.Counter
 	// LogSettings follow the configuration, if not nil. They are those of the Logger.
 	LogSettings *LogSettings
-	// Notifier tells the service manager what it wants to know; nil: there is none.
+	// Notifier notifies the service manager; nil: there is none.
 	Notifier *Notifier
 	// Parent is the process that this one replaces; nil: none.
 	Parent *Parent
 	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be
 	// replaced.
 	Command func() (path string, args []string)
-	// Shield calls start with those signals ignored, in this process and so in what is started,
-	// that would end a process which has yet to take them over; nil: nothing is shielded.
+	// Shield calls start while signals that would end a new process, before it handles them, are
+	// ignored; nil: none are.
 	Shield func(start func() error) error
 }
 
@@ -93,7 +93,7 @@ const (
 	draining
 )
 
-// Open builds the first generation and opens every address. ctx bounds the opening only.
+// Open builds the first generation and opens every address. ctx limits the opening only.
 func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -151,7 +151,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	return g, nil
 }
 
-// closeAll undoes an Open that failed.
+// closeAll undoes a failed Open.
 func (g *Gateway) closeAll() {
 	defer g.stopPanicReports()
 	if m := g.paths.Load(); m != nil {
@@ -177,7 +177,7 @@ func (g *Gateway) closeAll() {
 	_ = g.options.Inherited.Close()
 }
 
-// fault places an error at a key of the configuration.
+// fault gives an error the position of a key in the configuration.
 func (g *Gateway) fault(cfg *config.Config, key string, err error) error {
 	return placed(cfg, key, err)
 }
@@ -218,9 +218,9 @@ func proxyLimits(l *config.Limits) proxy.Limits {
 	}
 }
 
-// Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their
-// end, and what is left after the configured time, or when kill ends, is cut. onReady is called
-// once every listener accepts.
+// Run serves until ctx ends, then drains: readiness fails first, exchanges in progress finish, and
+// what is left after the configured time, or when kill ends, is aborted. onReady is called once
+// every listener accepts.
 func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	defer g.notifySuccessor()
 	if g.group != nil {
@@ -284,13 +284,13 @@ func (g *Gateway) begin(ctx context.Context) error {
 	return err
 }
 
-// lastRequestTime is how long connections may take for one request that were accepted while the
-// gateway drained.
+// lastRequestTime is how long connections that were accepted during the drain may take for one
+// request.
 const lastRequestTime = 5 * time.Second
 
-// drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that
-// are open come to their end, while those that wait at the other sockets are served, with the word
-// that they end; then those are left to whoever comes next.
+// drain ends the gateway: it closes sockets that no other process keeps; open connections finish,
+// while new ones on the other sockets are served once and closed; then those sockets are left to
+// the next process.
 func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
@@ -338,7 +338,7 @@ func (g *Gateway) isReplaced() bool {
 	}
 }
 
-// closeLogs comes last, so that what the end of everything had to say is written.
+// closeLogs comes last, so that all log lines are written.
 func (g *Gateway) closeLogs() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
@@ -349,7 +349,7 @@ func (g *Gateway) closeLogs() {
 	g.stopPanicReports()
 }
 
-// ReopenLogs opens log files again, after they were renamed. An error is logged, too.
+// ReopenLogs reopens log files after they were renamed. It also logs an error.
 func (g *Gateway) ReopenLogs() error {
 	err := g.access.Load().Reopen()
 	if err != nil {
@@ -360,7 +360,7 @@ func (g *Gateway) ReopenLogs() error {
 
 func (g *Gateway) isReady() bool { return g.state.Load() == ready }
 
-// Ready says whether the gateway takes traffic, and if not, why.
+// Ready reports whether the gateway accepts traffic and, if not, why.
 func (g *Gateway) Ready() (bool, []string) {
 	switch g.state.Load() {
 	case starting:
@@ -371,8 +371,8 @@ func (g *Gateway) Ready() (bool, []string) {
 	return true, nil
 }
 
-// announce says what the kernel granted to each listener, in the file's order. Of sockets that are
-// the same in old it is silent.
+// announce logs what the kernel granted to each listener, in the order of the file, except for
+// sockets that are unchanged from old.
 func (g *Gateway) announce(old *generation) {
 	gen := g.gen.Load()
 	for i := range gen.config.Listeners {

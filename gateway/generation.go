@@ -14,24 +14,25 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/route"
 )
 
-// generation is what one reading of the configuration became.
+// generation is what was built from one version of the configuration.
 type generation struct {
-	number      uint64
-	config      *config.Config
-	backends    map[string]*pool
-	listeners   map[string]*front
-	leases      map[string]lease // by route
-	routes      *proxy.Routes
-	passed      *proxy.Passthroughs // nil: none
-	passedAt    map[string]bool     // the listeners that its routes name; "" is all
-	certHeaders []string            // see certHeaderNames
+	number    uint64
+	config    *config.Config
+	backends  map[string]*pool
+	listeners map[string]*front
+	leases    map[string]lease // by route
+	routes    *proxy.Routes
+	passed    *proxy.Passthroughs // nil: none
+	passedAt  map[string]bool     // the listeners that its routes name; "" is all
+	ownNames  []string            // see ownNames
 }
 
-// pool is a backend and the task that keeps it.
+// pool is a backend and its maintenance task.
 type pool struct {
 	options config.Backend
 	mptcp   bool         // whether MPTCP was enabled when it was made
@@ -40,31 +41,31 @@ type pool struct {
 	task *running
 }
 
-// lease is what the exchanges on a route last by: on the same route to the same backend for as long
-// as they like.
+// lease is shared by the exchanges on a route. It is kept while a reload changes neither the route
+// nor its backend.
 type lease struct {
 	*proxy.Lease
 	route config.Route
 	pool  *pool
 }
 
-// front is a listener: its sockets, and how the data plane sees it.
+// front is a listener: its sockets, and its part in the data plane.
 type front struct {
 	sockets *listener.Listener
 	proxy   *proxy.Listener
 	open    listener.Options      // what the sockets were opened with
-	view    proxy.ListenerOptions // what the data plane is to know
+	view    proxy.ListenerOptions // options of the data plane
 	tls     *tlsSet               // nil: none
 	task    *running
-	leave   bool // somebody else continues with the sockets: unix ones stay in the file system
+	leave   bool // another process continues with the sockets: unix ones stay in the file system
 }
 
-// build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault
-// leaves nothing behind.
+// build makes a generation from cfg, with what is equal in old. It starts nothing, and undoes
+// everything on an error.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
-		passedAt: map[string]bool{}, certHeaders: certHeaderNames(cfg),
+		passedAt: map[string]bool{}, ownNames: ownNames(cfg),
 	}
 	if old != nil {
 		next.number = old.number + 1
@@ -92,7 +93,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	if len(faults) > 0 { // routes need them
 		return nil, faults
 	}
-	note(g.buildRoutes(old, next))
+	note(next.buildRoutes(old))
 	for i := range cfg.Listeners {
 		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
 		if err != nil {
@@ -123,8 +124,7 @@ func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Bac
 	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: limits, Backend: made}, nil
 }
 
-// answerLimits are what the heads of answers may take: servers are not held to less than what they
-// commonly need.
+// answerLimits are the limits of response heads, with a minimum that servers commonly need.
 func answerLimits(l *config.Limits) http1.Limits {
 	return http1.Limits{HeaderBytes: max(int(l.HeaderBytes), 64<<10), HeaderFields: max(l.HeaderFields, 256)}
 }
@@ -149,7 +149,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 	return o
 }
 
-// logServers has the log say which servers cannot be reached, and why.
+// logServers logs which servers cannot be reached, and why.
 func (g *Gateway) logServers(o *backend.Options) {
 	name := o.Name
 	o.Down = func(server string, why error) {
@@ -167,7 +167,7 @@ func (g *Gateway) logServers(o *backend.Options) {
 	}
 }
 
-// mode is what is asked of the kernel, given the operator's kill switches.
+// mode returns the mode to request from the kernel, given the operator's kill switches.
 func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
 	if !enabled || mptcp.Disabled() {
 		return mptcp.Off
@@ -182,14 +182,16 @@ func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
 }
 
 // buildRoutes makes the table of routes, and that of server names which are passed through.
-func (g *Gateway) buildRoutes(old, next *generation) error {
-	cfg := next.config
+func (n *generation) buildRoutes(old *generation) error {
+	cfg := n.config
 	var list, passed []proxy.Route
 	for _, r := range cfg.Routes {
+		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
 			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
-			Backend:          next.backends[r.Backend].Backend,
-			Lease:            next.leaseOf(old, &r),
+			Action:           &proxy.Forward{Backend: to},
+			Filters:          filter.Compile(filter.MaxForwards{}),
+			Lease:            n.leaseOf(old, &r),
 			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
 			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
 		}
@@ -197,24 +199,24 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 			list = append(list, one)
 			continue
 		}
-		one.Host = r.Match.SNI
-		next.passedAt[r.Match.Listener] = true
+		one.Host, one.Action = r.Match.SNI, &proxy.TCP{Backend: to}
+		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
 	var err error
-	if next.routes, err = proxy.NewRoutes(list); err != nil {
-		return g.routeFault(cfg, err)
+	if n.routes, err = proxy.NewRoutes(list); err != nil {
+		return routeFault(cfg, err)
 	}
 	if len(passed) > 0 {
-		if next.passed, err = proxy.NewPassthroughs(passed); err != nil {
-			return g.routeFault(cfg, err)
+		if n.passed, err = proxy.NewPassthroughs(passed); err != nil {
+			return routeFault(cfg, err)
 		}
 	}
 	return nil
 }
 
-// passthroughs are the names that are passed through at a listener; nil where there is none, so
-// that nobody waits for a ClientHello there.
+// passthroughs returns the server names that are passed through at a listener; nil if there are
+// none, so that the listener does not wait for a ClientHello.
 func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 	if !l.TakesTLS() || !n.passedAt[""] && !n.passedAt[l.Name] {
 		return nil
@@ -222,15 +224,16 @@ func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 	return n.passed
 }
 
-func (g *Gateway) routeFault(cfg *config.Config, err error) error {
+func routeFault(cfg *config.Config, err error) error {
 	var tie *route.TieError
 	if errors.As(err, &tie) {
-		return g.fault(cfg, "route."+tie.Second, err)
+		return placed(cfg, "route."+tie.Second, err)
 	}
-	return g.fault(cfg, "route", err)
+	return placed(cfg, "route", err)
 }
 
-// leaseOf carries the lease of a route over, if it is the same route to the same backend.
+// leaseOf returns the old lease of a route if the route and its backend are unchanged, otherwise a
+// new one.
 func (n *generation) leaseOf(old *generation, r *config.Route) *proxy.Lease {
 	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[r.Backend]}
 	if old != nil {
@@ -247,15 +250,8 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 	if f.tls, err = g.buildTLS(next.config, l); err != nil {
 		return nil, err
 	}
-	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), VouchedNames: next.certHeaders, HealthPath: l.HealthPath,
-		RequireMPTCP: f.open.MPTCP == mptcp.Require, RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
-		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
-		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
-			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
-		}[l.ProxyProtocol],
-		ProxyHeaderFrom: l.ProxyProtocolFrom,
-	}
+	f.view = next.view(l)
+	f.view.RequireMPTCP, f.view.Challenge = f.open.MPTCP == mptcp.Require, g.challenge
 	if f.tls != nil {
 		f.view.TLS = f.tls // not a nil *tlsSet in an interface
 	}
@@ -282,6 +278,19 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 	return f, nil
 }
 
+// view is options of the data plane of a listener, as far as the configuration says it.
+func (n *generation) view(l *config.Listener) proxy.ListenerOptions {
+	return proxy.ListenerOptions{
+		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
+		RedirectHTTPS: l.RedirectHTTPS, Routes: n.routes, Passthrough: n.passthroughs(l),
+		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
+		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
+			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
+		}[l.ProxyProtocol],
+		ProxyHeaderFrom: l.ProxyProtocolFrom,
+	}
+}
+
 func (f *front) closeTLS() {
 	if f.tls != nil {
 		f.tls.Close()
@@ -299,13 +308,13 @@ func (g *Gateway) listenerOptions(cfg *config.Config, l *config.Listener) listen
 	return o
 }
 
-// sameSockets says whether sockets opened by a would do for b.
+// sameSockets reports whether sockets opened with a also fit b.
 func sameSockets(a, b listener.Options) bool {
 	return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) && a.Systemd == b.Systemd &&
 		a.FileMode == b.FileMode && a.MPTCP == b.MPTCP && a.Interface == b.Interface
 }
 
-// start makes the generation the one that requests meet, and starts what is new in it.
+// start activates the generation, and starts what is new in it.
 func (n *generation) start(g *Gateway) {
 	for name, p := range n.backends {
 		if p.task == nil {
@@ -332,7 +341,7 @@ func (n *generation) start(g *Gateway) {
 	}
 }
 
-// stopAccepting ends the accepting of those listeners.
+// stopAccepting stops those listeners from accepting.
 func (n *generation) stopAccepting(which func(*front) bool) {
 	for _, f := range n.listeners {
 		if which(f) {
@@ -341,7 +350,7 @@ func (n *generation) stopAccepting(which func(*front) bool) {
 	}
 }
 
-// stop ends the accepting; it may be called twice.
+// stop stops accepting; it may be called twice.
 func (f *front) stop() {
 	f.task.stop()
 	if f.leave {

@@ -9,11 +9,12 @@ import (
 	"mpgate/telemetry"
 )
 
-// maxStallChecks is how many MPTCP connections are looked at each second, of both sides together,
-// beginning at another one each time. A look is a system call, so this is at most 0.2 % of a core.
+// maxStallChecks is how many MPTCP connections are checked each second, of both sides together,
+// beginning at a different one each time. A check is a system call, so this is at most 0.2 % of a
+// core.
 const maxStallChecks = 1000
 
-// watchReceiveStalls frees connections that the kernel lets stall; see mptcp.FixReceiveStall.
+// watchReceiveStalls repairs connections that stall in the kernel; see mptcp.FixReceiveStall.
 func (g *Gateway) watchReceiveStalls(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -29,8 +30,8 @@ func (g *Gateway) watchReceiveStalls(ctx context.Context) error {
 	}
 }
 
-// watchHostMemory says when connections to servers are made by TCP for want of memory, and when
-// that is over.
+// watchHostMemory logs when connections to servers use TCP because memory is short, and when that
+// is over.
 func (g *Gateway) watchHostMemory(before bool) (now bool) {
 	switch now = mptcp.CheckHostMemory(); {
 	case now && !before:
@@ -41,7 +42,8 @@ func (g *Gateway) watchHostMemory(before bool) (now bool) {
 	return now
 }
 
-// fixReceiveStalls logs when it has looked: a look holds up the connections that come and go.
+// fixReceiveStalls logs after the checks, because the registry of connections is locked during
+// them.
 func (g *Gateway) fixReceiveStalls() {
 	looked, freed := 0, 0
 	var fault error

@@ -18,7 +18,7 @@ import (
 	"mpgate/task"
 )
 
-// An upgrade replaces the process by another, of a new binary or the same, on the same sockets:
+// An upgrade replaces the process with another, of a new binary or the same, on the same sockets:
 //
 //	old                                     new
 //	starts the new one with the sockets ─►  reads its configuration, takes the sockets
@@ -28,19 +28,19 @@ import (
 //	lets it continue, with these          ─►  is a gateway like any other
 //	drains, ends                       ─►  may remove endpoints
 //
-// Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends
-// the new one and continues.
+// The old process serves until it is told "ready". If that does not happen in time, it ends the new
+// one and continues.
 
-// upgradeVariable tells a new process what it was handed.
+// upgradeVariable describes to a new process what it inherits.
 const upgradeVariable = "MPGATE_UPGRADE"
 
 // upgradeTime is how long the new process may take until it is ready.
 const upgradeTime = 30 * time.Second
 
-// inheritance is what a new process is handed. Numbers are descriptors.
+// inheritance is what a new process inherits. Numbers are file descriptors.
 type inheritance struct {
 	Ready   int // it writes a line when it is ready or cannot be
-	Go      int // says when it may continue by itself, and ends with the process before it
+	Go      int // says when it may continue by itself; closed when the previous process ends
 	Sockets []handedSocket
 }
 
@@ -51,19 +51,19 @@ type handedSocket struct {
 	Store string `json:",omitempty"` // by which systemd's store has it; "": it has not
 }
 
-// continueWord is what the old process says last, with what it made in the kernel behind it.
+// continueWord is the last message of the old process, followed by what it made in the kernel.
 const continueWord = "go"
 
 // Parent is the process that this one replaces.
 type Parent struct {
 	report, release *os.File
-	since           time.Time // this one continued by itself
+	since           time.Time // when this process continued by itself
 	gone            chan struct{}
 	stored          map[uint64]string // see fdStore.names
 }
 
-// FromParent takes what a process that this one is to replace has handed over, and adds the sockets
-// to in. It is nil where there is no such process.
+// FromParent takes what the process that this one replaces has passed, and adds the sockets to in.
+// It returns nil if there is no such process.
 func FromParent(in *listener.Inherited) (*Parent, error) {
 	text := os.Getenv(upgradeVariable)
 	if text == "" {
@@ -91,8 +91,8 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 	return p, nil
 }
 
-// ready tells the parent, and returns when it has passed its part on, with what it made in the
-// kernel.
+// ready tells the parent that this process is ready, and returns what the parent made in the
+// kernel, once it has handed over.
 func (p *Parent) ready(ctx context.Context) (*paths.Handover, error) {
 	_, err := io.WriteString(p.report, "ready\n")
 	_ = p.report.Close()
@@ -116,7 +116,7 @@ func (p *Parent) ready(ctx context.Context) (*paths.Handover, error) {
 	return e, nil
 }
 
-// watch ends when the parent does.
+// watch returns when the parent ends.
 func (p *Parent) watch(ctx context.Context) error {
 	defer close(p.gone)
 	defer p.release.Close()
@@ -127,10 +127,10 @@ func (p *Parent) watch(ctx context.Context) error {
 	return nil
 }
 
-// isServing says whether the parent has not passed its part on.
+// isServing reports whether the parent has not handed over yet.
 func (p *Parent) isServing() bool { return p != nil && p.since.IsZero() }
 
-// isDraining says whether the parent has passed its part on and has not ended yet.
+// isDraining reports whether the parent has handed over and has not ended yet.
 func (p *Parent) isDraining() bool {
 	if p == nil || p.since.IsZero() {
 		return false
@@ -143,8 +143,8 @@ func (p *Parent) isDraining() bool {
 	}
 }
 
-// awaitEnd waits for the end of the parent, which drains for as long as most: with the end of this
-// process endpoints go on which it has subflows.
+// awaitEnd waits until the parent ends, which drains for at most that long: this process removes
+// endpoints at its end, and the parent may have subflows on them.
 func (p *Parent) awaitEnd(ctx context.Context, most time.Duration) {
 	if !p.isDraining() {
 		return
@@ -160,14 +160,13 @@ func (p *Parent) awaitEnd(ctx context.Context, most time.Duration) {
 // Fail tells the parent why this process cannot replace it.
 func (p *Parent) Fail(err error) {
 	if p != nil {
-		_, _ = fmt.Fprintf(p.report, "failed\n%v\n", err) // after ready it is closed
+		_, _ = fmt.Fprintf(p.report, "failed\n%v\n", err) // closed after ready
 		_ = p.report.Close()
 		_ = p.release.Close()
 	}
 }
 
-// takeOver tells the parent that this process is ready, and continues with what it made in the
-// kernel.
+// takeOver tells the parent that this process is ready, and takes over what it made in the kernel.
 func (g *Gateway) takeOver(ctx context.Context) error {
 	e, err := g.options.Parent.ready(ctx)
 	if err != nil {
@@ -180,7 +179,7 @@ func (g *Gateway) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// Upgrade starts the program again and hands everything over to it. It returns when the new process
+// Upgrade starts the program again and hands over to it. It returns when the new process
 // serves; this one then drains, and Run returns. On an error this one continues as before.
 func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.options.Command == nil {
@@ -208,7 +207,7 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 	return nil
 }
 
-// replace starts the new process and waits for its word.
+// replace starts the new process and waits until it is ready.
 func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, upgradeTime)
 	defer cancel()
@@ -258,8 +257,8 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	return pid, nil
 }
 
-// start starts the new process, shielded from signals that would end it before it takes them over.
-// One that came meanwhile and asked this process to open its logs again was lost, so that is done.
+// start starts the new process, shielded from signals that would end it before it handles them. A
+// signal to reopen logs that arrives meanwhile is lost, so the logs are reopened.
 func (g *Gateway) start(cmd *exec.Cmd) error {
 	if g.options.Shield == nil {
 		return cmd.Start()
@@ -268,8 +267,8 @@ func (g *Gateway) start(cmd *exec.Cmd) error {
 	return g.options.Shield(cmd.Start)
 }
 
-// awaitManager waits until the service manager has dealt with what it was told, for a moment at
-// most: the new process waits, too.
+// awaitManager waits until the service manager has processed the notifications, for 2 s at most:
+// the new process waits, too.
 func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -278,7 +277,7 @@ func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
 	}
 }
 
-// release lets the new process continue, with endpoints and limits for its own.
+// release lets the new process continue and take over endpoints and limits.
 func (g *Gateway) release(ctx context.Context, by *os.File) error {
 	e, err := g.handOverPaths(ctx)
 	if err != nil {
@@ -296,8 +295,8 @@ func (g *Gateway) release(ctx context.Context, by *os.File) error {
 	return nil
 }
 
-// notifySuccessor tells the process that has replaced this one, if any, that no connection is left
-// here.
+// notifySuccessor tells the process that has replaced this one, if any, that this process has no
+// connections left.
 func (g *Gateway) notifySuccessor() {
 	if g.successor != nil {
 		_ = g.successor.Close()
@@ -307,7 +306,7 @@ func (g *Gateway) notifySuccessor() {
 	}
 }
 
-// child makes the command with all that it inherits.
+// child makes the command with everything that it inherits.
 func (g *Gateway) child(reportTo, release *os.File) (*exec.Cmd, error) {
 	path, args := g.options.Command()
 	cmd := exec.Command(path, args...)
@@ -344,7 +343,7 @@ func (g *Gateway) child(reportTo, release *os.File) (*exec.Cmd, error) {
 		return nil, err
 	}
 	for _, v := range os.Environ() {
-		// It would hold the new process to be none of the watchdog's business.
+		// With it, the new process would not notify the watchdog.
 		if !strings.HasPrefix(v, "WATCHDOG_PID=") {
 			cmd.Env = append(cmd.Env, v)
 		}
@@ -359,7 +358,7 @@ func closeFiles(files []*os.File) {
 	}
 }
 
-// awaitReady reads what the new process has to say.
+// awaitReady reads the report of the new process.
 func awaitReady(ctx context.Context, report *os.File) error {
 	stop := task.AfterDone(ctx, "upgrade: report", func() { _ = report.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -377,7 +376,7 @@ func awaitReady(ctx context.Context, report *os.File) error {
 	return errors.New("the new process ended before it was ready; see its log")
 }
 
-// serveUpgrade answers when the new process serves: 200, or 409 with what went wrong.
+// serveUpgrade answers once the new process serves: 200, or 409 with the error.
 func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * upgradeTime))
 	if err := g.Upgrade(context.WithoutCancel(r.Context())); err != nil {

@@ -297,8 +297,8 @@ func TestNoAllocations(t *testing.T) {
 	rc, plain := rawOf(t, client), rawOf(t, tcp)
 	var i Info
 	for name, f := range map[string]func(){
-		"Speaks":              func() { TransportOf(rc) },
-		"Speaks of a TCP one": func() { TransportOf(plain) },
+		"TransportOf":              func() { TransportOf(rc) },
+		"TransportOf of a TCP one": func() { TransportOf(plain) },
 		"LastReceived":        func() { LastReceived(rc) },
 		"SubflowCount":        func() { SubflowCount(rc) },
 		"SubflowCount of TCP": func() { SubflowCount(plain) },
@@ -321,8 +321,8 @@ func BenchmarkSocket(b *testing.B) {
 		name string
 		f    func()
 	}{
-		{"Speaks", func() { TransportOf(rc) }},
-		{"Speaks/fallback", func() { TransportOf(plain) }},
+		{"TransportOf", func() { TransportOf(rc) }},
+		{"TransportOf/fallback", func() { TransportOf(plain) }},
 		{"SubflowCount", func() { SubflowCount(rc) }},
 		{"Info", func() { i.Read(rc) }},
 		{"Counters", func() { ReadCounters() }},

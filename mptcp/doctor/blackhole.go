@@ -8,8 +8,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// blackhole finds out whether the kernel has stopped asking for MPTCP because SYNs
-// that did vanished: a connect to ourselves tells.
+// blackhole tests, by a connection to this host itself, whether the kernel has stopped requesting
+// MPTCP because MPTCP SYNs were dropped.
 func (e *examination) blackhole() {
 	const check = "blackhole"
 	counters, err := mptcp.ReadCounters()
@@ -40,7 +40,7 @@ func orDefault(s, d string) string {
 	return s
 }
 
-// testBlackhole connects to ourselves: what falls back there was not asked for.
+// testBlackhole connects to this host itself: a fallback there means that MPTCP was not requested.
 func (e *examination) testBlackhole() (bool, error) {
 	l, granted, err := mptcp.Listen(e.ctx, "127.0.0.1:0", mptcp.ListenOptions{})
 	if err != nil {

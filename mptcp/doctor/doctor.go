@@ -98,12 +98,12 @@ type Server struct {
 	Mode      mptcp.Mode
 	Source    netip.Addr
 	Interface string
-	// Probe exchanges the first bytes, after which further subflows are made. nil:
-	// the server is connected to and not spoken to, and subflows are not counted.
+	// Probe exchanges the first bytes, after which further subflows are made. nil: nothing is sent
+	// to the server, and subflows are not counted.
 	Probe func(context.Context, net.Conn) error
 }
 
-// Options say what the gateway is to do. The zero value looks at the host alone.
+// Options describe the gateway. The zero value examines the host only.
 type Options struct {
 	Listeners []Listener
 	Inherited []Inherited
@@ -128,7 +128,7 @@ type examination struct {
 	ctx      context.Context
 	support  mptcp.Support
 	findings []Finding
-	// blackholeActive: the kernel does not ask for MPTCP at present.
+	// blackholeActive: the kernel does not request MPTCP at present.
 	blackholeActive bool
 }
 
@@ -176,7 +176,7 @@ func (e *examination) add(l Level, check, subject, what, remedy string) {
 	e.findings = append(e.findings, Finding{l, check, subject, what, remedy})
 }
 
-// wanted says whether anything is to use MPTCP, and whether it must.
+// wanted reports whether anything should use MPTCP, and whether anything must.
 func (e *examination) wanted() (any, must bool) {
 	modes := []mptcp.Mode{}
 	for _, l := range e.Listeners {

@@ -15,7 +15,7 @@ import (
 // Traffic is counted by connection and subflow: every pass adds the traffic since the pass before.
 // What a pass cannot see is obtained in other ways:
 //
-//	a connection that ends        Settle, called before it is closed
+//	a connection that ends        CountClosing, called before it is closed
 //	a subflow that ended between  what the connection counts as a whole, less what its
 //	two passes                    living subflows do, belongs to those that ended
 //	one that also began there,    the kernel's events (CAP_NET_ADMIN); without them it is
