@@ -299,11 +299,11 @@ func TestNoAllocations(t *testing.T) {
 	for name, f := range map[string]func(){
 		"TransportOf":              func() { TransportOf(rc) },
 		"TransportOf of a TCP one": func() { TransportOf(plain) },
-		"LastReceived":        func() { LastReceived(rc) },
-		"SubflowCount":        func() { SubflowCount(rc) },
-		"SubflowCount of TCP": func() { SubflowCount(plain) },
-		"Info.Read":           func() { i.Read(rc) },
-		"Info.Read of TCP":    func() { i.Read(plain) },
+		"LastReceived":             func() { LastReceived(rc) },
+		"SubflowCount":             func() { SubflowCount(rc) },
+		"SubflowCount of TCP":      func() { SubflowCount(plain) },
+		"Info.Read":                func() { i.Read(rc) },
+		"Info.Read of TCP":         func() { i.Read(plain) },
 	} {
 		if n := testing.AllocsPerRun(200, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
