@@ -237,7 +237,7 @@ func (c *conn) refusesTCP() bool {
 	if !c.listener.view.Load().RequireMPTCP {
 		return false
 	}
-	if t, err := mptcp.Speaks(c.base.Raw()); err == nil && t == mptcp.MPTCP {
+	if t, err := mptcp.TransportOf(c.base.Raw()); err == nil && t == mptcp.MPTCP {
 		return false
 	}
 	c.end = telemetry.ConnMPTCPRequired

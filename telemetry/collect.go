@@ -34,11 +34,11 @@ var (
 	descBackendIdle     = desc("backend_connections_idle", "Idle connections to servers.", "backend", "server")
 	descBackendUp       = desc("backend_server_up", "0 from a failed connect until one succeeds, while requests go to other servers; otherwise 1.", "backend", "server")
 
-	descMPTCP      = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
-	descFallbacks  = desc("mptcp_fallbacks_total", "Connections that should use MPTCP and do not, by inferred reason.", "side", "reason")
-	descSubflows   = desc("mptcp_subflows", "Subflows of open MPTCP connections, as last read.", "side")
-	descUnclogs    = desc("mptcp_unclogged_total", "Stalls with a receive buffer full of out-of-order data that mpgate ended by enlarging the buffer.", "side")
-	descPlainDials = desc("mptcp_plain_dials_total", "Connection attempts that did not request MPTCP, because the server had answered without it or MPTCP SYNs were dropped.")
+	descMPTCP         = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
+	descFallbacks     = desc("mptcp_fallbacks_total", "Connections that should use MPTCP and do not, by inferred reason.", "side", "reason")
+	descSubflows      = desc("mptcp_subflows", "Subflows of open MPTCP connections, as last read.", "side")
+	descReceiveStalls = desc("mptcp_receive_stalls_total", "Stalls with a receive buffer full of out-of-order data that mpgate ended by enlarging the buffer.", "side")
+	descPlainDials    = desc("mptcp_plain_dials_total", "Connection attempts that did not request MPTCP, because the server had answered without it or MPTCP SYNs were dropped.")
 
 	descPathUp       = desc("path_up", "1 if the path is up, 0 if it is down.", "path")
 	descPathBytes    = desc("path_bytes_total", "Bytes that subflows of the path sent (including retransmissions) and received.", "path", "direction")
@@ -74,7 +74,7 @@ var descs = []*prometheus.Desc{
 	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descDropped,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
-	descMPTCP, descFallbacks, descSubflows, descUnclogs, descPlainDials,
+	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
 	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descShed, descBuildInfo,
@@ -218,7 +218,7 @@ func (m *mptcpMeter) collect(s sink, side string) {
 		s.counter(descFallbacks, m.reasons[i].Load(), side, fallbackReasons[i])
 	}
 	s.gauge(descSubflows, float64(m.subflows.Load()), side)
-	s.counter(descUnclogs, m.unclogs.Load(), side)
+	s.counter(descReceiveStalls, m.receiveStalls.Load(), side)
 }
 
 // collectState sends what is set rather than counted.

@@ -268,10 +268,10 @@ var (
 )
 
 type mptcpMeter struct {
-	results  [len(mptcpResults)]atomic.Uint64
-	reasons  [len(fallbackReasons)]atomic.Uint64
-	subflows atomic.Int64
-	unclogs  atomic.Uint64
+	results       [len(mptcpResults)]atomic.Uint64
+	reasons       [len(fallbackReasons)]atomic.Uint64
+	subflows      atomic.Int64
+	receiveStalls atomic.Uint64
 }
 
 // MPTCPEnded counts a connection, when it ends, by what it spoke: a Transport constant. Unix
@@ -300,10 +300,10 @@ func (in *Instruments) MPTCPFellBack(side Side, reason string) {
 	}
 }
 
-// MPTCPUnclogged counts a connection that stalled and was freed.
-func (in *Instruments) MPTCPUnclogged(side Side) {
+// MPTCPReceiveStall counts a connection that stalled and was freed.
+func (in *Instruments) MPTCPReceiveStall(side Side) {
 	if in != nil && side < sideCount {
-		in.mptcp[side].unclogs.Add(1)
+		in.mptcp[side].receiveStalls.Add(1)
 	}
 }
 

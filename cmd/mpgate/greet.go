@@ -32,11 +32,11 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 // greeting is the first thing that a server of the backend expects: the kernel makes further
 // subflows only once bytes have passed both ways.
 func greeting(b *config.Backend, host string) func(context.Context, net.Conn) error {
-	greet := doctor.GreetHTTP(host)
+	greet := doctor.ProbeHTTP(host)
 	switch {
 	case b.TLS != nil:
 		// Whether the certificate is right is the gateway's to judge; this sends nothing.
-		greet = doctor.GreetTLS(&tls.Config{ServerName: cmp.Or(b.TLS.ServerName, host), InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+		greet = doctor.ProbeTLS(&tls.Config{ServerName: cmp.Or(b.TLS.ServerName, host), InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
 	case b.Protocol == config.H2C:
 		greet = greetWith("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", readOne) // RFC 9113, 3.4: the preface and empty SETTINGS
 	}

@@ -36,8 +36,8 @@ type Options struct {
 	// MemoryShort reports whether the host is short of memory for sockets; nil: what the kernel
 	// says.
 	MemoryShort func() bool
-	// Detour, if set, leads dials around paths that have failed.
-	Detour mptcp.Detour
+	// SourceSelector, if set, leads dials around paths that have failed.
+	SourceSelector mptcp.SourceSelector
 	// Live, if set, contains the open connections that use MPTCP.
 	Live *conninfo.Registry
 	// Streams, if set, bounds the memory that HTTP/2 servers can make mpgate use, for all backends

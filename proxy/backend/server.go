@@ -49,7 +49,7 @@ type Server struct {
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
-	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, Detour: b.options.Detour}
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
 		return s, s.setTLS("localhost")

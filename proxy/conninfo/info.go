@@ -56,7 +56,7 @@ func (i *Info) Retired() bool { return i.retired.Load() }
 
 // Open asks the kernel for the transport of the connection, and starts to count it.
 func (i *Info) Open(raw syscall.RawConn, o Options) mptcp.Transport {
-	t, err := mptcp.Speaks(raw)
+	t, err := mptcp.TransportOf(raw)
 	if err != nil {
 		t = mptcp.Unknown
 	}
@@ -125,7 +125,7 @@ func (i *Info) Close() {
 	}
 	if t == mptcp.MPTCP {
 		reason = mptcp.None
-		if now, err := mptcp.Speaks(i.raw); err == nil && now == mptcp.Fallback {
+		if now, err := mptcp.TransportOf(i.raw); err == nil && now == mptcp.Fallback {
 			t, reason = now, mptcp.Later
 		}
 	}

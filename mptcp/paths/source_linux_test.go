@@ -15,7 +15,7 @@ import (
 func (r *rig) mark(name string, s State) {
 	r.t.Helper()
 	done := make(chan struct{})
-	r.m.orders <- func() {
+	r.m.calls <- func() {
 		defer close(done)
 		for _, p := range r.m.paths {
 			if p.Name == name {
@@ -43,8 +43,8 @@ func TestDialAroundSilence(t *testing.T) {
 			to := netip.AddrPortFrom(link1.AddrB.Addr(), uint16(l.Addr().(*net.TCPAddr).Port))
 			dial := func(d mptcp.Dialer) (from string) {
 				t.Helper()
-				d.Mode, d.Detour = mode, r.m
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				d.Mode, d.SourceSelector = mode, r.m
+				ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 				defer cancel()
 				err := r.place.Do(func() error {
 					c, _, err := d.Dial(ctx, to)
@@ -99,20 +99,20 @@ func TestDialAroundSilence(t *testing.T) {
 func TestFromCostsNothingWhileAllCarry(t *testing.T) {
 	m := new(Manager)
 	m.paths = []*path{{state: Up, resolved: resolved{index: 7, addrs: []netip.Addr{ip("10.0.0.1")}}}}
-	m.setDetour()
-	defer m.endDetour()
+	m.updateSources()
+	defer m.clearSources()
 	to := ip("10.0.0.2")
-	if n := testing.AllocsPerRun(100, func() { _ = m.From(to) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _ = m.SelectSource(to) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	before := m.Era()
-	m.setDetour()
-	if m.Era() != before || before.Err() != nil {
+	before := m.Valid()
+	m.updateSources()
+	if m.Valid() != before || before.Err() != nil {
 		t.Error("another era, though nothing has changed")
 	}
 	m.paths[0].state = Silent
-	m.setDetour()
-	if before.Err() == nil || m.Era().Err() != nil {
+	m.updateSources()
+	if before.Err() == nil || m.Valid().Err() != nil {
 		t.Error("the era did not end")
 	}
 }

@@ -1,4 +1,4 @@
-// Package cutlab measures, in a lab of namespaces, what a transfer over two paths
+// Package failover measures, in a lab of namespaces, what a transfer over two paths
 // suffers when one of them is taken away: with the manager of package paths on
 // one side, and with the kernel alone.
 //
@@ -7,7 +7,7 @@
 //     a transfer; after Warm one link is taken away; after Away it is given back
 //  3. from the times and sizes of the receiver's reads: the largest gap, how long
 //     the rate was below half of one path's, and when it was whole again
-package cutlab
+package failover
 
 import (
 	"cmp"

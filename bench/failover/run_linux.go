@@ -1,4 +1,4 @@
-package cutlab
+package failover
 
 import (
 	"bytes"

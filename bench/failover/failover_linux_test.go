@@ -1,4 +1,4 @@
-package cutlab
+package failover
 
 import (
 	"context"
@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The number of runs of each kind: 1 shows that it works, 20 make figures.
 //
-//	MPGATE_CUT_RUNS=20 go test -v -timeout 60m -run TestCut ./mptcp/paths/cutlab
+//	MPGATE_CUT_RUNS=20 go test -v -timeout 60m -run TestCut ./bench/failover
 func runs(t *testing.T) int {
 	s := os.Getenv("MPGATE_CUT_RUNS")
 	if s == "" {

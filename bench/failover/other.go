@@ -1,6 +1,6 @@
 //go:build !linux
 
-package cutlab
+package failover
 
 import (
 	"context"

@@ -17,10 +17,10 @@ import (
 	"mpgate/internal/lab"
 )
 
-// TestUnclog: clients upload over two paths, one of which goes and comes ten times a second. Linux
-// 6.18 lets one in a dozen of those uploads stall for good, its receive buffer full of what came
-// out of order; mpgate frees them, so each comes to its end.
-func TestUnclog(t *testing.T) {
+// TestReceiveStall: clients upload over two paths, one of which goes and comes ten times a second.
+// Linux 6.18 lets one in a dozen of those uploads stall for good, its receive buffer full of what
+// came out of order; mpgate frees them, so each comes to its end.
+func TestReceiveStall(t *testing.T) {
 	const most = 30
 	spec := lab.Pair(2, lab.Path{Rate: 100 * lab.Mbit, Delay: time.Millisecond})
 	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}, {Name: "server", NoEndpoints: true}}
@@ -65,7 +65,7 @@ servers = [ { address = "127.0.0.1:%d" } ]
 			})
 		}
 		both.Wait()
-		freed = series(t, file)[`mpgate_mptcp_unclogged_total{side="listener"}`]
+		freed = series(t, file)[`mpgate_mptcp_receive_stalls_total{side="listener"}`]
 	}
 	cancel()
 	flapping.Wait()

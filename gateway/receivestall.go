@@ -9,12 +9,13 @@ import (
 	"mpgate/telemetry"
 )
 
-// unclogMost is how many MPTCP connections are looked at each second, of both sides together,
-// beginning at another one each time. A look is a system call, so this is at most 0.2 % of a core.
-const unclogMost = 1000
+// maxStallChecks is how many MPTCP connections are checked each second, of both sides together,
+// beginning at a different one each time. A check is a system call, so this is at most 0.2 % of a
+// core.
+const maxStallChecks = 1000
 
-// unclog frees connections that the kernel lets stall; see mptcp.Unclog.
-func (g *Gateway) unclog(ctx context.Context) error {
+// watchReceiveStalls repairs connections that stall in the kernel; see mptcp.FixReceiveStall.
+func (g *Gateway) watchReceiveStalls(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	short := false
@@ -23,14 +24,14 @@ func (g *Gateway) unclog(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			g.unclogSome()
+			g.fixReceiveStalls()
 			short = g.watchHostMemory(short)
 		}
 	}
 }
 
-// watchHostMemory says when connections to servers are made by TCP for want of memory, and when
-// that is over.
+// watchHostMemory logs when connections to servers use TCP because memory is short, and when that
+// is over.
 func (g *Gateway) watchHostMemory(before bool) (now bool) {
 	switch now = mptcp.CheckHostMemory(); {
 	case now && !before:
@@ -41,15 +42,16 @@ func (g *Gateway) watchHostMemory(before bool) (now bool) {
 	return now
 }
 
-// unclogSome logs when it has looked: a look holds up the connections that come and go.
-func (g *Gateway) unclogSome() {
+// fixReceiveStalls logs after the checks, because the registry of connections is locked during
+// them.
+func (g *Gateway) fixReceiveStalls() {
 	looked, freed := 0, 0
 	var fault error
 	for c := range g.liveConnections {
-		if looked++; looked > unclogMost {
+		if looked++; looked > maxStallChecks {
 			break
 		}
-		did, err := mptcp.Unclog(c.Raw)
+		did, err := mptcp.FixReceiveStall(c.Raw)
 		if err != nil {
 			fault = err
 		}
@@ -61,7 +63,7 @@ func (g *Gateway) unclogSome() {
 		if c.Side == paths.Back {
 			side = telemetry.SideBackend
 		}
-		g.metrics.MPTCPUnclogged(side)
+		g.metrics.MPTCPReceiveStall(side)
 	}
 	if freed > 0 {
 		g.log.Warn("MPTCP connections stalled, their receive buffers full of out-of-order data; buffers enlarged", "connections", freed)

@@ -8,27 +8,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unclog frees a connection that stalls because its receive buffer is full of out-of-order data:
-// Linux (6.18 does) takes nothing more in then, also not the piece that is missing, which the peer
-// sends again and again. It is seen with transfers over several paths, one of which ends. The sign
-// of it is a full buffer in which there is nothing to read; one that is full because its reader is
-// slow is left alone. It says whether it did something. A look that finds nothing is one system
-// call.
+// FixReceiveStall enlarges the receive buffer of a connection that stalls because the buffer is
+// full of out-of-order data: Linux (6.18 does) takes nothing more in then, also not the piece that
+// is missing, which the peer sends again and again. It is seen with transfers over several paths,
+// one of which ends. The sign of it is a full buffer in which there is nothing to read; one that is
+// full because its reader is slow is left alone. It reports whether it enlarged the buffer. A check
+// that finds nothing is one system call.
 //
 // The buffer is enlarged by way of SO_RCVLOWAT, which needs no privilege and leaves the kernel's
 // own tuning on (mptcp_set_rcvlowat; tried on 6.18), by about two thirds. The kernel stops near
-// net.ipv4.tcp_rmem's largest; what is clogged there stays so. A peer that leaves a hole on purpose
-// can have its buffer grow so far, as one that uploads fast can; it has to send what fills it, and
-// is ended when its time to be idle is over.
-func Unclog(rc syscall.RawConn) (bool, error) {
+// net.ipv4.tcp_rmem's largest; a connection that is full there stays stalled. A peer that leaves a
+// hole on purpose can have its buffer grow so far, as one that uploads fast can; it has to send
+// what fills it, and is ended when its time to be idle is over.
+func FixReceiveStall(rc syscall.RawConn) (bool, error) {
 	q := queries.Get().(*query)
-	err := q.run(rc, (*query).unclog)
+	err := q.run(rc, (*query).fixReceiveStall)
 	did := q.count > 0
 	q.free()
 	return did, err
 }
 
-func (q *query) unclog(fd int) {
+func (q *query) fixReceiveStall(fd int) {
 	q.count = 0
 	held, room := q.receiveBuffer(fd)
 	if q.err != nil || held < room {

@@ -37,8 +37,8 @@ func TestBufferFits(t *testing.T) {
 		t.Errorf("not twice what is needed is queued: set to %v", s)
 	}
 	// 20 MB/s in 1.25 * 4 ms + 5 ms
-	if s := run(looksOver-1, 20e6, 4*ms, 2_000_000, true); len(s) != 0 {
-		t.Errorf("after %d looks: set to %v", looksOver-1, s)
+	if s := run(maxOversized-1, 20e6, 4*ms, 2_000_000, true); len(s) != 0 {
+		t.Errorf("after %d looks: set to %v", maxOversized-1, s)
 	}
 	if s := run(1, 20e6, 4*ms, 2_000_000, true); len(s) != 1 || s[0] < 195_000 || s[0] > 205_000 {
 		t.Errorf("set to %v, want 200 KB", s)
@@ -47,8 +47,8 @@ func TestBufferFits(t *testing.T) {
 		t.Errorf("with a longer round trip: set to %v, want 400 KB", s)
 	}
 	// The rate falls: the buffer follows once the best of the last three rates is gone.
-	if s := run(60, 1e6, 12*ms, 400_000, true); len(s) == 0 || s[len(s)-1] != leastBuffer {
-		t.Errorf("set to %v, want %d at last", s, leastBuffer)
+	if s := run(60, 1e6, 12*ms, 400_000, true); len(s) == 0 || s[len(s)-1] != minBuffer {
+		t.Errorf("set to %v, want %d at last", s, minBuffer)
 	}
 }
 
@@ -96,10 +96,10 @@ func TestSilenceForGood(t *testing.T) {
 	least := func() (d map[string]time.Duration) {
 		d = map[string]time.Duration{}
 		done := make(chan struct{})
-		r.m.orders <- func() {
+		r.m.calls <- func() {
 			defer close(done)
 			for _, p := range r.m.paths {
-				d[p.Name] = p.silence.least
+				d[p.Name] = p.silence.minimum
 			}
 		}
 		<-done
@@ -111,7 +111,7 @@ func TestSilenceForGood(t *testing.T) {
 	}
 	until(t, "no path is", func() bool {
 		d := least()
-		return len(d) == 2 && d["link1"] == leastForGood && d["link2"] == leastForGood
+		return len(d) == 2 && d["link1"] == minPermanent && d["link2"] == minPermanent
 	})
 }
 
@@ -123,7 +123,7 @@ func TestBufferReleased(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Manager{sample: sample{followed: []followed{{Conn: Conn{Raw: rc}}}, mostBuffer: mostBuffer()}}
+	m := &Manager{sample: sample{followed: []followed{{Conn: Conn{Raw: rc}}}, maxBuffer: maxSendBuffer()}}
 	f := &m.sample.followed[0]
 	f.setBuffer(300_000)
 	if n := sendBuffer(t, c); n != 300_000 {
@@ -131,8 +131,8 @@ func TestBufferReleased(t *testing.T) {
 	}
 	r.exchange(c, s)
 	m.unfollow()
-	if n := sendBuffer(t, c); n != mostBuffer() {
-		t.Errorf("the send buffer is %d, want %d", n, mostBuffer())
+	if n := sendBuffer(t, c); n != maxSendBuffer() {
+		t.Errorf("the send buffer is %d, want %d", n, maxSendBuffer())
 	}
 }
 

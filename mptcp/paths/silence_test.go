@@ -43,9 +43,9 @@ func (s *scene) play(d time.Duration, out, sacked uint32, backoff uint8, acked, 
 		second := mptcp.Subflow{Unacked: 50, RTT: 20 * ms, RTTVar: ms, LastAckReceived: s.now.Sub(s.ackAt[1])}
 		s.flows[0].observe(&first, s.paths[0], &s.o, s.now)
 		s.flows[1].observe(&second, s.paths[1], &s.o, s.now)
-		weigh(s.flows, s.now)
-		_, silent := s.paths[0].silence.verdict()
-		if _, other := s.paths[1].silence.verdict(); other {
+		collectEvidence(s.flows, s.now)
+		_, silent := s.paths[0].silence.evaluate()
+		if _, other := s.paths[1].silence.evaluate(); other {
 			return -1
 		}
 		if silent {
@@ -91,7 +91,7 @@ func TestVerdict(t *testing.T) {
 // count.
 func TestVerdictForGood(t *testing.T) {
 	s := newScene()
-	s.paths[0].silence.least = leastForGood
+	s.paths[0].silence.minimum = minPermanent
 	s.play(200*ms, 100, 0, 0, true, true)
 	if d := s.play(250*ms, 100, 0, 0, false, true); d != 0 {
 		t.Errorf("given up after %v", d)
@@ -158,8 +158,8 @@ func TestVerdictOthersAlive(t *testing.T) {
 		silent := mptcp.Subflow{Unacked: 100, RTT: 20 * ms, LastAckReceived: s.now.Sub(s.ackAt[0])}
 		s.flows[0].observe(&silent, s.paths[0], &s.o, s.now)
 		s.flows[1].observe(&alive, s.paths[1], &s.o, s.now)
-		weigh(s.flows, s.now)
-		if _, silent := s.paths[0].silence.verdict(); silent {
+		collectEvidence(s.flows, s.now)
+		if _, silent := s.paths[0].silence.evaluate(); silent {
 			t.Fatal("given up although another subflow on it moves")
 		}
 	}
@@ -192,21 +192,21 @@ func TestGuard(t *testing.T) {
 	}
 	var q silence
 	now := time.Unix(1e9, 0)
-	q.bridged(400*ms, now)
-	if g := q.guard(now.Add(gapHalfLife)); g != 400*ms {
+	q.recordGap(400*ms, now)
+	if g := q.threshold(now.Add(gapHalfLife)); g != 400*ms {
 		t.Errorf("after a minute the guard is %v", g)
 	}
 	q = silence{}
-	q.wasFalse(60*ms, learnedFactor, now)
-	if g := q.guard(now.Add(29 * time.Minute)); g != learnedLeast {
+	q.recordFalseAlarm(60*ms, learnedFactor, now)
+	if g := q.threshold(now.Add(29 * time.Minute)); g != learnedMin {
 		t.Errorf("after a false alarm the guard is %v", g)
 	}
-	q.wasFalse(400*ms, learnedFactor, now)
-	q.wasFalse(300*ms, learnedOthers, now)
-	if g := q.guard(now); g != 1600*ms {
+	q.recordFalseAlarm(400*ms, learnedFactor, now)
+	q.recordFalseAlarm(300*ms, learnedOthers, now)
+	if g := q.threshold(now); g != 1600*ms {
 		t.Errorf("after three false alarms the guard is %v", g)
 	}
-	if g := q.guard(now.Add(31 * time.Minute)); g != 0 {
+	if g := q.threshold(now.Add(31 * time.Minute)); g != 0 {
 		t.Errorf("it does not fade: %v", g)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// What a path has lost is sent again on the living ones, behind all that is queued there. The
+// What a path has lost is sent again on the working ones, behind all that is queued there. The
 // kernel lets a send buffer grow to a multiple of the largest window that a subflow ever had,
 // and never shrink: with a buffer of 1 MB left from the slow start, a path of 100 Mbit/s has
 // 90 ms in its queue before what was lost leaves, and the reader waits that long. So the
@@ -22,22 +22,24 @@ import (
 // as the connection is followed. Then it is given all that the kernel may ever have.
 
 const (
-	leastBuffer = 128 << 10 // bytes
-	// growth is the part of a round trip's worth that may be held: the rest is room for more.
+	minBuffer = 128 << 10 // bytes
+	// growth is how many round trips' worth of data may be held: more than one, so that the rate
+	// can grow.
 	growth = 1.25
-	// pause is for how long the sender may be held up, until the queue is empty.
+	// pause is how long the sender may be delayed before the queue is empty.
 	pause = 5 * time.Millisecond
-	// rateEvery is longer than the pauses in which one path waits for the other.
+	// rateEvery is the interval of a rate: longer than the pauses in which one path waits for the
+	// other.
 	rateEvery = 100 * time.Millisecond
-	// At so many looks in a row a buffer must be too large to be made smaller.
-	looksOver = 10
+	// A buffer must be too large at this many samples in a row to be made smaller.
+	maxOversized = 10
 )
 
-// buffer is what is known of the send buffer of a connection that is followed.
+// buffer is the state of the send buffer of a connection that is followed.
 type buffer struct {
-	set    int // bytes; 0: it is the kernel's affair
-	streak int // looks at which it was too large,
-	top    int // and the most that was needed at one of them
+	set       int // bytes; 0: it is the kernel's affair
+	oversized int // looks at which it was too large,
+	maxNeed   int // and the most that was needed at one of them
 	// rates are bytes a second, each of rateEvery.
 	rates [3]float64
 	next  int
@@ -45,8 +47,8 @@ type buffer struct {
 	acked uint64
 }
 
-// measure takes the rate at which the peer acknowledges: the best of the last few. Where a round
-// trip is long, ACKs come in bursts of one.
+// measure measures the rate at which the peer acknowledges. With a long round trip, ACKs arrive in
+// one burst for each.
 func (b *buffer) measure(acked uint64, rtt time.Duration, now time.Time) {
 	switch d := now.Sub(b.since); {
 	case b.since.IsZero() || acked < b.acked:
@@ -58,15 +60,15 @@ func (b *buffer) measure(acked uint64, rtt time.Duration, now time.Time) {
 	}
 }
 
-// need is what the subflows can use: what goes in the time that the slowest of
-// them needs for a round trip, as what arrives before its data waits for it.
+// need returns what the subflows can use: the data of one round trip of the slowest subflow, as
+// data of the others waits for it.
 func (b *buffer) need(rtt time.Duration) int {
 	held := time.Duration(growth*float64(rtt)) + pause
-	return max(int(slices.Max(b.rates[:])*held.Seconds()), leastBuffer)
+	return max(int(slices.Max(b.rates[:])*held.Seconds()), minBuffer)
 }
 
-// spread gives the longest round-trip time, and whether there is more than one path.
-func (m *Manager) spread() (rtt time.Duration, several bool) {
+// pathsInUse gives the longest round-trip time, and whether there is more than one path.
+func (m *Manager) pathsInUse() (rtt time.Duration, several bool) {
 	var first *path
 	for k := range m.info.Subflows {
 		s := &m.info.Subflows[k]
@@ -74,7 +76,7 @@ func (m *Manager) spread() (rtt time.Duration, several bool) {
 			continue
 		}
 		rtt = max(rtt, s.RTT)
-		if p := m.locate(s).path; first == nil {
+		if p := m.egressOf(s).path; first == nil {
 			first = p
 		} else if p != nil && p != first {
 			several = true
@@ -83,52 +85,52 @@ func (m *Manager) spread() (rtt time.Duration, several bool) {
 	return rtt, several
 }
 
-// fit says what a buffer is to be set to; 0: leave it. One that is the kernel's affair is
-// set where more than twice the need is queued.
+// fit returns the size to set; 0: leave it. A buffer that the kernel tunes is set if more than
+// twice the need is queued.
 func (b *buffer) fit(need, queued int, several bool) int {
 	over := several && queued > 2*need
 	if b.set > 0 {
 		if need > b.set {
-			b.streak = 0
+			b.oversized = 0
 			return need
 		}
 		over = need < b.set*3/4
 	}
 	over = over && b.rates[len(b.rates)-1] > 0 // before, the best of them is none
 	if !over {
-		b.streak, b.top = 0, 0
+		b.oversized, b.maxNeed = 0, 0
 		return 0
 	}
-	b.top = max(b.top, need)
-	if b.streak++; b.streak < looksOver {
+	b.maxNeed = max(b.maxNeed, need)
+	if b.oversized++; b.oversized < maxOversized {
 		return 0
 	}
-	n := b.top
-	b.streak, b.top = 0, 0
+	n := b.maxNeed
+	b.oversized, b.maxNeed = 0, 0
 	return n
 }
 
-// shorten looks after the buffer of the connection that was just read.
-func (m *Manager) shorten(f *followed, now time.Time) {
+// limitBuffer adjusts the buffer of the connection that was just read.
+func (m *Manager) limitBuffer(f *followed, now time.Time) {
 	b := &f.buffer
-	rtt, several := m.spread()
+	rtt, several := m.pathsInUse()
 	b.measure(m.info.SndUna, rtt, now)
-	need := min(b.need(rtt), m.sample.mostBuffer)
+	need := min(b.need(rtt), m.sample.maxBuffer)
 	if n := b.fit(need, int(m.info.WriteSeq-m.info.SndUna), several); n > 0 {
 		f.setBuffer(n)
 	}
 }
 
-// release gives a connection that is no longer followed all the room there may be.
-func (m *Manager) release(f *followed) {
+// restoreBuffer gives the largest buffer to a connection that is no longer followed.
+func (m *Manager) restoreBuffer(f *followed) {
 	if f.buffer.set > 0 {
-		f.setBuffer(m.sample.mostBuffer)
+		f.setBuffer(m.sample.maxBuffer)
 		f.buffer = buffer{}
 	}
 }
 
 // setBuffer needs CAP_NET_ADMIN, as fail-over does: without it net.core.wmem_max would
-// bound the size. A connection that has been closed meanwhile is none that waits.
+// bound the size. The error of a connection that has been closed meanwhile does not matter.
 func (f *followed) setBuffer(n int) {
 	_ = f.Raw.Control(func(fd uintptr) {
 		// The kernel doubles it.
@@ -137,8 +139,8 @@ func (f *followed) setBuffer(n int) {
 	f.buffer.set = n
 }
 
-// mostBuffer is to what the kernel lets a send buffer grow.
-func mostBuffer() int {
+// maxSendBuffer returns the size to which the kernel lets a send buffer grow.
+func maxSendBuffer() int {
 	b, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_wmem")
 	if fields := strings.Fields(string(b)); len(fields) == 3 {
 		if n, err := strconv.Atoi(fields[2]); err == nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // A connection whose reader is slow has a full receive buffer, too, and is left as it is.
-func TestUnclogLeavesSlowReadersAlone(t *testing.T) {
+func TestReceiveStallLeavesSlowReadersAlone(t *testing.T) {
 	needMPTCP(t)
 	client, server, _ := pair(t, &Dialer{}, listen(t, "127.0.0.1:0", Require))
 	rc := rawOf(t, server)
@@ -36,7 +36,7 @@ func TestUnclogLeavesSlowReadersAlone(t *testing.T) {
 	})
 	_, before := buffer()
 	for range 3 {
-		if did, err := Unclog(rc); did || err != nil {
+		if did, err := FixReceiveStall(rc); did || err != nil {
 			t.Fatalf("something was done: %v, %v", did, err)
 		}
 	}
@@ -45,14 +45,14 @@ func TestUnclogLeavesSlowReadersAlone(t *testing.T) {
 	}
 }
 
-// BenchmarkUnclog is what a look at a connection costs that is as it should be.
-func BenchmarkUnclog(b *testing.B) {
+// BenchmarkFixReceiveStall is what a look at a connection costs that is as it should be.
+func BenchmarkFixReceiveStall(b *testing.B) {
 	needMPTCP(b)
 	client, _, _ := pair(b, &Dialer{}, listen(b, "127.0.0.1:0", Require))
 	rc := rawOf(b, client)
 	b.ReportAllocs()
 	for b.Loop() {
-		if did, err := Unclog(rc); did || err != nil {
+		if did, err := FixReceiveStall(rc); did || err != nil {
 			b.Fatal(did, err)
 		}
 	}

@@ -35,7 +35,7 @@ func carry(t *testing.T, from, to *net.TCPConn, n int64) {
 
 // What paths carried adds up, also what was carried between two passes by a subflow that
 // then ended, and by a connection that ended.
-func TestBooks(t *testing.T) {
+func TestAccounting(t *testing.T) {
 	r := start(t, "client", lab.Path{Rate: 100 * lab.Mbit}, Options{Manage: ManageSync, Failover: FailoverLink,
 		Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths})
 	until(t, "in sync", func() bool { s := r.m.Status(); return len(s.Endpoints) == 2 && s.InSync() })
@@ -63,9 +63,9 @@ func TestBooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.m.Settle(src)
+	r.m.CountClosing(src)
 	short.Close()
-	r.m.Settle(rc)
+	r.m.CountClosing(rc)
 	r.mu.Lock()
 	r.conns = nil
 	r.mu.Unlock()
@@ -88,9 +88,9 @@ func TestBooks(t *testing.T) {
 	}
 }
 
-// TestBooksOfShortSubflows: one that began and ended between two passes is counted with what it
-// carried, on a connection that a pass has seen and on one that none has.
-func TestBooksOfShortSubflows(t *testing.T) {
+// TestAccountingOfShortSubflows: one that began and ended between two passes is counted with what
+// it carried, on a connection that a pass has seen and on one that none has.
+func TestAccountingOfShortSubflows(t *testing.T) {
 	r := start(t, "client", lab.Path{Rate: 100 * lab.Mbit}, Options{Manage: ManageSync, Failover: FailoverLink,
 		Limits: &mptcp.Limits{Subflows: 8, AddrAccepted: 8}, Paths: twoPaths})
 	until(t, "in sync", func() bool { s := r.m.Status(); return len(s.Endpoints) == 2 && s.InSync() })
@@ -145,7 +145,7 @@ func TestBooksOfShortSubflows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.m.Settle(rc)
+	r.m.CountClosing(rc)
 	r.mu.Lock()
 	r.conns = r.conns[:1]
 	r.mu.Unlock()

@@ -10,33 +10,33 @@ import (
 	"mpgate/mptcp"
 )
 
-// A subflow's path is that of the device by which it leaves. With source routing
-// that is the one that has its local address. But a server whose clients join its one
-// address from two of theirs sends to the second by the route to it.
+// A subflow uses the path of the device by which it leaves. With source routing that is the one
+// with its local address. But a server with one address sends to a client's second address by the
+// route to it.
 
-// ends are the addresses of a subflow: what a route depends on.
-type ends struct{ local, remote netip.Addr }
+// addrPair are the addresses of a subflow: what a route depends on.
+type addrPair struct{ local, remote netip.Addr }
 
-// place is where a subflow leaves.
-type place struct {
+// egress is the path by which a subflow leaves.
+type egress struct {
 	path *path
 	dead bool // there is no route, or its path is known to be down
 }
 
-// mostPlaces bounds what is remembered of routes.
-const mostPlaces = 1 << 15
+// maxEgresses limits the cache of routes.
+const maxEgresses = 1 << 15
 
-// locate tells by which path a subflow leaves. It asks the kernel once for each pair
-// of addresses, until the host changes.
-func (m *Manager) locate(s *mptcp.Subflow) place {
-	k := ends{s.Local.Addr(), s.Remote.Addr()}
-	l, ok := m.places[k]
+// egressOf returns the path by which a subflow leaves. It asks the kernel once for each pair of
+// addresses, until the host changes.
+func (m *Manager) egressOf(s *mptcp.Subflow) egress {
+	k := addrPair{s.Local.Addr(), s.Remote.Addr()}
+	l, ok := m.egresses[k]
 	if !ok {
-		l = m.find(k)
-		if len(m.places) >= mostPlaces {
-			clear(m.places)
+		l = m.lookUpEgress(k)
+		if len(m.egresses) >= maxEgresses {
+			clear(m.egresses)
 		}
-		m.places[k] = l
+		m.egresses[k] = l
 	}
 	if p := l.path; p != nil && (p.state == Down || p.state == Silent) {
 		l.dead = true
@@ -44,24 +44,24 @@ func (m *Manager) locate(s *mptcp.Subflow) place {
 	return l
 }
 
-func (m *Manager) find(k ends) place {
+func (m *Manager) lookUpEgress(k addrPair) egress {
 	p := m.byAddr[k.local]
 	if len(m.paths) < 2 {
-		return place{path: p}
+		return egress{path: p}
 	}
 	device, err := m.rt.device(k)
 	if err != nil {
-		return place{path: p, dead: isUnreachable(err)}
+		return egress{path: p, dead: isUnreachable(err)}
 	}
 	if p != nil && p.index == device {
-		return place{path: p}
+		return egress{path: p}
 	}
 	for _, q := range m.paths {
 		if q.index == device && device != 0 {
-			return place{path: q}
+			return egress{path: q}
 		}
 	}
-	return place{path: p}
+	return egress{path: p}
 }
 
 // isUnreachable: there is no route, or (EINVAL) the host has no such address to send from.
@@ -69,14 +69,15 @@ func isUnreachable(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
 }
 
-// device asks for the route from one address to another.
-func (r *rtnetlink) device(k ends) (int, error) {
+// device returns the device of the route from one address to another.
+func (r *rtnetlink) device(k addrPair) (int, error) {
 	index, _, err := r.route(k)
 	return index, err
 }
 
-// route asks by which device, and from which address if that is left open, packets leave.
-func (r *rtnetlink) route(k ends) (index int, from netip.Addr, err error) {
+// route returns by which device packets leave and, if the local address is not given, from which
+// address.
+func (r *rtnetlink) route(k addrPair) (index int, from netip.Addr, err error) {
 	family, bits := byte(unix.AF_INET6), byte(128)
 	if k.remote.Is4() {
 		family, bits = unix.AF_INET, 32
@@ -93,7 +94,7 @@ func (r *rtnetlink) route(k ends) (index int, from netip.Addr, err error) {
 	if err != nil {
 		return 0, from, err
 	}
-	msgs, err := r.ask.Execute(netlink.Message{
+	msgs, err := r.queries.Execute(netlink.Message{
 		Header: netlink.Header{Type: unix.RTM_GETROUTE, Flags: netlink.Request},
 		Data:   append(head, attrs...),
 	})

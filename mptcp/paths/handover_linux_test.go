@@ -11,7 +11,7 @@ import (
 )
 
 // handOver gives up the estate of the rig's manager, as another process gets it.
-func (r *rig) handOver() *Estate {
+func (r *rig) handOver() *Handover {
 	r.t.Helper()
 	e, err := r.m.HandOver(r.t.Context())
 	if err != nil {
@@ -21,7 +21,7 @@ func (r *rig) handOver() *Estate {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	got := new(Estate)
+	got := new(Handover)
 	if err := json.Unmarshal(text, got); err != nil {
 		r.t.Fatal(err)
 	}
@@ -52,12 +52,12 @@ func TestHandOver(t *testing.T) {
 	before, stopFirst := r.endpoints(), r.stop
 
 	e := r.handOver()
-	if len(e.Endpoints) != 2 || e.Limits == nil || e.Limits.Mine != limits || e.Limits.Was != (mptcp.Limits{Subflows: 2}) {
+	if len(e.Endpoints) != 2 || e.Limits == nil || e.Limits.Set != limits || e.Limits.Previous != (mptcp.Limits{Subflows: 2}) {
 		t.Errorf("handed over: %+v", e)
 	}
 	var lives atomic.Bool
 	lives.Store(true)
-	o.Succeed, o.Predecessor = e, lives.Load
+	o.Handover, o.Predecessor = e, lives.Load
 	o.Paths[1].Name = "second" // the configuration is read again
 	r.open(o)
 	r.inSync(2)
@@ -104,7 +104,7 @@ func TestHandOverTakenBack(t *testing.T) {
 	if again := r.handOver(); !again.Empty() {
 		t.Errorf("handed over twice: %+v", again)
 	}
-	o.Succeed = e
+	o.Handover = e
 	if err := r.m.Update(r.options(o)); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestSucceedWithoutSync(t *testing.T) {
 	e, stopFirst := r.handOver(), r.stop
 	var lives atomic.Bool
 	lives.Store(true)
-	r.open(Options{Succeed: e, Predecessor: lives.Load})
+	r.open(Options{Handover: e, Predecessor: lives.Load})
 	stopFirst()
 	r.wantFlags(both)
 	lives.Store(false)
