@@ -14,9 +14,9 @@ type AccessLogOptions struct {
 
 // AccessLog writes one line for each exchange. A nil AccessLog logs nothing.
 type AccessLog struct {
-	format Format
-	redact []string
-	spool  *Spool
+	fields     []field
+	appendLine func(b []byte, fields []field, r *Record) []byte // the format
+	spool      *Spool
 }
 
 // OpenAccessLog opens the destination. Lines gather until Run is called; with Destination "off" the
@@ -29,7 +29,11 @@ func OpenAccessLog(o AccessLogOptions) (*AccessLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &AccessLog{format: o.Format, redact: o.Redact, spool: spool}, nil
+	l := &AccessLog{fields: accessFields(o.Redact), appendLine: appendJSON, spool: spool}
+	if o.Format == FormatText {
+		l.appendLine = appendText
+	}
+	return l, nil
 }
 
 // lines are buffers to encode in, outside the spool's lock.
@@ -45,12 +49,7 @@ func (l *AccessLog) Log(r *Record) {
 		return
 	}
 	line := lines.Get().(*[]byte)
-	b := (*line)[:0]
-	if l.format == FormatText {
-		b = appendText(b, r, l.redact)
-	} else {
-		b = appendJSON(b, r, l.redact)
-	}
+	b := l.appendLine((*line)[:0], l.fields, r)
 	l.spool.add(b)
 	if cap(b) <= maxPooledLine {
 		*line = b

@@ -147,7 +147,7 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 	l, r := m.key.listener, m.key.route
 	for end := range m.ends {
 		if n := m.ends[end].Load(); n > 0 {
-			s.counter(descExchanges, n, l, r, endNames[end])
+			s.counter(descExchanges, n, l, r, ends[end].name)
 		}
 	}
 	s.counter(descBytes, m.bytesIn.Load(), l, r, "in")

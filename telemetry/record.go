@@ -135,38 +135,50 @@ func (p Proto) String() string {
 	return ""
 }
 
-// End says why an exchange ended. The zero value is EndInternal: an exchange that ends without
-// anybody having said why is a bug in mpgate, and must not look like a success.
+// End is the reason why an exchange ended. The zero value is EndInternal: an exchange that ends
+// without a reason is a bug in mpgate, and must not look like a success.
 type End uint8
 
 const (
-	EndInternal       End = iota // a bug in mpgate
-	EndOK                        // the whole answer was sent
-	EndClientGone                // the client left or reset before the answer was sent
-	EndClientTimeout             // the client sent or read too slowly
-	EndBadRequest                // not a valid request
-	EndLimit                     // a configured limit
-	EndNoRoute                   // nothing matches
-	EndMisdirected               // the host has another TLS policy than the connection
-	EndMPTCPRequired             // the listener or backend wants MPTCP and did not get it
-	EndBackendConnect            // no server could be reached
-	EndBackendTimeout            // the server was too slow
-	EndBackendReset              // the server broke off
-	EndBackendInvalid            // the server's answer is not valid
-	EndDrain                     // cut by a shutdown or reload at its deadline
+	EndInternal End = iota
+	EndOK
+	EndClientGone
+	EndClientTimeout
+	EndBadRequest
+	EndLimit
+	EndNoRoute
+	EndMisdirected
+	EndMPTCPRequired
+	EndBackendConnect
+	EndBackendTimeout
+	EndBackendReset
+	EndBackendInvalid
+	EndDrain
 	endCount
 )
 
-var endNames = [endCount]string{
-	EndInternal: "internal", EndOK: "ok", EndClientGone: "client_gone", EndClientTimeout: "client_timeout",
-	EndBadRequest: "bad_request", EndLimit: "limit", EndNoRoute: "no_route", EndMisdirected: "misdirected",
-	EndMPTCPRequired: "mptcp_required", EndBackendConnect: "backend_connect", EndBackendTimeout: "backend_timeout",
-	EndBackendReset: "backend_reset", EndBackendInvalid: "backend_invalid", EndDrain: "drain",
+// ends are the names of the reasons, and their meanings in docs/access-log.md.
+var ends = [endCount]struct{ name, doc string }{
+	EndOK:            {"ok", "the whole response was sent"},
+	EndClientGone:    {"client_gone", "the client left before the response was complete"},
+	EndClientTimeout: {"client_timeout", "the client sent or read too slowly"},
+	EndBadRequest:    {"bad_request", "the request was invalid"},
+	EndLimit: {"limit", "a limit of the configuration; a request that came back to the gateway (508); or a resource shortage " +
+		"of the host: [`mpgate_shed_total`](metrics.md) and the program's own log tell which"},
+	EndNoRoute:        {"no_route", "no route matches"},
+	EndMisdirected:    {"misdirected", "the host has another TLS policy than the connection"},
+	EndMPTCPRequired:  {"mptcp_required", "MPTCP was required and is not available"},
+	EndBackendConnect: {"backend_connect", "no server could be reached"},
+	EndBackendTimeout: {"backend_timeout", "the server took too long"},
+	EndBackendReset:   {"backend_reset", "the server closed the connection early"},
+	EndBackendInvalid: {"backend_invalid", "the server's response was not valid HTTP"},
+	EndDrain:          {"drain", "cut at the deadline of a shutdown or reload"},
+	EndInternal:       {"internal", "a bug in mpgate; please report it"},
 }
 
 func (e End) String() string {
 	if e >= endCount {
 		e = EndInternal
 	}
-	return endNames[e]
+	return ends[e].name
 }
