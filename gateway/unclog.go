@@ -61,7 +61,7 @@ func (g *Gateway) unclogSome() {
 		if c.Side == paths.Back {
 			side = telemetry.SideBackend
 		}
-		g.metrics.MPTCPUnclogged(side)
+		g.metrics.MPTCPReceiveStall(side)
 	}
 	if freed > 0 {
 		g.log.Warn("MPTCP connections stalled, their receive buffers full of out-of-order data; buffers enlarged", "connections", freed)

@@ -8,7 +8,8 @@ import (
 // AccessLogOptions say how and where exchanges are logged.
 type AccessLogOptions struct {
 	Format Format
-	Redact []string // query parameters whose values are replaced by "***"; names as a server decodes them, any case
+	// query parameters whose values are replaced by "***"; names as a server decodes them, any case
+	Redact []string
 	SpoolOptions
 }
 
@@ -19,8 +20,8 @@ type AccessLog struct {
 	spool      *Spool
 }
 
-// OpenAccessLog opens the destination. Lines gather until Run is called; with Destination "off" the
-// log is nil.
+// OpenAccessLog opens the destination. Lines are buffered until Run is called; with Destination
+// "off" the log is nil.
 func OpenAccessLog(o AccessLogOptions) (*AccessLog, error) {
 	if o.Destination == "off" {
 		return nil, nil
@@ -39,7 +40,7 @@ func OpenAccessLog(o AccessLogOptions) (*AccessLog, error) {
 // lines are buffers to encode in, outside the spool's lock.
 var lines = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
-// maxPooledLine keeps one huge path from staying in memory.
+// maxPooledLine bounds the buffers that are kept: a buffer for one huge path is not.
 const maxPooledLine = 16 << 10
 
 // Log adds the record's line. It waits only while the sink blocks and the buffers are full, and
@@ -57,7 +58,7 @@ func (l *AccessLog) Log(r *Record) {
 	}
 }
 
-// Run writes what gathers until Close, or until ctx ends.
+// Run writes the buffered lines until Close, or until ctx ends.
 func (l *AccessLog) Run(ctx context.Context) error {
 	if l == nil {
 		return nil
@@ -73,7 +74,7 @@ func (l *AccessLog) Reopen() error {
 	return l.spool.Reopen()
 }
 
-// Close writes what has gathered, for as long as ctx allows.
+// Close writes the buffered lines, for as long as ctx allows.
 func (l *AccessLog) Close(ctx context.Context) error {
 	if l == nil {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// plain has the bytes that stand for themselves in a JSON string and in a terminal.
+// plain has the bytes that need no escaping in a JSON string and in a terminal.
 var plain = func() (t [256]bool) {
 	for c := 0x20; c < 0x7f; c++ {
 		t[c] = c != '"' && c != '\\'

@@ -6,7 +6,7 @@ import "strconv"
 // from the fields that accessFields returns, in that order.
 type field struct {
 	name string
-	doc  string // its meaning in docs/access-log.md; neighbours with the same text share a row
+	doc  string // its meaning in docs/access-log.md; adjacent fields with the same text share a row
 	form form
 	when trait // what the exchange must have; 0: nothing
 	// append appends the value, escaped like the inside of a JSON string. It does not allocate.
@@ -19,10 +19,11 @@ type field struct {
 type form uint8
 
 const (
-	formString form = iota // JSON: a string, also an empty one; text: quoted if it needs to be, left out if empty
-	formQuoted             // like formString, and always quoted in text
-	formWord               // like formString, and never needs quotes in text
-	formBare               // a number or a boolean
+	// JSON: a string, also an empty one; text: quoted if it needs to be, left out if empty
+	formString form = iota
+	formQuoted      // like formString, and always quoted in text
+	formWord        // like formString, and never needs quotes in text
+	formBare        // a number or a boolean
 )
 
 // trait is a set of properties of an exchange.

@@ -52,9 +52,10 @@ func TestCountersOutliveRemoval(t *testing.T) {
 		`backend_first_byte_seconds{backend="b",server="s"}`:                         0,
 		`connections_total{end="reset",listener="web"}`:                              1,
 		`tls_handshakes_total{listener="web",resumed="false",version="TLS 1.3"}`:     1,
-		`passthrough_connections_open{listener="web",route="sni"}`:                   1, // not over yet
-		`backend_connections_open{backend="b",server="s"}`:                           1,
-		`backend_connections_idle{backend="b",server="s"}`:                           1,
+		// not over yet
+		`passthrough_connections_open{listener="web",route="sni"}`: 1,
+		`backend_connections_open{backend="b",server="s"}`:         1,
+		`backend_connections_idle{backend="b",server="s"}`:         1,
 	}
 	expect(t, got, removed)
 	server.Open(-1)

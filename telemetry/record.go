@@ -8,8 +8,8 @@ import (
 )
 
 // Record is one exchange, with the fields of the access log. Filling and logging it allocates
-// nothing: names come from the configuration or are constants, and what came off the wire are
-// slices that the caller owns and must leave alone until AccessLog.Log has returned.
+// nothing: names come from the configuration or are constants, and what was received are slices
+// that the caller owns and must not change until AccessLog.Log has returned.
 //
 // Call Reset before the first use and between uses. A field that does not apply stays zero and is
 // logged as "" or left out.
@@ -34,12 +34,13 @@ type Record struct {
 	Status            int   // sent to the client; 0: none
 	BytesIn, BytesOut int64 // body bytes from and to the client
 	Duration          time.Duration
-	BackendTime       time.Duration // from the choice of a server to its first byte; 0: no byte came
-	Tries             int           // servers tried
-	End               End
-	Reason            string // of an error that we answered ourselves; a fixed text
-	GRPCStatus        int    // -1: none
-	DroppedFields     int    // header fields removed for their names
+	// from the choice of a server to its first byte; 0: no byte came
+	BackendTime   time.Duration
+	Tries         int // servers tried
+	End           End
+	Reason        string // of an error response of mpgate; a fixed text
+	GRPCStatus    int    // -1: none
+	DroppedFields int    // header fields removed for their names
 
 	ClientTransport, ServerTransport string // one of the Transport constants
 	ClientSubflows, ServerSubflows   int    // logged for mptcp only; 0: not read
@@ -60,19 +61,19 @@ func (r *Record) IDText() []byte {
 // Reset empties the record for the next exchange.
 func (r *Record) Reset() { *r = Record{GRPCStatus: -1} }
 
-// What a connection speaks, as in the access log and the metrics.
+// The transports of a connection, as in the access log and the metrics.
 const (
 	TransportMPTCP    = "mptcp"
-	TransportFallback = "fallback" // MPTCP was asked for, TCP is spoken
+	TransportFallback = "fallback" // MPTCP was requested, TCP is used
 	TransportTCP      = "tcp"
 	TransportUnix     = "unix"
 )
 
-// ID names an exchange: 32 hexadecimal digits. The zero value is no ID.
+// ID names an exchange: 32 hexadecimal digits. The zero value means that there is no ID.
 type ID [32]byte
 
 // NewID returns 128 random bits. They come from the runtime's ChaCha8 generator, seeded by the
-// operating system: not guessable from other IDs, but no secret to build on either.
+// operating system: not guessable from other IDs, but not suitable as a secret.
 func NewID() (id ID) {
 	var raw [16]byte
 	hi, lo := rand.Uint64(), rand.Uint64()
@@ -91,7 +92,7 @@ func (id ID) String() string {
 	return string(id[:])
 }
 
-// Scheme is how the client spoke.
+// Scheme is the scheme of the request.
 type Scheme uint8
 
 const (
@@ -110,7 +111,7 @@ func (s Scheme) String() string {
 	return ""
 }
 
-// Proto is the protocol that the client spoke.
+// Proto is the protocol of the request.
 type Proto uint8
 
 const (

@@ -213,7 +213,8 @@ func TestSinkThatIsGone(t *testing.T) {
 		waitFor(t, "the line to be dropped", func() bool { return dropped.Value() == uint64(n+1) })
 	}
 	closeLog(t, l)
-	if failures.Value() == 0 || strings.Count(told.String(), "broken pipe") != 2 { // at once, and the rest at the end
+	// at once, and the rest at the end
+	if failures.Value() == 0 || strings.Count(told.String(), "broken pipe") != 2 {
 		t.Errorf("%d failures; told:\n%s", failures.Value(), told)
 	}
 }

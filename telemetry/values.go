@@ -51,7 +51,7 @@ func appendMillis(b []byte, d time.Duration) []byte {
 	return append3(append(b, '.'), int(us%1000))
 }
 
-// appendID appends the ID. One of ours needs no escapes.
+// appendID appends the ID. A generated one needs no escaping.
 func appendID(b []byte, r *Record) []byte {
 	if r.GivenID == nil && r.ID[0] != 0 {
 		return append(b, r.ID[:]...)

@@ -104,7 +104,7 @@ func parseQuestion(method, url string) (q question, err error) {
 		}
 		rest = after
 	}
-	rest, _, _ = strings.Cut(rest, "#") // clients keep it to themselves
+	rest, _, _ = strings.Cut(rest, "#") // clients do not send the fragment
 	if rest == "*" {
 		q.target = rest
 		return q, nil
@@ -117,7 +117,7 @@ func parseQuestion(method, url string) (q question, err error) {
 	} else {
 		q.host = rest
 	}
-	if i := strings.LastIndexByte(q.host, '@'); i >= 0 { // as clients, which send that as Authorization
+	if i := strings.LastIndexByte(q.host, '@'); i >= 0 { // clients send that as Authorization
 		q.host = q.host[i+1:]
 	}
 	if q.host == "" && q.scheme != "" {
@@ -126,7 +126,7 @@ func parseQuestion(method, url string) (q question, err error) {
 	return q, nil
 }
 
-// listeners are those that the question may come in by.
+// listeners are the listeners that may receive the request.
 func (q *question) listeners(cfg *config.Config, t *tables, name string) (list []*config.Listener, err error) {
 	var names []string
 	for i := range cfg.Listeners {
@@ -145,8 +145,8 @@ func (q *question) listeners(cfg *config.Config, t *tables, name string) (list [
 	return nil, fmt.Errorf("no listener has the scheme of %s; choose one with --listener: %s", q.url, strings.Join(names, ", "))
 }
 
-// fits says whether a client would come to l with this URL. Ports do not count: what stands in
-// front of a gateway may have others.
+// fits reports whether a client with this URL may connect to l. Ports are not compared: a proxy or
+// NAT in front of the gateway may use others.
 func (q *question) fits(t *tables, l *config.Listener) bool {
 	switch q.scheme {
 	case "http":
@@ -157,7 +157,7 @@ func (q *question) fits(t *tables, l *config.Listener) bool {
 	return true
 }
 
-// passed is the route by which TLS for a name is passed through at l, nil if it is not.
+// passed is the route that passes TLS for a name through at l, or nil.
 func (t *tables) passed(sni string, l *config.Listener) *config.Route {
 	var scratch []byte
 	name, _, err := target.Host([]byte(sni), &scratch)
@@ -177,16 +177,17 @@ type explained struct {
 	Path     string `json:"path"` // canonical
 	Query    string `json:"query,omitempty"`
 
-	Route       string      `json:"route,omitempty"`
-	Backend     string      `json:"backend,omitempty"` // "": mpgate answers
-	Servers     []string    `json:"servers,omitempty"`
-	Passthrough bool        `json:"passthrough,omitempty"` // TLS that is not opened
-	ClientAuth  string      `json:"client_auth,omitempty"` // what the TLS policy of the name asks of clients; "": nothing
-	Status      int         `json:"status,omitempty"`      // that mpgate answers with
-	Why         string      `json:"why"`
-	Note        string      `json:"note,omitempty"` // what depends on more than the request
-	Considered  []candidate `json:"considered,omitempty"`
-	OtherHosts  int         `json:"routes_for_other_hosts"`
+	Route       string   `json:"route,omitempty"`
+	Backend     string   `json:"backend,omitempty"` // "": mpgate answers
+	Servers     []string `json:"servers,omitempty"`
+	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
+	// client_auth of the TLS policy of the name; "": none
+	ClientAuth string      `json:"client_auth,omitempty"`
+	Status     int         `json:"status,omitempty"` // that mpgate answers with
+	Why        string      `json:"why"`
+	Note       string      `json:"note,omitempty"` // what also depends on other conditions
+	Considered []candidate `json:"considered,omitempty"`
+	OtherHosts int         `json:"routes_for_other_hosts"`
 }
 
 type candidate struct {
@@ -198,7 +199,7 @@ type candidate struct {
 	Why      string `json:"why"`
 }
 
-// explain takes the steps that the data plane takes, in its order.
+// explain takes the same steps as the data plane, in the same order.
 func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) explained {
 	e := explained{URL: q.url, Method: q.method, Listener: l.Name}
 	tls := l.TLS != nil && q.scheme != "http"
@@ -263,7 +264,7 @@ func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) ex
 	return e.routed(cfg, chosen, x)
 }
 
-// read has the codec read the request as it would come over HTTP/1.1, without Host over 1.0.
+// read parses the request with the codec, as HTTP/1.1, or HTTP/1.0 without Host.
 func (q *question) read(cfg *config.Config, r *message.Request) *http1.Error {
 	text := q.method + " " + q.target + " HTTP/1.0\r\n\r\n"
 	if q.host != "" {
@@ -280,7 +281,7 @@ func (q *question) read(cfg *config.Config, r *message.Request) *http1.Error {
 
 const challengePath = "/.well-known/acme-challenge/"
 
-// provesNames says whether any name is proved to a CA by HTTP.
+// provesNames reports whether any name is validated by http-01.
 func provesNames(cfg *config.Config) bool {
 	by := func(a *config.ACME) bool { return a != nil && slices.Contains(a.Challenges, config.HTTP01) }
 	return slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool {
@@ -288,8 +289,8 @@ func provesNames(cfg *config.Config) bool {
 	})
 }
 
-// policies notes what the TLS policy asks for, and says why a request may not come by a connection
-// that was made for the name sni; "" if it may.
+// policies records the client_auth of the TLS policy. It returns why a request may not use a
+// connection made for the name sni; "" if it may.
 func (e *explained) policies(l *config.Listener, sni string) (fault string) {
 	made, asked := policyOf(l, sni), policyOf(l, e.Host)
 	if made.ClientAuth != config.ClientAuthOff {

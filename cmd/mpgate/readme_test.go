@@ -119,7 +119,8 @@ func readmeGoRun(t *testing.T, args []string) {
 		t.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = in, in
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // go and what it runs get the signal, as from a terminal
+	// go and what it runs get the signal, as from a terminal
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ servers = [ { address = "127.0.0.1:%d" } ]
 			})
 		}
 		both.Wait()
-		freed = series(t, file)[`mpgate_mptcp_unclogged_total{side="listener"}`]
+		freed = series(t, file)[`mpgate_mptcp_receive_stalls_total{side="listener"}`]
 	}
 	cancel()
 	flapping.Wait()
@@ -88,7 +88,8 @@ func flap(ctx context.Context, t *testing.T, p *lab.Place, addr netip.Addr) {
 	e := lab.Endpoint{Addr: addr, ID: 2, Flags: lab.Signal}
 	for {
 		err := p.AddEndpoint(e)
-		if errors.Is(err, unix.EBUSY) { // a join came meanwhile, for which the kernel made one with another ID
+		// a join came meanwhile, for which the kernel made one with another ID
+		if errors.Is(err, unix.EBUSY) {
 			err = errors.Join(p.FlushEndpoints(), p.AddEndpoint(e))
 		}
 		if err != nil {

@@ -162,7 +162,8 @@ func TestUpgradePaths(t *testing.T) {
 	}
 	defer taken.Close()
 	upgrade(string(config)+"colour = 1\n", "is not a known key", 1)
-	other := strings.ReplaceAll(string(config), `"lte"`, `"wifi"`) // which it would make, were it let
+	// which it would make, were it let
+	other := strings.ReplaceAll(string(config), `"lte"`, `"wifi"`)
 	upgrade(other+fmt.Sprintf("[[listener]]\nname = \"more\"\naddress = %q\n", taken.Addr()), "address already in use", 1)
 	if after := endpointsOf(t, file); !slices.Equal(after, before) {
 		t.Errorf("after upgrades that failed the endpoints are %+v, before %+v", after, before)
