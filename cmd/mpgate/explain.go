@@ -166,19 +166,19 @@ type explained struct {
 	Path     string `json:"path"` // canonical
 	Query    string `json:"query,omitempty"`
 
-	Route       string      `json:"route,omitempty"`
-	Backend     string      `json:"backend,omitempty"` // "": mpgate answers
-	Servers     []string    `json:"servers,omitempty"`
-	Passthrough bool        `json:"passthrough,omitempty"` // TLS that is not decrypted
+	Route       string   `json:"route,omitempty"`
+	Backend     string   `json:"backend,omitempty"` // "": mpgate answers
+	Servers     []string `json:"servers,omitempty"`
+	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
 	// client_auth of the TLS policy of the name; "": none
-	ClientAuth  string      `json:"client_auth,omitempty"`
-	Status      int         `json:"status,omitempty"`      // that mpgate answers with
-	Step        string      `json:"step,omitempty"`        // that ends the exchange
-	Filter      string      `json:"filter,omitempty"`      // that does, in the step "filter"
-	Why         string      `json:"why"`
-	Note        string      `json:"note,omitempty"` // what also depends on other conditions
-	Considered  []candidate `json:"considered,omitempty"`
-	OtherHosts  int         `json:"routes_for_other_hosts"`
+	ClientAuth string      `json:"client_auth,omitempty"`
+	Status     int         `json:"status,omitempty"` // that mpgate answers with
+	Step       string      `json:"step,omitempty"`   // that ends the exchange
+	Filter     string      `json:"filter,omitempty"` // that does, in the step "filter"
+	Why        string      `json:"why"`
+	Note       string      `json:"note,omitempty"` // what also depends on other conditions
+	Considered []candidate `json:"considered,omitempty"`
+	OtherHosts int         `json:"routes_for_other_hosts"`
 }
 
 type candidate struct {
