@@ -29,6 +29,23 @@ func (o *Options) service(sockets []string) string {
 	line("# systemd restarts it without limit.")
 	line("StartLimitIntervalSec=0")
 	line("")
+	o.process(line, sockets)
+	line("")
+	o.account(line)
+	o.keys(&b)
+	o.capabilities(&b)
+	b.WriteString(hardening)
+	line("")
+	line("[Install]")
+	line("WantedBy=multi-user.target")
+	if len(sockets) > 0 {
+		line("Also=%s", strings.Join(sockets, " "))
+	}
+	return b.String()
+}
+
+// process writes how systemd starts, reloads, watches and stops the service.
+func (o *Options) process(line func(format string, args ...any), sockets []string) {
 	line("[Service]")
 	line("Type=notify")
 	line("# The new process of mpgate upgrade takes over by MAINPID=.")
@@ -58,7 +75,10 @@ func (o *Options) service(sockets []string) string {
 	line("# The access log may go to the journal, which would drop lines.")
 	line("LogRateLimitIntervalSec=0")
 	line("# Memory: mpgate keeps its heap below three quarters of MemoryHigh= or MemoryMax=, if one is set (systemctl edit mpgate).")
-	line("")
+}
+
+// account writes the user of the service, and the directories that it may write to.
+func (o *Options) account(line func(format string, args ...any)) {
 	line("# The packages create the user. Otherwise: useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin mpgate")
 	line("User=mpgate")
 	line("RuntimeDirectory=mpgate")
@@ -71,16 +91,6 @@ func (o *Options) service(sockets []string) string {
 	for _, dir := range o.writable() {
 		line("ReadWritePaths=%s", dir)
 	}
-	o.keys(&b)
-	o.capabilities(&b)
-	b.WriteString(hardening)
-	line("")
-	line("[Install]")
-	line("WantedBy=multi-user.target")
-	if len(sockets) > 0 {
-		line("Also=%s", strings.Join(sockets, " "))
-	}
-	return b.String()
 }
 
 // preserve sets how long systemd keeps /run/mpgate: sockets of .socket units in it must outlive the
