@@ -82,7 +82,7 @@ func TestCountersOutliveRemoval(t *testing.T) {
 		`connections_open{listener="web"}`:                                         1,
 	})
 
-	// One release too many harms nobody who took the name since.
+	// One release too many does not affect a later holder of the name.
 	back.Release()
 	back.Release()
 	if in.Exchange("web", "goes") != back {
@@ -154,7 +154,7 @@ func TestUnusedServersHaveOneSeries(t *testing.T) {
 		in.Exchange("web", fmt.Sprint(i))
 	}
 	if n := len(gather(t, in)) - before; n != 100 {
-		t.Errorf("%d series of 100 servers and 100 routes that nobody used, want 100", n)
+		t.Errorf("%d series of 100 servers and 100 routes without use, want 100", n)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptor is a blocking file descriptor that is somebody else's, such as stdout.
+// descriptor is a blocking file descriptor that is shared, such as stdout.
 type descriptor int
 
 func (d descriptor) Fd() uintptr { return uintptr(d) }

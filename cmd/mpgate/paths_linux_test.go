@@ -239,7 +239,7 @@ func terminal(t *testing.T) (person, program *os.File) {
 	return person, program
 }
 
-// watched looks at --watch as somebody does at a terminal, until Ctrl-C.
+// watched runs --watch on a terminal until Ctrl-C.
 func watched(t *testing.T, file string) {
 	t.Helper()
 	person, program := terminal(t)

@@ -101,7 +101,7 @@ func readmeCommand(t *testing.T, d *demoRun, line string) {
 	case "curl":
 		tool(t, "curl")
 	default:
-		t.Fatal("a command that no one knows here how to run")
+		t.Fatal("unknown command: add it to readmeCommand")
 	}
 	line = strings.NewReplacer("http://127.0.0.1:8080", d.web, "http://127.0.0.1:8081", d.admin).Replace(line)
 	if out, err := exec.Command("bash", "-eo", "pipefail", "-c", line).CombinedOutput(); err != nil || len(out) == 0 {
@@ -109,7 +109,7 @@ func readmeCommand(t *testing.T, d *demoRun, line string) {
 	}
 }
 
-// readmeGoRun runs the demo as somebody does who has only Go, with other ports.
+// readmeGoRun runs the demo with the go command, with other ports.
 func readmeGoRun(t *testing.T, args []string) {
 	args = append(args, "--address", "127.0.0.1:0", "--tls", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 	cmd := exec.Command("go", args...)

@@ -114,8 +114,8 @@ func endpointsOf(t *testing.T, file string) []gateway.PathEndpoint {
 
 func isOurs(e gateway.PathEndpoint) bool { return e.Found && e.Ours && e.Wanted && e.Difference == "" }
 
-// bounce takes a path of the gateway's away and gives it back: whoever owns its endpoint removes
-// it, and makes it again.
+// bounce removes a path of the gateway and adds it again: the process that owns its endpoint
+// removes it, and makes it again.
 func bounce(t *testing.T, l *lab.Lab, file, link, address string) {
 	t.Helper()
 	there := func(r *gateway.PathsReport) bool {
