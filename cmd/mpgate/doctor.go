@@ -192,7 +192,7 @@ func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Serve
 			for _, a := range addrs {
 				one := doctor.Server{
 					Name: name, Backend: b.Name, Address: netip.AddrPortFrom(a, s.Address.Port), Mode: wanted(cfg, s.MPTCP),
-					Source: s.Source, Interface: s.Interface, Greet: probe(b, s.Address.Host),
+					Source: s.Source, Interface: s.Interface, Probe: probe(b, s.Address.Host),
 				}
 				if !s.Address.IP().IsValid() {
 					one.Name = fmt.Sprintf("%s (%s)", name, a)

@@ -32,11 +32,11 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 // probe exchanges the first bytes with a server of the backend: the kernel creates further subflows
 // only after bytes have passed in both directions.
 func probe(b *config.Backend, host string) func(context.Context, net.Conn) error {
-	probe := doctor.GreetHTTP(host)
+	probe := doctor.ProbeHTTP(host)
 	switch {
 	case b.TLS != nil:
 		// Verifying the certificate is the gateway's task; doctor sends no data.
-		probe = doctor.GreetTLS(&tls.Config{ServerName: cmp.Or(b.TLS.ServerName, host), InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+		probe = doctor.ProbeTLS(&tls.Config{ServerName: cmp.Or(b.TLS.ServerName, host), InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
 	case b.Protocol == config.H2C:
 		// RFC 9113, 3.4: the preface and empty SETTINGS
 		probe = probeWith("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", readOne)

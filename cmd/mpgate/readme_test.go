@@ -73,10 +73,8 @@ func readmeCommand(t *testing.T, d *demoRun, line string) {
 			return
 		}
 	case "CGO_ENABLED=0":
-		cmd := exec.Command("sh", "-ec", strings.Replace(line, "-o mpgate", "-o "+filepath.Join(t.TempDir(), "mpgate"), 1))
-		cmd.Dir = "../.."
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
+		if line != buildCommand { // TestMain has run it
+			t.Errorf("these tests build with %q", buildCommand)
 		}
 		return
 	case "mpgate":

@@ -52,7 +52,7 @@ func (s *Server) see(r *http.Request) *seen {
 	if rc == nil {
 		return v
 	}
-	if t, err := mptcp.Speaks(rc); err == nil && t != mptcp.Unknown {
+	if t, err := mptcp.TransportOf(rc); err == nil && t != mptcp.Unknown {
 		v.Transport = t.String()
 	}
 	var info mptcp.Info
