@@ -42,19 +42,8 @@ func (l *loader) checkDNS(d *DNS, n *node) {
 	if n.has("webhook_token") && !n.has("webhook") {
 		l.fault(n.get("webhook_token").at, "is set without webhook; leave it out")
 	}
-	solvers := 0
 	if len(d.Exec) > 0 {
-		solvers++
 		d.Exec[0] = l.program(n.get("exec").item(0))
-	}
-	if n.has("webhook") {
-		solvers++
-	}
-	if d.RFC2136 != nil {
-		solvers++
-	}
-	if solvers != 1 && !n.unset("exec", "webhook") {
-		l.fault(n.at, "names %d solvers; must be exactly one of rfc2136, exec and webhook", solvers)
 	}
 }
 

@@ -10,12 +10,13 @@ func (l *loader) checkListener(ln *Listener, n *node) {
 		l.checkTLS(ln.TLS, n.get("tls"))
 	}
 	l.checkProtocols(ln, n.get("protocols"))
-	trusted := n.get("trusted_proxies")
-	for i := range ln.TrustedProxies {
-		ln.TrustUnix = ln.TrustUnix || trusted.item(i).text() == trustedUnix
+	for i, t := range ln.TrustedProxies {
+		l.warnAll(t.Prefix, n.get("trusted_proxies").item(i))
 	}
-	ln.TrustedProxies = l.checkNetworks(ln.TrustedProxies, trusted)
-	ln.ProxyProtocolFrom = l.checkNetworks(ln.ProxyProtocolFrom, n.get("proxy_protocol_from"))
+	for i, p := range ln.ProxyProtocolFrom {
+		l.warnAll(p, n.get("proxy_protocol_from").item(i))
+	}
+	ln.TrustedProxies, ln.ProxyProtocolFrom = compact(ln.TrustedProxies), compact(ln.ProxyProtocolFrom)
 	l.checkSockets(ln, n)
 	if ln.ProxyProtocol == ProxyOff && n.has("proxy_protocol_from") {
 		l.warn(n.get("proxy_protocol_from").at, `has no effect while proxy_protocol is "off"; write proxy_protocol = "optional" or "required"`)
@@ -47,7 +48,7 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 	if onlyUnix && len(ln.TrustedProxies) > 0 && !ln.TrustsUnix() && ln.ProxyProtocol == ProxyOff {
 		l.warn(n.get("trusted_proxies").at, `has networks, and peers on unix sockets have no address: none of them is trusted; write trusted_proxies = [ "unix" ]`)
 	}
-	if unix == 0 && ln.Systemd == "" && ln.TrustUnix {
+	if unix == 0 && ln.Systemd == "" && slices.Contains(ln.TrustedProxies, Network{Name: NetworkUnix}) {
 		l.warn(n.get("trusted_proxies").at, `has "unix", and this listener has no unix socket; leave it out`)
 	}
 	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") {
@@ -85,11 +86,9 @@ func (l *loader) checkProtocols(ln *Listener, n *node) {
 	ln.Protocols = compact(ln.Protocols)
 }
 
-func (l *loader) checkNetworks(ps []netip.Prefix, n *node) []netip.Prefix {
-	for i, p := range ps {
-		if p.IsValid() && p.Bits() == 0 {
-			l.warn(n.item(i).at, "is every address%s: every client that reaches the socket is trusted; name the networks of your own proxies", n.item(i).got())
-		}
+// warnAll warns of a network that everybody is in.
+func (l *loader) warnAll(p netip.Prefix, n *node) {
+	if p.IsValid() && p.Bits() == 0 {
+		l.warn(n.at, "is every address%s: every client that reaches the socket is trusted; name the networks of your own proxies", n.got())
 	}
-	return compact(ps)
 }

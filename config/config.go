@@ -182,13 +182,12 @@ type Listener struct {
 	// Mode is for the unix sockets among the addresses.
 	Mode os.FileMode `toml:"mode" default:"0660" help:"File mode of unix sockets, octal."`
 	// Systemd is the FileDescriptorName whose inherited sockets the listener takes, "" for none.
-	Systemd        string         `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of inherited sockets to take."`
-	MPTCP          MPTCPMode      `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
-	Interface      string         `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
-	Protocols      []Protocol     `toml:"protocols" only:"h1,h2,h2c" default:"h1" help:"Protocols to speak; with tls the default is h1 and h2."` // never empty
-	TrustedProxies []netip.Prefix `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
-	TrustUnix      bool           // see TrustsUnix
-	ProxyProtocol  ProxyProtocol  `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
+	Systemd        string        `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of inherited sockets to take."`
+	MPTCP          MPTCPMode     `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
+	Interface      string        `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
+	Protocols      []Protocol    `toml:"protocols" only:"h1,h2,h2c" default:"h1" help:"Protocols to speak; with tls the default is h1 and h2."` // never empty
+	TrustedProxies []Network     `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
+	ProxyProtocol  ProxyProtocol `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
 
 	ProxyProtocolFrom []netip.Prefix `toml:"proxy_protocol_from" eg:"10.0.0.0/8" help:"Networks whose PROXY headers are accepted."`
 	RedirectHTTPS     bool           `toml:"redirect_https" default:"false" help:"Whether every request is redirected to https."`
@@ -199,7 +198,7 @@ type Listener struct {
 // TrustsUnix reports whether peers on unix sockets are trusted proxies: by their name, or because
 // everybody is.
 func (l *Listener) TrustsUnix() bool {
-	return l.TrustUnix || slices.ContainsFunc(l.TrustedProxies, func(p netip.Prefix) bool { return p.Bits() == 0 })
+	return slices.ContainsFunc(l.TrustedProxies, func(n Network) bool { return n.Name == NetworkUnix || n.Prefix.Bits() == 0 })
 }
 
 // Speaks reports whether the listener may speak p.

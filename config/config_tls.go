@@ -114,14 +114,14 @@ type EAB struct {
 
 // DNS is who writes the records of dns-01: exactly one of RFC2136, Exec and Webhook.
 type DNS struct {
+	RFC2136 *RFC2136 `toml:"rfc2136,inline" group:"solver" help:"Server that takes dynamic updates, signed with TSIG."`
 	// Exec is a program and its arguments.
-	Exec         []string      `toml:"exec" eg:"/usr/local/bin/dns-solver" help:"Program to run, and its arguments."`
-	Webhook      string        `toml:"webhook" as:"webhook" eg:"https://dns.internal/acme" help:"URL to call."`
+	Exec         []string      `toml:"exec" group:"solver" eg:"/usr/local/bin/dns-solver" help:"Program to run, and its arguments."`
+	Webhook      string        `toml:"webhook" group:"solver" as:"webhook" eg:"https://dns.internal/acme" help:"URL to call."`
 	WebhookToken string        `toml:"webhook_token,secret" eg:"${WEBHOOK_TOKEN}" help:"Bearer token for the webhook."` // "" for none
 	Resolvers    []Address     `toml:"resolvers" as:"dns_server" eg:"192.0.2.53:53" help:"DNS servers that must show a record; default: the system's and the zone's."`
 	Delay        time.Duration `toml:"delay" default:"0s" min:"0s" help:"Time to wait before the first look for a record."`
 	Timeout      time.Duration `toml:"timeout" default:"2m" min:"1s" help:"Longest time to look for a record."`
-	RFC2136      *RFC2136      `toml:"rfc2136,inline" help:"Server that takes dynamic updates, signed with TSIG."`
 }
 
 // RFC2136 is a server that takes dynamic updates.

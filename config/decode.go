@@ -9,10 +9,6 @@ import (
 
 // table decodes a table into the struct v, over the defaults. n is nil for one that was left out.
 func (l *loader) table(n *node, v reflect.Value) {
-	if n != nil && !n.isTable() {
-		l.fault(n.at, "is %s%s; must be a table", n.kind(), n.got())
-		n = nil
-	}
 	ks, known := keys[v.Type()], 0
 	for i := range ks {
 		k, field := &ks[i], ks[i].in(v)
@@ -25,10 +21,10 @@ func (l *loader) table(n *node, v reflect.Value) {
 			child.at.secret = k.secret
 		}
 		switch {
-		case k.codec == nil:
-			l.tables(child, k, field)
 		case child != nil:
-			l.value(child, k, field)
+			l.key(child, k, field)
+		case k.table != nil && field.Kind() == reflect.Struct:
+			l.table(nil, field)
 		default:
 			k.setDefault(field)
 			if n != nil && k.required != nil {
@@ -36,8 +32,25 @@ func (l *loader) table(n *node, v reflect.Value) {
 			}
 		}
 	}
-	if n != nil && known < len(n.keys) {
+	if n == nil {
+		return
+	}
+	if known < len(n.keys) {
 		l.unknown(n, ks)
+	}
+	l.groups(n, ks)
+}
+
+// key decodes what is written for a key.
+func (l *loader) key(n *node, k *key, v reflect.Value) {
+	n.expandShort(k)
+	switch {
+	case k.elem != nil:
+		l.mapping(n, k, v)
+	case k.table != nil:
+		l.tables(n, k, v)
+	default:
+		l.value(n, k, v)
 	}
 }
 
@@ -55,19 +68,22 @@ func (k *key) setDefault(v reflect.Value) {
 // tables decodes what is a table, a table that may be left out, or an array of tables.
 func (l *loader) tables(n *node, k *key, v reflect.Value) {
 	switch {
-	case v.Kind() == reflect.Struct:
-		l.table(n, v)
-	case n == nil:
-	case v.Kind() == reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		l.table(n, v.Elem())
-	case !n.tablesOnly():
-		l.fault(n.at, "is %s%s; must be an array of tables: write [[%s]], or %s = [ { … } ]", n.kind(), n.got(), n.at.pattern(), k.name)
-	case len(n.list) > 0:
+	case k.list && !n.tablesOnly(), !k.list && !n.isTable() && !n.isOff(k):
+		l.fault(n.at, "is %s%s; must be %s", n.kind(), n.got(), k.tableForms(n.at))
+		if v.Kind() == reflect.Struct {
+			l.table(nil, v)
+		}
+	case k.list && len(n.list) > 0:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.list), len(n.list)))
 		for i, e := range n.list {
 			l.table(e, v.Index(i))
 		}
+	case k.list, n.isOff(k):
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		l.table(n, v.Elem())
+	default:
+		l.table(n, v)
 	}
 }
 
@@ -117,9 +133,9 @@ func (l *loader) single(n *node, k *key, v reflect.Value) {
 			l.wrong(n, problem)
 		}
 	default:
-		switch s, ok := n.leaf.(string); {
+		switch s, ok := c.stringOf(n); {
 		case !ok:
-			l.wrongType(n, k, v, "a string", quote(k.eg))
+			l.wrongType(n, k, v, c.want(), c.literal(k.eg))
 		case s == "" && k.required != nil:
 			l.missing(n, k, v)
 		case s == "" && c.empty:
@@ -153,15 +169,20 @@ func (l *loader) wrongType(n *node, k *key, v reflect.Value, want, eg string) {
 
 // wrong faults a value with a problem of the form "what is wrong; what would be right".
 func (l *loader) wrong(n *node, problem string) {
+	got := n.got()
+	if s := n.text(); strings.HasPrefix(problem, "is empty") || strings.Contains(s, "://") && strings.Contains(s, "@") {
+		got = "" // there is nothing to quote, or it may hold a password
+	}
+	l.fault(n.at, "%s", withGot(problem, got))
+}
+
+// withGot puts what was read into a problem of the form "what is wrong; what would be right".
+func withGot(problem, got string) string {
 	what, right, ok := strings.Cut(problem, "; ")
 	if ok {
 		right = "; " + right
 	}
-	got := n.got()
-	if s := n.text(); strings.HasPrefix(what, "is empty") || strings.Contains(s, "://") && strings.Contains(s, "@") {
-		got = "" // there is nothing to quote, or it may hold a password
-	}
-	l.fault(n.at, "%s%s%s", what, got, right)
+	return what + got + right
 }
 
 // unknown faults the keys of a table that are not declared.

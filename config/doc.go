@@ -28,16 +28,24 @@
 // [Schema] and the test of reference.toml all read the tags:
 //
 //	toml      name of the key, and options:
-//	          one     a list that may be written as one value
+//	          one     a list, or a map of integers, that may be written as one value
+//	          toggle  a table that may be written as true (with its defaults) or false (none)
 //	          inline  printed as an inline table (both forms are read)
 //	          secret  never printed, never quoted in a fault
 //	default   the value if the key is left out; of a list, with commas
 //	min, max  bounds
 //	only      the values of an enumeration that this key takes
 //	required  the key must be there; what to write, or empty for what its kind says
+//	group     exactly one of the keys of the group must be there
+//	short     the key of the table that a string in place of the table is for
 //	as        what the value may be, where the type does not say: a name in formats (values.go)
-//	eg        an example for faults, if there is no default
+//	names     what the names in a map may be: a name in formats
+//	eg        an example for faults, if there is no default; "name = value" for a map
 //	help      one line of help
+//
+// A field is a value, a list of values, a struct or pointer to one (a table), a slice of structs (an
+// array of tables), or a map (a table whose keys the operator chooses). The short forms are in
+// forms.go.
 //
 // What a value may be, how it is read, printed and described is its codec (key.go, values*.go). The
 // values of an enumeration are declared by the method Values of its type. Whether a key is written

@@ -5,49 +5,50 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// key is a key of the file format, as its field declares it.
+// key is a key of the file format, as its field declares it. Its value is one of three: a table
+// (table is set), a map (names and elem are set), or a value or list of values (codec is set).
 type key struct {
 	name     string
 	index    []int // of the field
 	help, eg string
 	required *string // what to write if it is missing
-	one      bool    // a list that may be written as one value
+	one      bool    // a list or map that may be written as its only entry
 	inline   bool    // printed as an inline table (both forms are read)
 	secret   bool    // never printed, never quoted in a fault
-	list     bool    // an array of values
-	codec    *codec  // of a value, or of each of a list; nil for tables
-	def      reflect.Value
-	defText  string
+	toggle   bool    // a table that may be written as true or false
+	short    string  // the key of the table that a value in place of the table is for
+	group    string  // of keys of which exactly one must be written
+
+	codec *codec       // of a value, or of each of a list
+	list  bool         // an array of values or tables
+	table reflect.Type // of a table, of a table that may be left out, or of each of an array of tables
+	names *codec       // of the names in a map
+	elem  *key         // the values in a map
+
+	def     reflect.Value
+	defText string
 }
 
 // keys are the keys of every table, in the order of the source.
-var keys = func() map[reflect.Type][]key {
-	m := map[reflect.Type][]key{}
-	var walk func(reflect.Type)
-	walk = func(t reflect.Type) {
-		if m[t] != nil {
-			return
-		}
-		m[t] = keysOf(t)
-		for _, k := range m[t] {
-			if k.codec == nil {
-				walk(tableOf(t.FieldByIndex(k.index).Type))
-			}
-		}
-	}
-	walk(reflect.TypeFor[Config]())
-	return m
-}()
+var keys = declare(map[reflect.Type][]key{}, reflect.TypeFor[Config]())
 
-// tableOf is the struct of a table, of a table that may be left out, or of an array of tables.
-func tableOf(t reflect.Type) reflect.Type {
-	if t.Kind() != reflect.Struct {
-		return t.Elem()
+// declare adds the keys of a table and of the tables in it to m, and returns m.
+func declare(m map[reflect.Type][]key, t reflect.Type) map[reflect.Type][]key {
+	if m[t] != nil {
+		return m
 	}
-	return t
+	m[t] = keysOf(t)
+	for _, k := range m[t] {
+		if k.elem != nil {
+			k = *k.elem
+		}
+		if k.table != nil {
+			declare(m, k.table)
+		}
+	}
+	return m
 }
 
 func keysOf(t reflect.Type) []key {
@@ -72,16 +73,24 @@ func newKey(f reflect.StructField, tag []string) key {
 	k := key{
 		name: tag[0], index: f.Index, help: f.Tag.Get("help"), eg: f.Tag.Get("eg"), defText: f.Tag.Get("default"),
 		one: slices.Contains(tag, "one"), inline: slices.Contains(tag, "inline"), secret: slices.Contains(tag, "secret"),
+		toggle: slices.Contains(tag, "toggle"), short: f.Tag.Get("short"), group: f.Tag.Get("group"),
 	}
 	if text, ok := f.Tag.Lookup("required"); ok {
 		k.required = &text
 	}
 	t := f.Type
-	if t.Kind() == reflect.Slice {
+	switch t.Kind() {
+	case reflect.Map:
+		k.declareMap(f, tag)
+		return k
+	case reflect.Slice:
 		t, k.list = t.Elem(), true
 	}
 	if k.codec = codecOf(t, f.Tag); k.codec == nil {
-		k.list = false
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		k.table = t
 		return k
 	}
 	if k.eg == "" {
@@ -131,12 +140,44 @@ type codec struct {
 	form     string // string, integer or boolean, as in JSON Schema
 	empty    bool   // an empty string stands for no value
 	values   []string
-	pattern  string // of the strings that may be right, for the schema
-	min, max int64  // of an integer
+	pattern  string  // of the strings that may be right, for the schema
+	min, max int64   // of an integer
+	only     []int64 // the integers, if there are but a few
+	fold     bool    // as names: the case of letters does not count
 	// set puts what a string says into v. Relative paths start at dir. A problem is "what is wrong;
 	// what would be right", and v then is zero.
 	set  func(v reflect.Value, s, dir string) (problem string)
 	text func(v reflect.Value) string
+}
+
+// isBool reports whether s is written as true or false, although other values are strings.
+func (c *codec) isBool(s string) bool {
+	return (s == "true" || s == "false") && slices.Contains(c.values, s)
+}
+
+// stringOf is what a string says, or a boolean that is one of the values.
+func (c *codec) stringOf(n *node) (s string, ok bool) {
+	if b, ok := n.leaf.(bool); ok && c.isBool(strconv.FormatBool(b)) {
+		return strconv.FormatBool(b), true
+	}
+	s, ok = n.leaf.(string)
+	return s, ok
+}
+
+// literal is a value as it is written.
+func (c *codec) literal(s string) string {
+	if c.isBool(s) {
+		return s
+	}
+	return quote(s)
+}
+
+// want says what a value that is written as a string must be.
+func (c *codec) want() string {
+	if c.isBool("true") {
+		return "true, false or a string"
+	}
+	return "a string"
 }
 
 // mustSet is for defaults.
@@ -161,6 +202,8 @@ func (c *codec) mustSet(v reflect.Value, s string) {
 // setInt puts n into v if it is in range.
 func (c *codec) setInt(v reflect.Value, n int64) (problem string) {
 	switch {
+	case c.only != nil && !slices.Contains(c.only, n):
+		return "is not one of its values; must be " + c.onlyText()
 	case n < c.min || n > c.max:
 		return "is out of range; must be from " + strconv.FormatInt(c.min, 10) + " to " + strconv.FormatInt(c.max, 10)
 	case v.CanUint():
@@ -169,6 +212,15 @@ func (c *codec) setInt(v reflect.Value, n int64) (problem string) {
 		v.SetInt(n)
 	}
 	return ""
+}
+
+// onlyText is "301, 302 or 308".
+func (c *codec) onlyText() string {
+	texts := make([]string, len(c.only))
+	for i, n := range c.only {
+		texts[i] = strconv.FormatInt(n, 10)
+	}
+	return list(texts, " or ")
 }
 
 // of makes a codec of strings that hold a T.
@@ -207,27 +259,56 @@ func codecOf(t reflect.Type, tag reflect.StructTag) *codec {
 	c, ok := formats[tag.Get("as")]
 	switch {
 	case ok:
+	case bounded[t] != nil:
+		c = optional(bounded[t](tag.Get("min"), tag.Get("max")), tag)
 	case tag.Get("as") == "size":
-		c = sizes(tag.Get("min"), tag.Get("max"))
-	case t == reflect.TypeFor[time.Duration]():
-		c = durations(tag.Get("min"))
-	case t.Kind() == reflect.Struct && byType[t].form == "", t.Kind() == reflect.Pointer:
+		c = optional(sizes(tag.Get("min"), tag.Get("max")), tag)
+	case byType[t].form != "":
+		c = byType[t]
+	case t.Kind() == reflect.Struct, t.Kind() == reflect.Pointer:
 		return nil
 	case t.Kind() == reflect.Bool:
 		c = codec{form: "boolean"}
-	case byType[t].form != "":
-		c = byType[t]
 	case t.Kind() == reflect.String:
-		c = enum(reflect.Zero(t).Interface().(interface{ Values() []string }).Values())
+		values := reflect.Zero(t).Interface().(interface{ Values() []string }).Values()
 		if only := tag.Get("only"); only != "" {
-			c = enum(strings.Split(only, ","))
+			values = strings.Split(only, ",")
 		}
-		_, c.empty = tag.Lookup("default")
-		c.empty = !c.empty
+		c = optional(enum(values), tag)
 	default:
-		c = codec{form: "integer", min: number(tag.Get("min")), max: number(tag.Get("max"))}
+		c = integers(tag)
 	}
 	return &c
+}
+
+// optional lets an empty string stand for no value, if the key has no default.
+func optional(c codec, tag reflect.StructTag) codec {
+	if _, ok := tag.Lookup("default"); ok {
+		return c
+	}
+	text := c.text
+	c.empty = true
+	c.text = func(v reflect.Value) string {
+		if v.IsZero() {
+			return ""
+		}
+		return text(v)
+	}
+	return c
+}
+
+// integers are those between two bounds, or those of a list.
+func integers(tag reflect.StructTag) codec {
+	c := codec{form: "integer"}
+	if only := tag.Get("only"); only != "" {
+		for s := range strings.SplitSeq(only, ",") {
+			c.only = append(c.only, number(s))
+		}
+		c.min, c.max = slices.Min(c.only), slices.Max(c.only)
+		return c
+	}
+	c.min, c.max = number(tag.Get("min")), number(tag.Get("max"))
+	return c
 }
 
 // number is a bound of an integer.

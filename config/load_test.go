@@ -125,11 +125,11 @@ func TestForms(t *testing.T) {
 	}; !reflect.DeepEqual(got, want) {
 		t.Errorf("addresses %+v", got)
 	}
-	if got, want := web.TrustedProxies, []netip.Prefix{
+	if got, want := Prefixes(web.TrustedProxies), []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/32"),
 		netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("fe80::/10"),
-	}; !reflect.DeepEqual(got, want) || !web.TrustUnix || c.Listeners[1].TrustUnix {
-		t.Errorf("trusted_proxies %v, unix %v", got, web.TrustUnix)
+	}; !reflect.DeepEqual(got, want) || !web.TrustsUnix() || c.Listeners[1].TrustsUnix() {
+		t.Errorf("trusted_proxies %v, unix %v", got, web.TrustsUnix())
 	}
 	if c.Routes[0].DuplicateSlashes != Merge || c.Routes[1].DuplicateSlashes != Keep {
 		t.Errorf("duplicate_slashes %q, %q", c.Routes[0].DuplicateSlashes, c.Routes[1].DuplicateSlashes)

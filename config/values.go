@@ -12,11 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// The codecs: what the values of each kind may be. byType has those that the type of a field tells,
-// formats those that its tag "as" names.
+// The codecs: what the values of each kind may be. byType has those of a Go type, bounded those of a
+// Go type with bounds (values_quantity.go), formats those that a tag "as" names.
 
 var byType = map[reflect.Type]codec{
 	reflect.TypeFor[string]():       plain(nil),
@@ -25,20 +24,25 @@ var byType = map[reflect.Type]codec{
 	reflect.TypeFor[netip.Prefix](): of(network, netip.Prefix.String),
 	reflect.TypeFor[fs.FileMode]():  modes,
 	reflect.TypeFor[Address]():      of(dialed, Address.String),
+	reflect.TypeFor[StatusRange]():  statusRanges,
 }
 
 var formats = map[string]codec{
 	"absolute_name": plain(absoluteName),
 	"access":        of(accessLog, same),
-	"admin":         of(adminAddress, Address.String),
+	"admin":         of(adminAddress, adminText),
 	"base64":        plain(base64Of(base64.StdEncoding, "is not valid base64; must be the TSIG key as tsig-keygen prints it")),
 	"base64url":     plain(base64Of(base64.URLEncoding, "is not valid base64url; must be the MAC key as the CA shows it")),
 	"cert_host":     of(certHost, same),
+	"clients":       networks(NetworkPrivate),
 	"device":        plain(device),
 	"dns_server":    of(dnsServer, Address.String),
 	"email":         plain(email),
 	"exact_path":    plain(exactPath),
 	"fd_name":       plain(fdName),
+	"field":         folded(of(fieldName, same)),
+	"field_edit":    folded(of(editedField, same)),
+	"field_value":   of(fieldValue, same),
 	"file":          plain(filePath),
 	"header":        plain(headerName),
 	"host":          plain(func(s, _ string) (string, string) { return matchHost(s, true) }),
@@ -49,11 +53,12 @@ var formats = map[string]codec{
 	"local_name":    of(localName, same),
 	"name":          withPattern(of(name, same), namePattern),
 	"path":          plain(matchPath),
+	"path_glob":     plain(pathGlob),
 	"path_name":     pathNames,
 	"san":           of(certName, same),
 	"server_name":   plain(func(s, _ string) (string, string) { return matchHost(s, false) }),
 	"tls_version":   versions,
-	"trusted":       of(trusted, netip.Prefix.String),
+	"trusted":       networks(NetworkUnix),
 	"webhook":       webhooks,
 }
 
@@ -84,18 +89,20 @@ func notOneOf(s string, values []string) string {
 
 // orList is `"a", "b" or "c"`.
 func orList(names []string) string {
-	var b strings.Builder
+	quoted := make([]string, len(names))
 	for i, n := range names {
-		switch {
-		case i == 0:
-		case i == len(names)-1:
-			b.WriteString(" or ")
-		default:
-			b.WriteString(", ")
-		}
-		b.WriteString(strconv.Quote(n))
+		quoted[i] = strconv.Quote(n)
 	}
-	return b.String()
+	return list(quoted, " or ")
+}
+
+// list joins items with commas, the last two with another word.
+func list(items []string, word string) string {
+	last := len(items) - 1
+	if last < 1 {
+		return strings.Join(items, "")
+	}
+	return strings.Join(items[:last], ", ") + word + items[last]
 }
 
 var levels = func() codec {
@@ -125,89 +132,6 @@ func accessLog(s, dir string) (string, string) {
 		return "", fmt.Sprintf(`is not a known word; did you mean %q? Write "./%s" for a file of that name`, nearest(s, words), s)
 	}
 	return filePath(s, dir)
-}
-
-// durations are the times of at least least.
-func durations(least string) codec {
-	shortest, err := time.ParseDuration(least)
-	if err != nil {
-		panic("config: a bound of the declarations: " + err.Error())
-	}
-	return withPattern(of(func(s, _ string) (time.Duration, string) {
-		d, err := time.ParseDuration(s)
-		switch {
-		case err != nil:
-			return 0, `is not a valid duration; write a number and a unit, for example "500ms", "10s" or "2m"`
-		case d < shortest:
-			return 0, fmt.Sprintf("is too short; must be at least %v", shortest)
-		}
-		return d, ""
-	}, duration), `^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$|^[+-]?0$`)
-}
-
-// duration is d without the zero units of its String: 1m0s is 1m.
-func duration(d time.Duration) string {
-	t := d.String()
-	if strings.HasSuffix(t, "m0s") {
-		t = strings.TrimSuffix(t, "0s")
-	}
-	if strings.HasSuffix(t, "h0m") {
-		t = strings.TrimSuffix(t, "0m")
-	}
-	return t
-}
-
-var units = []struct {
-	name  string
-	bytes int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}}
-
-// sizes are the numbers of bytes from min to max.
-func sizes(min, max string) codec {
-	least, ok := parseSize(min)
-	most, ok2 := parseSize(max)
-	if !ok || !ok2 {
-		panic("config: the bounds " + min + " and " + max + " of the declarations are not sizes")
-	}
-	return withPattern(of(func(s, _ string) (int64, string) {
-		n, ok := parseSize(s)
-		switch {
-		case !ok:
-			return 0, `is not a valid size; write a whole number and B, KiB, MiB or GiB, for example "32KiB", or "0"`
-		case n < least || n > most:
-			return 0, fmt.Sprintf("is out of range; must be from %s to %s", formatSize(least), formatSize(most))
-		}
-		return n, ""
-	}, formatSize), `^0$|^\s*[0-9]+\s*([KMG]i)?B$`)
-}
-
-func parseSize(s string) (int64, bool) {
-	if s == "0" {
-		return 0, true
-	}
-	for _, u := range units {
-		digits, ok := strings.CutSuffix(s, u.name)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 32)
-		return int64(n) * u.bytes, err == nil
-	}
-	return 0, false
-}
-
-func formatSize(n int64) string {
-	switch {
-	case n == 0:
-		return "0"
-	case n%(1<<30) == 0:
-		return strconv.FormatInt(n>>30, 10) + "GiB"
-	case n%(1<<20) == 0:
-		return strconv.FormatInt(n>>20, 10) + "MiB"
-	case n%(1<<10) == 0:
-		return strconv.FormatInt(n>>10, 10) + "KiB"
-	}
-	return strconv.FormatInt(n, 10) + "B"
 }
 
 const namePattern = `^[a-z0-9][a-z0-9_-]{0,62}$`

@@ -30,6 +30,13 @@ func adminAddress(s, dir string) (Address, string) {
 	return listened(s, dir)
 }
 
+func adminText(a Address) string {
+	if a == (Address{}) {
+		return "off"
+	}
+	return a.String()
+}
+
 // dnsServer is host and port of a DNS server.
 func dnsServer(s, dir string) (Address, string) {
 	a, problem := dialed(s, dir)
@@ -278,34 +285,4 @@ func device(s, _ string) (string, string) {
 		return "", `is not a valid interface name; must be one that "ip link" shows, at most 15 long`
 	}
 	return s, ""
-}
-
-// network is a network; a single address stands for itself.
-func network(s, _ string) (netip.Prefix, string) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), ""
-	}
-	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil:
-		return netip.Prefix{}, `is not a valid network; write for example "10.0.0.0/8", "2001:db8::/32" or one address`
-	case p != p.Masked():
-		return netip.Prefix{}, fmt.Sprintf("has bits set beyond its prefix length; must be %q", p.Masked())
-	}
-	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 { // IPv4 addresses are compared as such
-		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
-	}
-	return p, ""
-}
-
-// trustedUnix is in trusted_proxies for all peers on unix sockets, which have no address.
-const trustedUnix = "unix"
-
-// trusted is a network, or zero for trustedUnix.
-func trusted(s, dir string) (netip.Prefix, string) {
-	if s == trustedUnix {
-		return netip.Prefix{}, ""
-	}
-	return network(s, dir)
 }

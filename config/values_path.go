@@ -13,6 +13,24 @@ func matchPath(s, _ string) (string, string) {
 	return s, ""
 }
 
+// pathGlob is a path in which * stands for any text within a segment, and ** for any number of
+// segments, or *.x for every path that ends so.
+func pathGlob(s, _ string) (string, string) {
+	literal := strings.ReplaceAll(s, "*", "x")
+	if strings.HasPrefix(s, "*") {
+		literal = "/" + literal
+	}
+	if problem := pathProblem(literal); problem != "" {
+		return "", problem
+	}
+	for segment := range strings.SplitSeq(s, "/") {
+		if segment != "**" && strings.Count(segment, "*") > 1 {
+			return "", fmt.Sprintf(`has the segment %q; write one * in a segment, or ** alone for any number of segments`, segment)
+		}
+	}
+	return s, ""
+}
+
 // exactPath is one path.
 func exactPath(s, dir string) (string, string) {
 	if s, problem := matchPath(s, dir); problem != "" || !strings.Contains(s, "*") {

@@ -248,7 +248,7 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		return nil, err
 	}
 	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), VouchedNames: next.vouched, HealthPath: l.HealthPath,
+		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), VouchedNames: next.vouched, HealthPath: l.HealthPath,
 		RequireMPTCP: f.open.MPTCP == mptcp.Require, RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
