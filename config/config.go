@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"mpgate/proxy/limits"
 )
 
 // The types of this file and of config_tls.go declare the file format: each field with a toml tag
@@ -20,11 +22,11 @@ type Config struct {
 	// StateDir is an absolute path.
 	StateDir string `toml:"state_dir" as:"file" eg:"/var/lib/mpgate" help:"Directory for certificates and other state."`
 
-	Log      Log      `toml:"log" help:"The program's own log and the access log."`
-	Admin    Admin    `toml:"admin" help:"The admin socket."`
-	Shutdown Shutdown `toml:"shutdown" help:"How the gateway ends."`
-	Limits   Limits   `toml:"limits" help:"Limits on clients."`
-	MPTCP    MPTCP    `toml:"mptcp" help:"Multipath TCP: the host's endpoints and paths."`
+	Log      Log           `toml:"log" help:"The program's own log and the access log."`
+	Admin    Admin         `toml:"admin" help:"The admin socket."`
+	Shutdown Shutdown      `toml:"shutdown" help:"How the gateway ends."`
+	Limits   limits.Limits `toml:"limits" help:"Limits on clients."`
+	MPTCP    MPTCP         `toml:"mptcp" help:"Multipath TCP: the host's endpoints and paths."`
 
 	Listeners []Listener `toml:"listener" help:"Where clients connect."`
 	Routes    []Route    `toml:"route" help:"Which requests go to which backend."`
@@ -84,17 +86,6 @@ type Admin struct {
 // Shutdown is the table [shutdown].
 type Shutdown struct {
 	Drain time.Duration `toml:"drain" default:"30s" min:"0s" help:"How long requests in flight may take; 0s ends them at once."`
-}
-
-// Limits is the table [limits].
-type Limits struct {
-	HeaderBytes          int64         `toml:"header_bytes" as:"size" default:"32KiB" min:"1KiB" max:"1MiB" help:"Longest head of a request."`
-	HeaderFields         int           `toml:"header_fields" default:"100" min:"1" max:"100000" help:"Most header fields of a request."`
-	HeaderTime           time.Duration `toml:"header_time" default:"10s" min:"10ms" help:"Longest time for the head of a request, TLS handshake included."`
-	IdleTime             time.Duration `toml:"idle_time" default:"60s" min:"10ms" help:"Longest pause between requests and inside a body."`
-	MinRate              int64         `toml:"min_rate" as:"size" default:"256B" min:"0" max:"1GiB" help:"Lowest rate of a body per second; 0 for no minimum."`
-	Connections          int           `toml:"connections" default:"0" min:"0" max:"1073741824" help:"Most client connections; 0 for a limit from RLIMIT_NOFILE."`
-	ConnectionsPerClient int           `toml:"connections_per_client" default:"0" min:"0" max:"1073741824" help:"Most connections from one client address; 0 for no limit."`
 }
 
 // MPTCPMode is what a listener or a dial asks for. The zero value is not valid: a Config always

@@ -24,15 +24,17 @@
 //
 // # Declarations
 //
-// A key is declared once, by its field in config.go or config_tls.go. The decoder, [Config.Encode],
-// [Schema] and the test of reference.toml all read the tags:
+// A key is declared once, by its field in config.go or config_tls.go, or in the package that uses
+// the table: proxy/limits. The decoder, [Config.Encode], [Schema] and the test of reference.toml all
+// read the tags:
 //
 //	toml      name of the key, and options:
 //	          one     a list, or a map of integers, that may be written as one value
 //	          toggle  a table that may be written as true (with its defaults) or false (none)
 //	          inline  printed as an inline table (both forms are read)
 //	          secret  never printed, never quoted in a fault
-//	default   the value if the key is left out; of a list, with commas
+//	default   the value if the key is left out; of a list, with commas (tables whose defaults are
+//	          declared in Go are in defaults, key.go)
 //	min, max  bounds
 //	only      the values of an enumeration that this key takes
 //	required  the key must be there; what to write, or empty for what its kind says
@@ -40,7 +42,7 @@
 //	short     the key of the table that a string in place of the table is for
 //	as        what the value may be, where the type does not say: a name in formats (values.go)
 //	names     what the names in a map may be: a name in formats
-//	eg        an example for faults, if there is no default; "name = value" for a map
+//	eg        an example for faults, if there is no default in a tag; "name = value" for a map
 //	help      one line of help
 //
 // A field is a value, a list of values, a struct or pointer to one (a table), a slice of structs (an

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"strconv"
 	"strings"
 )
 
@@ -112,16 +111,11 @@ func braces(parts []string) string {
 
 // single is a value that is not a list, as TOML.
 func (k *key) single(v reflect.Value) string {
+	s := k.codec.print(v)
 	switch {
-	case k.codec.form == "boolean":
-		return strconv.FormatBool(v.Bool())
-	case k.codec.form == "integer" && v.CanUint():
-		return strconv.FormatUint(v.Uint(), 10)
-	case k.codec.form == "integer":
-		return strconv.FormatInt(v.Int(), 10)
-	}
-	s := k.codec.text(v)
-	if k.secret && s != "" {
+	case k.codec.form != "string":
+		return s
+	case k.secret && s != "":
 		s = hidden
 	}
 	return k.codec.literal(escape(s))

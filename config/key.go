@@ -1,10 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+
+	"mpgate/proxy/limits"
 )
 
 // key is a key of the file format, as its field declares it. Its value is one of three: a table
@@ -51,8 +54,15 @@ func declare(m map[reflect.Type][]key, t reflect.Type) map[reflect.Type][]key {
 	return m
 }
 
+// defaults are the structs that declare the defaults of their keys in Go, not in tags.
+var defaults = map[reflect.Type]reflect.Value{
+	reflect.TypeFor[limits.Limits](): reflect.ValueOf(limits.Default),
+}
+
+// keysOf are the keys of a table.
 func keysOf(t reflect.Type) []key {
 	var ks []key
+	values := defaults[t]
 	for i := range t.NumField() {
 		f := t.Field(i)
 		if f.Anonymous {
@@ -63,13 +73,18 @@ func keysOf(t reflect.Type) []key {
 				}
 			}
 		} else if tag, ok := f.Tag.Lookup("toml"); ok {
-			ks = append(ks, newKey(f, strings.Split(tag, ",")))
+			var def reflect.Value
+			if values.IsValid() {
+				def = values.FieldByIndex(f.Index)
+			}
+			ks = append(ks, newKey(f, strings.Split(tag, ","), def))
 		}
 	}
 	return ks
 }
 
-func newKey(f reflect.StructField, tag []string) key {
+// newKey is the key that a field declares. def is its default, if that is not in the tag.
+func newKey(f reflect.StructField, tag []string, def reflect.Value) key {
 	k := key{
 		name: tag[0], index: f.Index, help: f.Tag.Get("help"), eg: f.Tag.Get("eg"), defText: f.Tag.Get("default"),
 		one: slices.Contains(tag, "one"), inline: slices.Contains(tag, "inline"), secret: slices.Contains(tag, "secret"),
@@ -86,18 +101,22 @@ func newKey(f reflect.StructField, tag []string) key {
 	case reflect.Slice:
 		t, k.list = t.Elem(), true
 	}
-	if k.codec = codecOf(t, f.Tag); k.codec == nil {
+	_, tagged := f.Tag.Lookup("default")
+	if k.codec = codecOf(t, f.Tag, tagged || def.IsValid()); k.codec == nil {
 		if t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
 		k.table = t
 		return k
 	}
+	switch {
+	case def.IsValid():
+		k.def, k.defText = def, cmp.Or(k.eg, k.codec.print(def))
+	case tagged:
+		k.def = k.value(f.Type)
+	}
 	if k.eg == "" {
 		k.eg, _, _ = strings.Cut(k.defText, ",")
-	}
-	if _, ok := f.Tag.Lookup("default"); ok {
-		k.def = k.value(f.Type)
 	}
 	return k
 }
@@ -214,6 +233,19 @@ func (c *codec) setInt(v reflect.Value, n int64) (problem string) {
 	return ""
 }
 
+// print is a value as mustSet reads it.
+func (c *codec) print(v reflect.Value) string {
+	switch {
+	case c.form == "boolean":
+		return strconv.FormatBool(v.Bool())
+	case c.form == "integer" && v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10)
+	case c.form == "integer":
+		return strconv.FormatInt(v.Int(), 10)
+	}
+	return c.text(v)
+}
+
 // onlyText is "301, 302 or 308".
 func (c *codec) onlyText() string {
 	texts := make([]string, len(c.only))
@@ -255,14 +287,14 @@ func enum(values []string) codec {
 
 // codecOf is the codec of a field or its elements: what the tag "as" names, or what its type says;
 // nil for a table.
-func codecOf(t reflect.Type, tag reflect.StructTag) *codec {
+func codecOf(t reflect.Type, tag reflect.StructTag, hasDefault bool) *codec {
 	c, ok := formats[tag.Get("as")]
 	switch {
 	case ok:
 	case bounded[t] != nil:
-		c = optional(bounded[t](tag.Get("min"), tag.Get("max")), tag)
+		c = optional(bounded[t](tag.Get("min"), tag.Get("max")), hasDefault)
 	case tag.Get("as") == "size":
-		c = optional(sizes(tag.Get("min"), tag.Get("max")), tag)
+		c = optional(sizes(tag.Get("min"), tag.Get("max")), hasDefault)
 	case byType[t].form != "":
 		c = byType[t]
 	case t.Kind() == reflect.Struct, t.Kind() == reflect.Pointer:
@@ -274,7 +306,7 @@ func codecOf(t reflect.Type, tag reflect.StructTag) *codec {
 		if only := tag.Get("only"); only != "" {
 			values = strings.Split(only, ",")
 		}
-		c = optional(enum(values), tag)
+		c = optional(enum(values), hasDefault)
 	default:
 		c = integers(tag)
 	}
@@ -282,8 +314,8 @@ func codecOf(t reflect.Type, tag reflect.StructTag) *codec {
 }
 
 // optional lets an empty string stand for no value, if the key has no default.
-func optional(c codec, tag reflect.StructTag) codec {
-	if _, ok := tag.Lookup("default"); ok {
+func optional(c codec, hasDefault bool) codec {
+	if hasDefault {
 		return c
 	}
 	text := c.text

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mpgate/proxy/limits"
 )
 
 const rest = `
@@ -70,7 +72,7 @@ func TestDefault(t *testing.T) {
 		Log:      Log{Level: slog.LevelInfo, Format: LogJSON, Access: AccessStdout},
 		Admin:    Admin{Address: c.Admin.Address},
 		Shutdown: Shutdown{Drain: 30 * time.Second},
-		Limits: Limits{
+		Limits: limits.Limits{
 			HeaderBytes: 32 << 10, HeaderFields: 100, HeaderTime: 10 * time.Second, IdleTime: 60 * time.Second, MinRate: 256,
 		},
 		MPTCP: MPTCP{Enabled: true, Manage: ManageOff, Failover: FailoverOff, Limits: MPTCPLimits{Subflows: 4, AddAddrAccepted: 4}},

@@ -13,11 +13,11 @@ import (
 func (k *key) declareMap(f reflect.StructField, tag []string) {
 	t := f.Type
 	f.Type = t.Elem()
-	elem := newKey(f, tag)
+	elem := newKey(f, tag, reflect.Value{})
 	k.one = elem.one && elem.codec != nil && elem.codec.form == "integer"
 	elem.one = elem.one && !k.one
 	_, elem.eg, _ = strings.Cut(k.eg, " = ")
-	k.elem, k.names = &elem, codecOf(t.Key(), reflect.StructTag(`as:"`+f.Tag.Get("names")+`"`))
+	k.elem, k.names = &elem, codecOf(t.Key(), reflect.StructTag(`as:"`+f.Tag.Get("names")+`"`), true)
 }
 
 // mapping decodes a map. Entries with faults are left out.

@@ -50,23 +50,26 @@ var units = []struct {
 	bytes int64
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}}
 
-// sizes are the numbers of bytes from min to max.
+// sizes are the numbers of bytes from min to max, of any type of integer.
 func sizes(min, max string) codec {
 	least, ok := parseSize(min)
 	most, ok2 := parseSize(max)
 	if !ok || !ok2 {
 		panic("config: the bounds " + min + " and " + max + " of the declarations are not sizes")
 	}
-	return withPattern(of(func(s, _ string) (int64, string) {
+	set := func(v reflect.Value, s, _ string) string {
 		n, ok := parseSize(s)
 		switch {
 		case !ok:
-			return 0, `is not a valid size; write a whole number and B, KiB, MiB or GiB, for example "32KiB", or "0"`
+			return `is not a valid size; write a whole number and B, KiB, MiB or GiB, for example "32KiB", or "0"`
 		case n < least || n > most:
-			return 0, fmt.Sprintf("is out of range; must be from %s to %s", formatSize(least), formatSize(most))
+			return fmt.Sprintf("is out of range; must be from %s to %s", formatSize(least), formatSize(most))
 		}
-		return n, ""
-	}, formatSize), `^0$|^\s*[0-9]+\s*([KMG]i)?B$`)
+		v.SetInt(n)
+		return ""
+	}
+	text := func(v reflect.Value) string { return formatSize(v.Int()) }
+	return codec{form: "string", pattern: `^0$|^\s*[0-9]+\s*([KMG]i)?B$`, set: set, text: text}
 }
 
 func parseSize(s string) (int64, bool) {

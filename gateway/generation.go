@@ -14,7 +14,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
-	"mpgate/proxy/http1"
+	"mpgate/proxy/limits"
 	"mpgate/proxy/route"
 )
 
@@ -34,8 +34,8 @@ type generation struct {
 // pool is a backend and the task that keeps it.
 type pool struct {
 	options config.Backend
-	mptcp   bool         // whether MPTCP was enabled when it was made
-	limits  http1.Limits // of answers' heads
+	mptcp   bool          // whether MPTCP was enabled when it was made
+	limits  limits.Limits // of answers' heads
 	*backend.Backend
 	task *running
 }
@@ -108,25 +108,27 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 }
 
 func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Backend) (*pool, error) {
-	limits := answerLimits(&cfg.Limits)
+	answer := answerLimits(cfg.Limits)
 	if old != nil {
-		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && p.limits == limits && reflect.DeepEqual(p.options, b) {
+		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && p.limits == answer && reflect.DeepEqual(p.options, b) {
 			return p, nil
 		}
 	}
 	o := g.backendOptions(b, cfg.MPTCP.Enabled)
-	o.Limits = limits
+	o.Limits = answer
 	made, err := backend.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: limits, Backend: made}, nil
+	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: answer, Backend: made}, nil
 }
 
 // answerLimits are what the heads of answers may take: servers are not held to less than what they
 // commonly need.
-func answerLimits(l *config.Limits) http1.Limits {
-	return http1.Limits{HeaderBytes: max(int(l.HeaderBytes), 64<<10), HeaderFields: max(l.HeaderFields, 256)}
+func answerLimits(l limits.Limits) limits.Limits {
+	out := limits.Servers
+	out.HeaderBytes, out.HeaderFields = max(l.HeaderBytes, out.HeaderBytes), max(l.HeaderFields, out.HeaderFields)
+	return out
 }
 
 func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options {

@@ -36,7 +36,7 @@ type conn struct {
 	leg      leg.Leg
 	meter    *telemetry.ListenerMeter
 
-	limits   *limits // those that held when it was accepted
+	limits   *connLimits // those that held when it was accepted
 	lease    atomic.Pointer[Lease]
 	leaving  atomic.Bool    // no request may follow the present one
 	cut      atomic.Bool    // ended because its time was over

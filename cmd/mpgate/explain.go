@@ -269,8 +269,7 @@ func (q *question) read(cfg *config.Config, r *message.Request) *http1.Error {
 	if q.host != "" {
 		text = q.method + " " + q.target + " HTTP/1.1\r\nHost: " + q.host + "\r\n\r\n"
 	}
-	limits := http1.Limits{HeaderBytes: int(cfg.Limits.HeaderBytes), HeaderFields: cfg.Limits.HeaderFields}
-	_, err := http1.ParseRequest([]byte(text), r, limits)
+	_, err := http1.ParseRequest([]byte(text), r, cfg.Limits)
 	var refused *http1.Error
 	if err != nil && !errors.As(err, &refused) {
 		refused = &http1.Error{Status: 400, Reason: err.Error()}
