@@ -1,6 +1,10 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"mpgate/mptcp"
+)
 
 func (l *loader) checkBackend(b *Backend, n *node) {
 	if b.TLS != nil {
@@ -41,7 +45,7 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	}
 	address := n.get("address")
 	if s.Address.IsUnix() {
-		if s.MPTCP == MPTCPRequire {
+		if s.MPTCP == mptcp.Require {
 			l.fault(address.at, `is a unix socket%s, which never speaks MPTCP, and mptcp is "require"; write mptcp = "off" for this server`, address.got())
 		}
 		for _, key := range []string{"source", "interface"} {
@@ -50,7 +54,7 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 			}
 		}
 		// The backend's are for the other servers.
-		s.MPTCP, s.Source, s.Interface = MPTCPOff, netip.Addr{}, ""
+		s.MPTCP, s.Source, s.Interface = mptcp.Off, netip.Addr{}, ""
 		return
 	}
 	if ip := s.Address.IP(); ip.IsValid() && s.Source.IsValid() && ip.Is4() != s.Source.Is4() {

@@ -3,6 +3,9 @@ package config
 import (
 	"net/netip"
 	"slices"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/preread"
 )
 
 func (l *loader) checkListener(ln *Listener, n *node) {
@@ -18,7 +21,7 @@ func (l *loader) checkListener(ln *Listener, n *node) {
 	}
 	ln.TrustedProxies, ln.ProxyProtocolFrom = compact(ln.TrustedProxies), compact(ln.ProxyProtocolFrom)
 	l.checkSockets(ln, n)
-	if ln.ProxyProtocol == ProxyOff && n.has("proxy_protocol_from") {
+	if ln.ProxyProtocol == preread.ProxyOff && n.has("proxy_protocol_from") && !n.unset("proxy_protocol") {
 		l.warn(n.get("proxy_protocol_from").at, `has no effect while proxy_protocol is "off"; write proxy_protocol = "optional" or "required"`)
 	}
 	if ln.RedirectHTTPS && ln.TLS != nil {
@@ -38,14 +41,14 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 		}
 	}
 	onlyUnix := unix > 0 && unix == len(ln.Addresses) && ln.Systemd == ""
-	if unix > 0 && ln.MPTCP == MPTCPRequire {
+	if unix > 0 && ln.MPTCP == mptcp.Require {
 		l.fault(n.get("mptcp").at, `is "require" with a unix socket, which never speaks MPTCP; give that address a listener of its own`)
 	}
 	device := n.get("interface")
 	if onlyUnix && ln.Interface != "" {
 		l.fault(device.at, "is set, but there are only unix sockets%s; leave it out", device.got())
 	}
-	if onlyUnix && len(ln.TrustedProxies) > 0 && !ln.TrustsUnix() && ln.ProxyProtocol == ProxyOff {
+	if onlyUnix && len(ln.TrustedProxies) > 0 && !ln.TrustsUnix() && ln.ProxyProtocol == preread.ProxyOff && !n.unset("proxy_protocol") {
 		l.warn(n.get("trusted_proxies").at, `has networks, and peers on unix sockets have no address: none of them is trusted; write trusted_proxies = [ "unix" ]`)
 	}
 	if unix == 0 && ln.Systemd == "" && slices.Contains(ln.TrustedProxies, Network{Name: NetworkUnix}) {
@@ -54,10 +57,10 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") {
 		l.warn(n.get("mode").at, "is for unix sockets, and this listener has none; leave it out")
 	}
-	if !onlyUnix && ln.Interface != "" && ln.MPTCP != MPTCPOff {
+	if !onlyUnix && ln.Interface != "" && ln.MPTCP != mptcp.Off {
 		l.warn(device.at, `binds every subflow of a connection to the device%s, so that no second path is used; leave it out or write mptcp = "off"`, device.got())
 	}
-	if ln.ProxyProtocol != ProxyOff && ln.ProxyProtocol != "" && !n.has("proxy_protocol_from") && !onlyUnix {
+	if ln.ProxyProtocol != preread.ProxyOff && !n.has("proxy_protocol_from") && !onlyUnix {
 		l.fault(n.get("proxy_protocol").at, `is %q without proxy_protocol_from; name the balancers there, for example proxy_protocol_from = [ "10.0.0.0/8" ]`, ln.ProxyProtocol)
 	}
 }

@@ -8,7 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
 	"mpgate/proxy/limits"
+	"mpgate/proxy/preread"
+	"mpgate/telemetry"
 )
 
 // The types of this file and of config_tls.go declare the file format: each field with a toml tag
@@ -50,22 +54,11 @@ func (c *Config) Equal(o *Config) bool {
 
 // Log is the table [log].
 type Log struct {
-	Level  slog.Level `toml:"level" default:"info" help:"Least severe messages to log."`
-	Format LogFormat  `toml:"format" default:"json" help:"Format of both logs."`
+	Level  slog.Level       `toml:"level" default:"info" help:"Least severe messages to log."`
+	Format telemetry.Format `toml:"format" default:"json" help:"Format of both logs."`
 	// Access is AccessStdout, AccessStderr, AccessOff, or else the absolute path of a file.
 	Access string `toml:"access" as:"access" default:"stdout" help:"Where the access log goes: stdout, stderr, off or a file."`
 }
-
-// LogFormat is how the program's own log and the access log are written.
-type LogFormat string
-
-const (
-	LogJSON LogFormat = "json"
-	LogText LogFormat = "text"
-)
-
-// Values are all formats.
-func (LogFormat) Values() []string { return texts(LogJSON, LogText) }
 
 // The access logs that are not files.
 const (
@@ -88,54 +81,17 @@ type Shutdown struct {
 	Drain time.Duration `toml:"drain" default:"30s" min:"0s" help:"How long requests in flight may take; 0s ends them at once."`
 }
 
-// MPTCPMode is what a listener or a dial asks for. The zero value is not valid: a Config always
-// has one of the three.
-type MPTCPMode string
-
-const (
-	MPTCPPrefer  MPTCPMode = "prefer"
-	MPTCPRequire MPTCPMode = "require"
-	MPTCPOff     MPTCPMode = "off"
-)
-
-// Values are all modes.
-func (MPTCPMode) Values() []string { return texts(MPTCPPrefer, MPTCPRequire, MPTCPOff) }
-
 // MPTCP is the table [mptcp].
 type MPTCP struct {
-	Enabled  bool        `toml:"enabled" default:"true" help:"Whether mpgate uses MPTCP at all."`
-	Manage   Manage      `toml:"manage" default:"off" help:"What mpgate does about the host's MPTCP endpoints and limits."`
-	Adopt    bool        `toml:"adopt" default:"false" help:"Whether sync may change endpoints that mpgate did not add."`
-	Keep     bool        `toml:"keep" default:"false" help:"Whether sync leaves its endpoints when mpgate ends."`
-	Failover Failover    `toml:"failover" default:"off" help:"On which paths mpgate closes subflows."`
-	Fullmesh bool        `toml:"fullmesh" default:"false" help:"Whether each path connects to every address of the peer."`
-	Limits   MPTCPLimits `toml:"limits,inline" help:"Limits of one connection in the kernel."`
-	Paths    []Path      `toml:"paths,inline" help:"The paths to use, at most 8."`
+	Enabled  bool           `toml:"enabled" default:"true" help:"Whether mpgate uses MPTCP at all."`
+	Manage   paths.Manage   `toml:"manage" default:"off" help:"What mpgate does about the host's MPTCP endpoints and limits."`
+	Adopt    bool           `toml:"adopt" default:"false" help:"Whether sync may change endpoints that mpgate did not add."`
+	Keep     bool           `toml:"keep" default:"false" help:"Whether sync leaves its endpoints when mpgate ends."`
+	Failover paths.Failover `toml:"failover" default:"off" help:"On which paths mpgate closes subflows."`
+	Fullmesh bool           `toml:"fullmesh" default:"false" help:"Whether each path connects to every address of the peer."`
+	Limits   MPTCPLimits    `toml:"limits,inline" help:"Limits of one connection in the kernel."`
+	Paths    []Path         `toml:"paths,inline" help:"The paths to use, at most 8."`
 }
-
-// Manage is what mpgate does about the host's MPTCP endpoints and limits.
-type Manage string
-
-const (
-	ManageOff   Manage = "off"
-	ManageWatch Manage = "watch"
-	ManageSync  Manage = "sync"
-)
-
-// Values are all ways.
-func (Manage) Values() []string { return texts(ManageOff, ManageWatch, ManageSync) }
-
-// Failover is which paths' subflows mpgate ends.
-type Failover string
-
-const (
-	FailoverOff    Failover = "off"
-	FailoverLink   Failover = "link"   // of paths that went down
-	FailoverActive Failover = "active" // and of paths that went silent
-)
-
-// Values are all kinds.
-func (Failover) Values() []string { return texts(FailoverOff, FailoverLink, FailoverActive) }
 
 // MPTCPLimits are the kernel's limits of the namespace. The maximum is its MPTCP_PM_ADDR_MAX.
 type MPTCPLimits struct {
@@ -148,23 +104,11 @@ type Path struct {
 	Name      string     `toml:"name" as:"path_name" eg:"lte" help:"Name of the path; default: the interface or the address."` // unique
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface of the path."`
 	Address   netip.Addr `toml:"address" eg:"192.0.2.7" help:"Local address of the path."`
-	Role      PathRole   `toml:"role" default:"both" help:"Which connections may use the path."`
+	Role      paths.Role `toml:"role" default:"both" help:"Which connections may use the path."`
 	Backup    bool       `toml:"backup" default:"false" help:"Whether the path is used only if no other works."`
 	Announce  bool       `toml:"announce" default:"false" help:"Whether clients are told of the address."`
 	Port      uint16     `toml:"port" eg:"8443" min:"0" max:"65535" help:"Port to announce; 0 for the port of the connection."`
 }
-
-// PathRole says which connections may use a path.
-type PathRole string
-
-const (
-	RoleBoth     PathRole = "both"
-	RoleListener PathRole = "listener" // announced to clients
-	RoleBackend  PathRole = "backend"  // used for dials
-)
-
-// Values are all roles.
-func (PathRole) Values() []string { return texts(RoleBoth, RoleListener, RoleBackend) }
 
 // Listener is one [[listener]].
 type Listener struct {
@@ -173,12 +117,12 @@ type Listener struct {
 	// Mode is for the unix sockets among the addresses.
 	Mode os.FileMode `toml:"mode" default:"0660" help:"File mode of unix sockets, octal."`
 	// Systemd is the FileDescriptorName whose inherited sockets the listener takes, "" for none.
-	Systemd        string        `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of inherited sockets to take."`
-	MPTCP          MPTCPMode     `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
-	Interface      string        `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
-	Protocols      []Protocol    `toml:"protocols" only:"h1,h2,h2c" default:"h1" help:"Protocols to speak; with tls the default is h1 and h2."` // never empty
-	TrustedProxies []Network     `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
-	ProxyProtocol  ProxyProtocol `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
+	Systemd        string            `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of inherited sockets to take."`
+	MPTCP          mptcp.Mode        `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
+	Interface      string            `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
+	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c" default:"h1" help:"Protocols to speak; with tls the default is h1 and h2."` // never empty
+	TrustedProxies []Network         `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
+	ProxyProtocol  preread.ProxyMode `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
 
 	ProxyProtocolFrom []netip.Prefix `toml:"proxy_protocol_from" eg:"10.0.0.0/8" help:"Networks whose PROXY headers are accepted."`
 	RedirectHTTPS     bool           `toml:"redirect_https" default:"false" help:"Whether every request is redirected to https."`
@@ -208,18 +152,6 @@ const (
 
 // Values are all protocols.
 func (Protocol) Values() []string { return texts(H1, H2, H2C, Auto) }
-
-// ProxyProtocol is whether connections begin with a PROXY header.
-type ProxyProtocol string
-
-const (
-	ProxyOff      ProxyProtocol = "off"
-	ProxyOptional ProxyProtocol = "optional"
-	ProxyRequired ProxyProtocol = "required"
-)
-
-// Values are all choices.
-func (ProxyProtocol) Values() []string { return texts(ProxyOff, ProxyOptional, ProxyRequired) }
 
 // Route is one [[route]].
 type Route struct {
@@ -258,18 +190,18 @@ type Match struct {
 
 // Backend is one [[backend]].
 type Backend struct {
-	Name            string        `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
-	Balance         Balance       `toml:"balance" default:"round_robin" help:"How a server is chosen."`
-	Protocol        Protocol      `toml:"protocol" default:"h1" help:"Protocol to speak to the servers."`
-	MPTCP           MPTCPMode     `toml:"mptcp" default:"prefer" help:"Whether connections to servers may or must use MPTCP."`
-	ConnectTimeout  time.Duration `toml:"connect_timeout" default:"5s" min:"1ms" help:"Longest time to connect to a server."`
-	ResponseTimeout time.Duration `toml:"response_timeout" default:"60s" min:"1ms" help:"Longest time until the head of the response."`
-	IdleTimeout     time.Duration `toml:"idle_timeout" default:"60s" min:"1ms" help:"Longest pause in a response or a tunnel, and of an idle connection."`
-	SendProxy       SendProxy     `toml:"send_proxy" default:"off" help:"PROXY header to send to servers."`
-	Source          netip.Addr    `toml:"source" eg:"192.0.2.7" help:"Local address to connect from."` // invalid: the kernel chooses
-	Interface       string        `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
-	TLS             *BackendTLS   `toml:"tls,inline" help:"TLS to the servers; {} is enough."` // nil: no TLS
-	Servers         []Server      `toml:"servers,inline" help:"The servers, at least one."`    // never empty
+	Name            string               `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
+	Balance         Balance              `toml:"balance" default:"round_robin" help:"How a server is chosen."`
+	Protocol        Protocol             `toml:"protocol" default:"h1" help:"Protocol to speak to the servers."`
+	MPTCP           mptcp.Mode           `toml:"mptcp" default:"prefer" help:"Whether connections to servers may or must use MPTCP."`
+	ConnectTimeout  time.Duration        `toml:"connect_timeout" default:"5s" min:"1ms" help:"Longest time to connect to a server."`
+	ResponseTimeout time.Duration        `toml:"response_timeout" default:"60s" min:"1ms" help:"Longest time until the head of the response."`
+	IdleTimeout     time.Duration        `toml:"idle_timeout" default:"60s" min:"1ms" help:"Longest pause in a response or a tunnel, and of an idle connection."`
+	SendProxy       preread.ProxyVersion `toml:"send_proxy" default:"off" help:"PROXY header to send to servers."`
+	Source          netip.Addr           `toml:"source" eg:"192.0.2.7" help:"Local address to connect from."` // invalid: the kernel chooses
+	Interface       string               `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
+	TLS             *BackendTLS          `toml:"tls,inline" help:"TLS to the servers; {} is enough."` // nil: no TLS
+	Servers         []Server             `toml:"servers,inline" help:"The servers, at least one."`    // never empty
 }
 
 // Balance is how a server is chosen.
@@ -280,24 +212,12 @@ const RoundRobin Balance = "round_robin"
 // Values are all ways.
 func (Balance) Values() []string { return texts(RoundRobin) }
 
-// SendProxy is the PROXY header that a connection to a server begins with.
-type SendProxy string
-
-const (
-	SendProxyOff SendProxy = "off"
-	SendProxyV1  SendProxy = "v1"
-	SendProxyV2  SendProxy = "v2"
-)
-
-// Values are all versions, and off.
-func (SendProxy) Values() []string { return texts(SendProxyOff, SendProxyV1, SendProxyV2) }
-
 // Server is one address of a backend. MPTCP, Source and Interface are the backend's where the
 // server has none of its own.
 type Server struct {
 	Address   Address    `toml:"address" required:"" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
 	Weight    int        `toml:"weight" default:"1" min:"1" max:"1000" help:"Share of the requests, relative to the other servers."`
-	MPTCP     MPTCPMode  `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."` // MPTCPOff for unix sockets
+	MPTCP     mptcp.Mode `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."` // mptcp.Off for unix sockets
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Like the backend's, which is the default."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Like the backend's, which is the default."`
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"slices"
+
+	"mpgate/mptcp/paths"
 )
 
 // cross checks what needs more than one table. Its rules look at the tree for places and at c for
@@ -88,7 +90,7 @@ func (l *loader) references(c *Config, t tables, listeners, backends names) {
 		}
 	}
 	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == "listener" })
-	if len(t.listeners) == 0 && !faulty && c.MPTCP.Manage == ManageOff {
+	if len(t.listeners) == 0 && !faulty && c.MPTCP.Manage == paths.ManageOff && !t.root.get("mptcp").unset("manage") {
 		l.fault(t.root.at, "the file has no listener; add a [[listener]]")
 	}
 }

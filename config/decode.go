@@ -142,6 +142,7 @@ func (l *loader) single(n *node, k *key, v reflect.Value) {
 		default:
 			if problem := c.set(v, s, n.at.dir); problem != "" {
 				l.wrong(n, problem)
+				n.at.unset = n.at.unset || c.values != nil // the zero value is one of them
 			}
 		}
 	}

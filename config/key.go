@@ -145,7 +145,7 @@ func (k *key) in(table reflect.Value) reflect.Value {
 	return table.FieldByIndex(k.index)
 }
 
-// texts are the values of an enumeration, for its method Values.
+// texts are the values of an enumeration of strings, for its method Values.
 func texts[T ~string](values ...T) []string {
 	out := make([]string, len(values))
 	for i, v := range values {
@@ -268,21 +268,36 @@ func of[T any](parse func(s, dir string) (T, string), text func(T) string) codec
 	}
 }
 
-// enum makes a codec of the values, one of which a T is.
-func enum(values []string) codec {
-	return codec{
-		form: "string", values: values,
-		set: func(v reflect.Value, s, _ string) string {
-			for _, value := range values { // the declared string, so that the file's text is not kept
-				if s == value {
-					v.SetString(value)
-					return ""
-				}
-			}
-			return notOneOf(s, values)
-		},
-		text: reflect.Value.String,
+// enumeration is a type of strings, or of small integers from 0 on, that lists its values as texts.
+type enumeration interface{ Values() []string }
+
+// enum makes a codec of an enumeration, of which a key takes some or (only is nil) all values.
+func enum(t reflect.Type, only []string) codec {
+	all := reflect.Zero(t).Interface().(enumeration).Values()
+	values := all
+	if only != nil {
+		values = only
 	}
+	c := codec{form: "string", values: values}
+	c.set = func(v reflect.Value, s, _ string) string {
+		i := slices.Index(all, s)
+		switch {
+		case !slices.Contains(values, s):
+			return notOneOf(s, values)
+		case v.Kind() == reflect.String:
+			v.SetString(all[i]) // not s, which keeps the text of the file
+		default:
+			v.SetUint(uint64(i))
+		}
+		return ""
+	}
+	c.text = func(v reflect.Value) string {
+		if v.Kind() == reflect.String {
+			return v.String()
+		}
+		return all[v.Uint()]
+	}
+	return c
 }
 
 // codecOf is the codec of a field or its elements: what the tag "as" names, or what its type says;
@@ -301,12 +316,13 @@ func codecOf(t reflect.Type, tag reflect.StructTag, hasDefault bool) *codec {
 		return nil
 	case t.Kind() == reflect.Bool:
 		c = codec{form: "boolean"}
-	case t.Kind() == reflect.String:
-		values := reflect.Zero(t).Interface().(interface{ Values() []string }).Values()
-		if only := tag.Get("only"); only != "" {
-			values = strings.Split(only, ",")
+	case t.Implements(reflect.TypeFor[enumeration]()):
+		var only []string
+		if s := tag.Get("only"); s != "" {
+			only = strings.Split(s, ",")
 		}
-		c = optional(enum(values), hasDefault)
+		c = enum(t, only)
+		c.empty = !hasDefault
 	default:
 		c = integers(tag)
 	}

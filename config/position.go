@@ -23,7 +23,7 @@ type place struct {
 	line    int32
 	entry   bool // of an array
 	written bool
-	unset   bool // a variable in it is not set, so that its value says nothing
+	unset   bool // its value is not known: a variable in it is not set, or it is not one of an enumeration
 	secret  bool
 }
 

@@ -187,12 +187,8 @@ func placed(cfg *config.Config, key string, err error) config.Errors {
 }
 
 func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
-	format, err := telemetry.ParseFormat(string(l.Format))
-	if err != nil {
-		return nil, err
-	}
 	return telemetry.OpenAccessLog(telemetry.AccessLogOptions{
-		Format: format,
+		Format: l.Format,
 		SpoolOptions: telemetry.SpoolOptions{
 			Destination: l.Access, Logger: g.log, Dropped: &g.metrics.LogDropped, Errors: &g.metrics.LogErrors,
 		},

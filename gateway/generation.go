@@ -137,7 +137,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Protocol: map[config.Protocol]backend.Protocol{
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
-		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, Detour: detour{g}, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
+		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, Detour: detour{g}, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
 	}
 	g.logServers(&o)
 	if g.group != nil {
@@ -170,17 +170,11 @@ func (g *Gateway) logServers(o *backend.Options) {
 }
 
 // mode is what is asked of the kernel, given the operator's kill switches.
-func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
+func mode(m mptcp.Mode, enabled bool) mptcp.Mode {
 	if !enabled || mptcp.Disabled() {
 		return mptcp.Off
 	}
-	switch m {
-	case config.MPTCPRequire:
-		return mptcp.Require
-	case config.MPTCPOff:
-		return mptcp.Off
-	}
-	return mptcp.Prefer
+	return m
 }
 
 // buildRoutes makes the table of routes, and that of server names which are passed through.
@@ -253,10 +247,7 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), VouchedNames: next.vouched, HealthPath: l.HealthPath,
 		RequireMPTCP: f.open.MPTCP == mptcp.Require, RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
-		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
-			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
-		}[l.ProxyProtocol],
-		ProxyHeaderFrom: l.ProxyProtocolFrom,
+		ProxyHeader: l.ProxyProtocol, ProxyHeaderFrom: l.ProxyProtocolFrom,
 	}
 	if f.tls != nil {
 		f.view.TLS = f.tls // not a nil *tlsSet in an interface
