@@ -21,8 +21,8 @@ func (l *loader) checkTLS(t *TLS, n *node) {
 		l.checkPolicy(p, pn, &t.TLSPolicy)
 		for j := range p.Hosts {
 			host := hosts.item(j)
-			name := strings.ToLower(host.text())
-			if first := taken[name]; first != nil {
+			name := p.Hosts[j]
+			if first := taken[name]; first != nil && name != "" {
 				l.fault(host.at, "already has a policy%s, at %s:%d; a name can have one", host.got(), first.file, first.line)
 				continue
 			}

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+
+	"mpgate/proxy/target"
 )
 
 // use is what an address is for.
@@ -138,7 +140,8 @@ func addressHost(host string, u use) (canonical, problem string) {
 	return name, ""
 }
 
-// hostName checks a DNS name and gives it in lower case. With wildcard, "*." may stand before it.
+// hostName checks a DNS name and gives it in the canonical form of package target. With wildcard,
+// "*." may stand before it.
 func hostName(s string, wildcard bool) (canonical, problem string) {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
@@ -148,10 +151,9 @@ func hostName(s string, wildcard bool) (canonical, problem string) {
 			return "", "has invalid non-ASCII bytes; write an international name as punycode (xn--…)"
 		}
 	}
-	s = strings.ToLower(s)
-	name := s
+	name, prefix := s, ""
 	if rest, ok := strings.CutPrefix(s, "*."); ok && wildcard {
-		name = rest
+		name, prefix = rest, "*."
 	}
 	switch {
 	case strings.Contains(name, "*") && wildcard:
@@ -160,36 +162,48 @@ func hostName(s string, wildcard bool) (canonical, problem string) {
 		return "", "has a *; write the whole name"
 	case strings.HasSuffix(name, "."):
 		return "", "ends in a dot; leave that off"
-	case len(name) > 253:
+	}
+	if i := strings.IndexFunc(name, notInHost); i >= 0 {
+		return "", fmt.Sprintf("has %q in it", name[i:i+1])
+	}
+	var scratch []byte
+	host, _, err := target.Host([]byte(name), &scratch)
+	switch {
+	case err == target.ErrHostLong:
 		return "", "is longer than 253 letters"
+	case err == target.ErrHostLabel || err == target.ErrHostEmpty:
+		return "", "has an empty label"
+	case err != nil:
+		return "", strings.TrimPrefix(err.Error(), "host: ")
 	}
-	labels := strings.Split(name, ".")
-	for _, label := range labels {
-		if problem := labelProblem(label); problem != "" {
-			return "", problem
-		}
+	if problem := labelProblem(string(host)); problem != "" {
+		return "", problem
 	}
-	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
-		return "", "ends in a number and is not an IPv4 address"
-	}
-	return s, ""
+	return prefix + string(host), ""
 }
 
-func labelProblem(label string) string {
-	switch {
-	case label == "":
-		return "has an empty label"
-	case len(label) > 63:
-		return "has a label longer than 63 letters"
-	case label[0] == '-' || label[len(label)-1] == '-':
-		return "has a label that begins or ends with -"
-	}
-	for i := 0; i < len(label); i++ {
-		c := label[i]
-		// Host names have no underscore, but those of containers do.
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
-			return fmt.Sprintf("has %q in it", string(c))
+// notInHost reports whether a character is in no name. Host names have no underscore, but those of
+// containers do.
+func notInHost(r rune) bool {
+	var scratch []byte
+	_, _, err := target.Host([]byte{'x', byte(r)}, &scratch)
+	return err == target.ErrHostByte || r == ':'
+}
+
+// labelProblem checks what DNS requires of the labels of a canonical name.
+func labelProblem(name string) string {
+	last := ""
+	for label := range strings.SplitSeq(name, ".") {
+		switch {
+		case len(label) > 63:
+			return "has a label longer than 63 letters"
+		case label[0] == '-' || label[len(label)-1] == '-':
+			return "has a label that begins or ends with -"
 		}
+		last = label
+	}
+	if strings.Trim(last, "0123456789") == "" {
+		return "ends in a number and is not an IPv4 address"
 	}
 	return ""
 }
