@@ -6,8 +6,8 @@ import (
 	"mpgate/mptcp/paths"
 )
 
-// checkTables completes what the decoder left open (defaults that depend on other keys), and faults
-// keys of a table that are right each but not together.
+// checkTables sets defaults that depend on other keys, and reports keys of a table that are valid
+// alone but not together.
 func (l *loader) checkTables(c *Config, root *node) {
 	c.Include = nil
 	if c.StateDir == "" {
@@ -97,7 +97,7 @@ func (l *loader) checkMatch(m *Match, n *node) {
 	}
 }
 
-// compact drops the values that were not valid.
+// compact removes the values that were not valid.
 func compact[T comparable](values []T) []T {
 	var zero T
 	out := values[:0]

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// checkACME checks an acme table. hosts are those of the policy, at hostsNode.
+// checkACME checks a table acme. hosts are the hosts of its policy, and hostsNode is their node.
 func (l *loader) checkACME(a *ACME, n *node, hosts []string, hostsNode *node) {
 	domains, challenges := n.get("domains"), n.get("challenges")
 	if !domains.at.written && len(hosts) > 0 {
@@ -47,7 +47,7 @@ func (l *loader) checkDNS(d *DNS, n *node) {
 	}
 }
 
-// program is a file to run; a bare name is looked up in PATH when it is run.
+// program returns the path of a program. A bare name is looked up in PATH when the program is run.
 func (l *loader) program(n *node) string {
 	s := n.text()
 	if s == "" {

@@ -32,7 +32,7 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 	}
 }
 
-// checkServer puts the backend's values for those that the server leaves out.
+// checkServer sets the keys that a server does not set to the values of its backend.
 func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	if !n.has("mptcp") {
 		s.MPTCP = b.MPTCP
@@ -53,7 +53,7 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 				l.wrong(n.get(key), "is set for a unix socket; leave it out")
 			}
 		}
-		// The backend's are for the other servers.
+		// The values of the backend are for its other servers.
 		s.MPTCP, s.Source, s.Interface = mptcp.Off, netip.Addr{}, ""
 		return
 	}

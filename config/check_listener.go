@@ -29,7 +29,7 @@ func (l *loader) checkListener(ln *Listener, n *node) {
 	}
 }
 
-// checkSockets looks at what depends on the kinds of the listener's sockets.
+// checkSockets checks the keys that depend on the kinds of the listener's sockets.
 func (l *loader) checkSockets(ln *Listener, n *node) {
 	if len(ln.Addresses) == 0 && !n.has("systemd") && !n.unset("address", "systemd") {
 		l.fault(n.at, `has neither address nor systemd; write for example address = "0.0.0.0:8080"`)
@@ -89,7 +89,7 @@ func (l *loader) checkProtocols(ln *Listener, n *node) {
 	ln.Protocols = compact(ln.Protocols)
 }
 
-// warnAll warns of a network that everybody is in.
+// warnAll warns if a network contains every address.
 func (l *loader) warnAll(p netip.Prefix, n *node) {
 	if p.IsValid() && p.Bits() == 0 {
 		l.warn(n.at, "is every address%s: every client that reaches the socket is trusted; name the networks of your own proxies", n.got())

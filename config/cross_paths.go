@@ -7,7 +7,7 @@ import (
 	"mpgate/mptcp/paths"
 )
 
-// paths finds contradictions between [mptcp] and the rest of the file.
+// paths reports contradictions between [mptcp] and the rest of the file.
 func (l *loader) paths(c *Config, t tables) {
 	n := t.root.get("mptcp")
 	if c.MPTCP.Failover != paths.FailoverOff && c.MPTCP.Manage != paths.ManageSync && !n.unset("manage") {
@@ -42,8 +42,8 @@ func (l *loader) paths(c *Config, t tables) {
 	}
 }
 
-// pinned warns of backends and servers that are bound to a device or an address: that leaves one
-// path, or, if paths are declared that are not that one, less than it says.
+// pinned warns of backends and servers that are bound to a device or an address. Their connections
+// use only that path, or, if other paths are declared, also paths that the binding excludes.
 func (l *loader) pinned(c *Config, t tables) {
 	for i := range c.Backends {
 		b, n := &c.Backends[i], t.backends[i]
@@ -87,9 +87,9 @@ func (l *loader) pinnedTo(m *MPTCP, n *node, device string, source netip.Addr) {
 	}
 }
 
-// otherPath names a path for backends that is not that device, or not that address, "" where there
-// is none. Which addresses an interface has is not known here: one path that is an interface may
-// have the address.
+// otherPath returns the name of a path for backends that is not the given device or address, "" if
+// there is none. The addresses of an interface are not known here: one path that is an interface
+// may have the address.
 func (m *MPTCP) otherPath(device string, source netip.Addr) string {
 	if !m.Enabled || m.Manage != paths.ManageSync || m.Limits.Subflows == 0 {
 		return ""
@@ -109,7 +109,7 @@ func (m *MPTCP) otherPath(device string, source netip.Addr) string {
 		case p.Address.IsValid() || own:
 			return p.Name
 		default:
-			own = true // it may be this one, and then no further one is
+			own = true // this path may have the address; then no other has
 		}
 	}
 	return ""

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// hidden is printed instead of a secret.
+// hidden is printed in place of a secret.
 const hidden = "(hidden)"
 
-// Encode writes the configuration as TOML, with every default, paths absolute and secrets hidden.
-// Except for the secrets it can be loaded again and says the same.
+// Encode writes the configuration as TOML, with all defaults, absolute paths and hidden secrets.
+// Apart from the secrets, loading the output gives the same configuration.
 func (c *Config) Encode(w io.Writer) error {
 	var e encoder
 	e.table("", reflect.ValueOf(c).Elem())

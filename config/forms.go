@@ -10,9 +10,10 @@ import "fmt"
 //	short    "404" = "404.html"  for  "404" = { file = "404.html" }
 //
 // It is rewritten before the value is decoded, so that decoding and the checks see one form. A list
-// that is written as one string is not: see value in decode.go.
+// that is written as one string is not rewritten: see value in decode.go.
 
-// expandShort rewrites the short form of the value of a key. What is rewritten keeps its place.
+// expandShort rewrites the short form of the value of a key. The new nodes keep the place of the
+// value.
 func (n *node) expandShort(k *key) {
 	switch v := n.leaf.(type) {
 	case string:
@@ -51,7 +52,7 @@ func (k *key) tableForms(at *place) string {
 	return "a table"
 }
 
-// groups faults a table in which not exactly one key of a group is written.
+// groups reports a table in which not exactly one key of a group is set.
 func (l *loader) groups(n *node, ks []key) {
 	for i, k := range ks {
 		if k.group == "" || hasGroup(ks[:i], k.group) {

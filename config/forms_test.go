@@ -80,8 +80,8 @@ func formSchema(t *testing.T) object {
 	return s
 }
 
-// TestFormsRead reads each form of a value, prints it, and reads what was printed. The schema accepts
-// both.
+// TestFormsRead reads each form of a value, prints it, and reads what was printed. The schema
+// accepts both.
 func TestFormsRead(t *testing.T) {
 	schema := formSchema(t)
 	for _, tt := range []struct {

@@ -10,8 +10,8 @@ import (
 	"mpgate/proxy/limits"
 )
 
-// key is a key of the file format, as its field declares it. Its value is one of three: a table
-// (table is set), a map (names and elem are set), or a value or list of values (codec is set).
+// key is a key of the file format, declared by a field. It is one of three kinds: a table (table is
+// set), a map (names and elem are set), or a value or list of values (codec is set).
 type key struct {
 	name     string
 	index    []int // of the field
@@ -26,7 +26,7 @@ type key struct {
 
 	codec *codec       // of a value, or of each of a list
 	list  bool         // an array of values or tables
-	table reflect.Type // of a table, of a table that may be left out, or of each of an array of tables
+	table reflect.Type // of a table, or of each in an array of tables
 	names *codec       // of the names in a map
 	elem  *key         // the values in a map
 
@@ -34,10 +34,10 @@ type key struct {
 	defText string
 }
 
-// keys are the keys of every table, in the order of the source.
+// keys are the keys of all tables, in the order of the source.
 var keys = declare(map[reflect.Type][]key{}, reflect.TypeFor[Config]())
 
-// declare adds the keys of a table and of the tables in it to m, and returns m.
+// declare adds the keys of a table, and of the tables in it, to m, and returns m.
 func declare(m map[reflect.Type][]key, t reflect.Type) map[reflect.Type][]key {
 	if m[t] != nil {
 		return m
@@ -54,12 +54,12 @@ func declare(m map[reflect.Type][]key, t reflect.Type) map[reflect.Type][]key {
 	return m
 }
 
-// defaults are the structs that declare the defaults of their keys in Go, not in tags.
+// defaults are the tables whose defaults are declared in Go, not in tags.
 var defaults = map[reflect.Type]reflect.Value{
 	reflect.TypeFor[limits.Limits](): reflect.ValueOf(limits.Default),
 }
 
-// keysOf are the keys of a table.
+// keysOf returns the keys of a table.
 func keysOf(t reflect.Type) []key {
 	var ks []key
 	values := defaults[t]
@@ -83,7 +83,7 @@ func keysOf(t reflect.Type) []key {
 	return ks
 }
 
-// newKey is the key that a field declares. def is its default, if that is not in the tag.
+// newKey returns the key that a field declares. def is its default if that is not in a tag.
 func newKey(f reflect.StructField, tag []string, def reflect.Value) key {
 	k := key{
 		name: tag[0], index: f.Index, help: f.Tag.Get("help"), eg: f.Tag.Get("eg"), defText: f.Tag.Get("default"),
@@ -121,8 +121,8 @@ func newKey(f reflect.StructField, tag []string, def reflect.Value) key {
 	return k
 }
 
-// value is the default. It panics for one that the key itself would not take: that is a mistake in
-// the source.
+// value returns the default of the tag. It panics if the key does not accept it, which is an error
+// in the source.
 func (k *key) value(t reflect.Type) reflect.Value {
 	v := reflect.New(t).Elem()
 	if !k.list {
@@ -137,7 +137,7 @@ func (k *key) value(t reflect.Type) reflect.Value {
 	return v
 }
 
-// in is the field of a table that holds the key's value.
+// in returns the field of a table that contains the key's value.
 func (k *key) in(table reflect.Value) reflect.Value {
 	if len(k.index) == 1 {
 		return table.Field(k.index[0])
@@ -145,7 +145,7 @@ func (k *key) in(table reflect.Value) reflect.Value {
 	return table.FieldByIndex(k.index)
 }
 
-// texts are the values of an enumeration of strings, for its method Values.
+// texts converts the values of an enumeration of strings, for its method Values.
 func texts[T ~string](values ...T) []string {
 	out := make([]string, len(values))
 	for i, v := range values {
@@ -154,27 +154,28 @@ func texts[T ~string](values ...T) []string {
 	return out
 }
 
-// codec reads, checks, prints and describes the values of one kind.
+// codec reads, checks, prints and describes the values of one type or format.
 type codec struct {
 	form     string // string, integer or boolean, as in JSON Schema
 	empty    bool   // an empty string stands for no value
 	values   []string
 	pattern  string  // of the strings that may be right, for the schema
 	min, max int64   // of an integer
-	only     []int64 // the integers, if there are but a few
-	fold     bool    // as names: the case of letters does not count
-	// set puts what a string says into v. Relative paths start at dir. A problem is "what is wrong;
-	// what would be right", and v then is zero.
+	only     []int64 // the valid integers, if they are listed
+	fold     bool    // names in a map that differ only in case are the same
+	// set parses a string into v. Relative paths start at dir. A problem has the form "what is
+	// wrong; what would be right"; v then is zero.
 	set  func(v reflect.Value, s, dir string) (problem string)
 	text func(v reflect.Value) string
 }
 
-// isBool reports whether s is written as true or false, although other values are strings.
+// isBool reports whether s is a value that is written as a TOML boolean, although the other values
+// are strings.
 func (c *codec) isBool(s string) bool {
 	return (s == "true" || s == "false") && slices.Contains(c.values, s)
 }
 
-// stringOf is what a string says, or a boolean that is one of the values.
+// stringOf returns the value of a string, or the text of a boolean that is one of the values.
 func (c *codec) stringOf(n *node) (s string, ok bool) {
 	if b, ok := n.leaf.(bool); ok && c.isBool(strconv.FormatBool(b)) {
 		return strconv.FormatBool(b), true
@@ -183,7 +184,7 @@ func (c *codec) stringOf(n *node) (s string, ok bool) {
 	return s, ok
 }
 
-// literal is a value as it is written.
+// literal returns a value as TOML.
 func (c *codec) literal(s string) string {
 	if c.isBool(s) {
 		return s
@@ -191,7 +192,7 @@ func (c *codec) literal(s string) string {
 	return quote(s)
 }
 
-// want says what a value that is written as a string must be.
+// want describes the TOML type of the values, for faults.
 func (c *codec) want() string {
 	if c.isBool("true") {
 		return "true, false or a string"
@@ -199,7 +200,7 @@ func (c *codec) want() string {
 	return "a string"
 }
 
-// mustSet is for defaults.
+// mustSet sets v to a default.
 func (c *codec) mustSet(v reflect.Value, s string) {
 	problem := ""
 	switch c.form {
@@ -218,7 +219,7 @@ func (c *codec) mustSet(v reflect.Value, s string) {
 	}
 }
 
-// setInt puts n into v if it is in range.
+// setInt sets v to n if n is valid.
 func (c *codec) setInt(v reflect.Value, n int64) (problem string) {
 	switch {
 	case c.only != nil && !slices.Contains(c.only, n):
@@ -233,7 +234,7 @@ func (c *codec) setInt(v reflect.Value, n int64) (problem string) {
 	return ""
 }
 
-// print is a value as mustSet reads it.
+// print returns a value as text that mustSet accepts.
 func (c *codec) print(v reflect.Value) string {
 	switch {
 	case c.form == "boolean":
@@ -246,7 +247,7 @@ func (c *codec) print(v reflect.Value) string {
 	return c.text(v)
 }
 
-// onlyText is "301, 302 or 308".
+// onlyText returns the valid integers as "301, 302 or 308".
 func (c *codec) onlyText() string {
 	texts := make([]string, len(c.only))
 	for i, n := range c.only {
@@ -255,7 +256,7 @@ func (c *codec) onlyText() string {
 	return list(texts, " or ")
 }
 
-// of makes a codec of strings that hold a T.
+// of returns a codec of strings that are parsed into a T.
 func of[T any](parse func(s, dir string) (T, string), text func(T) string) codec {
 	return codec{
 		form: "string",
@@ -268,10 +269,11 @@ func of[T any](parse func(s, dir string) (T, string), text func(T) string) codec
 	}
 }
 
-// enumeration is a type of strings, or of small integers from 0 on, that lists its values as texts.
+// enumeration is a type of strings, or of integers that count from 0, that lists its values as
+// texts.
 type enumeration interface{ Values() []string }
 
-// enum makes a codec of an enumeration, of which a key takes some or (only is nil) all values.
+// enum returns the codec of an enumeration. only are the values that the key accepts, nil for all.
 func enum(t reflect.Type, only []string) codec {
 	all := reflect.Zero(t).Interface().(enumeration).Values()
 	values := all
@@ -285,7 +287,7 @@ func enum(t reflect.Type, only []string) codec {
 		case !slices.Contains(values, s):
 			return notOneOf(s, values)
 		case v.Kind() == reflect.String:
-			v.SetString(all[i]) // not s, which keeps the text of the file
+			v.SetString(all[i]) // not s, which would keep the text of the file in memory
 		default:
 			v.SetUint(uint64(i))
 		}
@@ -300,8 +302,8 @@ func enum(t reflect.Type, only []string) codec {
 	return c
 }
 
-// codecOf is the codec of a field or its elements: what the tag "as" names, or what its type says;
-// nil for a table.
+// codecOf returns the codec of a field, or of the elements of a list: that of the tag "as" or of
+// the type. It is nil for a table.
 func codecOf(t reflect.Type, tag reflect.StructTag, hasDefault bool) *codec {
 	c, ok := formats[tag.Get("as")]
 	switch {
@@ -329,7 +331,7 @@ func codecOf(t reflect.Type, tag reflect.StructTag, hasDefault bool) *codec {
 	return &c
 }
 
-// optional lets an empty string stand for no value, if the key has no default.
+// optional makes the empty string stand for the zero value, if the key has no default.
 func optional(c codec, hasDefault bool) codec {
 	if hasDefault {
 		return c
@@ -345,7 +347,7 @@ func optional(c codec, hasDefault bool) codec {
 	return c
 }
 
-// integers are those between two bounds, or those of a list.
+// integers returns a codec of the integers between two bounds, or of listed ones.
 func integers(tag reflect.StructTag) codec {
 	c := codec{form: "integer"}
 	if only := tag.Get("only"); only != "" {
@@ -359,7 +361,7 @@ func integers(tag reflect.StructTag) codec {
 	return c
 }
 
-// number is a bound of an integer.
+// number parses a bound.
 func number(s string) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Tables whose keys the operator chooses: header fields, backends with weights. They are Go maps;
-// the type of the map's keys has a codec, and its values are decoded like those of any other key.
+// Maps are tables whose keys the operator chooses, such as header fields or backends with weights.
+// The type of the map's keys has a codec, and its values are decoded like those of any other key.
 
 // declareMap declares the names and the values of a map. Its example is "name = value".
 func (k *key) declareMap(f reflect.StructField, tag []string) {

@@ -6,18 +6,18 @@ import (
 	"reflect"
 )
 
-// variable is the pattern of strings that a schema cannot judge: a variable may be in them.
+// variable is the pattern of strings that a schema cannot check, because a variable may be in them.
 const variable = `\$\{`
 
-// Schema is a JSON Schema (draft 7) of the file format, for editors. What it rejects, Load rejects;
-// Load checks more.
+// Schema returns a JSON Schema (draft 7) of the file format, for editors. Load rejects everything
+// that the schema rejects, and more.
 func Schema() []byte {
 	s := objectSchema(reflect.TypeFor[Config]())
 	s["$schema"] = "http://json-schema.org/draft-07/schema#"
 	s["title"] = "Configuration of mpgate"
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		panic(err) // there is nothing in it that JSON does not have
+		panic(err) // all types in it are those of JSON
 	}
 	return append(b, '\n')
 }
@@ -41,7 +41,7 @@ func objectSchema(table reflect.Type) map[string]any {
 		out["required"] = required
 	}
 	var all []any
-	for _, group := range groups { // an empty value counts as none, so that more than one key may be there
+	for _, group := range groups { // not oneOf: a key with an empty value counts as missing
 		all = append(all, anyOf(group...))
 	}
 	if all != nil {
@@ -70,7 +70,7 @@ func (k *key) schema() map[string]any {
 	return s
 }
 
-// schemaOfOne describes the value, or each of a list.
+// schemaOfOne describes the value, or each element of a list.
 func (k *key) schemaOfOne() map[string]any {
 	switch {
 	case k.elem != nil:
@@ -81,7 +81,7 @@ func (k *key) schemaOfOne() map[string]any {
 	return k.codec.schema()
 }
 
-// schemaDefault is the default as it would be written.
+// schemaDefault returns the default as it would be written.
 func (k *key) schemaDefault() any {
 	switch {
 	case k.list:
@@ -116,8 +116,8 @@ func (c *codec) schema() map[string]any {
 	return s
 }
 
-// enumSchema describes the values of an enumeration. Those that are written as booleans may be
-// strings, too: a variable is one.
+// enumSchema describes the values of an enumeration. Values that are written as booleans may also
+// be strings, because of variables.
 func (c *codec) enumSchema() map[string]any {
 	values := []any{}
 	if c.empty {

@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// The codecs: what the values of each kind may be. byType has those of a Go type, bounded those of a
-// Go type with bounds (values_quantity.go), formats those that a tag "as" names.
+// The codecs. byType has the codecs of Go types, bounded (values_quantity.go) those of Go types
+// with bounds, and formats those that a tag "as" names.
 
 var byType = map[reflect.Type]codec{
 	reflect.TypeFor[string]():       plain(nil),
@@ -62,7 +62,7 @@ var formats = map[string]codec{
 	"webhook":       webhooks,
 }
 
-// plain makes a codec of strings that may be empty, for none.
+// plain returns a codec of strings; the empty string stands for no value.
 func plain(parse func(s, dir string) (string, string)) codec {
 	if parse == nil {
 		parse = func(s, _ string) (string, string) { return s, "" }
@@ -79,7 +79,7 @@ func withPattern(c codec, pattern string) codec {
 	return c
 }
 
-// notOneOf is the problem of a value that an enumeration does not have.
+// notOneOf returns the problem of a value that is not in an enumeration.
 func notOneOf(s string, values []string) string {
 	if near := nearest(s, values); near != "" {
 		return fmt.Sprintf("is not one of its values; did you mean %q? Must be %s", near, orList(values))
@@ -87,7 +87,7 @@ func notOneOf(s string, values []string) string {
 	return "is not one of its values; must be " + orList(values)
 }
 
-// orList is `"a", "b" or "c"`.
+// orList returns `"a", "b" or "c"`.
 func orList(names []string) string {
 	quoted := make([]string, len(names))
 	for i, n := range names {
@@ -96,7 +96,7 @@ func orList(names []string) string {
 	return list(quoted, " or ")
 }
 
-// list joins items with commas, the last two with another word.
+// list joins items with commas, and the last two with word.
 func list(items []string, word string) string {
 	last := len(items) - 1
 	if last < 1 {
@@ -118,7 +118,7 @@ var levels = func() codec {
 	return c
 }()
 
-// accessLog is the absolute path of a file, or one of the words.
+// accessLog parses one of the words for an access log, or returns the absolute path of a file.
 func accessLog(s, dir string) (string, string) {
 	words := []string{AccessStdout, AccessStderr, AccessOff}
 	switch {
@@ -127,8 +127,8 @@ func accessLog(s, dir string) (string, string) {
 	case s == "":
 		return "", `is empty; must be "stdout", "stderr", "off" or a file`
 	case nearest(s, words) != "":
-		// A file of that name is possible, but a typing error is likely, and it would be found only
-		// when the log is needed.
+		// A file of that name is possible, but a typing error is more likely, and would be noticed
+		// only when the log is needed.
 		return "", fmt.Sprintf(`is not a known word; did you mean %q? Write "./%s" for a file of that name`, nearest(s, words), s)
 	}
 	return filePath(s, dir)
@@ -136,7 +136,7 @@ func accessLog(s, dir string) (string, string) {
 
 const namePattern = `^[a-z0-9][a-z0-9_-]{0,62}$`
 
-// name is the name of an entry.
+// name parses the name of an entry.
 func name(s, _ string) (string, string) {
 	if !isName(s) {
 		return s, "is not a valid name; must be of a-z, 0-9, _ and -, begin with a letter or a digit, and be at most 63 long"
@@ -155,7 +155,7 @@ func isName(s string) bool {
 	return s != "" && len(s) <= 63
 }
 
-// pathNames are names, and not printed where they are the interface or the address instead.
+// pathNames are names of paths. A name that is the interface or the address is not printed.
 var pathNames = func() codec {
 	c := plain(name)
 	c.pattern = namePattern
@@ -168,7 +168,7 @@ var pathNames = func() codec {
 	return c
 }()
 
-// filePath is the absolute path of a file.
+// filePath returns the absolute path of a file.
 func filePath(s, dir string) (string, string) {
 	if strings.IndexByte(s, 0) >= 0 {
 		return "", "is not a valid path; a path has no NUL in it"
@@ -183,7 +183,7 @@ func absolute(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// modes are octal, "0660".
+// modes are file modes in octal, such as "0660".
 var modes = withPattern(of(func(s, _ string) (fs.FileMode, string) {
 	n, err := strconv.ParseUint(s, 8, 32)
 	if err != nil || n == 0 || n > 0o777 {
@@ -192,7 +192,7 @@ var modes = withPattern(of(func(s, _ string) (fs.FileMode, string) {
 	return fs.FileMode(n), ""
 }, func(m fs.FileMode) string { return fmt.Sprintf("%04o", m.Perm()) }), `^0*[1-7][0-7]{0,2}$`)
 
-// fdName is a FileDescriptorName of systemd.
+// fdName parses a FileDescriptorName of systemd.
 func fdName(s, _ string) (string, string) {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c <= ' ' || c >= 0x7f || c == ':' || len(s) > 255 {
@@ -223,7 +223,7 @@ func base64Of(enc *base64.Encoding, problem string) func(s, _ string) (string, s
 	}
 }
 
-// urlOf is an absolute URL with one of the schemes, or empty.
+// urlOf parses an absolute URL with one of the schemes, or an empty string.
 func urlOf(schemes ...string) func(s, _ string) (string, string) {
 	return func(s, _ string) (string, string) {
 		if s == "" {
@@ -241,15 +241,15 @@ func urlOf(schemes ...string) func(s, _ string) (string, string) {
 	}
 }
 
-// webhooks are URLs, printed without what may be secret in them.
+// webhooks are URLs that are printed without secrets.
 var webhooks = func() codec {
 	c := plain(urlOf("https", "http"))
 	c.text = func(v reflect.Value) string { return withoutSecrets(v.String()) }
 	return c
 }()
 
-// withoutSecrets hides the password of a URL, and the values of its query: many services take their
-// key there.
+// withoutSecrets hides the password of a URL and the values of its query, in which many services
+// expect their key.
 func withoutSecrets(s string) string {
 	u, err := url.Parse(s)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"mpgate/proxy/target"
 )
 
-// use is what an address is for.
+// use is the purpose of an address.
 type use int
 
 const (
@@ -24,7 +24,7 @@ const (
 func listened(s, dir string) (Address, string) { return parseAddress(s, dir, listenAddress) }
 func dialed(s, dir string) (Address, string)   { return parseAddress(s, dir, dialAddress) }
 
-// adminAddress is where the admin socket listens, zero for "off".
+// adminAddress parses the address of the admin socket; it is zero for "off".
 func adminAddress(s, dir string) (Address, string) {
 	if s == "off" {
 		return Address{}, ""
@@ -39,7 +39,7 @@ func adminText(a Address) string {
 	return a.String()
 }
 
-// dnsServer is host and port of a DNS server.
+// dnsServer parses the host and port of a DNS server.
 func dnsServer(s, dir string) (Address, string) {
 	a, problem := dialed(s, dir)
 	if a.IsUnix() {
@@ -48,11 +48,11 @@ func dnsServer(s, dir string) (Address, string) {
 	return a, problem
 }
 
-// maxUnixPath is what fits into sockaddr_un with its NUL.
+// maxUnixPath is the longest path in sockaddr_un, without the NUL.
 const maxUnixPath = 107
 
-// parseAddress parses host:port, [v6]:port, :port and unix:/path. problem says what is wrong and
-// what would be right, "" for nothing.
+// parseAddress parses host:port, [v6]:port, :port and unix:/path. problem has the form "what is
+// wrong; what would be right"; it is empty for a valid address.
 func parseAddress(s, dir string, u use) (a Address, problem string) {
 	bad := func(format string, args ...any) (Address, string) {
 		return Address{}, fmt.Sprintf(format, args...)
@@ -140,8 +140,8 @@ func addressHost(host string, u use) (canonical, problem string) {
 	return name, ""
 }
 
-// hostName checks a DNS name and gives it in the canonical form of package target. With wildcard,
-// "*." may stand before it.
+// hostName checks a DNS name and returns it in the canonical form of package target. With wildcard,
+// the name may begin with "*.".
 func hostName(s string, wildcard bool) (canonical, problem string) {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
@@ -182,15 +182,15 @@ func hostName(s string, wildcard bool) (canonical, problem string) {
 	return prefix + string(host), ""
 }
 
-// notInHost reports whether a character is in no name. Host names have no underscore, but those of
-// containers do.
+// notInHost reports whether a character is not valid in a name. An underscore is valid, because
+// names of containers have it.
 func notInHost(r rune) bool {
 	var scratch []byte
 	_, _, err := target.Host([]byte{'x', byte(r)}, &scratch)
 	return err == target.ErrHostByte || r == ':'
 }
 
-// labelProblem checks what DNS requires of the labels of a canonical name.
+// labelProblem checks the rules of DNS for the labels of a canonical name.
 func labelProblem(name string) string {
 	last := ""
 	for label := range strings.SplitSeq(name, ".") {
@@ -208,8 +208,8 @@ func labelProblem(name string) string {
 	return ""
 }
 
-// matchHost is the host of a request or the SNI of a handshake. ipToo allows addresses, which SNI
-// never is.
+// matchHost parses the host of a request or the SNI of a handshake. ipToo allows addresses, which
+// an SNI never is.
 func matchHost(s string, ipToo bool) (canonical, problem string) {
 	if s == "*" {
 		return "", "matches every host; leave it out for that"
@@ -235,7 +235,7 @@ func matchHost(s string, ipToo bool) (canonical, problem string) {
 	return hostName(s, true)
 }
 
-// certHost is a name that a certificate may be for.
+// certHost parses a name that a certificate may contain.
 func certHost(s, _ string) (string, string) {
 	switch {
 	case s == "":
@@ -246,7 +246,7 @@ func certHost(s, _ string) (string, string) {
 	return matchHost(s, false)
 }
 
-// localName is a name or an address.
+// localName parses a name or an address.
 func localName(s, _ string) (string, string) {
 	if ip, err := netip.ParseAddr(s); err == nil {
 		return ip.Unmap().String(), ""
@@ -257,7 +257,7 @@ func localName(s, _ string) (string, string) {
 	return matchHost(s, false)
 }
 
-// certName is a name in a certificate, of any kind.
+// certName parses any name in a certificate.
 func certName(s, _ string) (string, string) {
 	if s == "" {
 		return "", "is empty; must be a name that is in the certificate"
@@ -265,7 +265,7 @@ func certName(s, _ string) (string, string) {
 	return s, ""
 }
 
-// absoluteName is a DNS name with the dot at its end.
+// absoluteName parses a DNS name and returns it with a dot at its end.
 func absoluteName(s, _ string) (string, string) {
 	name, problem := hostName(strings.TrimSuffix(s, "."), false)
 	if problem != "" {
@@ -292,9 +292,9 @@ var ips = func() codec {
 	return c
 }()
 
-// device is the name of a network interface.
+// device parses the name of a network interface.
 func device(s, _ string) (string, string) {
-	// The kernel's dev_valid_name.
+	// The rules are those of dev_valid_name in the kernel.
 	if len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r\x00") {
 		return "", `is not a valid interface name; must be one that "ip link" shows, at most 15 long`
 	}

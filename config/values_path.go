@@ -7,7 +7,7 @@ import (
 	"mpgate/proxy/target"
 )
 
-// matchPath is the path of a match.
+// matchPath parses the path of a match.
 func matchPath(s, _ string) (string, string) {
 	if problem := pathProblem(s); problem != "" {
 		return "", problem
@@ -15,8 +15,8 @@ func matchPath(s, _ string) (string, string) {
 	return s, ""
 }
 
-// pathGlob is a path in which * stands for any text within a segment, and ** for any number of
-// segments, or *.x for every path that ends so.
+// pathGlob parses a path with wildcards: * stands for any text within a segment, and ** for any
+// number of segments. A pattern that begins with * matches the end of a path.
 func pathGlob(s, _ string) (string, string) {
 	literal := strings.ReplaceAll(s, "*", "x")
 	if strings.HasPrefix(s, "*") {
@@ -33,7 +33,7 @@ func pathGlob(s, _ string) (string, string) {
 	return s, ""
 }
 
-// exactPath is one path.
+// exactPath parses a path without wildcards.
 func exactPath(s, dir string) (string, string) {
 	if s, problem := matchPath(s, dir); problem != "" || !strings.Contains(s, "*") {
 		return s, problem
@@ -41,9 +41,9 @@ func exactPath(s, dir string) (string, string) {
 	return "", `has a *; must be one path, for example "/healthz"`
 }
 
-// pathProblem checks the path of a match. It must be in the canonical form of package target, which
-// the path of a request has when it is matched: another form would never match. It is "what is
-// wrong; what would be right", "" for nothing.
+// pathProblem checks the path of a match. The path must have the canonical form of package target,
+// in which requests are matched: any other form would never match. It returns a problem of the form
+// "what is wrong; what would be right", "" for none.
 func pathProblem(p string) string {
 	if p == "" || p[0] != '/' {
 		return `does not begin with /; must be for example "/api" or "/api/*"`

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// versions are those of TLS.
+// versions are the versions of TLS.
 var versions = func() codec {
 	values := []string{"1.2", "1.3"}
 	c := of(func(s, _ string) (uint16, string) {
@@ -26,7 +26,7 @@ var versions = func() codec {
 	return c
 }()
 
-// hsts is the value of Strict-Transport-Security (RFC 6797).
+// hsts parses a value of Strict-Transport-Security (RFC 6797).
 func hsts(s, _ string) (string, string) { return s, hstsProblem(s) }
 
 func hstsProblem(s string) string {

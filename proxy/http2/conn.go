@@ -28,8 +28,8 @@ const (
 	pingDrain = 'd'
 )
 
-// connLimits are what both ends have in common. HeaderTime is for the rest of a header block, and for
-// the first frames; IdleTime is also for a connection without a stream.
+// connLimits are what both ends have in common. HeaderTime is for the rest of a header block, and
+// for the first frames; IdleTime is also for a connection without a stream.
 type connLimits struct {
 	Limits
 	pingEvery  time.Duration // of silence, while streams are open

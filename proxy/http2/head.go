@@ -9,8 +9,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// Limits bound a header block and a connection. HeaderBytes counts names and values, with four bytes
-// each for what HTTP/1 writes between them.
+// Limits bound a header block and a connection. HeaderBytes counts names and values, with four
+// bytes each for what HTTP/1 writes between them.
 type Limits = limits.Limits
 
 const (
