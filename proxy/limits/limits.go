@@ -23,16 +23,19 @@ type Limits struct {
 	PerClient int `toml:"connections_per_client" min:"0" max:"1073741824" help:"Most connections from one client address; 0 for no limit."`
 }
 
+const (
+	headerTime = 10 * time.Second
+	idleTime   = 60 * time.Second
+)
+
 // Default are the limits on clients if nothing else is configured.
 var Default = Limits{
-	HeaderBytes: 32 << 10, HeaderFields: 100, HeaderTime: 10 * time.Second,
-	IdleTime: 60 * time.Second, MinRate: 256,
+	HeaderBytes: 32 << 10, HeaderFields: 100, HeaderTime: headerTime, IdleTime: idleTime, MinRate: 256,
 }
 
 // Servers are the limits on the responses of servers, which commonly need larger heads.
 var Servers = Limits{
-	HeaderBytes: 64 << 10, HeaderFields: 256, HeaderTime: Default.HeaderTime,
-	IdleTime: Default.IdleTime,
+	HeaderBytes: 64 << 10, HeaderFields: 256, HeaderTime: headerTime, IdleTime: idleTime,
 }
 
 // Or returns l with the values of d in its zero fields.
