@@ -252,7 +252,9 @@ func (d dice) rule(i int) rule {
 	default:
 		for range 1 + d(2) {
 			p := d.pattern()
-			if _, why := parsePath(p); why == "" && !slices.Contains(m.Paths, p) {
+			full, why := parsePath(p)
+			same := func(other string) bool { o, _ := parsePath(other); return o.full == full.full }
+			if why == "" && !slices.ContainsFunc(m.Paths, same) {
 				m.Paths = append(m.Paths, p)
 			}
 		}
@@ -371,9 +373,9 @@ func coveredRule(patterns []pattern, rule int32) bool {
 }
 
 func TestAgainstOracle(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(80) {
 		rng := rand.New(rand.NewPCG(seed, 7))
-		dice(rng.IntN).checkTable(t, 1+rng.IntN(40), 300)
+		dice(rng.IntN).checkTable(t, 1+rng.IntN(30), 300)
 	}
 }
 
@@ -452,7 +454,7 @@ func FuzzNeeds(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, expression, path string) {
 		re, err := regexp.Compile(expression)
-		if err != nil || path == "" || path[0] != '/' {
+		if err != nil || path == "" || path[0] != '/' || len(expression) > 100 {
 			return
 		}
 		table, err := Build([]rule{{Name: "r", Value: "r", Match: Match{PathRegex: expression}}})

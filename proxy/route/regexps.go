@@ -58,10 +58,15 @@ func (s *search) tryRegexps(list []regexpRule) {
 			return
 		}
 		s.count(1)
-		if strings.HasSuffix(text, r.need.suffix) && strings.Contains(text, r.need.middle) && r.regexp.Match(s.path) {
+		if r.matches(text) {
 			s.consider(r.entry)
 		}
 	}
+}
+
+// matches reports whether the expression matches a path that begins as it must.
+func (r *regexpRule) matches(path string) bool {
+	return strings.HasSuffix(path, r.need.suffix) && strings.Contains(path, r.need.middle) && r.regexp.MatchString(path)
 }
 
 // need is what a text must have for an expression to match. It is cheaper to look for.
