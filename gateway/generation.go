@@ -14,6 +14,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/route"
 )
@@ -28,7 +29,7 @@ type generation struct {
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs // nil: none
 	passedAt  map[string]bool     // the listeners that its routes name; "" is all
-	vouched   []string            // see vouchedNames
+	ownNames  []string            // see ownNames
 }
 
 // pool is a backend and the task that keeps it.
@@ -64,7 +65,7 @@ type front struct {
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
-		passedAt: map[string]bool{}, vouched: vouchedNames(cfg),
+		passedAt: map[string]bool{}, ownNames: ownNames(cfg),
 	}
 	if old != nil {
 		next.number = old.number + 1
@@ -92,7 +93,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	if len(faults) > 0 { // routes need them
 		return nil, faults
 	}
-	note(g.buildRoutes(old, next))
+	note(next.buildRoutes(old))
 	for i := range cfg.Listeners {
 		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
 		if err != nil {
@@ -182,14 +183,16 @@ func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
 }
 
 // buildRoutes makes the table of routes, and that of server names which are passed through.
-func (g *Gateway) buildRoutes(old, next *generation) error {
-	cfg := next.config
+func (n *generation) buildRoutes(old *generation) error {
+	cfg := n.config
 	var list, passed []proxy.Route
 	for _, r := range cfg.Routes {
+		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
 			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
-			Backend:          next.backends[r.Backend].Backend,
-			Lease:            next.leaseOf(old, &r),
+			Action:           &proxy.Forward{Backend: to},
+			Filters:          filter.Compile(filter.MaxForwards{}),
+			Lease:            n.leaseOf(old, &r),
 			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
 			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
 		}
@@ -197,17 +200,17 @@ func (g *Gateway) buildRoutes(old, next *generation) error {
 			list = append(list, one)
 			continue
 		}
-		one.Host = r.Match.SNI
-		next.passedAt[r.Match.Listener] = true
+		one.Host, one.Action = r.Match.SNI, &proxy.TCP{Backend: to}
+		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
 	var err error
-	if next.routes, err = proxy.NewRoutes(list); err != nil {
-		return g.routeFault(cfg, err)
+	if n.routes, err = proxy.NewRoutes(list); err != nil {
+		return routeFault(cfg, err)
 	}
 	if len(passed) > 0 {
-		if next.passed, err = proxy.NewPassthroughs(passed); err != nil {
-			return g.routeFault(cfg, err)
+		if n.passed, err = proxy.NewPassthroughs(passed); err != nil {
+			return routeFault(cfg, err)
 		}
 	}
 	return nil
@@ -222,12 +225,12 @@ func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 	return n.passed
 }
 
-func (g *Gateway) routeFault(cfg *config.Config, err error) error {
+func routeFault(cfg *config.Config, err error) error {
 	var tie *route.TieError
 	if errors.As(err, &tie) {
-		return g.fault(cfg, "route."+tie.Second, err)
+		return placed(cfg, "route."+tie.Second, err)
 	}
-	return g.fault(cfg, "route", err)
+	return placed(cfg, "route", err)
 }
 
 // leaseOf carries the lease of a route over, if it is the same route to the same backend.
@@ -247,15 +250,8 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 	if f.tls, err = g.buildTLS(next.config, l); err != nil {
 		return nil, err
 	}
-	f.view = proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), VouchedNames: next.vouched, HealthPath: l.HealthPath,
-		RequireMPTCP: f.open.MPTCP == mptcp.Require, RedirectHTTPS: l.RedirectHTTPS, Routes: next.routes, Passthrough: next.passthroughs(l), Challenge: g.challenge,
-		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
-		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
-			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
-		}[l.ProxyProtocol],
-		ProxyHeaderFrom: l.ProxyProtocolFrom,
-	}
+	f.view = next.view(l)
+	f.view.RequireMPTCP, f.view.Challenge = f.open.MPTCP == mptcp.Require, g.challenge
 	if f.tls != nil {
 		f.view.TLS = f.tls // not a nil *tlsSet in an interface
 	}
@@ -280,6 +276,19 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 		return nil, g.fault(next.config, "listener."+l.Name, err)
 	}
 	return f, nil
+}
+
+// view is what the data plane is to know of a listener, as far as the configuration says it.
+func (n *generation) view(l *config.Listener) proxy.ListenerOptions {
+	return proxy.ListenerOptions{
+		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
+		RedirectHTTPS: l.RedirectHTTPS, Routes: n.routes, Passthrough: n.passthroughs(l),
+		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
+		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
+			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
+		}[l.ProxyProtocol],
+		ProxyHeaderFrom: l.ProxyProtocolFrom,
+	}
 }
 
 func (f *front) closeTLS() {

@@ -169,9 +169,9 @@ func (t *tlsSet) addTerms(hosts []string, p *config.TLSPolicy) {
 	}
 }
 
-// vouchedNames are the fields of all listeners that tell servers who a client is. No client may
+// ownNames are the fields of all listeners that tell servers who a client is. No client may
 // send one, by whichever listener it comes.
-func vouchedNames(cfg *config.Config) (names []string) {
+func ownNames(cfg *config.Config) (names []string) {
 	add := func(h *config.ClientHeaders) {
 		for _, f := range identityFields(h, &certs.Identity{}) {
 			if !slices.Contains(names, f.Name) {

@@ -3,83 +3,76 @@ package proxy
 import (
 	"bytes"
 	"io"
-	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
+	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/telemetry"
 )
 
-// answer ends the exchange with a response of the gateway's own, if none has begun and there is
-// anybody to have it.
-func (x *exchange) answer(o outcome) { x.answerText(o, "") }
-
-// answerText is answer with a body of its own instead of one that tells the outcome.
-func (x *exchange) answerText(o outcome, text string) {
-	if o.status/100 == 2 && x.asksTunnel() {
-		o, text = outcome{status: 400, end: telemetry.EndBadRequest, text: "this path does not accept a WebSocket"}, ""
+// answer ends the exchange with a response of the gateway's own, unless a response has begun or
+// there is nobody to send it to.
+func (x *exchange) answer(a filter.Answer) {
+	if a.Status/100 == 2 && x.asksTunnel() {
+		a = filter.Answer{Status: 400, End: telemetry.EndBadRequest, Text: "this path does not accept a WebSocket"}
 	}
-	x.rec.End = o.end
-	if x.down.HeadSent() || o.status == 0 {
+	x.rec.End = a.End
+	if x.down.HeadSent() || a.Status == 0 {
 		x.down.SetClose()
 		return
 	}
-	x.rec.Status = o.status
-	if o.status >= 400 {
-		x.rec.Reason = o.text
+	if a.Status >= 400 {
+		x.rec.Reason = a.Text
 	}
-	if x.refused || !x.skipBody() || x.conn.ending() {
+	x.filter.Answer = a
+	if !x.replaced && x.chain.Replace(&x.filter, a.Status, true) {
+		x.replaced = true
+		a = x.filter.Answer
+	}
+	x.rec.Status = a.Status
+	if x.refused || !x.skipBody() || x.client.ending() {
 		x.down.SetClose()
 	}
 	r := &x.resp
 	r.Reset()
-	r.Status = o.status
-	r.Header.Add(message.Date, date(time.Now()))
+	r.Status = a.Status
 	r.Header.AddString(message.CacheControl, "no-store")
-	if o.status == 503 {
+	if a.Status == 503 {
 		r.Header.AddString(message.RetryAfter, "1")
 	}
-	if len(x.location) > 0 {
-		r.Header.Add(message.Location, x.location)
+	body := a.Body
+	switch {
+	case a.Bare:
+		body = nil
+	case a.Type != "":
+		r.Header.AddString(message.ContentType, a.Type)
+	default:
+		x.scratch = x.appendText(x.scratch[:0], &a)
+		body = x.scratch
 	}
-	x.secure()
-	if o.bare {
-		x.scratch = x.scratch[:0]
-	} else if text != "" {
-		r.Header.AddString(message.ContentType, "text/plain")
-		x.scratch = append(x.scratch[:0], text...)
-	} else {
-		x.scratch = x.appendAnswer(x.scratch[:0], o)
-	}
-	r.ContentLength = int64(len(x.scratch))
+	r.ContentLength = int64(len(body))
 	r.NoBody = x.req.IsHead()
-	if err := x.down.WriteHead(r); err != nil {
+	if err := x.sendHead(time.Now()); err != nil {
 		x.answerLost(err)
 		return
 	}
-	if !r.NoBody && len(x.scratch) > 0 {
-		if err := x.down.WriteBody(x.scratch); err != nil {
+	if !r.NoBody && len(body) > 0 {
+		if err := x.out.WriteBody(body); err != nil {
 			x.answerLost(err)
 			return
 		}
-		x.rec.BytesOut = int64(len(x.scratch))
+		x.rec.BytesOut = int64(len(body))
 	}
-	if err := x.down.End(nil); err != nil {
+	if err := x.out.End(nil); err != nil {
 		x.answerLost(err)
 	}
 }
 
-// secure adds Strict-Transport-Security where the TLS policy of the connection says so (RFC 6797).
-func (x *exchange) secure() {
-	if x.conn.tls == nil || x.view.TLS == nil {
-		return
-	}
-	if terms := x.view.TLS.Terms(x.conn.tls.policy); terms != nil && terms.HSTS != "" {
-		x.resp.Header.Del(message.StrictTransportSecurity)
-		x.resp.Header.AddString(message.StrictTransportSecurity, terms.HSTS)
-	}
+// redirect sends the client to another URL. location is copied.
+func (x *exchange) redirect(status int, text string, location []byte) {
+	x.filter.Fields.Add(message.Location, location)
+	x.answer(filter.Answer{Status: status, End: telemetry.EndOK, Text: text})
 }
 
 func (x *exchange) answerLost(err error) {
@@ -89,25 +82,25 @@ func (x *exchange) answerLost(err error) {
 	}
 }
 
-// appendAnswer writes the body: JSON where the client asks for that, a line of text otherwise.
-func (x *exchange) appendAnswer(dst []byte, o outcome) []byte {
+// appendText writes the body: JSON where the client asks for that, a line of text otherwise.
+func (x *exchange) appendText(dst []byte, a *filter.Answer) []byte {
 	h := &x.resp.Header
 	if bytes.Contains(x.req.Header.Get(message.Accept), []byte("json")) {
 		h.AddString(message.ContentType, "application/json")
 		dst = append(dst, `{"status":`...)
-		dst = strconv.AppendInt(dst, int64(o.status), 10)
+		dst = strconv.AppendInt(dst, int64(a.Status), 10)
 		dst = append(dst, `,"error":`...)
-		dst = strconv.AppendQuote(dst, o.text) // plain ASCII, for which Go's quoting and JSON's are the same
+		dst = strconv.AppendQuote(dst, a.Text) // plain ASCII, for which Go's quoting and JSON's are the same
 		dst = append(dst, `,"id":"`...)
 		dst = append(dst, x.rec.IDText()...)
 		return append(dst, "\"}\n"...)
 	}
 	h.AddString(message.ContentType, "text/plain; charset=utf-8")
-	dst = strconv.AppendInt(dst, int64(o.status), 10)
+	dst = strconv.AppendInt(dst, int64(a.Status), 10)
 	dst = append(dst, ' ')
-	dst = append(dst, message.StatusText(o.status)...)
+	dst = append(dst, message.StatusText(a.Status)...)
 	dst = append(dst, ": "...)
-	dst = append(dst, o.text...)
+	dst = append(dst, a.Text...)
 	dst = append(dst, "\nid: "...)
 	dst = append(dst, x.rec.IDText()...)
 	return append(dst, '\n')
@@ -125,21 +118,3 @@ func (x *exchange) skipBody() bool {
 	}
 	return true
 }
-
-// date is the value of a Date field, made once a second.
-func date(now time.Time) []byte {
-	sec := now.Unix()
-	if d := lastDate.Load(); d != nil && d.sec == sec {
-		return d.text
-	}
-	d := &dateText{sec, now.UTC().AppendFormat(nil, http.TimeFormat)}
-	lastDate.Store(d)
-	return d.text
-}
-
-type dateText struct {
-	sec  int64
-	text []byte
-}
-
-var lastDate atomic.Pointer[dateText]

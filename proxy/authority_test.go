@@ -110,10 +110,10 @@ func TestDuplicateSlashes(t *testing.T) {
 		}
 		g := start(t, setup{mode: m, listener: options, routes: func(b *backend.Backend) []proxy.Route {
 			return []proxy.Route{
-				{Name: "keep", Backend: b, KeepSlashes: true},
-				{Name: "merge", Path: "/merge/*", Backend: b},
-				{Name: "admin", Path: "/admin/*", Backend: guarded},
-				{Name: "inner", Path: "/admin/keep/*", Backend: guarded, KeepSlashes: true},
+				{Name: "keep", Action: &proxy.Forward{Backend: b}, KeepSlashes: true},
+				{Name: "merge", Path: "/merge/*", Action: &proxy.Forward{Backend: b}},
+				{Name: "admin", Path: "/admin/*", Action: &proxy.Forward{Backend: guarded}},
+				{Name: "inner", Path: "/admin/keep/*", Action: &proxy.Forward{Backend: guarded}, KeepSlashes: true},
 			}
 		}}, o)
 		for _, e := range []struct{ path, route, sent string }{ // route "": 400

@@ -43,7 +43,7 @@ func gatewayChild(spec string) (code int) {
 	if err != nil {
 		return fail(err)
 	}
-	routes, err := proxy.NewRoutes([]proxy.Route{{Name: "all", Backend: b}})
+	routes, err := proxy.NewRoutes([]proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}})
 	if err != nil {
 		return fail(err)
 	}

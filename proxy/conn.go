@@ -6,55 +6,33 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"mpgate/mptcp"
-	"mpgate/proxy/backend"
 	"mpgate/proxy/http1"
-	"mpgate/proxy/leg"
 	"mpgate/proxy/netio"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
 
-// conn is a client's connection.
+// conn is a client's connection: its bytes, and the exchanges on it.
 type conn struct {
-	proxy    *Proxy
-	listener *Listener
-	base     *netio.Conn
-	stream   netio.Stream // what HTTP is spoken on: base, or TLS above it; nil before that is known
-	tls      *session     // nil without TLS
-	http     *http1.ServerConn
-	mux      *mux // set where HTTP/2 is spoken, before the first exchange
-	muxed    atomic.Pointer[mux]
-	tunnels  tunnels
-	owner    backend.Owner // of connections to servers
-	leg      leg.Leg
-	meter    *telemetry.ListenerMeter
+	client
+	base   *netio.Conn
+	stream netio.Stream // what HTTP is spoken on: base, or TLS above it; nil before that is known
+	http   *http1.ServerConn
 
-	limits   *limits // those that held when it was accepted
-	lease    atomic.Pointer[Lease]
-	leaving  atomic.Bool    // no request may follow the present one
-	cut      atomic.Bool    // ended because its time was over
-	parked   atomic.Bool    // see park
-	shed     atomic.Bool    // ended while it was parked, for another's sake
-	late     bool           // accepted while the proxy drained
-	socket   netip.AddrPort // the socket's peer; zero for unix sockets
-	peer     netip.AddrPort // the same without a zone, or who a PROXY header says is behind it
-	peerText []byte         // its address, as X-Forwarded-For has it
-	// destination is the address that the client connected to, by a PROXY header; zero without one.
-	destination netip.AddrPort
-	counted     netip.Addr // in perClient
-	accepted    time.Time
-	state       atomic.Uint32 // connState
-	waiting     sync.Mutex    // held while state becomes busy, and while that it is not is acted on
-	end         telemetry.ConnEnd
-	err         error // why no request came
-	broken      bool  // must not look as if it ended in order
+	parked  atomic.Bool   // see park
+	shed    atomic.Bool   // closed while it was parked, to make room for others
+	late    bool          // accepted while the proxy drained
+	state   atomic.Uint32 // connState
+	waiting sync.Mutex    // held while state becomes busy, and while something depends on that it is not
+	end     telemetry.ConnEnd
+	err     error // why no request came
+	broken  bool  // must not look as if it ended in order
 }
 
 // connState tells Shutdown what it may do to a connection:
@@ -90,12 +68,8 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		return
 	}
 	v := l.view.Load()
-	c := &conn{proxy: p, listener: l, base: base, meter: v.conns, limits: p.limits.Load(), accepted: time.Now()}
-	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		ap := a.AddrPort()
-		c.socket = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		c.setPeer(c.socket)
-	}
+	c := &conn{base: base, client: client{proxy: p, listener: l, meter: v.conns, limits: p.limits.Load(), accepted: time.Now()}}
+	c.setAddresses(nc)
 	if !p.add(c) {
 		p.turnAway(nc)
 		return
@@ -111,11 +85,6 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	}
 	c.meter.Opened()
 	task.Go("connection", c.serve, c.panickedOutside)
-}
-
-func (c *conn) setPeer(a netip.AddrPort) {
-	addr := a.Addr().WithZone("") // it names an interface of this host, which says nothing to others
-	c.peer, c.peerText = netip.AddrPortFrom(addr, a.Port()), addr.AppendTo(nil)
 }
 
 func (p *Proxy) turnAway(nc net.Conn) {
@@ -140,7 +109,7 @@ func (c *conn) serve() {
 	}
 }
 
-// guarded is prelude, of which a panic ends this connection and nothing else.
+// guarded is setup, of which a panic ends this connection and nothing else.
 func (c *conn) guarded() (s netio.Stream) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -148,7 +117,7 @@ func (c *conn) guarded() (s netio.Stream) {
 			s = nil
 		}
 	}()
-	return c.prelude()
+	return c.setup()
 }
 
 // panicked notes a panic outside of any exchange.
@@ -239,7 +208,7 @@ func (c *conn) unpark(deadline time.Time) {
 
 // makesRoom ends the connection if it has waited for long.
 func (c *conn) makesRoom() bool {
-	if m := c.multiplexes(); m != nil {
+	if m := c.mux.Load(); m != nil {
 		return m.http.EndIdle(c.proxy.options.ParkAfter)
 	}
 	if !c.parked.Load() || c.shed.Swap(true) {
@@ -380,7 +349,7 @@ func (c *conn) interrupt(s connState) {
 // drain ends the connection if it is between requests; one that has sent nothing yet gets a moment.
 // Shutdown calls it.
 func (c *conn) drain() {
-	if m := c.multiplexes(); m != nil {
+	if m := c.mux.Load(); m != nil {
 		m.http.Shutdown()
 		return
 	}
@@ -394,8 +363,8 @@ func (c *conn) drain() {
 // abort ends the connection whatever it is doing, at the deadline of what it was part of.
 func (c *conn) abort() {
 	c.cut.Store(true)
-	if c.tunnels.farewell(nil) {
-		task.AfterFunc(farewellTime, "connection: end of its farewell", c.cutOff)
+	if c.tunnels.startClose(nil) {
+		task.AfterFunc(closeFrameTime, "connection: end of its startClose", c.cutOff)
 		return
 	}
 	c.cutOff()

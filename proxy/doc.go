@@ -1,19 +1,23 @@
 // Package proxy is the data plane: it accepts connections, runs exchanges, and forwards tunnels.
 //
-// The life of a request, with the file of each step:
+// The life of a request, with the file of each step. The packages below proxy are named where a
+// request comes to them:
 //
-//  1. accept     a connection comes from its listener                 conn.go     Accept
-//  2. wrap       netio.Conn around it; the kernel reports transport   conn.go     serve
-//  3. decode     http1 reads a head into message.Request              exchange.go read
-//  4. begin      the exchange starts: id, time, peer                  exchange.go begin
-//  5. match      the route table gives a route, or 404                exchange.go match
-//  6. down       fields that only the gateway sets                    hygiene.go  vouch
-//  7. forward    a server is selected and gets the request            forward.go
-//  8. body       streamed in both directions                          relay.go
-//  9. up         fields that are added to a response                  forward.go  deliver
-//  10. end        the only exit: one log line, the metrics             exchange.go finish
+//  1. accept      a connection comes from its listener                  conn.go       Accept      netio
+//  2. set up      PROXY header, passed-through TLS, TLS handshake       setup.go      setup       preread, passthrough
+//  3. decode      the head becomes a message.Request                    exchange.go   read        http1, http2, message, target
+//  4. begin       the exchange starts: id, time, client                 exchange.go   begin
+//  5. match       the route table gives a route                         exchange.go   match       route
+//  6. steps       what may end the exchange before its route answers    steps.go      step
+//  7. filters     the last step: what the route does to requests        steps.go      filtered    filter, template
+//  8. action      the route answers: Forward, or TCP for a connection   routes.go     Action
+//  9. forward     a server is selected and gets the request             forward.go    forward     backend
+//  10. bodies     streamed in both directions                           upload.go, relay.go
+//  11. head       the only place where the final head leaves; filters   response.go   sendHead
+//  12. end        the only exit: one log line, the metrics              exchange.go   finish
 //
-// One goroutine serves a connection, and hands it to a new one when it is idle for long (park). A
-// request body that has not arrived completely, a tunnel, and watching a client while its server is
-// processing use a second goroutine, which the exchange joins before it ends.
+// A client is the other end of a connection; conn carries its bytes. One goroutine serves a
+// connection, and hands it to a new one when it is idle for long (park). A request body that has
+// not arrived completely, a tunnel, and watching a client while its server is processing use a
+// second goroutine, which the exchange joins before it ends.
 package proxy

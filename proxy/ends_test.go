@@ -50,7 +50,7 @@ func TestEveryEnd(t *testing.T) {
 			}, status: 431},
 			"no_route": {setup: func(s *setup) {
 				s.routes = func(b *backend.Backend) []proxy.Route {
-					return []proxy.Route{{Name: "one", Host: "other.example", Backend: b}}
+					return []proxy.Route{{Name: "one", Host: "other.example", Action: &proxy.Forward{Backend: b}}}
 				}
 			}, do: func(_ *gateway, c *proxytest.Client) {
 				want(t, "body", strings.HasPrefix(c.Get("/").Body, "404 Not Found: nothing is served here\n"), true)
@@ -67,7 +67,9 @@ func TestEveryEnd(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s.routes = func(*backend.Backend) []proxy.Route { return []proxy.Route{{Name: "one", Backend: b}} }
+				s.routes = func(*backend.Backend) []proxy.Route {
+					return []proxy.Route{{Name: "one", Action: &proxy.Forward{Backend: b}}}
+				}
 			}, do: func(_ *gateway, c *proxytest.Client) { c.Get("/") }, status: 502},
 			"backend_connect": {setup: func(s *setup) {
 				s.backend.Servers = []backend.ServerOptions{{Address: proxytest.NewRefusing(t).Address, MPTCP: m.mptcp}}

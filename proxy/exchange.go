@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"runtime/debug"
 	"sync"
@@ -10,7 +9,7 @@ import (
 
 	"mpgate/mptcp"
 	"mpgate/proxy/backend"
-	"mpgate/proxy/http1"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/telemetry"
@@ -56,53 +55,68 @@ type downstream interface {
 // exchange is one request and its response. It is reused: an exchange on the common way allocates
 // nothing.
 type exchange struct {
-	conn  *conn
-	proxy *Proxy
-	view  *view
-	down  downstream
-	start time.Time
-	end   time.Time // of an exchange that a server answered
+	client *client
+	proxy  *Proxy
+	view   *view
+	down   downstream
+	start  time.Time
+	end    time.Time // of an exchange that a server answered
 
-	req  message.Request
-	resp message.Response
-	rec  telemetry.Record
+	req    message.Request
+	resp   message.Response
+	rec    telemetry.Record
+	filter filter.Request // refers to req and rec
 
 	route   *Route
+	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
-	counted bool // meter has seen the start
+	counted bool   // meter has seen the start
+	fault   error  // why the request could not be read
+	endedBy string // the filter that ended the exchange
+
+	// What Forward needs.
+	backend *backend.Backend
 	attempt backend.Attempt
 	up      backend.Stream
+	source  message.BodyReader // the request's body, after filters
 	upload  upload
 	kept    keptBody
+	out     message.BodyWriter // the response's body goes there: down, or a filter in front of it
 	// When each direction last moved, while both do.
 	uploaded, downloaded netio.Progress
+
+	raw *rawConn // of an exchange that is a whole connection; see TCP
 
 	hostless  bool // the request came without Host
 	continued bool // a 100 was passed on
 	closing   bool // the response says that the client's connection ends
-	refused   bool // the head was no request, so nobody knows what follows it
+	refused   bool // the head was not a request, so what follows it cannot be known
 	broken    bool // the response must not look as if it ended in order
+	replaced  bool // the answer is one of a filter's, which is not replaced again
 	watching  bool
 	gone      atomic.Bool // the client has left
-	cut       atomic.Bool // ended because its time was over, alone of its connection
+	cut       atomic.Bool // ended at a deadline, alone of its connection
 	leave     func()      // stored once
 	panicked  bool
 	scratch   []byte
-	location  []byte // of a redirect; empty without one
+	forwarded []byte // the X-Forwarded-For of trusted proxies, in one
 }
 
-var exchanges = sync.Pool{New: func() any {
+var exchanges = sync.Pool{New: func() any { return newExchange() }}
+
+func newExchange() *exchange {
 	x := &exchange{}
 	x.rec.Reset()
+	x.filter.Request, x.filter.Record = &x.req, &x.rec
 	x.leave = x.clientLeft
 	return x
-}}
+}
 
 // exchange serves one request, whose first byte has come. It says when that was over, and whether
 // another may follow.
 func (c *conn) exchange(start time.Time) (end time.Time, next bool) {
 	x := exchanges.Get().(*exchange)
-	x.begin(c, c.http, start)
+	x.begin(&c.client, c.http, start)
 	x.run()
 	end = x.finish()
 	c.broken = x.broken
@@ -110,43 +124,51 @@ func (c *conn) exchange(start time.Time) (end time.Time, next bool) {
 	if !next && c.end == telemetry.ConnInternal {
 		c.end = connEnd(x.rec.End)
 	}
-	if !x.panicked {
-		x.reset()
-		exchanges.Put(x)
-	}
+	x.recycle()
 	return end, next
 }
 
-func (x *exchange) begin(c *conn, down downstream, start time.Time) {
-	x.conn, x.proxy, x.down, x.start = c, c.proxy, down, start
+func (x *exchange) begin(c *client, down downstream, start time.Time) {
+	x.client, x.proxy, x.down, x.start = c, c.proxy, down, start
 	x.view = c.listener.view.Load()
+	x.chain = &noFilters
 	r := &x.rec
 	r.Time, r.ID = start, telemetry.NewID()
 	r.Listener, r.Peer, r.Client = c.listener.name, c.socket, c.peer.Addr()
-	r.Scheme = telemetry.SchemeHTTP
 	if s := c.tls; s != nil {
-		r.Scheme = telemetry.SchemeHTTPS
 		r.TLSVersion, r.TLSCipher, r.TLSGroup, r.TLSResumed, r.SNI = s.version, s.cipher, s.group, s.state.DidResume, s.state.ServerName
 	}
 }
 
-func (x *exchange) reset() {
+// noFilters is the chain of an exchange before its route has one.
+var noFilters filter.Chain
+
+// recycle gives x back, unless a panic has left it in an unknown state.
+func (x *exchange) recycle() {
+	if x.panicked {
+		return
+	}
 	x.req.Reset()
 	x.resp.Reset()
 	x.rec.Reset()
-	x.conn, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
+	x.filter.Reset()
+	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
+	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
+	x.endedBy = ""
 	x.attempt.Reset(nil)
 	x.upload = upload{}
-	x.closing = false
-	x.hostless, x.continued, x.watching, x.refused, x.broken, x.counted = false, false, false, false, false, false
+	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false
+	x.watching, x.counted = false, false
 	x.end = time.Time{}
-	x.location = x.location[:0]
+	x.forwarded = x.forwarded[:0]
 	x.gone.Store(false)
 	x.cut.Store(false)
+	exchanges.Put(x)
 }
 
-// run takes the exchange from its first byte to the end of its response. A panic ends this exchange
-// and nothing else.
+// run takes the exchange from its first byte to the end of its response: it reads the request,
+// finds the route, takes the steps that may end the exchange, and lets the action of the route
+// answer. A panic ends this exchange and nothing else.
 func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
@@ -155,22 +177,10 @@ func (x *exchange) run() {
 			x.afterPanic()
 		}
 	}()
-	err := x.read()
-	if err == nil {
-		x.takeID()
-	}
-	x.count(x.match(err == nil))
-	switch {
-	case err != nil:
-		x.refuse(err)
-	case x.misdirected(), x.challenge(), x.health(), x.redirectHTTPS():
-	case x.route == nil:
-		x.answer(outcome{status: 404, end: telemetry.EndNoRoute, text: "nothing is served here"})
-	default:
-		if x.pathAllowed() && x.mayPass() && !x.loops() {
-			x.vouch()
-			x.forward()
-		}
+	x.read()
+	x.match()
+	if x.step() == "" {
+		x.route.Action.serve(x)
 	}
 }
 
@@ -195,7 +205,7 @@ func (x *exchange) afterPanic() {
 	}
 	x.down.SetClose()
 	if !x.broken {
-		x.answer(outcome{status: 500, end: telemetry.EndInternal, text: "internal error"})
+		x.answer(filter.Answer{Status: 500, End: telemetry.EndInternal, Text: "internal error"})
 	}
 	x.rec.End = telemetry.EndInternal
 }
@@ -213,13 +223,16 @@ func (p *Proxy) caught(what, id string, v any) {
 
 // count makes the exchange count with m.
 func (x *exchange) count(m *telemetry.ExchangeMeter) {
+	if x.filter.Explain != nil {
+		return
+	}
 	m.Start()
 	x.meter, x.counted = m, true
 }
 
 // read decodes the request's head.
-func (x *exchange) read() error {
-	err := x.down.ReadRequest(&x.req, x.start)
+func (x *exchange) read() {
+	x.fault = x.down.ReadRequest(&x.req, x.start)
 	r := &x.rec
 	r.Method, r.Host, r.Path = x.req.Method, x.req.Host, x.req.Target
 	switch x.req.Version {
@@ -230,91 +243,33 @@ func (x *exchange) read() error {
 	case message.HTTP20:
 		r.Proto = telemetry.ProtoHTTP2
 	}
-	x.req.Scheme = x.rec.Scheme.String()
-	return err
+	r.Scheme = telemetry.SchemeHTTP
+	if x.client.tls != nil {
+		r.Scheme = telemetry.SchemeHTTPS
+	}
+	x.req.Scheme = r.Scheme.String()
+	if x.fault == nil {
+		x.takeForwarded()
+	}
 }
 
 // match finds the route, and the meter that counts the exchange.
-func (x *exchange) match(readable bool) *telemetry.ExchangeMeter {
-	if !readable {
-		return x.view.noRoute
+func (x *exchange) match() {
+	if x.fault == nil {
+		if r, ok := x.view.Routes.table.Match(x.req.Host, x.req.Path, x.client.listener.name); ok {
+			x.enter(r, x.view.meters)
+			return
+		}
 	}
-	route, ok := x.view.Routes.table.Match(x.req.Host, x.req.Path, x.conn.listener.name)
-	if !ok {
-		return x.view.noRoute
-	}
-	x.route = route
-	x.conn.take(x, route.Lease)
-	x.rec.Route = route.Name
-	x.rec.Backend = route.Backend.Name()
-	return x.view.meters.of(route)
+	x.count(x.view.noRoute)
 }
 
-// health answers the listener's health path.
-func (x *exchange) health() bool {
-	if x.view.HealthPath == "" || string(x.req.Path) != x.view.HealthPath {
-		return false
-	}
-	if x.proxy.draining.Load() || x.proxy.options.Ready != nil && !x.proxy.options.Ready() {
-		x.answer(outcome{status: 503, end: telemetry.EndOK, text: "not ready"})
-	} else {
-		x.answer(outcome{status: 200, end: telemetry.EndOK, text: "ready"})
-	}
-	return true
-}
-
-// misdirected refuses a request whose host has another TLS policy than the one that its connection
-// came by, or whose policy is gone: what was checked at the handshake does not count for it (RFC
-// 9110 section 15.5.20).
-func (x *exchange) misdirected() bool {
-	s, policies := x.conn.tls, x.view.TLS
-	if s == nil && policies == nil {
-		return false
-	}
-	if s == nil { // the listener uses TLS by now, and this connection does not
-		x.down.SetClose()
-		x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this port requires TLS; use https"})
-		return true
-	}
-	if policies == nil { // TLS is no longer asked for: it lets nobody in that a plain connection would not
-		x.down.SetClose()
-		return false
-	}
-	if policies.Has(s.policy) && (policies.Single() || policies.PolicyFor(x.req.Host) == s.policy) {
-		return false
-	}
-	if !policies.Has(s.policy) {
-		x.down.SetClose()
-	}
-	x.answer(outcome{status: 421, end: telemetry.EndMisdirected, text: "this host is not served on this connection"})
-	return true
-}
-
-// challenge answers a CA that asks for proof of a name. A challenge that is not ours is a request
-// like any other.
-func (x *exchange) challenge() bool {
-	if x.view.Challenge == nil || !bytes.HasPrefix(x.req.Path, challengePath) || string(x.req.Method) != "GET" {
-		return false
-	}
-	body, ours := x.view.Challenge(x.req.Host, x.req.Path)
-	if ours {
-		x.answerText(outcome{status: 200, end: telemetry.EndOK, text: ""}, body)
-	}
-	return ours
-}
-
-var challengePath = []byte("/.well-known/acme-challenge/")
-
-// refuse answers a head that was not a request.
-func (x *exchange) refuse(err error) {
-	x.refused = true
-	var fault *http1.Error
-	if errors.As(err, &fault) {
-		x.answer(requestOutcome(fault))
-		return
-	}
-	x.rec.End = clientEnd(err)
-	x.down.SetClose()
+// enter makes the exchange one of the route.
+func (x *exchange) enter(r *Route, m *meters) {
+	x.route = r
+	x.client.take(x, r.Lease)
+	x.rec.Route = r.Name
+	x.count(m.of(r))
 }
 
 func (x *exchange) clientLeft() {
@@ -355,12 +310,13 @@ func (x *exchange) finish() (now time.Time) {
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
 	r.Tries = x.attempt.Tries()
-	t, n := x.conn.leg.Refresh(now)
+	t, n := x.client.leg.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
-		x.conn.giveBack(x, x.route.Lease)
+		x.client.giveBack(x, x.route.Lease)
+		x.route.Filters.End(&x.filter)
 	}
-	if r.End != telemetry.EndOK && (x.conn.cut.Load() || x.cut.Load() || x.proxy.ctx.Err() != nil) {
+	if r.End != telemetry.EndOK && (x.client.cut.Load() || x.cut.Load() || x.proxy.ctx.Err() != nil) {
 		r.End = telemetry.EndDrain
 	}
 	if !x.counted { // a panic came first

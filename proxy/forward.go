@@ -2,47 +2,56 @@ package proxy
 
 import (
 	"errors"
-	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
-	"mpgate/proxy/netio"
+	"mpgate/proxy/target"
 	"mpgate/telemetry"
 )
 
-// forward has the request answered by a server of its route's backend.
+// Forward is the action that has a server of a backend answer.
+type Forward struct{ Backend *backend.Backend }
+
+func (f *Forward) serve(x *exchange) {
+	x.backend = f.Backend
+	x.rec.Backend = f.Backend.Name()
+	if !x.returns() {
+		x.forward()
+	}
+}
+
+// forward has the request answered by a server of the backend.
 func (x *exchange) forward() {
 	room := x.proxy.options.Room
 	if !room.enter() {
 		x.proxy.shed(errNoRoom)
-		x.answer(connectOutcome(errNoRoom))
+		x.answer(connectAnswer(errNoRoom))
 		return
 	}
 	defer room.leave()
-	x.attempt.Reset(x.route.Backend)
+	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
+	x.attempt.Reset(x.backend)
 	r := backend.Request{
 		Now:        time.Now(), // x.start is when the head began to come
 		Bodyless:   x.req.ContentLength == 0,
 		Upgrade:    x.req.Upgrade != nil,
 		Binds:      backend.Authenticates(&x.req.Header),
-		Owner:      &x.conn.owner,
+		Owner:      &x.client.owner,
 		Repeatable: x.req.Idempotent() && x.req.Upgrade == nil,
 	}
 	if r.Repeatable && !r.Bodyless {
 		n := x.req.ContentLength
-		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.down.Body(), &x.proxy.keptBodies, n)
+		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.source, &x.proxy.keptBodies, n)
 	}
-	if m := x.conn.mux; m != nil {
-		r.Holds = &m.holds
+	if r.Holds = x.client.holds(); r.Holds != nil {
 		defer x.attempt.Leave()
 	}
-	if x.route.Backend.SendsProxy() {
-		r.From = x.conn.addresses()
+	if x.backend.SendsProxy() {
+		r.From = x.client.addresses()
 	}
-	again := repeats{until: r.Now.Add(x.route.Backend.ResponseTimeout())}
+	again := repeats{until: r.Now.Add(x.backend.ResponseTimeout())}
 	up, err := x.attempt.Open(x.proxy.ctx, &r)
 	for {
 		if s := x.attempt.Server(); s != nil {
@@ -59,9 +68,9 @@ func (x *exchange) forward() {
 			switch {
 			case !asked:
 				x.proxy.shed(err)
-				x.answer(connectOutcome(err))
+				x.answer(connectAnswer(err))
 			case !x.passReset(err):
-				x.answer(serverOutcome(err))
+				x.answer(serverAnswer(err))
 			}
 			return
 		}
@@ -87,7 +96,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		now := time.Now()
 		x.rec.BackendTime = now.Sub(r.Now)
 		meter.FirstByte(x.rec.BackendTime)
-		x.up.Belongs(&x.resp.Header, &x.conn.owner)
+		x.up.Belongs(&x.resp.Header, &x.client.owner)
 		meter.Request(x.resp.Status)
 		x.deliver(now)
 		x.end = x.leaveServer(meter)
@@ -116,7 +125,7 @@ func (x *exchange) keepBody(r *backend.Request) {
 		x.kept.rewind()
 	case x.down.BodyStarted():
 	case needed && !x.kept.active():
-		x.kept.begin(x.down.Body(), &x.proxy.keptBodies, x.req.ContentLength)
+		x.kept.begin(x.source, &x.proxy.keptBodies, x.req.ContentLength)
 	case !needed:
 		x.kept.reset()
 	}
@@ -143,7 +152,7 @@ func (x *exchange) body() message.BodyReader {
 	if x.kept.active() {
 		return &x.kept
 	}
-	return x.down.Body()
+	return x.source
 }
 
 // leaveServer gives the connection to the server back, and says when that was.
@@ -163,7 +172,7 @@ func (x *exchange) ask(asked time.Time) error {
 	x.watchEarly()
 	if x.hostless || len(x.req.Host) == 0 {
 		x.hostless = true
-		x.req.Host, x.req.Port = serverHost(x.rec.Server), nil
+		x.req.Host, x.req.Port = []byte(target.ServerHost(x.rec.Server)), nil
 	}
 	if err := x.up.WriteHead(&x.req); err != nil {
 		return x.blame(err)
@@ -200,18 +209,6 @@ func (x *exchange) ask(asked time.Time) error {
 	}
 }
 
-// serverHost is the Host of a request that came without one (HTTP/1.0, or an empty field): many
-// servers refuse an empty one.
-func serverHost(address string) []byte {
-	if strings.HasPrefix(address, "unix:") {
-		return []byte("localhost")
-	}
-	if a, err := netip.ParseAddrPort(address); err == nil {
-		address = netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()).String()
-	}
-	return []byte(address)
-}
-
 // stillWaiting is asked when the server has not answered by a deadline: until when to wait on.
 func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 	now := time.Now()
@@ -226,7 +223,7 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 			return now.Add(backend.Patience), nil
 		}
 	}
-	limit := since.Add(x.route.Backend.ResponseTimeout())
+	limit := since.Add(x.backend.ResponseTimeout())
 	if !now.Before(limit) {
 		return limit, errLate
 	}
@@ -277,141 +274,4 @@ func (x *exchange) blame(err error) error {
 		return &clientError{*fault}
 	}
 	return err
-}
-
-// deliver gives the response, whose head came at now, to the client.
-func (x *exchange) deliver(now time.Time) {
-	x.rec.Status = x.resp.Status
-	if x.resp.Status == 101 {
-		x.tunnel()
-		return
-	}
-	if x.asksTunnel() && x.resp.Status/100 == 2 {
-		x.up.Abort()
-		x.answer(outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server did not switch protocols"})
-		return
-	}
-	if !x.resp.Header.Has(message.Date) {
-		x.resp.Header.Add(message.Date, date(now))
-	}
-	x.secure()
-	x.closeEarly()
-	x.movedDown().Begin()
-	if err := x.down.WriteHead(&x.resp); err != nil {
-		x.endResponse(nil, err)
-		return
-	}
-	var fromServer, toClient error
-	if !x.resp.NoBody {
-		x.watchEarly()
-		x.rec.BytesOut, fromServer, toClient = relay(x.down, x.up.Body(), x.watch, x.movedDown())
-		x.stopWatch()
-	}
-	if fromServer == nil && toClient == nil {
-		if x.unasked() {
-			x.stopUpload()
-		}
-		if fromServer = x.down.End(&x.resp.Trailer); fromServer == nil && x.upload.done != nil {
-			toClient = x.down.Flush() // nobody will read from the client, which would send it
-		}
-	}
-	x.endResponse(fromServer, toClient)
-}
-
-// closeEarly says in the response that the client's connection ends, where that is known.
-func (x *exchange) closeEarly() {
-	if x.conn.ending() {
-		x.setClose()
-		return
-	}
-	if x.upload.done == nil || x.down.BodyDone() {
-		return
-	}
-	if x.req.Expect {
-		// A client that was not told to go on may send its body or not: nobody could tell it from a
-		// request.
-		x.setClose()
-		return
-	}
-	if x.resp.Status >= 300 && !x.down.Multiplexed() && x.uploading() {
-		x.setClose() // the server does not want what the client still sends
-	}
-}
-
-// uploading says whether the client still sends its request's body. Mostly a server answers when it
-// has it whole, and the goroutine that sent it has yet to notice.
-func (x *exchange) uploading() bool {
-	late := time.NewTimer(5 * time.Millisecond)
-	defer late.Stop()
-	select {
-	case <-x.upload.done:
-	case <-late.C:
-	}
-	return !x.down.BodyDone()
-}
-
-// unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of
-// which nothing has come: what the client may still send could be a request to it.
-func (x *exchange) unasked() bool {
-	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.Returns() && !x.down.BodyStarted()
-}
-
-func (x *exchange) setClose() {
-	x.closing = true
-	x.down.SetClose()
-}
-
-// asksTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that
-// the tunnel stands (RFC 9110 section 9.3.6), so only a switch of protocols may become one: a
-// server of HTTP/1 that answers with an ordinary 2xx has declined.
-func (x *exchange) asksTunnel() bool { return x.down.Multiplexed() && x.req.Upgrade != nil }
-
-// movedDown is the progress of the response while the request's body is still under way, else nil.
-func (x *exchange) movedDown() *netio.Progress {
-	if x.upload.done == nil {
-		return nil
-	}
-	return &x.downloaded
-}
-
-// endResponse notes how the response ended, and ends the request's body if it is still coming.
-func (x *exchange) endResponse(fromServer, toClient error) {
-	if x.rec.GRPCStatus = grpcStatus(&x.resp.Trailer); x.rec.GRPCStatus < 0 {
-		x.rec.GRPCStatus = grpcStatus(&x.resp.Header) // an answer that is only trailers
-	}
-	if fromServer == nil && toClient == nil {
-		x.rec.End = telemetry.EndOK
-		x.settleUpload()
-	} else {
-		x.passReset(x.blame(fromServer))
-		// The body was cut: it must not look complete. A length or chunks say so; the end of a
-		// connection would not.
-		x.down.SetClose()
-		x.broken = x.resp.ContentLength == message.Unknown && x.req.Version == message.HTTP10
-		x.up.Abort()
-		switch {
-		case toClient != nil:
-			x.rec.End = clientEnd(toClient)
-		case x.gone.Load() && !x.down.Multiplexed():
-			x.rec.End = telemetry.EndClientGone
-		default:
-			x.rec.End = serverOutcome(x.blame(fromServer)).end
-		}
-	}
-	x.joinUpload()
-}
-
-// grpcStatus is what a gRPC server says of the outcome, -1 where it says nothing.
-func grpcStatus(h *message.Header) (status int) {
-	v := h.Get(message.GRPCStatus)
-	if len(v) == 0 || len(v) > 3 {
-		return -1
-	}
-	for _, c := range v {
-		if c < '0' || c > '9' {
-			return -1
-		}
-		status = 10*status + int(c-'0')
-	}
-	return status
 }

@@ -76,7 +76,7 @@ var grpcSetup = setup{
 func TestGRPCInterop(t *testing.T) {
 	s := grpcSetup
 	s.routes = func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Backend: b, KeepUnsafeNames: true}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}, KeepUnsafeNames: true}}
 	}
 	g := startBefore(t, s, grpcServer(t, func(s *grpc.Server) {
 		testgrpc.RegisterTestServiceServer(s, interop.NewTestServer())

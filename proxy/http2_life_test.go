@@ -177,7 +177,7 @@ func TestHTTP2LeasesEndByStream(t *testing.T) {
 	})
 	var old, kept proxy.Lease
 	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "old", Path: "/old", Backend: b, Lease: &old}, {Name: "kept", Path: "/kept", Backend: b, Lease: &kept}}
+		return []proxy.Route{{Name: "old", Path: "/old", Action: &proxy.Forward{Backend: b}, Lease: &old}, {Name: "kept", Path: "/kept", Action: &proxy.Forward{Backend: b}, Lease: &kept}}
 	}}, o)
 	c := multiplexed(t, g.addr)
 	ask := func(path string) chan string {

@@ -18,6 +18,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 	"mpgate/telemetry"
 )
 
@@ -213,7 +214,9 @@ func (g *gateway) openBackend(s setup, servers []string) {
 
 func (g *gateway) openListener(s setup) {
 	g.t.Helper()
-	routes := []proxy.Route{{Name: "all", Backend: g.backend}}
+	routes := []proxy.Route{{
+		Name: "all", Action: &proxy.Forward{Backend: g.backend}, Filters: filter.Compile(filter.MaxForwards{}),
+	}}
 	if s.routes != nil {
 		routes = s.routes(g.backend)
 	}

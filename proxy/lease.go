@@ -15,29 +15,6 @@ type Lease struct{ gone atomic.Bool }
 // retired says whether the route is gone, or leads elsewhere by now.
 func (l *Lease) retired() bool { return l != nil && l.gone.Load() }
 
-// take notes by what the present exchange lasts. On a connection that stays with one route it only
-// looks.
-func (c *conn) take(x *exchange, l *Lease) {
-	if c.mux != nil {
-		c.mux.take(x, l)
-		return
-	}
-	if c.lease.Load() != l {
-		c.lease.Store(l)
-	}
-}
-
-// giveBack is called at the end of an exchange.
-func (c *conn) giveBack(x *exchange, l *Lease) {
-	if c.mux != nil {
-		c.mux.giveBack(x)
-		return
-	}
-	if l.retired() {
-		c.lease.Store(nil)
-	}
-}
-
 // Ending are parts of a generation that is no longer the one that serves.
 type Ending struct {
 	Leases    []*Lease    // of routes that are gone, or lead elsewhere
@@ -59,9 +36,9 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	}
 	return p.settle(ctx, 100*time.Millisecond, func(c *conn) bool {
 		l := c.lease.Load()
-		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle || c.multiplexes().under(leases)
+		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle || c.mux.Load().under(leases)
 	}, func(c *conn) {
-		if m := c.multiplexes(); m != nil && !listeners[c.listener] {
+		if m := c.mux.Load(); m != nil && !listeners[c.listener] {
 			m.abort(leases) // what else it carries lives on
 			return
 		}
@@ -74,7 +51,7 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 func (p *Proxy) Dismiss(l *Listener) {
 	for _, c := range p.which(func(c *conn) bool { return c.listener == l }) {
 		c.leaving.Store(true)
-		if m := c.multiplexes(); m != nil {
+		if m := c.mux.Load(); m != nil {
 			m.http.Shutdown()
 		} else {
 			c.interrupt(idle)
@@ -130,6 +107,3 @@ func (p *Proxy) which(match func(*conn) bool) (list []*conn) {
 	}
 	return list
 }
-
-// ending says that no request may follow the present one.
-func (c *conn) ending() bool { return c.leaving.Load() || c.shed.Load() || c.proxy.draining.Load() }

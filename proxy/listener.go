@@ -11,9 +11,9 @@ import (
 type ListenerOptions struct {
 	Trusted   []netip.Prefix // whose X-Forwarded-* count
 	TrustUnix bool           // those of peers on unix sockets count
-	// VouchedNames are fields that only the gateway may send to a server, on whichever listener a
+	// OwnNames are fields that only the gateway may send to a server, on whichever listener a
 	// client comes.
-	VouchedNames  []string
+	OwnNames      []string
 	HealthPath    string // answered here; "" is none
 	RequireMPTCP  bool   // connections that are not MPTCP, or no longer, are closed
 	RedirectHTTPS bool   // answer everything with a 308 to the same target by https

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/telemetry"
 )
@@ -57,11 +58,11 @@ func newLoops() *loops {
 	return l
 }
 
-// loops marks the request. One that has come back is answered.
-func (x *exchange) loops() bool {
+// returns marks the request. One that has returned to this gateway is answered.
+func (x *exchange) returns() bool {
 	l := x.proxy.loops
 	b := x.scratch[:0]
-	for _, part := range [...]string{x.conn.listener.name, x.route.Name} {
+	for _, part := range [...]string{x.client.listener.name, x.route.Name} {
 		b = append(append(b, part...), 0)
 	}
 	for _, part := range [...][]byte{x.req.Method, x.req.Host, x.req.Path, x.req.Query} {
@@ -77,10 +78,10 @@ func (x *exchange) loops() bool {
 	h := &x.req.Header
 	x.scratch = x.scratch[:0]
 	if h.Has(message.CDNLoop) {
-		if x.returned(mark[:]) {
+		if x.marked(mark[:]) {
 			l.report(x.proxy, "request loop: a request returned to this gateway and was answered with 508; check the addresses of the servers",
 				"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "host", string(x.req.Host), "id", string(x.rec.IDText()))
-			x.answer(outcome{status: 508, end: telemetry.EndLimit, text: "the request returned to this gateway"})
+			x.answer(filter.Answer{Status: 508, End: telemetry.EndLimit, Text: "the request returned to this gateway"})
 			return true
 		}
 		h.Del(message.CDNLoop)
@@ -90,9 +91,9 @@ func (x *exchange) loops() bool {
 	return false
 }
 
-// returned reports whether a request that others, or we, have marked has had this mark, or too many
+// marked reports whether a request that others, or we, have marked has had this mark, or too many
 // of ours. The marks are joined in scratch.
-func (x *exchange) returned(mark []byte) bool {
+func (x *exchange) marked(mark []byte) bool {
 	h := &x.req.Header
 	passes := 0
 	for i := h.Index(message.CDNLoop, 0); i >= 0; i = h.Index(message.CDNLoop, i+1) {

@@ -6,21 +6,15 @@ import (
 	"os"
 
 	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/message"
 	"mpgate/telemetry"
 )
 
-// outcome is what becomes of an exchange that the gateway answers itself.
-type outcome struct {
-	status int
-	end    telemetry.End
-	text   string // honest, short, and the client's business
-	bare   bool   // without a body: a client that takes none must not keep the exchange
-}
-
-// requestOutcome is for a request that the codec refused.
-func requestOutcome(fault *http1.Error) outcome {
+// requestAnswer is for a request that the codec refused.
+func requestAnswer(fault *message.Error) filter.Answer {
 	end := telemetry.EndBadRequest
 	switch fault.Status {
 	case 408:
@@ -28,7 +22,7 @@ func requestOutcome(fault *http1.Error) outcome {
 	case 413, 414, 431:
 		end = telemetry.EndLimit
 	}
-	return outcome{status: fault.Status, end: end, text: fault.Reason}
+	return filter.Answer{Status: fault.Status, End: end, Text: fault.Reason}
 }
 
 // clientEnd is for a client whose connection, or stream, failed.
@@ -39,27 +33,27 @@ func clientEnd(err error) telemetry.End {
 	return telemetry.EndClientGone
 }
 
-// connectOutcome is for a request that reached no server.
-func connectOutcome(err error) outcome {
+// connectAnswer is for a request that reached no server.
+func connectAnswer(err error) filter.Answer {
 	var handshake *backend.TLSError
 	var short *backend.ShortError
 	switch {
 	case errors.Is(err, backend.ErrInternal):
-		return outcome{status: 500, end: telemetry.EndInternal, text: "internal error"}
+		return filter.Answer{Status: 500, End: telemetry.EndInternal, Text: "internal error"}
 	case errors.As(err, &short):
-		return outcome{status: 503, end: telemetry.EndLimit, text: shortageText[short.Of], bare: short.Of == backend.ShortMemory}
+		return filter.Answer{Status: 503, End: telemetry.EndLimit, Text: shortageText[short.Of], Bare: short.Of == backend.ShortMemory}
 	case errors.Is(err, backend.ErrNoHTTP2):
-		return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the server does not support HTTP/2, which is required"}
+		return filter.Answer{Status: 502, End: telemetry.EndBackendConnect, Text: "the server does not support HTTP/2, which is required"}
 	case errors.Is(err, backend.ErrNoServer):
-		return outcome{status: 503, end: telemetry.EndBackendConnect, text: "no server is available"}
+		return filter.Answer{Status: 503, End: telemetry.EndBackendConnect, Text: "no server is available"}
 	case backend.NeedsMPTCP(err):
-		return outcome{status: 502, end: telemetry.EndMPTCPRequired, text: "the server was not reached over MPTCP, which is required"}
+		return filter.Answer{Status: 502, End: telemetry.EndMPTCPRequired, Text: "the server was not reached over MPTCP, which is required"}
 	case backend.TimedOut(err):
-		return outcome{status: 504, end: telemetry.EndBackendConnect, text: "the server did not accept the connection in time"}
+		return filter.Answer{Status: 504, End: telemetry.EndBackendConnect, Text: "the server did not accept the connection in time"}
 	case errors.As(err, &handshake):
-		return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the TLS handshake with the server failed"}
+		return filter.Answer{Status: 502, End: telemetry.EndBackendConnect, Text: "the TLS handshake with the server failed"}
 	}
-	return outcome{status: 502, end: telemetry.EndBackendConnect, text: "the server could not be reached"}
+	return filter.Answer{Status: 502, End: telemetry.EndBackendConnect, Text: "the server could not be reached"}
 }
 
 // errLate is a server that did not answer in time.
@@ -71,37 +65,37 @@ type clientError struct{ err error }
 func (e *clientError) Error() string { return e.err.Error() }
 func (e *clientError) Unwrap() error { return e.err }
 
-// serverOutcome is for a request whose answer failed before its head was complete, or within its
+// serverAnswer is for a request whose answer failed before its head was complete, or within its
 // body.
-func serverOutcome(err error) outcome {
-	var fault *http1.Error
+func serverAnswer(err error) filter.Answer {
+	var fault *message.Error
 	var client *clientError
 	switch {
 	case errors.Is(err, errPanic), errors.Is(err, backend.ErrInternal):
-		return outcome{status: 500, end: telemetry.EndInternal, text: "internal error"}
+		return filter.Answer{Status: 500, End: telemetry.EndInternal, Text: "internal error"}
 	case errors.As(err, &client):
 		if errors.As(err, &fault) {
-			return requestOutcome(fault)
+			return requestAnswer(fault)
 		}
 		end := clientEnd(err)
 		if end == telemetry.EndClientTimeout && !errors.Is(err, http2.ErrTooSlow) { // whose connection has ended
-			return outcome{status: 408, end: end, text: "the request body did not arrive in time"}
+			return filter.Answer{Status: 408, End: end, Text: "the request body did not arrive in time"}
 		}
-		return outcome{status: 0, end: end, text: ""}
+		return filter.Answer{End: end}
 	case errors.Is(err, errLate), errors.Is(err, os.ErrDeadlineExceeded):
-		return outcome{status: 504, end: telemetry.EndBackendTimeout, text: "the server did not answer in time"}
+		return filter.Answer{Status: 504, End: telemetry.EndBackendTimeout, Text: "the server did not answer in time"}
 	case errors.Is(err, http2.ErrTooSlow):
-		return outcome{status: 502, end: telemetry.EndBackendTimeout, text: "the connection to the server ended because the server was too slow"}
+		return filter.Answer{Status: 502, End: telemetry.EndBackendTimeout, Text: "the connection to the server ended because the server was too slow"}
 	case errors.Is(err, backend.ErrNotProcessed):
-		return outcome{status: 503, end: telemetry.EndBackendReset, text: "the server does not accept the request at present"}
+		return filter.Answer{Status: 503, End: telemetry.EndBackendReset, Text: "the server does not accept the request at present"}
 	case errors.Is(err, http2.ErrNoConnect):
-		return outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server takes no other protocol than HTTP"}
+		return filter.Answer{Status: 502, End: telemetry.EndBackendInvalid, Text: "the server takes no other protocol than HTTP"}
 	case errors.As(err, &fault), errors.Is(err, http1.ErrBodyLength):
-		return outcome{status: 502, end: telemetry.EndBackendInvalid, text: "the server's answer is not valid"}
+		return filter.Answer{Status: 502, End: telemetry.EndBackendInvalid, Text: "the server's answer is not valid"}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return outcome{status: 502, end: telemetry.EndBackendReset, text: "the server closed the connection without a complete answer"}
+		return filter.Answer{Status: 502, End: telemetry.EndBackendReset, Text: "the server closed the connection without a complete answer"}
 	}
-	return outcome{status: 502, end: telemetry.EndBackendReset, text: "the connection to the server broke"}
+	return filter.Answer{Status: 502, End: telemetry.EndBackendReset, Text: "the connection to the server broke"}
 }
 
 // connEnd is how a connection ended whose last exchange ended so.

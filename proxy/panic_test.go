@@ -21,7 +21,7 @@ func TestPanicEndsItsExchangeAlone(t *testing.T) {
 		s.options.Ready = func() bool { panic("asked whether ready") }
 		s.listener.HealthPath = "/health"
 		s.routes = func(b *backend.Backend) []proxy.Route {
-			return []proxy.Route{{Name: "all", Backend: b}, {Name: "broken", Path: "/broken"}}
+			return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "broken", Path: "/broken"}}
 		}
 		g := start(t, s, o)
 		g.expectPanics = true

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"net"
 	"os"
 	"time"
 
@@ -26,11 +25,11 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 			parsed = ahead.Len()
 			hello, n, err := preread.ParseHello(ahead.Bytes())
 			if err == nil {
-				r, ok := v.Passthrough.table.Match([]byte(hello.ServerName), nil, c.listener.name)
-				if !ok {
+				r := v.Passthrough.Match([]byte(hello.ServerName), c.listener.name)
+				if r == nil {
 					return false, nil
 				}
-				c.pass(v, r, passed{hello.ServerName, ahead, n})
+				c.serveRaw(v, r, &rawConn{conn: c, name: hello.ServerName, ahead: ahead, hello: n})
 				return true, nil
 			}
 			if err != preread.ErrMore {
@@ -44,75 +43,83 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 	}
 }
 
-// passed is what was read of a connection that is passed through.
-type passed struct {
-	name  string // the server name
+// rawConn is a connection that is forwarded unopened.
+type rawConn struct {
+	*conn
+	name  string // the server name of its ClientHello
 	ahead *netio.Buffer
 	hello int // how many bytes of ahead are the ClientHello
+
+	opened bool // bytes have gone to a server: an end out of order must show
 }
 
-// pass forwards a connection unopened and logs it as one exchange.
-func (c *conn) pass(v *view, r *Route, p passed) {
-	start := c.accepted
-	rec := telemetry.Record{}
-	rec.Reset()
-	rec.Time, rec.ID, rec.Listener, rec.Route, rec.Backend = start, telemetry.NewID(), c.listener.name, r.Name, r.Backend.Name()
-	rec.Peer, rec.Client, rec.Proto, rec.SNI = c.socket, c.peer.Addr(), telemetry.ProtoTLS, p.name
-	meter := v.passed.of(r)
-	meter.Start()
+// serveRaw serves a connection as one exchange.
+func (c *conn) serveRaw(v *view, r *Route, raw *rawConn) {
+	x := exchanges.Get().(*exchange)
+	x.begin(&c.client, nil, c.accepted)
+	x.raw = raw
+	x.rec.Proto, x.rec.SNI = telemetry.ProtoTLS, raw.name
 	c.setBusy() // for drain: it is not one that has yet to say what it wants
-	c.take(nil, r.Lease)
+	x.enter(r, v.passed)
 	defer func() {
-		c.giveBack(nil, r.Lease)
-		rec.Duration = time.Since(start)
-		t, n := c.leg.Refresh(time.Now())
-		rec.ClientTransport, rec.ClientSubflows = t.String(), n
-		meter.End(&rec)
-		c.proxy.accessLog.Load().Log(&rec)
-		c.end = connEnd(rec.End)
+		x.panicked = x.rec.End == telemetry.EndInternal
+		x.finish()
+		c.end = connEnd(x.rec.End)
+		c.broken = x.rec.End != telemetry.EndOK && x.raw.opened
+		x.recycle()
 	}()
-	room := c.proxy.options.Room
+	r.Action.serve(x)
+}
+
+// TCP is the action that forwards the bytes of a connection to a server of a backend.
+type TCP struct{ Backend *backend.Backend }
+
+func (t *TCP) serve(x *exchange) {
+	x.backend = t.Backend
+	x.rec.Backend = t.Backend.Name()
+	room := x.proxy.options.Room
 	if !room.enter() {
-		c.proxy.shed(errNoRoom)
-		rec.End = connectOutcome(errNoRoom).end
+		x.proxy.shed(errNoRoom)
+		x.rec.End = connectAnswer(errNoRoom).End
 		return
 	}
 	defer room.leave()
-	passing := c.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), r.Name, p.ahead.Bytes()[:p.hello])
+	c := x.raw
+	passing := x.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name, c.ahead.Bytes()[:c.hello])
 	if passing == nil {
-		rec.End = telemetry.EndLimit
-		c.proxy.loops.report(c.proxy, "connection loop: a passed-through connection returned to this gateway and was closed; check the addresses of the servers",
-			"listener", rec.Listener, "route", r.Name, "backend", rec.Backend, "sni", p.name, "id", rec.ID.String())
+		x.rec.End = telemetry.EndLimit
+		x.proxy.loops.report(x.proxy, "connection loop: a passed-through connection returned to this gateway and was closed; check the addresses of the servers",
+			"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "sni", c.name, "id", string(x.rec.IDText()))
 		return
 	}
-	var attempt backend.Attempt
-	attempt.Reset(r.Backend)
+	x.attempt.Reset(x.backend)
 	chosen := time.Now()
-	server, err := attempt.OpenRaw(c.proxy.ctx, c.addresses())
-	rec.Tries = attempt.Tries()
-	if s := attempt.Server(); s != nil {
-		rec.Server = s.Address
+	server, err := x.attempt.OpenRaw(x.proxy.ctx, c.addresses())
+	if s := x.attempt.Server(); s != nil {
+		x.rec.Server = s.Address
 	}
 	if err != nil {
 		passing.end()
-		c.proxy.shed(err)
-		rec.End = connectOutcome(err).end
+		x.proxy.shed(err)
+		x.rec.End = connectAnswer(err).End
 		return
 	}
 	defer server.Close()
 	defer passing.end() // before the port is free for others
-	passing.to(endsOf(server.LocalAddr(), server.RemoteAddr()), r.Name)
-	rec.BackendTime = time.Since(chosen)
-	c.relayRaw(server, r, p.ahead, &rec)
+	passing.to(endsOf(server.LocalAddr(), server.RemoteAddr()), x.route.Name)
+	x.rec.BackendTime = time.Since(chosen)
+	x.relayRaw(server)
 }
 
-// relayRaw moves the bytes of a connection that is passed on, and notes how it ended.
-func (c *conn) relayRaw(server *backend.Link, r *Route, ahead *netio.Buffer, rec *telemetry.Record) {
-	_, _ = server.Conn.Write(ahead.Bytes()) // held; an error shows in the relay
-	sent := int64(ahead.Len())
-	ahead.Discard(ahead.Len())
+// relayRaw moves the bytes of a connection, and notes how it ended.
+func (x *exchange) relayRaw(server *backend.Link) {
+	c, rec := x.raw, &x.rec
+	c.opened = true
+	_, _ = server.Conn.Write(c.ahead.Bytes()) // held; an error shows in the relay
+	sent := int64(c.ahead.Len())
+	c.ahead.Discard(c.ahead.Len())
 	_ = c.base.SetReadDeadline(time.Time{})
-	result := passthrough.Relay(c.base, server.Conn, r.Backend.IdleTimeout())
+	result := passthrough.Relay(c.base, server.Conn, x.backend.IdleTimeout())
 	rec.BytesIn, rec.BytesOut = sent+result.ToServer, result.ToClient
 	t, n := server.State(time.Now())
 	rec.ServerTransport, rec.ServerSubflows = t.String(), n
@@ -124,29 +131,14 @@ func (c *conn) relayRaw(server *backend.Link, r *Route, ahead *netio.Buffer, rec
 	default:
 		rec.End = clientEnd(result.Err)
 	}
-	if rec.End != telemetry.EndOK && (c.cut.Load() || c.proxy.ctx.Err() != nil) {
-		rec.End = telemetry.EndDrain
-	}
-	c.broken = rec.End != telemetry.EndOK
 }
 
 // Passthroughs is a table of server names whose connections are passed through.
 type Passthroughs Routes
 
-// NewPassthroughs builds the table; Route.Host is the server name, its Path is empty.
+// NewPassthroughs builds the table; Route.Host is the server name, its Path is empty, and its
+// Action is a TCP.
 func NewPassthroughs(list []Route) (*Passthroughs, error) {
 	r, err := NewRoutes(list)
 	return (*Passthroughs)(r), err
-}
-
-// addresses are what a PROXY header to a server says of the client.
-func (c *conn) addresses() backend.Addresses {
-	a := backend.Addresses{Client: c.peer, Gateway: c.destination}
-	if a.Gateway.IsValid() {
-		return a
-	}
-	if local, ok := c.base.LocalAddr().(*net.TCPAddr); ok {
-		a.Gateway = local.AddrPort()
-	}
-	return a
 }

@@ -1,22 +1,26 @@
 package proxy
 
 import (
-	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/route"
 )
 
 // Route is what a request that matches it gets.
 type Route struct {
 	Name                 string
-	Host, Path, Listener string // as in package route
-	Backend              *backend.Backend
-	KeepEncodedSlash     bool   // let %2F and %5C in a path pass
-	KeepSlashes          bool   // forward slashes in a row as they came; they are matched as one
-	KeepUnsafeNames      bool   // let header names with other separators than "-" pass
-	Lease                *Lease // nil: exchanges on it never have to end
+	Host, Path, Listener string       // as in package route
+	Action               Action       // what answers
+	Filters              filter.Chain // see filter.Compile
+	KeepEncodedSlash     bool         // let %2F and %5C in a path pass
+	KeepSlashes          bool         // forward slashes in a row as they came; they are matched as one
+	KeepUnsafeNames      bool         // let header names with other separators than "-" pass
+	Lease                *Lease       // nil: exchanges on it never have to end
 
 	index int
 }
+
+// Action answers the requests of a route. There is a type for each kind of action.
+type Action interface{ serve(*exchange) }
 
 // Routes is a table of routes, immutable.
 type Routes struct {

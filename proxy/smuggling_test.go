@@ -247,7 +247,7 @@ func TestCase14HostsOfOneRoute(t *testing.T) {
 	o := plain.origin(t, proxytest.Echo)
 	other := newBackend(t, admin)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Backend: b}, {Name: "admin", Host: "admin.example.com", Backend: other}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "admin", Host: "admin.example.com", Action: &proxy.Forward{Backend: other}}}
 	}}, o)
 	c := g.client()
 	for _, h := range []string{"admin.example.com", "ADMIN.example.com", "Admin.Example.Com:8080", "admin.example.com.", "ADMIN.example.com.:80", "\tadmin.example.com"} {
@@ -273,9 +273,9 @@ func TestCase13PathsFallUnderThePolicyOfWhatIsServed(t *testing.T) {
 	guarded := newBackend(t, admin)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
 		return []proxy.Route{
-			{Name: "all", Backend: b},
-			{Name: "admin", Path: "/admin/*", Backend: guarded},
-			{Name: "registry", Host: "npm.example", Path: "/pkg/*", Backend: b, KeepEncodedSlash: true},
+			{Name: "all", Action: &proxy.Forward{Backend: b}},
+			{Name: "admin", Path: "/admin/*", Action: &proxy.Forward{Backend: guarded}},
+			{Name: "registry", Host: "npm.example", Path: "/pkg/*", Action: &proxy.Forward{Backend: b}, KeepEncodedSlash: true},
 		}
 	}}, o)
 	for _, c := range []struct{ path, route string }{ // route "": 400

@@ -143,7 +143,7 @@ func TestTermsOfAPolicy(t *testing.T) {
 			return []proxy.Field{{Name: "X-Client-Subject", Value: s.PeerCertificates[0].Subject.String()}}
 		},
 	}}
-	g := start(t, setup{mode: overTLS, listener: proxy.ListenerOptions{TLS: p, VouchedNames: names}, routes: keepNames}, o)
+	g := start(t, setup{mode: overTLS, listener: proxy.ListenerOptions{TLS: p, OwnNames: names}, routes: keepNames}, o)
 	forged := "GET /who HTTP/1.1\r\n" + host + "x-client-subject: CN=admin\r\nX-CLIENT-SUBJECT: CN=root\r\nX_Client_Serial: 1\r\nX-Other: stays\r\n\r\n"
 
 	c := g.secure(testHost)
@@ -373,5 +373,5 @@ func TestAThousandHandshakesAtOnce(t *testing.T) {
 }
 
 func keepNames(b *backend.Backend) []proxy.Route {
-	return []proxy.Route{{Name: "all", Backend: b, KeepUnsafeNames: true}}
+	return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}, KeepUnsafeNames: true}}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,8 +10,8 @@ import (
 	"strings"
 
 	"mpgate/config"
-	"mpgate/proxy/http1"
-	"mpgate/proxy/message"
+	"mpgate/gateway"
+	"mpgate/proxy"
 	"mpgate/proxy/route"
 	"mpgate/proxy/target"
 )
@@ -38,7 +37,7 @@ func (c *explainCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	tables, err := buildTables(cfg)
+	gate, err := gateway.NewExplainer(cfg)
 	if err != nil {
 		return err
 	}
@@ -47,14 +46,14 @@ func (c *explainCmd) Run(p *program) error {
 		return err
 	}
 	q.sni = cmp.Or(c.SNI, q.name())
-	listeners, err := q.listeners(cfg, tables, c.Listener)
+	listeners, err := q.listeners(cfg, gate, c.Listener)
 	if err != nil {
 		return err
 	}
 	var answers []explained
 	routed := false
 	for _, l := range listeners {
-		e := q.explain(cfg, tables, l)
+		e := q.explain(cfg, gate, l)
 		routed = routed || e.Backend != ""
 		answers = append(answers, e)
 	}
@@ -127,12 +126,12 @@ func parseQuestion(method, url string) (q question, err error) {
 }
 
 // listeners are those that the question may come in by.
-func (q *question) listeners(cfg *config.Config, t *tables, name string) (list []*config.Listener, err error) {
+func (q *question) listeners(cfg *config.Config, gate *gateway.Explainer, name string) (list []*config.Listener, err error) {
 	var names []string
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
 		names = append(names, l.Name)
-		if l.Name == name || name == "" && q.fits(t, l) {
+		if l.Name == name || name == "" && q.fits(gate, l) {
 			list = append(list, l)
 		}
 	}
@@ -147,25 +146,15 @@ func (q *question) listeners(cfg *config.Config, t *tables, name string) (list [
 
 // fits says whether a client would come to l with this URL. Ports do not count: what stands in
 // front of a gateway may have others.
-func (q *question) fits(t *tables, l *config.Listener) bool {
+func (q *question) fits(gate *gateway.Explainer, l *config.Listener) bool {
 	switch q.scheme {
 	case "http":
 		return l.TLS == nil
 	case "https":
-		return l.TLS != nil || t.passed(q.sni, l) != nil
+		r, _ := gate.PassedThrough(l, q.sni)
+		return l.TLS != nil || r != nil
 	}
 	return true
-}
-
-// passed is the route by which TLS for a name is passed through at l, nil if it is not.
-func (t *tables) passed(sni string, l *config.Listener) *config.Route {
-	var scratch []byte
-	name, _, err := target.Host([]byte(sni), &scratch)
-	if err != nil || !l.TakesTLS() {
-		return nil
-	}
-	r, _ := t.sni.Match(name, nil, l.Name)
-	return r
 }
 
 // explained is the outcome of a request at one listener.
@@ -183,6 +172,8 @@ type explained struct {
 	Passthrough bool        `json:"passthrough,omitempty"` // TLS that is not opened
 	ClientAuth  string      `json:"client_auth,omitempty"` // what the TLS policy of the name asks of clients; "": nothing
 	Status      int         `json:"status,omitempty"`      // that mpgate answers with
+	Step        string      `json:"step,omitempty"`        // that ends the exchange
+	Filter      string      `json:"filter,omitempty"`      // that does, in the step "filter"
 	Why         string      `json:"why"`
 	Note        string      `json:"note,omitempty"` // what depends on more than the request
 	Considered  []candidate `json:"considered,omitempty"`
@@ -198,16 +189,15 @@ type candidate struct {
 	Why      string `json:"why"`
 }
 
-// explain takes the steps that the data plane takes, in its order.
-func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) explained {
+// explain has the data plane take its steps.
+func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *config.Listener) explained {
 	e := explained{URL: q.url, Method: q.method, Listener: l.Name}
-	tls := l.TLS != nil && q.scheme != "http"
-	if r := t.passed(q.sni, l); r != nil && (tls || q.scheme == "https") {
+	overTLS := l.TLS != nil && q.scheme != "http"
+	if r, found := gate.PassedThrough(l, q.sni); r != nil && (overTLS || q.scheme == "https") {
 		e.Passthrough = true
-		var scratch []byte
-		name, _, _ := target.Host([]byte(q.sni), &scratch)
-		e.Host = string(name)
-		return e.routed(cfg, r, t.sni.Explain(name, nil, l.Name))
+		e.Host = strings.ToLower(q.sni)
+		e.consider(found)
+		return e.routed(cfg, r)
 	}
 	switch {
 	case l.TLS == nil && q.scheme == "https":
@@ -215,67 +205,49 @@ func (q *question) explain(cfg *config.Config, t *tables, l *config.Listener) ex
 	case l.TLS != nil && q.scheme == "http":
 		return e.refused(0, "the listener accepts only TLS")
 	}
-	var r message.Request
-	if refused := q.read(cfg, &r); refused != nil {
-		return e.refused(refused.Status, refused.Reason)
-	}
-	e.Host, e.Path, e.Query = string(r.Host), string(r.Path), string(r.Query)
-	if tls {
-		if fault := e.policies(l, q.sni); fault != "" {
-			return e.refused(421, fault)
+	x := gate.Explain(l, q.head(), netip.AddrPort{}, overTLS, q.sni)
+	e.Host, e.Path, e.Query = string(x.Request.Host), string(x.Request.Path), string(x.Request.Query)
+	if overTLS {
+		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
+			e.ClientAuth = string(auth)
 		}
 	}
 	if q.method == http.MethodGet && strings.HasPrefix(e.Path, challengePath) && provesNames(cfg) {
 		e.Note = "while a CA validates the host, mpgate answers its challenge here"
 	}
-	switch {
-	case l.HealthPath != "" && e.Path == l.HealthPath:
-		return e.refused(200, "this is the health_path of the listener")
-	case l.RedirectHTTPS && e.Host == "":
-		return e.refused(400, "a request without Host cannot be redirected to https")
-	case l.RedirectHTTPS:
-		return e.refused(308, "the listener redirects to https (redirect_https)")
+	if x.Route != nil || x.Step == "route" {
+		e.consider(gate.Routes().Explain([]byte(e.Host), x.Request.Path, l.Name))
 	}
-	x := t.http.Explain(r.Host, r.Path, l.Name)
-	if x.Chosen < 0 {
-		e.consider(x)
-		return e.refused(404, "no route matches")
+	if x.Step != "" {
+		e.Step, e.Filter = x.Step, x.Filter
+		return e.refused(x.Status, q.why(&x, l))
 	}
-	chosen, _ := t.http.Match(r.Host, r.Path, l.Name)
-	switch {
-	case r.EncodedSlash && chosen.EncodedSlash != config.Keep:
-		e.consider(x)
-		return e.refused(400, fmt.Sprintf(`the path contains an encoded slash, and the route %q has encoded_slash = "reject"`, chosen.Name))
-	case r.Ambiguous:
-		if why := t.http.Misread(r.Host, r.Path, l.Name, &r.Scratch); why != route.AsRead {
-			e.consider(x)
-			return e.refused(400, fmt.Sprintf("%s; as received, it matches %q", why.Fault(), chosen.Name))
-		}
-	}
-	if r.RawPath != nil && chosen.DuplicateSlashes == config.Keep {
-		path, ok := target.KeepSlashes(r.RawPath, r.Path, &r.Scratch)
-		if !ok {
-			e.consider(x)
-			return e.refused(400, "the path matches another route once its slashes are merged")
-		}
-		e.Note = fmt.Sprintf(`the server receives the path %q (duplicate_slashes = "keep")`, path)
-	}
-	return e.routed(cfg, chosen, x)
+	return e.routed(cfg, x.Route)
 }
 
-// read has the codec read the request as it would come over HTTP/1.1, without Host over 1.0.
-func (q *question) read(cfg *config.Config, r *message.Request) *http1.Error {
-	text := q.method + " " + q.target + " HTTP/1.0\r\n\r\n"
-	if q.host != "" {
-		text = q.method + " " + q.target + " HTTP/1.1\r\nHost: " + q.host + "\r\n\r\n"
+// why says what led to the answer of a step.
+func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
+	switch x.Step {
+	case "health_path":
+		return "this is the health_path of the listener"
+	case "redirect_https":
+		if x.Status == 308 {
+			return "the listener redirects to https (redirect_https)"
+		}
+	case "route":
+		return "no route matches"
+	case "tls policy":
+		return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(q.sni, "no name"))
 	}
-	limits := http1.Limits{HeaderBytes: int(cfg.Limits.HeaderBytes), HeaderFields: cfg.Limits.HeaderFields}
-	_, err := http1.ParseRequest([]byte(text), r, limits)
-	var refused *http1.Error
-	if err != nil && !errors.As(err, &refused) {
-		refused = &http1.Error{Status: 400, Reason: err.Error()}
+	return x.Reason
+}
+
+// head is the request as it would come over HTTP/1.1, without Host over 1.0.
+func (q *question) head() []byte {
+	if q.host == "" {
+		return []byte(q.method + " " + q.target + " HTTP/1.0\r\n\r\n")
 	}
-	return refused
+	return []byte(q.method + " " + q.target + " HTTP/1.1\r\nHost: " + q.host + "\r\n\r\n")
 }
 
 const challengePath = "/.well-known/acme-challenge/"
@@ -286,19 +258,6 @@ func provesNames(cfg *config.Config) bool {
 	return slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool {
 		return l.TLS != nil && (by(l.TLS.ACME) || slices.ContainsFunc(l.TLS.Policies, func(p config.TLSPolicy) bool { return by(p.ACME) }))
 	})
-}
-
-// policies notes what the TLS policy asks for, and says why a request may not come by a connection
-// that was made for the name sni; "" if it may.
-func (e *explained) policies(l *config.Listener, sni string) (fault string) {
-	made, asked := policyOf(l, sni), policyOf(l, e.Host)
-	if made.ClientAuth != config.ClientAuthOff {
-		e.ClientAuth = string(made.ClientAuth)
-	}
-	if made == asked {
-		return ""
-	}
-	return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(sni, "no name"))
 }
 
 // policyOf is the TLS policy of a name.
@@ -325,11 +284,20 @@ func (e explained) refused(status int, why string) explained {
 	return e
 }
 
-func (e explained) routed(cfg *config.Config, r *config.Route, x route.Explanation) explained {
-	e.consider(x)
-	e.Route, e.Backend, e.Why = r.Name, r.Backend, x.Candidates[x.Chosen].Why
+func (e explained) routed(cfg *config.Config, r *proxy.Route) explained {
+	for _, c := range e.Considered {
+		if c.Route == r.Name {
+			e.Why = c.Why
+		}
+	}
+	e.Route = r.Name
+	for i := range cfg.Routes {
+		if cfg.Routes[i].Name == r.Name {
+			e.Backend = cfg.Routes[i].Backend
+		}
+	}
 	for i := range cfg.Backends {
-		if b := &cfg.Backends[i]; b.Name == r.Backend {
+		if b := &cfg.Backends[i]; b.Name == e.Backend {
 			for _, s := range b.Servers {
 				e.Servers = append(e.Servers, s.Address.String())
 			}

@@ -108,6 +108,7 @@ var arrows = map[string][]string{
 	"proxy/message":     {},
 	"proxy/preread":     {},
 	"proxy/target":      {},
+	"proxy/filter":      {"proxy/message", "proxy/target", "proxy/template", "telemetry"},
 	"proxy/route":       {"proxy/target"},
 	"proxy/passthrough": {"proxy/netio", "task"},
 	"proxy/http1":       {"proxy/message", "proxy/netio", "proxy/target", "task"},
@@ -115,7 +116,7 @@ var arrows = map[string][]string{
 	"proxy/leg":         {"mptcp", "telemetry"},
 	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
 	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/passthrough",
-		"proxy/preread", "proxy/route", "proxy/target", "telemetry", "task"},
+		"proxy/preread", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
 }
 
 func TestArrowsGoOneWay(t *testing.T) {

@@ -11,12 +11,12 @@ import (
 	"mpgate/proxy/message"
 )
 
-// farewellTime is how long a WebSocket that is told of its end may take to take its leave.
-const farewellTime = time.Second
+// closeFrameTime is how long a WebSocket client may take to answer a closing frame.
+const closeFrameTime = time.Second
 
-// passage is one direction of a tunnel. Of a WebSocket it follows the frames, as far as to know
+// direction is one direction of a tunnel. Of a WebSocket it follows the frames, as far as to know
 // where one ends.
-type passage struct {
+type direction struct {
 	webSocket bool
 	masked    bool // as what clients send
 	wanted    atomic.Bool
@@ -26,8 +26,8 @@ type passage struct {
 	said   bool // a closing frame of ours ended the direction: nothing follows it
 }
 
-// forward passes p on, and says goodbye behind the first frame that ends in it, if that is wanted.
-func (d *passage) forward(dst message.BodyWriter, p []byte) error {
+// forward passes p on. If a closing frame is wanted, it follows the first frame that ends in p.
+func (d *direction) forward(dst message.BodyWriter, p []byte) error {
 	if !d.webSocket {
 		return dst.WriteBody(p)
 	}
@@ -55,20 +55,20 @@ func (d *passage) forward(dst message.BodyWriter, p []byte) error {
 }
 
 // flush and end are those of dst.
-func (d *passage) flush(dst message.BodyWriter) error {
+func (d *direction) flush(dst message.BodyWriter) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return dst.Flush()
 }
 
-func (d *passage) end(dst message.BodyWriter) error {
+func (d *direction) end(dst message.BodyWriter) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return dst.End(nil)
 }
 
-// goodbye sends a closing frame, now if the last frame has ended, or else once it does.
-func (d *passage) goodbye(dst message.BodyWriter) {
+// sendClose sends a closing frame, now if the last frame has ended, or else once it does.
+func (d *direction) sendClose(dst message.BodyWriter) {
 	if !d.webSocket {
 		return
 	}
@@ -82,7 +82,7 @@ func (d *passage) goodbye(dst message.BodyWriter) {
 
 // close sends the closing frame, where that can be understood: between two frames, and behind none
 // of the same kind.
-func (d *passage) close(dst message.BodyWriter) error {
+func (d *direction) close(dst message.BodyWriter) error {
 	if d.said || d.frames.closed || !d.frames.between() {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (d *passage) close(dst message.BodyWriter) error {
 }
 
 // over says whether this side has said the last that it says.
-func (d *passage) over() bool {
+func (d *direction) over() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.frames.closed
@@ -176,16 +176,16 @@ func (f *frames) complete() {
 	}
 }
 
-// farewell ends a tunnel whose time is over in order, where it is a WebSocket: closing frames go to
-// both sides, and the client gets a moment to answer. Whoever asks for it cuts what is left after
-// farewellTime.
-func (t *tunnel) farewell() bool {
+// startClose ends a tunnel whose time is over in order, where it is a WebSocket: closing frames go
+// to both sides, and the client gets a moment to answer. Whoever asks for it cuts what is left
+// after closeFrameTime.
+func (t *tunnel) startClose() bool {
 	if !t.toClient.webSocket {
 		return false
 	}
 	if t.leaving.CompareAndSwap(false, true) {
-		t.sayers.Go("WebSocket: close to the client", func() { t.toClient.goodbye(t.exchange.down) }, nil)
-		t.sayers.Go("WebSocket: close to the server", func() { t.toServer.goodbye(t.exchange.up) }, nil)
+		t.closers.Go("WebSocket: close to the client", func() { t.toClient.sendClose(t.exchange.down) }, nil)
+		t.closers.Go("WebSocket: close to the server", func() { t.toServer.sendClose(t.exchange.up) }, nil)
 	}
 	return true
 }
@@ -205,20 +205,20 @@ func (l *tunnels) add(t *tunnel) {
 	l.open[t.exchange] = t
 }
 
-// remove is called once both directions have ended. Nobody says goodbye any more after it.
+// remove is called once both directions have ended. No closing frame is sent after it.
 func (l *tunnels) remove(t *tunnel) {
 	l.mu.Lock()
 	delete(l.open, t.exchange)
 	l.mu.Unlock()
-	t.sayers.Wait()
+	t.closers.Wait()
 }
 
-// farewell begins that of x, or of all where x is nil, and says whether any are under way.
-func (l *tunnels) farewell(x *exchange) (under bool) {
+// startClose begins that of x, or of all where x is nil, and says whether any are under way.
+func (l *tunnels) startClose(x *exchange) (under bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for of, t := range l.open {
-		if (x == nil || of == x) && t.farewell() {
+		if (x == nil || of == x) && t.startClose() {
 			under = true
 		}
 	}

@@ -8,14 +8,25 @@ import (
 	"mpgate/proxy/message"
 )
 
-// vouch makes the request say only what the gateway knows about where it came from. What a client
-// says of others counts only if it is a trusted proxy. Via is not written: origins that see it
+// takeForwarded finds out who the client is, and takes over the request ID, if the peer is a
+// trusted proxy. It runs before the route is matched, which may depend on the client.
+func (x *exchange) takeForwarded() {
+	h := &x.req.Header
+	if !h.Has(message.XForwardedFor) && !h.Has(message.XRequestID) || !x.peerTrusted() {
+		return
+	}
+	x.joinForwardedFor(h)
+	x.takeID()
+}
+
+// setForwarded makes the request say only what the gateway knows about its origin. What a client
+// says about that counts only if it is a trusted proxy. Via is not written: origins that see it
 // switch compression off (docs/decisions).
-func (x *exchange) vouch() {
+func (x *exchange) setForwarded() {
 	h := &x.req.Header
 	x.cleanNames(h)
 	trusted := x.peerTrusted()
-	x.forwardedFor(h, trusted)
+	x.setForwardedFor(h)
 	if !trusted || !h.Has(message.XForwardedProto) {
 		h.Del(message.XForwardedProto)
 		h.AddString(message.XForwardedProto, x.req.Scheme)
@@ -34,8 +45,8 @@ func (x *exchange) vouch() {
 		h.Del(message.Forwarded)
 		dropForwarded(h)
 	}
-	if x.conn.tls != nil {
-		for _, f := range x.conn.tls.fields {
+	if x.client.tls != nil {
+		for _, f := range x.client.tls.fields {
 			h.AddName([]byte(f.Name), []byte(f.Value))
 		}
 	}
@@ -48,7 +59,7 @@ func (x *exchange) vouch() {
 // peerTrusted reports whether what the peer says of others is believed. A peer on a unix socket has
 // no address, unless a PROXY header told one.
 func (x *exchange) peerTrusted() bool {
-	if peer := x.conn.peer.Addr(); peer.IsValid() {
+	if peer := x.client.peer.Addr(); peer.IsValid() {
 		return x.view.trusts(peer)
 	}
 	return x.view.TrustUnix
@@ -61,7 +72,7 @@ const maxGivenID = 128
 func (x *exchange) takeID() {
 	h := &x.req.Header
 	i := h.Index(message.XRequestID, 0)
-	if i < 0 || h.Index(message.XRequestID, i+1) >= 0 || !x.peerTrusted() {
+	if i < 0 || h.Index(message.XRequestID, i+1) >= 0 {
 		return
 	}
 	_, _, id, _ := h.At(i)
@@ -83,45 +94,40 @@ func (x *exchange) cleanNames(h *message.Header) {
 	if !x.route.KeepUnsafeNames {
 		x.rec.DroppedFields += dropUnsafe(h)
 	}
-	for _, name := range x.view.VouchedNames {
+	for _, name := range x.view.OwnNames {
 		h.DelName([]byte(name))
 	}
 }
 
-// forwardedFor writes X-Forwarded-For and X-Real-IP, and finds the client's address: going from
-// right to left, the first that is not a trusted proxy's.
-func (x *exchange) forwardedFor(h *message.Header, trusted bool) {
-	x.scratch = x.scratch[:0]
-	if trusted {
-		x.chain(h)
-	}
+// setForwardedFor writes X-Forwarded-For and X-Real-IP.
+func (x *exchange) setForwardedFor(h *message.Header) {
 	h.Del(message.XForwardedFor)
 	h.Del(message.XRealIP)
-	peer := x.conn.peer.Addr()
+	peer := x.client.peer.Addr()
 	if peer.IsValid() { // a unix socket has no address to tell
-		if len(x.scratch) > 0 {
-			x.scratch = append(x.scratch, ", "...)
+		if len(x.forwarded) > 0 {
+			x.forwarded = append(x.forwarded, ", "...)
 		}
-		x.scratch = append(x.scratch, x.conn.peerText...)
+		x.forwarded = append(x.forwarded, x.client.peerText...)
 	}
-	if len(x.scratch) > 0 {
-		h.Add(message.XForwardedFor, x.scratch)
+	if len(x.forwarded) > 0 {
+		h.Add(message.XForwardedFor, x.forwarded)
 	}
 	switch {
 	case !x.rec.Client.IsValid():
 	case x.rec.Client == peer:
-		h.Add(message.XRealIP, x.conn.peerText)
+		h.Add(message.XRealIP, x.client.peerText)
 	default:
 		x.scratch = x.rec.Client.AppendTo(x.scratch[:0])
 		h.Add(message.XRealIP, x.scratch)
 	}
 }
 
-// chain joins the X-Forwarded-For fields that a trusted proxy sent, in scratch, and finds the
-// client in them. An element that is no address ends the search: what stands before it is anybody's
-// word.
-func (x *exchange) chain(h *message.Header) {
-	list := x.scratch[:0]
+// joinForwardedFor joins the X-Forwarded-For fields of a trusted proxy and finds the client in
+// them: from right to left, the first address that is not a trusted proxy's. An element that is not
+// an address ends the search: anybody may have written what is to the left of it.
+func (x *exchange) joinForwardedFor(h *message.Header) {
+	list := x.forwarded[:0]
 	for i := h.Index(message.XForwardedFor, 0); i >= 0; i = h.Index(message.XForwardedFor, i+1) {
 		_, _, value, _ := h.At(i)
 		for first := true; len(value) > 0; {
@@ -141,7 +147,7 @@ func (x *exchange) chain(h *message.Header) {
 			list, first = append(list, element...), false
 		}
 	}
-	x.scratch = list
+	x.forwarded = list
 	for rest, trusted := list, true; len(rest) > 0 && trusted; trusted = x.view.trusts(x.rec.Client) {
 		last := rest
 		if i := bytes.LastIndexByte(rest, ','); i >= 0 {

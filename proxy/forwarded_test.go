@@ -166,7 +166,7 @@ func TestCase12UnsafeNames(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Backend: b}, {Name: "keep", Path: "/keep/*", Backend: b, KeepUnsafeNames: true}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "keep", Path: "/keep/*", Action: &proxy.Forward{Backend: b}, KeepUnsafeNames: true}}
 	}}, o)
 	sent := "Remote_User: admin\r\nX.Forwarded.For: 1.2.3.4\r\nx_forwarded_for: 1.2.3.4\r\n_: x\r\nX-Fine: yes\r\nX_Real-IP: 1.2.3.4\r\n"
 	c := g.client()

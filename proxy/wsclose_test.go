@@ -129,8 +129,8 @@ func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 		}
 	}
 	<-down
-	// Either the rest of the frame came before the goodbye was wanted, and then the next frame too,
-	// or behind it.
+	// Either the rest of the frame came before the sendClose was wanted, and then the next frame
+	// too, or behind it.
 	switch rest := got[min(252, len(got)):]; rest {
 	case "\x88\x02\x03\xe9", "\x81\x03cut\x88\x02\x03\xe9":
 	default:
@@ -155,7 +155,7 @@ func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
 	}))
 	var old, kept proxy.Lease
 	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "old", Path: "/old", Backend: b, Lease: &old}, {Name: "kept", Path: "/kept", Backend: b, Lease: &kept}}
+		return []proxy.Route{{Name: "old", Path: "/old", Action: &proxy.Forward{Backend: b}, Lease: &old}, {Name: "kept", Path: "/kept", Action: &proxy.Forward{Backend: b}, Lease: &kept}}
 	}}, o)
 	c := multiplexed(t, g.addr)
 	leaves, _ := askHead(t, c, webSocketTo("/old"))

@@ -36,7 +36,7 @@ type Policies interface {
 type Terms struct {
 	HSTS string // the value of Strict-Transport-Security; "" is none
 	// Identity gives the header fields that tell a server who the client is, by its certificate;
-	// nil is none. Their names belong into ListenerOptions.VouchedNames of every listener.
+	// nil is none. Their names belong into ListenerOptions.OwnNames of every listener.
 	Identity func(*tls.ConnectionState) []Field
 }
 
@@ -61,9 +61,9 @@ type session struct {
 	version, cipher, group string
 }
 
-// prelude handles what comes before HTTP: a PROXY header, a connection that is passed through, the
+// setup handles what comes before HTTP: a PROXY header, a connection that is passed through, the
 // TLS handshake. It gives what HTTP is spoken on, nil where the connection is over.
-func (c *conn) prelude() netio.Stream {
+func (c *conn) setup() netio.Stream {
 	v := c.listener.view.Load()
 	c.base.ReadBy(c.firstDeadline())
 	var ahead netio.Buffer
@@ -130,7 +130,7 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 	}
 }
 
-// handshake terminates TLS. Its time is bounded by the first deadline: for reads the prelude has
+// handshake terminates TLS. Its time is bounded by the first deadline: for reads the setup has
 // set it.
 func (c *conn) handshake(policies Policies) netio.Stream {
 	_ = c.base.SetWriteDeadline(c.firstDeadline())

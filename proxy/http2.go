@@ -3,8 +3,6 @@ package proxy
 import (
 	"errors"
 	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -12,76 +10,8 @@ import (
 	"mpgate/proxy/http2"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
-	"mpgate/task"
 	"mpgate/telemetry"
 )
-
-// mux is a connection that carries many exchanges at a time.
-type mux struct {
-	http  *http2.ServerConn
-	holds atomic.Int64 // connections to servers that its exchanges use
-
-	mu   sync.Mutex // guards open
-	open map[*exchange]*Lease
-}
-
-// multiplexes gives the connection's mux, nil where it has none, from any goroutine.
-func (c *conn) multiplexes() *mux { return c.muxed.Load() }
-
-func (m *mux) take(x *exchange, l *Lease) {
-	m.mu.Lock()
-	m.open[x] = l
-	m.mu.Unlock()
-}
-
-func (m *mux) giveBack(x *exchange) {
-	m.mu.Lock()
-	delete(m.open, x)
-	m.mu.Unlock()
-}
-
-// under says whether an exchange lasts by one of the leases.
-func (m *mux) under(leases map[*Lease]bool) bool {
-	if m == nil {
-		return false
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, l := range m.open {
-		if leases[l] {
-			return true
-		}
-	}
-	return false
-}
-
-// abort ends the exchanges that last by one of the leases.
-func (m *mux) abort(leases map[*Lease]bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for x, l := range m.open {
-		if !leases[l] {
-			continue
-		}
-		x.cut.Store(true)
-		if x.conn.tunnels.farewell(x) {
-			task.AfterFunc(farewellTime, "exchange: end of its farewell", func() { m.cut(x, l) })
-			continue
-		}
-		x.down.Abort()
-		x.conn.tunnels.cut(x)
-	}
-}
-
-// cut ends an exchange that still lasts by a lease.
-func (m *mux) cut(x *exchange, l *Lease) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.open[x] == l {
-		x.down.Abort()
-		x.conn.tunnels.cut(x)
-	}
-}
 
 // speaksHTTP2 says whether the client does: by ALPN, or without TLS by what it begins with, as far
 // as the listener allows that.
@@ -140,26 +70,21 @@ func (c *conn) serveHTTP2() {
 		return
 	}
 	c.setBusy()
-	m := &mux{open: map[*exchange]*Lease{}}
-	m.http = http2.NewServerConn(c.stream, nil, &c.limits.http2, c.exchangeHTTP2)
-	c.mux = m
-	c.muxed.Store(m)
+	h := http2.NewServerConn(c.stream, nil, &c.limits.http2, c.exchangeHTTP2)
+	c.mux.Store(&mux{http: h, open: map[*exchange]*Lease{}})
 	if c.ending() {
-		m.http.Shutdown()
+		h.Shutdown()
 	}
-	c.end = muxEnd(m.http.Serve(), c.ending())
+	c.end = muxEnd(h.Serve(), c.ending())
 }
 
 // exchangeHTTP2 serves one stream, in a goroutine of its own.
 func (c *conn) exchangeHTTP2(s *http2.ServerStream) {
 	x := exchanges.Get().(*exchange)
-	x.begin(c, s, s.Began())
+	x.begin(&c.client, s, s.Began())
 	x.run()
 	x.finish()
-	if !x.panicked {
-		x.reset()
-		exchanges.Put(x)
-	}
+	x.recycle()
 }
 
 // muxEnd says what it means that a connection of HTTP/2 ended so.

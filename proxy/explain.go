@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"io"
+	"net/netip"
+	"time"
+
+	"mpgate/proxy/http1"
+	"mpgate/proxy/message"
+	"mpgate/proxy/netio"
+	"mpgate/proxy/route"
+)
+
+// Question is a request whose way through the data plane is to be explained.
+type Question struct {
+	Head   []byte         // as over HTTP/1, up to and including the empty line
+	Peer   netip.AddrPort // the client's address
+	TLS    bool           // it comes over TLS
+	Policy uint64         // of Policies, with TLS
+}
+
+// Explanation is what would happen to the request.
+type Explanation struct {
+	// Step ended the exchange: one of the steps of an exchange. "" means that none does, and the
+	// action of the route answers.
+	Step string
+	// Filter is the key of the filter that ended the exchange, in the step "filter".
+	Filter string
+	Route  *Route // nil: none
+	// Request is as it would be forwarded. It is not complete after the step "request".
+	Request *message.Request
+	// What the gateway answers, if a step ended the exchange. Status 0 is no answer at all.
+	Status int
+	Reason string
+	Header message.Header // of the answer
+	Notes  []string       // what filters would do that others decide
+}
+
+// Explain takes the steps of an exchange at l, and stops before an action. Nothing is forwarded,
+// counted or logged. The memory of the result is its own.
+func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
+	c := &client{proxy: p, listener: l, limits: p.limits.Load(), socket: q.Peer}
+	if q.Peer.IsValid() {
+		c.setPeer(q.Peer)
+	}
+	if q.TLS {
+		c.tls = &session{policy: q.Policy}
+	}
+	down := &explained{head: q.Head, limits: c.limits.http.Limits}
+	x := newExchange()
+	x.filter.Explain = func(note string) { e.Notes = append(e.Notes, note) }
+	x.begin(c, down, time.Now())
+	x.read()
+	x.match()
+	e.Step = x.step()
+	if e.Step != "" {
+		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
+	}
+	x.chain.End(&x.filter)
+	e.Filter, e.Route, e.Request = x.endedBy, x.route, &x.req
+	return e
+}
+
+// Explain says how a route is found; see route.Table.
+func (r *Routes) Explain(host, path []byte, listener string) route.Explanation {
+	return r.table.Explain(host, path, listener)
+}
+
+// Match returns the route by which connections for a server name are passed through at a listener;
+// nil if they are not.
+func (p *Passthroughs) Match(name []byte, listener string) *Route {
+	if p == nil {
+		return nil
+	}
+	r, _ := p.table.Match(name, nil, listener)
+	return r
+}
+
+// explained is the client's side of an exchange that is only explained. It keeps the head of the
+// answer.
+type explained struct {
+	head   []byte
+	limits http1.Limits
+	status int
+	header message.Header
+}
+
+func (d *explained) ReadRequest(r *message.Request, _ time.Time) error {
+	_, err := http1.ParseRequest(d.head, r, d.limits)
+	return err
+}
+
+func (d *explained) WriteHead(r *message.Response) error {
+	d.status = r.Status
+	for i := range r.Header.Len() {
+		if _, name, value, ok := r.Header.At(i); ok {
+			d.header.AddName(name, value)
+		}
+	}
+	return nil
+}
+
+func (d *explained) HeadSent() bool                          { return d.status != 0 }
+func (*explained) Next(bool) ([]byte, error)                 { return nil, io.EOF }
+func (d *explained) Body() message.BodyReader                { return d }
+func (*explained) BodyDone() bool                            { return true }
+func (*explained) BodyStarted() bool                         { return false }
+func (*explained) SetProgress(reads, writes *netio.Progress) {}
+func (*explained) WriteInterim(*message.Response) error      { return nil }
+func (*explained) WriteBody([]byte) error                    { return nil }
+func (*explained) End(*message.Header) error                 { return nil }
+func (*explained) Flush() error                              { return nil }
+func (*explained) SetClose()                                 {}
+func (*explained) Interrupt()                                {}
+func (*explained) Resume()                                   {}
+func (*explained) Watch(func())                              {}
+func (*explained) StopWatch()                                {}
+func (*explained) Multiplexed() bool                         { return false }
+func (*explained) Abort()                                    {}
+func (*explained) Err() error                                { return nil }
+func (*explained) ResetAs(uint32)                            {}

@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+
+	"mpgate/proxy/filter"
+	"mpgate/proxy/message"
+)
+
+type bodyFilter struct{ wraps bool }
+
+func (bodyFilter) Name() string { return "body" }
+
+func (f bodyFilter) FilterBody(_ *filter.Request, _ *message.Response, w message.BodyWriter) message.BodyWriter {
+	if f.wraps {
+		return struct{ message.BodyWriter }{w}
+	}
+	return w
+}
+
+// A body that no filter looks at goes to the client's codec itself, which can splice it.
+func TestBodyWithoutFilterIsDirect(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		chain  filter.Chain
+		direct bool
+	}{
+		{"no filters", filter.Chain{}, true},
+		{"filters of requests", filter.Compile(filter.MaxForwards{}), true},
+		{"a filter that leaves this body alone", filter.Compile(bodyFilter{}), true},
+		{"a filter of this body", filter.Compile(bodyFilter{wraps: true}), false},
+	} {
+		p := New(Options{})
+		l := p.NewListener("web", ListenerOptions{})
+		x, down := newExchange(), new(explained)
+		x.begin(&client{proxy: p, listener: l}, down, time.Now())
+		x.chain = &tt.chain
+		x.resp.Status = 200
+		if err := x.sendHead(time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if direct := x.out == message.BodyWriter(down); direct != tt.direct {
+			t.Errorf("%s: direct %v, want %v", tt.name, direct, tt.direct)
+		}
+	}
+}
+
+// An empty chain costs nothing that allocates.
+func TestEmptyChainAllocatesNothing(t *testing.T) {
+	x := newExchange()
+	var c filter.Chain
+	if n := testing.AllocsPerRun(100, func() {
+		c.Request(&x.filter)
+		c.Replace(&x.filter, 200, false)
+		c.Response(&x.filter, &x.resp)
+		c.End(&x.filter)
+	}); n != 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}
