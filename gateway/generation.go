@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,7 +190,7 @@ func (n *generation) buildRoutes(old *generation) error {
 	for _, r := range cfg.Routes {
 		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
-			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
+			Name: r.Name, Match: RouteMatch(&r.Match),
 			Action:           &proxy.Forward{Backend: to},
 			Filters:          filter.Compile(filter.MaxForwards{}),
 			Lease:            n.leaseOf(old, &r),
@@ -200,7 +201,7 @@ func (n *generation) buildRoutes(old *generation) error {
 			list = append(list, one)
 			continue
 		}
-		one.Host, one.Action = r.Match.SNI, &proxy.TCP{Backend: to}
+		one.Action = &proxy.TCP{Backend: to}
 		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
@@ -216,6 +217,18 @@ func (n *generation) buildRoutes(old *generation) error {
 	return nil
 }
 
+// RouteMatch is what package route matches for a route. A server name that is passed through is
+// matched as if it were the host.
+func RouteMatch(m *config.Match) route.Match {
+	list := func(s string) []string {
+		if s == "" {
+			return nil
+		}
+		return []string{s}
+	}
+	return route.Match{Hosts: list(cmp.Or(m.SNI, m.Host)), Paths: list(m.Path), Listener: m.Listener}
+}
+
 // passthroughs are the names that are passed through at a listener; nil where there is none, so
 // that nobody waits for a ClientHello there.
 func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
@@ -226,6 +239,10 @@ func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 }
 
 func routeFault(cfg *config.Config, err error) error {
+	var dead *route.UnreachableError
+	if errors.As(err, &dead) {
+		return placed(cfg, "route."+dead.Name, err)
+	}
 	var tie *route.TieError
 	if errors.As(err, &tie) {
 		return placed(cfg, "route."+tie.Second, err)

@@ -216,7 +216,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		e.Note = "while a CA validates the host, mpgate answers its challenge here"
 	}
 	if x.Route != nil || x.Step == "route" {
-		e.consider(gate.Routes().Explain([]byte(e.Host), x.Request.Path, l.Name))
+		e.consider(x.Match)
 	}
 	if x.Step != "" {
 		e.Step, e.Filter = x.Step, x.Filter
@@ -265,14 +265,14 @@ func policyOf(l *config.Listener, name string) *config.TLSPolicy {
 	var rules []route.Rule[*config.TLSPolicy]
 	for i := range l.TLS.Policies {
 		for _, host := range l.TLS.Policies[i].Hosts {
-			rules = append(rules, route.Rule[*config.TLSPolicy]{Name: host, Host: host, Value: &l.TLS.Policies[i]})
+			rules = append(rules, route.Rule[*config.TLSPolicy]{Name: host, Match: route.Match{Hosts: []string{host}}, Value: &l.TLS.Policies[i]})
 		}
 	}
 	var scratch []byte
 	host, _, err := target.Host([]byte(name), &scratch)
 	t, fault := route.Build(rules)
 	if err == nil && fault == nil {
-		if p, ok := t.Match(host, nil, ""); ok {
+		if p, ok := t.MatchHost(host, ""); ok {
 			return p
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 
 	"mpgate/config"
+	"mpgate/gateway"
 	"mpgate/proxy/route"
 )
 
@@ -66,13 +67,12 @@ func buildTables(cfg *config.Config) (*tables, error) {
 	var http, sni []route.Rule[*config.Route]
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
+		rule := route.Rule[*config.Route]{Name: r.Name, Match: gateway.RouteMatch(&r.Match), Value: r}
 		if r.Match.SNI != "" {
-			sni = append(sni, route.Rule[*config.Route]{Name: r.Name, Host: r.Match.SNI, Listener: r.Match.Listener, Value: r})
-			continue
+			sni = append(sni, rule)
+		} else {
+			http = append(http, rule)
 		}
-		http = append(http, route.Rule[*config.Route]{
-			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener, Value: r,
-		})
 	}
 	t := new(tables)
 	var err error
@@ -85,9 +85,13 @@ func buildTables(cfg *config.Config) (*tables, error) {
 func (t *tables) inOrder() []routeLine {
 	list := []routeLine{}
 	for _, table := range []*route.Table[*config.Route]{t.sni, t.http} {
-		for _, rule := range table.Rules() {
-			r := rule.Value
-			list = append(list, routeLine{r.Name, r.Match.Host, r.Match.Path, r.Match.SNI, r.Match.Listener, r.Backend})
+		for _, e := range table.Entries() {
+			r := e.Rule.Value
+			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.Backend}
+			if r.Match.SNI != "" {
+				line.Host, line.SNI = "", e.Host
+			}
+			list = append(list, line)
 		}
 	}
 	return list

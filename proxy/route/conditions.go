@@ -31,8 +31,8 @@ type Request struct {
 	*message.Request            // canonical
 	Listener         string     // that received it
 	Client           netip.Addr // the client's address; the zero Addr where there is none
-	// TrustedPeer says that the peer may speak for clients. From any other, the fields X-Forwarded-*,
-	// X-Real-IP and Forwarded count as absent.
+	// TrustedPeer says that the peer may speak for clients. From any other, the fields
+	// X-Forwarded-*, X-Real-IP and Forwarded count as absent.
 	TrustedPeer bool
 
 	ends []int32  // where the segments of the path end
@@ -105,7 +105,7 @@ func newConditions(m *Match) (list conditions, faults []fault) {
 		add(c, f)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Query)) {
-		add(&queryCondition{expectation{name, m.Query[name]}}, nil)
+		add(newParam(name, m.Query[name]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Cookie)) {
 		add(newCookie(name, m.Cookie[name]))

@@ -9,8 +9,8 @@ type Explanation struct {
 	Chosen     int         // index into Candidates, -1 when no rule matches
 }
 
-// Candidate is a rule that was considered, with that pair of its hosts and paths which comes nearest
-// to the request.
+// Candidate is a rule that was considered, with that pair of its hosts and paths which comes
+// nearest to the request.
 type Candidate struct {
 	Name, Host, Path, Listener string // Path is the path_regex if Regexp
 	Regexp                     bool

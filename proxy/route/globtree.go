@@ -18,7 +18,8 @@ import (
 // A path is looked up by walking down all ways that fit, and keeping the pattern that is first in
 // matching order. A node is at a fixed distance from the "**" above it, so it meets each segment of
 // the path once at most; for a "**" below another one the first visit includes the later ones. Thus
-// a look-up takes at most as many steps as there are nodes that fit, times the segments of the path.
+// a look-up takes at most as many steps as there are nodes that fit, times the segments of the
+// path.
 type globNode struct {
 	first    int32 // the least entry at and below this node: nothing here can be better
 	min, max int   // how many more segments the patterns at and below this node match

@@ -123,6 +123,7 @@ func TestBuildErrors(t *testing.T) {
 		{"header.transfer-encoding", "chunked", "belongs to the connection or the framing of the message and cannot be matched"},
 		{"header.a b", "x", `"a b" is not a field name`},
 		{"header.A", " x", "no field has such a value: it has no control characters, and no spaces around it"},
+		{"query.", "x", "a parameter has a name"},
 		{"cookie.a=b", "x", `"a=b" is not the name of a cookie`},
 		{"cookie.a", "x y", "no cookie has such a value: it has no spaces, quotes, commas, semicolons or backslashes, and only ASCII"},
 	} {
@@ -138,6 +139,8 @@ func TestBuildErrors(t *testing.T) {
 			m.Methods = []string{tt.value}
 		case "header":
 			m.Header = map[string]string{name: tt.value}
+		case "query":
+			m.Query = map[string]string{name: tt.value}
 		case "cookie":
 			m.Cookie = map[string]string{name: tt.value}
 		}

@@ -3,6 +3,8 @@ package route
 import (
 	"errors"
 	"slices"
+
+	"mpgate/proxy/message"
 )
 
 // Table holds rules and finds the one for a request. It is immutable and may be used by any number
@@ -115,6 +117,21 @@ func (t *Table[T]) Match(q *Request) (f Found[T], ok bool) {
 	}
 	p := &t.patterns[i]
 	return Found[T]{t.rules[p.rule].Value, &p.path}, true
+}
+
+// MatchHost is Match for rules that are for the names of TLS handshakes. It allocates.
+func (t *Table[T]) MatchHost(host []byte, listener string) (value T, ok bool) {
+	f, ok := t.Match(hostRequest(host, listener))
+	return f.Value, ok
+}
+
+// ExplainHost is Explain for rules as in MatchHost.
+func (t *Table[T]) ExplainHost(host []byte, listener string) Explanation {
+	return t.Explain(hostRequest(host, listener))
+}
+
+func hostRequest(host []byte, listener string) *Request {
+	return &Request{Request: &message.Request{Host: host}, Listener: listener}
 }
 
 // Entry is one way to match a rule: one of its hosts with one of its paths.

@@ -41,8 +41,7 @@ func unreachable(patterns []pattern, rules int) (found []*UnreachableError) {
 // this one does.
 type coverage struct {
 	patterns []pattern
-	// By what a pattern must have for others to cover it. Of each index only the first of those that
-	// differ in their conditions is listed.
+	// Positions in patterns, by what those must have that they cover.
 	prefixes map[string][]int  // by fixed
 	globs    map[anchor][]int  // by their rarest anchor
 	regexps  map[string][]int  // by the expression

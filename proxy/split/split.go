@@ -2,8 +2,8 @@
 // which one gets 5 %.
 //
 // With a key the same choice is made each time, in every process and in whatever order the choices
-// are listed: it is the one with the highest score, which follows from a hash of the key and the
-// name, and from the weight (weighted rendezvous hashing). So when the share of one choice grows and
+// are listed: it is the one with the best score, which follows from a hash of the key and the name,
+// and from the weight (weighted rendezvous hashing). So when the share of one choice grows and
 // those of the others keep their proportions, keys move to that one only.
 package split
 
@@ -71,8 +71,8 @@ func (s *Split) Choose(key []byte) int {
 	best, score := 0, math.Inf(1)
 	for i := range s.choices {
 		c := &s.choices[i]
-		// -ln(u)/weight is distributed exponentially with the rate weight, so it is the least with the
-		// probability weight/sum.
+		// -ln(u)/weight has an exponential distribution with the rate weight, so it is the least
+		// with the probability weight/sum.
 		if x := -math.Log(unit(mix(h^c.seed))) / c.weight; x < score {
 			best, score = c.index, x
 		}
