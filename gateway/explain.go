@@ -26,7 +26,7 @@ func NewExplainer(cfg *config.Config) (*Explainer, error) {
 	if err := n.buildRoutes(nil); err != nil {
 		return nil, err
 	}
-	return &Explainer{n, proxy.New(proxy.Options{Limits: proxyLimits(&cfg.Limits)})}, nil
+	return &Explainer{n, proxy.New(proxy.Options{Limits: proxyLimits(cfg.Limits)})}, nil
 }
 
 // PassedThrough returns the route by which TLS connections for a server name are passed through at

@@ -98,12 +98,11 @@ func many(n int, what string) string {
 
 // wanted is what the file asks for, whatever GODEBUG says here: that is not the gateway's
 // environment.
-func wanted(cfg *config.Config, m config.MPTCPMode) mptcp.Mode {
-	mode, err := mptcp.ParseMode(string(m))
-	if err != nil || !cfg.MPTCP.Enabled {
+func wanted(cfg *config.Config, m mptcp.Mode) mptcp.Mode {
+	if !cfg.MPTCP.Enabled {
 		return mptcp.Off
 	}
-	return mode
+	return m
 }
 
 func doctorListeners(cfg *config.Config) (list []doctor.Listener) {

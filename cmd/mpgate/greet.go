@@ -41,9 +41,9 @@ func greeting(b *config.Backend, host string) func(context.Context, net.Conn) er
 		greet = greetWith("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", readOne) // RFC 9113, 3.4: the preface and empty SETTINGS
 	}
 	switch b.SendProxy {
-	case config.SendProxyV1:
+	case 1:
 		greet = greetWith("PROXY UNKNOWN\r\n", greet)
-	case config.SendProxyV2: // LOCAL: a check of the proxy's own
+	case 2: // LOCAL: a check of the proxy's own
 		greet = greetWith("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", greet)
 	}
 	return greet

@@ -95,7 +95,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":            {},
+	"config":            {"mptcp", "mptcp/paths", "proxy/limits", "proxy/preread", "proxy/target", "telemetry"},
 	"telemetry":         {"task"},
 	"admin":             {"task"},
 	"certs":             {"task"},
@@ -104,6 +104,7 @@ var arrows = map[string][]string{
 	"listener":          {"mptcp", "task"},
 	"listener/units":    {},
 	"internal/lab":      {},
+	"proxy/limits":      {},
 	"proxy/netio":       {},
 	"proxy/message":     {},
 	"proxy/preread":     {},
@@ -112,11 +113,11 @@ var arrows = map[string][]string{
 	"proxy/route":       {"proxy/message", "proxy/target"},
 	"proxy/split":       {},
 	"proxy/passthrough": {"proxy/netio", "task"},
-	"proxy/http1":       {"proxy/message", "proxy/netio", "proxy/target", "task"},
-	"proxy/http2":       {"proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
+	"proxy/http1":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/target", "task"},
+	"proxy/http2":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
 	"proxy/leg":         {"mptcp", "telemetry"},
-	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
-	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/passthrough",
+	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
+	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/limits", "proxy/message", "proxy/netio", "proxy/passthrough",
 		"proxy/preread", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
 }
 

@@ -89,9 +89,6 @@ func TestMarkdownWraps(t *testing.T) {
 func TestCommentsWrap(t *testing.T) {
 	comments := 0
 	for _, f := range load(t) {
-		if under(f.dir(), "config") {
-			continue
-		}
 		lines := strings.Split(string(f.source), "\n")
 		for _, group := range f.syntax.Comments {
 			for _, c := range group.List {

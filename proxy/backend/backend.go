@@ -15,6 +15,7 @@ import (
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/leg"
+	"mpgate/proxy/limits"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
@@ -26,7 +27,7 @@ type Options struct {
 	ConnectTimeout  time.Duration // 5 s
 	ResponseTimeout time.Duration // to the first byte of an answer, 60 s
 	IdleTimeout     time.Duration // of a kept connection, and the longest silence in an answer, 60 s
-	Limits          http1.Limits  // of an answer's head; 64 KiB and 256 fields
+	Limits          limits.Limits // of an answer's head; those of limits.Servers
 	Protocol        Protocol
 	SendProxy       uint8 // version of the PROXY header that a connection begins with; 0 is none
 	// TLS gives the configuration for a server's host; nil: no TLS.
@@ -92,13 +93,12 @@ func New(o Options) (*Backend, error) {
 	if o.MemoryShort == nil {
 		o.MemoryShort = mptcp.HostMemoryShort
 	}
-	if o.Limits.HeaderBytes == 0 {
-		o.Limits = http1.Limits{HeaderBytes: 64 << 10, HeaderFields: 256}
-	}
+	o.Limits = o.Limits.Or(limits.Servers)
+	o.Limits.IdleTime = o.IdleTimeout
 	if len(o.Servers) == 0 {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
-	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, Patience: Patience}}
+	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, Patience: Patience}}
 	b.background, b.firstRest = newBackground(), firstRest
 	if b.memory = o.Streams; b.memory == nil {
 		b.memory = &http2.Memory{Limit: http2.MemoryLimit()}
@@ -107,8 +107,7 @@ func New(o Options) (*Backend, error) {
 		b.places = new(Places)
 	}
 	b.client2 = http2.ClientOptions{
-		Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
-		IdleTime: o.IdleTimeout, Patience: Patience, Memory: b.memory,
+		Limits: o.Limits, Patience: Patience, Memory: b.memory,
 	}
 	weights := make([]int, len(o.Servers))
 	for i, so := range o.Servers {

@@ -11,7 +11,6 @@ import (
 // ClientOptions bound what a server may do. All must be set.
 type ClientOptions struct {
 	Limits
-	IdleTime time.Duration // the longest silence in a body
 	Patience time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"mpgate/proxy/limits"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
@@ -16,9 +17,7 @@ import (
 
 // ClientOptions bound what a server may do. What is zero gets the default.
 type ClientOptions struct {
-	Limits                   // 64 KiB and 256 fields
-	HeaderTime time.Duration // for the first frames, and within a header block; 10 s
-	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
+	Limits                   // limits.Servers
 	Patience   time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
 	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
 	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
@@ -48,9 +47,7 @@ type ClientConn struct {
 // NewClientConn gives the client's end of s. What it has to say at the beginning leaves with the
 // first request.
 func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
-	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
-	setDefault(&l.HeaderBytes, 64<<10)
-	setDefault(&l.HeaderFields, 256)
+	l := connLimits{Limits: o.Limits.Or(limits.Servers), pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	l.setDefaults()
 	c := &ClientConn{patience: o.Patience, onSettled: o.Settled, most: 100}
 	c.ready.L = &c.mu

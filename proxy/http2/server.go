@@ -7,17 +7,16 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"mpgate/proxy/limits"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
 	"mpgate/task"
 )
 
-// ServerOptions bound what a client may do. What is zero gets the default.
+// ServerOptions bound what a client may do. What is zero gets the default; a MinRate below zero is
+// none.
 type ServerOptions struct {
-	Limits                   // 32 KiB and 100 fields
-	HeaderTime time.Duration // for a header block, and from the start to the first frames; 10 s
-	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
-	MinRate    int64         // bytes a second of a body, averaged over IdleTime
+	Limits                   // limits.Default
 	Streams    int           // at a time; 100
 	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
 	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
@@ -64,9 +63,7 @@ type ServerConn struct {
 // the connection's from now on; it may be nil. handler is called for each stream, in a goroutine of
 // its own.
 func NewServerConn(s netio.Stream, in *netio.Buffer, o *ServerOptions, handler func(*ServerStream)) *ServerConn {
-	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, minRate: o.MinRate, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
-	setDefault(&l.HeaderBytes, 32<<10)
-	setDefault(&l.HeaderFields, 100)
+	l := connLimits{Limits: o.Limits.Or(limits.Default), pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	l.setDefaults()
 	c := &ServerConn{handler: handler, most: o.Streams}
 	setDefault(&c.most, 100)

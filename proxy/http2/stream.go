@@ -121,7 +121,7 @@ func (s *stream) leave() {
 	if len(c.streams) == 0 {
 		c.idle = time.Now()
 		if c.pinged.IsZero() {
-			_ = c.base.SetReadDeadline(c.idle.Add(c.limits.idleTime))
+			_ = c.base.SetReadDeadline(c.idle.Add(c.limits.IdleTime))
 		}
 	}
 }
@@ -177,14 +177,14 @@ func (b *body) waitMore() error {
 	s := b.stream
 	c := s.conn
 	c.flushNow()
-	limit := c.limits.idleTime
+	limit := c.limits.IdleTime
 	if b.patience > 0 && !s.slow {
 		limit = min(limit, b.patience)
 	}
 	since, had := time.Now(), s.received
 	c.mu.Unlock()
 	woken := s.readers.wait(limit)
-	for !woken && limit == c.limits.idleTime && !s.raw { // silence is not an error while the other direction moves
+	for !woken && limit == c.limits.IdleTime && !s.raw { // silence is not an error while the other direction moves
 		grace := s.readPace.Grace()
 		if grace <= 0 {
 			break
@@ -198,7 +198,7 @@ func (b *body) waitMore() error {
 		}
 		return s.readPace.Wait(time.Since(since), int(s.received-had))
 	}
-	if limit < c.limits.idleTime {
+	if limit < c.limits.IdleTime {
 		s.slow = true
 		return message.ErrSlow
 	}
