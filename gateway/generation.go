@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -186,7 +185,7 @@ func (n *generation) buildRoutes(old *generation) error {
 	for _, r := range cfg.Routes {
 		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
-			Name: r.Name, Match: RouteMatch(&r.Match),
+			Name: r.Name, Match: r.Match.Rule(),
 			Action:           &proxy.Forward{Backend: to},
 			Filters:          filter.Compile(filter.MaxForwards{}),
 			Lease:            n.leaseOf(old, &r),
@@ -211,18 +210,6 @@ func (n *generation) buildRoutes(old *generation) error {
 		}
 	}
 	return nil
-}
-
-// RouteMatch is what package route matches for a route. A server name that is passed through is
-// matched as if it were the host.
-func RouteMatch(m *config.Match) route.Match {
-	list := func(s string) []string {
-		if s == "" {
-			return nil
-		}
-		return []string{s}
-	}
-	return route.Match{Hosts: list(cmp.Or(m.SNI, m.Host)), Paths: list(m.Path), Listener: m.Listener}
 }
 
 // passthroughs are the names that are passed through at a listener; nil where there is none, so

@@ -6,7 +6,6 @@ import (
 	"text/tabwriter"
 
 	"mpgate/config"
-	"mpgate/gateway"
 	"mpgate/proxy/route"
 )
 
@@ -35,26 +34,31 @@ func (c *routesCmd) Run(p *program) error {
 		return printJSON(p.stdout, list)
 	}
 	w := tabwriter.NewWriter(p.stdout, 2, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ROUTE\tHOST\tPATH\tLISTENER\tBACKEND")
+	fmt.Fprintln(w, "ROUTE\tHOST\tPATH\tLISTENER\tBACKEND\tCONDITIONS")
 	for _, r := range list {
 		host := cmp.Or(r.Host, "any")
 		path := cmp.Or(r.Path, "any")
+		if r.Regexp {
+			path = "~ " + r.Path
+		}
 		if r.SNI != "" {
 			host, path = "sni "+r.SNI, "passed through"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.Backend)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.Backend, cmp.Or(r.Conditions, "none"))
 	}
 	return w.Flush()
 }
 
 // routeLine is one route as it is shown.
 type routeLine struct {
-	Name     string `json:"name"`
-	Host     string `json:"host"`
-	Path     string `json:"path"`
-	SNI      string `json:"sni"`
-	Listener string `json:"listener"`
-	Backend  string `json:"backend"`
+	Name       string `json:"name"`
+	Host       string `json:"host"`
+	Path       string `json:"path"`
+	SNI        string `json:"sni"`
+	Listener   string `json:"listener"`
+	Backend    string `json:"backend"`
+	Regexp     bool   `json:"path_regex,omitempty"` // path is one
+	Conditions string `json:"conditions,omitempty"`
 }
 
 // tables find routes as the gateway does.
@@ -67,7 +71,7 @@ func buildTables(cfg *config.Config) (*tables, error) {
 	var http, sni []route.Rule[*config.Route]
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
-		rule := route.Rule[*config.Route]{Name: r.Name, Match: gateway.RouteMatch(&r.Match), Value: r}
+		rule := route.Rule[*config.Route]{Name: r.Name, Match: r.Match.Rule(), Value: r}
 		if r.Match.SNI != "" {
 			sni = append(sni, rule)
 		} else {
@@ -87,7 +91,7 @@ func (t *tables) inOrder() []routeLine {
 	for _, table := range []*route.Table[*config.Route]{t.sni, t.http} {
 		for _, e := range table.Entries() {
 			r := e.Rule.Value
-			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.Backend}
+			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.Backend, Regexp: e.Regexp, Conditions: e.Conditions}
 			if r.Match.SNI != "" {
 				line.Host, line.SNI = "", e.Host
 			}
