@@ -84,14 +84,17 @@ func (l *loader) checkPath(p *Path, n *node) {
 }
 
 func (l *loader) checkMatch(m *Match, n *node) {
-	if strings.Contains(m.Path, ";") {
-		l.warn(n.get("path").at, `has a ";"%s, where parameters begin for some servers: a request is answered with 400 unless its path without them leads to the same route`, n.get("path").got())
+	for i, p := range m.Paths {
+		if strings.Contains(p, ";") {
+			item := n.get("path").item(i)
+			l.warn(item.at, `has a ";"%s, where parameters begin for some servers: a request is answered with 400 unless its path without them leads to the same route`, item.got())
+		}
 	}
 	if !n.has("sni") {
 		return
 	}
-	for _, key := range []string{"host", "path"} {
-		if n.has(key) {
+	for _, key := range []string{"host", "path", "path_regex", "method", "header", "query", "cookie", "client"} {
+		if n.written(key) {
 			l.fault(n.get(key).at, "is set beside sni%s, whose connections are passed through unopened, so that it is never compared; leave one of the two out", n.get(key).got())
 		}
 	}

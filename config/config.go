@@ -186,14 +186,18 @@ func (Choice) Values() []string { return texts(Reject, Drop, Merge, Keep) }
 // Match is the condition of a route. An empty field matches all requests. With SNI, Host and Path
 // are empty.
 type Match struct {
-	// Host is canonical, without a port. "*.example.org" matches exactly one label before
-	// example.org.
-	Host string `toml:"host" as:"host" eg:"example.org" help:"Host of the request, or *.name for one label before it."`
-	// Path is canonical. "/api/*" matches /api and all paths below it; without "/*" only the path
-	// itself matches.
-	Path     string `toml:"path" as:"path" eg:"/api/*" help:"Path of the request, or a prefix that ends in /*."`
-	Listener string `toml:"listener" eg:"web" help:"Name of the listener that the request came in on."`
-	// SNI has the form of Host.
+	// Hosts and Paths are as package route describes them.
+	Hosts     []string `toml:"host,one" as:"route_host" eg:"example.org" help:"Hosts of the request: names, *.name for one label before it, name.* for labels behind it."`
+	Paths     []string `toml:"path,one" as:"path_glob" eg:"/api/*" help:"Paths of the request, exact or with stars."`
+	PathRegex string   `toml:"path_regex" eg:"^/v([0-9]+)/" help:"RE2 expression for the path, instead of path."`
+	Listener  string   `toml:"listener" eg:"web" help:"Name of the listener that the request came in on."`
+	Methods   []string `toml:"method,one" eg:"GET" help:"Methods of the request."`
+	// Of the values, "*" is any and "" is that the name is absent.
+	Header  map[string]string `toml:"header" names:"field" eg:"Upgrade = \"websocket\"" help:"Header fields of the request: a value, * for any, or an empty one for none."`
+	Query   map[string]string `toml:"query" eg:"v = \"2\"" help:"Parameters of the query, likewise."`
+	Cookie  map[string]string `toml:"cookie" eg:"beta = \"*\"" help:"Cookies of the request, likewise."`
+	Clients []Network         `toml:"client,one" as:"clients" eg:"10.0.0.0/8" help:"Networks of the client, or private."`
+	// SNI has the form of a host with or without *. before it.
 	SNI string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened."`
 }
 

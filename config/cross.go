@@ -16,7 +16,7 @@ func (l *loader) cross(c *Config, root *node) {
 	backends := l.unique("backend", t.backends)
 
 	l.references(c, t, listeners, backends)
-	l.ties(c, t)
+	l.matches(c, t)
 	l.overlaps(c, t)
 	l.sni(c, t, listeners, backends)
 	l.paths(c, t)
@@ -92,28 +92,6 @@ func (l *loader) references(c *Config, t tables, listeners, backends names) {
 	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == "listener" })
 	if len(t.listeners) == 0 && !faulty && c.MPTCP.Manage == paths.ManageOff && !t.root.get("mptcp").unset("manage") {
 		l.fault(t.root.at, "the file has no listener; add a [[listener]]")
-	}
-}
-
-// ties reports routes that match exactly the same requests: none of them is more specific.
-func (l *loader) ties(c *Config, t tables) {
-	seen := make(map[Match]int, len(c.Routes))
-	for i, r := range c.Routes {
-		// "/*" is not the same as no path: OPTIONS * has no path.
-		m, n := r.Match, t.routes[i].get("match")
-		if m.Path == "" && n.has("path") || m.Host == "" && n.has("host") || m.SNI == "" && n.has("sni") {
-			continue // a fault was reported for it
-		}
-		if n.unset("host", "path", "listener", "sni") {
-			continue
-		}
-		j, ok := seen[m]
-		if !ok {
-			seen[m] = i
-			continue
-		}
-		first := t.routes[j].get("match").at
-		l.fault(n.at, "is the same as that of the route %q (%s:%d): neither is more specific; change one of them", c.Routes[j].Name, first.file, first.line)
 	}
 }
 

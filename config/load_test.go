@@ -96,7 +96,7 @@ func TestDefault(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", c.Listeners[0], wantListener)
 	}
 	wantRoute := Route{Name: "all", Backend: "app", EncodedSlash: Reject, DuplicateSlashes: Merge, UnsafeHeaderNames: Drop}
-	if c.Routes[0] != wantRoute {
+	if !reflect.DeepEqual(c.Routes[0], wantRoute) {
 		t.Errorf("got  %+v\nwant %+v", c.Routes[0], wantRoute)
 	}
 	wantBackend := Backend{
@@ -144,9 +144,9 @@ func TestForms(t *testing.T) {
 		t.Errorf("%+v", web)
 	}
 	for i, want := range []Match{
-		{Host: "example.org", Path: "/api/*"}, {Host: "*.example.org", Listener: "web"}, {Host: "[2001:db8::1]"}, {Path: "/*"}, {},
+		{Hosts: []string{"example.org"}, Paths: []string{"/api/*"}}, {Hosts: []string{"*.example.org"}, Listener: "web"}, {Hosts: []string{"[2001:db8::1]"}}, {Paths: []string{"/*"}}, {},
 	} {
-		if c.Routes[i].Match != want {
+		if !reflect.DeepEqual(c.Routes[i].Match, want) {
 			t.Errorf("match %+v, want %+v", c.Routes[i].Match, want)
 		}
 	}

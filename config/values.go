@@ -55,6 +55,7 @@ var formats = map[string]codec{
 	"path":          plain(matchPath),
 	"path_glob":     plain(pathGlob),
 	"path_name":     pathNames,
+	"route_host":    plain(routeHost),
 	"san":           of(certName, same),
 	"server_name":   plain(func(s, _ string) (string, string) { return matchHost(s, false) }),
 	"tls_version":   versions,

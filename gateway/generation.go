@@ -184,7 +184,7 @@ func (n *generation) buildRoutes(old *generation) error {
 	for _, r := range cfg.Routes {
 		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
-			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
+			Name: r.Name, Match: r.Match.Rule(),
 			Action:           &proxy.Forward{Backend: to},
 			Filters:          filter.Compile(filter.MaxForwards{}),
 			Lease:            n.leaseOf(old, &r),
@@ -195,7 +195,7 @@ func (n *generation) buildRoutes(old *generation) error {
 			list = append(list, one)
 			continue
 		}
-		one.Host, one.Action = r.Match.SNI, &proxy.TCP{Backend: to}
+		one.Action = &proxy.TCP{Backend: to}
 		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
@@ -221,6 +221,10 @@ func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 }
 
 func routeFault(cfg *config.Config, err error) error {
+	var dead *route.UnreachableError
+	if errors.As(err, &dead) {
+		return placed(cfg, "route."+dead.Name, err)
+	}
 	var tie *route.TieError
 	if errors.As(err, &tie) {
 		return placed(cfg, "route."+tie.Second, err)

@@ -108,7 +108,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":            {"mptcp", "mptcp/paths", "proxy/limits", "proxy/preread", "proxy/target", "telemetry"},
+	"config":            {"mptcp", "mptcp/paths", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "telemetry"},
 	"telemetry":         {"task"},
 	"admin":             {"task"},
 	"certs":             {"task"},
@@ -123,7 +123,8 @@ var arrows = map[string][]string{
 	"proxy/preread":     {},
 	"proxy/target":      {},
 	"proxy/filter":      {"proxy/message", "proxy/target", "proxy/template", "telemetry"},
-	"proxy/route":       {"proxy/target"},
+	"proxy/route":       {"proxy/message", "proxy/target"},
+	"proxy/split":       {},
 	"proxy/passthrough": {"proxy/message", "proxy/netio", "task"},
 	"proxy/http1":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/target", "task"},
 	"proxy/http2":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
