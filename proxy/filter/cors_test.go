@@ -127,9 +127,9 @@ func TestCORSFaults(t *testing.T) {
 		o    filter.CORSOptions
 		want string
 	}{
-		{filter.CORSOptions{}, "origins: is empty"},
-		{filter.CORSOptions{Origins: []string{"*"}, Credentials: true}, "must not be used with credentials"},
-		{filter.CORSOptions{Origins: []string{"*", "https://a.example"}}, "must stand alone"},
+		{filter.CORSOptions{}, "has no origins"},
+		{filter.CORSOptions{Origins: []string{"*"}, Credentials: true}, "with credentials: every site"},
+		{filter.CORSOptions{Origins: []string{"*", "https://a.example"}}, "beside other origins"},
 		{filter.CORSOptions{Origins: []string{"null"}}, "sandboxed page"},
 	} {
 		if _, err := filter.NewCORS(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -137,18 +137,18 @@ func TestCORSFaults(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
-		"a.example":               "must be a scheme",
-		"ftp://a.example":         "must be a scheme",
-		"https://":                "must have a valid host",
-		"https://a.example/":      "has no path",
-		"https://u@a.example":     "has no path",
-		"https://a.example:99999": "must have a valid host",
-		"https://*":               "must have a valid host",
-		"https://*.*.example":     "must have a valid host",
-		"https://a.*.example":     "must have a valid host",
-		"https://*a.example":      "must have a valid host",
-		"https://*.[::1]":         "must have a valid host",
-		"https://a b":             "must have a valid host",
+		"a.example":               "is not an origin",
+		"ftp://a.example":         "is not an origin",
+		"https://":                "has no valid host",
+		"https://a.example/":      "has more than a scheme and a host",
+		"https://u@a.example":     "has more than a scheme and a host",
+		"https://a.example:99999": "has no valid host",
+		"https://*":               "has no valid host",
+		"https://*.*.example":     "has no valid host",
+		"https://a.*.example":     "has no valid host",
+		"https://*a.example":      "has no valid host",
+		"https://*.[::1]":         "has no valid host",
+		"https://a b":             "has no valid host",
 	} {
 		if got, err := filter.ParseOrigin(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %q, %v, want %q", in, got, err, want)

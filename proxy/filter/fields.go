@@ -2,7 +2,7 @@ package filter
 
 import (
 	"cmp"
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 
@@ -117,7 +117,7 @@ func NewRequestHeaders(list []FieldEdit) (*RequestHeaders, error) {
 			continue
 		}
 		if e.Add || len(e.Values) != 1 {
-			return nil, fmt.Errorf("%s: a request has exactly one Host", e.Name)
+			return nil, errors.New("has several values of Host; a request has exactly one")
 		}
 		f.host = &e.Values[0]
 		f.serverHost = f.host.String() == "{server_host}"

@@ -102,7 +102,7 @@ func TestHost(t *testing.T) {
 		}
 	}
 	for _, list := range [][]string{{"+Host=a"}, {"Host=a|b"}} {
-		if _, err := filter.NewRequestHeaders(edits(t, list...)); err == nil || !strings.Contains(err.Error(), "exactly one Host") {
+		if _, err := filter.NewRequestHeaders(edits(t, list...)); err == nil || !strings.Contains(err.Error(), "a request has exactly one") {
 			t.Errorf("%v: %v", list, err)
 		}
 	}

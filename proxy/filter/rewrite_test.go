@@ -130,12 +130,12 @@ func TestRewriteKeeps(t *testing.T) {
 
 func TestRewriteFaults(t *testing.T) {
 	for to, want := range map[string]string{
-		"":              `must begin with "/"`,
-		"v1/*":          `must begin with "/"`,
-		"{path}":        `must begin with "/"`,
-		"/*/*":          `at most one "*"`,
-		"/a?b=c":        `without "?" and "#"`,
-		"/a#b":          `without "?" and "#"`,
+		"":              "does not begin with /",
+		"v1/*":          "does not begin with /",
+		"{path}":        "does not begin with /",
+		"/*/*":          "has more than one *",
+		"/a?b=c":        `has a "?" or a "#"`,
+		"/a#b":          `has a "?" or a "#"`,
 		"/a/../*":       "dot segments",
 		"//a/*":         "slashes in a row",
 		"/%41/*":        "escapes of plain letters",
@@ -144,7 +144,7 @@ func TestRewriteFaults(t *testing.T) {
 		"/a b":          "percent-encoded",
 		"/%4/*":         "two hexadecimal digits",
 		"/{hots}":       "unknown variable {hots}",
-		"/*{1":          "lacks its closing brace",
+		"/*{1":          "without a closing brace",
 		"/a\r\nX: y":    "line break",
 		"/caf\u00e9/*":  "escapes of plain letters",
 		"/a/..;x/{1}":   "dot segment",
