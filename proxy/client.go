@@ -155,7 +155,7 @@ func (m *mux) abort(leases map[*Lease]bool) {
 			continue
 		}
 		x.down.Abort()
-		x.client.tunnels.cut(x)
+		x.client.tunnels.stop(x)
 	}
 }
 
@@ -165,6 +165,6 @@ func (m *mux) cut(x *exchange, l *Lease) {
 	defer m.mu.Unlock()
 	if m.open[x] == l {
 		x.down.Abort()
-		x.client.tunnels.cut(x)
+		x.client.tunnels.stop(x)
 	}
 }

@@ -53,7 +53,7 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	var added *conn
 	defer func() {
 		if v := recover(); v != nil {
-			p.caught("panic while accepting a connection", "", v)
+			p.logPanic("panic while accepting a connection", "", v)
 			_ = nc.Close()
 			if added != nil {
 				p.remove(added)
@@ -125,14 +125,14 @@ func (c *conn) guarded() (s netio.Stream) {
 
 // panicked notes a panic outside of any exchange.
 func (c *conn) panicked(v any) {
-	c.proxy.caught("panic in a connection", "", v)
+	c.proxy.logPanic("panic in a connection", "", v)
 	c.broken, c.end = true, telemetry.ConnInternal
 }
 
 // panickedOutside is for a panic beyond what ends the connection in order.
 func (c *conn) panickedOutside(*task.Panic) {
 	_ = c.base.Abort()
-	c.tunnels.cut(nil)
+	c.tunnels.stop(nil)
 }
 
 // serveHTTP serves the requests of a connection, after what comes before them.
@@ -375,5 +375,5 @@ func (c *conn) abort() {
 
 func (c *conn) cutOff() {
 	_ = c.base.Abort()
-	c.tunnels.cut(nil)
+	c.tunnels.stop(nil)
 }

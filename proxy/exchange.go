@@ -12,6 +12,7 @@ import (
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
@@ -173,7 +174,7 @@ func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
 			x.panicked = true
-			x.proxy.caught("panic in an exchange", string(x.rec.IDText()), v)
+			x.proxy.logPanic("panic in an exchange", string(x.rec.IDText()), v)
 			x.afterPanic()
 		}
 	}()
@@ -189,7 +190,7 @@ func (x *exchange) afterPanic() {
 	x.rec.End = telemetry.EndInternal
 	defer func() {
 		if v := recover(); v != nil { // there is no answering
-			x.proxy.caught("panic at the end of an exchange", string(x.rec.IDText()), v)
+			x.proxy.logPanic("panic at the end of an exchange", string(x.rec.IDText()), v)
 			x.broken = true
 			x.down.SetClose()
 		}
@@ -213,12 +214,16 @@ func (x *exchange) afterPanic() {
 // errPanic is how a part of an exchange ends that panicked in a goroutine of its own.
 var errPanic = errors.New("internal error")
 
-// caught counts a panic that was recovered, and tells of it.
-func (p *Proxy) caught(what, id string, v any) {
+// logPanic counts and logs a panic that was recovered.
+func (p *Proxy) logPanic(what, id string, v any) {
 	if m := p.options.Instruments; m != nil {
 		m.Panics.Inc()
 	}
-	p.options.Logger.Error(what, "id", id, "panic", v, "stack", string(debug.Stack()))
+	stack := debug.Stack()
+	if other, ok := v.(*task.Panic); ok { // it came from another goroutine
+		v, stack = other.Value, other.Stack
+	}
+	p.options.Logger.Error(what, "id", id, "panic", v, "stack", string(stack))
 }
 
 // count makes the exchange count with m.

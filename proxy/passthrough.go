@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"errors"
-	"os"
 	"time"
 
 	"mpgate/proxy/backend"
@@ -123,14 +121,7 @@ func (x *exchange) relayRaw(server *backend.Link) {
 	rec.BytesIn, rec.BytesOut = sent+result.ToServer, result.ToClient
 	t, n := server.State(time.Now())
 	rec.ServerTransport, rec.ServerSubflows = t.String(), n
-	switch {
-	case result.Err == nil:
-		rec.End = telemetry.EndOK
-	case result.ByServer && !errors.Is(result.Err, os.ErrDeadlineExceeded): // silence is both sides', as in a tunnel
-		rec.End = telemetry.EndBackendReset
-	default:
-		rec.End = clientEnd(result.Err)
-	}
+	rec.End = tunnelEnd(result)
 }
 
 // Passthroughs is a table of server names whose connections are passed through.

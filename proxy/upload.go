@@ -74,7 +74,7 @@ func (x *exchange) runUpload() {
 	defer close(x.upload.done)
 	defer func() {
 		if v := recover(); v != nil {
-			x.proxy.caught("panic in an upload", string(x.rec.IDText()), v)
+			x.proxy.logPanic("panic in an upload", string(x.rec.IDText()), v)
 			err := errPanic
 			x.upload.fault.Store(&err)
 			x.up.Abort()
