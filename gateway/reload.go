@@ -275,7 +275,7 @@ func (g *Gateway) held(address string) (who, remedy string) {
 	}
 	const restart = "restart mpgate (systemctl restart mpgate)"
 	for name, f := range gen.listeners {
-		if !f.sockets.InTheWay(address) {
+		if !f.sockets.Conflicts(address) {
 			continue
 		}
 		who = fmt.Sprintf("this gateway's listener %q", name)

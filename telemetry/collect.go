@@ -87,7 +87,7 @@ func (in *Instruments) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// sink sends constant metrics.
+// sink sends constant metrics to a scrape.
 type sink chan<- prometheus.Metric
 
 func (s sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
@@ -98,7 +98,7 @@ func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
 	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
-// level sends the present value of something that the configuration has, or that is not over yet.
+// level sends a gauge if the configuration still has its subject, or if it is not zero.
 func (s sink) level(d *prometheus.Desc, v int64, inUse bool, labels ...string) {
 	if inUse || v != 0 {
 		s.gauge(d, float64(v), labels...)
@@ -138,8 +138,8 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	ch <- in.buildInfo
 }
 
-// collect leaves out what never saw an exchange: with 10,000 routes that is most of them, and 20
-// series each.
+// collect omits pairs without an exchange: with 10,000 routes that is most of them, with 20 series
+// each.
 func (m *ExchangeMeter) collect(s sink, inUse bool) {
 	if !m.used() {
 		return
@@ -147,7 +147,7 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 	l, r := m.key.listener, m.key.route
 	for end := range m.ends {
 		if n := m.ends[end].Load(); n > 0 {
-			s.counter(descExchanges, n, l, r, endNames[end])
+			s.counter(descExchanges, n, l, r, ends[end].name)
 		}
 	}
 	s.counter(descBytes, m.bytesIn.Load(), l, r, "in")
@@ -166,12 +166,12 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 	}
 }
 
-// collect sends no more than that it is up of a server that was never dialled: with 500 backends
-// that is most of them, and 20 series each.
+// collect sends only whether it is up for a server that was never dialled: with 500 backends that
+// is most of them, with 20 series each.
 func (m *ServerMeter) collect(s sink, inUse bool) {
 	b, srv := m.key.backend, m.key.server
 	if inUse {
-		s.gauge(descBackendUp, truth(!m.down.Load()), b, srv)
+		s.gauge(descBackendUp, boolValue(!m.down.Load()), b, srv)
 	}
 	if !m.used() {
 		return
@@ -229,7 +229,7 @@ func (in *Instruments) collectState(s sink) {
 		s.gauge(descCertificate, seconds(at), name)
 	}
 	for name, failing := range in.failing {
-		s.gauge(descFailing, truth(failing), name)
+		s.gauge(descFailing, boolValue(failing), name)
 	}
 	s.gauge(descDraining, float64(in.draining))
 	s.counter(descOwnDropped, in.ownDropped.Value())
@@ -237,7 +237,7 @@ func (in *Instruments) collectState(s sink) {
 	if !r.tried {
 		return
 	}
-	s.gauge(descReloadOK, truth(r.ok))
+	s.gauge(descReloadOK, boolValue(r.ok))
 	s.gauge(descReloadAttempt, seconds(r.at))
 	if !r.okAt.IsZero() {
 		s.gauge(descReloadTime, seconds(r.okAt))
@@ -247,7 +247,7 @@ func (in *Instruments) collectState(s sink) {
 	s.counter(descReloads, r.total[1], "ok")
 }
 
-func truth(b bool) float64 {
+func boolValue(b bool) float64 {
 	if b {
 		return 1
 	}

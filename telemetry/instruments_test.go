@@ -288,7 +288,7 @@ func TestInFlightIsNeverNegative(t *testing.T) {
 	}
 }
 
-// Whoever has no instruments calls them all the same.
+// All methods may be called on nil.
 func TestNil(t *testing.T) {
 	var in *Instruments
 	m, s, l := in.Exchange("", ""), in.Server("", ""), in.Listener("")

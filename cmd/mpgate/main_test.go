@@ -54,7 +54,7 @@ type process struct {
 
 	mu      sync.Mutex
 	arrived *sync.Cond
-	out     []string // lines of both streams that nobody awaited yet
+	out     []string // lines of both streams that no call has awaited yet
 	all     bytes.Buffer
 	closed  int // streams at their end
 }

@@ -99,7 +99,7 @@ func readmeCommand(t *testing.T, d *demoRun, line string) {
 	case "curl":
 		tool(t, "curl")
 	default:
-		t.Fatal("a command that no one knows here how to run")
+		t.Fatal("unknown command: add it to readmeCommand")
 	}
 	line = strings.NewReplacer("http://127.0.0.1:8080", d.web, "http://127.0.0.1:8081", d.admin).Replace(line)
 	if out, err := exec.Command("bash", "-eo", "pipefail", "-c", line).CombinedOutput(); err != nil || len(out) == 0 {
@@ -107,7 +107,7 @@ func readmeCommand(t *testing.T, d *demoRun, line string) {
 	}
 }
 
-// readmeGoRun runs the demo as somebody does who has only Go, with other ports.
+// readmeGoRun runs the demo with the go command, with other ports.
 func readmeGoRun(t *testing.T, args []string) {
 	args = append(args, "--address", "127.0.0.1:0", "--tls", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 	cmd := exec.Command("go", args...)
@@ -117,7 +117,8 @@ func readmeGoRun(t *testing.T, args []string) {
 		t.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = in, in
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // go and what it runs get the signal, as from a terminal
+	// go and what it runs get the signal, as from a terminal
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,8 @@ func flap(ctx context.Context, t *testing.T, p *lab.Place, addr netip.Addr) {
 	e := lab.Endpoint{Addr: addr, ID: 2, Flags: lab.Signal}
 	for {
 		err := p.AddEndpoint(e)
-		if errors.Is(err, unix.EBUSY) { // a join came meanwhile, for which the kernel made one with another ID
+		// a join came meanwhile, for which the kernel made one with another ID
+		if errors.Is(err, unix.EBUSY) {
 			err = errors.Join(p.FlushEndpoints(), p.AddEndpoint(e))
 		}
 		if err != nil {

@@ -152,7 +152,8 @@ func TestEndOfASharedConnection(t *testing.T) {
 			h.mu.Lock()
 			c := h.conns[0]
 			h.mu.Unlock()
-			if err := (<-l.conns).(*net.TCPConn).CloseWrite(); err != nil { // without GOAWAY, as when killed
+			// without GOAWAY, as when killed
+			if err := (<-l.conns).(*net.TCPConn).CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
 			for until := time.Now().Add(proxytest.Patience); ; {

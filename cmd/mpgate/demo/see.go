@@ -12,7 +12,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// seen is what a server sees of a request.
+// seen is a request as a server sees it.
 type seen struct {
 	Server    string  `json:"server"`
 	Method    string  `json:"method"`
@@ -57,7 +57,7 @@ func (s *Server) see(r *http.Request) *seen {
 	}
 	var info mptcp.Info
 	if err := info.Read(rc); err != nil {
-		return v // TCP, or a kernel that does not tell
+		return v // TCP, or a kernel that does not report it
 	}
 	for i := range info.Subflows {
 		f := &info.Subflows[i]

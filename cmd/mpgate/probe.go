@@ -29,28 +29,29 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	return all[:min(len(all), mostAddresses)], nil
 }
 
-// greeting is the first thing that a server of the backend expects: the kernel makes further
-// subflows only once bytes have passed both ways.
-func greeting(b *config.Backend, host string) func(context.Context, net.Conn) error {
-	greet := doctor.ProbeHTTP(host)
+// probe exchanges the first bytes with a server of the backend: the kernel creates further subflows
+// only after bytes have passed in both directions.
+func probe(b *config.Backend, host string) func(context.Context, net.Conn) error {
+	probe := doctor.ProbeHTTP(host)
 	switch {
 	case b.TLS != nil:
-		// Whether the certificate is right is the gateway's to judge; this sends nothing.
-		greet = doctor.ProbeTLS(&tls.Config{ServerName: cmp.Or(b.TLS.ServerName, host), InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+		// Verifying the certificate is the gateway's task; doctor sends no data.
+		probe = doctor.ProbeTLS(&tls.Config{ServerName: cmp.Or(b.TLS.ServerName, host), InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
 	case b.Protocol == config.H2C:
-		greet = greetWith("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", readOne) // RFC 9113, 3.4: the preface and empty SETTINGS
+		// RFC 9113, 3.4: the preface and empty SETTINGS
+		probe = probeWith("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", readOne)
 	}
 	switch b.SendProxy {
 	case config.SendProxyV1:
-		greet = greetWith("PROXY UNKNOWN\r\n", greet)
-	case config.SendProxyV2: // LOCAL: a check of the proxy's own
-		greet = greetWith("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", greet)
+		probe = probeWith("PROXY UNKNOWN\r\n", probe)
+	case config.SendProxyV2: // LOCAL: a health check by the proxy
+		probe = probeWith("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", probe)
 	}
-	return greet
+	return probe
 }
 
-// greetWith sends bytes first.
-func greetWith(first string, then func(context.Context, net.Conn) error) func(context.Context, net.Conn) error {
+// probeWith returns a probe that sends bytes first.
+func probeWith(first string, then func(context.Context, net.Conn) error) func(context.Context, net.Conn) error {
 	return func(ctx context.Context, c net.Conn) error {
 		if _, err := c.Write([]byte(first)); err != nil {
 			return err
