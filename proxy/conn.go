@@ -27,8 +27,8 @@ type conn struct {
 	http   *http1.ServerConn
 
 	parked  atomic.Bool   // see park
-	shed    atomic.Bool   // closed while it was parked, to make room for others
 	late    bool          // accepted while the proxy drained
+	served  time.Time     // the end of the last exchange
 	state   atomic.Uint32 // connState
 	waiting sync.Mutex    // held while state becomes busy, and while something depends on that it is not
 	end     telemetry.ConnEnd
@@ -170,10 +170,15 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 				return false
 			}
 		case c.ending() && c.state.Load() != fresh:
-			c.end = telemetry.ConnDrain
-			return false
+			// A client that has used the connection just now may be sending its next request.
+			deadline = c.served.Add(c.proxy.options.DrainGrace)
+			patience = deadline
 		}
 		if err := c.http.Wait(patience); err != nil {
+			if errors.Is(err, netio.ErrInterrupted) && c.state.Load() == idle {
+				c.base.Resume()
+				continue
+			}
 			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) {
 				task.Late(func() { c.park(deadline) }, "connection", func() { c.unpark(deadline) }, c.panickedOutside)
 				return true
@@ -188,6 +193,7 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 		if !next {
 			return false
 		}
+		c.served = end
 		idleTime := c.limits.http.IdleTime
 		patience, deadline = end.Add(min(c.proxy.options.ParkAfter, idleTime)), end.Add(idleTime)
 		c.state.Store(idle)
@@ -255,6 +261,8 @@ func (c *conn) silence(err error) telemetry.ConnEnd {
 		return telemetry.ConnSilent
 	case errors.Is(err, io.EOF):
 		return telemetry.ConnOK
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.ending():
+		return telemetry.ConnDrain
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return telemetry.ConnIdle
 	}
@@ -324,7 +332,7 @@ func (c *conn) finish() {
 func (c *conn) firstDeadline() time.Time {
 	limit := c.limits.http.HeaderTime
 	if c.late {
-		limit = min(limit, graceForNew)
+		limit = min(limit, c.proxy.options.DrainGrace)
 	}
 	return c.accepted.Add(limit)
 }
@@ -349,15 +357,15 @@ func (c *conn) interrupt(s connState) {
 	}
 }
 
-// drain ends the connection if it is between requests; one that has sent nothing yet gets a moment.
-// Shutdown calls it.
+// drain ends the connection after the present request, or if it waits for one, after the grace; see
+// Options.DrainGrace.
 func (c *conn) drain() {
 	if m := c.mux.Load(); m != nil {
 		m.http.Shutdown()
 		return
 	}
 	if c.state.Load() == fresh {
-		task.AfterFunc(graceForNew, "connection: end of its grace", func() { c.interrupt(fresh) })
+		task.AfterFunc(c.proxy.options.DrainGrace, "connection: end of its grace", func() { c.interrupt(fresh) })
 		return
 	}
 	c.interrupt(idle)

@@ -23,7 +23,7 @@ type Ending struct {
 
 // Expire lets the exchanges under the leases, and the connections of the listeners, come to their
 // end, and cuts what is left when ctx ends. Connections of the listeners that are between requests
-// end at once. It returns when nothing is left, and says how many connections it had to cut.
+// end after Options.DrainGrace. It returns when nothing is left, and says how many connections it had to cut.
 func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	leases, listeners := map[*Lease]bool{}, map[*Listener]bool{}
 	for _, l := range e.Leases {
@@ -47,7 +47,7 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 }
 
 // Dismiss ends the connections of a listener after their present request, and those between
-// requests at once.
+// requests after Options.DrainGrace.
 func (p *Proxy) Dismiss(l *Listener) {
 	for _, c := range p.which(func(c *conn) bool { return c.listener == l }) {
 		c.leaving.Store(true)
@@ -59,9 +59,9 @@ func (p *Proxy) Dismiss(l *Listener) {
 	}
 }
 
-// Drain lets the connections that are open now come to their end, with their last response saying
-// so, and ends those between requests at once. What is left when ctx ends is cut. Connections that
-// are accepted meanwhile, and after it, are served one request; Shutdown ends them.
+// Drain is Shutdown for the connections that are open now. Connections that are accepted meanwhile,
+// and after it, are served one request; Shutdown ends them. Drain returns the number of connections
+// that were left when ctx ended, and were cut.
 func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	p.draining.Store(true)
 	early := p.which(func(c *conn) bool { return !c.late })

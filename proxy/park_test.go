@@ -76,9 +76,9 @@ func TestParkedConnection(t *testing.T) {
 		})
 		t.Run(m.name+" ends with a drain", func(t *testing.T) {
 			g := start(t, quick, m.origin(t, proxytest.Echo))
-			c := g.idleClient()
+			g.idleClient()
 			waitParked(t, 1)
-			_, done := g.drain(c)
+			_, done := g.drain()
 			<-done
 			want(t, "connections", g.proxy.Connections(), 0)
 		})

@@ -33,6 +33,10 @@ type Options struct {
 	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with
 	// while it waits for the next; 5 s.
 	ParkAfter time.Duration
+	// DrainGrace is how long a client may take to send a request while the proxy drains: on a
+	// connection that carried none yet, from the begin of the drain; on an HTTP/1 connection, from
+	// the end of the request before it. Such a client cannot know that it is late; 1 s.
+	DrainGrace time.Duration
 }
 
 // Proxy serves the connections of all listeners.
@@ -67,6 +71,9 @@ func New(o Options) *Proxy {
 	}
 	if o.ParkAfter == 0 {
 		o.ParkAfter = 5 * time.Second
+	}
+	if o.DrainGrace == 0 {
+		o.DrainGrace = time.Second
 	}
 	p := &Proxy{
 		options:    o,
@@ -141,13 +148,9 @@ func (p *Proxy) remove(c *conn) {
 	}
 }
 
-// graceForNew is how long a connection that has sent nothing yet may take to send a request while
-// the proxy drains: its client cannot know that it came too late.
-const graceForNew = time.Second
-
-// Shutdown lets the exchanges that are under way come to their end, with the last response of each
-// connection saying so, and ends connections between requests at once. When ctx ends, whatever is
-// left is ended. Connections that are accepted meanwhile are served one request.
+// Shutdown waits until the exchanges in progress have ended; the last response of each connection
+// announces its end. Connections between requests end after Options.DrainGrace. When ctx ends,
+// Shutdown ends what is left. Connections that are accepted meanwhile are served one request.
 func (p *Proxy) Shutdown(ctx context.Context) {
 	p.draining.Store(true)
 	select {
