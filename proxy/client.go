@@ -35,11 +35,11 @@ type client struct {
 	owner   backend.Owner // of connections to servers
 	tunnels tunnels
 
-	lease   atomic.Pointer[Lease] // of the present exchange, unless there is a mux
-	mux     atomic.Pointer[mux]   // set before the first exchange, if there are many at a time
-	leaving atomic.Bool           // no request may follow the present one
-	shed    atomic.Bool           // ended while it waited for a request, to make room for others
-	cut     atomic.Bool           // ended at a deadline
+	lease     atomic.Pointer[Lease] // of the present exchange, unless there is a mux
+	mux       atomic.Pointer[mux]   // set before the first exchange, if there are many at a time
+	dismissed atomic.Bool           // no request may follow the present one
+	shed      atomic.Bool           // ended while it waited for a request, to make room for others
+	expired   atomic.Bool           // ended at a deadline
 }
 
 // setAddresses notes the addresses of a connection over TCP.
@@ -56,7 +56,8 @@ func (c *client) setAddresses(nc net.Conn) {
 }
 
 func (c *client) setPeer(a netip.AddrPort) {
-	addr := a.Addr().WithZone("") // it names an interface of this host, which says nothing to others
+	// It names an interface of this host, which says nothing to others.
+	addr := a.Addr().WithZone("")
 	c.peer, c.peerText = netip.AddrPortFrom(addr, a.Port()), addr.AppendTo(nil)
 }
 
@@ -71,33 +72,33 @@ func (c *client) addresses() backend.Addresses {
 
 // ending reports whether no request may follow the present one.
 func (c *client) ending() bool {
-	return c.leaving.Load() || c.shed.Load() || c.proxy.draining.Load()
+	return c.dismissed.Load() || c.shed.Load() || c.proxy.draining.Load()
 }
 
-// take notes the lease of an exchange that begins. Where one exchange follows another on the same
+// holdLease notes the lease of an exchange that begins. Where one exchange follows another on the same
 // route it only compares.
-func (c *client) take(x *exchange, l *Lease) {
+func (c *client) holdLease(x *exchange, l *Lease) {
 	if m := c.mux.Load(); m != nil {
-		m.take(x, l)
+		m.add(x, l)
 	} else if c.lease.Load() != l {
 		c.lease.Store(l)
 	}
 }
 
-// giveBack is called at the end of an exchange.
-func (c *client) giveBack(x *exchange, l *Lease) {
+// releaseLease is called at the end of an exchange.
+func (c *client) releaseLease(x *exchange, l *Lease) {
 	if m := c.mux.Load(); m != nil {
-		m.giveBack(x)
+		m.remove(x)
 	} else if l.retired() {
 		c.lease.Store(nil)
 	}
 }
 
-// holds counts the connections to servers that are in use for the client; nil if it has one
+// serverConns counts the connections to servers that are in use for the client; nil if it has one
 // exchange at a time.
-func (c *client) holds() *atomic.Int64 {
+func (c *client) serverConns() *atomic.Int64 {
 	if m := c.mux.Load(); m != nil {
-		return &m.holds
+		return &m.serverConns
 	}
 	return nil
 }
@@ -108,26 +109,26 @@ type mux struct {
 		Shutdown()                        // end after the exchanges under way
 		EndIdle(after time.Duration) bool // end if there has been no exchange for so long
 	}
-	holds atomic.Int64 // connections to servers that its exchanges use
+	serverConns atomic.Int64 // connections to servers that its exchanges use
 
 	mu   sync.Mutex // guards open
 	open map[*exchange]*Lease
 }
 
-func (m *mux) take(x *exchange, l *Lease) {
+func (m *mux) add(x *exchange, l *Lease) {
 	m.mu.Lock()
 	m.open[x] = l
 	m.mu.Unlock()
 }
 
-func (m *mux) giveBack(x *exchange) {
+func (m *mux) remove(x *exchange) {
 	m.mu.Lock()
 	delete(m.open, x)
 	m.mu.Unlock()
 }
 
-// under says whether an exchange lasts by one of the leases.
-func (m *mux) under(leases map[*Lease]bool) bool {
+// usesAny says whether an exchange lasts by one of the leases.
+func (m *mux) usesAny(leases map[*Lease]bool) bool {
 	if m == nil {
 		return false
 	}
@@ -149,9 +150,9 @@ func (m *mux) abort(leases map[*Lease]bool) {
 		if !leases[l] {
 			continue
 		}
-		x.cut.Store(true)
+		x.expired.Store(true)
 		if x.client.tunnels.startClose(x) {
-			task.AfterFunc(closeFrameTime, "exchange: end of its startClose", func() { m.cut(x, l) })
+			task.AfterFunc(closeFrameTime, "exchange: end of its startClose", func() { m.abortNow(x, l) })
 			continue
 		}
 		x.down.Abort()
@@ -159,8 +160,8 @@ func (m *mux) abort(leases map[*Lease]bool) {
 	}
 }
 
-// cut ends an exchange that still lasts by a lease.
-func (m *mux) cut(x *exchange, l *Lease) {
+// abortNow ends an exchange that still lasts by a lease.
+func (m *mux) abortNow(x *exchange, l *Lease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.open[x] == l {

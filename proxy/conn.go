@@ -26,11 +26,12 @@ type conn struct {
 	stream netio.Stream // what HTTP is spoken on: base, or TLS above it; nil before that is known
 	http   *http1.ServerConn
 
-	parked  atomic.Bool   // see park
-	late    bool          // accepted while the proxy drained
-	served  time.Time     // the end of the last exchange
-	state   atomic.Uint32 // connState
-	waiting sync.Mutex    // held while state becomes busy, and while something depends on that it is not
+	parked atomic.Bool   // see park
+	late   bool          // accepted while the proxy drained
+	served time.Time     // the end of the last exchange
+	state  atomic.Uint32 // connState
+	// Held while state becomes busy, and while something depends on that it is not.
+	waiting sync.Mutex
 	end     telemetry.ConnEnd
 	err     error // why no request came
 	broken  bool  // must not look as if it ended in order
@@ -58,21 +59,21 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 			if added != nil {
 				p.remove(added)
 			} else {
-				p.turnAway(nc)
+				p.reject(nc)
 			}
 		}
 	}()
 	base, err := netio.New(nc)
 	if err != nil {
 		p.options.Logger.Error("cannot serve a connection", "listener", l.name, "err", err)
-		p.turnAway(nc)
+		p.reject(nc)
 		return
 	}
 	v := l.view.Load()
 	c := &conn{base: base, client: client{proxy: p, listener: l, meter: v.conns, limits: p.limits.Load(), accepted: time.Now()}}
 	c.setAddresses(nc)
 	if !p.add(c) {
-		p.turnAway(nc)
+		p.reject(nc)
 		return
 	}
 	added = c
@@ -87,50 +88,50 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		c.info.OpenAs(mptcp.Unix, base.Raw(), count)
 	}
 	c.meter.Opened()
-	task.Go("connection", c.serve, c.panickedOutside)
+	task.Go("connection", c.serve, c.abortAfterPanic)
 }
 
-func (p *Proxy) turnAway(nc net.Conn) {
+func (p *Proxy) reject(nc net.Conn) {
 	_ = nc.Close()
-	if p.options.Leave != nil {
-		p.options.Leave()
+	if p.options.Closed != nil {
+		p.options.Closed()
 	}
 }
 
 func (c *conn) serve() {
-	if !c.refusesTCP() {
-		c.stream = c.guarded()
+	if !c.rejectTCP() {
+		c.stream = c.trySetup()
 	}
 	switch {
 	case c.stream == nil:
 		c.close()
 	case c.tls != nil:
 		// A handshake grows the stack to 16 KiB and more, which an idle connection would keep.
-		task.Go("connection", c.serveHTTP, c.panickedOutside)
+		task.Go("connection", c.serveHTTP, c.abortAfterPanic)
 	default:
 		c.serveHTTP()
 	}
 }
 
-// guarded is setup, of which a panic ends this connection and nothing else.
-func (c *conn) guarded() (s netio.Stream) {
+// trySetup is setup, of which a panic ends this connection and nothing else.
+func (c *conn) trySetup() (s netio.Stream) {
 	defer func() {
 		if v := recover(); v != nil {
-			c.panicked(v)
+			c.notePanic(v)
 			s = nil
 		}
 	}()
 	return c.setup()
 }
 
-// panicked notes a panic outside of any exchange.
-func (c *conn) panicked(v any) {
+// notePanic notes a panic outside of any exchange.
+func (c *conn) notePanic(v any) {
 	c.proxy.logPanic("panic in a connection", "", v)
 	c.broken, c.end = true, telemetry.ConnInternal
 }
 
-// panickedOutside is for a panic beyond what ends the connection in order.
-func (c *conn) panickedOutside(*task.Panic) {
+// abortAfterPanic is for a panic beyond what ends the connection in order.
+func (c *conn) abortAfterPanic(*task.Panic) {
 	_ = c.base.Abort()
 	c.tunnels.stop(nil)
 }
@@ -138,8 +139,8 @@ func (c *conn) panickedOutside(*task.Panic) {
 // serveHTTP serves the requests of a connection, after what comes before them.
 func (c *conn) serveHTTP() {
 	parked := false
-	defer func() { c.leave(parked, recover()) }()
-	switch two, err := c.speaksHTTP2(); {
+	defer func() { c.endServing(parked, recover()) }()
+	switch two, err := c.detectHTTP2(); {
 	case err == errOnlyHTTP2:
 		c.end = telemetry.ConnBadRequest
 		return
@@ -148,7 +149,7 @@ func (c *conn) serveHTTP() {
 		c.refusePreface()
 		return
 	case err != nil:
-		c.end = c.silence(err)
+		c.end = c.waitEnd(err)
 		return
 	case two:
 		c.serveHTTP2()
@@ -180,13 +181,13 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 				continue
 			}
 			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) {
-				task.Late(func() { c.park(deadline) }, "connection", func() { c.unpark(deadline) }, c.panickedOutside)
+				task.Late(func() { c.park(deadline) }, "connection", func() { c.unpark(deadline) }, c.abortAfterPanic)
 				return true
 			}
-			c.end = c.silence(err)
+			c.end = c.waitEnd(err)
 			return false
 		}
-		if c.setBusy() && c.refusesTCP() {
+		if c.setBusy() && c.rejectTCP() {
 			return false
 		}
 		end, next := c.exchange(time.Now())
@@ -211,12 +212,12 @@ func (c *conn) park(deadline time.Time) {
 
 func (c *conn) unpark(deadline time.Time) {
 	parked := false
-	defer func() { c.leave(parked, recover()) }()
+	defer func() { c.endServing(parked, recover()) }()
 	parked = c.serveRequests(deadline, deadline)
 }
 
-// makesRoom ends the connection if it has waited for long.
-func (c *conn) makesRoom() bool {
+// tryShed ends the connection if it has waited for long.
+func (c *conn) tryShed() bool {
 	if m := c.mux.Load(); m != nil {
 		return m.http.EndIdle(c.proxy.options.ParkAfter)
 	}
@@ -227,19 +228,19 @@ func (c *conn) makesRoom() bool {
 	return true
 }
 
-// leave ends what serves the connection, and the connection unless that is parked.
-func (c *conn) leave(parked bool, panicked any) {
+// endServing ends what serves the connection, and the connection unless that is parked.
+func (c *conn) endServing(parked bool, panicked any) {
 	if panicked != nil {
-		c.panicked(panicked)
+		c.notePanic(panicked)
 	}
 	if !parked {
 		c.close()
 	}
 }
 
-// refusesTCP ends connections that are not MPTCP where that is required. It is asked at the accept
+// rejectTCP ends connections that are not MPTCP where that is required. It is asked at the accept
 // and at the first request, when a fallback has shown.
-func (c *conn) refusesTCP() bool {
+func (c *conn) rejectTCP() bool {
 	if !c.listener.view.Load().RequireMPTCP {
 		return false
 	}
@@ -250,8 +251,8 @@ func (c *conn) refusesTCP() bool {
 	return true
 }
 
-// silence says what it means that no request came.
-func (c *conn) silence(err error) telemetry.ConnEnd {
+// waitEnd says what it means that no request came.
+func (c *conn) waitEnd(err error) telemetry.ConnEnd {
 	c.err = err
 	first := c.state.Load() == fresh
 	switch {
@@ -293,17 +294,17 @@ func (c *conn) close() {
 	case c.stream == nil:
 		_ = c.base.Close()
 	default:
-		c.finish()
+		c.closeInOrder()
 	}
-	c.tell()
+	c.logUnused()
 	c.meter.Closed(c.end)
 	if c.counted.IsValid() {
-		c.proxy.clients.leave(c.counted)
+		c.proxy.clients.release(c.counted)
 	}
 }
 
-// tell logs a connection that never became an exchange.
-func (c *conn) tell() {
+// logUnused logs a connection that never became an exchange.
+func (c *conn) logUnused() {
 	log := c.proxy.options.Logger
 	if c.state.Load() != fresh || !log.Enabled(context.Background(), slog.LevelDebug) {
 		return
@@ -318,8 +319,8 @@ func (c *conn) tell() {
 	log.Debug("connection without a request", attrs...)
 }
 
-// finish sends what is held and closes the connection in order.
-func (c *conn) finish() {
+// closeInOrder sends what is held and closes the connection in order.
+func (c *conn) closeInOrder() {
 	if t, _ := c.info.State(); t == mptcp.TCP && c.stream == c.base {
 		_ = c.base.Finish()
 		return
@@ -373,15 +374,15 @@ func (c *conn) drain() {
 
 // abort ends the connection whatever it is doing, at the deadline of what it was part of.
 func (c *conn) abort() {
-	c.cut.Store(true)
+	c.expired.Store(true)
 	if c.tunnels.startClose(nil) {
-		task.AfterFunc(closeFrameTime, "connection: end of its startClose", c.cutOff)
+		task.AfterFunc(closeFrameTime, "connection: end of its startClose", c.abortNow)
 		return
 	}
-	c.cutOff()
+	c.abortNow()
 }
 
-func (c *conn) cutOff() {
+func (c *conn) abortNow() {
 	_ = c.base.Abort()
 	c.tunnels.stop(nil)
 }

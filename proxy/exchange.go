@@ -88,19 +88,19 @@ type exchange struct {
 
 	raw *rawConn // of an exchange that is a whole connection; see TCP
 
-	hostless  bool // the request came without Host
-	continued bool // a 100 was passed on
-	closing   bool // the response says that the client's connection ends
-	refused   bool // the head was not a request, so what follows it cannot be known
-	broken    bool // the response must not look as if it ended in order
-	replaced  bool // the answer is one of a filter's, which is not replaced again
-	watching  bool
-	gone      atomic.Bool // the client has left
-	cut       atomic.Bool // ended at a deadline, alone of its connection
-	leave     func()      // stored once
-	panicked  bool
-	scratch   []byte
-	forwarded []byte // the X-Forwarded-For of trusted proxies, in one
+	hostless     bool // the request came without Host
+	continued    bool // a 100 was passed on
+	closing      bool // the response says that the client's connection ends
+	refused      bool // the head was not a request, so what follows it cannot be known
+	broken       bool // the response must not look as if it ended in order
+	replaced     bool // the answer is one of a filter's, which is not replaced again
+	watching     bool
+	clientGone   atomic.Bool // the client has left
+	expired      atomic.Bool // ended at a deadline, alone of its connection
+	onClientGone func()      // stored once
+	panicked     bool
+	scratch      []byte
+	forwarded    []byte // the X-Forwarded-For of trusted proxies, in one
 }
 
 var exchanges = sync.Pool{New: func() any { return newExchange() }}
@@ -109,7 +109,7 @@ func newExchange() *exchange {
 	x := &exchange{}
 	x.rec.Reset()
 	x.filter.Request, x.filter.Record = &x.req, &x.rec
-	x.leave = x.clientLeft
+	x.onClientGone = x.abortForClient
 	return x
 }
 
@@ -162,8 +162,8 @@ func (x *exchange) recycle() {
 	x.watching, x.counted = false, false
 	x.end = time.Time{}
 	x.forwarded = x.forwarded[:0]
-	x.gone.Store(false)
-	x.cut.Store(false)
+	x.clientGone.Store(false)
+	x.expired.Store(false)
 	exchanges.Put(x)
 }
 
@@ -202,7 +202,7 @@ func (x *exchange) afterPanic() {
 	x.stopWatch()
 	x.joinUpload()
 	if x.up != nil {
-		x.leaveServer()
+		x.releaseServer()
 	}
 	x.down.SetClose()
 	if !x.broken {
@@ -226,8 +226,8 @@ func (p *Proxy) logPanic(what, id string, v any) {
 	p.options.Logger.Error(what, "id", id, "panic", v, "stack", string(stack))
 }
 
-// count makes the exchange count with m.
-func (x *exchange) count(m *telemetry.ExchangeMeter) {
+// startMeter makes the exchange count with m.
+func (x *exchange) startMeter(m *telemetry.ExchangeMeter) {
 	if x.filter.Explain != nil {
 		return
 	}
@@ -262,23 +262,23 @@ func (x *exchange) read() {
 func (x *exchange) match() {
 	if x.fault == nil {
 		if r, ok := x.view.Routes.table.Match(x.req.Host, x.req.Path, x.client.listener.name); ok {
-			x.enter(r, x.view.meters)
+			x.setRoute(r, x.view.meters)
 			return
 		}
 	}
-	x.count(x.view.noRoute)
+	x.startMeter(x.view.noRoute)
 }
 
-// enter makes the exchange one of the route.
-func (x *exchange) enter(r *Route, m *meters) {
+// setRoute makes the exchange one of the route.
+func (x *exchange) setRoute(r *Route, m *meters) {
 	x.route = r
-	x.client.take(x, r.Lease)
+	x.client.holdLease(x, r.Lease)
 	x.rec.Route = r.Name
-	x.count(m.of(r))
+	x.startMeter(m.of(r))
 }
 
-func (x *exchange) clientLeft() {
-	x.gone.Store(true)
+func (x *exchange) abortForClient() {
+	x.clientGone.Store(true)
 	x.up.Abort()
 }
 
@@ -287,7 +287,7 @@ func (x *exchange) clientLeft() {
 func (x *exchange) watch() {
 	if !x.watching && (x.down.Multiplexed() || x.down.BodyDone()) {
 		x.watching = true
-		x.down.Watch(x.leave)
+		x.down.Watch(x.onClientGone)
 	}
 }
 
@@ -318,22 +318,22 @@ func (x *exchange) finish() (now time.Time) {
 	t, n := x.client.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
-		x.client.giveBack(x, x.route.Lease)
+		x.client.releaseLease(x, x.route.Lease)
 		x.route.Filters.End(&x.filter)
 	}
-	if r.End != telemetry.EndOK && (x.client.cut.Load() || x.cut.Load() || x.proxy.ctx.Err() != nil) {
+	if r.End != telemetry.EndOK && (x.client.expired.Load() || x.expired.Load() || x.proxy.ctx.Err() != nil) {
 		r.End = telemetry.EndDrain
 	}
 	if !x.counted { // a panic came first
-		x.count(x.view.noRoute)
+		x.startMeter(x.view.noRoute)
 	}
 	x.meter.End(r)
 	x.proxy.accessLog.Load().Log(r)
 	return now
 }
 
-// served notes what carried the request, before the connection to the server is given back.
-func (x *exchange) served() {
+// recordServer notes what carried the request, before the connection to the server is given back.
+func (x *exchange) recordServer() {
 	t, n := x.up.State(x.start)
 	x.rec.ServerTransport = t.String()
 	x.rec.ServerSubflows = 0

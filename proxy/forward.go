@@ -16,7 +16,7 @@ type Forward struct{ Backend *backend.Backend }
 func (f *Forward) serve(x *exchange) {
 	x.backend = f.Backend
 	x.rec.Backend = f.Backend.Name()
-	if !x.returns() {
+	if !x.detectLoop() {
 		x.forward()
 	}
 }
@@ -24,12 +24,12 @@ func (f *Forward) serve(x *exchange) {
 // forward has the request answered by a server of the backend.
 func (x *exchange) forward() {
 	room := x.proxy.options.Room
-	if !room.enter() {
-		x.proxy.shed(errNoRoom)
+	if !room.acquire() {
+		x.proxy.recordShortage(errNoRoom)
 		x.answer(connectAnswer(errNoRoom))
 		return
 	}
-	defer room.leave()
+	defer room.release()
 	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
 	x.attempt.Reset(x.backend)
 	r := backend.Request{
@@ -44,19 +44,19 @@ func (x *exchange) forward() {
 		n := x.req.ContentLength
 		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.source, &x.proxy.keptBodies, n)
 	}
-	if r.ServerConns = x.client.holds(); r.ServerConns != nil {
+	if r.ServerConns = x.client.serverConns(); r.ServerConns != nil {
 		defer x.attempt.End()
 	}
 	if x.backend.SendsProxy() {
 		r.From = x.client.addresses()
 	}
-	again := repeats{until: r.Now.Add(x.backend.ResponseTimeout())}
+	again := retries{until: r.Now.Add(x.backend.ResponseTimeout())}
 	up, err := x.attempt.Open(x.proxy.ctx, &r)
 	for {
 		if s := x.attempt.Server(); s != nil {
 			x.rec.Server = s.Address
 		}
-		asked, repeat := err == nil, cameBack(err)
+		asked, repeat := err == nil, notProcessed(err)
 		if asked {
 			x.up = up
 			if repeat, err = x.exchangeWith(&r, &again); err == nil {
@@ -66,9 +66,9 @@ func (x *exchange) forward() {
 		if !repeat || !again.wait(x.proxy.ctx, &r, err) {
 			switch {
 			case !asked:
-				x.proxy.shed(err)
+				x.proxy.recordShortage(err)
 				x.answer(connectAnswer(err))
-			case !x.passReset(err):
+			case !x.forwardReset(err):
 				x.answer(serverAnswer(err))
 			}
 			return
@@ -80,7 +80,7 @@ func (x *exchange) forward() {
 
 // exchangeWith has the server that was picked answer. After an error nothing of an answer has gone
 // to the client, and repeat says whether the request may be sent again.
-func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool, err error) {
+func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool, err error) {
 	meter := x.attempt.Meter()
 	asked := r.Now
 	if !x.up.Reused() {
@@ -89,7 +89,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 	if !r.Bodyless {
 		x.keepBody(r)
 	}
-	if err = x.ask(asked); err == nil {
+	if err = x.roundTrip(asked); err == nil {
 		x.dropBody()
 		now := time.Now()
 		x.rec.BackendTime = now.Sub(r.Now)
@@ -97,20 +97,20 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		meter.Request(x.resp.Status)
 		x.deliver(now)
-		x.end = x.leaveServer()
+		x.end = x.releaseServer()
 		return false, nil
 	}
 	meter.Request(0)
-	repeat = x.mayRepeat(r, again, err)
+	repeat = x.mayRetry(r, again, err)
 	x.up.Abort() // what is left of the exchange must not keep the connection
 	if repeat {
 		if fault := x.pauseUpload(); fault != nil {
 			repeat, err = false, &clientError{fault}
 		}
-		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.again())
+		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.canRewind())
 	}
 	x.joinUpload()
-	x.leaveServer()
+	x.releaseServer()
 	return repeat, err
 }
 
@@ -135,7 +135,7 @@ func (x *exchange) dropBody() {
 		return
 	}
 	if x.upload.done != nil {
-		x.kept.done.Store(true)
+		x.kept.unneeded.Store(true)
 		select {
 		case <-x.upload.done:
 		default:
@@ -153,18 +153,18 @@ func (x *exchange) body() message.BodyReader {
 	return x.source
 }
 
-// leaveServer gives the connection to the server back, and says when that was.
-func (x *exchange) leaveServer() (now time.Time) {
-	x.served()
+// releaseServer gives the connection to the server back, and says when that was.
+func (x *exchange) releaseServer() (now time.Time) {
+	x.recordServer()
 	now = time.Now()
 	x.up.Release(now)
 	x.up = nil
 	return now
 }
 
-// ask sends the request, now, and waits for the head of the final response; interim ones go to the
+// roundTrip sends the request, now, and waits for the head of the final response; interim ones go to the
 // client.
-func (x *exchange) ask(asked time.Time) error {
+func (x *exchange) roundTrip(asked time.Time) error {
 	defer x.stopWatch()
 	x.watchEarly()
 	if x.hostless || len(x.req.Host) == 0 {
@@ -172,10 +172,10 @@ func (x *exchange) ask(asked time.Time) error {
 		x.req.Host, x.req.Port = []byte(target.ServerHost(x.rec.Server)), nil
 	}
 	if err := x.up.WriteHead(&x.req); err != nil {
-		return x.blame(err)
+		return x.cause(err)
 	}
 	if err := x.sendBody(); err != nil {
-		return x.blame(err)
+		return x.cause(err)
 	}
 	// What the client is still owed, the response before this one, leaves before we wait for the
 	// server.
@@ -187,7 +187,7 @@ func (x *exchange) ask(asked time.Time) error {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
 		if err == nil && x.resp.Interim() {
-			x.movedDown().Mark()
+			x.downProgress().Mark()
 			if err := x.down.WriteInterim(&x.resp); err != nil {
 				return &clientError{err}
 			}
@@ -198,16 +198,16 @@ func (x *exchange) ask(asked time.Time) error {
 			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return x.blame(err)
+			return x.cause(err)
 		}
-		if deadline, err = x.stillWaiting(asked); err != nil {
+		if deadline, err = x.nextDeadline(asked); err != nil {
 			return err
 		}
 	}
 }
 
-// stillWaiting is asked when the server has not answered by a deadline: until when to wait on.
-func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
+// nextDeadline is asked when the server has not answered by a deadline: until when to wait on.
+func (x *exchange) nextDeadline(asked time.Time) (time.Time, error) {
 	now := time.Now()
 	since := asked
 	if x.upload.done != nil {
@@ -222,7 +222,7 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 	}
 	limit := since.Add(x.backend.ResponseTimeout())
 	if !now.Before(limit) {
-		return limit, errLate
+		return limit, errResponseTimeout
 	}
 	x.watch()
 	if !x.repeatable() || !x.attempt.MayAvoid(x.up, now) {
@@ -258,10 +258,10 @@ func (x *exchange) waitsFor100() bool {
 	return x.req.Expect && !x.continued && !x.down.Multiplexed() && !x.down.BodyStarted()
 }
 
-// blame finds out whether an error on the server's connection was ours to make: a client that left
+// cause finds out whether an error on the server's connection was ours to make: a client that left
 // or sent no proper body has it cut.
-func (x *exchange) blame(err error) error {
-	if x.gone.Load() {
+func (x *exchange) cause(err error) error {
+	if x.clientGone.Load() {
 		if why := x.down.Err(); why != nil {
 			err = why
 		}

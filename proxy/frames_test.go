@@ -28,7 +28,8 @@ func TestFramesFindTheirEnds(t *testing.T) {
 			}
 		}
 	}
-	for begin := 1; begin < len(long)+8; begin++ { // which is where the fourth frame ends, counted from the third
+	// Which is where the fourth frame ends, counted from the third.
+	for begin := 1; begin < len(long)+8; begin++ {
 		var f frames
 		in := all[6 : 6+8+len(long)+4]
 		f.skip(in[:begin], false)

@@ -13,9 +13,9 @@ import (
 	"mpgate/telemetry"
 )
 
-// speaksHTTP2 says whether the client does: by ALPN, or without TLS by what it begins with, as far
+// detectHTTP2 says whether the client does: by ALPN, or without TLS by what it begins with, as far
 // as the listener allows that.
-func (c *conn) speaksHTTP2() (bool, error) {
+func (c *conn) detectHTTP2() (bool, error) {
 	if c.tls != nil {
 		return c.tls.state.NegotiatedProtocol == "h2", nil
 	}
@@ -66,7 +66,7 @@ func (c *conn) refusePreface() {
 
 // serveHTTP2 serves the connection until it ends.
 func (c *conn) serveHTTP2() {
-	if c.refusesTCP() { // by now a fallback has shown
+	if c.rejectTCP() { // by now a fallback has shown
 		return
 	}
 	c.setBusy()
@@ -109,14 +109,14 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	return telemetry.ConnReset
 }
 
-// passReset has a stream that a server has reset end with the server's code, where the client uses
+// forwardReset has a stream that a server has reset end with the server's code, where the client uses
 // HTTP/2 too, and says whether that is all the client is to get: one that is told CANCEL knows more
 // than one that gets a 502. A gRPC server does so when the deadline is over that the client has
 // set.
-func (x *exchange) passReset(err error) bool {
+func (x *exchange) forwardReset(err error) bool {
 	var reset *http2.ResetError
 	var client *clientError
-	if !x.down.Multiplexed() || errors.As(err, &client) || !errors.As(err, &reset) || reset.Code == xhttp2.ErrCodeNo || x.gone.Load() {
+	if !x.down.Multiplexed() || errors.As(err, &client) || !errors.As(err, &reset) || reset.Code == xhttp2.ErrCodeNo || x.clientGone.Load() {
 		return false
 	}
 	x.down.ResetAs(uint32(reset.Code))

@@ -26,12 +26,12 @@ var (
 // the client's. It keeps nothing more once the body is longer than maxKeptBody or drop was called.
 // The zero value keeps nothing.
 type keptBody struct {
-	src   message.BodyReader // nil: nothing is kept
-	used  *atomic.Int64      // by all
-	buf   []byte             // the body from its beginning
-	given int                // bytes of buf that Next has given since rewind
-	lost  bool               // not all that was read is in buf
-	done  atomic.Bool        // nobody will need it; any goroutine may set it
+	src        message.BodyReader // nil: nothing is kept
+	used       *atomic.Int64      // by all
+	buf        []byte             // the body from its beginning
+	pos        int                // bytes of buf that Next has given since rewind
+	incomplete bool               // not all that was read is in buf
+	unneeded   atomic.Bool        // nobody will need it; any goroutine may set it
 }
 
 // begin makes k keep what is read from src, of which nothing has been. It makes room for the first
@@ -48,39 +48,39 @@ func (k *keptBody) begin(src message.BodyReader, used *atomic.Int64, n int64) bo
 // active says whether the body is read by k.
 func (k *keptBody) active() bool { return k.src != nil }
 
-// again says whether what was read of the body can be given again.
-func (k *keptBody) again() bool { return k.src != nil && !k.lost }
+// canRewind says whether what was read of the body can be given again.
+func (k *keptBody) canRewind() bool { return k.src != nil && !k.incomplete }
 
 // rewind makes Next begin again.
-func (k *keptBody) rewind() { k.given = 0 }
+func (k *keptBody) rewind() { k.pos = 0 }
 
-// left is how many bytes Next gives before it continues with the client's.
-func (k *keptBody) left() int { return len(k.buf) - k.given }
+// remaining is how many bytes Next gives before it continues with the client's.
+func (k *keptBody) remaining() int { return len(k.buf) - k.pos }
 
 // Next gives the next piece of the body.
 func (k *keptBody) Next(wait bool) ([]byte, error) {
-	if k.given < len(k.buf) {
-		p := k.buf[k.given:]
-		k.given = len(k.buf)
+	if k.pos < len(k.buf) {
+		p := k.buf[k.pos:]
+		k.pos = len(k.buf)
 		return p, nil
 	}
 	p, err := k.src.Next(wait)
 	if err == nil {
-		k.keep(p)
+		k.store(p)
 	}
 	return p, err
 }
 
-func (k *keptBody) keep(p []byte) {
-	if k.lost {
+func (k *keptBody) store(p []byte) {
+	if k.incomplete {
 		return
 	}
-	if n := len(k.buf) + len(p); k.done.Load() || n > maxKeptBody || !k.grow(n) {
+	if n := len(k.buf) + len(p); k.unneeded.Load() || n > maxKeptBody || !k.grow(n) {
 		k.drop()
 		return
 	}
 	k.buf = append(k.buf, p...)
-	k.given = len(k.buf)
+	k.pos = len(k.buf)
 }
 
 // grow makes room for n bytes in all.
@@ -122,7 +122,7 @@ func (k *keptBody) free(b []byte) {
 // done.
 func (k *keptBody) drop() {
 	k.free(k.buf)
-	k.buf, k.given, k.lost = nil, 0, true
+	k.buf, k.pos, k.incomplete = nil, 0, true
 }
 
 // reset makes k keep nothing.
@@ -131,6 +131,6 @@ func (k *keptBody) reset() {
 		return
 	}
 	k.free(k.buf)
-	k.src, k.used, k.buf, k.given, k.lost = nil, nil, nil, 0, false
-	k.done.Store(false)
+	k.src, k.used, k.buf, k.pos, k.incomplete = nil, nil, nil, 0, false
+	k.unneeded.Store(false)
 }

@@ -10,10 +10,10 @@ import (
 // by: they may last for as long as they like, until the lease is retired, and then to a deadline.
 //
 // The zero value is one that is not retired.
-type Lease struct{ gone atomic.Bool }
+type Lease struct{ isRetired atomic.Bool }
 
 // retired says whether the route is gone, or leads elsewhere by now.
-func (l *Lease) retired() bool { return l != nil && l.gone.Load() }
+func (l *Lease) retired() bool { return l != nil && l.isRetired.Load() }
 
 // Ending are parts of a generation that is no longer the one that serves.
 type Ending struct {
@@ -27,16 +27,16 @@ type Ending struct {
 func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	leases, listeners := map[*Lease]bool{}, map[*Listener]bool{}
 	for _, l := range e.Leases {
-		l.gone.Store(true)
+		l.isRetired.Store(true)
 		leases[l] = true
 	}
 	for _, l := range e.Listeners {
 		p.Dismiss(l)
 		listeners[l] = true
 	}
-	return p.settle(ctx, 100*time.Millisecond, func(c *conn) bool {
+	return p.waitClosed(ctx, 100*time.Millisecond, func(c *conn) bool {
 		l := c.lease.Load()
-		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle || c.mux.Load().under(leases)
+		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle || c.mux.Load().usesAny(leases)
 	}, func(c *conn) {
 		if m := c.mux.Load(); m != nil && !listeners[c.listener] {
 			m.abort(leases) // what else it carries lives on
@@ -49,8 +49,8 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 // Dismiss ends the connections of a listener after their present request, and those between
 // requests after Options.DrainGrace.
 func (p *Proxy) Dismiss(l *Listener) {
-	for _, c := range p.which(func(c *conn) bool { return c.listener == l }) {
-		c.leaving.Store(true)
+	for _, c := range p.matching(func(c *conn) bool { return c.listener == l }) {
+		c.dismissed.Store(true)
 		if m := c.mux.Load(); m != nil {
 			m.http.Shutdown()
 		} else {
@@ -64,21 +64,21 @@ func (p *Proxy) Dismiss(l *Listener) {
 // that were left when ctx ended, and were cut.
 func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	p.draining.Store(true)
-	early := p.which(func(c *conn) bool { return !c.late })
+	early := p.matching(func(c *conn) bool { return !c.late })
 	for _, c := range early {
 		c.drain()
 	}
-	return p.settle(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late }, (*conn).abort)
+	return p.waitClosed(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late }, (*conn).abort)
 }
 
-// settle waits until no connection matches, looking at that pace. When ctx ends it aborts those
+// waitClosed waits until no connection matches, looking at that pace. When ctx ends it aborts those
 // that do.
-func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn) bool, abort func(*conn)) (cut int) {
+func (p *Proxy) waitClosed(ctx context.Context, pace time.Duration, match func(*conn) bool, abort func(*conn)) (cut int) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	expired := ctx.Done()
 	for {
-		left := p.which(match)
+		left := p.matching(match)
 		if len(left) == 0 {
 			return cut
 		}
@@ -96,8 +96,8 @@ func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn
 	}
 }
 
-// which lists the connections that match.
-func (p *Proxy) which(match func(*conn) bool) (list []*conn) {
+// matching lists the connections that match.
+func (p *Proxy) matching(match func(*conn) bool) (list []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {

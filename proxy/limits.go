@@ -10,12 +10,14 @@ import (
 // Limits hold for the connections that are accepted while they are set. What is zero gets its
 // default.
 type Limits struct {
-	HeaderBytes  int           // of a request's head; 32 KiB
-	HeaderFields int           // 100
-	HeaderTime   time.Duration // from a request's first byte, or the accept, to the end of its head; 10 s
-	IdleTime     time.Duration // between requests, and the longest silence in a body; 60 s
-	MinRate      int64         // bytes a second of a body in transit, averaged over IdleTime; 256; below 0: none
-	PerClient    int           // connections from one address (IPv6: one /64); 0 is no limit
+	HeaderBytes  int // of a request's head; 32 KiB
+	HeaderFields int // 100
+	// From a request's first byte, or the accept, to the end of its head; 10 s.
+	HeaderTime time.Duration
+	IdleTime   time.Duration // between requests, and the longest silence in a body; 60 s
+	// Bytes a second of a body in transit, averaged over IdleTime; 256; below 0: none.
+	MinRate   int64
+	PerClient int // connections from one address (IPv6: one /64); 0 is no limit
 }
 
 // limits are those of a connection.

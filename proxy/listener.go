@@ -41,10 +41,10 @@ type Listener struct {
 // view is one generation of a listener.
 type view struct {
 	ListenerOptions
-	conns   *telemetry.ListenerMeter
-	noRoute *telemetry.ExchangeMeter
-	meters  *meters // of Routes
-	passed  *meters // of Passthrough
+	conns             *telemetry.ListenerMeter
+	noRoute           *telemetry.ExchangeMeter
+	meters            *meters // of Routes
+	passthroughMeters *meters // of Passthrough
 }
 
 // NewListener makes a listener that serves o.
@@ -58,8 +58,8 @@ func (p *Proxy) NewListener(name string, o ListenerOptions) *Listener {
 func (l *Listener) Update(o ListenerOptions) {
 	v := &view{
 		ListenerOptions: o, conns: l.metrics.Listener(l.name), noRoute: l.metrics.Exchange(l.name, ""),
-		meters: l.newMeters(l.metrics.Exchange, o.Routes),
-		passed: l.newMeters(l.metrics.Passthrough, (*Routes)(o.Passthrough)),
+		meters:            l.newMeters(l.metrics.Exchange, o.Routes),
+		passthroughMeters: l.newMeters(l.metrics.Passthrough, (*Routes)(o.Passthrough)),
 	}
 	l.view.Swap(v).end(v)
 }
@@ -78,8 +78,8 @@ func (v *view) end(next *view) {
 		next = new(view)
 	}
 	v.meters.end(next.meters)
-	v.passed.end(next.passed)
+	v.passthroughMeters.end(next.passthroughMeters)
 }
 
 // trusts says whether what a says about others is believed.
-func (v *view) trusts(a netip.Addr) bool { return contains(v.Trusted, a) }
+func (v *view) trusts(a netip.Addr) bool { return containsAddr(v.Trusted, a) }

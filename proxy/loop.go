@@ -44,22 +44,22 @@ type loops struct {
 	process  [processDigits]byte // a name of this process that says nothing of it to others
 	reported atomic.Int64        // when a loop was logged, in ns since 1970
 
-	mu      sync.Mutex      // guards what follows
-	hellos  map[uint64]int  // by hash, of the connections that are being passed through
-	dialled map[ends]string // those of them to servers, with their route
+	mu      sync.Mutex          // guards what follows
+	hellos  map[uint64]int      // by hash, of the connections that are being passed through
+	dialled map[addrPair]string // those of them to servers, with their route
 }
 
-// ends are those of a connection. One port may be used for connections to several places.
-type ends struct{ from, to netip.AddrPort }
+// addrPair are those of a connection. One port may be used for connections to several places.
+type addrPair struct{ from, to netip.AddrPort }
 
 func newLoops() *loops {
-	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, dialled: map[ends]string{}}
+	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, dialled: map[addrPair]string{}}
 	hex.Encode(l.process[:], binary.BigEndian.AppendUint32(nil, rand.Uint32()))
 	return l
 }
 
-// returns marks the request. One that has returned to this gateway is answered.
-func (x *exchange) returns() bool {
+// detectLoop marks the request. One that has returned to this gateway is answered.
+func (x *exchange) detectLoop() bool {
 	l := x.proxy.loops
 	b := x.scratch[:0]
 	for _, part := range [...]string{x.client.listener.name, x.route.Name} {
@@ -78,7 +78,7 @@ func (x *exchange) returns() bool {
 	h := &x.req.Header
 	x.scratch = x.scratch[:0]
 	if h.Has(message.CDNLoop) {
-		if x.marked(mark[:]) {
+		if x.hasMark(mark[:]) {
 			l.report(x.proxy, "request loop: a request returned to this gateway and was answered with 508; check the addresses of the servers",
 				"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "host", string(x.req.Host), "id", string(x.rec.IDText()))
 			x.answer(filter.Answer{Status: 508, End: telemetry.EndLimit, Text: "the request returned to this gateway"})
@@ -91,9 +91,9 @@ func (x *exchange) returns() bool {
 	return false
 }
 
-// marked reports whether a request that others, or we, have marked has had this mark, or too many
+// hasMark reports whether a request that others, or we, have marked has had this mark, or too many
 // of ours. The marks are joined in scratch.
-func (x *exchange) marked(mark []byte) bool {
+func (x *exchange) hasMark(mark []byte) bool {
 	h := &x.req.Header
 	passes := 0
 	for i := h.Index(message.CDNLoop, 0); i >= 0; i = h.Index(message.CDNLoop, i+1) {
@@ -122,20 +122,20 @@ func (l *loops) report(p *Proxy, text string, attrs ...any) {
 	}
 }
 
-// passing is a connection that is passed through.
-type passing struct {
+// passedConn is a connection that is passed through.
+type passedConn struct {
 	loops   *loops
 	hello   uint64
-	dialled ends // the connection to the server
+	dialled addrPair // the connection to the server
 }
 
 // pass notes a connection that is to be passed through; nil: it has come back.
-func (l *loops) pass(c ends, route string, hello []byte) *passing {
+func (l *loops) pass(c addrPair, route string, hello []byte) *passedConn {
 	var h maphash.Hash
 	h.SetSeed(l.seed)
 	_, _ = h.WriteString(route)
 	_, _ = h.Write(hello)
-	p := &passing{loops: l, hello: h.Sum64()}
+	p := &passedConn{loops: l, hello: h.Sum64()}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if by, ok := l.dialled[c]; ok && by == route || l.hellos[p.hello] >= maxSameHello {
@@ -145,9 +145,9 @@ func (l *loops) pass(c ends, route string, hello []byte) *passing {
 	return p
 }
 
-// to notes the connection to the server. Nothing may have been sent on that yet.
-func (p *passing) to(c ends, route string) {
-	if c == (ends{}) {
+// setServer notes the connection to the server. Nothing may have been sent on that yet.
+func (p *passedConn) setServer(c addrPair, route string) {
+	if c == (addrPair{}) {
 		return
 	}
 	p.dialled = c
@@ -157,7 +157,7 @@ func (p *passing) to(c ends, route string) {
 }
 
 // end is for a connection to the server that is about to be closed.
-func (p *passing) end() {
+func (p *passedConn) end() {
 	l := p.loops
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,15 +167,15 @@ func (p *passing) end() {
 	delete(l.dialled, p.dialled)
 }
 
-// endsOf are the ends of a connection, both zero of one over a unix socket.
-func endsOf(from, to net.Addr) (e ends) {
+// addrPairOf are the ends of a connection, both zero of one over a unix socket.
+func addrPairOf(from, to net.Addr) (e addrPair) {
 	f, _ := from.(*net.TCPAddr)
 	t, _ := to.(*net.TCPAddr)
 	if f == nil || t == nil {
-		return ends{}
+		return addrPair{}
 	}
 	clean := func(a netip.AddrPort) netip.AddrPort {
 		return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 	}
-	return ends{clean(f.AddrPort()), clean(t.AddrPort())}
+	return addrPair{clean(f.AddrPort()), clean(t.AddrPort())}
 }

@@ -46,10 +46,10 @@ func (m *meters) of(r *Route) *telemetry.ExchangeMeter {
 			return one
 		}
 	}
-	return m.make(r)
+	return m.newMeter(r)
 }
 
-func (m *meters) make(r *Route) *telemetry.ExchangeMeter {
+func (m *meters) newMeter(r *Route) *telemetry.ExchangeMeter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended { // an exchange outlasts its generation

@@ -56,8 +56,8 @@ func connectAnswer(err error) filter.Answer {
 	return filter.Answer{Status: 502, End: telemetry.EndBackendConnect, Text: "the server could not be reached"}
 }
 
-// errLate is a server that did not answer in time.
-var errLate = errors.New("no answer within the response timeout")
+// errResponseTimeout is a server that did not answer in time.
+var errResponseTimeout = errors.New("no answer within the response timeout")
 
 // clientError is a fault on the client's side that showed while the server was being served.
 type clientError struct{ err error }
@@ -78,11 +78,12 @@ func serverAnswer(err error) filter.Answer {
 			return requestAnswer(fault)
 		}
 		end := clientEnd(err)
-		if end == telemetry.EndClientTimeout && !errors.Is(err, http2.ErrTooSlow) { // whose connection has ended
+		// Whose connection has ended.
+		if end == telemetry.EndClientTimeout && !errors.Is(err, http2.ErrTooSlow) {
 			return filter.Answer{Status: 408, End: end, Text: "the request body did not arrive in time"}
 		}
 		return filter.Answer{End: end}
-	case errors.Is(err, errLate), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, errResponseTimeout), errors.Is(err, os.ErrDeadlineExceeded):
 		return filter.Answer{Status: 504, End: telemetry.EndBackendTimeout, Text: "the server did not answer in time"}
 	case errors.Is(err, http2.ErrTooSlow):
 		return filter.Answer{Status: 502, End: telemetry.EndBackendTimeout, Text: "the connection to the server ended because the server was too slow"}

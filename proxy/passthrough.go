@@ -35,7 +35,7 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 			}
 		}
 		if err := c.base.Fill(ahead); err != nil {
-			c.end = c.silence(err)
+			c.end = c.waitEnd(err)
 			return false, err
 		}
 	}
@@ -48,7 +48,7 @@ type rawConn struct {
 	ahead *netio.Buffer
 	hello int // how many bytes of ahead are the ClientHello
 
-	opened bool // bytes have gone to a server: an end out of order must show
+	forwarding bool // bytes have gone to a server: an end out of order must show
 }
 
 // serveRaw serves a connection as one exchange.
@@ -58,12 +58,12 @@ func (c *conn) serveRaw(v *view, r *Route, raw *rawConn) {
 	x.raw = raw
 	x.rec.Proto, x.rec.SNI = telemetry.ProtoTLS, raw.name
 	c.setBusy() // for drain: it is not one that has yet to say what it wants
-	x.enter(r, v.passed)
+	x.setRoute(r, v.passthroughMeters)
 	defer func() {
 		x.panicked = x.rec.End == telemetry.EndInternal
 		x.finish()
 		c.end = connEnd(x.rec.End)
-		c.broken = x.rec.End != telemetry.EndOK && x.raw.opened
+		c.broken = x.rec.End != telemetry.EndOK && x.raw.forwarding
 		x.recycle()
 	}()
 	r.Action.serve(x)
@@ -76,14 +76,14 @@ func (t *TCP) serve(x *exchange) {
 	x.backend = t.Backend
 	x.rec.Backend = t.Backend.Name()
 	room := x.proxy.options.Room
-	if !room.enter() {
-		x.proxy.shed(errNoRoom)
+	if !room.acquire() {
+		x.proxy.recordShortage(errNoRoom)
 		x.rec.End = connectAnswer(errNoRoom).End
 		return
 	}
-	defer room.leave()
+	defer room.release()
 	c := x.raw
-	passing := x.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name, c.ahead.Bytes()[:c.hello])
+	passing := x.proxy.loops.pass(addrPairOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name, c.ahead.Bytes()[:c.hello])
 	if passing == nil {
 		x.rec.End = telemetry.EndLimit
 		x.proxy.loops.report(x.proxy, "connection loop: a passed-through connection returned to this gateway and was closed; check the addresses of the servers",
@@ -98,13 +98,13 @@ func (t *TCP) serve(x *exchange) {
 	}
 	if err != nil {
 		passing.end()
-		x.proxy.shed(err)
+		x.proxy.recordShortage(err)
 		x.rec.End = connectAnswer(err).End
 		return
 	}
 	defer server.Close()
 	defer passing.end() // before the port is free for others
-	passing.to(endsOf(server.LocalAddr(), server.RemoteAddr()), x.route.Name)
+	passing.setServer(addrPairOf(server.LocalAddr(), server.RemoteAddr()), x.route.Name)
 	x.rec.BackendTime = time.Since(chosen)
 	x.relayRaw(server)
 }
@@ -112,7 +112,7 @@ func (t *TCP) serve(x *exchange) {
 // relayRaw moves the bytes of a connection, and notes how it ended.
 func (x *exchange) relayRaw(server *backend.Link) {
 	c, rec := x.raw, &x.rec
-	c.opened = true
+	c.forwarding = true
 	_, _ = server.Conn.Write(c.ahead.Bytes()) // held; an error shows in the relay
 	sent := int64(c.ahead.Len())
 	c.ahead.Discard(c.ahead.Len())

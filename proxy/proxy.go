@@ -23,7 +23,7 @@ type Options struct {
 	// Live, if set, has the connections that use MPTCP.
 	Live *conninfo.Registry
 	// Leave, if set, is called once for each connection that ends.
-	Leave func()
+	Closed func()
 	// Ready says whether the gateway takes traffic, for health paths.
 	Ready func() bool
 	// StreamMemory is what all connections of HTTP/2 may be made to hold; 256 MiB.
@@ -46,7 +46,7 @@ type Proxy struct {
 	accessLog  atomic.Pointer[telemetry.AccessLog]
 	draining   atomic.Bool
 	clients    perClient
-	handshakes turns
+	handshakes slots
 	loops      *loops
 	memory     http2.Memory // what the connections that carry many exchanges may be made to hold
 	keptBodies atomic.Int64 // bytes that all requests keep to be sent again
@@ -55,13 +55,13 @@ type Proxy struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	empty chan struct{} // if not nil, closed when conns becomes empty
-	count atomic.Int64
-	vain  time.Time // when Shed last found nobody
+	mu             sync.Mutex
+	conns          map[*conn]struct{}
+	empty          chan struct{} // if not nil, closed when conns becomes empty
+	count          atomic.Int64
+	lastFailedShed time.Time // when Shed last found nobody
 
-	shedder shedder
+	shortages shortageLog
 }
 
 // New makes a proxy. Shutdown ends it.
@@ -79,7 +79,7 @@ func New(o Options) *Proxy {
 		options:    o,
 		conns:      map[*conn]struct{}{},
 		clients:    perClient{open: map[netip.Addr]int{}},
-		handshakes: newTurns(),
+		handshakes: newSlots(),
 		loops:      newLoops(),
 	}
 	if p.memory.Limit = o.StreamMemory; p.memory.Limit == 0 {
@@ -116,21 +116,22 @@ func (p *Proxy) add(c *conn) bool {
 func (p *Proxy) Shed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	const again = 100 * time.Millisecond // it looks at all connections, and may be asked for each that comes
-	if time.Since(p.vain) < again {
+	// It looks at all connections, and may be asked for each that comes.
+	const again = 100 * time.Millisecond
+	if time.Since(p.lastFailedShed) < again {
 		return
 	}
 	most := max(1, len(p.conns)/100)
 	n := 0
 	for c := range p.conns {
-		if c.makesRoom() {
+		if c.tryShed() {
 			if n++; n == most {
 				return
 			}
 		}
 	}
 	if n == 0 {
-		p.vain = time.Now()
+		p.lastFailedShed = time.Now()
 	}
 }
 
@@ -143,8 +144,8 @@ func (p *Proxy) remove(c *conn) {
 		p.empty = nil
 	}
 	p.mu.Unlock()
-	if p.options.Leave != nil {
-		p.options.Leave()
+	if p.options.Closed != nil {
+		p.options.Closed()
 	}
 }
 
@@ -199,7 +200,7 @@ func clientKey(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-func (p *perClient) enter(a netip.Addr, limit int) bool {
+func (p *perClient) acquire(a netip.Addr, limit int) bool {
 	key := clientKey(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -210,7 +211,7 @@ func (p *perClient) enter(a netip.Addr, limit int) bool {
 	return true
 }
 
-func (p *perClient) leave(a netip.Addr) {
+func (p *perClient) release(a netip.Addr) {
 	key := clientKey(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()

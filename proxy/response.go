@@ -18,7 +18,7 @@ func (x *exchange) deliver(now time.Time) {
 		x.tunnel()
 		return
 	}
-	if x.asksTunnel() && x.resp.Status/100 == 2 {
+	if x.wantsTunnel() && x.resp.Status/100 == 2 {
 		x.up.Abort()
 		x.answer(filter.Answer{Status: 502, End: telemetry.EndBackendInvalid, Text: "the server did not switch protocols"})
 		return
@@ -30,8 +30,8 @@ func (x *exchange) deliver(now time.Time) {
 		x.answer(x.filter.Answer)
 		return
 	}
-	x.closeEarly()
-	x.movedDown().Begin()
+	x.announceClose()
+	x.downProgress().Begin()
 	if err := x.sendHead(now); err != nil {
 		x.endResponse(nil, err)
 		return
@@ -39,11 +39,11 @@ func (x *exchange) deliver(now time.Time) {
 	var fromServer, toClient error
 	if !x.resp.NoBody {
 		x.watchEarly()
-		x.rec.BytesOut, fromServer, toClient = relay(x.out, x.up.Body(), x.watch, x.movedDown())
+		x.rec.BytesOut, fromServer, toClient = relay(x.out, x.up.Body(), x.watch, x.downProgress())
 		x.stopWatch()
 	}
 	if fromServer == nil && toClient == nil {
-		if x.unasked() {
+		if x.bodyUnrequested() {
 			x.stopUpload()
 		}
 		if fromServer = x.out.End(&x.resp.Trailer); fromServer == nil && x.upload.done != nil {
@@ -64,7 +64,7 @@ func (x *exchange) sendHead(now time.Time) error {
 			r.Header.Add(message.Date, date(now))
 		}
 		x.addFields()
-		x.secure()
+		x.addHSTS()
 	}
 	x.chain.Response(&x.filter, r)
 	if r.Status != 101 && !r.NoBody {
@@ -83,8 +83,8 @@ func (x *exchange) addFields() {
 	}
 }
 
-// secure adds Strict-Transport-Security where the TLS policy of the connection says so (RFC 6797).
-func (x *exchange) secure() {
+// addHSTS adds Strict-Transport-Security where the TLS policy of the connection says so (RFC 6797).
+func (x *exchange) addHSTS() {
 	if x.client.tls == nil || x.view.TLS == nil {
 		return
 	}
@@ -94,8 +94,8 @@ func (x *exchange) secure() {
 	}
 }
 
-// closeEarly says in the response that the client's connection ends, where that is known.
-func (x *exchange) closeEarly() {
+// announceClose says in the response that the client's connection ends, where that is known.
+func (x *exchange) announceClose() {
 	if x.client.ending() {
 		x.setClose()
 		return
@@ -126,9 +126,9 @@ func (x *exchange) uploading() bool {
 	return !x.down.BodyDone()
 }
 
-// unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of
+// bodyUnrequested says whether a server of HTTP/1 has answered in full instead of asking for the body, of
 // which nothing has come: what the client may still send could be a request to it.
-func (x *exchange) unasked() bool {
+func (x *exchange) bodyUnrequested() bool {
 	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.MayReturn() && !x.down.BodyStarted()
 }
 
@@ -137,13 +137,13 @@ func (x *exchange) setClose() {
 	x.down.SetClose()
 }
 
-// asksTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that
+// wantsTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that
 // the tunnel stands (RFC 9110 section 9.3.6), so only a switch of protocols may become one: a
 // server of HTTP/1 that answers with an ordinary 2xx has declined.
-func (x *exchange) asksTunnel() bool { return x.down.Multiplexed() && x.req.Upgrade != nil }
+func (x *exchange) wantsTunnel() bool { return x.down.Multiplexed() && x.req.Upgrade != nil }
 
-// movedDown is the progress of the response while the request's body is still under way, else nil.
-func (x *exchange) movedDown() *netio.Progress {
+// downProgress is the progress of the response while the request's body is still under way, else nil.
+func (x *exchange) downProgress() *netio.Progress {
 	if x.upload.done == nil {
 		return nil
 	}
@@ -157,9 +157,9 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 	}
 	if fromServer == nil && toClient == nil {
 		x.rec.End = telemetry.EndOK
-		x.settleUpload()
+		x.lingerUpload()
 	} else {
-		x.passReset(x.blame(fromServer))
+		x.forwardReset(x.cause(fromServer))
 		// The body was cut: it must not look complete. A length or chunks say so; the end of a
 		// connection would not.
 		x.down.SetClose()
@@ -168,10 +168,10 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		switch {
 		case toClient != nil:
 			x.rec.End = clientEnd(toClient)
-		case x.gone.Load() && !x.down.Multiplexed():
+		case x.clientGone.Load() && !x.down.Multiplexed():
 			x.rec.End = telemetry.EndClientGone
 		default:
-			x.rec.End = serverAnswer(x.blame(fromServer)).End
+			x.rec.End = serverAnswer(x.cause(fromServer)).End
 		}
 	}
 	x.joinUpload()

@@ -23,13 +23,13 @@ type Room struct {
 	Cost int64
 
 	inFlight atomic.Int64
-	most     atomic.Int64 // exchanges that may be under way until the memory is looked at again
+	limit    atomic.Int64 // exchanges that may be under way until the memory is looked at again
 	known    atomic.Bool  // most is
 
-	mu     sync.Mutex // guards what follows
-	looked time.Time
-	low    [2]int64 // least exchanges under way in this period and the one before
-	period time.Time
+	mu      sync.Mutex // guards what follows
+	checked time.Time
+	low     [2]int64 // least exchanges under way in this period and the one before
+	period  time.Time
 }
 
 const (
@@ -39,67 +39,67 @@ const (
 	// settledPart: one in so many exchanges whose memory shows may come to take as much again, when
 	// its answer comes.
 	settledPart = 4
-	// roomPeriod is how long after its beginning most of what an exchange takes shows.
-	roomPeriod = 500 * time.Millisecond
-	// roomLook is how old a look at the memory may be that an exchange is refused by.
-	roomLook = time.Millisecond
-	// roomRenewed is how often the memory is looked at where nobody is refused.
-	roomRenewed = 100 * time.Millisecond
+	// settleTime is how long after its beginning most of what an exchange takes shows.
+	settleTime = 500 * time.Millisecond
+	// maxCheckAge is how old a look at the memory may be that an exchange is refused by.
+	maxCheckAge = time.Millisecond
+	// renewInterval is how often the memory is looked at where nobody is refused.
+	renewInterval = 100 * time.Millisecond
 )
 
 var errNoRoom = &backend.ShortError{Of: telemetry.ShortMemory, Err: errors.New("the memory limit is nearly reached")}
 
-// enter begins an exchange, which leave ends; false: there is no room for it.
-func (r *Room) enter() bool {
+// acquire begins an exchange, which leave ends; false: there is no room for it.
+func (r *Room) acquire() bool {
 	if r == nil || r.Free == nil {
 		return true
 	}
 	n := r.inFlight.Add(1)
-	if r.known.Load() && n <= r.most.Load() || r.look(time.Now(), roomLook, n) {
+	if r.known.Load() && n <= r.limit.Load() || r.check(time.Now(), maxCheckAge, n) {
 		return true
 	}
-	r.leave()
+	r.release()
 	return false
 }
 
-func (r *Room) leave() {
+func (r *Room) release() {
 	if r != nil && r.Free != nil {
 		r.inFlight.Add(-1)
 	}
 }
 
-// look looks at the memory, unless that was done within the given time, and says whether n
+// check looks at the memory, unless that was done within the given time, and says whether n
 // exchanges may be under way.
-func (r *Room) look(now time.Time, age time.Duration, n int64) bool {
+func (r *Room) check(now time.Time, age time.Duration, n int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now.Sub(r.looked) < age {
-		return n <= r.most.Load()
+	if now.Sub(r.checked) < age {
+		return n <= r.limit.Load()
 	}
-	r.looked = now
+	r.checked = now
 	f := r.inFlight.Load()
 	switch since := now.Sub(r.period); {
-	case since >= 2*roomPeriod: // nobody looked: what there is may all be new
+	case since >= 2*settleTime: // nobody looked: what there is may all be new
 		r.low, r.period = [2]int64{0, 0}, now
-	case since >= roomPeriod:
+	case since >= settleTime:
 		r.low[0], r.low[1], r.period = f, r.low[0], now
 	}
 	r.low[0] = min(r.low[0], f)
 	settled := min(r.low[0], r.low[1])
 	free := r.Free()
 	if free == math.MaxInt64 {
-		r.most.Store(free)
+		r.limit.Store(free)
 	} else {
 		cost := r.Cost
 		if cost == 0 {
 			cost = exchangeCost
 		}
 		free -= (f-settled)*cost + settled*cost/settledPart
-		r.most.Store(f + free/cost)
+		r.limit.Store(f + free/cost)
 	}
 	r.known.Store(true)
-	return n <= r.most.Load()
+	return n <= r.limit.Load()
 }
 
 // Renew looks at the memory once more. It must be called some times a second.
-func (r *Room) Renew(now time.Time) { r.look(now, roomRenewed/2, 0) }
+func (r *Room) Renew(now time.Time) { r.check(now, renewInterval/2, 0) }

@@ -72,7 +72,7 @@ func (c *conn) setup() netio.Stream {
 		return nil
 	}
 	if c.limits.perClient > 0 && c.peer.IsValid() {
-		if !c.proxy.clients.enter(c.peer.Addr(), c.limits.perClient) {
+		if !c.proxy.clients.acquire(c.peer.Addr(), c.limits.perClient) {
 			c.end = telemetry.ConnLimit
 			return nil
 		}
@@ -96,7 +96,8 @@ func (c *conn) setup() netio.Stream {
 // proxyHeader takes a PROXY header off, from peers that may send one; what it says replaces the
 // peer's address.
 func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
-	if c.socket.IsValid() && !contains(v.ProxyHeaderFrom, c.socket.Addr()) { // a unix socket's peers are those whom its mode lets in
+	// A unix socket's peers are those whom its mode lets in.
+	if c.socket.IsValid() && !containsAddr(v.ProxyHeaderFrom, c.socket.Addr()) {
 		if v.ProxyHeader == ProxyOptional {
 			return true
 		}
@@ -105,7 +106,7 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 	}
 	for {
 		if err := c.base.Fill(ahead); err != nil {
-			c.end = c.silence(err)
+			c.end = c.waitEnd(err)
 			if ahead.Len() > 0 {
 				c.end = telemetry.ConnProxyHeader
 			}
@@ -135,10 +136,10 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 func (c *conn) handshake(policies Policies) netio.Stream {
 	_ = c.base.SetWriteDeadline(c.firstDeadline())
 	defer func() { _ = c.base.SetWriteDeadline(time.Time{}) }()
-	h := &handshaking{Conn: c.base, turns: c.proxy.handshakes}
+	h := &handshakeConn{Conn: c.base, slots: c.proxy.handshakes}
 	t := tls.Server(h, policies.ServerConfig())
 	err := func() error {
-		defer h.over() // also where it panics
+		defer h.finish() // also where it panics
 		return t.Handshake()
 	}()
 	state := t.ConnectionState()
@@ -150,7 +151,7 @@ func (c *conn) handshake(policies Policies) netio.Stream {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			c.end = telemetry.ConnTimeout
 		}
-		c.answerPlain(err)
+		c.answerPlainHTTP(err)
 		if c.base.Held() > 0 { // an alert
 			c.linger()
 		}
@@ -181,8 +182,8 @@ func groupName(id tls.CurveID) string {
 	return id.String()
 }
 
-// answerPlain tells a client that uses HTTP to a TLS port so, in a way that it understands.
-func (c *conn) answerPlain(err error) {
+// answerPlainHTTP tells a client that uses HTTP to a TLS port so, in a way that it understands.
+func (c *conn) answerPlainHTTP(err error) {
 	var record tls.RecordHeaderError
 	if !errors.As(err, &record) || record.Conn == nil {
 		return
@@ -206,9 +207,9 @@ func (c *conn) linger() {
 	_ = c.base.Drop(lingerBytes)
 }
 
-// contains reports whether a is in one of the networks. The zone of a link-local address names one
+// containsAddr reports whether a is in one of the networks. The zone of a link-local address names one
 // of our own interfaces; a network never has one.
-func contains(list []netip.Prefix, a netip.Addr) bool {
+func containsAddr(list []netip.Prefix, a netip.Addr) bool {
 	a = a.WithZone("")
 	for _, p := range list {
 		if p.Contains(a) {

@@ -14,8 +14,9 @@ import (
 
 // upload is a request's body that had not arrived whole with its head.
 type upload struct {
-	done  chan struct{}         // closed at its end; nil where there is none
-	sent  atomic.Int64          // when the server had it whole, since the start of the exchange; 0: not yet
+	done chan struct{} // closed at its end; nil where there is none
+	// When the server had it whole, since the start of the exchange; 0: not yet.
+	sent  atomic.Int64
 	fault atomic.Pointer[error] // what the client did wrong
 	stop  atomic.Bool           // it is being stopped; what the server has is to be left alone
 	bytes int64                 // read after done
@@ -33,7 +34,7 @@ func (x *exchange) sendBody() error {
 	}
 	body := x.body()
 	x.rec.BytesIn = 0 // what is sent again is counted again
-	for x.req.ContentLength <= inlineBody && x.rec.BytesIn <= inlineBody && x.kept.left() <= inlineBody {
+	for x.req.ContentLength <= inlineBody && x.rec.BytesIn <= inlineBody && x.kept.remaining() <= inlineBody {
 		p, err := body.Next(false)
 		switch err {
 		case nil:
@@ -82,7 +83,7 @@ func (x *exchange) runUpload() {
 	}()
 	n, fromClient, toServer := relay(x.up, x.body(), nil, &x.uploaded)
 	x.upload.bytes = n
-	if x.kept.done.Load() {
+	if x.kept.unneeded.Load() {
 		x.kept.drop()
 	}
 	if fromClient == netio.ErrInterrupted && x.upload.stop.Load() {
@@ -126,10 +127,10 @@ func (x *exchange) pauseUpload() error {
 	return nil
 }
 
-// settleUpload gives an upload behind a complete response a moment. Mostly the server, which has
+// lingerUpload gives an upload behind a complete response a moment. Mostly the server, which has
 // answered, had the body whole, and the goroutine that sent it has yet to notice; a client that
 // still sends may come to its end.
-func (x *exchange) settleUpload() {
+func (x *exchange) lingerUpload() {
 	if x.upload.done == nil {
 		return
 	}
@@ -145,23 +146,23 @@ func (x *exchange) settleUpload() {
 		}
 	}
 	if !x.down.Multiplexed() && !x.closing && !x.down.BodyDone() && x.upload.fault.Load() == nil {
-		x.skipRest()
+		x.discardRest()
 	}
 }
 
-// maxSkipped is the most of a body that is read to no end but that the client's connection can
+// maxDiscarded is the most of a body that is read to no end but that the client's connection can
 // continue.
-const maxSkipped = 256 << 10
+const maxDiscarded = 256 << 10
 
-// skipRest throws away what is left of a body that the server, which has answered, does not take. A
+// discardRest throws away what is left of a body that the server, which has answered, does not take. A
 // client that sends it within a moment keeps its connection.
-func (x *exchange) skipRest() {
+func (x *exchange) discardRest() {
 	late := make(chan struct{})
 	timer := task.AfterFunc(backend.ClientCheckDelay, "rest of an upload: end", func() {
 		defer close(late)
 		x.down.Interrupt()
 	})
-	for n := 0; n < maxSkipped; {
+	for n := 0; n < maxDiscarded; {
 		p, err := x.down.Body().Next(true)
 		n += len(p)
 		x.rec.BytesIn += int64(len(p))
@@ -175,8 +176,8 @@ func (x *exchange) skipRest() {
 	}
 }
 
-// endUpload ends an upload whose goroutine still runs.
-func (x *exchange) endUpload() {
+// abortUpload ends an upload whose goroutine still runs.
+func (x *exchange) abortUpload() {
 	if x.down.BodyDone() {
 		// The client's part is over. A server that does not take the rest loses its connection, the
 		// client does not.
@@ -199,7 +200,7 @@ func (x *exchange) joinUpload() {
 	select {
 	case <-x.upload.done:
 	default:
-		x.endUpload()
+		x.abortUpload()
 	}
 	x.down.SetProgress(nil, nil)
 	if x.up != nil {
@@ -225,7 +226,7 @@ func (x *exchange) awaitUpload() bool {
 			return true
 		}
 	}
-	err := x.blame(errUploadUnfinished)
+	err := x.cause(errUploadUnfinished)
 	x.up.Abort()
 	x.joinUpload()
 	x.answer(serverAnswer(err))

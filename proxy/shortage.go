@@ -27,15 +27,15 @@ var remedies = [...]string{
 	telemetry.ShortMemory:      "raise the memory limit of the control group (MemoryMax= of the unit, --memory of the container)",
 }
 
-// shedder counts what is refused for a shortage, and tells the log of each kind at most once a
+// shortageLog counts what is refused for a shortage, and tells the log of each kind at most once a
 // minute.
-type shedder struct {
-	told   [len(remedies)]atomic.Int64 // ns since the epoch of Unix
-	untold [len(remedies)]atomic.Int64
+type shortageLog struct {
+	lastLogged [len(remedies)]atomic.Int64 // ns since the epoch of Unix
+	unlogged   [len(remedies)]atomic.Int64
 }
 
-// shed notes an exchange that is refused, if err says that it is for a shortage.
-func (p *Proxy) shed(err error) {
+// recordShortage notes an exchange that is refused, if err says that it is for a shortage.
+func (p *Proxy) recordShortage(err error) {
 	var short *backend.ShortError
 	if !errors.As(err, &short) {
 		return
@@ -44,13 +44,13 @@ func (p *Proxy) shed(err error) {
 	if m := p.options.Instruments; m != nil {
 		m.Shed(of)
 	}
-	s := &p.shedder
-	n := s.untold[of].Add(1)
-	now, told := time.Now().UnixNano(), s.told[of].Load()
-	if told != 0 && now-told < int64(time.Minute) || !s.told[of].CompareAndSwap(told, now) {
+	s := &p.shortages
+	n := s.unlogged[of].Add(1)
+	now, told := time.Now().UnixNano(), s.lastLogged[of].Load()
+	if told != 0 && now-told < int64(time.Minute) || !s.lastLogged[of].CompareAndSwap(told, now) {
 		return
 	}
-	s.untold[of].Add(-n)
+	s.unlogged[of].Add(-n)
 	p.options.Logger.Warn("requests are refused with 503: "+shortageText[of], "reason", of.String(), "requests", n, "err", short.Err,
 		"remedy", remedies[of])
 }

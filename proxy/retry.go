@@ -20,40 +20,40 @@ const (
 	maxPause      = 500 * time.Millisecond
 )
 
-// repeats bounds how often one request is sent again. What a server has provably not processed (RFC
+// retries bounds how often one request is sent again. What a server has provably not processed (RFC
 // 9113 section 8.7) is sent again several times, whatever its method; what it may have processed
 // only if that does no harm, and once.
-type repeats struct {
+type retries struct {
 	until time.Time // no longer
 	once  bool      // it was sent again though it may have been processed
 }
 
-// mayRepeat says whether a request that failed on x.up may be sent again: it was not sent or not
+// mayRetry says whether a request that failed on x.up may be sent again: it was not sent or not
 // processed, or, on a connection that had been kept, it can be repeated and nothing of an answer
 // came.
-func (x *exchange) mayRepeat(r *backend.Request, again *repeats, err error) bool {
+func (x *exchange) mayRetry(r *backend.Request, again *retries, err error) bool {
 	switch {
-	case x.gone.Load():
+	case x.clientGone.Load():
 		return false
-	case cameBack(err):
+	case notProcessed(err):
 		return true
-	case again.once, !r.Repeatable, !x.up.Reused() && !errors.Is(err, errStalled), x.up.Answered(), errors.Is(err, errLate):
+	case again.once, !r.Repeatable, !x.up.Reused() && !errors.Is(err, errStalled), x.up.Answered(), errors.Is(err, errResponseTimeout):
 		return false
 	}
 	again.once = true
 	return true
 }
 
-// cameBack says whether err means that the server has not processed the request.
-func cameBack(err error) bool {
+// notProcessed says whether err means that the server has not processed the request.
+func notProcessed(err error) bool {
 	return err == netio.ErrNotIdle || errors.Is(err, backend.ErrNotProcessed)
 }
 
 // wait comes before a request is sent again that failed with err. It pauses if the request came
 // back before, so that servers which refuse everything are not asked without a pause; false: that
 // is enough.
-func (a *repeats) wait(ctx context.Context, r *backend.Request, err error) bool {
-	if !cameBack(err) {
+func (a *retries) wait(ctx context.Context, r *backend.Request, err error) bool {
+	if !notProcessed(err) {
 		return true
 	}
 	r.Returned++
