@@ -11,8 +11,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// answer ends the exchange with a response of the gateway's own, unless a response has begun or
-// there is nobody to send it to.
+// answer ends the exchange with a response of the gateway, unless a response has begun or the
+// client is gone.
 func (x *exchange) answer(a filter.Answer) {
 	if a.Status/100 == 2 && x.wantsTunnel() {
 		a = filter.Answer{Status: 400, End: telemetry.EndBadRequest, Text: "this path does not accept a WebSocket"}
@@ -107,8 +107,8 @@ func (x *exchange) appendText(dst []byte, a *filter.Answer) []byte {
 	return append(dst, '\n')
 }
 
-// discardBody throws away what has arrived of a request body that nobody wants, and says whether that
-// is all of it, so that the connection can continue.
+// discardBody discards what has arrived of an unused request body, and reports whether the body is
+// complete, so that the connection can continue.
 func (x *exchange) discardBody() bool {
 	for !x.down.BodyDone() {
 		p, err := x.down.Body().Next(false)

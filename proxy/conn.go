@@ -19,25 +19,25 @@ import (
 	"mpgate/telemetry"
 )
 
-// conn is a client's connection: its bytes, and the exchanges on it.
+// conn is a client's connection.
 type conn struct {
 	client
 	base   *netio.Conn
-	stream netio.Stream // what HTTP is spoken on: base, or TLS above it; nil before that is known
+	stream netio.Stream // carries HTTP: base, or TLS above it; nil before that is known
 	http   *http1.ServerConn
 
 	parked atomic.Bool   // see park
 	late   bool          // accepted while the proxy drained
 	served time.Time     // the end of the last exchange
 	state  atomic.Uint32 // connState
-	// Held while state becomes busy, and while something depends on that it is not.
+	// Held while state becomes busy, and by callers that require another state.
 	waiting sync.Mutex
 	end     telemetry.ConnEnd
 	err     error // why no request came
-	broken  bool  // must not look as if it ended in order
+	broken  bool  // must be reset, so that its end does not look orderly
 }
 
-// connState tells Shutdown what it may do to a connection:
+// connState is the state of a connection as Shutdown needs it:
 //
 //	fresh ─► busy ⇄ idle
 type connState = uint32
@@ -48,8 +48,8 @@ const (
 	idle
 )
 
-// Accept serves nc, which it owns, until it ends, in a goroutine of its own. offersMPTCP says what
-// the kernel granted to the listening socket.
+// Accept takes ownership of nc and serves it in a new goroutine until it ends. offersMPTCP reports
+// whether the kernel granted MPTCP to the listening socket.
 func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	var added *conn
 	defer func() {
@@ -106,14 +106,14 @@ func (c *conn) serve() {
 	case c.stream == nil:
 		c.close()
 	case c.tls != nil:
-		// A handshake grows the stack to 16 KiB and more, which an idle connection would keep.
+		// A handshake grows the stack to at least 16 KiB, which an idle connection would keep.
 		task.Go("connection", c.serveHTTP, c.abortAfterPanic)
 	default:
 		c.serveHTTP()
 	}
 }
 
-// trySetup is setup, of which a panic ends this connection and nothing else.
+// trySetup calls setup. A panic ends this connection only.
 func (c *conn) trySetup() (s netio.Stream) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -124,19 +124,19 @@ func (c *conn) trySetup() (s netio.Stream) {
 	return c.setup()
 }
 
-// notePanic notes a panic outside of any exchange.
+// notePanic records a panic outside of any exchange.
 func (c *conn) notePanic(v any) {
 	c.proxy.logPanic("panic in a connection", "", v)
 	c.broken, c.end = true, telemetry.ConnInternal
 }
 
-// abortAfterPanic is for a panic beyond what ends the connection in order.
+// abortAfterPanic ends the connection after a panic that prevented its orderly end.
 func (c *conn) abortAfterPanic(*task.Panic) {
 	_ = c.base.Abort()
 	c.tunnels.stop(nil)
 }
 
-// serveHTTP serves the requests of a connection, after what comes before them.
+// serveHTTP serves the requests of a connection, after its setup.
 func (c *conn) serveHTTP() {
 	parked := false
 	defer func() { c.endServing(parked, recover()) }()
@@ -160,13 +160,13 @@ func (c *conn) serveHTTP() {
 	parked = c.serveRequests(deadline, deadline)
 }
 
-// serveRequests serves one request after the other. It waits for the first until patience is over;
-// if that is before the deadline it parks the connection, which then is another goroutine's.
+// serveRequests serves one request after the other. It waits for the first until patience; if that
+// is before the deadline, it parks the connection, which another goroutine then owns.
 func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 	for {
 		switch {
 		case c.shed.Load():
-			if c.base.Resume(); c.base.Idle() { // else the request that has come is the last
+			if c.base.Resume(); c.base.Idle() { // else a request has come, which is the last
 				c.end = telemetry.ConnIdle
 				return false
 			}
@@ -201,12 +201,12 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 	}
 }
 
-// park waits for the next request on the stack that a goroutine begins with, 2 KiB. One that has
-// served a request keeps 4 KiB, with TLS more, which is most of what an idle connection costs.
+// park waits for the next request on a new goroutine's stack of 2 KiB. A goroutine that has served
+// a request keeps 4 KiB, with TLS more, which is most of the memory of an idle connection.
 func (c *conn) park(deadline time.Time) {
 	c.parked.Store(true)
 	c.base.ReadBy(deadline)
-	_ = c.base.WaitReadable() // the next read says the same
+	_ = c.base.WaitReadable() // the next read returns the same error
 	c.parked.Store(false)
 }
 
@@ -216,7 +216,7 @@ func (c *conn) unpark(deadline time.Time) {
 	parked = c.serveRequests(deadline, deadline)
 }
 
-// tryShed ends the connection if it has waited for long.
+// tryShed ends the connection if it has been idle for long.
 func (c *conn) tryShed() bool {
 	if m := c.mux.Load(); m != nil {
 		return m.http.EndIdle(c.proxy.options.ParkAfter)
@@ -228,7 +228,8 @@ func (c *conn) tryShed() bool {
 	return true
 }
 
-// endServing ends what serves the connection, and the connection unless that is parked.
+// endServing is deferred by goroutines that serve the connection. It closes the connection unless
+// that is parked.
 func (c *conn) endServing(parked bool, panicked any) {
 	if panicked != nil {
 		c.notePanic(panicked)
@@ -238,8 +239,8 @@ func (c *conn) endServing(parked bool, panicked any) {
 	}
 }
 
-// rejectTCP ends connections that are not MPTCP where that is required. It is asked at the accept
-// and at the first request, when a fallback has shown.
+// rejectTCP reports whether a connection must end because the listener requires MPTCP. It is called
+// at the accept and at the first request, when a fallback has become visible.
 func (c *conn) rejectTCP() bool {
 	if !c.listener.view.Load().RequireMPTCP {
 		return false
@@ -251,7 +252,7 @@ func (c *conn) rejectTCP() bool {
 	return true
 }
 
-// waitEnd says what it means that no request came.
+// waitEnd returns the outcome of a connection whose wait for a request failed with err.
 func (c *conn) waitEnd(err error) telemetry.ConnEnd {
 	c.err = err
 	first := c.state.Load() == fresh
@@ -271,15 +272,15 @@ func (c *conn) waitEnd(err error) telemetry.ConnEnd {
 }
 
 const (
-	// A client that is still sending when it has been answered needs to see the answer before the
-	// connection goes: closing on unread input would reset it. What it sends meanwhile is thrown
-	// away, so time is the bound.
+	// A client that is still sending after its answer must be able to read that before the
+	// connection ends: a close with unread input would reset the connection. What it sends
+	// meanwhile is discarded, so only time limits it.
 	lingerTime  = 5 * time.Second
 	lingerBytes = 1 << 30
 )
 
 func (c *conn) close() {
-	defer c.proxy.remove(c) // whatever happens here: Shutdown waits for it
+	defer c.proxy.remove(c) // also after a panic: Shutdown waits for it
 	c.owner.Close()
 	if c.http != nil {
 		if !c.broken && c.state.Load() == busy && c.http.Unread() {
@@ -303,7 +304,7 @@ func (c *conn) close() {
 	}
 }
 
-// logUnused logs a connection that never became an exchange.
+// logUnused logs a connection without an exchange.
 func (c *conn) logUnused() {
 	log := c.proxy.options.Logger
 	if c.state.Load() != fresh || !log.Enabled(context.Background(), slog.LevelDebug) {
@@ -329,7 +330,7 @@ func (c *conn) closeInOrder() {
 	_ = c.stream.Close()
 }
 
-// firstDeadline is until when the first request may take to come.
+// firstDeadline returns the deadline of the first request.
 func (c *conn) firstDeadline() time.Time {
 	limit := c.limits.http.HeaderTime
 	if c.late {
@@ -338,8 +339,8 @@ func (c *conn) firstDeadline() time.Time {
 	return c.accepted.Add(limit)
 }
 
-// setBusy is called when the connection is no longer one that waits for a request: drain leaves its
-// reading alone from then on. first says whether none came before.
+// setBusy ends the wait for a request: from now on, drain does not interrupt reads. first reports
+// whether this is the first request.
 func (c *conn) setBusy() (first bool) {
 	c.waiting.Lock()
 	first = c.state.Swap(busy) == fresh
@@ -348,8 +349,7 @@ func (c *conn) setBusy() (first bool) {
 	return first
 }
 
-// interrupt ends the wait for a request of a connection that is in that state, and touches no
-// other.
+// interrupt ends the wait for a request if the connection is in state s.
 func (c *conn) interrupt(s connState) {
 	c.waiting.Lock()
 	defer c.waiting.Unlock()
@@ -358,7 +358,7 @@ func (c *conn) interrupt(s connState) {
 	}
 }
 
-// drain ends the connection after the present request, or if it waits for one, after the grace; see
+// drain ends the connection after the present request. If it waits for one, it ends after
 // Options.DrainGrace.
 func (c *conn) drain() {
 	if m := c.mux.Load(); m != nil {
@@ -372,7 +372,8 @@ func (c *conn) drain() {
 	c.interrupt(idle)
 }
 
-// abort ends the connection whatever it is doing, at the deadline of what it was part of.
+// abort ends the connection at a deadline, also during an exchange. WebSockets get close frames
+// first.
 func (c *conn) abort() {
 	c.expired.Store(true)
 	if c.tunnels.startClose(nil) {

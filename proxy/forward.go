@@ -162,8 +162,8 @@ func (x *exchange) releaseServer() (now time.Time) {
 	return now
 }
 
-// roundTrip sends the request, now, and waits for the head of the final response; interim ones go to the
-// client.
+// roundTrip sends the request, now, and waits for the head of the final response; interim ones go
+// to the client.
 func (x *exchange) roundTrip(asked time.Time) error {
 	defer x.stopWatch()
 	x.watchEarly()

@@ -109,10 +109,10 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	return telemetry.ConnReset
 }
 
-// forwardReset has a stream that a server has reset end with the server's code, where the client uses
-// HTTP/2 too, and says whether that is all the client is to get: one that is told CANCEL knows more
-// than one that gets a 502. A gRPC server does so when the deadline is over that the client has
-// set.
+// forwardReset has a stream that a server has reset end with the server's code, where the client
+// uses HTTP/2 too, and says whether that is all the client is to get: one that is told CANCEL knows
+// more than one that gets a 502. A gRPC server does so when the deadline is over that the client
+// has set.
 func (x *exchange) forwardReset(err error) bool {
 	var reset *http2.ResetError
 	var client *clientError

@@ -23,7 +23,8 @@ type Ending struct {
 
 // Expire lets the exchanges under the leases, and the connections of the listeners, come to their
 // end, and cuts what is left when ctx ends. Connections of the listeners that are between requests
-// end after Options.DrainGrace. It returns when nothing is left, and says how many connections it had to cut.
+// end after Options.DrainGrace. It returns when nothing is left, and says how many connections it
+// had to cut.
 func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	leases, listeners := map[*Lease]bool{}, map[*Listener]bool{}
 	for _, l := range e.Leases {
@@ -85,7 +86,7 @@ func (p *Proxy) waitClosed(ctx context.Context, pace time.Duration, match func(*
 		select {
 		case <-tick.C:
 		case <-expired:
-			expired = nil // they take a moment to go
+			expired = nil // they do not end at once
 			for _, c := range left {
 				abort(c)
 			}

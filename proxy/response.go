@@ -126,8 +126,8 @@ func (x *exchange) uploading() bool {
 	return !x.down.BodyDone()
 }
 
-// bodyUnrequested says whether a server of HTTP/1 has answered in full instead of asking for the body, of
-// which nothing has come: what the client may still send could be a request to it.
+// bodyUnrequested says whether a server of HTTP/1 has answered in full instead of asking for the
+// body, of which nothing has come: what the client may still send could be a request to it.
 func (x *exchange) bodyUnrequested() bool {
 	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.MayReturn() && !x.down.BodyStarted()
 }
@@ -137,12 +137,13 @@ func (x *exchange) setClose() {
 	x.down.SetClose()
 }
 
-// wantsTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that
-// the tunnel stands (RFC 9110 section 9.3.6), so only a switch of protocols may become one: a
+// wantsTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client
+// that the tunnel stands (RFC 9110 section 9.3.6), so only a switch of protocols may become one: a
 // server of HTTP/1 that answers with an ordinary 2xx has declined.
 func (x *exchange) wantsTunnel() bool { return x.down.Multiplexed() && x.req.Upgrade != nil }
 
-// downProgress is the progress of the response while the request's body is still under way, else nil.
+// downProgress is the progress of the response while the request's body is still under way, else
+// nil.
 func (x *exchange) downProgress() *netio.Progress {
 	if x.upload.done == nil {
 		return nil

@@ -207,8 +207,8 @@ func (c *conn) linger() {
 	_ = c.base.Drop(lingerBytes)
 }
 
-// containsAddr reports whether a is in one of the networks. The zone of a link-local address names one
-// of our own interfaces; a network never has one.
+// containsAddr reports whether a is in one of the networks. The zone of a link-local address names
+// one of our own interfaces; a network never has one.
 func containsAddr(list []netip.Prefix, a netip.Addr) bool {
 	a = a.WithZone("")
 	for _, p := range list {

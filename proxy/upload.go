@@ -154,8 +154,8 @@ func (x *exchange) lingerUpload() {
 // continue.
 const maxDiscarded = 256 << 10
 
-// discardRest throws away what is left of a body that the server, which has answered, does not take. A
-// client that sends it within a moment keeps its connection.
+// discardRest throws away what is left of a body that the server, which has answered, does not
+// take. A client that sends it within a moment keeps its connection.
 func (x *exchange) discardRest() {
 	late := make(chan struct{})
 	timer := task.AfterFunc(backend.ClientCheckDelay, "rest of an upload: end", func() {
