@@ -15,7 +15,7 @@ import (
 // client is gone.
 func (x *exchange) answer(a filter.Answer) {
 	if a.Status/100 == 2 && x.wantsTunnel() {
-		a = filter.Answer{Status: 400, End: telemetry.EndBadRequest, Text: "this path does not accept a WebSocket"}
+		a = errorAnswer(400, telemetry.EndBadRequest, "this path does not accept a WebSocket")
 	}
 	x.rec.End = a.End
 	if x.down.HeadSent() || a.Status == 0 {

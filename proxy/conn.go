@@ -70,7 +70,9 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		return
 	}
 	v := l.view.Load()
-	c := &conn{base: base, client: client{proxy: p, listener: l, meter: v.conns, limits: p.limits.Load(), accepted: time.Now()}}
+	c := &conn{base: base, client: client{
+		proxy: p, listener: l, meter: v.conns, limits: p.limits.Load(), accepted: time.Now(),
+	}}
 	c.setAddresses(nc)
 	if !p.add(c) {
 		p.reject(nc)

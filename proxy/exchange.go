@@ -139,7 +139,8 @@ func (x *exchange) begin(c *client, down downstream, start time.Time) {
 	r.Time, r.ID = start, telemetry.NewID()
 	r.Listener, r.Peer, r.Client = c.listener.name, c.socket, c.peer.Addr()
 	if s := c.tls; s != nil {
-		r.TLSVersion, r.TLSCipher, r.TLSGroup, r.TLSResumed, r.SNI = s.version, s.cipher, s.group, s.state.DidResume, s.state.ServerName
+		r.TLSVersion, r.TLSCipher, r.TLSGroup = s.version, s.cipher, s.group
+		r.TLSResumed, r.SNI = s.state.DidResume, s.state.ServerName
 	}
 }
 
@@ -208,7 +209,7 @@ func (x *exchange) afterPanic() {
 	}
 	x.down.SetClose()
 	if !x.broken {
-		x.answer(filter.Answer{Status: 500, End: telemetry.EndInternal, Text: "internal error"})
+		x.answer(errorAnswer(500, telemetry.EndInternal, "internal error"))
 	}
 	x.rec.End = telemetry.EndInternal
 }

@@ -10,7 +10,7 @@ import (
 	"mpgate/proxy/target"
 )
 
-// Forward is the action that has a server of a backend answer.
+// Forward is the action that forwards requests to a backend.
 type Forward struct{ Backend *backend.Backend }
 
 func (f *Forward) serve(x *exchange) {
@@ -21,7 +21,7 @@ func (f *Forward) serve(x *exchange) {
 	}
 }
 
-// forward has the request answered by a server of the backend.
+// forward sends the request to a server of the backend, and the response to the client.
 func (x *exchange) forward() {
 	room := x.proxy.options.Room
 	if !room.acquire() {
@@ -78,13 +78,13 @@ func (x *exchange) forward() {
 	}
 }
 
-// exchangeWith has the server that was picked answer. After an error nothing of an answer has gone
-// to the client, and repeat says whether the request may be sent again.
+// exchangeWith exchanges messages with the selected server. After an error nothing was sent to the
+// client, and repeat reports whether the request may be sent again.
 func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool, err error) {
 	meter := x.attempt.Meter()
 	asked := r.Now
 	if !x.up.Reused() {
-		asked = time.Now() // the connection has taken its time, and had its own limit
+		asked = time.Now() // the dial had a timeout of its own
 	}
 	if !r.Bodyless {
 		x.keepBody(r)
@@ -102,7 +102,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 	}
 	meter.Request(0)
 	repeat = x.mayRetry(r, again, err)
-	x.up.Abort() // what is left of the exchange must not keep the connection
+	x.up.Abort() // the rest of the exchange must not keep the connection
 	if repeat {
 		if fault := x.pauseUpload(); fault != nil {
 			repeat, err = false, &clientError{fault}
@@ -114,8 +114,8 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 	return repeat, err
 }
 
-// keepBody sees to it that the body can be sent again where the server may give the request back,
-// or its connection may turn out to be dead.
+// keepBody makes sure that the body can be sent again if the server may return the request
+// unprocessed, or its connection may be dead.
 func (x *exchange) keepBody(r *backend.Request) {
 	needed := x.up.MayReturn() || r.Repeatable && x.up.Reused()
 	switch {
@@ -129,7 +129,7 @@ func (x *exchange) keepBody(r *backend.Request) {
 	}
 }
 
-// dropBody is for a request that will not be sent again.
+// dropBody releases a kept body when the request will not be sent again.
 func (x *exchange) dropBody() {
 	if !x.kept.active() {
 		return
@@ -139,13 +139,13 @@ func (x *exchange) dropBody() {
 		select {
 		case <-x.upload.done:
 		default:
-			return // whoever reads the body sees to it
+			return // the reader of the body drops it
 		}
 	}
 	x.kept.drop()
 }
 
-// body is the request's.
+// body returns the request's body.
 func (x *exchange) body() message.BodyReader {
 	if x.kept.active() {
 		return &x.kept
@@ -153,7 +153,7 @@ func (x *exchange) body() message.BodyReader {
 	return x.source
 }
 
-// releaseServer gives the connection to the server back, and says when that was.
+// releaseServer releases the connection to the server, and returns the time.
 func (x *exchange) releaseServer() (now time.Time) {
 	x.recordServer()
 	now = time.Now()
@@ -162,8 +162,8 @@ func (x *exchange) releaseServer() (now time.Time) {
 	return now
 }
 
-// roundTrip sends the request, now, and waits for the head of the final response; interim ones go
-// to the client.
+// roundTrip sends the request and waits for the head of the final response. Interim responses go to
+// the client.
 func (x *exchange) roundTrip(asked time.Time) error {
 	defer x.stopWatch()
 	x.watchEarly()
@@ -177,8 +177,8 @@ func (x *exchange) roundTrip(asked time.Time) error {
 	if err := x.sendBody(); err != nil {
 		return x.cause(err)
 	}
-	// What the client is still owed, the response before this one, leaves before we wait for the
-	// server.
+	// The response to a pipelined request before this one may still be held: it is sent before the
+	// wait.
 	if err := x.down.Flush(); err != nil {
 		return &clientError{err}
 	}
@@ -206,7 +206,8 @@ func (x *exchange) roundTrip(asked time.Time) error {
 	}
 }
 
-// nextDeadline is asked when the server has not answered by a deadline: until when to wait on.
+// nextDeadline is called when the server has not answered by a deadline. It returns the next one,
+// or an error.
 func (x *exchange) nextDeadline(asked time.Time) (time.Time, error) {
 	now := time.Now()
 	since := asked
@@ -215,8 +216,8 @@ func (x *exchange) nextDeadline(asked time.Time) (time.Time, error) {
 		switch {
 		case sent > 0:
 			since = x.start.Add(time.Duration(sent))
-		case x.waitsFor100(): // for the server, that is
-		default: // the request is on its way; the pace of the client and the server bounds that
+		case x.waitsFor100(): // since it was sent
+		default: // the request is being sent; the minimum rate limits that
 			return now.Add(backend.ClientCheckDelay), nil
 		}
 	}
@@ -241,25 +242,26 @@ func (x *exchange) nextDeadline(asked time.Time) (time.Time, error) {
 	return look, nil
 }
 
-// repeatable says whether the request may be sent again though the server may have looked at it.
+// repeatable reports whether the request may be sent again although the server may have processed
+// it.
 func (x *exchange) repeatable() bool {
 	return x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil
 }
 
-// stallTime is after what silence a request is moved to another connection if the server's may
-// stall.
+// stallTime is how long a request waits before it is moved from a connection that may stall to
+// another.
 const stallTime = time.Second
 
-// errStalled is a connection that may stall for want of memory in the kernel.
+// errStalled is an error of a connection that may stall because the kernel lacks memory.
 var errStalled = errors.New("the server's MPTCP connection may stall: the host is short of memory for sockets")
 
-// waitsFor100 says whether the client holds its body back until the server asks for it.
+// waitsFor100 reports whether the client waits for a 100 before it sends its body.
 func (x *exchange) waitsFor100() bool {
 	return x.req.Expect && !x.continued && !x.down.Multiplexed() && !x.down.BodyStarted()
 }
 
-// cause finds out whether an error on the server's connection was ours to make: a client that left
-// or sent no proper body has it cut.
+// cause returns the client's error if that is why the gateway ended the server's connection, else
+// err.
 func (x *exchange) cause(err error) error {
 	if x.clientGone.Load() {
 		if why := x.down.Err(); why != nil {

@@ -6,25 +6,24 @@ import (
 	"time"
 )
 
-// Lease is what the exchanges on a route, or on the routes of a generation that are the same, last
-// by: they may last for as long as they like, until the lease is retired, and then to a deadline.
+// Lease is held by the exchanges on a route, or on equal routes of a generation. Until it is
+// retired, they may take any time, and then until a deadline.
 //
-// The zero value is one that is not retired.
+// The zero value is not retired.
 type Lease struct{ isRetired atomic.Bool }
 
-// retired says whether the route is gone, or leads elsewhere by now.
+// retired reports whether the route was removed or changed.
 func (l *Lease) retired() bool { return l != nil && l.isRetired.Load() }
 
-// Ending are parts of a generation that is no longer the one that serves.
+// Ending are the parts of an old generation that the new one does not have.
 type Ending struct {
-	Leases    []*Lease    // of routes that are gone, or lead elsewhere
-	Listeners []*Listener // that accept no more
+	Leases    []*Lease    // of routes that were removed or changed
+	Listeners []*Listener // that no longer accept connections
 }
 
-// Expire lets the exchanges under the leases, and the connections of the listeners, come to their
-// end, and cuts what is left when ctx ends. Connections of the listeners that are between requests
-// end after Options.DrainGrace. It returns when nothing is left, and says how many connections it
-// had to cut.
+// Expire waits until the exchanges that hold the leases, and the connections of the listeners, have
+// ended, and cuts what is left when ctx ends. Connections of the listeners that are between
+// requests end after Options.DrainGrace. It returns the number of connections that were cut.
 func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	leases, listeners := map[*Lease]bool{}, map[*Listener]bool{}
 	for _, l := range e.Leases {
@@ -40,7 +39,7 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle || c.mux.Load().usesAny(leases)
 	}, func(c *conn) {
 		if m := c.mux.Load(); m != nil && !listeners[c.listener] {
-			m.abort(leases) // what else it carries lives on
+			m.abort(leases) // its other exchanges continue
 			return
 		}
 		c.abort()
@@ -72,10 +71,12 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	return p.waitClosed(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late }, (*conn).abort)
 }
 
-// waitClosed waits until no connection matches, looking at that pace. When ctx ends it aborts those
-// that do.
-func (p *Proxy) waitClosed(ctx context.Context, pace time.Duration, match func(*conn) bool, abort func(*conn)) (cut int) {
-	tick := time.NewTicker(pace)
+// waitClosed waits until no connection matches, and checks at that interval. When ctx ends, it
+// aborts those that match.
+func (p *Proxy) waitClosed(
+	ctx context.Context, interval time.Duration, match func(*conn) bool, abort func(*conn),
+) (cut int) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	expired := ctx.Done()
 	for {
@@ -97,7 +98,7 @@ func (p *Proxy) waitClosed(ctx context.Context, pace time.Duration, match func(*
 	}
 }
 
-// matching lists the connections that match.
+// matching returns the connections that match.
 func (p *Proxy) matching(match func(*conn) bool) (list []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

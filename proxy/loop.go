@@ -12,44 +12,44 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/telemetry"
 )
 
-// A configuration may lead a request back to the gateway, directly or over other proxies, where it
-// would go round until a limit stops it, and take a connection for each round. Requests carry a
-// mark for that (RFC 8586, CDN-Loop), which other proxies pass on; see docs/decisions. A second
-// pass through the gateway is not yet a loop: one listener may forward to another of the same
-// process, and a server may send requests of its own with the fields that it got. So a mark says by
-// which listener and route a request for which target has passed, and a loop is the same once more.
+// A configuration may forward a request back to the gateway, directly or through other proxies. It
+// would circulate until a limit stops it, and use a connection for each pass. So requests carry a
+// mark (RFC 8586, CDN-Loop), which other proxies forward; see docs/decisions. A second pass through
+// the gateway is not yet a loop: one listener may forward to another of the same process, and a
+// server may send requests of its own with the fields that it received. A mark identifies the
+// listener, the route and the target of a pass, and a loop is the same mark again.
 //
-// Connections that are passed through carry no mark. A loop is one that we ourselves have
-// made, or the same ClientHello, which holds 32 random bytes, many times at once.
+// Connections that are passed through carry no mark. A loop is a connection that this process has
+// made, or many concurrent connections with the same ClientHello, which contains 32 random bytes.
 
 const (
 	processDigits = 8
 	markDigits    = processDigits + 16
-	// maxPasses bounds the passes of a request whose target changes on its way.
+	// maxPasses limits the passes of a request whose target changes.
 	maxPasses = 10
-	// maxSameHello is not 1 because there are clients for tests that always send the same.
+	// maxSameHello is not 1 because some test clients always send the same ClientHello.
 	maxSameHello = 32
-	// loopReportEvery is how often a loop is logged: the client may be trying again and again.
+	// loopReportEvery limits how often a loop is logged, because clients retry.
 	loopReportEvery = time.Minute
 )
 
-// loops is what a Proxy knows for finding loops.
+// loops is the state for the detection of loops.
 type loops struct {
 	seed     maphash.Seed
-	process  [processDigits]byte // a name of this process that says nothing of it to others
+	process  [processDigits]byte // a random name of this process
 	reported atomic.Int64        // when a loop was logged, in ns since 1970
 
 	mu      sync.Mutex          // guards what follows
 	hellos  map[uint64]int      // by hash, of the connections that are being passed through
-	dialled map[addrPair]string // those of them to servers, with their route
+	dialled map[addrPair]string // of the connections to servers; values are their routes
 }
 
-// addrPair are those of a connection. One port may be used for connections to several places.
+// addrPair identifies a connection: one local port may be used for connections to several
+// addresses.
 type addrPair struct{ from, to netip.AddrPort }
 
 func newLoops() *loops {
@@ -58,7 +58,7 @@ func newLoops() *loops {
 	return l
 }
 
-// detectLoop marks the request. One that has returned to this gateway is answered.
+// detectLoop marks the request. It answers one that has returned to this gateway, and returns true.
 func (x *exchange) detectLoop() bool {
 	l := x.proxy.loops
 	b := x.scratch[:0]
@@ -79,9 +79,9 @@ func (x *exchange) detectLoop() bool {
 	x.scratch = x.scratch[:0]
 	if h.Has(message.CDNLoop) {
 		if x.hasMark(mark[:]) {
-			l.report(x.proxy, "request loop: a request returned to this gateway and was answered with 508; check the addresses of the servers",
-				"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "host", string(x.req.Host), "id", string(x.rec.IDText()))
-			x.answer(filter.Answer{Status: 508, End: telemetry.EndLimit, Text: "the request returned to this gateway"})
+			l.report(x, "request loop: a request returned to this gateway and was answered with 508; "+
+				"check the addresses of the servers", "host", string(x.req.Host))
+			x.answer(errorAnswer(508, telemetry.EndLimit, "the request returned to this gateway"))
 			return true
 		}
 		h.Del(message.CDNLoop)
@@ -91,8 +91,8 @@ func (x *exchange) detectLoop() bool {
 	return false
 }
 
-// hasMark reports whether a request that others, or we, have marked has had this mark, or too many
-// of ours. The marks are joined in scratch.
+// hasMark reports whether a request already has this mark, or too many marks of this process. It
+// joins the marks in scratch.
 func (x *exchange) hasMark(mark []byte) bool {
 	h := &x.req.Header
 	passes := 0
@@ -114,11 +114,12 @@ func (x *exchange) hasMark(mark []byte) bool {
 	return false
 }
 
-// report logs a loop, now and then.
-func (l *loops) report(p *Proxy, text string, attrs ...any) {
+// report logs a loop, at most once per loopReportEvery.
+func (l *loops) report(x *exchange, text, key, value string) {
 	now, last := time.Now().UnixNano(), l.reported.Load()
 	if now-last >= int64(loopReportEvery) && l.reported.CompareAndSwap(last, now) {
-		p.options.Logger.Warn(text, attrs...)
+		x.proxy.options.Logger.Warn(text, "listener", x.rec.Listener, "route", x.rec.Route, "backend", x.rec.Backend,
+			key, value, "id", string(x.rec.IDText()))
 	}
 }
 
@@ -129,7 +130,8 @@ type passedConn struct {
 	dialled addrPair // the connection to the server
 }
 
-// pass notes a connection that is to be passed through; nil: it has come back.
+// pass registers a connection that is to be passed through. It returns nil if the connection is
+// part of a loop.
 func (l *loops) pass(c addrPair, route string, hello []byte) *passedConn {
 	var h maphash.Hash
 	h.SetSeed(l.seed)
@@ -145,7 +147,7 @@ func (l *loops) pass(c addrPair, route string, hello []byte) *passedConn {
 	return p
 }
 
-// setServer notes the connection to the server. Nothing may have been sent on that yet.
+// setServer records the connection to the server, before anything is sent on it.
 func (p *passedConn) setServer(c addrPair, route string) {
 	if c == (addrPair{}) {
 		return
@@ -156,7 +158,7 @@ func (p *passedConn) setServer(c addrPair, route string) {
 	p.loops.mu.Unlock()
 }
 
-// end is for a connection to the server that is about to be closed.
+// end is called before the connection to the server is closed.
 func (p *passedConn) end() {
 	l := p.loops
 	l.mu.Lock()
@@ -167,7 +169,7 @@ func (p *passedConn) end() {
 	delete(l.dialled, p.dialled)
 }
 
-// addrPairOf are the ends of a connection, both zero of one over a unix socket.
+// addrPairOf returns the addresses of a connection; both are zero for a unix socket.
 func addrPairOf(from, to net.Addr) (e addrPair) {
 	f, _ := from.(*net.TCPAddr)
 	t, _ := to.(*net.TCPAddr)

@@ -12,46 +12,45 @@ import (
 )
 
 const (
-	// maxReturns is how often a request is sent again that servers give back unprocessed.
+	// maxReturns limits how often a request is sent again that servers did not process.
 	maxReturns = 12
-	// The first times that is done at once. Then it waits, longer each time.
+	// The first ones are sent at once, the others after a pause, which doubles.
 	returnsAtOnce = 2
 	firstPause    = 5 * time.Millisecond
 	maxPause      = 500 * time.Millisecond
 )
 
-// retries bounds how often one request is sent again. What a server has provably not processed (RFC
-// 9113 section 8.7) is sent again several times, whatever its method; what it may have processed
-// only if that does no harm, and once.
+// retries limits how often one request is sent again: several times if servers have certainly not
+// processed it (RFC 9113 section 8.7); else once, and only if it is idempotent.
 type retries struct {
-	until time.Time // no longer
+	until time.Time // no retry starts after it
 	once  bool      // it was sent again though it may have been processed
 }
 
-// mayRetry says whether a request that failed on x.up may be sent again: it was not sent or not
-// processed, or, on a connection that had been kept, it can be repeated and nothing of an answer
-// came.
+// mayRetry reports whether a request that failed on x.up may be sent again: it was not processed,
+// or the connection was a reused one, the request can be repeated and no part of an answer came.
 func (x *exchange) mayRetry(r *backend.Request, again *retries, err error) bool {
 	switch {
 	case x.clientGone.Load():
 		return false
 	case notProcessed(err):
 		return true
-	case again.once, !r.Repeatable, !x.up.Reused() && !errors.Is(err, errStalled), x.up.Answered(), errors.Is(err, errResponseTimeout):
+	case again.once, !r.Repeatable, x.up.Answered(), errors.Is(err, errResponseTimeout),
+		!x.up.Reused() && !errors.Is(err, errStalled):
 		return false
 	}
 	again.once = true
 	return true
 }
 
-// notProcessed says whether err means that the server has not processed the request.
+// notProcessed reports whether err means that the server has not processed the request.
 func notProcessed(err error) bool {
 	return err == netio.ErrNotIdle || errors.Is(err, backend.ErrNotProcessed)
 }
 
-// wait comes before a request is sent again that failed with err. It pauses if the request came
-// back before, so that servers which refuse everything are not asked without a pause; false: that
-// is enough.
+// wait is called before a request that failed with err is sent again. It pauses if the request was
+// returned before, so that servers which refuse everything are not flooded. It returns false if the
+// request must not be sent again.
 func (a *retries) wait(ctx context.Context, r *backend.Request, err error) bool {
 	if !notProcessed(err) {
 		return true
@@ -64,8 +63,8 @@ func (a *retries) wait(ctx context.Context, r *backend.Request, err error) bool 
 	if pauses <= 0 {
 		return !time.Now().After(a.until)
 	}
-	// On a new connection it is the first, which a server that ends its connections after some
-	// requests does not give back.
+	// On a new connection the request is the first one: a server that ends its connections after
+	// some requests processes it.
 	r.NewConnection = !errors.Is(err, http2.ErrRefused)
 	pause := min(firstPause<<(pauses-1), maxPause)
 	pause = pause/2 + rand.N(pause)

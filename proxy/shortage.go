@@ -9,7 +9,7 @@ import (
 	"mpgate/telemetry"
 )
 
-// shortageText is what a client is told of a shortage.
+// shortageText is the reason in the answer to a client.
 var shortageText = [...]string{
 	telemetry.ShortConnections: "the gateway has too many connections to servers",
 	telemetry.ShortDescriptors: "the gateway has no file descriptor left",
@@ -18,23 +18,27 @@ var shortageText = [...]string{
 	telemetry.ShortMemory:      "the gateway has no memory left for the request",
 }
 
-// remedies are what an operator can do about it.
+// remedies tell operators what to do about a shortage.
 var remedies = [...]string{
-	telemetry.ShortConnections: "raise the file descriptor limit of the process (RLIMIT_NOFILE, LimitNOFILE= of the unit), or lower limits.connections",
-	telemetry.ShortDescriptors: "raise the file descriptor limit of the process (RLIMIT_NOFILE, LimitNOFILE= of the unit) or of the system (fs.file-max)",
-	telemetry.ShortPorts:       "widen net.ipv4.ip_local_port_range, give the backend more servers or addresses, or enable keep-alive on its servers",
-	telemetry.ShortBuffers:     "check net.ipv4.tcp_mem and the memory of the host",
-	telemetry.ShortMemory:      "raise the memory limit of the control group (MemoryMax= of the unit, --memory of the container)",
+	telemetry.ShortConnections: "raise the file descriptor limit of the process " +
+		"(RLIMIT_NOFILE, LimitNOFILE= of the unit), or lower limits.connections",
+	telemetry.ShortDescriptors: "raise the file descriptor limit of the process " +
+		"(RLIMIT_NOFILE, LimitNOFILE= of the unit) or of the system (fs.file-max)",
+	telemetry.ShortPorts: "widen net.ipv4.ip_local_port_range, " +
+		"give the backend more servers or addresses, or enable keep-alive on its servers",
+	telemetry.ShortBuffers: "check net.ipv4.tcp_mem and the memory of the host",
+	telemetry.ShortMemory: "raise the memory limit of the control group " +
+		"(MemoryMax= of the unit, --memory of the container)",
 }
 
-// shortageLog counts what is refused for a shortage, and tells the log of each kind at most once a
+// shortageLog counts exchanges that are refused for a shortage, and logs each kind at most once a
 // minute.
 type shortageLog struct {
-	lastLogged [len(remedies)]atomic.Int64 // ns since the epoch of Unix
+	lastLogged [len(remedies)]atomic.Int64 // ns since 1970
 	unlogged   [len(remedies)]atomic.Int64
 }
 
-// recordShortage notes an exchange that is refused, if err says that it is for a shortage.
+// recordShortage counts and logs a refused exchange, if err is a shortage.
 func (p *Proxy) recordShortage(err error) {
 	var short *backend.ShortError
 	if !errors.As(err, &short) {
@@ -51,6 +55,6 @@ func (p *Proxy) recordShortage(err error) {
 		return
 	}
 	s.unlogged[of].Add(-n)
-	p.options.Logger.Warn("requests are refused with 503: "+shortageText[of], "reason", of.String(), "requests", n, "err", short.Err,
-		"remedy", remedies[of])
+	p.options.Logger.Warn("requests are refused with 503: "+shortageText[of],
+		"reason", of.String(), "requests", n, "err", short.Err, "remedy", remedies[of])
 }
