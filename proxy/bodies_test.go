@@ -71,7 +71,8 @@ func TestFramingsBothWays(t *testing.T) {
 			want(t, "bytes in", g.log.Next().BytesIn, int64(len(body)))
 			c.Send(fmt.Sprintf("PUT /c HTTP/1.1\r\n%sTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n", host))
 			if body != "" {
-				c.Send(fmt.Sprintf("1;x\r\n%s\r\n%x\r\n%s\r\n", body[:1], len(body[1:]), body[1:])) // for "x" this is the end of it
+				// For "x" this is the end of it.
+				c.Send(fmt.Sprintf("1;x\r\n%s\r\n%x\r\n%s\r\n", body[:1], len(body[1:]), body[1:]))
 			}
 			if len(body) != 1 {
 				c.Send("0\r\n")

@@ -91,7 +91,8 @@ func TestNoAllocationPerRequest(t *testing.T) {
 			}
 			g.close()
 			log, err := os.ReadFile(logFile)
-			if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 { // AllocsPerRun does one more
+			// AllocsPerRun does one more.
+			if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 {
 				t.Errorf("%d log lines, %v, want %d", n, err, runs+2)
 			}
 		})

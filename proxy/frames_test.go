@@ -16,7 +16,7 @@ func TestFramesFindTheirEnds(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 7, 1000, len(all)} {
 		var f frames
 		for at := 0; at < len(all); {
-			n := f.follow(all[at:min(at+size, len(all))], false)
+			n := f.skip(all[at:min(at+size, len(all))], false)
 			if n != min(size, len(all)-at) {
 				t.Fatalf("at %d: took %d of %d", at, n, size)
 			}
@@ -28,11 +28,12 @@ func TestFramesFindTheirEnds(t *testing.T) {
 			}
 		}
 	}
-	for begin := 1; begin < len(long)+8; begin++ { // which is where the fourth frame ends, counted from the third
+	// Which is where the fourth frame ends, counted from the third.
+	for begin := 1; begin < len(long)+8; begin++ {
 		var f frames
 		in := all[6 : 6+8+len(long)+4]
-		f.follow(in[:begin], false)
-		n := f.follow(in[begin:], true)
+		f.skip(in[:begin], false)
+		n := f.skip(in[begin:], true)
 		wanted := 8
 		if begin > 8 {
 			wanted += len(long)

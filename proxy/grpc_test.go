@@ -96,7 +96,8 @@ func TestGRPCInterop(t *testing.T) {
 	for _, l := range g.lines() {
 		switch {
 		case l.End == "ok", l.End == "client_gone":
-		case l.End == "backend_reset" && l.Path == "/grpc.testing.TestService/FullDuplexCall": // the server keeps deadlines too
+		// The server keeps deadlines too.
+		case l.End == "backend_reset" && l.Path == "/grpc.testing.TestService/FullDuplexCall":
 		default:
 			t.Errorf("%s ended with %q", l.Path, l.End)
 		}

@@ -99,7 +99,8 @@ type setup struct {
 	address  string // to listen on; "" is 127.0.0.1 and any port, "unix" a unix socket
 	noLog    bool   // no access log
 	logFile  string // the access log goes there, not to gateway.log
-	sendBuf  int    // of accepted connections of an inherited socket, in bytes; 0 is what the kernel chooses
+	// Of accepted connections of an inherited socket, in bytes; 0 is what the kernel chooses.
+	sendBuf int
 }
 
 // gate is a gateway of the real parts, without configuration.
@@ -152,7 +153,7 @@ func startBefore(t testing.TB, s setup, servers ...string) *gateway {
 		o.Logger = slog.New(slog.NewTextHandler(g.said, nil))
 	}
 	if s.gate != nil {
-		o.Leave = s.gate.Leave
+		o.Closed = s.gate.Leave
 	}
 	g.proxy = proxy.New(o)
 	if s.gate != nil {

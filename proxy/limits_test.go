@@ -176,7 +176,8 @@ func TestSlowUploads(t *testing.T) {
 					done := make(chan struct{})
 					go func() {
 						defer close(done)
-						tick := time.NewTicker(20 * time.Millisecond) // 50 bytes a second; 1,000 are wanted
+						// 50 bytes a second; 1,000 are wanted.
+						tick := time.NewTicker(20 * time.Millisecond)
 						defer tick.Stop()
 						for _, b := range []byte(bytes) {
 							<-tick.C
@@ -262,7 +263,8 @@ func TestWaitingFor100(t *testing.T) {
 
 func TestSlowReaders(t *testing.T) {
 	eachPlainMode(t, func(t *testing.T, m mode) {
-		for _, pace := range []time.Duration{0, 50 * time.Millisecond} { // reads nothing, or 100 bytes at that pace
+		// Reads nothing, or 100 bytes at that pace.
+		for _, pace := range []time.Duration{0, 50 * time.Millisecond} {
 			t.Run(pace.String(), func(t *testing.T) {
 				t.Parallel()
 				gone := make(chan struct{}, 1)
@@ -419,7 +421,8 @@ func TestThousandSlowClients(t *testing.T) {
 			}
 		}
 	})
-	s := setup{mode: modes[1], noLog: true, sendBuf: 16 << 10} // so that a reader that takes nothing is seen at once
+	// So that a reader that takes nothing is seen at once.
+	s := setup{mode: modes[1], noLog: true, sendBuf: 16 << 10}
 	s.options.HeaderTime, s.options.IdleTime, s.options.MinRate = 4*time.Second, 4*time.Second, 10000
 	g := start(t, s, o)
 	var clients []*proxytest.Client

@@ -146,7 +146,8 @@ func TestPairingsCarryTheSameMessages(t *testing.T) {
 				for server := range 2 {
 					name := fmt.Sprintf("h%d to h%d", client+1, server+1)
 					if client == 1 && c.header["Keep-Alive"] != nil {
-						c.header = http.Header{"Proxy-Authorization": {"x"}} // the other would be malformed there
+						// The other would be malformed there.
+						c.header = http.Header{"Proxy-Authorization": {"x"}}
 					}
 					got := pairExchange(t, clients[client], front[client][server], c.method, c.path, c.body, c.chunked, c.header, c.trailer)
 					got = strings.ReplaceAll(got, front[client][server], "HOST")

@@ -76,9 +76,9 @@ func TestParkedConnection(t *testing.T) {
 		})
 		t.Run(m.name+" ends with a drain", func(t *testing.T) {
 			g := start(t, quick, m.origin(t, proxytest.Echo))
-			c := g.idleClient()
+			g.idleClient()
 			waitParked(t, 1)
-			_, done := g.drain(c)
+			_, done := g.drain()
 			<-done
 			want(t, "connections", g.proxy.Connections(), 0)
 		})
@@ -152,7 +152,8 @@ func TestParkedConnectionsKeepLittleStack(t *testing.T) {
 	waitParked(t, n)
 	waiting := stackInUse() - before
 	t.Logf("stack for each of %d connections: %d bytes, parked %d", n, serving/n, waiting/n)
-	if waiting > serving*3/4 && waiting > n*3<<10 { // some may have been parked when the others were still being made
+	// Some may have been parked when the others were still being made.
+	if waiting > serving*3/4 && waiting > n*3<<10 {
 		t.Errorf("%d bytes of stack for %d parked connections, %d before: want half", waiting, n, serving)
 	}
 }

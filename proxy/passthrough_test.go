@@ -291,7 +291,8 @@ func TestPassthroughBesidePlainHTTP(t *testing.T) {
 	}
 	g := start(t, setup{listener: proxy.ListenerOptions{Passthrough: table}}, plain.origin(t, proxytest.Echo))
 	c := g.client()
-	c.Send("G / HTTP/1.0\r\n\r\n") // as short as a request goes: nothing more will come to tell it by
+	// As short as a request goes: nothing more will come to tell it by.
+	c.Send("G / HTTP/1.0\r\n\r\n")
 	want(t, "status", c.Answer().Status, 200)
 	c = g.client()
 	state := c.Secure(&tls.Config{ServerName: "b.example", RootCAs: testCert(t).roots})

@@ -88,7 +88,8 @@ func TestRule2MalformedResponsesAreRefused(t *testing.T) {
 			o := plain.origin(t, evil(c.raw))
 			g := start(t, setup{}, o)
 			client := g.client()
-			client.Send("POST /evil HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi") // a POST is not repeated
+			// A POST is not repeated.
+			client.Send("POST /evil HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi")
 			a := client.AnswerTo("POST")
 			want(t, "status", a.Status, 502)
 			lacks(t, "the answer", a.Head+a.Body, "hello", "set-cookie", "x: ")
@@ -163,7 +164,8 @@ func TestRule3CutUntilClose(t *testing.T) {
 			client := g.client()
 			client.Send("GET /evil HTTP/" + version + "\r\n" + host + "\r\n")
 			raw, err := client.Rest()
-			if looksComplete(raw, err) && !strings.Contains(raw, " 502 ") { // the reset may overtake the response
+			// The reset may overtake the response.
+			if looksComplete(raw, err) && !strings.Contains(raw, " 502 ") {
 				t.Errorf("a body that ended in a reset looks complete to HTTP/%s: %q, %v", version, raw, err)
 			}
 			want(t, "end", g.log.Next().End, "backend_reset")

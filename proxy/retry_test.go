@@ -110,7 +110,8 @@ func TestStaleConnection(t *testing.T) {
 				{"DELETE /x HTTP/1.1\r\n" + host + "\r\n", true},
 				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", true},
 				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", true},
-				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 65537\r\n\r\n" + strings.Repeat("x", 65537), false}, // more than is kept
+				// More than is kept.
+				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 65537\r\n\r\n" + strings.Repeat("x", 65537), false},
 				{"POST /x HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", false},
 				{"POST /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false},
 				{"PATCH /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false},

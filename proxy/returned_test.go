@@ -186,7 +186,8 @@ func TestReturnedRequestsAreSentAgainWithTheirBody(t *testing.T) {
 						c := g.client()
 						c.Send("POST /x HTTP/1.1\r\n" + host + body.fields + "\r\n")
 						for i, p := range body.pieces {
-							if i > 0 && stage != "end" { // it comes when what was sent before has been given back
+							// It comes when what was sent before has been given back.
+							if i > 0 && stage != "end" {
 								if !proxytest.Within(proxytest.Patience, func() bool { return r.requests() > min(i, returns) }) {
 									t.Fatalf("%d requests came before piece %d", r.requests(), i)
 								}
@@ -341,7 +342,8 @@ func TestReturnsEndWithTheResponseTimeout(t *testing.T) {
 	t.Parallel()
 	r, o := newReturner(t, func(string, int, int) string { return "REFUSED_STREAM" })
 	g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2, ResponseTimeout: 100 * time.Millisecond}}, o)
-	if status := g.client().Get("/").Status; status != 503 && status != 504 { // 504 on a busy machine
+	// 504 on a busy machine.
+	if status := g.client().Get("/").Status; status != 503 && status != 504 {
 		t.Errorf("got %d", status)
 	}
 	if n := r.requests(); n == 0 || n > 10 { // the pauses before the tenth take 155 ms at least

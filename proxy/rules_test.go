@@ -31,7 +31,8 @@ func TestCase9ExpectAndAFinalAnswerAtOnce(t *testing.T) {
 			}
 		})
 		g := start(t, setup{mode: m}, o)
-		for _, body := range []string{"", "hello"} { // a client that waits for the 100, and one that does not
+		// A client that waits for the 100, and one that does not.
+		for _, body := range []string{"", "hello"} {
 			for range 10 {
 				c := g.client()
 				c.Send("POST /upload HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n" + body)
@@ -275,7 +276,8 @@ func TestRule8TabBeforeAValue(t *testing.T) {
 	c.Send("GET / HTTP/1.1\r\nHost:\ta.example \t\r\nX-A:\t b\t c\t\r\nContent-Length:\t0\r\n\r\n")
 	want(t, "status", c.Answer().Status, 200)
 	contains(t, "the server's request", o.Raw()[0], "Host: a.example\r\n", "X-A: b\t c\r\n")
-	c.Send("GET / HTTP/1.1\r\n" + host + "\r\nGET / HTTP/1.1\r\nHost: a.example, b\r\n\r\n") // also on pipelined requests
+	// Also on pipelined requests.
+	c.Send("GET / HTTP/1.1\r\n" + host + "\r\nGET / HTTP/1.1\r\nHost: a.example, b\r\n\r\n")
 	want(t, "status", c.Answer().Status, 200)
 	want(t, "status", c.Answer().Status, 400)
 	g.bystander()

@@ -141,7 +141,8 @@ func TestKeyUpdates(t *testing.T) {
 func TestKeyUpdatesWithinAHead(t *testing.T) {
 	t.Parallel()
 	o := setup{mode: overTLS}
-	o.options.HeaderTime = 2 * time.Second // the bystander must manage a handshake within it, on a busy machine
+	// The bystander must manage a handshake within it, on a busy machine.
+	o.options.HeaderTime = 2 * time.Second
 	g := start(t, o, plain.origin(t, proxytest.Echo))
 	c, s := g.forge()
 	c.Send(string(s.record(23, "GET / HTTP/1.1\r\n"+host+"X: ")))

@@ -83,7 +83,8 @@ func TestTLSToServers(t *testing.T) {
 			t.Errorf("a large body came back as %d bytes, %v", len(a.Body), a.BodyErr)
 		}
 		made := o.Connections()
-		if time.Since(used) < time.Second { // for longer it is not trusted with what cannot be repeated
+		// For longer it is not trusted with what cannot be repeated.
+		if time.Since(used) < time.Second {
 			fewConnections(t, m, o)
 		}
 		// The server closes: the next connection continues with the session of the first.
@@ -259,7 +260,8 @@ func TestCutServerBodyOverTLS(t *testing.T) {
 	o := secureOrigin(t, plain, serverConfig(t), func(c *proxytest.Conn) {
 		c.Request()
 		c.Send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it")
-		_ = c.Conn.(*tls.Conn).NetConn().Close() // a FIN without close_notify: anybody on the way can send that
+		// A FIN without close_notify: anybody on the way can send that.
+		_ = c.Conn.(*tls.Conn).NetConn().Close()
 	})
 	g := start(t, setup{mode: overTLS, backend: toServer(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots})}, o)
 	c := g.client()

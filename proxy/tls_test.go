@@ -245,7 +245,8 @@ func TestChallengeComesBeforeRoutesAndOthersReachThem(t *testing.T) {
 // part and says no more.
 func TestStalledHandshakes(t *testing.T) {
 	t.Parallel()
-	const limit = 1500 * time.Millisecond // the bystander must manage a handshake within it, on a busy machine
+	// The bystander must manage a handshake within it, on a busy machine.
+	const limit = 1500 * time.Millisecond
 	g := start(t, setup{mode: overTLS, options: proxy.Options{Limits: proxy.Limits{HeaderTime: limit}}}, plain.origin(t, proxytest.Echo))
 	hello := clientHello(t, testHost)
 	for name, sent := range map[string]string{

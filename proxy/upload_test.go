@@ -47,7 +47,8 @@ func TestUploadsKeepTheirConnection(t *testing.T) {
 			}
 			wait.Wait()
 		}
-		if n := o.Connections(); n > max(30, 2*rounds) { // 8, and a few that were kept for too long to carry a POST
+		// 8, and a few that were kept for too long to carry a POST.
+		if n := o.Connections(); n > max(30, 2*rounds) {
 			t.Errorf("%d connections to the server for %d uploads", n, 8*rounds)
 		}
 	})
