@@ -47,7 +47,8 @@ func gatewayChild(spec string) (code int) {
 	if err != nil {
 		return fail(err)
 	}
-	sockets, err := listener.Open(context.Background(), listener.Options{Name: "web", Addresses: []string{words[0]}}, nil)
+	sockets, err := listener.Open(context.Background(), listener.Options{Name: "web",
+		Addresses: []string{words[0]}}, nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -84,7 +85,8 @@ type child struct {
 
 // startChild runs a gateway by way of command, which gives a command for a program; it ends with
 // the test.
-func startChild(t testing.TB, command func(name string, args ...string) *exec.Cmd, listen, server string, more ...string) *child {
+func startChild(t testing.TB, command func(name string, args ...string) *exec.Cmd, listen, server string,
+	more ...string) *child {
 	t.Helper()
 	c := &child{t: t, log: filepath.Join(t.TempDir(), "access.log")}
 	self, err := os.Executable()

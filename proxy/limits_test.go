@@ -29,9 +29,12 @@ func TestHeaderLimits(t *testing.T) {
 			"a long field":     {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 5<<10) + "\r\n\r\n", 431},
 			"an endless field": {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 100<<10), 431},
 			"many fields":      {"GET / HTTP/1.1\r\n" + host + strings.Repeat("X: y\r\n", 20) + "\r\n", 431},
-			"long trailers":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + strings.Repeat("x", 5<<10) + "\r\n\r\n", 431},
-			"many trailers":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("X: y\r\n", 21) + "\r\n", 431},
-			"a large chunk":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413},
+			"long trailers": {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\nX: " +
+				strings.Repeat("x", 5<<10) + "\r\n\r\n", 431},
+			"many trailers": {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\n" +
+				strings.Repeat("X: y\r\n", 21) + "\r\n", 431},
+			"a large chunk": {"POST / HTTP/1.1\r\n" + host +
+				"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413},
 		} {
 			c := g.client()
 			go func() { _, _ = io.WriteString(c.Conn, e.raw) }() // it may not take all
@@ -200,8 +203,8 @@ func TestSlowUploads(t *testing.T) {
 	})
 }
 
-// stingy connects with the smallest receive buffer that there is.
-func (g *gateway) stingy() *proxytest.Client {
+// lowMinRate connects with the smallest receive buffer that there is.
+func (g *gateway) lowMinRate() *proxytest.Client {
 	g.t.Helper()
 	c := g.client()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
@@ -285,7 +288,7 @@ func TestSlowReaders(t *testing.T) {
 				s := quick(m)
 				s.options.MinRate = 100 << 10
 				g := start(t, s, o)
-				c := g.stingy()
+				c := g.lowMinRate()
 				c.Send("GET /large HTTP/1.1\r\n" + host + "\r\n")
 				stop, done := make(chan struct{}), make(chan struct{})
 				go func() {
@@ -319,7 +322,7 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-func TestSlowSourceDoesNotMakeASlowReader(t *testing.T) {
+func TestSlowSourceIsNotASlowReader(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {
 		c.Request()
@@ -437,7 +440,7 @@ func TestThousandSlowClients(t *testing.T) {
 			c.Send("POST / HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\nabc")
 			clients = append(clients, c)
 		case 2:
-			c := g.stingy()
+			c := g.lowMinRate()
 			c.Send("GET /large HTTP/1.1\r\n" + host + "\r\n")
 			clients = append(clients, c)
 		}

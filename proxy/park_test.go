@@ -86,7 +86,7 @@ func TestParkedConnection(t *testing.T) {
 }
 
 // At the limit of connections who has been idle for long makes room for who comes.
-func TestIdleConnectionsMakeRoom(t *testing.T) {
+func TestIdleConnectionsAreClosedAtTheLimit(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		gate := listener.NewGate(3)
 		s := setup{mode: m, gate: gate}
@@ -112,14 +112,18 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		close(release)
 		want(t, "status of a request that took its time", busy.Answer().Status, 200)
 		// The listener waits for a place before it accepts, so that one more may have had to go.
-		if !proxytest.Within(proxytest.Patience, func() bool { return g.metric("mpgate_connections_total", "end", "idle") >= 2 }) {
-			t.Errorf("%v connections count as ended for being idle, want 2 or more", g.metric("mpgate_connections_total", "end", "idle"))
+		if !proxytest.Within(proxytest.Patience, func() bool {
+			return g.metric("mpgate_connections_total", "end",
+				"idle") >= 2
+		}) {
+			t.Errorf("%v connections count as ended for being idle, want 2 or more",
+				g.metric("mpgate_connections_total", "end", "idle"))
 		}
 	})
 }
 
 // So does a connection of HTTP/2 without a stream.
-func TestIdleHTTP2ConnectionsMakeRoom(t *testing.T) {
+func TestIdleHTTP2ConnectionsAreClosedAtTheLimit(t *testing.T) {
 	gate := listener.NewGate(2)
 	s := setup{mode: plain, gate: gate, listener: proxy.ListenerOptions{H2C: true}}
 	s.options.ParkAfter = 50 * time.Millisecond

@@ -33,7 +33,8 @@ func TestAnotherServerIsTriedWhileNothingWasSent(t *testing.T) {
 			}
 		}
 		took := time.Since(began)
-		if n := g.metric("mpgate_backend_connects_total", "server", dead, "result", "refused"); n < 1 || n > 1+float64(took/time.Second) {
+		if n := g.metric("mpgate_backend_connects_total", "server", dead, "result", "refused"); n < 1 ||
+			n > 1+float64(took/time.Second) {
 			t.Errorf("the dead server was asked %v times within %v", n, took)
 		}
 		want(t, "retries", g.metric("mpgate_backend_retries_total", "server", o.Address()) >= 1, true)
@@ -41,7 +42,7 @@ func TestAnotherServerIsTriedWhileNothingWasSent(t *testing.T) {
 }
 
 // Where every server refused, one is asked all the same: it may be back.
-func TestOnlyServerIsAskedAgainAtOnce(t *testing.T) {
+func TestOnlyServerIsRetriedAtOnce(t *testing.T) {
 	t.Parallel()
 	server := proxytest.NewRefusing(t)
 	g := startBefore(t, setup{}, server.Address)
@@ -229,7 +230,8 @@ func TestServerTimeouts(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		const limit = 150 * time.Millisecond
 		t.Run("connect", func(t *testing.T) {
-			g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit}}, proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0")))
+			g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit}},
+				proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0")))
 			a := g.client().Get("/")
 			want(t, "status", a.Status, 504)
 			contains(t, "the body", a.Body, "504 Gateway Timeout: the server did not accept the connection in time\n")
@@ -294,7 +296,8 @@ func TestServerTimeBeginsWithTheServer(t *testing.T) {
 		if a := c.Answer(); a.Status != 200 {
 			t.Errorf("got %q", a.Head)
 		}
-		if l := g.log.Next(); l.BackendMS == nil || *l.BackendMS > float64(limit.Milliseconds()) || l.Duration < float64(limit.Milliseconds()) {
+		if l := g.log.Next(); l.BackendMS == nil || *l.BackendMS > float64(limit.Milliseconds()) ||
+			l.Duration < float64(limit.Milliseconds()) {
 			t.Errorf("backend_ms %v of %v", l.BackendMS, l.Duration)
 		}
 	}
@@ -308,7 +311,8 @@ func TestServerTimeBeginsWithTheServer(t *testing.T) {
 	})
 	t.Run("after another server", func(t *testing.T) {
 		silent := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
-		g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit + 50*time.Millisecond, ResponseTimeout: limit}},
+		g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit + 50*time.Millisecond,
+			ResponseTimeout: limit}},
 			silent, m.origin(t, proxytest.Echo).Address())
 		c := g.client()
 		c.Send("GET / HTTP/1.1\r\n" + host + "\r\n")
@@ -316,7 +320,7 @@ func TestServerTimeBeginsWithTheServer(t *testing.T) {
 	})
 }
 
-func TestKeptConnectionsGoAfterTheIdleTimeout(t *testing.T) {
+func TestKeptConnectionsCloseAfterTheIdleTimeout(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		gone := make(chan struct{}, 1)
 		o := m.origin(t, func(c *proxytest.Conn) {
@@ -364,7 +368,8 @@ func TestErrorBodies(t *testing.T) {
 				Status    int
 				Error, ID string
 			}
-			if err := json.Unmarshal([]byte(a.Body), &body); err != nil || body.Status != a.Status || body.ID != l.ID || body.Error == "" {
+			if err := json.Unmarshal([]byte(a.Body), &body); err != nil || body.Status != a.Status ||
+				body.ID != l.ID || body.Error == "" {
 				t.Errorf("the body is %q, %v", a.Body, err)
 			}
 		}
@@ -396,12 +401,14 @@ func TestKeptConnectionsCarryRequestsOnce(t *testing.T) {
 				for k := range rounds {
 					tick := time.NewTimer(backend.ClientCheckDelay + 20*time.Millisecond)
 					<-tick.C
-					if _, err := fmt.Fprintf(c.Conn, "POST /%d/%d HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n", i, k, host); err != nil {
+					if _, err := fmt.Fprintf(c.Conn, "POST /%d/%d HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n", i, k,
+						host); err != nil {
 						t.Error(err)
 						return
 					}
 					head := make([]byte, 12)
-					if _, err := readUntil(c, head, fmt.Sprintf("POST /%d/%d ", i, k)); err != nil || string(head) != "HTTP/1.1 200" {
+					if _, err := readUntil(c, head, fmt.Sprintf("POST /%d/%d ", i, k)); err != nil ||
+						string(head) != "HTTP/1.1 200" {
 						t.Errorf("got %q, %v", head, err)
 						return
 					}

@@ -31,7 +31,8 @@ func TestUploadsKeepTheirConnection(t *testing.T) {
 				wait.Go(func() {
 					for i := range rounds {
 						// Head and body apart, so that an upload is under way.
-						for _, s := range []string{fmt.Sprintf("POST / HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n", host, size), body} {
+						for _, s := range []string{fmt.Sprintf("POST / HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n",
+							host, size), body} {
 							if _, err := c.Write([]byte(s)); err != nil {
 								t.Errorf("sending request %d: %v", i, err)
 								return

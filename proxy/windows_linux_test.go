@@ -143,7 +143,8 @@ func (w *windows) overHTTP2(to string) func(verb string, size int64) error {
 			return err
 		}
 		defer s.Release()
-		r := message.Request{Method: []byte(verb), Scheme: "http", Host: []byte("h.example"), Path: []byte("/"), HasQuery: true}
+		r := message.Request{Method: []byte(verb), Scheme: "http", Host: []byte("h.example"), Path: []byte("/"),
+			HasQuery: true}
 		r.Query = []byte(bulkTarget(size)[2:])
 		if verb == http.MethodPost {
 			r.ContentLength = size
@@ -260,10 +261,12 @@ func (w *windows) compare(t *testing.T, verb string, size int64, rounds int) {
 		switch share := best[1] / best[0]; {
 		case round < rounds:
 		case share >= enough:
-			t.Logf("%s: %.1f Mbit/s in HTTP/2, %.1f in HTTP/1: %.3f, in %d rounds", verb, best[1], best[0], share, round)
+			t.Logf("%s: %.1f Mbit/s in HTTP/2, %.1f in HTTP/1: %.3f, in %d rounds", verb, best[1], best[0], share,
+				round)
 			return
 		case round >= max(rounds, most):
-			t.Errorf("%s: one stream carries %.1f Mbit/s, HTTP/1 %.1f: %.3f of it, want %.2f", verb, best[1], best[0], share, enough)
+			t.Errorf("%s: one stream carries %.1f Mbit/s, HTTP/1 %.1f: %.3f of it, want %.2f", verb, best[1],
+				best[0], share, enough)
 			return
 		}
 	}
