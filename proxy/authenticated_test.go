@@ -55,7 +55,7 @@ func getAs(c *proxytest.Client, authorization string) *proxytest.Answer {
 }
 
 // A connection to a server that a client has authenticated serves that client, through all of its
-// handshake, and nobody else; it ends with the client's.
+// handshake, and no other client; it ends with the client's.
 func TestAuthenticatedConnectionsAreNotShared(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for _, scheme := range []string{"NTLM", "negotiate"} {
@@ -146,8 +146,7 @@ func TestAuthenticatedConnectionsOfHTTP2Clients(t *testing.T) {
 	want(t, "the connection that ends", <-left, "alice")
 }
 
-// With PROXY headers to the server, where connections are kept for nobody else, the client keeps
-// its own.
+// With PROXY headers to the server, where connections are not shared, the client keeps its own.
 func TestAuthenticatedConnectionsWithProxyHeader(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {
@@ -235,7 +234,7 @@ func TestAuthenticatedConnectionsToHTTP2(t *testing.T) {
 		want(t, "alice's answer without credentials", alice.Get("/").Body, c.after)
 		want(t, "alice's answer", getAs(alice, "Authorization: Negotiate alice\r\n").Body, c.first)
 		want(t, "a stranger's answer", stranger.Get("/").Body, c.other)
-		// What many share stays shared after a bare challenge: nobody was authenticated.
+		// A shared connection remains shared after a bare challenge: no client was authenticated.
 		want(t, "shared connections", g.metric("mpgate_backend_connects_total", "result", "ok"),
 			map[backend.Protocol]float64{backend.Auto: 2, backend.HTTP2: 3}[c.protocol])
 	}

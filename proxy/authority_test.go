@@ -100,7 +100,7 @@ func TestRequestsWithoutHostToOthers(t *testing.T) {
 	contains(t, "what the server got", six.AllRaw(), "\r\nHost: "+six.Address()+"\r\n")
 }
 
-// Some servers tell /a//b from /a/b: object stores, proxies of images, whoever checks a signature
+// Some servers tell /a//b from /a/b: object stores, image proxies, servers that check a signature
 // over the path.
 func TestDuplicateSlashes(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {

@@ -32,8 +32,8 @@ func tlsOrigin(t testing.TB, serve func(*proxytest.Conn), offers ...string) *pro
 	return proxytest.OriginOn(t, tls.NewListener(proxytest.Listen(t, mptcp.Off), c), serve)
 }
 
-// concurrencyServer is a server of net/http over TLS, which offers HTTP/2 and HTTP/1: it answers once as
-// many requests are in it as it waits for, with the protocol and the connection of each.
+// concurrencyServer is a server of net/http over TLS, which offers HTTP/2 and HTTP/1: it answers
+// once as many requests are in it as it waits for, with the protocol and the connection of each.
 type concurrencyServer struct {
 	addr string
 	mu   sync.Mutex

@@ -83,8 +83,8 @@ type child struct {
 	cmd   *exec.Cmd
 }
 
-// startChild runs a gateway by way of command, which gives a command for a program; it ends with
-// the test.
+// startChild runs a gateway with command, which returns a command for a program; it ends with the
+// test.
 func startChild(t testing.TB, command func(name string, args ...string) *exec.Cmd, listen, server string,
 	more ...string) *child {
 	t.Helper()
@@ -117,7 +117,7 @@ func startChild(t testing.TB, command func(name string, args ...string) *exec.Cm
 	return c
 }
 
-// end ends the gateway and gives its log.
+// end ends the gateway and returns its log.
 func (c *child) end() (lines []proxytest.Line) {
 	c.t.Helper()
 	if c.cmd == nil {

@@ -2,7 +2,7 @@ package proxy
 
 import "testing"
 
-// However the bytes come in pieces, the frames end where they end.
+// The ends of frames are found however the bytes are split.
 func TestFramesFindTheirEnds(t *testing.T) {
 	long := append([]byte{0x82, 126, 0x01, 0x00}, make([]byte, 256)...)
 	huge := append([]byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0}, make([]byte, 1<<16)...)

@@ -61,7 +61,7 @@ func (f *flights) drain(t *testing.T) {
 	_ = f.SetReadDeadline(time.Now().Add(proxytest.Patience))
 }
 
-// lastRecord gives the length of the last TLS record in p, with its header.
+// lastRecord returns the length of the last TLS record in p, with its header.
 func lastRecord(t *testing.T, p []byte) (n int) {
 	t.Helper()
 	for ; len(p) > 0; p = p[n:] {
@@ -118,7 +118,7 @@ func TestTicketFollowsTheFinished(t *testing.T) {
 	}
 }
 
-// ahead gives back what was read of a connection.
+// ahead returns again what was read from a connection.
 type ahead struct {
 	net.Conn
 	first []byte

@@ -24,8 +24,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// upgradeFrames asks for a WebSocket in a stream, in frames of its own, and gives the fields of the
-// answer's head as they are on the wire.
+// upgradeFrames requests a WebSocket in a stream, with its own frames, and returns the fields of
+// the answer's head as they are on the wire.
 func upgradeFrames(t *testing.T, addr string) (fields []string) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -118,7 +118,7 @@ type turns [4]chan struct{}
 
 const pieceSize = 256 << 10
 
-// busyOrigin echoes WebSockets, takes uploads, whose length it answers with, and gives downloads.
+// busyOrigin echoes WebSockets, answers uploads with their length, and serves downloads.
 func busyOrigin(t *testing.T, turns *turns) *proxytest.Origin {
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", pieceSize, strings.Repeat("d", pieceSize))
 	return plain.origin(t, func(c *proxytest.Conn) {

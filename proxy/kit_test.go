@@ -88,7 +88,7 @@ func (m mode) origin(t testing.TB, serve func(*proxytest.Conn)) *proxytest.Origi
 	return proxytest.NewOrigin(t, m.mptcp, serve)
 }
 
-// setup says how a gateway is to be; the zero value is one route, which is for everything.
+// setup configures a gateway; the zero value has one route for all requests.
 type setup struct {
 	mode     mode
 	options  proxy.Options
@@ -103,7 +103,7 @@ type setup struct {
 	sendBuf int
 }
 
-// gate is a gateway of the real parts, without configuration.
+// gateway consists of the real components, without a configuration file.
 type gateway struct {
 	t          testing.TB
 	mode       mode
@@ -116,7 +116,7 @@ type gateway struct {
 	backend    *backend.Backend
 	metrics    *telemetry.Instruments
 	log        *proxytest.Log
-	programLog *record // what the program's own log got
+	programLog *record // the program's own log
 
 	access *telemetry.AccessLog
 	stop   context.CancelFunc
@@ -283,7 +283,7 @@ func (g *gateway) close() {
 	})
 }
 
-// lines ends the gateway and gives the log lines that were not looked at.
+// lines ends the gateway and returns the log lines that were not read.
 func (g *gateway) lines() []proxytest.Line {
 	g.close()
 	return g.rest
@@ -311,7 +311,7 @@ func (g *gateway) waitMetric(want float64, name string, labels ...string) {
 	proxytest.WaitMetric(g.t, g.metrics.Registry(), want, name, labels...)
 }
 
-// bystander is an innocent client: it must get its own answer, whatever others did.
+// bystander is another client: it must get its own answer, whatever the test did before.
 func (g *gateway) bystander() {
 	g.t.Helper()
 	for _, path := range []string{"/innocent/1", "/innocent/2"} {

@@ -188,7 +188,7 @@ func pairExchange(t *testing.T, c *http.Client, addr, method, path, body string,
 		from = strings.NewReader(body)
 	}
 	if chunked {
-		from = io.MultiReader(from) // whose length nobody knows
+		from = io.MultiReader(from) // of unknown length
 	}
 	target := path
 	if path == "*" {

@@ -85,7 +85,7 @@ func TestParkedConnection(t *testing.T) {
 	}
 }
 
-// At the limit of connections who has been idle for long makes room for who comes.
+// At the limit of connections, those that have been idle for long are closed for new ones.
 func TestIdleConnectionsAreClosedAtTheLimit(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		gate := listener.NewGate(3)
@@ -138,8 +138,8 @@ func TestIdleHTTP2ConnectionsAreClosedAtTheLimit(t *testing.T) {
 	want(t, "status", g.client().Get("/come").Status, 200)
 }
 
-// A parked connection costs less stack than the one that served it: what the wait calls fits in the
-// smallest there is.
+// A parked connection uses a smaller stack than the goroutine that served it: the wait fits in the
+// smallest one.
 func TestParkedConnectionsKeepLittleStack(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has larger frames")

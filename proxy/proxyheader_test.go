@@ -34,7 +34,8 @@ func withTLV(header, tlv string) string {
 
 const local2 = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 
-// sendProxyHeader connects, sends a PROXY header in pieces of some bytes, and uses TLS where the mode does.
+// sendProxyHeader connects, sends a PROXY header in pieces of some bytes, and uses TLS where the
+// mode does.
 func (g *gateway) sendProxyHeader(header string, piece int) *proxytest.Client {
 	g.t.Helper()
 	c := proxytest.Dial(g.t, g.addr, g.mode.mptcp)

@@ -73,8 +73,8 @@ var badResponses = []struct{ name, raw, end string }{
 	{"nothing", "", "backend_reset"},
 }
 
-// smuggled answers /evil as the test says, once, and everything else as Echo does. A connection that
-// was asked /evil stays open for the test to see whether it is used again.
+// smuggled answers /evil as the test says, once, and everything else as Echo does. A connection
+// that was asked /evil stays open for the test to see whether it is used again.
 func smuggled(response string) func(*proxytest.Conn) {
 	return func(c *proxytest.Conn) {
 		for r := c.Request(); r != nil; r = c.Request() {
@@ -189,8 +189,8 @@ func TestRule3CutUntilClose(t *testing.T) {
 	})
 }
 
-// looksComplete says whether a client would take raw, which was read to the end of the connection
-// (an orderly one where err is nil), for a whole response.
+// looksComplete reports whether a client would take raw, which was read to the end of the
+// connection (an orderly one where err is nil), for a whole response.
 func looksComplete(raw string, err error) bool {
 	r, bad := http.ReadResponse(bufio.NewReader(strings.NewReader(raw)), nil)
 	for bad == nil && r.StatusCode < 200 {

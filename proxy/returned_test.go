@@ -21,8 +21,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// returner is a server of HTTP/2 that gives some requests back unprocessed, and answers the others
-// with what came.
+// returner is an HTTP/2 server that returns some requests unprocessed, and answers the others with
+// what came.
 type returner struct {
 	t testing.TB
 	// decide says the outcome of the nth request, from 1, on the nth connection, at a stage of it:
@@ -304,7 +304,7 @@ func TestBurstsSurviveConnectionsThatEndSoon(t *testing.T) {
 	}
 }
 
-// A server that gives everything back is given up after some tries. Another one is asked instead,
+// A server that returns every request is abandoned after some tries. Another one is used instead,
 // if there is one.
 func TestServersThatReturnEverything(t *testing.T) {
 	t.Parallel()

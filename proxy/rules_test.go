@@ -38,7 +38,7 @@ func TestCase9ExpectAndAFinalAnswerAtOnce(t *testing.T) {
 				c.Send("POST /upload HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n" + body)
 				a := c.AnswerTo("POST")
 				want(t, "body", a.Body, "early")
-				// Whether a body still comes nobody can tell: the connection must not carry another
+				// It is unknown whether a body still comes: the connection must not carry another
 				// request, unless the body has come whole.
 				if body == "" {
 					want(t, "Connection", a.Header("Connection"), "close")

@@ -88,7 +88,7 @@ func TestNoPlaceForAConnection(t *testing.T) {
 	})
 }
 
-// One that waits gets the connection that another gives back, without a further dial.
+// A waiting request gets the connection that another releases, without a further dial.
 func TestWaitForAConnection(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		free := make(chan struct{})

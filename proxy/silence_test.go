@@ -19,8 +19,8 @@ const (
 	silenceTicks = 12 // three times the limit
 )
 
-// silenceGateway is a gateway that takes both sides for gone after silenceLimit, before a server that
-// speaks HTTP/1 and HTTP/2 without TLS.
+// silenceGateway has an idle time of silenceLimit on both sides, and a server that speaks HTTP/1
+// and HTTP/2 without TLS.
 func silenceGateway(t *testing.T, minRate int64, protocol backend.Protocol, serve http.HandlerFunc) *gateway {
 	t.Helper()
 	return startBefore(t, setup{

@@ -68,7 +68,7 @@ func (s *sealer) keyUpdate() []byte {
 	return r
 }
 
-// forge makes a handshake and gives what is needed to continue by hand.
+// forge makes a handshake and returns what is needed to continue by hand.
 func (g *gateway) forge() (*proxytest.Client, *sealer) {
 	g.t.Helper()
 	var log bytes.Buffer

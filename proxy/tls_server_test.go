@@ -209,7 +209,7 @@ func TestProxyHeaderComesBeforeTLSToServers(t *testing.T) {
 	want(t, "body", g.client().Get("/x").Body, "GET /x ")
 }
 
-// Rule 5 under TLS: a record behind a complete answer is nobody's, also where it came in the same
+// Rule 5 under TLS: a record after a complete response is discarded, also if it came in the same
 // packet.
 func TestRecordsAfterAResponseAreDiscarded(t *testing.T) {
 	t.Parallel()

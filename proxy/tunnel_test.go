@@ -50,7 +50,7 @@ func echoBytes(c *proxytest.Conn) {
 	c.CloseWrite()
 }
 
-// openTunnel gives a client in a tunnel.
+// openTunnel returns a client in a tunnel.
 func (g *gateway) openTunnel() *proxytest.Client {
 	g.t.Helper()
 	c := g.client()

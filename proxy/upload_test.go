@@ -55,7 +55,7 @@ func TestUploadsKeepTheirConnection(t *testing.T) {
 	})
 }
 
-// readUntil reads to the end of what a response ends with, and gives its beginning.
+// readUntil reads until the response ends with the text, and returns what precedes it.
 func readUntil(c *proxytest.Client, head []byte, end string) (n int, err error) {
 	var all strings.Builder
 	for !strings.HasSuffix(all.String(), end) {

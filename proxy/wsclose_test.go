@@ -19,8 +19,7 @@ import (
 	"mpgate/proxy/route"
 )
 
-// At the end of a drain both ends of a WebSocket are told that they lose each other, and by which
-// status.
+// At the end of a drain, both ends of a WebSocket get a close frame with a status.
 func TestDrainSendsCloseFramesToWebSockets(t *testing.T) {
 	t.Parallel()
 	for _, m := range []mode{plain, modes[4]} {
@@ -60,7 +59,7 @@ func TestDrainSendsCloseFramesToWebSockets(t *testing.T) {
 	}
 }
 
-// A message that is under way at the end of a drain is first passed on whole; and a client that
+// A message that is in progress at the end of a drain is forwarded completely first; a client that
 // does not answer is cut.
 func TestCloseFrameFollowsTheFrameInProgress(t *testing.T) {
 	t.Parallel()
@@ -101,8 +100,8 @@ func TestCloseFrameFollowsTheFrameInProgress(t *testing.T) {
 		}
 	}
 	<-down
-	// Either the rest of the frame came before the sendClose was wanted, and then the next frame
-	// too, or behind it.
+	// The rest of the frame came either before the close frame was wanted, and then the next frame,
+	// too, or after it.
 	switch rest := got[min(252, len(got)):]; rest {
 	case "\x88\x02\x03\xe9", "\x81\x03cut\x88\x02\x03\xe9":
 	default:
@@ -119,8 +118,8 @@ func TestCloseFrameFollowsTheFrameInProgress(t *testing.T) {
 	want(t, "end", g.log.Next().End, "drain")
 }
 
-// When a route is gone, its WebSockets are told so, and the other streams of the connection live
-// on.
+// When a route is removed, its WebSockets get close frames, and the other streams of the connection
+// continue.
 func TestExpireSendsCloseFramesToWebSockets(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, webSocketEcho(func(key string) string {
@@ -158,7 +157,7 @@ func TestExpireSendsCloseFramesToWebSockets(t *testing.T) {
 	want(t, "what came back on the other", readN(t, stays, 7), "\x82\x81abcdx")
 }
 
-// A server that does not take its leave does not hold up the drain of a client that did.
+// A server that ignores the close frame does not delay the drain of a client that has answered it.
 func TestDrainDoesNotWaitForAServerThatIgnoresTheCloseFrame(t *testing.T) {
 	t.Parallel()
 	hold := make(chan struct{})
