@@ -107,15 +107,15 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-func TestDrainWaitsOnlyAMomentForSilentConnections(t *testing.T) {
+func TestDrainEndsSilentConnectionsAfterTheGrace(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)
 		g := start(t, setup{mode: m}, o)
 		idle, silent := g.idleClient(), g.client()
 		began := time.Now()
 		_, done := g.drain()
-		idle.WantClosed()
 		late := g.client() // accepted while it drains, and as silent
+		idle.WantClosed()
 		silent.WantClosed()
 		late.WantClosed()
 		<-done

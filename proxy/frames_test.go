@@ -2,11 +2,12 @@ package proxy
 
 import "testing"
 
-// However the bytes come in pieces, the frames end where they end.
+// The ends of frames are found however the bytes are split.
 func TestFramesFindTheirEnds(t *testing.T) {
 	long := append([]byte{0x82, 126, 0x01, 0x00}, make([]byte, 256)...)
 	huge := append([]byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0}, make([]byte, 1<<16)...)
-	list := [][]byte{{0x81, 0}, {0x81, 2, 'h', 'i'}, {0x81, 0x82, 1, 2, 3, 4, 'h', 'i'}, long, {0x89, 0x80, 1, 2, 3, 4}, huge, {0x88, 2, 3, 0xe8}}
+	list := [][]byte{{0x81, 0}, {0x81, 2, 'h', 'i'}, {0x81, 0x82, 1, 2, 3, 4, 'h', 'i'}, long,
+		{0x89, 0x80, 1, 2, 3, 4}, huge, {0x88, 2, 3, 0xe8}}
 	var all []byte
 	ends := map[int]bool{0: true}
 	for _, f := range list {

@@ -68,12 +68,13 @@ func (s *sealer) keyUpdate() []byte {
 	return r
 }
 
-// forge makes a handshake and gives what is needed to continue by hand.
+// forge makes a handshake and returns what is needed to continue by hand.
 func (g *gateway) forge() (*proxytest.Client, *sealer) {
 	g.t.Helper()
 	var log bytes.Buffer
 	c := proxytest.Dial(g.t, g.addr, g.mode.mptcp)
-	t := tls.Client(c.Conn, &tls.Config{ServerName: testHost, RootCAs: testCert(g.t).roots, KeyLogWriter: &log, MinVersion: tls.VersionTLS13})
+	t := tls.Client(c.Conn, &tls.Config{ServerName: testHost, RootCAs: testCert(g.t).roots, KeyLogWriter: &log,
+		MinVersion: tls.VersionTLS13})
 	if err := t.Handshake(); err != nil {
 		g.t.Fatal(err)
 	}
