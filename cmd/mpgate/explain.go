@@ -284,6 +284,9 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 	case "tls policy":
 		return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(q.sni, "no name"))
 	}
+	if x.Reason == "" && x.Filter != "" {
+		return "the filter " + x.Filter + " answers"
+	}
 	return x.Reason
 }
 
