@@ -242,7 +242,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		return e.refused(0, "the listener accepts only TLS")
 	}
 	x := gate.Explain(l, q.head(), q.client, overTLS, q.sni)
-	e.Host, e.Path, e.Query = string(x.Request.Host), string(x.Request.Path), string(x.Request.Query)
+	e.Host, e.Path, e.Query = string(x.Matched.Host), string(x.Matched.Path), string(x.Matched.Query)
 	if overTLS {
 		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
 			e.ClientAuth = string(auth)

@@ -43,7 +43,8 @@ func filterPage(t *testing.T, page string) {
 			for _, command := range strings.Split(b.text, "$ ")[1:] {
 				commands++
 				line, want, _ := strings.Cut(command, "\n")
-				if out, _ := inDir(dir, line); out != want {
+				// The exit code says whether a route answers, and the page shows both.
+				if out, _ := inDir(dir, line); strings.TrimSpace(out) != strings.TrimSpace(want) {
 					t.Errorf("%s prints\n%s\nbut the page says\n%s", line, out, want)
 				}
 			}
