@@ -109,7 +109,8 @@ func serverAnswer(err error) filter.Answer {
 // connEnd returns the outcome of a connection whose last exchange ended with e.
 func connEnd(e telemetry.End) telemetry.ConnEnd {
 	switch e {
-	case telemetry.EndOK, telemetry.EndNoRoute, telemetry.EndMisdirected:
+	case telemetry.EndOK, telemetry.EndNoRoute, telemetry.EndMisdirected,
+		telemetry.EndDenied, telemetry.EndLimited, telemetry.EndUnauthorized:
 		return telemetry.ConnOK
 	case telemetry.EndClientGone:
 		return telemetry.ConnReset

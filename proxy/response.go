@@ -22,11 +22,9 @@ func (x *exchange) deliver(now time.Time) {
 		x.answer(errorAnswer(502, telemetry.EndBackendInvalid, "the server did not switch protocols"))
 		return
 	}
+	x.filter.FromServer = true
 	if x.chain.Replace(&x.filter, x.resp.Status, false) {
-		x.replaced = true
-		x.up.Abort()
-		x.joinUpload()
-		x.answer(x.filter.Answer)
+		x.replace()
 		return
 	}
 	x.announceClose()

@@ -175,8 +175,9 @@ func (x *exchange) filtered() bool {
 	f.Matched = filter.Target{
 		Host: x.req.Host, Port: x.req.Port, Path: x.req.Path, Query: x.req.Query, HasQuery: x.req.HasQuery,
 	}
+	f.Match = &x.matched
 	f.Context = x.proxy.ctx
-	if x.endedBy = x.chain.Request(f); x.endedBy == "" {
+	if x.rec.Filter = x.chain.Request(f); x.rec.Filter == "" {
 		return false
 	}
 	x.answer(f.Answer)
