@@ -42,9 +42,8 @@ type Explanation struct {
 	Notes  []string       // what filters would do
 }
 
-// Explain runs the steps of an exchange at l, and the action of the route if that needs nobody
-// else. Nothing is forwarded, counted or logged. The caller owns the memory of the
-// result.
+// Explain runs the steps of an exchange at l, and the action of the route if that needs no server.
+// Nothing is forwarded, counted or logged. The caller owns the memory of the result.
 func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	c := &client{proxy: p, listener: l, limits: p.limits.Load(), socket: q.Peer}
 	if q.Peer.IsValid() {
