@@ -31,6 +31,7 @@ var examples = map[string]func(*testing.T){
 	"edge.toml":      runEdge,
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
+	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
 }
 
