@@ -154,6 +154,9 @@ const (
 	EndBackendReset              // the server broke off
 	EndBackendInvalid            // the server's answer is not valid
 	EndDrain                     // cut by a shutdown or reload at its deadline
+	EndDenied                    // the route does not admit the client: 403
+	EndLimited                   // a limit of the route
+	EndUnauthorized              // the route wants credentials, or other ones
 	endCount
 )
 
@@ -162,6 +165,7 @@ var endNames = [endCount]string{
 	EndBadRequest: "bad_request", EndLimit: "limit", EndNoRoute: "no_route", EndMisdirected: "misdirected",
 	EndMPTCPRequired: "mptcp_required", EndBackendConnect: "backend_connect", EndBackendTimeout: "backend_timeout",
 	EndBackendReset: "backend_reset", EndBackendInvalid: "backend_invalid", EndDrain: "drain",
+	EndDenied: "denied", EndLimited: "limited", EndUnauthorized: "unauthorized",
 }
 
 func (e End) String() string {
