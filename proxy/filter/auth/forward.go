@@ -6,11 +6,13 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"mpgate/proxy/backend"
@@ -148,6 +150,8 @@ func failure(err error) filter.Answer {
 		return filter.Answer{Status: 504, End: telemetry.EndBackendTimeout, Text: "the authentication server did not answer in time"}
 	case backend.TimedOut(err):
 		return filter.Answer{Status: 504, End: telemetry.EndBackendConnect, Text: "the authentication server did not accept the connection in time"}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return filter.Answer{Status: 502, End: telemetry.EndBackendReset, Text: "the authentication server closed the connection without a complete answer"}
 	case errors.Is(err, backend.ErrBodyTooLarge):
 		return filter.Answer{Status: 502, End: telemetry.EndBackendInvalid, Text: "the answer of the authentication server is too large"}
 	case errors.As(err, &fault):

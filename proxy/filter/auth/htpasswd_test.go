@@ -63,15 +63,15 @@ func TestParseUsersFaults(t *testing.T) {
 		"a:" + hash[:59] + "!":        "invalid bcrypt hash",
 		"a:$2y$15$" + hash[7:]:        "a bcrypt hash of cost 15 takes too long",
 		"a:$2y$31$" + hash[7:]:        "a bcrypt hash of cost 31 takes too long",
-		"a:$argon2id$m=64,t=1,p=1$c29tZXNhbHQ$AAAA": "invalid argon2id hash",
-		"a:$argon2id$v=16$m=64,t=1,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43):        "invalid argon2id hash",
-		"a:$argon2id$v=19$m=64,t=0,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43):        "invalid argon2id parameters",
-		"a:$argon2id$v=19$t=1,m=64,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43):        "invalid argon2id parameters",
+		"a:$argon2id$m=64,t=1,p=1$c29tZXNhbHQ$AAAA":                                    "invalid argon2id hash",
+		"a:$argon2id$v=16$m=64,t=1,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43):         "invalid argon2id hash",
+		"a:$argon2id$v=19$m=64,t=0,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43):         "invalid argon2id parameters",
+		"a:$argon2id$v=19$t=1,m=64,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43):         "invalid argon2id parameters",
 		"a:$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43): "out of range",
-		"a:$argon2id$v=19$m=65536,t=17,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43):    "out of range",
-		"a:$argon2id$v=19$m=64,t=1,p=200$c29tZXNhbHQ$" + strings.Repeat("A", 43):      "out of range",
-		"a:$argon2id$v=19$m=64,t=1,p=1$YQ$" + strings.Repeat("A", 43):                 "want a salt of 8 to 64 bytes",
-		"a:$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AA":                                "a hash of 16 to 64",
+		"a:$argon2id$v=19$m=65536,t=17,p=1$c29tZXNhbHQ$" + strings.Repeat("A", 43):     "out of range",
+		"a:$argon2id$v=19$m=64,t=1,p=200$c29tZXNhbHQ$" + strings.Repeat("A", 43):       "out of range",
+		"a:$argon2id$v=19$m=64,t=1,p=1$YQ$" + strings.Repeat("A", 43):                  "want a salt of 8 to 64 bytes",
+		"a:$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AA":                                 "a hash of 16 to 64",
 	} {
 		_, err := parseUsers([]byte(in))
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -407,7 +407,7 @@ func TestRememberedTokens(t *testing.T) {
 			t.Fatal(r.Answer)
 		}
 	})
-	if n != 0 {
+	if n != 0 && !raceEnabled { // with the race detector a sync.Pool loses things
 		t.Errorf("%v allocations, want none", n)
 	}
 	// Another filter with the same memory expects something else of the same token.

@@ -124,7 +124,9 @@ func TestIssuerFails(t *testing.T) {
 		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) },
 		"no keys":  func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
 		"no JSON":  func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>") },
-		"secrets":  func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, keySetText(t, map[string]any{"s": k.secret})) },
+		"secrets": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, keySetText(t, map[string]any{"s": k.secret}))
+		},
 		"endless": func(w http.ResponseWriter, r *http.Request) {
 			for range 4 * maxKeysFile / 1024 {
 				fmt.Fprint(w, strings.Repeat(" ", 1024))
