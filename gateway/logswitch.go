@@ -10,7 +10,7 @@ import (
 	"mpgate/telemetry"
 )
 
-// LogSettings are the level and the format of a log, which a reload can change.
+// LogSettings are the level and format of a log, which a reload can change.
 type LogSettings struct {
 	level slog.LevelVar
 	text  atomic.Bool

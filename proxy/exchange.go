@@ -202,7 +202,7 @@ func (x *exchange) afterPanic() {
 	x.stopWatch()
 	x.joinUpload()
 	if x.up != nil {
-		x.leaveServer(x.attempt.Meter())
+		x.leaveServer()
 	}
 	x.down.SetClose()
 	if !x.broken {
@@ -327,7 +327,7 @@ func (x *exchange) finish() (now time.Time) {
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
 	r.Tries = x.attempt.Tries()
-	t, n := x.client.leg.Refresh(now)
+	t, n := x.client.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
 		x.client.giveBack(x, x.route.Lease)

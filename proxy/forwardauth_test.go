@@ -229,7 +229,7 @@ func TestForwardAuthWithPipelining(t *testing.T) {
 	authServer := plain.origin(t, func(c *proxytest.Conn) {
 		for r := c.Request(); r != nil; r = c.Request() {
 			if r.Header("X-Forwarded-Uri") == "/slow" {
-				<-time.After(3 * backend.Patience) // the gateway looks after the client meanwhile
+				<-time.After(3 * backend.ClientCheckDelay) // the gateway looks after the client meanwhile
 			}
 			c.Send(proxytest.Response("200 OK", ""))
 		}

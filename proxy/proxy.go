@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http2"
-	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
 
@@ -21,7 +21,7 @@ type Options struct {
 	AccessLog   *telemetry.AccessLog // nil: none; SetAccessLog changes it
 	Logger      *slog.Logger
 	// Live, if set, has the connections that use MPTCP.
-	Live *leg.Live
+	Live *conninfo.Registry
 	// Leave, if set, is called once for each connection that ends.
 	Leave func()
 	// Ready says whether the gateway takes traffic, for health paths.

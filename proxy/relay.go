@@ -7,16 +7,12 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// windowed is a BodyWriter whose peer says how much it takes. Nothing is fetched for one that takes
-// nothing: what it would make us hold stays with its source.
-type windowed interface{ WaitRoom(held int) error }
-
 // relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
 // trickle arrives at once. slow, if not nil, is called when a piece is late; moved, if not nil, is
 // told of each piece.
 func relay(dst message.BodyWriter, src message.BodyReader, slow func(), moved *netio.Progress) (n int64, srcErr, dstErr error) {
 	splicer, _ := src.(message.Splicer)
-	window, _ := dst.(windowed)
+	window, _ := dst.(message.Windowed)
 	for {
 		p, err := src.Next(false)
 		if window != nil && (err == nil || err == message.ErrWait) { // an end needs no room

@@ -46,7 +46,7 @@ func (x *exchange) mayRepeat(r *backend.Request, again *repeats, err error) bool
 
 // cameBack says whether err means that the server has not processed the request.
 func cameBack(err error) bool {
-	return err == netio.ErrSpoke || errors.Is(err, backend.ErrNotProcessed)
+	return err == netio.ErrNotIdle || errors.Is(err, backend.ErrNotProcessed)
 }
 
 // wait comes before a request is sent again that failed with err. It pauses if the request came
@@ -66,7 +66,7 @@ func (a *repeats) wait(ctx context.Context, r *backend.Request, err error) bool 
 	}
 	// On a new connection it is the first, which a server that ends its connections after some
 	// requests does not give back.
-	r.Alone = !errors.Is(err, http2.ErrRefused)
+	r.NewConnection = !errors.Is(err, http2.ErrRefused)
 	pause := min(firstPause<<(pauses-1), maxPause)
 	pause = pause/2 + rand.N(pause)
 	if time.Now().Add(pause).After(a.until) {

@@ -110,6 +110,6 @@ func (m *AuthSourceMeter) collect(s sink) {
 		s.gauge(descAuthSourceTime, float64(at)/1e9, m.name)
 	}
 	if at > 0 || m.failed.Load() {
-		s.gauge(descAuthSourceOK, truth(!m.failed.Load()), m.name)
+		s.gauge(descAuthSourceOK, boolValue(!m.failed.Load()), m.name)
 	}
 }

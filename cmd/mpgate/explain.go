@@ -103,7 +103,7 @@ func parseQuestion(method, url string) (q question, err error) {
 		}
 		rest = after
 	}
-	rest, _, _ = strings.Cut(rest, "#") // clients keep it to themselves
+	rest, _, _ = strings.Cut(rest, "#") // clients do not send the fragment
 	if rest == "*" {
 		q.target = rest
 		return q, nil
@@ -116,7 +116,7 @@ func parseQuestion(method, url string) (q question, err error) {
 	} else {
 		q.host = rest
 	}
-	if i := strings.LastIndexByte(q.host, '@'); i >= 0 { // as clients, which send that as Authorization
+	if i := strings.LastIndexByte(q.host, '@'); i >= 0 { // clients send that as Authorization
 		q.host = q.host[i+1:]
 	}
 	if q.host == "" && q.scheme != "" {
@@ -125,7 +125,7 @@ func parseQuestion(method, url string) (q question, err error) {
 	return q, nil
 }
 
-// listeners are those that the question may come in by.
+// listeners are the listeners that may receive the request.
 func (q *question) listeners(cfg *config.Config, gate *gateway.Explainer, name string) (list []*config.Listener, err error) {
 	var names []string
 	for i := range cfg.Listeners {
@@ -144,8 +144,8 @@ func (q *question) listeners(cfg *config.Config, gate *gateway.Explainer, name s
 	return nil, fmt.Errorf("no listener has the scheme of %s; choose one with --listener: %s", q.url, strings.Join(names, ", "))
 }
 
-// fits says whether a client would come to l with this URL. Ports do not count: what stands in
-// front of a gateway may have others.
+// fits reports whether a client with this URL may connect to l. Ports are not compared: a proxy or
+// NAT in front of the gateway may use others.
 func (q *question) fits(gate *gateway.Explainer, l *config.Listener) bool {
 	switch q.scheme {
 	case "http":
@@ -166,18 +166,19 @@ type explained struct {
 	Path     string `json:"path"` // canonical
 	Query    string `json:"query,omitempty"`
 
-	Route       string      `json:"route,omitempty"`
-	Backend     string      `json:"backend,omitempty"` // "": mpgate answers
-	Servers     []string    `json:"servers,omitempty"`
-	Passthrough bool        `json:"passthrough,omitempty"` // TLS that is not opened
-	ClientAuth  string      `json:"client_auth,omitempty"` // what the TLS policy of the name asks of clients; "": nothing
-	Status      int         `json:"status,omitempty"`      // that mpgate answers with
-	Step        string      `json:"step,omitempty"`        // that ends the exchange
-	Filter      string      `json:"filter,omitempty"`      // that does, in the step "filter"
-	Why         string      `json:"why"`
-	Note        string      `json:"note,omitempty"` // what depends on more than the request
-	Considered  []candidate `json:"considered,omitempty"`
-	OtherHosts  int         `json:"routes_for_other_hosts"`
+	Route       string   `json:"route,omitempty"`
+	Backend     string   `json:"backend,omitempty"` // "": mpgate answers
+	Servers     []string `json:"servers,omitempty"`
+	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
+	// client_auth of the TLS policy of the name; "": none
+	ClientAuth string      `json:"client_auth,omitempty"`
+	Status     int         `json:"status,omitempty"` // that mpgate answers with
+	Step       string      `json:"step,omitempty"`   // that ends the exchange
+	Filter     string      `json:"filter,omitempty"` // that does, in the step "filter"
+	Why        string      `json:"why"`
+	Note       string      `json:"note,omitempty"` // what also depends on other conditions
+	Considered []candidate `json:"considered,omitempty"`
+	OtherHosts int         `json:"routes_for_other_hosts"`
 }
 
 type candidate struct {
@@ -252,7 +253,7 @@ func (q *question) head() []byte {
 
 const challengePath = "/.well-known/acme-challenge/"
 
-// provesNames says whether any name is proved to a CA by HTTP.
+// provesNames reports whether any name is validated by http-01.
 func provesNames(cfg *config.Config) bool {
 	by := func(a *config.ACME) bool { return a != nil && slices.Contains(a.Challenges, config.HTTP01) }
 	return slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool {

@@ -46,7 +46,7 @@ func (c *routesCmd) Run(p *program) error {
 	return w.Flush()
 }
 
-// routeLine is one route as it is shown.
+// routeLine is one route as printed.
 type routeLine struct {
 	Name     string `json:"name"`
 	Host     string `json:"host"`
@@ -56,10 +56,10 @@ type routeLine struct {
 	Backend  string `json:"backend"`
 }
 
-// tables find routes as the gateway does.
+// tables find routes in the same way as the gateway.
 type tables struct {
 	http *route.Table[*config.Route]
-	sni  *route.Table[*config.Route] // by SNI as if it were the host; nil if there is none
+	sni  *route.Table[*config.Route] // by SNI instead of the host; nil if no route has one
 }
 
 func buildTables(cfg *config.Config) (*tables, error) {

@@ -79,7 +79,8 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 		l := &cfg.Listeners[i]
 		one := units.Listener{
 			Name: l.Name, Systemd: l.Systemd, Interface: l.Interface, Mode: uint32(l.Mode.Perm()),
-			MPTCP:   (cfg.MPTCP.Enabled || c.Pair) && l.MPTCP != config.MPTCPOff, // a pair has both, whichever is in use
+			// a pair has both, whichever is used
+			MPTCP:   (cfg.MPTCP.Enabled || c.Pair) && l.MPTCP != config.MPTCPOff,
 			Require: l.MPTCP == config.MPTCPRequire,
 		}
 		for _, a := range l.Addresses {
@@ -101,7 +102,7 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	default:
 		o.Writes = append(o.Writes, cfg.Log.Access)
 	}
-	// The defaults are those of the user who asks, and in the service systemd says where state is.
+	// The defaults are those of the current user; in the service, systemd sets the state directory.
 	standard := config.Default()
 	if cfg.StateDir != standard.StateDir {
 		o.Writes = append(o.Writes, filepath.Join(cfg.StateDir, "*"))
@@ -112,8 +113,8 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	return o, nil
 }
 
-// readsOf are the files, beside the private keys of listeners, and the sockets of servers that a
-// gateway opens.
+// readsOf are the files that a gateway opens, except the private keys of listeners, and the sockets
+// of servers.
 func readsOf(cfg *config.Config) (files []string) {
 	for _, f := range cfg.Files {
 		if abs, err := filepath.Abs(f); err == nil {

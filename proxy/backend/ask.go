@@ -66,8 +66,6 @@ func (b *Backend) Ask(ctx context.Context, a *Ask) error {
 // exchange is one try. again reports that the server has not processed the request.
 func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadline time.Time) (again bool, err error) {
 	meter := attempt.Meter()
-	meter.Start()
-	defer meter.Done()
 	began := time.Now()
 	hostless := len(a.Request.Host) == 0
 	if hostless {
@@ -79,7 +77,7 @@ func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadlin
 	}
 	if err != nil {
 		meter.Request(0)
-		again = err == netio.ErrSpoke || errors.Is(err, ErrNotProcessed) ||
+		again = err == netio.ErrNotIdle || errors.Is(err, ErrNotProcessed) ||
 			up.Reused() && !up.Answered() && a.Request.Idempotent() && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded)
 	} else {
 		meter.FirstByte(time.Since(began))
@@ -87,7 +85,7 @@ func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadlin
 		err = a.body(up, deadline)
 	}
 	h := &a.Response.Header
-	if err != nil || Authenticates(&a.Request.Header) || challenges(h) || persists(h) {
+	if err != nil || Authenticates(&a.Request.Header) || isChallenge(h) || declaresAuthenticated(h) {
 		up.Abort() // nobody else may use the connection
 	}
 	up.Release(time.Now())
@@ -102,7 +100,7 @@ func (a *Ask) head(ctx context.Context, up Stream, deadline time.Time) error {
 	if err := up.End(nil); err != nil {
 		return err
 	}
-	until := time.Now().Add(Patience)
+	until := time.Now().Add(ClientCheckDelay)
 	var stop func()
 	defer func() {
 		if stop != nil {

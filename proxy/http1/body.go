@@ -14,13 +14,13 @@ import (
 
 const (
 	maxChunkLine = 256
-	// What chunk-size lines may take beyond a share of what they frame, in one body: extensions are
-	// free work for whoever sends them (CVE-2023-39326 of Go).
+	// What chunk-size lines may take beyond a share of what they frame, in one body: extensions
+	// make work for the receiver and cost the sender nothing (CVE-2023-39326 of Go).
 	maxChunkOverhead = 16 << 10
 	freeChunkLine    = 16 // bytes of each line that do not count
 )
 
-// framing is how the end of a body is told.
+// framing is how the end of a body is found.
 type framing uint8
 
 const (
@@ -31,7 +31,7 @@ const (
 	raw                // a tunnel: no body, just bytes, until the end of the connection
 )
 
-// bodyReader takes the body off a connection, piece by piece. It is a message.BodyReader. The
+// bodyReader reads the body from a connection, piece by piece. It is a message.BodyReader. The
 // states of a chunked body:
 //
 //	size ──► data ──► dataEnd ──► size …
@@ -40,26 +40,27 @@ type bodyReader struct {
 	s       netio.Stream
 	in      *netio.Buffer
 	trailer *message.Header
-	// nominated is what Connection named, each followed by a comma: taken off the trailers too (RFC
-	// 9110 section 7.6.1).
+	// nominated is what Connection named, each followed by a comma: it is removed from the trailers
+	// too (RFC 9110 section 7.6.1).
 	nominated []byte
 	limits    *Limits
 	pace      netio.Pace
-	// patience, if set, is how long one wait may last before Next gives message.ErrSlow, once in a
+	// slowAfter, if set, is how long one wait may last before Next gives message.ErrSlow, once per
 	// body.
-	patience time.Duration
+	slowAfter time.Duration
 
 	framing  framing
 	state    chunkState
 	left     int64 // of the body, or of the chunk
 	overhead int64
-	scanned  int         // of the trailers, while their end has not come
-	err      error       // sticky; io.EOF once the body is complete
-	started  atomic.Bool // something was taken off; another goroutine than the reader's may ask for this and the next
-	whole    atomic.Bool // err is io.EOF
-	// awaits: the sender may wait for a 100; its silence before that is the other side's.
-	awaits    bool
-	continued atomic.Bool // the 100 was sent
+	scanned  int   // of the trailers, while their end has not come
+	err      error // sticky; io.EOF once the body is complete
+	// Any goroutine may ask for the next two.
+	started  atomic.Bool // something was taken
+	complete atomic.Bool // err is io.EOF
+	// mayAwait100: the sender may wait for a 100; its silence before that is no fault of its own.
+	mayAwait100 bool
+	sent100     atomic.Bool // the 100 was sent
 }
 
 type chunkState uint8
@@ -73,19 +74,19 @@ const (
 
 func (b *bodyReader) reset(f framing, length int64, trailer *message.Header) {
 	b.framing, b.left, b.trailer = f, length, trailer
-	b.state, b.overhead, b.scanned, b.err, b.awaits = chunkSize, 0, 0, nil, false
-	if b.started.Load() { // a store costs more than a look
+	b.state, b.overhead, b.scanned, b.err, b.mayAwait100 = chunkSize, 0, 0, nil, false
+	if b.started.Load() { // a store costs more than a load
 		b.started.Store(false)
 	}
-	if b.continued.Load() {
-		b.continued.Store(false)
+	if b.sent100.Load() {
+		b.sent100.Store(false)
 	}
-	// What the last body took does not count.
+	// The time that the last body took does not count.
 	b.pace = netio.Pace{Window: b.pace.Window, MinRate: b.pace.MinRate, Own: b.pace.Own, Other: b.pace.Other}
 	if f == noBody || f == byLength && length == 0 {
 		b.framing, b.err = noBody, io.EOF
 	}
-	b.whole.Store(b.err == io.EOF)
+	b.complete.Store(b.err == io.EOF)
 }
 
 // lengthFraming says how a body of a known or unknown length is framed.
@@ -104,7 +105,7 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 	for b.err == nil {
 		p, err := b.take()
 		if len(p) > 0 {
-			b.begin()
+			b.markStarted()
 			return p, nil
 		}
 		if err == ErrMore {
@@ -116,31 +117,32 @@ func (b *bodyReader) Next(wait bool) ([]byte, error) {
 				return nil, err
 			}
 			if err == netio.ErrInterrupted || b.framing == raw && errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil, err // not sticky: the body continues, or the other direction of a tunnel may still be busy
+				// Not sticky: the body continues, or the other direction of a tunnel may be busy.
+				return nil, err
 			}
 		}
 		b.err = err
 		if err == io.EOF {
-			b.whole.Store(true)
+			b.complete.Store(true)
 		}
 	}
 	return nil, b.err
 }
 
-// begin notes that something was taken off.
-func (b *bodyReader) begin() {
+// markStarted notes that something was taken.
+func (b *bodyReader) markStarted() {
 	if !b.started.Load() {
 		b.started.Store(true)
 	}
 }
 
-// done says whether the body has been taken whole, and with it the message.
-func (b *bodyReader) done() bool { return b.whole.Load() }
+// done says whether the whole body has been read, and with it the message.
+func (b *bodyReader) done() bool { return b.complete.Load() }
 
 // fill waits for more bytes; the silence of the peer is bounded by the pace.
 func (b *bodyReader) fill() error {
-	if b.awaits && !b.started.Load() && b.in.Len() == 0 {
-		return b.fillFirst()
+	if b.mayAwait100 && !b.started.Load() && b.in.Len() == 0 {
+		return b.fillAwaiting100()
 	}
 	before, had := time.Now(), b.in.Len()
 	window := b.window()
@@ -149,10 +151,10 @@ func (b *bodyReader) fill() error {
 	}
 	err := b.s.Fill(b.in)
 	if window < b.pace.Window && errors.Is(err, os.ErrDeadlineExceeded) {
-		b.patience = 0
+		b.slowAfter = 0
 		return message.ErrSlow
 	}
-	err = b.fillOn(err)
+	err = b.extendFill(err)
 	if err == nil && b.framing != raw {
 		return b.pace.Wait(time.Since(before), b.in.Len()-had)
 	}
@@ -162,8 +164,8 @@ func (b *bodyReader) fill() error {
 	return err
 }
 
-// fillOn waits on after a wait that ended with err, as long as silence is not an error.
-func (b *bodyReader) fillOn(err error) error {
+// extendFill continues a wait that ended with err, as long as silence is not an error.
+func (b *bodyReader) extendFill(err error) error {
 	for b.framing != raw && errors.Is(err, os.ErrDeadlineExceeded) {
 		grace := b.pace.Grace()
 		if grace <= 0 {
@@ -175,39 +177,39 @@ func (b *bodyReader) fillOn(err error) error {
 	return err
 }
 
-// setProgress says whose movement counts for the pace, see netio.Pace.
+// setProgress sets the directions that the pace considers, see netio.Pace.
 func (b *bodyReader) setProgress(own, other *netio.Progress) { b.pace.Own, b.pace.Other = own, other }
 
-// fillFirst waits for a sender that may be waiting for a 100.
-func (b *bodyReader) fillFirst() error {
+// fillAwaiting100 waits for a sender that may be waiting for a 100.
+func (b *bodyReader) fillAwaiting100() error {
 	b.s.Base().ReadBy(time.Time{})
-	if b.continued.Load() { // goOn came before
+	if b.sent100.Load() { // the 100 was sent before
 		b.s.Base().ReadBy(time.Now().Add(b.pace.Window))
 	}
-	err := b.fillOn(b.s.Fill(b.in))
+	err := b.extendFill(b.s.Fill(b.in))
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// goOn says that a 100 was sent. Any goroutine may.
-func (b *bodyReader) goOn() {
-	if b.awaits && !b.started.Load() && b.pace.Window > 0 {
-		b.continued.Store(true)
+// noteContinue notes that a 100 was sent. Any goroutine may call it.
+func (b *bodyReader) noteContinue() {
+	if b.mayAwait100 && !b.started.Load() && b.pace.Window > 0 {
+		b.sent100.Store(true)
 		_ = b.s.Base().SetReadDeadline(time.Now().Add(b.pace.Window))
 	}
 }
 
 // window is how long one wait may last.
 func (b *bodyReader) window() time.Duration {
-	if b.patience > 0 && b.patience < b.pace.Window {
-		return b.patience
+	if b.slowAfter > 0 && b.slowAfter < b.pace.Window {
+		return b.slowAfter
 	}
 	return b.pace.Window
 }
 
-// take gives what has arrived of the body; ErrMore where that is nothing.
+// take gives what has arrived of the body; ErrMore if that is nothing.
 func (b *bodyReader) take() ([]byte, error) {
 	switch b.framing {
 	case byLength:
@@ -332,8 +334,8 @@ func unhex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// takeTrailers reads what follows the last chunk. Fields that frame, route or authenticate have no
-// place there (RFC 9110 section 6.5.1) and are dropped.
+// takeTrailers reads what follows the last chunk. Fields that frame, route or authenticate are not
+// allowed there (RFC 9110 section 6.5.1) and are dropped.
 func (b *bodyReader) takeTrailers() error {
 	p := b.in.Bytes()
 	end, next, err := headEnd(p, b.scanned, b.limits)
@@ -346,8 +348,8 @@ func (b *bodyReader) takeTrailers() error {
 	}
 	if end > 2 {
 		base := b.trailer.Size()
-		var sp special
-		if err := parseFields(b.trailer, b.trailer.Grab(p[:end]), base, 0, b.limits, &sp); err != nil {
+		var sp framingFields
+		if err := parseFields(b.trailer, b.trailer.Copy(p[:end]), base, 0, b.limits, &sp); err != nil {
 			return err
 		}
 		message.CleanTrailer(b.trailer)
@@ -361,10 +363,9 @@ func (b *bodyReader) takeTrailers() error {
 	return io.EOF
 }
 
-// Splice moves what is left of the body to dst inside the kernel, where both are plain sockets and
-// it is worth it; ok is false where it does not apply and nothing was moved. It ends as Next does:
-// nil once it has moved something and would have to wait, or all of it; the next call of Next
-// tells.
+// Splice moves the rest of the body to dst inside the kernel if both are plain sockets and enough
+// is left; ok is false if it does not apply, and then nothing was moved. It returns nil errors once
+// it has moved all, or something and would have to wait: the next call of Next tells which.
 func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool, srcErr, dstErr error) {
 	w, fits := dst.(spliceTarget)
 	if !fits || b.err != nil || b.framing != byLength || b.left < netio.SpliceMin || b.in.Len() > 0 {
@@ -384,9 +385,9 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	b.left -= n
 	out.left -= n
 	if n > 0 {
-		b.begin()
+		b.markStarted()
 	}
-	b.in.Narrow() // what is read into it would be copied
+	b.in.ShortenNext() // what is read into it would be copied
 	var side *netio.SpliceError
 	switch {
 	case err == nil && wait:
@@ -394,11 +395,11 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	case err == nil:
 		return n, true, nil, nil
 	case !errors.As(err, &side):
-		return 0, false, nil, nil // no pipe to be had: the bytes can still be copied
+		return 0, false, nil, nil // no pipe is free: the bytes can still be copied
 	case !side.Reading:
 		return n, true, nil, side.Err
 	case window < b.pace.Window && errors.Is(side.Err, os.ErrDeadlineExceeded):
-		b.patience = 0
+		b.slowAfter = 0
 		return n, true, message.ErrSlow, nil
 	case errors.Is(side.Err, os.ErrDeadlineExceeded) && b.pace.Grace() > 0:
 		return n, true, nil, nil // it is tried again
@@ -410,7 +411,7 @@ func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool
 	return n, true, b.err, nil
 }
 
-// spliceTarget is a bodyWriter, or what has one inside.
+// spliceTarget is a bodyWriter, or what embeds one.
 type spliceTarget interface{ spliceWriter() *bodyWriter }
 
 func (w *bodyWriter) spliceWriter() *bodyWriter { return w }

@@ -81,12 +81,12 @@ var brokenBodies = []struct {
 
 	{"bare LF behind the size", chunked, 0, "3\nabc|0||", "", "a line ends in a bare LF; want CRLF"},
 	{"bare LF behind an extension", chunked, 0, "3;a\nabc|0||", "", "a line ends in a bare LF; want CRLF"},
-	{"bare LF behind a chunk", chunked, 0, "3|abc\n0||", "abc", "no CRLF behind a chunk"},
-	{"bare CR behind a chunk", chunked, 0, "3|abc\r0||", "abc", "no CRLF behind a chunk"},
+	{"bare LF behind a chunk", chunked, 0, "3|abc\n0||", "abc", "missing CRLF after chunk"},
+	{"bare CR behind a chunk", chunked, 0, "3|abc\r0||", "abc", "missing CRLF after chunk"},
 	{"bare LF ends", chunked, 0, "0\n\n", "", "a line ends in a bare LF; want CRLF"},
 	{"bare LF behind the last chunk", chunked, 0, "0|\n", "", "a line ends in a bare LF; want CRLF"},
 	{"bare LF in the trailers", chunked, 0, "0|A: b\n|", "", "a line ends in a bare LF; want CRLF"},
-	{"more than the size", chunked, 0, "3|abcd|0||", "abc", "no CRLF behind a chunk"},
+	{"more than the size", chunked, 0, "3|abcd|0||", "abc", "missing CRLF after chunk"},
 	{"no size", chunked, 0, "|abc|", "", "malformed chunk size"},
 	{"size is no number", chunked, 0, "x|abc|", "", "malformed chunk size"},
 	{"size with 0x", chunked, 0, "0x3|abc|", "", "malformed chunk size"},
@@ -97,9 +97,9 @@ var brokenBodies = []struct {
 	{"space behind the size", chunked, 0, "3 |abc|", "", "malformed chunk size"},
 	{"two sizes", chunked, 0, "3 3|abc|", "", "malformed chunk size"},
 	{"17 digits", chunked, 0, "00000000000000003|abc|", "", "malformed chunk size"},
-	{"2^63", chunked, 0, "8000000000000000|abc|", "", "chunk size is larger than can be counted"},
-	{"2^64+3", chunked, 0, "10000000000000003|abc|", "", "chunk size is larger than can be counted"},
-	{"all f", chunked, 0, "FFFFFFFFFFFFFFFF|abc|", "", "chunk size is larger than can be counted"},
+	{"2^63", chunked, 0, "8000000000000000|abc|", "", "chunk size is too large"},
+	{"2^64+3", chunked, 0, "10000000000000003|abc|", "", "chunk size is too large"},
+	{"all f", chunked, 0, "FFFFFFFFFFFFFFFF|abc|", "", "chunk size is too large"},
 	{"bare CR in an extension", chunked, 0, "3;a\rb|abc|", "", "malformed chunk extension"},
 	{"NUL in an extension", chunked, 0, "3;a\x00b|abc|", "", "malformed chunk extension"},
 	{"obs-text in an extension", chunked, 0, "3;\xc3|abc|", "", "malformed chunk extension"},
@@ -250,9 +250,9 @@ func TestBodyTellsOnceThatItIsSlow(t *testing.T) {
 	conn, peer := pair(t)
 	var in netio.Buffer
 	defer in.Release()
-	b := bodyReader{s: conn, in: &in, limits: &testServer.Limits, pace: netio.Pace{Window: time.Minute}, patience: 10 * time.Millisecond}
+	b := bodyReader{s: conn, in: &in, limits: &testServer.Limits, pace: netio.Pace{Window: time.Minute}, slowAfter: 10 * time.Millisecond}
 	b.reset(byLength, 3, nil)
-	b.patience = 10 * time.Millisecond
+	b.slowAfter = 10 * time.Millisecond
 	if _, err := b.Next(true); err != message.ErrSlow {
 		t.Fatalf("got %v, want ErrSlow", err)
 	}

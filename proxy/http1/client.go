@@ -8,11 +8,13 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// ClientOptions bound what a server may do. All must be set.
+// ClientOptions bound what a server may do. All but SlowAfter must be set.
 type ClientOptions struct {
 	Limits
 	IdleTime time.Duration // the longest silence in a body
-	Patience time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
+	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0:
+	// never.
+	SlowAfter time.Duration
 }
 
 // maxInterim bounds the 1xx responses before a final one.
@@ -20,7 +22,7 @@ const maxInterim = 32
 
 var (
 	errInterim = fault(502, "more than 32 interim responses")
-	errSwitch  = fault(502, "a 101 that nobody asked for")
+	errSwitch  = fault(502, "101 without a request to switch protocols")
 )
 
 // ClientConn is a connection to a server: requests go out, responses come in. Its life:
@@ -36,17 +38,17 @@ type ClientConn struct {
 	body    bodyReader
 	options *ClientOptions
 
-	isHead   bool
-	upgrade  []byte // what was asked for
-	expects  bool   // a 100 before the body is sent; it has not come
-	interim  int
-	scanned  int
-	answered bool // a byte of the response has come
-	final    bool // its head was read
-	lasting  bool // the server keeps the connection open after it
+	isHead     bool
+	upgrade    []byte // the protocol that was requested
+	expects    bool   // a 100 was requested and has not come
+	interim    int
+	scanned    int
+	answered   bool // a byte of the response has come
+	final      bool // its head was read
+	persistent bool // the server keeps the connection open after it
 }
 
-// NewClientConn gives the client's end of s.
+// NewClientConn makes the client's end of s.
 func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	c := &ClientConn{options: o}
 	c.s = s
@@ -56,7 +58,7 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	return c
 }
 
-// Stream is what the connection speaks on.
+// Stream is the connection below HTTP.
 func (c *ClientConn) Stream() netio.Stream { return c.s }
 
 // WriteHead begins an exchange. The head is held until the first Flush or read.
@@ -64,33 +66,33 @@ func (c *ClientConn) WriteHead(r *message.Request) error {
 	c.isHead, c.upgrade = r.IsHead(), r.Upgrade
 	c.expects = r.Expect && r.ContentLength != 0
 	c.interim, c.scanned = 0, 0
-	c.answered, c.final, c.lasting = false, false, false
+	c.answered, c.final, c.persistent = false, false, false
 	c.body.reset(byLength, 1, nil) // not complete before its head has said so
 	c.bodyWriter.reset(lengthFraming(r.ContentLength), r.ContentLength)
 	buf := heads.Get().(*[]byte)
 	defer heads.Put(buf)
 	*buf = AppendRequest((*buf)[:0], r)
-	if err := c.s.Base().LookFirst(len(*buf)); err != nil {
+	if err := c.s.Base().CheckIdle(len(*buf)); err != nil {
 		return err
 	}
 	_, err := c.s.Write(*buf)
 	return err
 }
 
-// ExpectSilence makes the first ReadHead of a request without a body check, before anything of it
+// ExpectIdle makes the first ReadHead of a request without a body check, before anything of it
 // is sent, that the server has not closed the connection meanwhile; it then gives netio.ErrSpoke.
-// It spares the call of Idle.
-func (c *ClientConn) ExpectSilence() { c.s.Base().ExpectSilence() }
+// It replaces a call of Idle.
+func (c *ClientConn) ExpectIdle() { c.s.Base().ExpectIdle() }
 
-// ReadHead decodes the next head, interim or final, into r, which must be fresh or reset. At the
+// ReadHead decodes the next head, interim or final, into r, which must be new or reset. At the
 // deadline it gives os.ErrDeadlineExceeded and may be called again. io.EOF: the server closed
 // before the first byte of a response, see Answered.
 func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
-	end, err := c.head(deadline)
+	end, err := c.awaitHead(deadline)
 	if err != nil {
 		return err
 	}
-	sp := special{nominated: c.body.nominated[:0]}
+	sp := framingFields{nominated: c.body.nominated[:0]}
 	err = parseResponse(c.in.Bytes()[:end], r, c.isHead, &c.options.Limits, &sp)
 	c.body.nominated = sp.nominated
 	c.in.Discard(end)
@@ -105,17 +107,17 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 		return nil
 	}
 	c.final = true
-	// A server that was offered another protocol may take what comes next for that; one that has
-	// answered instead of asking for the body may take that for a request (RFC 9110 section
+	// A server that was offered another protocol may read what comes next as that one; a server
+	// that answered instead of requesting the body may read the body as a request (RFC 9110 section
 	// 10.1.1).
-	c.lasting = !r.Close && c.upgrade == nil && !c.expects
-	c.body.patience = c.options.Patience
+	c.persistent = !r.Close && c.upgrade == nil && !c.expects
+	c.body.slowAfter = c.options.SlowAfter
 	switch {
 	case r.Status == 101:
 		if !c.switches(r.Upgrade) {
 			return errSwitch
 		}
-		c.lasting = false
+		c.persistent = false
 		c.body.reset(raw, 0, nil)
 	case r.NoBody:
 		c.body.reset(noBody, 0, nil)
@@ -127,7 +129,7 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 	return nil
 }
 
-func (c *ClientConn) head(deadline time.Time) (end int, err error) {
+func (c *ClientConn) awaitHead(deadline time.Time) (end int, err error) {
 	for {
 		b := c.in.Bytes()
 		c.answered = c.answered || len(b) > 0
@@ -148,13 +150,13 @@ func (c *ClientConn) head(deadline time.Time) (end int, err error) {
 // must have been written whole (RFC 9110 section 7.8).
 func (c *ClientConn) Tunnel() { c.bodyWriter.reset(raw, 0) }
 
-// switches says whether a 101 changes to the protocol that was asked for.
+// switches says whether a 101 changes to the protocol that was requested.
 func (c *ClientConn) switches(to []byte) bool {
 	return c.upgrade != nil && message.EqualFold(c.upgrade, to)
 }
 
 // SetProgress is for an exchange that moves in both directions at once: reads is the progress of
-// the response, writes that of the request's body. Nil for both ends that.
+// the response, writes that of the request's body. Nil for both resets that.
 func (c *ClientConn) SetProgress(reads, writes *netio.Progress) {
 	c.body.setProgress(reads, writes)
 	c.s.Base().SetProgress(writes, reads)
@@ -163,14 +165,14 @@ func (c *ClientConn) SetProgress(reads, writes *netio.Progress) {
 // Body is the body of the final response.
 func (c *ClientConn) Body() message.BodyReader { return &c.body }
 
-// Answered says whether anything came back in this exchange: then the request must not be sent
+// Answered says whether any of a response came in this exchange: then the request must not be sent
 // again.
 func (c *ClientConn) Answered() bool { return c.answered || c.interim > 0 }
 
-// Reusable says whether the connection is in a state for another exchange: request and response are
-// complete, the server keeps it open, and not a byte came behind the response.
+// Reusable says whether the connection can carry another exchange: request and response are
+// complete, the server keeps it open, and nothing came after the response.
 func (c *ClientConn) Reusable() bool {
-	return c.final && c.lasting && c.ended && c.body.done() && c.in.Len() == 0
+	return c.final && c.persistent && c.ended && c.body.done() && c.in.Len() == 0
 }
 
 // Idle says whether a connection that waits for its next use is still open and silent. It costs one
@@ -183,5 +185,5 @@ func (c *ClientConn) Close() error {
 	return c.s.Close()
 }
 
-// Abort ends the connection at once, from any goroutine; whoever waits on it gets an error.
+// Abort ends the connection at once, from any goroutine; calls that wait on it get an error.
 func (c *ClientConn) Abort() { _ = c.s.Base().Abort() }

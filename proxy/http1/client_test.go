@@ -388,7 +388,7 @@ func TestLongHeadsLookForSilenceFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, peer := newClient(t)
-	s.ExpectSilence()
+	s.ExpectIdle()
 	if err := s.WriteHead(&r); err != nil {
 		t.Fatal(err)
 	}
@@ -405,8 +405,8 @@ func TestLongHeadsLookForSilenceFirst(t *testing.T) {
 	for s.s.Base().Idle() { // until it has come
 		runtime.Gosched()
 	}
-	s.ExpectSilence()
-	if err := s.WriteHead(&r); err != netio.ErrSpoke {
+	s.ExpectIdle()
+	if err := s.WriteHead(&r); err != netio.ErrNotIdle {
 		t.Errorf("a server that has spoken: got %v", err)
 	}
 	s.Abort()

@@ -9,7 +9,7 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// heads are buffers to write a head into before it goes to the connection as one piece.
+// heads are buffers in which a head is built before it is written in one piece.
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
 func appendFields(dst []byte, h *message.Header) []byte {
@@ -53,7 +53,7 @@ func AppendRequest(dst []byte, r *message.Request) []byte {
 	switch {
 	case r.ContentLength == message.Unknown:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
-	case r.ContentLength > 0 || needsLength(r.Method):
+	case r.ContentLength > 0 || r.NeedsLength():
 		dst = appendLength(dst, r.ContentLength)
 	}
 	if r.Expect {
@@ -70,18 +70,8 @@ func AppendRequest(dst []byte, r *message.Request) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110
-// section 8.6).
-func needsLength(method []byte) bool {
-	switch string(method) {
-	case "POST", "PUT", "PATCH":
-		return true
-	}
-	return false
-}
-
-// appendResponse writes the head of r for a client that speaks version v, with body framed as f
-// says. The status line has our own version, whatever the client's (RFC 9110 section 6.2).
+// appendResponse writes the head of r for a client of version v, with the body framed by f. The
+// status line has our own version, whatever the client's (RFC 9110 section 6.2).
 func appendResponse(dst []byte, r *message.Response, v message.Version, f framing, close bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)
@@ -128,7 +118,7 @@ func appendResponse(dst []byte, r *message.Response, v message.Version, f framin
 // ErrBodyLength: the body that was written is not as long as its head said.
 var ErrBodyLength = message.ErrBodyLength
 
-var errBodyEnded = errors.New("more of a body that has ended")
+var errBodyEnded = errors.New("write after the end of the body")
 
 // bodyWriter frames a body. It is a message.BodyWriter.
 type bodyWriter struct {
@@ -136,7 +126,7 @@ type bodyWriter struct {
 	framing framing
 	left    int64
 	ended   bool
-	line    [18]byte // a chunk-size line; here, because what goes to s escapes
+	line    [18]byte // a chunk-size line; a member, because what is passed to s escapes
 }
 
 func (w *bodyWriter) reset(f framing, length int64) {
@@ -177,8 +167,8 @@ var (
 	lastChunk = []byte("0\r\n\r\n")
 )
 
-// End completes the body. One that is shorter than its head said is an error: the connection must
-// then be ended so that it cannot look complete.
+// End completes the body. It is an error if that is shorter than its head said: the connection must
+// then end so that the body cannot look complete.
 func (w *bodyWriter) End(trailer *message.Header) error {
 	if w.ended {
 		return nil
@@ -194,7 +184,7 @@ func (w *bodyWriter) End(trailer *message.Header) error {
 	case raw:
 		err = w.s.CloseWrite()
 	}
-	w.ended = err == nil // so that a connection whose last message is not whole is not used again
+	w.ended = err == nil // a connection whose last message is not complete is not used again
 	return err
 }
 

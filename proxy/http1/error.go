@@ -12,16 +12,16 @@ type Error = message.Error
 
 func fault(status int, reason string) *Error { return &Error{Status: status, Reason: reason} }
 
-// ErrMore is what a parser gives for a beginning that is valid as far as it goes.
+// ErrMore is what a parser gives for the valid beginning of a message.
 var ErrMore = errors.New("the message is not complete")
 
-// One value for each fault: refusing costs no allocation, and tests compare.
+// One value for each error: refusing a message allocates nothing, and tests compare.
 var (
 	errBareLF        = fault(400, "a line ends in a bare LF; want CRLF")
 	errRequestLine   = fault(400, "malformed request line; want METHOD SP target SP HTTP/1.1")
-	errMethod        = fault(400, "method is no token")
+	errMethod        = fault(400, "invalid method")
 	errLongMethod    = fault(501, "method is longer than 32 bytes")
-	errConnect       = fault(405, "CONNECT is not served here")
+	errConnect       = fault(405, "CONNECT is not supported")
 	errVersion       = fault(400, "malformed HTTP version")
 	errOtherVersion  = fault(505, "HTTP version is not 1.0 or 1.1")
 	errLongTarget    = fault(414, "request line is longer than the header limit")
@@ -30,16 +30,16 @@ var (
 	errFold          = fault(400, "a header line begins with white space (obsolete folding)")
 	errNoColon       = fault(400, "a header line has no colon")
 	errEmptyName     = fault(400, "a header line has an empty name")
-	errName          = fault(400, "a header name is no token")
+	errName          = fault(400, "invalid header field name")
 	errValue         = fault(400, "a header value holds a control character")
 	errHostMissing   = fault(400, "Host is missing")
-	errHostTwice     = fault(400, "Host comes more than once")
-	errHostMismatch  = fault(400, "Host is another than the request target's")
+	errHostTwice     = fault(400, "more than one Host field")
+	errHostMismatch  = fault(400, "Host differs from the host of the request target")
 	errLength        = fault(400, "malformed Content-Length")
-	errLengthTwice   = fault(400, "Content-Length comes more than once")
-	errLengthBig     = fault(413, "Content-Length is larger than can be counted")
+	errLengthTwice   = fault(400, "more than one Content-Length field")
+	errLengthBig     = fault(413, "Content-Length is too large")
 	errCoding        = fault(400, "Transfer-Encoding is not exactly chunked")
-	errCodingTwice   = fault(400, "Transfer-Encoding comes more than once")
+	errCodingTwice   = fault(400, "more than one Transfer-Encoding field")
 	errCoding10      = fault(400, "Transfer-Encoding in an HTTP/1.0 message")
 	errBothLengths   = fault(400, "both Content-Length and Transfer-Encoding")
 	errOptions       = fault(431, "Connection names more options than the limit of fields")
@@ -48,15 +48,15 @@ var (
 	errInterimBody   = fault(502, "an interim response with a body")
 	errStatus        = fault(502, "status code is not from 100 to 599")
 	errChunkSize     = fault(400, "malformed chunk size")
-	errChunkBig      = fault(413, "chunk size is larger than can be counted")
+	errChunkBig      = fault(413, "chunk size is too large")
 	errChunkLine     = fault(400, "chunk size line is longer than 256 bytes")
 	errChunkExt      = fault(400, "malformed chunk extension")
 	errChunkOverhead = fault(400, "chunk extensions of more than 16 KiB")
-	errChunkEnd      = fault(400, "no CRLF behind a chunk")
+	errChunkEnd      = fault(400, "missing CRLF after chunk")
 	errTrailerBytes  = fault(431, "trailers are longer than the header limit")
 )
 
-// targetFaults hold what package target finds, under its errors.
+// targetFaults maps the errors of package target to the answers.
 var targetFaults = func() map[error]*Error {
 	m := map[error]*Error{}
 	for _, err := range []error{

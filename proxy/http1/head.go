@@ -43,10 +43,10 @@ func allToken(b []byte) bool {
 	return len(b) > 0
 }
 
-// headEnd looks for the empty line that ends a head: end is the offset behind it. While it has not
-// come, err is ErrMore and next is where to look on, so that a head that trickles in is looked at
-// once. What lies beyond the limit is not looked at, so that the verdict does not depend on how the
-// bytes arrive.
+// headEnd looks for the empty line that ends a head: end is the offset after it. While it has not
+// come, err is ErrMore and next is where the next search begins, so that each byte of a slow head
+// is searched once. Bytes beyond the limit are ignored, so that the result does not depend on how
+// the bytes arrive.
 func headEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 	most := limits.bytes()
 	head := b[:min(len(b), most)]
@@ -70,21 +70,21 @@ func headEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 	return 0, 0, errHeaderBytes
 }
 
-// firstLine is the line that head begins with; head is known to hold a whole one.
+// firstLine is the line that head begins with; head must hold a complete one.
 func firstLine(head []byte) []byte { return head[:bytes.IndexByte(head, '\n')-1] }
 
-// special is what the fields say about framing and the connection rather than about the message.
-type special struct {
+// framingFields is what the fields say about framing and the connection, not about the message.
+type framingFields struct {
 	lengths, codings, hosts int
 	length                  int64
 	host                    []byte
 	nominated               []byte // what Connection names, each followed by a comma
 }
 
-// parseFields reads the field lines of a head (or trailers) from offset at on. head, which ends in
+// parseFields reads the field lines of a head (or trailers) from offset at. head, which ends in
 // an empty line, is h's own copy and begins at offset base of its buffer. Content-Length,
 // Transfer-Encoding and Host go into sp, not into h.
-func parseFields(h *message.Header, head []byte, base, at int, limits *Limits, sp *special) error {
+func parseFields(h *message.Header, head []byte, base, at int, limits *Limits, sp *framingFields) error {
 	for {
 		line := head[at:]
 		if line[0] == '\r' && line[1] == '\n' {
@@ -122,7 +122,7 @@ func parseFields(h *message.Header, head []byte, base, at int, limits *Limits, s
 	}
 }
 
-// fieldName gives the position of the colon behind the valid name that line begins with.
+// fieldName gives the position of the colon after the valid name that line begins with.
 func fieldName(line []byte) (colon int, err error) {
 	for i, c := range line {
 		if isToken[c] {
@@ -166,7 +166,7 @@ func fieldValue(line []byte, from int) (first, last, next int, err error) {
 	return from, last, end + 2, nil
 }
 
-// textEnd gives the position of the first byte that is no text, which b must hold.
+// textEnd gives the position of the first byte that is not text, which b must hold.
 func textEnd(b []byte, i int) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	for len(b)-i >= 8 {
@@ -210,8 +210,8 @@ func parseLength(b []byte) (n int64, err error) {
 	return n, nil
 }
 
-// framing judges what the fields said about the length of the body.
-func (sp *special) framing(v message.Version) (length int64, err error) {
+// bodyLength checks what the fields say about the length of the body.
+func (sp *framingFields) bodyLength(v message.Version) (length int64, err error) {
 	switch {
 	case sp.lengths > 1:
 		return 0, errLengthTwice
@@ -232,9 +232,9 @@ type connection struct {
 	close, keepAlive, upgrade bool
 }
 
-// takeConnection takes the fields off that are about this connection only: Connection, what it
-// names (RFC 9110 section 7.6.1), and those that are so by custom, whether it names them or not.
-func takeConnection(h *message.Header, limits *Limits, sp *special) (c connection, err error) {
+// takeConnection removes the fields that are about this connection only: Connection, what it names
+// (RFC 9110 section 7.6.1), and those that always are, whether it names them or not.
+func takeConnection(h *message.Header, limits *Limits, sp *framingFields) (c connection, err error) {
 	options := 0
 	for i := h.Index(message.Connection, 0); i >= 0; i = h.Index(message.Connection, i+1) {
 		_, _, value, _ := h.At(i)
@@ -242,7 +242,7 @@ func takeConnection(h *message.Header, limits *Limits, sp *special) (c connectio
 			var option []byte
 			option, value = nextOption(value)
 			if options++; options > limits.HeaderFields {
-				return c, errOptions // each is looked for among all fields
+				return c, errOptions // each is searched among all fields
 			}
 			switch {
 			case len(option) == 0:
@@ -266,8 +266,7 @@ func takeConnection(h *message.Header, limits *Limits, sp *special) (c connectio
 	return c, nil
 }
 
-// upgradeOffer is the one protocol that the Upgrade fields name, nil where there is none or a
-// choice.
+// upgradeOffer is the one protocol that the Upgrade fields name, nil for none or several.
 func upgradeOffer(h *message.Header) []byte {
 	i := h.Index(message.Upgrade, 0)
 	if i < 0 || h.Index(message.Upgrade, i+1) >= 0 {

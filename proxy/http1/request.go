@@ -9,14 +9,14 @@ import (
 
 const maxMethod = 32
 
-// ParseRequest decodes the head at the front of b into r, which must be fresh or reset, and gives
-// its length in bytes. ErrMore: b holds no whole head yet. Other errors are *Error.
+// ParseRequest decodes the head at the front of b into r, which must be new or reset, and gives
+// its length in bytes. ErrMore: b does not hold a complete head. Other errors are *Error.
 func ParseRequest(b []byte, r *message.Request, limits Limits) (n int, err error) {
 	end, _, err := requestEnd(b, 0, &limits)
 	if err != nil {
 		return 0, err
 	}
-	var sp special
+	var sp framingFields
 	return end, parseRequest(b[:end], r, &limits, &sp)
 }
 
@@ -29,10 +29,10 @@ func requestEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 	return end, next, err
 }
 
-// parseRequest decodes raw, which is a whole head.
-func parseRequest(raw []byte, r *message.Request, limits *Limits, sp *special) error {
+// parseRequest decodes raw, which is a complete head.
+func parseRequest(raw []byte, r *message.Request, limits *Limits, sp *framingFields) error {
 	base := r.Header.Size()
-	head := r.Header.Grab(raw)
+	head := r.Header.Copy(raw)
 	line := firstLine(head)
 	if err := requestLine(line, r); err != nil {
 		return err
@@ -41,7 +41,7 @@ func parseRequest(raw []byte, r *message.Request, limits *Limits, sp *special) e
 		return err
 	}
 	var err error
-	if r.ContentLength, err = sp.framing(r.Version); err != nil {
+	if r.ContentLength, err = sp.bodyLength(r.Version); err != nil {
 		return err
 	}
 	if err := setTarget(r, sp); err != nil {
@@ -87,8 +87,8 @@ func requestLine(line []byte, r *message.Request) error {
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
-// setTarget finds the one host and path that count, for matching and for forwarding alike.
-func setTarget(r *message.Request, sp *special) error {
+// setTarget finds the one host and path that are both matched and forwarded.
+func setTarget(r *message.Request, sp *framingFields) error {
 	switch {
 	case sp.hosts > 1:
 		return errHostTwice
@@ -105,8 +105,8 @@ func setTarget(r *message.Request, sp *special) error {
 		}
 	}
 	if parts.Authority != nil {
-		// The authority of the target counts (RFC 9112 section 3.2.2); a Host that names another
-		// would be believed by somebody else. An empty one names none.
+		// The authority of the target counts (RFC 9112 section 3.2.2); another server could use a
+		// Host that differs. An empty Host names no host.
 		host, port, err := target.Host(parts.Authority, &r.Scratch)
 		if err != nil {
 			return targetFault(err)
@@ -143,8 +143,8 @@ func setPath(r *message.Request, path, query []byte) (err error) {
 	return nil
 }
 
-// setConnection judges Connection, Upgrade, TE and Expect, and takes them off.
-func setConnection(r *message.Request, limits *Limits, sp *special) error {
+// setConnection evaluates Connection, Upgrade, TE and Expect, and removes them.
+func setConnection(r *message.Request, limits *Limits, sp *framingFields) error {
 	h := &r.Header
 	upgrade := upgradeOffer(h)
 	r.TrailersOK = r.Version == message.HTTP11 && hasOption(h, message.TE, "trailers")
@@ -160,14 +160,15 @@ func setConnection(r *message.Request, limits *Limits, sp *special) error {
 		if _, _, expect, _ := h.At(i); !message.EqualFold(expect, "100-continue") {
 			return errExpect
 		}
-		r.Expect = r.Version == message.HTTP11 && r.ContentLength != 0 // without a body there is nothing to wait for
+		// Without a body there is nothing to wait for.
+		r.Expect = r.Version == message.HTTP11 && r.ContentLength != 0
 	}
 	h.Del(message.Expect)
 	return nil
 }
 
-// mayUpgrade lets protocols through that are not HTTP itself: h2c and HTTP/2.0 are never spoken by
-// Upgrade (RFC 9113 section 3.1).
+// mayUpgrade allows protocols other than HTTP itself: HTTP/2 does not begin by Upgrade (RFC 9113
+// section 3.1).
 func mayUpgrade(upgrade []byte) bool {
 	for _, http := range [...]string{"http", "h2", "tls"} {
 		if len(upgrade) >= len(http) && message.EqualFold(upgrade[:len(http)], http) {

@@ -4,22 +4,22 @@ import (
 	"mpgate/proxy/message"
 )
 
-// ParseResponse decodes the head at the front of b into r, which must be fresh or reset, and gives
-// its length in bytes. isHead: it answers a HEAD. ErrMore: b holds no whole head yet. Other errors
-// are *Error; whatever their status says, they mean a 502 to the client.
+// ParseResponse decodes the head at the front of b into r, which must be new or reset, and gives
+// its length in bytes. isHead: it answers a HEAD. ErrMore: b does not hold a complete head. Other
+// errors are *Error; whatever their status says, they mean a 502 to the client.
 func ParseResponse(b []byte, r *message.Response, isHead bool, limits Limits) (n int, err error) {
 	end, _, err := headEnd(b, 0, &limits)
 	if err != nil {
 		return 0, err
 	}
-	var sp special
+	var sp framingFields
 	return end, parseResponse(b[:end], r, isHead, &limits, &sp)
 }
 
-// parseResponse decodes raw, which is a whole head.
-func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits, sp *special) error {
+// parseResponse decodes raw, which is a complete head.
+func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits, sp *framingFields) error {
 	base := r.Header.Size()
-	head := r.Header.Grab(raw)
+	head := r.Header.Copy(raw)
 	line := firstLine(head)
 	if err := statusLine(line, r); err != nil {
 		return err
@@ -27,7 +27,7 @@ func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits,
 	if err := parseFields(&r.Header, head, base, len(line)+2, limits, sp); err != nil {
 		return err
 	}
-	length, err := sp.framing(r.Version)
+	length, err := sp.bodyLength(r.Version)
 	if err != nil {
 		return err
 	}
@@ -37,19 +37,20 @@ func parseResponse(raw []byte, r *message.Response, isHead bool, limits *Limits,
 		return err
 	}
 	r.Close = c.close || r.Version == message.HTTP10 && !c.keepAlive
-	if (r.Status == 101 || r.Status == 426) && c.upgrade { // a 426 says what it would take (RFC 9110 section 15.5.22)
+	// A 426 names the protocol that the server wants (RFC 9110 section 15.5.22).
+	if (r.Status == 101 || r.Status == 426) && c.upgrade {
 		r.Upgrade = upgrade
 	}
 	return setBody(r, length, isHead, sp)
 }
 
 // setBody finds out how the body is framed (RFC 9112 section 6.3).
-func setBody(r *message.Response, length int64, isHead bool, sp *special) error {
+func setBody(r *message.Response, length int64, isHead bool, sp *framingFields) error {
 	switch {
 	case r.Interim() && length != 0:
 		return errInterimBody
 	case r.Status < 200 || r.Status == 204:
-		// No body, whatever the fields say, which are not sent on. But a server that says there is
+		// No body, whatever the fields say, which are not forwarded. But a server that announces
 		// one may send it.
 		r.NoBody = true
 		r.Close = r.Close || length != 0
@@ -70,7 +71,7 @@ func setBody(r *message.Response, length int64, isHead bool, sp *special) error 
 }
 
 // statusLine reads version, code and reason (RFC 9112 section 4). The space before an empty reason
-// may be missing, as it is from many servers; nothing can be misread by that.
+// may be missing, as in the responses of many servers; that is not ambiguous.
 func statusLine(line []byte, r *message.Response) error {
 	if len(line) < 12 || string(line[:7]) != "HTTP/1." || line[8] != ' ' {
 		return errStatusLine

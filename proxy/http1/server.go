@@ -32,21 +32,21 @@ type ServerConn struct {
 	body    bodyReader
 	options *ServerOptions
 
-	version  message.Version
-	isHead   bool
-	closing  bool // no further request is read from this connection
-	asked    bool // because the client said so: nothing follows its request
-	headSent bool
-	watching chan struct{}
+	version      message.Version
+	isHead       bool
+	closing      bool // no further request is read from this connection
+	clientCloses bool // the client announced that nothing follows its request
+	headSent     bool
+	watching     chan struct{}
 }
 
-// errTimeout is a head that did not come in time.
+// errTimeout: a head did not come in time.
 var errTimeout = fault(408, "the request head did not arrive in time")
 
-// errNoRequest is the body of what is no request: nothing that follows is one.
+// errNoRequest is the error of the body when no request could be read: nothing that follows is one.
 var errNoRequest = errors.New("no request was read")
 
-// NewServerConn gives the server's end of s.
+// NewServerConn makes the server's end of s.
 func NewServerConn(s netio.Stream, o *ServerOptions) *ServerConn {
 	c := &ServerConn{options: o}
 	c.s = s
@@ -57,10 +57,10 @@ func NewServerConn(s netio.Stream, o *ServerOptions) *ServerConn {
 	return c
 }
 
-// Wait returns once the first byte of a request is there; io.EOF where the client has closed
-// instead, os.ErrDeadlineExceeded at the deadline. One empty line before a request is ignored (RFC
-// 9112 section 2.2); it is no part of it, so a client that sends it behind a body and then nothing
-// more is a silent one.
+// Wait returns once the first byte of a request has come; with io.EOF if the client has closed
+// instead, with os.ErrDeadlineExceeded at the deadline. One empty line before a request is ignored
+// (RFC 9112 section 2.2) and not part of it, so a client that sends one after a body and then
+// nothing more counts as silent.
 func (c *ServerConn) Wait(deadline time.Time) error {
 	for skipped := false; ; {
 		b := c.in.Bytes()
@@ -79,24 +79,25 @@ func (c *ServerConn) Wait(deadline time.Time) error {
 	}
 }
 
-// ReadRequest decodes the next head into r, which must be fresh or reset; start is when its first
+// ReadRequest decodes the next head into r, which must be new or reset; start is when its first
 // byte came. An *Error is to be answered, after which the connection is of no further use.
 func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
-	c.closing, c.headSent, c.ended = true, false, false // until the request turns out to be readable
-	c.asked = false
+	// The connection closes unless the request turns out to be valid.
+	c.closing, c.headSent, c.ended = true, false, false
+	c.clientCloses = false
 	c.version, c.isHead = message.HTTP11, false
 	c.body.reset(byLength, 1, nil)
 	c.body.err = errNoRequest
-	end, err := c.head(start)
-	if err == errHeaderBytes { // which request that was is still to be said
+	end, err := c.awaitHead(start)
+	if err == errHeaderBytes { // the log still names the request
 		if line, _, whole := bytes.Cut(c.in.Bytes(), crlf); whole {
-			_ = requestLine(r.Header.Grab(line), r)
+			_ = requestLine(r.Header.Copy(line), r)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	sp := special{nominated: c.body.nominated[:0]}
+	sp := framingFields{nominated: c.body.nominated[:0]}
 	err = parseRequest(c.in.Bytes()[:end], r, &c.options.Limits, &sp)
 	c.body.nominated = sp.nominated
 	c.in.Discard(end)
@@ -104,14 +105,14 @@ func (c *ServerConn) ReadRequest(r *message.Request, start time.Time) error {
 		return err
 	}
 	c.version, c.isHead = r.Version, r.IsHead()
-	c.closing, c.asked = r.Close, r.Close
+	c.closing, c.clientCloses = r.Close, r.Close
 	c.body.reset(lengthFraming(r.ContentLength), r.ContentLength, &r.Trailer)
-	c.body.awaits = r.Expect
+	c.body.mayAwait100 = r.Expect
 	return nil
 }
 
-// head waits for a whole head, and gives its length.
-func (c *ServerConn) head(start time.Time) (end int, err error) {
+// awaitHead waits for a whole head, and gives its length.
+func (c *ServerConn) awaitHead(start time.Time) (end int, err error) {
 	scanned := 0
 	for {
 		if end, scanned, err = requestEnd(c.in.Bytes(), scanned, &c.options.Limits); err != ErrMore {
@@ -130,7 +131,7 @@ func (c *ServerConn) head(start time.Time) (end int, err error) {
 	}
 }
 
-// Interrupt makes the read of the body that is under way, or else the next one, end with an error.
+// Interrupt makes the current read of the body, or else the next one, end with an error.
 func (c *ServerConn) Interrupt() { c.s.Base().Interrupt() }
 
 // Resume ends an interruption.
@@ -142,20 +143,21 @@ func (c *ServerConn) Body() message.BodyReader { return &c.body }
 // BodyDone says whether that body has been read to its end. Any goroutine may ask.
 func (c *ServerConn) BodyDone() bool { return c.body.done() }
 
-// BodyStarted says whether any of it was taken. Any goroutine may ask.
+// BodyStarted says whether any of it has been read. Any goroutine may ask.
 func (c *ServerConn) BodyStarted() bool { return c.body.started.Load() }
 
-// SetClose makes the response that is still to be written the last one.
+// SetClose makes the next response the last one of the connection.
 func (c *ServerConn) SetClose() { c.closing = true }
 
 // SetProgress is for an exchange that moves in both directions at once: reads is the progress of
-// the request's body, writes that of the response. Nil for both ends that.
+// the request's body, writes that of the response. Nil for both resets that.
 func (c *ServerConn) SetProgress(reads, writes *netio.Progress) {
 	c.body.setProgress(reads, writes)
 	c.s.Base().SetProgress(writes, reads)
 }
 
-// WriteInterim sends a 1xx response at once. A client that uses HTTP/1.0 knows none, and gets none.
+// WriteInterim sends a 1xx response at once. A client that uses HTTP/1.0 does not know
+// these and gets none.
 func (c *ServerConn) WriteInterim(r *message.Response) error {
 	if c.version == message.HTTP10 {
 		return nil
@@ -165,7 +167,7 @@ func (c *ServerConn) WriteInterim(r *message.Response) error {
 	}
 	err := c.Flush()
 	if r.Status == 100 {
-		c.body.goOn()
+		c.body.noteContinue()
 	}
 	return err
 }
@@ -184,7 +186,7 @@ func (c *ServerConn) WriteHead(r *message.Response) error {
 		f = untilClose
 		c.closing = true
 	case f == noBody:
-		f = byLength // so that a body that comes nevertheless is noticed
+		f = byLength // so that an unexpected body is noticed
 	}
 	c.headSent = true
 	c.bodyWriter.reset(f, r.ContentLength)
@@ -205,8 +207,7 @@ func (c *ServerConn) writeHead(r *message.Response, f framing) error {
 	return err
 }
 
-// HeadSent says whether the head of the final response has been written: after that no other can
-// be.
+// HeadSent says whether the head of the final response has been written; there can be no other.
 func (c *ServerConn) HeadSent() bool { return c.headSent }
 
 // Next says whether a further request may be read: this one and its response are complete.
@@ -214,15 +215,15 @@ func (c *ServerConn) Next() bool {
 	return !c.closing && c.ended && c.body.done()
 }
 
-// Unread says whether the client may still be sending, or has sent, what nobody will read.
+// Unread says whether the client may still be sending, or has sent, what will not be read.
 func (c *ServerConn) Unread() bool {
-	return c.in.Len() > 0 || !c.body.done() && c.body.framing != noBody || !c.asked && !c.s.Base().Idle()
+	return c.in.Len() > 0 || !c.body.done() && c.body.framing != noBody || !c.clientCloses && !c.s.Base().Idle()
 }
 
 // Multiplexed is false: the connection carries one exchange at a time.
 func (c *ServerConn) Multiplexed() bool { return false }
 
-// Abort ends the connection at once, from any goroutine; whoever waits on it gets an error.
+// Abort ends the connection at once, from any goroutine; calls that wait on it get an error.
 func (c *ServerConn) Abort() { _ = c.s.Base().Abort() }
 
 // Err is nil: only the connection as a whole ends.
@@ -231,15 +232,15 @@ func (c *ServerConn) Err() error { return nil }
 // ResetAs is for multiplexed exchanges.
 func (c *ServerConn) ResetAs(uint32) {}
 
-// Version is what the client speaks.
+// Version is the version that the client uses.
 func (c *ServerConn) Version() message.Version { return c.version }
 
 // maxWatched is how much a client may send ahead while it is watched.
 const maxWatched = 64 << 10
 
-// Watch reads on while the request, which must have been read whole, is being worked on, to notice
-// a client that leaves: gone is then called, once, from another goroutine. What is read is kept for
-// the next request. StopWatch must follow.
+// Watch continues to read while a request, which must have been read completely, is processed, to
+// notice a client that leaves: gone is then called, once, from another goroutine. What is read is
+// kept for the next request. StopWatch must follow.
 func (c *ServerConn) Watch(gone func()) {
 	c.watching = make(chan struct{})
 	_ = c.s.Base().SetReadDeadline(time.Time{})
@@ -274,8 +275,8 @@ func (c *ServerConn) Release() { c.in.Release() }
 
 // Linger ends the connection so that a client which is still sending gets to read the last
 // response: a close with unread input would reset it (RFC 9112 section 9.6). It takes at most the
-// given time and bytes, and reads none of them: to throw away what an attacker sends, and under TLS
-// to decrypt it first, must not cost others their share of the machine.
+// given time and bytes, and does not read the bytes: discarding what an attacker sends must not
+// cost CPU time, least of all for decryption.
 func (c *ServerConn) Linger(d time.Duration, most int64) {
 	if c.s.CloseWrite() != nil {
 		return

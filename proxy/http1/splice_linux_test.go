@@ -141,3 +141,17 @@ func TestSpliceAppliesToPlainLengths(t *testing.T) {
 		t.Error("more is spliced than the head said")
 	}
 }
+
+// A filter gets every byte: nothing is spliced past it.
+func TestNoSplicePastFilter(t *testing.T) {
+	from, c, up, _, _ := splicePair(t, &testServer, 64<<10)
+	if _, err := from.Write(make([]byte, 64<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if n, ok, srcErr, dstErr := c.body.Splice(struct{ message.BodyWriter }{up}, true); ok || n != 0 || srcErr != nil || dstErr != nil {
+		t.Errorf("spliced %d bytes to a filter, %v, %v, %v", n, ok, srcErr, dstErr)
+	}
+	if n, ok, srcErr, dstErr := c.body.Splice(up, true); !ok || n == 0 || srcErr != nil || dstErr != nil {
+		t.Errorf("spliced %d bytes to the connection itself, %v, %v, %v", n, ok, srcErr, dstErr)
+	}
+}

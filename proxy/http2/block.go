@@ -19,13 +19,13 @@ type blockState struct {
 	frames    int
 	bytes     int
 	began     time.Time
-	refused   http2.ErrCode // the stream is refused with it; noReset: not
+	refused   http2.ErrCode // the stream is refused with it; noReset: it is not
 }
 
 // headers takes a HEADERS frame.
 func (c *conn) headers(h http2.FrameHeader) error {
 	if h.StreamID == 0 {
-		return protocolError("HEADERS for stream 0")
+		return protocolError("HEADERS on stream 0")
 	}
 	n, pad, err := c.padding(h, int(h.Length))
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *conn) headers(h http2.FrameHeader) error {
 		if n < 5 {
 			return &ConnError{http2.ErrCodeFrameSize, "HEADERS without the priority that its flags announce"}
 		}
-		b, err := c.readHead(5)
+		b, err := c.readPrefix(5)
 		if err != nil {
 			return err
 		}
@@ -53,7 +53,7 @@ func (c *conn) headers(h http2.FrameHeader) error {
 		return err
 	}
 	if c.fields.kind == discarded && c.block.refused == noReset && !c.controls.take(1) {
-		return calm("more header blocks for closed streams than can be on their way")
+		return enhanceYourCalm("too many header blocks for closed streams")
 	}
 	if self {
 		c.block.refused = http2.ErrCodeProtocol
@@ -61,18 +61,18 @@ func (c *conn) headers(h http2.FrameHeader) error {
 	return c.fragment(n, pad, h.Flags.Has(http2.FlagHeadersEndHeaders))
 }
 
-// continuation takes a CONTINUATION frame; the Framer has seen to it that it follows its HEADERS.
+// continuation takes a CONTINUATION frame; the Framer has checked that it follows its HEADERS.
 func (c *conn) continuation(h http2.FrameHeader) error {
 	return c.fragment(int(h.Length), 0, h.Flags.Has(http2.FlagContinuationEndHeaders))
 }
 
-// fragment decodes n bytes of the block, and drops the padding behind them.
+// fragment decodes n bytes of the block, and drops the padding after them.
 func (c *conn) fragment(n, pad int, last bool) error {
 	b := &c.block
 	b.frames++
 	b.bytes += n
 	if b.frames > maxContinuations || b.bytes > 2*c.limits.HeaderBytes+maxFrame {
-		return calm("a header block without end")
+		return enhanceYourCalm("header block of too many frames or bytes")
 	}
 	for n > 0 {
 		p, err := c.take(n)
@@ -82,12 +82,12 @@ func (c *conn) fragment(n, pad int, last bool) error {
 		n -= len(p)
 		if _, err := c.decoder.Write(p); err != nil {
 			if errors.Is(err, hpack.ErrStringLength) {
-				return calm("a field that is longer than the header limit")
+				return enhanceYourCalm("a field is longer than the header limit")
 			}
 			return &ConnError{http2.ErrCodeCompression, err.Error()}
 		}
-		if c.fields.bomb() {
-			return calm("a header block of many times the header limit")
+		if c.fields.isBomb() {
+			return enhanceYourCalm("header block of many times the header limit")
 		}
 	}
 	if err := c.skip(pad); err != nil || !last {
@@ -96,7 +96,7 @@ func (c *conn) fragment(n, pad int, last bool) error {
 	if err := c.decoder.Close(); err != nil {
 		return &ConnError{http2.ErrCodeCompression, err.Error()}
 	}
-	c.fields.end()
+	c.fields.finish()
 	b.open = false
 	if c.server != nil {
 		return c.server.closeBlock()
@@ -109,13 +109,13 @@ func (c *conn) fragment(n, pad int, last bool) error {
 func (c *conn) takeTrailer(id uint32) (err error) {
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	s := c.streams[id]
 	if s == nil {
 		return nil
 	}
 	if f := c.fields.err; f != nil {
-		gone, err = c.refuse(s, f)
+		gone, err = c.rejectMessage(s, f)
 		return err
 	}
 	message.CleanTrailer(&c.trailer)
@@ -124,10 +124,11 @@ func (c *conn) takeTrailer(id uint32) (err error) {
 	return err
 }
 
-// refuse ends a stream for a malformed message, c.mu held. It gives what Watch left.
-func (c *conn) refuse(s *stream, f *message.Error) (gone func(), err error) {
+// rejectMessage ends a stream for a malformed message, c.mu held. It returns the function given to
+// Watch.
+func (c *conn) rejectMessage(s *stream, f *message.Error) (gone func(), err error) {
 	if !c.resets.take(1) {
-		return nil, calm("more streams were reset than can be by chance")
+		return nil, enhanceYourCalm("too many stream resets")
 	}
-	return c.kill(s, f, http2.ErrCodeProtocol), nil
+	return c.abortStream(s, f, http2.ErrCodeProtocol), nil
 }

@@ -19,11 +19,15 @@ type ClientOptions struct {
 	Limits                   // 64 KiB and 256 fields
 	HeaderTime time.Duration // for the first frames, and within a header block; 10 s
 	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
-	Patience   time.Duration // the silence in a body after which the reader is told once, by message.ErrSlow; 0 is never
-	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
-	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
-	Memory     *Memory       // shared by the connections; nil: no limit for all together
-	Settled    func()        // called by Run once the server has said how many streams it takes; it may be nil
+	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0:
+	// never.
+	SlowAfter time.Duration
+	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the
+	// connection ends if no answer comes for PingAnswer, 15 s.
+	PingEvery, PingAnswer time.Duration
+	Memory                *Memory // shared by the connections; nil: no limit for all together
+	// OnSettings, if not nil, is called by Run once the server has said how many streams it takes.
+	OnSettings func()
 }
 
 // ClientConn is a connection to a server, which many exchanges share. Its life:
@@ -31,34 +35,33 @@ type ClientOptions struct {
 //	NewClientConn ─► Run (in a goroutine, until the connection ends) … Open, as often as it allows … Close
 type ClientConn struct {
 	conn
-	patience  time.Duration
-	onSettled func()
-	response  message.Response // that is being read
+	slowAfter  time.Duration
+	onSettings func()
+	response   message.Response // that is being read
 
 	// guarded by conn.mu
-	most      int       // streams that the server allows at a time
-	connect   bool      // it takes extended CONNECT
-	reserved  int       // streams that were opened and have no number yet
-	opened    int       // in all
-	goingAway bool      // the server takes no further streams
-	closing   bool      // we open no further streams; those that were opened may begin
-	ready     sync.Cond // the server's settings came, or the connection failed
+	streamLimit     int       // streams that the server allows at a time
+	extendedConnect bool      // it takes extended CONNECT
+	reserved        int       // streams that were opened and have no identifier yet
+	opened          int       // in all
+	goingAway       bool      // the server takes no more streams
+	closing         bool      // we open no more streams; those that were opened may begin
+	ready           sync.Cond // the server's settings came, or the connection failed
 }
 
-// NewClientConn gives the client's end of s. What it has to say at the beginning leaves with the
-// first request.
+// NewClientConn makes the client's end of s. Its first frames leave with the first request.
 func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	setDefault(&l.HeaderBytes, 64<<10)
 	setDefault(&l.HeaderFields, 256)
 	l.setDefaults()
-	c := &ClientConn{patience: o.Patience, onSettled: o.Settled, most: 100}
+	c := &ClientConn{slowAfter: o.SlowAfter, onSettings: o.OnSettings, streamLimit: 100}
 	c.ready.L = &c.mu
 	c.client = c
 	c.init(s, l)
 	c.mu.Lock()
-	c.buf = append(c.room9(len(preread.Preface)), preread.Preface...)
-	c.firstSettings(
+	c.buf = append(c.reserve(len(preread.Preface)), preread.Preface...)
+	c.appendFirstSettings(
 		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(l.HeaderBytes)})
 	c.grant()
@@ -66,11 +69,11 @@ func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
 	return c
 }
 
-// Run reads the connection until it ends, and gives the reason: nil where it ended in order. It
+// Run reads the connection until it ends, and gives the reason: nil if that was orderly. It
 // does not close the stream.
 func (c *ClientConn) Run() error {
-	err := c.reading()
-	orderly := c.takeLeave(err)
+	err := c.runReader()
+	orderly := c.sendLastFrames(err)
 	c.fail(err)
 	c.awaitWriters()
 	c.in.Release()
@@ -80,18 +83,18 @@ func (c *ClientConn) Run() error {
 	return err
 }
 
-// takeLeave sends what there is to say at the end, and says whether it is one in order.
-func (c *ClientConn) takeLeave(err error) (orderly bool) {
+// sendLastFrames sends what is left at the end, and says whether the end is orderly.
+func (c *ClientConn) sendLastFrames(err error) (orderly bool) {
 	var fault *ConnError
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	orderly = (c.goingAway || c.closing) && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused() ||
+	orderly = (c.goingAway || c.closing) && len(c.streams) == 0 || errors.Is(err, os.ErrDeadlineExceeded) && c.gotSettings && c.unused() ||
 		err == io.EOF && c.unused()
 	if errors.As(err, &fault) && c.err == nil {
 		c.appendGoAway(0, fault.Code)
 	}
 	c.goingAway = true
-	if c.err == nil && err != io.EOF { // a peer that has closed is not sent requests that still wait
+	if c.err == nil && err != io.EOF { // requests that wait are not sent to a peer that has closed
 		c.sendRest()
 	}
 	return orderly
@@ -101,18 +104,18 @@ func (c *ClientConn) awaitWriters() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ready.Broadcast()
-	c.quiet()
+	c.waitForWriter()
 }
 
-// Open reserves room for a stream. ErrFull: the connection carries as many as it may; ErrClosed: it
-// takes no more.
+// Open reserves a stream. ErrFull: the connection carries as many as it may; ErrClosed: it takes no
+// more.
 func (c *ClientConn) Open() (*ClientStream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.goingAway || c.closing || c.err != nil || c.lastID+2*uint32(c.reserved) > maxStreamID-4:
 		return nil, ErrClosed
-	case c.open+c.reserved >= c.most:
+	case c.open+c.reserved >= c.streamLimit:
 		return nil, ErrFull
 	}
 	c.reserved++
@@ -123,22 +126,22 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 	return s, nil
 }
 
-// Streams is how many streams the server counts as open, or is about to, and how many it allows.
+// Streams is how many streams are open to the server or reserved, and how many it allows.
 func (c *ClientConn) Streams() (now, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.open + c.reserved, c.most
+	return c.open + c.reserved, c.streamLimit
 }
 
-// Usable says whether the connection takes further streams, be it when others have ended.
+// Usable says whether the connection takes more streams, now or when others have ended.
 func (c *ClientConn) Usable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.goingAway && !c.closing && c.err == nil
 }
 
-// Close ends the connection in order: Open gives no further streams, and Run returns when those
-// there are have ended.
+// Close ends the connection in order: Open gives no more streams, and Run returns when the open
+// ones have ended.
 func (c *ClientConn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,15 +160,14 @@ func (c *ClientConn) stopIfDrained() {
 	}
 }
 
-// goAway takes the server's GOAWAY: streams beyond the last that it has looked at were not
-// processed.
+// goAway takes the server's GOAWAY: streams beyond the last that it names were not processed.
 func (c *ClientConn) goAway(f *http2.GoAwayFrame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.goingAway = true
 	for id, s := range c.streams {
 		if id > f.LastStreamID {
-			c.kill(s, ErrNotProcessed, noReset)
+			c.abortStream(s, ErrNotProcessed, noReset)
 		}
 	}
 	c.stopIfDrained()
@@ -180,9 +182,9 @@ func (c *ClientConn) openBlock() error {
 	c.fields.reset(discarded, nil, &c.limits.Limits)
 	switch {
 	case s == nil && (!clientID(b.id) || b.id > c.lastID):
-		return protocolError("HEADERS for a stream that was not opened")
-	case s == nil && !c.closed.has(b.id):
-		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+		return protocolError("HEADERS on an idle stream")
+	case s == nil && !c.recentlyClosed.has(b.id):
+		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 	case s == nil, s.reset:
 	case s.recvEnd:
 		b.refused = http2.ErrCodeStreamClosed
@@ -203,7 +205,7 @@ func (c *ClientConn) closeBlock() (err error) {
 	b := &c.block
 	switch {
 	case b.refused != noReset:
-		return c.badStream(b.id, b.refused)
+		return c.failStream(b.id, b.refused)
 	case c.fields.kind == trailerBlock:
 		return c.takeTrailer(b.id)
 	case c.fields.kind == discarded:
@@ -211,7 +213,7 @@ func (c *ClientConn) closeBlock() (err error) {
 	}
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	s := c.streams[b.id]
 	if s == nil || s.reset {
 		return nil
@@ -224,20 +226,20 @@ func (c *ClientConn) closeBlock() (err error) {
 		}
 	}
 	if fault != nil {
-		gone, err = c.refuse(s, fault)
+		gone, err = c.rejectMessage(s, fault)
 		return err
 	}
-	s.client.push(r)
+	s.client.queueHead(r)
 	if r.Interim() {
 		s.readers.wake()
 		return nil
 	}
 	s.client.final = true
 	s.declared = declared
-	if s.raw && r.Status/100 == 2 {
+	if s.tunnel && r.Status/100 == 2 {
 		s.declared = message.Unknown
 	} else {
-		s.raw = false
+		s.tunnel = false
 	}
 	s.readers.wake()
 	if b.endStream {

@@ -19,17 +19,17 @@ import (
 // Reading and writing may happen in two goroutines. Abort may be called from any.
 type ClientStream struct {
 	stream
-	body    body
-	first   bool // of its connection
-	isHead  bool
-	final   bool // the final head came
-	interim int
-	accept  [28]byte // of the websocket that was asked for
-	asking  bool     // and has not been answered
-	swap    uint32   // in which buffer of the connection the head is
+	body      body
+	first     bool // of its connection
+	isHead    bool
+	final     bool // the final head came
+	interim   int
+	accept    [28]byte // the Sec-WebSocket-Accept that is expected
+	upgrading bool     // a WebSocket was requested, and not answered
+	headBatch uint32   // the batch of the connection that holds the head
 
-	heads []message.Response // that came and were not read
-	read  int                // of them
+	heads     []message.Response // received
+	headsRead int                // how many of them were read
 }
 
 var clientStreams = sync.Pool{New: func() any {
@@ -40,32 +40,32 @@ var clientStreams = sync.Pool{New: func() any {
 	return s
 }}
 
-// push keeps a head for ReadHead, and leaves other memory in r; conn.mu is held.
-func (s *ClientStream) push(r *message.Response) {
+// queueHead keeps a head for ReadHead, and exchanges the memory of r; conn.mu is held.
+func (s *ClientStream) queueHead(r *message.Response) {
 	if len(s.heads) < cap(s.heads) {
 		s.heads = s.heads[:len(s.heads)+1]
 	} else {
 		s.heads = append(s.heads, message.Response{})
 	}
 	last := &s.heads[len(s.heads)-1]
-	// r stays readable for the caller, who only looks at what is not memory.
+	// The caller still reads those members of r that are not memory.
 	h, t := last.Header, last.Trailer
 	*last = *r
 	r.Header, r.Trailer = h, t
 }
 
-// WriteHead begins the exchange. The head is held until Flush, ReadHead, or something else that
-// leaves.
+// WriteHead begins the exchange. The head is held until Flush, ReadHead, or another write of the
+// connection.
 func (s *ClientStream) WriteHead(r *message.Request) error {
 	c := s.conn.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.isHead, s.final, s.interim, s.asking = r.IsHead(), false, 0, false
-	s.heads, s.read = s.heads[:0], 0
-	s.body.patience, s.body.trailerTo = c.patience, nil
+	s.isHead, s.final, s.interim, s.upgrading = r.IsHead(), false, 0, false
+	s.heads, s.headsRead = s.heads[:0], 0
+	s.body.slowAfter, s.body.trailerTo = c.slowAfter, nil
 	var protocol, key []byte
 	if r.Upgrade != nil && r.Version != message.HTTP20 && (!message.EqualFold(r.Upgrade, "websocket") || r.ContentLength != 0) {
-		r.Upgrade = nil // an offer, which may be ignored (RFC 9110 section 7.8); HTTP/2 has no Upgrade
+		r.Upgrade = nil // an Upgrade may be ignored (RFC 9110 section 7.8); HTTP/2 has none
 	}
 	if r.Upgrade != nil {
 		if err := c.upgrade(s, r); err != nil {
@@ -75,7 +75,7 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 			protocol, key = webSocketName, r.Header.Get(message.SecWebSocketKey)
 		}
 	}
-	c.waitRoom()
+	c.waitForBuffer()
 	switch {
 	case s.err != nil:
 		return s.err
@@ -103,43 +103,43 @@ func (s *ClientStream) WriteHead(r *message.Request) error {
 	if protocol != nil {
 		r.Header.Add(message.SecWebSocketKey, key) // the request may be sent again
 	}
-	s.swap = c.swaps
+	s.headBatch = c.batch
 	s.writeBlock(c.blockBuf, r.ContentLength == 0 && protocol == nil)
 	return nil
 }
 
-// upgrade makes r the extended CONNECT that it is to a server of HTTP/2 (RFC 8441), if the server
-// takes that; c.mu is held.
+// upgrade prepares s for r as an extended CONNECT (RFC 8441), if the server supports that; c.mu is
+// held.
 func (c *ClientConn) upgrade(s *ClientStream, r *message.Request) error {
-	if !c.settled {
+	if !c.gotSettings {
 		c.flush(nil)
 	}
-	for !c.settled && c.err == nil {
+	for !c.gotSettings && c.err == nil {
 		c.ready.Wait()
 	}
 	if c.err != nil {
 		return errors.Join(ErrNotProcessed, c.err)
 	}
-	if !c.connect {
-		if r.Version != message.HTTP20 { // it offers what an extended CONNECT asks for
+	if !c.extendedConnect {
+		if r.Version != message.HTTP20 { // in HTTP/1 the Upgrade is only an offer
 			r.Upgrade = nil
 			return nil
 		}
 		return ErrNoConnect
 	}
 	s.accept = acceptFor(r.Header.Get(message.SecWebSocketKey))
-	s.raw, s.asking = true, true
+	s.tunnel, s.upgrading = true, true
 	return nil
 }
 
-// ReadHead gives the next head, interim or final, in r, which must be fresh or reset. At the
+// ReadHead gives the next head, interim or final, in r, which must be new or reset. At the
 // deadline it gives os.ErrDeadlineExceeded and may be called again. ErrNotProcessed: the request
 // may be sent elsewhere.
 func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s.read == len(s.heads) {
+	for s.headsRead == len(s.heads) {
 		if s.reset {
 			return s.err
 		}
@@ -150,24 +150,24 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 		} else if d <= 0 {
 			return os.ErrDeadlineExceeded
 		}
-		if s.read < len(s.heads) || s.reset {
-			continue // it came while the flush let go of the lock
+		if s.headsRead < len(s.heads) || s.reset {
+			continue // it came while flushNow released the lock
 		}
 		c.mu.Unlock()
 		s.readers.wait(d)
 		c.mu.Lock()
 	}
-	*r, s.heads[s.read] = s.heads[s.read], *r
-	if s.read++; s.read == len(s.heads) {
-		s.heads, s.read = s.heads[:0], 0
+	*r, s.heads[s.headsRead] = s.heads[s.headsRead], *r
+	if s.headsRead++; s.headsRead == len(s.heads) {
+		s.heads, s.headsRead = s.heads[:0], 0
 	}
 	if r.Interim() {
 		return nil
 	}
-	if s.asking { // then nobody else writes: what asks for another protocol has no body
-		s.asking = false
+	if s.upgrading { // no other goroutine writes then: such a request has no body
+		s.upgrading = false
 	}
-	if s.raw {
+	if s.tunnel {
 		r.Status, r.Upgrade, r.NoBody, r.ContentLength = 101, webSocketName, false, 0
 		r.Header.Add(message.SecWebSocketAccept, s.accept[:])
 		s.toSend = message.Unknown
@@ -177,14 +177,13 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	return nil
 }
 
-// Tunnel is for connections that carry one exchange at a time. Here a request that asks for another
-// protocol has no body.
+// Tunnel does nothing: here a request for another protocol has no body.
 func (s *ClientStream) Tunnel() {}
 
 // Body is the body of the final response.
 func (s *ClientStream) Body() message.BodyReader { return &s.body }
 
-// Answered says whether anything came back in this exchange.
+// Answered says whether any of a response came in this exchange.
 func (s *ClientStream) Answered() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -194,36 +193,16 @@ func (s *ClientStream) Answered() bool {
 // Reused says whether the connection carried exchanges before.
 func (s *ClientStream) Reused() bool { return !s.first }
 
-// WriteBody sends a piece of the body. It returns when the piece may be used again.
-func (s *ClientStream) WriteBody(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	return s.write(p)
-}
-
-// End completes the request. One that asks for another protocol is complete with its head, and its
-// stream stays open for the tunnel.
+// End completes the request. One for another protocol is complete with its head, and its stream
+// stays open for the tunnel.
 func (s *ClientStream) End(trailer *message.Header) error {
-	if s.asking {
+	if s.upgrading {
 		return nil
 	}
 	return s.end(trailer)
 }
 
-// Flush sees to it that what was written leaves.
-func (s *ClientStream) Flush() error {
-	c := s.conn
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := s.writeError(); err != nil {
-		return err
-	}
-	c.flushNow()
-	return nil
-}
-
-// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error.
+// Abort ends the exchange at once, from any goroutine; calls that wait in it get an error.
 func (s *ClientStream) Abort() {
 	c := s.conn
 	c.mu.Lock()
@@ -234,13 +213,13 @@ func (s *ClientStream) Abort() {
 		s.reset, s.err = true, errAborted
 	case s.sentEnd && s.recvEnd && s.inbox.size == 0:
 	default:
-		c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+		c.abortStream(&s.stream, errAborted, http2.ErrCodeCancel)
 		c.wantFlush()
 	}
 }
 
-// giveUp takes the exchange off its connection.
-func (s *ClientStream) giveUp() {
+// detach removes the exchange from its connection.
+func (s *ClientStream) detach() {
 	c := s.conn.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -248,17 +227,17 @@ func (s *ClientStream) giveUp() {
 		c.reserved--
 	} else {
 		if !s.reset && !(s.recvEnd && (s.sentEnd || s.stopped)) && c.err == nil {
-			c.kill(&s.stream, errAborted, http2.ErrCodeCancel)
+			c.abortStream(&s.stream, errAborted, http2.ErrCodeCancel)
 		}
-		s.leave()
+		s.unregister()
 		c.wantFlush()
 	}
 	c.stopIfDrained()
 }
 
-// Release ends the exchange and gives its place to another. Nothing may follow.
+// Release ends the exchange and frees its place for another. Nothing may follow.
 func (s *ClientStream) Release() {
-	s.giveUp()
+	s.detach()
 	for i := range s.heads {
 		s.heads[i].Reset()
 	}

@@ -16,19 +16,19 @@ import (
 
 const (
 	frameHeaderLen = 9
-	maxFrame       = 16 << 10 // that we take
+	maxFrame       = 16 << 10 // bytes of a payload that we accept
 	maxStreamID    = 1<<31 - 1
 	maxWindow      = 1<<31 - 1
 )
 
-// What a PING of ours was sent for is told by its first byte.
+// The first byte of a PING of ours says what it was sent for.
 const (
 	pingAlive = 'a'
 	pingSpeed = 's'
 	pingDrain = 'd'
 )
 
-// limits are what both ends have in common.
+// limits are the options that both ends have.
 type limits struct {
 	Limits
 	headerTime time.Duration // for the rest of a header block, and for the first frames
@@ -39,7 +39,7 @@ type limits struct {
 	memory     *Memory
 }
 
-// setDefaults fills in what the ends have the same defaults for.
+// setDefaults fills in the defaults that both ends share.
 func (l *limits) setDefaults() {
 	setDefault(&l.headerTime, 10*time.Second)
 	setDefault(&l.idleTime, 60*time.Second)
@@ -47,70 +47,71 @@ func (l *limits) setDefaults() {
 	setDefault(&l.pingAnswer, 15*time.Second)
 }
 
-// conn is a connection, whichever end of it we are.
+// conn is either end of a connection.
 type conn struct {
 	s      netio.Stream
 	base   *netio.Conn
 	limits limits
-	// server or client is the end that this is.
+	// One of them is set: the end that this is.
 	server *ServerConn
 	client *ClientConn
 
 	// The reading goroutine's.
-	in       netio.Buffer
-	framer   *http2.Framer
-	decoder  *hpack.Decoder
-	fields   fields
-	block    blockState
-	settled  bool // the peer's first SETTINGS came
-	resets   bucket
-	controls bucket
-	updates  bucket
-	pinged   time.Time // when a ping was sent, after which nothing has come; zero: none is out
-	head     [16]byte
-	trailer  message.Header // that is being read
+	in          netio.Buffer
+	framer      *http2.Framer
+	decoder     *hpack.Decoder
+	fields      fields
+	block       blockState
+	gotSettings bool // the peer's first SETTINGS came
+	resets      bucket
+	controls    bucket
+	updates     bucket
+	pinged      time.Time // when a PING was sent after which nothing has come; zero: none
+	prefix      [16]byte
+	trailer     message.Header // being read
 
-	mu      sync.Mutex // guards what follows
-	streams map[uint32]*stream
-	open    int    // streams that are open or half-closed (RFC 9113 section 5.1.2)
-	lastID  uint32 // the highest that was opened, by whichever side opens them
-	err     error  // why the connection is at its end
-	closed  ring   // streams that we have closed before the peer knew
-	late    int64  // bytes of DATA that may be on their way for those
-	idle    time.Time
-	goneMu  sync.Mutex // held while the functions given to Watch are called
+	mu             sync.Mutex // guards what follows
+	streams        map[uint32]*stream
+	open           int        // streams that are open or half-closed (RFC 9113 section 5.1.2)
+	lastID         uint32     // the highest that was opened, by whichever side opens them
+	err            error      // why the connection is at its end
+	recentlyClosed closedRing // streams that we have closed before the peer knew
+	lateBytes      int64      // bytes of DATA that may be on their way for those
+	idleSince      time.Time
+	goneMu         sync.Mutex // held while the functions given to Watch are called
 
 	flow
 	out
 }
 
-// ring remembers the last streams of which frames may still be on their way. Of those before, it
-// knows the highest, and takes all up to that for such.
-type ring struct {
-	ids  [256]uint32
-	at   uint8
-	lost uint32
+// closedRing remembers the last streams for which frames may still be in flight. Of those before it
+// knows only the highest, and counts all up to that as remembered.
+type closedRing struct {
+	ids     [256]uint32
+	next    uint8
+	evicted uint32
 }
 
-func (r *ring) add(id uint32) {
-	r.lost = max(r.lost, r.ids[r.at])
-	r.ids[r.at] = id
-	r.at++
+func (r *closedRing) add(id uint32) {
+	r.evicted = max(r.evicted, r.ids[r.next])
+	r.ids[r.next] = id
+	r.next++
 }
 
-func (r *ring) has(id uint32) bool {
+func (r *closedRing) has(id uint32) bool {
 	for _, i := range r.ids {
 		if i == id {
 			return true
 		}
 	}
-	return id <= r.lost
+	return id <= r.evicted
 }
 
-// remember notes a stream that we have closed, with so much left of its window; c.mu is held.
+// remember notes a stream that we have closed, and what is left of its window; c.mu is held.
 func (c *conn) remember(id uint32, window int64) {
-	c.closed.add(id)
-	c.late = min(c.late+max(0, window), max(c.recvTarget, c.recvWindow)) // no more can be on its way
+	c.recentlyClosed.add(id)
+	// No more can be in flight than the connection's window.
+	c.lateBytes = min(c.lateBytes+max(0, window), max(c.recvTarget, c.recvWindow))
 }
 
 func (c *conn) init(s netio.Stream, l limits) {
@@ -124,13 +125,13 @@ func (c *conn) init(s netio.Stream, l limits) {
 	c.resets = newBucket(resetBudget, resetRate)
 	c.controls = newBucket(controlBudget, controlRate)
 	c.updates = newBucket(controlBudget, controlRate)
-	c.idle = time.Now()
+	c.idleSince = time.Now()
 	c.flow.init()
 	c.out.init(c)
 	c.base.SetPace(netio.Pace{Window: l.idleTime, MinRate: l.minRate})
 }
 
-// frameReader is what the Framer reads from.
+// frameReader is the Framer's reader.
 type frameReader struct{ c *conn }
 
 func (r frameReader) Read(p []byte) (int, error) {
@@ -138,7 +139,7 @@ func (r frameReader) Read(p []byte) (int, error) {
 	return copy(p, b), err
 }
 
-// take gives up to n bytes that have come, and waits for the first.
+// take returns up to n bytes that have come, and waits for the first.
 func (c *conn) take(n int) ([]byte, error) {
 	if c.in.Len() == 0 {
 		if err := c.fill(); err != nil {
@@ -148,8 +149,8 @@ func (c *conn) take(n int) ([]byte, error) {
 	return c.in.Take(n), nil
 }
 
-// fill waits for more from the peer. All that came before has been worked on: streams that it began
-// start now, and what there is to say leaves.
+// fill waits for more from the peer. All that came before has been processed: streams that it
+// opened start now, and what is held leaves.
 func (c *conn) fill() error {
 	if c.server != nil {
 		c.server.start()
@@ -162,14 +163,14 @@ func (c *conn) fill() error {
 		err := c.s.Fill(&c.in)
 		switch {
 		case err == nil:
-			if !c.pinged.IsZero() { // whatever came is a sign of life
+			if !c.pinged.IsZero() { // any bytes show that the peer is alive
 				c.mu.Lock()
 				c.pinged = time.Time{}
 				c.mu.Unlock()
 			}
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if err := c.silence(time.Now()); err != nil {
+			if err := c.readTimeout(time.Now()); err != nil {
 				return err
 			}
 		case errors.Is(err, netio.ErrInterrupted):
@@ -183,7 +184,7 @@ func (c *conn) fill() error {
 	}
 }
 
-// beforeWaiting is for what the reader does before it waits for the peer.
+// beforeWaiting is what the reader does before it waits for the peer.
 func (c *conn) beforeWaiting() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,12 +193,12 @@ func (c *conn) beforeWaiting() error {
 	c.earned, c.sent = 0, c.sent%bytesAnUpdate
 	c.flushFromReader()
 	if len(c.buf) > maxControlHeld && c.writing && c.controlHeld > maxControlHeld {
-		return calm("the peer does not read what it asks for")
+		return enhanceYourCalm("the peer does not read the replies that it requests")
 	}
 	return nil
 }
 
-// interrupted is asked when somebody woke the reader: is the connection to end?
+// interrupted says, when the reader was woken, whether the connection is to end.
 func (c *conn) interrupted() bool {
 	if c.server != nil {
 		c.server.start()
@@ -210,24 +211,24 @@ func (c *conn) interrupted() bool {
 	return c.client.drained()
 }
 
-// deadline is how long to wait for the peer.
+// deadline is the end of the reader's wait for the peer.
 func (c *conn) deadline(now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case !c.settled:
-		return c.idle.Add(c.limits.headerTime)
+	case !c.gotSettings:
+		return c.idleSince.Add(c.limits.headerTime)
 	case c.block.open:
 		return c.block.began.Add(c.limits.headerTime)
 	case !c.pinged.IsZero():
 		return c.pinged.Add(c.limits.pingAnswer)
 	case c.unused():
-		return c.idle.Add(c.limits.idleTime)
+		return c.idleSince.Add(c.limits.idleTime)
 	}
 	return now.Add(c.limits.pingEvery)
 }
 
-// unused says that nobody has a use for the connection; c.mu is held.
+// unused says that the connection has neither streams nor handlers; c.mu is held.
 func (c *conn) unused() bool {
 	if c.server != nil {
 		return len(c.streams) == 0 && c.server.running == 0
@@ -235,10 +236,10 @@ func (c *conn) unused() bool {
 	return len(c.streams)+c.client.reserved == 0
 }
 
-// silence is asked at the deadline: is the connection at its end?
-func (c *conn) silence(now time.Time) error {
+// readTimeout is called at the deadline. It gives an error if the connection is to end.
+func (c *conn) readTimeout(now time.Time) error {
 	switch {
-	case !c.settled, c.block.open:
+	case !c.gotSettings, c.block.open:
 		return os.ErrDeadlineExceeded
 	case !c.pinged.IsZero():
 		if now.Before(c.pinged.Add(c.limits.pingAnswer)) {
@@ -249,11 +250,11 @@ func (c *conn) silence(now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unused() {
-		if now.Before(c.idle.Add(c.limits.idleTime)) {
+		if now.Before(c.idleSince.Add(c.limits.idleTime)) {
 			return nil
 		}
 		if c.client != nil {
-			c.client.goingAway = true // before somebody opens a stream that would end with it
+			c.client.goingAway = true // before a stream is opened that would end with it
 		}
 		return os.ErrDeadlineExceeded
 	}
@@ -263,7 +264,7 @@ func (c *conn) silence(now time.Time) error {
 	return nil
 }
 
-// read takes frames until the connection ends, and gives the reason.
+// read processes frames until the connection ends, and returns the reason.
 func (c *conn) read() error {
 	for {
 		h, err := c.framer.ReadFrameHeader()
@@ -277,7 +278,7 @@ func (c *conn) read() error {
 		var stream http2.StreamError
 		switch {
 		case errors.As(err, &stream):
-			if err = c.badStream(stream.StreamID, stream.Code); err == nil {
+			if err = c.failStream(stream.StreamID, stream.Code); err == nil {
 				continue
 			}
 		case errors.As(err, &code):
@@ -295,7 +296,7 @@ func (c *conn) read() error {
 
 // frame takes the payload of one frame.
 func (c *conn) frame(h http2.FrameHeader) error {
-	if !c.settled && (h.Type != http2.FrameSettings || h.Flags.Has(http2.FlagSettingsAck)) {
+	if !c.gotSettings && (h.Type != http2.FrameSettings || h.Flags.Has(http2.FlagSettingsAck)) {
 		return protocolError("the first frame is not SETTINGS")
 	}
 	switch h.Type {
@@ -311,12 +312,12 @@ func (c *conn) frame(h http2.FrameHeader) error {
 		return c.reset(h)
 	case http2.FrameSettings, http2.FramePing, http2.FrameGoAway, http2.FramePriority, http2.FramePriorityUpdate, http2.FramePushPromise:
 		if !c.controls.take(1) {
-			return calm("more control frames than a connection has use for")
+			return enhanceYourCalm("too many control frames")
 		}
 		return c.control(h)
 	}
 	if !c.controls.take(1) {
-		return calm("more unknown frames than a connection has use for")
+		return enhanceYourCalm("too many unknown frames")
 	}
 	return c.skip(int(h.Length))
 }
@@ -333,31 +334,31 @@ func (c *conn) skip(n int) error {
 	return nil
 }
 
-// readHead takes the n bytes that a payload begins with.
-func (c *conn) readHead(n int) ([]byte, error) {
-	_, err := io.ReadFull(frameReader{c}, c.head[:n])
-	return c.head[:n], err
+// readPrefix reads the first n bytes of a payload.
+func (c *conn) readPrefix(n int) ([]byte, error) {
+	_, err := io.ReadFull(frameReader{c}, c.prefix[:n])
+	return c.prefix[:n], err
 }
 
-// padding takes the length of the padding off the front of a payload of n bytes, and gives what is
-// left to read before the padding.
+// padding reads the length of the padding at the front of a payload of n bytes, and returns how
+// many bytes of data precede the padding.
 func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 	if !h.Flags.Has(http2.FlagDataPadded) { // the same bit for all frames that are padded
 		return n, 0, nil
 	}
 	if n == 0 {
-		return 0, 0, &ConnError{http2.ErrCodeFrameSize, "a padded frame without a length of its padding"}
+		return 0, 0, &ConnError{http2.ErrCodeFrameSize, "padded frame without a padding length"}
 	}
-	b, err := c.readHead(1)
+	b, err := c.readPrefix(1)
 	if err != nil {
 		return 0, 0, err
 	}
 	if pad = int(b[0]); pad > n-1 {
-		return 0, 0, protocolError("more padding than payload")
+		return 0, 0, protocolError("padding is longer than the payload")
 	}
 	return n - 1 - pad, pad, nil
 }
 
-// clientID says whether streams with this identifier are opened by clients, as all are here:
-// servers push nothing.
+// clientID says whether clients open streams with this identifier. All are such here: there is no
+// server push.
 func clientID(id uint32) bool { return id%2 == 1 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// control takes the frames that are about the connection.
+// control processes the frames that are about the connection.
 func (c *conn) control(h http2.FrameHeader) error {
 	if h.Type == http2.FramePriority {
 		return c.priorityFrame(h)
@@ -21,12 +21,12 @@ func (c *conn) control(h http2.FrameHeader) error {
 	}
 	switch f := f.(type) {
 	case *http2.SettingsFrame:
-		first := !c.settled
+		first := !c.gotSettings
 		if err := c.settings(f); err != nil {
 			return err
 		}
-		if first && c.client != nil && c.client.onSettled != nil {
-			c.client.onSettled()
+		if first && c.client != nil && c.client.onSettings != nil {
+			c.client.onSettings()
 		}
 	case *http2.PingFrame:
 		c.ping(f)
@@ -37,12 +37,12 @@ func (c *conn) control(h http2.FrameHeader) error {
 	case *http2.PriorityUpdateFrame:
 		return c.priorityUpdate(f)
 	case *http2.PushPromiseFrame:
-		return protocolError("PUSH_PROMISE, which nobody may send here")
+		return protocolError("unexpected PUSH_PROMISE")
 	}
 	return nil
 }
 
-// settings applies the peer's (RFC 9113 section 6.5.2), in the order in which they come.
+// settings applies the peer's settings (RFC 9113 section 6.5.2) in order.
 func (c *conn) settings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		c.mu.Lock()
@@ -51,10 +51,10 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 		return nil
 	}
 	if f.NumSettings() > maxSettings {
-		return calm("more settings in a frame than there are")
+		return enhanceYourCalm("too many settings in a frame")
 	}
 	if !c.controls.take(f.NumSettings() / usualSettings) {
-		return calm("more settings than a connection has use for")
+		return enhanceYourCalm("too many settings")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,8 +63,8 @@ func (c *conn) settings(f *http2.SettingsFrame) error {
 			return err
 		}
 	}
-	if !c.settled {
-		c.settled = true
+	if !c.gotSettings {
+		c.gotSettings = true
 		if c.client != nil {
 			c.client.ready.Broadcast()
 		}
@@ -85,19 +85,19 @@ func (c *conn) setting(s http2.Setting) error {
 		c.sendInitial = int64(s.Val)
 		for _, s := range c.streams {
 			if s.sendWindow += grow; s.sendWindow > maxWindow {
-				return &ConnError{http2.ErrCodeFlowControl, "a window of more than 2^31-1 bytes"}
+				return &ConnError{http2.ErrCodeFlowControl, "window of more than 2^31-1 bytes"}
 			}
-			s.unstall()
+			s.wakeWriter()
 		}
 	case http2.SettingMaxFrameSize:
 		c.frameSize = int(min(s.Val, largeBlock))
 	case http2.SettingMaxConcurrentStreams:
 		if c.client != nil {
-			c.client.most = int(min(s.Val, maxStreams))
+			c.client.streamLimit = int(min(s.Val, maxStreams))
 		}
 	case http2.SettingEnableConnectProtocol:
 		if c.client != nil {
-			c.client.connect = s.Val == 1
+			c.client.extendedConnect = s.Val == 1
 		}
 	case http2.SettingEnablePush:
 		if c.client != nil && s.Val != 0 {
@@ -107,7 +107,7 @@ func (c *conn) setting(s http2.Setting) error {
 	return nil
 }
 
-// ping answers a PING, or takes the answer to one of ours.
+// ping answers a PING, or processes the answer to one of ours.
 func (c *conn) ping(f *http2.PingFrame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +117,7 @@ func (c *conn) ping(f *http2.PingFrame) {
 	}
 	switch f.Data[0] {
 	case pingSpeed:
-		c.probed(time.Now())
+		c.probeAnswered(time.Now())
 	case pingDrain:
 		if c.server != nil {
 			c.server.lastGoAway()
@@ -125,10 +125,10 @@ func (c *conn) ping(f *http2.PingFrame) {
 	}
 }
 
-// priorityFrame takes a PRIORITY, whose scheme nobody uses any more (RFC 9113 section 5.3.2).
+// priorityFrame checks a PRIORITY, which is deprecated (RFC 9113 section 5.3.2).
 func (c *conn) priorityFrame(h http2.FrameHeader) error {
 	if h.StreamID == 0 {
-		return protocolError("PRIORITY for stream 0")
+		return protocolError("PRIORITY on stream 0")
 	}
 	if h.Length != 5 {
 		if err := c.skip(int(h.Length)); err != nil {
@@ -136,7 +136,7 @@ func (c *conn) priorityFrame(h http2.FrameHeader) error {
 		}
 		return http2.StreamError{StreamID: h.StreamID, Code: http2.ErrCodeFrameSize}
 	}
-	b, err := c.readHead(5)
+	b, err := c.readPrefix(5)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (c *conn) priorityFrame(h http2.FrameHeader) error {
 }
 
 // priorityUpdate changes the priority of a response (RFC 9218 section 7.1). One for a stream that
-// is not open yet is dropped: its own field will say it again.
+// is not open yet is dropped: the request repeats it in a field.
 func (c *conn) priorityUpdate(f *http2.PriorityUpdateFrame) error {
 	if c.client != nil {
 		return protocolError("PRIORITY_UPDATE from a server")
@@ -165,26 +165,26 @@ func (c *conn) priorityUpdate(f *http2.PriorityUpdateFrame) error {
 	return nil
 }
 
-// reset takes a RST_STREAM.
+// reset processes a RST_STREAM.
 func (c *conn) reset(h http2.FrameHeader) error {
 	if h.Length != 4 {
-		return &ConnError{http2.ErrCodeFrameSize, "RST_STREAM of another size than 4"}
+		return &ConnError{http2.ErrCodeFrameSize, "RST_STREAM size is not 4"}
 	}
-	b, err := c.readHead(4)
+	b, err := c.readPrefix(4)
 	if err != nil {
 		return err
 	}
 	code := http2.ErrCode(binary.BigEndian.Uint32(b))
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	s := c.streams[h.StreamID]
 	if s == nil {
 		if !clientID(h.StreamID) || h.StreamID > c.lastID {
-			return protocolError("RST_STREAM for a stream that was not opened")
+			return protocolError("RST_STREAM on an idle stream")
 		}
 		if !c.controls.take(1) {
-			return calm("more resets of closed streams than can be on their way")
+			return enhanceYourCalm("too many resets of closed streams")
 		}
 		return nil
 	}
@@ -194,17 +194,18 @@ func (c *conn) reset(h http2.FrameHeader) error {
 		reason = ErrRefused
 	}
 	if c.client != nil && code == http2.ErrCodeNo && s.recvEnd {
-		// The server has answered in full and wants no more of the request (RFC 9113 section 8.1).
+		// The response is complete, and the server wants no more of the request (RFC 9113 section
+		// 8.1).
 		s.stopped = true
 		c.dequeue(s)
 		s.pending = nil
 		s.writers.wake()
 		return nil
 	}
-	s.theirs = true
-	gone = c.kill(s, reason, noReset)
+	s.resetByPeer = true
+	gone = c.abortStream(s, reason, noReset)
 	if c.server != nil && !complete && !c.resets.take(1) {
-		return calm("more streams were reset than can be by chance")
+		return enhanceYourCalm("too many stream resets")
 	}
 	return nil
 }

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 
 	"mpgate/internal/proxytest"
-	"mpgate/proxy/message"
 )
 
 // A stream that has ended in both directions no longer counts against the limit (RFC 9113 section
@@ -106,17 +104,7 @@ func TestAnswersThatCameWholeTakeNoPlace(t *testing.T) {
 	c := dial(t, f.addr, ClientOptions{})
 	open := func() *ClientStream {
 		t.Helper()
-		s, err := c.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(s.WriteHead(request("GET", "/", 0)), s.End(nil)); err != nil {
-			t.Fatal(err)
-		}
-		var r message.Response
-		if err := s.ReadHead(&r, time.Now().Add(generous)); err != nil {
-			t.Fatal(err)
-		}
+		s := ask(t, c)
 		if !proxytest.Within(proxytest.Patience, func() bool { return s.body.whole() }) {
 			t.Fatal("the answer does not come whole")
 		}

@@ -10,10 +10,10 @@ import (
 	"mpgate/proxy/message"
 )
 
-// encoder writes header blocks (RFC 7541). Unlike hpack.Encoder it takes its fields from a message
-// as they are, without a string for each, and keeps only those in its table that come again and
-// tell nothing of one client to another: a connection to a server carries requests of many (RFC
-// 7541 section 7.1.3).
+// encoder writes header blocks (RFC 7541). Unlike hpack.Encoder it takes the fields of a message
+// without a string for each, and puts only those into its table that are repeated and reveal
+// nothing of one client to another: a connection to a server carries requests of many (RFC 7541
+// section 7.1.3).
 type encoder struct {
 	table  []entry // the newest is last
 	size   int
@@ -56,7 +56,7 @@ func (e *encoder) evict(room int) {
 	if n == 0 {
 		return
 	}
-	// The memory of those that leave is kept behind the table for those to come.
+	// The memory of those that are removed is kept after the table for later ones.
 	for range n {
 		first := e.table[0]
 		copy(e.table, e.table[1:])
@@ -95,7 +95,7 @@ func (e *encoder) begin(dst []byte) []byte {
 	return dst
 }
 
-// appendInt writes an integer behind a prefix of n bits (RFC 7541 section 5.1).
+// appendInt writes an integer after a prefix of n bits (RFC 7541 section 5.1).
 func appendInt(dst []byte, first byte, n, i int) []byte {
 	most := 1<<n - 1
 	if i < most {
@@ -112,8 +112,8 @@ func appendString[T string | []byte](dst []byte, s T) []byte {
 	return append(appendInt(dst, 0, 7, len(s)), s...)
 }
 
-// appendPacked is appendString with Huffman's code where that is shorter.
-func appendPacked(dst []byte, b []byte) []byte {
+// appendHuffman is appendString with the Huffman code if that is shorter.
+func appendHuffman(dst []byte, b []byte) []byte {
 	s := unsafe.String(unsafe.SliceData(b), len(b))
 	n := hpack.HuffmanEncodeLength(s)
 	if n >= uint64(len(s)) {
@@ -122,7 +122,7 @@ func appendPacked(dst []byte, b []byte) []byte {
 	return hpack.AppendHuffmanString(appendInt(dst, 0x80, 7, int(n)), s)
 }
 
-// staticName is the index of a name in the static table (RFC 7541 appendix A), 0 where it has none.
+// staticName is the index of a name in the static table (RFC 7541 appendix A), 0 if it has none.
 var staticName = [64]uint8{
 	message.AcceptEncoding: 16, message.Accept: 19, message.Authorization: 23, message.CacheControl: 24,
 	message.ContentEncoding: 26, message.ContentLength: 28, message.ContentType: 31, message.Cookie: 32,
@@ -150,7 +150,7 @@ var indexed = [64]bool{
 	message.XForwardedHost: true, message.XForwardedProto: true,
 }
 
-// maxIndexed is how long a value may be that goes into the table.
+// maxIndexed is the longest value that goes into the table.
 const maxIndexed = 256
 
 // lowerNames are the names of the known fields in lower case.
@@ -173,13 +173,13 @@ func (e *encoder) field(dst []byte, id message.ID, value []byte) []byte {
 			}
 		}
 		dst = e.name(dst, 0x40, 6, id)
-		dst = appendPacked(dst, value)
+		dst = appendHuffman(dst, value)
 		e.add(id, name, value)
 		return dst
 	}
 	first := byte(0)
 	if id == message.Authorization || id == message.ProxyAuthorization || id == message.SetCookie {
-		first = 0x10 // never to be indexed, not by anybody after us either
+		first = 0x10 // never indexed, by later hops either
 	}
 	return appendString(e.name(dst, first, 4, id), value)
 }
@@ -197,8 +197,8 @@ func (e *encoder) name(dst []byte, first byte, n int, id message.ID) []byte {
 	return dst
 }
 
-// other writes a field without a known name, which is put into lower case.
-func (e *encoder) other(dst []byte, name, value []byte) []byte {
+// otherField writes a field without a known name, in lower case.
+func (e *encoder) otherField(dst []byte, name, value []byte) []byte {
 	dst = appendInt(append(dst, 0), 0, 7, len(name))
 	at := len(dst)
 	dst = append(dst, name...)
@@ -217,7 +217,7 @@ func (e *encoder) header(dst []byte, h *message.Header) []byte {
 		switch {
 		case !ok:
 		case id == message.Other:
-			dst = e.other(dst, name, value)
+			dst = e.otherField(dst, name, value)
 		default:
 			dst = e.field(dst, id, value)
 		}
@@ -231,8 +231,8 @@ func (e *encoder) contentLength(dst []byte, n int64) []byte {
 	return appendString(dst, strconv.AppendInt(digits[:0], n, 10))
 }
 
-// response writes the head of r; status is what :status says, which for a tunnel is another than
-// r's.
+// response writes the head of r; status is the value of :status, which differs from r's for a
+// tunnel.
 func (e *encoder) response(dst []byte, r *message.Response, status int) []byte {
 	dst = e.begin(dst)
 	switch status {
@@ -260,7 +260,7 @@ func (e *encoder) response(dst []byte, r *message.Response, status int) []byte {
 	return dst
 }
 
-// request writes the head of r. protocol is that of an extended CONNECT, nil otherwise.
+// request writes the head of r. protocol is that of an extended CONNECT, else nil.
 func (e *encoder) request(dst []byte, r *message.Request, protocol []byte) []byte {
 	dst = e.begin(dst)
 	switch method := string(r.Method); {
@@ -283,7 +283,7 @@ func (e *encoder) request(dst []byte, r *message.Request, protocol []byte) []byt
 	dst = e.authority(dst, r)
 	dst = e.path(dst, r)
 	dst = e.header(dst, &r.Header)
-	if r.ContentLength > 0 || r.ContentLength == 0 && needsLength(r.Method) {
+	if r.ContentLength > 0 || r.ContentLength == 0 && r.NeedsLength() {
 		dst = e.contentLength(dst, r.ContentLength)
 	}
 	if r.Expect {
@@ -325,14 +325,4 @@ func (e *encoder) path(dst []byte, r *message.Request) []byte {
 // trailer writes trailers.
 func (e *encoder) trailer(dst []byte, h *message.Header) []byte {
 	return e.header(e.begin(dst), h)
-}
-
-// needsLength names the methods whose servers expect a Content-Length even for no body (RFC 9110
-// section 8.6).
-func needsLength(method []byte) bool {
-	switch string(method) {
-	case "POST", "PUT", "PATCH":
-		return true
-	}
-	return false
 }

@@ -10,48 +10,48 @@ import (
 	"mpgate/task"
 )
 
-// missing judges a DATA frame of that size for a stream that is not there.
-func (c *conn) missing(id uint32, size int64) error {
+// lateData checks a DATA frame of that size for a stream that does not exist (any more).
+func (c *conn) lateData(id uint32, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !clientID(id) || id > c.lastID:
-		return protocolError("DATA for a stream that was not opened")
-	case !c.closed.has(id):
-		return &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
-	case size > 0 && size <= c.late:
-		c.late -= size
+		return protocolError("DATA on an idle stream")
+	case !c.recentlyClosed.has(id):
+		return &ConnError{http2.ErrCodeStreamClosed, "DATA on a closed stream"}
+	case size > 0 && size <= c.lateBytes:
+		c.lateBytes -= size
 	case !c.controls.take(1):
-		return calm("more DATA for closed streams than can be on its way")
+		return enhanceYourCalm("too much DATA for closed streams")
 	}
 	return nil
 }
 
-// badStream ends a stream for what the peer did. It costs the peer what a reset of its own would.
-func (c *conn) badStream(id uint32, code http2.ErrCode) error {
+// failStream ends a stream because of an error of the peer. It counts like a reset by the peer.
+func (c *conn) failStream(id uint32, code http2.ErrCode) error {
 	if id == 0 {
 		return &ConnError{code, "invalid frame"}
 	}
 	if !c.resets.take(1) {
-		return calm("more streams were reset than can be by chance")
+		return enhanceYourCalm("too many stream resets")
 	}
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	switch s := c.streams[id]; {
 	case s != nil:
-		gone = c.kill(s, &ConnError{code, "the stream broke the protocol"}, code)
+		gone = c.abortStream(s, &ConnError{code, "protocol error on the stream"}, code)
 	case id > c.lastID:
-		return &ConnError{code, "invalid frame for a stream that was not opened"}
-	case !c.closed.has(id):
+		return &ConnError{code, "invalid frame on an idle stream"}
+	case !c.recentlyClosed.has(id):
 		c.appendReset(id, code)
-		c.remember(id, firstWindow)
+		c.remember(id, defaultWindow)
 	}
 	return nil
 }
 
-// callGone unlocks c.mu, which is held, and calls what was given to Watch.
-func (c *conn) callGone(gone func()) {
+// unlockAndCall unlocks c.mu, which is held, and calls a function given to Watch.
+func (c *conn) unlockAndCall(gone func()) {
 	if gone == nil {
 		c.mu.Unlock()
 		return
@@ -62,9 +62,9 @@ func (c *conn) callGone(gone func()) {
 	gone()
 }
 
-// kill ends s with err, c.mu held; with a code, the peer is told by a reset. It gives what Watch
-// left.
-func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
+// abortStream ends s with err, and with a reset unless code is noReset; c.mu is held. It returns
+// the function given to Watch.
+func (c *conn) abortStream(s *stream, err error, code http2.ErrCode) (gone func()) {
 	if s.err == nil {
 		s.err = err
 	}
@@ -74,11 +74,11 @@ func (c *conn) kill(s *stream, err error, code http2.ErrCode) (gone func()) {
 		s.pending = nil
 		s.uncount()
 		if code != noReset {
-			s.ours = true
+			s.resetByUs = true
 			c.appendReset(s.id, code)
 		}
 	}
-	gone, s.gone = s.gone, nil
+	gone, s.onGone = s.onGone, nil
 	s.readers.wake()
 	s.writers.wake()
 	return gone
@@ -89,12 +89,12 @@ const noReset = http2.ErrCode(1 << 31)
 // fail ends the connection and all its streams.
 func (c *conn) fail(err error) {
 	if err == io.EOF {
-		err = io.ErrUnexpectedEOF // to a stream, io.EOF is an end in order
+		err = io.ErrUnexpectedEOF // to a stream, io.EOF is an orderly end
 	}
 	var gone []func()
 	c.mu.Lock()
 	defer func() {
-		c.callGone(func() {
+		c.unlockAndCall(func() {
 			for _, g := range gone {
 				g()
 			}
@@ -102,15 +102,14 @@ func (c *conn) fail(err error) {
 	}()
 	c.failLocked(err)
 	for _, s := range c.streams {
-		if g := c.kill(s, s.connError(), noReset); g != nil {
+		if g := c.abortStream(s, s.connError(), noReset); g != nil {
 			gone = append(gone, g)
 		}
 	}
 }
 
-// reading is read, where a panic is an error like others: it ends the connection, and all its
-// streams have it.
-func (c *conn) reading() (err error) {
+// runReader is read, with a panic turned into an error: it ends the connection and its streams.
+func (c *conn) runReader() (err error) {
 	end := "client"
 	if c.client != nil {
 		end = "server"
@@ -121,24 +120,24 @@ func (c *conn) reading() (err error) {
 	return err
 }
 
-// panicked is for a panic of what writes: nobody knows what of it has left.
+// panicked is called for a panic of a writer: it is not known what has left.
 func (c *conn) panicked(*task.Panic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.scheduled = false
-	c.wrote(ErrInternal)
+	c.afterWrite(ErrInternal)
 }
 
-// Fail ends the connection where what runs it has panicked: nobody reads it any more.
+// Fail ends the connection after a panic of its reading goroutine.
 func (c *conn) Fail(p *task.Panic) {
 	c.panicked(p)
 	c.fail(ErrInternal)
 }
 
-// connError is why the connection has ended, as s sees it; c.mu is held. A request that still lay
-// in the buffer has not been sent.
+// connError is why the connection has ended, as s reports it; c.mu is held. A request that was
+// still in the buffer has not been sent.
 func (s *stream) connError() error {
-	if s.client != nil && s.id != 0 && s.client.swap == s.conn.swaps {
+	if s.client != nil && s.id != 0 && s.client.headBatch == s.conn.batch {
 		return errors.Join(ErrNotProcessed, s.conn.err)
 	}
 	return s.conn.err
@@ -151,5 +150,5 @@ func (c *conn) failLocked(err error) {
 	if c.err == nil {
 		c.err = err
 	}
-	c.room.Broadcast()
+	c.written.Broadcast()
 }

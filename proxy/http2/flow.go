@@ -9,33 +9,34 @@ import (
 )
 
 const (
-	firstWindow = 65535 // of streams and of the connection, until told otherwise (RFC 9113 section 6.9.2)
-	// connWindow is what a connection gets at once: a stream whose reader is slow must not stop the
-	// others.
+	// defaultWindow is the initial window of streams and the connection (RFC 9113 section 6.9.2).
+	defaultWindow = 65535
+	// connWindow is the first window of a connection: a stream whose reader is slow must not stop
+	// the others.
 	connWindow = 256 << 10
-	// mostWindow is the most that a stream's window grows to; its connection's grows to twice that.
-	mostWindow = 16 << 20
-	// probePause is how long to leave the path alone after probes that found nothing to improve, in
-	// round trips, and at least and at most.
-	probePause      = 4
-	leastProbePause = 20 * time.Millisecond
-	mostProbePause  = time.Second
+	// maxStreamWindow is the limit of a stream's window; its connection's grows to twice that.
+	maxStreamWindow = 16 << 20
+	// probePause is how long no probe is sent after probes that found nothing to improve, in round
+	// trips, with its limits.
+	probePause    = 4
+	minProbePause = 20 * time.Millisecond
+	maxProbePause = time.Second
 )
 
 // flow is the windows of a connection, c.mu guards it.
 //
-// The windows that we grant grow with the path: a probe is a PING, and what the readers took while
-// it was under way is what one round trip is worth. The window is to be at least twice that, and
-// becomes four times as large where it is not. At the beginning, while what the path carries
-// doubles in each round trip, it is not waited for that: each byte that is taken makes the window a
-// byte larger, until a round trip is worth no more than a quarter of it. Bytes are counted as they
-// are taken by a reader, not as they arrive, so a slow reader's window does not grow.
+// The windows that we grant grow with the path: a probe is a PING, and what the readers take until
+// its answer is the volume of one round trip. The window should be at least twice that, and
+// otherwise becomes four times as large. At the beginning, while the rate of the path doubles in
+// each round trip, that would be too slow: each byte that is taken makes the window a byte larger,
+// until the volume of a round trip is at most a quarter of it. Bytes are counted as they are taken
+// by a reader, not as they arrive, so a slow reader's window does not grow.
 //
-// The connection's window bounds what is under way: bytes are granted again as they arrive, so that
-// readers who take nothing do not stop the others. What is held is bounded by the windows of the
-// streams, and accounted for: those that grew lease what they may bring, others what they have
-// brought. When memory is short, streams get small windows, see Memory and pressure.go; until the
-// peer keeps to those, the connection's window waits for the readers too.
+// The connection's window bounds what is in flight: bytes are granted again as they arrive, so that
+// readers that take nothing do not stop the others. What is held is bounded by the windows of the
+// streams, and accounted for: windows that grew lease what may come, others what has come. When
+// memory is short, streams get small windows, see Memory and pressure.go; until the peer has
+// acknowledged those, the connection's window waits for the readers too.
 type flow struct {
 	sendWindow  int64 // what the peer grants
 	sendInitial int64 // for new streams
@@ -43,28 +44,30 @@ type flow struct {
 
 	recvWindow int64 // what the peer may still send
 	recvTarget int64 // what it may send at most
-	cutback    int64 // by how much the initial window of streams is smaller than firstWindow, as the peer was told
-	enforced   int64 // the same, once the peer keeps to it
+	// cutback is by how much the initial window of streams is smaller than defaultWindow, as the
+	// peer was told.
+	cutback    int64
+	enforced   int64 // the same, once the peer has acknowledged it
 	unacked    int   // SETTINGS that the peer has not acknowledged
-	credit     int64 // nobody waits for them any more, and they are not granted again
+	credit     int64 // bytes that were taken and not granted again
 	target     int64 // of a stream that has more to send than the first window
 	leased     int   // of the budget for all connections, for windows that grew
-	lent       int   // of it, for what the first windows brought
-	inboxes    int   // bytes in all inboxes
-	pieces     int   // bytes that wait for the peer's windows
+	lent       int   // of it, for what came in the first windows
+	inboxBytes int   // bytes in all inboxes
+	pieceBytes int   // bytes that wait for the peer's windows
 
-	taken     int64 // by readers, in all
-	ramped    bool  // the beginning is over
-	probing   bool
-	probeFrom int64 // taken, when it was sent
-	probeSent time.Time
-	probeNext time.Time // not before
-	short     int       // probes in a row that fell short of the window
+	taken       int64 // by readers, in all
+	rampedUp    bool  // the beginning is over
+	probing     bool
+	probeFrom   int64 // taken, when it was sent
+	probeSent   time.Time
+	probeNext   time.Time // not before
+	shortProbes int       // probes in a row that fell short of the window
 }
 
 func (f *flow) init() {
-	f.sendWindow, f.sendInitial, f.frameSize = firstWindow, firstWindow, maxFrame
-	f.recvWindow, f.recvTarget, f.target = firstWindow, firstWindow, firstWindow
+	f.sendWindow, f.sendInitial, f.frameSize = defaultWindow, defaultWindow, maxFrame
+	f.recvWindow, f.recvTarget, f.target = defaultWindow, defaultWindow, defaultWindow
 }
 
 // grant gives the peer the window that a connection begins with, unless memory is short.
@@ -72,14 +75,14 @@ func (c *conn) grant() {
 	if c.cutback > 0 {
 		return
 	}
-	c.appendWindowUpdate(0, connWindow-firstWindow)
+	c.appendWindowUpdate(0, connWindow-defaultWindow)
 	c.recvWindow, c.recvTarget = connWindow, connWindow
 }
 
-// data takes a DATA frame. Its padding counts against the windows too.
+// data processes a DATA frame. Its padding counts against the windows too.
 func (c *conn) data(h http2.FrameHeader) error {
 	if h.StreamID == 0 {
-		return protocolError("DATA for stream 0")
+		return protocolError("DATA on stream 0")
 	}
 	n, pad, err := c.padding(h, int(h.Length))
 	if err != nil {
@@ -87,11 +90,11 @@ func (c *conn) data(h http2.FrameHeader) error {
 	}
 	ended := h.Flags.Has(http2.FlagDataEndStream)
 	if n == 0 && !ended && !c.controls.take(1) {
-		return calm("more empty DATA frames than a stream has use for")
+		return enhanceYourCalm("too many empty DATA frames")
 	}
 	known, err := c.admit(h, n)
 	if err == nil && !known {
-		err = c.missing(h.StreamID, int64(h.Length))
+		err = c.lateData(h.StreamID, int64(h.Length))
 	}
 	if err != nil {
 		var stream http2.StreamError
@@ -108,7 +111,7 @@ func (c *conn) data(h http2.FrameHeader) error {
 			return err
 		}
 		n -= len(p)
-		c.arrived(h.StreamID, p)
+		c.receive(h.StreamID, p)
 	}
 	if err := c.skip(pad); err != nil || !ended {
 		return err
@@ -116,11 +119,11 @@ func (c *conn) data(h http2.FrameHeader) error {
 	return c.dataEnded(h.StreamID)
 }
 
-// dataEnded is for a frame that was the last of its stream.
+// dataEnded is called after the last frame of a stream.
 func (c *conn) dataEnded(id uint32) (err error) {
 	var gone func()
 	c.mu.Lock()
-	defer func() { c.callGone(gone) }()
+	defer func() { c.unlockAndCall(gone) }()
 	s := c.streams[id]
 	if s == nil || s.reset {
 		return nil
@@ -129,8 +132,7 @@ func (c *conn) dataEnded(id uint32) (err error) {
 	return err
 }
 
-// admit holds a DATA frame with n bytes of data against the windows and the length that was
-// declared.
+// admit checks a DATA frame with n bytes of data against the windows and the declared length.
 func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,74 +141,74 @@ func (c *conn) admit(h http2.FrameHeader, n int) (known bool, err error) {
 		return false, &ConnError{http2.ErrCodeFlowControl, "more DATA than the connection's window has room for"}
 	}
 	c.recvWindow -= size
-	c.giveBack(size - int64(n)) // nobody will take the padding
+	c.returnCredit(size - int64(n)) // no reader takes the padding
 	s := c.streams[h.StreamID]
 	switch {
 	case s == nil:
 		return false, nil
-	case s.theirs, s.recvEnd && s.sentEnd && !s.reset:
-		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA for a stream that was closed"}
+	case s.resetByPeer, s.recvEnd && s.sentEnd && !s.reset:
+		return true, &ConnError{http2.ErrCodeStreamClosed, "DATA on a closed stream"}
 	case s.reset:
 		s.recvWindow -= size
 		return true, nil
 	case s.recvEnd:
-		c.giveBack(int64(n))
+		c.returnCredit(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
 	case s.client != nil && !s.client.final:
-		c.giveBack(int64(n))
+		c.returnCredit(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
-	case size > max(0, s.recvWindow): // it may have been made smaller
-		c.giveBack(int64(n))
+	case size > max(0, s.recvWindow): // it may have become smaller
+		c.returnCredit(int64(n))
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}
 	s.recvWindow -= size
-	if s.credit += size - int64(n); n == 0 && c.isDue(s) { // no reader will see to it
+	if s.credit += size - int64(n); n == 0 && c.isDue(s) { // no reader does it
 		c.regrant(s)
 	}
 	if s.received += int64(n); s.declared >= 0 && s.received > s.declared {
-		c.giveBack(int64(n))
+		c.returnCredit(int64(n))
 		s.err = errLengthWrong
 		return true, http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
 	}
 	return true, nil
 }
 
-// arrived takes a piece of DATA in.
-func (c *conn) arrived(id uint32, p []byte) {
+// receive puts a piece of DATA into the inbox.
+func (c *conn) receive(id uint32, p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.streams[id]
 	if s == nil || s.reset {
-		c.giveBack(int64(len(p)))
+		c.returnCredit(int64(len(p)))
 		return
 	}
-	c.hold(len(p))
+	c.holdInbox(len(p))
 	s.inbox.add(p)
 	s.readers.wake()
 	if c.limits.memory.Pressed() != (c.cutback > 0) {
-		c.adapt()
+		c.adaptWindows()
 	}
 	if c.mayHoldMore(s) {
-		c.giveBack(int64(len(p)))
+		c.returnCredit(int64(len(p)))
 	} else {
 		s.withheld += len(p)
 	}
 }
 
-// endBody is the end of a stream as the peer sees it, c.mu held. It gives what Watch left, where
-// that ends the stream.
+// endBody ends the peer's side of a stream; c.mu is held. If that fails the stream, it returns the
+// function given to Watch.
 func (c *conn) endBody(s *stream) (gone func(), err error) {
 	if s.declared >= 0 && s.received != s.declared {
-		return c.refuse(s, errLengthWrong)
+		return c.rejectMessage(s, errLengthWrong)
 	}
 	s.recvEnd = true
-	s.endedOne()
+	s.sideEnded()
 	s.readers.wake()
 	return nil, nil
 }
 
-// giveBack grants bytes again that nobody holds any more; c.mu is held.
-func (c *conn) giveBack(n int64) {
+// returnCredit grants bytes of the connection again that are no longer held; c.mu is held.
+func (c *conn) returnCredit(n int64) {
 	if c.cutback > 0 && c.recvTarget > connWindow {
 		shrink := min(n, c.recvTarget-connWindow)
 		c.recvTarget -= shrink
@@ -219,11 +221,11 @@ func (c *conn) giveBack(n int64) {
 	}
 }
 
-// took accounts for n bytes that the reader of s has taken, and grants them again; c.mu is held. It
-// says whether there is something to tell the peer.
-func (c *conn) took(s *stream, n int64) {
+// consumed accounts for n bytes that the reader of s has taken, and grants them again; c.mu is
+// held.
+func (c *conn) consumed(s *stream, n int64) {
 	c.taken += n
-	c.letGo(s, int(n))
+	c.releaseInbox(s, int(n))
 	if s.recvEnd || s.reset {
 		return
 	}
@@ -235,7 +237,7 @@ func (c *conn) took(s *stream, n int64) {
 		c.widen(s)
 	}
 	if c.isDue(s) {
-		if !c.ramped && s.wantsMore() && c.grow(min(mostWindow, c.target+s.credit)) {
+		if !c.rampedUp && s.wantsMore() && c.grow(min(maxStreamWindow, c.target+s.credit)) {
 			c.widen(s)
 		}
 		c.regrant(s)
@@ -244,10 +246,10 @@ func (c *conn) took(s *stream, n int64) {
 	}
 }
 
-// isDue says whether s has credit enough to tell the peer; c.mu is held.
+// isDue says whether s has enough credit for a WINDOW_UPDATE; c.mu is held.
 func (c *conn) isDue(s *stream) bool { return s.credit > 0 && s.credit >= (s.target-c.cutback)/4 }
 
-// regrant grants what s has credit for; c.mu is held.
+// regrant grants the credit of s; c.mu is held.
 func (c *conn) regrant(s *stream) {
 	c.appendWindowUpdate(s.id, uint32(s.credit))
 	s.recvWindow += s.credit
@@ -259,10 +261,10 @@ func (s *stream) wantsMore() bool {
 	return s.declared < 0 || s.declared-s.received > s.recvWindow+s.conn.enforced-s.conn.cutback+s.credit
 }
 
-// probe measures the path, if that was not done a moment ago; c.mu is held. What was taken last, at
-// most a block, counts: the peer may have sent its whole window at once, and be waiting for it.
+// probe begins a measurement of the path, unless a pause is due; c.mu is held. The last bytes that
+// were taken, at most a block, count: the peer may have used up its window and be waiting for them.
 func (c *conn) probe(last int64) {
-	if c.probing || c.target >= mostWindow {
+	if c.probing || c.target >= maxStreamWindow {
 		return
 	}
 	now := time.Now()
@@ -273,28 +275,28 @@ func (c *conn) probe(last int64) {
 	c.appendPing(false, [8]byte{pingSpeed})
 }
 
-// probed is the answer.
-func (c *conn) probed(now time.Time) {
+// probeAnswered evaluates the answer to a probe; c.mu is held.
+func (c *conn) probeAnswered(now time.Time) {
 	if !c.probing {
 		return
 	}
 	c.probing = false
 	trip := c.taken - c.probeFrom
-	if !c.ramped {
-		c.ramped = 4*trip <= c.target
+	if !c.rampedUp {
+		c.rampedUp = 4*trip <= c.target
 		return
 	}
 	if 2*trip <= c.target {
-		// What was under way after a growth was still sent by the smaller window: once is no
-		// answer.
-		if c.short++; c.short > 1 {
-			c.probeNext = now.Add(min(max(probePause*now.Sub(c.probeSent), leastProbePause), mostProbePause))
+		// What was in flight after a growth was still limited by the smaller window: one result
+		// is not enough.
+		if c.shortProbes++; c.shortProbes > 1 {
+			c.probeNext = now.Add(min(max(probePause*now.Sub(c.probeSent), minProbePause), maxProbePause))
 		}
 		return
 	}
-	c.short = 0
-	if !c.grow(min(mostWindow, 4*trip)) {
-		c.probeNext = now.Add(mostProbePause)
+	c.shortProbes = 0
+	if !c.grow(min(maxStreamWindow, 4*trip)) {
+		c.probeNext = now.Add(maxProbePause)
 	}
 }
 
@@ -302,43 +304,44 @@ func (c *conn) probed(now time.Time) {
 // twice as large, if there is memory for one such stream.
 func (c *conn) grow(target int64) bool {
 	more := max(0, 2*target-c.recvTarget)
-	if c.cutback > 0 || target-firstWindow > c.limits.memory.growth() {
-		c.ramped = true
+	if c.cutback > 0 || target-defaultWindow > c.limits.memory.growth() {
+		c.rampedUp = true
 		return false
 	}
 	c.target = target
 	c.recvTarget += more
-	c.giveBack(more)
+	c.returnCredit(more)
 	return true
 }
 
-// windowUpdate takes a WINDOW_UPDATE.
+// windowUpdate processes a WINDOW_UPDATE.
 func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	if h.Length != 4 {
-		return &ConnError{http2.ErrCodeFrameSize, "WINDOW_UPDATE of another size than 4"}
+		return &ConnError{http2.ErrCodeFrameSize, "WINDOW_UPDATE size is not 4"}
 	}
-	b, err := c.readHead(4)
+	b, err := c.readPrefix(4)
 	if err != nil {
 		return err
 	}
 	if !c.updates.take(1) {
-		return calm("more WINDOW_UPDATEs than the data sent has use for")
+		return enhanceYourCalm("too many WINDOW_UPDATE frames")
 	}
 	n := int64(binary.BigEndian.Uint32(b) & maxWindow)
 	if n == 0 {
-		return http2.StreamError{StreamID: h.StreamID, Code: http2.ErrCodeProtocol} // of stream 0: of the connection
+		// On stream 0 it is an error of the connection.
+		return http2.StreamError{StreamID: h.StreamID, Code: http2.ErrCodeProtocol}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if h.StreamID == 0 {
 		opens := c.sendWindow <= 0
 		if c.sendWindow += n; c.sendWindow > maxWindow {
-			return &ConnError{http2.ErrCodeFlowControl, "a window of more than 2^31-1 bytes"}
+			return &ConnError{http2.ErrCodeFlowControl, "window of more than 2^31-1 bytes"}
 		}
 		c.wakeFirst()
 		if opens && c.sendWindow > 0 {
 			for _, s := range c.streams {
-				s.unstall()
+				s.wakeWriter()
 			}
 		}
 		return nil
@@ -346,19 +349,19 @@ func (c *conn) windowUpdate(h http2.FrameHeader) error {
 	s := c.streams[h.StreamID]
 	if s == nil {
 		if !clientID(h.StreamID) || h.StreamID > c.lastID {
-			return protocolError("WINDOW_UPDATE for a stream that was not opened")
+			return protocolError("WINDOW_UPDATE on an idle stream")
 		}
-		return nil // it may have been on its way
+		return nil // it may have been in flight
 	}
 	if s.sendWindow += n; s.sendWindow > maxWindow {
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	}
-	s.unstall()
+	s.wakeWriter()
 	return nil
 }
 
-// unstall lets a writer go on that waits for its stream's window; c.mu is held.
-func (s *stream) unstall() {
+// wakeWriter wakes the writer if it waits for its stream's window and that is open; c.mu is held.
+func (s *stream) wakeWriter() {
 	switch {
 	case s.sendWindow <= 0 || s.reset:
 	case len(s.pending) > 0:

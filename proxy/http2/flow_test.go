@@ -167,14 +167,14 @@ func TestReadersWhoTakeNothingStopNobodyElse(t *testing.T) {
 	f := serve(t, ServerOptions{}, takingOnce(goOn))
 	c := dial(t, f.addr, ClientOptions{})
 	var wg sync.WaitGroup
-	for range connWindow/firstWindow + 1 {
-		wg.Go(func() { wantOK(t, c, "/later", firstWindow) })
+	for range connWindow/defaultWindow + 1 {
+		wg.Go(func() { wantOK(t, c, "/later", defaultWindow) })
 	}
 	server := <-f.conns
 	if !proxytest.Within(proxytest.Patience, func() bool {
 		server.mu.Lock()
 		defer server.mu.Unlock()
-		return server.inboxes > connWindow
+		return server.inboxBytes > connWindow
 	}) {
 		t.Error("the connection's window is not granted anew")
 	}
@@ -207,7 +207,7 @@ func TestPaddingAloneKeepsTheWindow(t *testing.T) {
 	if err := p.open(1, false); err != nil {
 		t.Fatal(err)
 	}
-	for range firstWindow / 256 {
+	for range defaultWindow / 256 {
 		if err := p.fr.WriteDataPadded(1, false, nil, make([]byte, 255)); err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +280,8 @@ func TestPriorities(t *testing.T) {
 	if err := p.fr.WritePriorityUpdate(3, "u=7"); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.fr.WritePing(false, [8]byte{1}); err != nil { // all of it has been read when the answer comes
+	// All of it has been read when the answer comes.
+	if err := p.fr.WritePing(false, [8]byte{1}); err != nil {
 		t.Fatal(err)
 	}
 	p.next(http2.FramePing)

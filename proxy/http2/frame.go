@@ -6,19 +6,19 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// The append functions add one frame to what waits to be sent; c.mu is held.
+// The append functions add a frame to the connection's buffer; c.mu is held.
 
 func appendHeader(dst []byte, length int, t http2.FrameType, flags http2.Flags, id uint32) []byte {
 	return append(dst, byte(length>>16), byte(length>>8), byte(length), byte(t), byte(flags),
 		byte(id>>24), byte(id>>16), byte(id>>8), byte(id))
 }
 
-// controlFrame is for frames that the peer can ask for: what waits of them is counted.
+// controlFrame appends a frame that the peer can request: the bytes that wait are counted.
 func (c *conn) controlFrame(t http2.FrameType, flags http2.Flags, id uint32, payload []byte) {
 	if c.err != nil {
 		return
 	}
-	c.buf = append(appendHeader(c.room9(len(payload)), len(payload), t, flags, id), payload...)
+	c.buf = append(appendHeader(c.reserve(len(payload)), len(payload), t, flags, id), payload...)
 	c.controlHeld += frameHeaderLen + len(payload)
 }
 
@@ -74,7 +74,7 @@ func (c *conn) appendBlock(id uint32, block []byte, end bool) {
 		if n == len(block) {
 			flags |= http2.FlagHeadersEndHeaders
 		}
-		c.buf = append(appendHeader(c.room9(n), n, t, flags, id), block[:n]...)
+		c.buf = append(appendHeader(c.reserve(n), n, t, flags, id), block[:n]...)
 		if block = block[n:]; len(block) == 0 {
 			return
 		}

@@ -181,7 +181,7 @@ func decodeRequest(f *fields, block []byte, r *message.Request, ended bool) (web
 	if err := d.Close(); err != nil {
 		return false, nil, err
 	}
-	f.end()
+	f.finish()
 	websocket, fault = f.request(r, ended)
 	return websocket, fault, nil
 }
@@ -209,7 +209,7 @@ func encodeAndDecode(t *testing.T, e *encoder, r *message.Request, protocol []by
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f.end()
+	f.finish()
 	_, fault := f.request(&again, ended)
 	if fault != nil {
 		t.Fatalf("%v of what was written for\n%s", fault, show(r))

@@ -16,11 +16,11 @@ type Limits struct {
 
 const (
 	fieldOverhead = 4
-	// Beyond this multiple of the limit a block is not worth decoding to its end for the sake of an
-	// answer.
+	// Beyond this multiple of the limit a block is not decoded to its end for an answer: the
+	// connection ends.
 	bombFactor = 8
-	// A browser sends each cookie as a field of its own (RFC 9113 section 8.2.3), so these have a
-	// limit of their own.
+	// Browsers send each cookie as a separate field (RFC 9113 section 8.2.3), so cookies have a
+	// separate limit.
 	crumbFactor = 4
 	maxMethod   = 32
 )
@@ -29,7 +29,7 @@ const (
 type kind uint8
 
 const (
-	discarded kind = iota // it is decoded for the sake of the table alone
+	discarded kind = iota // decoded only for the table
 	requestBlock
 	responseBlock
 	trailerBlock
@@ -51,7 +51,7 @@ type fields struct {
 	kind   kind
 	h      *message.Header
 	limits *Limits
-	err    *message.Error // the first fault
+	err    *message.Error // the first one
 
 	size, count, crumbs int
 	regular             bool
@@ -73,7 +73,7 @@ func (f *fields) reset(k kind, h *message.Header, limits *Limits) {
 	*f = fields{kind: k, h: h, limits: limits, cookie: f.cookie[:0]}
 }
 
-// bytesOf is s without a copy. Nobody writes to it.
+// bytesOf is s without a copy. It must not be written to.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 func (f *fields) fail(err *message.Error) {
@@ -82,8 +82,8 @@ func (f *fields) fail(err *message.Error) {
 	}
 }
 
-// bomb says whether the block is so far beyond the limits that the connection is better ended.
-func (f *fields) bomb() bool {
+// isBomb says whether the block exceeds the limits so far that the connection is ended.
+func (f *fields) isBomb() bool {
 	return f.size > bombFactor*f.limits.HeaderBytes || f.count+f.crumbs > bombFactor*crumbFactor*f.limits.HeaderFields
 }
 
@@ -152,7 +152,7 @@ func (f *fields) pseudo(name, value string) {
 		f.fail(errValue)
 	default:
 		f.seen |= bit
-		*into = f.h.Grab(bytesOf(value))
+		*into = f.h.Copy(bytesOf(value))
 	}
 }
 
@@ -174,14 +174,15 @@ func (f *fields) field(name, value string) {
 		if f.trailers = message.EqualFold(bytesOf(value), "trailers"); !f.trailers {
 			f.fail(errTE)
 		}
-	case message.ProxyAuthenticate, message.ProxyAuthorization, message.HTTP2Settings: // for the next hop, and that is us
+	case message.ProxyAuthenticate, message.ProxyAuthorization, message.HTTP2Settings:
+		// These are for the next hop, which is mpgate.
 	case message.ContentLength:
 		f.contentLength(value)
 	case message.Host:
 		if f.hosts++; f.hosts > 1 {
 			f.fail(errHostTwice)
 		} else {
-			f.host = f.h.Grab(bytesOf(value))
+			f.host = f.h.Copy(bytesOf(value))
 		}
 	case message.Cookie:
 		if f.kind != requestBlock {
@@ -215,7 +216,7 @@ func (f *fields) expectation(value string) {
 
 func (f *fields) contentLength(value string) {
 	if f.kind == trailerBlock {
-		return // it has no place there
+		return // not allowed there
 	}
 	if f.lengths++; f.lengths > 1 {
 		f.fail(errLengthTwice)
@@ -238,8 +239,8 @@ func (f *fields) contentLength(value string) {
 	}
 }
 
-// end is called behind the last field.
-func (f *fields) end() {
+// finish is called after the last field.
+func (f *fields) finish() {
 	if len(f.cookie) > 0 && f.err == nil {
 		f.h.AddName(cookieName, f.cookie)
 	}

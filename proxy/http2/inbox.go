@@ -12,14 +12,14 @@ var smallBlocks = sync.Pool{New: func() any { return new([smallBlock]byte) }}
 var middleBlocks = sync.Pool{New: func() any { return new([middleBlock]byte) }}
 var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 
-// inbox holds the data of a stream that has come and was not taken yet, in blocks from a pool:
-// larger ones the more it holds, so that the memory is in proportion. It holds no more than the
-// stream's window. The zero value is ready.
+// inbox holds the data of a stream that has come and was not taken yet, in blocks from a pool. The
+// more it holds, the larger its blocks are, so that the memory is in proportion. It holds no more
+// than the stream's window. The zero value is ready.
 type inbox struct {
 	blocks []block
 	first  int // of blocks
-	size   int // bytes held, without the piece that is lent
-	lent   int // bytes of the piece that next gave last, which lies in the first block
+	size   int // bytes held, without lent
+	lent   int // bytes of the piece that next returned last, which is in the first block
 }
 
 type block struct {
@@ -49,10 +49,10 @@ func (in *inbox) room(n int) *block {
 		if b.w < len(b.data) {
 			return b
 		}
-		size = min(4*len(b.data), largeBlock) // what filled a block goes on
+		size = min(4*len(b.data), largeBlock) // a stream that filled a block continues
 	}
 	data := newBlock(size)
-	if in.first > 16 && in.first > len(in.blocks)/2 { // a stream that is never quite empty
+	if in.first > 16 && in.first > len(in.blocks)/2 { // a stream that is never empty
 		n := copy(in.blocks, in.blocks[in.first:])
 		in.blocks, in.first = in.blocks[:n], 0
 	}
@@ -60,8 +60,7 @@ func (in *inbox) room(n int) *block {
 	return &in.blocks[len(in.blocks)-1]
 }
 
-// next gives what lies together at the front, nil where there is nothing. It is valid until the
-// next call.
+// next returns the contiguous bytes at the front, nil for none. They are valid until the next call.
 func (in *inbox) next() []byte {
 	in.lent = 0
 	for in.first < len(in.blocks) {

@@ -1,16 +1,13 @@
 package http2
 
 import (
-	"errors"
 	"io"
 	"net"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"mpgate/proxy/message"
 	"mpgate/proxy/preread"
 )
 
@@ -75,20 +72,7 @@ func TestDataForCancelledStreams(t *testing.T) {
 				}
 				return nil
 			}), ClientOptions{})
-			open := func() *ClientStream {
-				s, err := c.Open()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := errors.Join(s.WriteHead(request("GET", "/", 0)), s.End(nil)); err != nil {
-					t.Fatal(err)
-				}
-				var r message.Response
-				if err := s.ReadHead(&r, time.Now().Add(generous)); err != nil {
-					t.Fatal(err)
-				}
-				return s
-			}
+			open := func() *ClientStream { return ask(t, c) }
 			s := open()
 			defer s.Release()
 			for range tt.cancelled {

@@ -6,16 +6,15 @@ import (
 	"sync/atomic"
 )
 
-// Memory accounts for what the peers of several connections make them hold: bodies that nobody
-// has taken yet, pieces that wait for a peer's window, and what windows that grew may still
-// bring. What a peer was granted is always taken in. The limit decides what is granted from then
-// on:
+// Memory accounts for what the peers of several connections make them hold: bodies that were not
+// taken yet, pieces that wait for a peer's window, and what may still come in windows that grew.
+// What a peer was granted is always accepted. The limit decides what is granted from then on:
 //
 //	below a half      windows grow
 //	three quarters    pressed, until below a half: windows shrink as bytes come, and new streams get small ones
-//	full              a connection that holds much itself starts no further streams
+//	full              a connection that holds much itself starts no more streams
 //
-// So what is held stays within the limit, and beyond it leastWindow for each stream and twice
+// So what is held stays within the limit, and beyond it minWindow for each stream and twice
 // connWindow for each connection. The zero value has no limit.
 type Memory struct {
 	Limit   int64 // bytes; 0 is none
@@ -24,31 +23,31 @@ type Memory struct {
 }
 
 const (
-	mostMemory  = 256 << 20
-	leastMemory = 4 << 20
+	maxMemory = 256 << 20
+	minMemory = 4 << 20
 )
 
 // MemoryLimit is a limit that suits this process: an eighth of what the runtime keeps it below
 // (debug.SetMemoryLimit), and 256 MiB at most.
 func MemoryLimit() int64 {
 	if all := debug.SetMemoryLimit(-1); all != math.MaxInt64 {
-		return min(mostMemory, max(leastMemory, all/8))
+		return min(maxMemory, max(minMemory, all/8))
 	}
-	return mostMemory
+	return maxMemory
 }
 
 // Used is how many bytes are accounted for.
 func (m *Memory) Used() int64 { return m.used.Load() }
 
-// Full says whether the limit is reached: what would make the connections hold more had better
-// not begin.
+// Full says whether the limit is reached: then nothing should begin that makes connections hold
+// more.
 func (m *Memory) Full() bool { return m != nil && m.Limit > 0 && m.used.Load() >= m.Limit }
 
 // Pressed says whether memory is short: connections hold, or have promised to take, three
 // quarters of the limit, and since then always more than a half.
 func (m *Memory) Pressed() bool { return m != nil && m.pressed.Load() }
 
-// hold accounts for n bytes that are there, whatever the limit.
+// hold accounts for n bytes, whatever the limit.
 func (m *Memory) hold(n int) {
 	if m == nil {
 		return
@@ -67,11 +66,11 @@ func (m *Memory) release(n int) {
 	}
 }
 
-// growth is how much a window may grow by: a part of what is left of the first half, so that
-// there is some for others.
+// growth is by how much a window may grow: a part of what is left of the first half, so that others
+// can grow too.
 func (m *Memory) growth() int64 {
 	if m == nil || m.Limit <= 0 {
-		return mostWindow
+		return maxStreamWindow
 	}
 	return max(0, m.Limit/2-m.used.Load()) / 4
 }

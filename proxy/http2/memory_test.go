@@ -37,7 +37,7 @@ func TestGrantedWindowsAreHonouredWhenMemoryIsShort(t *testing.T) {
 	if !proxytest.Within(proxytest.Patience, func() bool { return mem.Full() && stalled(clients) }) {
 		t.Errorf("%d bytes are accounted for, want the limit", mem.Used())
 	}
-	if used, most := mem.Used(), mem.Limit+conns*(2*connWindow+holdStep)+conns*streams*leastWindow; used > most {
+	if used, most := mem.Used(), mem.Limit+conns*(2*connWindow+holdStep)+conns*streams*minWindow; used > most {
 		t.Errorf("%d bytes are held, want %d at most", used, most)
 	}
 	if !mem.Pressed() {
@@ -88,7 +88,7 @@ func TestDownloadsAreWholeWhenMemoryIsShort(t *testing.T) {
 	if res, err := exchange(last, request("GET", "/", 0), nil); err != nil || len(res.body) != size {
 		t.Errorf("a reader beside those who take nothing got %d bytes of %d, %v", len(res.body), size, err)
 	}
-	if used, most := mem.Used(), mem.Limit+conns*(2*connWindow+holdStep)+conns*streams*leastWindow; used > most {
+	if used, most := mem.Used(), mem.Limit+conns*(2*connWindow+holdStep)+conns*streams*minWindow; used > most {
 		t.Errorf("%d bytes are held, want %d at most", used, most)
 	}
 	for _, s := range open {
@@ -148,8 +148,8 @@ func TestReservedPlaceHasTheWindowOfItsStream(t *testing.T) {
 			t.Fatalf("%d bytes of %d, %v", len(res.body), size, err)
 		}
 	}
-	if get(); enforced() != firstWindow-leastWindow {
-		t.Fatalf("windows are smaller by %d, want %d", enforced(), firstWindow-leastWindow)
+	if get(); enforced() != defaultWindow-minWindow {
+		t.Fatalf("windows are smaller by %d, want %d", enforced(), defaultWindow-minWindow)
 	}
 	s, err := c.Open()
 	if err != nil {
@@ -228,11 +228,11 @@ func TestWindowsShrinkWhenMemoryIsShort(t *testing.T) {
 		}
 		t.Fatal(want, fmt.Sprint(windows()))
 	}
-	grown := func(of, conn int64, leased int) bool { return of > firstWindow && conn >= 2*of && leased > 0 }
+	grown := func(of, conn int64, leased int) bool { return of > defaultWindow && conn >= 2*of && leased > 0 }
 	reaches("the window does not grow", grown)
 	mem.hold(48 << 20)
 	reaches("the window does not shrink", func(of, conn int64, leased int) bool {
-		return of == leastWindow && conn == connWindow && leased == 0
+		return of == minWindow && conn == connWindow && leased == 0
 	})
 	p := connect(t, f.addr)
 	for settled := false; !settled; {
@@ -245,8 +245,8 @@ func TestWindowsShrinkWhenMemoryIsShort(t *testing.T) {
 	}
 	other := <-f.conns
 	other.mu.Lock()
-	if other.cutback != firstWindow-leastWindow {
-		t.Errorf("a new connection begins with windows that are smaller by %d, want %d", other.cutback, firstWindow-leastWindow)
+	if other.cutback != defaultWindow-minWindow {
+		t.Errorf("a new connection begins with windows that are smaller by %d, want %d", other.cutback, defaultWindow-minWindow)
 	}
 	other.mu.Unlock()
 	mem.release(48 << 20)
@@ -269,11 +269,11 @@ func TestPeersThatIgnoreSmallWindows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	left, granted := [streams]int{}, firstWindow
+	left, granted := [streams]int{}, defaultWindow
 	for i := range left {
-		left[i] = firstWindow
+		left[i] = defaultWindow
 	}
-	most := firstWindow + connWindow + holdStep + streams*(leastWindow+maxFrame)
+	most := defaultWindow + connWindow + holdStep + streams*(minWindow+maxFrame)
 	for i := 0; i < streams; {
 		n := min(4<<10, left[i])
 		if n == 0 {

@@ -100,7 +100,7 @@ func TestPanicOfAClientsReader(t *testing.T) {
 			})
 			o := ClientOptions{}
 			if !held {
-				o.Settled = func() { <-all; panic("settled") }
+				o.OnSettings = func() { <-all; panic("settled") }
 			}
 			c := dial(t, addr, o)
 			errs := waiting(t, c, 2)

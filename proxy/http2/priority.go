@@ -1,8 +1,10 @@
 package http2
 
-// priority is what a client said of a response's (RFC 9218 section 4). A client that says nothing
-// gets its streams in turn: most of those do not know of the scheme, and one response after the
-// other is not what they expect.
+import "strings"
+
+// priority is the priority of a response (RFC 9218 section 4). Without one, the streams share the
+// connection: most such clients do not know the scheme and do not expect one response after the
+// other.
 type priority struct {
 	urgency     uint8 // 0 is first, 7 last
 	incremental bool
@@ -12,20 +14,15 @@ const urgencies = 8
 
 var defaultPriority = priority{urgency: 3, incremental: true}
 
-// parsePriority reads the members u and i of a dictionary (RFC 8941). What it cannot read it skips,
-// as it must parameters it does not know; a field that is no dictionary at all thus counts for
-// nothing.
+// parsePriority reads the members u and i of a dictionary (RFC 8941). It skips what it
+// cannot parse, as it must skip unknown parameters; a field that is not a dictionary thus has no
+// effect.
 func parsePriority(b string) priority {
 	p := priority{urgency: 3}
 	for len(b) > 0 {
 		var member string
-		member, b = cutMember(b)
-		for i := range len(member) {
-			if member[i] == ';' { // parameters of a member
-				member = member[:i]
-				break
-			}
-		}
+		member, b, _ = strings.Cut(b, ",")
+		member, _, _ = strings.Cut(strings.Trim(member, " \t"), ";") // without its parameters
 		switch {
 		case len(member) == 3 && member[:2] == "u=" && member[2] >= '0' && member[2] <= '7':
 			p.urgency = member[2] - '0'
@@ -36,21 +33,4 @@ func parsePriority(b string) priority {
 		}
 	}
 	return p
-}
-
-func cutMember(b string) (member, rest string) {
-	member = b
-	for i := range len(b) {
-		if b[i] == ',' {
-			member, rest = b[:i], b[i+1:]
-			break
-		}
-	}
-	for len(member) > 0 && (member[0] == ' ' || member[0] == '\t') {
-		member = member[1:]
-	}
-	for n := len(member); n > 0 && (member[n-1] == ' ' || member[n-1] == '\t'); n-- {
-		member = member[:n-1]
-	}
-	return member, rest
 }

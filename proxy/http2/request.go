@@ -11,8 +11,8 @@ import (
 var getMethod = []byte("GET")
 
 // request fills r from a block that was decoded into r.Header. ended: nothing follows the block.
-// websocket: it is an extended CONNECT, which r shows as the GET with an Upgrade that it is to a
-// server of HTTP/1 (RFC 8441).
+// websocket: it is an extended CONNECT (RFC 8441), which r shows as a GET with an Upgrade, as in
+// HTTP/1.
 func (f *fields) request(r *message.Request, ended bool) (websocket bool, err *message.Error) {
 	r.Version = message.HTTP20
 	r.Method, r.Target = f.method, f.path
@@ -40,7 +40,7 @@ func (f *fields) request(r *message.Request, ended bool) (websocket bool, err *m
 		return false, errScheme
 	}
 	if connect {
-		r.Method = getMethod // its target has a path, unlike that of another CONNECT
+		r.Method = getMethod // its target has a path, unlike that of an ordinary CONNECT
 	}
 	if err := f.setTarget(r); err != nil {
 		return false, err
@@ -56,9 +56,8 @@ func (f *fields) request(r *message.Request, ended bool) (websocket bool, err *m
 	return false, nil
 }
 
-// bodyLength is what the block says of the body (RFC 9113 section 8.1.1). A body that is declared
-// empty is empty, though the stream may end in a frame of its own; trailers that follow it are
-// dropped.
+// bodyLength is the length of the body (RFC 9113 section 8.1.1). A body that is declared empty is
+// empty, even if the stream ends in a later frame; trailers after it are dropped.
 func (f *fields) bodyLength(ended bool) (int64, *message.Error) {
 	switch {
 	case ended && f.length > 0:
@@ -71,7 +70,7 @@ func (f *fields) bodyLength(ended bool) (int64, *message.Error) {
 	return f.length, nil
 }
 
-// setTarget finds the one host and path that count, as http1 does.
+// setTarget finds the one host and path that are matched and forwarded, as in http1.
 func (f *fields) setTarget(r *message.Request) *message.Error {
 	var err error
 	switch {
@@ -79,7 +78,7 @@ func (f *fields) setTarget(r *message.Request) *message.Error {
 		if r.Host, r.Port, err = target.Host(f.authority, &r.Scratch); err != nil {
 			return errHost
 		}
-		if len(f.host) > 0 { // an empty one names nobody else
+		if len(f.host) > 0 { // an empty one names no host
 			host, port, err := target.Host(f.host, &r.Scratch)
 			if err != nil {
 				return errHost
@@ -127,14 +126,14 @@ func (f *fields) setTarget(r *message.Request) *message.Error {
 
 var webSocketName = []byte("websocket")
 
-// webSocket makes the GET of an extended CONNECT. A server of HTTP/1 wants a key, whose answer is
-// ours to check.
+// webSocket makes the GET of an extended CONNECT. A server of HTTP/1 needs a key; mpgate checks the
+// answer to it.
 func (f *fields) webSocket(r *message.Request) *message.Error {
 	switch {
 	case !message.EqualFold(f.protocol, "websocket"):
 		return errProtocol
 	case r.ContentLength == 0:
-		return errLengthWrong // it ends where it should begin
+		return errLengthWrong // the stream ends with its head
 	}
 	r.Upgrade, r.ContentLength, r.Expect = webSocketName, 0, false
 	r.Header.Del(message.SecWebSocketKey)

@@ -8,7 +8,7 @@ import (
 )
 
 // response fills r from a block that was decoded into r.Header. declared is the length of the body
-// that the server announced, Unknown where it did not: what r.ContentLength is told may be less.
+// that the server announced, Unknown if it did not; r.ContentLength may differ from it.
 func (f *fields) response(r *message.Response, ended, isHead bool) (declared int64, err *message.Error) {
 	r.Version = message.HTTP20
 	switch {

@@ -19,17 +19,19 @@ type ServerOptions struct {
 	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
 	MinRate    int64         // bytes a second of a body, averaged over IdleTime
 	Streams    int           // at a time; 100
-	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
-	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
-	Memory     *Memory       // shared by the connections; nil: no limit for all together
+	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the
+	// connection ends if no answer comes for PingAnswer, 15 s.
+	PingEvery, PingAnswer time.Duration
+	Memory                *Memory // shared by the connections; nil: no limit for all together
 }
 
 const (
 	maxStreams = 1 << 16
-	// maxWaiting is how many streams of a connection may wait for others that were reset to be
-	// wound up, as a multiple of those that it may have.
+	// maxWaiting bounds the streams of a connection that wait until the handlers of others, which
+	// were reset, return. It is a multiple of the streams that it may have.
 	maxWaiting = 4
-	drainTime  = time.Second // between the two GOAWAYs, where the client does not answer the PING between them
+	// drainTime is between the two GOAWAYs if the client does not answer the PING between them.
+	drainTime = time.Second
 
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
@@ -40,36 +42,35 @@ const (
 //	NewServerConn ─► Serve (until the connection ends) … Shutdown from elsewhere ends it in order
 type ServerConn struct {
 	conn
-	most    int
-	handler func(*ServerStream)
+	streamLimit int
+	handler     func(*ServerStream)
 
 	opening  *ServerStream   // whose header block is being read
-	starting []*ServerStream // that wait to be run
+	starting []*ServerStream // wait for their handlers to start
 
 	// guarded by conn.mu
-	running  int // handlers
-	ended    int // handlers whose streams have ended in order: they are about to return
-	backlog  int // of starting, when the reader last looked
-	serving  bool
-	draining bool
-	final    bool   // the second GOAWAY was sent
-	last     uint32 // that it names: streams beyond are ignored
-	stopped  *time.Timer
-	unread   time.Time   // when the last request beyond maxUnread was started
-	resume   *time.Timer // until the next
-	finished sync.Cond   // running changed
+	running     int // handlers
+	ended       int // handlers whose streams have ended in order: they are about to return
+	backlog     int // of starting, when the reader last looked
+	serving     bool
+	draining    bool
+	finalSent   bool   // the second GOAWAY was sent
+	finalID     uint32 // that it names: streams beyond are ignored
+	drainTimer  *time.Timer
+	lastUnread  time.Time   // when the last request beyond maxUnread was started
+	resumeTimer *time.Timer // until the next
+	finished    sync.Cond   // running changed
 }
 
-// NewServerConn gives the server's end of s. in holds what has been read from it already, and is
-// the connection's from now on; it may be nil. handler is called for each stream, in a goroutine of
-// its own.
+// NewServerConn makes the server's end of s. in, which may be nil, holds what was read from it
+// before, and is emptied. handler is called for each stream, in a separate goroutine.
 func NewServerConn(s netio.Stream, in *netio.Buffer, o *ServerOptions, handler func(*ServerStream)) *ServerConn {
 	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, minRate: o.MinRate, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	setDefault(&l.HeaderBytes, 32<<10)
 	setDefault(&l.HeaderFields, 100)
 	l.setDefaults()
-	c := &ServerConn{handler: handler, most: o.Streams}
-	setDefault(&c.most, 100)
+	c := &ServerConn{handler: handler, streamLimit: o.Streams}
+	setDefault(&c.streamLimit, 100)
 	c.finished.L = &c.mu
 	c.server = c
 	c.init(s, l)
@@ -86,22 +87,22 @@ func setDefault[T int | time.Duration](v *T, def T) {
 }
 
 // Serve reads the connection until it ends and all handlers have returned, and gives the reason:
-// nil where it ended in order. It does not close the stream.
+// nil if that was orderly. It does not close the stream.
 func (c *ServerConn) Serve() error {
-	c.greet()
+	c.sendFirstFrames()
 	err := c.preface()
 	if err == nil {
-		err = c.reading()
+		err = c.runReader()
 	}
 	return c.end(err)
 }
 
-// greet says what the server has to say first.
-func (c *ServerConn) greet() {
+// sendFirstFrames sends the settings and the window of the connection.
+func (c *ServerConn) sendFirstFrames() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.firstSettings(
-		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.most)},
+	c.appendFirstSettings(
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.streamLimit)},
 		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)},
 		http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1},
 		http2.Setting{ID: http2.SettingNoRFC7540Priorities, Val: 1})
@@ -126,8 +127,8 @@ func (c *ServerConn) preface() error {
 	return nil
 }
 
-// Shutdown ends the connection in order: the client is told to open no further streams, those that
-// are under way when it knows are served. It returns at once; Serve returns when all is done.
+// Shutdown ends the connection in order: the client is told to open no more streams; those that it
+// opens before it knows are served. It returns at once; Serve returns when all streams have ended.
 func (c *ServerConn) Shutdown() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,10 +142,10 @@ func (c *ServerConn) Shutdown() {
 }
 
 // EndIdle is Shutdown for a connection that has had streams, and none for at least the given time.
-// false: it is none.
+// It says whether this is one.
 func (c *ServerConn) EndIdle(least time.Duration) bool {
 	c.mu.Lock()
-	idle := c.lastID > 0 && c.unused() && !c.draining && c.err == nil && time.Since(c.idle) >= least
+	idle := c.lastID > 0 && c.unused() && !c.draining && c.err == nil && time.Since(c.idleSince) >= least
 	c.mu.Unlock()
 	if idle {
 		c.Shutdown()
@@ -152,11 +153,11 @@ func (c *ServerConn) EndIdle(least time.Duration) bool {
 	return idle
 }
 
-// firstGoAway tells the client to open no further streams; c.mu is held.
+// firstGoAway tells the client to open no more streams; c.mu is held.
 func (c *ServerConn) firstGoAway() {
 	c.appendGoAway(maxStreamID, http2.ErrCodeNo)
 	c.appendPing(false, [8]byte{pingDrain})
-	c.stopped = task.AfterFunc(drainTime, "HTTP/2: second GOAWAY", func() {
+	c.drainTimer = task.AfterFunc(drainTime, "HTTP/2: second GOAWAY", func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.lastGoAway()
@@ -164,13 +165,13 @@ func (c *ServerConn) firstGoAway() {
 	c.wantFlush()
 }
 
-// lastGoAway is the second: what the client sent before it knew of the first has come. c.mu is
+// lastGoAway sends the second GOAWAY: what the client sent before the first one has come. c.mu is
 // held.
 func (c *ServerConn) lastGoAway() {
-	if !c.draining || c.final || c.err != nil {
+	if !c.draining || c.finalSent || c.err != nil {
 		return
 	}
-	c.final, c.last = true, c.lastID
+	c.finalSent, c.finalID = true, c.lastID
 	c.appendGoAway(c.lastID, http2.ErrCodeNo)
 	c.wantFlush()
 	c.stopIfDrained()
@@ -182,7 +183,7 @@ func (c *ServerConn) stopIfDrained() {
 	}
 }
 
-func (c *ServerConn) drained() bool { return c.final && c.unused() }
+func (c *ServerConn) drained() bool { return c.finalSent && c.unused() }
 
 // openBlock is called for the HEADERS of c.block.
 func (c *ServerConn) openBlock() error {
@@ -194,8 +195,8 @@ func (c *ServerConn) openBlock() error {
 		c.trailer.Reset()
 		c.fields.reset(trailerBlock, &c.trailer, &c.limits.Limits)
 		switch {
-		case s.theirs, s.recvEnd && s.sentEnd && !s.reset:
-			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+		case s.resetByPeer, s.recvEnd && s.sentEnd && !s.reset:
+			return &ConnError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 		case s.reset:
 			c.fields.kind = discarded
 		case s.recvEnd:
@@ -208,20 +209,20 @@ func (c *ServerConn) openBlock() error {
 	c.fields.reset(discarded, nil, &c.limits.Limits)
 	switch {
 	case !clientID(id):
-		return protocolError("HEADERS for a stream that only a server may open")
-	case id <= c.lastID && c.closed.has(id):
+		return protocolError("HEADERS on a stream that only a server may open")
+	case id <= c.lastID && c.recentlyClosed.has(id):
 		return nil
 	case id <= c.lastID:
-		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS for a stream that was closed"}
+		return &ConnError{http2.ErrCodeStreamClosed, "HEADERS on a closed stream"}
 	}
 	c.lastID = id
 	switch {
-	case c.final: // it came before the client knew
-		c.remember(id, firstWindow)
-	case c.open >= c.most:
+	case c.finalSent: // it came before the client knew
+		c.remember(id, defaultWindow)
+	case c.open >= c.streamLimit:
 		b.refused = http2.ErrCodeRefusedStream
-	case len(c.starting) > maxWaiting*c.most:
-		return calm("streams are opened and reset faster than they can be wound up")
+	case len(c.starting) > maxWaiting*c.streamLimit:
+		return enhanceYourCalm("streams are opened and reset too fast")
 	default:
 		c.opening = newServerStream()
 		c.fields.reset(requestBlock, &c.opening.req.Header, &c.limits.Limits)
@@ -239,20 +240,20 @@ func (c *ServerConn) closeBlock() error {
 		if s != nil {
 			s.free()
 		}
-		return c.badStream(b.id, b.refused)
+		return c.failStream(b.id, b.refused)
 	case c.fields.kind == trailerBlock:
 		return c.takeTrailer(b.id)
 	case s == nil:
 		return nil
 	}
 	s.begin(c, &c.fields, b)
-	c.enter(s)
+	c.addStream(s)
 	c.starting = append(c.starting, s)
 	return nil
 }
 
-// enter makes s, whose head was read into c.block, a stream of the connection.
-func (c *ServerConn) enter(s *ServerStream) {
+// addStream makes s, whose head was read into c.block, a stream of the connection.
+func (c *ServerConn) addStream(s *ServerStream) {
 	b := &c.block
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -262,7 +263,7 @@ func (c *ServerConn) enter(s *ServerStream) {
 		s.declared = c.fields.length
 	}
 	if s.websocket {
-		s.raw = true
+		s.tunnel = true
 	}
 	if c.fields.prioritized {
 		s.priority = c.fields.priority
@@ -270,29 +271,29 @@ func (c *ServerConn) enter(s *ServerStream) {
 	s.register()
 }
 
-// discard drops a stream that was never run; c.mu is held.
+// discard drops a stream whose handler never started; c.mu is held.
 func (c *ServerConn) discard(s *ServerStream) {
-	s.leave()
+	s.unregister()
 	s.free()
 }
 
-// serve is a stream's goroutine.
+// serve runs in the stream's goroutine.
 func (s *ServerStream) serve() {
 	c := s.conn.server
 	defer c.finish(s)
 	c.handler(s)
 }
 
-// finish ends what the handler has left open.
+// finish ends what the handler left open.
 func (c *ServerConn) finish(s *ServerStream) {
-	if p := task.Call("HTTP/2 stream: end", func() { c.windUp(s) }); p != nil {
+	if p := task.Call("HTTP/2 stream: end", func() { c.closeStream(s) }); p != nil {
 		c.panicked(p)
 		return
 	}
 	s.free()
 }
 
-func (c *ServerConn) windUp(s *ServerStream) {
+func (c *ServerConn) closeStream(s *ServerStream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running--
@@ -305,22 +306,22 @@ func (c *ServerConn) windUp(s *ServerStream) {
 	case !s.sentEnd:
 		code = s.resetAs
 	case !s.recvEnd:
-		code = http2.ErrCodeNo // the response is complete, and nobody wants the rest of the request
+		code = http2.ErrCodeNo // the response is complete; the rest of the request is not needed
 	default:
 		c.earned++
 	}
-	s.gone = nil
+	s.onGone = nil
 	if code != noReset && c.err == nil {
-		c.kill(&s.stream, errAborted, code)
+		c.abortStream(&s.stream, errAborted, code)
 	}
 	if s.ended {
 		c.ended--
 	}
-	s.leave()
+	s.unregister()
 	c.wantFlush()
 	c.stopIfDrained()
 	if c.backlog > 0 {
-		c.base.Interrupt() // the reader has streams that wait for this
+		c.base.Interrupt() // streams wait for this; the reader starts them
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// end winds the connection up.
+// end ends the connection.
 func (c *ServerConn) end(err error) error {
-	orderly, told := c.takeLeave(err)
+	orderly, told := c.sendLastFrames(err)
 	c.fail(err)
 	c.awaitHandlers()
 	if told {
@@ -26,9 +26,9 @@ func (c *ServerConn) end(err error) error {
 	return err
 }
 
-// takeLeave sends what there is to say at the end. It says whether it is one in order, and whether
-// the client is told of it.
-func (c *ServerConn) takeLeave(err error) (orderly, tell bool) {
+// sendLastFrames sends what is left at the end. It says whether the end is orderly, and whether the
+// client is told of it.
+func (c *ServerConn) sendLastFrames(err error) (orderly, tell bool) {
 	code := http2.ErrCodeNo
 	var fault *ConnError
 	if errors.As(err, &fault) {
@@ -36,17 +36,17 @@ func (c *ServerConn) takeLeave(err error) (orderly, tell bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	orderly = err == io.EOF || errors.Is(err, netio.ErrInterrupted) && c.draining || errors.Is(err, os.ErrDeadlineExceeded) && c.settled && c.unused()
+	orderly = err == io.EOF || errors.Is(err, netio.ErrInterrupted) && c.draining || errors.Is(err, os.ErrDeadlineExceeded) && c.gotSettings && c.unused()
 	tell = c.err == nil && !errors.Is(err, io.EOF) && (fault != nil || orderly)
 	if tell && !(c.draining && orderly) {
 		last := c.lastID
-		if c.final { // a later one must not name a higher (RFC 9113 section 6.8)
-			last = c.last
+		if c.finalSent { // a later one must not name a higher (RFC 9113 section 6.8)
+			last = c.finalID
 		}
 		c.appendGoAway(last, code)
 	}
-	if c.stopped != nil {
-		c.stopped.Stop()
+	if c.drainTimer != nil {
+		c.drainTimer.Stop()
 	}
 	if c.err == nil {
 		c.sendRest()
@@ -54,7 +54,7 @@ func (c *ServerConn) takeLeave(err error) (orderly, tell bool) {
 	return orderly, tell
 }
 
-// awaitHandlers returns when all have, and nobody writes any more.
+// awaitHandlers returns when all handlers have returned and no write is in progress.
 func (c *ServerConn) awaitHandlers() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,11 +65,11 @@ func (c *ServerConn) awaitHandlers() {
 	for c.running > 0 {
 		c.finished.Wait()
 	}
-	c.quiet()
+	c.waitForWriter()
 }
 
-// linger lets a client that is still sending get to read the last frame: a close with unread input
-// would reset the connection.
+// linger lets a client that is still sending read the last frame: a close with unread input would
+// reset the connection.
 func (c *ServerConn) linger() {
 	if c.s.CloseWrite() != nil {
 		return

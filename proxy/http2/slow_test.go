@@ -22,7 +22,8 @@ func TestStreamsOfASlowPeerAreNotAtTheirDeadline(t *testing.T) {
 		if err := p.open(1, false); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: p.block(get...)}); err != nil { // and no CONTINUATION
+		// And no CONTINUATION.
+		if err := p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: p.block(get...)}); err != nil {
 			t.Fatal(err)
 		}
 		if err := within(t, result); err != ErrTooSlow {

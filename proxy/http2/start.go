@@ -7,31 +7,31 @@ import (
 )
 
 const (
-	// maxUnread is how many requests are worked on at once whose client has given no window for the
-	// answers. Each takes a connection to a server, and memory here and there, for nothing that
-	// could leave. The others follow slowly: a client may want to see the heads first.
+	// maxUnread is how many requests are processed at once whose client has granted no window for
+	// the responses. Each takes a connection to a server, and memory on both sides, for nothing
+	// that could be sent. The others follow slowly: a client may need the heads first.
 	maxUnread   = 4
 	unreadPause = 25 * time.Millisecond
 )
 
-// start runs the handlers of streams that wait for that. One that was reset meanwhile is none.
+// start starts the handlers of waiting streams, and drops those that were reset meanwhile.
 func (c *ServerConn) start() {
 	if len(c.starting) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	kept, barred := c.starting[:0], false
+	kept, blocked := c.starting[:0], false
 	for _, s := range c.starting {
 		switch {
 		case s.reset:
 			c.discard(s)
-		case c.mayRun() && !c.holdsMuch() && (s.sendWindow > 0 || !barred && !c.tooManyUnread()):
+		case c.mayRun() && !c.holdsMuch() && (s.sendWindow > 0 || !blocked && !c.tooManyUnread()):
 			c.running++
 			s.started = true
 			s.run.Go()
 		default:
-			barred = barred || s.sendWindow <= 0
+			blocked = blocked || s.sendWindow <= 0
 			kept = append(kept, s)
 		}
 	}
@@ -39,13 +39,15 @@ func (c *ServerConn) start() {
 	c.starting, c.backlog = kept, len(kept)
 }
 
-// mayRun says whether one more handler may run; c.mu is held. Those whose streams were reset count
-// until they return. A client that keeps to the limit does not wait for those whose streams have
-// ended.
-func (c *ServerConn) mayRun() bool { return c.running-c.ended < c.most && c.running < 2*c.most }
+// mayRun says whether one more handler may run; c.mu is held. Handlers whose streams were reset
+// count until they return; those whose streams have ended do not, so that a client within the limit
+// does not wait for them.
+func (c *ServerConn) mayRun() bool {
+	return c.running-c.ended < c.streamLimit && c.running < 2*c.streamLimit
+}
 
-// tooManyUnread says that a stream without a window must wait for its start, and then has the
-// reader woken at its time; c.mu is held.
+// tooManyUnread says whether a stream without a window must wait for its start. Then it sets the
+// timer that wakes the reader; c.mu is held.
 func (c *ServerConn) tooManyUnread() bool {
 	n := 0
 	for _, s := range c.streams {
@@ -57,22 +59,22 @@ func (c *ServerConn) tooManyUnread() bool {
 		return false
 	}
 	now := time.Now()
-	wait := unreadPause - now.Sub(c.unread)
+	wait := unreadPause - now.Sub(c.lastUnread)
 	if wait <= 0 {
-		c.unread = now
+		c.lastUnread = now
 		return false
 	}
-	if c.resume == nil {
-		c.resume = task.AfterFunc(wait, "HTTP/2: requests that wait for a window", c.wake)
+	if c.resumeTimer == nil {
+		c.resumeTimer = task.AfterFunc(wait, "HTTP/2: requests that wait for a window", c.wake)
 	}
 	return true
 }
 
-// wake lets the reader start what waits for its time.
+// wake makes the reader start the streams that waited.
 func (c *ServerConn) wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.resume = nil
+	c.resumeTimer = nil
 	if c.err == nil {
 		c.base.Interrupt()
 	}

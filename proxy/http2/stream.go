@@ -9,68 +9,68 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// stream is what both ends of one have in common; conn.mu guards it. Its body is read by one
-// goroutine and written by one, which may be another.
+// stream is the part of a stream that both ends share; conn.mu guards it. One goroutine reads its
+// body, and one, which may be another, writes it.
 type stream struct {
 	conn   *conn
 	id     uint32
 	server *ServerStream
 	client *ClientStream
 
-	err     error // why it was killed
-	reset   bool  // nothing may be sent or is taken any more
-	ours    bool  // by us, and the peer may not know yet
-	theirs  bool  // by the peer, which may send nothing more
-	raw     bool  // a tunnel: silence in one direction is not an error
-	recvEnd bool  // the peer has ended its side
-	sentEnd bool  // we have ended ours
-	stopped bool  // the peer wants no more of ours
-	cut     bool  // whoever reads is to stop
-	began   bool  // something of the body was taken
-	counted bool  // in conn.open
-	ended   bool  // both sides ended, without a reset
+	err         error // why it was aborted
+	reset       bool  // nothing more is sent or accepted
+	resetByUs   bool  // the peer may not know yet
+	resetByPeer bool  // it may send nothing more
+	tunnel      bool  // a tunnel: silence in one direction is not an error
+	recvEnd     bool  // the peer has ended its side
+	sentEnd     bool  // we have ended ours
+	stopped     bool  // the peer wants no more of ours
+	interrupted bool  // reads give ErrInterrupted
+	bodyStarted bool  // some of the body was read
+	counted     bool  // in conn.open
+	ended       bool  // both sides have ended, without a reset
 
-	// What comes.
-	inbox      inbox
-	trailer    message.Header
-	declared   int64 // length of the body, Unknown where it was not said
-	received   int64
-	recvWindow int64 // what the peer may still send
-	target     int64 // what it may send at most
-	credit     int64 // taken and not granted again
-	withheld   int   // bytes unread, for which the connection's window waits
-	readers    waiter
-	slow       bool // ErrSlow was given
+	// The peer's direction.
+	inbox        inbox
+	trailer      message.Header
+	declared     int64 // length of the body, or Unknown
+	received     int64
+	recvWindow   int64 // what the peer may still send
+	target       int64 // what it may send at most
+	credit       int64 // taken and not granted again
+	withheld     int   // unread bytes that the connection's window waits for
+	readers      waiter
+	slowReported bool // ErrSlow was given
 
-	// What leaves.
-	pending    []byte // what the writer waits with
-	waiting    bool   // for a window, with nothing in its hands
-	toSend     int64  // of the declared length, Unknown where none was
+	// Our direction.
+	pending    []byte // the piece that WriteBody waits with
+	waiting    bool   // WaitRoom waits for a window
+	toSend     int64  // of the declared length, or Unknown
 	sendWindow int64
 	moved      int
 	writers    waiter
-	pace       netio.Pace // of the windows that the peer grants
+	writePace  netio.Pace // how fast the peer grants windows
 	readPace   netio.Pace
-	lastFrame  int    // where the stream's last frame begins in the connection's buffer
-	lastSwap   uint32 // and in which one
+	lastFrame  int    // its offset in the connection's buffer; -1: none
+	lastBatch  uint32 // the batch of lastFrame
 	lastData   bool   // it is a DATA frame
 	priority   priority
 	queued     bool
 	prev, next *stream
 
-	gone func() // given to Watch
+	onGone func() // given to Watch
 }
 
 // open makes s a new stream of c, c.mu held.
 func (s *stream) open(c *conn, id uint32) {
 	s.conn, s.id = c, id
-	s.err, s.reset, s.ours, s.theirs, s.raw, s.recvEnd, s.sentEnd = nil, false, false, false, false, false, false
-	s.stopped, s.cut, s.began, s.slow = false, false, false, false
+	s.err, s.reset, s.resetByUs, s.resetByPeer, s.tunnel, s.recvEnd, s.sentEnd = nil, false, false, false, false, false, false
+	s.stopped, s.interrupted, s.bodyStarted, s.slowReported = false, false, false, false
 	s.counted, s.ended = false, false
 	s.declared, s.received = message.Unknown, 0
-	s.target, s.credit, s.withheld = firstWindow, 0, 0
+	s.target, s.credit, s.withheld = defaultWindow, 0, 0
 	s.toSend, s.sendWindow, s.moved = message.Unknown, c.sendInitial, 0
-	s.pace, s.readPace = c.limits.pace(), c.limits.pace()
+	s.writePace, s.readPace = c.limits.pace(), c.limits.pace()
 	s.lastFrame, s.priority, s.waiting = -1, defaultPriority, false
 	s.trailer.Reset()
 }
@@ -78,13 +78,13 @@ func (s *stream) open(c *conn, id uint32) {
 // register adds s to the streams of its connection, c.mu held. It is open from now on.
 func (s *stream) register() {
 	s.conn.streams[s.id] = s
-	s.recvWindow = firstWindow - s.conn.enforced
+	s.recvWindow = defaultWindow - s.conn.enforced
 	s.conn.open++
 	s.counted = true
 }
 
-// uncount is called when s is closed to the peer, which may open another in its place, whatever is
-// left to do here; c.mu is held.
+// uncount is called when s is closed to the peer, which may then open another one, even if s is
+// still in use here; c.mu is held.
 func (s *stream) uncount() {
 	if s.counted {
 		s.counted = false
@@ -92,8 +92,8 @@ func (s *stream) uncount() {
 	}
 }
 
-// endedOne is called when one of the sides has ended; c.mu is held.
-func (s *stream) endedOne() {
+// sideEnded is called when one side has ended; c.mu is held.
+func (s *stream) sideEnded() {
 	if !s.recvEnd || !s.sentEnd || s.reset || s.ended {
 		return
 	}
@@ -104,33 +104,33 @@ func (s *stream) endedOne() {
 	}
 }
 
-// leave takes s off its connection, c.mu held; nobody may use it any more.
-func (s *stream) leave() {
+// unregister removes s from its connection; c.mu is held. It must not be used afterwards.
+func (s *stream) unregister() {
 	c := s.conn
 	c.dequeue(s)
 	delete(c.streams, s.id)
 	s.uncount()
 	held := s.inbox.size + s.inbox.lent
 	s.inbox.drop()
-	c.letGo(s, held)
-	c.narrow(s, s.target-firstWindow)
-	if s.ours {
+	c.releaseInbox(s, held)
+	c.narrow(s, s.target-defaultWindow)
+	if s.resetByUs {
 		c.remember(s.id, s.recvWindow)
 	}
-	s.pending, s.gone = nil, nil
+	s.pending, s.onGone = nil, nil
 	if len(c.streams) == 0 {
-		c.idle = time.Now()
+		c.idleSince = time.Now()
 		if c.pinged.IsZero() {
-			_ = c.base.SetReadDeadline(c.idle.Add(c.limits.idleTime))
+			_ = c.base.SetReadDeadline(c.idleSince.Add(c.limits.idleTime))
 		}
 	}
 }
 
-// body is a stream's as a message.BodyReader.
+// body is the message.BodyReader of a stream.
 type body struct {
 	*stream
 	trailerTo *message.Header
-	patience  time.Duration
+	slowAfter time.Duration
 }
 
 // Next gives the next piece.
@@ -141,17 +141,17 @@ func (b *body) Next(wait bool) ([]byte, error) {
 	defer c.mu.Unlock()
 	if n := s.inbox.lent; n > 0 {
 		s.inbox.lent = 0
-		c.took(s, int64(n))
+		c.consumed(s, int64(n))
 	}
 	for {
 		switch {
-		case s.cut:
+		case s.interrupted:
 			return nil, netio.ErrInterrupted
-		case s.reset && !s.recvEnd: // what came whole is good, whatever becomes of the stream
+		case s.reset && !s.recvEnd: // a complete body is valid even if the stream is reset
 			return nil, s.err
 		}
 		if p := s.inbox.next(); p != nil {
-			s.began = true
+			s.bodyStarted = true
 			return p, nil
 		}
 		switch {
@@ -172,19 +172,20 @@ func (b *body) Next(wait bool) ([]byte, error) {
 	}
 }
 
-// waitMore waits for the peer, with c.mu let go.
+// waitMore waits for the peer; c.mu is released meanwhile.
 func (b *body) waitMore() error {
 	s := b.stream
 	c := s.conn
 	c.flushNow()
 	limit := c.limits.idleTime
-	if b.patience > 0 && !s.slow {
-		limit = min(limit, b.patience)
+	if b.slowAfter > 0 && !s.slowReported {
+		limit = min(limit, b.slowAfter)
 	}
 	since, had := time.Now(), s.received
 	c.mu.Unlock()
 	woken := s.readers.wait(limit)
-	for !woken && limit == c.limits.idleTime && !s.raw { // silence is not an error while the other direction moves
+	// Silence is not an error while the other direction moves.
+	for !woken && limit == c.limits.idleTime && !s.tunnel {
 		grace := s.readPace.Grace()
 		if grace <= 0 {
 			break
@@ -193,28 +194,28 @@ func (b *body) waitMore() error {
 	}
 	c.mu.Lock()
 	if woken || s.received > had || s.recvEnd || s.reset {
-		if s.raw {
+		if s.tunnel {
 			return nil
 		}
 		return s.readPace.Wait(time.Since(since), int(s.received-had))
 	}
 	if limit < c.limits.idleTime {
-		s.slow = true
+		s.slowReported = true
 		return message.ErrSlow
 	}
 	return os.ErrDeadlineExceeded
 }
 
 // SetProgress is for an exchange that moves in both directions at once: reads is the progress of
-// what comes, writes that of what leaves. Nil for both ends that.
+// the peer's direction, writes that of ours. Nil for both resets that.
 func (s *stream) SetProgress(reads, writes *netio.Progress) {
 	s.conn.mu.Lock()
 	s.readPace.Own, s.readPace.Other = reads, writes
-	s.pace.Own, s.pace.Other = writes, reads
+	s.writePace.Own, s.writePace.Other = writes, reads
 	s.conn.mu.Unlock()
 }
 
-// done says whether the body has been taken whole.
+// done says whether the complete body has been read.
 func (b *body) done() bool {
 	c := b.stream.conn
 	c.mu.Lock()
@@ -222,10 +223,10 @@ func (b *body) done() bool {
 	return b.recvEnd && b.inbox.size == 0
 }
 
-// Interrupt makes the read of the body that is under way, or else the next one, end with an error.
+// Interrupt makes the current read of the body, or else the next one, end with an error.
 func (s *stream) Interrupt() {
 	s.conn.mu.Lock()
-	s.cut = true
+	s.interrupted = true
 	s.readers.wake()
 	s.conn.mu.Unlock()
 }
@@ -233,6 +234,6 @@ func (s *stream) Interrupt() {
 // Resume ends an interruption.
 func (s *stream) Resume() {
 	s.conn.mu.Lock()
-	s.cut = false
+	s.interrupted = false
 	s.conn.mu.Unlock()
 }

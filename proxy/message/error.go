@@ -2,8 +2,8 @@ package message
 
 import "errors"
 
-// Error is a message that a codec refused. From a client it is answered with Status; from a server
-// it becomes a 502.
+// Error is why a codec refused a message. A client's is answered with Status; a server's becomes a
+// 502.
 type Error struct {
 	Status int    // 400, 405, 408, 413, 414, 417, 431, 501 or 505; 502 for a response
 	Reason string // what is wrong, for the log and the error body

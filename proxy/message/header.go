@@ -13,7 +13,8 @@ type span struct{ off, len uint32 }
 type Header struct {
 	buf    []byte
 	fields []Field
-	has    uint64 // bit i: a field with ID i was added; may be stale after a deletion, never the other way
+	// has: bit i is set if there is a field with ID i; it may also be set after a deletion.
+	has uint64
 }
 
 // Reset empties h and keeps its memory.
@@ -23,9 +24,9 @@ func (h *Header) Reset() {
 	h.has = 0
 }
 
-// Grab copies b into h's buffer and returns the copy, which later calls of Span refer to. It is how
-// a decoder brings in a whole head with one copy.
-func (h *Header) Grab(b []byte) []byte {
+// Copy copies b into h's buffer and returns the copy, to whose offsets AddSpan refers. A decoder
+// brings in a complete head with it.
+func (h *Header) Copy(b []byte) []byte {
 	off := len(h.buf)
 	h.buf = append(h.buf, b...)
 	return h.buf[off:len(h.buf):len(h.buf)]
@@ -47,7 +48,7 @@ func (h *Header) Len() int { return len(h.fields) }
 // Size is the number of bytes of names and values held.
 func (h *Header) Size() int { return len(h.buf) }
 
-// At gives field i, in the order of arrival. ok is false where it was deleted.
+// At gives field i, in the order of arrival. ok is false if it was deleted.
 func (h *Header) At(i int) (id ID, name, value []byte, ok bool) {
 	f := &h.fields[i]
 	return f.id, h.slice(f.name), h.slice(f.text), f.id != deleted
@@ -57,12 +58,12 @@ func (h *Header) slice(s span) []byte {
 	return h.buf[s.off : s.off+s.len : s.off+s.len]
 }
 
-// Has says whether a field with this known ID is there.
+// Has says whether there is a field with this known ID.
 func (h *Header) Has(id ID) bool {
 	return h.has&(1<<id) != 0 && h.Index(id, 0) >= 0
 }
 
-// Index gives the position of the first field with this ID at or after from, -1 where there is
+// Index gives the position of the first field with this ID at or after from, -1 if there is
 // none.
 func (h *Header) Index(id ID, from int) int {
 	if h.has&(1<<id) == 0 {
@@ -76,7 +77,7 @@ func (h *Header) Index(id ID, from int) int {
 	return -1
 }
 
-// Get is the value of the first field with this known ID, nil where there is none.
+// Get is the value of the first field with this known ID, nil if there is none.
 func (h *Header) Get(id ID) []byte {
 	i := h.Index(id, 0)
 	if i < 0 {
@@ -101,7 +102,7 @@ func addField[N, V string | []byte](h *Header, id ID, name N, value V) {
 	h.AddSpan(id, off, len(name), off+len(name), len(value))
 }
 
-// Del takes every field with this known ID off.
+// Del removes every field with this known ID.
 func (h *Header) Del(id ID) {
 	if h.has&(1<<id) == 0 {
 		return
@@ -114,10 +115,10 @@ func (h *Header) Del(id ID) {
 	h.has &^= 1 << id
 }
 
-// DelAt takes field i off.
+// DelAt removes field i.
 func (h *Header) DelAt(i int) { h.fields[i].id = deleted }
 
-// DelName takes every field of this name off, in any case, and says how many there were.
+// DelName removes every field of this name, in any case, and returns how many there were.
 func (h *Header) DelName(name []byte) (n int) {
 	id := Lookup(name)
 	for i := range h.fields {
@@ -134,7 +135,7 @@ func (h *Header) DelName(name []byte) (n int) {
 	return n
 }
 
-// Set replaces every field with this known ID by one.
+// Set replaces all fields with this known ID by one.
 func (h *Header) Set(id ID, value []byte) {
 	h.Del(id)
 	h.Add(id, value)

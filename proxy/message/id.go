@@ -58,7 +58,7 @@ const (
 	XRequestID
 	numIDs
 
-	deleted ID = 255 // a field that was taken off; never leaves this package
+	deleted ID = 255 // a removed field; never leaves this package
 )
 
 // names holds the spelling that mpgate writes for the fields it adds itself.
@@ -89,7 +89,7 @@ func (id ID) String() string {
 }
 
 // slots is a hash table without chains: hash spreads the known names so that no two share a slot
-// (a test holds it to that), which leaves one comparison to Lookup.
+// (a test checks that): Lookup makes one comparison.
 var slots = func() (t [256]ID) {
 	for id := Other + 1; id < numIDs; id++ {
 		t[hash(names[id])] = id
@@ -103,7 +103,7 @@ func hash[T string | []byte](name T) uint8 {
 	return uint8(uint(len(name))*99 + uint(first)*101 + uint(mid)*3 + uint(last)*91)
 }
 
-// Lookup gives the ID of a field name in any case (RFC 9110 section 5.1), Other where it is not
+// Lookup gives the ID of a field name in any case (RFC 9110 section 5.1), Other if it is not
 // known.
 func Lookup(name []byte) ID {
 	if len(name) == 0 {
@@ -117,7 +117,7 @@ func Lookup(name []byte) ID {
 }
 
 // EqualFold compares ASCII without regard to case. Unlike bytes.EqualFold it folds nothing beyond
-// ASCII: a Kelvin sign is no k to an HTTP parser.
+// ASCII: to an HTTP parser a Kelvin sign is not a k.
 func EqualFold[T string | []byte](b []byte, s T) bool {
 	if len(b) != len(s) {
 		return false

@@ -25,7 +25,7 @@ func (v Version) String() string {
 // Unknown is the ContentLength of a body whose end is not known beforehand.
 const Unknown = -1
 
-// Request is a request as it came, with one canonical host and path for matching and forwarding.
+// Request is a request as received, with one canonical host and path for matching and forwarding.
 type Request struct {
 	Version Version
 	Method  []byte
@@ -38,24 +38,24 @@ type Request struct {
 	Query []byte // canonical, without the question mark
 	// HasQuery tells "/a?" from "/a".
 	HasQuery bool
-	// EncodedSlash: the path holds %2F or %5C, which only some routes let pass.
+	// EncodedSlash: the path holds %2F or %5C, which only some routes accept.
 	EncodedSlash bool
 	// Ambiguous: the path holds escapes that some servers decode before they route, or parameters
-	// that some take off; see route.Table.Misread.
+	// that some remove; see route.Table.Misread.
 	Ambiguous bool
-	// RawPath is the path as received, where Path has one slash for several in a row; else nil. See
+	// RawPath is the path as received if Path has one slash for several in a row; else nil. See
 	// target.KeepSlashes.
 	RawPath []byte
 
 	Header        Header
-	ContentLength int64  // bytes, 0 where there is no body, Unknown where only its end will tell
+	ContentLength int64  // bytes, 0 for no body, Unknown if only its end tells
 	Trailer       Header // complete once the body has ended
 	Close         bool   // the sender wants no further exchange on this connection
 	Expect        bool   // Expect: 100-continue
 	TrailersOK    bool   // TE: trailers
-	Upgrade       []byte // the protocol that the client asks to change to, nil in an ordinary request
+	Upgrade       []byte // the protocol that the client asks to change to, or nil
 
-	Scratch []byte // room for the canonical host, path and query
+	Scratch []byte // memory of the canonical host, path and query
 }
 
 // Reset empties r and keeps its memory.
@@ -70,11 +70,20 @@ func (r *Request) Reset() {
 // 9.3.2).
 func (r *Request) IsHead() bool { return string(r.Method) == "HEAD" }
 
-// Idempotent says whether r may be sent again when nobody knows if it was carried out (RFC 9110
-// section 9.2.2).
+// Idempotent says whether r may be sent again when it is not known if the server has processed it
+// (RFC 9110 section 9.2.2).
 func (r *Request) Idempotent() bool {
 	switch string(r.Method) {
 	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
+		return true
+	}
+	return false
+}
+
+// NeedsLength says whether servers expect a Content-Length even for no body (RFC 9110 section 8.6).
+func (r *Request) NeedsLength() bool {
+	switch string(r.Method) {
+	case "POST", "PUT", "PATCH":
 		return true
 	}
 	return false
@@ -89,10 +98,10 @@ type Response struct {
 	ContentLength int64 // as in Request
 	Trailer       Header
 	Close         bool
-	Upgrade       []byte // the protocol a 101 changes to, or a 426 wants
+	Upgrade       []byte // the protocol that a 101 changes to, or a 426 wants
 	UntilClose    bool   // the end of the connection ends the body
-	// NoBody: the answer to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be what a GET
-	// would bring.
+	// NoBody: the response to a HEAD, a 1xx, a 204 or a 304. ContentLength may still be that of the
+	// response to a GET.
 	NoBody bool
 }
 
@@ -104,45 +113,5 @@ func (r *Response) Reset() {
 	*r = Response{Header: h, Trailer: t}
 }
 
-// Interim says whether a final response is still to come.
+// Interim says whether a final response follows.
 func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }
-
-// BodyReader yields a body piece by piece, without copying it.
-type BodyReader interface {
-	// Next gives the next piece, which is valid until the call after. With wait false it gives only
-	// what has already arrived, and ErrWait where that is nothing: the caller then flushes what it
-	// owes to others before it waits. At the end it gives io.EOF, and the message's trailers are
-	// complete; a body that broke off gives another error, never io.EOF.
-	Next(wait bool) ([]byte, error)
-}
-
-// Splicer is a BodyReader that can move what is left of its body to some writers inside the kernel.
-type Splicer interface {
-	// Splice moves bytes to dst, which flushes first. ok is false where it does not apply; then
-	// nothing was moved. With wait false it moves only what has arrived. ErrSlow is as in Next.
-	Splice(dst BodyWriter, wait bool) (n int64, ok bool, srcErr, dstErr error)
-}
-
-// BodyWriter takes a body piece by piece. Pieces may be held back until Flush.
-type BodyWriter interface {
-	WriteBody(p []byte) error
-	// End completes the body; trailer may be nil. A body that is not ended must not look complete
-	// to the peer.
-	End(trailer *Header) error
-	Flush() error
-}
-
-// ErrSlow is what Next(true) may give once when the next piece is late. Nothing is wrong with the
-// body; it is the moment to look after the other side, then to ask again.
-var ErrSlow = errSlow{}
-
-type errSlow struct{}
-
-func (errSlow) Error() string { return "the next piece of the body is late" }
-
-// ErrWait is what Next(false) gives when the next piece has not arrived.
-var ErrWait = errWait{}
-
-type errWait struct{}
-
-func (errWait) Error() string { return "the next piece of the body has not arrived" }

@@ -121,7 +121,7 @@ func TestDeletedFieldsStayDeleted(t *testing.T) {
 
 func TestGrabbedFieldsSurviveGrowth(t *testing.T) {
 	var h Header
-	head := h.Grab([]byte("Name: value"))
+	head := h.Copy([]byte("Name: value"))
 	h.AddSpan(Other, 0, 4, 6, 5)
 	for range 100 {
 		h.AddName([]byte("X"), bytes.Repeat([]byte("y"), 100))

@@ -1,12 +1,12 @@
 package message
 
-// noTrailers are fields without an ID that have no place in trailers.
-var noTrailers = [...]string{"Age", "Content-Range", "Expires", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
+// forbiddenTrailers are fields without an ID that are not allowed in trailers.
+var forbiddenTrailers = [...]string{"Age", "Content-Range", "Expires", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
 	"If-Unmodified-Since", "Max-Forwards", "Pragma", "Range", "Warning"}
 
-// CleanTrailer takes off the fields that have no place in trailers: those that frame, route,
+// CleanTrailer removes the fields that are not allowed in trailers: those that frame, route,
 // authenticate, modify the message or are about the connection (RFC 9110 section 6.5.1), and those
-// that mpgate itself vouches for.
+// that mpgate itself sets.
 func CleanTrailer(h *Header) {
 	for i := range h.Len() {
 		switch id, name, _, _ := h.At(i); id {
@@ -20,7 +20,7 @@ func CleanTrailer(h *Header) {
 				h.DelAt(i)
 				continue
 			}
-			for _, no := range noTrailers {
+			for _, no := range forbiddenTrailers {
 				if EqualFold(name, no) {
 					h.DelAt(i)
 				}

@@ -8,26 +8,26 @@ import (
 const (
 	smallBlock = 16 << 10 // holds a head, a small body, and what is held back for writing
 	largeBlock = 64 << 10 // for bodies: beyond this larger reads gain nothing
-	narrowRead = 2 << 10  // a head, and little of a body that goes another way
+	shortRead  = 2 << 10  // a head, and little of a body that is spliced
 )
 
 // MaxBuffered is the most bytes a Buffer grows to, which bounds what a head may take.
 const MaxBuffered = 1 << 20
 
-// ErrBufferFull is what Fill gives when a Buffer holds MaxBuffered bytes that nobody takes.
+// ErrBufferFull is what Fill gives when a Buffer holds MaxBuffered bytes.
 var ErrBufferFull = errors.New("netio: buffer full")
 
 var smallBlocks = sync.Pool{New: func() any { return new([smallBlock]byte) }}
 var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 
 // Buffer holds bytes that were read and not yet taken. Its memory comes from a pool when the first
-// byte arrives, and goes back when the last one is taken and the connection has nothing more. The
-// zero value is ready. It learns the size of block that suits what its connection brings.
+// byte arrives, and returns there when the last one is taken and the connection has nothing more.
+// The zero value is ready. The size of the block adapts to what the connection brings.
 type Buffer struct {
-	data   []byte // the whole block, nil when there is none
-	r, w   int    // data[r:w] is held
-	bulk   bool   // the next block is a large one
-	narrow bool   // the next read into an empty block is a short one
+	data      []byte // the whole block, nil when there is none
+	r, w      int    // data[r:w] is held
+	bulk      bool   // the next block is a large one
+	shortNext bool   // the next read into an empty block is a short one
 }
 
 // Bytes is what is held, valid until the next Fill.
@@ -36,7 +36,7 @@ func (b *Buffer) Bytes() []byte { return b.data[b.r:b.w] }
 // Len is how much is held, in bytes.
 func (b *Buffer) Len() int { return b.w - b.r }
 
-// Discard takes n bytes off the front.
+// Discard removes the first n bytes.
 func (b *Buffer) Discard(n int) {
 	b.r += n
 	if b.r > b.w {
@@ -44,7 +44,7 @@ func (b *Buffer) Discard(n int) {
 	}
 }
 
-// Take gives up to n bytes and takes them off; they are valid until the next Fill.
+// Take removes up to n bytes and returns them; they are valid until the next Fill.
 func (b *Buffer) Take(n int) []byte {
 	n = min(n, b.w-b.r)
 	p := b.data[b.r : b.r+n : b.r+n]
@@ -52,17 +52,17 @@ func (b *Buffer) Take(n int) []byte {
 	return p
 }
 
-// Narrow makes the next read into an empty buffer a short one, enough for a head: what follows that
-// will not be wanted here.
-func (b *Buffer) Narrow() { b.bulk, b.narrow = false, true }
+// ShortenNext limits the next read into an empty buffer to what a head needs: the bytes after that
+// go elsewhere.
+func (b *Buffer) ShortenNext() { b.bulk, b.shortNext = false, true }
 
-// Release gives the memory back. What is held is gone.
+// Release returns the memory. What is held is lost.
 func (b *Buffer) Release() {
 	freeBlock(b.data)
 	b.data, b.r, b.w = nil, 0, 0
 }
 
-// room gives space for the next read, behind what is held; nil where there can be no more.
+// room gives space for the next read, after what is held; nil if the buffer is full.
 func (b *Buffer) room() []byte {
 	switch {
 	case b.r == b.w:
@@ -82,9 +82,9 @@ func (b *Buffer) room() []byte {
 	default:
 		b.grow()
 	}
-	if b.narrow && b.w == 0 {
-		b.narrow = false
-		return b.data[:narrowRead]
+	if b.shortNext && b.w == 0 {
+		b.shortNext = false
+		return b.data[:shortRead]
 	}
 	return b.data[b.w:]
 }
@@ -118,8 +118,8 @@ func (b *Buffer) grow() {
 	b.data, b.w = data, n
 }
 
-// took accounts for n bytes read into room.
-func (b *Buffer) took(n int) {
+// added accounts for n bytes read into room.
+func (b *Buffer) added(n int) {
 	full := n == len(b.data)-b.w
 	b.w += n
 	if b.r == 0 && b.w == n { // a read into an empty block
@@ -127,8 +127,8 @@ func (b *Buffer) took(n int) {
 	}
 }
 
-// quiet gives the memory back if nothing is held.
-func (b *Buffer) quiet() {
+// releaseIfEmpty returns the memory if nothing is held.
+func (b *Buffer) releaseIfEmpty() {
 	if b.r == b.w {
 		b.Release()
 	}

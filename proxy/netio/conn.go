@@ -28,21 +28,21 @@ type Conn struct {
 	idleFn  func(fd uintptr)
 	tryFn   func(fd uintptr)
 
-	// The reader's.
-	dst    []byte  // where a Read wants the bytes
-	into   *Buffer // where a Fill wants them
-	n      int
-	errno  syscall.Errno
-	ahead  Buffer // what was read before: it comes first
-	unsent bool   // what is held could not be sent without waiting
-	noWait bool   // give ErrAgain instead of waiting
-	drop   bool   // what is read is thrown away
-	silent bool   // nothing may be there before what is held is sent; see ExpectSilence
-	spoke  bool   // and something was
-	ended  bool   // the peer's FIN was read
-	acks   bool   // see AcknowledgeNext
+	// The reading goroutine's.
+	dst        []byte  // where a Read wants the bytes
+	into       *Buffer // where a Fill wants them
+	n          int
+	errno      syscall.Errno
+	ahead      Buffer // what Unread returned: it comes first
+	unsent     bool   // what is held could not be sent without waiting
+	noWait     bool   // give ErrAgain instead of waiting
+	drop       bool   // what is read is discarded
+	expectIdle bool   // see ExpectIdle
+	notIdle    bool   // there was something to read
+	gotFIN     bool   // the peer's FIN was read
+	ackNext    bool   // see AcknowledgeNext
 
-	splice   splicer
+	splice   spliceInput
 	protocol int // of the socket; 0: not asked yet
 
 	deadline lazyDeadline
@@ -54,7 +54,7 @@ type Conn struct {
 func New(c net.Conn) (*Conn, error) {
 	sock, ok := c.(socket)
 	if !ok {
-		return nil, fmt.Errorf("netio: %T is no socket; want *net.TCPConn or *net.UnixConn", c)
+		return nil, fmt.Errorf("netio: %T is not a socket; want *net.TCPConn or *net.UnixConn", c)
 	}
 	raw, err := sock.SyscallConn()
 	if err != nil {
@@ -77,13 +77,13 @@ func (c *Conn) LocalAddr() net.Addr { return c.sock.LocalAddr() }
 // RemoteAddr is the peer's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
 
-// Read sends what is held, then reads, and waits if there is nothing: one step.
+// Read sends what is held, then reads, and waits if nothing has come.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
 	if c.ahead.Len() > 0 {
-		return c.takeAhead(p), nil
+		return c.readAhead(p), nil
 	}
 	c.dst = p
 	n, err := c.read()
@@ -97,7 +97,7 @@ func (c *Conn) Fill(b *Buffer) error {
 		return ErrBufferFull
 	}
 	if c.ahead.Len() > 0 {
-		b.took(c.takeAhead(b.room()))
+		b.added(c.readAhead(b.room()))
 		return nil
 	}
 	c.into = b
@@ -106,35 +106,33 @@ func (c *Conn) Fill(b *Buffer) error {
 	return err
 }
 
-// ExpectSilence is for a connection between two exchanges, with the next request held whole: the
-// next Fill first looks whether the peer has closed or spoken out of turn, and then gives ErrSpoke
-// with nothing sent. Otherwise it sends the request and waits. The look replaces the read that has
-// to be tried before waiting: whatever comes after it is news to the poller, which was asked
-// before.
-func (c *Conn) ExpectSilence() { c.silent = true }
+// ExpectIdle is for a connection between two exchanges that holds the complete next request: the
+// next Fill first checks whether the peer has closed the connection or sent something, and then
+// gives ErrNotIdle with nothing sent. Otherwise it sends the request and waits. The check replaces
+// the read that must be tried before waiting: RawConn.Read has reset the readiness before it.
+func (c *Conn) ExpectIdle() { c.expectIdle = true }
 
-// LookFirst is for who has called ExpectSilence and is about to write n bytes: where they are too
-// many to be held they leave at once, so it looks now, and gives what the Fill would.
-func (c *Conn) LookFirst(n int) error {
-	if !c.silent || c.Holds(n) {
+// CheckIdle is called after ExpectIdle, before a Write of n bytes. If these are too many to be held
+// they leave at once: then it checks now, and gives the error that Fill would.
+func (c *Conn) CheckIdle(n int) error {
+	if !c.expectIdle || c.Holds(n) {
 		return nil
 	}
-	c.silent = false
+	c.expectIdle = false
 	if !c.Idle() {
-		return ErrSpoke
+		return ErrNotIdle
 	}
 	return nil
 }
 
-// Unread gives back what was read ahead and not used: the reads to come begin with it. It empties
-// b.
+// Unread returns what was read and not used: the next reads begin with it. It empties b.
 func (c *Conn) Unread(b *Buffer) {
 	c.ahead, *b = *b, Buffer{}
 }
 
-// takeAhead moves what was given back to p, as much as fits. The memory goes only once it has been
-// copied: others use it from then on.
-func (c *Conn) takeAhead(p []byte) int {
+// readAhead moves what Unread returned to p, as much as fits. The memory is released after the
+// copy: others use it from then on.
+func (c *Conn) readAhead(p []byte) int {
 	n := copy(p, c.ahead.Bytes())
 	c.ahead.Discard(n)
 	if c.ahead.Len() == 0 {
@@ -143,10 +141,10 @@ func (c *Conn) takeAhead(p []byte) int {
 	return n
 }
 
-// Drop throws away what the peer sends: at most the given number of bytes, until the end of its
-// stream (nil), the deadline or an error. The kernel does not copy what it throws away, if it can
-// help it (MSG_TRUNC, tcp(7)). What lies on top, such as TLS, sees none of it. Beyond the first 256
-// KiB a peer is slowed down, by the window that it is left, to 64 KiB each 5 ms.
+// Drop discards what the peer sends: at most the given number of bytes, until the end of its stream
+// (nil), the deadline or an error. TCP sockets do not even copy it (MSG_TRUNC, tcp(7)), and TLS
+// above the connection does not see it. After the first 256 KiB, the receive window slows the peer
+// down to 64 KiB per 5 ms.
 func (c *Conn) Drop(most int64) error {
 	const free, pause = 256 << 10, 5 * time.Millisecond
 	n := int64(c.ahead.Len())
@@ -190,19 +188,19 @@ func (c *Conn) read() (int, error) {
 		err := c.raw.Read(c.readFn)
 		switch {
 		case err == nil && c.unsent:
-			// The callback must not wait for room to write; this may.
+			// The callback must not wait for room to write; here it is possible.
 			c.unsent = false
-			c.deadline.settle(c.sock) // it is a wait of the read, too
-			if err := c.flushSome(); err != nil {
+			c.deadline.arm(c.sock) // this is a wait of the read, too
+			if err := c.flushBriefly(); err != nil {
 				return 0, err
 			}
 		case err == nil:
 			return c.result()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// An expired deadline returns before the callback runs: what is held has not left yet.
-			// Nor may it, where the callback is to look first.
-			if !c.silent {
-				if err := c.flushSome(); err != nil {
+			// It must not leave before the check of ExpectIdle.
+			if !c.expectIdle {
+				if err := c.flushBriefly(); err != nil {
 					return 0, err
 				}
 			}
@@ -220,15 +218,15 @@ func (c *Conn) read() (int, error) {
 
 func (c *Conn) result() (int, error) {
 	switch {
-	case c.spoke:
-		c.spoke = false
-		return 0, ErrSpoke
+	case c.notIdle:
+		c.notIdle = false
+		return 0, ErrNotIdle
 	case c.errno == syscall.EAGAIN:
 		return 0, ErrAgain
 	case c.errno != 0:
 		return 0, os.NewSyscallError("read", c.errno)
 	case c.n == 0:
-		c.ended = true
+		c.gotFIN = true
 		return 0, io.EOF
 	}
 	return c.n, nil
@@ -237,18 +235,18 @@ func (c *Conn) result() (int, error) {
 // readStep runs inside RawConn.Read, which holds only the read lock of the descriptor. It reports
 // whether the read is over; false waits for readiness and calls it again.
 func (c *Conn) readStep(fd uintptr) bool {
-	if c.silent {
+	if c.expectIdle {
 		if _, errno := sysPeek(fd); errno != syscall.EAGAIN {
-			c.spoke, c.silent = true, false
+			c.notIdle, c.expectIdle = true, false
 			return true
 		}
 	}
 	sent := c.sendHeld(fd)
-	if c.silent && sent {
-		c.silent = false
-		return c.waits(fd)
+	if c.expectIdle && sent {
+		c.expectIdle = false
+		return c.beforeWait(fd)
 	}
-	c.silent = false
+	c.expectIdle = false
 	p := c.dst
 	switch {
 	case c.into != nil:
@@ -258,7 +256,7 @@ func (c *Conn) readStep(fd uintptr) bool {
 		}
 	case p == nil:
 		c.n, c.errno = sysPeek(fd)
-		return c.readOver(sent) || c.waits(fd)
+		return c.readDone(sent) || c.beforeWait(fd)
 	}
 	if c.drop {
 		c.n, c.errno = sysDrop(fd, p)
@@ -267,28 +265,28 @@ func (c *Conn) readStep(fd uintptr) bool {
 	}
 	if c.into != nil {
 		if c.errno == 0 {
-			c.into.took(c.n)
+			c.into.added(c.n)
 		} else {
-			c.into.quiet()
+			c.into.releaseIfEmpty()
 		}
 	}
-	return c.readOver(sent) || c.noWait || c.waits(fd)
+	return c.readDone(sent) || c.noWait || c.beforeWait(fd)
 }
 
-// waits comes before each wait for something to read, and lets it begin: it is false.
-func (c *Conn) waits(fd uintptr) bool {
-	if c.acks {
-		c.acks = false
+// beforeWait is called before each wait for something to read. It is false, which begins the wait.
+func (c *Conn) beforeWait(fd uintptr) bool {
+	if c.ackNext {
+		c.ackNext = false
 		acknowledge(fd)
 	}
-	c.deadline.settle(c.sock)
+	c.deadline.arm(c.sock)
 	return false
 }
 
-// readOver says whether a read that was tried is over. It is also where the peer took not all of
-// what is held and has nothing to say: then room is waited for. That comes second, because a peer
-// that takes nothing may be waiting for its own bytes to be taken.
-func (c *Conn) readOver(sent bool) bool {
+// readDone says whether a read that was tried is over. It also is when nothing has come and the
+// peer did not take all of what is held: then the caller waits for room. Reading comes first,
+// because a peer that takes nothing may be waiting until its own bytes are taken.
+func (c *Conn) readDone(sent bool) bool {
 	if c.errno == syscall.EAGAIN && !sent {
 		c.unsent = true
 		return true
@@ -296,9 +294,8 @@ func (c *Conn) readOver(sent bool) bool {
 	return c.errno != syscall.EAGAIN
 }
 
-// Idle says whether a connection that should be silent is: open, and with nothing to read. Anything
-// else means that the peer has closed it or spoke out of turn. It costs one system call and does
-// not wait; the reader's goroutine calls it.
+// Idle says whether the connection is open and has nothing to read. It costs one system call and
+// does not wait; the reading goroutine calls it.
 func (c *Conn) Idle() bool {
 	c.errno = 0
 	return c.ahead.Len() == 0 && c.raw.Control(c.idleFn) == nil && c.errno == syscall.EAGAIN
@@ -313,9 +310,9 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// ReadBy is SetReadDeadline for whoever reads: the poller's timer is set only once a read comes to
-// wait, which spares it where the bytes are there already.
-func (c *Conn) ReadBy(t time.Time) { c.deadline.wish(t) }
+// ReadBy is SetReadDeadline for the reading goroutine: the poller's timer is set only before a read
+// waits, not when the bytes have come already.
+func (c *Conn) ReadBy(t time.Time) { c.deadline.setLazy(t) }
 
 // SetDeadline sets both deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {
@@ -323,8 +320,8 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// Interrupt makes the read that is under way, or else the next one, give ErrInterrupted, until
-// Resume. Any goroutine may call it.
+// Interrupt makes the current read, or else the next one, give ErrInterrupted, until Resume. Any
+// goroutine may call it.
 func (c *Conn) Interrupt() {
 	c.deadline.interrupt(c.sock)
 }
@@ -342,22 +339,10 @@ func (c *Conn) CloseWrite() error {
 	return c.sock.CloseWrite()
 }
 
-// sendLast sends what is held, and lets the last segment wait for the FIN.
-func (c *Conn) sendLast() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.werr == nil && len(c.held) > 0 {
-		c.more = true
-		_ = c.send(nil)
-		c.more = false
-	}
-	return c.werr
-}
-
-// Finish is Flush and Close for a TCP socket: the FIN travels with the last bytes, which spares the
-// peer a segment.
+// Finish is Flush and Close for a TCP socket: the FIN travels with the last bytes, which saves a
+// segment.
 func (c *Conn) Finish() error {
-	err := c.sendLast()
+	err := c.sendBeforeFIN()
 	if err == nil {
 		err = c.sock.CloseWrite()
 	}
@@ -365,17 +350,17 @@ func (c *Conn) Finish() error {
 }
 
 // Close sends what is held if that needs no waiting, and closes the socket. crypto/tls relies on
-// it: its Close leaves an alert behind with a write deadline in the past.
+// that: its Close writes an alert with a write deadline in the past.
 func (c *Conn) Close() error {
-	c.closeHeld()
+	c.flushOnClose()
 	return c.sock.Close()
 }
 
 // Abort closes the socket without sending what is held. The peer sees a reset where SetLinger(0)
-// applies to a TCP socket, so that nothing that was cut off can look complete.
+// applies to a TCP socket, so that a truncated message cannot look complete.
 func (c *Conn) Abort() error {
 	if tcp, ok := c.sock.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // refused on some MPTCP kernels: then it is a FIN
+		_ = tcp.SetLinger(0) // some kernels refuse it for MPTCP: then it is a FIN
 	}
 	return c.sock.Close()
 }

@@ -6,33 +6,32 @@ import (
 	"time"
 )
 
-// lazyDeadline keeps the poller's timer at or before the deadline that is wanted. Wanting a later
-// one is a store; when the timer then fires early it is set again. The zero value has no deadline.
+// lazyDeadline keeps the poller's timer at or before the requested deadline. Moving that further
+// away is a store; when the timer then fires early it is set again. The zero value has no deadline.
 type lazyDeadline struct {
 	want  atomic.Int64 // since epoch; 0 is never
 	armed atomic.Int64 // what the poller's timer is set to; 0 is not at all
 	mu    sync.Mutex   // held while the timer is set
 
-	// interrupted keeps the timer in the past, whatever is wanted; written with mu held, so that an
-	// interruption is not lost to a timer that is being set.
+	// interrupted keeps the timer in the past, whatever the deadline. It is written with mu held,
+	// so that setting the timer at the same time does not undo an interruption.
 	interrupted atomic.Bool
 }
 
 type deadliner interface{ SetReadDeadline(time.Time) error }
 
-// epoch makes deadlines monotonic numbers. It lies a second back, so that no deadline is 0 by
-// chance.
+// epoch makes deadlines monotonic numbers. It lies a second in the past, so that no deadline is 0.
 var epoch = time.Now().Add(-time.Second)
 
 var past = time.Unix(1, 0)
 
 func (d *lazyDeadline) set(s deadliner, t time.Time) {
-	d.wish(t)
-	d.settle(s)
+	d.setLazy(t)
+	d.arm(s)
 }
 
-// wish is set without the timer: settle must come before the wait for which it is to hold.
-func (d *lazyDeadline) wish(t time.Time) {
+// setLazy sets the deadline but not the timer: arm must follow before a wait.
+func (d *lazyDeadline) setLazy(t time.Time) {
 	want := int64(0)
 	if !t.IsZero() {
 		want = max(1, int64(t.Sub(epoch)))
@@ -40,16 +39,16 @@ func (d *lazyDeadline) wish(t time.Time) {
 	d.want.Store(want)
 }
 
-// settle sets the timer if it would fire after what is wanted.
-func (d *lazyDeadline) settle(s deadliner) {
+// arm sets the timer if it would fire after the deadline.
+func (d *lazyDeadline) arm(s deadliner) {
 	want := d.want.Load()
 	if armed := d.armed.Load(); want != 0 && (armed == 0 || want < armed) {
 		d.rearm(s)
 	}
 }
 
-// expired is asked when the poller's timer has fired: is the deadline really over? If not, the
-// timer is set to what is wanted.
+// expired says, when the poller's timer has fired, whether the deadline has passed. If not, it sets
+// the timer to the deadline.
 func (d *lazyDeadline) expired(s deadliner) bool {
 	want := d.want.Load()
 	if want != 0 && int64(time.Since(epoch)) >= want {
@@ -63,12 +62,12 @@ func (d *lazyDeadline) rearm(s deadliner) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.interrupted.Load() {
-		d.arm(s)
+		d.setTimer(s)
 	}
 }
 
-// arm sets the timer to what is wanted, with d.mu held.
-func (d *lazyDeadline) arm(s deadliner) {
+// setTimer sets the timer to the deadline; d.mu is held.
+func (d *lazyDeadline) setTimer(s deadliner) {
 	want := d.want.Load()
 	d.armed.Store(want)
 	if want == 0 {
@@ -78,7 +77,7 @@ func (d *lazyDeadline) arm(s deadliner) {
 	_ = s.SetReadDeadline(epoch.Add(time.Duration(want)))
 }
 
-// interrupt fires the timer now and until resume, whatever is wanted.
+// interrupt fires the timer now and until resume, whatever the deadline.
 func (d *lazyDeadline) interrupt(s deadliner) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -94,5 +93,5 @@ func (d *lazyDeadline) resume(s deadliner) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.interrupted.Store(false)
-	d.arm(s)
+	d.setTimer(s)
 }

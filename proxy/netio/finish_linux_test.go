@@ -67,7 +67,7 @@ func TestFinishBesideUnreadInput(t *testing.T) {
 
 func TestFinishSendsMoreThanTheSocketTakes(t *testing.T) {
 	c, peer := pair(t)
-	c.SetWide()
+	c.UseLargeBlocks()
 	if err := c.sock.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
 		t.Fatal(err)
 	}

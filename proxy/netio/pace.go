@@ -9,19 +9,18 @@ import (
 
 // Pace bounds the slowness of a peer without an absolute deadline: in each Window spent waiting for
 // it, it must move MinRate bytes a second on average, and at least one. The zero value bounds
-// nothing. Only time spent waiting counts, so a slow source does not make its receiver look slow.
+// nothing. Only time spent waiting counts, so a slow source is not blamed on its receiver.
 //
-// Where an exchange moves in both directions at once, silence in one of them is no fault while the
-// other one moves: a client may listen to a stream of events without a word, and a server may take
-// an upload without one. Nor is slowness a fault once the opposite direction has begun: a client
-// that listens to a response may send a few bytes now and then. An opposite direction that is
-// itself too slow because of the same peer is no excuse: a client that takes and sends next to
+// When an exchange moves in both directions at once, silence in one of them is not an error while
+// the other one moves: a client may only listen to a stream of events, and a server may only
+// receive an upload. Slowness is not an error either once the opposite direction has begun: a
+// client that listens to a response may send a few bytes now and then. An opposite direction that
+// is itself too slow because of the same peer does not count: a client that takes and sends almost
 // nothing could hold an exchange for ever.
 type Pace struct {
 	Window  time.Duration
 	MinRate int64 // bytes a second
-	// Own is told when this direction moves, Other says when the opposite one did; nil: it is not
-	// looked at.
+	// Own records when this direction moves, Other says when the opposite one did; nil: not used.
 	Own, Other *Progress
 
 	spent time.Duration
@@ -41,7 +40,7 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	p.bytes += int64(n)
 	if p.spent < p.Window {
 		if p.MinRate > 0 && float64(p.bytes) >= float64(p.MinRate)*p.Window.Seconds() {
-			p.Own.slow(false)
+			p.Own.setSlow(false)
 		}
 		return nil
 	}
@@ -49,7 +48,7 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	p.spent, p.bytes = 0, 0
 	slow := rate < float64(p.MinRate)
 	if p.MinRate > 0 {
-		p.Own.slow(slow)
+		p.Own.setSlow(slow)
 	}
 	if (bytes == 0 || slow && !p.otherHasBegun()) && p.Grace() <= 0 {
 		return fmt.Errorf("%.0f bytes a second over %v: %w", rate, p.Window, os.ErrDeadlineExceeded)
@@ -57,8 +56,8 @@ func (p *Pace) Wait(waited time.Duration, n int) error {
 	return nil
 }
 
-// Grace is for how much longer silence may last, since the opposite direction has moved: less than
-// zero or zero where it has not for a whole window, or was too slow.
+// Grace is how much longer silence may last because the opposite direction has moved. It is zero or
+// negative if that has not moved for a whole window, or was too slow.
 func (p *Pace) Grace() time.Duration {
 	at, now := p.Other.last(), time.Since(epoch)
 	if at == 0 || p.otherIsSlow() {
@@ -80,8 +79,8 @@ func (p *Pace) otherHasBegun() bool {
 	return p.Other != nil && p.Other.begun.Load() && !p.otherIsSlow()
 }
 
-// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil is one that
-// never does.
+// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil never
+// moves.
 type Progress struct {
 	at     atomic.Int64 // since epoch; 0: never
 	begun  atomic.Bool
@@ -110,8 +109,8 @@ func (p *Progress) Reset() {
 	p.slowAt.Store(0)
 }
 
-// slow notes what was found of the peer by whose pace the direction moves.
-func (p *Progress) slow(is bool) {
+// setSlow notes whether the peer that sets the pace of the direction was found too slow.
+func (p *Progress) setSlow(is bool) {
 	switch {
 	case p == nil:
 	case is:

@@ -25,7 +25,7 @@ func TestExpectSilenceSendsAndWaits(t *testing.T) {
 		var b Buffer
 		for range 2000 {
 			send(t, c, "question")
-			c.ExpectSilence()
+			c.ExpectIdle()
 			fill(t, c, &b, "a")
 		}
 	})
@@ -41,9 +41,9 @@ func TestExpectSilenceSendsNothingToAPeerThatSpokeOrClosed(t *testing.T) {
 				out(t, peer)
 				waitReadable(t, c)
 				send(t, c, "question")
-				c.ExpectSilence()
+				c.ExpectIdle()
 				var b Buffer
-				if err := c.Fill(&b); err != ErrSpoke {
+				if err := c.Fill(&b); err != ErrNotIdle {
 					t.Fatalf("got %v, want ErrSpoke", err)
 				}
 				if c.Held() != len("question") {
@@ -95,15 +95,16 @@ func TestExpectSilenceLooksBehindADeadlineThatIsOver(t *testing.T) {
 		if err := c.WaitReadable(); err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(-time.Second)) // the poller's timer has fired before the read begins
+		// The poller's timer has fired before the read begins.
+		_ = c.SetReadDeadline(time.Now().Add(-time.Second))
 		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 		if _, err := c.Write([]byte("request")); err != nil {
 			t.Fatal(err)
 		}
-		c.ExpectSilence()
+		c.ExpectIdle()
 		var b Buffer
-		if err := c.Fill(&b); err != ErrSpoke {
-			t.Fatalf("got %q, %v, want %v", b.Bytes(), err, ErrSpoke)
+		if err := c.Fill(&b); err != ErrNotIdle {
+			t.Fatalf("got %q, %v, want %v", b.Bytes(), err, ErrNotIdle)
 		}
 		_ = c.Abort()
 		if got, _ := io.ReadAll(peer); len(got) > 0 {
@@ -121,15 +122,15 @@ func TestExpectSilenceOutlivesADeadline(t *testing.T) {
 		if _, err := c.Write([]byte("request")); err != nil {
 			t.Fatal(err)
 		}
-		c.ExpectSilence()
+		c.ExpectIdle()
 		_ = c.SetReadDeadline(time.Now().Add(-time.Second))
 		var b Buffer
 		if err := c.Fill(&b); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("got %v, want the deadline", err)
 		}
 		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second)) // whoever waits on is as careful
-		if err := c.Fill(&b); err != ErrSpoke {
-			t.Fatalf("got %q, %v, want %v", b.Bytes(), err, ErrSpoke)
+		if err := c.Fill(&b); err != ErrNotIdle {
+			t.Fatalf("got %q, %v, want %v", b.Bytes(), err, ErrNotIdle)
 		}
 	})
 }

@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// SpliceMin is the least number of bytes for which moving them inside the kernel is worth its
-// calls.
-const SpliceMin = 32 << 10
-
 // pipeSize is what one step can move. Each page of it holds a fragment of what came from the
 // socket.
 const pipeSize = 256 << 10
@@ -22,21 +18,21 @@ const (
 	setPipeSize    = 1031 // F_SETPIPE_SZ
 )
 
-// pipe is what bytes pass through inside the kernel. It is empty whenever it is in the pool.
+// pipe carries bytes inside the kernel. It is empty while it is in the pool.
 type pipe struct{ r, w int }
 
-// pipes are kept for the next splice. There are no more of them than fit, since each takes two
-// descriptors, which connections need more: bodies beyond that are copied.
+// pipes are kept for the next splice. Their number is limited, since each takes two descriptors,
+// which connections need more: bodies beyond that are copied.
 var (
-	pipes = make(chan *pipe, mostPipes(descriptors()))
-	made  atomic.Int64
+	pipes     = make(chan *pipe, maxPipes(descriptors()))
+	pipesMade atomic.Int64
 )
 
 var errNoPipe = errors.New("netio: all pipes are in use")
 
-// mostPipes is how many pipes there may be: they take an eighth of the descriptors, and 128 at
+// maxPipes is how many pipes there may be: they take an eighth of the descriptors, and 128 at
 // most.
-func mostPipes(descriptors uint64) int { return int(min(descriptors/16, 64)) }
+func maxPipes(descriptors uint64) int { return int(min(descriptors/16, 64)) }
 
 func descriptors() uint64 {
 	var r syscall.Rlimit
@@ -52,13 +48,13 @@ func takePipe() (*pipe, error) {
 		return p, nil
 	default:
 	}
-	if made.Add(1) > int64(cap(pipes)) {
-		made.Add(-1)
+	if pipesMade.Add(1) > int64(cap(pipes)) {
+		pipesMade.Add(-1)
 		return nil, errNoPipe
 	}
 	var fds [2]int
 	if err := syscall.Pipe2(fds[:], syscall.O_NONBLOCK|syscall.O_CLOEXEC); err != nil {
-		made.Add(-1)
+		pipesMade.Add(-1)
 		return nil, err
 	}
 	// The default of 64 KiB works too; the larger size may be refused beyond a user's share.
@@ -66,20 +62,20 @@ func takePipe() (*pipe, error) {
 	return &pipe{fds[0], fds[1]}, nil
 }
 
-// give takes the pipe back, which must be empty unless dirty says otherwise.
-func (p *pipe) give(dirty bool) {
+// release puts the pipe back, or closes it if it is dirty, which means that it is not empty.
+func (p *pipe) release(dirty bool) {
 	if !dirty {
-		pipes <- p // as many fit as are made
+		pipes <- p // there is room for all
 		return
 	}
 	_ = syscall.Close(p.r)
 	_ = syscall.Close(p.w)
-	made.Add(-1)
+	pipesMade.Add(-1)
 }
 
-// splicer is the state of a splice, stored with the Conn at either end because its callbacks must
-// not allocate.
-type splicer struct {
+// spliceInput is the state of a splice, stored with the Conn at either end because its callbacks
+// must not allocate.
+type spliceInput struct {
 	pipe   *pipe
 	want   int64
 	n      int64
@@ -93,8 +89,8 @@ type splicer struct {
 // On MPTCP sockets the kernel (6.18) copies anyway and it costs more.
 func CanSplice(a, b *Conn) bool { return a.spliceable() && b.spliceable() }
 
-// errAhead: what was given back comes before what the socket brings, and no pipe can take it.
-var errAhead = errors.New("netio: bytes that were read ahead cannot be spliced")
+// errReadAhead: what Unread returned comes before what the socket brings, and cannot be spliced.
+var errReadAhead = errors.New("netio: bytes that were read ahead cannot be spliced")
 
 func (c *Conn) spliceable() bool {
 	if c.protocol == 0 {
@@ -112,23 +108,14 @@ func (c *Conn) spliceable() bool {
 	return c.protocol == syscall.IPPROTO_TCP
 }
 
-// SpliceError says which side ended a splice.
-type SpliceError struct {
-	Reading bool
-	Err     error
-}
-
-func (e *SpliceError) Error() string { return e.Err.Error() }
-func (e *SpliceError) Unwrap() error { return e.Err }
-
-// Splice moves up to n bytes that src brings to dst, and returns when that is done, or src has to
-// be waited for and wait is false, or with an error: a *SpliceError (io.EOF where src has ended),
-// or another one, with nothing moved, where it cannot be done. What dst holds leaves first. A wait
-// for src, which may be the first thing done, ends at its read deadline; waited is how long it
-// took.
+// Splice moves up to n bytes from src to dst, after what dst holds. It returns when all have moved,
+// when src has nothing more and wait is false or something has moved, or with an error: a
+// *SpliceError (io.EOF if src has ended), or another one, with nothing moved, if no splice is
+// possible. With wait it may wait for the first bytes, until the read deadline of src; waited is
+// how long that took.
 func Splice(dst, src *Conn, n int64, wait bool) (moved int64, waited time.Duration, err error) {
 	if src.ahead.Len() > 0 {
-		return 0, 0, errAhead
+		return 0, 0, errReadAhead
 	}
 	if err := dst.Flush(); err != nil {
 		return 0, 0, &SpliceError{Err: err}
@@ -138,7 +125,7 @@ func Splice(dst, src *Conn, n int64, wait bool) (moved int64, waited time.Durati
 		return 0, 0, err
 	}
 	dirty := false
-	defer func() { p.give(dirty) }()
+	defer func() { p.release(dirty) }()
 	since := time.Now()
 	for moved < n {
 		k, err := src.spliceIn(p, n-moved, !wait || moved > 0)
@@ -160,11 +147,18 @@ func Splice(dst, src *Conn, n int64, wait bool) (moved int64, waited time.Durati
 	return moved, waited, nil
 }
 
-func (c *Conn) spliceIn(p *pipe, n int64, noWait bool) (int64, error) {
+// spliceSteps is the state of a splice with its callbacks.
+func (c *Conn) spliceSteps() *spliceInput {
 	s := &c.splice
 	if s.inFn == nil {
 		s.inFn, s.outFn = c.spliceInStep, c.spliceOutStep
 	}
+	return s
+}
+
+// spliceIn moves up to n bytes from the socket to the pipe.
+func (c *Conn) spliceIn(p *pipe, n int64, noWait bool) (int64, error) {
+	s := c.spliceSteps()
 	s.pipe, s.want, s.noWait = p, n, noWait
 	for {
 		err := c.raw.Read(s.inFn)
@@ -190,22 +184,19 @@ func (c *Conn) spliceIn(p *pipe, n int64, noWait bool) (int64, error) {
 func (c *Conn) spliceInStep(fd uintptr) bool {
 	s := &c.splice
 	s.n, s.errno = sysSplice(int(fd), s.pipe.w, min(s.want, pipeSize))
-	return s.errno != syscall.EAGAIN || s.noWait || c.waits(fd)
+	return s.errno != syscall.EAGAIN || s.noWait || c.beforeWait(fd)
 }
 
 // spliceOut sends what is in the pipe. It keeps the pace and the deadline as a write does.
 func (c *Conn) spliceOut(p *pipe, n int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := &c.splice
-	if s.inFn == nil {
-		s.inFn, s.outFn = c.spliceInStep, c.spliceOutStep
-	}
+	s := c.spliceSteps()
 	c.out.pipe, c.out.want = p, n
 	armed := false
 	for c.werr == nil && c.out.want > 0 {
 		var since time.Time
-		if c.stuck {
+		if c.blocked {
 			since = time.Now()
 			c.armWrite(since, 0)
 			armed = true
@@ -213,7 +204,7 @@ func (c *Conn) spliceOut(p *pipe, n int64) error {
 		c.out.moved = 0
 		err := c.raw.Write(s.outFn)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlineOver():
+		case errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlinePassed():
 			c.setWriteErr(c.pace.Wait(time.Since(since), int(c.out.moved)))
 		case err != nil:
 			c.setWriteErr(err)
@@ -221,7 +212,7 @@ func (c *Conn) spliceOut(p *pipe, n int64) error {
 			c.setWriteErr(c.pace.Wait(time.Since(since), int(c.out.moved)))
 		}
 	}
-	c.stuck = false
+	c.blocked = false
 	if armed {
 		c.armWrite(time.Time{}, 0)
 	}
@@ -234,8 +225,8 @@ func (c *Conn) spliceOutStep(fd uintptr) bool {
 		n, errno := sysSplice(c.out.pipe.r, int(fd), c.out.want)
 		switch {
 		case errno == syscall.EAGAIN:
-			wait := c.stuck && c.out.moved == 0
-			c.stuck = true
+			wait := c.blocked && c.out.moved == 0
+			c.blocked = true
 			return !wait
 		case errno != 0:
 			c.werr = os.NewSyscallError("splice", errno)
@@ -247,8 +238,8 @@ func (c *Conn) spliceOutStep(fd uintptr) bool {
 	return true
 }
 
-// outgoing is the write side of a splice; the write lock guards it.
-type outgoing struct {
+// spliceOutput is the write side of a splice; the write lock guards it.
+type spliceOutput struct {
 	pipe  *pipe
 	want  int64
 	moved int64

@@ -159,7 +159,7 @@ func TestSpliceDoesNotOvertakeWhatWasReadAhead(t *testing.T) {
 
 func TestMostPipes(t *testing.T) {
 	for descriptors, want := range map[uint64]int{0: 0, 15: 0, 64: 4, 1024: 64, 1 << 62: 64} {
-		if got := mostPipes(descriptors); got != want {
+		if got := maxPipes(descriptors); got != want {
 			t.Errorf("%d descriptors: %d pipes, want %d", descriptors, got, want)
 		}
 	}

@@ -8,12 +8,11 @@ import (
 	"time"
 )
 
-// Stream is what a codec speaks on: a *Conn, or a *TLS above one. It is an interface because
-// neither net.Conn nor io.ReadWriter can say Fill and Flush, on which the cost of a request
-// depends.
+// Stream is the connection below a codec: a *Conn, or a *TLS above one. It is an interface because
+// neither net.Conn nor io.ReadWriter has Fill and Flush, on which the cost of a request depends.
 type Stream interface {
 	io.Writer
-	// Fill adds what has arrived to b and waits if that is nothing; what is held leaves first.
+	// Fill adds what has arrived to b and waits if that is nothing. It sends what is held first.
 	Fill(b *Buffer) error
 	// Flush sends what Write has held back.
 	Flush() error
@@ -23,46 +22,45 @@ type Stream interface {
 	Idle() bool
 	// Close ends both directions in order.
 	Close() error
-	// Base is the socket below, for deadlines, interruption and the kernel's knowledge.
+	// Base is the socket below, for deadlines, interruption and socket options.
 	Base() *Conn
 }
 
 // Base is c itself.
 func (c *Conn) Base() *Conn { return c }
 
-// TLS is a Stream of a TLS connection above a Conn. What is written is held back in clear first, so
-// that a head and a short body become one record, and the records of one response leave in one
-// write.
+// TLS is a Stream of a TLS connection above a Conn. It holds plain text first, so that a head and a
+// short body become one record, and the records of one response leave in one write.
 type TLS struct {
-	conn  *tls.Conn
-	base  *Conn
-	first [1]byte // what a read waits for
-	whole bool    // see NeedsCloseNotify
+	conn             *tls.Conn
+	base             *Conn
+	firstByte        [1]byte // what a read waits for
+	needsCloseNotify bool    // see NeedsCloseNotify
 
-	mu    sync.Mutex // guards what follows; a reader only tries it
+	mu    sync.Mutex // guards what follows; a reader never waits for it
 	block []byte
-	held  []byte // in clear
+	held  []byte // plain text
 }
 
 // recordSize is the most that a TLS record carries (RFC 8446 section 5.1).
 const recordSize = 16 << 10
 
-// NewTLS gives the stream of t, which must sit on base and have its handshake behind it.
+// NewTLS makes the stream of t, a connection above base whose handshake is complete.
 func NewTLS(base *Conn, t *tls.Conn) *TLS {
-	base.SetWide()
+	base.UseLargeBlocks()
 	base.replies.Store(true)
 	return &TLS{conn: t, base: base}
 }
 
-// NeedsCloseNotify makes an end without close_notify an io.ErrUnexpectedEOF. Anybody on the way can
-// send a FIN, and what is framed by the end of the connection must not look whole (RFC 9112 section
-// 9.8). crypto/tls lets it pass.
-func (t *TLS) NeedsCloseNotify() { t.whole = true }
+// NeedsCloseNotify makes an end without close_notify an io.ErrUnexpectedEOF. Anyone on the path can
+// send a FIN, and a message that the end of the connection frames must not look complete (RFC 9112
+// section 9.8). crypto/tls accepts it.
+func (t *TLS) NeedsCloseNotify() { t.needsCloseNotify = true }
 
 // Base is the socket below.
 func (t *TLS) Base() *Conn { return t.base }
 
-// Write holds a copy of p back until the next Flush or Fill, or until it makes a whole record.
+// Write holds a copy of p until the next Flush or Fill, or until it makes a full record.
 func (t *TLS) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,7 +80,7 @@ func (t *TLS) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// seal makes records of what is held and hands them to the socket below, which holds them.
+// seal makes records of what is held and writes them to the socket below, which holds them.
 func (t *TLS) seal() error {
 	if len(t.held) == 0 {
 		return nil
@@ -93,7 +91,7 @@ func (t *TLS) seal() error {
 	return err
 }
 
-// encrypt makes records of p. What crypto/tls writes at other times is none of ours: it must not
+// encrypt makes records of p. What crypto/tls writes at other times are replies, which must not
 // wait.
 func (t *TLS) encrypt(p []byte) (int, error) {
 	t.base.replies.Store(false)
@@ -119,7 +117,8 @@ func (t *TLS) sealHeld() error {
 // CloseWrite sends what is held and a close_notify.
 func (t *TLS) CloseWrite() error {
 	err := t.sealEnd()
-	_ = t.base.SetWriteDeadline(time.Time{}) // crypto/tls left one in the past behind, and nothing has left yet
+	// crypto/tls has set one in the past, and nothing has left yet.
+	_ = t.base.SetWriteDeadline(time.Time{})
 	return errors.Join(err, t.base.Flush())
 }
 
@@ -144,42 +143,42 @@ func (t *TLS) trySeal() {
 	_ = t.seal()
 }
 
-// Idle says whether the connection is open and silent. crypto/tls may hold records that came along
-// with those that were read, and takes session tickets, which are no part of what the peer says: so
-// it is asked, not the socket.
+// Idle says whether the connection is open and has nothing to read. It asks crypto/tls, not the
+// socket: that may hold further records, and it reads session tickets, which are not data.
 func (t *TLS) Idle() bool {
-	_ = t.base.SetReadDeadline(time.Time{}) // that of the last read may be over
+	_ = t.base.SetReadDeadline(time.Time{}) // that of the last read may have passed
 	t.base.noWait = true
-	n, err := t.conn.Read(t.first[:])
+	n, err := t.conn.Read(t.firstByte[:])
 	t.base.noWait = false
 	return n == 0 && errors.Is(err, ErrAgain)
 }
 
-// Fill waits in crypto/tls, which has a buffer of its own for records, with no other one in hand: a
-// first byte is all that it asks for. The rest of its record then takes no system call.
+// Fill waits for a single byte, so that a connection that waits needs no other buffer than the one
+// of crypto/tls. The rest of its record then takes no system call.
 func (t *TLS) Fill(b *Buffer) error {
 	if b.Len() >= MaxBuffered {
 		return ErrBufferFull
 	}
-	if t.mu.TryLock() { // whoever writes flushes itself
+	if t.mu.TryLock() { // another writer flushes itself
 		err := t.seal()
 		t.mu.Unlock()
 		if err != nil {
 			return err
 		}
 	}
-	b.quiet()
-	if n, err := t.conn.Read(t.first[:]); n == 0 { // an error that comes with the last byte comes again
-		if err == io.EOF && t.whole && t.base.ended {
+	b.releaseIfEmpty()
+	// An error that comes with the last byte comes again.
+	if n, err := t.conn.Read(t.firstByte[:]); n == 0 {
+		if err == io.EOF && t.needsCloseNotify && t.base.gotFIN {
 			return io.ErrUnexpectedEOF
 		}
 		return err
 	}
 	room := b.room()
-	room[0] = t.first[0]
+	room[0] = t.firstByte[0]
 	t.base.noWait = true
 	n, _ := t.conn.Read(room[1:])
 	t.base.noWait = false
-	b.took(1 + n)
+	b.added(1 + n)
 	return nil
 }

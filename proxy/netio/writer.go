@@ -11,19 +11,19 @@ import (
 
 // writer is the write side of a Conn.
 type writer struct {
-	mu      sync.Mutex // guards what follows; a reader only tries it
-	block   []byte     // what held lies in, nil when nothing is held
-	wide    bool       // take large blocks
-	held    []byte     // what waits to be sent
-	piece   []byte     // what is to be sent behind it, in the caller's memory; only while a call runs
+	mu      sync.Mutex // guards what follows; a reader never waits for it
+	block   []byte     // the memory of held, nil when nothing is held
+	large   bool       // take large blocks
+	held    []byte     // waits to be sent
+	piece   []byte     // sent after held, in the caller's memory; only during a call
 	iov     [2]syscall.Iovec
 	werr    error       // sticky: after a failed write nothing more is sent
 	moved   int         // bytes sent by the running call
-	stuck   bool        // the socket took no more when it was last tried
-	more    bool        // a FIN follows what is sent
-	replies atomic.Bool // what is written now is no output of ours, see reply
+	blocked bool        // the socket took no more when it was last tried
+	finNext bool        // a FIN follows what is sent
+	replies atomic.Bool // what is written now is a reply of crypto/tls, see reply
 	pace    Pace
-	out     outgoing
+	out     spliceOutput
 
 	wdeadline atomic.Int64 // since epoch; 0 is never
 	wmu       sync.Mutex   // held while the poller's write timer is set
@@ -36,16 +36,16 @@ func (c *Conn) SetPace(p Pace) {
 	c.mu.Unlock()
 }
 
-// SetProgress says whose movement counts for the pace of what is written, see Pace. Nobody may be
-// writing.
+// SetProgress sets the directions that the pace of writing considers, see Pace. No write may be in
+// progress.
 func (c *Conn) SetProgress(own, other *Progress) {
 	c.mu.Lock()
 	c.pace.Own, c.pace.Other = own, other
 	c.mu.Unlock()
 }
 
-// Write holds a copy of p back until the next Flush or read. What does not fit leaves at once
-// together with what was held, without being copied.
+// Write holds a copy of p until the next Flush or read. What does not fit is sent at once, after
+// what was held, without a copy.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,7 +54,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	if c.holds(len(p)) {
 		if c.block == nil {
-			c.block = newBlock(c.wide)
+			c.block = newBlock(c.large)
 			c.held = c.block[:0]
 		}
 		c.held = append(c.held, p...)
@@ -69,7 +69,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Holds says whether a Write of n bytes would hold them back, rather than send.
+// Holds says whether a Write of n bytes would hold them instead of sending.
 func (c *Conn) Holds(n int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,42 +78,43 @@ func (c *Conn) Holds(n int) bool {
 
 func (c *Conn) holds(n int) bool {
 	room := smallBlock
-	if c.wide {
+	if c.large {
 		room = largeBlock
 	}
 	return len(c.held)+n <= room
 }
 
-// ErrReplies is a peer that asks for answers and takes none.
-var ErrReplies = errors.New("netio: the peer takes none of the replies that it asks for")
+// ErrRepliesUnread means that the peer requests replies and does not read them.
+var ErrRepliesUnread = errors.New("netio: the peer does not read the replies that it requests")
 
-// reply is a Write beyond what is held, for what crypto/tls says while it reads, such as the answer
-// to a KeyUpdate. It must not wait for the peer: the time for what is read would not count.
+// reply is a Write beyond what fits, for what crypto/tls writes while it reads, such as the reply
+// to a KeyUpdate. It must not wait for the peer: that time would not count against the read
+// deadline.
 func (c *Conn) reply(p []byte) (int, error) {
 	if c.block == nil {
-		return 0, c.send(p) // crypto/tls says nothing that long
+		return 0, c.send(p) // crypto/tls writes no reply of that length
 	}
 	if err := c.raw.Control(c.tryFn); err != nil && c.werr == nil {
 		c.werr = err
 	}
 	if c.werr == nil && len(c.held)+len(p) > largeBlock {
-		c.werr = ErrReplies
+		c.werr = ErrRepliesUnread
 	}
 	if c.werr != nil {
 		return 0, c.werr
 	}
-	if len(c.held) <= len(c.block) { // it may have outgrown a block that was taken before SetWide
+	// It may have outgrown a block that was taken before UseLargeBlocks.
+	if len(c.held) <= len(c.block) {
 		c.held = c.block[:copy(c.block, c.held)]
 	}
 	c.held = append(c.held, p...)
 	return len(p), nil
 }
 
-// SetWide makes the connection hold up to 64 KiB, for whoever writes in pieces that cannot go out
-// uncopied.
-func (c *Conn) SetWide() {
+// UseLargeBlocks makes the connection hold up to 64 KiB, for writers whose pieces must be copied.
+func (c *Conn) UseLargeBlocks() {
 	c.mu.Lock()
-	c.wide = true
+	c.large = true
 	c.mu.Unlock()
 }
 
@@ -124,58 +125,20 @@ func (c *Conn) Held() int {
 	return len(c.held)
 }
 
-// Flush sends what is held. It waits while the peer takes nothing, as long as its pace and the
-// write deadline allow.
-func (c *Conn) Flush() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.werr != nil {
-		return c.werr
-	}
-	if len(c.held) == 0 {
-		return nil
-	}
-	return c.send(nil)
-}
-
-// turn is how long a reader waits for room to send what is held before it looks again whether there
-// is something to read.
-const turn = time.Second
-
-// flushSome is Flush for a reader. It waits neither for another writer, who flushes itself, nor for
-// long for the peer: either may wait for what the reader reads.
-func (c *Conn) flushSome() error {
-	if !c.mu.TryLock() {
-		return nil
-	}
-	defer c.mu.Unlock()
-	if c.werr != nil || len(c.held) == 0 {
-		return c.werr
-	}
-	c.stuck = true
-	c.setWriteErr(c.wait(time.Now(), turn))
-	c.stuck = false
-	c.armWrite(time.Time{}, 0)
-	if c.werr != nil || len(c.held) == 0 {
-		c.freeHeld()
-	}
-	return c.werr
-}
-
-// send sends what is held and then p, with c.mu held. The poller's timer is set only once the
-// socket takes no more, and taken back afterwards.
+// send sends what is held and then p; c.mu is held. The poller's timer is set only when the socket
+// takes no more, and reset afterwards.
 func (c *Conn) send(p []byte) error {
 	c.piece = p
 	armed := false
 	for c.werr == nil && len(c.held)+len(c.piece) > 0 {
-		if !c.stuck {
+		if !c.blocked {
 			c.setWriteErr(c.raw.Write(c.writeFn))
 			continue
 		}
 		armed = true
 		c.setWriteErr(c.wait(time.Now(), 0))
 	}
-	c.stuck = false
+	c.blocked = false
 	if armed {
 		c.armWrite(time.Time{}, 0)
 	}
@@ -185,16 +148,16 @@ func (c *Conn) send(p []byte) error {
 }
 
 // wait waits once for room, at most for the given time if that is not 0, sends what then fits, and
-// judges the pace.
+// checks the pace.
 func (c *Conn) wait(since time.Time, most time.Duration) error {
 	c.armWrite(since, most)
 	c.moved = 0
 	err := c.raw.Write(c.writeFn)
-	if errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlineOver() {
-		// The window is over, but a socket counts as writable only with a third of its buffer free,
-		// which a slow peer may not manage in that time. What it took shows in what fits now.
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlinePassed() {
+		// The window is over, but a socket is writable only when a third of its buffer is free, for
+		// which a slow peer may need longer. What it took shows in what fits now.
 		c.armWrite(time.Time{}, 0)
-		c.stuck = false
+		c.blocked = false
 		err = c.raw.Write(c.writeFn)
 	}
 	if err != nil {
@@ -206,27 +169,27 @@ func (c *Conn) wait(since time.Time, most time.Duration) error {
 func (c *Conn) setWriteErr(err error) {
 	switch {
 	case c.werr != nil:
-	case errors.Is(err, os.ErrDeadlineExceeded) && c.writeDeadlineOver():
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.writeDeadlinePassed():
 		c.werr = os.ErrDeadlineExceeded
 	default:
 		c.werr = err
 	}
 }
 
-func (c *Conn) writeDeadlineOver() bool {
+func (c *Conn) writeDeadlinePassed() bool {
 	w := c.wdeadline.Load()
 	return w != 0 && int64(time.Since(epoch)) >= w
 }
 
-// writeStep runs inside RawConn.Write. When the socket takes no more it returns, so that the pace
-// is judged and a deadline set; only with one set and nothing moved it waits.
+// writeStep runs inside RawConn.Write. When the socket takes no more it returns true, so that the
+// caller checks the pace and sets a deadline; it waits only after that, with nothing sent.
 func (c *Conn) writeStep(fd uintptr) bool {
 	for len(c.held)+len(c.piece) > 0 {
 		if c.writeOnce(fd) {
 			continue
 		}
-		if c.werr != nil || c.moved > 0 || !c.stuck {
-			c.stuck = true
+		if c.werr != nil || c.moved > 0 || !c.blocked {
+			c.blocked = true
 			return true
 		}
 		return false
@@ -234,9 +197,9 @@ func (c *Conn) writeStep(fd uintptr) bool {
 	return true
 }
 
-// writeOnce makes one call and takes off what was sent. false: nothing was.
+// writeOnce makes one system call and removes what it sent. false: nothing.
 func (c *Conn) writeOnce(fd uintptr) bool {
-	n, errno := sysWrite(fd, &c.iov, c.held, c.piece, c.more)
+	n, errno := sysWrite(fd, &c.iov, c.held, c.piece, c.finNext)
 	switch errno {
 	case 0:
 	case syscall.EAGAIN:
@@ -252,50 +215,10 @@ func (c *Conn) writeOnce(fd uintptr) bool {
 	return true
 }
 
-// sendHeld is what a read does first: it sends what is held if nobody else is writing. false: some
-// of it is left, and sending it needs waiting.
-func (c *Conn) sendHeld(fd uintptr) bool {
-	if !c.mu.TryLock() {
-		return true // whoever writes flushes itself
-	}
-	defer c.mu.Unlock()
-	if len(c.held) == 0 || c.werr != nil {
-		return true
-	}
-	for len(c.held) > 0 {
-		if !c.writeOnce(fd) {
-			break
-		}
-	}
-	if c.werr != nil || len(c.held) == 0 {
-		c.freeHeld()
-		return true // a write error shows at the next write; what the peer sent before may still be read
-	}
-	return false
-}
-
 func (c *Conn) freeHeld() {
 	if c.block != nil {
 		freeBlock(c.block)
 		c.block, c.held = nil, nil
-	}
-}
-
-// closeHeld makes one attempt to send what is held, without waiting for a writer or for room.
-func (c *Conn) closeHeld() {
-	if !c.mu.TryLock() {
-		return
-	}
-	defer c.mu.Unlock()
-	if len(c.held) > 0 && c.werr == nil {
-		_ = c.raw.Control(func(fd uintptr) {
-			for len(c.held) > 0 && c.writeOnce(fd) {
-			}
-		})
-	}
-	c.freeHeld()
-	if c.werr == nil {
-		c.werr = os.ErrClosed
 	}
 }
 
@@ -311,9 +234,9 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.sock.SetWriteDeadline(t)
 }
 
-// armWrite sets the poller's timer for a wait that begins now, to the write deadline, the end of
-// the pace's window or that of the given time, whichever is first; with a zero now only to the
-// deadline.
+// armWrite sets the poller's timer for a wait that begins now: to the write deadline, the end of
+// the pace's window or the end of the given time, whichever is first. With a zero now it sets only
+// the deadline.
 func (c *Conn) armWrite(now time.Time, most time.Duration) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()

@@ -11,7 +11,7 @@ import (
 // The PROXY protocol, as HAProxy's doc/proxy-protocol.txt of 2020-03-05 has it.
 
 // MaxProxy is the most bytes that a PROXY header may have here. The addresses take 232, the rest is
-// for what else a sender says: the client's certificate, for instance.
+// for other values, such as the client's certificate.
 const MaxProxy = 16 << 10
 
 // ErrNoProxy says that the first bytes are not those of a PROXY header of either version.
@@ -20,15 +20,15 @@ var ErrNoProxy = errors.New("PROXY header: there is none")
 // Proxy is what a PROXY header says about a connection.
 type Proxy struct {
 	Version  uint8 // 1 or 2
-	Local    bool  // version 2: the sender speaks for itself, a health check for instance
-	Datagram bool  // version 2: the client came by datagrams
+	Local    bool  // version 2: the sender's own connection, such as a health check
+	Datagram bool  // version 2: the client used datagrams
 
 	// The client's connection as the sender saw it. Neither the addresses nor the paths are set for
-	// Local and where the sender did not know or could not say; the real connection's own count
-	// then. IPv4 addresses written as IPv6 ones are IPv4 here.
+	// Local, or if the sender did not know them or could not say; then those of the real connection
+	// count. IPv4 addresses written as IPv6 ones are IPv4 here.
 	Source, Destination         netip.AddrPort
 	SourcePath, DestinationPath string // of a Unix socket; "@" begins an abstract one
-	Unix                        bool   // the paths count, though they may be empty
+	Unix                        bool   // the paths are valid, though they may be empty
 }
 
 // Known reports whether the header says where the client came from.
@@ -57,7 +57,7 @@ func ParseProxy(b []byte) (p Proxy, n int, err error) {
 }
 
 func parseProxy1(b []byte) (Proxy, int, error) {
-	if !begins(b, signature1) {
+	if !matchesPrefix(b, signature1) {
 		return Proxy{}, 0, ErrNoProxy
 	}
 	line, err := line1(b[:min(len(b), maxLine1)])
@@ -89,7 +89,7 @@ func parseProxy1(b []byte) (Proxy, int, error) {
 func line1(b []byte) ([]byte, error) {
 	rest := b[min(len(b), len(signature1)):]
 	free := bytes.HasPrefix(rest, []byte(" U")) // UNKNOWN: anything may follow
-	if !begins(rest, " TCP4 ") && !begins(rest, " TCP6 ") && !begins(rest, " UNKNOWN\r\n") && !begins(rest, " UNKNOWN ") {
+	if !matchesPrefix(rest, " TCP4 ") && !matchesPrefix(rest, " TCP6 ") && !matchesPrefix(rest, " UNKNOWN\r\n") && !matchesPrefix(rest, " UNKNOWN ") {
 		return nil, fmt.Errorf(`PROXY header: got %q; want TCP4, TCP6 or UNKNOWN behind "PROXY "`, b)
 	}
 	for i, c := range b {
@@ -124,8 +124,8 @@ func address1(addr, port []byte, is6 bool) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
 }
 
-// begins reports whether b begins with prefix, or with as much of it as b is long.
-func begins(b []byte, prefix string) bool {
+// matchesPrefix reports whether b begins with prefix, or with as much of it as b is long.
+func matchesPrefix(b []byte, prefix string) bool {
 	n := min(len(b), len(prefix))
 	return string(b[:n]) == prefix[:n]
 }

@@ -35,7 +35,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 var errShort2 = errors.New("PROXY header: it is too short for the addresses that it announces")
 
 func parseProxy2(b []byte) (Proxy, int, error) {
-	if !begins(b, signature2) {
+	if !matchesPrefix(b, signature2) {
 		return Proxy{}, 0, ErrNoProxy
 	}
 	if err := checkHead2(b); err != nil {

@@ -91,8 +91,10 @@ func TestBasic(t *testing.T) {
 // What other programs have hashed is understood.
 func TestHashesOfOthers(t *testing.T) {
 	for _, text := range []string{
-		"$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",                           // U*U, of the tests of crypt_blowfish
-		"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc", // password, of the tests of the reference implementation
+		// U*U, of the tests of crypt_blowfish
+		"$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
+		// password, of the tests of the reference implementation
+		"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
 	} {
 		h, err := parseHash(text)
 		if err != nil {

@@ -463,8 +463,9 @@ func TestParseKeys(t *testing.T) {
 		{set(good), false, 1, ""},
 		{good, false, 1, ""},
 		{encoded + encoded, false, 2, ""},
-		{set(`{"kty":"new"}`, good, `{"kty":"RSA"}`, `7`), false, 1, ""}, // what is not known is left out
-		{set(jwk(k.p256, "", "")), false, 1, ""},                         // a private key is used as a public one
+		// What is not known is left out, and a private key is used as a public one.
+		{set(`{"kty":"new"}`, good, `{"kty":"RSA"}`, `7`), false, 1, ""},
+		{set(jwk(k.p256, "", "")), false, 1, ""},
 		{set(jwk(k.secret, "", "")), true, 1, ""},
 		{set(jwk(k.secret, "", "")), false, 0, "a shared secret must be in a file"},
 		{set(jwk([]byte("short"), "", "")), true, 0, "too short, or fits no algorithm"},

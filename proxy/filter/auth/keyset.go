@@ -55,7 +55,8 @@ func (k *verifyKey) fits(alg string) bool {
 	case ed25519.PublicKey:
 		return alg == "EdDSA"
 	case []byte:
-		return Symmetric(alg) && len(key) >= map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}[alg] // RFC 7518 section 3.2
+		// RFC 7518 section 3.2
+		return Symmetric(alg) && len(key) >= map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}[alg]
 	}
 	return false
 }
