@@ -19,6 +19,7 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/limits"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
@@ -123,7 +124,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	g.places.CloseIdle = g.closeIdleConnection
 	g.limitConnections(cfg.Limits.Connections)
 	g.openMemory()
-	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
+	g.proxy = proxy.New(g.proxyOptions(cfg.Limits))
 	g.gate.Full = g.proxy.Shed
 	g.openCerts(cfg)
 	gen, err := g.build(ctx, nil, cfg)
@@ -188,34 +189,27 @@ func placed(cfg *config.Config, key string, err error) config.Errors {
 }
 
 func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
-	format, err := telemetry.ParseFormat(string(l.Format))
-	if err != nil {
-		return nil, err
-	}
 	return telemetry.OpenAccessLog(telemetry.AccessLogOptions{
-		Format: format,
+		Format: l.Format,
 		SpoolOptions: telemetry.SpoolOptions{
 			Destination: l.Access, Logger: g.log, Dropped: &g.metrics.LogDropped, Errors: &g.metrics.LogErrors,
 		},
 	})
 }
 
-func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
+func (g *Gateway) proxyOptions(l limits.Limits) proxy.Options {
 	return proxy.Options{
 		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
 		Live: &g.front, Room: g.room, StreamMemory: g.streamMemory(),
 	}
 }
 
-func proxyLimits(l *config.Limits) proxy.Limits {
-	rate := l.MinRate
-	if rate == 0 {
-		rate = -1 // none; there a zero means the default
+// proxyLimits are the limits of the file for the proxy: there a rate of zero is the default.
+func proxyLimits(l limits.Limits) limits.Limits {
+	if l.MinRate == 0 {
+		l.MinRate = -1
 	}
-	return proxy.Limits{
-		HeaderBytes: int(l.HeaderBytes), HeaderFields: l.HeaderFields, HeaderTime: l.HeaderTime,
-		IdleTime: l.IdleTime, MinRate: rate, PerClient: l.ConnectionsPerClient,
-	}
+	return l
 }
 
 // Run serves until ctx ends, then drains: readiness fails first, exchanges in progress finish, and

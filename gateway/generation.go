@@ -15,7 +15,7 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
-	"mpgate/proxy/http1"
+	"mpgate/proxy/limits"
 	"mpgate/proxy/route"
 )
 
@@ -35,8 +35,8 @@ type generation struct {
 // pool is a backend and its maintenance task.
 type pool struct {
 	options config.Backend
-	mptcp   bool         // whether MPTCP was enabled when it was made
-	limits  http1.Limits // of answers' heads
+	mptcp   bool          // whether MPTCP was enabled when it was made
+	limits  limits.Limits // of answers' heads
 	*backend.Backend
 	task *running
 }
@@ -109,24 +109,26 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 }
 
 func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Backend) (*pool, error) {
-	limits := answerLimits(&cfg.Limits)
+	answer := answerLimits(cfg.Limits)
 	if old != nil {
-		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && p.limits == limits && reflect.DeepEqual(p.options, b) {
+		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && p.limits == answer && reflect.DeepEqual(p.options, b) {
 			return p, nil
 		}
 	}
 	o := g.backendOptions(b, cfg.MPTCP.Enabled)
-	o.Limits = limits
+	o.Limits = answer
 	made, err := backend.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: limits, Backend: made}, nil
+	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: answer, Backend: made}, nil
 }
 
 // answerLimits are the limits of response heads, with a minimum that servers commonly need.
-func answerLimits(l *config.Limits) http1.Limits {
-	return http1.Limits{HeaderBytes: max(int(l.HeaderBytes), 64<<10), HeaderFields: max(l.HeaderFields, 256)}
+func answerLimits(l limits.Limits) limits.Limits {
+	out := limits.Servers
+	out.HeaderBytes, out.HeaderFields = max(l.HeaderBytes, out.HeaderBytes), max(l.HeaderFields, out.HeaderFields)
+	return out
 }
 
 func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options {
@@ -135,7 +137,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Protocol: map[config.Protocol]backend.Protocol{
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
-		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
+		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
 	}
 	g.logServers(&o)
 	if g.group != nil {
@@ -168,17 +170,11 @@ func (g *Gateway) logServers(o *backend.Options) {
 }
 
 // mode returns the mode to request from the kernel, given the operator's kill switches.
-func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
+func mode(m mptcp.Mode, enabled bool) mptcp.Mode {
 	if !enabled || mptcp.Disabled() {
 		return mptcp.Off
 	}
-	switch m {
-	case config.MPTCPRequire:
-		return mptcp.Require
-	case config.MPTCPOff:
-		return mptcp.Off
-	}
-	return mptcp.Prefer
+	return m
 }
 
 // buildRoutes makes the table of routes, and that of server names which are passed through.
@@ -188,7 +184,7 @@ func (n *generation) buildRoutes(old *generation) error {
 	for _, r := range cfg.Routes {
 		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
-			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
+			Name: r.Name, Match: r.Match.Rule(),
 			Action:           &proxy.Forward{Backend: to},
 			Filters:          filter.Compile(filter.MaxForwards{}),
 			Lease:            n.leaseOf(old, &r),
@@ -199,7 +195,7 @@ func (n *generation) buildRoutes(old *generation) error {
 			list = append(list, one)
 			continue
 		}
-		one.Host, one.Action = r.Match.SNI, &proxy.TCP{Backend: to}
+		one.Action = &proxy.TCP{Backend: to}
 		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
@@ -225,6 +221,10 @@ func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 }
 
 func routeFault(cfg *config.Config, err error) error {
+	var dead *route.UnreachableError
+	if errors.As(err, &dead) {
+		return placed(cfg, "route."+dead.Name, err)
+	}
 	var tie *route.TieError
 	if errors.As(err, &tie) {
 		return placed(cfg, "route."+tie.Second, err)
@@ -281,13 +281,10 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 // view is options of the data plane of a listener, as far as the configuration says it.
 func (n *generation) view(l *config.Listener) proxy.ListenerOptions {
 	return proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
+		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
 		RedirectHTTPS: l.RedirectHTTPS, Routes: n.routes, Passthrough: n.passthroughs(l),
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
-		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
-			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
-		}[l.ProxyProtocol],
-		ProxyHeaderFrom: l.ProxyProtocolFrom,
+		ProxyHeader: l.ProxyProtocol, ProxyHeaderFrom: l.ProxyProtocolFrom,
 	}
 }
 

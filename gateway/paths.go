@@ -105,7 +105,7 @@ func exists(file string) bool {
 func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 	key := "mptcp.manage"
 	var privilege *paths.PrivilegeError
-	if errors.As(err, &privilege) && cfg.MPTCP.Manage != config.ManageSync {
+	if errors.As(err, &privilege) && cfg.MPTCP.Manage != paths.ManageSync {
 		key = "mptcp.failover"
 	}
 	return g.fault(cfg, key, err)

@@ -117,19 +117,15 @@ const maxReported = 1000
 // run a manager.
 func PathOptions(c *config.MPTCP) paths.Options {
 	o := paths.Options{
-		Manage: map[config.Manage]paths.Manage{config.ManageWatch: paths.ManageWatch, config.ManageSync: paths.ManageSync}[c.Manage],
-		Adopt:  c.Adopt, Keep: c.Keep, Fullmesh: c.Fullmesh,
-		Failover: map[config.Failover]paths.Failover{
-			config.FailoverLink: paths.FailoverLink, config.FailoverActive: paths.FailoverActive,
-		}[c.Failover],
+		Manage: c.Manage, Adopt: c.Adopt, Keep: c.Keep, Failover: c.Failover, Fullmesh: c.Fullmesh,
 	}
 	if o.Manage != paths.ManageOff {
 		o.Limits = &mptcp.Limits{Subflows: uint32(c.Limits.Subflows), AddrAccepted: uint32(c.Limits.AddAddrAccepted)}
 	}
 	for _, p := range c.Paths {
 		o.Paths = append(o.Paths, paths.Path{
-			Name: p.Name, Interface: p.Interface, Address: p.Address, Backup: p.Backup, Announce: p.Announce, Port: p.Port,
-			Role: map[config.PathRole]paths.Role{config.RoleListener: paths.ForListeners, config.RoleBackend: paths.ForBackends}[p.Role],
+			Name: p.Name, Interface: p.Interface, Address: p.Address, Role: p.Role,
+			Backup: p.Backup, Announce: p.Announce, Port: p.Port,
 		})
 	}
 	return o

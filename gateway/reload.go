@@ -88,7 +88,7 @@ func (g *Gateway) install(ctx context.Context, old *generation, cfg *config.Conf
 	}
 	g.options.LogSettings.Set(&cfg.Log)
 	g.limitConnections(cfg.Limits.Connections)
-	g.proxy.SetLimits(proxyLimits(&cfg.Limits))
+	g.proxy.SetLimits(proxyLimits(cfg.Limits))
 	g.swapParts(&p)
 	g.runPaths()
 	next.start(g)

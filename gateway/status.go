@@ -52,7 +52,7 @@ func (g *Gateway) Status() admin.Status {
 func (g *Gateway) statusAny() any { return g.Status() }
 
 func (f *front) status(l *config.Listener) admin.Listener {
-	out := admin.Listener{Name: l.Name, MPTCP: string(l.MPTCP), TLS: l.TLS != nil}
+	out := admin.Listener{Name: l.Name, MPTCP: l.MPTCP.String(), TLS: l.TLS != nil}
 	for _, s := range f.sockets.Sockets() {
 		out.Sockets = append(out.Sockets, admin.Socket{
 			Address: s.Address, Speaks: s.Transport.String(), Inherited: s.Origin != 0, Why: s.Why, Reserve: s.Reserve,
@@ -62,7 +62,7 @@ func (f *front) status(l *config.Listener) admin.Listener {
 }
 
 func (p *pool) status(b *config.Backend) admin.Backend {
-	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: string(b.MPTCP)}
+	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: b.MPTCP.String()}
 	for _, s := range p.Status() {
 		one := admin.BackendServer{Address: s.Address, Up: !s.Down, Speaks: s.Transport, Reason: s.Reason}
 		if s.Down {

@@ -14,29 +14,14 @@ const (
 	Off
 )
 
+// Values are the texts of all modes, in their order.
+func (Mode) Values() []string { return []string{"prefer", "require", "off"} }
+
 func (m Mode) String() string {
-	switch m {
-	case Prefer:
-		return "prefer"
-	case Require:
-		return "require"
-	case Off:
-		return "off"
+	if values := m.Values(); int(m) < len(values) {
+		return values[m]
 	}
 	return fmt.Sprintf("Mode(%d)", uint8(m))
-}
-
-// ParseMode parses a value of the configuration; the empty string is Prefer.
-func ParseMode(s string) (Mode, error) {
-	switch s {
-	case "", "prefer":
-		return Prefer, nil
-	case "require":
-		return Require, nil
-	case "off":
-		return Off, nil
-	}
-	return Prefer, fmt.Errorf("unknown MPTCP mode (got %q); prefer, require or off would be right", s)
 }
 
 // Transport is the transport protocol of a socket.

@@ -18,7 +18,7 @@ import (
 type client struct {
 	proxy    *Proxy
 	listener *Listener
-	limits   *limits // those that held when it was accepted
+	limits   *connLimits // those that held when it was accepted
 	meter    *telemetry.ListenerMeter
 	accepted time.Time
 

@@ -12,6 +12,7 @@ import (
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
+	"mpgate/proxy/route"
 	"mpgate/telemetry"
 )
 
@@ -66,6 +67,7 @@ type exchange struct {
 	resp   message.Response
 	rec    telemetry.Record
 	filter filter.Request // refers to req and rec
+	asked  route.Request  // refers to req
 
 	route   *Route
 	chain   *filter.Chain // of the route, once the route answers for the request
@@ -109,6 +111,7 @@ func newExchange() *exchange {
 	x := &exchange{}
 	x.rec.Reset()
 	x.filter.Request, x.filter.Record = &x.req, &x.rec
+	x.asked.Request = &x.req
 	x.leave = x.clientLeft
 	return x
 }
@@ -257,8 +260,9 @@ func (x *exchange) read() {
 // match finds the route, and the meter that counts the exchange.
 func (x *exchange) match() {
 	if x.fault == nil {
-		if r, ok := x.view.Routes.table.Match(x.req.Host, x.req.Path, x.client.listener.name); ok {
-			x.enter(r, x.view.meters)
+		x.asked.Listener, x.asked.Client, x.asked.TrustedPeer = x.rec.Listener, x.rec.Client, x.peerTrusted()
+		if found, ok := x.view.Routes.table.Match(&x.asked); ok {
+			x.enter(found.Value, x.view.meters)
 			return
 		}
 	}

@@ -38,7 +38,7 @@ type Options struct {
 // Proxy serves the connections of all listeners.
 type Proxy struct {
 	options    Options
-	limits     atomic.Pointer[limits]
+	limits     atomic.Pointer[connLimits]
 	accessLog  atomic.Pointer[telemetry.AccessLog]
 	draining   atomic.Bool
 	clients    perClient

@@ -98,12 +98,11 @@ func plural(n int, what string) string {
 
 // wanted is the mode in the file. GODEBUG is ignored here, because this is not the environment of
 // the gateway.
-func wanted(cfg *config.Config, m config.MPTCPMode) mptcp.Mode {
-	mode, err := mptcp.ParseMode(string(m))
-	if err != nil || !cfg.MPTCP.Enabled {
+func wanted(cfg *config.Config, m mptcp.Mode) mptcp.Mode {
+	if !cfg.MPTCP.Enabled {
 		return mptcp.Off
 	}
-	return mode
+	return m
 }
 
 func doctorListeners(cfg *config.Config) (list []doctor.Listener) {

@@ -18,11 +18,13 @@ import (
 
 type explainCmd struct {
 	configFlag
-	URL      string `arg:"" help:"URL, or a path for a request without Host."`
-	Listener string `short:"l" placeholder:"NAME" help:"Listener that receives the request (default: all with the URL's scheme)."`
-	Method   string `short:"X" default:"GET" help:"Request method (${default})."`
-	SNI      string `name:"sni" placeholder:"NAME" help:"Server name in the TLS handshake (default: the host of the URL)."`
-	JSON     bool   `help:"Print the explanation as JSON."`
+	URL      string   `arg:"" help:"URL, or a path for a request without Host."`
+	Listener string   `short:"l" placeholder:"NAME" help:"Listener that receives the request (default: all with the URL's scheme)."`
+	Method   string   `short:"X" default:"GET" help:"Request method (${default})."`
+	Header   []string `short:"H" sep:"none" placeholder:"NAME:VALUE" help:"Header field of the request; may be repeated."`
+	Client   string   `placeholder:"IP" help:"Address that the request comes from."`
+	SNI      string   `name:"sni" placeholder:"NAME" help:"Server name in the TLS handshake (default: the host of the URL)."`
+	JSON     bool     `help:"Print the explanation as JSON."`
 }
 
 func (explainCmd) Help() string {
@@ -46,6 +48,9 @@ func (c *explainCmd) Run(p *program) error {
 		return err
 	}
 	q.sni = cmp.Or(c.SNI, q.name())
+	if err := q.from(c.Header, c.Client); err != nil {
+		return err
+	}
 	listeners, err := q.listeners(cfg, gate, c.Listener)
 	if err != nil {
 		return err
@@ -76,6 +81,31 @@ type question struct {
 	host   string // as written, with the port
 	target string // path and query, or "*"
 	sni    string // the server name of the TLS handshake
+	fields string // header fields besides Host, each with its line end
+	client netip.AddrPort
+}
+
+// from takes the header fields and the address of the client.
+func (q *question) from(fields []string, client string) error {
+	for _, field := range fields {
+		name, value, ok := strings.Cut(field, ":")
+		if !ok || strings.TrimSpace(name) == "" || strings.ContainsAny(field, "\r\n") {
+			return usageError(fmt.Sprintf("--header: must be NAME:VALUE (got %q)", field))
+		}
+		if strings.EqualFold(name, "Host") {
+			return usageError("--header: the host is that of the URL")
+		}
+		q.fields += name + ": " + strings.TrimSpace(value) + "\r\n"
+	}
+	if client == "" {
+		return nil
+	}
+	addr, err := netip.ParseAddr(client)
+	if err != nil {
+		return usageError(fmt.Sprintf("--client: must be an IP address (got %q)", client))
+	}
+	q.client = netip.AddrPortFrom(addr, 0)
+	return nil
 }
 
 // name is the host without its port, as a client writes it into a TLS handshake.
@@ -206,7 +236,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	case l.TLS != nil && q.scheme == "http":
 		return e.refused(0, "the listener accepts only TLS")
 	}
-	x := gate.Explain(l, q.head(), netip.AddrPort{}, overTLS, q.sni)
+	x := gate.Explain(l, q.head(), q.client, overTLS, q.sni)
 	e.Host, e.Path, e.Query = string(x.Request.Host), string(x.Request.Path), string(x.Request.Query)
 	if overTLS {
 		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
@@ -217,7 +247,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		e.Note = "while a CA validates the host, mpgate answers its challenge here"
 	}
 	if x.Route != nil || x.Step == "route" {
-		e.consider(gate.Routes().Explain([]byte(e.Host), x.Request.Path, l.Name))
+		e.consider(x.Match)
 	}
 	if x.Step != "" {
 		e.Step, e.Filter = x.Step, x.Filter
@@ -246,9 +276,9 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 // head is the request as it would come over HTTP/1.1, without Host over 1.0.
 func (q *question) head() []byte {
 	if q.host == "" {
-		return []byte(q.method + " " + q.target + " HTTP/1.0\r\n\r\n")
+		return []byte(q.method + " " + q.target + " HTTP/1.0\r\n" + q.fields + "\r\n")
 	}
-	return []byte(q.method + " " + q.target + " HTTP/1.1\r\nHost: " + q.host + "\r\n\r\n")
+	return []byte(q.method + " " + q.target + " HTTP/1.1\r\nHost: " + q.host + "\r\n" + q.fields + "\r\n")
 }
 
 const challengePath = "/.well-known/acme-challenge/"
@@ -266,14 +296,14 @@ func policyOf(l *config.Listener, name string) *config.TLSPolicy {
 	var rules []route.Rule[*config.TLSPolicy]
 	for i := range l.TLS.Policies {
 		for _, host := range l.TLS.Policies[i].Hosts {
-			rules = append(rules, route.Rule[*config.TLSPolicy]{Name: host, Host: host, Value: &l.TLS.Policies[i]})
+			rules = append(rules, route.Rule[*config.TLSPolicy]{Name: host, Match: route.Match{Hosts: []string{host}}, Value: &l.TLS.Policies[i]})
 		}
 	}
 	var scratch []byte
 	host, _, err := target.Host([]byte(name), &scratch)
 	t, fault := route.Build(rules)
 	if err == nil && fault == nil {
-		if p, ok := t.Match(host, nil, ""); ok {
+		if p, ok := t.MatchHost(host, ""); ok {
 			return p
 		}
 	}

@@ -42,9 +42,9 @@ func probe(b *config.Backend, host string) func(context.Context, net.Conn) error
 		probe = probeWith("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", readOne)
 	}
 	switch b.SendProxy {
-	case config.SendProxyV1:
+	case 1:
 		probe = probeWith("PROXY UNKNOWN\r\n", probe)
-	case config.SendProxyV2: // LOCAL: a health check by the proxy
+	case 2: // LOCAL: a health check by the proxy
 		probe = probeWith("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", probe)
 	}
 	return probe

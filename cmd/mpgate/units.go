@@ -9,6 +9,8 @@ import (
 
 	"mpgate/config"
 	"mpgate/listener/units"
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
 )
 
 type unitsCmd struct {
@@ -69,10 +71,10 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 		o.Program = path
 	}
 	o.HangUp = cfg.Admin.Off || !cfg.Admin.Address.IsUnix()
-	if cfg.MPTCP.Manage == config.ManageSync {
+	if cfg.MPTCP.Manage == paths.ManageSync {
 		o.NetAdmin = `mptcp.manage = "sync"`
 	}
-	if f := cfg.MPTCP.Failover; f != config.FailoverOff {
+	if f := cfg.MPTCP.Failover; f != paths.FailoverOff {
 		o.NetAdmin = fmt.Sprintf("mptcp.failover = %q", f)
 	}
 	for i := range cfg.Listeners {
@@ -80,8 +82,8 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 		one := units.Listener{
 			Name: l.Name, Systemd: l.Systemd, Interface: l.Interface, Mode: uint32(l.Mode.Perm()),
 			// a pair has both, whichever is used
-			MPTCP:   (cfg.MPTCP.Enabled || c.Pair) && l.MPTCP != config.MPTCPOff,
-			Require: l.MPTCP == config.MPTCPRequire,
+			MPTCP:   (cfg.MPTCP.Enabled || c.Pair) && l.MPTCP != mptcp.Off,
+			Require: l.MPTCP == mptcp.Require,
 		}
 		for _, a := range l.Addresses {
 			text := a.String()

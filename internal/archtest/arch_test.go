@@ -108,7 +108,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":            {},
+	"config":            {"mptcp", "mptcp/paths", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "telemetry"},
 	"telemetry":         {"task"},
 	"admin":             {"task"},
 	"certs":             {"task"},
@@ -117,19 +117,21 @@ var arrows = map[string][]string{
 	"listener":          {"mptcp", "task"},
 	"listener/units":    {},
 	"internal/lab":      {},
+	"proxy/limits":      {},
 	"proxy/netio":       {},
 	"proxy/message":     {},
 	"proxy/preread":     {},
 	"proxy/target":      {},
 	"proxy/filter":      {"proxy/message", "proxy/target", "proxy/template", "telemetry"},
 	"proxy/filter/auth": {"proxy/backend", "proxy/filter", "proxy/message", "proxy/target", "telemetry"},
-	"proxy/route":       {"proxy/target"},
+	"proxy/route":       {"proxy/message", "proxy/target"},
+	"proxy/split":       {},
 	"proxy/passthrough": {"proxy/message", "proxy/netio", "task"},
-	"proxy/http1":       {"proxy/message", "proxy/netio", "proxy/target", "task"},
-	"proxy/http2":       {"proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
+	"proxy/http1":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/target", "task"},
+	"proxy/http2":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
 	"proxy/conninfo":    {"mptcp", "telemetry"},
-	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "telemetry", "task"},
-	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/message", "proxy/netio", "proxy/passthrough",
+	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "telemetry", "task"},
+	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/passthrough",
 		"proxy/preread", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
 }
 

@@ -24,9 +24,10 @@ const (
 	ManageSync
 )
 
-func (m Manage) String() string {
-	return word(int(m), "off", "watch", "sync")
-}
+// Values are the texts of all constants, in their order.
+func (Manage) Values() []string { return []string{"off", "watch", "sync"} }
+
+func (m Manage) String() string { return word(int(m), m.Values()...) }
 
 // Failover says when subflows are ended. Both ways need CAP_NET_ADMIN.
 type Failover uint8
@@ -39,9 +40,10 @@ const (
 	FailoverActive
 )
 
-func (f Failover) String() string {
-	return word(int(f), "off", "link", "active")
-}
+// Values are the texts of all constants, in their order.
+func (Failover) Values() []string { return []string{"off", "link", "active"} }
+
+func (f Failover) String() string { return word(int(f), f.Values()...) }
 
 // Role says which connections a path is for.
 type Role uint8
@@ -55,7 +57,10 @@ const (
 	ForBackends
 )
 
-func (r Role) String() string { return word(int(r), "both", "listener", "backend") }
+// Values are the texts of all constants, in their order.
+func (Role) Values() []string { return []string{"both", "listener", "backend"} }
+
+func (r Role) String() string { return word(int(r), r.Values()...) }
 
 func word(i int, words ...string) string {
 	if i < len(words) {

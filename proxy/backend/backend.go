@@ -12,6 +12,7 @@ import (
 	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/limits"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
@@ -24,7 +25,7 @@ type Options struct {
 	ConnectTimeout  time.Duration // 5 s
 	ResponseTimeout time.Duration // to the first byte of a response, 60 s
 	IdleTimeout     time.Duration // of idle connections, and of silence in a response; 60 s
-	Limits          http1.Limits  // of a response's head; 64 KiB and 256 fields
+	Limits          limits.Limits // of a response's head; those of limits.Servers
 	Protocol        Protocol
 	SendProxy       uint8 // version of the PROXY header that connections begin with; 0: no header
 	// TLS returns the configuration for a server's host; nil: no TLS.
@@ -91,10 +92,9 @@ func New(o Options) (*Backend, error) {
 	}
 	b := &Backend{
 		options: o,
-		client:  http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, SlowAfter: ClientCheckDelay},
+		client:  http1.ClientOptions{Limits: o.Limits, SlowAfter: ClientCheckDelay},
 		client2: http2.ClientOptions{
-			Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
-			IdleTime: o.IdleTimeout, SlowAfter: ClientCheckDelay, Memory: o.Streams,
+			Limits: o.Limits, SlowAfter: ClientCheckDelay, Memory: o.Streams,
 		},
 		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
@@ -119,9 +119,8 @@ func setDefaults(o *Options) {
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
 	o.ResponseTimeout = cmp.Or(o.ResponseTimeout, 60*time.Second)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 60*time.Second)
-	if o.Limits.HeaderBytes == 0 {
-		o.Limits = http1.Limits{HeaderBytes: 64 << 10, HeaderFields: 256}
-	}
+	o.Limits = o.Limits.Or(limits.Servers)
+	o.Limits.IdleTime = o.IdleTimeout
 	if o.MemoryShort == nil {
 		o.MemoryShort = mptcp.HostMemoryShort
 	}

@@ -11,7 +11,6 @@ import (
 // ClientOptions bound what a server may do. All but SlowAfter must be set.
 type ClientOptions struct {
 	Limits
-	IdleTime time.Duration // the longest silence in a body
 	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0:
 	// never.
 	SlowAfter time.Duration

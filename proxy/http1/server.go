@@ -12,13 +12,8 @@ import (
 	"mpgate/task"
 )
 
-// ServerOptions bound what a client may do. All must be set.
-type ServerOptions struct {
-	Limits
-	HeaderTime time.Duration // from the first byte to the end of a head
-	IdleTime   time.Duration // between requests, and the longest silence in a body
-	MinRate    int64         // bytes a second of a body, averaged over IdleTime
-}
+// ServerOptions bound what a client may do. All limits must be set, except for MinRate.
+type ServerOptions struct{ Limits }
 
 // ServerConn is a client's connection: requests come in, responses go out. Its life:
 //

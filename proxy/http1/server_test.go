@@ -495,7 +495,7 @@ func TestWatch(t *testing.T) {
 // too.
 func TestUnreadInTheSocket(t *testing.T) {
 	for _, asks := range []bool{false, true} {
-		s, peer := newServer(t, &ServerOptions{HeaderTime: 20 * time.Second, Limits: Limits{HeaderBytes: 1 << 10, HeaderFields: 10}})
+		s, peer := newServer(t, &ServerOptions{Limits{HeaderBytes: 1 << 10, HeaderFields: 10, HeaderTime: 20 * time.Second}})
 		head := "GET / HTTP/1.1\r\nHost: a\r\n"
 		if asks {
 			head += "Connection: close\r\n"

@@ -201,7 +201,7 @@ func TestReservedPlaceKeepsTheConnection(t *testing.T) {
 			return p.fr.WritePing(true, f.Data)
 		}
 		return nil
-	}), ClientOptions{IdleTime: soon, PingEvery: soon})
+	}), ClientOptions{Limits: Limits{IdleTime: soon}, PingEvery: soon})
 	if _, err := exchange(c, request("GET", "/", 0), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -230,7 +230,7 @@ func TestIdleServerThatAnswersIsKept(t *testing.T) {
 }
 
 func TestPingsByDefault(t *testing.T) {
-	for name, l := range map[string]limits{
+	for name, l := range map[string]connLimits{
 		"server": NewServerConn(unspoken(t), nil, &ServerOptions{}, nil).limits,
 		"client": NewClientConn(unspoken(t), &ClientOptions{}).limits,
 	} {

@@ -7,18 +7,17 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"mpgate/proxy/limits"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
 	"mpgate/task"
 )
 
-// ServerOptions bound what a client may do. What is zero gets the default.
+// ServerOptions bound what a client may do. What is zero gets the default; a MinRate below zero is
+// none.
 type ServerOptions struct {
-	Limits                   // 32 KiB and 100 fields
-	HeaderTime time.Duration // for a header block, and from the start to the first frames; 10 s
-	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
-	MinRate    int64         // bytes a second of a body, averaged over IdleTime
-	Streams    int           // at a time; 100
+	Limits      // limits.Default
+	Streams int // at a time; 100
 	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the
 	// connection ends if no answer comes for PingAnswer, 15 s.
 	PingEvery, PingAnswer time.Duration
@@ -65,9 +64,7 @@ type ServerConn struct {
 // NewServerConn makes the server's end of s. in, which may be nil, holds what was read from it
 // before, and is emptied. handler is called for each stream, in a separate goroutine.
 func NewServerConn(s netio.Stream, in *netio.Buffer, o *ServerOptions, handler func(*ServerStream)) *ServerConn {
-	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, minRate: o.MinRate, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
-	setDefault(&l.HeaderBytes, 32<<10)
-	setDefault(&l.HeaderFields, 100)
+	l := connLimits{Limits: o.Limits.Or(limits.Default), pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	l.setDefaults()
 	c := &ServerConn{handler: handler, streamLimit: o.Streams}
 	setDefault(&c.streamLimit, 100)

@@ -121,7 +121,7 @@ func (s *stream) unregister() {
 	if len(c.streams) == 0 {
 		c.idleSince = time.Now()
 		if c.pinged.IsZero() {
-			_ = c.base.SetReadDeadline(c.idleSince.Add(c.limits.idleTime))
+			_ = c.base.SetReadDeadline(c.idleSince.Add(c.limits.IdleTime))
 		}
 	}
 }
@@ -177,7 +177,7 @@ func (b *body) waitMore() error {
 	s := b.stream
 	c := s.conn
 	c.flushNow()
-	limit := c.limits.idleTime
+	limit := c.limits.IdleTime
 	if b.slowAfter > 0 && !s.slowReported {
 		limit = min(limit, b.slowAfter)
 	}
@@ -185,7 +185,7 @@ func (b *body) waitMore() error {
 	c.mu.Unlock()
 	woken := s.readers.wait(limit)
 	// Silence is not an error while the other direction moves.
-	for !woken && limit == c.limits.idleTime && !s.tunnel {
+	for !woken && limit == c.limits.IdleTime && !s.tunnel {
 		grace := s.readPace.Grace()
 		if grace <= 0 {
 			break
@@ -199,7 +199,7 @@ func (b *body) waitMore() error {
 		}
 		return s.readPace.Wait(time.Since(since), int(s.received-had))
 	}
-	if limit < c.limits.idleTime {
+	if limit < c.limits.IdleTime {
 		s.slowReported = true
 		return message.ErrSlow
 	}

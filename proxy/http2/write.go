@@ -343,7 +343,7 @@ func (s *stream) waitWindow(stalled bool) error {
 	c := s.conn
 	since := time.Now()
 	c.mu.Unlock()
-	s.writers.wait(c.limits.idleTime)
+	s.writers.wait(c.limits.IdleTime)
 	c.mu.Lock()
 	if err := s.writeError(); err != nil || !stalled {
 		return err
@@ -446,4 +446,4 @@ func (s *stream) writeBlock(block []byte, end bool) {
 }
 
 // pace bounds how slowly a peer may grant a stream's window.
-func (l *limits) pace() netio.Pace { return netio.Pace{Window: l.idleTime, MinRate: l.minRate} }
+func (l *connLimits) pace() netio.Pace { return netio.Pace{Window: l.IdleTime, MinRate: l.MinRate} }
