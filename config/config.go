@@ -168,6 +168,7 @@ type Route struct {
 	EncodedSlash      Choice `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`
 	DuplicateSlashes  Choice `toml:"duplicate_slashes" only:"merge,keep" default:"merge" help:"What to do with slashes in a row in a path."`
 	UnsafeHeaderNames Choice `toml:"unsafe_header_names" only:"drop,keep" default:"drop" help:"What to do with ambiguous header field names."`
+	Filters
 }
 
 // Choice is how an ambiguous part of a request is handled.

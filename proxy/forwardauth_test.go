@@ -13,13 +13,14 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
 	"mpgate/proxy/filter/auth"
+	"mpgate/proxy/target"
 )
 
 // forwardAuth is a filter that asks a server.
 func forwardAuth(t testing.TB, b *backend.Backend, o auth.ForwardOptions) filter.Filter {
 	t.Helper()
 	var err error
-	if o.Target, err = auth.ParseURL("http://auth.example:9091/verify?from=gate"); err != nil {
+	if o.URL, err = target.ParseURL("http://auth.example:9091/verify?from=gate"); err != nil {
 		t.Fatal(err)
 	}
 	o.Backend = b
