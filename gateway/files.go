@@ -13,6 +13,7 @@ import (
 
 	"mpgate/certs"
 	"mpgate/config"
+	"mpgate/proxy/filter/auth"
 )
 
 // CheckFiles opens the files that a configuration names, as a start would, and reports what a start
@@ -26,6 +27,9 @@ func CheckFiles(cfg *config.Config) []config.Fault {
 	}
 	for i := range cfg.Backends {
 		c.backend(&cfg.Backends[i])
+	}
+	for i := range cfg.Routes {
+		c.route(&cfg.Routes[i])
 	}
 	switch cfg.Log.Access {
 	case config.AccessStdout, config.AccessStderr, config.AccessOff:
@@ -90,6 +94,35 @@ func (c *fileCheck) backend(b *config.Backend) {
 		return
 	}
 	c.note("backend."+b.Name+".tls", err)
+}
+
+func (c *fileCheck) route(r *config.Route) {
+	key := "route." + r.Name
+	if a := r.BasicAuth; a != nil {
+		c.note(key+".basic_auth.users", auth.CheckUsers(a.Users))
+	}
+	if j := r.JWT; j != nil {
+		if j.Keys != "" {
+			c.note(key+".jwt.keys", auth.CheckKeys(j.Keys, j.Algorithms))
+		}
+		c.ca(key+".jwt.ca", j.CA)
+	}
+	if f := r.ForwardAuth; f != nil {
+		c.ca(key+".forward_auth.ca", f.CA)
+	}
+}
+
+// ca checks the file of a CA; "": there is none.
+func (c *fileCheck) ca(key, file string) {
+	if file == "" {
+		return
+	}
+	_, err := certs.ClientConfig(certs.ClientOptions{CA: file, ServerName: "server.invalid"})
+	var f certs.Fault
+	if errors.As(err, &f) {
+		err = f.Err
+	}
+	c.note(key, err)
 }
 
 // appendable returns why a log cannot be written to path, nil if it can.

@@ -14,9 +14,9 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
-	"mpgate/proxy/filter"
 	"mpgate/proxy/limits"
 	"mpgate/proxy/route"
+	"mpgate/telemetry"
 )
 
 // generation is what was built from one version of the configuration.
@@ -25,7 +25,9 @@ type generation struct {
 	config    *config.Config
 	backends  map[string]*pool
 	listeners map[string]*front
-	leases    map[string]lease // by route
+	leases    map[string]lease       // by route
+	sources   map[string]*authSource // of users and keys, by kind and name
+	meters    []*telemetry.AuthMeter // of its filters
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs // nil: none
 	passedAt  map[string]bool     // the listeners that its routes name; "" is all
@@ -64,7 +66,7 @@ type front struct {
 // everything on an error.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
-		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
+		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{}, sources: map[string]*authSource{},
 		passedAt: map[string]bool{}, ownNames: ownNames(cfg),
 	}
 	if old != nil {
@@ -93,7 +95,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	if len(faults) > 0 { // routes need them
 		return nil, faults
 	}
-	note(next.buildRoutes(old))
+	note(next.buildRoutes(&builder{g, old, next}))
 	for i := range cfg.Listeners {
 		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
 		if err != nil {
@@ -178,16 +180,22 @@ func mode(m mptcp.Mode, enabled bool) mptcp.Mode {
 }
 
 // buildRoutes makes the table of routes, and that of server names which are passed through.
-func (n *generation) buildRoutes(old *generation) error {
+func (n *generation) buildRoutes(b *builder) error {
 	cfg := n.config
 	var list, passed []proxy.Route
+	var faults config.Errors
 	for _, r := range cfg.Routes {
+		chain, err := b.chain(&r)
+		var more config.Errors
+		if errors.As(err, &more) {
+			faults = append(faults, more...)
+		}
 		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
 			Name: r.Name, Match: r.Match.Rule(),
 			Action:           &proxy.Forward{Backend: to},
-			Filters:          filter.Compile(filter.MaxForwards{}),
-			Lease:            n.leaseOf(old, &r),
+			Filters:          chain,
+			Lease:            n.leaseOf(b.old, &r),
 			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
 			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
 		}
@@ -198,6 +206,9 @@ func (n *generation) buildRoutes(old *generation) error {
 		one.Action = &proxy.TCP{Backend: to}
 		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
+	}
+	if len(faults) > 0 {
+		return faults
 	}
 	var err error
 	if n.routes, err = proxy.NewRoutes(list); err != nil {
@@ -313,6 +324,11 @@ func sameSockets(a, b listener.Options) bool {
 
 // start activates the generation, and starts what is new in it.
 func (n *generation) start(g *Gateway) {
+	for name, s := range n.sources {
+		if s.task == nil {
+			s.task = g.tasks.keep(name, s.run)
+		}
+	}
 	for name, p := range n.backends {
 		if p.task == nil {
 			p.task = g.tasks.keep("backend "+name, p.Run)
@@ -366,8 +382,18 @@ func (n *generation) close() {
 			f.proxy.Close()
 		}
 	}
+	for _, s := range n.sources {
+		s.task.stop()
+	}
 	for _, p := range n.backends {
 		p.task.stop()
+	}
+}
+
+// releaseMeters gives the meters of the filters back.
+func (n *generation) releaseMeters() {
+	for _, m := range n.meters {
+		m.Release()
 	}
 }
 
@@ -376,6 +402,12 @@ func (n *generation) closeNew(old *generation) {
 	for name, p := range n.backends {
 		if old == nil || old.backends[name] != p {
 			p.Discard()
+		}
+	}
+	n.releaseMeters()
+	for name, s := range n.sources {
+		if old == nil || old.sources[name] != s {
+			s.meter.Release()
 		}
 	}
 	for name, f := range n.listeners {
