@@ -1,9 +1,12 @@
 package proxy_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -223,6 +226,46 @@ func TestClientLeavesDuringForwardAuth(t *testing.T) {
 	}
 	want(t, "what the server got", origin.AllRaw(), "")
 	want(t, "log lines", len(g.lines()), 0)
+}
+
+// The authentication server may speak HTTP/2: one connection carries the questions of all clients.
+func TestForwardAuthOverHTTP2(t *testing.T) {
+	behind := plain.origin(t, func(c *proxytest.Conn) {
+		for r := c.Request(); r != nil; r = c.Request() {
+			status := "200 OK"
+			if r.Header("X-Forwarded-Uri") == "/no" {
+				status = "403 Forbidden"
+			}
+			c.Send(proxytest.Response(status, r.Header("X-Forwarded-Uri"), "Remote-User: alice"))
+		}
+	})
+	server := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true, Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}}, behind)
+	b, err := backend.New(backend.Options{Name: "h2", Protocol: backend.HTTP2, Servers: []backend.ServerOptions{{Address: server.addr}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() { _ = b.Run(ctx) })
+	t.Cleanup(func() { stop(); run.Wait() })
+	g := guarded(t, plain.origin(t, echoHeads), proxy.Route{}, forwardAuth(t, b, auth.ForwardOptions{Copy: []string{"Remote-User"}}))
+	var clients sync.WaitGroup
+	for range 20 {
+		clients.Go(func() {
+			c := g.client()
+			defer c.Close()
+			a := c.Get("/yes")
+			want(t, "status", a.Status, 200)
+			contains(t, "the server gets", strings.ToLower(a.Body), "remote-user: alice\r\n")
+			a = c.Get("/no")
+			want(t, "status", a.Status, 403)
+			want(t, "body", a.Body, "/no")
+		})
+	}
+	clients.Wait()
+	for range 40 {
+		want(t, "version of the questions", server.log.Next().Proto, "HTTP/2.0")
+	}
 }
 
 // A pipelined request is served after one whose question took long.
