@@ -37,12 +37,12 @@ func (s *authSource) run(ctx context.Context) error {
 // new one.
 func (b *builder) source(kind, name string, p *pool, create func(*telemetry.AuthSourceMeter) (*authSource, error)) (*authSource, error) {
 	key := kind + " " + name
-	if s := b.next.sources[key]; s != nil {
+	if s := b.sources[key]; s != nil {
 		return s, nil
 	}
 	if b.old != nil {
 		if s := b.old.sources[key]; s != nil && s.pool == p {
-			b.next.sources[key] = s
+			b.sources[key] = s
 			return s, nil
 		}
 	}
@@ -53,7 +53,7 @@ func (b *builder) source(kind, name string, p *pool, create func(*telemetry.Auth
 		return nil, err
 	}
 	s.pool, s.meter = p, meter
-	b.next.sources[key] = s
+	b.sources[key] = s
 	return s, nil
 }
 
@@ -63,11 +63,11 @@ func (b *builder) meter(r *config.Route, name string) *telemetry.AuthMeter {
 		return nil
 	}
 	m := b.gateway.metrics.Auth(r.Name, name)
-	b.next.meters = append(b.next.meters, m)
+	b.meters = append(b.meters, m)
 	return m
 }
 
-func basicAuth(b *builder, r *config.Route) (filter.Filter, error) {
+func newBasicAuth(b *builder, r *config.Route) (filter.Filter, error) {
 	c := r.BasicAuth
 	if c == nil {
 		return nil, nil
@@ -82,14 +82,14 @@ func basicAuth(b *builder, r *config.Route) (filter.Filter, error) {
 			err = auth.CheckUsers(c.Users) // those of before a reload may be better than the file
 		}
 		if err != nil {
-			return nil, b.fault(r, "basic_auth.users", err)
+			return nil, &keyError{"basic_auth.users", err}
 		}
 		o.Users = s.users
 	}
 	return auth.NewBasic(o), nil
 }
 
-func jwtAuth(b *builder, r *config.Route) (filter.Filter, error) {
+func newJWT(b *builder, r *config.Route) (filter.Filter, error) {
 	c := r.JWT
 	if c == nil {
 		return nil, nil
@@ -111,7 +111,7 @@ func jwtAuth(b *builder, r *config.Route) (filter.Filter, error) {
 	}
 	f, err := auth.NewJWT(o)
 	if err != nil {
-		return nil, b.fault(r, "jwt.claims", err)
+		return nil, &keyError{"jwt.claims", err}
 	}
 	return f, nil
 }
@@ -127,13 +127,13 @@ func (b *builder) keys(r *config.Route, c *config.JWT) (*auth.Keys, error) {
 			err = auth.CheckKeys(c.Keys, c.Algorithms)
 		}
 		if err != nil {
-			return nil, b.fault(r, "jwt.keys", err)
+			return nil, &keyError{"jwt.keys", err}
 		}
 		return s.keys, nil
 	}
 	p, u, err := b.asked(c.JWKS, c.CA)
 	if err != nil {
-		return nil, b.fault(r, "jwt.jwks", err)
+		return nil, &keyError{"jwt.jwks", err}
 	}
 	name := c.JWKS
 	if c.CA != "" {
@@ -146,12 +146,12 @@ func (b *builder) keys(r *config.Route, c *config.JWT) (*auth.Keys, error) {
 		return &authSource{keys: k}, err
 	})
 	if err != nil {
-		return nil, b.fault(r, "jwt.jwks", err)
+		return nil, &keyError{"jwt.jwks", err}
 	}
 	return s.keys, nil
 }
 
-func forwardAuth(b *builder, r *config.Route) (filter.Filter, error) {
+func newForwardAuth(b *builder, r *config.Route) (filter.Filter, error) {
 	c := r.ForwardAuth
 	if c == nil {
 		return nil, nil
@@ -163,7 +163,7 @@ func forwardAuth(b *builder, r *config.Route) (filter.Filter, error) {
 	switch {
 	case c.Backend != "":
 		o.Label = "backend " + c.Backend
-		o.Backend = b.next.backends[c.Backend].Backend
+		o.Backend = b.backends[c.Backend].Backend
 		o.URL, err = target.ParsePath(cmp.Or(c.Path, "/"))
 	case b.gateway != nil:
 		var p *pool
@@ -172,11 +172,11 @@ func forwardAuth(b *builder, r *config.Route) (filter.Filter, error) {
 		}
 	}
 	if err != nil {
-		return nil, b.fault(r, "forward_auth", err)
+		return nil, &keyError{"forward_auth", err}
 	}
 	f, err := auth.NewForward(o)
 	if err != nil {
-		return nil, b.fault(r, "forward_auth", err)
+		return nil, &keyError{"forward_auth", err}
 	}
 	return f, nil
 }
@@ -207,13 +207,13 @@ func (b *builder) asked(url, ca string) (*pool, target.URL, error) {
 			c.Name += " by " + ca
 		}
 	}
-	if p := b.next.backends[c.Name]; p != nil {
+	if p := b.backends[c.Name]; p != nil {
 		return p, u, nil
 	}
-	p, err := b.gateway.buildBackend(b.old, b.next.config, c)
+	p, err := b.gateway.buildBackend(b.old, b.config, c)
 	if err != nil {
 		return nil, u, err
 	}
-	b.next.backends[c.Name] = p
+	b.backends[c.Name] = p
 	return p, u, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"reflect"
 	"slices"
@@ -15,7 +16,6 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/limits"
-	"mpgate/proxy/route"
 	"mpgate/telemetry"
 )
 
@@ -29,9 +29,10 @@ type generation struct {
 	sources   map[string]*authSource // of users and keys, by kind and name
 	meters    []*telemetry.AuthMeter // of its filters
 	routes    *proxy.Routes
-	passed    *proxy.Passthroughs // nil: none
-	passedAt  map[string]bool     // the listeners that its routes name; "" is all
-	ownNames  []string            // see ownNames
+	passed    *proxy.Passthroughs    // nil: none
+	passedAt  map[string]bool        // the listeners that its routes name; "" is all
+	ownNames  []string               // see ownNames
+	contents  map[string]fs.FileInfo // files that are bodies of answers, as they were read
 }
 
 // pool is a backend and its maintenance task.
@@ -67,7 +68,7 @@ type front struct {
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{}, sources: map[string]*authSource{},
-		passedAt: map[string]bool{}, ownNames: ownNames(cfg),
+		passedAt: map[string]bool{}, ownNames: ownNames(cfg), contents: map[string]fs.FileInfo{},
 	}
 	if old != nil {
 		next.number = old.number + 1
@@ -95,7 +96,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	if len(faults) > 0 { // routes need them
 		return nil, faults
 	}
-	note(next.buildRoutes(&builder{g, old, next}))
+	note((&builder{generation: next, gateway: g, old: old}).build())
 	for i := range cfg.Listeners {
 		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
 		if err != nil {
@@ -179,49 +180,6 @@ func mode(m mptcp.Mode, enabled bool) mptcp.Mode {
 	return m
 }
 
-// buildRoutes makes the table of routes, and that of server names which are passed through.
-func (n *generation) buildRoutes(b *builder) error {
-	cfg := n.config
-	var list, passed []proxy.Route
-	var faults config.Errors
-	for _, r := range cfg.Routes {
-		chain, err := b.chain(&r)
-		var more config.Errors
-		if errors.As(err, &more) {
-			faults = append(faults, more...)
-		}
-		to := n.backends[r.Backend].Backend
-		one := proxy.Route{
-			Name: r.Name, Match: r.Match.Rule(),
-			Action:           &proxy.Forward{Backend: to},
-			Filters:          chain,
-			Lease:            n.leaseOf(b.old, &r),
-			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
-			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
-		}
-		if r.Match.SNI == "" {
-			list = append(list, one)
-			continue
-		}
-		one.Action = &proxy.TCP{Backend: to}
-		n.passedAt[r.Match.Listener] = true
-		passed = append(passed, one)
-	}
-	if len(faults) > 0 {
-		return faults
-	}
-	var err error
-	if n.routes, err = proxy.NewRoutes(list); err != nil {
-		return routeFault(cfg, err)
-	}
-	if len(passed) > 0 {
-		if n.passed, err = proxy.NewPassthroughs(passed); err != nil {
-			return routeFault(cfg, err)
-		}
-	}
-	return nil
-}
-
 // passthroughs returns the server names that are passed through at a listener; nil if there are
 // none, so that the listener does not wait for a ClientHello.
 func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
@@ -229,31 +187,6 @@ func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 		return nil
 	}
 	return n.passed
-}
-
-func routeFault(cfg *config.Config, err error) error {
-	var dead *route.UnreachableError
-	if errors.As(err, &dead) {
-		return placed(cfg, "route."+dead.Name, err)
-	}
-	var tie *route.TieError
-	if errors.As(err, &tie) {
-		return placed(cfg, "route."+tie.Second, err)
-	}
-	return placed(cfg, "route", err)
-}
-
-// leaseOf returns the old lease of a route if the route and its backend are unchanged, otherwise a
-// new one.
-func (n *generation) leaseOf(old *generation, r *config.Route) *proxy.Lease {
-	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[r.Backend]}
-	if old != nil {
-		if o, ok := old.leases[r.Name]; ok && reflect.DeepEqual(o.route, *r) && o.pool == l.pool {
-			l.Lease = o.Lease
-		}
-	}
-	n.leases[r.Name] = l
-	return l.Lease
 }
 
 func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *config.Listener) (_ *front, err error) {

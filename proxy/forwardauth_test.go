@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -45,7 +44,7 @@ func TestForwardAuthAdmits(t *testing.T) {
 				c.Send(proxytest.Response("204 No Content", "", "Remote-User: alice", "Remote-Groups: a", "Remote-Groups: b", "X-Other: 1", "Set-Cookie: no=1"))
 			}
 		})
-		f := forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{Copy: []string{"Remote-User", "Remote-Groups", "Remote-Email"}})
+		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{Copy: []string{"Remote-User", "Remote-Groups", "Remote-Email"}})
 		g := guarded(t, plain.origin(t, echoHeads), proxy.Route{KeepUnsafeNames: true}, f)
 		r := ask(g, wish{
 			method: "POST", path: "/a/../admin?x=%0d1", body: "a body",
@@ -80,7 +79,7 @@ func TestForwardAuthRefuses(t *testing.T) {
 			}
 		})
 		origin := plain.origin(t, proxytest.Echo)
-		f := forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{Copy: []string{"Remote-User"}})
+		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{Copy: []string{"Remote-User"}})
 		g := guarded(t, origin, proxy.Route{}, f)
 		unsafe := []string{"Server: secret", "X-Internal: secret", "Cache-Control: public", "Connection: X-Internal"}
 		with := func(fields ...string) []string { return append(fields, unsafe...) }
@@ -150,7 +149,7 @@ func TestForwardAuthFails(t *testing.T) {
 			}), 502, "backend_invalid"},
 		} {
 			origin := plain.origin(t, proxytest.Echo)
-			f := forwardAuth(t, newBackend(t, tt.server), auth.ForwardOptions{Timeout: 300 * time.Millisecond})
+			f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, tt.server), auth.ForwardOptions{Timeout: 300 * time.Millisecond})
 			g := guarded(t, origin, proxy.Route{}, f)
 			r := ask(g, wish{})
 			want(t, name+": status", r.status, tt.status)
@@ -172,7 +171,7 @@ func TestForwardAuthOnDeadConnection(t *testing.T) {
 			c.Reset()
 		}
 	})
-	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{}))
+	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{}))
 	c := g.client()
 	for i := range 3 {
 		want(t, "status", c.Get(fmt.Sprint("/", i)).Status, 200)
@@ -189,7 +188,7 @@ func TestClientLeavesDuringForwardAuth(t *testing.T) {
 		left <- struct{}{}
 	})
 	origin := plain.origin(t, proxytest.Echo)
-	g := guarded(t, origin, proxy.Route{}, forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{Timeout: time.Hour}))
+	g := guarded(t, origin, proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{Timeout: time.Hour}))
 	for version, leave := range map[string]func(){
 		"h1": func() {
 			c := g.client()
@@ -240,14 +239,7 @@ func TestForwardAuthOverHTTP2(t *testing.T) {
 		}
 	})
 	server := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true, Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}}, behind)
-	b, err := backend.New(backend.Options{Name: "h2", Protocol: backend.HTTP2, Servers: []backend.ServerOptions{{Address: server.addr}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var run sync.WaitGroup
-	run.Go(func() { _ = b.Run(ctx) })
-	t.Cleanup(func() { stop(); run.Wait() })
+	b := runBackend(t, backend.Options{Name: "h2", Protocol: backend.HTTP2, Servers: []backend.ServerOptions{{Address: server.addr}}})
 	g := guarded(t, plain.origin(t, echoHeads), proxy.Route{}, forwardAuth(t, b, auth.ForwardOptions{Copy: []string{"Remote-User"}}))
 	var clients sync.WaitGroup
 	for range 20 {
@@ -273,12 +265,13 @@ func TestForwardAuthWithPipelining(t *testing.T) {
 	authServer := plain.origin(t, func(c *proxytest.Conn) {
 		for r := c.Request(); r != nil; r = c.Request() {
 			if r.Header("X-Forwarded-Uri") == "/slow" {
-				<-time.After(3 * backend.ClientCheckDelay) // the gateway looks after the client meanwhile
+				// The gateway looks after the client meanwhile.
+				<-time.After(3 * backend.ClientCheckDelay)
 			}
 			c.Send(proxytest.Response("200 OK", ""))
 		}
 	})
-	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{}))
+	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{}))
 	c := g.client()
 	c.Send("GET /slow HTTP/1.1\r\n" + host + "\r\nGET /next HTTP/1.1\r\n" + host + "\r\n")
 	want(t, "first", c.Answer().Body, "GET /slow ")
@@ -304,11 +297,7 @@ func newLoop(t testing.TB) *gateway {
 	l := proxytest.Listen(t, plain.mptcp)
 	address := l.Addr().String()
 	l.Close()
-	b, err := backend.New(backend.Options{Name: "self", Servers: []backend.ServerOptions{{Address: address}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Discard)
+	b := runBackend(t, backend.Options{Name: "self", Servers: []backend.ServerOptions{{Address: address}}})
 	f := forwardAuth(t, b, auth.ForwardOptions{})
 	s := setup{mode: plain, address: address}
 	s.routes = func(b *backend.Backend) []proxy.Route {

@@ -121,10 +121,12 @@ func TestIssuerFails(t *testing.T) {
 	good := keySetText(t, map[string]any{"p256": k.p256})
 	token := withToken(sign(t, "ES256", k.p256, "p256", claimsFor(nil)))
 	for name, serve := range map[string]http.HandlerFunc{
-		"status":   func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); fmt.Fprint(w, good) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound) },
-		"no keys":  func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
-		"no JSON":  func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>") },
+		"status": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); fmt.Fprint(w, good) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		},
+		"no keys": func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
+		"no JSON": func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>") },
 		"secrets": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, keySetText(t, map[string]any{"s": k.secret}))
 		},
