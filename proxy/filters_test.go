@@ -184,6 +184,8 @@ func TestAccessByClient(t *testing.T) {
 		if !trusted && o.AllRaw() != "" {
 			t.Errorf("the server was asked: %s", o.AllRaw())
 		}
+		ended := map[bool]int{true: 8, false: 12}[trusted]
+		g.waitMetric(float64(ended), "mpgate_filter_ended_requests_total", "filter", "allow", "code", "403")
 		refused := 0
 		for _, l := range g.lines() {
 			if l.Status == 403 {
@@ -193,10 +195,9 @@ func TestAccessByClient(t *testing.T) {
 				}
 			}
 		}
-		if want := map[bool]int{true: 8, false: 12}[trusted]; refused != want || sent != 12 {
-			t.Errorf("%d of %d requests were refused, want %d", refused, sent, want)
+		if refused != ended || sent != 12 {
+			t.Errorf("%d of %d requests were refused, want %d", refused, sent, ended)
 		}
-		want(t, "ended by the filter", g.metric("mpgate_filter_ended_requests_total", "filter", "allow", "code", "403"), float64(refused))
 	}
 }
 
