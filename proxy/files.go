@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -23,7 +22,7 @@ type Files struct {
 	// Fallback, if not nil, answers what no file does: paths without a file, and other methods than
 	// GET and HEAD.
 	Fallback Action
-	// Places, if set, bounds the files that are open, with the connections to servers.
+	// Places, if set, are those of Root.
 	Places *backend.Places
 }
 
@@ -41,14 +40,7 @@ func (f *Files) serve(x *exchange) {
 		x.refuseShort(errNoRoom)
 		return
 	}
-	holds := x.client.holds()
-	if !f.Places.Enter(holds) {
-		room.leave()
-		x.refuseShort(errNoPlace)
-		return
-	}
 	found := f.open(x)
-	f.Places.Leave(holds)
 	room.leave()
 	if !found && f.Fallback != nil {
 		f.Fallback.serve(x)
@@ -57,15 +49,18 @@ func (f *Files) serve(x *exchange) {
 	}
 }
 
-var (
-	errNoPlace = &backend.ShortError{Of: telemetry.ShortDescriptors, Err: errors.New("too many files are being sent")}
-	errNoFile  = &backend.ShortError{Of: telemetry.ShortDescriptors, Err: files.ErrDescriptors}
-)
+var errNoFile = &backend.ShortError{Of: telemetry.ShortDescriptors, Err: files.ErrDescriptors}
 
 // reads reports whether the method asks for a representation.
 func reads(r *message.Request) bool {
 	return string(r.Method) == "GET" || string(r.Method) == "HEAD"
 }
+
+var (
+	acceptRanges, bytesUnit     = []byte("Accept-Ranges"), []byte("bytes")
+	contentTypeOptions, noSniff = []byte("X-Content-Type-Options"), []byte("nosniff")
+	contentRange                = []byte("Content-Range")
+)
 
 const allowed = "GET, HEAD, OPTIONS"
 
@@ -86,15 +81,19 @@ func (x *exchange) refuseShort(err error) {
 
 // open answers with the file, if there is one.
 func (f *Files) open(x *exchange) (found bool) {
-	accepted := coding.Accept(&x.req.Header)
+	var accepted coding.Accepted
+	precompressed := f.Root.Options().Precompressed
+	if precompressed {
+		accepted = coding.Accept(&x.req.Header)
+	}
 	file, err := f.Root.Find(x.req.Path, &accepted)
 	switch {
 	case err == nil:
 		defer file.Close()
-		if f.Root.Options().Precompressed {
+		if precompressed {
 			coding.Vary(&x.filter.Fields)
 		}
-		x.sendFile(file, time.Now())
+		x.sendFile(&file, time.Now())
 	case errors.Is(err, files.ErrNotFound):
 		return false
 	case errors.Is(err, files.ErrSlash):
@@ -128,24 +127,24 @@ func (x *exchange) addSlash() {
 
 // sendFile answers with a file, as the conditions and ranges of the request ask for it.
 func (x *exchange) sendFile(f *files.File, now time.Time) {
-	v, size := f.Validator(now), f.Size()
-	switch files.Evaluate(&x.req.Header, &v) {
+	v, size := f.Validator(), f.Size()
+	switch files.Evaluate(&x.req.Header, v) {
 	case files.Failed:
 		x.answer(filter.Answer{Status: 412, End: telemetry.EndOK, Text: "the file has changed"})
 		return
 	case files.NotModified:
-		x.fileHead(304, &v)
+		x.fileHead(304, v)
 		x.resp.NoBody = true
 		x.sendParts(f, nil, now)
 		return
 	}
 	if !x.req.IsHead() {
-		if ranges, ok := files.Ranges(&x.req.Header, &v, size); ok {
-			x.sendRanges(f, &v, ranges, now)
+		if ranges, ok := files.Ranges(&x.req.Header, v, size, now); ok {
+			x.sendRanges(f, v, ranges, now)
 			return
 		}
 	}
-	x.fileHead(200, &v)
+	x.fileHead(200, v)
 	x.typeOf(f)
 	x.resp.ContentLength = size
 	x.sendParts(f, []part{{length: size}}, now)
@@ -157,9 +156,9 @@ func (x *exchange) fileHead(status int, v *files.Validator) {
 	r.Reset()
 	r.Status = status
 	h := &r.Header
-	h.Add(message.ETag, v.ETag)
-	if !v.Modified.IsZero() {
-		h.Add(message.LastModified, v.Modified.AppendFormat(x.scratch[:0], http.TimeFormat))
+	h.AddString(message.ETag, v.ETag)
+	if v.LastModified != "" {
+		h.AddString(message.LastModified, v.LastModified)
 	}
 }
 
@@ -171,8 +170,8 @@ func (x *exchange) typeOf(f *files.File) {
 	if f.Coding != coding.Identity {
 		h.AddString(message.ContentEncoding, f.Coding.String())
 	}
-	h.AddName([]byte("Accept-Ranges"), []byte("bytes"))
-	h.AddName([]byte("X-Content-Type-Options"), []byte("nosniff"))
+	h.AddName(acceptRanges, bytesUnit)
+	h.AddName(contentTypeOptions, noSniff)
 }
 
 // part is a piece of a body: text, and then a range of the file.
@@ -186,7 +185,7 @@ type part struct {
 func (x *exchange) sendRanges(f *files.File, v *files.Validator, ranges []files.Range, now time.Time) {
 	size := f.Size()
 	if len(ranges) == 0 {
-		x.filter.Fields.AddName([]byte("Content-Range"), strconv.AppendInt([]byte("bytes */"), size, 10))
+		x.filter.Fields.AddName(contentRange, strconv.AppendInt([]byte("bytes */"), size, 10))
 		x.answer(filter.Answer{Status: 416, End: telemetry.EndOK, Text: "the file is shorter than the range"})
 		return
 	}
@@ -195,7 +194,7 @@ func (x *exchange) sendRanges(f *files.File, v *files.Validator, ranges []files.
 	h := &x.resp.Header
 	if len(ranges) == 1 {
 		one := ranges[0]
-		h.AddName([]byte("Content-Range"), appendContentRange(nil, one, size))
+		h.AddName(contentRange, appendContentRange(nil, one, size))
 		x.resp.ContentLength = one.Length
 		x.sendParts(f, []part{{offset: one.Start, length: one.Length}}, now)
 		return

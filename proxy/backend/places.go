@@ -69,31 +69,12 @@ func (p *Places) leave() {
 	p.wake(nil)
 }
 
-// Enter takes a place for another descriptor than that of a connection to a server: a file that is
-// sent. holds, if not nil, counts what one client uses at a time. Leave must follow if it is true.
-func (p *Places) Enter(holds *atomic.Int64) bool {
-	if p == nil {
-		return true
-	}
-	if holds != nil && !p.fair(holds.Add(1)) || !p.take() {
-		if holds != nil {
-			holds.Add(-1)
-		}
-		return false
-	}
-	return true
-}
+// Enter takes a place for another descriptor than that of a connection to a server: a file. Leave
+// must follow if it is true.
+func (p *Places) Enter() bool { return p.take() }
 
 // Leave gives back what Enter took.
-func (p *Places) Leave(holds *atomic.Int64) {
-	if p == nil {
-		return
-	}
-	if holds != nil {
-		holds.Add(-1)
-	}
-	p.leave()
-}
+func (p *Places) Leave() { p.leave() }
 
 // fair says whether one client's connection may use n connections to servers at a time: a quarter
 // of what is left for others, so that a few connections with many streams do not take all.

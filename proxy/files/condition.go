@@ -38,7 +38,7 @@ func Evaluate(h *message.Header, v *Validator) Verdict {
 
 // rangeHolds evaluates If-Range: false means that the range does not count (RFC 9110 section
 // 13.1.5).
-func rangeHolds(h *message.Header, v *Validator) bool {
+func rangeHolds(h *message.Header, v *Validator, now time.Time) bool {
 	value, n := single(h, "If-Range")
 	switch {
 	case n == 0:
@@ -46,15 +46,15 @@ func rangeHolds(h *message.Header, v *Validator) bool {
 	case n > 1 || len(value) == 0:
 		return false
 	case value[0] == '"':
-		return string(value) == string(v.ETag)
+		return string(value) == v.ETag
 	}
 	t, ok := parseDate(value)
-	return ok && v.settled && t.Equal(v.Modified)
+	return ok && v.settled(now) && t.Equal(v.Modified)
 }
 
 // listed reports whether a field of entity tags is present, and has the tag or is "*". A weak tag
 // in it matches only if the comparison need not be strong (RFC 9110 section 8.8.3.2).
-func listed(h *message.Header, name string, tag []byte, strong bool) (matched, present bool) {
+func listed(h *message.Header, name, tag string, strong bool) (matched, present bool) {
 	for i := range h.Len() {
 		if _, n, value, ok := h.At(i); ok && message.EqualFold(n, name) {
 			present = true
@@ -64,7 +64,7 @@ func listed(h *message.Header, name string, tag []byte, strong bool) (matched, p
 	return matched, present
 }
 
-func tagListed(list, tag []byte, strong bool) bool {
+func tagListed(list []byte, tag string, strong bool) bool {
 	if string(list) == "*" {
 		return true
 	}
@@ -80,7 +80,7 @@ func tagListed(list, tag []byte, strong bool) bool {
 		if n == 0 {
 			return false // the end, or something that is not an entity tag
 		}
-		if string(list[:n]) == string(tag) && !(weak && strong) {
+		if string(list[:n]) == tag && !(weak && strong) {
 			return true
 		}
 		list = list[n:]
@@ -113,12 +113,14 @@ func date(h *message.Header, name string) (time.Time, bool) {
 	return parseDate(value)
 }
 
+const timeFormat = http.TimeFormat
+
 // parseDate reads the three forms of a date (RFC 9110 section 5.6.7).
 func parseDate(value []byte) (time.Time, bool) {
 	if len(value) < len("Sun Nov  6 08:49:37 1994") || len(value) > len("Wednesday, 06-Nov-94 08:49:37 GMT") {
 		return time.Time{}, false
 	}
-	for _, layout := range [...]string{http.TimeFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC} {
+	for _, layout := range [...]string{timeFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC} {
 		if t, err := time.Parse(layout, string(value)); err == nil {
 			return t, true
 		}

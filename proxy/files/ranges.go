@@ -3,6 +3,7 @@ package files
 import (
 	"bytes"
 	"math"
+	"time"
 
 	"mpgate/proxy/message"
 )
@@ -16,9 +17,9 @@ const maxRanges = 32
 
 // Ranges returns the ranges that a GET asks for. ok is false if it asks for none, or in a way that
 // is ignored: then the whole file is sent. No range and true means that none can be satisfied.
-func Ranges(h *message.Header, v *Validator, size int64) (list []Range, ok bool) {
+func Ranges(h *message.Header, v *Validator, size int64, now time.Time) (list []Range, ok bool) {
 	value, n := single(h, "Range")
-	if n != 1 || !rangeHolds(h, v) {
+	if n != 1 || !rangeHolds(h, v, now) {
 		return nil, false
 	}
 	return parseRange(value, size)

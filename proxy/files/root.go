@@ -17,6 +17,14 @@ type Options struct {
 	Index         string // the name of the file for a directory; "": none
 	Fallback      string // the path of the file if there is none, such as "/index.html"; "": none
 	Precompressed bool   // use NAME.zst, NAME.br and NAME.gz instead of NAME where the client accepts them
+	// Places, if set, bounds the files that are open.
+	Places Places
+}
+
+// Places bounds a number of descriptors.
+type Places interface {
+	Enter() bool // false: no descriptor may be used
+	Leave()      // follows an Enter that was true
 }
 
 // Root is a directory with files. No name leads out of it, whatever its symbolic links say (see
@@ -26,14 +34,8 @@ type Root struct {
 	fallback string // a name, or ""
 
 	mu     sync.Mutex // held to open the directory
-	open   atomic.Pointer[opened]
+	open   atomic.Pointer[directory]
 	looked atomic.Int64 // when, since epoch
-}
-
-// opened is a directory that was opened.
-type opened struct {
-	dir  *os.Root
-	info fs.FileInfo
 }
 
 // lookAgain is how often the path of the root is looked up. A deployment may replace the directory,
@@ -66,25 +68,26 @@ func (r *Root) Options() Options { return r.options }
 
 // Check opens the directory, and looks for the fallback.
 func (r *Root) Check() error {
-	o, err := r.current()
+	d, err := r.current()
 	if err != nil {
 		return err
 	}
 	if r.fallback == "" {
 		return nil
 	}
-	f, err := o.file(r.fallback)
+	f, err := d.file(r.fallback)
 	if err != nil {
 		return fmt.Errorf("fallback %s: %w", r.options.Fallback, err)
 	}
-	return f.Close()
+	f.Close()
+	return nil
 }
 
 // current returns the directory. If it cannot be looked up any more, it is the last one.
-func (r *Root) current() (*opened, error) {
-	o, now := r.open.Load(), int64(time.Since(epoch))
-	if o != nil && now-r.looked.Load() < int64(lookAgain) {
-		return o, nil
+func (r *Root) current() (*directory, error) {
+	now := int64(time.Since(epoch))
+	if d := r.open.Load(); d != nil && now-r.looked.Load() < int64(lookAgain) {
+		return d, nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,30 +100,44 @@ func (r *Root) current() (*opened, error) {
 	if before != nil && (err != nil || os.SameFile(info, before.info)) {
 		return before, nil
 	}
+	var d *directory
 	if err == nil {
-		o, err = openRoot(r.options.Root)
+		d, err = openDirectory(r.options.Root, r.options.Places)
 	}
 	if err != nil {
 		return before, err
 	}
-	r.open.Store(o)
-	if before != nil {
-		_ = before.dir.Close()
-	}
-	return o, nil
+	r.open.Store(d) // the one before closes itself once no request uses it
+	return d, nil
 }
 
-func openRoot(name string) (*opened, error) {
-	dir, err := os.OpenRoot(name)
+// directory is a directory that was opened. Its two descriptors are closed when it is garbage.
+type directory struct {
+	root  *os.Root
+	self  *os.File // to look up names
+	info  fs.FileInfo
+	cache cache
+}
+
+func openDirectory(name string, places Places) (*directory, error) {
+	root, err := os.OpenRoot(name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := dir.Stat(".")
+	self, err := root.Open(".")
 	if err != nil {
-		_ = dir.Close()
+		_ = root.Close()
 		return nil, err
 	}
-	return &opened{dir, info}, nil
+	info, err := self.Stat()
+	if err != nil {
+		_ = root.Close()
+		_ = self.Close()
+		return nil, err
+	}
+	d := &directory{root: root, self: self, info: info}
+	d.cache.places = places
+	return d, nil
 }
 
 // What opening a file may give.
@@ -137,30 +154,54 @@ var (
 // errDirectory is a directory instead of a file.
 var errDirectory = fmt.Errorf("%w: it is a directory", ErrNotFound)
 
-// file opens a regular file. To open a FIFO does not wait, and what is neither a file nor a
-// directory does not count.
-func (o *opened) file(name string) (*File, error) {
-	f, err := o.dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+// file opens a regular file, or takes it from the cache if the name still is that of the same file
+// in the same state.
+func (d *directory) file(name string) (File, error) {
+	if s := d.cache.take(name); s != nil {
+		if now, err := stateOf(d.self, name); err == nil && now == s.state {
+			return File{shared: s, name: name}, nil
+		}
+		d.cache.drop(name, s)
+		s.release()
+	}
+	s, err := d.openFile(name)
 	if err != nil {
-		return nil, classify(err)
+		return File{}, err
 	}
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case info.Mode().IsRegular():
-		return &File{File: f, name: name, info: info}, nil
-	case info.IsDir():
-		err = errDirectory
-	default:
-		err = ErrNotFound
+	d.cache.add(name, s)
+	return File{shared: s, name: name}, nil
+}
+
+// openFile opens a regular file. To open a FIFO does not wait, and what is neither a file nor a
+// directory does not count.
+func (d *directory) openFile(name string) (*shared, error) {
+	if d.cache.places != nil && !d.cache.places.Enter() {
+		return nil, ErrDescriptors
 	}
-	_ = f.Close()
-	return nil, err
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if err == nil {
+		var s state
+		if s, err = stateOfFile(f); err == nil && s.isRegular() {
+			return &shared{File: f, state: s, validator: newValidator(&s, name, time.Now()), cache: &d.cache, refs: 1}, nil
+		}
+		_ = f.Close()
+		switch {
+		case err != nil:
+		case s.isDirectory():
+			err = errDirectory
+		default:
+			err = ErrNotFound
+		}
+	}
+	if d.cache.places != nil {
+		d.cache.places.Leave()
+	}
+	return nil, classify(err)
 }
 
 // isFile reports whether a name is that of a regular file.
-func (o *opened) isFile(name string) bool {
-	info, err := o.dir.Stat(name)
+func (d *directory) isFile(name string) bool {
+	info, err := d.root.Stat(name)
 	return err == nil && info.Mode().IsRegular()
 }
 
@@ -169,7 +210,7 @@ func (o *opened) isFile(name string) bool {
 func classify(err error) error {
 	var errno syscall.Errno
 	switch {
-	case errors.Is(err, os.ErrClosed):
+	case errors.Is(err, ErrNotFound):
 		return err
 	case !errors.As(err, &errno):
 		return ErrNotFound

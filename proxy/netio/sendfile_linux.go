@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -16,23 +17,15 @@ const sendfileMost = 1 << 20
 func CanSendFile(c *Conn) bool { return c.spliceable() }
 
 // SendFile sends n bytes of f, which begin at an offset, after what is held. It keeps the pace and
-// the deadline as a write does. If f ends before, the error is io.ErrUnexpectedEOF.
+// the deadline as a write does. If f ends before, the error is io.ErrUnexpectedEOF. f must stay open
+// meanwhile.
 func (c *Conn) SendFile(f *os.File, offset, n int64) (sent int64, err error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := fileSender{c: c, offset: offset, left: n}
-	err = raw.Control(func(fd uintptr) {
-		s.file = int(fd)
-		s.send()
-	})
-	if err == nil {
-		err = s.fault
-	}
-	if err == nil {
+	s := fileSender{c: c, file: int(f.Fd()), offset: offset, left: n}
+	s.send()
+	runtime.KeepAlive(f)
+	if err = s.fault; err == nil {
 		err = c.werr
 	}
 	return s.offset - offset, err

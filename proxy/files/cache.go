@@ -1,0 +1,148 @@
+package files
+
+import (
+	"os"
+	"sync"
+	"time"
+
+	"mpgate/task"
+)
+
+// cache keeps files open between requests: to look up whether a name still leads to the same state
+// of the same file takes one system call, to open it and close it again several. Responses that are
+// sent at the same time share a descriptor.
+type cache struct {
+	places Places
+
+	mu    sync.Mutex // guards what follows, and refs, cached and used of the files
+	files map[string]*shared
+	swept bool // a sweep will follow
+}
+
+const (
+	// maxCached is how many files of a directory are kept open.
+	maxCached = 256
+	// keepFor is how long a file is kept open that nobody asks for. It bounds for how long a file
+	// that was deleted takes space, and a file system cannot be unmounted.
+	keepFor = 5 * time.Second
+)
+
+// shared is an open file, for all responses that send it.
+type shared struct {
+	*os.File
+	state     state
+	validator Validator
+	cache     *cache
+
+	refs   int // responses that use it
+	cached bool
+	used   time.Duration // when that was last, since epoch
+}
+
+// take returns the file with a name, in use; nil if there is none.
+func (c *cache) take(name string) *shared {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.files[name]
+	if s != nil {
+		s.refs++
+	}
+	return s
+}
+
+// add keeps a file for later, if there is room.
+func (c *cache) add(name string, s *shared) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if before := c.files[name]; before != nil {
+		c.remove(name, before)
+	} else if len(c.files) >= maxCached && !c.evict(1, 0) {
+		return
+	}
+	if c.files == nil {
+		c.files = map[string]*shared{}
+	}
+	c.files[name] = s
+	s.cached = true
+	c.sweepLater()
+}
+
+// drop forgets a file that has changed.
+func (c *cache) drop(name string, s *shared) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.files[name] == s {
+		c.remove(name, s)
+	}
+}
+
+// remove takes a file out of the cache; mu is held.
+func (c *cache) remove(name string, s *shared) {
+	delete(c.files, name)
+	s.cached = false
+	if s.refs == 0 {
+		c.close(s)
+	}
+}
+
+func (c *cache) close(s *shared) {
+	_ = s.File.Close()
+	if c.places != nil {
+		c.places.Leave()
+	}
+}
+
+// evict closes up to n files that are not in use since a time, any of them, and says whether it
+// closed one; mu is held.
+func (c *cache) evict(n int, unused time.Duration) bool {
+	closed, now := 0, time.Since(epoch)
+	for name, s := range c.files {
+		if closed < n && s.refs == 0 && now-s.used >= unused {
+			c.remove(name, s)
+			closed++
+		}
+	}
+	return closed > 0
+}
+
+// release ends the use of a file.
+func (s *shared) release() {
+	c := s.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.refs--
+	s.used = time.Since(epoch)
+	if s.refs == 0 && !s.cached {
+		c.close(s)
+	}
+}
+
+// sweepLater closes in a while what was not used until then; mu is held.
+func (c *cache) sweepLater() {
+	if c.swept {
+		return
+	}
+	c.swept = true
+	task.AfterFunc(keepFor, "files: close those that are not used", c.sweep)
+}
+
+func (c *cache) sweep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.swept = false
+	c.evict(len(c.files), keepFor)
+	if len(c.files) > 0 {
+		c.sweepLater()
+	}
+}
+
+// Spare closes a file that no response uses; false: there is none.
+func (r *Root) Spare() bool {
+	d := r.open.Load()
+	if d == nil {
+		return false
+	}
+	d.cache.mu.Lock()
+	defer d.cache.mu.Unlock()
+	return d.cache.evict(1, 0)
+}
