@@ -62,7 +62,10 @@ func (r *Root) named(d *directory, name string, dir bool) (File, error) {
 	case index == "":
 		return File{}, ErrNotFound
 	}
-	return d.file(name + index) // name is "" or ends with a slash
+	if name != "" {
+		index = name + "/" + index
+	}
+	return d.file(index)
 }
 
 // variants are the codings of precompressed files, the smallest first.

@@ -3,7 +3,7 @@ package files
 import "bytes"
 
 // appendName appends the name of the file for a canonical path, relative to the root: "/a/b%20c" is
-// "a/b c", and "/" is "". dir means that the path ends with a slash. ok is false if the path cannot
+// "a/b c", "/a/" is "a", and "/" is "". dir means that the path ends with a slash. ok is false if the path cannot
 // be the name of a file that is served:
 //
 //   - a segment is empty, "." or "..";
