@@ -134,7 +134,7 @@ func (x *exchange) sendFile(f *files.File, now time.Time) {
 		return
 	case files.NotModified:
 		x.fileHead(304, v)
-		x.resp.NoBody = true
+		x.resp.NoBody, x.resp.ContentLength = true, message.Unknown
 		x.sendParts(f, nil, now)
 		return
 	}
