@@ -22,10 +22,10 @@ type Client struct {
 	http    *http.Client
 }
 
-// StatusError is an answer other than 2xx.
+// StatusError is a response other than 2xx.
 type StatusError struct {
 	Code int
-	Body string // without white space around it
+	Body string // without surrounding white space
 }
 
 func (e *StatusError) Error() string {
@@ -38,8 +38,8 @@ func (e *StatusError) Error() string {
 // ErrNoGateway is in the error of a request that no gateway answered.
 var ErrNoGateway = errors.New("no gateway answers")
 
-// maxAnswer bounds what is read into memory.
-const maxAnswer = 64 << 20
+// maxResponse bounds the bytes read into memory.
+const maxResponse = 64 << 20
 
 // Dial returns a client for unix:/path or host:port. It connects with the first request.
 func Dial(address string) (*Client, error) {
@@ -50,7 +50,7 @@ func Dial(address string) (*Client, error) {
 	} else if host, port, err := net.SplitHostPort(address); err != nil {
 		return nil, fmt.Errorf(`admin address (got %q); unix:/path or host:port`, address)
 	} else if host == "" || host == "0.0.0.0" || host == "::" {
-		// Listening everywhere, it is reached here.
+		// A wildcard address is reached by loopback.
 		target = net.JoinHostPort("localhost", port)
 		c.base = "http://" + target
 	}
@@ -62,7 +62,7 @@ func Dial(address string) (*Client, error) {
 	return c, nil
 }
 
-// Close ends connections that are kept for more requests.
+// Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Get reads a path. out is where the JSON goes, or a *string or *[]byte that gets the answer as it
@@ -98,7 +98,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		return c.unreachable(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
 		return fmt.Errorf("%s: the response was truncated: %w", c.address, err)
 	}
@@ -119,7 +119,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
-// unreachable says what a person can do about it.
+// unreachable adds to the error what an operator can do about it.
 func (c *Client) unreachable(err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

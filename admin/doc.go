@@ -2,6 +2,6 @@
 // page. It uses net/http, is independent of the data plane, and never uses MPTCP.
 //
 // On a unix socket it serves all Handlers, and the mode of the socket decides who may connect. On
-// host:port it is read-only, and checks Host and Origin against DNS rebinding. Client is the other
-// end, for the program's commands.
+// host:port it is read-only, and checks Host and Origin against DNS rebinding. Client is the client
+// for the program's commands.
 package admin

@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// forMachines are the paths that monitoring and balancers read. They reach this address by whatever
-// name their configuration has for it, such as that of a compose service.
-var forMachines = map[string]bool{"/metrics": true, "/healthz": true, "/readyz": true}
+// monitoringPaths are the paths that monitoring systems and balancers read. These may use any host
+// name for this address, such as that of a compose service.
+var monitoringPaths = map[string]bool{"/metrics": true, "/healthz": true, "/readyz": true}
 
-// guard checks requests over host:port. They may only read. All but those for machines must name an
-// address or the configured name: a site whose name resolves to this address (DNS rebinding) has a
-// Host that is neither. One that has a browser send requests here by script has an Origin of its
-// own.
+// guard checks requests over host:port. They may only read. All but those for monitoringPaths must
+// have an address or the configured name as Host: a site whose name resolves to this address (DNS
+// rebinding) has a Host that is neither. A site whose script sends requests here has another
+// Origin.
 func guard(name string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case !forMachines[r.URL.Path] && !hostAllowed(r.Host, name):
+		case !monitoringPaths[r.URL.Path] && !hostAllowed(r.Host, name):
 			http.Error(w, fmt.Sprintf("host %q is not allowed; use the IP address, localhost or the name in [admin] address", r.Host), http.StatusForbidden)
 		case !originAllowed(r.Header.Values("Origin"), r.Host):
 			http.Error(w, "requests from another origin are not allowed", http.StatusForbidden)

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// socketMode lets the owner and the group in.
+// socketMode allows the owner and the group to connect.
 const socketMode = 0o660
 
 // maxSocketPath is what fits sockaddr_un with its final NUL.
@@ -27,7 +27,7 @@ func listen(ctx context.Context, address string, succeed bool) (l net.Listener, 
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return nil, nil, fmt.Errorf(`admin: address (got %q); unix:/path or host:port`, address)
 	}
-	// Go listens by MPTCP unless told not to. Who administers the gateway must not depend on it.
+	// Go listens with MPTCP by default. Administration must not depend on MPTCP.
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	l, err = lc.Listen(ctx, "tcp", address)
@@ -37,7 +37,8 @@ func listen(ctx context.Context, address string, succeed bool) (l net.Listener, 
 	return l, nil, nil
 }
 
-// place is where a unix socket is found: first beside its path, then there.
+// place is the location of a unix socket: first a temporary name in the directory of its path, then
+// its path.
 type place struct {
 	path, beside string
 	socket       os.FileInfo
@@ -46,7 +47,7 @@ type place struct {
 	taken bool
 }
 
-// take makes the socket be found at the path, whatever was there.
+// take renames the socket to its path, replacing what was there.
 func (p *place) take() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +62,7 @@ func (p *place) take() error {
 	return nil
 }
 
-// leave takes the socket away again, if it is still this one that is found.
+// leave removes the socket from its path, if it is still the one there.
 func (p *place) leave() {
 	if p == nil {
 		return
@@ -78,7 +79,7 @@ func (p *place) leave() {
 }
 
 // listenUnix binds a name beside the path and gives it its mode; take then renames it to the path:
-// nobody finds it with another mode, and a stale socket is replaced in one step.
+// it never has another mode at its path, and a stale socket is replaced in one step.
 func listenUnix(ctx context.Context, path string, succeed bool) (net.Listener, *place, error) {
 	if !filepath.IsAbs(path) || len(path) > maxSocketPath {
 		return nil, nil, fmt.Errorf("admin: unix socket (got %q, %d bytes); an absolute path of at most %d bytes", path, len(path), maxSocketPath)
@@ -134,8 +135,8 @@ func listenAt(ctx context.Context, path string) (*net.UnixListener, error) {
 	return u, nil
 }
 
-// vacant says whether the path may be taken: nothing is there, or a socket that nobody listens on
-// or whose owner is succeeded.
+// vacant reports whether the path may be taken: there is nothing, a socket without a listener, or
+// the socket of the process that this one replaces.
 func vacant(ctx context.Context, path string, succeed bool) error {
 	st, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -158,12 +159,12 @@ func vacant(ctx context.Context, path string, succeed bool) error {
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	// Also when it does not take us (EACCES, EAGAIN): somebody lives there.
+	// An error such as EACCES or EAGAIN also means that a process listens there.
 	return fmt.Errorf("admin: unix:%s: another process listens there; is this gateway running already?", path)
 }
 
-// limitListener holds back accepting while too many connections are open, so that clients of the
-// admin address cannot use up the descriptors that the data plane needs.
+// limitListener pauses accepting while too many connections are open, so that clients of the admin
+// address cannot use up the descriptors that the data plane needs.
 type limitListener struct {
 	net.Listener
 	slots  chan struct{}

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Go listens by MPTCP where nobody says no.
+// Go listens with MPTCP by default.
 func TestNeverMPTCP(t *testing.T) {
 	s := start(t, Options{Address: "127.0.0.1:0"})
 	raw, err := s.listener.(*net.TCPListener).SyscallConn()

@@ -6,7 +6,7 @@ import (
 	"path"
 )
 
-// The page is plain HTML, CSS and JavaScript, and asks nobody but this server.
+// The page is plain HTML, CSS and JavaScript, and sends requests only to this server.
 //
 //go:embed page
 var pageFiles embed.FS

@@ -21,13 +21,16 @@ import (
 
 // Options say where the server listens and what it shows. Only Address is needed.
 type Options struct {
-	Address  string       // unix:/path or host:port
-	Listener net.Listener // instead of opening Address: one that was handed over; its unix socket stays on Close
-	Succeed  bool         // another process answers at a unix path and continues with it until TakePlace: an upgrade
+	Address string // unix:/path or host:port
+	// instead of opening Address: an inherited listener; its unix socket is not removed by Close
+	Listener net.Listener
+	// for an upgrade: another process serves the unix path, and continues until TakePlace
+	Succeed bool
 
-	Metrics prometheus.Gatherer     // nil: no /metrics
-	Status  func() any              // what /api/status encodes, best a Status; nil: an empty one
-	Ready   func() (bool, []string) // the reasons where it is not; nil: ready as long as it serves
+	Metrics prometheus.Gatherer // nil: no /metrics
+	Status  func() any          // what /api/status encodes, usually a Status; nil: an empty one
+	// the reasons why it is not ready; nil: ready as long as it serves
+	Ready func() (bool, []string)
 	// Handlers are more of the API, by ServeMux pattern such as "POST /api/reload". On host:port
 	// only those for GET and HEAD can be reached.
 	Handlers map[string]http.Handler
@@ -35,8 +38,10 @@ type Options struct {
 	Logger *slog.Logger // nil: nothing is logged
 
 	HeaderTime time.Duration // for a request's head; 5 s
-	Time       time.Duration // for a request and for its answer; 30 s. A handler can ask for more by http.ResponseController
-	Conns      int           // at once; 128
+	// for a request and for its response; 30 s. A handler can extend it with
+	// http.ResponseController
+	Time  time.Duration
+	Conns int // at once; 128
 }
 
 // Server is an admin server whose address is open.
@@ -44,7 +49,7 @@ type Server struct {
 	o        Options
 	http     *http.Server
 	listener net.Listener
-	place    *place // of a unix socket; nil: none of ours
+	place    *place // of a unix socket that was opened here, or nil
 }
 
 // Open listens. Connections wait until Serve.
@@ -99,8 +104,8 @@ func (s *Server) Addr() string {
 	return a.String()
 }
 
-// TakePlace makes this server the one that is found at its unix path; see Options.Succeed. It may
-// be called twice.
+// TakePlace moves the socket of this server to its unix path; see Options.Succeed. It may be called
+// twice.
 func (s *Server) TakePlace() error {
 	if s.place == nil {
 		return nil
@@ -108,7 +113,7 @@ func (s *Server) TakePlace() error {
 	return s.place.take()
 }
 
-// Serve answers until Close, or until ctx ends, which cuts what is under way.
+// Serve serves until Close, or until ctx ends, which aborts requests in progress.
 func (s *Server) Serve(ctx context.Context) error {
 	stop := task.AfterDone(ctx, "admin: end", func() { s.http.Close() })
 	defer stop()
@@ -120,14 +125,14 @@ func (s *Server) Serve(ctx context.Context) error {
 	return fmt.Errorf("admin: %w", err)
 }
 
-// Close takes no more requests and returns when those under way are answered, or cuts them when ctx
-// ends. The socket is closed and a path of ours removed in any case.
+// Close accepts no more requests and returns when those in progress are answered; when ctx ends, it
+// aborts them. It always closes the socket, and removes its path if it was created here.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		s.http.Close()
 	}
-	s.listener.Close() // where Serve was never called
+	s.listener.Close() // if Serve was never called
 	s.place.leave()
 	if err != nil {
 		return fmt.Errorf("admin: requests were aborted: %w", err)
@@ -161,8 +166,8 @@ func (s *Server) handler() http.Handler {
 	return common(guard(configuredName(s.o.Address), guarded(mux)))
 }
 
-// profiles serves what `go tool pprof` asks for. Profiles tell what a gateway handles and cost it
-// time, so they are for whom the unix socket lets in.
+// profiles serves what `go tool pprof` asks for. Profiles reveal what a gateway handles and cost it
+// time, so only the unix socket serves them.
 func profiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -170,7 +175,7 @@ func profiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 }
 
-// ready answers as a balancer wants it: the status is all that counts.
+// ready answers balancers, which use only the status.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	if s.o.Ready != nil {
 		if ok, reasons := s.o.Ready(); !ok {
@@ -196,16 +201,17 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(append(body, '\n'))
 }
 
-// guarded has a handler that panics lose its connection, as net/http does, and be reported.
+// guarded reports a panic of a handler and closes its connection, as net/http does.
 func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if task.Call("admin: "+r.Method+" "+r.URL.Path, func() { next.ServeHTTP(w, r) }) != nil {
-			panic(http.ErrAbortHandler) // which net/http takes in silence: what was sent must not look complete
+			// net/http aborts silently: what was sent must not look complete
+			panic(http.ErrAbortHandler)
 		}
 	})
 }
 
-// common sets what every answer has, and a type for the plain ones.
+// common sets the header fields of every response, and a default content type.
 func common(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -2,8 +2,8 @@ package admin
 
 import "time"
 
-// Status is what /api/status says, and what the live page and `mpgate status` show. The gateway
-// fills it; what it does not know stays empty and is left out.
+// Status is the response of /api/status, shown by the live page and `mpgate status`. The gateway
+// fills it; unknown values stay empty and are left out.
 type Status struct {
 	Version    string    `json:"version,omitempty"`
 	PID        int       `json:"pid,omitempty"`
@@ -29,10 +29,10 @@ type Reload struct {
 	Error string    `json:"error,omitempty"` // every fault, a line each
 }
 
-// MPTCP is what the host can do and what was made of it.
+// MPTCP is the support of the host, and whether it is used.
 type MPTCP struct {
 	Usable  bool   `json:"usable"`
-	Enabled bool   `json:"enabled"` // not switched off by the operator
+	Enabled bool   `json:"enabled"` // not turned off by the operator
 	Why     string `json:"why,omitempty"`
 	Remedy  string `json:"remedy,omitempty"`
 	Kernel  string `json:"kernel,omitempty"`
@@ -41,17 +41,17 @@ type MPTCP struct {
 // Listener is a listener with its sockets.
 type Listener struct {
 	Name    string   `json:"name"`
-	MPTCP   string   `json:"mptcp,omitempty"` // asked for: prefer, require or off
+	MPTCP   string   `json:"mptcp,omitempty"` // configured: prefer, require or off
 	TLS     bool     `json:"tls,omitempty"`
 	Sockets []Socket `json:"sockets,omitempty"`
 }
 
-// Socket is what the kernel says of a listening socket.
+// Socket is what the kernel reports about a listening socket.
 type Socket struct {
 	Address   string `json:"address"`
 	Speaks    string `json:"transport"` // mptcp, tcp or unix
 	Inherited bool   `json:"inherited,omitempty"`
-	Why       string `json:"why,omitempty"` // where it is not what was asked for
+	Why       string `json:"why,omitempty"` // why it differs from the configured mode
 	// Reserve: new connections are steered to another inherited socket of this address, of the
 	// other protocol.
 	Reserve bool `json:"reserve,omitempty"`
@@ -62,7 +62,7 @@ type Certificate struct {
 	Name     string    `json:"name"`
 	NotAfter time.Time `json:"not_after,omitzero"`
 	Issuer   string    `json:"issuer,omitempty"`
-	Error    string    `json:"error,omitempty"` // the last one of obtaining or reading it
+	Error    string    `json:"error,omitempty"` // of the last attempt to obtain or read it
 }
 
 // Backend is a backend with its servers.
@@ -77,9 +77,10 @@ type Backend struct {
 type BackendServer struct {
 	Address string `json:"address"`
 	Up      bool   `json:"up"`
-	Why     string `json:"why,omitempty"`       // where it is not up
-	Speaks  string `json:"transport,omitempty"` // the transport of the last connection: mptcp, fallback, tcp or unix
-	Reason  string `json:"reason,omitempty"`    // of a fallback, inferred
+	Why     string `json:"why,omitempty"` // why it is not up
+	// the transport of the last connection: mptcp, fallback, tcp or unix
+	Speaks string `json:"transport,omitempty"`
+	Reason string `json:"reason,omitempty"` // of a fallback, inferred
 }
 
 // Path is a declared path.
@@ -90,5 +91,5 @@ type Path struct {
 	Role      string `json:"role,omitempty"`
 	Backup    bool   `json:"backup,omitempty"`
 	Up        bool   `json:"up"`
-	Why       string `json:"why,omitempty"` // where it is not up
+	Why       string `json:"why,omitempty"` // why it is not up
 }

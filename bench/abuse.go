@@ -119,7 +119,8 @@ func (c *abuseCmd) attackInto(ctx context.Context, b *bench, p *peers.Peer, a ab
 	for _, f := range r.plan.Files {
 		e.Files[f.Name] = f.Text
 	}
-	if _, err := c.bystand(ctx, b, r, time.Second); err != nil { // what a proxy does once, it does now
+	// Work that a proxy does only once happens here.
+	if _, err := c.bystand(ctx, b, r, time.Second); err != nil {
 		return fmt.Errorf("warm-up: %w", err)
 	}
 	usage := func() (u procs.Usage) {

@@ -94,7 +94,8 @@ func toolVersion(ctx context.Context, name, path string) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	out, _ := exec.CommandContext(ctx, path, flag).CombinedOutput() // wrk -v says its version and fails
+	// wrk -v prints its version and exits with an error.
+	out, _ := exec.CommandContext(ctx, path, flag).CombinedOutput()
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	line, _, _ = strings.Cut(line, " Copyright")
 	return line

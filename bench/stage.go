@@ -61,7 +61,8 @@ func stage(ctx context.Context, o options) (*bench, error) {
 		o.ProxyCPUs, o.LoadCPUs = halves()
 	}
 	if o.Mpgate != "" {
-		if o.Mpgate, err = filepath.Abs(o.Mpgate); err != nil { // proxies are started in directories of their own
+		// Proxies are started in directories of their own.
+		if o.Mpgate, err = filepath.Abs(o.Mpgate); err != nil {
 			return nil, err
 		}
 	}

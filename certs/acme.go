@@ -28,7 +28,7 @@ import (
 	"mpgate/task"
 )
 
-// attemptTime ends an attempt that makes no headway. DNS may take its time.
+// attemptTime bounds one attempt. DNS may take long.
 const attemptTime = 15 * time.Minute
 
 // managed is a source from an ACME CA.
@@ -40,13 +40,13 @@ type managed struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	queued bool          // guarded by m.mu
-	again  chan struct{} // do not wait any longer with the next attempt
-	fails  int           // used by run only, as is asked
+	again  chan struct{} // start the next attempt now
+	fails  int           // used only by run, like asked
 	asked  time.Time
 }
 
-// manage returns the source for domain by the issuer that io describes. What
-// is in storage serves at once.
+// manage returns the source for domain by the issuer that io describes. A stored certificate is
+// used at once.
 func (m *Manager) manage(io *issuerOptions, domain string) (*managed, error) {
 	key := io.key + " " + domain
 	if d := m.managed[key]; d != nil {
@@ -85,7 +85,7 @@ func (d *managed) run() {
 	}
 }
 
-// step does what is due and returns how long to wait.
+// step does what is due and returns the time to wait.
 func (d *managed) step() time.Duration {
 	select {
 	case d.m.slots <- struct{}{}:
@@ -96,7 +96,7 @@ func (d *managed) step() time.Duration {
 	ctx, cancel := context.WithTimeout(d.ctx, attemptTime)
 	defer cancel()
 	var err error
-	if p := task.Call("certificate of "+d.domain, func() { err = d.bring(ctx) }); p != nil {
+	if p := task.Call("certificate of "+d.domain, func() { err = d.ensure(ctx) }); p != nil {
 		err = p
 	}
 	d.checkExpiry(time.Now())
@@ -119,8 +119,8 @@ func (d *managed) step() time.Duration {
 	return wait
 }
 
-// nextCheck is when to look again whether to renew. Certificates that live for less than hours are
-// looked at more often.
+// nextCheck is when to check again whether to renew. Certificates with a life of less than hours
+// are checked more often.
 func (d *managed) nextCheck() time.Duration {
 	c := d.cur.Load()
 	if c == nil {
@@ -137,8 +137,8 @@ func (d *managed) serving() string {
 	return "certificate valid until " + c.Leaf.NotAfter.UTC().Format(time.RFC3339)
 }
 
-// backoff doubles the wait with each failure, and spreads it by a fifth. A
-// certificate that ends sooner than that is tried for more often.
+// backoff doubles the wait with each failure, and spreads it by a fifth. For a certificate that
+// ends sooner, attempts are more frequent.
 func (d *managed) backoff() time.Duration {
 	wait := d.m.o.RetryMax
 	if d.fails < 30 {
@@ -152,8 +152,8 @@ func (d *managed) backoff() time.Duration {
 	return wait + time.Duration((rand.Float64()-0.5)*0.4*float64(wait))
 }
 
-// bring makes a certificate be there that needs no renewal now.
-func (d *managed) bring(ctx context.Context) error {
+// ensure makes sure that there is a certificate that needs no renewal now.
+func (d *managed) ensure(ctx context.Context) error {
 	is := d.issuer
 	c, err := d.load(ctx, is.magic)
 	switch {
@@ -199,7 +199,7 @@ func (d *managed) load(ctx context.Context, cfg *certmagic.Config) (certmagic.Ce
 	return c, withLeaf(&c.Certificate)
 }
 
-// storedPairBroken says that storage works, and what is in it does not.
+// storedPairBroken reports that the storage works and the stored pair is invalid.
 func (d *managed) storedPairBroken(ctx context.Context) bool {
 	key := d.issuer.IssuerKey()
 	certPEM, err := d.m.o.Storage.Load(ctx, certmagic.StorageKeys.SiteCert(key, d.domain))
@@ -214,7 +214,7 @@ func (d *managed) storedPairBroken(ctx context.Context) bool {
 	return err != nil
 }
 
-// metadata reads what is stored beside the certificate.
+// metadata reads what is stored with the certificate.
 func (d *managed) metadata(ctx context.Context) (certmagic.CertificateResource, acme.Certificate, error) {
 	var (
 		res  certmagic.CertificateResource
@@ -241,8 +241,8 @@ func (d *managed) noteARI(ctx context.Context) {
 	}
 }
 
-// ariInterval is the least time between two questions to a CA: it may not say
-// when to come back (the RFC has it say so), or have no answer.
+// ariInterval is the least time between two requests to a CA, whose response may lack the
+// Retry-After that the RFC demands.
 func ariInterval(info *acme.RenewalInfo, check time.Duration) time.Duration {
 	if info.HasWindow() {
 		return check
@@ -277,7 +277,7 @@ func (is *issuer) refreshARI(ctx context.Context, d *managed, c certmagic.Certif
 	if info.SameWindow(*meta.RenewalInfo) && !meta.RenewalInfo.SelectedTime.IsZero() {
 		info.SelectedTime = meta.RenewalInfo.SelectedTime
 	} else {
-		d.m.log.Info("the CA suggests another renewal time", "name", d.domain, "renew_at", info.SelectedTime, "explanation", info.ExplanationURL)
+		d.m.log.Info("the CA suggests a different renewal time", "name", d.domain, "renew_at", info.SelectedTime, "explanation", info.ExplanationURL)
 	}
 	meta.RenewalInfo = &info
 	if res.IssuerData, err = json.Marshal(meta); err != nil {

@@ -21,7 +21,8 @@ func obtainAndRenew(t *testing.T, p *pebbleCA, a *ACME, names ...string) {
 	t.Helper()
 	m, ev := newManager(t, nil)
 	set := p.serve(m, Options{Policy: Policy{ACME: a}})
-	for seen := map[string]bool{}; len(seen) < len(a.Domains); { // one may be renewed before the other is there
+	// one may be renewed before the other is there
+	for seen := map[string]bool{}; len(seen) < len(a.Domains); {
 		seen[wait(t, "a certificate", ev.notAfter)] = true
 	}
 	roots, cfg := p.Roots(), set.ServerConfig()

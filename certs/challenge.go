@@ -24,8 +24,8 @@ const (
 	challengePath = "/.well-known/acme-challenge/"
 )
 
-// IsACMEChallenge says whether a request's path is that of an http-01
-// challenge. It is cheap, and true also for challenges that are not ours.
+// IsACMEChallenge reports whether a request's path is that of an http-01 challenge. It is cheap,
+// and also true for challenges of other ACME clients.
 func IsACMEChallenge(path []byte) bool {
 	return len(path) > len(challengePath) && string(path[:len(challengePath)]) == challengePath
 }
@@ -103,9 +103,8 @@ func (cs *challenges) remove(c acme.Challenge) {
 	}
 }
 
-// issuersOf returns those that get certificates for host by a type of
-// challenge. Storage is asked for no other name, so that strangers cannot
-// make us read it.
+// issuersOf returns those that get certificates for host by a type of challenge. Storage is read
+// for no other name, so that strangers cannot cause reads.
 func (m *Manager) issuersOf(host, challenge string) []*issuer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -118,9 +117,9 @@ func (m *Manager) issuersOf(host, challenge string) []*issuer {
 	return out
 }
 
-// ChallengeResponse returns the body of the answer (200, text/plain) to a GET
-// of an http-01 challenge, or false where the challenge is not ours: the
-// request is then one like any other. host may have a port.
+// ChallengeResponse returns the body of the answer (200, text/plain) to a GET of an http-01
+// challenge, or false if it is not a challenge of this manager: the request is then like any other.
+// host may have a port.
 func (m *Manager) ChallengeResponse(ctx context.Context, host, reqPath string) (string, bool) {
 	token, ok := strings.CutPrefix(reqPath, challengePath)
 	if !ok || !isToken(token) || len(host) > maxName {
@@ -152,8 +151,8 @@ func (is *issuer) stored(ctx context.Context, key string) (acme.Challenge, bool)
 	return c, true
 }
 
-// isToken holds a token to base64url (RFC 8555 section 8.3): it becomes part
-// of a file's name.
+// isToken reports whether a token is base64url (RFC 8555 section 8.3): it becomes part of a file
+// name.
 func isToken(s string) bool {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -164,9 +163,8 @@ func isToken(s string) bool {
 	return len(s) > 0 && len(s) <= 128
 }
 
-// ACMEHandler answers http-01 challenges that are ours, and 404 to all else.
-// A data plane that routes should ask ChallengeResponse, which leaves other
-// requests to the routes.
+// ACMEHandler answers http-01 challenges of this manager, and 404 to everything else. A data plane
+// with routes should use ChallengeResponse, which leaves other requests to the routes.
 func (m *Manager) ACMEHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, ok := "", false
@@ -185,8 +183,8 @@ func (m *Manager) ACMEHandler() http.Handler {
 	})
 }
 
-// config returns what to answer a tls-alpn-01 validation with. Without a
-// certificate in it, crypto/tls says unrecognized_name.
+// config returns the configuration for a tls-alpn-01 validation. Without a certificate in it,
+// crypto/tls sends unrecognized_name.
 func (cs *challenges) config(hello *tls.ClientHelloInfo) *tls.Config {
 	cfg := &tls.Config{
 		MinVersion:             tls.VersionTLS12,

@@ -34,7 +34,7 @@ type ClientOptions struct {
 	MinVersion string
 	// ALPN is what to offer, as "h2" and "http/1.1".
 	ALPN []string
-	// Log gets a line when changed files cannot be used; nil is silence.
+	// Log gets a line when changed files cannot be used; nil: nothing is logged.
 	Log *slog.Logger
 	// FilePoll is how often a handshake may look whether files changed; 0 is
 	// 5s. It is looked at when there is a handshake, by no goroutine.
@@ -146,7 +146,7 @@ func (c *client) read() error {
 // look reads the files again if they changed, at most once in FilePoll.
 func (c *client) look() {
 	if !c.mu.TryLock() {
-		return // another handshake does
+		return // another handshake is reading them
 	}
 	defer c.mu.Unlock()
 	if time.Since(c.looked) < c.o.FilePoll {
@@ -197,8 +197,7 @@ func (c *client) verify(cs tls.ConnectionState) error {
 	return nil
 }
 
-// verifyName puts an address into the brackets by which x509 knows that it is
-// one.
+// verifyName puts an address into brackets, which x509 needs to recognize it.
 func verifyName(name string) string {
 	if net.ParseIP(name) != nil {
 		return "[" + name + "]"

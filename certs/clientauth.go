@@ -47,7 +47,7 @@ func fileSum(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// clientAuth is who may connect.
+// clientAuth decides which clients may connect.
 type clientAuth struct {
 	pool *x509.CertPool
 	sum  string
@@ -164,8 +164,8 @@ func parseSAN(s string) (sanPattern, error) {
 	return sanPattern{kind: 'd', value: name}, nil
 }
 
-// matchSAN reports whether one of c's names matches one of patterns. The
-// common name is no name (RFC 9525 section 2).
+// matchSAN reports whether one of c's names matches one of patterns. The common name is not
+// considered (RFC 9525 section 2).
 func matchSAN(patterns []sanPattern, c *x509.Certificate) bool {
 	for _, p := range patterns {
 		switch p.kind {
@@ -199,8 +199,8 @@ func matchSAN(patterns []sanPattern, c *x509.Certificate) bool {
 	return false
 }
 
-// below says whether uri lies under base, which ends in "/". Dot segments
-// could lead out of it again, so they match nothing.
+// below reports whether uri is below base, which ends in "/". Dot segments could lead out of base,
+// so they match nothing.
 func below(uri, base string) bool {
 	rest, ok := strings.CutPrefix(uri, base)
 	return ok && rest != "" && !strings.Contains(rest, "./") && !strings.HasSuffix(rest, ".") && !strings.Contains(rest, "%")
@@ -219,8 +219,8 @@ func allSANs(c *x509.Certificate) []string {
 	return out
 }
 
-// Identity is who a client is by its certificate. It is made once a
-// connection, for the headers that tell a server.
+// Identity is the identity of a client from its certificate. It is made once for each connection,
+// for the header fields sent to a server.
 type Identity struct {
 	// Verified says that the chain ends at a CA of client_ca and, where
 	// client_san is set, that a name matched. Otherwise (client_auth =
@@ -243,8 +243,7 @@ type Identity struct {
 	PEM string
 }
 
-// IdentityOf returns who is at the other end, or nil where no certificate was
-// sent.
+// IdentityOf returns the identity of the client, or nil if it sent no certificate.
 func IdentityOf(cs *tls.ConnectionState) *Identity {
 	if len(cs.PeerCertificates) == 0 {
 		return nil

@@ -110,9 +110,8 @@ type record struct {
 	Value  string `json:"value"`
 }
 
-// recordSolver solves dns-01 with someone who makes TXT records. Several
-// values may be wanted for one name at once, for example.org and
-// *.example.org.
+// recordSolver solves dns-01 with a provider of TXT records. Several values may be wanted for one
+// name at once, for example.org and *.example.org.
 type recordSolver struct {
 	d   *DNS
 	set func(context.Context, record) error
@@ -257,7 +256,7 @@ func (s *webhookSolver) call(ctx context.Context, r record) error {
 		req.Header.Set("Authorization", "Bearer "+s.token)
 	}
 	client := &http.Client{
-		// One call in weeks: nothing to keep open.
+		// One call in weeks: no connection is kept open.
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// Result is how a handshake ended, as the label of a counter.
+// Result is the outcome of a handshake, as the label of a counter.
 type Result string
 
 const (
@@ -28,15 +28,14 @@ const (
 	ResultClientCertificate Result = "client_certificate"
 	// ResultNoCommon: no version, suite, group or protocol in common.
 	ResultNoCommon Result = "no_common"
-	// ResultNotTLS: the first bytes were none of TLS; see tls.RecordHeaderError for
-	// how to answer.
+	// ResultNotTLS: the first bytes were not TLS; see tls.RecordHeaderError for how to respond.
 	ResultNotTLS     Result = "not_tls"
 	ResultClientGone Result = "client_gone"
 	// ResultClientAlert: the client refused, most often for it does not trust the
 	// certificate.
 	ResultClientAlert Result = "client_alert"
 	ResultTimeout     Result = "timeout"
-	// ResultFailed is all else.
+	// ResultFailed is any other error.
 	ResultFailed Result = "error"
 )
 

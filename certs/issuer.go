@@ -270,7 +270,7 @@ func (is *issuer) account(ctx context.Context, client *acme.Client) (acme.Accoun
 	if a, err := is.loadAccount(ctx); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return a, err
 	}
-	// One of all that share the storage makes it.
+	// Only one of the processes that share the storage creates it.
 	lock := "register_" + is.accountKey()
 	if err := is.m.o.Storage.Lock(ctx, lock); err != nil {
 		return acme.Account{}, fmt.Errorf("lock of the ACME account: %w", err)
@@ -311,7 +311,7 @@ func (is *issuer) register(ctx context.Context, client *acme.Client) (acme.Accou
 	if err != nil {
 		return acme.Account{}, err
 	}
-	// To configure a CA is to agree to its terms; nobody is here to be asked.
+	// Configuring a CA counts as agreement to its terms.
 	a := acme.Account{TermsOfServiceAgreed: true, PrivateKey: key.(crypto.Signer)}
 	if is.o.Email != "" {
 		a.Contact = []string{"mailto:" + is.o.Email}
@@ -335,5 +335,5 @@ func (is *issuer) register(ctx context.Context, client *acme.Client) (acme.Accou
 	return a, nil
 }
 
-// uses says whether the issuer may solve a type of challenge.
+// uses reports whether the issuer may solve a type of challenge.
 func (is *issuer) uses(challenge string) bool { return slices.Contains(is.o.Challenges, challenge) }

@@ -72,8 +72,8 @@ func localNamesOf(p Policy) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// openLocal sees to it that the CA may sign for all the names in all, so that
-// one is made and not several.
+// openLocal makes sure that the CA may sign for the names of all policies, so that only one CA is
+// created.
 func (m *Manager) openLocal(all []*resolved) error {
 	var names []string
 	for _, r := range all {
@@ -126,8 +126,7 @@ func (m *Manager) localCert(p Policy) (*local, error) {
 	return l, nil
 }
 
-// poll renews the leaf in the last third of its life, and when the CA is
-// another one.
+// poll renews the leaf in the last third of its life, and when the CA has changed.
 func (l *local) poll(now time.Time) {
 	leaf := l.cur.Load().Leaf
 	if leaf.NotAfter.Sub(now) > localLeafLife/3 && !l.ca.changed() {
@@ -146,7 +145,7 @@ func (l *local) poll(now time.Time) {
 func (l *local) issue() error {
 	l.ca.note()
 	ca, err := l.m.localCA(l.names)
-	if err == nil && l.ca.changed() { // made just now, here or elsewhere
+	if err == nil && l.ca.changed() { // made just now, here or in another process
 		l.ca.note()
 		ca, err = l.m.localCA(l.names)
 	}

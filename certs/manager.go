@@ -22,15 +22,15 @@ import (
 // Managers that share one obtain one certificate among them.
 type Storage = certmagic.Storage
 
-// Hooks are called when something happens; each may be nil. They must return
-// quickly and may be called from several goroutines.
+// Hooks are called on events; each may be nil. They must return quickly and may be called from
+// several goroutines.
 type Hooks struct {
-	// NotAfter tells the end of a certificate that came into use.
+	// NotAfter reports the expiry of a certificate that is now in use.
 	NotAfter func(name string, t time.Time)
-	// Error tells that renewing or reloading failed, and with nil that it
-	// works again. kind is as in Status.
+	// Error reports that renewing or reloading failed, and with nil that it succeeded again. kind
+	// is as in Status.
 	Error func(kind, name string, err error)
-	// Changed tells that files changed whose content is part of a policy (ClientCA, ACME.CARoot):
+	// Changed reports that files changed whose content is part of a policy (ClientCA, ACME.CARoot):
 	// sets that are opened from then on see the new content, those that are open keep the old one.
 	Changed func(files []string)
 	// Handshake counts handshakes, see Set.Done.
@@ -46,12 +46,12 @@ type ManagerOptions struct {
 	Storage Storage
 	Log     *slog.Logger
 	Hooks   Hooks
-	// UserAgent is told to CAs, as RFC 8555 section 6.1 asks.
+	// UserAgent is sent to CAs, as RFC 8555 section 6.1 requires.
 	UserAgent string
 
-	FilePoll       time.Duration // how often files are looked at; 0 is 5s
+	FilePoll       time.Duration // how often files are checked; 0 is 5s
 	TicketRotation time.Duration // 0 is 12h: a ticket lives 12 to 24 hours
-	RenewCheck     time.Duration // how often the need to renew is looked at; 0 is 10m
+	RenewCheck     time.Duration // how often renewal is checked; 0 is 10m
 	RetryFirst     time.Duration // the wait after a first failure, doubled each time; 0 is 1m
 	RetryMax       time.Duration // 0 is 6h
 }
@@ -99,7 +99,7 @@ type Manager struct {
 	magic    *certmagic.Cache
 }
 
-// NewManager makes a manager. It touches no file.
+// NewManager makes a manager. It opens no file.
 func NewManager(o ManagerOptions) *Manager {
 	o.defaults()
 	m := &Manager{
@@ -118,9 +118,9 @@ func NewManager(o ManagerOptions) *Manager {
 	return m
 }
 
-// Open makes the TLS of one listener: it checks o, reads its files, and takes
-// over from sets that are open what is equal. Nothing is obtained before
-// Start. The error is Faults where the options are at fault.
+// Open makes the TLS of one listener: it checks o, reads its files, and takes over from sets that
+// are open what is equal. Nothing is obtained before Start. The error is Faults if the options are
+// invalid.
 func (m *Manager) Open(o Options) (*Set, error) {
 	all, faults := resolve(o)
 	if err := faults.err(); err != nil {
@@ -200,7 +200,7 @@ func (m *Manager) policy(r *resolved) (*policy, error) {
 	return p, nil
 }
 
-// provide gets or makes what p's certificates come from.
+// provide gets or creates the sources of p's certificates.
 func (m *Manager) provide(p *policy) error {
 	for _, lp := range p.r.pairs {
 		s := m.pairs[lp.Pair]
@@ -257,25 +257,25 @@ func (m *Manager) dropPolicy(p *policy) {
 		case *pair:
 			if s.refs--; s.refs == 0 {
 				delete(m.pairs, s.at.Pair)
-				m.gone(&s.source)
+				m.endMetric(&s.source)
 			}
 		case *local:
 			if s.refs--; s.refs == 0 {
 				delete(m.locals, s.key)
-				m.gone(&s.source)
+				m.endMetric(&s.source)
 			}
 		case *managed:
 			if s.refs--; s.refs == 0 {
 				delete(m.managed, s.key)
 				s.cancel()
 				m.dropIssuer(s.issuer)
-				m.gone(&s.source)
+				m.endMetric(&s.source)
 			}
 		}
 	}
 }
 
-// dropIssuer forgets is once no name uses it.
+// dropIssuer removes is when no name uses it.
 func (m *Manager) dropIssuer(is *issuer) {
 	for _, d := range m.managed {
 		if d.issuer == is {
@@ -286,9 +286,9 @@ func (m *Manager) dropIssuer(is *issuer) {
 	is.http.CloseIdleConnections()
 }
 
-// gone ends the metric of a certificate that is no longer used; m.mu is held. Where another one has
-// the same name, such as a second local one, the metric continues as that one's.
-func (m *Manager) gone(s *source) {
+// endMetric ends the metric of a certificate that is no longer used; m.mu is held. Where another
+// one has the same name, such as a second local one, the metric continues as that one's.
+func (m *Manager) endMetric(s *source) {
 	var until time.Time
 	failing := false
 	for _, o := range m.sources() {
@@ -329,8 +329,8 @@ func (m *Manager) sources() []*source {
 	return all
 }
 
-// Close ends everything that Run started; Run then returns. Sets go on
-// serving what they have. It need not be called where Run is.
+// Close ends everything that Run started; Run then returns. Sets continue to serve their
+// certificates. It need not be called if Run is.
 func (m *Manager) Close() {
 	m.cancel()
 	m.mu.Lock()

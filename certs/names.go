@@ -70,7 +70,7 @@ func foldHost(dst, host []byte) []byte {
 	return dst
 }
 
-// parentName returns what is behind the first label.
+// parentName returns the name without its first label.
 func parentName[T []byte | string](name T) T {
 	for i := 0; i < len(name); i++ {
 		if name[i] == '.' {

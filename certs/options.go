@@ -124,7 +124,7 @@ type DNS struct {
 	Delay, Timeout time.Duration
 }
 
-// Fault is one thing that is wrong with Options.
+// Fault is one error in Options.
 type Fault struct {
 	// Key is relative to the listener's table: "tls.policy[1].client_ca".
 	Key string
@@ -134,7 +134,7 @@ type Fault struct {
 func (f Fault) Error() string { return f.Key + ": " + f.Err.Error() }
 func (f Fault) Unwrap() error { return f.Err }
 
-// Faults are all that is wrong with Options; it is what Open and Check return.
+// Faults are all errors in Options; Open and Check return it.
 type Faults []Fault
 
 func (fs Faults) Error() string {
@@ -186,7 +186,7 @@ type resolved struct {
 	files []*watched
 }
 
-// watch notes a file before it is read.
+// watch records a file before it is read.
 func (r *resolved) watch(path string) {
 	if path == "" {
 		return

@@ -12,10 +12,9 @@ import (
 	"time"
 )
 
-// watched is a file whose replacement shall be noticed. It is polled, not
-// watched by inotify: what changes for a rename into place, for Kubernetes'
-// swap of a symbolic link two directories up, for a network file system and
-// for a container's overlay is always what stat(2) of the path says.
+// watched is a file that is checked for changes. It is polled with stat(2), not watched by inotify:
+// only stat notices a rename into place, Kubernetes' swap of a symbolic link two directories up,
+// and changes on network file systems and container overlays alike.
 type watched struct {
 	path string
 	info fs.FileInfo
@@ -29,8 +28,8 @@ func (w *watched) changed() bool {
 	return w.info == nil || !os.SameFile(w.info, now) || !w.info.ModTime().Equal(now.ModTime()) || w.info.Size() != now.Size()
 }
 
-// note remembers the file as it is before it is read, so that a change while
-// it is read is seen the next time.
+// note records the state of the file before it is read, so that a change during the read is noticed
+// the next time.
 func (w *watched) note() {
 	w.info, _ = os.Stat(w.path)
 }
@@ -43,8 +42,7 @@ type loadedPair struct {
 	keyFile  watched
 }
 
-// readPair reads a pair. Errors name both files, as it can not be told which
-// of the two is the wrong one.
+// readPair reads a pair. Errors name both files, because either can be the wrong one.
 func readPair(p Pair) (loadedPair, error) {
 	lp := loadedPair{Pair: p, certFile: watched{path: p.Cert}, keyFile: watched{path: p.Key}}
 	if p.Cert == "" || p.Key == "" {
@@ -113,7 +111,7 @@ func newPair(m *Manager, lp loadedPair) *pair {
 	return p
 }
 
-// adopt takes what a reload of the configuration has read.
+// adopt uses a pair that a reload of the configuration has read.
 func (p *pair) adopt(lp loadedPair) {
 	p.fileMu.Lock()
 	defer p.fileMu.Unlock()

@@ -58,8 +58,8 @@ func newPolicy(ident string, r *resolved) *policy {
 	return p
 }
 
-// suites12 are for TLS 1.2: forward secrecy and AEAD. Those of TLS 1.3 are all
-// sane and not for choosing.
+// suites12 are for TLS 1.2: forward secrecy and AEAD. Those of TLS 1.3 are all secure and cannot be
+// chosen.
 var suites12 = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -86,8 +86,7 @@ func (p *policy) detach() {
 	}
 }
 
-// reindex is called when a source has a new certificate, and so maybe others
-// names.
+// reindex is called when a source has a new certificate, which may have other names.
 func (p *policy) reindex() {
 	p.indexMu.Lock()
 	defer p.indexMu.Unlock()
@@ -155,14 +154,14 @@ func (p *policy) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	return unsuited, nil
 }
 
-// covers says whether a certificate, or a promise of one, exists for name.
+// covers reports whether a certificate exists for name or is to be obtained.
 func (p *policy) covers(name string) bool {
 	var buf [maxName]byte
 	_, ok := p.index.Load().names.get(foldHost(buf[:0], []byte(name)))
 	return ok
 }
 
-// uncovered returns the hosts for which no certificate is there or promised.
+// uncovered returns the hosts without a certificate, now and later.
 func (p *policy) uncovered() []string {
 	var out []string
 	for _, h := range p.r.Policy.Hosts {
@@ -173,8 +172,8 @@ func (p *policy) uncovered() []string {
 	return out
 }
 
-// ticketKeys are the keys of one policy: the first seals, both open. So a
-// ticket is dead after two rotations, and none is of use with another policy.
+// ticketKeys are the keys of one policy: the first seals, both open. A ticket is therefore useless
+// after two rotations, and with another policy.
 type ticketKeys struct {
 	mu   sync.Mutex
 	keys [][32]byte

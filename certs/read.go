@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// maxFile is the most that is read of a file that an operator names: several times the CAs of a
-// whole system.
+// maxFile is the largest file that is read, several times the size of a system's CA bundle.
 const maxFile = 8 << 20
 
-// readFile reads a regular file. A FIFO is not waited for, and a device is not read to no end.
+// readFile reads a regular file. It does not wait for a FIFO, and does not read a device without
+// end.
 func readFile(name string) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -24,7 +24,7 @@ func readFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() && !info.IsDir() { // of a directory the read says it
+	if !info.Mode().IsRegular() && !info.IsDir() { // for a directory, the read returns the error
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is not a regular file")}
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))

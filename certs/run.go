@@ -11,8 +11,8 @@ import (
 	"mpgate/task"
 )
 
-// start hands the ACME names of sh to Run. Those that have failed are tried again at once: who
-// reloads has likely mended something.
+// start hands the ACME names of sh to Run. Those that have failed are tried again at once, because
+// the reload may have fixed the cause.
 func (m *Manager) start(sh *shape) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,7 +99,7 @@ func (m *Manager) pollFiles() {
 	}
 }
 
-// watched are those that have files, and the files of policies that changed.
+// watched returns the sources with files, and the files of policies that changed.
 func (m *Manager) watched() (pairs []*pair, locals []*local, changed []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -112,8 +112,7 @@ func (m *Manager) watched() (pairs []*pair, locals []*local, changed []string) {
 	return pairs, locals, m.changedFiles()
 }
 
-// changedFiles are the files of policies that are not as they were when they were last looked at;
-// m.mu is held.
+// changedFiles are the files of policies that have changed since the last check; m.mu is held.
 func (m *Manager) changedFiles() []string {
 	var names []string
 	for _, p := range m.policies {

@@ -7,8 +7,7 @@ import (
 
 // Set is the TLS of one listener in one generation of the configuration.
 //
-// Its life is Open, Start, Close. Equal options yield parts that are shared
-// with the sets before, by identity.
+// Its life is Open, Start, Close. Sets with equal options share their parts, by identity.
 type Set struct {
 	m        *Manager
 	listener string
@@ -67,13 +66,11 @@ func (s *Set) PolicyFor(host []byte) PolicyID {
 // PolicyForName is PolicyFor for a string, such as ConnectionState.ServerName.
 func (s *Set) PolicyForName(name string) PolicyID { return s.shape.lookupName(name).id }
 
-// Single says that one policy holds for every name, so that no request can be
-// misdirected.
+// Single reports that one policy holds for every name, so that no request can be misdirected.
 func (s *Set) Single() bool { return len(s.shape.policies) == 1 }
 
-// Has says whether a policy is one of this set. A connection whose policy is
-// gone after a reload ends with the request it is at: what was checked for it
-// no longer counts.
+// Has reports whether a policy is one of this set. A connection whose policy is gone after a reload
+// ends after its current request: what was verified for it no longer holds.
 func (s *Set) Has(id PolicyID) bool {
 	for _, p := range s.shape.policies {
 		if p.id == id {
@@ -87,8 +84,7 @@ func (s *Set) Has(id PolicyID) bool {
 // It returns at once. Call it when the generation is about to be swapped in.
 func (s *Set) Start() { s.m.start(s.shape) }
 
-// Close gives up this generation's share. What no other set uses is stopped;
-// connections that were made live on.
+// Close ends the use of the set. What no other set uses is stopped; existing connections continue.
 func (s *Set) Close() { s.once.Do(func() { s.m.release(s.shape) }) }
 
 // configFor is tls.Config.GetConfigForClient.

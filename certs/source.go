@@ -79,7 +79,7 @@ func (s *source) put(c *tls.Certificate) {
 	s.checkExpiry(time.Now())
 }
 
-// store says whether the certificate is another than before, and which policies use it.
+// store reports whether the certificate has changed, and which policies use it.
 func (s *source) store(c *tls.Certificate) (told []*policy, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +100,7 @@ func sameCert(a, b *tls.Certificate) bool {
 	return a != nil && b != nil && a.Leaf.Equal(b.Leaf) && string(a.OCSPStaple) == string(b.OCSPStaple)
 }
 
-// failed records why the certificate could not be had; nil clears it.
+// failed records why the certificate could not be obtained; nil clears it.
 func (s *source) failed(err error, next time.Time) {
 	s.mu.Lock()
 	had := s.st.Err != nil
@@ -157,7 +157,7 @@ func (s *source) dropPolicy(p *policy) {
 	s.mu.Unlock()
 }
 
-// names are what it answers for now: of its certificate, and those it claims.
+// names are the names that it serves now: those of its certificate, and those it claims.
 func (s *source) names() (dns []string, ips []netip.Addr) {
 	dns = append(dns, s.claims...)
 	c := s.cur.Load()

@@ -9,7 +9,8 @@ import (
 func trustCommand(ca string) string {
 	q := "'" + strings.ReplaceAll(ca, "'", `'\''`) + "'"
 	for _, d := range []struct{ dir, after string }{
-		{"/usr/local/share/ca-certificates", "sudo update-ca-certificates"},        // Debian, Alpine
+		// Debian, Alpine
+		{"/usr/local/share/ca-certificates", "sudo update-ca-certificates"},
 		{"/etc/pki/ca-trust/source/anchors", "sudo update-ca-trust"},               // Fedora
 		{"/etc/ca-certificates/trust-source/anchors", "sudo trust extract-compat"}, // Arch
 		{"/usr/share/pki/trust/anchors", "sudo update-ca-certificates"},            // SUSE

@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// zapLogger leads what certmagic logs to our logger, as debug: what matters of
-// it is logged by us. Its warnings and errors stay what they are.
+// zapLogger forwards certmagic's log to log, at level debug, because this package logs the
+// important events itself. Warnings and errors keep their level.
 func zapLogger(l *slog.Logger) *zap.Logger { return zap.New(zapCore{l}) }
 
 type zapCore struct{ l *slog.Logger }
@@ -42,7 +42,7 @@ func (c zapCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Check
 func (c zapCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	level := slogLevel(e.Level)
 	if e.Message == "could not get certificate from issuer" {
-		level = slog.LevelDebug // said by managed.step, with when it is tried again
+		level = slog.LevelDebug // managed.step logs it, with the time of the next attempt
 	}
 	c.l.Log(context.Background(), level, "certmagic: "+e.Message, slogAttrs(fields)...)
 	return nil

@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// Address is where to listen or to dial: host and port, or the path of a unix socket.
+// Address is an address to listen on or to connect to: host and port, or the path of a Unix socket.
 type Address struct {
 	// Host is an IP address (without brackets), a name in lower case, or "" for all addresses of
 	// the host.
@@ -17,10 +17,10 @@ type Address struct {
 	Path string
 }
 
-// IsUnix reports whether it is a unix socket.
+// IsUnix reports whether the address is that of a Unix socket.
 func (a Address) IsUnix() bool { return a.Path != "" }
 
-// Network is "unix" or "tcp", as package net wants it.
+// Network returns "unix" or "tcp", the network for package net.
 func (a Address) Network() string {
 	if a.IsUnix() {
 		return "unix"
@@ -28,7 +28,7 @@ func (a Address) Network() string {
 	return "tcp"
 }
 
-// String is "host:port" or "unix:/path", as it would be written in the file.
+// String returns "host:port" or "unix:/path", as in the file.
 func (a Address) String() string {
 	if a.IsUnix() {
 		return "unix:" + a.Path
@@ -36,7 +36,7 @@ func (a Address) String() string {
 	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
 }
 
-// IP is the host where that is an IP address, else not valid.
+// IP returns the host if it is an IP address, and an invalid address otherwise.
 func (a Address) IP() netip.Addr {
 	ip, err := netip.ParseAddr(a.Host)
 	if err != nil {

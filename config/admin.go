@@ -2,10 +2,9 @@ package config
 
 import "strings"
 
-// FindAdmin reads the table [admin] of a file and nothing else, for programs that only need to find
-// the running gateway: a gateway can be asked while its file has faults, and a large file takes
-// long to check. It says false where the table alone does not tell: it has a fault, or may stand in
-// an included file.
+// FindAdmin reads only the table [admin] of a file. It is for programs that need to find the
+// running gateway: the rest of the file may have faults, and a large file takes long to check. It
+// returns false if the table alone is not enough: it has a fault, or may be in an included file.
 func FindAdmin(path string, o Options) (Admin, bool) {
 	text, err := read(path)
 	if err != nil {
@@ -19,7 +18,8 @@ func FindAdmin(path string, o Options) (Admin, bool) {
 	return l.config(root).Admin, len(l.faults) == 0
 }
 
-// adminOnly is the part of a TOML text that is its keys outside of tables, and its table [admin].
+// adminOnly returns the part of a TOML text that consists of the keys outside of tables and of the
+// table [admin].
 func adminOnly(text string) string {
 	l := newLocator(text)
 	var b strings.Builder

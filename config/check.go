@@ -1,9 +1,13 @@
 package config
 
-import "strings"
+import (
+	"strings"
 
-// checkTables completes what the decoder left open (defaults that depend on other keys), and faults
-// keys of a table that are right each but not together.
+	"mpgate/mptcp/paths"
+)
+
+// checkTables sets defaults that depend on other keys, and reports keys of a table that are valid
+// alone but not together.
 func (l *loader) checkTables(c *Config, root *node) {
 	c.Include = nil
 	if c.StateDir == "" {
@@ -35,9 +39,9 @@ func (l *loader) checkAdmin(a *Admin, n *node) {
 }
 
 func (l *loader) checkMPTCP(m *MPTCP, n *node) {
-	paths := n.get("paths").entries()
+	entries := n.get("paths").entries()
 	names := map[string]*place{}
-	for i, pn := range paths {
+	for i, pn := range entries {
 		p := &m.Paths[i]
 		l.checkPath(p, pn)
 		at := pn.at
@@ -50,8 +54,8 @@ func (l *loader) checkMPTCP(m *MPTCP, n *node) {
 			names[p.Name] = at
 		}
 	}
-	if len(paths) > 8 {
-		l.fault(paths[8].at, "is path 9 of %d; the kernel takes at most 8", len(paths))
+	if len(entries) > 8 {
+		l.fault(entries[8].at, "is path 9 of %d; the kernel takes at most 8", len(entries))
 	}
 }
 
@@ -69,7 +73,7 @@ func (l *loader) checkPath(p *Path, n *node) {
 	if a := p.Address; a.IsValid() && (a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast()) {
 		l.wrong(n.get("address"), "is not an address that other hosts can reach; must be one of global scope")
 	}
-	if p.Role == RoleBackend {
+	if p.Role == paths.ForBackends {
 		if p.Announce {
 			l.fault(n.get("announce").at, `needs a role with listeners (the role is "backend"): only clients are told of addresses; leave one of the two out`)
 		}
@@ -80,20 +84,23 @@ func (l *loader) checkPath(p *Path, n *node) {
 }
 
 func (l *loader) checkMatch(m *Match, n *node) {
-	if strings.Contains(m.Path, ";") {
-		l.warn(n.get("path").at, `has a ";"%s, where parameters begin for some servers: a request is answered with 400 unless its path without them leads to the same route`, n.get("path").got())
+	for i, p := range m.Paths {
+		if strings.Contains(p, ";") {
+			item := n.get("path").item(i)
+			l.warn(item.at, `has a ";"%s, where parameters begin for some servers: a request is answered with 400 unless its path without them leads to the same route`, item.got())
+		}
 	}
 	if !n.has("sni") {
 		return
 	}
-	for _, key := range []string{"host", "path"} {
-		if n.has(key) {
+	for _, key := range []string{"host", "path", "path_regex", "method", "header", "query", "cookie", "client"} {
+		if n.written(key) {
 			l.fault(n.get(key).at, "is set beside sni%s, whose connections are passed through unopened, so that it is never compared; leave one of the two out", n.get(key).got())
 		}
 	}
 }
 
-// compact drops the values that were not valid.
+// compact removes the values that were not valid.
 func compact[T comparable](values []T) []T {
 	var zero T
 	out := values[:0]

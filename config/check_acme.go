@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// checkACME checks an acme table. hosts are those of the policy, at hostsNode.
+// checkACME checks a table acme. hosts are the hosts of its policy, and hostsNode is their node.
 func (l *loader) checkACME(a *ACME, n *node, hosts []string, hostsNode *node) {
 	domains, challenges := n.get("domains"), n.get("challenges")
 	if !domains.at.written && len(hosts) > 0 {
@@ -42,23 +42,12 @@ func (l *loader) checkDNS(d *DNS, n *node) {
 	if n.has("webhook_token") && !n.has("webhook") {
 		l.fault(n.get("webhook_token").at, "is set without webhook; leave it out")
 	}
-	solvers := 0
 	if len(d.Exec) > 0 {
-		solvers++
 		d.Exec[0] = l.program(n.get("exec").item(0))
-	}
-	if n.has("webhook") {
-		solvers++
-	}
-	if d.RFC2136 != nil {
-		solvers++
-	}
-	if solvers != 1 && !n.unset("exec", "webhook") {
-		l.fault(n.at, "names %d solvers; must be exactly one of rfc2136, exec and webhook", solvers)
 	}
 }
 
-// program is a file to run; a bare name is looked up in PATH when it is run.
+// program returns the path of a program. A bare name is looked up in PATH when the program is run.
 func (l *loader) program(n *node) string {
 	s := n.text()
 	if s == "" {

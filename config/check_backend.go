@@ -1,6 +1,10 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"mpgate/mptcp"
+)
 
 func (l *loader) checkBackend(b *Backend, n *node) {
 	if b.TLS != nil {
@@ -28,7 +32,7 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 	}
 }
 
-// checkServer puts the backend's values for those that the server leaves out.
+// checkServer sets the keys that a server does not set to the values of its backend.
 func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	if !n.has("mptcp") {
 		s.MPTCP = b.MPTCP
@@ -41,7 +45,7 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	}
 	address := n.get("address")
 	if s.Address.IsUnix() {
-		if s.MPTCP == MPTCPRequire {
+		if s.MPTCP == mptcp.Require {
 			l.fault(address.at, `is a unix socket%s, which never speaks MPTCP, and mptcp is "require"; write mptcp = "off" for this server`, address.got())
 		}
 		for _, key := range []string{"source", "interface"} {
@@ -49,8 +53,8 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 				l.wrong(n.get(key), "is set for a unix socket; leave it out")
 			}
 		}
-		// The backend's are for the other servers.
-		s.MPTCP, s.Source, s.Interface = MPTCPOff, netip.Addr{}, ""
+		// The values of the backend are for its other servers.
+		s.MPTCP, s.Source, s.Interface = mptcp.Off, netip.Addr{}, ""
 		return
 	}
 	if ip := s.Address.IP(); ip.IsValid() && s.Source.IsValid() && ip.Is4() != s.Source.Is4() {

@@ -3,6 +3,9 @@ package config
 import (
 	"net/netip"
 	"slices"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/preread"
 )
 
 func (l *loader) checkListener(ln *Listener, n *node) {
@@ -10,14 +13,15 @@ func (l *loader) checkListener(ln *Listener, n *node) {
 		l.checkTLS(ln.TLS, n.get("tls"))
 	}
 	l.checkProtocols(ln, n.get("protocols"))
-	trusted := n.get("trusted_proxies")
-	for i := range ln.TrustedProxies {
-		ln.TrustUnix = ln.TrustUnix || trusted.item(i).text() == trustedUnix
+	for i, t := range ln.TrustedProxies {
+		l.warnAll(t.Prefix, n.get("trusted_proxies").item(i))
 	}
-	ln.TrustedProxies = l.checkNetworks(ln.TrustedProxies, trusted)
-	ln.ProxyProtocolFrom = l.checkNetworks(ln.ProxyProtocolFrom, n.get("proxy_protocol_from"))
+	for i, p := range ln.ProxyProtocolFrom {
+		l.warnAll(p, n.get("proxy_protocol_from").item(i))
+	}
+	ln.TrustedProxies, ln.ProxyProtocolFrom = compact(ln.TrustedProxies), compact(ln.ProxyProtocolFrom)
 	l.checkSockets(ln, n)
-	if ln.ProxyProtocol == ProxyOff && n.has("proxy_protocol_from") {
+	if ln.ProxyProtocol == preread.ProxyOff && n.has("proxy_protocol_from") && !n.unset("proxy_protocol") {
 		l.warn(n.get("proxy_protocol_from").at, `has no effect while proxy_protocol is "off"; write proxy_protocol = "optional" or "required"`)
 	}
 	if ln.RedirectHTTPS && ln.TLS != nil {
@@ -25,7 +29,7 @@ func (l *loader) checkListener(ln *Listener, n *node) {
 	}
 }
 
-// checkSockets looks at what depends on the kinds of the listener's sockets.
+// checkSockets checks the keys that depend on the kinds of the listener's sockets.
 func (l *loader) checkSockets(ln *Listener, n *node) {
 	if len(ln.Addresses) == 0 && !n.has("systemd") && !n.unset("address", "systemd") {
 		l.fault(n.at, `has neither address nor systemd; write for example address = "0.0.0.0:8080"`)
@@ -37,26 +41,26 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 		}
 	}
 	onlyUnix := unix > 0 && unix == len(ln.Addresses) && ln.Systemd == ""
-	if unix > 0 && ln.MPTCP == MPTCPRequire {
+	if unix > 0 && ln.MPTCP == mptcp.Require {
 		l.fault(n.get("mptcp").at, `is "require" with a unix socket, which never speaks MPTCP; give that address a listener of its own`)
 	}
 	device := n.get("interface")
 	if onlyUnix && ln.Interface != "" {
 		l.fault(device.at, "is set, but there are only unix sockets%s; leave it out", device.got())
 	}
-	if onlyUnix && len(ln.TrustedProxies) > 0 && !ln.TrustsUnix() && ln.ProxyProtocol == ProxyOff {
+	if onlyUnix && len(ln.TrustedProxies) > 0 && !ln.TrustsUnix() && ln.ProxyProtocol == preread.ProxyOff && !n.unset("proxy_protocol") {
 		l.warn(n.get("trusted_proxies").at, `has networks, and peers on unix sockets have no address: none of them is trusted; write trusted_proxies = [ "unix" ]`)
 	}
-	if unix == 0 && ln.Systemd == "" && ln.TrustUnix {
+	if unix == 0 && ln.Systemd == "" && slices.Contains(ln.TrustedProxies, Network{Name: NetworkUnix}) {
 		l.warn(n.get("trusted_proxies").at, `has "unix", and this listener has no unix socket; leave it out`)
 	}
 	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") {
 		l.warn(n.get("mode").at, "is for unix sockets, and this listener has none; leave it out")
 	}
-	if !onlyUnix && ln.Interface != "" && ln.MPTCP != MPTCPOff {
+	if !onlyUnix && ln.Interface != "" && ln.MPTCP != mptcp.Off {
 		l.warn(device.at, `binds every subflow of a connection to the device%s, so that no second path is used; leave it out or write mptcp = "off"`, device.got())
 	}
-	if ln.ProxyProtocol != ProxyOff && ln.ProxyProtocol != "" && !n.has("proxy_protocol_from") && !onlyUnix {
+	if ln.ProxyProtocol != preread.ProxyOff && !n.has("proxy_protocol_from") && !onlyUnix {
 		l.fault(n.get("proxy_protocol").at, `is %q without proxy_protocol_from; name the balancers there, for example proxy_protocol_from = [ "10.0.0.0/8" ]`, ln.ProxyProtocol)
 	}
 }
@@ -85,11 +89,9 @@ func (l *loader) checkProtocols(ln *Listener, n *node) {
 	ln.Protocols = compact(ln.Protocols)
 }
 
-func (l *loader) checkNetworks(ps []netip.Prefix, n *node) []netip.Prefix {
-	for i, p := range ps {
-		if p.IsValid() && p.Bits() == 0 {
-			l.warn(n.item(i).at, "is every address%s: every client that reaches the socket is trusted; name the networks of your own proxies", n.item(i).got())
-		}
+// warnAll warns if a network contains every address.
+func (l *loader) warnAll(p netip.Prefix, n *node) {
+	if p.IsValid() && p.Bits() == 0 {
+		l.warn(n.at, "is every address%s: every client that reaches the socket is trusted; name the networks of your own proxies", n.got())
 	}
-	return compact(ps)
 }

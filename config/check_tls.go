@@ -7,7 +7,7 @@ import (
 
 func (l *loader) checkTLS(t *TLS, n *node) {
 	policies := n.get("policy").entries()
-	all := len(policies) > 0 // have a source of certificates
+	all := len(policies) > 0 // every policy has a source of certificates
 	for i := range policies {
 		all = all && t.Policies[i].hasSource()
 	}
@@ -21,8 +21,8 @@ func (l *loader) checkTLS(t *TLS, n *node) {
 		l.checkPolicy(p, pn, &t.TLSPolicy)
 		for j := range p.Hosts {
 			host := hosts.item(j)
-			name := strings.ToLower(host.text())
-			if first := taken[name]; first != nil {
+			name := p.Hosts[j]
+			if first := taken[name]; first != nil && name != "" {
 				l.fault(host.at, "already has a policy%s, at %s:%d; a name can have one", host.got(), first.file, first.line)
 				continue
 			}
@@ -32,11 +32,11 @@ func (l *loader) checkTLS(t *TLS, n *node) {
 	}
 }
 
-// hasSource reports whether the policy says where certificates come from.
+// hasSource reports whether the policy has a source of certificates.
 func (p *TLSPolicy) hasSource() bool { return len(p.Certificates) > 0 || p.ACME != nil || p.Local }
 
-// checkPolicy checks the keys that a listener's tls table and its policies have in common. base is
-// the listener's policy for one of the others.
+// checkPolicy checks the keys that a listener's table tls and its policies have in common. base is
+// nil for the listener itself, and the listener's policy for the others.
 func (l *loader) checkPolicy(p *TLSPolicy, n *node, base *TLSPolicy) {
 	if p.ACME != nil {
 		l.checkACME(p.ACME, n.get("acme"), p.Hosts, n.get("hosts"))
@@ -51,10 +51,11 @@ func (l *loader) checkPolicy(p *TLSPolicy, n *node, base *TLSPolicy) {
 	}
 }
 
-// inherit puts base's values for the keys that a policy leaves out; the three sources of
-// certificates count as one key.
+// inherit copies the keys that a policy does not set from base. The three sources of certificates
+// count as one key.
 func (p *TLSPolicy) inherit(base TLSPolicy, n *node) {
-	if n.written("client_auth") && (p.ClientAuth == ClientAuthOff || p.ClientAuth == ClientAuthRequest) { // base's are for those that verify
+	if n.written("client_auth") && (p.ClientAuth == ClientAuthOff || p.ClientAuth == ClientAuthRequest) {
+		// These keys of base need verification.
 		base.ClientCA, base.ClientSAN, base.ClientHeaders = "", nil, ClientHeaders{}
 	}
 	own := p.hasSource()
@@ -76,8 +77,8 @@ func (p *TLSPolicy) inherit(base TLSPolicy, n *node) {
 	}
 }
 
-// checkClientAuth makes sure that client certificates are verified where a key suggests it: half a
-// configuration would accept everybody.
+// checkClientAuth reports keys that suggest that client certificates are verified while they are
+// not. Such a configuration would accept every client.
 func (l *loader) checkClientAuth(p *TLSPolicy, n *node) {
 	verifies := p.ClientAuth == ClientAuthVerifyIfGiven || p.ClientAuth == ClientAuthRequire
 	ca, san := n.get("client_ca"), n.get("client_san")
@@ -98,7 +99,7 @@ func (l *loader) checkClientAuth(p *TLSPolicy, n *node) {
 	}
 }
 
-// checkClientHeaders faults names that are given twice.
+// checkClientHeaders reports names that are used twice.
 func (l *loader) checkClientHeaders(n *node) {
 	ks := keys[reflect.TypeFor[ClientHeaders]()]
 	for i, k := range ks {

@@ -7,38 +7,44 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
+	"mpgate/proxy/limits"
+	"mpgate/proxy/preread"
+	"mpgate/telemetry"
 )
 
-// The types of this file and of config_tls.go declare the file format: each field with a toml tag
-// is a key. doc.go lists the tags.
+// The types in this file and in config_tls.go declare the file format: each field with a toml tag
+// is a key. doc.go describes the tags.
 
-// Config is a whole configuration. It holds parsed values only, no live object, and is not changed
-// after [Load]. Every table of it can be compared by reflect.DeepEqual.
+// Config is a complete configuration. It contains values only, no live objects, and is not changed
+// after [Load]. Its tables can be compared with reflect.DeepEqual.
 type Config struct {
-	// Include is empty after Load: what the files say is here.
+	// Include is empty after Load: the included files are merged.
 	Include []string `toml:"include" eg:"conf.d/*.toml" help:"Further files to read, as names or patterns; only in the main file."`
 	// StateDir is an absolute path.
 	StateDir string `toml:"state_dir" as:"file" eg:"/var/lib/mpgate" help:"Directory for certificates and other state."`
 
-	Log      Log      `toml:"log" help:"The program's own log and the access log."`
-	Admin    Admin    `toml:"admin" help:"The admin socket."`
-	Shutdown Shutdown `toml:"shutdown" help:"How the gateway ends."`
-	Limits   Limits   `toml:"limits" help:"Limits on clients."`
-	MPTCP    MPTCP    `toml:"mptcp" help:"Multipath TCP: the host's endpoints and paths."`
+	Log      Log           `toml:"log" help:"The program's own log and the access log."`
+	Admin    Admin         `toml:"admin" help:"The admin socket."`
+	Shutdown Shutdown      `toml:"shutdown" help:"How the gateway ends."`
+	Limits   limits.Limits `toml:"limits" help:"Limits on clients."`
+	MPTCP    MPTCP         `toml:"mptcp" help:"Multipath TCP: the host's endpoints and paths."`
 
 	Listeners []Listener `toml:"listener" help:"Where clients connect."`
 	Routes    []Route    `toml:"route" help:"Which requests go to which backend."`
 	Backends  []Backend  `toml:"backend" help:"Named groups of servers."`
 
-	// Files are the files that were read, the main one first, as they are named in faults.
+	// Files are the names of the files that were read, the main file first, as in faults.
 	Files []string
-	// Warnings are what can be served but probably is not meant, sorted by place.
+	// Warnings are faults that do not prevent serving, sorted by place.
 	Warnings []Fault
 
 	places *places
 }
 
-// Equal reports whether both say the same, wherever in the files.
+// Equal reports whether both have the same values. The places in the files do not count.
 func (c *Config) Equal(o *Config) bool {
 	a, b := *c, *o
 	a.Files, a.Warnings, a.places = nil, nil, nil
@@ -48,24 +54,13 @@ func (c *Config) Equal(o *Config) bool {
 
 // Log is the table [log].
 type Log struct {
-	Level  slog.Level `toml:"level" default:"info" help:"Least severe messages to log."`
-	Format LogFormat  `toml:"format" default:"json" help:"Format of both logs."`
-	// Access is AccessStdout, AccessStderr, AccessOff, or else the absolute path of a file.
+	Level  slog.Level       `toml:"level" default:"info" help:"Least severe messages to log."`
+	Format telemetry.Format `toml:"format" default:"json" help:"Format of both logs."`
+	// Access is AccessStdout, AccessStderr, AccessOff or the absolute path of a file.
 	Access string `toml:"access" as:"access" default:"stdout" help:"Where the access log goes: stdout, stderr, off or a file."`
 }
 
-// LogFormat is how the program's own log and the access log are written.
-type LogFormat string
-
-const (
-	LogJSON LogFormat = "json"
-	LogText LogFormat = "text"
-)
-
-// Values are all formats.
-func (LogFormat) Values() []string { return texts(LogJSON, LogText) }
-
-// The access logs that are not files.
+// Values of Log.Access that are not files.
 const (
 	AccessStdout = "stdout"
 	AccessStderr = "stderr"
@@ -74,10 +69,11 @@ const (
 
 // Admin is the table [admin].
 type Admin struct {
-	Off     bool
-	Address Address `toml:"address" as:"admin" eg:"127.0.0.1:9080" help:"Address of metrics, health, API and page: unix:PATH, host:port or off."` // zero when off
-	// Written says that the address is in the file. If it cannot be bound, that is an error,
-	// but only a warning for the default.
+	Off bool
+	// Address is zero if Off is set.
+	Address Address `toml:"address" as:"admin" eg:"127.0.0.1:9080" help:"Address of metrics, health, API and page: unix:PATH, host:port or off."`
+	// Written is true if the address is in the file. A written address that cannot be bound is an
+	// error; for the default it is only a warning.
 	Written bool
 }
 
@@ -86,67 +82,19 @@ type Shutdown struct {
 	Drain time.Duration `toml:"drain" default:"30s" min:"0s" help:"How long requests in flight may take; 0s ends them at once."`
 }
 
-// Limits is the table [limits].
-type Limits struct {
-	HeaderBytes          int64         `toml:"header_bytes" as:"size" default:"32KiB" min:"1KiB" max:"1MiB" help:"Longest head of a request."`
-	HeaderFields         int           `toml:"header_fields" default:"100" min:"1" max:"100000" help:"Most header fields of a request."`
-	HeaderTime           time.Duration `toml:"header_time" default:"10s" min:"10ms" help:"Longest time for the head of a request, TLS handshake included."`
-	IdleTime             time.Duration `toml:"idle_time" default:"60s" min:"10ms" help:"Longest pause between requests and inside a body."`
-	MinRate              int64         `toml:"min_rate" as:"size" default:"256B" min:"0" max:"1GiB" help:"Lowest rate of a body per second; 0 for no minimum."`
-	Connections          int           `toml:"connections" default:"0" min:"0" max:"1073741824" help:"Most client connections; 0 for a limit from RLIMIT_NOFILE."`
-	ConnectionsPerClient int           `toml:"connections_per_client" default:"0" min:"0" max:"1073741824" help:"Most connections from one client address; 0 for no limit."`
-}
-
-// MPTCPMode is what a listener or a dial asks for. The zero value is not valid: a Config always
-// has one of the three.
-type MPTCPMode string
-
-const (
-	MPTCPPrefer  MPTCPMode = "prefer"
-	MPTCPRequire MPTCPMode = "require"
-	MPTCPOff     MPTCPMode = "off"
-)
-
-// Values are all modes.
-func (MPTCPMode) Values() []string { return texts(MPTCPPrefer, MPTCPRequire, MPTCPOff) }
-
 // MPTCP is the table [mptcp].
 type MPTCP struct {
-	Enabled  bool        `toml:"enabled" default:"true" help:"Whether mpgate uses MPTCP at all."`
-	Manage   Manage      `toml:"manage" default:"off" help:"What mpgate does about the host's MPTCP endpoints and limits."`
-	Adopt    bool        `toml:"adopt" default:"false" help:"Whether sync may change endpoints that mpgate did not add."`
-	Keep     bool        `toml:"keep" default:"false" help:"Whether sync leaves its endpoints when mpgate ends."`
-	Failover Failover    `toml:"failover" default:"off" help:"On which paths mpgate closes subflows."`
-	Fullmesh bool        `toml:"fullmesh" default:"false" help:"Whether each path connects to every address of the peer."`
-	Limits   MPTCPLimits `toml:"limits,inline" help:"Limits of one connection in the kernel."`
-	Paths    []Path      `toml:"paths,inline" help:"The paths to use, at most 8."`
+	Enabled  bool           `toml:"enabled" default:"true" help:"Whether mpgate uses MPTCP at all."`
+	Manage   paths.Manage   `toml:"manage" default:"off" help:"What mpgate does about the host's MPTCP endpoints and limits."`
+	Adopt    bool           `toml:"adopt" default:"false" help:"Whether sync may change endpoints that mpgate did not add."`
+	Keep     bool           `toml:"keep" default:"false" help:"Whether sync leaves its endpoints when mpgate ends."`
+	Failover paths.Failover `toml:"failover" default:"off" help:"On which paths mpgate closes subflows."`
+	Fullmesh bool           `toml:"fullmesh" default:"false" help:"Whether each path connects to every address of the peer."`
+	Limits   MPTCPLimits    `toml:"limits,inline" help:"Limits of one connection in the kernel."`
+	Paths    []Path         `toml:"paths,inline" help:"The paths to use, at most 8."`
 }
 
-// Manage is what mpgate does about the host's MPTCP endpoints and limits.
-type Manage string
-
-const (
-	ManageOff   Manage = "off"
-	ManageWatch Manage = "watch"
-	ManageSync  Manage = "sync"
-)
-
-// Values are all ways.
-func (Manage) Values() []string { return texts(ManageOff, ManageWatch, ManageSync) }
-
-// Failover is which paths' subflows mpgate ends.
-type Failover string
-
-const (
-	FailoverOff    Failover = "off"
-	FailoverLink   Failover = "link"   // of paths that went down
-	FailoverActive Failover = "active" // and of paths that went silent
-)
-
-// Values are all kinds.
-func (Failover) Values() []string { return texts(FailoverOff, FailoverLink, FailoverActive) }
-
-// MPTCPLimits are the kernel's limits of the namespace. The maximum is its MPTCP_PM_ADDR_MAX.
+// MPTCPLimits are the limits of the kernel's path manager. Their maximum is MPTCP_PM_ADDR_MAX.
 type MPTCPLimits struct {
 	Subflows        int `toml:"subflows" default:"4" min:"0" max:"8" help:"Most additional subflows that mpgate starts."`
 	AddAddrAccepted int `toml:"add_addr_accepted" default:"4" min:"0" max:"8" help:"Most announced addresses that are accepted."`
@@ -154,82 +102,63 @@ type MPTCPLimits struct {
 
 // Path is one of mptcp.paths. It has an interface, an address, or both.
 type Path struct {
-	Name      string     `toml:"name" as:"path_name" eg:"lte" help:"Name of the path; default: the interface or the address."` // unique
+	// Name is unique.
+	Name      string     `toml:"name" as:"path_name" eg:"lte" help:"Name of the path; default: the interface or the address."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface of the path."`
 	Address   netip.Addr `toml:"address" eg:"192.0.2.7" help:"Local address of the path."`
-	Role      PathRole   `toml:"role" default:"both" help:"Which connections may use the path."`
+	Role      paths.Role `toml:"role" default:"both" help:"Which connections may use the path."`
 	Backup    bool       `toml:"backup" default:"false" help:"Whether the path is used only if no other works."`
 	Announce  bool       `toml:"announce" default:"false" help:"Whether clients are told of the address."`
 	Port      uint16     `toml:"port" eg:"8443" min:"0" max:"65535" help:"Port to announce; 0 for the port of the connection."`
 }
 
-// PathRole says which connections may use a path.
-type PathRole string
-
-const (
-	RoleBoth     PathRole = "both"
-	RoleListener PathRole = "listener" // announced to clients
-	RoleBackend  PathRole = "backend"  // used for dials
-)
-
-// Values are all roles.
-func (PathRole) Values() []string { return texts(RoleBoth, RoleListener, RoleBackend) }
-
 // Listener is one [[listener]].
 type Listener struct {
-	Name      string    `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"web" help:"Name of the listener."`
-	Addresses []Address `toml:"address,one" as:"listen" eg:"0.0.0.0:8080" help:"Addresses to listen on: host:port, :port or unix:PATH."` // may be empty with Systemd
-	// Mode is for the unix sockets among the addresses.
+	Name string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"web" help:"Name of the listener."`
+	// Addresses may be empty if Systemd is set.
+	Addresses []Address `toml:"address,one" as:"listen" eg:"0.0.0.0:8080" help:"Addresses to listen on: host:port, :port or unix:PATH."`
+	// Mode is the file mode of the Unix sockets among the addresses.
 	Mode os.FileMode `toml:"mode" default:"0660" help:"File mode of unix sockets, octal."`
-	// Systemd is the FileDescriptorName whose inherited sockets the listener takes, "" for none.
-	Systemd        string         `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of inherited sockets to take."`
-	MPTCP          MPTCPMode      `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
-	Interface      string         `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
-	Protocols      []Protocol     `toml:"protocols" only:"h1,h2,h2c" default:"h1" help:"Protocols to speak; with tls the default is h1 and h2."` // never empty
-	TrustedProxies []netip.Prefix `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
-	TrustUnix      bool           // see TrustsUnix
-	ProxyProtocol  ProxyProtocol  `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
+	// Systemd is the FileDescriptorName of the inherited sockets that the listener takes, "" for
+	// none.
+	Systemd   string     `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of inherited sockets to take."`
+	MPTCP     mptcp.Mode `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
+	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
+	// Protocols is never empty.
+	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c" default:"h1" help:"Protocols to speak; with tls the default is h1 and h2."`
+	TrustedProxies []Network         `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
+	ProxyProtocol  preread.ProxyMode `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
 
 	ProxyProtocolFrom []netip.Prefix `toml:"proxy_protocol_from" eg:"10.0.0.0/8" help:"Networks whose PROXY headers are accepted."`
 	RedirectHTTPS     bool           `toml:"redirect_https" default:"false" help:"Whether every request is redirected to https."`
-	HealthPath        string         `toml:"health_path" as:"exact_path" eg:"/healthz" help:"Path that mpgate answers itself, for health checks."` // "" for none
-	TLS               *TLS           `toml:"tls" help:"TLS to clients."`                                                                           // nil: the listener speaks no TLS
+	// HealthPath is "" for none.
+	HealthPath string `toml:"health_path" as:"exact_path" eg:"/healthz" help:"Path that mpgate answers itself, for health checks."`
+	// TLS is nil for a listener without TLS.
+	TLS *TLS `toml:"tls" help:"TLS to clients."`
 }
 
-// TrustsUnix reports whether peers on unix sockets are trusted proxies: by their name, or because
-// everybody is.
+// TrustsUnix reports whether peers on Unix sockets are trusted proxies: trusted_proxies has "unix"
+// or a network that contains every address.
 func (l *Listener) TrustsUnix() bool {
-	return l.TrustUnix || slices.ContainsFunc(l.TrustedProxies, func(p netip.Prefix) bool { return p.Bits() == 0 })
+	return slices.ContainsFunc(l.TrustedProxies, func(n Network) bool { return n.Name == NetworkUnix || n.Prefix.Bits() == 0 })
 }
 
 // Speaks reports whether the listener may speak p.
 func (l *Listener) Speaks(p Protocol) bool { return slices.Contains(l.Protocols, p) }
 
-// Protocol is what is spoken on a listener or to a backend.
+// Protocol is a protocol of a listener or of a backend.
 type Protocol string
 
 const (
 	H1  Protocol = "h1"
 	H2  Protocol = "h2"  // over TLS
 	H2C Protocol = "h2c" // without TLS, by prior knowledge
-	// Auto, for backends only, is what ALPN says over TLS and h1 without.
+	// Auto is for backends only: the protocol that ALPN selects over TLS, h1 without TLS.
 	Auto Protocol = "auto"
 )
 
-// Values are all protocols.
+// Values are the texts of all protocols.
 func (Protocol) Values() []string { return texts(H1, H2, H2C, Auto) }
-
-// ProxyProtocol is whether connections begin with a PROXY header.
-type ProxyProtocol string
-
-const (
-	ProxyOff      ProxyProtocol = "off"
-	ProxyOptional ProxyProtocol = "optional"
-	ProxyRequired ProxyProtocol = "required"
-)
-
-// Values are all choices.
-func (ProxyProtocol) Values() []string { return texts(ProxyOff, ProxyOptional, ProxyRequired) }
 
 // Route is one [[route]].
 type Route struct {
@@ -241,7 +170,7 @@ type Route struct {
 	UnsafeHeaderNames Choice `toml:"unsafe_header_names" only:"drop,keep" default:"drop" help:"What to do with ambiguous header field names."`
 }
 
-// Choice is what to do with something doubtful in a request.
+// Choice is how an ambiguous part of a request is handled.
 type Choice string
 
 const (
@@ -251,72 +180,69 @@ const (
 	Keep   Choice = "keep"
 )
 
-// Values are all choices; a key takes some of them.
+// Values are the texts of all choices. Each key takes only some of them.
 func (Choice) Values() []string { return texts(Reject, Drop, Merge, Keep) }
 
-// Match is what requests a route takes; an empty field takes all. With SNI both Host and Path are
-// empty.
+// Match is the condition of a route. An empty field matches all requests. With SNI, Host and Path
+// are empty.
 type Match struct {
-	// Host is lower case, without port or trailing dot; "*.example.org" is any one label before
-	// example.org.
-	Host string `toml:"host" as:"host" eg:"example.org" help:"Host of the request, or *.name for one label before it."`
-	// Path is canonical; "/api/*" is /api and all below it by segment, anything else the one path.
-	Path     string `toml:"path" as:"path" eg:"/api/*" help:"Path of the request, or a prefix that ends in /*."`
-	Listener string `toml:"listener" eg:"web" help:"Name of the listener that the request came in on."`
-	SNI      string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened."` // like Host
+	// Hosts and Paths are as package route describes them.
+	Hosts     []string `toml:"host,one" as:"route_host" eg:"example.org" help:"Hosts of the request: names, *.name for one label before it, name.* for labels behind it."`
+	Paths     []string `toml:"path,one" as:"path_glob" eg:"/api/*" help:"Paths of the request, exact or with stars."`
+	PathRegex string   `toml:"path_regex" eg:"^/v([0-9]+)/" help:"RE2 expression for the path, instead of path."`
+	Listener  string   `toml:"listener" eg:"web" help:"Name of the listener that the request came in on."`
+	Methods   []string `toml:"method,one" eg:"GET" help:"Methods of the request."`
+	// Of the values, "*" is any and "" is that the name is absent.
+	Header  map[string]string `toml:"header" names:"field" eg:"Upgrade = \"websocket\"" help:"Header fields of the request: a value, * for any, or an empty one for none."`
+	Query   map[string]string `toml:"query" eg:"v = \"2\"" help:"Parameters of the query, likewise."`
+	Cookie  map[string]string `toml:"cookie" eg:"beta = \"*\"" help:"Cookies of the request, likewise."`
+	Clients []Network         `toml:"client,one" as:"clients" eg:"10.0.0.0/8" help:"Networks of the client, or private."`
+	// SNI has the form of a host with or without *. before it.
+	SNI string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened."`
 }
 
 // Backend is one [[backend]].
 type Backend struct {
-	Name            string        `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
-	Balance         Balance       `toml:"balance" default:"round_robin" help:"How a server is chosen."`
-	Protocol        Protocol      `toml:"protocol" default:"h1" help:"Protocol to speak to the servers."`
-	MPTCP           MPTCPMode     `toml:"mptcp" default:"prefer" help:"Whether connections to servers may or must use MPTCP."`
-	ConnectTimeout  time.Duration `toml:"connect_timeout" default:"5s" min:"1ms" help:"Longest time to connect to a server."`
-	ResponseTimeout time.Duration `toml:"response_timeout" default:"60s" min:"1ms" help:"Longest time until the head of the response."`
-	IdleTimeout     time.Duration `toml:"idle_timeout" default:"60s" min:"1ms" help:"Longest pause in a response or a tunnel, and of an idle connection."`
-	SendProxy       SendProxy     `toml:"send_proxy" default:"off" help:"PROXY header to send to servers."`
-	Source          netip.Addr    `toml:"source" eg:"192.0.2.7" help:"Local address to connect from."` // invalid: the kernel chooses
-	Interface       string        `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
-	TLS             *BackendTLS   `toml:"tls,inline" help:"TLS to the servers; {} is enough."` // nil: no TLS
-	Servers         []Server      `toml:"servers,inline" help:"The servers, at least one."`    // never empty
+	Name            string               `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
+	Balance         Balance              `toml:"balance" default:"round_robin" help:"How a server is chosen."`
+	Protocol        Protocol             `toml:"protocol" default:"h1" help:"Protocol to speak to the servers."`
+	MPTCP           mptcp.Mode           `toml:"mptcp" default:"prefer" help:"Whether connections to servers may or must use MPTCP."`
+	ConnectTimeout  time.Duration        `toml:"connect_timeout" default:"5s" min:"1ms" help:"Longest time to connect to a server."`
+	ResponseTimeout time.Duration        `toml:"response_timeout" default:"60s" min:"1ms" help:"Longest time until the head of the response."`
+	IdleTimeout     time.Duration        `toml:"idle_timeout" default:"60s" min:"1ms" help:"Longest pause in a response or a tunnel, and of an idle connection."`
+	SendProxy       preread.ProxyVersion `toml:"send_proxy" default:"off" help:"PROXY header to send to servers."`
+	// Source is invalid if the kernel chooses the address.
+	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Local address to connect from."`
+	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
+	// TLS is nil for servers without TLS.
+	TLS *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
+	// Servers is never empty.
+	Servers []Server `toml:"servers,inline" help:"The servers, at least one."`
 }
 
-// Balance is how a server is chosen.
+// Balance is the algorithm that selects a server.
 type Balance string
 
 const RoundRobin Balance = "round_robin"
 
-// Values are all ways.
+// Values are the texts of all algorithms.
 func (Balance) Values() []string { return texts(RoundRobin) }
 
-// SendProxy is the PROXY header that a connection to a server begins with.
-type SendProxy string
-
-const (
-	SendProxyOff SendProxy = "off"
-	SendProxyV1  SendProxy = "v1"
-	SendProxyV2  SendProxy = "v2"
-)
-
-// Values are all versions, and off.
-func (SendProxy) Values() []string { return texts(SendProxyOff, SendProxyV1, SendProxyV2) }
-
-// Server is one address of a backend. MPTCP, Source and Interface are the backend's where the
-// server has none of its own.
+// Server is one address of a backend. MPTCP, Source and Interface default to those of the backend.
 type Server struct {
-	Address   Address    `toml:"address" required:"" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
-	Weight    int        `toml:"weight" default:"1" min:"1" max:"1000" help:"Share of the requests, relative to the other servers."`
-	MPTCP     MPTCPMode  `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."` // MPTCPOff for unix sockets
+	Address Address `toml:"address" required:"" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
+	Weight  int     `toml:"weight" default:"1" min:"1" max:"1000" help:"Share of the requests, relative to the other servers."`
+	// MPTCP is mptcp.Off for Unix sockets.
+	MPTCP     mptcp.Mode `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."`
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Like the backend's, which is the default."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Like the backend's, which is the default."`
 }
 
-// BackendTLS is how TLS is spoken to servers.
+// BackendTLS is the configuration of TLS connections to servers.
 type BackendTLS struct {
 	CA         string `toml:"ca" as:"file" eg:"ca.pem" help:"File of the CA that signs the servers' certificates; default: the system's."`
 	ServerName string `toml:"server_name" as:"host_name" eg:"api.internal" help:"Name for SNI and verification; default: the host of the address."`
-	// SAN are names of which one must be in the server's certificate; empty: the server name.
+	// SAN are names of which the server's certificate must contain one; empty: the server name.
 	SAN    []string `toml:"san" as:"san" eg:"api.internal" help:"Names of which the server's certificate must have one."`
 	Cert   string   `toml:"cert" as:"file" eg:"client.pem" help:"File of the client certificate; needs key."`
 	Key    string   `toml:"key" as:"file" eg:"client.key" help:"File of the key of the client certificate."`

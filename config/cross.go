@@ -3,10 +3,12 @@ package config
 import (
 	"net/netip"
 	"slices"
+
+	"mpgate/mptcp/paths"
 )
 
-// cross checks what needs more than one table. Its rules look at the tree for places and at c for
-// values; the entries of both have the same order.
+// cross checks conditions that involve more than one table. The checks take places from the tree
+// and values from c; the entries of both are in the same order.
 func (l *loader) cross(c *Config, root *node) {
 	t := tables{root: root, listeners: root.get("listener").entries(), routes: root.get("route").entries(), backends: root.get("backend").entries()}
 	listeners := l.unique("listener", t.listeners)
@@ -14,7 +16,7 @@ func (l *loader) cross(c *Config, root *node) {
 	backends := l.unique("backend", t.backends)
 
 	l.references(c, t, listeners, backends)
-	l.ties(c, t)
+	l.matches(c, t)
 	l.overlaps(c, t)
 	l.sni(c, t, listeners, backends)
 	l.paths(c, t)
@@ -23,20 +25,20 @@ func (l *loader) cross(c *Config, root *node) {
 	l.http01(c, t)
 }
 
-// tables are the tree and the entries of its large arrays.
+// tables are the root of the tree and the entries of its large arrays.
 type tables struct {
 	root                        *node
 	listeners, routes, backends []*node
 }
 
-// names are the entries of an array of tables.
+// names are the names of the entries of an array of tables.
 type names struct {
 	at   map[string]int
 	all  []string
-	open bool // an entry's name has a variable that is not set: it may be any
+	open bool // the name of an entry is not known, because of a variable that is not set
 }
 
-// unique faults names that two entries have.
+// unique reports names that two entries have.
 func (l *loader) unique(what string, entries []*node) names {
 	n := names{at: make(map[string]int, len(entries))}
 	for i, e := range entries {
@@ -57,7 +59,7 @@ func (l *loader) unique(what string, entries []*node) names {
 	return n
 }
 
-// missing faults a reference to an entry that does not exist.
+// missing reports a reference to an entry that does not exist.
 func (n names) missing(l *loader, ref *node, what string) {
 	s := ref.text()
 	if s == "" || n.open {
@@ -88,33 +90,12 @@ func (l *loader) references(c *Config, t tables, listeners, backends names) {
 		}
 	}
 	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == "listener" })
-	if len(t.listeners) == 0 && !faulty && c.MPTCP.Manage == ManageOff {
+	if len(t.listeners) == 0 && !faulty && c.MPTCP.Manage == paths.ManageOff && !t.root.get("mptcp").unset("manage") {
 		l.fault(t.root.at, "the file has no listener; add a [[listener]]")
 	}
 }
 
-// ties faults routes that match exactly the same requests: nothing says which of them should win.
-func (l *loader) ties(c *Config, t tables) {
-	seen := make(map[Match]int, len(c.Routes))
-	for i, r := range c.Routes {
-		m, n := r.Match, t.routes[i].get("match") // "/*" is not the same as no path: OPTIONS * has none
-		if m.Path == "" && n.has("path") || m.Host == "" && n.has("host") || m.SNI == "" && n.has("sni") {
-			continue // it was faulty, which has been said
-		}
-		if n.unset("host", "path", "listener", "sni") {
-			continue
-		}
-		j, ok := seen[m]
-		if !ok {
-			seen[m] = i
-			continue
-		}
-		first := t.routes[j].get("match").at
-		l.fault(n.at, "is the same as that of the route %q (%s:%d): neither is more specific; change one of them", c.Routes[j].Name, first.file, first.line)
-	}
-}
-
-// bound is an address that something listens at.
+// bound is an address that is listened on.
 type bound struct {
 	Address
 	ip     netip.Addr // see hostIP
@@ -123,7 +104,7 @@ type bound struct {
 	at     *place
 }
 
-// overlaps faults addresses that cannot both be bound.
+// overlaps reports addresses that cannot both be bound.
 func (l *loader) overlaps(c *Config, t tables) {
 	var all []bound
 	if c.Admin.Written && !c.Admin.Off {
@@ -155,11 +136,11 @@ func (l *loader) overlaps(c *Config, t tables) {
 	}
 }
 
-// overlaps reports whether the kernel refuses the second of two addresses, and why if that is not
-// obvious.
+// overlaps reports whether the kernel refuses the second of two addresses. why is a reason that is
+// not obvious.
 func (a bound) overlaps(b bound) (why string, hit bool) {
 	if a.Address == (Address{}) || b.Address == (Address{}) {
-		return "", false // faulty, or a port of the kernel's choice
+		return "", false // invalid, or a port that the kernel chooses
 	}
 	if a.IsUnix() || b.IsUnix() {
 		return "", a.Path == b.Path
@@ -183,8 +164,8 @@ func (a bound) overlaps(b bound) (why string, hit bool) {
 	return "", false
 }
 
-// hostIP is the address that a host stands for, not valid for a name. 0.0.0.0 is for IPv4 only and
-// :: for IPv6 only, so that both can be listed.
+// hostIP returns the IP address of a host, and an invalid one for a name. 0.0.0.0 is IPv4 only and
+// :: is IPv6 only, so that both can be listed.
 func hostIP(h string) netip.Addr {
 	if h == "localhost" {
 		h = "127.0.0.1"
@@ -192,7 +173,7 @@ func hostIP(h string) netip.Addr {
 	return Address{Host: h}.IP()
 }
 
-// sni checks routes that pass TLS on unopened.
+// sni checks routes that pass TLS through.
 func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 	for i, r := range c.Routes {
 		if r.Match.SNI == "" {
@@ -213,11 +194,10 @@ func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 	}
 }
 
-// TakesTLS reports whether TLS handshakes are looked for on a listener: those that it answers, and
-// those of sni routes.
+// TakesTLS reports whether a listener accepts TLS handshakes: its own, and those of sni routes.
 func (ln *Listener) TakesTLS() bool { return noTLS(ln) == "" }
 
-// noTLS says why no TLS handshake is looked for on a listener.
+// noTLS says why a listener accepts no TLS handshakes; "" if it does.
 func noTLS(ln *Listener) string {
 	switch {
 	case ln.RedirectHTTPS:
@@ -228,14 +208,14 @@ func noTLS(ln *Listener) string {
 	return ""
 }
 
-// unused warns of what no request can reach.
+// unused warns of entries that no request can reach.
 func (l *loader) unused(c *Config, t tables, listeners names) {
 	used := map[string]bool{}
 	open := map[string]bool{} // listeners that a route names
-	all := false              // a route is for all listeners
+	all := false              // whether a route is for all listeners
 	for i, r := range c.Routes {
 		if t.routes[i].unset("backend") || t.routes[i].get("match").unset("listener") {
-			return // it may be any
+			return // any entry may be used
 		}
 		used[r.Backend] = true
 		open[r.Match.Listener] = true
@@ -259,7 +239,7 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 	}
 }
 
-// http01 warns when the CA would ask where nobody answers.
+// http01 warns if http-01 is the only challenge and no listener can answer it.
 func (l *loader) http01(c *Config, t tables) {
 	if slices.ContainsFunc(c.Listeners, func(ln Listener) bool { return ln.TLS == nil && ln.Speaks(H1) }) {
 		return

@@ -1,10 +1,10 @@
 package config
 
-// loops warns of servers that are listeners of the same file, where the route that leads there fits
-// once more: mpgate forwards what it matched as it is, so a request would come back. Names and
-// other addresses of the host are found when they do.
+// loops warns of servers that are listeners of the same file, if the route that leads there matches
+// again: mpgate forwards the host and path that it matched, so the request would return. Loops over
+// names and other addresses are detected at run time.
 func (l *loader) loops(c *Config, t tables) {
-	// By what both addresses must have in common: a file may have many of each.
+	// Indexed by port and path, which both addresses have in common: a file may have many of each.
 	at := map[Address][]*Listener{}
 	for i := range c.Listeners {
 		for _, a := range c.Listeners[i].Addresses {
@@ -29,7 +29,7 @@ func (l *loader) loops(c *Config, t tables) {
 	}
 }
 
-// at reports whether a dial to a reaches the listener, as far as the file says.
+// at reports whether a connection to a reaches the listener, as far as the file tells.
 func (ln *Listener) at(a Address) bool {
 	for _, own := range ln.Addresses {
 		switch {
@@ -51,8 +51,8 @@ func (ln *Listener) at(a Address) bool {
 	return false
 }
 
-// returns is a route to b that also fits what comes in at ln by b; nil if there is none, or if
-// others are for ln.
+// returns finds a route to b that also matches requests that b sends to ln. It is nil if there is
+// none, or if ln has routes of its own.
 func (c *Config) returns(b *Backend, ln *Listener) *Route {
 	var found *Route
 	for i := range c.Routes {

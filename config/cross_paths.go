@@ -1,17 +1,22 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
 
-// paths finds contradictions between [mptcp] and the rest of the file.
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
+)
+
+// paths reports contradictions between [mptcp] and the rest of the file.
 func (l *loader) paths(c *Config, t tables) {
 	n := t.root.get("mptcp")
-	if c.MPTCP.Failover != FailoverOff && c.MPTCP.Failover != "" && c.MPTCP.Manage != ManageSync && c.MPTCP.Manage != "" {
+	if c.MPTCP.Failover != paths.FailoverOff && c.MPTCP.Manage != paths.ManageSync && !n.unset("manage") {
 		l.warn(n.get("failover").at, `closes subflows on a dead path, but without manage = "sync" none is opened again when the path returns`)
 	}
-	if len(c.MPTCP.Paths) > 0 && c.MPTCP.Manage == ManageOff {
+	if len(c.MPTCP.Paths) > 0 && c.MPTCP.Manage == paths.ManageOff && !n.unset("manage") {
 		l.warn(n.get("paths").item(0).at, `declares a path while manage is "off", so that it has no effect; write manage = "watch" or "sync"`)
 	}
-	if c.MPTCP.Manage == ManageSync && len(c.MPTCP.Paths) == 0 {
+	if c.MPTCP.Manage == paths.ManageSync && len(c.MPTCP.Paths) == 0 {
 		l.warn(n.get("manage").at, `is "sync", but no path is declared: there is nothing to keep in the kernel; add paths`)
 	}
 	l.pinned(c, t)
@@ -19,13 +24,13 @@ func (l *loader) paths(c *Config, t tables) {
 		return
 	}
 	for i, ln := range c.Listeners {
-		if ln.MPTCP == MPTCPRequire {
+		if ln.MPTCP == mptcp.Require {
 			l.fault(t.listeners[i].get("mptcp").at, `is "require" while mptcp.enabled is false: no connection would be accepted; change one of them`)
 		}
 	}
 	for i, b := range c.Backends {
 		for j, s := range b.Servers {
-			if s.MPTCP != MPTCPRequire {
+			if s.MPTCP != mptcp.Require {
 				continue
 			}
 			n := t.backends[i].get("servers").list[j]
@@ -37,17 +42,17 @@ func (l *loader) paths(c *Config, t tables) {
 	}
 }
 
-// pinned warns of backends and servers that are bound to a device or an address: that leaves one
-// path, or, if paths are declared that are not that one, less than it says.
+// pinned warns of backends and servers that are bound to a device or an address. Their connections
+// use only that path, or, if other paths are declared, also paths that the binding excludes.
 func (l *loader) pinned(c *Config, t tables) {
 	for i := range c.Backends {
 		b, n := &c.Backends[i], t.backends[i]
-		if b.MPTCP != MPTCPOff {
+		if b.MPTCP != mptcp.Off {
 			l.pinnedTo(&c.MPTCP, n, b.Interface, b.Source)
 		}
 		for j := range b.Servers {
 			s, sn := &b.Servers[j], n.get("servers").list[j]
-			if s.MPTCP == MPTCPOff { // unix sockets, too
+			if s.MPTCP == mptcp.Off { // unix sockets, too
 				continue
 			}
 			device, source := s.Interface, s.Source
@@ -82,11 +87,11 @@ func (l *loader) pinnedTo(m *MPTCP, n *node, device string, source netip.Addr) {
 	}
 }
 
-// otherPath names a path for backends that is not that device, or not that address, "" where there
-// is none. Which addresses an interface has is not known here: one path that is an interface may
-// have the address.
+// otherPath returns the name of a path for backends that is not the given device or address, "" if
+// there is none. The addresses of an interface are not known here: one path that is an interface
+// may have the address.
 func (m *MPTCP) otherPath(device string, source netip.Addr) string {
-	if !m.Enabled || m.Manage != ManageSync || m.Limits.Subflows == 0 {
+	if !m.Enabled || m.Manage != paths.ManageSync || m.Limits.Subflows == 0 {
 		return ""
 	}
 	own := false
@@ -95,7 +100,7 @@ func (m *MPTCP) otherPath(device string, source netip.Addr) string {
 	}
 	for _, p := range m.Paths {
 		switch {
-		case p.Role == RoleListener || p.Announce:
+		case p.Role == paths.ForListeners || p.Announce:
 		case device != "":
 			if p.Interface != "" && p.Interface != device {
 				return p.Name
@@ -104,7 +109,7 @@ func (m *MPTCP) otherPath(device string, source netip.Addr) string {
 		case p.Address.IsValid() || own:
 			return p.Name
 		default:
-			own = true // it may be this one, and then no further one is
+			own = true // this path may have the address; then no other has
 		}
 	}
 	return ""

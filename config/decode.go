@@ -7,12 +7,9 @@ import (
 	"strings"
 )
 
-// table decodes a table into the struct v, over the defaults. n is nil for one that was left out.
+// table decodes a table into the struct v, over the defaults. n is nil for a table that is not in
+// the file.
 func (l *loader) table(n *node, v reflect.Value) {
-	if n != nil && !n.isTable() {
-		l.fault(n.at, "is %s%s; must be a table", n.kind(), n.got())
-		n = nil
-	}
 	ks, known := keys[v.Type()], 0
 	for i := range ks {
 		k, field := &ks[i], ks[i].in(v)
@@ -25,10 +22,10 @@ func (l *loader) table(n *node, v reflect.Value) {
 			child.at.secret = k.secret
 		}
 		switch {
-		case k.codec == nil:
-			l.tables(child, k, field)
 		case child != nil:
-			l.value(child, k, field)
+			l.key(child, k, field)
+		case k.table != nil && field.Kind() == reflect.Struct:
+			l.table(nil, field)
 		default:
 			k.setDefault(field)
 			if n != nil && k.required != nil {
@@ -36,12 +33,29 @@ func (l *loader) table(n *node, v reflect.Value) {
 			}
 		}
 	}
-	if n != nil && known < len(n.keys) {
+	if n == nil {
+		return
+	}
+	if known < len(n.keys) {
 		l.unknown(n, ks)
+	}
+	l.groups(n, ks)
+}
+
+// key decodes the value of a key.
+func (l *loader) key(n *node, k *key, v reflect.Value) {
+	n.expandShort(k)
+	switch {
+	case k.elem != nil:
+		l.mapping(n, k, v)
+	case k.table != nil:
+		l.tables(n, k, v)
+	default:
+		l.value(n, k, v)
 	}
 }
 
-// setDefault puts the default into v.
+// setDefault sets v to the default.
 func (k *key) setDefault(v reflect.Value) {
 	switch {
 	case !k.def.IsValid():
@@ -52,22 +66,25 @@ func (k *key) setDefault(v reflect.Value) {
 	}
 }
 
-// tables decodes what is a table, a table that may be left out, or an array of tables.
+// tables decodes a table, an optional table, or an array of tables.
 func (l *loader) tables(n *node, k *key, v reflect.Value) {
 	switch {
-	case v.Kind() == reflect.Struct:
-		l.table(n, v)
-	case n == nil:
-	case v.Kind() == reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		l.table(n, v.Elem())
-	case !n.tablesOnly():
-		l.fault(n.at, "is %s%s; must be an array of tables: write [[%s]], or %s = [ { … } ]", n.kind(), n.got(), n.at.pattern(), k.name)
-	case len(n.list) > 0:
+	case k.list && !n.tablesOnly(), !k.list && !n.isTable() && !n.isOff(k):
+		l.fault(n.at, "is %s%s; must be %s", n.kind(), n.got(), k.tableForms(n.at))
+		if v.Kind() == reflect.Struct {
+			l.table(nil, v)
+		}
+	case k.list && len(n.list) > 0:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.list), len(n.list)))
 		for i, e := range n.list {
 			l.table(e, v.Index(i))
 		}
+	case k.list, n.isOff(k):
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		l.table(n, v.Elem())
+	default:
+		l.table(n, v)
 	}
 }
 
@@ -91,7 +108,7 @@ func (l *loader) value(n *node, k *key, v reflect.Value) {
 	case len(nodes) > 0:
 		v.Set(reflect.MakeSlice(v.Type(), len(nodes), len(nodes)))
 	}
-	for i, e := range nodes { // a faulty one stays zero
+	for i, e := range nodes { // an invalid one stays zero
 		if s, ok := e.leaf.(string); !ok {
 			l.fault(e.at, "is %s%s; must be a string, for example %s", e.kind(), e.got(), quote(k.eg))
 		} else if problem := k.codec.set(v.Index(i), s, e.at.dir); problem != "" {
@@ -117,21 +134,22 @@ func (l *loader) single(n *node, k *key, v reflect.Value) {
 			l.wrong(n, problem)
 		}
 	default:
-		switch s, ok := n.leaf.(string); {
+		switch s, ok := c.stringOf(n); {
 		case !ok:
-			l.wrongType(n, k, v, "a string", quote(k.eg))
+			l.wrongType(n, k, v, c.want(), c.literal(k.eg))
 		case s == "" && k.required != nil:
 			l.missing(n, k, v)
 		case s == "" && c.empty:
 		default:
 			if problem := c.set(v, s, n.at.dir); problem != "" {
 				l.wrong(n, problem)
+				n.at.unset = n.at.unset || c.values != nil // the zero value is one of them
 			}
 		}
 	}
 }
 
-// missing faults a key that must be there and is not, or is empty.
+// missing reports a required key that is missing or empty.
 func (l *loader) missing(n *node, k *key, v reflect.Value) {
 	switch {
 	case *k.required == "":
@@ -143,28 +161,34 @@ func (l *loader) missing(n *node, k *key, v reflect.Value) {
 	}
 }
 
-// wrongType faults a value of a type that the key does not take. The default is used instead, about
-// which nothing needs to be said.
+// wrongType reports a value of the wrong TOML type. The default is used instead, so that no other
+// fault follows from it.
 func (l *loader) wrongType(n *node, k *key, v reflect.Value, want, eg string) {
 	l.fault(n.at, "is %s%s; must be %s, for example %s = %s", n.kind(), n.got(), want, k.name, eg)
 	n.at.unset = true
 	k.setDefault(v)
 }
 
-// wrong faults a value with a problem of the form "what is wrong; what would be right".
+// wrong reports an invalid value. The problem has the form "what is wrong; what would be right".
 func (l *loader) wrong(n *node, problem string) {
+	got := n.got()
+	if s := n.text(); strings.HasPrefix(problem, "is empty") || strings.Contains(s, "://") && strings.Contains(s, "@") {
+		got = "" // there is nothing to quote, or it may contain a password
+	}
+	l.fault(n.at, "%s", withGot(problem, got))
+}
+
+// withGot inserts the value, as got, into a problem of the form "what is wrong; what would be
+// right".
+func withGot(problem, got string) string {
 	what, right, ok := strings.Cut(problem, "; ")
 	if ok {
 		right = "; " + right
 	}
-	got := n.got()
-	if s := n.text(); strings.HasPrefix(what, "is empty") || strings.Contains(s, "://") && strings.Contains(s, "@") {
-		got = "" // there is nothing to quote, or it may hold a password
-	}
-	l.fault(n.at, "%s%s%s", what, got, right)
+	return what + got + right
 }
 
-// unknown faults the keys of a table that are not declared.
+// unknown reports the keys of a table that are not declared.
 func (l *loader) unknown(n *node, ks []key) {
 	names := make([]string, len(ks))
 	for i, k := range ks {
@@ -182,7 +206,7 @@ func (l *loader) unknown(n *node, ks []key) {
 	}
 }
 
-// nearest is the name that key was probably meant to be, "" if none is near.
+// nearest returns the name that is most similar to key, "" if none is similar enough.
 func nearest(key string, names []string) string {
 	best, limit := "", 1+len(key)/4
 	for _, name := range names {
@@ -193,8 +217,8 @@ func nearest(key string, names []string) string {
 	return best
 }
 
-// distance is the number of letters to insert, delete, change or swap with their neighbour to make
-// b of a; what is above limit need not be exact.
+// distance returns the number of letters to insert, delete, change or swap with their neighbour to
+// turn a into b. A result above limit is not exact.
 func distance(a, b string, limit int) int {
 	if len(a)-len(b) > limit || len(b)-len(a) > limit {
 		return limit + 1
@@ -221,7 +245,7 @@ func distance(a, b string, limit int) int {
 	return row[len(b)]
 }
 
-// quote is s as a TOML basic string.
+// quote returns s as a TOML basic string.
 func quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -1,4 +1,4 @@
-// Package config reads mpgate's TOML file into checked values that nobody changes afterwards.
+// Package config reads mpgate's TOML file into validated values. Nothing changes them afterwards.
 //
 // The steps, in order:
 //
@@ -15,41 +15,52 @@
 //  7. cross   what needs more than one table: references, ties, overlaps, what is never used
 //     (cross*.go)
 //
-// No step stops at its first fault: all are collected, each as
+// No step stops at its first fault. All faults are collected, each in this form:
 //
 //	file:line: table.key: what is wrong (got "x"); what would be right
 //
-// Only the TOML files are opened. Whether a certificate can be read is found out by its user, for
-// whom [Config.Position] gives the place to name.
+// Only the TOML files are opened. Other files, such as certificates, are checked by the code that
+// uses them; [Config.Position] gives the place for its faults.
 //
 // # Declarations
 //
-// A key is declared once, by its field in config.go or config_tls.go. The decoder, [Config.Encode],
-// [Schema] and the test of reference.toml all read the tags:
+// A key is declared once: by its field in config.go or config_tls.go, or in the package that uses
+// the table (proxy/limits). The decoder, [Config.Encode], [Schema] and the test of reference.toml
+// all read the tags:
 //
 //	toml      name of the key, and options:
-//	          one     a list that may be written as one value
+//	          one     a list, or a map of integers, that may be written as one value
+//	          toggle  a table that may be written as true (with its defaults) or false (none)
 //	          inline  printed as an inline table (both forms are read)
 //	          secret  never printed, never quoted in a fault
-//	default   the value if the key is left out; of a list, with commas
+//	default   the value if the key is left out; of a list, with commas (tables whose defaults are
+//	          declared in Go are in defaults, key.go)
 //	min, max  bounds
 //	only      the values of an enumeration that this key takes
 //	required  the key must be there; what to write, or empty for what its kind says
+//	group     exactly one of the keys of the group must be there
+//	short     the key of the table that a string in place of the table is for
 //	as        what the value may be, where the type does not say: a name in formats (values.go)
-//	eg        an example for faults, if there is no default
+//	names     what the names in a map may be: a name in formats
+//	eg        an example for faults, if there is no default in a tag; "name = value" for a map
 //	help      one line of help
 //
-// What a value may be, how it is read, printed and described is its codec (key.go, values*.go). The
-// values of an enumeration are declared by the method Values of its type. Whether a key is written
-// in the file, and where, is asked of its node.
+// A field is a value, a list of values, a struct or a pointer to one (a table), a slice of structs
+// (an array of tables), or a map (a table whose keys the operator chooses). forms.go describes the
+// short forms.
+//
+// The codec of a type says which values are valid, and reads, prints and describes them (key.go,
+// values*.go). The method Values of an enumeration lists its values; the package that uses the
+// enumeration declares it. The node of a key says whether the key is in the file, and where.
 //
 // # Keys
 //
-// A key is named by its TOML path, with the name of an entry instead of its number if it has one:
-// "limits.header_time", "listener.web.tls.certificates[0].cert", "backend.api.servers[2].weight".
+// A key is named by its TOML path. An entry of an array is named by its name, or by its number if
+// it has none: "limits.header_time", "listener.web.tls.certificates[0].cert",
+// "backend.api.servers[2].weight".
 //
 // # Names
 //
-// Names of listeners, routes and backends are [a-z0-9_-], up to 63 of them, and begin with a letter
-// or a digit. They are labels of metrics, parts of keys, and (for listeners) names of units.
+// Names of listeners, routes and backends consist of 1 to 63 of a-z, 0-9, _ and -, and begin with a
+// letter or a digit. They are labels of metrics, parts of keys, and (for listeners) names of units.
 package config

@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"strconv"
 	"strings"
 )
 
-// hidden is printed instead of a secret.
+// hidden is printed in place of a secret.
 const hidden = "(hidden)"
 
-// Encode writes the configuration as TOML, with every default, paths absolute and secrets hidden.
-// Except for the secrets it can be loaded again and says the same.
+// Encode writes the configuration as TOML, with all defaults, absolute paths and hidden secrets.
+// Apart from the secrets, loading the output gives the same configuration.
 func (c *Config) Encode(w io.Writer) error {
 	var e encoder
 	e.table("", reflect.ValueOf(c).Elem())
@@ -27,15 +26,15 @@ type encoder struct{ b strings.Builder }
 func (e *encoder) table(key string, v reflect.Value) {
 	ks := keys[v.Type()]
 	for i := range ks {
-		if k := &ks[i]; k.inline || k.codec != nil {
-			if text, ok := e.value(k, v, false); ok {
+		if k := &ks[i]; k.oneLine() {
+			if text, ok := e.value(k, k.in(v), false); ok {
 				fmt.Fprintf(&e.b, "%s = %s\n", k.name, text)
 			}
 		}
 	}
 	for i := range ks {
 		k := &ks[i]
-		if k.inline || k.codec != nil {
+		if k.oneLine() {
 			continue
 		}
 		sub, field := joinKey(key, k.name), k.in(v)
@@ -55,19 +54,23 @@ func (e *encoder) table(key string, v reflect.Value) {
 	}
 }
 
-// value is a value or an inline table as text; ok is false for what is not there. In an inline
-// table (short) what is empty is left out.
-func (e *encoder) value(k *key, table reflect.Value, short bool) (text string, ok bool) {
-	v := k.in(table)
+// oneLine reports whether the key is printed on a line of its own, not as a table with a header.
+func (k *key) oneLine() bool { return k.table == nil || k.inline }
+
+// value is a value or an inline table as text; ok is false if there is nothing to print. In an
+// inline table (short) empty values are left out.
+func (e *encoder) value(k *key, v reflect.Value, short bool) (text string, ok bool) {
 	switch {
+	case k.elem != nil:
+		return e.mapping(k, v), v.Len() > 0 || !short
 	case k.codec != nil && k.list:
-		items := k.strings(table)
-		for i, s := range items {
-			items[i] = quote(escape(s))
+		items := make([]string, v.Len())
+		for i := range items {
+			items[i] = k.single(v.Index(i))
 		}
 		return "[" + strings.Join(items, ", ") + "]", k.name != "include" && (len(items) > 0 || !short)
 	case k.codec != nil:
-		s := k.single(table)
+		s := k.single(v)
 		return s, s != `""` || !short
 	case v.Kind() == reflect.Struct:
 		return e.inline(v), true
@@ -92,10 +95,14 @@ func (e *encoder) inline(table reflect.Value) string {
 	var parts []string
 	ks := keys[table.Type()]
 	for i := range ks {
-		if text, ok := e.value(&ks[i], table, true); ok {
+		if text, ok := e.value(&ks[i], ks[i].in(table), true); ok {
 			parts = append(parts, ks[i].name+" = "+text)
 		}
 	}
+	return braces(parts)
+}
+
+func braces(parts []string) string {
 	if len(parts) == 0 {
 		return "{}"
 	}
@@ -103,42 +110,13 @@ func (e *encoder) inline(table reflect.Value) string {
 }
 
 // single is a value that is not a list, as TOML.
-func (k *key) single(table reflect.Value) string {
-	v := k.in(table)
+func (k *key) single(v reflect.Value) string {
+	s := k.codec.print(v)
 	switch {
-	case k.codec.form == "boolean":
-		return strconv.FormatBool(v.Bool())
-	case k.codec.form == "integer" && v.CanUint():
-		return strconv.FormatUint(v.Uint(), 10)
-	case k.codec.form == "integer":
-		return strconv.FormatInt(v.Int(), 10)
-	}
-	s := k.strings(table)[0]
-	if k.secret && s != "" {
+	case k.codec.form != "string":
+		return s
+	case k.secret && s != "":
 		s = hidden
 	}
-	return quote(escape(s))
-}
-
-// strings are what a string or a list of them says in the file.
-func (k *key) strings(table reflect.Value) []string {
-	var out []string
-	if v := k.in(table); !k.list {
-		out = append(out, k.codec.text(v))
-	} else {
-		for i := range v.Len() {
-			out = append(out, k.codec.text(v.Index(i)))
-		}
-	}
-	switch t := table.Addr().Interface().(type) { // where two fields are one key
-	case *Admin:
-		if t.Off {
-			out[0] = "off"
-		}
-	case *Listener:
-		if k.name == "trusted_proxies" && t.TrustUnix {
-			out = append(out, trustedUnix)
-		}
-	}
-	return out
+	return k.codec.literal(escape(s))
 }

@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// The errors quote nothing: the string may be a secret.
+// The errors do not quote the string, which may be a secret.
 var (
 	errUnclosed = errors.New("has ${ without }; write $${ for a literal ${")
 	errNested   = errors.New("has ${ within the default of a variable; a default is literal text: write ${NAME:-text}")
 	errVariable = errors.New("has ${ without a variable name after it; write ${NAME}, ${NAME:-default}, or $${ for a literal ${")
 )
 
-// expand puts the values of variables into s: ${VAR}, and ${VAR:-default} for one that is unset or
-// empty. $${ is a literal ${, any other $ means itself. unset are the variables that are not set
-// and have no default; they are replaced by nothing.
+// expand replaces ${VAR} in s by the value of the variable, and ${VAR:-default} by the default if
+// the variable is unset or empty. $${ is a literal ${; any other $ stands for itself. unset are the
+// variables that are not set and have no default; they are replaced by nothing.
 func expand(s string, lookup func(string) (string, bool)) (out string, unset []string, err error) {
 	if !strings.Contains(s, "${") {
 		return s, nil, nil
@@ -56,7 +56,7 @@ func expand(s string, lookup func(string) (string, bool)) (out string, unset []s
 	}
 }
 
-// escape is what expand makes s of again.
+// escape is the reverse of expand for a text without variables.
 func escape(s string) string { return strings.ReplaceAll(s, "${", "$${") }
 
 func isVariable(s string) bool {

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Fault is one thing wrong with a file, or (as a warning) probably not meant.
+// Fault is one error in a file, or a warning about it.
 type Fault struct {
 	File string `json:"file"`
 	Line int    `json:"line"` // from 1
-	// Key is the TOML path, "" when the fault is not about one (a parse error).
+	// Key is the TOML path, "" if the fault is not about a key, such as a parse error.
 	Key      string   `json:"key,omitempty"`
 	Msg      string   `json:"message"`
 	Severity Severity `json:"severity"`
@@ -18,7 +18,7 @@ type Fault struct {
 	order int // of the file among those that were read
 }
 
-// Severity is how much a fault counts.
+// Severity is the severity of a fault.
 type Severity string
 
 const (
@@ -34,10 +34,10 @@ func (f Fault) String() string {
 	return fmt.Sprintf("%s:%d: %s: %s", f.File, f.Line, f.Key, f.Msg)
 }
 
-// Errors is all that is wrong with a configuration, sorted by place. It never is empty as an error.
+// Errors are all faults of a configuration, sorted by place. As an error it is never empty.
 type Errors []Fault
 
-// Error is one fault a line.
+// Error returns one fault per line.
 func (e Errors) Error() string {
 	lines := make([]string, len(e))
 	for i, f := range e {
@@ -46,7 +46,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// errors are those that are no warnings.
+// errors returns the faults that are not warnings.
 func (e Errors) errors() Errors {
 	var out Errors
 	for _, f := range e {
@@ -57,7 +57,7 @@ func (e Errors) errors() Errors {
 	return out
 }
 
-// sortFaults sorts by place and drops what was said twice.
+// sortFaults sorts by place and removes duplicates.
 func sortFaults(fs []Fault) []Fault {
 	sort.SliceStable(fs, func(i, j int) bool {
 		a, b := fs[i], fs[j]
@@ -80,7 +80,7 @@ func sortFaults(fs []Fault) []Fault {
 	return out
 }
 
-// keyLess orders keys by letters, but x[2] before x[10].
+// keyLess compares keys as text, except that x[2] comes before x[10].
 func keyLess(a, b string) bool {
 	i := 0
 	for i < len(a) && i < len(b) && a[i] == b[i] {
@@ -96,7 +96,7 @@ func keyLess(a, b string) bool {
 	return a[i:] < b[i:]
 }
 
-// digits is how many digits s begins with.
+// digits returns the number of digits at the beginning of s.
 func digits(s string) int {
 	n := 0
 	for n < len(s) && isDigit(s[n]) {

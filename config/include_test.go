@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"mpgate/telemetry"
 )
 
 func TestInclude(t *testing.T) {
@@ -75,7 +77,7 @@ func TestIncludeValues(t *testing.T) {
 	if want := []string{main, dir + "/sub/a.toml", dir + "/sub/b.toml"}; !reflect.DeepEqual(c.Files, want) {
 		t.Errorf("files %v, want %v", c.Files, want)
 	}
-	if c.Log.Format != LogText || len(c.Backends) != 2 || c.Backends[1].Servers[0].Address.Path != dir+"/sub/a.sock" {
+	if c.Log.Format != telemetry.FormatText || len(c.Backends) != 2 || c.Backends[1].Servers[0].Address.Path != dir+"/sub/a.sock" {
 		t.Errorf("%+v", c)
 	}
 	for _, tt := range []struct {

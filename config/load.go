@@ -14,21 +14,21 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// Options are what a configuration depends on beside its files. The zero value is for running the
+// Options are the inputs of a configuration other than its files. The zero value is for running the
 // gateway.
 type Options struct {
-	// Lookup finds the variables of ${VAR}; nil is os.LookupEnv.
+	// Lookup returns the variables for ${VAR}; nil is os.LookupEnv.
 	Lookup func(name string) (value string, set bool)
-	// Check makes variables that are not set warnings, not errors: a file is often
-	// checked in another environment than it runs in.
+	// Check makes unset variables warnings instead of errors: a file is often checked in another
+	// environment than it runs in.
 	Check bool
 }
 
-// maxFile bounds a file: 100,000 routes fit.
+// maxFile is the maximum size of a file; 100,000 routes fit.
 const maxFile = 64 << 20
 
-// Load reads the file and what it includes. The error is an [Errors] with all that is wrong.
-// Nothing else is opened.
+// Load reads a file and the files that it includes. No other file is opened. An error is an
+// [Errors] with all faults.
 func Load(path string, o Options) (*Config, error) {
 	c, faults := Check(path, o)
 	if c == nil {
@@ -37,22 +37,22 @@ func Load(path string, o Options) (*Config, error) {
 	return c, nil
 }
 
-// Check is Load that also gives the warnings if there are errors. Without errors the Config is
-// not nil; the faults are sorted by place.
+// Check is like Load, but also returns the warnings if there are errors. Without errors the Config
+// is not nil. The faults are sorted by place.
 func Check(path string, o Options) (*Config, []Fault) {
 	l := newLoader(o)
 	root := l.files(path)
 	return l.finish(root)
 }
 
-// Default is the configuration of an empty file, without the listeners, routes and backends that a
-// real one must have.
+// Default returns the configuration of an empty file. A valid one would also need listeners, routes
+// and backends.
 func Default() *Config {
 	l := newLoader(Options{})
 	return l.config(&node{at: l.place("", 0), keys: map[string]*node{}})
 }
 
-// loader is one load: the files that it read and the faults that it found.
+// loader is the state of one load: the files that were read and the faults that were found.
 type loader struct {
 	lookup func(string) (string, bool)
 	check  bool
@@ -61,7 +61,7 @@ type loader struct {
 	names   []string // of the files read, as in faults
 	written []*place // of every key and entry
 	faults  []Fault
-	broken  bool // a file could not be parsed: what is missing may stand there
+	broken  bool // a file could not be parsed: missing entries may be in it
 }
 
 func newLoader(o Options) *loader {
@@ -93,7 +93,8 @@ func (l *loader) add(s Severity, at *place, format string, args []any) {
 	})
 }
 
-// files reads the main file and its includes into one tree, nil when there is none.
+// files reads the main file and its includes into one tree. It is nil if the main file cannot be
+// read.
 func (l *loader) files(path string) *node {
 	root := l.file(path)
 	if root == nil {
@@ -131,7 +132,7 @@ func (l *loader) include(root, pattern *node, main string, seen map[string]bool)
 	for _, name := range names {
 		name = filepath.Clean(name)
 		if isGlob && strings.HasPrefix(filepath.Base(name), ".") {
-			continue // what an editor leaves behind
+			continue // a temporary file of an editor
 		}
 		if seen[name] {
 			if name == filepath.Clean(main) && !isGlob {
@@ -156,7 +157,7 @@ func (l *loader) include(root, pattern *node, main string, seen map[string]bool)
 	}
 }
 
-// file reads one file, nil when that failed.
+// file reads one file. It returns nil if that fails.
 func (l *loader) file(name string) *node {
 	at := l.place(name, len(l.names))
 	l.names = append(l.names, name)
@@ -195,7 +196,8 @@ func (l *loader) parse(text string, at *place) *node {
 	return l.build(tree, where, at)
 }
 
-// firstPlace adds to the parser's words about a key that is defined twice where the first one is.
+// firstPlace completes the parser's message about a key that is defined twice: it says where the
+// first one is.
 func firstPlace(where *spot, msg string, line int) string {
 	key, ok := strings.CutPrefix(msg, "Key '")
 	key, _, found := strings.Cut(key, "' has already been defined")
@@ -226,7 +228,7 @@ func read(name string) (string, error) {
 	return string(b), err
 }
 
-// cause is an error without the path, which the fault names already.
+// cause returns an error without the path, which the fault already names.
 func cause(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -235,7 +237,7 @@ func cause(err error) error {
 	return err
 }
 
-// finish makes the Config of the tree, nil if there was any error.
+// finish returns the Config of the tree, nil if there is an error.
 func (l *loader) finish(root *node) (*Config, []Fault) {
 	var c *Config
 	if root != nil {
@@ -252,7 +254,7 @@ func (l *loader) finish(root *node) (*Config, []Fault) {
 	return c, l.faults
 }
 
-// config decodes a tree and checks each table for itself.
+// config decodes a tree and checks each of its tables.
 func (l *loader) config(root *node) *Config {
 	c := &Config{places: &places{written: l.written}}
 	l.table(root, reflect.ValueOf(c).Elem())

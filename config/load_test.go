@@ -10,6 +10,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
+	"mpgate/proxy/limits"
+	"mpgate/proxy/preread"
+	"mpgate/telemetry"
 )
 
 const rest = `
@@ -67,13 +73,13 @@ func TestDefault(t *testing.T) {
 	c := Default()
 	want := &Config{
 		StateDir: c.StateDir, // of who runs the test
-		Log:      Log{Level: slog.LevelInfo, Format: LogJSON, Access: AccessStdout},
+		Log:      Log{Level: slog.LevelInfo, Format: telemetry.FormatJSON, Access: AccessStdout},
 		Admin:    Admin{Address: c.Admin.Address},
 		Shutdown: Shutdown{Drain: 30 * time.Second},
-		Limits: Limits{
+		Limits: limits.Limits{
 			HeaderBytes: 32 << 10, HeaderFields: 100, HeaderTime: 10 * time.Second, IdleTime: 60 * time.Second, MinRate: 256,
 		},
-		MPTCP: MPTCP{Enabled: true, Manage: ManageOff, Failover: FailoverOff, Limits: MPTCPLimits{Subflows: 4, AddAddrAccepted: 4}},
+		MPTCP: MPTCP{Enabled: true, Manage: paths.ManageOff, Failover: paths.FailoverOff, Limits: MPTCPLimits{Subflows: 4, AddAddrAccepted: 4}},
 	}
 	if !c.Equal(want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -84,19 +90,19 @@ func TestDefault(t *testing.T) {
 
 	c = mustLoad(t, write(t, map[string]string{"main.toml": rest}))
 	wantListener := Listener{
-		Name: "web", Addresses: []Address{{Port: 8080}}, Mode: 0o660, MPTCP: MPTCPPrefer, Protocols: []Protocol{H1}, ProxyProtocol: ProxyOff,
+		Name: "web", Addresses: []Address{{Port: 8080}}, Mode: 0o660, MPTCP: mptcp.Prefer, Protocols: []Protocol{H1}, ProxyProtocol: preread.ProxyOff,
 	}
 	if !reflect.DeepEqual(c.Listeners[0], wantListener) {
 		t.Errorf("got  %+v\nwant %+v", c.Listeners[0], wantListener)
 	}
 	wantRoute := Route{Name: "all", Backend: "app", EncodedSlash: Reject, DuplicateSlashes: Merge, UnsafeHeaderNames: Drop}
-	if c.Routes[0] != wantRoute {
+	if !reflect.DeepEqual(c.Routes[0], wantRoute) {
 		t.Errorf("got  %+v\nwant %+v", c.Routes[0], wantRoute)
 	}
 	wantBackend := Backend{
-		Name: "app", Balance: RoundRobin, Protocol: H1, MPTCP: MPTCPPrefer, SendProxy: SendProxyOff,
+		Name: "app", Balance: RoundRobin, Protocol: H1, MPTCP: mptcp.Prefer, SendProxy: preread.ProxyVersion(0),
 		ConnectTimeout: 5 * time.Second, ResponseTimeout: 60 * time.Second, IdleTimeout: 60 * time.Second,
-		Servers: []Server{{Address: Address{Host: "127.0.0.1", Port: 9000}, Weight: 1, MPTCP: MPTCPPrefer}},
+		Servers: []Server{{Address: Address{Host: "127.0.0.1", Port: 9000}, Weight: 1, MPTCP: mptcp.Prefer}},
 	}
 	if !reflect.DeepEqual(c.Backends[0], wantBackend) {
 		t.Errorf("got  %+v\nwant %+v", c.Backends[0], wantBackend)
@@ -114,8 +120,8 @@ func TestForms(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	if got, want := c.MPTCP.Paths, []Path{
-		{Name: "eth0", Interface: "eth0", Role: RoleBoth},
-		{Name: "lte", Interface: "wwan0", Role: RoleBoth, Backup: true},
+		{Name: "eth0", Interface: "eth0", Role: paths.Both},
+		{Name: "lte", Interface: "wwan0", Role: paths.Both, Backup: true},
 	}; !reflect.DeepEqual(got, want) {
 		t.Errorf("paths %+v", got)
 	}
@@ -125,11 +131,11 @@ func TestForms(t *testing.T) {
 	}; !reflect.DeepEqual(got, want) {
 		t.Errorf("addresses %+v", got)
 	}
-	if got, want := web.TrustedProxies, []netip.Prefix{
+	if got, want := Prefixes(web.TrustedProxies), []netip.Prefix{
 		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/32"),
 		netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("fe80::/10"),
-	}; !reflect.DeepEqual(got, want) || !web.TrustUnix || c.Listeners[1].TrustUnix {
-		t.Errorf("trusted_proxies %v, unix %v", got, web.TrustUnix)
+	}; !reflect.DeepEqual(got, want) || !web.TrustsUnix() || c.Listeners[1].TrustsUnix() {
+		t.Errorf("trusted_proxies %v, unix %v", got, web.TrustsUnix())
 	}
 	if c.Routes[0].DuplicateSlashes != Merge || c.Routes[1].DuplicateSlashes != Keep {
 		t.Errorf("duplicate_slashes %q, %q", c.Routes[0].DuplicateSlashes, c.Routes[1].DuplicateSlashes)
@@ -138,16 +144,16 @@ func TestForms(t *testing.T) {
 		t.Errorf("%+v", web)
 	}
 	for i, want := range []Match{
-		{Host: "example.org", Path: "/api/*"}, {Host: "*.example.org", Listener: "web"}, {Host: "[2001:db8::1]"}, {Path: "/*"}, {},
+		{Hosts: []string{"example.org"}, Paths: []string{"/api/*"}}, {Hosts: []string{"*.example.org"}, Listener: "web"}, {Hosts: []string{"[2001:db8::1]"}}, {Paths: []string{"/*"}}, {},
 	} {
-		if c.Routes[i].Match != want {
+		if !reflect.DeepEqual(c.Routes[i].Match, want) {
 			t.Errorf("match %+v, want %+v", c.Routes[i].Match, want)
 		}
 	}
 	source := netip.MustParseAddr("192.0.2.1")
 	if got, want := c.Backends[0].Servers, []Server{
-		{Address: Address{Host: "app.internal", Port: 9000}, Weight: 3, MPTCP: MPTCPRequire, Source: source},
-		{Address: Address{Path: "/run/app.sock"}, Weight: 1, MPTCP: MPTCPOff},
+		{Address: Address{Host: "app.internal", Port: 9000}, Weight: 3, MPTCP: mptcp.Require, Source: source},
+		{Address: Address{Path: "/run/app.sock"}, Weight: 1, MPTCP: mptcp.Off},
 	}; !reflect.DeepEqual(got, want) {
 		t.Errorf("servers %+v", got)
 	}

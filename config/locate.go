@@ -6,15 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// spot is the position of a value, and those of the values in it.
+// spot is the position of a value and of the values in it.
 type spot struct {
 	line  int
 	keys  map[string]*spot // of a table
 	elems []*spot          // of an array, or of an array of tables
-	head  bool             // a table that has had its header
+	head  bool             // the header of the table was read
 }
 
-// child gets or makes the spot of a key.
+// child returns the spot of a key, which it creates if needed.
 func (s *spot) child(key string, line int) *spot {
 	c := s.keys[key]
 	if c == nil {
@@ -27,7 +27,8 @@ func (s *spot) child(key string, line int) *spot {
 	return c
 }
 
-// into is the table that a header or a dotted key goes on in: of an array of tables, the last one.
+// into returns the table that a header or a dotted key continues in: the last one of an array of
+// tables.
 func (s *spot) into() *spot {
 	if n := len(s.elems); n > 0 {
 		return s.elems[n-1]
@@ -35,12 +36,12 @@ func (s *spot) into() *spot {
 	return s
 }
 
-// maxDepth bounds the nesting of arrays and inline tables: parsers of them recurse.
+// maxDepth is the maximum nesting of arrays and inline tables, because their parsers are recursive.
 const maxDepth = 64
 
-// locate finds the lines of a TOML text's keys and array elements. The parser is the judge of what
-// is TOML: of a text that is none, locate makes what it can. tooDeep is the line where nesting
-// passed maxDepth, else 0.
+// locate finds the lines of the keys and array elements of a TOML text. It does not validate the
+// text, which the parser does, and gives a best effort for invalid TOML. tooDeep is the line where
+// the nesting exceeds maxDepth, or 0.
 func locate(text string) (root *spot, tooDeep int) {
 	root = &spot{line: 1}
 	l := newLocator(text)
@@ -57,7 +58,7 @@ func locate(text string) (root *spot, tooDeep int) {
 	}
 }
 
-// locator reads a text from front to back. Each of its steps moves on, whatever it meets.
+// locator reads a text from front to back. Each of its steps advances, whatever the input is.
 type locator struct {
 	text    string
 	at      int
@@ -77,7 +78,7 @@ func newLocator(text string) *locator {
 
 func (l *locator) end() bool { return l.at >= len(l.text) }
 
-// peek is the next byte, 0 at the end.
+// peek returns the next byte, 0 at the end.
 func (l *locator) peek() byte {
 	if l.end() {
 		return 0
@@ -102,7 +103,7 @@ func (l *locator) skip(n int) {
 	}
 }
 
-// blank skips white space, and with lines also line ends and comments.
+// blank skips white space and, if lines is true, line ends and comments.
 func (l *locator) blank(lines bool) {
 	for !l.end() {
 		switch c := l.peek(); {
@@ -124,7 +125,7 @@ func (l *locator) comment() {
 	}
 }
 
-// header reads [a.b] or [[a.b]] and gives the table that it opens.
+// header reads [a.b] or [[a.b]] and returns the table that it opens.
 func (l *locator) header(root *spot) *spot {
 	line := l.line
 	l.next()
@@ -146,13 +147,13 @@ func (l *locator) header(root *spot) *spot {
 			t.elems = append(t.elems, e)
 			t = e
 		case !t.head:
-			t.line, t.head = line, true // it may have been made before, by [a.b.c]
+			t.line, t.head = line, true // [a.b.c] may have created it before
 		}
 	}
 	return t
 }
 
-// pair reads key = value. It stops behind the value.
+// pair reads key = value. It stops after the value.
 func (l *locator) pair(table *spot, depth int) {
 	start, line := l.at, l.line
 	path := l.path('=')
@@ -166,7 +167,7 @@ func (l *locator) pair(table *spot, depth int) {
 	l.blank(false)
 	l.value(t, depth)
 	if l.at == start {
-		l.next() // whatever it was, it was no pair
+		l.next() // this is not a pair
 	}
 }
 
@@ -254,7 +255,7 @@ func (l *locator) inline(s *spot, depth int) {
 	}
 }
 
-// quoted reads a string of any of the four kinds and gives what it says (which only keys need).
+// quoted reads a string of any of the four kinds and returns its value, which only keys need.
 func (l *locator) quoted() string {
 	q := l.text[l.at : l.at+1]
 	if strings.HasPrefix(l.text[l.at:], q+q+q) {
@@ -284,8 +285,8 @@ func (l *locator) multiline(q string) string {
 		if strings.HasPrefix(l.text[l.at:], q+q+q) {
 			s := l.text[start:l.at]
 			l.skip(3)
-			// Up to two more quotes belong to the string: """a""""" ends in two of them. More are
-			// no TOML, but behind an escaped backslash the parser lets them pass.
+			// Up to two more quotes belong to the string: """a""""" ends in two quotes. More are
+			// not valid TOML, but the parser accepts them after an escaped backslash.
 			for !l.end() && l.peek() == q[0] {
 				l.next()
 			}
@@ -298,7 +299,7 @@ func (l *locator) multiline(q string) string {
 	return l.text[start:]
 }
 
-// unescape undoes the escapes of a basic string.
+// unescape decodes the escapes of a basic string.
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s

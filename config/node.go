@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// node is a value of the files that knows its place: a table, an array, or a leaf.
+// node is a value in the files and its place: a table, an array or a leaf.
 type node struct {
 	at   *place
 	keys map[string]*node // of a table (not nil, maybe empty)
@@ -17,7 +17,7 @@ type node struct {
 func (n *node) isTable() bool { return n.keys != nil }
 func (n *node) isArray() bool { return n.list != nil }
 
-// tablesOnly reports whether n is an array of nothing but tables.
+// tablesOnly reports whether n is an array that contains only tables.
 func (n *node) tablesOnly() bool {
 	for _, e := range n.list {
 		if !e.isTable() {
@@ -27,7 +27,7 @@ func (n *node) tablesOnly() bool {
 	return n.isArray()
 }
 
-// sorted are the keys of a table in the order of their names.
+// sorted returns the keys of a table, sorted by name.
 func (n *node) sorted() []string {
 	keys := make([]string, 0, len(n.keys))
 	for k := range n.keys {
@@ -37,7 +37,7 @@ func (n *node) sorted() []string {
 	return keys
 }
 
-// kind says what n is, for faults.
+// kind returns the type of n, for faults.
 func (n *node) kind() string {
 	switch {
 	case n.isTable():
@@ -60,8 +60,8 @@ func (n *node) kind() string {
 	return "a value of another kind"
 }
 
-// got is the value for faults, as it could be written: ` (got "x")`, or nothing for a secret and
-// for what is too long to quote.
+// got returns the value for faults, as TOML: ` (got "x")`. It is empty for a secret, a table and an
+// array.
 func (n *node) got() string {
 	if n.at.secret {
 		return ""
@@ -75,9 +75,9 @@ func (n *node) got() string {
 	return ""
 }
 
-// What the checks ask of a table. A key that was left out has a node, too.
+// The methods for the checks. A key that is not in the file has a node too.
 
-// get is the value of a key.
+// get returns the node of a key.
 func (n *node) get(key string) *node {
 	if child := n.keys[key]; child != nil {
 		return child
@@ -86,13 +86,13 @@ func (n *node) get(key string) *node {
 	return &node{at: &at}
 }
 
-// has reports whether a key is written and says something: it is not an empty string or array.
+// has reports whether a key is in the file and is not an empty string or array.
 func (n *node) has(key string) bool {
 	child := n.keys[key]
 	return child != nil && (child.text() != "" || len(child.list) > 0)
 }
 
-// written reports whether a key is written.
+// written reports whether a key is in the file.
 func (n *node) written(key string) bool { return n.keys[key] != nil }
 
 // unset reports whether the value of one of the keys is not known.
@@ -105,13 +105,13 @@ func (n *node) unset(keys ...string) bool {
 	return false
 }
 
-// text is a string, "" for anything else.
+// text returns the value of a string, "" for any other type.
 func (n *node) text() string {
 	s, _ := n.leaf.(string)
 	return s
 }
 
-// item is one of a list, which may be written as one value.
+// item returns an element of a list, which may be written as one value.
 func (n *node) item(i int) *node {
 	if n.isArray() {
 		return n.list[i]
@@ -119,7 +119,7 @@ func (n *node) item(i int) *node {
 	return n
 }
 
-// entries are the tables of an array of tables.
+// entries returns the tables of an array of tables.
 func (n *node) entries() []*node {
 	if n.tablesOnly() {
 		return n.list
@@ -127,9 +127,9 @@ func (n *node) entries() []*node {
 	return nil
 }
 
-// build makes nodes of what the parser found in a file, the places from what locate found. at is
-// the place of v; where is nil only if the two disagree, which the tests rule out, and then the
-// place is the parent's.
+// build converts the parser's result to nodes, with the places that locate found. at is the place
+// of v. where is nil only if parser and locate disagree, which the tests exclude; the place of the
+// parent is used then.
 func (l *loader) build(v any, where *spot, at *place) *node {
 	if where == nil {
 		where = &spot{line: int(at.line)}
@@ -162,7 +162,8 @@ func (l *loader) build(v any, where *spot, at *place) *node {
 	return n
 }
 
-// element builds one of an array. The entries of the file's own arrays of tables go by their names.
+// element builds an element of an array. Entries of top-level arrays of tables are named by their
+// key name.
 func (l *loader) element(v any, i int, where *spot, array *place) *node {
 	at := array.child("")
 	at.entry, at.number = true, int32(i)
@@ -193,13 +194,13 @@ func (l *loader) expand(s string, at *place) string {
 		} else {
 			l.fault(at, "%s", msg)
 		}
-		at.unset = true // after the fault: what is said later about this value would mislead
+		at.unset = true // after the fault: later faults about this value would mislead
 	}
 	return out
 }
 
-// merge adds an included file to the main one: the entries of arrays of tables at the top are
-// appended, the keys of tables at the top added.
+// merge adds an included file to the main one. Entries of top-level arrays of tables are appended,
+// and keys of top-level tables are added.
 func (l *loader) merge(into, from *node) {
 	for _, key := range from.sorted() {
 		have, add := into.keys[key], from.keys[key]
@@ -226,7 +227,7 @@ func (l *loader) twice(at, first *place) {
 	l.fault(at, "is set twice, here and at %s:%d; keep one of them", first.file, first.line)
 }
 
-// joinKey adds a step to a key, quoted if it must be.
+// joinKey appends a step to a key, quoted if necessary.
 func joinKey(key, step string) string {
 	for i := 0; i < len(step); i++ {
 		c := step[i]

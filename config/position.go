@@ -10,29 +10,29 @@ import (
 type source struct {
 	file  string
 	order int    // among those that were read
-	dir   string // absolute, what relative paths in the file start from
+	dir   string // absolute; relative paths in the file start here
 }
 
-// place is where a value is in the files, or would be. A large configuration has very many of
-// them.
+// place is the place of a value in the files, or where it would be. A large configuration has very
+// many places.
 type place struct {
 	*source
 	in      *place // the table or array; nil: the file itself
-	step    string // the key in the table, or the name of an entry; "" with entry: it goes by its number
+	step    string // the key in the table, or the name of an entry; "" if the entry has a number
 	number  int32  // of an entry of an array
 	line    int32
 	entry   bool // of an array
 	written bool
-	unset   bool // a variable in it is not set, so that its value says nothing
+	unset   bool // the value is not known: it has an unset variable, or is not in its enumeration
 	secret  bool
 }
 
-// child is the place of a key that was left out of the table.
+// child returns the place of a key that is not in the table.
 func (p *place) child(key string) place {
 	return place{source: p.source, in: p, step: key, line: p.line, secret: p.secret}
 }
 
-// key is the path that leads to the place, as in faults.
+// key returns the path of the place, as in faults.
 func (p *place) key() string {
 	switch {
 	case p.in == nil:
@@ -43,7 +43,7 @@ func (p *place) key() string {
 	return joinKey(p.in.key(), p.step)
 }
 
-// pattern is the key without the names and numbers of entries.
+// pattern returns the key without the names and numbers of entries.
 func (p *place) pattern() string {
 	switch {
 	case p.in == nil:
@@ -54,8 +54,8 @@ func (p *place) pattern() string {
 	return joinKey(p.in.pattern(), p.step)
 }
 
-// places are where the keys of a configuration are. They are sorted out when somebody asks, which
-// few do.
+// places are the places of all keys of a configuration. The index is built when it is first needed,
+// which is rare.
 type places struct {
 	written []*place
 
@@ -78,11 +78,11 @@ func (p *places) find(key string) *place {
 	return p.at[key]
 }
 
-// Position is where a key is, for faults that are found later (a bind that fails, a
-// certificate that cannot be read). The path is that of faults
-// ("listener.web.tls.certificates[0].cert"); an entry's number ("listener[0]", over all files) does
-// as well. A key that was left out has the place of its table, and the end of all that is line 1 of
-// the main file.
+// Position returns the place of a key, for faults that are found later, such as a bind that fails
+// or a certificate that cannot be read. The path is that of faults
+// ("listener.web.tls.certificates[0].cert"); an entry may also be named by its number over all
+// files ("listener[0]"). The place of a key that is not in the file is that of its table, and
+// finally line 1 of the main file.
 func (c *Config) Position(path string) (file string, line int) {
 	for path = c.byName(path); path != ""; path = parentKey(path) {
 		if p := c.places.find(path); p != nil {
@@ -95,7 +95,7 @@ func (c *Config) Position(path string) (file string, line int) {
 	return "", 1
 }
 
-// byName puts the name of an entry for its number.
+// byName replaces the number of an entry by its name.
 func (c *Config) byName(path string) string {
 	head, rest, ok := strings.Cut(path, "[")
 	if !ok {
@@ -117,7 +117,7 @@ func (c *Config) byName(path string) string {
 	return path
 }
 
-// parentKey takes the last step off a key: "a.b[0]" -> "a.b" -> "a" -> "".
+// parentKey removes the last step of a key: "a.b[0]" -> "a.b" -> "a" -> "".
 func parentKey(key string) string {
 	if i := strings.LastIndexAny(key, ".["); i >= 0 {
 		return key[:i]

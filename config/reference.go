@@ -2,8 +2,8 @@ package config
 
 import _ "embed"
 
-// Reference is a configuration file with every key that there is, its default and what it does. A
-// test holds it to what the decoder knows.
+// Reference is a configuration file with all keys, their defaults and their descriptions. A test
+// compares it with the declarations.
 //
 //go:embed reference.toml
 var Reference string

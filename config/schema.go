@@ -6,54 +6,63 @@ import (
 	"reflect"
 )
 
-// variable is the pattern of strings that a schema cannot judge: a variable may be in them.
+// variable is the pattern of strings that a schema cannot check, because a variable may be in them.
 const variable = `\$\{`
 
-// Schema is a JSON Schema (draft 7) of the file format, for editors. What it rejects, Load rejects;
-// Load checks more.
+// Schema returns a JSON Schema (draft 7) of the file format, for editors. Load rejects everything
+// that the schema rejects, and more.
 func Schema() []byte {
 	s := objectSchema(reflect.TypeFor[Config]())
 	s["$schema"] = "http://json-schema.org/draft-07/schema#"
 	s["title"] = "Configuration of mpgate"
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		panic(err) // there is nothing in it that JSON does not have
+		panic(err) // all types in it are those of JSON
 	}
 	return append(b, '\n')
 }
 
 func objectSchema(table reflect.Type) map[string]any {
-	properties, required := map[string]any{}, []string{}
+	properties, required, groups := map[string]any{}, []string{}, map[string][]any{}
 	for i := range keys[table] {
 		k := &keys[table][i]
-		s := k.schema(table.FieldByIndex(k.index).Type)
+		s := k.schema()
 		s["description"] = k.help
 		properties[k.name] = s
 		if k.required != nil {
 			required = append(required, k.name)
+		}
+		if k.group != "" {
+			groups[k.group] = append(groups[k.group], map[string]any{"required": []string{k.name}})
 		}
 	}
 	out := map[string]any{"type": "object", "properties": properties, "additionalProperties": false}
 	if len(required) > 0 {
 		out["required"] = required
 	}
+	var all []any
+	for _, group := range groups { // not oneOf: a key with an empty value counts as missing
+		all = append(all, anyOf(group...))
+	}
+	if all != nil {
+		out["allOf"] = all
+	}
 	return out
 }
 
-func (k *key) schema(t reflect.Type) map[string]any {
-	if k.codec == nil {
-		s := objectSchema(tableOf(t))
-		if t.Kind() == reflect.Slice {
-			s = map[string]any{"type": "array", "items": s}
-		}
-		return s
-	}
-	s := k.codec.schema()
-	if k.list {
-		array := map[string]any{"type": "array", "items": s}
-		if s = array; k.one {
-			s = map[string]any{"anyOf": []any{k.codec.schema(), array}}
-		}
+func anyOf(alternatives ...any) map[string]any { return map[string]any{"anyOf": alternatives} }
+
+func (k *key) schema() map[string]any {
+	s := k.schemaOfOne()
+	switch {
+	case k.list && k.one:
+		s = anyOf(s, map[string]any{"type": "array", "items": k.schemaOfOne()})
+	case k.list:
+		s = map[string]any{"type": "array", "items": s}
+	case k.toggle:
+		s = anyOf(map[string]any{"type": "boolean"}, s)
+	case k.table != nil && k.short != "":
+		s = anyOf(map[string]any{"type": "string"}, s)
 	}
 	if k.def.IsValid() {
 		s["default"] = k.schemaDefault()
@@ -61,7 +70,18 @@ func (k *key) schema(t reflect.Type) map[string]any {
 	return s
 }
 
-// schemaDefault is the default as it would be written.
+// schemaOfOne describes the value, or each element of a list.
+func (k *key) schemaOfOne() map[string]any {
+	switch {
+	case k.elem != nil:
+		return k.mapSchema()
+	case k.table != nil:
+		return objectSchema(k.table)
+	}
+	return k.codec.schema()
+}
+
+// schemaDefault returns the default as it would be written.
 func (k *key) schemaDefault() any {
 	switch {
 	case k.list:
@@ -70,6 +90,8 @@ func (k *key) schemaDefault() any {
 			items = append(items, k.codec.text(k.def.Index(i)))
 		}
 		return items
+	case k.codec.isBool(k.defText):
+		return k.defText == "true"
 	case k.codec.form == "string":
 		return k.defText
 	}
@@ -79,14 +101,12 @@ func (k *key) schemaDefault() any {
 func (c *codec) schema() map[string]any {
 	s := map[string]any{"type": c.form}
 	switch {
+	case c.only != nil:
+		s["enum"] = c.only
 	case c.form == "integer":
 		s["minimum"], s["maximum"] = c.min, c.max
 	case c.values != nil:
-		values := c.values
-		if c.empty {
-			values = append([]string{""}, values...)
-		}
-		s["anyOf"] = []any{map[string]any{"enum": values}, map[string]any{"pattern": variable}}
+		return c.enumSchema()
 	case c.pattern != "":
 		s["pattern"] = fmt.Sprintf("%s|%s", c.pattern, variable)
 		if c.empty {
@@ -94,4 +114,20 @@ func (c *codec) schema() map[string]any {
 		}
 	}
 	return s
+}
+
+// enumSchema describes the values of an enumeration. Values that are written as booleans may also
+// be strings, because of variables.
+func (c *codec) enumSchema() map[string]any {
+	values := []any{}
+	if c.empty {
+		values = append(values, "")
+	}
+	for _, s := range c.values {
+		values = append(values, s)
+		if c.isBool(s) {
+			values = append(values, s == "true")
+		}
+	}
+	return anyOf(map[string]any{"enum": values}, map[string]any{"type": "string", "pattern": variable})
 }

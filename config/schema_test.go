@@ -123,12 +123,25 @@ func validate(s object, v any, key string) []string {
 	for word, arg := range s {
 		switch word {
 		case "$schema", "title", "description", "default":
+		case "allOf":
+			for _, all := range arg.([]any) {
+				problems = append(problems, validate(all.(object), v, key)...)
+			}
+		case "propertyNames":
+			table, _ := v.(object)
+			for name := range table {
+				problems = append(problems, validate(arg.(object), name, key+"."+name)...)
+			}
 		case "type":
 			if !isType(v, arg.(string)) {
 				bad("is %T, not %s", v, arg)
 			}
 		case "enum":
-			if !slices.Contains(arg.([]any), v) {
+			value := v
+			if n, ok := v.(int64); ok {
+				value = float64(n)
+			}
+			if !slices.Contains(arg.([]any), value) {
 				bad("%v is none of %v", v, arg)
 			}
 		case "pattern":
@@ -171,6 +184,8 @@ func validate(s object, v any, key string) []string {
 				problems = append(problems, validate(p.(object), value, sub)...)
 			} else if s["additionalProperties"] == false {
 				problems = append(problems, sub+": is not a known key")
+			} else if all, ok := s["additionalProperties"].(object); ok {
+				problems = append(problems, validate(all, value, sub)...)
 			}
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// user is the account that mpgate runs as: the defaults for the admin socket and the state
-// directory depend on it.
+// user is the account of the process. The defaults of the admin socket and the state directory
+// depend on it.
 type user struct {
 	uid    int
 	lookup func(string) (string, bool)
@@ -17,8 +17,8 @@ func (u user) env(name string) string {
 	return v
 }
 
-// adminAddress is the default of admin.address. Where the directory does not exist, who opens the
-// socket says so. RUNTIME_DIRECTORY is what systemd sets for RuntimeDirectory=; it may be a list.
+// adminAddress returns the default of admin.address. Whether its directory exists is not checked
+// here. systemd sets RUNTIME_DIRECTORY for RuntimeDirectory=; it may be a list.
 func (u user) adminAddress() string {
 	if dir := filepath.SplitList(u.env("RUNTIME_DIRECTORY")); len(dir) > 0 && filepath.IsAbs(dir[0]) {
 		return "unix:" + filepath.Join(dir[0], "admin.sock")
@@ -33,8 +33,8 @@ func (u user) adminAddress() string {
 	return "unix:" + filepath.Join(dir, "mpgate", "admin.sock")
 }
 
-// stateDir is the default of state_dir. STATE_DIRECTORY is what systemd sets for StateDirectory=;
-// it may be a list.
+// stateDir returns the default of state_dir. systemd sets STATE_DIRECTORY for StateDirectory=; it
+// may be a list.
 func (u user) stateDir() string {
 	if dir := filepath.SplitList(u.env("STATE_DIRECTORY")); len(dir) > 0 && filepath.IsAbs(dir[0]) {
 		return dir[0]

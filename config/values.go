@@ -12,11 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// The codecs: what the values of each kind may be. byType has those that the type of a field tells,
-// formats those that its tag "as" names.
+// The codecs. byType has the codecs of Go types, bounded (values_quantity.go) those of Go types
+// with bounds, and formats those that a tag "as" names.
 
 var byType = map[reflect.Type]codec{
 	reflect.TypeFor[string]():       plain(nil),
@@ -25,20 +24,25 @@ var byType = map[reflect.Type]codec{
 	reflect.TypeFor[netip.Prefix](): of(network, netip.Prefix.String),
 	reflect.TypeFor[fs.FileMode]():  modes,
 	reflect.TypeFor[Address]():      of(dialed, Address.String),
+	reflect.TypeFor[StatusRange]():  statusRanges,
 }
 
 var formats = map[string]codec{
 	"absolute_name": plain(absoluteName),
 	"access":        of(accessLog, same),
-	"admin":         of(adminAddress, Address.String),
+	"admin":         of(adminAddress, adminText),
 	"base64":        plain(base64Of(base64.StdEncoding, "is not valid base64; must be the TSIG key as tsig-keygen prints it")),
 	"base64url":     plain(base64Of(base64.URLEncoding, "is not valid base64url; must be the MAC key as the CA shows it")),
 	"cert_host":     of(certHost, same),
+	"clients":       networks(NetworkPrivate),
 	"device":        plain(device),
 	"dns_server":    of(dnsServer, Address.String),
 	"email":         plain(email),
 	"exact_path":    plain(exactPath),
 	"fd_name":       plain(fdName),
+	"field":         folded(of(fieldName, same)),
+	"field_edit":    folded(of(editedField, same)),
+	"field_value":   of(fieldValue, same),
 	"file":          plain(filePath),
 	"header":        plain(headerName),
 	"host":          plain(func(s, _ string) (string, string) { return matchHost(s, true) }),
@@ -49,15 +53,17 @@ var formats = map[string]codec{
 	"local_name":    of(localName, same),
 	"name":          withPattern(of(name, same), namePattern),
 	"path":          plain(matchPath),
+	"path_glob":     plain(pathGlob),
 	"path_name":     pathNames,
+	"route_host":    plain(routeHost),
 	"san":           of(certName, same),
 	"server_name":   plain(func(s, _ string) (string, string) { return matchHost(s, false) }),
 	"tls_version":   versions,
-	"trusted":       of(trusted, netip.Prefix.String),
+	"trusted":       networks(NetworkUnix),
 	"webhook":       webhooks,
 }
 
-// plain makes a codec of strings that may be empty, for none.
+// plain returns a codec of strings; the empty string stands for no value.
 func plain(parse func(s, dir string) (string, string)) codec {
 	if parse == nil {
 		parse = func(s, _ string) (string, string) { return s, "" }
@@ -74,7 +80,7 @@ func withPattern(c codec, pattern string) codec {
 	return c
 }
 
-// notOneOf is the problem of a value that an enumeration does not have.
+// notOneOf returns the problem of a value that is not in an enumeration.
 func notOneOf(s string, values []string) string {
 	if near := nearest(s, values); near != "" {
 		return fmt.Sprintf("is not one of its values; did you mean %q? Must be %s", near, orList(values))
@@ -82,20 +88,22 @@ func notOneOf(s string, values []string) string {
 	return "is not one of its values; must be " + orList(values)
 }
 
-// orList is `"a", "b" or "c"`.
+// orList returns `"a", "b" or "c"`.
 func orList(names []string) string {
-	var b strings.Builder
+	quoted := make([]string, len(names))
 	for i, n := range names {
-		switch {
-		case i == 0:
-		case i == len(names)-1:
-			b.WriteString(" or ")
-		default:
-			b.WriteString(", ")
-		}
-		b.WriteString(strconv.Quote(n))
+		quoted[i] = strconv.Quote(n)
 	}
-	return b.String()
+	return list(quoted, " or ")
+}
+
+// list joins items with commas, and the last two with word.
+func list(items []string, word string) string {
+	last := len(items) - 1
+	if last < 1 {
+		return strings.Join(items, "")
+	}
+	return strings.Join(items[:last], ", ") + word + items[last]
 }
 
 var levels = func() codec {
@@ -111,7 +119,7 @@ var levels = func() codec {
 	return c
 }()
 
-// accessLog is the absolute path of a file, or one of the words.
+// accessLog parses one of the words for an access log, or returns the absolute path of a file.
 func accessLog(s, dir string) (string, string) {
 	words := []string{AccessStdout, AccessStderr, AccessOff}
 	switch {
@@ -120,99 +128,16 @@ func accessLog(s, dir string) (string, string) {
 	case s == "":
 		return "", `is empty; must be "stdout", "stderr", "off" or a file`
 	case nearest(s, words) != "":
-		// A file of that name is possible, but a typing error is likely, and it would be found only
-		// when the log is needed.
+		// A file of that name is possible, but a typing error is more likely, and would be noticed
+		// only when the log is needed.
 		return "", fmt.Sprintf(`is not a known word; did you mean %q? Write "./%s" for a file of that name`, nearest(s, words), s)
 	}
 	return filePath(s, dir)
 }
 
-// durations are the times of at least least.
-func durations(least string) codec {
-	shortest, err := time.ParseDuration(least)
-	if err != nil {
-		panic("config: a bound of the declarations: " + err.Error())
-	}
-	return withPattern(of(func(s, _ string) (time.Duration, string) {
-		d, err := time.ParseDuration(s)
-		switch {
-		case err != nil:
-			return 0, `is not a valid duration; write a number and a unit, for example "500ms", "10s" or "2m"`
-		case d < shortest:
-			return 0, fmt.Sprintf("is too short; must be at least %v", shortest)
-		}
-		return d, ""
-	}, duration), `^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$|^[+-]?0$`)
-}
-
-// duration is d without the zero units of its String: 1m0s is 1m.
-func duration(d time.Duration) string {
-	t := d.String()
-	if strings.HasSuffix(t, "m0s") {
-		t = strings.TrimSuffix(t, "0s")
-	}
-	if strings.HasSuffix(t, "h0m") {
-		t = strings.TrimSuffix(t, "0m")
-	}
-	return t
-}
-
-var units = []struct {
-	name  string
-	bytes int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}}
-
-// sizes are the numbers of bytes from min to max.
-func sizes(min, max string) codec {
-	least, ok := parseSize(min)
-	most, ok2 := parseSize(max)
-	if !ok || !ok2 {
-		panic("config: the bounds " + min + " and " + max + " of the declarations are not sizes")
-	}
-	return withPattern(of(func(s, _ string) (int64, string) {
-		n, ok := parseSize(s)
-		switch {
-		case !ok:
-			return 0, `is not a valid size; write a whole number and B, KiB, MiB or GiB, for example "32KiB", or "0"`
-		case n < least || n > most:
-			return 0, fmt.Sprintf("is out of range; must be from %s to %s", formatSize(least), formatSize(most))
-		}
-		return n, ""
-	}, formatSize), `^0$|^\s*[0-9]+\s*([KMG]i)?B$`)
-}
-
-func parseSize(s string) (int64, bool) {
-	if s == "0" {
-		return 0, true
-	}
-	for _, u := range units {
-		digits, ok := strings.CutSuffix(s, u.name)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 32)
-		return int64(n) * u.bytes, err == nil
-	}
-	return 0, false
-}
-
-func formatSize(n int64) string {
-	switch {
-	case n == 0:
-		return "0"
-	case n%(1<<30) == 0:
-		return strconv.FormatInt(n>>30, 10) + "GiB"
-	case n%(1<<20) == 0:
-		return strconv.FormatInt(n>>20, 10) + "MiB"
-	case n%(1<<10) == 0:
-		return strconv.FormatInt(n>>10, 10) + "KiB"
-	}
-	return strconv.FormatInt(n, 10) + "B"
-}
-
 const namePattern = `^[a-z0-9][a-z0-9_-]{0,62}$`
 
-// name is the name of an entry.
+// name parses the name of an entry.
 func name(s, _ string) (string, string) {
 	if !isName(s) {
 		return s, "is not a valid name; must be of a-z, 0-9, _ and -, begin with a letter or a digit, and be at most 63 long"
@@ -231,7 +156,7 @@ func isName(s string) bool {
 	return s != "" && len(s) <= 63
 }
 
-// pathNames are names, and not printed where they are the interface or the address instead.
+// pathNames are names of paths. A name that is the interface or the address is not printed.
 var pathNames = func() codec {
 	c := plain(name)
 	c.pattern = namePattern
@@ -244,7 +169,7 @@ var pathNames = func() codec {
 	return c
 }()
 
-// filePath is the absolute path of a file.
+// filePath returns the absolute path of a file.
 func filePath(s, dir string) (string, string) {
 	if strings.IndexByte(s, 0) >= 0 {
 		return "", "is not a valid path; a path has no NUL in it"
@@ -259,7 +184,7 @@ func absolute(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-// modes are octal, "0660".
+// modes are file modes in octal, such as "0660".
 var modes = withPattern(of(func(s, _ string) (fs.FileMode, string) {
 	n, err := strconv.ParseUint(s, 8, 32)
 	if err != nil || n == 0 || n > 0o777 {
@@ -268,7 +193,7 @@ var modes = withPattern(of(func(s, _ string) (fs.FileMode, string) {
 	return fs.FileMode(n), ""
 }, func(m fs.FileMode) string { return fmt.Sprintf("%04o", m.Perm()) }), `^0*[1-7][0-7]{0,2}$`)
 
-// fdName is a FileDescriptorName of systemd.
+// fdName parses a FileDescriptorName of systemd.
 func fdName(s, _ string) (string, string) {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c <= ' ' || c >= 0x7f || c == ':' || len(s) > 255 {
@@ -299,7 +224,7 @@ func base64Of(enc *base64.Encoding, problem string) func(s, _ string) (string, s
 	}
 }
 
-// urlOf is an absolute URL with one of the schemes, or empty.
+// urlOf parses an absolute URL with one of the schemes, or an empty string.
 func urlOf(schemes ...string) func(s, _ string) (string, string) {
 	return func(s, _ string) (string, string) {
 		if s == "" {
@@ -317,15 +242,15 @@ func urlOf(schemes ...string) func(s, _ string) (string, string) {
 	}
 }
 
-// webhooks are URLs, printed without what may be secret in them.
+// webhooks are URLs that are printed without secrets.
 var webhooks = func() codec {
 	c := plain(urlOf("https", "http"))
 	c.text = func(v reflect.Value) string { return withoutSecrets(v.String()) }
 	return c
 }()
 
-// withoutSecrets hides the password of a URL, and the values of its query: many services take their
-// key there.
+// withoutSecrets hides the password of a URL and the values of its query, in which many services
+// expect their key.
 func withoutSecrets(s string) string {
 	u, err := url.Parse(s)
 	if err != nil {

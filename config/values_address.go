@@ -9,9 +9,11 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+
+	"mpgate/proxy/target"
 )
 
-// use is what an address is for.
+// use is the purpose of an address.
 type use int
 
 const (
@@ -22,7 +24,7 @@ const (
 func listened(s, dir string) (Address, string) { return parseAddress(s, dir, listenAddress) }
 func dialed(s, dir string) (Address, string)   { return parseAddress(s, dir, dialAddress) }
 
-// adminAddress is where the admin socket listens, zero for "off".
+// adminAddress parses the address of the admin socket; it is zero for "off".
 func adminAddress(s, dir string) (Address, string) {
 	if s == "off" {
 		return Address{}, ""
@@ -30,7 +32,14 @@ func adminAddress(s, dir string) (Address, string) {
 	return listened(s, dir)
 }
 
-// dnsServer is host and port of a DNS server.
+func adminText(a Address) string {
+	if a == (Address{}) {
+		return "off"
+	}
+	return a.String()
+}
+
+// dnsServer parses the host and port of a DNS server.
 func dnsServer(s, dir string) (Address, string) {
 	a, problem := dialed(s, dir)
 	if a.IsUnix() {
@@ -39,11 +48,11 @@ func dnsServer(s, dir string) (Address, string) {
 	return a, problem
 }
 
-// maxUnixPath is what fits into sockaddr_un with its NUL.
+// maxUnixPath is the longest path in sockaddr_un, without the NUL.
 const maxUnixPath = 107
 
-// parseAddress parses host:port, [v6]:port, :port and unix:/path. problem says what is wrong and
-// what would be right, "" for nothing.
+// parseAddress parses host:port, [v6]:port, :port and unix:/path. problem has the form "what is
+// wrong; what would be right"; it is empty for a valid address.
 func parseAddress(s, dir string, u use) (a Address, problem string) {
 	bad := func(format string, args ...any) (Address, string) {
 		return Address{}, fmt.Sprintf(format, args...)
@@ -131,7 +140,8 @@ func addressHost(host string, u use) (canonical, problem string) {
 	return name, ""
 }
 
-// hostName checks a DNS name and gives it in lower case. With wildcard, "*." may stand before it.
+// hostName checks a DNS name and returns it in the canonical form of package target. With wildcard,
+// the name may begin with "*.".
 func hostName(s string, wildcard bool) (canonical, problem string) {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
@@ -141,10 +151,9 @@ func hostName(s string, wildcard bool) (canonical, problem string) {
 			return "", "has invalid non-ASCII bytes; write an international name as punycode (xn--…)"
 		}
 	}
-	s = strings.ToLower(s)
-	name := s
+	name, prefix := s, ""
 	if rest, ok := strings.CutPrefix(s, "*."); ok && wildcard {
-		name = rest
+		name, prefix = rest, "*."
 	}
 	switch {
 	case strings.Contains(name, "*") && wildcard:
@@ -153,42 +162,54 @@ func hostName(s string, wildcard bool) (canonical, problem string) {
 		return "", "has a *; write the whole name"
 	case strings.HasSuffix(name, "."):
 		return "", "ends in a dot; leave that off"
-	case len(name) > 253:
+	}
+	if i := strings.IndexFunc(name, notInHost); i >= 0 {
+		return "", fmt.Sprintf("has %q in it", name[i:i+1])
+	}
+	var scratch []byte
+	host, _, err := target.Host([]byte(name), &scratch)
+	switch {
+	case err == target.ErrHostLong:
 		return "", "is longer than 253 letters"
+	case err == target.ErrHostLabel || err == target.ErrHostEmpty:
+		return "", "has an empty label"
+	case err != nil:
+		return "", strings.TrimPrefix(err.Error(), "host: ")
 	}
-	labels := strings.Split(name, ".")
-	for _, label := range labels {
-		if problem := labelProblem(label); problem != "" {
-			return "", problem
-		}
+	if problem := labelProblem(string(host)); problem != "" {
+		return "", problem
 	}
-	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
-		return "", "ends in a number and is not an IPv4 address"
-	}
-	return s, ""
+	return prefix + string(host), ""
 }
 
-func labelProblem(label string) string {
-	switch {
-	case label == "":
-		return "has an empty label"
-	case len(label) > 63:
-		return "has a label longer than 63 letters"
-	case label[0] == '-' || label[len(label)-1] == '-':
-		return "has a label that begins or ends with -"
-	}
-	for i := 0; i < len(label); i++ {
-		c := label[i]
-		// Host names have no underscore, but those of containers do.
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
-			return fmt.Sprintf("has %q in it", string(c))
+// notInHost reports whether a character is not valid in a name. An underscore is valid, because
+// names of containers have it.
+func notInHost(r rune) bool {
+	var scratch []byte
+	_, _, err := target.Host([]byte{'x', byte(r)}, &scratch)
+	return err == target.ErrHostByte || r == ':'
+}
+
+// labelProblem checks the rules of DNS for the labels of a canonical name.
+func labelProblem(name string) string {
+	last := ""
+	for label := range strings.SplitSeq(name, ".") {
+		switch {
+		case len(label) > 63:
+			return "has a label longer than 63 letters"
+		case label[0] == '-' || label[len(label)-1] == '-':
+			return "has a label that begins or ends with -"
 		}
+		last = label
+	}
+	if strings.Trim(last, "0123456789") == "" {
+		return "ends in a number and is not an IPv4 address"
 	}
 	return ""
 }
 
-// matchHost is the host of a request or the SNI of a handshake. ipToo allows addresses, which SNI
-// never is.
+// matchHost parses the host of a request or the SNI of a handshake. ipToo allows addresses, which
+// an SNI never is.
 func matchHost(s string, ipToo bool) (canonical, problem string) {
 	if s == "*" {
 		return "", "matches every host; leave it out for that"
@@ -214,7 +235,7 @@ func matchHost(s string, ipToo bool) (canonical, problem string) {
 	return hostName(s, true)
 }
 
-// certHost is a name that a certificate may be for.
+// certHost parses a name that a certificate may contain.
 func certHost(s, _ string) (string, string) {
 	switch {
 	case s == "":
@@ -225,7 +246,7 @@ func certHost(s, _ string) (string, string) {
 	return matchHost(s, false)
 }
 
-// localName is a name or an address.
+// localName parses a name or an address.
 func localName(s, _ string) (string, string) {
 	if ip, err := netip.ParseAddr(s); err == nil {
 		return ip.Unmap().String(), ""
@@ -236,7 +257,7 @@ func localName(s, _ string) (string, string) {
 	return matchHost(s, false)
 }
 
-// certName is a name in a certificate, of any kind.
+// certName parses any name in a certificate.
 func certName(s, _ string) (string, string) {
 	if s == "" {
 		return "", "is empty; must be a name that is in the certificate"
@@ -244,7 +265,7 @@ func certName(s, _ string) (string, string) {
 	return s, ""
 }
 
-// absoluteName is a DNS name with the dot at its end.
+// absoluteName parses a DNS name and returns it with a dot at its end.
 func absoluteName(s, _ string) (string, string) {
 	name, problem := hostName(strings.TrimSuffix(s, "."), false)
 	if problem != "" {
@@ -271,41 +292,11 @@ var ips = func() codec {
 	return c
 }()
 
-// device is the name of a network interface.
+// device parses the name of a network interface.
 func device(s, _ string) (string, string) {
-	// The kernel's dev_valid_name.
+	// The rules are those of dev_valid_name in the kernel.
 	if len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r\x00") {
 		return "", `is not a valid interface name; must be one that "ip link" shows, at most 15 long`
 	}
 	return s, ""
-}
-
-// network is a network; a single address stands for itself.
-func network(s, _ string) (netip.Prefix, string) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), ""
-	}
-	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil:
-		return netip.Prefix{}, `is not a valid network; write for example "10.0.0.0/8", "2001:db8::/32" or one address`
-	case p != p.Masked():
-		return netip.Prefix{}, fmt.Sprintf("has bits set beyond its prefix length; must be %q", p.Masked())
-	}
-	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 { // IPv4 addresses are compared as such
-		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
-	}
-	return p, ""
-}
-
-// trustedUnix is in trusted_proxies for all peers on unix sockets, which have no address.
-const trustedUnix = "unix"
-
-// trusted is a network, or zero for trustedUnix.
-func trusted(s, dir string) (netip.Prefix, string) {
-	if s == trustedUnix {
-		return netip.Prefix{}, ""
-	}
-	return network(s, dir)
 }

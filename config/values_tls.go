@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// versions are those of TLS.
+// versions are the versions of TLS.
 var versions = func() codec {
 	values := []string{"1.2", "1.3"}
 	c := of(func(s, _ string) (uint16, string) {
@@ -26,7 +26,7 @@ var versions = func() codec {
 	return c
 }()
 
-// hsts is the value of Strict-Transport-Security (RFC 6797).
+// hsts parses a value of Strict-Transport-Security (RFC 6797).
 func hsts(s, _ string) (string, string) { return s, hstsProblem(s) }
 
 func hstsProblem(s string) string {
@@ -45,27 +45,4 @@ func hstsProblem(s string) string {
 		return `is not a valid Strict-Transport-Security value; must be for example "max-age=31536000; includeSubDomains"`
 	}
 	return ""
-}
-
-// reserved are the fields that frame the message or belong to the connection.
-var reserved = []string{
-	"connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-	"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id",
-}
-
-// headerName is the name of a header field that tells a server who the client is.
-func headerName(s, _ string) (string, string) {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		alnum := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		if !alnum && c != '-' || i == 0 && c == '-' {
-			return "", `is not a valid header field name; must be of letters, digits and -, for example "X-Client-Subject"`
-		}
-	}
-	for _, r := range reserved {
-		if strings.EqualFold(r, s) {
-			return "", `is a field that mpgate writes itself; choose another, for example "X-Client-Subject"`
-		}
-	}
-	return s, ""
 }

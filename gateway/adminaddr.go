@@ -17,7 +17,7 @@ type adminServer struct {
 	tcp *net.TCPListener // nil for a unix socket
 }
 
-// openAdmin opens the admin address. One that was not written down and cannot be had is a warning.
+// openAdmin opens the admin address. A default address that cannot be opened is a warning.
 func (g *Gateway) openAdmin(ctx context.Context, cfg *config.Config) (*adminServer, error) {
 	if cfg.Admin.Off {
 		return nil, nil
@@ -43,7 +43,7 @@ func (g *Gateway) listenAdmin(ctx context.Context, a *config.Address) (*adminSer
 		l := g.options.Inherited.TakeListener(ctx, o.Address)
 		if l == nil {
 			var lc net.ListenConfig
-			lc.SetMultipathTCP(false) // who administers the gateway must not depend on it
+			lc.SetMultipathTCP(false) // administration must not depend on MPTCP
 			var err error
 			if l, err = lc.Listen(ctx, "tcp", o.Address); err != nil {
 				return nil, err
@@ -59,9 +59,8 @@ func (g *Gateway) listenAdmin(ctx context.Context, a *config.Address) (*adminSer
 	return s, err
 }
 
-// takeAdminPlace makes this process the one that is found at the admin address, which the one
-// before it had.
-func (g *Gateway) takeAdminPlace() {
+// takeOverAdminAddress moves the admin address from the previous process to this one.
+func (g *Gateway) takeOverAdminAddress() {
 	s := g.admin.Load()
 	if s == nil {
 		return
@@ -71,7 +70,7 @@ func (g *Gateway) takeAdminPlace() {
 	}
 }
 
-// AdminAddress is where status and metrics are, "" where they are not.
+// AdminAddress is the address of status and metrics, "" for none.
 func (g *Gateway) AdminAddress() string {
 	if s := g.admin.Load(); s != nil {
 		return s.Addr()
@@ -79,7 +78,7 @@ func (g *Gateway) AdminAddress() string {
 	return ""
 }
 
-// swapAdmin lets the next server answer, and the one before it once more those who are asking it.
+// swapAdmin activates the next admin server, and lets the old one finish its requests.
 func (g *Gateway) swapAdmin(next *adminServer) {
 	if next != nil {
 		g.tasks.run("admin", next.Serve)
@@ -94,7 +93,7 @@ func (g *Gateway) swapAdmin(next *adminServer) {
 	}
 }
 
-// file duplicates the socket, for a process that is to take it over; nil where that opens its own.
+// file duplicates the socket for the process that takes it over; nil if that opens its own.
 func (s *adminServer) file() (*os.File, error) {
 	if s == nil || s.tcp == nil {
 		return nil, nil

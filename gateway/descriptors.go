@@ -4,12 +4,12 @@ import (
 	"syscall"
 )
 
-// fewConnections is a limit that nobody means to have.
+// fewConnections is a limit that is unlikely to be intended.
 const fewConnections = 100
 
-// limitConnections shares the descriptors out: a client's connection takes one, a server's takes
-// one, and some are for logs, the admin address and the like. configured is the limit of clients'
-// connections; 0: half of all.
+// limitConnections divides the file descriptors: a connection of a client takes one, one to a
+// server takes one, and some are for logs, the admin address and so on. configured is the limit of
+// client connections; 0: half of all.
 func (g *Gateway) limitConnections(configured int) {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
@@ -17,7 +17,7 @@ func (g *Gateway) limitConnections(configured int) {
 		g.gate.SetLimit(configured)
 		return
 	}
-	clients, servers := shareOut(uint64(r.Cur), configured)
+	clients, servers := divideDescriptors(uint64(r.Cur), configured)
 	const remedy = "set LimitNOFILE=524288 in the unit, or run ulimit -n 524288 before the start"
 	switch {
 	case configured > clients:
@@ -32,9 +32,9 @@ func (g *Gateway) limitConnections(configured int) {
 	g.places.SetLimit(servers)
 }
 
-// shareOut gives how many connections of clients and to servers the descriptors suffice for. At
-// least an eighth is servers'.
-func shareOut(descriptors uint64, configured int) (clients, servers int) {
+// divideDescriptors returns how many client and server connections the descriptors allow. At least
+// an eighth is for servers.
+func divideDescriptors(descriptors uint64, configured int) (clients, servers int) {
 	// An eighth of the descriptors, and 128 at most, are pipes of netio.
 	others := min(256, descriptors/2)
 	all := int(max(2, min(descriptors, 1<<30)-others))
@@ -45,14 +45,14 @@ func shareOut(descriptors uint64, configured int) (clients, servers int) {
 	return clients, all - clients
 }
 
-// spareConnection closes a connection to a server that no request uses.
-func (g *Gateway) spareConnection() bool {
+// closeIdleConnection closes a connection to a server that no request uses.
+func (g *Gateway) closeIdleConnection() bool {
 	gen := g.gen.Load()
 	if gen == nil {
 		return false
 	}
 	for _, p := range gen.backends {
-		if p.Spare() {
+		if p.CloseIdle() {
 			return true
 		}
 	}

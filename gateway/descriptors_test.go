@@ -20,7 +20,7 @@ func TestShareOut(t *testing.T) {
 		{64, 0, 16, 16},
 		{0, 50, 1, 1},
 	} {
-		if clients, servers := shareOut(c.descriptors, c.configured); clients != c.clients || servers != c.servers {
+		if clients, servers := divideDescriptors(c.descriptors, c.configured); clients != c.clients || servers != c.servers {
 			t.Errorf("%d descriptors, %d configured: %d and %d, want %d and %d", c.descriptors, c.configured, clients, servers, c.clients, c.servers)
 		}
 	}

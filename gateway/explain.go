@@ -26,11 +26,8 @@ func NewExplainer(cfg *config.Config) (*Explainer, error) {
 	if err := n.buildRoutes(nil); err != nil {
 		return nil, err
 	}
-	return &Explainer{n, proxy.New(proxy.Options{Limits: proxyLimits(&cfg.Limits)})}, nil
+	return &Explainer{n, proxy.New(proxy.Options{Limits: proxyLimits(cfg.Limits)})}, nil
 }
-
-// Routes are the routes of requests.
-func (e *Explainer) Routes() *proxy.Routes { return e.generation.routes }
 
 // PassedThrough returns the route by which TLS connections for a server name are passed through at
 // l, and how it was found; nil if they are not.
@@ -40,7 +37,7 @@ func (e *Explainer) PassedThrough(l *config.Listener, sni string) (*proxy.Route,
 	if err != nil || p == nil {
 		return nil, route.Explanation{}
 	}
-	return p.Match(name, l.Name), (*proxy.Routes)(p).Explain(name, nil, l.Name)
+	return p.Match(name, l.Name), p.Explain(name, l.Name)
 }
 
 // Explain explains a request over HTTP/1 at l. Over TLS, sni is the server name of the handshake.
@@ -72,7 +69,7 @@ func newNamedPolicies(l *config.Listener) *namedPolicies {
 	for i := range l.TLS.Policies {
 		p.terms = append(p.terms, &proxy.Terms{HSTS: l.TLS.Policies[i].HSTS})
 		for _, host := range l.TLS.Policies[i].Hosts {
-			rules = append(rules, route.Rule[uint64]{Name: host, Host: host, Value: uint64(i + 1)})
+			rules = append(rules, route.Rule[uint64]{Name: host, Match: route.Match{Hosts: []string{host}}, Value: uint64(i + 1)})
 		}
 	}
 	p.table, _ = route.Build(rules) // config has refused what does not fit
@@ -89,7 +86,7 @@ func (p *namedPolicies) policyOf(name string) uint64 {
 
 // PolicyFor implements proxy.Policies, as do the following.
 func (p *namedPolicies) PolicyFor(host []byte) uint64 {
-	policy, _ := p.table.Match(host, nil, "")
+	policy, _ := p.table.MatchHost(host, "")
 	return policy
 }
 

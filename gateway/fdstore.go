@@ -11,8 +11,8 @@ import (
 	"mpgate/listener"
 )
 
-// fdStore keeps the sockets that mpgate bound by itself in systemd's file-descriptor store, so that
-// they go on listening over a restart. What systemd passes by a .socket unit it keeps without that.
+// fdStore keeps the sockets that mpgate opened itself in systemd's file descriptor store, so that
+// they keep listening during a restart. Those of a .socket unit are kept by systemd anyway.
 type fdStore struct {
 	notifier *Notifier
 	log      *slog.Logger
@@ -31,11 +31,11 @@ func newFDStore(n *Notifier, in *listener.Inherited, before *Parent, log *slog.L
 	return s
 }
 
-// active says whether there is a store.
+// active reports whether there is a store.
 func (s *fdStore) active() bool { return s.notifier != nil && s.notifier.Store > 0 }
 
-// drop hears of a socket out of the store that is of no use. The store must have let go of it
-// before the same address can be bound again.
+// drop removes an unused socket from the store, which must have closed it before the same address
+// can be bound again.
 func (s *fdStore) drop(spare listener.Spare) {
 	s.log.Warn("a socket of an earlier process is not used", "address", spare.Address, "from", spare.Origin.String(), "why", spare.Why)
 	if spare.Origin != listener.Store {
@@ -54,7 +54,7 @@ func (s *fdStore) remove(inode uint64, name string) {
 	delete(s.names, inode)
 }
 
-// sync makes the store hold the generation's own sockets and no other.
+// sync makes the store hold exactly the sockets that the generation opened itself.
 func (s *fdStore) sync(n *generation) {
 	if !s.active() {
 		return
@@ -109,7 +109,7 @@ func (s *fdStore) add(inode uint64, file *os.File) {
 	s.names[inode] = name
 }
 
-// holds says whether the store keeps the sockets of a listener.
+// holds reports whether the store keeps the sockets of a listener.
 func (s *fdStore) holds(f *front) bool {
 	if !s.active() || f.sockets.Activated() {
 		return false

@@ -17,8 +17,8 @@ import (
 
 // CheckFiles opens the files that a configuration names, as a start would, and reports what a start
 // would refuse: certificates, keys and CA files that cannot be used, and directories that cannot be
-// written to. It changes nothing and binds nothing. What the present user may not read or write is
-// a fault too.
+// written to. It changes nothing and binds nothing. Files that the present user may not read or
+// write are errors, too.
 func CheckFiles(cfg *config.Config) []config.Fault {
 	c := fileCheck{cfg: cfg}
 	for i := range cfg.Listeners {
@@ -82,7 +82,8 @@ func (c *fileCheck) backend(b *config.Backend) {
 	if b.TLS == nil {
 		return
 	}
-	_, err := certs.ClientConfig(clientOptions(b.TLS, "server.invalid")) // each server's name is checked where it is used
+	// A server's name is checked when it is used.
+	_, err := certs.ClientConfig(clientOptions(b.TLS, "server.invalid"))
 	var f certs.Fault
 	if errors.As(err, &f) {
 		c.note("backend."+b.Name+".tls."+f.Key, f.Err)
@@ -91,7 +92,7 @@ func (c *fileCheck) backend(b *config.Backend) {
 	c.note("backend."+b.Name+".tls", err)
 }
 
-// appendable reports why a log cannot be written to path, nil if it can.
+// appendable returns why a log cannot be written to path, nil if it can.
 func appendable(path string) error {
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -104,15 +105,15 @@ func appendable(path string) error {
 	return access(path)
 }
 
-// free reports what stands where a socket is to be, nil if that is nothing or a socket.
+// free returns an error if a file other than a socket is at path.
 func free(path string) error {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("a file that is not a socket is there: %s; remove it or choose another path", path)
 	}
-	return nil // what hides it is the directory's
+	return nil // another error is that of the directory
 }
 
-// creatable is writable for a directory that is made where it is missing.
+// creatable is writable for a directory that is created if it is missing.
 func creatable(dir string) error {
 	for {
 		err := writable(dir)
@@ -124,7 +125,7 @@ func creatable(dir string) error {
 	}
 }
 
-// writable reports why no file can be made in a directory, nil if one can.
+// writable returns why no file can be created in a directory, nil if one can.
 func writable(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -143,8 +144,8 @@ func access(path string) error {
 	return nil
 }
 
-// filesChanged asks followFiles for a new generation; it never waits. A name that is lost only
-// misses from the log.
+// filesChanged asks followFiles for a new generation; it never waits. A lost name is only missing
+// in the log.
 func (g *Gateway) filesChanged(files []string) {
 	select {
 	case g.changed <- files:
@@ -152,9 +153,8 @@ func (g *Gateway) filesChanged(files []string) {
 	}
 }
 
-// followFiles makes the TLS policies again when a file changed whose content is part of one: those
-// that an operator takes out of a list of CAs are no longer trusted, without a reload. The
-// configuration is not read.
+// followFiles rebuilds the TLS policies when one of their files has changed: a CA that was removed
+// from a list is no longer trusted, without a reload. The configuration is not read.
 func (g *Gateway) followFiles(ctx context.Context) error {
 	for {
 		select {
@@ -166,7 +166,7 @@ func (g *Gateway) followFiles(ctx context.Context) error {
 	}
 }
 
-// renew puts a generation of the same configuration in the place of the present one.
+// renew replaces the generation with one of the same configuration.
 func (g *Gateway) renew(ctx context.Context, files []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -174,7 +174,7 @@ func (g *Gateway) renew(ctx context.Context, files []string) {
 		return
 	}
 	old := g.gen.Load()
-	err := attempt("renewal", func() error { return g.install(ctx, old, old.config) })
+	err := catchPanic("renewal", func() error { return g.install(ctx, old, old.config) })
 	for _, name := range files {
 		g.metrics.SetCertificateFailing(name, err != nil)
 	}

@@ -17,6 +17,7 @@ import (
 	"mpgate/config"
 	"mpgate/internal/acmetest"
 	"mpgate/internal/proxytest"
+	"mpgate/proxy/limits"
 )
 
 func TestCheckFiles(t *testing.T) {
@@ -164,7 +165,7 @@ func TestClientCAIsFollowed(t *testing.T) {
 
 // A minimum rate that is written as zero is none, not the default.
 func TestNoMinimumRate(t *testing.T) {
-	if got := proxyLimits(&config.Limits{}).MinRate; got >= 0 {
+	if got := proxyLimits(limits.Limits{}).MinRate; got >= 0 {
 		t.Errorf("got %d bytes a second, want none", got)
 	}
 }

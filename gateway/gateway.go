@@ -17,8 +17,9 @@ import (
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http2"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/limits"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
@@ -34,15 +35,15 @@ type Options struct {
 	LogDropped *telemetry.Counter
 	// LogSettings follow the configuration, if not nil. They are those of the Logger.
 	LogSettings *LogSettings
-	// Notifier tells the service manager what it wants to know; nil: there is none.
+	// Notifier notifies the service manager; nil: there is none.
 	Notifier *Notifier
 	// Parent is the process that this one replaces; nil: none.
 	Parent *Parent
 	// Command gives the command that replaces this process, for Upgrade; nil: it cannot be
 	// replaced.
 	Command func() (path string, args []string)
-	// Shield calls start with those signals ignored, in this process and so in what is started,
-	// that would end a process which has yet to take them over; nil: nothing is shielded.
+	// Shield calls start while signals that would end a new process, before it handles them, are
+	// ignored; nil: none are.
 	Shield func(start func() error) error
 }
 
@@ -55,27 +56,29 @@ type Gateway struct {
 	metrics *telemetry.Instruments
 	access  atomic.Pointer[telemetry.AccessLog] // nil: off
 	gate    *listener.Gate
-	clients atomic.Int64   // connections of clients that the descriptors, or the configuration, allow
-	places  backend.Places // for connections to servers
-	group   *memoryGroup   // nil: the memory is not limited; nor are the next two then
-	room    *proxy.Room    // for exchanges
-	streams http2.Memory   // for what servers of HTTP/2 may have us hold
+	// clients is the limit of client connections, from the descriptors or the configuration.
+	clients atomic.Int64
+	places  backend.ConnLimit // for connections to servers
+	group   *memoryGroup      // nil: the memory is not limited; nor are the next two then
+	room    *proxy.Room       // for exchanges
+	streams http2.Memory      // for what servers of HTTP/2 may have us hold
 	proxy   *proxy.Proxy
 	certs   *certs.Manager
-	admin   atomic.Pointer[adminServer] // nil: off, or the default address could not be had
-	store   *fdStore
-	tasks   *tasks
-	deaf    func() // ends the reports of panics
+	// admin is nil if it is off, or if the default address is not available.
+	admin            atomic.Pointer[adminServer]
+	store            *fdStore
+	tasks            *tasks
+	stopPanicReports func() // ends the reports of panics
 
 	paths       atomic.Pointer[paths.Manager] // nil: never asked for
 	pathsRun    bool
-	front, back leg.Live     // the connections that use MPTCP
-	memory      mptcp.Memory // what dials have learned about servers
+	front, back conninfo.Registry // the connections that use MPTCP
+	memory      mptcp.Memory      // what dials have learned about servers
 
-	state    atomic.Uint32
-	draining atomic.Int32  // old generations with work left
-	replaced chan struct{} // closed when upgraded: another process has taken over
-	heir     *os.File      // open as long as this process has connections, for that process to see
+	state     atomic.Uint32
+	draining  atomic.Int32  // old generations with work left
+	replaced  chan struct{} // closed when upgraded: another process has taken over
+	successor *os.File      // open as long as this process has connections, for that process to see
 
 	mu     sync.Mutex // held while a generation is built and swapped
 	gen    atomic.Pointer[generation]
@@ -91,7 +94,7 @@ const (
 	draining
 )
 
-// Open builds the first generation and opens every address. ctx bounds the opening only.
+// Open builds the first generation and opens every address. ctx limits the opening only.
 func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -101,10 +104,10 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{}), changed: make(chan []string, 1)}
 	g.metrics = telemetry.NewInstruments(o.Version)
-	g.deaf = task.OnPanic(g.panicked)
+	g.stopPanicReports = task.OnPanic(g.panicked)
 	g.metrics.SetOwnLog(o.LogDropped)
 	g.metrics.SetPlainDials(g.memory.Skipped)
-	g.front.Settle, g.back.Settle = g.settle, g.settle
+	g.front.BeforeClose, g.back.BeforeClose = g.countClosing, g.countClosing
 	defer func() {
 		if err != nil {
 			g.closeAll()
@@ -118,10 +121,10 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g.access.Store(access)
 	g.gate = listener.NewGate(0)
-	g.places.Spare = g.spareConnection
+	g.places.CloseIdle = g.closeIdleConnection
 	g.limitConnections(cfg.Limits.Connections)
 	g.openMemory()
-	g.proxy = proxy.New(g.proxyOptions(&cfg.Limits))
+	g.proxy = proxy.New(g.proxyOptions(cfg.Limits))
 	g.gate.Full = g.proxy.Shed
 	g.openCerts(cfg)
 	gen, err := g.build(ctx, nil, cfg)
@@ -149,9 +152,9 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	return g, nil
 }
 
-// closeAll undoes an Open that failed.
+// closeAll undoes a failed Open.
 func (g *Gateway) closeAll() {
-	defer g.deaf()
+	defer g.stopPanicReports()
 	if m := g.paths.Load(); m != nil {
 		m.Close()
 	}
@@ -175,7 +178,7 @@ func (g *Gateway) closeAll() {
 	_ = g.options.Inherited.Close()
 }
 
-// fault places an error at a key of the configuration.
+// fault gives an error the position of a key in the configuration.
 func (g *Gateway) fault(cfg *config.Config, key string, err error) error {
 	return placed(cfg, key, err)
 }
@@ -186,41 +189,34 @@ func placed(cfg *config.Config, key string, err error) config.Errors {
 }
 
 func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
-	format, err := telemetry.ParseFormat(string(l.Format))
-	if err != nil {
-		return nil, err
-	}
 	return telemetry.OpenAccessLog(telemetry.AccessLogOptions{
-		Format: format,
+		Format: l.Format,
 		SpoolOptions: telemetry.SpoolOptions{
 			Destination: l.Access, Logger: g.log, Dropped: &g.metrics.LogDropped, Errors: &g.metrics.LogErrors,
 		},
 	})
 }
 
-func (g *Gateway) proxyOptions(l *config.Limits) proxy.Options {
+func (g *Gateway) proxyOptions(l limits.Limits) proxy.Options {
 	return proxy.Options{
 		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Leave: g.gate.Leave, Ready: g.isReady,
 		Live: &g.front, Room: g.room, StreamMemory: g.streamMemory(),
 	}
 }
 
-func proxyLimits(l *config.Limits) proxy.Limits {
-	rate := l.MinRate
-	if rate == 0 {
-		rate = -1 // none; there a zero means the default
+// proxyLimits are the limits of the file for the proxy: there a rate of zero is the default.
+func proxyLimits(l limits.Limits) limits.Limits {
+	if l.MinRate == 0 {
+		l.MinRate = -1
 	}
-	return proxy.Limits{
-		HeaderBytes: int(l.HeaderBytes), HeaderFields: l.HeaderFields, HeaderTime: l.HeaderTime,
-		IdleTime: l.IdleTime, MinRate: rate, PerClient: l.ConnectionsPerClient,
-	}
+	return l
 }
 
-// Run serves until ctx ends, then drains: readiness fails first, exchanges under way come to their
-// end, and what is left after the configured time, or when kill ends, is cut. onReady is called
-// once every listener accepts.
+// Run serves until ctx ends, then drains: readiness fails first, exchanges in progress finish, and
+// what is left after the configured time, or when kill ends, is aborted. onReady is called once
+// every listener accepts.
 func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
-	defer g.letGo()
+	defer g.notifySuccessor()
 	if g.group != nil {
 		defer g.group.close()
 	}
@@ -231,11 +227,11 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	}
 	g.tasks.run("certificates", g.certs.Run)
 	g.tasks.keep("changed files", g.followFiles)
-	g.tasks.keep("MPTCP connections", g.unclog)
+	g.tasks.keep("MPTCP connections", g.watchReceiveStalls)
 	if g.group != nil {
 		g.tasks.keep("memory", g.watchMemory)
 	}
-	err := attempt("start", func() error { return g.begin(ctx) })
+	err := catchPanic("start", func() error { return g.begin(ctx) })
 	if err == nil {
 		g.announce(nil)
 		if a := g.AdminAddress(); a != "" {
@@ -282,18 +278,19 @@ func (g *Gateway) begin(ctx context.Context) error {
 	return err
 }
 
-// lastWords is how long connections may take for one request that were accepted while the gateway
-// drained.
-const lastWords = 5 * time.Second
+// lastRequestTime is how long connections that were accepted during the drain may take for one
+// request.
+const lastRequestTime = 5 * time.Second
 
-// drain ends the gateway in order: sockets that nobody else keeps are closed; the connections that
-// are open come to their end, while those that wait at the other sockets are served, with the word
-// that they end; then those are left to whoever comes next.
+// drain ends the gateway: it closes sockets that no other process keeps; open connections finish,
+// while new ones on the other sockets are served once and closed; then those sockets are left to
+// the next process.
 func (g *Gateway) drain(kill context.Context) {
 	g.state.Store(draining)
 	g.mu.Lock() // no reload from here on
 	defer g.mu.Unlock()
-	handedOver := g.isReplaced() || g.options.Parent.serves() // another process continues with the sockets
+	// Another process continues with the sockets.
+	handedOver := g.isReplaced() || g.options.Parent.isServing()
 	if !handedOver {
 		g.options.Notifier.send("STOPPING=1", "STATUS=draining")
 	}
@@ -314,7 +311,7 @@ func (g *Gateway) drain(kill context.Context) {
 		g.log.Warn("connections aborted: still in use when "+why, "connections", cut)
 	}
 	gen.stopAccepting(func(*front) bool { return true })
-	last, cancel := context.WithTimeout(kill, lastWords)
+	last, cancel := context.WithTimeout(kill, lastRequestTime)
 	defer cancel()
 	g.proxy.Shutdown(last)
 	gen.close()
@@ -322,7 +319,7 @@ func (g *Gateway) drain(kill context.Context) {
 		_ = s.Close(last)
 	}
 	_ = g.options.Inherited.Close()
-	g.options.Parent.awaitEnd(kill, limit+lastWords)
+	g.options.Parent.awaitEnd(kill, limit+lastRequestTime)
 	g.log.Info("stopped")
 }
 
@@ -335,7 +332,7 @@ func (g *Gateway) isReplaced() bool {
 	}
 }
 
-// closeLogs comes last, so that what the end of everything had to say is written.
+// closeLogs comes last, so that all log lines are written.
 func (g *Gateway) closeLogs() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
@@ -343,10 +340,10 @@ func (g *Gateway) closeLogs() {
 		g.log.Error("access log is incomplete", "err", err)
 	}
 	g.tasks.stop()
-	g.deaf()
+	g.stopPanicReports()
 }
 
-// ReopenLogs opens log files again, after they were renamed. An error is logged, too.
+// ReopenLogs reopens log files after they were renamed. It also logs an error.
 func (g *Gateway) ReopenLogs() error {
 	err := g.access.Load().Reopen()
 	if err != nil {
@@ -357,7 +354,7 @@ func (g *Gateway) ReopenLogs() error {
 
 func (g *Gateway) isReady() bool { return g.state.Load() == ready }
 
-// Ready says whether the gateway takes traffic, and if not, why.
+// Ready reports whether the gateway accepts traffic and, if not, why.
 func (g *Gateway) Ready() (bool, []string) {
 	switch g.state.Load() {
 	case starting:
@@ -368,8 +365,8 @@ func (g *Gateway) Ready() (bool, []string) {
 	return true, nil
 }
 
-// announce says what the kernel granted to each listener, in the file's order. Of sockets that are
-// the same in old it is silent.
+// announce logs what the kernel granted to each listener, in the order of the file, except for
+// sockets that are unchanged from old.
 func (g *Gateway) announce(old *generation) {
 	gen := g.gen.Load()
 	for i := range gen.config.Listeners {

@@ -15,11 +15,11 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
-	"mpgate/proxy/http1"
+	"mpgate/proxy/limits"
 	"mpgate/proxy/route"
 )
 
-// generation is what one reading of the configuration became.
+// generation is what was built from one version of the configuration.
 type generation struct {
 	number    uint64
 	config    *config.Config
@@ -32,36 +32,36 @@ type generation struct {
 	ownNames  []string            // see ownNames
 }
 
-// pool is a backend and the task that keeps it.
+// pool is a backend and its maintenance task.
 type pool struct {
 	options config.Backend
-	mptcp   bool         // whether MPTCP was enabled when it was made
-	limits  http1.Limits // of answers' heads
+	mptcp   bool          // whether MPTCP was enabled when it was made
+	limits  limits.Limits // of answers' heads
 	*backend.Backend
 	task *running
 }
 
-// lease is what the exchanges on a route last by: on the same route to the same backend for as long
-// as they like.
+// lease is shared by the exchanges on a route. It is kept while a reload changes neither the route
+// nor its backend.
 type lease struct {
 	*proxy.Lease
 	route config.Route
 	pool  *pool
 }
 
-// front is a listener: its sockets, and how the data plane sees it.
+// front is a listener: its sockets, and its part in the data plane.
 type front struct {
 	sockets *listener.Listener
 	proxy   *proxy.Listener
 	open    listener.Options      // what the sockets were opened with
-	view    proxy.ListenerOptions // what the data plane is to know
+	view    proxy.ListenerOptions // options of the data plane
 	tls     *tlsSet               // nil: none
 	task    *running
-	leave   bool // somebody else continues with the sockets: unix ones stay in the file system
+	leave   bool // another process continues with the sockets: unix ones stay in the file system
 }
 
-// build makes a generation out of cfg, with what is equal in old. It starts nothing, and on a fault
-// leaves nothing behind.
+// build makes a generation from cfg, with what is equal in old. It starts nothing, and undoes
+// everything on an error.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
@@ -109,34 +109,35 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 }
 
 func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Backend) (*pool, error) {
-	limits := answerLimits(&cfg.Limits)
+	answer := answerLimits(cfg.Limits)
 	if old != nil {
-		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && p.limits == limits && reflect.DeepEqual(p.options, b) {
+		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && p.limits == answer && reflect.DeepEqual(p.options, b) {
 			return p, nil
 		}
 	}
 	o := g.backendOptions(b, cfg.MPTCP.Enabled)
-	o.Limits = limits
+	o.Limits = answer
 	made, err := backend.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: limits, Backend: made}, nil
+	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: answer, Backend: made}, nil
 }
 
-// answerLimits are what the heads of answers may take: servers are not held to less than what they
-// commonly need.
-func answerLimits(l *config.Limits) http1.Limits {
-	return http1.Limits{HeaderBytes: max(int(l.HeaderBytes), 64<<10), HeaderFields: max(l.HeaderFields, 256)}
+// answerLimits are the limits of response heads, with a minimum that servers commonly need.
+func answerLimits(l limits.Limits) limits.Limits {
+	out := limits.Servers
+	out.HeaderBytes, out.HeaderFields = max(l.HeaderBytes, out.HeaderBytes), max(l.HeaderFields, out.HeaderFields)
+	return out
 }
 
 func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options {
 	o := backend.Options{
-		Name: b.Name, ConnectTimeout: b.ConnectTimeout, ResponseTimeout: b.ResponseTimeout, IdleTimeout: b.IdleTimeout,
+		Name: b.Name, Balance: string(b.Balance), ConnectTimeout: b.ConnectTimeout, ResponseTimeout: b.ResponseTimeout, IdleTimeout: b.IdleTimeout,
 		Protocol: map[config.Protocol]backend.Protocol{
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
-		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, Places: &g.places, Detour: detour{g}, TLS: g.backendTLS(&b), SendProxy: map[config.SendProxy]uint8{config.SendProxyV1: 1, config.SendProxyV2: 2}[b.SendProxy],
+		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
 	}
 	g.logServers(&o)
 	if g.group != nil {
@@ -150,7 +151,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 	return o
 }
 
-// logServers has the log say which servers cannot be reached, and why.
+// logServers logs which servers cannot be reached, and why.
 func (g *Gateway) logServers(o *backend.Options) {
 	name := o.Name
 	o.Down = func(server string, why error) {
@@ -168,18 +169,12 @@ func (g *Gateway) logServers(o *backend.Options) {
 	}
 }
 
-// mode is what is asked of the kernel, given the operator's kill switches.
-func mode(m config.MPTCPMode, enabled bool) mptcp.Mode {
+// mode returns the mode to request from the kernel, given the operator's kill switches.
+func mode(m mptcp.Mode, enabled bool) mptcp.Mode {
 	if !enabled || mptcp.Disabled() {
 		return mptcp.Off
 	}
-	switch m {
-	case config.MPTCPRequire:
-		return mptcp.Require
-	case config.MPTCPOff:
-		return mptcp.Off
-	}
-	return mptcp.Prefer
+	return m
 }
 
 // buildRoutes makes the table of routes, and that of server names which are passed through.
@@ -189,7 +184,7 @@ func (n *generation) buildRoutes(old *generation) error {
 	for _, r := range cfg.Routes {
 		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
-			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener,
+			Name: r.Name, Match: r.Match.Rule(),
 			Action:           &proxy.Forward{Backend: to},
 			Filters:          filter.Compile(filter.MaxForwards{}),
 			Lease:            n.leaseOf(old, &r),
@@ -200,7 +195,7 @@ func (n *generation) buildRoutes(old *generation) error {
 			list = append(list, one)
 			continue
 		}
-		one.Host, one.Action = r.Match.SNI, &proxy.TCP{Backend: to}
+		one.Action = &proxy.TCP{Backend: to}
 		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
@@ -216,8 +211,8 @@ func (n *generation) buildRoutes(old *generation) error {
 	return nil
 }
 
-// passthroughs are the names that are passed through at a listener; nil where there is none, so
-// that nobody waits for a ClientHello there.
+// passthroughs returns the server names that are passed through at a listener; nil if there are
+// none, so that the listener does not wait for a ClientHello.
 func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 	if !l.TakesTLS() || !n.passedAt[""] && !n.passedAt[l.Name] {
 		return nil
@@ -226,6 +221,10 @@ func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 }
 
 func routeFault(cfg *config.Config, err error) error {
+	var dead *route.UnreachableError
+	if errors.As(err, &dead) {
+		return placed(cfg, "route."+dead.Name, err)
+	}
 	var tie *route.TieError
 	if errors.As(err, &tie) {
 		return placed(cfg, "route."+tie.Second, err)
@@ -233,7 +232,8 @@ func routeFault(cfg *config.Config, err error) error {
 	return placed(cfg, "route", err)
 }
 
-// leaseOf carries the lease of a route over, if it is the same route to the same backend.
+// leaseOf returns the old lease of a route if the route and its backend are unchanged, otherwise a
+// new one.
 func (n *generation) leaseOf(old *generation, r *config.Route) *proxy.Lease {
 	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[r.Backend]}
 	if old != nil {
@@ -278,16 +278,13 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 	return f, nil
 }
 
-// view is what the data plane is to know of a listener, as far as the configuration says it.
+// view is options of the data plane of a listener, as far as the configuration says it.
 func (n *generation) view(l *config.Listener) proxy.ListenerOptions {
 	return proxy.ListenerOptions{
-		Trusted: l.TrustedProxies, TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
+		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
 		RedirectHTTPS: l.RedirectHTTPS, Routes: n.routes, Passthrough: n.passthroughs(l),
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
-		ProxyHeader: map[config.ProxyProtocol]proxy.ProxyHeader{
-			config.ProxyOptional: proxy.ProxyOptional, config.ProxyRequired: proxy.ProxyRequired,
-		}[l.ProxyProtocol],
-		ProxyHeaderFrom: l.ProxyProtocolFrom,
+		ProxyHeader: l.ProxyProtocol, ProxyHeaderFrom: l.ProxyProtocolFrom,
 	}
 }
 
@@ -308,13 +305,13 @@ func (g *Gateway) listenerOptions(cfg *config.Config, l *config.Listener) listen
 	return o
 }
 
-// sameSockets says whether sockets opened by a would do for b.
+// sameSockets reports whether sockets opened with a also fit b.
 func sameSockets(a, b listener.Options) bool {
 	return a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) && a.Systemd == b.Systemd &&
 		a.FileMode == b.FileMode && a.MPTCP == b.MPTCP && a.Interface == b.Interface
 }
 
-// start makes the generation the one that requests meet, and starts what is new in it.
+// start activates the generation, and starts what is new in it.
 func (n *generation) start(g *Gateway) {
 	for name, p := range n.backends {
 		if p.task == nil {
@@ -341,7 +338,7 @@ func (n *generation) start(g *Gateway) {
 	}
 }
 
-// stopAccepting ends the accepting of those listeners.
+// stopAccepting stops those listeners from accepting.
 func (n *generation) stopAccepting(which func(*front) bool) {
 	for _, f := range n.listeners {
 		if which(f) {
@@ -350,7 +347,7 @@ func (n *generation) stopAccepting(which func(*front) bool) {
 	}
 }
 
-// stop ends the accepting; it may be called twice.
+// stop stops accepting; it may be called twice.
 func (f *front) stop() {
 	f.task.stop()
 	if f.leave {

@@ -10,7 +10,7 @@ import (
 	"mpgate/telemetry"
 )
 
-// LogSettings are the level and the format of a log, which a reload can change.
+// LogSettings are the level and format of a log, which a reload can change.
 type LogSettings struct {
 	level slog.LevelVar
 	text  atomic.Bool
@@ -20,7 +20,7 @@ type LogSettings struct {
 func (s *LogSettings) Set(l *config.Log) {
 	if s != nil {
 		s.level.Set(l.Level)
-		s.text.Store(l.Format == config.LogText)
+		s.text.Store(l.Format == telemetry.FormatText)
 	}
 }
 

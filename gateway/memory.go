@@ -7,10 +7,10 @@ import (
 	"mpgate/proxy"
 )
 
-// memoryLook is how often the memory is looked at while nothing asks for it.
+// memoryLook is how often the memory is checked.
 const memoryLook = 100 * time.Millisecond
 
-// openMemory bounds what exchanges may take where the memory is limited.
+// openMemory limits the memory of exchanges if the control group limits that of the process.
 func (g *Gateway) openMemory() {
 	if g.group = openMemoryGroup(); g.group == nil {
 		return
@@ -30,8 +30,8 @@ func (g *Gateway) streamMemory() int64 {
 	return min(most, g.group.limit/4)
 }
 
-// watchMemory keeps what is known of the memory fresh. Where nearly nothing is left no connections
-// are accepted either: those that wait for their next request make room.
+// watchMemory updates the free memory. When it is nearly used up, no connections are accepted
+// either, and idle ones are closed to make room.
 func (g *Gateway) watchMemory(ctx context.Context) error {
 	tick := time.NewTicker(memoryLook)
 	defer tick.Stop()

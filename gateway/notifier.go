@@ -20,7 +20,7 @@ import (
 // Notifier sends notifications to the service manager (sd_notify). A nil Notifier sends none.
 type Notifier struct {
 	conn *net.UnixConn
-	// Watchdog is how often the manager must hear that the gateway answers; 0: it does not ask.
+	// Watchdog is how often the manager must be notified that the gateway answers; 0: never.
 	Watchdog time.Duration
 	// Store is how many descriptors it keeps over a restart.
 	Store int
@@ -59,7 +59,7 @@ func (n *Notifier) Close() {
 	}
 }
 
-// send tells lines such as READY=1. There is nobody to tell that nobody could be told.
+// send sends lines such as READY=1. Errors are ignored.
 func (n *Notifier) send(lines ...string) {
 	if n != nil {
 		_ = n.sendFiles(nil, lines...)
@@ -86,7 +86,7 @@ func (n *Notifier) sendFiles(files []*os.File, lines ...string) error {
 		rights = syscall.UnixRights(fds...)
 	}
 	_ = n.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	rc, err := n.conn.SyscallConn() // WriteMsgUnix wants none that is connected
+	rc, err := n.conn.SyscallConn() // WriteMsgUnix refuses a connected socket
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (n *Notifier) sendFiles(files []*os.File, lines ...string) error {
 	return errors.Join(err, sendErr)
 }
 
-// barrier returns when the manager has acted upon all that was sent before, or ctx ends.
+// barrier returns when the manager has processed everything that was sent before, or ctx ends.
 func (n *Notifier) barrier(ctx context.Context) error {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -11,12 +11,12 @@ import (
 
 	"mpgate/config"
 	"mpgate/mptcp/paths"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/conninfo"
 	"mpgate/telemetry"
 )
 
-// openPaths makes the manager of the declared paths, or gives the running one its new options; a
-// fault changes nothing. It is nil as long as no configuration has asked for it.
+// openPaths makes the manager of the declared paths, or updates the options of the running one; an
+// error changes nothing. There is no manager until a configuration needs one.
 func (g *Gateway) openPaths(cfg *config.Config) error {
 	o := g.pathOptions(cfg)
 	if m := g.paths.Load(); m != nil {
@@ -26,7 +26,7 @@ func (g *Gateway) openPaths(cfg *config.Config) error {
 		return nil
 	}
 	if o.Manage == paths.ManageOff && o.Failover == paths.FailoverOff {
-		if o.Recover && exists(o.Journal) { // to take back what an earlier process has left
+		if o.Recover && exists(o.Journal) { // to revert what an earlier process has left
 			if err := g.newPaths(o); err != nil {
 				g.log.Error("cannot take over the MPTCP endpoints and limits of an earlier process", "err", err)
 			}
@@ -59,34 +59,34 @@ func (g *Gateway) newPaths(o paths.Options) error {
 	return nil
 }
 
-// succeed continues with what another manager made: that of the process before this one, or of this
-// one, if no other came of it.
-func (g *Gateway) succeed(e *paths.Estate) {
+// takeHandover continues with what another manager made: that of the previous process, or that of
+// this process after a failed upgrade.
+func (g *Gateway) takeHandover(e *paths.Handover) {
 	if e.Empty() {
 		return
 	}
 	o := g.pathOptions(g.gen.Load().config)
-	o.Succeed = e
+	o.Handover = e
 	var err error
 	if m := g.paths.Load(); m != nil {
 		err = m.Update(o)
 	} else {
-		err = g.newPaths(o) // no path is declared any more: to take back what was made
+		err = g.newPaths(o) // no path is declared any more: to revert what was made
 	}
 	if err != nil {
 		g.log.Error("cannot take over the MPTCP endpoints and limits of the previous process", "err", err)
 	}
 }
 
-// handOverPaths gives up endpoints and limits to a process that replaces this one.
-func (g *Gateway) handOverPaths(ctx context.Context) (*paths.Estate, error) {
+// handOverPaths transfers endpoints and limits to a process that replaces this one.
+func (g *Gateway) handOverPaths(ctx context.Context) (*paths.Handover, error) {
 	if m := g.paths.Load(); m != nil {
 		return m.HandOver(ctx)
 	}
 	return nil, nil
 }
 
-// runPaths starts the manager, if there is one that does not run.
+// runPaths starts the manager, if there is one that is not running.
 func (g *Gateway) runPaths() {
 	if m := g.paths.Load(); m != nil && !g.pathsRun {
 		g.pathsRun = true
@@ -94,7 +94,7 @@ func (g *Gateway) runPaths() {
 	}
 }
 
-// journal is where the endpoints that were made are noted.
+// journal is the file in which endpoints are recorded.
 func journal(cfg *config.Config) string { return filepath.Join(cfg.StateDir, "endpoints.json") }
 
 func exists(file string) bool {
@@ -105,7 +105,7 @@ func exists(file string) bool {
 func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 	key := "mptcp.manage"
 	var privilege *paths.PrivilegeError
-	if errors.As(err, &privilege) && cfg.MPTCP.Manage != config.ManageSync {
+	if errors.As(err, &privilege) && cfg.MPTCP.Manage != paths.ManageSync {
 		key = "mptcp.failover"
 	}
 	return g.fault(cfg, key, err)
@@ -114,13 +114,13 @@ func (g *Gateway) pathsFault(cfg *config.Config, err error) error {
 func (g *Gateway) pathOptions(cfg *config.Config) paths.Options {
 	o := PathOptions(&cfg.MPTCP)
 	o.Logger, o.Source = g.log, g.liveConnections
-	o.Predecessor = g.options.Parent.lives
+	o.Predecessor = g.options.Parent.isDraining
 	o.Journal, o.Recover = journal(cfg), g.options.Parent == nil
 	o.Hooks = paths.Hooks{Up: g.metrics.SetPathUp, Gone: g.metrics.DeletePath, Cut: g.failedOver}
 	return o
 }
 
-// failedOver is told of each cut. One that found no subflow held nobody up.
+// failedOver counts a cut. One without subflows delayed no connection.
 func (g *Gateway) failedOver(c paths.Cut) {
 	if c.Subflows > 0 {
 		g.metrics.PathFailover(c.Path, c.Stalled+c.Took)
@@ -131,15 +131,15 @@ func (g *Gateway) failedOver(c paths.Cut) {
 func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	front, back := g.front.All, g.back.All
 	sides := [...]struct {
-		all  func(func(*leg.Leg) bool)
+		all  func(func(*conninfo.Info) bool)
 		side paths.Side
 	}{{front, paths.Front}, {back, paths.Back}}
-	if time.Now().UnixNano()&(1<<20) != 0 { // whoever takes a sample sees both sides in turn
+	if time.Now().UnixNano()&(1<<20) != 0 { // a sample includes both sides in turn
 		sides[0], sides[1] = sides[1], sides[0]
 	}
 	for _, s := range sides {
 		more := true
-		s.all(func(l *leg.Leg) bool {
+		s.all(func(l *conninfo.Info) bool {
 			more = yield(paths.Conn{Raw: l.Raw(), Side: s.side, Owner: l})
 			return more
 		})
@@ -149,26 +149,26 @@ func (g *Gateway) liveConnections(yield func(paths.Conn) bool) {
 	}
 }
 
-// detour leads dials around paths that do not carry.
-type detour struct{ g *Gateway }
+// sourceSelector selects source addresses by the manager of paths.
+type sourceSelector struct{ g *Gateway }
 
-func (d detour) From(to netip.Addr) netip.Addr {
+func (d sourceSelector) SelectSource(to netip.Addr) netip.Addr {
 	if m := d.g.paths.Load(); m != nil {
-		return m.From(to)
+		return m.SelectSource(to)
 	}
 	return netip.Addr{}
 }
 
-func (d detour) Era() context.Context {
+func (d sourceSelector) Valid() context.Context {
 	if m := d.g.paths.Load(); m != nil {
-		return m.Era()
+		return m.Valid()
 	}
 	return context.Background()
 }
 
-// settle has what a connection carried counted by path before it is closed.
-func (g *Gateway) settle(raw syscall.RawConn) {
+// countClosing counts the traffic of a connection by path before it is closed.
+func (g *Gateway) countClosing(raw syscall.RawConn) {
 	if m := g.paths.Load(); m != nil {
-		m.Settle(raw)
+		m.CountClosing(raw)
 	}
 }

@@ -13,22 +13,23 @@ import (
 	"mpgate/config"
 	"mpgate/mptcp"
 	"mpgate/mptcp/paths"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/conninfo"
 )
 
-// PathsReport is what GET /api/paths says, and what `mpgate paths` shows. What the kernel does not
-// tell is absent.
+// PathsReport is the answer to GET /api/paths, which `mpgate paths` shows. What the kernel does not
+// report is absent.
 type PathsReport struct {
 	Time     time.Time `json:"time"`
 	Manage   string    `json:"manage"`   // off, watch or sync
 	Failover string    `json:"failover"` // off, link or active
 	// Totals says what the sums of Paths count: TotalsSinceStart or TotalsOpen.
-	Totals       string           `json:"totals"`
-	Limits       PathLimits       `json:"limits"`                  // in the kernel
-	WantedLimits *PathLimits      `json:"wanted_limits,omitempty"` // by the configuration; nil: left alone
+	Totals string     `json:"totals"`
+	Limits PathLimits `json:"limits"` // in the kernel
+	// WantedLimits are those of the configuration; nil: not managed.
+	WantedLimits *PathLimits      `json:"wanted_limits,omitempty"`
 	Paths        []PathReport     `json:"paths"`
 	Endpoints    []PathEndpoint   `json:"endpoints"`
-	Connections  []PathConnection `json:"connections"` // those that use MPTCP, mostReported at most
+	Connections  []PathConnection `json:"connections"` // those that use MPTCP, maxReported at most
 	More         int              `json:"more,omitempty"`
 	Notes        []string         `json:"notes,omitempty"`
 }
@@ -45,8 +46,8 @@ type PathLimits struct {
 	AddAddrAccepted int `json:"add_addr_accepted"`
 }
 
-// PathReport is one path: declared, watched by the manager, or an interface that carries subflows
-// all the same.
+// PathReport is one path: declared, watched by the manager, or an undeclared interface that carries
+// subflows.
 type PathReport struct {
 	Name      string       `json:"name"`
 	Declared  bool         `json:"declared"`
@@ -92,48 +93,45 @@ type PathConnection struct {
 
 // PathSubflow is one subflow.
 type PathSubflow struct {
-	ID                 uint32         `json:"id"`
-	Path               string         `json:"path,omitempty"`
-	Interface          string         `json:"interface,omitempty"`
-	Local              netip.AddrPort `json:"local"`
-	Remote             netip.AddrPort `json:"remote"`
-	State              string         `json:"state"`
-	Backup             bool           `json:"backup,omitempty"`
-	RTT                float64        `json:"rtt_ms"`
-	DeliveryRate       uint64         `json:"delivery_rate"` // bytes a second, as the kernel last measured it
-	BytesSent          uint64         `json:"bytes_sent"`
-	BytesReceived      uint64         `json:"bytes_received"`
-	BytesRetransmitted uint64         `json:"bytes_retransmitted"`
-	Retransmits        uint32         `json:"retransmits"` // segments
+	ID        uint32         `json:"id"`
+	Path      string         `json:"path,omitempty"`
+	Interface string         `json:"interface,omitempty"`
+	Local     netip.AddrPort `json:"local"`
+	Remote    netip.AddrPort `json:"remote"`
+	State     string         `json:"state"`
+	Backup    bool           `json:"backup,omitempty"`
+	RTT       float64        `json:"rtt_ms"`
+	// DeliveryRate in bytes a second, as the kernel last measured it.
+	DeliveryRate       uint64 `json:"delivery_rate"`
+	BytesSent          uint64 `json:"bytes_sent"`
+	BytesReceived      uint64 `json:"bytes_received"`
+	BytesRetransmitted uint64 `json:"bytes_retransmitted"`
+	Retransmits        uint32 `json:"retransmits"` // segments
 }
 
-// mostReported bounds the connections of a report: some 12 us and 300 bytes each, more with many
+// maxReported limits the connections of a report: some 12 us and 300 bytes each, more with many
 // subflows.
-const mostReported = 1000
+const maxReported = 1000
 
-// PathOptions are what a configuration says of paths. Whoever runs a manager adds its source, hooks
-// and logger.
+// PathOptions converts the paths of a configuration. The caller adds source, hooks and logger to
+// run a manager.
 func PathOptions(c *config.MPTCP) paths.Options {
 	o := paths.Options{
-		Manage: map[config.Manage]paths.Manage{config.ManageWatch: paths.ManageWatch, config.ManageSync: paths.ManageSync}[c.Manage],
-		Adopt:  c.Adopt, Keep: c.Keep, Fullmesh: c.Fullmesh,
-		Failover: map[config.Failover]paths.Failover{
-			config.FailoverLink: paths.FailoverLink, config.FailoverActive: paths.FailoverActive,
-		}[c.Failover],
+		Manage: c.Manage, Adopt: c.Adopt, Keep: c.Keep, Failover: c.Failover, Fullmesh: c.Fullmesh,
 	}
 	if o.Manage != paths.ManageOff {
 		o.Limits = &mptcp.Limits{Subflows: uint32(c.Limits.Subflows), AddrAccepted: uint32(c.Limits.AddAddrAccepted)}
 	}
 	for _, p := range c.Paths {
 		o.Paths = append(o.Paths, paths.Path{
-			Name: p.Name, Interface: p.Interface, Address: p.Address, Backup: p.Backup, Announce: p.Announce, Port: p.Port,
-			Role: map[config.PathRole]paths.Role{config.RoleListener: paths.ForListeners, config.RoleBackend: paths.ForBackends}[p.Role],
+			Name: p.Name, Interface: p.Interface, Address: p.Address, Role: p.Role,
+			Backup: p.Backup, Announce: p.Announce, Port: p.Port,
 		})
 	}
 	return o
 }
 
-// ReportPaths reads paths, endpoints and connections now.
+// ReportPaths reads the present paths, endpoints and connections.
 func (g *Gateway) ReportPaths() PathsReport {
 	s, managed, err := g.pathStatus()
 	r := PathsReport{
@@ -165,8 +163,8 @@ func (g *Gateway) ReportPaths() PathsReport {
 	return r
 }
 
-// pathStatus is the manager's picture, or one that is taken now; managed says whether somebody
-// keeps the totals.
+// pathStatus returns the manager's status, or reads it now; managed reports whether a manager keeps
+// the totals.
 func (g *Gateway) pathStatus() (s paths.Status, managed bool, err error) {
 	if m := g.paths.Load(); m != nil {
 		s = m.Status()
@@ -175,7 +173,7 @@ func (g *Gateway) pathStatus() (s paths.Status, managed bool, err error) {
 	if s.Manage != paths.ManageOff {
 		return s, managed, nil
 	}
-	// Nobody looks at the endpoints.
+	// The manager does not read endpoints.
 	o := PathOptions(&g.gen.Load().config.MPTCP)
 	o.Manage = paths.ManageWatch
 	look, err := paths.Look(o)
@@ -184,7 +182,7 @@ func (g *Gateway) pathStatus() (s paths.Status, managed bool, err error) {
 		s.Paths = look.Paths
 	}
 	for _, e := range look.Endpoints {
-		if e.Found { // what lacks is nobody's fault where nothing is managed
+		if e.Found { // without management a missing endpoint is not a difference
 			e.Difference = ""
 			s.Endpoints = append(s.Endpoints, e)
 		}
@@ -219,7 +217,7 @@ func interfaceNames() interfaces {
 	n := interfaces{map[netip.Addr]string{}, map[int]string{}}
 	all, err := net.Interfaces()
 	if err != nil {
-		return n // names are missing, all else is there
+		return n // only the names are missing
 	}
 	for _, i := range all {
 		n.byIndex[i.Index] = i.Name
@@ -239,14 +237,14 @@ type liveConn struct {
 	side paths.Side
 }
 
-// connections are up to most of those that use MPTCP, of both sides if both have some, and how many
-// more there are. They are read once the registries are left again, which must not be held for
-// long: one that closes meanwhile says so.
+// connections returns up to most of those that use MPTCP, of both sides if both have some, and how
+// many more there are. They are read after the registries are unlocked, which must not be locked
+// for long: reading one that has closed meanwhile fails.
 func (g *Gateway) connections(most int) (list []liveConn, more int) {
 	front, back := g.front.Len(), g.back.Len()
 	ofBack := min(back, max(most/2, most-front))
-	take := func(all func(func(*leg.Leg) bool), side paths.Side, most int) {
-		all(func(l *leg.Leg) bool {
+	take := func(all func(func(*conninfo.Info) bool), side paths.Side, most int) {
+		all(func(l *conninfo.Info) bool {
 			if most > 0 {
 				list = append(list, liveConn{l.Raw(), side})
 			}
@@ -260,7 +258,7 @@ func (g *Gateway) connections(most int) (list []liveConn, more int) {
 }
 
 func (g *Gateway) reportConnections(r *PathsReport, names interfaces, devices []int) {
-	list, more := g.connections(mostReported)
+	list, more := g.connections(maxReported)
 	r.More = max(0, more)
 	diag, err := mptcp.OpenDiag()
 	if err == nil {
@@ -269,10 +267,10 @@ func (g *Gateway) reportConnections(r *PathsReport, names interfaces, devices []
 	var i mptcp.Info
 	for _, c := range list {
 		if i.Read(c.raw) != nil {
-			continue // it has closed, or fell back
+			continue // closed, or fell back
 		}
 		if err == nil {
-			_ = diag.Fill(&i, devices...) // without, the backup flag is not told
+			_ = diag.Fill(&i, devices...) // otherwise the backup flag is missing
 		}
 		one := PathConnection{Side: c.side.String(), Token: i.Token, Subflows: make([]PathSubflow, 0, len(i.Subflows))}
 		for k := range i.Subflows {

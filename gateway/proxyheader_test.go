@@ -56,7 +56,8 @@ func TestProxyHeadersByConfiguration(t *testing.T) {
 		{"proxy_protocol = \"required\"\n" + others, one, "off", ""},
 		{"proxy_protocol = \"optional\"\n" + ours, nothing, "v2", "v2 127.0.0.1 for"},
 		{"proxy_protocol = \"optional\"\n" + ours, two, "v2", "v2 192.0.2.8 for"},
-		{"proxy_protocol = \"optional\"\n" + others, one, "off", "400 Bad Request"}, // a stranger's header is no request
+		// A header from an untrusted peer is an invalid request.
+		{"proxy_protocol = \"optional\"\n" + others, one, "off", "400 Bad Request"},
 		{"proxy_protocol = \"off\"\n", one, "off", "400 Bad Request"},
 	} {
 		server := with

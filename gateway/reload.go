@@ -15,8 +15,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// Reload reads the configuration again and swaps to it. On any fault the running generation
-// continues, and the error says what is wrong.
+// Reload reads the configuration again and activates it. On any error the running generation
+// continues.
 func (g *Gateway) Reload(ctx context.Context) error {
 	if g.options.Load == nil {
 		return errors.New("this gateway has no configuration file to reload")
@@ -29,7 +29,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	g.options.Notifier.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 	began := time.Now()
 	old := g.gen.Load()
-	err := attempt("reload", func() error { return g.reloadLocked(ctx, old) })
+	err := catchPanic("reload", func() error { return g.reloadLocked(ctx, old) })
 	now := time.Now()
 	result := &admin.Reload{At: now, OK: err == nil}
 	if err != nil {
@@ -44,7 +44,7 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	return err
 }
 
-// parts are what a reload opens beside a generation.
+// parts are what a reload opens in addition to a generation.
 type parts struct {
 	access    *telemetry.AccessLog
 	newAccess bool
@@ -69,7 +69,7 @@ func (g *Gateway) reloadLocked(ctx context.Context, old *generation) error {
 	return nil
 }
 
-// install puts a generation made of cfg in the place of old. On any fault old stays. g.mu is held.
+// install replaces old with a generation built from cfg. On any error old stays. g.mu is held.
 func (g *Gateway) install(ctx context.Context, old *generation, cfg *config.Config) error {
 	var p parts
 	next, err := g.build(ctx, old, cfg)
@@ -88,7 +88,7 @@ func (g *Gateway) install(ctx context.Context, old *generation, cfg *config.Conf
 	}
 	g.options.LogSettings.Set(&cfg.Log)
 	g.limitConnections(cfg.Limits.Connections)
-	g.proxy.SetLimits(proxyLimits(&cfg.Limits))
+	g.proxy.SetLimits(proxyLimits(cfg.Limits))
 	g.swapParts(&p)
 	g.runPaths()
 	next.start(g)
@@ -100,7 +100,8 @@ func (g *Gateway) install(ctx context.Context, old *generation, cfg *config.Conf
 	return nil
 }
 
-// awaitAccepting returns when every listener accepts: what is retired then leaves no gap.
+// awaitAccepting returns when every listener accepts, so that retiring the old ones refuses no
+// connection.
 func (g *Gateway) awaitAccepting(n *generation) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -173,8 +174,8 @@ func (g *Gateway) closeLate(ctx context.Context, l *telemetry.AccessLog) {
 	}
 }
 
-// retire ends what the next generation has not taken over: accepting at once, exchanges at a
-// deadline.
+// retire ends what the next generation does not keep: it stops accepting at once, and ends
+// exchanges at a deadline.
 func (g *Gateway) retire(old, next *generation) {
 	var ending proxy.Ending
 	var gone []*front
@@ -183,7 +184,7 @@ func (g *Gateway) retire(old, next *generation) {
 		case other == nil:
 			gone = append(gone, f)
 			ending.Listeners = append(ending.Listeners, f.proxy)
-			g.forsake(f)
+			g.releaseListener(f)
 			f.task.stop()
 			_ = f.sockets.Close()
 		case other.sockets != f.sockets:
@@ -193,14 +194,16 @@ func (g *Gateway) retire(old, next *generation) {
 			fallthrough
 		default:
 			if (f.tls == nil) != (other.tls == nil) {
-				g.proxy.Dismiss(f.proxy) // who has begun with the other kind cannot continue with it
+				// A connection that began with TLS cannot continue without, and the reverse.
+				g.proxy.Dismiss(f.proxy)
 			}
 			f.closeTLS()
 		}
 	}
 	for name, p := range old.backends {
 		if next.backends[name] != p {
-			p.task.cancel() // it ends with the last exchange there, which may take until the deadline
+			// It ends with its last exchange, at the drain deadline at the latest.
+			p.task.cancel()
 		}
 	}
 	for name, l := range old.leases {
@@ -229,9 +232,9 @@ func (g *Gateway) retire(old, next *generation) {
 	})
 }
 
-// forsake keeps the sockets of a listener that is gone, if somebody else passed them and goes on
-// listening: he would not pass them again.
-func (g *Gateway) forsake(f *front) {
+// releaseListener keeps the sockets of a removed listener for a later reload, if systemd passed
+// them: it goes on listening and does not pass them again.
+func (g *Gateway) releaseListener(f *front) {
 	if !f.sockets.Activated() {
 		return
 	}
@@ -248,13 +251,13 @@ func (g *Gateway) countDraining(delta int32) {
 	g.metrics.SetDraining(int(g.draining.Add(delta)))
 }
 
-// reopenFront finds the sockets of a listener that was there before, by options that changed.
+// reopenFront opens the sockets of a listener whose options have changed.
 func (g *Gateway) reopenFront(ctx context.Context, old *front, f *front) (*listener.Listener, error) {
 	l, err := listener.Reopen(ctx, f.open, g.options.Inherited, old.sockets)
 	return l, f.explain(err)
 }
 
-// explain adds what only a reload has to say about sockets that cannot be had.
+// explain adds advice to an error about sockets that a reload cannot open.
 func (f *front) explain(err error) error {
 	var e *listener.Error
 	if !errors.As(err, &e) || f.open.Systemd == "" {
@@ -263,8 +266,8 @@ func (f *front) explain(err error) error {
 	return fmt.Errorf("%w; systemd passes sockets only at start: start the .socket unit, then run systemctl restart mpgate, which loses no connection", err)
 }
 
-// held says what of the running generation has an address that a reload wants for something else:
-// it continues until the reload has gone through.
+// held names the listener of the running generation that has an address which a reload needs: it
+// keeps the address until the reload is complete.
 func (g *Gateway) held(address string) (who, remedy string) {
 	gen := g.gen.Load()
 	if gen == nil {
@@ -272,7 +275,7 @@ func (g *Gateway) held(address string) (who, remedy string) {
 	}
 	const restart = "restart mpgate (systemctl restart mpgate)"
 	for name, f := range gen.listeners {
-		if !f.sockets.InTheWay(address) {
+		if !f.sockets.Conflicts(address) {
 			continue
 		}
 		who = fmt.Sprintf("this gateway's listener %q", name)

@@ -15,7 +15,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// Status is what is known about the gateway now.
+// Status returns the present state of the gateway.
 func (g *Gateway) Status() admin.Status {
 	gen := g.gen.Load()
 	s := admin.Status{
@@ -52,7 +52,7 @@ func (g *Gateway) Status() admin.Status {
 func (g *Gateway) statusAny() any { return g.Status() }
 
 func (f *front) status(l *config.Listener) admin.Listener {
-	out := admin.Listener{Name: l.Name, MPTCP: string(l.MPTCP), TLS: l.TLS != nil}
+	out := admin.Listener{Name: l.Name, MPTCP: l.MPTCP.String(), TLS: l.TLS != nil}
 	for _, s := range f.sockets.Sockets() {
 		out.Sockets = append(out.Sockets, admin.Socket{
 			Address: s.Address, Speaks: s.Transport.String(), Inherited: s.Origin != 0, Why: s.Why, Reserve: s.Reserve,
@@ -62,10 +62,10 @@ func (f *front) status(l *config.Listener) admin.Listener {
 }
 
 func (p *pool) status(b *config.Backend) admin.Backend {
-	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: string(b.MPTCP)}
+	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: b.MPTCP.String()}
 	for _, s := range p.Status() {
-		one := admin.BackendServer{Address: s.Address, Up: !s.Resting, Speaks: s.Speaks, Reason: s.Reason}
-		if s.Resting {
+		one := admin.BackendServer{Address: s.Address, Up: !s.Down, Speaks: s.Transport, Reason: s.Reason}
+		if s.Down {
 			one.Why = "could not be reached: " + oneLine(s.Why)
 		}
 		out.Servers = append(out.Servers, one)
@@ -73,7 +73,7 @@ func (p *pool) status(b *config.Backend) admin.Backend {
 	return out
 }
 
-// oneLine makes the text of an error, parts of which a server may have chosen, fit for a terminal.
+// oneLine makes the text of an error, which may contain data from a server, safe for a terminal.
 func oneLine(s string) string {
 	const most = 300
 	text := strings.Map(func(r rune) rune {
@@ -88,7 +88,7 @@ func oneLine(s string) string {
 	return text
 }
 
-// handlers are what the admin address does beside showing.
+// handlers are the API of the admin address.
 func (g *Gateway) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		"GET /api/paths":    http.HandlerFunc(g.servePaths),
@@ -97,7 +97,7 @@ func (g *Gateway) handlers() map[string]http.Handler {
 	}
 }
 
-// serveReload answers when the reload is over: 200, or 422 with what is wrong, a line each.
+// serveReload answers when the reload is complete: 200, or 422 with one error per line.
 func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
 	notReopened := g.ReopenLogs()
 	err := g.Reload(r.Context())
@@ -115,8 +115,8 @@ func (g *Gateway) serveReload(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notAsPreferred names the sockets that do not speak what the configuration wants, a line each,
-// with the remedy.
+// notAsPreferred lists the sockets that do not use the configured transport, one per line, with the
+// remedy.
 func (g *Gateway) notAsPreferred() (text string) {
 	gen := g.gen.Load()
 	for i := range gen.config.Listeners {
@@ -129,5 +129,5 @@ func (g *Gateway) notAsPreferred() (text string) {
 	return text
 }
 
-// Warnings are what was found doubtful in the configuration that serves.
+// Warnings are those of the active configuration.
 func (g *Gateway) Warnings() []config.Fault { return slices.Clone(g.gen.Load().config.Warnings) }

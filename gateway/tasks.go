@@ -8,18 +8,18 @@ import (
 	"mpgate/task"
 )
 
-// tasks are the goroutines that live longer than a request. Each has a name and an owner, ends when
-// its context does, and reports its error under its name.
+// tasks are the goroutines that live longer than a request. Each has a name and an owner, ends with
+// its context, and reports its error under its name.
 //
-// An error of a task that nobody had stopped ends the gateway, in order and on purpose: without its
-// part it would only seem to serve. A panic never does: it is reported (see package task), and what
-// the task served fails.
+// An error of a task that was not stopped ends the gateway deliberately, with a drain: without that
+// task it would only appear to work. A panic never does: it is reported (see package task), and
+// what the task served fails.
 type tasks struct {
 	log    *slog.Logger
 	ctx    context.Context
 	cancel context.CancelFunc
 	group  task.Group
-	failed chan error // the first error of a task that nobody had stopped
+	failed chan error // the first error of a task that was not stopped
 }
 
 func newTasks(log *slog.Logger) *tasks {
@@ -43,7 +43,7 @@ func (t *tasks) run(name string, f func(context.Context) error) *running {
 	})
 }
 
-// keep starts f under a name. After a panic it is started again: it must be able to go on from
+// keep starts f under a name. After a panic it is started again: it must be able to continue from
 // there.
 func (t *tasks) keep(name string, f func(context.Context) error) *running {
 	return t.start(name, func(ctx context.Context) {
@@ -88,15 +88,15 @@ func (t *tasks) stop() {
 	t.group.Wait()
 }
 
-// attempt runs what is one attempt at something, of which a panic is an error like others.
-func attempt(name string, f func() error) (err error) {
+// catchPanic runs f and returns a panic in it as an error.
+func catchPanic(name string, f func() error) (err error) {
 	if p := task.Call(name, func() { err = f() }); p != nil {
 		return p
 	}
 	return err
 }
 
-// panicked is told of each panic in a task of this process.
+// panicked logs and counts each panic in a task of this process.
 func (g *Gateway) panicked(p *task.Panic) {
 	g.metrics.TaskPanics.Inc()
 	g.log.Error("panic in a task", "task", p.Task, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))

@@ -13,7 +13,7 @@ import (
 	"mpgate/proxy"
 )
 
-// openCerts makes the manager of certificates; it touches no file before a listener asks for that.
+// openCerts makes the manager of certificates; it opens no file until a listener needs one.
 func (g *Gateway) openCerts(cfg *config.Config) {
 	g.certs = certs.NewManager(certs.ManagerOptions{
 		Dir: cfg.StateDir, Log: g.log, UserAgent: "mpgate/" + g.options.Version,
@@ -25,7 +25,7 @@ func (g *Gateway) openCerts(cfg *config.Config) {
 	})
 }
 
-// certificateUntil keeps the metric of a certificate; a zero time takes it away.
+// certificateUntil sets the metric of a certificate; a zero time removes it.
 func (g *Gateway) certificateUntil(name string, t time.Time) {
 	if t.IsZero() {
 		g.metrics.DeleteCertificate(name)
@@ -34,7 +34,7 @@ func (g *Gateway) certificateUntil(name string, t time.Time) {
 	g.metrics.SetCertificate(name, t)
 }
 
-// buildTLS opens the policies of a listener; nil where it has none.
+// buildTLS opens the policies of a listener; nil if it has none.
 func (g *Gateway) buildTLS(cfg *config.Config, l *config.Listener) (*tlsSet, error) {
 	if l.TLS == nil {
 		return nil, nil
@@ -64,7 +64,7 @@ func certsOptions(l *config.Listener) certs.Options {
 	return o
 }
 
-// certsFault places what is wrong with certificates in the file.
+// certsFault gives errors of certificates their position in the file.
 func certsFault(cfg *config.Config, l *config.Listener, err error) error {
 	var faults certs.Faults
 	if !errors.As(err, &faults) {

@@ -177,7 +177,8 @@ func TestLocalCertificate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := handshake(r.address("secure"), &tls.Config{RootCAs: pool}); err != nil { // by its address
+	// The certificate is for the address.
+	if _, err := handshake(r.address("secure"), &tls.Config{RootCAs: pool}); err != nil {
 		t.Error(err)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "ca.key")); err != nil || info.Mode().Perm() != 0o600 {

@@ -18,7 +18,7 @@ import (
 	"mpgate/task"
 )
 
-// An upgrade replaces the process by another, of a new binary or the same, on the same sockets:
+// An upgrade replaces the process with another, of a new binary or the same, on the same sockets:
 //
 //	old                                     new
 //	starts the new one with the sockets ─►  reads its configuration, takes the sockets
@@ -28,41 +28,42 @@ import (
 //	lets it continue, with these          ─►  is a gateway like any other
 //	drains, ends                       ─►  may remove endpoints
 //
-// Until it is told "ready" the old one serves as ever, and if it is not, or not in time, it ends
-// the new one and continues.
+// The old process serves until it is told "ready". If that does not happen in time, it ends the new
+// one and continues.
 
-// upgradeVariable tells a new process what it was handed.
+// upgradeVariable describes to a new process what it inherits.
 const upgradeVariable = "MPGATE_UPGRADE"
 
 // upgradeTime is how long the new process may take until it is ready.
 const upgradeTime = 30 * time.Second
 
-// inheritance is what a new process is handed. Numbers are descriptors.
+// inheritance is what a new process inherits. Numbers are file descriptors.
 type inheritance struct {
 	Ready   int // it writes a line when it is ready or cannot be
-	Go      int // says when it may continue by itself, and ends with the process before it
+	Go      int // says when it may continue by itself; closed when the previous process ends
 	Sockets []handedSocket
 }
 
 type handedSocket struct {
-	FD    int
-	Name  string `json:",omitempty"` // by which a .socket unit passed it; "" for one that mpgate bound
+	FD int
+	// Name by which a .socket unit passed it; "" for one that mpgate bound.
+	Name  string `json:",omitempty"`
 	Store string `json:",omitempty"` // by which systemd's store has it; "": it has not
 }
 
-// goOn is what the old process says last, with what it made in the kernel behind it.
-const goOn = "go"
+// continueWord is the last message of the old process, followed by what it made in the kernel.
+const continueWord = "go"
 
 // Parent is the process that this one replaces.
 type Parent struct {
 	report, release *os.File
-	since           time.Time // this one continued by itself
+	since           time.Time // when this process continued by itself
 	gone            chan struct{}
 	stored          map[uint64]string // see fdStore.names
 }
 
-// FromParent takes what a process that this one is to replace has handed over, and adds the sockets
-// to in. It is nil where there is no such process.
+// FromParent takes what the process that this one replaces has passed, and adds the sockets to in.
+// It returns nil if there is no such process.
 func FromParent(in *listener.Inherited) (*Parent, error) {
 	text := os.Getenv(upgradeVariable)
 	if text == "" {
@@ -90,9 +91,9 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 	return p, nil
 }
 
-// ready tells the parent, and returns when it has passed its part on, with what it made in the
-// kernel.
-func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
+// ready tells the parent that this process is ready, and returns what the parent made in the
+// kernel, once it has handed over.
+func (p *Parent) ready(ctx context.Context) (*paths.Handover, error) {
 	_, err := io.WriteString(p.report, "ready\n")
 	_ = p.report.Close()
 	if err != nil {
@@ -105,8 +106,8 @@ func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the previous process did not continue the upgrade: %w", err)
 	}
-	e := new(paths.Estate)
-	if text := strings.TrimSpace(strings.TrimPrefix(line, goOn)); text != "" {
+	e := new(paths.Handover)
+	if text := strings.TrimSpace(strings.TrimPrefix(line, continueWord)); text != "" {
 		if err := json.Unmarshal([]byte(text), e); err != nil {
 			return nil, fmt.Errorf("cannot parse the kernel state of the previous process (got %q): %w", text, err)
 		}
@@ -115,7 +116,7 @@ func (p *Parent) ready(ctx context.Context) (*paths.Estate, error) {
 	return e, nil
 }
 
-// watch ends when the parent does.
+// watch returns when the parent ends.
 func (p *Parent) watch(ctx context.Context) error {
 	defer close(p.gone)
 	defer p.release.Close()
@@ -126,11 +127,11 @@ func (p *Parent) watch(ctx context.Context) error {
 	return nil
 }
 
-// serves says whether the parent has not passed its part on.
-func (p *Parent) serves() bool { return p != nil && p.since.IsZero() }
+// isServing reports whether the parent has not handed over yet.
+func (p *Parent) isServing() bool { return p != nil && p.since.IsZero() }
 
-// lives says whether the parent has passed its part on and has not ended yet.
-func (p *Parent) lives() bool {
+// isDraining reports whether the parent has handed over and has not ended yet.
+func (p *Parent) isDraining() bool {
 	if p == nil || p.since.IsZero() {
 		return false
 	}
@@ -142,10 +143,10 @@ func (p *Parent) lives() bool {
 	}
 }
 
-// awaitEnd waits for the end of the parent, which drains for as long as most: with the end of this
-// process endpoints go on which it has subflows.
+// awaitEnd waits until the parent ends, which drains for at most that long: this process removes
+// endpoints at its end, and the parent may have subflows on them.
 func (p *Parent) awaitEnd(ctx context.Context, most time.Duration) {
-	if !p.lives() {
+	if !p.isDraining() {
 		return
 	}
 	ctx, cancel := context.WithDeadline(ctx, p.since.Add(most))
@@ -159,27 +160,26 @@ func (p *Parent) awaitEnd(ctx context.Context, most time.Duration) {
 // Fail tells the parent why this process cannot replace it.
 func (p *Parent) Fail(err error) {
 	if p != nil {
-		_, _ = fmt.Fprintf(p.report, "failed\n%v\n", err) // after ready it is closed
+		_, _ = fmt.Fprintf(p.report, "failed\n%v\n", err) // closed after ready
 		_ = p.report.Close()
 		_ = p.release.Close()
 	}
 }
 
-// takeOver tells the parent that this process is ready, and continues with what it made in the
-// kernel.
+// takeOver tells the parent that this process is ready, and takes over what it made in the kernel.
 func (g *Gateway) takeOver(ctx context.Context) error {
 	e, err := g.options.Parent.ready(ctx)
 	if err != nil {
 		return err
 	}
-	g.takeAdminPlace()
+	g.takeOverAdminAddress()
 	g.tasks.run("the process before", g.options.Parent.watch)
-	g.succeed(e)
+	g.takeHandover(e)
 	g.runPaths()
 	return nil
 }
 
-// Upgrade starts the program again and hands everything over to it. It returns when the new process
+// Upgrade starts the program again and hands over to it. It returns when the new process
 // serves; this one then drains, and Run returns. On an error this one continues as before.
 func (g *Gateway) Upgrade(ctx context.Context) error {
 	if g.options.Command == nil {
@@ -191,7 +191,7 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 		return errors.New("the gateway is not ready or is draining")
 	}
 	var pid int
-	err := attempt("upgrade", func() (err error) {
+	err := catchPanic("upgrade", func() (err error) {
 		pid, err = g.replace(ctx)
 		return err
 	})
@@ -207,7 +207,7 @@ func (g *Gateway) Upgrade(ctx context.Context) error {
 	return nil
 }
 
-// replace starts the new process and waits for its word.
+// replace starts the new process and waits until it is ready.
 func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, upgradeTime)
 	defer cancel()
@@ -242,7 +242,8 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 		err = g.release(ctx, releaseBy)
 	}
 	if err != nil {
-		if g.options.Notifier != nil { // the manager may have been told of the new one, whose end would be that of the service
+		// systemd may already know the new main process, whose end would stop the service.
+		if g.options.Notifier != nil {
 			g.options.Notifier.send(fmt.Sprintf("MAINPID=%d", os.Getpid()))
 			g.awaitManager(context.Background(), "systemd did not confirm this process as the main process again")
 		}
@@ -251,12 +252,13 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 		return 0, err
 	}
 	pid = cmd.Process.Pid
-	task.Go("upgrade: reaper", func() { _ = cmd.Wait() }, nil) // reaps it, should it end before this process does
+	// It is reaped if it ends before this process.
+	task.Go("upgrade: reaper", func() { _ = cmd.Wait() }, nil)
 	return pid, nil
 }
 
-// start starts the new process, shielded from signals that would end it before it takes them over.
-// One that came meanwhile and asked this process to open its logs again was lost, so that is done.
+// start starts the new process, shielded from signals that would end it before it handles them. A
+// signal to reopen logs that arrives meanwhile is lost, so the logs are reopened.
 func (g *Gateway) start(cmd *exec.Cmd) error {
 	if g.options.Shield == nil {
 		return cmd.Start()
@@ -265,8 +267,8 @@ func (g *Gateway) start(cmd *exec.Cmd) error {
 	return g.options.Shield(cmd.Start)
 }
 
-// awaitManager waits until the service manager has dealt with what it was told, for a moment at
-// most: the new process waits, too.
+// awaitManager waits until the service manager has processed the notifications, for 2 s at most:
+// the new process waits, too.
 func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -275,7 +277,7 @@ func (g *Gateway) awaitManager(ctx context.Context, complaint string) {
 	}
 }
 
-// release lets the new process continue, with endpoints and limits for its own.
+// release lets the new process continue and take over endpoints and limits.
 func (g *Gateway) release(ctx context.Context, by *os.File) error {
 	e, err := g.handOverPaths(ctx)
 	if err != nil {
@@ -283,27 +285,28 @@ func (g *Gateway) release(ctx context.Context, by *os.File) error {
 	}
 	text, err := json.Marshal(e)
 	if err == nil {
-		_, err = fmt.Fprintf(by, "%s %s\n", goOn, text)
+		_, err = fmt.Fprintf(by, "%s %s\n", continueWord, text)
 	}
 	if err != nil {
-		g.succeed(e)
+		g.takeHandover(e)
 		return err
 	}
-	g.heir = by
+	g.successor = by
 	return nil
 }
 
-// letGo tells the process that has replaced this one, if any, that no connection is left here.
-func (g *Gateway) letGo() {
-	if g.heir != nil {
-		_ = g.heir.Close()
+// notifySuccessor tells the process that has replaced this one, if any, that this process has no
+// connections left.
+func (g *Gateway) notifySuccessor() {
+	if g.successor != nil {
+		_ = g.successor.Close()
 	}
 	if m := g.paths.Load(); m != nil && !g.pathsRun {
 		m.Close()
 	}
 }
 
-// child makes the command with all that it inherits.
+// child makes the command with everything that it inherits.
 func (g *Gateway) child(reportTo, release *os.File) (*exec.Cmd, error) {
 	path, args := g.options.Command()
 	cmd := exec.Command(path, args...)
@@ -340,7 +343,7 @@ func (g *Gateway) child(reportTo, release *os.File) (*exec.Cmd, error) {
 		return nil, err
 	}
 	for _, v := range os.Environ() {
-		// It would hold the new process to be none of the watchdog's business.
+		// With it, the new process would not notify the watchdog.
 		if !strings.HasPrefix(v, "WATCHDOG_PID=") {
 			cmd.Env = append(cmd.Env, v)
 		}
@@ -355,7 +358,7 @@ func closeFiles(files []*os.File) {
 	}
 }
 
-// awaitReady reads what the new process has to say.
+// awaitReady reads the report of the new process.
 func awaitReady(ctx context.Context, report *os.File) error {
 	stop := task.AfterDone(ctx, "upgrade: report", func() { _ = report.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -373,7 +376,7 @@ func awaitReady(ctx context.Context, report *os.File) error {
 	return errors.New("the new process ended before it was ready; see its log")
 }
 
-// serveUpgrade answers when the new process serves: 200, or 409 with what went wrong.
+// serveUpgrade answers once the new process serves: 200, or 409 with the error.
 func (g *Gateway) serveUpgrade(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * upgradeTime))
 	if err := g.Upgrade(context.WithoutCancel(r.Context())); err != nil {

@@ -33,7 +33,7 @@ func (g *Gateway) serveManager(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if n.Watchdog > 0 {
-			if err := g.answers(ctx, n.Watchdog/2); err != nil {
+			if err := g.checkListeners(ctx, n.Watchdog/2); err != nil {
 				g.log.Error("health check failed; the systemd watchdog is not notified", "err", err)
 				continue
 			}
@@ -45,11 +45,11 @@ func (g *Gateway) serveManager(ctx context.Context) error {
 	}
 }
 
-// answers says whether every accept loop answers within that time. One that ends because of a
-// reload is asked again, as it is in the next generation.
-func (g *Gateway) answers(ctx context.Context, within time.Duration) error {
+// checkListeners reports whether every accept loop answers within that time. If one ends because of
+// a reload, those of the next generation are asked.
+func (g *Gateway) checkListeners(ctx context.Context, within time.Duration) error {
 	if !g.isReady() {
-		return nil // it drains: loops end, and that is bounded
+		return nil // draining: loops end, within a limit
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

@@ -454,7 +454,7 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("%v: pause %v", e, d)
 		}
 	}
-	for range patience {
+	for range maxInRow {
 		b.next(syscall.ECONNABORTED)
 	}
 	if d := b.next(syscall.ECONNABORTED); d == 0 {

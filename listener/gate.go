@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// A Gate limits how many connections there are at a time, for all listeners that
-// share it. At the limit accepting pauses, and clients wait in the kernel's
-// queue; nobody polls. Below it a connection costs an atomic each way. The zero
-// value and a nil Gate have no limit.
+// A Gate limits how many connections there are at a time, for all listeners that share it. At the
+// limit, accepting pauses and clients wait in the kernel's queue, without polling. Below it, a
+// connection costs one atomic operation to enter and one to leave. The zero value and a nil Gate
+// have no limit.
 type Gate struct {
-	// Full, if it is set before the gate is used, is called when somebody comes to wait, and each
-	// second from then on. It may make room, and must not block.
+	// Full, if set before the gate is used, is called when a caller starts to wait, and each second
+	// while it waits. It may make room, and must not block.
 	Full func() `json:"-"`
 
 	limit   atomic.Int64
@@ -21,7 +21,7 @@ type Gate struct {
 	waiting atomic.Int64
 
 	mu   sync.Mutex
-	wake chan struct{} // closed, and replaced, when room was made; nil: nobody took it yet
+	wake chan struct{} // closed and replaced when there is room; nil: no caller waits
 }
 
 // NewGate makes a gate; limit 0 means none.
@@ -38,7 +38,7 @@ func (g *Gate) SetLimit(limit int) {
 	g.wakeAll()
 }
 
-// Limit is 0 where there is none.
+// Limit returns the limit, or 0 if there is none.
 func (g *Gate) Limit() int {
 	if g == nil {
 		return 0
@@ -63,7 +63,7 @@ func (g *Gate) Enter(ctx context.Context) error {
 	return g.block(ctx, g.tryEnter)
 }
 
-// Leave gives a place back.
+// Leave releases a place.
 func (g *Gate) Leave() {
 	if g == nil {
 		return

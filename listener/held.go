@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// overlaps says whether two sockets can hardly be bound to a and b, as they are written in Options,
-// at once.
+// overlaps reports whether a and b, as written in Options, are likely to conflict if both are
+// bound.
 func overlaps(a, b string) bool {
 	if strings.HasPrefix(a, "unix:") || strings.HasPrefix(b, "unix:") {
 		return a == b
@@ -27,8 +27,8 @@ func overlaps(a, b string) bool {
 	return errA != nil || errB != nil || ipA.IsUnspecified() || ipB.IsUnspecified() || ipA.Unmap() == ipB.Unmap()
 }
 
-// InTheWay says whether one of the sockets keeps others from address.
-func (l *Listener) InTheWay(address string) bool {
+// Conflicts reports whether one of the sockets prevents others from binding address.
+func (l *Listener) Conflicts(address string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.sockets {
@@ -39,8 +39,8 @@ func (l *Listener) InTheWay(address string) bool {
 	return false
 }
 
-// inTheWay gives the address of a spare that keeps others from address; "" where it does not.
-func (e *entry) inTheWay(address string) string {
+// conflicting returns the address of a spare that prevents others from binding address, or "".
+func (e *entry) conflicting(address string) string {
 	if e.taken {
 		return ""
 	}
@@ -50,14 +50,14 @@ func (e *entry) inTheWay(address string) string {
 	return ""
 }
 
-// letGo is how long systemd may take to close a socket that was taken out of its store: it does so
-// in the background, after it has said that it did.
-const letGo = 2 * time.Second
+// storeCloseTime is how long systemd may take to close a socket that was removed from its store: it
+// does so in the background, after it has confirmed the removal.
+const storeCloseTime = 2 * time.Second
 
-// clearWay drops what came out of the store and is in the way of address: an earlier process had it
-// for an address that no listener has any more, as two that overlap cannot both be had. It says
-// whether such a one was dropped, now or before.
-func (in *Inherited) clearWay(address string) (cleared bool) {
+// dropConflicting drops sockets from the store that conflict with address: an earlier process had
+// them for an address that no listener has any more. It reports whether one was dropped, now or
+// before.
+func (in *Inherited) dropConflicting(address string) (cleared bool) {
 	if in == nil {
 		return false
 	}
@@ -67,7 +67,7 @@ func (in *Inherited) clearWay(address string) (cleared bool) {
 		if e.origin != Store {
 			continue
 		}
-		if at := e.inTheWay(address); at != "" {
+		if at := e.conflicting(address); at != "" {
 			info := e.spare()
 			info.Why = "it conflicts with " + address
 			in.drop(e, info, at)
@@ -77,7 +77,7 @@ func (in *Inherited) clearWay(address string) (cleared bool) {
 	return cleared
 }
 
-// heldBy says who of this gateway has address, and what to do about it.
+// heldBy returns which part of this gateway uses address, and what to do about it.
 func (in *Inherited) heldBy(address string) (who, remedy string) {
 	if in == nil {
 		return "", ""
@@ -90,14 +90,14 @@ func (in *Inherited) heldBy(address string) (who, remedy string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, e := range in.spares {
-		if e.origin == Parent && e.inTheWay(address) != "" {
+		if e.origin == Parent && e.conflicting(address) != "" {
 			return "the process that this one replaces", "restart mpgate instead (systemctl restart mpgate)"
 		}
 	}
 	return "", ""
 }
 
-// explainHeld turns the error of an address that we have ourselves into one that says so.
+// explainHeld explains a bind error if this gateway itself uses the address.
 func (in *Inherited) explainHeld(address string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) || !errors.Is(err, syscall.EADDRINUSE) {

@@ -11,15 +11,14 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// Inherited are the sockets that this process was given, by name. Several may
-// bear one name. It may be filled from several sources. What nobody takes is
-// named by Unused.
+// Inherited are the sockets that this process was given, by name. Several may have one name. It may
+// be filled from several sources. Unused lists the sockets that no listener takes.
 type Inherited struct {
-	// OnDrop, if set, hears of a spare socket that is closed because it does not do for the address
-	// it is bound to.
+	// OnDrop, if set, is called for a spare socket that is closed because it does not fit the
+	// listener of its address.
 	OnDrop func(Spare)
-	// Held, if set, says who in this process has an address, or one that overlaps, and what to do
-	// about that; "" where nobody has.
+	// Held, if set, returns which part of this process uses an address, or one that overlaps, and
+	// what to do about it; "" if it is free.
 	Held func(address string) (who, remedy string)
 
 	mu      sync.Mutex
@@ -33,7 +32,7 @@ type entry struct {
 	file    *os.File
 	origin  Origin
 	taken   bool
-	wanted  bool   // by a listener that did not get on with it
+	wanted  bool   // by a listener that could not use it
 	info    Spare  // of spares
 	dropped string // the address of a spare that was dropped while others were opened
 }
@@ -81,7 +80,7 @@ func (in *Inherited) Add(name string, f *os.File, origin Origin) {
 	in.entries = append(in.entries, &entry{name: name, file: f, origin: origin})
 }
 
-// An InheritedFile is one socket taken out of the set; who takes it closes it.
+// An InheritedFile is one socket taken out of the set; the caller must close it.
 type InheritedFile struct {
 	*os.File
 	Origin Origin
@@ -114,8 +113,8 @@ func (in *Inherited) Len() int {
 	return len(in.entries)
 }
 
-// giveBack undoes a Take.
-func (in *Inherited) giveBack(files []InheritedFile) {
+// untake undoes a Take.
+func (in *Inherited) untake(files []InheritedFile) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, f := range files {
@@ -144,7 +143,7 @@ func (in *Inherited) Names() []string {
 	return names
 }
 
-// Unused describes the sockets that nobody took, as `"name" (address, mptcp)`.
+// Unused describes the sockets that no listener took, as `"name" (address, mptcp)`.
 func (in *Inherited) Unused() []string {
 	if in == nil {
 		return nil
@@ -161,7 +160,7 @@ func (in *Inherited) Unused() []string {
 	return out
 }
 
-// CheckUnused is an *Error that names the sockets nobody took, or nil.
+// CheckUnused returns an *Error that names the sockets that no listener took, or nil.
 func (in *Inherited) CheckUnused() error {
 	unused := in.Unused()
 	if len(unused) == 0 {
@@ -173,7 +172,7 @@ func (in *Inherited) CheckUnused() error {
 	}
 }
 
-// Close closes the sockets that nobody took.
+// Close closes the sockets that no listener took.
 func (in *Inherited) Close() error {
 	if in == nil {
 		return nil

@@ -56,7 +56,7 @@ func TestAcceptedAreNotWrapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tr, err := mptcp.Speaks(rc); tr != mptcp.MPTCP || err != nil {
+	if tr, err := mptcp.TransportOf(rc); tr != mptcp.MPTCP || err != nil {
 		t.Errorf("speaks %q %v", tr, err)
 	}
 	rc.Control(func(fd uintptr) {

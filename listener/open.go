@@ -18,11 +18,11 @@ import (
 
 // A Listener is a set of listening sockets that are configured together.
 type Listener struct {
-	o         Options
-	sockets   []*Socket
-	activated bool         // the sockets were taken by name
-	armed     []string     // addresses that an MPTCP one among them has
-	saidFull  atomic.Int64 // when it was last logged that the Gate is full, unix ns
+	o          Options
+	sockets    []*Socket
+	activated  bool         // the sockets were taken by name
+	armed      []string     // addresses of the MPTCP ones among them
+	loggedFull atomic.Int64 // when it was last logged that the Gate is full, unix ns
 
 	started    chan struct{} // closed by the first Serve
 	leaveAfter time.Duration
@@ -89,7 +89,7 @@ func (l *Listener) open(ctx context.Context, in *Inherited) error {
 		files := in.Take(l.o.Systemd)
 		if len(files) > 0 {
 			if err := l.inherit(files); err != nil {
-				in.giveBack(files) // for a reload that fixes it
+				in.untake(files) // for a reload that fixes it
 				return err
 			}
 			l.pair()
@@ -133,8 +133,8 @@ func (l *Listener) inherit(files []InheritedFile) error {
 	return nil
 }
 
-// fromFile checks an inherited socket: net.FileListener would take a socket of
-// any protocol, listening or not.
+// fromFile checks an inherited socket: net.FileListener would accept a socket of any protocol,
+// listening or not.
 func (l *Listener) fromFile(f InheritedFile) (*Socket, error) {
 	name := l.o.Systemd
 	k, err := kindOf(f.File)
@@ -183,7 +183,7 @@ func (l *Listener) adopt(f *os.File, info SocketInfo) (*Socket, error) {
 	return s, nil
 }
 
-// judgeInherited compares what was passed with what is wanted.
+// judgeInherited compares an inherited socket with the configuration.
 func (l *Listener) judgeInherited(info *SocketInfo, name string) error {
 	const remedy = "SocketProtocol=mptcp in the .socket unit (systemd 257 or later; older ones ignore the line), then restart the socket"
 	switch mode, is := l.o.MPTCP, info.Transport; {
@@ -217,8 +217,8 @@ func (l *Listener) openOwn(ctx context.Context, address string, in *Inherited) (
 	}
 	o := mptcp.ListenOptions{Mode: l.o.MPTCP, Interface: l.o.Interface, KeepAlive: l.o.KeepAlive}
 	tcp, granted, err := mptcp.Listen(ctx, address, o)
-	if errors.Is(err, syscall.EADDRINUSE) && in.clearWay(address) {
-		for end := time.Now().Add(letGo); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end) && pause(ctx, firstPause); {
+	if errors.Is(err, syscall.EADDRINUSE) && in.dropConflicting(address) {
+		for end := time.Now().Add(storeCloseTime); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(end) && pause(ctx, firstPause); {
 			tcp, granted, err = mptcp.Listen(ctx, address, o)
 		}
 	}
@@ -236,7 +236,7 @@ func (l *Listener) openOwn(ctx context.Context, address string, in *Inherited) (
 	return &Socket{info: info, tcp: tcp, answered: make(chan struct{}, 1)}, nil
 }
 
-// fromSpare continues with a socket that an earlier process opened.
+// fromSpare uses a socket that an earlier process opened.
 func (l *Listener) fromSpare(f *InheritedFile, address string) (*Socket, error) {
 	k, err := kindOf(f.File)
 	if err != nil {
@@ -262,7 +262,7 @@ func (l *Listener) listenError(address string, err error) error {
 		return e
 	}
 	e.Remedy = remedyFor(err)
-	// The address stands there already.
+	// The error already has the address.
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		e.Err = op.Err
 	}
@@ -301,8 +301,8 @@ func (l *Listener) Sockets() []SocketInfo {
 	return out
 }
 
-// Files duplicates the sockets, for a process that is to take them over. They
-// bear the listener's name; the caller closes them.
+// Files duplicates the sockets, for a process that is to take them over. They have the listener's
+// name; the caller must close them.
 func (l *Listener) Files() ([]*os.File, error) {
 	var out []*os.File
 	for _, s := range l.sockets {
@@ -340,7 +340,7 @@ func (l *Listener) close(remove bool) error {
 	for _, s := range l.sockets {
 		s.swap.undo()
 		if remove {
-			// While it still listens: nobody takes the path for stale.
+			// While it still listens, so that no process considers the path stale.
 			errs = append(errs, s.file.remove())
 		}
 		switch {

@@ -11,14 +11,14 @@ import (
 
 // Options describe one listener.
 type Options struct {
-	// Name is the listener's in the configuration; errors and logs bear it.
+	// Name is the listener's in the configuration; errors and logs contain it.
 	Name string
 	// Addresses to open: host:port, [IPv6]:port, :port for both IP versions, or
 	// unix:/path (unix:@name for an abstract one). 0.0.0.0 is IPv4 only and [::]
 	// IPv6 only, so that both can be listed.
 	Addresses []string
-	// Systemd is the name of inherited sockets (FileDescriptorName=). All of that
-	// name are taken. Addresses then count only if nothing at all was inherited.
+	// Systemd is the name of inherited sockets (FileDescriptorName=). All of that name are taken.
+	// Addresses are then used only if no socket at all was inherited.
 	Systemd string
 	// FileMode of a unix socket; 0 means 0660.
 	FileMode os.FileMode
@@ -27,8 +27,8 @@ type Options struct {
 	Interface string
 	// KeepAlive as in mptcp.Dialer.
 	KeepAlive time.Duration
-	// Gate, if there is one, is entered for each accepted connection; who gets the
-	// connection calls Leave when it is over.
+	// Gate, if there is one, is entered for each accepted connection; the receiver of the
+	// connection calls Leave when it ends.
 	Gate *Gate
 	// Failed, if it is set, is called for each accept that failed. It must not block.
 	Failed func() `json:"-"`

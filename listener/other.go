@@ -18,7 +18,7 @@ type kind struct {
 	address, device   string
 }
 
-// kindOf can not ask as much as on Linux: what net takes for a listener is one.
+// kindOf cannot examine as much as on Linux: what package net accepts as a listener is one.
 func kindOf(f *os.File) (kind, error) {
 	l, err := net.FileListener(f)
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 	"mpgate/mptcp"
 )
 
-// An inherited socket cannot be disarmed: whoever passed it keeps it listening. But where two were
-// passed for one address, one MPTCP and one TCP with SO_REUSEPORT on both (two .socket units with
-// ReusePort=yes and one FileDescriptorName), new connections can be steered to either, as between
-// sockets of our own (swap.go):
+// MPTCP cannot be turned off on an inherited socket: the process that passed it keeps it listening.
+// But where two were passed for one address, one MPTCP and one TCP with SO_REUSEPORT on both (two
+// .socket units with ReusePort=yes and one FileDescriptorName), new connections can be steered to
+// either, as between sockets that mpgate opened (swap.go):
 //
 //	Open    finds out the places of the two in their group: it steers to each in turn and asks for MPTCP
 //	Serve   steers to the one that the configuration wants
@@ -22,7 +22,8 @@ import (
 // Both are accepted from as long as they are there: connections that wait at the other are not
 // lost.
 
-// pair finds the twins among inherited sockets, and their places unless they are known.
+// pair finds the pairs among inherited sockets, and their indexes in the group unless they are
+// known.
 func (l *Listener) pair() {
 	for i, s := range l.sockets {
 		for _, t := range l.sockets[i+1:] {
@@ -59,7 +60,7 @@ func (l *Listener) pairUp(plain, multi *Socket) {
 	want.plain = plain
 }
 
-// steerPairs has new connections go where they should. It wants mu held.
+// steerPairs directs new connections to the configured sockets. mu must be held.
 func (l *Listener) steerPairs() {
 	for _, s := range l.sockets {
 		if s.plain == nil {
@@ -72,8 +73,8 @@ func (l *Listener) steerPairs() {
 	}
 }
 
-// Resteer has new connections go where they should once more, after another process that was given
-// the same sockets has found out about their places, and went.
+// Resteer directs new connections to the configured sockets again, after another process with the
+// same sockets has changed that and ended.
 func (l *Listener) Resteer() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +83,7 @@ func (l *Listener) Resteer() {
 	}
 }
 
-// placesOf takes over what a listener of the same sockets knows.
+// placesOf copies the places from another listener of the same sockets.
 func (l *Listener) placesOf(old *Listener) {
 	for i, s := range l.sockets {
 		if o := old.sockets[i]; o.placed {
@@ -91,7 +92,7 @@ func (l *Listener) placesOf(old *Listener) {
 	}
 }
 
-// placeTime bounds a connect to ourselves.
+// placeTime bounds a connection to this process itself.
 const placeTime = time.Second
 
 // placeOf finds out the place of the plain one of two sockets in their group: a connect that asks

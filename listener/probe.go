@@ -30,7 +30,7 @@ func (l *Listener) Probe(ctx context.Context) error {
 			continue
 		}
 		select {
-		case <-s.answered: // of a probe that had given up
+		case <-s.answered: // of a probe that ended early
 		default:
 		}
 		s.setDeadline(time.Unix(1, 0))
@@ -54,7 +54,7 @@ func (s *Socket) answer(ctx context.Context, err error) bool {
 		return false
 	}
 	s.setDeadline(time.Time{})
-	if ctx.Err() != nil { // its deadline may be the one that was taken away
+	if ctx.Err() != nil { // it may have removed another probe's deadline
 		return false
 	}
 	s.tell()
@@ -68,7 +68,7 @@ func (s *Socket) tell() {
 	}
 }
 
-// await waits for room in the gate, and says so to a probe.
+// await waits for room in the gate, and answers probes meanwhile.
 func (l *Listener) await(ctx context.Context, s *Socket) error {
 	if g := l.o.Gate; g == nil || g.room() {
 		return nil
@@ -76,16 +76,15 @@ func (l *Listener) await(ctx context.Context, s *Socket) error {
 	s.held.Store(true)
 	s.tell()
 	defer s.held.Store(false)
-	l.sayFull()
+	l.logFull()
 	return l.o.Gate.await(ctx)
 }
 
-// sayFull logs that accepting pauses, at most once a minute: clients that wait in the kernel's
-// queue see nothing else of it.
-func (l *Listener) sayFull() {
+// logFull logs that accepting pauses, at most once a minute: waiting clients get no error.
+func (l *Listener) logFull() {
 	now := time.Now().UnixNano()
-	last := l.saidFull.Load()
-	if last != 0 && now-last < int64(time.Minute) || !l.saidFull.CompareAndSwap(last, now) {
+	last := l.loggedFull.Load()
+	if last != 0 && now-last < int64(time.Minute) || !l.loggedFull.CompareAndSwap(last, now) {
 		return
 	}
 	l.o.log().Warn("connection limit reached: not accepting", "listener", l.o.Name, "connections", l.o.Gate.Limit(),

@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// Reopen opens a listener again by other options, beside the one that serves. It shares the sockets
-// that may stay: none of the connections that wait at them is lost. Both may serve at the same
-// time. When the new one has taken over, call old.Yield and then old.Close; when it is not to,
-// Close it.
+// Reopen opens a listener again with other options, next to the one that serves. It shares the
+// sockets that can stay, so that no connection waiting at them is lost. Both may serve at the same
+// time. When the new one has taken over, call old.Yield and then old.Close; otherwise Close the new
+// one.
 func Reopen(ctx context.Context, o Options, in *Inherited, old *Listener) (*Listener, error) {
 	l := newListener(o)
 	if err := l.reopen(ctx, in, old); err != nil {
@@ -87,7 +87,7 @@ func (l *Listener) share(old *Listener, address string) (*Socket, error) {
 	return shared, err
 }
 
-// Yield leaves what next shares to it, so that Close takes nothing away from it.
+// Yield transfers the shared sockets to next, so that Close does not close them.
 func (l *Listener) Yield(next *Listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,8 +109,8 @@ func (l *Listener) Abandon() error {
 	return l.Close()
 }
 
-// GiveBack puts the sockets that were taken by name back into the set, for a listener that may want
-// them later: whoever passed them will not do so again.
+// GiveBack puts the sockets that were taken by name back into the set, for a listener that may need
+// them later: they are passed only once.
 func (l *Listener) GiveBack(in *Inherited) error {
 	if !l.activated {
 		return nil
@@ -125,14 +125,14 @@ func (l *Listener) GiveBack(in *Inherited) error {
 	return nil
 }
 
-// Activated says whether the sockets were taken by name (Options.Systemd): then whoever passed them
-// keeps them open.
+// Activated reports whether the sockets were taken by name (Options.Systemd): then the process that
+// passed them keeps them open.
 func (l *Listener) Activated() bool { return l.activated }
 
 // Systemd is the name by which Activated sockets were taken.
 func (l *Listener) Systemd() string { return l.o.Systemd }
 
-// Inode identifies one of the sockets that Files gave.
+// Inode identifies one of the sockets that Files returned.
 func Inode(f *os.File) uint64 { return inodeOf(f) }
 
 func closeAll(files []*os.File) {

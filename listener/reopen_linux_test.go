@@ -299,8 +299,8 @@ func TestProbe(t *testing.T) {
 			c.Close()
 		})
 	}()
-	probe := func(patience time.Duration) error {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+	probe := func(maxInRow time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), maxInRow)
 		defer cancel()
 		return l.Probe(ctx)
 	}

@@ -14,12 +14,10 @@ import (
 	"mpgate/task"
 )
 
-// Serve accepts on all sockets until the context is done or the listener is
-// closed, and returns nil then. Each connection goes to accept, which must not
-// block: it owns the connection, and with a Gate one place in it. Nothing that
-// accept(2) may say ends the accepting. After the context's end the sockets
-// still listen, no connection that was accepted is lost, and Serve may be
-// called again.
+// Serve accepts on all sockets until the context is done or the listener is closed, and returns nil
+// then. Each connection goes to accept, which must not block: it owns the connection, and with a
+// Gate one place in it. No error of accept(2) ends the loop. After the context's end the sockets
+// still listen, no connection that was accepted is lost, and Serve may be called again.
 func (l *Listener) Serve(ctx context.Context, accept func(net.Conn, *Socket)) error {
 	sockets, leaving, err := l.begin()
 	if err != nil {
@@ -47,12 +45,12 @@ func (l *Listener) Serve(ctx context.Context, accept func(net.Conn, *Socket)) er
 	}
 	loops.Wait()
 	if !stop() {
-		<-interrupted // else its deadlines could hit the next Serve
+		<-interrupted // otherwise its deadlines could affect the next Serve
 	}
 	return nil
 }
 
-// begin gives the sockets to accept on, and those that are accepted on until they are left.
+// begin returns the sockets to accept on, and replaced ones that are accepted on for a while.
 func (l *Listener) begin() (sockets, leaving []*Socket, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,7 +83,7 @@ func (l *Listener) end() {
 func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *Socket), lim *logLimit) {
 	var b backoff
 	for {
-		// Full: let them wait in the kernel's queue, where a restart loses none.
+		// Full: connections wait in the kernel's queue, where a restart loses none.
 		if l.await(ctx, s) != nil {
 			return
 		}
@@ -126,8 +124,8 @@ func (l *Listener) serve(ctx context.Context, s *Socket, accept func(net.Conn, *
 	}
 }
 
-// handOver gives a connection to accept. Where that panics, the connection is closed, its place is
-// free again, and the accepting continues.
+// handOver passes a connection to accept. If that panics, the connection is closed, its place is
+// released, and accepting continues.
 func (l *Listener) handOver(c net.Conn, s *Socket, accept func(net.Conn, *Socket)) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -166,7 +164,7 @@ func (s *Socket) setDeadline(t time.Time) {
 	}
 }
 
-// pause waits, and is false when the context ended meanwhile.
+// pause waits. It returns false if the context ended meanwhile.
 func pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -184,8 +182,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 const (
 	firstPause = 5 * time.Millisecond
 	lastPause  = time.Second
-	// So many errors of single connections in a row are taken for an error of the socket.
-	patience = 64
+	// This many errors of single connections in a row count as an error of the socket.
+	maxInRow = 64
 )
 
 // backoff is how long to wait after failed accepts in a row.
@@ -194,12 +192,12 @@ type backoff struct {
 	atRow int
 }
 
-// next is the pause after err. An error that is of the one connection (it was
-// reset while it waited, its network failed: see accept(2)) needs none; anything
-// else, want of descriptors and memory above all, will not be better at once.
+// next is the pause after err. An error that is of the one connection (it was reset while it
+// waited, its network failed: see accept(2)) needs none; anything else, such as a lack of
+// descriptors or memory, needs time.
 func (b *backoff) next(err error) time.Duration {
 	if ofConnection(err) {
-		if b.atRow++; b.atRow <= patience {
+		if b.atRow++; b.atRow <= maxInRow {
 			return 0
 		}
 	}
@@ -220,14 +218,14 @@ func ofConnection(err error) bool {
 	return false
 }
 
-// logLimit lets one line a second pass.
+// logLimit allows one line a second.
 type logLimit struct {
 	mu      sync.Mutex
 	last    time.Time
 	dropped int
 }
 
-// allow also tells how many were held back since the last.
+// allow also returns how many were suppressed since the last.
 func (l *logLimit) allow(now time.Time) (dropped int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -239,7 +237,7 @@ func (l *logLimit) allow(now time.Time) (dropped int, ok bool) {
 	return dropped, true
 }
 
-// remedyFor says what to do about an error of listen or bind.
+// remedyFor returns what to do about an error of listen or bind.
 func remedyFor(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -12,7 +12,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// kind is what the kernel says of a descriptor.
+// kind is what the kernel reports about a descriptor.
 type kind struct {
 	stream, listening bool
 	transport         mptcp.Transport

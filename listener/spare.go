@@ -12,15 +12,15 @@ import (
 	"mpgate/mptcp"
 )
 
-// A Spare is a socket that an earlier process bound by itself, and that this one was given: out of
-// systemd's file-descriptor store, or by the process that it replaces. A listener that is to open
-// the same address takes it instead. One that nobody takes is not an error.
+// A Spare is a socket that an earlier process bound itself and that this process inherited, from
+// systemd's file-descriptor store or from the process that it replaces. A listener with the same
+// address takes it instead of opening one. An unused spare is not an error.
 type Spare struct {
-	Name    string // in the store; "" where it does not come from there
+	Name    string // in the store; "" if it does not come from there
 	Address string
-	Inode   uint64 // of the socket: what tells that two descriptors are the same
+	Inode   uint64 // of the socket, which identifies equal descriptors
 	Origin  Origin
-	Why     string // it was not taken; "" where nobody wanted it
+	Why     string // why it was not taken; "": no listener has its address
 }
 
 // storeName is how mpgate names its own sockets in the store.
@@ -49,7 +49,7 @@ func (in *Inherited) Stored() []Spare {
 	return out
 }
 
-// CloseSpares closes the spares that nobody took, and names them.
+// CloseSpares closes the unused spares, and returns them.
 func (in *Inherited) CloseSpares() []Spare {
 	if in == nil {
 		return nil
@@ -75,8 +75,8 @@ func (e *entry) spare() Spare {
 	return e.info
 }
 
-// takeSpare takes the spare socket for an address, nil where there is none. One that speaks the
-// wrong protocol is closed, since no other could be bound beside it; onDrop hears of it first.
+// takeSpare takes the spare socket for an address, or returns nil. One of the wrong protocol is
+// closed, because no other could be bound to the address; onDrop is called first.
 func (in *Inherited) takeSpare(ctx context.Context, o *Options, address string) *InheritedFile {
 	if in == nil {
 		return nil
@@ -108,7 +108,7 @@ func (in *Inherited) takeSpare(ctx context.Context, o *Options, address string) 
 	return nil
 }
 
-// drop closes a spare that is in the way of what is to be opened.
+// drop closes a spare that conflicts with a socket to open.
 func (in *Inherited) drop(e *entry, info Spare, address string) {
 	e.taken, e.info, e.dropped = true, info, address
 	e.file.Close()
@@ -128,7 +128,7 @@ func wanted(m mptcp.Mode) mptcp.Transport {
 	return mptcp.TCP
 }
 
-// boundTo says whether a socket is bound to an address as it is written in Options.
+// boundTo reports whether a socket is bound to an address as written in Options.
 func boundTo(ctx context.Context, f *os.File, address string) bool {
 	is, only6, ok := bindingOf(f)
 	if !ok {
@@ -158,8 +158,8 @@ func boundTo(ctx context.Context, f *os.File, address string) bool {
 	return is.addr == netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// TakeListener takes the spare TCP socket at an address for somebody who accepts by himself; nil
-// where there is none.
+// TakeListener takes the spare TCP socket at an address for a caller that accepts connections
+// itself; nil if there is none.
 func (in *Inherited) TakeListener(ctx context.Context, address string) net.Listener {
 	f := in.takeSpare(ctx, &Options{MPTCP: mptcp.Off}, address)
 	if f == nil {

@@ -11,8 +11,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// A socket of our own cannot be turned from MPTCP to TCP or back, and closing it
-// resets the connections that wait at it. So a reload that wants the other swaps:
+// A socket cannot be changed from MPTCP to TCP or back, and closing it resets the connections that
+// wait at it. So a reload that wants the other swaps:
 //
 //	Reopen  binds a socket of the other protocol beside it (SO_REUSEPORT on both)
 //	Serve   lets it listen and steers new SYNs to it (a classic BPF program); the
@@ -29,13 +29,13 @@ const leaveAfter = 64 * time.Second
 // swap is what Serve has to do for a socket that replaces another.
 type swap struct {
 	bound *os.File // not listening yet; nil: the socket listens already
-	old   *Socket  // a duplicate of that which is replaced
+	old   *Socket  // a duplicate of the replaced socket
 }
 
-// swapFor makes the socket that replaces s of old, by the other protocol.
+// swapFor opens the socket of the other protocol that replaces s of old.
 func (l *Listener) swapFor(old *Listener, s *Socket, want mptcp.Transport) (*Socket, error) {
 	if want == mptcp.MPTCP {
-		if h := mptcp.Probe(); !h.Usable { // it is required: a restart would not find it either
+		if h := mptcp.Probe(); !h.Usable { // it is required, and a restart would not help
 			return nil, l.listenError(s.info.Address, &mptcp.UnableError{Support: h})
 		}
 	}
@@ -53,7 +53,7 @@ func (l *Listener) swapFor(old *Listener, s *Socket, want mptcp.Transport) (*Soc
 	return fresh, nil
 }
 
-// counterpart is the socket that leaves since an earlier swap, or a new one.
+// counterpart is the socket that an earlier swap replaced and that is still open, or a new one.
 func (l *Listener) counterpart(old *Listener, s *Socket, want mptcp.Transport) (*Socket, error) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
@@ -91,8 +91,7 @@ func (l *Listener) duplicate(s *Socket) (*Socket, error) {
 	return d, err
 }
 
-// arm does what swaps have left for Serve. One that fails leaves the socket that was there. It
-// wants mu held.
+// arm completes the swaps when Serve starts. If one fails, the old socket stays. mu must be held.
 func (l *Listener) arm() {
 	for i, s := range l.sockets {
 		if s.swap == nil {
@@ -135,7 +134,7 @@ func (l *Listener) exchange(s *Socket, w *swap) error {
 	return steer(plain.tcp, s.place)
 }
 
-// serveLeaving accepts what is still to come at a socket that was replaced, then closes it.
+// serveLeaving accepts the remaining connections of a replaced socket, then closes it.
 func (l *Listener) serveLeaving(ctx context.Context, s *Socket, accept func(net.Conn, *Socket), lim *logLimit) {
 	s.setDeadline(s.leaves)
 	l.serve(ctx, s, accept, lim)
@@ -153,17 +152,17 @@ func (l *Listener) serveLeaving(ctx context.Context, s *Socket, accept func(net.
 	}
 	for _, x := range l.sockets {
 		if x.info.Address == s.info.Address {
-			x.place = 0 // alone now
+			x.place = 0 // no longer shared
 		}
 	}
 }
 
-// left says whether a socket that was replaced has had its time.
+// left reports whether the time of a replaced socket is over.
 func (s *Socket) left(err error) bool {
 	return !s.leaves.IsZero() && errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(s.leaves)
 }
 
-// undo closes what a swap has that was not armed.
+// undo closes the sockets of a swap that was not armed.
 func (w *swap) undo() {
 	if w == nil {
 		return

@@ -73,7 +73,7 @@ func bindAs(fd, old, domain int, sa unix.Sockaddr) error {
 			return os.NewSyscallError("setsockopt SO_REUSEPORT", err)
 		}
 	}
-	// As net does: a port whose connections are in TIME-WAIT is free.
+	// As package net does: a port with connections in TIME-WAIT can be bound.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
 	}
@@ -85,7 +85,7 @@ func bindAs(fd, old, domain int, sa unix.Sockaddr) error {
 	return nil
 }
 
-// backlog is cut to net.core.somaxconn by the kernel.
+// The kernel limits backlog to net.core.somaxconn.
 const backlog = 1<<16 - 1
 
 func startListening(f *os.File) error {

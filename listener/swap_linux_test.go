@@ -158,7 +158,7 @@ func dialledAt(t *testing.T, to, at string) mptcp.Transport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := mptcp.Speaks(rc)
+	got, err := mptcp.TransportOf(rc)
 	if err != nil {
 		t.Fatal(err)
 	}

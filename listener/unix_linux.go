@@ -80,8 +80,8 @@ func bindUnix(ctx context.Context, fd int, path string, mode os.FileMode) (unixF
 	if err := clearStale(path); err != nil {
 		return unixFile{}, err
 	}
-	// The file gets the mode of the socket's inode, less the umask: set before
-	// bind it is never wider. (The umask itself is the whole process's.)
+	// The file gets the mode of the socket's inode, less the umask: if the mode is set before bind,
+	// it is never wider. (The umask belongs to the whole process.)
 	if err := unix.Fchmod(fd, uint32(mode.Perm())); err != nil {
 		return unixFile{}, os.NewSyscallError("fchmod", err)
 	}
@@ -98,7 +98,7 @@ func bindUnix(ctx context.Context, fd int, path string, mode os.FileMode) (unixF
 		err = chmodSocket(file, mode)
 	}
 	if err == nil {
-		// Under the lock: one that is bound and does not listen yet looks stale.
+		// Under the lock, because a socket that is bound and does not listen yet looks stale.
 		err = listenFD(fd)
 	}
 	if err != nil {
@@ -113,8 +113,8 @@ func listenFD(fd int) error {
 	return os.NewSyscallError("listen", unix.Listen(fd, math.MaxInt32))
 }
 
-// chmodSocket gives the file what the umask took. It follows no link that
-// somebody may have put there since.
+// chmodSocket adds the permissions that the umask removed. It does not follow a link that may have
+// replaced the file.
 func chmodSocket(file unixFile, mode os.FileMode) error {
 	fd, err := unix.Open(file.path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -131,8 +131,7 @@ func chmodSocket(file unixFile, mode os.FileMode) error {
 	return os.NewSyscallError("chmod", unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), uint32(mode.Perm())))
 }
 
-// clearStale removes a socket that nobody listens on any more. Anything else that
-// stands there is an error.
+// clearStale removes a socket without a listener. Anything else at the path is an error.
 func clearStale(path string) error {
 	var st unix.Stat_t
 	switch err := unix.Lstat(path, &st); {
@@ -160,9 +159,8 @@ func clearStale(path string) error {
 	}
 }
 
-// lockDir keeps two processes of ours from finding the same socket stale and then
-// removing each other's new one. Who holds the directory's lock for longer is
-// none of ours and is not waited for.
+// lockDir prevents two mpgate processes from finding the same socket stale and removing each
+// other's new one. A lock that is held for longer belongs to another program and is not waited for.
 func lockDir(ctx context.Context, path string) (unlock func()) {
 	fd, err := unix.Open(filepath.Dir(path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -248,7 +248,7 @@ func TestVerdict(t *testing.T) {
 		{"5.15: cannot tell", 0, unix.EOPNOTSUPP, unix.EOPNOTSUPP, false, Unknown},
 		{"another error", 0, unix.EBADF, unix.EBADF, true, Unknown},
 	} {
-		if got := verdict(c.is, c.isErr, c.infoErr, c.knowsInfo); got != c.want {
+		if got := classifyTransport(c.is, c.isErr, c.infoErr, c.knowsInfo); got != c.want {
 			t.Errorf("%s: %q, want %q", c.kernel, got, c.want)
 		}
 	}
@@ -263,7 +263,7 @@ func TestJudgeWithoutIsMPTCP(t *testing.T) {
 			rawOf(t, client).Control(func(fd uintptr) {
 				var b [infoSize]byte
 				_, e := getsockopt(int(fd), solMPTCP, optMPTCPInfo, b[:])
-				if got := verdict(0, unix.ENOPROTOOPT, e, true); got != r.Transport {
+				if got := classifyTransport(0, unix.ENOPROTOOPT, e, true); got != r.Transport {
 					t.Errorf("%s %s: %q, want %q (%v)", ip, m, got, r.Transport, e)
 				}
 			})
@@ -297,13 +297,13 @@ func TestNoAllocations(t *testing.T) {
 	rc, plain := rawOf(t, client), rawOf(t, tcp)
 	var i Info
 	for name, f := range map[string]func(){
-		"Speaks":              func() { Speaks(rc) },
-		"Speaks of a TCP one": func() { Speaks(plain) },
-		"LastReceived":        func() { LastReceived(rc) },
-		"SubflowCount":        func() { SubflowCount(rc) },
-		"SubflowCount of TCP": func() { SubflowCount(plain) },
-		"Info.Read":           func() { i.Read(rc) },
-		"Info.Read of TCP":    func() { i.Read(plain) },
+		"TransportOf":              func() { TransportOf(rc) },
+		"TransportOf of a TCP one": func() { TransportOf(plain) },
+		"LastReceived":             func() { LastReceived(rc) },
+		"SubflowCount":             func() { SubflowCount(rc) },
+		"SubflowCount of TCP":      func() { SubflowCount(plain) },
+		"Info.Read":                func() { i.Read(rc) },
+		"Info.Read of TCP":         func() { i.Read(plain) },
 	} {
 		if n := testing.AllocsPerRun(200, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
@@ -321,8 +321,8 @@ func BenchmarkSocket(b *testing.B) {
 		name string
 		f    func()
 	}{
-		{"Speaks", func() { Speaks(rc) }},
-		{"Speaks/fallback", func() { Speaks(plain) }},
+		{"TransportOf", func() { TransportOf(rc) }},
+		{"TransportOf/fallback", func() { TransportOf(plain) }},
 		{"SubflowCount", func() { SubflowCount(rc) }},
 		{"Info", func() { i.Read(rc) }},
 		{"Counters", func() { ReadCounters() }},

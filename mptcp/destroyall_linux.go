@@ -17,8 +17,8 @@ type Target struct {
 	Interface     int
 }
 
-// mostTargets are sent in one call: their answers have to fit the socket's buffer.
-const mostTargets = 32
+// maxTargets are sent in one call: their answers have to fit the socket's buffer.
+const maxTargets = 32
 
 const nlHeader = unix.NLMSG_HDRLEN
 
@@ -30,7 +30,7 @@ func (d *Diag) DestroyAll(targets []Target) (ended int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for len(targets) > 0 {
-		n := min(len(targets), mostTargets)
+		n := min(len(targets), maxTargets)
 		some, serr := destroySome(d.batch, targets[:n])
 		ended += some
 		if err == nil {
@@ -46,7 +46,7 @@ func (d *Diag) DestroyAll(targets []Target) (ended int, err error) {
 // that is the listener they belong to, and a plain TCP one would be destroyed.
 func destroySome(fd int, targets []Target) (ended int, err error) {
 	cookies := make([]uint64, len(targets))
-	err = ask(fd, targets, func(i int) []byte {
+	err = diagExchange(fd, targets, func(i int) []byte {
 		t := &targets[i]
 		return diagMessage(sockDiagByFamily, 0, i, diagRequest(t.Local, t.Remote, t.Interface, 0))
 	}, func(i int, errno unix.Errno, answer []byte) error {
@@ -56,7 +56,7 @@ func destroySome(fd int, targets []Target) (ended int, err error) {
 		return errno
 	})
 	// One that could not be looked up keeps none of the others.
-	derr := ask(fd, targets, func(i int) []byte {
+	derr := diagExchange(fd, targets, func(i int) []byte {
 		t := &targets[i]
 		if cookies[i] == 0 {
 			return nil
@@ -89,10 +89,10 @@ func diagMessage(kind uint16, flags uint16, sequence int, body []byte) []byte {
 	return append(h, body...)
 }
 
-// ask sends a message for each target, none where it is nil, in one call, and gives each answer to
-// heard: an errno, or what was asked for. That there is no such socket is no error; the first other
-// one that heard returns is.
-func ask(fd int, targets []Target, message func(i int) []byte, heard func(i int, errno unix.Errno, answer []byte) error) (err error) {
+// diagExchange sends a message for each target, none where it is nil, in one call, and gives each
+// answer to heard: an errno, or what was asked for. That there is no such socket is no error; the
+// first other one that heard returns is.
+func diagExchange(fd int, targets []Target, message func(i int) []byte, heard func(i int, errno unix.Errno, answer []byte) error) (err error) {
 	var out []byte
 	expected := 0
 	for i := range targets {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A Dialer makes TCP connections that are MPTCP where the host, the path and the
-// peer allow it. The zero value prefers MPTCP.
+// A Dialer makes connections that use MPTCP if the host, the path and the peer support it, and TCP
+// otherwise. The zero value prefers MPTCP.
 type Dialer struct {
 	Mode Mode
 	// Source is the local address to connect from; its port is the kernel's choice.
@@ -21,53 +21,49 @@ type Dialer struct {
 	// probes; 0 means 15 s, below 0 none are sent. A host that refuses the options
 	// on MPTCP sockets is not an error.
 	KeepAlive time.Duration
-	// Memory, if there is one and Mode is Prefer, spares dials what earlier ones have learned:
-	// a server that has no MPTCP is dialled by plain TCP for a while, and a SYN that asks for
-	// it and gets no answer is raced by one plain connect. nil: each dial stands alone.
+	// Memory, if set and Mode is Prefer, holds what earlier dials have learned: a server that does
+	// not support MPTCP is dialled by plain TCP for a while, and an MPTCP SYN that is not answered
+	// is raced by one plain connect. nil: nothing is learned.
 	Memory *Memory
-	// Detour, if there is one and neither Source nor Interface is given, leads around paths that do
-	// not carry.
-	Detour Detour
+	// SourceSelector, if set, chooses the source address of dials without Source and Interface.
+	SourceSelector SourceSelector
 }
 
 const defaultKeepAlive = 15 * time.Second
 
 // Result is the outcome of a dial.
 type Result struct {
-	// Transport is what the socket said right after the handshake.
+	// Transport is what the socket reports right after the handshake.
 	Transport Transport
-	// Reason is why it is Fallback: inferred, as nobody tells.
+	// Reason is why it is Fallback. It is inferred, because the kernel does not report it.
 	Reason Reason
-	// Learned: MPTCP was not asked for this time, because of what earlier dials met, or as the host
-	// is short of memory. Transport is then Fallback, since that is what the operator gets, and
-	// Reason the one that was learned.
+	// Learned: MPTCP was not requested, because of the outcome of earlier dials, or because the
+	// host is short of memory. Transport is then Fallback, and Reason the one that was learned.
 	Learned bool
 }
 
 // ErrRequired is the error of a dial with Require that connected and got TCP.
 var ErrRequired = errors.New("MPTCP is required and the connection does not speak it")
 
-// ErrNoPort is inside the error of a dial for which this host had no local port left towards the
-// peer: connections that are open, or were a short while ago, have all of them
+// ErrNoPort is wrapped in the error of a dial if this host has no local port left towards the peer:
+// connections that are open, or were until recently, use all of them
 // (net.ipv4.ip_local_port_range).
 var ErrNoPort = errors.New("no local port is free")
 
-// noPortError is ErrNoPort with what the kernel said.
+// noPortError is ErrNoPort with the kernel's error.
 type noPortError struct{ err error }
 
 func (e *noPortError) Error() string   { return e.err.Error() + ": " + ErrNoPort.Error() }
 func (e *noPortError) Unwrap() []error { return []error{ErrNoPort, e.err} }
 
-// Dial makes one attempt to connect; with a Memory, see there, two SYNs may be out at
-// once for it. The socket is made once: TCP replaces MPTCP
-// only where this host has none, never because the connect failed, so a dead
-// server is asked once. It leaves no goroutine behind. The error is a
-// *net.OpError with the errno, or the context's error, inside; with Require it
-// may hold a *UnableError or ErrRequired. Result is right also beside an
-// ErrRequired.
+// Dial makes one attempt to connect; with a Memory two SYNs may be in flight for it. TCP replaces
+// MPTCP only if this host does not support it, never because the connect failed, so a dead server
+// gets one attempt. No goroutine is left running. The error is a *net.OpError with the errno, or
+// the context's error, inside; with Require it may hold a *UnableError or ErrRequired. The Result
+// is also valid with an ErrRequired.
 func (d *Dialer) Dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	c, r, err := d.dialAround(ctx, to)
+	c, r, err := d.dialSelected(ctx, to)
 	if err == nil {
 		return c, r, nil
 	}
@@ -78,7 +74,7 @@ func (d *Dialer) Dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 	return nil, r, op
 }
 
-// check finds the faults that no system call needs to be asked about.
+// check returns the errors that can be found without a system call.
 func (d *Dialer) check(to netip.AddrPort) error {
 	if !to.Addr().IsValid() {
 		return &net.AddrError{Err: "no address to dial", Addr: to.String()}

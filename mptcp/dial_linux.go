@@ -16,13 +16,13 @@ import (
 	"mpgate/task"
 )
 
-// 0. where the host is short of memory: TCP; with a Memory: ask it first; race_linux.go has what it
+// 0. if the host is short of memory: TCP; with a Memory: ask it first; race_linux.go has what it
 // changes
 // 1. make the socket (MPTCP, or TCP where the host has none)
 // 2. options and source
 // 3. connect, wait on Go's poller
 // 4. a *net.TCPConn of it
-// 5. ask what it speaks, and guess why
+// 5. read the transport, and infer the reason
 //
 // net.Dialer would do 1 to 4, but tries a second time by TCP whatever the error was.
 func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Result, error) {
@@ -46,7 +46,7 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 		if asked {
 			return d.race(ctx, fd, to)
 		}
-		d.Memory.failed(to) // the server was asked nothing: the next dial may
+		d.Memory.failed(to) // nothing was sent to the server: the next dial may retry
 	}
 	if err != nil {
 		return nil, r, err
@@ -59,7 +59,7 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 	if !asked {
 		return c, r, nil
 	}
-	r = d.spoken(c)
+	r = d.resultOf(c)
 	if d.Mode == Require && r.Transport != MPTCP {
 		c.Close()
 		return nil, r, ErrRequired
@@ -74,7 +74,7 @@ func family(a netip.Addr) int {
 	return unix.AF_INET6
 }
 
-// socket makes the socket. The transport of its result is what was asked for.
+// socket makes the socket. The transport of its result is the requested one.
 func (d *Dialer) socket(family int) (int, Result, error) {
 	const kind = unix.SOCK_STREAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	r := Result{Transport: TCP}
@@ -106,7 +106,7 @@ func (d *Dialer) socket(family int) (int, Result, error) {
 	return fd, r, nil
 }
 
-// prepared makes a socket that is ready to connect.
+// prepared returns a socket that is ready to connect.
 func (d *Dialer) prepared(to netip.AddrPort) (int, Result, error) {
 	fd, r, err := d.socket(family(to.Addr()))
 	if err != nil {
@@ -122,8 +122,8 @@ func (d *Dialer) prepared(to netip.AddrPort) (int, Result, error) {
 	return fd, r, nil
 }
 
-// prepare sets what must stand before connect. The device and the source are
-// what the operator asked for: they fail the dial. The rest is best effort.
+// prepare sets the options that are needed before connect. The device and the source come from the
+// operator, so their errors fail the dial. The rest is best effort.
 func (d *Dialer) prepare(fd int, to netip.AddrPort) error {
 	if d.Interface != "" {
 		if err := unix.BindToDevice(fd, d.Interface); err != nil {
@@ -138,7 +138,8 @@ func (d *Dialer) prepare(fd int, to netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Bind(fd, sa); err == unix.EADDRINUSE { // the kernel does not know that option
+		// The kernel does not support IP_BIND_ADDRESS_NO_PORT.
+		if err := unix.Bind(fd, sa); err == unix.EADDRINUSE {
 			return &noPortError{os.NewSyscallError("bind", err)}
 		} else if err != nil {
 			return os.NewSyscallError("bind", err)
@@ -166,8 +167,8 @@ func sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
 	return sa, nil
 }
 
-// longAgo as a deadline wakes whoever waits.
-var longAgo = time.Unix(1, 0)
+// expired is a deadline in the past, which ends a wait at once.
+var expired = time.Unix(1, 0)
 
 // connect connects fd, which it owns, and makes a *net.TCPConn of it.
 func connect(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPConn, error) {
@@ -182,7 +183,7 @@ func connect(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPConn, erro
 	return conn(f)
 }
 
-// begin sends the SYN. The wait is done by an os.File, which brings Go's poller along.
+// begin sends the SYN. An os.File waits, because it uses Go's poller.
 func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	sa, err := sockaddr(to)
 	if err != nil {
@@ -201,12 +202,12 @@ func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "dial"), nil
 }
 
-// connectError is for a connect of fd that failed at once. EADDRNOTAVAIL means that no local port
-// is free, or that the host has no address to reach the peer from: a datagram socket, whose ports
-// are others, tells.
+// connectError returns the error of a connect of fd that failed at once. EADDRNOTAVAIL means that
+// no local port is free, or that the host has no address to reach the peer from. A datagram socket,
+// which has its own ports, tells them apart.
 func connectError(fd int, to unix.Sockaddr, err error) error {
 	named := os.NewSyscallError("connect", err)
-	if err == unix.EAGAIN { // what older kernels say of ports
+	if err == unix.EAGAIN { // older kernels return EAGAIN if no port is free
 		return &noPortError{named}
 	}
 	if err != unix.EADDRNOTAVAIL {
@@ -261,7 +262,7 @@ func wait(ctx context.Context, f *os.File) error {
 	if ctx.Done() != nil {
 		// The deadline is that of f, which goes away: there is nothing to undo
 		// where this fires after the connect.
-		stop := task.AfterDone(ctx, "dial: deadline", func() { f.SetWriteDeadline(longAgo) })
+		stop := task.AfterDone(ctx, "dial: deadline", func() { f.SetWriteDeadline(expired) })
 		defer stop()
 	}
 	var outcome error
@@ -279,7 +280,7 @@ func wait(ctx context.Context, f *os.File) error {
 	return outcome
 }
 
-// handshaken looks without waiting: an edge may have come before the poller was asked.
+// handshaken polls without waiting: an event may have occurred before the poller was asked.
 func handshaken(fd int) (bool, error) {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	n, err := unix.Poll(p, 0)
@@ -310,13 +311,13 @@ func (d *Dialer) keepAlive(c *net.TCPConn) {
 	}
 }
 
-// spoken asks a new connection that asked for MPTCP what it got.
-func (d *Dialer) spoken(c *net.TCPConn) Result {
+// resultOf returns the result of a new connection that requested MPTCP.
+func (d *Dialer) resultOf(c *net.TCPConn) Result {
 	rc, err := c.SyscallConn()
 	if err != nil {
 		return Result{}
 	}
-	t, err := Speaks(rc)
+	t, err := TransportOf(rc)
 	if err != nil {
 		return Result{}
 	}

@@ -98,7 +98,7 @@ func (e *Events) receive(ctx context.Context) error {
 	fired := make(chan struct{})
 	stop := task.AfterDone(ctx, "MPTCP events: end", func() {
 		defer close(fired)
-		_ = e.c.SetReadDeadline(longAgo)
+		_ = e.c.SetReadDeadline(expired)
 	})
 	defer func() {
 		if !stop() {

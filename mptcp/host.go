@@ -6,8 +6,7 @@ import (
 	"sync"
 )
 
-// Support is what this host can do, and, where it can not, why and what would
-// fix it.
+// Support says whether this host supports MPTCP and, if not, why and how to fix that.
 type Support struct {
 	Usable bool
 	// Why and Remedy are empty when Usable is true.
@@ -22,8 +21,8 @@ type Support struct {
 // Features are the later additions to the kernel's MPTCP. They are found by
 // trying them, not by the kernel's version: distributions backport.
 type Features struct {
-	// Info: MPTCP_INFO and the like (Linux 5.16). Without it nobody can tell an
-	// MPTCP connection from one that fell back, unless IsMPTCP is there.
+	// Info: MPTCP_INFO and the like (Linux 5.16). Without it an MPTCP connection cannot be
+	// distinguished from a fallback, unless IsMPTCP is available.
 	Info bool
 	// FullInfo: MPTCP_FULL_INFO, all subflows in one atomic call (Linux 6.5).
 	FullInfo bool
@@ -33,8 +32,8 @@ type Features struct {
 
 var host = sync.OnceValue(func() Support { return Probe() })
 
-// Host says whether this host can use MPTCP. The kernel is asked once in the
-// life of the process; the kill switch of [Disabled] is looked at each time.
+// Host reports whether this host can use MPTCP. The kernel is asked once in the life of the
+// process; the kill switch of [Disabled] is checked each time.
 func Host() Support { return switchedOff(host()) }
 
 // Probe is Host that asks again, in the network namespace of the calling thread.
@@ -68,8 +67,8 @@ func Disabled() bool {
 	return false
 }
 
-// UnableError is the error of a dial or a listen that required MPTCP on a host
-// that has none.
+// UnableError is the error of a dial or a listen that required MPTCP on a host that does not
+// support it.
 type UnableError struct{ Support Support }
 
 func (e *UnableError) Error() string {

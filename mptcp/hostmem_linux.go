@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// hostMemory is whether the memory that the kernel allows all TCP and MPTCP sockets of this host
-// is nearly used up, as last read.
+// hostMemory says whether the TCP and MPTCP sockets of this host have nearly used up the memory
+// that the kernel allows them, as last read.
 var hostMemory struct {
 	short atomic.Bool
 	read  atomic.Int64 // ns since the epoch of the clock
@@ -17,15 +17,16 @@ var hostMemory struct {
 // hostMemoryAge is how old an answer may be when a dial asks. Reading it again takes 50 us.
 const hostMemoryAge = 100 * time.Millisecond
 
-// HostMemoryShort says whether the kernel was short of memory for TCP sockets (net.ipv4.tcp_mem,
+// HostMemoryShort reports whether the kernel was short of memory for TCP sockets (net.ipv4.tcp_mem,
 // "pressure") when a dial or CheckHostMemory last looked. Beyond the limit, MPTCP connections of
 // Linux 6.18 drop what they receive and stall for up to 30 s; TCP continues.
 func HostMemoryShort() bool { return hostMemory.short.Load() }
 
-// CheckHostMemory looks now.
+// CheckHostMemory reads it now.
 func CheckHostMemory() bool {
 	hostMemory.read.Store(time.Now().UnixNano())
-	b, err := os.ReadFile("/proc/net/protocols") // it is there in every namespace, net.ipv4.tcp_mem in the first only
+	// This file exists in every namespace, net.ipv4.tcp_mem only in the initial one.
+	b, err := os.ReadFile("/proc/net/protocols")
 	short := err == nil && underPressure(b)
 	hostMemory.short.Store(short)
 	return short

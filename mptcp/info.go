@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// ErrNotMPTCP is what a question about MPTCP gets on a socket that uses TCP:
-// it fell back, or was never asked.
+// ErrNotMPTCP is returned for a socket that uses TCP: it fell back, or did not request MPTCP.
 var ErrNotMPTCP = errors.New("the connection does not speak MPTCP")
 
-// Has says which parts of an Info this kernel gave. What it did not give is
-// zero in Info, which must not be mistaken for a measured zero.
+// Has says which parts of an Info are valid. The others are zero because the kernel does not report
+// them.
 type Has uint16
 
 const (
@@ -36,7 +35,7 @@ const (
 	HasDiag
 )
 
-// Info is what the kernel says of one MPTCP connection. Read fills it and
+// Info is the state of one MPTCP connection, as reported by the kernel. Read fills it and
 // reuses its memory; the zero value is ready. It is not safe for concurrent use.
 type Info struct {
 	Has   Has
@@ -133,8 +132,8 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", uint8(s))
 }
 
-// A Glance is the least that tells a connection which has sent and waits.
-type Glance struct {
+// A SendState says whether a connection waits for acknowledgements.
+type SendState struct {
 	// Token is that of Info.
 	Token uint32
 	// Outstanding counts the bytes written and not yet acknowledged by the peer.
@@ -144,7 +143,8 @@ type Glance struct {
 // reset empties i and keeps its memory.
 func (i *Info) reset() { *i = Info{Subflows: i.Subflows[:0]} }
 
-// Received is what a socket has received, below MPTCP. Of several subflows it is the initial one's.
+// Received is what a socket has received, at the TCP level. With several subflows it is that of the
+// initial one.
 type Received struct {
 	State State
 	// Segments counts those that came, with data or without; 0: the kernel does not tell.

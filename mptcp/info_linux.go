@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A query is one question to the kernel about a socket. RawConn wants a func,
-// which would be allocated with each call: queries are kept, each with its func.
+// A query is one request to the kernel about a socket. RawConn takes a func, which would be
+// allocated with each call, so queries are pooled, each with its func.
 type query struct {
 	ask func(fd uintptr)
 	do  func(q *query, fd int)
@@ -20,7 +20,7 @@ type query struct {
 	transport Transport
 	info      *Info
 	count     int
-	glance    Glance
+	sendState SendState
 	received  Received
 	err       error
 
@@ -53,19 +53,18 @@ func (q *query) free() {
 	queries.Put(q)
 }
 
-// Speaks tells what a connection speaks at this moment, in one or two
-// getsockopts and without allocating. It is Fallback for a socket that asked
-// for MPTCP and did not get it, or lost it. Where the kernel can not tell (older
-// than 5.16) an MPTCP socket is Unknown.
-func Speaks(rc syscall.RawConn) (Transport, error) {
+// TransportOf returns the present transport of a connection, with one or two getsockopts and
+// without allocating. It is Fallback for a socket that requested MPTCP and did not get it, or lost
+// it. Where the kernel can not tell (older than 5.16) an MPTCP socket is Unknown.
+func TransportOf(rc syscall.RawConn) (Transport, error) {
 	q := queries.Get().(*query)
-	err := q.run(rc, (*query).speaks)
+	err := q.run(rc, (*query).readTransport)
 	t := q.transport
 	q.free()
 	return t, err
 }
 
-func (q *query) speaks(fd int) {
+func (q *query) readTransport(fd int) {
 	q.transport = Unknown
 	protocol, e := getsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	if e != 0 {
@@ -76,7 +75,7 @@ func (q *query) speaks(fd int) {
 	case unix.IPPROTO_TCP:
 		q.transport = TCP
 	case unix.IPPROTO_MPTCP:
-		q.transport = judge(fd)
+		q.transport = mptcpTransport(fd)
 	case 0:
 		if domain, e := getsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); e == 0 && domain == unix.AF_UNIX {
 			q.transport = Unix
@@ -84,20 +83,20 @@ func (q *query) speaks(fd int) {
 	}
 }
 
-// judge tells MPTCP from fallback on a socket whose protocol is MPTCP.
-func judge(fd int) Transport {
+// mptcpTransport distinguishes MPTCP from a fallback on a socket whose protocol is MPTCP.
+func mptcpTransport(fd int) Transport {
 	is, isErr := getsockoptInt(fd, unix.SOL_TCP, optTCPIsMPTCP)
 	if isErr == 0 {
-		return verdict(is, 0, 0, true)
+		return classifyTransport(is, 0, 0, true)
 	}
 	var buf [infoSize]byte
 	_, infoErr := getsockopt(fd, solMPTCP, optMPTCPInfo, buf[:])
-	return verdict(0, isErr, infoErr, infoErr == 0 || host().Info)
+	return classifyTransport(0, isErr, infoErr, infoErr == 0 || host().Info)
 }
 
-// verdict is judge without a kernel: TCP_IS_MPTCP's answer, its errno, that of
+// classifyTransport is judge without a kernel: TCP_IS_MPTCP's answer, its errno, that of
 // MPTCP_INFO, and whether this kernel knows MPTCP_INFO at all.
-func verdict(is int, isErr, infoErr syscall.Errno, knowsInfo bool) Transport {
+func classifyTransport(is int, isErr, infoErr syscall.Errno, knowsInfo bool) Transport {
 	switch {
 	case isErr == 0 && is != 0:
 		return MPTCP
@@ -115,7 +114,7 @@ func verdict(is int, isErr, infoErr syscall.Errno, knowsInfo bool) Transport {
 // that fell back or is TCP, with ENOPROTOOPT on an IPv6 one.
 func notMPTCP(e syscall.Errno) bool { return e == unix.EOPNOTSUPP || e == unix.ENOPROTOOPT }
 
-// SubflowCount says how many subflows a connection has now, by one cheap call.
+// SubflowCount returns how many subflows a connection has now, with one cheap call.
 // On a socket that does not use MPTCP it is 0 and ErrNotMPTCP. Before Linux
 // 6.8 the kernel counts only those in addition to the initial one, which is then taken
 // to live.
@@ -148,25 +147,25 @@ func countOf(info []byte) int {
 	return 0
 }
 
-// Look is one cheap call (1 us) that does not allocate. It fails with ErrNotMPTCP
-// on a socket that does not speak it.
-func Look(rc syscall.RawConn) (Glance, error) {
+// ReadSendState reads the SendState with one system call (1 us) that does not allocate. It fails
+// with ErrNotMPTCP on a socket that uses TCP.
+func ReadSendState(rc syscall.RawConn) (SendState, error) {
 	q := queries.Get().(*query)
-	err := q.run(rc, (*query).look)
-	g := q.glance
+	err := q.run(rc, (*query).readSendState)
+	g := q.sendState
 	q.free()
 	return g, err
 }
 
-func (q *query) look(fd int) {
-	q.glance = Glance{}
+func (q *query) readSendState(fd int) {
+	q.sendState = SendState{}
 	b := q.full.info[:]
 	n, e := getsockopt(fd, solMPTCP, optMPTCPInfo, b)
 	if e != 0 {
 		q.fail(e)
 		return
 	}
-	q.glance = Glance{Token: u32(b[:n], 12), Outstanding: u64(b[:n], 16) - u64(b[:n], 24)}
+	q.sendState = SendState{Token: u32(b[:n], 12), Outstanding: u64(b[:n], 16) - u64(b[:n], 24)}
 }
 
 func (q *query) fail(e syscall.Errno) {
@@ -202,11 +201,11 @@ func (q *query) readInfo(fd int) {
 	}
 	q.info.decodeInfo(b[:n])
 	q.readArrays(fd)
-	q.info.settle()
+	q.info.normalize()
 }
 
-// settle takes out what is no subflow any more, and fills in what can be had from the rest.
-func (i *Info) settle() {
+// normalize removes subflows that have ended, and derives SubflowsTotal on older kernels.
+func (i *Info) normalize() {
 	// The kernel keeps the socket of the initial subflow for the connection's
 	// life: after its end it stands in the list, disconnected and without counts.
 	i.Subflows = slices.DeleteFunc(i.Subflows, func(s Subflow) bool { return s.Remote.IsValid() && s.Remote.Port() == 0 })
@@ -288,7 +287,7 @@ func (i *Info) decodeFull(f *fullInfo, head, sf, tcp []byte) {
 	if tcpLen > 0 {
 		i.Has |= HasTCP
 	}
-	i.settle()
+	i.normalize()
 }
 
 // add appends an empty subflow.

@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// Speaks tells what a connection speaks; on this system it can not tell.
-func Speaks(syscall.RawConn) (Transport, error) { return Unknown, errors.ErrUnsupported }
+// TransportOf tells what a connection speaks; on this system it can not tell.
+func TransportOf(syscall.RawConn) (Transport, error) { return Unknown, errors.ErrUnsupported }
 
 // SubflowCount fails with ErrNotMPTCP.
 func SubflowCount(syscall.RawConn) (int, error) { return 0, ErrNotMPTCP }
 
-// Unclog fails with ErrNotMPTCP.
-func Unclog(syscall.RawConn) (bool, error) { return false, ErrNotMPTCP }
+// FixReceiveStall fails with ErrNotMPTCP.
+func FixReceiveStall(syscall.RawConn) (bool, error) { return false, ErrNotMPTCP }
 
 // Read fails with ErrNotMPTCP.
 func (i *Info) Read(syscall.RawConn) error {
@@ -22,5 +22,5 @@ func (i *Info) Read(syscall.RawConn) error {
 	return ErrNotMPTCP
 }
 
-// Look fails with ErrNotMPTCP.
-func Look(syscall.RawConn) (Glance, error) { return Glance{}, ErrNotMPTCP }
+// ReadSendState fails with ErrNotMPTCP.
+func ReadSendState(syscall.RawConn) (SendState, error) { return SendState{}, ErrNotMPTCP }

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Memory holds what earlier dials have learned about servers, by address: how far they
-// are, and which of them are better dialled by plain TCP for now. The zero value
-// is empty and ready; it is safe for concurrent use.
+// Memory holds what earlier dials have learned about servers, by address: their round-trip time,
+// and which of them to dial by plain TCP for now. The zero value is empty and ready; it is safe for
+// concurrent use.
 //
 //	asked ──3 fallbacks in a row, or a SYN that vanished──► plain, for a while
 //	  ▲                                                        │ the while is over:
@@ -29,7 +29,7 @@ type Memory struct {
 
 type learned struct {
 	rtt       time.Duration // smoothed; 0: unknown
-	spoke     bool          // it has spoken MPTCP
+	usedMPTCP bool          // it has spoken MPTCP
 	fallbacks int           // in a row
 	reason    Reason
 	until     time.Time // plain until then; zero: ask
@@ -46,10 +46,10 @@ const (
 	// againAfter is how much later a SYN must vanish for it to be another time.
 	againAfter = 2 * time.Second
 	lastPlain  = time.Hour
-	// mostServers bounds the memory: names may resolve to ever new addresses.
-	mostServers = 256
+	// maxServers limits the memory: names may resolve to ever new addresses.
+	maxServers = 256
 
-	// raceAfter is the least time that an MPTCP SYN has for itself.
+	// raceAfter is the minimum time before an MPTCP SYN is raced by a plain one.
 	raceAfter = 250 * time.Millisecond
 	// giveUpAfter is when a SYN that asks for MPTCP is given up while a plain one is out: before
 	// the kernel's first retransmission (1 s), after which it may take the silence for a black hole
@@ -96,7 +96,7 @@ func (m *Memory) Forget() {
 	clear(m.of)
 }
 
-// ask says whether to ask for MPTCP and, if not, why.
+// exchange says whether to ask for MPTCP and, if not, why.
 func (m *Memory) ask(to netip.AddrPort, now time.Time) (ask bool, reason Reason) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -112,8 +112,8 @@ func (m *Memory) ask(to netip.AddrPort, now time.Time) (ask bool, reason Reason)
 	return true, None
 }
 
-// alone is how long a SYN that asks for MPTCP has the field to itself.
-func (m *Memory) alone(to netip.AddrPort) time.Duration {
+// raceDelay returns how long to wait for the answer to an MPTCP SYN before a plain one is sent.
+func (m *Memory) raceDelay(to netip.AddrPort) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if l := m.of[to]; l != nil {
@@ -122,14 +122,14 @@ func (m *Memory) alone(to netip.AddrPort) time.Duration {
 	return raceAfter
 }
 
-// get wants mu held.
+// get is called with mu held.
 func (m *Memory) get(to netip.AddrPort, now time.Time) *learned {
 	l := m.of[to]
 	if l == nil {
 		if m.of == nil {
 			m.of = map[netip.AddrPort]*learned{}
 		}
-		if len(m.of) >= mostServers {
+		if len(m.of) >= maxServers {
 			m.dropOldest()
 		}
 		l = new(learned)
@@ -160,10 +160,10 @@ func (m *Memory) connected(to netip.AddrPort, r Result, vanished bool, took time
 	l.trying = false
 	switch {
 	case r.Transport == MPTCP:
-		*l = learned{rtt: l.rtt, spoke: true, used: now}
-	case vanished && l.spoke && !retried && l.lostAt.IsZero():
+		*l = learned{rtt: l.rtt, usedMPTCP: true, used: now}
+	case vanished && l.usedMPTCP && !retried && l.lostAt.IsZero():
 		l.lostAt = now
-	case vanished && l.spoke && !retried && now.Sub(l.lostAt) < againAfter:
+	case vanished && l.usedMPTCP && !retried && now.Sub(l.lostAt) < againAfter:
 	case vanished:
 		l.plain(Blackhole, retried, now)
 	case r.Reason == PeerOrPath:
@@ -171,7 +171,7 @@ func (m *Memory) connected(to netip.AddrPort, r Result, vanished bool, took time
 			l.plain(PeerOrPath, retried, now)
 		}
 	case retried:
-		// The kernel withholds MPTCP, or the host has lost it: that says nothing of the server.
+		// The kernel or the host does not request MPTCP: that is not caused by the server.
 		l.until = now.Add(l.wait)
 	}
 }
@@ -181,7 +181,7 @@ func (l *learned) plain(why Reason, retried bool, now time.Time) {
 	switch {
 	case retried:
 		l.wait = min(2*l.wait, lastPlain)
-	case l.spoke && why == Blackhole:
+	case l.usedMPTCP && why == Blackhole:
 		l.wait = firstPlainKnown
 	default:
 		l.wait = firstPlain

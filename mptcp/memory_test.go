@@ -89,21 +89,21 @@ func TestMemoryOneAsks(t *testing.T) {
 func TestMemoryRTTAndBounds(t *testing.T) {
 	var m Memory
 	now := time.Unix(1e9, 0)
-	if d := m.alone(someServer); d != 250*time.Millisecond {
+	if d := m.raceDelay(someServer); d != 250*time.Millisecond {
 		t.Errorf("unknown: %v", d)
 	}
 	m.plainTook(someServer, 200*time.Millisecond, now)
-	if d := m.alone(someServer); d != 400*time.Millisecond {
+	if d := m.raceDelay(someServer); d != 400*time.Millisecond {
 		t.Errorf("far: %v", d)
 	}
 	m.plainTook(someServer, 3*time.Second, now) // with a retransmission
-	if d := m.alone(someServer); d != 400*time.Millisecond {
+	if d := m.raceDelay(someServer); d != 400*time.Millisecond {
 		t.Errorf("a retransmission counted: %v", d)
 	}
-	for i := range 2 * mostServers {
+	for i := range 2 * maxServers {
 		m.plainTook(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1), time.Millisecond, now.Add(time.Duration(i)))
 	}
-	if n := len(m.Servers()); n != mostServers {
+	if n := len(m.Servers()); n != maxServers {
 		t.Errorf("%d servers", n)
 	}
 }

@@ -2,55 +2,40 @@ package mptcp
 
 import "fmt"
 
-// Mode says whether a listener or a dialer asks for MPTCP.
+// Mode says whether a listener or a dialer requests MPTCP.
 type Mode uint8
 
 const (
-	// Prefer asks for MPTCP and continues with TCP where the host has none.
+	// Prefer requests MPTCP and uses TCP if the host does not support it.
 	Prefer Mode = iota
-	// Require asks for MPTCP and treats anything else as an error.
+	// Require requests MPTCP and treats anything else as an error.
 	Require
 	// Off uses plain TCP.
 	Off
 )
 
+// Values are the texts of all modes, in their order.
+func (Mode) Values() []string { return []string{"prefer", "require", "off"} }
+
 func (m Mode) String() string {
-	switch m {
-	case Prefer:
-		return "prefer"
-	case Require:
-		return "require"
-	case Off:
-		return "off"
+	if values := m.Values(); int(m) < len(values) {
+		return values[m]
 	}
 	return fmt.Sprintf("Mode(%d)", uint8(m))
 }
 
-// ParseMode reads the words of the configuration; the empty string is Prefer.
-func ParseMode(s string) (Mode, error) {
-	switch s {
-	case "", "prefer":
-		return Prefer, nil
-	case "require":
-		return Require, nil
-	case "off":
-		return Off, nil
-	}
-	return Prefer, fmt.Errorf("unknown MPTCP mode (got %q); prefer, require or off would be right", s)
-}
-
-// Transport is what a socket speaks.
+// Transport is the transport protocol of a socket.
 type Transport uint8
 
 const (
-	// Unknown is a socket of another kind, or one that this kernel cannot judge.
+	// Unknown is a socket of another kind, or one whose state this kernel does not report.
 	Unknown Transport = iota
-	// TCP was spoken and nothing else was asked for. A client that does not
-	// offer MPTCP gets such a socket from an MPTCP listener.
+	// TCP was requested. An MPTCP listener also returns such a socket for a client that does not
+	// request MPTCP.
 	TCP
-	// MPTCP is spoken at this moment.
+	// MPTCP is in use.
 	MPTCP
-	// Fallback is TCP spoken where MPTCP was asked for.
+	// Fallback is TCP although MPTCP was requested.
 	Fallback
 	// Unix is a unix domain socket.
 	Unix
@@ -70,24 +55,23 @@ func (t Transport) String() string {
 	return ""
 }
 
-// Reason is why a connection does not use MPTCP. The kernel does not tell;
-// a reason is inferred from what can be seen.
+// Reason is why a connection does not use MPTCP. The kernel does not report it; it is inferred.
 type Reason uint8
 
 const (
-	// None: it uses MPTCP, or nobody asked for it.
+	// None: it uses MPTCP, or MPTCP was not requested.
 	None Reason = iota
-	// NotOffered: the client did not ask for MPTCP.
+	// NotOffered: the client did not request MPTCP.
 	NotOffered
-	// PeerOrPath: we asked, the answer came without. The peer does not speak
-	// it, or something between removed the option.
+	// PeerOrPath: the answer did not contain the MPTCP option. The peer does not support it, or a
+	// middlebox removed it.
 	PeerOrPath
-	// Blackhole: SYNs that asked for MPTCP vanished, and plain ones did not; or
-	// the kernel has for that reason stopped asking in this network namespace.
+	// Blackhole: MPTCP SYNs were dropped, and plain ones were not; or the kernel has stopped
+	// requesting MPTCP in this network namespace for that reason.
 	Blackhole
-	// HostUnable: this host has no MPTCP.
+	// HostUnable: this host does not support MPTCP.
 	HostUnable
-	// Later: it was MPTCP and fell back in the course of its life.
+	// Later: it used MPTCP and fell back later.
 	Later
 )
 

@@ -147,10 +147,10 @@ func TestDialMatrix(t *testing.T) {
 				if r != c.result {
 					t.Errorf("result %q %q, want %q %q", r.Transport, r.Reason, c.result.Transport, c.result.Reason)
 				}
-				if got, err := Speaks(rawOf(t, client)); err != nil || got != c.result.Transport {
+				if got, err := TransportOf(rawOf(t, client)); err != nil || got != c.result.Transport {
 					t.Errorf("the client speaks %q (%v), want %q", got, err, c.result.Transport)
 				}
-				if got, err := Speaks(rawOf(t, server)); err != nil || got != c.accepted {
+				if got, err := TransportOf(rawOf(t, server)); err != nil || got != c.accepted {
 					t.Errorf("the server speaks %q (%v), want %q", got, err, c.accepted)
 				}
 				if client.RemoteAddr().String() != l.Addr().String() || client.LocalAddr().String() != server.RemoteAddr().String() {
@@ -399,11 +399,11 @@ func TestSpeaksOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	rc, _ := c.(*net.UnixConn).SyscallConn()
-	if got, err := Speaks(rc); got != Unix || err != nil {
+	if got, err := TransportOf(rc); got != Unix || err != nil {
 		t.Errorf("unix socket: %q %v", got, err)
 	}
 	c.Close()
-	if _, err := Speaks(rc); err == nil {
+	if _, err := TransportOf(rc); err == nil {
 		t.Error("no error on a closed socket")
 	}
 	p, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -412,7 +412,7 @@ func TestSpeaksOthers(t *testing.T) {
 	}
 	defer p.Close()
 	rc, _ = p.(*net.UDPConn).SyscallConn()
-	if got, err := Speaks(rc); got != Unknown || err != nil {
+	if got, err := TransportOf(rc); got != Unknown || err != nil {
 		t.Errorf("udp socket: %q %v", got, err)
 	}
 }
@@ -428,7 +428,7 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "nothing outstanding", func() bool {
-		g, err := Look(rc)
+		g, err := ReadSendState(rc)
 		if err != nil || g.Token != i.Token {
 			t.Fatalf("%+v %v, token %d", g, err, i.Token)
 		}
@@ -439,16 +439,16 @@ func TestLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, _ := client.Write(much)
-	g, err := Look(rc)
+	g, err := ReadSendState(rc)
 	if err != nil || g.Outstanding == 0 || g.Outstanding > uint64(n) {
 		t.Errorf("%d written and nobody reads: %+v %v", n, g, err)
 	}
-	if _, err := Look(rawOf(t, server)); err != nil {
+	if _, err := ReadSendState(rawOf(t, server)); err != nil {
 		t.Error(err)
 	}
 	plain := listen(t, "127.0.0.1:0", Off)
 	fellBack, _, _ := pair(t, &Dialer{}, plain)
-	if _, err := Look(rawOf(t, fellBack)); !errors.Is(err, ErrNotMPTCP) {
+	if _, err := ReadSendState(rawOf(t, fellBack)); !errors.Is(err, ErrNotMPTCP) {
 		t.Errorf("on one that fell back: %v", err)
 	}
 }

@@ -98,8 +98,8 @@ func (t EventType) String() string {
 	return fmt.Sprintf("EventType(%d)", uint8(t))
 }
 
-// An Event is something that happened to an MPTCP connection of the namespace,
-// of whichever process. What does not belong to its type is zero.
+// An Event is an event of an MPTCP connection of the namespace, of any process. Fields that do not
+// belong to its type are zero.
 type Event struct {
 	Type EventType
 	// Token is that of the connection: Info.Token.

@@ -62,7 +62,7 @@ func (d *Dialer) race(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPC
 	var r Result
 	switch {
 	case !won.plain:
-		r = d.spoken(c)
+		r = d.resultOf(c)
 	case vanished:
 		r = Result{Transport: Fallback, Reason: Blackhole}
 	default:
@@ -74,7 +74,7 @@ func (d *Dialer) race(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPC
 
 // run says which attempt connected, its file open, and whether the other vanished.
 func (d *Dialer) run(ctx context.Context, fd int, to netip.AddrPort) (won *attempt, vanished bool, err error) {
-	alone := d.Memory.alone(to)
+	alone := d.Memory.raceDelay(to)
 	first := &attempt{began: time.Now()}
 	if first.f, err = begin(fd, to); err != nil {
 		return nil, false, err
@@ -83,19 +83,19 @@ func (d *Dialer) run(ctx context.Context, fd int, to netip.AddrPort) (won *attem
 	first.wait(firstCtx)
 	giveUp()
 	if !errors.Is(first.err, context.DeadlineExceeded) || ctx.Err() != nil {
-		return first.alone()
+		return first.result()
 	}
 	second := &attempt{plain: true, began: time.Now()}
 	if second.f, err = d.beginPlain(to); err != nil {
 		// Nothing to race it with: it goes on alone.
 		first.wait(ctx)
-		return first.alone()
+		return first.result()
 	}
-	return d.both(ctx, first, second)
+	return d.waitBoth(ctx, first, second)
 }
 
-// alone is what comes of an attempt that has no other beside it.
-func (a *attempt) alone() (*attempt, bool, error) {
+// raceDelay is what comes of an attempt that has no other beside it.
+func (a *attempt) result() (*attempt, bool, error) {
 	if a.err != nil {
 		a.f.Close()
 		return nil, false, a.err
@@ -121,8 +121,8 @@ func (d *Dialer) beginPlain(to netip.AddrPort) (*os.File, error) {
 	return begin(fd, to)
 }
 
-// both waits for the first of two. It does not return before the other's wait has ended.
-func (d *Dialer) both(ctx context.Context, first, second *attempt) (won *attempt, vanished bool, err error) {
+// waitBoth waits for the first of two. It does not return before the other's wait has ended.
+func (d *Dialer) waitBoth(ctx context.Context, first, second *attempt) (won *attempt, vanished bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	firstCtx, giveUp := context.WithDeadline(ctx, first.began.Add(max(giveUpAfter, 2*second.began.Sub(first.began))))
 	ended := make(chan *attempt, 2)

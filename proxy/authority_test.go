@@ -10,6 +10,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
 )
 
 // The default port may be written or left out: the authority of a target and Host are the same
@@ -111,9 +112,9 @@ func TestDuplicateSlashes(t *testing.T) {
 		g := start(t, setup{mode: m, listener: options, routes: func(b *backend.Backend) []proxy.Route {
 			return []proxy.Route{
 				{Name: "keep", Action: &proxy.Forward{Backend: b}, KeepSlashes: true},
-				{Name: "merge", Path: "/merge/*", Action: &proxy.Forward{Backend: b}},
-				{Name: "admin", Path: "/admin/*", Action: &proxy.Forward{Backend: guarded}},
-				{Name: "inner", Path: "/admin/keep/*", Action: &proxy.Forward{Backend: guarded}, KeepSlashes: true},
+				{Name: "merge", Match: route.Match{Paths: []string{"/merge/*"}}, Action: &proxy.Forward{Backend: b}},
+				{Name: "admin", Match: route.Match{Paths: []string{"/admin/*"}}, Action: &proxy.Forward{Backend: guarded}},
+				{Name: "inner", Match: route.Match{Paths: []string{"/admin/keep/*"}}, Action: &proxy.Forward{Backend: guarded}, KeepSlashes: true},
 			}
 		}}, o)
 		for _, e := range []struct{ path, route, sent string }{ // route "": 400

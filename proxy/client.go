@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"mpgate/proxy/backend"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/conninfo"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
@@ -18,7 +18,7 @@ import (
 type client struct {
 	proxy    *Proxy
 	listener *Listener
-	limits   *limits // those that held when it was accepted
+	limits   *connLimits // those that held when it was accepted
 	meter    *telemetry.ListenerMeter
 	accepted time.Time
 
@@ -31,7 +31,7 @@ type client struct {
 	counted     netip.Addr // in perClient
 
 	tls     *session // nil without TLS
-	leg     leg.Leg
+	info    conninfo.Info
 	owner   backend.Owner // of connections to servers
 	tunnels tunnels
 

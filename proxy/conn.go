@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mpgate/mptcp"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/netio"
 	"mpgate/task"
@@ -75,13 +76,15 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		return
 	}
 	added = c
-	switch m := p.options.Instruments; {
+	count := conninfo.Options{Side: telemetry.SideListener, Instruments: p.options.Instruments}
+	switch {
 	case offersMPTCP:
-		c.leg.Open(base.Raw(), telemetry.SideListener, m, mptcp.NotOffered, p.options.Live)
+		count.Reason, count.Registry = mptcp.NotOffered, p.options.Live
+		c.info.Open(base.Raw(), count)
 	case c.socket.IsValid():
-		c.leg.OpenAs(mptcp.TCP, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
+		c.info.OpenAs(mptcp.TCP, base.Raw(), count)
 	default:
-		c.leg.OpenAs(mptcp.Unix, base.Raw(), telemetry.SideListener, m, mptcp.None, nil)
+		c.info.OpenAs(mptcp.Unix, base.Raw(), count)
 	}
 	c.meter.Opened()
 	task.Go("connection", c.serve, c.panickedOutside)
@@ -234,7 +237,7 @@ func (c *conn) refusesTCP() bool {
 	if !c.listener.view.Load().RequireMPTCP {
 		return false
 	}
-	if t, err := mptcp.Speaks(c.base.Raw()); err == nil && t == mptcp.MPTCP {
+	if t, err := mptcp.TransportOf(c.base.Raw()); err == nil && t == mptcp.MPTCP {
 		return false
 	}
 	c.end = telemetry.ConnMPTCPRequired
@@ -275,7 +278,7 @@ func (c *conn) close() {
 		}
 		c.http.Release()
 	}
-	c.leg.Close()
+	c.info.Close()
 	switch {
 	case c.broken:
 		_ = c.base.Abort()
@@ -309,7 +312,7 @@ func (c *conn) tell() {
 
 // finish sends what is held and closes the connection in order.
 func (c *conn) finish() {
-	if t, _ := c.leg.State(); t == mptcp.TCP && c.stream == c.base {
+	if t, _ := c.info.State(); t == mptcp.TCP && c.stream == c.base {
 		_ = c.base.Finish()
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
 )
 
 // TestEveryEnd makes an exchange end in each way that this gateway knows without TLS, and wants one
@@ -50,7 +51,7 @@ func TestEveryEnd(t *testing.T) {
 			}, status: 431},
 			"no_route": {setup: func(s *setup) {
 				s.routes = func(b *backend.Backend) []proxy.Route {
-					return []proxy.Route{{Name: "one", Host: "other.example", Action: &proxy.Forward{Backend: b}}}
+					return []proxy.Route{{Name: "one", Match: route.Match{Hosts: []string{"other.example"}}, Action: &proxy.Forward{Backend: b}}}
 				}
 			}, do: func(_ *gateway, c *proxytest.Client) {
 				want(t, "body", strings.HasPrefix(c.Get("/").Body, "404 Not Found: nothing is served here\n"), true)

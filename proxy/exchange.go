@@ -12,6 +12,7 @@ import (
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
+	"mpgate/proxy/route"
 	"mpgate/telemetry"
 )
 
@@ -66,6 +67,7 @@ type exchange struct {
 	resp   message.Response
 	rec    telemetry.Record
 	filter filter.Request // refers to req and rec
+	asked  route.Request  // refers to req
 
 	route   *Route
 	chain   *filter.Chain // of the route, once the route answers for the request
@@ -108,6 +110,7 @@ func newExchange() *exchange {
 	x := &exchange{}
 	x.rec.Reset()
 	x.filter.Request, x.filter.Record = &x.req, &x.rec
+	x.asked.Request = &x.req
 	x.leave = x.clientLeft
 	return x
 }
@@ -201,7 +204,7 @@ func (x *exchange) afterPanic() {
 	x.stopWatch()
 	x.joinUpload()
 	if x.up != nil {
-		x.leaveServer(x.attempt.Meter())
+		x.leaveServer()
 	}
 	x.down.SetClose()
 	if !x.broken {
@@ -256,8 +259,9 @@ func (x *exchange) read() {
 // match finds the route, and the meter that counts the exchange.
 func (x *exchange) match() {
 	if x.fault == nil {
-		if r, ok := x.view.Routes.table.Match(x.req.Host, x.req.Path, x.client.listener.name); ok {
-			x.enter(r, x.view.meters)
+		x.asked.Listener, x.asked.Client, x.asked.TrustedPeer = x.rec.Listener, x.rec.Client, x.peerTrusted()
+		if found, ok := x.view.Routes.table.Match(&x.asked); ok {
+			x.enter(found.Value, x.view.meters)
 			return
 		}
 	}
@@ -310,7 +314,7 @@ func (x *exchange) finish() (now time.Time) {
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
 	r.Tries = x.attempt.Tries()
-	t, n := x.client.leg.Refresh(now)
+	t, n := x.client.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
 		x.client.giveBack(x, x.route.Lease)

@@ -27,6 +27,8 @@ type Explanation struct {
 	// Filter is the key of the filter that ended the exchange, in the step "filter".
 	Filter string
 	Route  *Route // nil: none
+	// Match says how the route was found. It is empty if the request could not be read.
+	Match route.Explanation
 	// Request is as it would be forwarded. It is not complete after the step "request".
 	Request *message.Request
 	// What the gateway answers, if a step ended the exchange. Status 0 is no answer at all.
@@ -52,6 +54,9 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	x.begin(c, down, time.Now())
 	x.read()
 	x.match()
+	if x.fault == nil {
+		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
+	}
 	e.Step = x.step()
 	if e.Step != "" {
 		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
@@ -61,19 +66,19 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	return e
 }
 
-// Explain says how a route is found; see route.Table.
-func (r *Routes) Explain(host, path []byte, listener string) route.Explanation {
-	return r.table.Explain(host, path, listener)
-}
-
 // Match returns the route by which connections for a server name are passed through at a listener;
 // nil if they are not.
 func (p *Passthroughs) Match(name []byte, listener string) *Route {
 	if p == nil {
 		return nil
 	}
-	r, _ := p.table.Match(name, nil, listener)
+	r, _ := p.table.MatchHost(name, listener)
 	return r
+}
+
+// Explain says how the route of a server name is found.
+func (p *Passthroughs) Explain(name []byte, listener string) route.Explanation {
+	return p.table.ExplainHost(name, listener)
 }
 
 // explained is the client's side of an exchange that is only explained. It keeps the head of the

@@ -22,8 +22,6 @@ type Files struct {
 	// Fallback, if not nil, answers what no file does: paths without a file, and other methods than
 	// GET and HEAD.
 	Fallback Action
-	// Places, if set, are those of Root.
-	Places *backend.Places
 }
 
 func (f *Files) serve(x *exchange) {

@@ -8,7 +8,6 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
 	"mpgate/proxy/target"
-	"mpgate/telemetry"
 )
 
 // Forward is the action that has a server of a backend answer.
@@ -34,19 +33,19 @@ func (x *exchange) forward() {
 	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
 	x.attempt.Reset(x.backend)
 	r := backend.Request{
-		Now:        time.Now(), // x.start is when the head began to come
-		Bodyless:   x.req.ContentLength == 0,
-		Upgrade:    x.req.Upgrade != nil,
-		Binds:      backend.Authenticates(&x.req.Header),
-		Owner:      &x.client.owner,
-		Repeatable: x.req.Idempotent() && x.req.Upgrade == nil,
+		Now:           time.Now(), // x.start is when the head began to come
+		Bodyless:      x.req.ContentLength == 0,
+		Upgrade:       x.req.Upgrade != nil,
+		Authenticates: backend.Authenticates(&x.req.Header),
+		Owner:         &x.client.owner,
+		Repeatable:    x.req.Idempotent() && x.req.Upgrade == nil,
 	}
 	if r.Repeatable && !r.Bodyless {
 		n := x.req.ContentLength
 		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.source, &x.proxy.keptBodies, n)
 	}
-	if r.Holds = x.client.holds(); r.Holds != nil {
-		defer x.attempt.Leave()
+	if r.ServerConns = x.client.holds(); r.ServerConns != nil {
+		defer x.attempt.End()
 	}
 	if x.backend.SendsProxy() {
 		r.From = x.client.addresses()
@@ -83,7 +82,6 @@ func (x *exchange) forward() {
 // to the client, and repeat says whether the request may be sent again.
 func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool, err error) {
 	meter := x.attempt.Meter()
-	meter.Start()
 	asked := r.Now
 	if !x.up.Reused() {
 		asked = time.Now() // the connection has taken its time, and had its own limit
@@ -96,10 +94,10 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		now := time.Now()
 		x.rec.BackendTime = now.Sub(r.Now)
 		meter.FirstByte(x.rec.BackendTime)
-		x.up.Belongs(&x.resp.Header, &x.client.owner)
+		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		meter.Request(x.resp.Status)
 		x.deliver(now)
-		x.end = x.leaveServer(meter)
+		x.end = x.leaveServer()
 		return false, nil
 	}
 	meter.Request(0)
@@ -112,14 +110,14 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.again())
 	}
 	x.joinUpload()
-	x.leaveServer(meter)
+	x.leaveServer()
 	return repeat, err
 }
 
 // keepBody sees to it that the body can be sent again where the server may give the request back,
 // or its connection may turn out to be dead.
 func (x *exchange) keepBody(r *backend.Request) {
-	needed := x.up.Returns() || r.Repeatable && x.up.Reused()
+	needed := x.up.MayReturn() || r.Repeatable && x.up.Reused()
 	switch {
 	case x.kept.active() && x.down.BodyStarted():
 		x.kept.rewind()
@@ -156,12 +154,11 @@ func (x *exchange) body() message.BodyReader {
 }
 
 // leaveServer gives the connection to the server back, and says when that was.
-func (x *exchange) leaveServer(meter *telemetry.ServerMeter) (now time.Time) {
+func (x *exchange) leaveServer() (now time.Time) {
 	x.served()
 	now = time.Now()
 	x.up.Release(now)
 	x.up = nil
-	meter.Done()
 	return now
 }
 
@@ -185,7 +182,7 @@ func (x *exchange) ask(asked time.Time) error {
 	if err := x.down.Flush(); err != nil {
 		return &clientError{err}
 	}
-	deadline := asked.Add(backend.Patience)
+	deadline := asked.Add(backend.ClientCheckDelay)
 	for {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
@@ -220,7 +217,7 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 			since = x.start.Add(time.Duration(sent))
 		case x.waitsFor100(): // for the server, that is
 		default: // the request is on its way; the pace of the client and the server bounds that
-			return now.Add(backend.Patience), nil
+			return now.Add(backend.ClientCheckDelay), nil
 		}
 	}
 	limit := since.Add(x.backend.ResponseTimeout())
@@ -228,7 +225,7 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 		return limit, errLate
 	}
 	x.watch()
-	if !x.repeatable() || !x.attempt.MayMove(x.up, now) {
+	if !x.repeatable() || !x.attempt.MayAvoid(x.up, now) {
 		return limit, nil
 	}
 	look := asked.Add(stallTime)

@@ -10,6 +10,7 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
+	"mpgate/proxy/route"
 )
 
 var (
@@ -166,7 +167,7 @@ func TestCase12UnsafeNames(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "keep", Path: "/keep/*", Action: &proxy.Forward{Backend: b}, KeepUnsafeNames: true}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "keep", Match: route.Match{Paths: []string{"/keep/*"}}, Action: &proxy.Forward{Backend: b}, KeepUnsafeNames: true}}
 	}}, o)
 	sent := "Remote_User: admin\r\nX.Forwarded.For: 1.2.3.4\r\nx_forwarded_for: 1.2.3.4\r\n_: x\r\nX-Fine: yes\r\nX_Real-IP: 1.2.3.4\r\n"
 	c := g.client()

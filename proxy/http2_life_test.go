@@ -17,6 +17,7 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
 	"mpgate/proxy/preread"
+	"mpgate/proxy/route"
 )
 
 // A server that says it has not looked at a request gets it no second time; it goes by another
@@ -177,7 +178,7 @@ func TestHTTP2LeasesEndByStream(t *testing.T) {
 	})
 	var old, kept proxy.Lease
 	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "old", Path: "/old", Action: &proxy.Forward{Backend: b}, Lease: &old}, {Name: "kept", Path: "/kept", Action: &proxy.Forward{Backend: b}, Lease: &kept}}
+		return []proxy.Route{{Name: "old", Match: route.Match{Paths: []string{"/old"}}, Action: &proxy.Forward{Backend: b}, Lease: &old}, {Name: "kept", Match: route.Match{Paths: []string{"/kept"}}, Action: &proxy.Forward{Backend: b}, Lease: &kept}}
 	}}, o)
 	c := multiplexed(t, g.addr)
 	ask := func(path string) chan string {

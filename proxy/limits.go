@@ -1,25 +1,17 @@
 package proxy
 
 import (
-	"time"
-
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/limits"
 )
 
-// Limits hold for the connections that are accepted while they are set. What is zero gets its
-// default.
-type Limits struct {
-	HeaderBytes  int           // of a request's head; 32 KiB
-	HeaderFields int           // 100
-	HeaderTime   time.Duration // from a request's first byte, or the accept, to the end of its head; 10 s
-	IdleTime     time.Duration // between requests, and the longest silence in a body; 60 s
-	MinRate      int64         // bytes a second of a body in transit, averaged over IdleTime; 256; below 0: none
-	PerClient    int           // connections from one address (IPv6: one /64); 0 is no limit
-}
+// Limits hold for the connections that are accepted while they are set. What is zero is that of
+// limits.Default; a MinRate below zero is none. The limit of all connections is the listener's.
+type Limits = limits.Limits
 
-// limits are those of a connection.
-type limits struct {
+// connLimits are those of a connection.
+type connLimits struct {
 	http      http1.ServerOptions
 	http2     http2.ServerOptions
 	perClient int
@@ -27,27 +19,10 @@ type limits struct {
 
 // SetLimits changes the limits for connections that are accepted from now on.
 func (p *Proxy) SetLimits(l Limits) {
-	setDefault(&l.HeaderBytes, 32<<10)
-	setDefault(&l.HeaderFields, 100)
-	setDefault(&l.HeaderTime, 10*time.Second)
-	setDefault(&l.IdleTime, 60*time.Second)
-	setDefault(&l.MinRate, 256)
-	l.MinRate = max(0, l.MinRate)
-	p.limits.Store(&limits{
-		http2: http2.ServerOptions{
-			Limits:     http2.Limits{HeaderBytes: l.HeaderBytes, HeaderFields: l.HeaderFields},
-			HeaderTime: l.HeaderTime, IdleTime: l.IdleTime, MinRate: l.MinRate, Memory: &p.memory,
-		},
-		http: http1.ServerOptions{
-			Limits:     http1.Limits{HeaderBytes: l.HeaderBytes, HeaderFields: l.HeaderFields},
-			HeaderTime: l.HeaderTime, IdleTime: l.IdleTime, MinRate: l.MinRate,
-		},
+	l = l.Or(limits.Default)
+	p.limits.Store(&connLimits{
+		http:      http1.ServerOptions{Limits: l},
+		http2:     http2.ServerOptions{Limits: l, Memory: &p.memory},
 		perClient: l.PerClient,
 	})
-}
-
-func setDefault[T int | int64 | time.Duration](v *T, def T) {
-	if *v == 0 {
-		*v = def
-	}
 }

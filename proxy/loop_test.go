@@ -11,6 +11,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
 )
 
 // leads makes the backend of g's only route lead to an address.
@@ -107,7 +108,7 @@ func TestSecondPassIsNoLoop(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "inner", Listener: "inner", Action: &proxy.Forward{Backend: b}}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "inner", Match: route.Match{Listener: "inner"}, Action: &proxy.Forward{Backend: b}}}
 	}}, o)
 	c := g.client()
 	c.Send("GET /a HTTP/1.1\r\n" + host + "CDN-Loop: other.example; v=1\r\ncdn-loop: , x\r\n\r\n")
@@ -147,7 +148,7 @@ func TestPassthroughThatComesBack(t *testing.T) {
 			g := passed(t, m, backend.Options{}, proxy.ListenerOptions{}, plain.origin(t, proxytest.Echo))
 			lead := func(g *gateway, to string) {
 				b := runBackend(t, backend.Options{Name: "sealed", Servers: []backend.ServerOptions{{Address: to, MPTCP: m.mptcp}}})
-				passthroughs, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Host: "b.example", Action: &proxy.TCP{Backend: b}}})
+				passthroughs, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}})
 				if err != nil {
 					t.Fatal(err)
 				}

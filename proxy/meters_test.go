@@ -7,6 +7,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"mpgate/proxy/route"
 	"mpgate/telemetry"
 )
 
@@ -14,7 +15,7 @@ func routesNamed(t *testing.T, names ...string) *Routes {
 	t.Helper()
 	var list []Route
 	for _, n := range names {
-		list = append(list, Route{Name: n, Path: "/" + n})
+		list = append(list, Route{Name: n, Match: route.Match{Paths: []string{"/" + n}}})
 	}
 	r, err := NewRoutes(list)
 	if err != nil {

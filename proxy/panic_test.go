@@ -10,6 +10,7 @@ import (
 	"mpgate/internal/proxytest"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
 )
 
 // TestPanicEndsItsExchangeAlone has two ways to make one: a route without a backend, before the
@@ -21,7 +22,7 @@ func TestPanicEndsItsExchangeAlone(t *testing.T) {
 		s.options.Ready = func() bool { panic("asked whether ready") }
 		s.listener.HealthPath = "/health"
 		s.routes = func(b *backend.Backend) []proxy.Route {
-			return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "broken", Path: "/broken"}}
+			return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "broken", Match: route.Match{Paths: []string{"/broken"}}}}
 		}
 		g := start(t, s, o)
 		g.expectPanics = true

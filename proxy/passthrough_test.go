@@ -13,6 +13,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
 )
 
 // passed is a gateway that passes b.example on, and answers for all other names itself.
@@ -21,7 +22,7 @@ func passed(t *testing.T, m mode, o backend.Options, options proxy.ListenerOptio
 	o.Name = "sealed"
 	b := backendWith(t, m, o, origin)
 	var err error
-	if options.Passthrough, err = proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Host: "b.example", Action: &proxy.TCP{Backend: b}}}); err != nil {
+	if options.Passthrough, err = proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}}); err != nil {
 		t.Fatal(err)
 	}
 	m.tls = true
@@ -256,7 +257,7 @@ func TestPassthroughEnds(t *testing.T) {
 	t.Run("half a ClientHello", func(t *testing.T) {
 		m := plain
 		b := backendWith(t, m, backend.Options{Name: "sealed"}, m.origin(t, silent))
-		table, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Host: "b.example", Action: &proxy.TCP{Backend: b}}})
+		table, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +285,7 @@ func TestPassthroughEnds(t *testing.T) {
 func TestPassthroughBesidePlainHTTP(t *testing.T) {
 	t.Parallel()
 	b := backendWith(t, plain, backend.Options{Name: "sealed"}, plain.origin(t, sealed(t)))
-	table, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Host: "*.example", Action: &proxy.TCP{Backend: b}}})
+	table, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Match: route.Match{Hosts: []string{"*.example"}}, Action: &proxy.TCP{Backend: b}}})
 	if err != nil {
 		t.Fatal(err)
 	}

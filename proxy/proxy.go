@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http2"
-	"mpgate/proxy/leg"
 	"mpgate/telemetry"
 )
 
@@ -21,7 +21,7 @@ type Options struct {
 	AccessLog   *telemetry.AccessLog // nil: none; SetAccessLog changes it
 	Logger      *slog.Logger
 	// Live, if set, has the connections that use MPTCP.
-	Live *leg.Live
+	Live *conninfo.Registry
 	// Leave, if set, is called once for each connection that ends.
 	Leave func()
 	// Ready says whether the gateway takes traffic, for health paths.
@@ -38,7 +38,7 @@ type Options struct {
 // Proxy serves the connections of all listeners.
 type Proxy struct {
 	options    Options
-	limits     atomic.Pointer[limits]
+	limits     atomic.Pointer[connLimits]
 	accessLog  atomic.Pointer[telemetry.AccessLog]
 	draining   atomic.Bool
 	clients    perClient

@@ -66,7 +66,7 @@ func (a *repeats) wait(ctx context.Context, r *backend.Request, err error) bool 
 	}
 	// On a new connection it is the first, which a server that ends its connections after some
 	// requests does not give back.
-	r.Alone = !errors.Is(err, http2.ErrRefused)
+	r.NewConnection = !errors.Is(err, http2.ErrRefused)
 	pause := min(firstPause<<(pauses-1), maxPause)
 	pause = pause/2 + rand.N(pause)
 	if time.Now().Add(pause).After(a.until) {

@@ -129,7 +129,7 @@ func (x *exchange) uploading() bool {
 // unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of
 // which nothing has come: what the client may still send could be a request to it.
 func (x *exchange) unasked() bool {
-	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.Returns() && !x.down.BodyStarted()
+	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.MayReturn() && !x.down.BodyStarted()
 }
 
 func (x *exchange) setClose() {

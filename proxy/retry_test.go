@@ -393,7 +393,7 @@ func TestKeptConnectionsCarryRequestsOnce(t *testing.T) {
 			c := g.client()
 			wait.Go(func() {
 				for k := range rounds {
-					tick := time.NewTimer(backend.Patience + 20*time.Millisecond)
+					tick := time.NewTimer(backend.ClientCheckDelay + 20*time.Millisecond)
 					<-tick.C
 					if _, err := fmt.Fprintf(c.Conn, "POST /%d/%d HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n", i, k, host); err != nil {
 						t.Error(err)

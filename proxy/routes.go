@@ -7,14 +7,14 @@ import (
 
 // Route is what a request that matches it gets.
 type Route struct {
-	Name                 string
-	Host, Path, Listener string       // as in package route
-	Action               Action       // what answers
-	Filters              filter.Chain // see filter.Compile
-	KeepEncodedSlash     bool         // let %2F and %5C in a path pass
-	KeepSlashes          bool         // forward slashes in a row as they came; they are matched as one
-	KeepUnsafeNames      bool         // let header names with other separators than "-" pass
-	Lease                *Lease       // nil: exchanges on it never have to end
+	Name             string
+	Match            route.Match
+	Action           Action       // what answers
+	Filters          filter.Chain // see filter.Compile
+	KeepEncodedSlash bool         // let %2F and %5C in a path pass
+	KeepSlashes      bool         // forward slashes in a row as they came; they are matched as one
+	KeepUnsafeNames  bool         // let header names with other separators than "-" pass
+	Lease            *Lease       // nil: exchanges on it never have to end
 
 	index int
 }
@@ -38,7 +38,7 @@ func NewRoutes(list []Route) (*Routes, error) {
 		one.index = i
 		r.list = append(r.list, &one)
 		r.byName[one.Name] = &one
-		rules[i] = route.Rule[*Route]{Name: one.Name, Host: one.Host, Path: one.Path, Listener: one.Listener, Value: &one}
+		rules[i] = route.Rule[*Route]{Name: one.Name, Match: one.Match, Value: &one}
 	}
 	var err error
 	r.table, err = route.Build(rules)

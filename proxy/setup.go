@@ -44,12 +44,12 @@ type Terms struct {
 type Field struct{ Name, Value string }
 
 // ProxyHeader says whether connections begin with a PROXY header.
-type ProxyHeader uint8
+type ProxyHeader = preread.ProxyMode
 
 const (
-	ProxyOff ProxyHeader = iota
-	ProxyOptional
-	ProxyRequired
+	ProxyOff      = preread.ProxyOff
+	ProxyOptional = preread.ProxyOptional
+	ProxyRequired = preread.ProxyRequired
 )
 
 // session is what is known of a connection that uses TLS.

@@ -52,15 +52,15 @@ func TestNoPlaceForAConnection(t *testing.T) {
 		free := make(chan struct{})
 		release := sync.OnceFunc(func() { close(free) })
 		defer release()
-		places := new(backend.Places)
-		places.SetLimit(1)
+		limit := new(backend.ConnLimit)
+		limit.SetLimit(1)
 		var log logText
-		s := setup{mode: m, backend: backend.Options{Places: places, ConnectTimeout: 100 * time.Millisecond}}
+		s := setup{mode: m, backend: backend.Options{ConnLimit: limit, ConnectTimeout: 100 * time.Millisecond}}
 		s.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		g := start(t, s, m.origin(t, held(free)))
 		first, second := g.client(), g.client()
 		first.Send("GET /first HTTP/1.1\r\n" + host + "\r\n")
-		if !proxytest.Within(proxytest.Patience, func() bool { return places.Used() == 1 }) {
+		if !proxytest.Within(proxytest.Patience, func() bool { return limit.Used() == 1 }) {
 			t.Fatal("no connection to the server")
 		}
 		for i, request := range []string{
@@ -94,16 +94,16 @@ func TestWaitForAConnection(t *testing.T) {
 		free := make(chan struct{})
 		release := sync.OnceFunc(func() { close(free) })
 		defer release()
-		places := new(backend.Places)
-		places.SetLimit(1)
+		limit := new(backend.ConnLimit)
+		limit.SetLimit(1)
 		o := m.origin(t, held(free))
-		g := start(t, setup{mode: m, backend: backend.Options{Places: places, ConnectTimeout: proxytest.Patience}}, o)
+		g := start(t, setup{mode: m, backend: backend.Options{ConnLimit: limit, ConnectTimeout: proxytest.Patience}}, o)
 		clients := make([]*proxytest.Client, 3)
 		for i := range clients {
 			clients[i] = g.client()
 			clients[i].Send("POST /x HTTP/1.1\r\n" + host + "Content-Length: 1\r\n\r\n" + string(rune('a'+i)))
 		}
-		if !proxytest.Within(proxytest.Patience, func() bool { return places.Used() == 1 }) {
+		if !proxytest.Within(proxytest.Patience, func() bool { return limit.Used() == 1 }) {
 			t.Fatal("no connection to the server")
 		}
 		release()
@@ -166,10 +166,10 @@ func TestNoMemoryForARequest(t *testing.T) {
 
 // A connection that is passed through is closed.
 func TestNoPlaceForAPassedConnection(t *testing.T) {
-	places := new(backend.Places)
-	places.SetLimit(1)
+	limit := new(backend.ConnLimit)
+	limit.SetLimit(1)
 	origin := plain.origin(t, sealed(t))
-	g := passed(t, plain, backend.Options{Places: places, ConnectTimeout: 50 * time.Millisecond}, proxy.ListenerOptions{TLS: onePolicy(t)}, origin)
+	g := passed(t, plain, backend.Options{ConnLimit: limit, ConnectTimeout: 50 * time.Millisecond}, proxy.ListenerOptions{TLS: onePolicy(t)}, origin)
 	dial := func() (*tls.Conn, error) {
 		c := tls.Client(proxytest.Dial(t, g.addr, plain.mptcp).Conn, &tls.Config{ServerName: "b.example", RootCAs: testCert(t).roots})
 		return c, c.Handshake()

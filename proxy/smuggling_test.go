@@ -7,6 +7,7 @@ import (
 	"mpgate/internal/proxytest"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
 )
 
 const host = "Host: a.example\r\n"
@@ -247,7 +248,7 @@ func TestCase14HostsOfOneRoute(t *testing.T) {
 	o := plain.origin(t, proxytest.Echo)
 	other := newBackend(t, admin)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "admin", Host: "admin.example.com", Action: &proxy.Forward{Backend: other}}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "admin", Match: route.Match{Hosts: []string{"admin.example.com"}}, Action: &proxy.Forward{Backend: other}}}
 	}}, o)
 	c := g.client()
 	for _, h := range []string{"admin.example.com", "ADMIN.example.com", "Admin.Example.Com:8080", "admin.example.com.", "ADMIN.example.com.:80", "\tadmin.example.com"} {
@@ -274,8 +275,8 @@ func TestCase13PathsFallUnderThePolicyOfWhatIsServed(t *testing.T) {
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
 		return []proxy.Route{
 			{Name: "all", Action: &proxy.Forward{Backend: b}},
-			{Name: "admin", Path: "/admin/*", Action: &proxy.Forward{Backend: guarded}},
-			{Name: "registry", Host: "npm.example", Path: "/pkg/*", Action: &proxy.Forward{Backend: b}, KeepEncodedSlash: true},
+			{Name: "admin", Match: route.Match{Paths: []string{"/admin/*"}}, Action: &proxy.Forward{Backend: guarded}},
+			{Name: "registry", Match: route.Match{Hosts: []string{"npm.example"}, Paths: []string{"/pkg/*"}}, Action: &proxy.Forward{Backend: b}, KeepEncodedSlash: true},
 		}
 	}}, o)
 	for _, c := range []struct{ path, route string }{ // route "": 400

@@ -153,7 +153,7 @@ func (x *exchange) pathRefused() bool {
 		return true
 	}
 	if x.req.Ambiguous {
-		why := x.view.Routes.table.Misread(x.req.Host, x.req.Path, x.client.listener.name, &x.req.Scratch)
+		why := x.view.Routes.table.Misread(&x.asked)
 		if why != route.AsRead {
 			x.answer(filter.Answer{Status: 400, End: telemetry.EndBadRequest, Text: why.Fault()})
 			return true

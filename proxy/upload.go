@@ -136,7 +136,7 @@ func (x *exchange) settleUpload() {
 	select {
 	case <-x.upload.done:
 	default:
-		late := time.NewTimer(backend.Patience)
+		late := time.NewTimer(backend.ClientCheckDelay)
 		defer late.Stop()
 		select {
 		case <-x.upload.done:
@@ -157,7 +157,7 @@ const maxSkipped = 256 << 10
 // client that sends it within a moment keeps its connection.
 func (x *exchange) skipRest() {
 	late := make(chan struct{})
-	timer := task.AfterFunc(backend.Patience, "rest of an upload: end", func() {
+	timer := task.AfterFunc(backend.ClientCheckDelay, "rest of an upload: end", func() {
 		defer close(late)
 		x.down.Interrupt()
 	})

@@ -17,6 +17,7 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/http2"
+	"mpgate/proxy/route"
 )
 
 // webSocketServer echoes WebSocket messages, and tells with what status each connection ended.
@@ -155,7 +156,7 @@ func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
 	}))
 	var old, kept proxy.Lease
 	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "old", Path: "/old", Action: &proxy.Forward{Backend: b}, Lease: &old}, {Name: "kept", Path: "/kept", Action: &proxy.Forward{Backend: b}, Lease: &kept}}
+		return []proxy.Route{{Name: "old", Match: route.Match{Paths: []string{"/old"}}, Action: &proxy.Forward{Backend: b}, Lease: &old}, {Name: "kept", Match: route.Match{Paths: []string{"/kept"}}, Action: &proxy.Forward{Backend: b}, Lease: &kept}}
 	}}, o)
 	c := multiplexed(t, g.addr)
 	leaves, _ := askHead(t, c, webSocketTo("/old"))

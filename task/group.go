@@ -2,12 +2,12 @@ package task
 
 import "sync"
 
-// Group is a set of tasks that somebody waits for. The zero value is empty. Unlike with
-// sync.WaitGroup, Go may be called at any time, beside Wait too, and again after it.
+// Group is a set of tasks to wait for. The zero value is empty. Unlike with sync.WaitGroup, Go may
+// be called at any time, also during and after Wait.
 type Group struct {
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // protects the fields below
 	n     int
-	empty chan struct{} // closed when n becomes 0; nil: nobody waits
+	empty chan struct{} // closed when n becomes 0; nil: no call of Wait is pending
 }
 
 // Go runs f in a goroutine of its own; see New. Wait waits for failed too.

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// Panic is how a task ended that panicked.
+// Panic describes the panic of a task.
 type Panic struct {
 	Task  string
 	Value any    // of the panic
@@ -40,8 +40,8 @@ func (p *Panic) Unwrap() error {
 // Task is a function with a name. Go may be called any number of times, and allocates nothing.
 type Task struct{ run func() }
 
-// New makes a task of f. failed, if not nil, is called when f has panicked, after the report: it
-// has what the task served fail.
+// New returns a task that runs f. failed, if not nil, is called after the report when f has
+// panicked; it must fail what the task served.
 func New(name string, f func(), failed func(*Panic)) Task {
 	return Task{func() { run(name, f, failed) }}
 }
@@ -52,9 +52,8 @@ func (t Task) Go() { go t.run() }
 // Go runs f in a goroutine of its own; see New.
 func Go(name string, f func(), failed func(*Panic)) { New(name, f, failed).Go() }
 
-// Late runs wait, then f as Go does, in a goroutine of its own. A panic of wait is not caught: it
-// is for what waits on the stack that a goroutine begins with, of which the frame that catches
-// panics would take too much.
+// Late runs wait, then f as Go does, in a goroutine of its own. A panic of wait is not caught: the
+// frame that catches panics would take too much of the small stack on which wait is to run.
 func Late(wait func(), name string, f func(), failed func(*Panic)) {
 	go func() {
 		wait()
@@ -79,7 +78,7 @@ func caught(name string, failed func(*Panic)) {
 	}
 }
 
-// Call runs f, and returns how it ended if it panicked, which is reported then; nil: it returned.
+// Call runs f. If f panics, Call reports the panic and returns it; otherwise it returns nil.
 func Call(name string, f func()) (p *Panic) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -90,15 +89,15 @@ func Call(name string, f func()) (p *Panic) {
 	return nil
 }
 
-// Recovered reports a panic with this value. A deferred function calls it that has recovered the
-// panic by itself.
+// Recovered reports a panic with this value. It is for a deferred function that has recovered the
+// panic itself.
 func Recovered(name string, value any) *Panic {
 	p := &Panic{Task: name, Value: value, Stack: debug.Stack()}
 	report(p)
 	return p
 }
 
-// pause is between a panic and the next attempt of Keep.
+// pause is the time between a panic and the next attempt of Keep.
 const pause = time.Second
 
 // Keep runs f until it returns. After a panic it runs f again, a second later, unless ctx has
@@ -130,8 +129,9 @@ var reports struct {
 	to []*func(*Panic)
 }
 
-// OnPanic has each panic of a task be told to f until cancel is called. f may be called from any
-// goroutine and must not wait for long. While nobody asks, panics go to slog's default logger.
+// OnPanic registers f to be called for each panic of a task, until cancel is called. f may be
+// called from any goroutine and must return soon. While no function is registered, panics go to
+// slog's default logger.
 func OnPanic(f func(*Panic)) (cancel func()) {
 	reports.mu.Lock()
 	defer reports.mu.Unlock()
@@ -153,7 +153,8 @@ func report(p *Panic) {
 	}
 	for _, f := range to {
 		func() {
-			defer func() { _ = recover() }() // whoever reports it must not end the process either
+			// a panic of a report function must not end the process either
+			defer func() { _ = recover() }()
 			(*f)(p)
 		}()
 	}

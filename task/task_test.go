@@ -84,8 +84,8 @@ func TestKeep(t *testing.T) {
 	Keep(ctx, "another", func() { cancel(); panic("at the end") })
 }
 
-// TestGroupBesideWait: tasks come while somebody waits, as a sync.WaitGroup does not allow
-// ("WaitGroup is reused before previous Wait has returned", "WaitGroup misuse").
+// TestGroupBesideWait: tasks start during Wait, as a sync.WaitGroup does not allow ("WaitGroup is
+// reused before previous Wait has returned", "WaitGroup misuse").
 func TestGroupBesideWait(t *testing.T) {
 	var g Group
 	var others sync.WaitGroup

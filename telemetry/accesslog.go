@@ -8,19 +8,20 @@ import (
 // AccessLogOptions say how and where exchanges are logged.
 type AccessLogOptions struct {
 	Format Format
-	Redact []string // query parameters whose values are replaced by "***"; names as a server decodes them, any case
+	// query parameters whose values are replaced by "***"; names as a server decodes them, any case
+	Redact []string
 	SpoolOptions
 }
 
 // AccessLog writes one line for each exchange. A nil AccessLog logs nothing.
 type AccessLog struct {
-	format Format
-	redact []string
-	spool  *Spool
+	fields     []field
+	appendLine func(b []byte, fields []field, r *Record) []byte // the format
+	spool      *Spool
 }
 
-// OpenAccessLog opens the destination. Lines gather until Run is called; with Destination "off" the
-// log is nil.
+// OpenAccessLog opens the destination. Lines are buffered until Run is called; with Destination
+// "off" the log is nil.
 func OpenAccessLog(o AccessLogOptions) (*AccessLog, error) {
 	if o.Destination == "off" {
 		return nil, nil
@@ -29,13 +30,17 @@ func OpenAccessLog(o AccessLogOptions) (*AccessLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &AccessLog{format: o.Format, redact: o.Redact, spool: spool}, nil
+	l := &AccessLog{fields: accessFields(o.Redact), appendLine: appendJSON, spool: spool}
+	if o.Format == FormatText {
+		l.appendLine = appendText
+	}
+	return l, nil
 }
 
 // lines are buffers to encode in, outside the spool's lock.
 var lines = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
-// maxPooledLine keeps one huge path from staying in memory.
+// maxPooledLine bounds the buffers that are kept: a buffer for one huge path is not.
 const maxPooledLine = 16 << 10
 
 // Log adds the record's line. It waits only while the sink blocks and the buffers are full, and
@@ -45,12 +50,7 @@ func (l *AccessLog) Log(r *Record) {
 		return
 	}
 	line := lines.Get().(*[]byte)
-	b := (*line)[:0]
-	if l.format == FormatText {
-		b = appendText(b, r, l.redact)
-	} else {
-		b = appendJSON(b, r, l.redact)
-	}
+	b := l.appendLine((*line)[:0], l.fields, r)
 	l.spool.add(b)
 	if cap(b) <= maxPooledLine {
 		*line = b
@@ -58,7 +58,7 @@ func (l *AccessLog) Log(r *Record) {
 	}
 }
 
-// Run writes what gathers until Close, or until ctx ends.
+// Run writes the buffered lines until Close, or until ctx ends.
 func (l *AccessLog) Run(ctx context.Context) error {
 	if l == nil {
 		return nil
@@ -74,7 +74,7 @@ func (l *AccessLog) Reopen() error {
 	return l.spool.Reopen()
 }
 
-// Close writes what has gathered, for as long as ctx allows.
+// Close writes the buffered lines, for as long as ctx allows.
 func (l *AccessLog) Close(ctx context.Context) error {
 	if l == nil {
 		return nil

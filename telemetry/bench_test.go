@@ -107,12 +107,15 @@ func BenchmarkMeter(b *testing.B) {
 	}
 }
 
-func BenchmarkEncodeJSON(b *testing.B) {
-	r := sample()
+func BenchmarkLineJSON(b *testing.B) { benchmarkLine(b, appendJSON) }
+func BenchmarkLineText(b *testing.B) { benchmarkLine(b, appendText) }
+
+func benchmarkLine(b *testing.B, appendLine func([]byte, []field, *Record) []byte) {
+	r, fields := sample(), accessFields(nil)
 	line := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		line = appendJSON(line[:0], r, nil)
+		line = appendLine(line[:0], fields, r)
 	}
 	b.SetBytes(int64(len(line)))
 }

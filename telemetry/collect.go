@@ -37,11 +37,11 @@ var (
 	descBackendIdle     = desc("backend_connections_idle", "Idle connections to servers.", "backend", "server")
 	descBackendUp       = desc("backend_server_up", "0 from a failed connect until one succeeds, while requests go to other servers; otherwise 1.", "backend", "server")
 
-	descMPTCP      = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
-	descFallbacks  = desc("mptcp_fallbacks_total", "Connections that should use MPTCP and do not, by inferred reason.", "side", "reason")
-	descSubflows   = desc("mptcp_subflows", "Subflows of open MPTCP connections, as last read.", "side")
-	descUnclogs    = desc("mptcp_unclogged_total", "Stalls with a receive buffer full of out-of-order data that mpgate ended by enlarging the buffer.", "side")
-	descPlainDials = desc("mptcp_plain_dials_total", "Connection attempts that did not request MPTCP, because the server had answered without it or MPTCP SYNs were dropped.")
+	descMPTCP         = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
+	descFallbacks     = desc("mptcp_fallbacks_total", "Connections that should use MPTCP and do not, by inferred reason.", "side", "reason")
+	descSubflows      = desc("mptcp_subflows", "Subflows of open MPTCP connections, as last read.", "side")
+	descReceiveStalls = desc("mptcp_receive_stalls_total", "Stalls with a receive buffer full of out-of-order data that mpgate ended by enlarging the buffer.", "side")
+	descPlainDials    = desc("mptcp_plain_dials_total", "Connection attempts that did not request MPTCP, because the server had answered without it or MPTCP SYNs were dropped.")
 
 	descPathUp       = desc("path_up", "1 if the path is up, 0 if it is down.", "path")
 	descPathBytes    = desc("path_bytes_total", "Bytes that subflows of the path sent (including retransmissions) and received.", "path", "direction")
@@ -78,7 +78,7 @@ var descs = []*prometheus.Desc{
 	descCompressed, descCompressRefused,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
-	descMPTCP, descFallbacks, descSubflows, descUnclogs, descPlainDials,
+	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
 	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descShed, descBuildInfo,
@@ -91,7 +91,7 @@ func (in *Instruments) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// sink sends constant metrics.
+// sink sends constant metrics to a scrape.
 type sink chan<- prometheus.Metric
 
 func (s sink) counter(d *prometheus.Desc, v uint64, labels ...string) {
@@ -102,7 +102,7 @@ func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
 	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
-// level sends the present value of something that the configuration has, or that is not over yet.
+// level sends a gauge if the configuration still has its subject, or if it is not zero.
 func (s sink) level(d *prometheus.Desc, v int64, inUse bool, labels ...string) {
 	if inUse || v != 0 {
 		s.gauge(d, float64(v), labels...)
@@ -143,8 +143,8 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	ch <- in.buildInfo
 }
 
-// collect leaves out what never saw an exchange: with 10,000 routes that is most of them, and 20
-// series each.
+// collect omits pairs without an exchange: with 10,000 routes that is most of them, with 20 series
+// each.
 func (m *ExchangeMeter) collect(s sink, inUse bool) {
 	if !m.used() {
 		return
@@ -152,7 +152,7 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 	l, r := m.key.listener, m.key.route
 	for end := range m.ends {
 		if n := m.ends[end].Load(); n > 0 {
-			s.counter(descExchanges, n, l, r, endNames[end])
+			s.counter(descExchanges, n, l, r, ends[end].name)
 		}
 	}
 	s.counter(descBytes, m.bytesIn.Load(), l, r, "in")
@@ -171,12 +171,12 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 	}
 }
 
-// collect sends no more than that it is up of a server that was never dialled: with 500 backends
-// that is most of them, and 20 series each.
+// collect sends only whether it is up for a server that was never dialled: with 500 backends that
+// is most of them, with 20 series each.
 func (m *ServerMeter) collect(s sink, inUse bool) {
 	b, srv := m.key.backend, m.key.server
 	if inUse {
-		s.gauge(descBackendUp, truth(!m.down.Load()), b, srv)
+		s.gauge(descBackendUp, boolValue(!m.down.Load()), b, srv)
 	}
 	if !m.used() {
 		return
@@ -223,7 +223,7 @@ func (m *mptcpMeter) collect(s sink, side string) {
 		s.counter(descFallbacks, m.reasons[i].Load(), side, fallbackReasons[i])
 	}
 	s.gauge(descSubflows, float64(m.subflows.Load()), side)
-	s.counter(descUnclogs, m.unclogs.Load(), side)
+	s.counter(descReceiveStalls, m.receiveStalls.Load(), side)
 }
 
 // collectState sends what is set rather than counted.
@@ -234,7 +234,7 @@ func (in *Instruments) collectState(s sink) {
 		s.gauge(descCertificate, seconds(at), name)
 	}
 	for name, failing := range in.failing {
-		s.gauge(descFailing, truth(failing), name)
+		s.gauge(descFailing, boolValue(failing), name)
 	}
 	s.gauge(descDraining, float64(in.draining))
 	s.counter(descOwnDropped, in.ownDropped.Value())
@@ -242,7 +242,7 @@ func (in *Instruments) collectState(s sink) {
 	if !r.tried {
 		return
 	}
-	s.gauge(descReloadOK, truth(r.ok))
+	s.gauge(descReloadOK, boolValue(r.ok))
 	s.gauge(descReloadAttempt, seconds(r.at))
 	if !r.okAt.IsZero() {
 		s.gauge(descReloadTime, seconds(r.okAt))
@@ -252,7 +252,7 @@ func (in *Instruments) collectState(s sink) {
 	s.counter(descReloads, r.total[1], "ok")
 }
 
-func truth(b bool) float64 {
+func boolValue(b bool) float64 {
 	if b {
 		return 1
 	}

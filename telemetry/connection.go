@@ -8,7 +8,7 @@ import (
 
 type serverKey struct{ backend, server string }
 
-// ServerMeter counts what one server of a backend was asked and what it answered.
+// ServerMeter counts the requests to one server of a backend, and its responses.
 type ServerMeter struct {
 	in  *Instruments
 	key serverKey
@@ -23,7 +23,7 @@ type ServerMeter struct {
 	down      atomic.Bool
 }
 
-// Start counts a request as sent to the server, Done as over.
+// Start counts a request as sent to the server, Done as ended.
 func (m *ServerMeter) Start() {
 	if m != nil {
 		m.inFlight.Add(1)
@@ -36,7 +36,7 @@ func (m *ServerMeter) Done() {
 	}
 }
 
-// Request counts a request by the status that the server answered; 0: it did not.
+// Request counts a request by the status of the response; 0: there was none.
 func (m *ServerMeter) Request(code int) {
 	if m != nil {
 		m.codes.inc(code)
@@ -57,15 +57,15 @@ func (m *ServerMeter) Retry() {
 	}
 }
 
-// Connect counts a dial. transport is a Transport constant: what was got, or what was asked for
-// where nothing was got.
+// Connect counts a dial. transport is a Transport constant: that of the connection or, if the dial
+// failed, the one requested.
 func (m *ServerMeter) Connect(transport string, result ConnectResult) {
 	if m != nil && result < connectCount {
 		m.connects[transportOf(transport)][result].Add(1)
 	}
 }
 
-// Open moves the number of open connections, Idle that of the unused ones among them.
+// Open adds n to the number of open connections, Idle to the number of idle ones among them.
 func (m *ServerMeter) Open(delta int) {
 	if m != nil {
 		m.open.Add(int64(delta))
@@ -78,14 +78,14 @@ func (m *ServerMeter) Idle(delta int) {
 	}
 }
 
-// Up says whether the server can be reached, as far as is known.
+// Up sets whether the server can be reached, as far as is known.
 func (m *ServerMeter) Up(up bool) {
 	if m != nil {
 		m.down.Store(!up)
 	}
 }
 
-// InFlight is how many requests the server has been sent that are not over.
+// InFlight is the number of requests to the server in progress.
 func (m *ServerMeter) InFlight() int64 {
 	if m == nil {
 		return 0
@@ -93,14 +93,14 @@ func (m *ServerMeter) InFlight() int64 {
 	return m.inFlight.Load()
 }
 
-// Release gives the handle back; see Instruments.Server.
+// Release ends the use of the handle; see Instruments.Server.
 func (m *ServerMeter) Release() {
 	if m != nil {
 		m.in.servers.release(m.key, m)
 	}
 }
 
-// used says whether the server was ever dialled: every request begins with that.
+// used reports whether the server was ever dialled, as every request needs.
 func (m *ServerMeter) used() bool {
 	for t := range m.connects {
 		for r := range m.connects[t] {
@@ -179,7 +179,7 @@ func (m *ListenerMeter) Closed(end ConnEnd) {
 	m.ends[end].Add(1)
 }
 
-// Handshake counts a TLS handshake that succeeded. version is what tls.VersionName says.
+// Handshake counts a TLS handshake that succeeded. version is a result of tls.VersionName.
 func (m *ListenerMeter) Handshake(version string, resumed bool) {
 	if m == nil {
 		return
@@ -199,14 +199,14 @@ func (m *ListenerMeter) HandshakeError(reason TLSError) {
 	}
 }
 
-// Release gives the handle back; see Instruments.Listener.
+// Release ends the use of the handle; see Instruments.Listener.
 func (m *ListenerMeter) Release() {
 	if m != nil {
 		m.in.listeners.release(m.name, m)
 	}
 }
 
-// keep says whether a connection was ever accepted.
+// keep reports whether a connection was ever accepted.
 func (m *ListenerMeter) keep() bool {
 	for end := range m.ends {
 		if m.ends[end].Load() != 0 {
@@ -216,23 +216,23 @@ func (m *ListenerMeter) keep() bool {
 	return m.open.Load() != 0
 }
 
-// ConnEnd says why a connection of a listener ended. As with End, the zero value is a bug in
-// mpgate.
+// ConnEnd is the reason why a connection of a listener ended. As with End, the zero value is a bug
+// in mpgate.
 type ConnEnd uint8
 
 const (
 	ConnInternal      ConnEnd = iota // a bug in mpgate
-	ConnOK                           // closed in order, by either side, after its exchanges
-	ConnSilent                       // not a byte came
-	ConnIdle                         // nothing more came within the idle time
-	ConnTimeout                      // a head, a body or an answer was too slow
-	ConnReset                        // the client broke off
+	ConnOK                           // closed by either side after its exchanges
+	ConnSilent                       // no byte was received
+	ConnIdle                         // no further byte within the idle time
+	ConnTimeout                      // a head, a body or a response was too slow
+	ConnReset                        // the client reset the connection
 	ConnTLS                          // the handshake failed: see the TLS errors
 	ConnProxyHeader                  // no valid PROXY header where one is required
 	ConnMPTCPRequired                // not MPTCP, or no longer, where it is required
 	ConnLimit                        // too many connections, or another limit
 	ConnBadRequest                   // not valid HTTP
-	ConnBackend                      // the server's side broke off within an answer
+	ConnBackend                      // the server closed the connection within a response
 	ConnDrain                        // ended by a shutdown or reload
 	connEndCount
 )
@@ -249,7 +249,7 @@ func (e ConnEnd) String() string {
 	return connEndNames[e]
 }
 
-// Side says which leg of the gateway a connection is on.
+// Side is the side of the gateway that a connection is on.
 type Side uint8
 
 const (
@@ -268,13 +268,13 @@ var (
 )
 
 type mptcpMeter struct {
-	results  [len(mptcpResults)]atomic.Uint64
-	reasons  [len(fallbackReasons)]atomic.Uint64
-	subflows atomic.Int64
-	unclogs  atomic.Uint64
+	results       [len(mptcpResults)]atomic.Uint64
+	reasons       [len(fallbackReasons)]atomic.Uint64
+	subflows      atomic.Int64
+	receiveStalls atomic.Uint64
 }
 
-// MPTCPEnded counts a connection, when it ends, by what it spoke: a Transport constant. Unix
+// MPTCPEnded counts a connection, when it ends, by its transport: a Transport constant. Unix
 // connections are not counted.
 func (in *Instruments) MPTCPEnded(side Side, transport string) {
 	if in == nil || side >= sideCount {
@@ -300,14 +300,14 @@ func (in *Instruments) MPTCPFellBack(side Side, reason string) {
 	}
 }
 
-// MPTCPUnclogged counts a connection that stalled and was freed.
-func (in *Instruments) MPTCPUnclogged(side Side) {
+// MPTCPReceiveStall counts a connection that stalled and was freed.
+func (in *Instruments) MPTCPReceiveStall(side Side) {
 	if in != nil && side < sideCount {
-		in.mptcp[side].unclogs.Add(1)
+		in.mptcp[side].receiveStalls.Add(1)
 	}
 }
 
-// MPTCPSubflows moves the number of subflows of the open connections.
+// MPTCPSubflows adds n to the number of subflows of the open connections.
 func (in *Instruments) MPTCPSubflows(side Side, delta int) {
 	if in != nil && side < sideCount {
 		in.mptcp[side].subflows.Add(int64(delta))

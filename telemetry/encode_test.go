@@ -36,7 +36,7 @@ func TestJSONLine(t *testing.T) {
 		`"duration_ms":1.234,"backend_ms":0.900,"tries":1,"end":"ok","client_transport":"mptcp","server_transport":"tcp",` +
 		`"client_subflows":2,"tls_version":"TLS 1.3","tls_cipher":"TLS_AES_128_GCM_SHA256","tls_group":"X25519MLKEM768",` +
 		`"tls_resumed":false,"sni":"example.org"}` + "\n"
-	if got := string(appendJSON(nil, sample(), nil)); got != want {
+	if got := string(appendJSON(nil, accessFields(nil), sample())); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
@@ -47,7 +47,7 @@ func TestJSONLineOfNothing(t *testing.T) {
 	const want = `{"time":"","id":"","listener":"","route":"","backend":"","server":"","peer":"","client":"","method":"","scheme":"",` +
 		`"host":"","path":"","proto":"","bytes_in":0,"bytes_out":0,"duration_ms":0.000,"tries":0,"end":"internal",` +
 		`"client_transport":"","server_transport":""}` + "\n"
-	if got := string(appendJSON(nil, &r, nil)); got != want {
+	if got := string(appendJSON(nil, accessFields(nil), &r)); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
@@ -62,7 +62,7 @@ func TestTextLine(t *testing.T) {
 		`path="/api/v1/things?q=1" proto=HTTP/1.1 status=200 bytes_in=7 bytes_out=1024 duration_ms=1.234 backend_ms=0.900 tries=1 end=ok ` +
 		`client_transport=mptcp server_transport=tcp client_subflows=2 tls_version="TLS 1.3" tls_cipher=TLS_AES_128_GCM_SHA256 ` +
 		`tls_group=X25519MLKEM768 tls_resumed=false sni=example.org reason="nothing is served here" grpc_status=0 dropped_fields=3` + "\n"
-	if got := string(appendText(nil, r, nil)); got != want {
+	if got := string(appendText(nil, accessFields(nil), r)); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
@@ -115,8 +115,8 @@ func FuzzJSON(f *testing.F) {
 		r.ClientTransport, r.TLSVersion, r.TLSCipher = name, name, name
 		r.Time, r.Duration, r.BytesIn, r.Status = time.Unix(0, n), time.Duration(n), n, status
 		r.End, r.Proto, r.Scheme, r.GRPCStatus = End(end), Proto(end), Scheme(end), status
-		line := appendJSON(nil, r, nil)
-		text := appendText(nil, r, nil)
+		line := appendJSON(nil, accessFields(nil), r)
+		text := appendText(nil, accessFields(nil), r)
 		for _, l := range [][]byte{line, text} {
 			if !utf8.Valid(l) || bytes.IndexByte(l, '\n') != len(l)-1 || bytes.ContainsFunc(l[:len(l)-1], isControl) {
 				t.Fatalf("not a clean line: %q", l)
@@ -135,7 +135,7 @@ func FuzzJSON(f *testing.F) {
 			t.Errorf("time: got %v (%v), want %v", at, err, r.Time)
 		}
 		// The redacting way with nothing to redact says the same.
-		if again := appendJSON(nil, r, []string{"\x00\x01 no such name"}); !bytes.Equal(line, again) {
+		if again := appendJSON(nil, accessFields([]string{"\x00\x01 no such name"}), r); !bytes.Equal(line, again) {
 			t.Errorf("redacting changed %s to %s", line, again)
 		}
 	})
@@ -162,12 +162,12 @@ func TestFormatsAgree(t *testing.T) {
 	r.GRPCStatus, r.DroppedFields, r.ServerSubflows, r.ServerTransport = 2, 1, 3, TransportMPTCP
 	r.TLSVersion = "TLS1.3" // without a blank, so that Fields cuts between pairs only
 	var inText []string
-	for _, pair := range strings.Fields(string(appendText(nil, r, nil))) {
+	for _, pair := range strings.Fields(string(appendText(nil, accessFields(nil), r))) {
 		key, _, _ := strings.Cut(pair, "=")
 		inText = append(inText, key)
 	}
 	var inJSON []string
-	d := json.NewDecoder(bytes.NewReader(appendJSON(nil, r, nil)))
+	d := json.NewDecoder(bytes.NewReader(appendJSON(nil, accessFields(nil), r)))
 	for depth, key := 0, true; ; key = !key {
 		tok, err := d.Token()
 		if err != nil {

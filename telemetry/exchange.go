@@ -13,7 +13,7 @@ type exchangeKey struct {
 }
 
 // ExchangeMeter counts the exchanges of one listener and route. Every Start is followed by exactly
-// one End, whatever becomes of the exchange.
+// one End, whatever its outcome.
 type ExchangeMeter struct {
 	in  *Instruments
 	key exchangeKey
@@ -59,7 +59,7 @@ func (m *ExchangeMeter) End(r *Record) {
 	m.ends[end].Add(1)
 }
 
-// Release gives the handle back; see Instruments.Exchange.
+// Release ends the use of the handle; see Instruments.Exchange.
 func (m *ExchangeMeter) Release() {
 	if m != nil {
 		m.in.exchanges.release(m.key, m)
@@ -68,7 +68,7 @@ func (m *ExchangeMeter) Release() {
 
 func (m *ExchangeMeter) used() bool { return m.started.Load() != 0 }
 
-// keep: that of a route is made when an exchange needs it, which may be about to start.
+// keep: the meter of a route is created for an exchange, which may be about to start.
 func (m *ExchangeMeter) keep() bool { return m.key.route != "" || m.used() }
 
 // InFlight is how many exchanges have started and not ended.
@@ -77,7 +77,7 @@ func (m *ExchangeMeter) InFlight() int64 {
 		return 0
 	}
 	// The ends first: an exchange that starts and ends between the two reads then counts as
-	// running, rather than as less than nothing.
+	// running, rather than as a negative number.
 	var ended uint64
 	for i := range m.ends {
 		ended += m.ends[i].Load()
@@ -112,7 +112,7 @@ const (
 
 var methodNames = [methodCount]string{"other", "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", ""}
 
-// methodOf maps what a client sent to a label. Methods are case-sensitive (RFC 9110 section 9.1).
+// methodOf maps a request method to a label. Methods are case-sensitive (RFC 9110 section 9.1).
 func methodOf(m []byte) method {
 	switch string(m) {
 	case "GET":
@@ -139,8 +139,8 @@ func methodOf(m []byte) method {
 	return methodOther
 }
 
-// codes counts by status code. The codes that have a name are an array; a server may send any
-// other three digits, and those are rare enough for a map.
+// codes counts by status code: registered codes in an array; other three-digit codes, which are
+// rare, in a map.
 type codes struct {
 	named [namedCodes]atomic.Uint64
 
@@ -150,8 +150,8 @@ type codes struct {
 
 const namedCodes = 80
 
-// codeSlots has, for each named status code, its place in codes.named, and 0 for the others. Place
-// 1 is code 0: no status at all.
+// codeSlots has the index in codes.named of each registered status code, and 0 for the others.
+// Index 1 is code 0: no status.
 var codeSlots, slotCodes = func() (slots [600]uint8, code [namedCodes]int) {
 	slots[0] = 1
 	next := uint8(2)
@@ -203,7 +203,7 @@ var bounds = [...]time.Duration{
 }
 
 type histogram struct {
-	buckets [len(bounds) + 1]atomic.Uint64 // each for itself, not cumulative
+	buckets [len(bounds) + 1]atomic.Uint64 // not cumulative
 	sum     atomic.Int64                   // nanoseconds
 }
 

@@ -10,9 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Instruments are the metrics of one gateway. What is counted often is a handle's own atomics, read
-// at scrape; the rest is a method here. All methods but Registry, and those of all handles and
-// counters, may be called on nil, and all from anywhere.
+// Instruments are the metrics of one gateway. What is counted often is in the atomics of a handle,
+// read at a scrape; methods of Instruments count the rest. All methods but Registry, and those of
+// all handles and counters, may be called on nil, and all from anywhere.
 type Instruments struct {
 	LogDropped   Counter // access log lines that were dropped: for SpoolOptions.Dropped
 	LogErrors    Counter // failed writes and reopens of the access log: for SpoolOptions.Errors
@@ -58,7 +58,7 @@ func NewInstruments(version string) *Instruments {
 	return in
 }
 
-// Registry is what a scrape gathers. Others may register collectors of theirs.
+// Registry is what a scrape gathers. Other packages may register collectors in it.
 func (in *Instruments) Registry() *prometheus.Registry { return in.registry }
 
 // Exchange returns the meter of the HTTP exchanges of a listener and a route ("" for those that no
@@ -98,7 +98,7 @@ func (in *Instruments) Listener(name string) *ListenerMeter {
 	return in.listeners.take(name, func() *ListenerMeter { return &ListenerMeter{in: in, name: name} })
 }
 
-// SetCertificate says until when a certificate is valid. name is one from the configuration.
+// SetCertificate sets the expiry of a certificate. name is from the configuration.
 func (in *Instruments) SetCertificate(name string, notAfter time.Time) {
 	if in == nil {
 		return
@@ -108,7 +108,7 @@ func (in *Instruments) SetCertificate(name string, notAfter time.Time) {
 	in.certificates[name] = notAfter
 }
 
-// DeleteCertificate takes a certificate that is no longer configured out of the metrics.
+// DeleteCertificate removes a certificate that is no longer configured from the metrics.
 func (in *Instruments) DeleteCertificate(name string) {
 	if in == nil {
 		return
@@ -119,7 +119,7 @@ func (in *Instruments) DeleteCertificate(name string) {
 	delete(in.failing, name)
 }
 
-// SetCertificateFailing says whether the last attempt to renew or reload a certificate failed.
+// SetCertificateFailing sets whether the last attempt to renew or reload a certificate failed.
 func (in *Instruments) SetCertificateFailing(name string, failing bool) {
 	if in == nil {
 		return
@@ -129,7 +129,7 @@ func (in *Instruments) SetCertificateFailing(name string, failing bool) {
 	in.failing[name] = failing
 }
 
-// SetOwnLog says what counts the lines of the program's own log that were dropped.
+// SetOwnLog sets the counter of dropped lines of the program's own log.
 func (in *Instruments) SetOwnLog(dropped *Counter) {
 	if in == nil {
 		return
@@ -147,8 +147,8 @@ type reloadState struct {
 	total      [2]uint64 // failed, ok
 }
 
-// Reload tells the outcome of loading a configuration, the first one included. generation is the
-// one that serves afterwards.
+// Reload records the outcome of loading a configuration, including the first one. generation is the
+// active one afterwards.
 func (in *Instruments) Reload(ok bool, generation uint64, at time.Time) {
 	if in == nil {
 		return
@@ -165,7 +165,7 @@ func (in *Instruments) Reload(ok bool, generation uint64, at time.Time) {
 	}
 }
 
-// SetDraining says how many old generations still have work to end.
+// SetDraining sets the number of old generations that still have work to finish.
 func (in *Instruments) SetDraining(generations int) {
 	if in == nil {
 		return
@@ -175,7 +175,7 @@ func (in *Instruments) SetDraining(generations int) {
 	in.draining = generations
 }
 
-// Counter only goes up. The zero value is ready, and nil counts nothing.
+// Counter only increases. The zero value is ready for use; nil counts nothing.
 type Counter struct{ v atomic.Uint64 }
 
 func (c *Counter) Inc() { c.Add(1) }

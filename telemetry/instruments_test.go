@@ -96,7 +96,7 @@ func exercise(in *Instruments) {
 	in.MPTCPEnded(SideListener, TransportFallback)
 	in.MPTCPFellBack(SideListener, "later")
 	in.MPTCPSubflows(SideBackend, 4)
-	in.MPTCPUnclogged(SideBackend)
+	in.MPTCPReceiveStall(SideBackend)
 	in.SetPathUp("wwan", false)
 	in.PathFailover("wwan", 60*time.Millisecond)
 	in.SetPlainDials(func() uint64 { return 9 })
@@ -144,7 +144,7 @@ func TestInstruments(t *testing.T) {
 		`mptcp_fallbacks_total{reason="later",side="listener"}`:                                       1,
 		`mptcp_fallbacks_total{reason="not_offered",side="backend"}`:                                  0,
 		`mptcp_subflows{side="backend"}`:                                                              4,
-		`mptcp_unclogged_total{side="backend"}`:                                                       1,
+		`mptcp_receive_stalls_total{side="backend"}`:                                                  1,
 		`mptcp_plain_dials_total`:                                                                     9,
 		`path_up{path="wwan"}`:                                                                        0,
 		`path_bytes_total{direction="sent",path="wwan"}`:                                              10,
@@ -288,7 +288,7 @@ func TestInFlightIsNeverNegative(t *testing.T) {
 	}
 }
 
-// Whoever has no instruments calls them all the same.
+// All methods may be called on nil.
 func TestNil(t *testing.T) {
 	var in *Instruments
 	m, s, l := in.Exchange("", ""), in.Server("", ""), in.Listener("")

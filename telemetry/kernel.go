@@ -17,9 +17,9 @@ func (kernelCollector) Describe(ch chan<- *prometheus.Desc) {
 
 func (kernelCollector) Collect(ch chan<- prometheus.Metric) {
 	s := sink(ch)
-	// An error leaves them out: where /proc/net is hidden, the other metrics are worth having.
+	// An error omits them: if /proc/net is hidden, the other metrics are still useful.
 	_ = kernelMPTCP(func(name string, value uint64) {
-		if name == "MPCurrEstab" { // the only one that goes down again
+		if name == "MPCurrEstab" { // the only one that can decrease
 			s.gauge(descEstablished, float64(value))
 			return
 		}

@@ -7,8 +7,8 @@ import (
 )
 
 // kernelMPTCP reads the MPTcpExt lines of /proc/net/netstat: counters of the whole network
-// namespace, other programs' connections included. Which there are differs from kernel to kernel;
-// without MPTCP there are none.
+// namespace, other programs' connections included. The set of counters depends on the kernel;
+// without MPTCP it is empty.
 func kernelMPTCP(f func(name string, value uint64)) error {
 	text, err := os.ReadFile("/proc/net/netstat")
 	if err != nil {
@@ -18,8 +18,8 @@ func kernelMPTCP(f func(name string, value uint64)) error {
 	return nil
 }
 
-// parseNetstat calls f for each pair of a name and a value under a heading, which stands before two
-// lines: the names, then the values.
+// parseNetstat calls f for each pair of a name and a value under a heading, which begins two lines:
+// the names, then the values.
 func parseNetstat(text []byte, heading string, f func(name string, value uint64)) {
 	var names [][]byte
 	for line := range bytes.Lines(text) {

@@ -2,5 +2,5 @@
 
 package telemetry
 
-// kernelMPTCP finds no counters: they are Linux's.
+// kernelMPTCP has no counters: only Linux has them.
 func kernelMPTCP(func(name string, value uint64)) error { return nil }

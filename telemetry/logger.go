@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
 )
@@ -14,38 +13,10 @@ const (
 	FormatText               // key=value
 )
 
-func (f Format) String() string {
-	if f == FormatText {
-		return "text"
-	}
-	return "json"
-}
+// Values are the texts of all formats, in their order.
+func (Format) Values() []string { return []string{"json", "text"} }
 
-// ParseFormat reads "json" or "text".
-func ParseFormat(s string) (Format, error) {
-	switch s {
-	case "json":
-		return FormatJSON, nil
-	case "text":
-		return FormatText, nil
-	}
-	return 0, fmt.Errorf("unknown log format (got %q); json or text", s)
-}
-
-// ParseLevel reads "debug", "info", "warn" or "error".
-func ParseLevel(s string) (slog.Level, error) {
-	switch s {
-	case "debug":
-		return slog.LevelDebug, nil
-	case "info":
-		return slog.LevelInfo, nil
-	case "warn":
-		return slog.LevelWarn, nil
-	case "error":
-		return slog.LevelError, nil
-	}
-	return 0, fmt.Errorf("unknown log level (got %q); debug, info, warn or error", s)
-}
+func (f Format) String() string { return f.Values()[f] }
 
 // NewLogger returns the program's own log. A *slog.LevelVar as level lets a reload change it.
 // Durations are written as "11ms" in both formats.

@@ -5,22 +5,22 @@ import (
 	"sync"
 )
 
-// retained is how many meters of each kind are kept after their last release, for what the
-// configuration no longer has. Counters that vanish would break rates over the time of the removal,
-// and one that is added again would start from zero. Beyond that number the meter released first is
-// dropped: names that change with every reload must not fill the memory.
+// retained is the number of meters of each kind that are kept after their last release, when the
+// configuration no longer has their subject. Without that, rates over the time of the removal would
+// be wrong, and a subject that is added again would start from zero. Beyond that number the meter
+// released first is dropped: names that change with every reload must not fill the memory.
 const retained = 1000
 
 // meters are the meters of one kind, by what they count.
 type meters[K comparable, M meter] struct {
 	mu       sync.Mutex
 	known    map[K]*entry[K, M]
-	released list.List // of *entry, in the order of their last release; none is in use
+	released list.List // of *entry, in the order of their last release
 }
 
 type meter interface {
 	comparable
-	keep() bool // it is worth keeping once released
+	keep() bool // whether to keep it after its release
 }
 
 type entry[K comparable, M meter] struct {
@@ -30,7 +30,7 @@ type entry[K comparable, M meter] struct {
 	waiting *list.Element // in released; nil: in use
 }
 
-// take returns the meter of k with one reference more.
+// take returns the meter of k and adds a reference.
 func (t *meters[K, M]) take(k K, create func() M) M {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,8 +50,8 @@ func (t *meters[K, M]) take(k K, create func() M) M {
 	return e.meter
 }
 
-// release gives one reference back. m guards against one release too many, after which k may name
-// another meter.
+// release removes one reference. m guards against one release too many, after which k may be the
+// key of another meter.
 func (t *meters[K, M]) release(k K, m M) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -79,7 +79,7 @@ type snapshot[M meter] struct {
 	inUse bool // by the configuration, or by a generation that drains
 }
 
-// all returns the meters there are now, so that a scrape does not hold up a reload.
+// all returns the current meters, so that a scrape does not delay a reload.
 func (t *meters[K, M]) all() []snapshot[M] {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -52,9 +52,10 @@ func TestCountersOutliveRemoval(t *testing.T) {
 		`backend_first_byte_seconds{backend="b",server="s"}`:                         0,
 		`connections_total{end="reset",listener="web"}`:                              1,
 		`tls_handshakes_total{listener="web",resumed="false",version="TLS 1.3"}`:     1,
-		`passthrough_connections_open{listener="web",route="sni"}`:                   1, // not over yet
-		`backend_connections_open{backend="b",server="s"}`:                           1,
-		`backend_connections_idle{backend="b",server="s"}`:                           1,
+		// not over yet
+		`passthrough_connections_open{listener="web",route="sni"}`: 1,
+		`backend_connections_open{backend="b",server="s"}`:         1,
+		`backend_connections_idle{backend="b",server="s"}`:         1,
 	}
 	expect(t, got, removed)
 	server.Open(-1)
@@ -81,7 +82,7 @@ func TestCountersOutliveRemoval(t *testing.T) {
 		`connections_open{listener="web"}`:                                         1,
 	})
 
-	// One release too many harms nobody who took the name since.
+	// One release too many does not affect a later holder of the name.
 	back.Release()
 	back.Release()
 	if in.Exchange("web", "goes") != back {
@@ -153,7 +154,7 @@ func TestUnusedServersHaveOneSeries(t *testing.T) {
 		in.Exchange("web", fmt.Sprint(i))
 	}
 	if n := len(gather(t, in)) - before; n != 100 {
-		t.Errorf("%d series of 100 servers and 100 routes that nobody used, want 100", n)
+		t.Errorf("%d series of 100 servers and 100 routes without use, want 100", n)
 	}
 }
 

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// output is a file descriptor that lines are written to without blocking on it. It does not go by
-// os.File: for an inherited descriptor that has no deadlines, its Write on a broken stdout ends
-// the program, and making stdout non-blocking would change it for every program that shares it.
+// output is a file descriptor that lines are written to without blocking. It does not use os.File,
+// which has no deadlines for an inherited descriptor, and whose Write ends the program if stdout is
+// broken. Making stdout non-blocking would change it for every program that shares it.
 type output struct {
 	fd    int
 	name  string
@@ -24,13 +24,13 @@ type outputKind uint8
 
 const (
 	outputFile   outputKind = iota // never blocks for long
-	outputPipe                     // pipe, FIFO, terminal: ask by poll, then write what fits for certain
+	outputPipe                     // pipe, FIFO, terminal: poll, then write what certainly fits
 	outputSocket                   // journald's stdout: send without waiting
 )
 
-// inheritOutput uses a descriptor that stays somebody else's. Where it can be reopened, as pipes
-// and terminals can unless they are another user's, it is, so as not to block: between the question
-// whether there is room and the write, another writer may take it.
+// inheritOutput uses a descriptor that it does not own. It reopens it if possible (pipes and
+// terminals of the same user) in non-blocking mode, because another writer may fill the pipe
+// between poll and write.
 func inheritOutput(fd uintptr) (*output, error) {
 	o := &output{fd: int(fd), name: fmt.Sprintf("file descriptor %d", fd)}
 	if err := o.inspect(); err != nil || o.kind != outputPipe {
@@ -43,8 +43,8 @@ func inheritOutput(fd uintptr) (*output, error) {
 	return o, nil
 }
 
-// openOutput opens or makes a file to append to. A FIFO is opened for reading as well: so neither
-// opening nor writing needs a reader, and one that restarts finds what was written meanwhile.
+// openOutput opens or creates a file to append to. A FIFO is opened for reading too: opening and
+// writing then need no reader, and a reader that restarts finds what was written meanwhile.
 func openOutput(path string) (*output, error) {
 	const flags = unix.O_APPEND | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NONBLOCK
 	fd, err := openRetry(path, unix.O_WRONLY|unix.O_CREAT|flags)
@@ -94,7 +94,8 @@ func (o *output) inspect() error {
 	return nil
 }
 
-// write writes what it can of whole lines now. The error says why it was not all.
+// write writes as many whole lines as it can without waiting. The error is why it did not write all
+// of them.
 func (o *output) write(b []byte) (int, error) {
 	switch o.kind {
 	case outputSocket:
@@ -134,18 +135,18 @@ func atomicPiece(b []byte) []byte {
 func (o *output) wait(d time.Duration) bool {
 	p := []unix.PollFd{{Fd: int32(o.fd), Events: unix.POLLOUT}}
 	n, err := unix.Poll(p, int(d/time.Millisecond))
-	// POLLERR (no reader) counts: the write says what is wrong.
+	// POLLERR (no reader) counts: the write returns the error.
 	return n > 0 && err == nil
 }
 
-// retry says whether a write that failed is worth another try, and after what pause; 0: as soon as
-// wait says so.
+// retry reports whether a failed write should be tried again, and after what pause; 0: as soon as
+// wait returns true.
 func (o *output) retry(err error) (again bool, pause time.Duration) {
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return true, 0
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return true, retryEvery // somebody will make room
+		return true, retryInterval // a full disk: try again later
 	}
 	return false, 0
 }

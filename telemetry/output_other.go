@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// output is written to as the system does it: a sink that blocks holds up the spool's writer, and
-// with that the lines, but not those who add them for longer than Spool says.
+// output is a plain file: a sink that blocks delays the spool's writer, but Spool bounds how long a
+// caller that adds lines waits.
 type output struct {
 	file  *os.File
 	owned bool

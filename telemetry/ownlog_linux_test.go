@@ -41,9 +41,9 @@ func running(t *testing.T, s *Spool) {
 	})
 }
 
-// TestOwnLogThatNobodyReads: who logs waits once, not for the reader; when that reads again, the
-// log itself says how many lines it lacks.
-func TestOwnLogThatNobodyReads(t *testing.T) {
+// TestOwnLogStoppedReader: who logs waits once, not for the reader; when that reads again, the log
+// itself says how many lines it lacks.
+func TestOwnLogStoppedReader(t *testing.T) {
 	var dropped Counter
 	log, s, r := ownLog(t, &dropped)
 	running(t, s)

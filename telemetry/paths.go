@@ -2,8 +2,8 @@ package telemetry
 
 import "time"
 
-// PathTotals are what a path carried, and what happened to it, as SetPathTotals has them read. All
-// but Subflows only go up.
+// PathTotals are the counters of a path, read by the function of SetPathTotals. All but Subflows
+// only increase.
 type PathTotals struct {
 	Path                                         string
 	BytesSent, BytesReceived, BytesRetransmitted uint64
@@ -12,13 +12,13 @@ type PathTotals struct {
 	Cuts, Returns                                uint64
 }
 
-// pathMeter is what is told of a path rather than read.
+// pathMeter has the values of a path that are set by calls.
 type pathMeter struct {
 	up  bool
 	gap histogram
 }
 
-// SetPathTotals says where a scrape finds the sums of the paths. Without, there are none.
+// SetPathTotals sets the function that a scrape reads the totals of the paths from.
 func (in *Instruments) SetPathTotals(read func(yield func(PathTotals) bool)) {
 	if in == nil {
 		return
@@ -28,8 +28,8 @@ func (in *Instruments) SetPathTotals(read func(yield func(PathTotals) bool)) {
 	in.pathTotals = read
 }
 
-// SetPlainDials says where a scrape finds how many dials did not ask for MPTCP because of what
-// earlier ones met.
+// SetPlainDials sets the function that a scrape reads the number of dials without MPTCP from: those
+// that did not request it because earlier dials had failed to get it.
 func (in *Instruments) SetPlainDials(read func() uint64) {
 	if in == nil {
 		return
@@ -39,7 +39,7 @@ func (in *Instruments) SetPlainDials(read func() uint64) {
 	in.plainDials = read
 }
 
-// SetPathUp says whether a path carries. It appears with the first call.
+// SetPathUp sets whether a path is up. The path appears with the first call.
 func (in *Instruments) SetPathUp(path string, up bool) {
 	if in == nil {
 		return
@@ -49,8 +49,8 @@ func (in *Instruments) SetPathUp(path string, up bool) {
 	in.path(path).up = up
 }
 
-// PathFailover observes for how long data lay on a path until its subflows were ended, so that the
-// kernel sends it again on the others.
+// PathFailover observes how long data was stuck on a path until its subflows were ended, after
+// which the kernel sends it again on the others.
 func (in *Instruments) PathFailover(path string, gap time.Duration) {
 	if in == nil {
 		return
@@ -69,7 +69,7 @@ func (in *Instruments) path(name string) *pathMeter {
 	return m
 }
 
-// DeletePath takes a path that is no longer declared out of the metrics.
+// DeletePath removes a path that is no longer declared from the metrics.
 func (in *Instruments) DeletePath(path string) {
 	if in == nil {
 		return
@@ -86,7 +86,7 @@ func (in *Instruments) collectPaths(s sink) {
 		s.counter(descPlainDials, in.plainDials())
 	}
 	for name, m := range in.paths {
-		s.gauge(descPathUp, truth(m.up), name)
+		s.gauge(descPathUp, boolValue(m.up), name)
 		s.histogram(descPathGap, &m.gap, name)
 	}
 	in.mu.Unlock()

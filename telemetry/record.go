@@ -8,8 +8,8 @@ import (
 )
 
 // Record is one exchange, with the fields of the access log. Filling and logging it allocates
-// nothing: names come from the configuration or are constants, and what came off the wire are
-// slices that the caller owns and must leave alone until AccessLog.Log has returned.
+// nothing: names come from the configuration or are constants, and what was received are slices
+// that the caller owns and must not change until AccessLog.Log has returned.
 //
 // Call Reset before the first use and between uses. A field that does not apply stays zero and is
 // logged as "" or left out.
@@ -34,12 +34,13 @@ type Record struct {
 	Status            int   // sent to the client; 0: none
 	BytesIn, BytesOut int64 // body bytes from and to the client
 	Duration          time.Duration
-	BackendTime       time.Duration // from the choice of a server to its first byte; 0: no byte came
-	Tries             int           // servers tried
-	End               End
-	Reason            string // of an error that we answered ourselves; a fixed text
-	GRPCStatus        int    // -1: none
-	DroppedFields     int    // header fields removed for their names
+	// from the choice of a server to its first byte; 0: no byte came
+	BackendTime   time.Duration
+	Tries         int // servers tried
+	End           End
+	Reason        string // of an error response of mpgate; a fixed text
+	GRPCStatus    int    // -1: none
+	DroppedFields int    // header fields removed for their names
 
 	ClientTransport, ServerTransport string // one of the Transport constants
 	ClientSubflows, ServerSubflows   int    // logged for mptcp only; 0: not read
@@ -60,19 +61,19 @@ func (r *Record) IDText() []byte {
 // Reset empties the record for the next exchange.
 func (r *Record) Reset() { *r = Record{GRPCStatus: -1} }
 
-// What a connection speaks, as in the access log and the metrics.
+// The transports of a connection, as in the access log and the metrics.
 const (
 	TransportMPTCP    = "mptcp"
-	TransportFallback = "fallback" // MPTCP was asked for, TCP is spoken
+	TransportFallback = "fallback" // MPTCP was requested, TCP is used
 	TransportTCP      = "tcp"
 	TransportUnix     = "unix"
 )
 
-// ID names an exchange: 32 hexadecimal digits. The zero value is no ID.
+// ID names an exchange: 32 hexadecimal digits. The zero value means that there is no ID.
 type ID [32]byte
 
 // NewID returns 128 random bits. They come from the runtime's ChaCha8 generator, seeded by the
-// operating system: not guessable from other IDs, but no secret to build on either.
+// operating system: not guessable from other IDs, but not suitable as a secret.
 func NewID() (id ID) {
 	var raw [16]byte
 	hi, lo := rand.Uint64(), rand.Uint64()
@@ -91,7 +92,7 @@ func (id ID) String() string {
 	return string(id[:])
 }
 
-// Scheme is how the client spoke.
+// Scheme is the scheme of the request.
 type Scheme uint8
 
 const (
@@ -110,7 +111,7 @@ func (s Scheme) String() string {
 	return ""
 }
 
-// Proto is the protocol that the client spoke.
+// Proto is the protocol of the request.
 type Proto uint8
 
 const (
@@ -135,38 +136,50 @@ func (p Proto) String() string {
 	return ""
 }
 
-// End says why an exchange ended. The zero value is EndInternal: an exchange that ends without
-// anybody having said why is a bug in mpgate, and must not look like a success.
+// End is the reason why an exchange ended. The zero value is EndInternal: an exchange that ends
+// without a reason is a bug in mpgate, and must not look like a success.
 type End uint8
 
 const (
-	EndInternal       End = iota // a bug in mpgate
-	EndOK                        // the whole answer was sent
-	EndClientGone                // the client left or reset before the answer was sent
-	EndClientTimeout             // the client sent or read too slowly
-	EndBadRequest                // not a valid request
-	EndLimit                     // a configured limit
-	EndNoRoute                   // nothing matches
-	EndMisdirected               // the host has another TLS policy than the connection
-	EndMPTCPRequired             // the listener or backend wants MPTCP and did not get it
-	EndBackendConnect            // no server could be reached
-	EndBackendTimeout            // the server was too slow
-	EndBackendReset              // the server broke off
-	EndBackendInvalid            // the server's answer is not valid
-	EndDrain                     // cut by a shutdown or reload at its deadline
+	EndInternal End = iota
+	EndOK
+	EndClientGone
+	EndClientTimeout
+	EndBadRequest
+	EndLimit
+	EndNoRoute
+	EndMisdirected
+	EndMPTCPRequired
+	EndBackendConnect
+	EndBackendTimeout
+	EndBackendReset
+	EndBackendInvalid
+	EndDrain
 	endCount
 )
 
-var endNames = [endCount]string{
-	EndInternal: "internal", EndOK: "ok", EndClientGone: "client_gone", EndClientTimeout: "client_timeout",
-	EndBadRequest: "bad_request", EndLimit: "limit", EndNoRoute: "no_route", EndMisdirected: "misdirected",
-	EndMPTCPRequired: "mptcp_required", EndBackendConnect: "backend_connect", EndBackendTimeout: "backend_timeout",
-	EndBackendReset: "backend_reset", EndBackendInvalid: "backend_invalid", EndDrain: "drain",
+// ends are the names of the reasons, and their meanings in docs/access-log.md.
+var ends = [endCount]struct{ name, doc string }{
+	EndOK:            {"ok", "the whole response was sent"},
+	EndClientGone:    {"client_gone", "the client left before the response was complete"},
+	EndClientTimeout: {"client_timeout", "the client sent or read too slowly"},
+	EndBadRequest:    {"bad_request", "the request was invalid"},
+	EndLimit: {"limit", "a limit of the configuration; a request that came back to the gateway (508); or a resource shortage " +
+		"of the host: [`mpgate_shed_total`](metrics.md) and the program's own log tell which"},
+	EndNoRoute:        {"no_route", "no route matches"},
+	EndMisdirected:    {"misdirected", "the host has another TLS policy than the connection"},
+	EndMPTCPRequired:  {"mptcp_required", "MPTCP was required and is not available"},
+	EndBackendConnect: {"backend_connect", "no server could be reached"},
+	EndBackendTimeout: {"backend_timeout", "the server took too long"},
+	EndBackendReset:   {"backend_reset", "the server closed the connection early"},
+	EndBackendInvalid: {"backend_invalid", "the server's response was not valid HTTP"},
+	EndDrain:          {"drain", "cut at the deadline of a shutdown or reload"},
+	EndInternal:       {"internal", "a bug in mpgate; please report it"},
 }
 
 func (e End) String() string {
 	if e >= endCount {
 		e = EndInternal
 	}
-	return endNames[e]
+	return ends[e].name
 }

@@ -1,10 +1,10 @@
 package telemetry
 
-// Shortage is what the gateway or its host had too little of to serve an exchange.
+// Shortage is a resource that the gateway or its host had too little of to serve an exchange.
 type Shortage uint8
 
 const (
-	ShortConnections Shortage = iota // places for connections to servers, by the limit of descriptors
+	ShortConnections Shortage = iota // connections to servers, limited by the file descriptors
 	ShortDescriptors                 // file descriptors, of the process or the system
 	ShortPorts                       // local ports towards a server
 	ShortBuffers                     // memory of the kernel for sockets

@@ -16,12 +16,14 @@ import (
 
 // SpoolOptions say where lines go. Besides the destination the zero value is right.
 type SpoolOptions struct {
-	Destination string   // "stdout" (also ""), "stderr", or a file, made with mode 0640 and appended to; a FIFO needs no reader
+	// "stdout" (also ""), "stderr", or a file, made with mode 0640 and appended to; a FIFO needs no
+	// reader
+	Destination string
 	Output      Blocking // instead of Destination: an *os.File that stays the caller's
 
-	Logger *slog.Logger // hears of faults, at most once in ReportEvery; nil: nobody does
-	// Own, instead of Logger, is for the log that hears of its own faults: it makes the logger,
-	// which writes to w. Those are reported once the sink takes lines again.
+	Logger *slog.Logger // reports faults, at most once in ReportEvery; nil: not reported
+	// Own, instead of Logger, is for the program's own log, which reports its own faults: it
+	// returns a logger that writes to w. Faults are reported once the sink accepts lines again.
 	Own     func(w io.Writer) *slog.Logger
 	Dropped *Counter // lines dropped; nil: not counted
 	Errors  *Counter // failed writes and reopens; nil: not counted
@@ -31,25 +33,28 @@ type SpoolOptions struct {
 	ReportEvery time.Duration // 1 minute
 }
 
-// Blocking is what Output needs of an *os.File. Its descriptor may be a blocking one: the spool
-// asks before it writes to a pipe, sends to a socket without waiting, and leaves the descriptor's
-// flags alone, which other programs may share. (Another writer of the same pipe may get in between;
-// then the spool's task blocks, and nobody else.)
+// Blocking is the part of *os.File that Output needs. Its descriptor may be blocking: the spool
+// polls before it writes to a pipe, sends to a socket without waiting, and does not change the
+// descriptor's flags, which other programs may share. (Another writer of the same pipe may write in
+// between; then only the spool's task blocks.)
 type Blocking interface{ Fd() uintptr }
 
 const (
 	bufferSize = 64 << 10
-	maxFull    = 8 // buffers that wait for the writer, beside the one that fills and the one being written
-	// lookEvery is how soon a writer that waits for its sink notices that it is to stop or swap.
-	lookEvery = 20 * time.Millisecond
-	// retryEvery is when a full disk is tried again.
-	retryEvery = time.Second
+	// buffers that wait for the writer, in addition to the one being filled and the one being
+	// written
+	maxFull = 8
+	// pollInterval is how soon a writer that waits for its sink notices that it must stop or use a
+	// reopened file.
+	pollInterval = 20 * time.Millisecond
+	// retryInterval is the time between attempts to write to a full disk.
+	retryInterval = time.Second
 )
 
-// Spool gathers lines in buffers, which one task writes: when 64 KiB are full, or FlushEvery after
-// the first line of a buffer. Who adds a line does not wait for the sink. When the sink blocks and
-// all buffers are full, lines wait until Wait has passed since that moment, then are dropped and
-// counted, from then on at once, until the sink takes something.
+// Spool collects lines in buffers, which one task writes: when 64 KiB are full, or FlushEvery after
+// the first line of a buffer. Adding a line does not wait for the sink. When the sink blocks and
+// all buffers are full, lines wait until Wait has passed since that moment. Then they are dropped
+// and counted, at once, until the sink accepts data again.
 type Spool struct {
 	o SpoolOptions
 
@@ -57,7 +62,7 @@ type Spool struct {
 	urgent  chan struct{} // a buffer is full, or a file was reopened
 	closing chan struct{} // closed by Close
 	done    chan struct{} // closed when the writer has ended
-	abort   atomic.Bool   // the writer is to give up
+	abort   atomic.Bool   // the writer must give up
 
 	dropped, failed atomic.Uint64
 
@@ -65,16 +70,16 @@ type Spool struct {
 	filling   []byte
 	full      [][]byte // oldest first
 	free      [][]byte
-	fullSince time.Time     // when room ran out; zero: there is room
-	room      chan struct{} // closed when there is room again; nil: nobody waits
+	fullSince time.Time     // when the buffers became full; zero: there is room
+	room      chan struct{} // closed when there is room again; nil: no writer waits
 	next      *output       // opened by Reopen, not yet in use
 	closed    bool
 	running   bool
 
 	// The rest is the writer's.
 	out     *output
-	torn    bool // what was written last does not end a line
-	took    bool // the sink took all of the last buffer
+	torn    bool // the last write ended within a line
+	took    bool // the sink accepted all of the last buffer
 	lastErr error
 	report  reporter
 }
@@ -130,13 +135,13 @@ func (o *SpoolOptions) open() (*output, error) {
 	return openOutput(o.Destination)
 }
 
-// isFile: something that Reopen can open again.
+// isFile reports whether Reopen can open the destination again.
 func (o *SpoolOptions) isFile() bool {
 	return o.Output == nil && o.Destination != "" && o.Destination != "stdout" && o.Destination != "stderr"
 }
 
-// Write adds one or more whole lines; it makes a Spool the writer of a slog handler. It never
-// fails: what cannot be had room for is dropped and counted.
+// Write adds one or more whole lines; a Spool can be the writer of a slog handler. It never fails:
+// lines that do not fit are dropped and counted.
 func (s *Spool) Write(p []byte) (int, error) {
 	s.add(p)
 	return len(p), nil
@@ -146,7 +151,7 @@ func (s *Spool) add(line []byte) {
 	var waiting time.Time
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.fits(line) {
+	for !s.reserve(line) {
 		if s.closed || !s.waitForRoom(&waiting) {
 			s.drop(line)
 			return
@@ -158,9 +163,9 @@ func (s *Spool) add(line []byte) {
 	s.filling = append(s.filling, line...)
 }
 
-// fits makes room for the line in the buffer that fills, by a new one if need be. A line that is
-// larger than a buffer has one for itself.
-func (s *Spool) fits(line []byte) bool {
+// reserve makes room for the line, in a new buffer if necessary. A line larger than a buffer gets a
+// buffer of its own.
+func (s *Spool) reserve(line []byte) bool {
 	if s.closed {
 		return false
 	}
@@ -180,7 +185,8 @@ func (s *Spool) fits(line []byte) bool {
 	return true
 }
 
-// waitForRoom gives up the lock until there is room, or this line or all have waited long enough.
+// waitForRoom releases the lock until there is room, or until this line or all lines have waited
+// long enough.
 func (s *Spool) waitForRoom(waiting *time.Time) bool {
 	now := time.Now()
 	if s.fullSince.IsZero() {
@@ -229,8 +235,8 @@ func signal(ch chan struct{}) {
 }
 
 // Reopen opens the file again: after it was renamed, the same path is a new file. Lines go to the
-// new one as soon as what is being written is written whole; none is lost or torn. When it cannot
-// be opened, the old one stays in use, and the error says so. Other destinations need no reopening.
+// new one as soon as the current buffer is written; no line is lost or split. If it cannot be
+// opened, the old one stays in use, and an error is returned. Other destinations need no reopening.
 func (s *Spool) Reopen() error {
 	if !s.o.isFile() {
 		return nil
@@ -254,10 +260,10 @@ func (s *Spool) Reopen() error {
 	return nil
 }
 
-// Close takes no more lines and returns when what has gathered is written. If ctx ends before that,
-// the rest is dropped and counted, and the error says how much.
+// Close accepts no more lines and returns when the buffered ones are written. If ctx ends before
+// that, the rest is dropped and counted, and the error has their number.
 func (s *Spool) Close(ctx context.Context) error {
-	s.shut()
+	s.markClosed()
 	s.mu.Lock()
 	running := s.running
 	s.running = true
@@ -271,11 +277,11 @@ func (s *Spool) Close(ctx context.Context) error {
 	select {
 	case <-s.done:
 	case <-ctx.Done():
-		// The writer gives up within lookEvery, unless it hangs in a call to the kernel.
+		// The writer gives up within pollInterval, unless it hangs in a call to the kernel.
 		select {
 		case <-s.done:
-		case <-time.After(10 * lookEvery):
-			return fmt.Errorf("log: its sink hangs, lines are lost: %w", ctx.Err())
+		case <-time.After(10 * pollInterval):
+			return fmt.Errorf("log: the destination blocks, lines are lost: %w", ctx.Err())
 		}
 	}
 	if n := s.dropped.Load() - before; n > 0 {
@@ -284,8 +290,8 @@ func (s *Spool) Close(ctx context.Context) error {
 	return nil
 }
 
-// shut takes no more lines, and says whether it was this call that did so.
-func (s *Spool) shut() bool {
+// markClosed accepts no more lines. It reports whether this call was the first.
+func (s *Spool) markClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -293,11 +299,11 @@ func (s *Spool) shut() bool {
 	}
 	s.closed = true
 	close(s.closing)
-	s.makeRoom() // nobody needs to wait any more
+	s.makeRoom() // no writer needs to wait any more
 	return true
 }
 
-// makeRoom lets those in waitForRoom try again. The lock is held.
+// makeRoom wakes all calls of waitForRoom. The lock is held.
 func (s *Spool) makeRoom() {
 	s.fullSince = time.Time{}
 	if s.room != nil {

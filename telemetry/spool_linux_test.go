@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptor is a blocking file descriptor that is somebody else's, such as stdout.
+// descriptor is a blocking file descriptor that is shared, such as stdout.
 type descriptor int
 
 func (d descriptor) Fd() uintptr { return uintptr(d) }
@@ -213,7 +213,8 @@ func TestSinkThatIsGone(t *testing.T) {
 		waitFor(t, "the line to be dropped", func() bool { return dropped.Value() == uint64(n+1) })
 	}
 	closeLog(t, l)
-	if failures.Value() == 0 || strings.Count(told.String(), "broken pipe") != 2 { // at once, and the rest at the end
+	// at once, and the rest at the end
+	if failures.Value() == 0 || strings.Count(told.String(), "broken pipe") != 2 {
 		t.Errorf("%d failures; told:\n%s", failures.Value(), told)
 	}
 }

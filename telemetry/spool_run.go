@@ -18,23 +18,23 @@ func (s *Spool) Run(ctx context.Context) error {
 	s.mu.Unlock()
 	switch {
 	case closed && running:
-		return nil // Close came first and has seen to it
+		return nil // Close was called before and has written everything
 	case running:
-		return errors.New("log: its writer runs already")
+		return errors.New("log: the writer is already running")
 	}
 	flush := time.NewTimer(s.o.FlushEvery)
 	defer flush.Stop()
 	for s.wait(ctx, flush) {
 		task.Call("log: writer", s.drain)
 	}
-	if s.shut() {
-		s.abort.Store(true) // ctx ended, and nobody has said how long to wait
+	if s.markClosed() {
+		s.abort.Store(true) // ctx ended without a deadline for the rest
 	}
 	s.finish()
 	return nil
 }
 
-// wait returns true when there is something to write, and false when the writer is to end.
+// wait returns true when there is something to write, and false when the writer must end.
 func (s *Spool) wait(ctx context.Context, flush *time.Timer) bool {
 	for waiting := true; waiting; {
 		select {
@@ -62,7 +62,7 @@ func (s *Spool) wait(ctx context.Context, flush *time.Timer) bool {
 	return true
 }
 
-// drain writes all that has gathered.
+// drain writes all buffered lines.
 func (s *Spool) drain() {
 	s.swap()
 	for {
@@ -77,7 +77,7 @@ func (s *Spool) drain() {
 	}
 }
 
-// writeOne writes one buffer. It is lost where that panics.
+// writeOne writes one buffer. If that panics, the buffer is lost.
 func (s *Spool) writeOne(buf []byte) {
 	written := false
 	defer func() {
@@ -124,8 +124,7 @@ func (s *Spool) take() []byte {
 	return buf
 }
 
-// recycle keeps every buffer: a load that needed them once will again, and they are half a MiB at
-// most.
+// recycle keeps every buffer for later: together they have at most half a MiB.
 func (s *Spool) recycle(buf []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,8 +134,8 @@ func (s *Spool) recycle(buf []byte) {
 	s.makeRoom()
 }
 
-// write writes the buffer whole, unless the sink fails for good or the spool is to give up. What
-// broke off before becomes a line of its own.
+// write writes the whole buffer, unless the sink fails permanently or the spool must give up. A
+// line that was written in part before is ended first.
 func (s *Spool) write(buf []byte) {
 	if !s.torn || len(s.push(newline)) == 0 {
 		buf = s.push(buf)
@@ -147,7 +146,7 @@ func (s *Spool) write(buf []byte) {
 	}
 }
 
-// noteFault reports what has gone wrong, unless that would be to the sink that does not work.
+// noteFault reports drops and failures, unless the report would go to the failing sink.
 func (s *Spool) noteFault() {
 	if s.o.Own == nil {
 		s.report.note(s)
@@ -178,11 +177,11 @@ func (s *Spool) push(buf []byte) (rest []byte) {
 	return nil
 }
 
-// pause waits for a sink that takes nothing now: until it does, or for d where only trying tells.
+// pause waits until the sink accepts data, or for d if that cannot be polled.
 func (s *Spool) pause(d time.Duration) {
 	s.noteFault()
 	if d == 0 {
-		s.out.wait(lookEvery)
+		s.out.wait(pollInterval)
 		return
 	}
 	timer := time.NewTimer(d)
@@ -219,7 +218,7 @@ func (s *Spool) fail(err error) {
 	s.o.Errors.Inc()
 }
 
-// swap puts a reopened file into use, and says whether it did.
+// swap starts using a reopened file, and reports whether there was one.
 func (s *Spool) swap() bool {
 	s.mu.Lock()
 	next := s.next
@@ -233,14 +232,14 @@ func (s *Spool) swap() bool {
 	return true
 }
 
-// swapWithin is swap in the middle of a buffer, which only a sink that blocks makes necessary. The
-// line that the old one has in part is not continued in the new one.
+// swapWithin is swap in the middle of a buffer, for a sink that blocks. A line that the old file
+// has in part is not continued in the new one.
 func (s *Spool) swapWithin(buf []byte) []byte {
 	torn := s.torn
 	if !s.swap() || !torn {
 		return buf
 	}
-	if len(buf) == 1 { // nothing but its newline was missing
+	if len(buf) == 1 { // only its newline was missing
 		return nil
 	}
 	end := bytes.IndexByte(buf, '\n') + 1
@@ -248,15 +247,14 @@ func (s *Spool) swapWithin(buf []byte) []byte {
 	return buf[end:]
 }
 
-// reporter tells the program's log of drops and failures: the first at once, more once in
-// ReportEvery.
+// reporter logs drops and failures: the first at once, further ones once in ReportEvery.
 type reporter struct {
 	dropped, failed uint64 // told
 	last            time.Time
 	timer           *time.Timer
 }
 
-// due fires when something that was held back may be told.
+// due fires when a delayed report may be logged.
 func (r *reporter) due() <-chan time.Time {
 	if r.timer == nil {
 		return nil
@@ -264,7 +262,7 @@ func (r *reporter) due() <-chan time.Time {
 	return r.timer.C
 }
 
-// note tells what is new if it is time, or else sees to it that it is told later.
+// note logs what is new if ReportEvery has passed; otherwise it schedules the report.
 func (r *reporter) note(s *Spool) {
 	if r.dropped == s.dropped.Load() && r.failed == s.failed.Load() {
 		return

@@ -14,15 +14,17 @@ import (
 type TLSError uint8
 
 const (
-	TLSOther              TLSError = iota
-	TLSTimeout                     // not complete in time
-	TLSClientGone                  // the client closed or reset
-	TLSNotTLS                      // something else was spoken
-	TLSNoCertificate               // none for that name (yet)
-	TLSNoCommonVersion             // no version in common
-	TLSNoCommonParameters          // no cipher suite, group, signature or application protocol in common
-	TLSClientCertificate           // missing or not accepted
-	TLSRejected                    // the client sent an alert, such as for a certificate it does not trust
+	TLSOther           TLSError = iota
+	TLSTimeout                  // not completed in time
+	TLSClientGone               // the client closed or reset
+	TLSNotTLS                   // another protocol
+	TLSNoCertificate            // no certificate for that name (yet)
+	TLSNoCommonVersion          // no version in common
+	// no cipher suite, group, signature or application protocol in common
+	TLSNoCommonParameters
+	TLSClientCertificate // missing or not accepted
+	// the client sent an alert, such as for a certificate it does not trust
+	TLSRejected
 	tlsErrorCount
 )
 
@@ -37,9 +39,9 @@ func (e TLSError) String() string {
 	return tlsErrorNames[e]
 }
 
-// TLSErrorOf sorts the error of a server's handshake. crypto/tls has no types for most of them, so
-// this goes by their texts, and tests against real handshakes hold it to them. A certificate source
-// with errors of its own says TLSNoCertificate itself.
+// TLSErrorOf classifies the error of a server's handshake. crypto/tls has no types for most errors,
+// so it compares their texts; tests with real handshakes check them. A certificate source with
+// errors of its own returns TLSNoCertificate itself.
 func TLSErrorOf(err error) TLSError {
 	var record tls.RecordHeaderError
 	var verify *tls.CertificateVerificationError

@@ -90,13 +90,16 @@ type Job struct {
 
 // Outcome is what the attacker did and what it met.
 type Outcome struct {
-	Wall    time.Duration    `json:"wall_ns"`
-	CPU     time.Duration    `json:"cpu_ns"`  // of the attacker, from its first connection to its last
-	Opened  int64            `json:"opened"`  // connections
-	Refused int64            `json:"refused"` // that could not be made, or whose handshake failed
-	Sent    int64            `json:"sent"`    // frames, fields or chunks
-	Bytes   int64            `json:"bytes"`
-	Resets  int64            `json:"resets"`  // streams that the proxy cancelled
-	Answers int64            `json:"answers"` // that the proxy began
-	Ends    map[string]int64 `json:"ends"`    // how connections ended: GOAWAY and its code, a status, closed, reset, or "held" by the attacker to its end
+	Wall time.Duration `json:"wall_ns"`
+	// CPU is that of the attacker, from its first connection to its last.
+	CPU     time.Duration `json:"cpu_ns"`
+	Opened  int64         `json:"opened"`  // connections
+	Refused int64         `json:"refused"` // that could not be made, or whose handshake failed
+	Sent    int64         `json:"sent"`    // frames, fields or chunks
+	Bytes   int64         `json:"bytes"`
+	Resets  int64         `json:"resets"`  // streams that the proxy cancelled
+	Answers int64         `json:"answers"` // that the proxy began
+	// Ends counts connections by how they ended: GOAWAY and its code, a status, closed, reset, or
+	// "held" until the attack ended.
+	Ends map[string]int64 `json:"ends"`
 }

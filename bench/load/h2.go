@@ -38,7 +38,8 @@ func BuiltinH2(ctx context.Context, j Job) (Outcome, error) {
 	}
 	wg.Wait()
 	for _, c := range conns {
-		c.out, c.latency = Outcome{Errors: c.out.Errors, Opened: c.out.Opened}, figures.Histogram{} // what went wrong counts
+		// Errors of the warm-up count; its latencies do not.
+		c.out, c.latency = Outcome{Errors: c.out.Errors, Opened: c.out.Opened}, figures.Histogram{}
 	}
 	if j.Begun != nil {
 		j.Begun()

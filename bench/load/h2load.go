@@ -53,7 +53,8 @@ func ParseH2load(output, logFile string, duration time.Duration) (Outcome, error
 			if counts = numbers(line); len(counts) != 8 {
 				return o, fmt.Errorf("h2load's output (got %q); want four counts", line)
 			}
-			o.Errors.Status = counts[2] + counts[4] + counts[6] // 3xx, 4xx, 5xx, each behind its digit
+			// The sum of 3xx, 4xx and 5xx; each count follows its digit.
+			o.Errors.Status = counts[2] + counts[4] + counts[6]
 			found |= 4
 		case strings.HasPrefix(line, "traffic: "):
 			_, rest, _ := strings.Cut(line, "(")

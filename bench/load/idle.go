@@ -82,7 +82,8 @@ func openIdle(ctx context.Context, j Job, i int, buf []byte) (net.Conn, error) {
 		conn.Close()
 		return nil, fmt.Errorf("connection %d of %d: %w", i+1, j.Connections, err)
 	}
-	_ = conn.SetDeadline(time.Time{}) // an expired one would hide from stillOpen what the connection says
+	// With an expired deadline stillOpen could not see the state of the connection.
+	_ = conn.SetDeadline(time.Time{})
 	return conn, nil
 }
 

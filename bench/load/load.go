@@ -27,8 +27,10 @@ type Job struct {
 
 	Prefix  string        `json:"prefix,omitempty"`  // of the path, before /bytes/N
 	Timeout time.Duration `json:"timeout,omitempty"` // of a request; 0: 10 s, as wrk is told
-	Hosts   int           `json:"hosts,omitempty"`   // each request is for one of r0.example … at random (builtin only)
-	Paths   int           `json:"paths,omitempty"`   // each request's path begins with one of /r0 … at random (builtin only)
+	// Hosts: each request is for one of r0.example … at random (builtin only).
+	Hosts int `json:"hosts,omitempty"`
+	// Paths: each request's path begins with one of /r0 … at random (builtin only).
+	Paths int `json:"paths,omitempty"`
 	// Warm: each connection is made, and one request on it answered, before the clock starts.
 	Warm bool `json:"warm,omitempty"`
 	// Begun is called once all is warm; the clock starts when it returns (builtin only, in this

@@ -196,7 +196,8 @@ func TestReadAnswer(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 100): "response: its head is longer than 64 bytes",
 	} {
 		var r io.Reader = strings.NewReader(in)
-		if !strings.HasSuffix(in, "abcd") { // what stands behind the body is only seen when it comes with it
+		// Data after the body is only seen if it arrives together with it.
+		if !strings.HasSuffix(in, "abcd") {
 			r = twoBytes{r}
 		}
 		a, err := ReadAnswer(r, make([]byte, 64))

@@ -233,7 +233,8 @@ func (w *worker) serve(c *conn) {
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return
-	case err != nil || n == 0: // n is 0 too when a head fills the buffer: no proxy makes it that long
+	// n is also 0 when a head fills the buffer; no proxy sends one that long.
+	case err != nil || n == 0:
 		w.close(c)
 		return
 	}

@@ -57,9 +57,11 @@ const bufferSize = 256 << 10
 type backend struct {
 	server *http.Server
 
-	mu    sync.Mutex
-	conns map[net.Conn]bool // true once a request came: mpgate's probes of a silent path bring none, and are plain TCP
-	empty chan struct{}     // closed while there are no connections
+	mu sync.Mutex
+	// A value is true once a request has arrived. mpgate's probes of a silent path send none, and
+	// use plain TCP.
+	conns map[net.Conn]bool
+	empty chan struct{} // closed while there are no connections
 	spoke seen
 	sinks map[string]chan sunk
 }

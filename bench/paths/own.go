@@ -53,7 +53,8 @@ func parsePath(spec string) (p lab.Path, err error) {
 			return p, fmt.Errorf("(got %q): %q: %w; want rate=100,delay=10ms,loss=1%%,queue=64KiB", spec, part, err)
 		}
 	}
-	if p.Rate < lab.Mbit/10 || p.Rate > 2000*lab.Mbit || p.Delay < 0 || p.Delay > 2*time.Second || !(p.Loss >= 0 && p.Loss <= 0.5) { // NaN, too
+	// The loss is compared so that NaN is refused, too.
+	if p.Rate < lab.Mbit/10 || p.Rate > 2000*lab.Mbit || p.Delay < 0 || p.Delay > 2*time.Second || !(p.Loss >= 0 && p.Loss <= 0.5) {
 		return p, fmt.Errorf("(got %q): want a rate of 0.1 to 2000 Mbit/s, a delay of at most 2s, and a loss of at most 50%%", spec)
 	}
 	return p, nil

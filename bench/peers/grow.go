@@ -12,12 +12,15 @@ import (
 // the cases.
 type Grown struct {
 	// Clients is how many connections there will be, where they are more than the case says.
-	Clients   int
-	Hosts     int // routes, each with a host of its own: r0.example, r1.example, …
-	Paths     int // routes, each with a path of its own: /r0/*, /r1/*, …
-	Servers   int // in the backend: 127.1.0.0, 127.1.0.1, … at the backend's port
-	Listeners int // besides the one that is there, on addresses of the loopback that no other size has
-	Backends  int // of four servers each, which the routes by host lead to in turn; 0: they all lead to the one of the cases
+	Clients int
+	Hosts   int // routes, each with a host of its own: r0.example, r1.example, …
+	Paths   int // routes, each with a path of its own: /r0/*, /r1/*, …
+	Servers int // in the backend: 127.1.0.0, 127.1.0.1, … at the backend's port
+	// Listeners in addition to the first one, on loopback addresses that no other size uses.
+	Listeners int
+	// Backends of four servers each, which the routes by host use in turn; 0: all routes use the
+	// backend of the cases.
+	Backends int
 }
 
 // Grow is an mpgate with a configuration of a given size.

@@ -41,8 +41,10 @@ type Plan struct {
 	Env    []string
 	Files  []File
 	Stdout string // the file that takes its standard output, where that is its access log
-	Ready  string // unix socket on which GET /readyz says 200 when it is ready; "": when it answers a request
-	Notes  []string
+	// Ready is a unix socket on which GET /readyz answers 200 once the proxy is ready; "": it is
+	// ready when it answers a request.
+	Ready string
+	Notes []string
 }
 
 // File is one that the plan wants written.

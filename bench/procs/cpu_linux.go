@@ -76,7 +76,8 @@ func Tree(root int) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		if s, err := readStat(pid); err == nil && s.state != 'Z' { // gone meanwhile: not of a tree that holds still
+		// A process that has ended since is not part of the tree.
+		if s, err := readStat(pid); err == nil && s.state != 'Z' {
 			children[s.parent] = append(children[s.parent], pid)
 		}
 	}

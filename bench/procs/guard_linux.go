@@ -26,7 +26,8 @@ type guard struct {
 
 func startGuard(args []string) (*guard, error) {
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // out of reach of a Ctrl-C on the terminal
+	// Ctrl-C on the terminal does not reach its process group.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

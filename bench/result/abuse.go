@@ -10,13 +10,15 @@ import (
 
 // Abuse is one attack, against every proxy.
 type Abuse struct {
-	Attack      string        `json:"attack"`
-	About       string        `json:"about"`
-	Flood       bool          `json:"flood"`              // as fast as it goes; else it holds connections
-	Connections int           `json:"attack_connections"` // at once
-	Most        int           `json:"attack_connections_most"`
-	Length      time.Duration `json:"length_ns"` // of the time without the attack, and of the time with it
-	Entries     []AbuseEntry  `json:"entries"`
+	Attack string `json:"attack"`
+	About  string `json:"about"`
+	// Flood: the attack sends as fast as it can; otherwise it holds connections.
+	Flood       bool `json:"flood"`
+	Connections int  `json:"attack_connections"` // at once
+	Most        int  `json:"attack_connections_most"`
+	// Length of the time without the attack, and of the time with it.
+	Length  time.Duration `json:"length_ns"`
+	Entries []AbuseEntry  `json:"entries"`
 }
 
 // AbuseEntry is what an attack did to one proxy, and to those who were there.

@@ -10,7 +10,8 @@ import (
 
 // Growth is what mpgate costs as one thing grows. Its case has an entry for each size.
 type Growth struct {
-	Of     string        `json:"of"` // open connections | routes by host | routes by path | servers | listeners
+	// Of is one of: open connections, routes by host, routes by path, servers, listeners.
+	Of     string        `json:"of"`
 	About  string        `json:"about"`
 	Case   Case          `json:"case"`
 	Points []GrowthPoint `json:"points"`

@@ -10,20 +10,21 @@ import (
 
 // PathCase is one workload over the paths of one scenario.
 type PathCase struct {
-	Scenario     string            `json:"scenario"`
-	About        string            `json:"about"`
-	Side         string            `json:"several_paths"` // front | back | both
-	Workload     string            `json:"workload"`      // download | upload | parallel | small
-	Congestion   string            `json:"congestion_control"`
-	CongestionBy string            `json:"congestion_control_set_by"` // default | namespace | route
-	Paths        []PathSpec        `json:"paths"`
-	Event        string            `json:"event,omitempty"` // what happens to path 1
-	Returns      bool              `json:"returns,omitempty"`
-	Length       time.Duration     `json:"run_ns"`
-	Rate         float64           `json:"rate,omitempty"`
-	Realtime     bool              `json:"emulator_realtime"` // false: delays may grow with the machine's load
-	Configs      map[string]string `json:"mpgate_configurations"`
-	Entries      []PathEntry       `json:"entries"`
+	Scenario     string        `json:"scenario"`
+	About        string        `json:"about"`
+	Side         string        `json:"several_paths"` // front | back | both
+	Workload     string        `json:"workload"`      // download | upload | parallel | small
+	Congestion   string        `json:"congestion_control"`
+	CongestionBy string        `json:"congestion_control_set_by"` // default | namespace | route
+	Paths        []PathSpec    `json:"paths"`
+	Event        string        `json:"event,omitempty"` // what happens to path 1
+	Returns      bool          `json:"returns,omitempty"`
+	Length       time.Duration `json:"run_ns"`
+	Rate         float64       `json:"rate,omitempty"`
+	// Realtime is false if delays may grow with the machine's load.
+	Realtime bool              `json:"emulator_realtime"`
+	Configs  map[string]string `json:"mpgate_configurations"`
+	Entries  []PathEntry       `json:"entries"`
 }
 
 // PathSpec is a path as it was asked for.
@@ -42,14 +43,17 @@ type PathEntry struct {
 
 // PathRound is one run. Times are from its begin.
 type PathRound struct {
-	N         int                         `json:"round"`
-	Wall      time.Duration               `json:"wall_ns"`
-	Bytes     int64                       `json:"bytes"`
-	Goodput   float64                     `json:"goodput_bits"` // bit/s at the receiver, the beginning left out
-	TTFB      []time.Duration             `json:"ttfb_ns,omitempty"`
-	Latency   Latency                     `json:"latency"`
-	Gap       time.Duration               `json:"gap_ns"` // largest between two reads, from the cut on
-	Low       time.Duration               `json:"low_ns"` // after the cut: below half of what the path that is left carries
+	N     int           `json:"round"`
+	Wall  time.Duration `json:"wall_ns"`
+	Bytes int64         `json:"bytes"`
+	// Goodput in bit/s at the receiver, without the beginning.
+	Goodput float64         `json:"goodput_bits"`
+	TTFB    []time.Duration `json:"ttfb_ns,omitempty"`
+	Latency Latency         `json:"latency"`
+	// Gap is the largest between two reads, from the cut on.
+	Gap time.Duration `json:"gap_ns"`
+	// Low is how long after the cut the rate was below half of what the other path carries.
+	Low       time.Duration               `json:"low_ns"`
 	Cut       time.Duration               `json:"cut_ns,omitempty"`
 	Return    time.Duration               `json:"return_ns,omitempty"`
 	Requests  int64                       `json:"requests"`

@@ -28,14 +28,15 @@ type Report struct {
 
 // Machine is where the run took place.
 type Machine struct {
-	CPU     string            `json:"cpu"`
-	CPUs    int               `json:"cpus"`
-	Memory  int64             `json:"memory_bytes"`
-	Kernel  string            `json:"kernel"`
-	OS      string            `json:"os"`
-	Virtual string            `json:"virtual,omitempty"` // as the CPU says: "hypervisor"
-	Go      string            `json:"go"`
-	Load    string            `json:"loadavg"` // before the run: a machine that was busy already shows here
+	CPU     string `json:"cpu"`
+	CPUs    int    `json:"cpus"`
+	Memory  int64  `json:"memory_bytes"`
+	Kernel  string `json:"kernel"`
+	OS      string `json:"os"`
+	Virtual string `json:"virtual,omitempty"` // as the CPU says: "hypervisor"
+	Go      string `json:"go"`
+	// Load before the run shows whether the machine was already busy.
+	Load    string            `json:"loadavg"`
 	Netns   bool              `json:"own_network_namespace"`
 	Sysctls map[string]string `json:"sysctls"`
 	Tools   map[string]string `json:"tools"` // wrk, h2load, mptcpize, ss: version or path
@@ -99,24 +100,26 @@ type Entry struct {
 
 // Round is one measurement of one proxy.
 type Round struct {
-	N         int           `json:"round"`
-	Position  int           `json:"position"` // its place in the round: 0 is first
-	Command   []string      `json:"command"`
-	Requests  int64         `json:"requests"`
-	Bytes     int64         `json:"bytes"`
-	Wall      time.Duration `json:"wall_ns"`
-	CPU       time.Duration `json:"cpu_ns"` // of the proxy's process tree, threads that ended included
+	N        int           `json:"round"`
+	Position int           `json:"position"` // its place in the round: 0 is first
+	Command  []string      `json:"command"`
+	Requests int64         `json:"requests"`
+	Bytes    int64         `json:"bytes"`
+	Wall     time.Duration `json:"wall_ns"`
+	// CPU of the proxy's process tree, ended threads included.
+	CPU       time.Duration `json:"cpu_ns"`
 	User      time.Duration `json:"user_ns"`
 	System    time.Duration `json:"system_ns"`
 	RSS       int64         `json:"rss_bytes"`
 	PSS       int64         `json:"pss_bytes"`
 	Processes int           `json:"processes"`
-	Foreign   float64       `json:"foreign_cpu_share"` // of all CPUs, what neither proxy nor load nor backend used
-	Steal     float64       `json:"steal_share"`
-	Errors    Errors        `json:"errors"`
-	Latency   Latency       `json:"latency"`
-	MPTCP     *MPTCP        `json:"mptcp,omitempty"`
-	Invalid   string        `json:"invalid,omitempty"` // why this round is shown but not averaged
+	// Foreign is the share of all CPUs that neither proxy nor load nor backend used.
+	Foreign float64 `json:"foreign_cpu_share"`
+	Steal   float64 `json:"steal_share"`
+	Errors  Errors  `json:"errors"`
+	Latency Latency `json:"latency"`
+	MPTCP   *MPTCP  `json:"mptcp,omitempty"`
+	Invalid string  `json:"invalid,omitempty"` // why this round is shown but not averaged
 }
 
 // Errors are what the load generator met, by kind.
@@ -146,11 +149,15 @@ type Latency struct {
 
 // MPTCP is what the kernel and the backend say about the transport really spoken in a round.
 type MPTCP struct {
-	FrontAccepted int64            `json:"front_accepted"`   // MPTCP handshakes completed on the proxy's listener
-	BackAccepted  int64            `json:"back_accepted"`    // those on the backend's
-	BackTCP       int64            `json:"back_tcp"`         // connections that the backend accepted as plain TCP
-	Established   int              `json:"established_seen"` // by ss -M on the proxy's port, in the middle of the round; -1: ss is missing
-	Counters      map[string]int64 `json:"counters"`         // MPTcpExt*, what changed
+	// FrontAccepted counts MPTCP handshakes completed on the proxy's listener.
+	FrontAccepted int64 `json:"front_accepted"`
+	BackAccepted  int64 `json:"back_accepted"` // those on the backend's
+	// BackTCP counts connections that the backend accepted as plain TCP.
+	BackTCP int64 `json:"back_tcp"`
+	// Established connections by ss -M on the proxy's port, in the middle of the round; -1: ss is
+	// missing.
+	Established int              `json:"established_seen"`
+	Counters    map[string]int64 `json:"counters"` // MPTcpExt*, what changed
 }
 
 // Idle is the memory of idle keep-alive connections.

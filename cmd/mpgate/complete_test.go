@@ -116,7 +116,7 @@ func TestFish(t *testing.T) {
 	}
 }
 
-// TestMan: groff has nothing to warn of, and every verb and flag is there.
+// TestMan: groff has no warnings, and the page has every command and flag.
 func TestMan(t *testing.T) {
 	groff := tool(t, "groff")
 	page, err := exec.Command(binary, "man").Output()

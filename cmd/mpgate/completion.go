@@ -38,7 +38,7 @@ func visible(n *kong.Node) (list []*kong.Node) {
 	return list
 }
 
-// flags are all that a verb takes, --help included.
+// flags are all flags of a command, including --help.
 func flags(verb *kong.Node) (list []*kong.Flag) {
 	for _, group := range verb.AllFlags(true) {
 		list = append(list, group...)
@@ -46,7 +46,7 @@ func flags(verb *kong.Node) (list []*kong.Flag) {
 	return list
 }
 
-// values are the words that may follow a flag or stand as an argument; file: a file's name may.
+// values are the possible values of a flag or an argument; file: it is a file name.
 func values(v *kong.Value, placeholder string) (words []string, file bool) {
 	if v.Enum != "" {
 		return v.EnumSlice(), false
@@ -54,8 +54,8 @@ func values(v *kong.Value, placeholder string) (words []string, file bool) {
 	return nil, placeholder == "FILE"
 }
 
-// bashCompletion gives the words of the verb that stands on the line, and files where a flag takes
-// one.
+// bashCompletion completes the words of the command on the line, and file names after flags that
+// take one.
 func bashCompletion(w io.Writer, verbs []*kong.Node) error {
 	var b strings.Builder
 	b.WriteString("# bash completion for mpgate\n_mpgate() {\n" +
@@ -91,7 +91,7 @@ func bashCompletion(w io.Writer, verbs []*kong.Node) error {
 	return err
 }
 
-// verbWords are what may stand anywhere behind a verb.
+// verbWords are the words that may follow a command anywhere.
 func verbWords(v *kong.Node) (words []string) {
 	for _, a := range v.Positional {
 		w, _ := values(a, "")
@@ -146,7 +146,7 @@ func zshAction(v *kong.Value, placeholder string) string {
 	return " "
 }
 
-// zshText fits between single quotes, brackets and colons.
+// zshText escapes text for single quotes, brackets and colons.
 func zshText(s string) string {
 	return strings.NewReplacer("'", `'\''`, "[", `\[`, "]", `\]`, ":", `\:`).Replace(s)
 }

@@ -42,7 +42,7 @@ func (c *demoCmd) Run(p *program) (err error) {
 		flag    string
 		address *string
 	}{{"--address", &c.Address}, {"--tls", &c.TLS}, {"--admin", &c.Admin}} {
-		if *a.address, err = free(a.flag, *a.address); err != nil {
+		if *a.address, err = checkFree(a.flag, *a.address); err != nil {
 			return err
 		}
 	}
@@ -85,8 +85,7 @@ func (c *demoCmd) Run(p *program) (err error) {
 	return serve(p, signals, prepare, func(g *gateway.Gateway) { c.welcome(p, g, file, servers) })
 }
 
-// openServers opens the demo's servers: two that use MPTCP where the host does, and one that does
-// not.
+// openServers opens the demo's servers: two with MPTCP, if the host supports it, and one without.
 func openServers(ctx context.Context) (servers []*demo.Server, err error) {
 	for _, s := range []struct {
 		name string
@@ -104,9 +103,9 @@ func openServers(ctx context.Context) (servers []*demo.Server, err error) {
 	return servers, nil
 }
 
-// free says whether an address can be had, in words of the flag: the gateway would name a line of a
-// file that the user has not seen. It puts a port that is free for 0.
-func free(flag, address string) (string, error) {
+// checkFree checks that an address is free, with an error that names the flag: the gateway's error
+// would name a line of a file that the user has not seen. It replaces port 0 with a free port.
+func checkFree(flag, address string) (string, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(context.Background(), "tcp", address)
@@ -166,7 +165,7 @@ servers = [ { address = %q } ] # without MPTCP
 `, c.Format, c.Admin, c.Address, c.TLS, servers[0].Addr, servers[1].Addr, servers[2].Addr)
 }
 
-// welcome says what there is and what to try.
+// welcome prints the addresses and what to try.
 func (c *demoCmd) welcome(p *program, g *gateway.Gateway, file string, servers []*demo.Server) {
 	s := g.Status()
 	plain, tls := s.Listeners[0].Sockets[0], s.Listeners[1].Sockets[0]

@@ -116,7 +116,7 @@ func TestDemo(t *testing.T) {
 	}
 	body, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if resp.StatusCode != 400 || string(body) != "seconds is a whole number from 0 to 3600 (got \"x\")\n" {
+	if resp.StatusCode != 400 || string(body) != "invalid seconds (got \"x\"); a whole number from 0 to 3600\n" {
 		t.Errorf("/slow?seconds=x: %s %q", resp.Status, body)
 	}
 	demoStreams(t, d, c)

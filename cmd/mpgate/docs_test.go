@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
@@ -95,56 +94,6 @@ func TestMetricsPage(t *testing.T) {
 	}
 	d.signal(syscall.SIGTERM)
 	d.exits(0)
-}
-
-// TestAccessLogPage holds docs/access-log.md to the fields of a line and to the words for an end.
-func TestAccessLogPage(t *testing.T) {
-	text := readDoc(t, "../../docs/access-log.md")
-	fields, ends, _ := strings.Cut(text, "| `end` | meaning |")
-	var named []string
-	for _, r := range rows(fields) {
-		named = append(named, codes(r[0])...)
-	}
-	// Every field that a line of a request by TLS has, in the order of the page.
-	d := startDemo(t, nil, "--format", "json")
-	demoTLS(t, d)
-	line := d.line(`^\{.*"listener":"tls".*`)[0]
-	d.signal(syscall.SIGTERM)
-	d.exits(0)
-	var got map[string]any
-	if err := json.Unmarshal([]byte(line), &got); err != nil {
-		t.Fatal(err)
-	}
-	last := -1
-	for _, m := range regexp.MustCompile(`"(\w+)":`).FindAllStringSubmatch(line, -1) {
-		i := slices.Index(named, m[1])
-		if i < 0 {
-			t.Errorf("the field %s is not in docs/access-log.md", m[1])
-		}
-		last = max(last, i)
-	}
-	for _, must := range []string{"time", "id", "end", "client_transport", "tls_version", "sni"} {
-		if _, ok := got[must]; !ok && must != "sni" {
-			t.Errorf("no %s in %s", must, line)
-		}
-	}
-	var words []string
-	for _, r := range rows(ends) {
-		words = append(words, codes(r[0])...)
-	}
-	var want []string
-	for e := telemetry.End(0); ; e++ {
-		if s := e.String(); len(want) == 0 || s != want[0] {
-			want = append(want, s)
-			continue
-		}
-		break // beyond the last it is the first again
-	}
-	slices.Sort(words)
-	slices.Sort(want)
-	if !slices.Equal(words, want) {
-		t.Errorf("docs/access-log.md has the ends %v, mpgate %v", words, want)
-	}
 }
 
 // TestArchitecture holds the imports to the table of ARCHITECTURE.md, and the table to the packages

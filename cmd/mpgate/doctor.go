@@ -31,7 +31,7 @@ Without a configuration file it examines only the host. Some checks need root, a
     mpgate doctor -c mpgate.toml --json`
 }
 
-// doctorTime bounds the whole; each server has its own, shorter bound.
+// doctorTime bounds the whole run; each server has its own, shorter bound.
 const doctorTime = 2 * time.Minute
 
 func (c *doctorCmd) Run(p *program) error {
@@ -84,26 +84,25 @@ func printFindings(w io.Writer, findings []doctor.Finding) error {
 			fmt.Fprintf(&b, "%-8s -> %s\n", "", f.Remedy)
 		}
 	}
-	fmt.Fprintf(&b, "\n%d ok, %s, %s\n", count[doctor.OK], many(count[doctor.Warning], "warning"), many(count[doctor.Error], "error"))
+	fmt.Fprintf(&b, "\n%d ok, %s, %s\n", count[doctor.OK], plural(count[doctor.Warning], "warning"), plural(count[doctor.Error], "error"))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func many(n int, what string) string {
+func plural(n int, what string) string {
 	if n != 1 {
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// wanted is what the file asks for, whatever GODEBUG says here: that is not the gateway's
-// environment.
-func wanted(cfg *config.Config, m config.MPTCPMode) mptcp.Mode {
-	mode, err := mptcp.ParseMode(string(m))
-	if err != nil || !cfg.MPTCP.Enabled {
+// wanted is the mode in the file. GODEBUG is ignored here, because this is not the environment of
+// the gateway.
+func wanted(cfg *config.Config, m mptcp.Mode) mptcp.Mode {
+	if !cfg.MPTCP.Enabled {
 		return mptcp.Off
 	}
-	return mode
+	return m
 }
 
 func doctorListeners(cfg *config.Config) (list []doctor.Listener) {
@@ -118,7 +117,7 @@ func doctorListeners(cfg *config.Config) (list []doctor.Listener) {
 	return list
 }
 
-// inherited are the sockets that this process was passed, as a unit with ExecStartPre= has it, else
+// inherited are the sockets that this process inherited, as in ExecStartPre= of a unit, otherwise
 // those of the running gateway, if it answers.
 func (c *doctorCmd) inherited(ctx context.Context, cfg *config.Config) (list []doctor.Inherited, err error) {
 	passed, err := listener.FromSystemd()
@@ -143,7 +142,7 @@ func (c *doctorCmd) inherited(ctx context.Context, cfg *config.Config) (list []d
 	defer cancel()
 	client, s, err := c.ask(ctx)
 	if err != nil {
-		return nil, nil // none runs
+		return nil, nil // no gateway is running
 	}
 	client.Close()
 	units := map[string]string{} // by listener
@@ -170,7 +169,7 @@ func granted(f *os.File) (t mptcp.Transport, err error) {
 	return t, errors.Join(asked, err)
 }
 
-// mostAddresses of one server's name are tried.
+// mostAddresses is the number of addresses of one name that are tried.
 const mostAddresses = 4
 
 // doctorServers are the servers of all backends, by address. A name that does not resolve is a
@@ -192,7 +191,7 @@ func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Serve
 			for _, a := range addrs {
 				one := doctor.Server{
 					Name: name, Backend: b.Name, Address: netip.AddrPortFrom(a, s.Address.Port), Mode: wanted(cfg, s.MPTCP),
-					Source: s.Source, Interface: s.Interface, Greet: greeting(b, s.Address.Host),
+					Source: s.Source, Interface: s.Interface, Probe: probe(b, s.Address.Host),
 				}
 				if !s.Address.IP().IsValid() {
 					one.Name = fmt.Sprintf("%s (%s)", name, a)

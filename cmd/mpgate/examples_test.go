@@ -231,7 +231,8 @@ shift; exec "$@"`
 		t.Errorf("the balancer's question is answered by %s", got)
 	}
 	// doctor has nothing to say of joins.
-	out, _ := exec.Command(nsenter, "-n", "-t", fmt.Sprint(p.cmd.Process.Pid), binary, "doctor", "-c", file).CombinedOutput() // exits 1: no server is there
+	// exits 1: no server is there
+	out, _ := exec.Command(nsenter, "-n", "-t", fmt.Sprint(p.cmd.Process.Pid), binary, "doctor", "-c", file).CombinedOutput()
 	if !strings.Contains(string(out), "ok       sysctl: ") || !strings.Contains(string(out), ", 0 warnings, ") {
 		t.Errorf("doctor says\n%s", out)
 	}

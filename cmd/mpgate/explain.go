@@ -18,11 +18,13 @@ import (
 
 type explainCmd struct {
 	configFlag
-	URL      string `arg:"" help:"URL, or a path for a request without Host."`
-	Listener string `short:"l" placeholder:"NAME" help:"Listener that receives the request (default: all with the URL's scheme)."`
-	Method   string `short:"X" default:"GET" help:"Request method (${default})."`
-	SNI      string `name:"sni" placeholder:"NAME" help:"Server name in the TLS handshake (default: the host of the URL)."`
-	JSON     bool   `help:"Print the explanation as JSON."`
+	URL      string   `arg:"" help:"URL, or a path for a request without Host."`
+	Listener string   `short:"l" placeholder:"NAME" help:"Listener that receives the request (default: all with the URL's scheme)."`
+	Method   string   `short:"X" default:"GET" help:"Request method (${default})."`
+	Header   []string `short:"H" sep:"none" placeholder:"NAME:VALUE" help:"Header field of the request; may be repeated."`
+	Client   string   `placeholder:"IP" help:"Address that the request comes from."`
+	SNI      string   `name:"sni" placeholder:"NAME" help:"Server name in the TLS handshake (default: the host of the URL)."`
+	JSON     bool     `help:"Print the explanation as JSON."`
 }
 
 func (explainCmd) Help() string {
@@ -46,6 +48,9 @@ func (c *explainCmd) Run(p *program) error {
 		return err
 	}
 	q.sni = cmp.Or(c.SNI, q.name())
+	if err := q.from(c.Header, c.Client); err != nil {
+		return err
+	}
 	listeners, err := q.listeners(cfg, gate, c.Listener)
 	if err != nil {
 		return err
@@ -76,6 +81,31 @@ type question struct {
 	host   string // as written, with the port
 	target string // path and query, or "*"
 	sni    string // the server name of the TLS handshake
+	fields string // header fields besides Host, each with its line end
+	client netip.AddrPort
+}
+
+// from takes the header fields and the address of the client.
+func (q *question) from(fields []string, client string) error {
+	for _, field := range fields {
+		name, value, ok := strings.Cut(field, ":")
+		if !ok || strings.TrimSpace(name) == "" || strings.ContainsAny(field, "\r\n") {
+			return usageError(fmt.Sprintf("--header: must be NAME:VALUE (got %q)", field))
+		}
+		if strings.EqualFold(name, "Host") {
+			return usageError("--header: the host is that of the URL")
+		}
+		q.fields += name + ": " + strings.TrimSpace(value) + "\r\n"
+	}
+	if client == "" {
+		return nil
+	}
+	addr, err := netip.ParseAddr(client)
+	if err != nil {
+		return usageError(fmt.Sprintf("--client: must be an IP address (got %q)", client))
+	}
+	q.client = netip.AddrPortFrom(addr, 0)
+	return nil
 }
 
 // name is the host without its port, as a client writes it into a TLS handshake.
@@ -103,7 +133,7 @@ func parseQuestion(method, url string) (q question, err error) {
 		}
 		rest = after
 	}
-	rest, _, _ = strings.Cut(rest, "#") // clients keep it to themselves
+	rest, _, _ = strings.Cut(rest, "#") // clients do not send the fragment
 	if rest == "*" {
 		q.target = rest
 		return q, nil
@@ -116,7 +146,7 @@ func parseQuestion(method, url string) (q question, err error) {
 	} else {
 		q.host = rest
 	}
-	if i := strings.LastIndexByte(q.host, '@'); i >= 0 { // as clients, which send that as Authorization
+	if i := strings.LastIndexByte(q.host, '@'); i >= 0 { // clients send that as Authorization
 		q.host = q.host[i+1:]
 	}
 	if q.host == "" && q.scheme != "" {
@@ -125,7 +155,7 @@ func parseQuestion(method, url string) (q question, err error) {
 	return q, nil
 }
 
-// listeners are those that the question may come in by.
+// listeners are the listeners that may receive the request.
 func (q *question) listeners(cfg *config.Config, gate *gateway.Explainer, name string) (list []*config.Listener, err error) {
 	var names []string
 	for i := range cfg.Listeners {
@@ -144,8 +174,8 @@ func (q *question) listeners(cfg *config.Config, gate *gateway.Explainer, name s
 	return nil, fmt.Errorf("no listener has the scheme of %s; choose one with --listener: %s", q.url, strings.Join(names, ", "))
 }
 
-// fits says whether a client would come to l with this URL. Ports do not count: what stands in
-// front of a gateway may have others.
+// fits reports whether a client with this URL may connect to l. Ports are not compared: a proxy or
+// NAT in front of the gateway may use others.
 func (q *question) fits(gate *gateway.Explainer, l *config.Listener) bool {
 	switch q.scheme {
 	case "http":
@@ -166,18 +196,19 @@ type explained struct {
 	Path     string `json:"path"` // canonical
 	Query    string `json:"query,omitempty"`
 
-	Route       string      `json:"route,omitempty"`
-	Backend     string      `json:"backend,omitempty"` // "": mpgate answers
-	Servers     []string    `json:"servers,omitempty"`
-	Passthrough bool        `json:"passthrough,omitempty"` // TLS that is not opened
-	ClientAuth  string      `json:"client_auth,omitempty"` // what the TLS policy of the name asks of clients; "": nothing
-	Status      int         `json:"status,omitempty"`      // that mpgate answers with
-	Step        string      `json:"step,omitempty"`        // that ends the exchange
-	Filter      string      `json:"filter,omitempty"`      // that does, in the step "filter"
-	Why         string      `json:"why"`
-	Note        string      `json:"note,omitempty"` // what depends on more than the request
-	Considered  []candidate `json:"considered,omitempty"`
-	OtherHosts  int         `json:"routes_for_other_hosts"`
+	Route       string   `json:"route,omitempty"`
+	Backend     string   `json:"backend,omitempty"` // "": mpgate answers
+	Servers     []string `json:"servers,omitempty"`
+	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
+	// client_auth of the TLS policy of the name; "": none
+	ClientAuth string      `json:"client_auth,omitempty"`
+	Status     int         `json:"status,omitempty"` // that mpgate answers with
+	Step       string      `json:"step,omitempty"`   // that ends the exchange
+	Filter     string      `json:"filter,omitempty"` // that does, in the step "filter"
+	Why        string      `json:"why"`
+	Note       string      `json:"note,omitempty"` // what also depends on other conditions
+	Considered []candidate `json:"considered,omitempty"`
+	OtherHosts int         `json:"routes_for_other_hosts"`
 }
 
 type candidate struct {
@@ -205,7 +236,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	case l.TLS != nil && q.scheme == "http":
 		return e.refused(0, "the listener accepts only TLS")
 	}
-	x := gate.Explain(l, q.head(), netip.AddrPort{}, overTLS, q.sni)
+	x := gate.Explain(l, q.head(), q.client, overTLS, q.sni)
 	e.Host, e.Path, e.Query = string(x.Request.Host), string(x.Request.Path), string(x.Request.Query)
 	if overTLS {
 		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
@@ -216,7 +247,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		e.Note = "while a CA validates the host, mpgate answers its challenge here"
 	}
 	if x.Route != nil || x.Step == "route" {
-		e.consider(gate.Routes().Explain([]byte(e.Host), x.Request.Path, l.Name))
+		e.consider(x.Match)
 	}
 	if x.Step != "" {
 		e.Step, e.Filter = x.Step, x.Filter
@@ -245,14 +276,14 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 // head is the request as it would come over HTTP/1.1, without Host over 1.0.
 func (q *question) head() []byte {
 	if q.host == "" {
-		return []byte(q.method + " " + q.target + " HTTP/1.0\r\n\r\n")
+		return []byte(q.method + " " + q.target + " HTTP/1.0\r\n" + q.fields + "\r\n")
 	}
-	return []byte(q.method + " " + q.target + " HTTP/1.1\r\nHost: " + q.host + "\r\n\r\n")
+	return []byte(q.method + " " + q.target + " HTTP/1.1\r\nHost: " + q.host + "\r\n" + q.fields + "\r\n")
 }
 
 const challengePath = "/.well-known/acme-challenge/"
 
-// provesNames says whether any name is proved to a CA by HTTP.
+// provesNames reports whether any name is validated by http-01.
 func provesNames(cfg *config.Config) bool {
 	by := func(a *config.ACME) bool { return a != nil && slices.Contains(a.Challenges, config.HTTP01) }
 	return slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool {
@@ -265,14 +296,14 @@ func policyOf(l *config.Listener, name string) *config.TLSPolicy {
 	var rules []route.Rule[*config.TLSPolicy]
 	for i := range l.TLS.Policies {
 		for _, host := range l.TLS.Policies[i].Hosts {
-			rules = append(rules, route.Rule[*config.TLSPolicy]{Name: host, Host: host, Value: &l.TLS.Policies[i]})
+			rules = append(rules, route.Rule[*config.TLSPolicy]{Name: host, Match: route.Match{Hosts: []string{host}}, Value: &l.TLS.Policies[i]})
 		}
 	}
 	var scratch []byte
 	host, _, err := target.Host([]byte(name), &scratch)
 	t, fault := route.Build(rules)
 	if err == nil && fault == nil {
-		if p, ok := t.Match(host, nil, ""); ok {
+		if p, ok := t.MatchHost(host, ""); ok {
 			return p
 		}
 	}

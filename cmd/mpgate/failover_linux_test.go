@@ -102,7 +102,8 @@ func (w *worker) run(c net.Conn, method string, size int, stop <-chan struct{}) 
 			return nil
 		default:
 		}
-		_ = c.SetDeadline(time.Now().Add(3 * patience)) // longer than progress waits: it tells how a connection stands that hangs
+		// longer than progress waits: it tells how a connection stands that hangs
+		_ = c.SetDeadline(time.Now().Add(3 * patience))
 		if err := request(c, r, method, body); err != nil {
 			return err
 		}
@@ -346,7 +347,8 @@ func TestFailover(t *testing.T) {
 				t.Fatal(err)
 			}
 			if fault.state == "silent" && path.address != "" {
-				f.add("newcomer", path.address, http.MethodGet, smallSize) // from whom it is heard that the path is back
+				// from whom it is heard that the path is back
+				f.add("newcomer", path.address, http.MethodGet, smallSize)
 			}
 			until(t, file, path.name+" is back", func(r *gateway.PathsReport) bool { return r.Paths[i].State == "up" })
 			f.progress("with " + path.name + " back")

@@ -14,15 +14,17 @@ import (
 	"mpgate/config"
 )
 
-// Exit codes, as scripts and units rely on them.
+// Exit codes; scripts and units rely on them.
 const (
 	exitOK     = 0
-	exitFailed = 1  // at run time
-	exitUsage  = 2  // of the command line
-	exitConfig = 78 // EX_CONFIG of sysexits.h: RestartPreventExitStatus= keeps systemd from trying again
+	exitFailed = 1 // at run time
+	exitUsage  = 2 // of the command line
+	// EX_CONFIG of sysexits.h: RestartPreventExitStatus= keeps systemd from trying again
+	exitConfig = 78
 )
 
-// cli is the command line; each verb has a file. Help, completion and the man page come from it.
+// cli is the command line; each command has a file. Help, completion and the manual page are
+// generated from it.
 type cli struct {
 	Demo       demoCmd       `cmd:"" help:"Start demo servers and a gateway on 127.0.0.1, and print what to try."`
 	Run        runCmd        `cmd:"" help:"Run the gateway."`
@@ -47,16 +49,16 @@ const (
 	description = "HTTP gateway for hosts with more than one path to the network. It uses Multipath TCP to clients and to servers, and TCP when the other side does not support MPTCP."
 )
 
-// program is what the verbs need of the process.
+// program is what the commands need from the process.
 type program struct {
 	stdout, stderr io.Writer
-	log            *ownLog // of the verbs that serve
+	log            *ownLog // of the commands that serve
 	end            func()  // called last, if it is set
 }
 
 func main() { os.Exit(execute(os.Args[1:], &program{stdout: os.Stdout, stderr: os.Stderr})) }
 
-// newParser makes the parser; exit is told the code when help was asked for and given.
+// newParser makes the parser; exit is called with the code after help was printed.
 func newParser(p *program, exit func(int)) (*kong.Kong, error) {
 	return kong.New(&cli{},
 		kong.Name(name),
@@ -69,7 +71,7 @@ func newParser(p *program, exit func(int)) (*kong.Kong, error) {
 	)
 }
 
-// execute runs one command line and gives the exit code.
+// execute runs one command line and returns the exit code.
 func execute(args []string, p *program) int {
 	code := -1
 	parser, err := newParser(p, func(c int) { code = c })
@@ -78,7 +80,7 @@ func execute(args []string, p *program) int {
 		return exitFailed
 	}
 	ctx, err := parser.Parse(args)
-	if code >= 0 { // help was asked for and given
+	if code >= 0 { // help was printed
 		return code
 	}
 	if err != nil {
@@ -93,7 +95,7 @@ func execute(args []string, p *program) int {
 	return p.report(ctx.Run())
 }
 
-// report prints an error and gives the exit code that it means.
+// report prints an error and returns its exit code.
 func (p *program) report(err error) int {
 	var faults config.Errors
 	var code exitCode
@@ -114,20 +116,20 @@ func (p *program) report(err error) int {
 	return exitFailed
 }
 
-// usageError is what is wrong with the command line though the parser took it.
+// usageError is an error of the command line that the parser does not find.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// exitCode is an error that was already told.
+// exitCode is an error that was already printed.
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// defaultConfig is where a service has its file.
+// defaultConfig is the configuration file of a service.
 const defaultConfig = "/etc/mpgate/mpgate.toml"
 
-// configFlag is the flag that most verbs share.
+// configFlag is the flag that most commands share.
 type configFlag struct {
 	Config string `short:"c" placeholder:"FILE" default:"${config}" help:"Configuration file (${default})."`
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -20,6 +21,9 @@ import (
 // binary is the program as it is shipped, built once.
 var binary string
 
+// buildCommand is how README.md builds it.
+const buildCommand = "CGO_ENABLED=0 go build -trimpath -o mpgate ./cmd/mpgate"
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "mpgate-test-")
 	if err != nil {
@@ -27,8 +31,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binary = filepath.Join(dir, "mpgate")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, ".") // as README.md builds it
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build := exec.Command("sh", "-ec", strings.Replace(buildCommand, "-o mpgate", "-o "+binary, 1))
+	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		os.Exit(1)
@@ -50,7 +54,7 @@ type process struct {
 
 	mu      sync.Mutex
 	arrived *sync.Cond
-	out     []string // lines of both streams that nobody awaited yet
+	out     []string // lines of both streams that no call has awaited yet
 	all     bytes.Buffer
 	closed  int // streams at their end
 }

@@ -42,7 +42,7 @@ func manVerb(b *strings.Builder, v *kong.Node) {
 	}
 }
 
-// manDetail writes paragraphs; indented lines are examples, as they stand.
+// manDetail writes paragraphs; indented lines are examples and stay unchanged.
 func manDetail(b *strings.Builder, text string) {
 	if text == "" {
 		return
@@ -57,7 +57,7 @@ func manDetail(b *strings.Builder, text string) {
 	}
 }
 
-// manText keeps groff from reading anything as a request or an escape.
+// manText escapes text for groff.
 func manText(s string) string {
 	s = strings.NewReplacer(`\`, `\e`, "-", `\-`, "~", `\(ti`, "^", `\(ha`, "`", `\(ga`).Replace(s)
 	lines := strings.Split(s, "\n")

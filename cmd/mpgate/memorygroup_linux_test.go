@@ -22,7 +22,8 @@ func memoryGroup(t *testing.T, limit int) (dir, peak string) {
 			continue
 		}
 		if v.max == "memory.max" {
-			_ = os.WriteFile(filepath.Join(v.root, v.need), []byte("+memory"), 0o644) // mostly it is there
+			// mostly it is there
+			_ = os.WriteFile(filepath.Join(v.root, v.need), []byte("+memory"), 0o644)
 		}
 		dir := filepath.Join(v.root, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {

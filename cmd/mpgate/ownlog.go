@@ -18,12 +18,11 @@ type ownLog struct {
 	dropped  *telemetry.Counter
 }
 
-// lastLines is how long a process that ends waits for standard error to take what was logged.
+// lastLines is how long a process that ends waits until standard error accepts the last lines.
 const lastLines = time.Second
 
-// openLog makes p.log, and has all that this program says on standard error go the same way from
-// here on: through a spool, so that nobody ever waits for whoever reads it. A reader that stops
-// must not stop the gateway.
+// openLog sets p.log, and sends all further output on standard error through a spool, so that the
+// gateway never waits for its reader. A reader that stops must not stop the gateway.
 func openLog(p *program) {
 	l := &ownLog{settings: new(gateway.LogSettings), dropped: new(telemetry.Counter)}
 	l.Logger = gateway.NewLogger(l.settings, p.stderr)
@@ -32,7 +31,7 @@ func openLog(p *program) {
 			Output: f, Dropped: l.dropped, FlushEvery: time.Nanosecond, ReportEvery: time.Second,
 			Own: func(w io.Writer) *slog.Logger { return gateway.NewLogger(l.settings, w) },
 		})
-		if err == nil { // else standard error is closed
+		if err == nil { // otherwise standard error is closed
 			neverBlock(f.Fd())
 			var writer task.Group
 			writer.Go("log", func() { _ = spool.Run(context.Background()) }, nil)
@@ -45,6 +44,6 @@ func openLog(p *program) {
 			l.Logger = gateway.NewLogger(l.settings, spool)
 		}
 	}
-	slog.SetDefault(l.Logger) // the log package's, which some libraries use, too
+	slog.SetDefault(l.Logger) // also package log, which some libraries use
 	p.log = l
 }

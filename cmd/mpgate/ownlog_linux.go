@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// neverBlock opens a pipe or terminal again so that writes to it do not wait, and puts that in
-// place of fd. Go's runtime writes there by itself when the program crashes, and a process that
-// waits for the reader of its last words does not end. Others who have the pipe open are not
-// affected. What cannot be reopened, such as a socket, stays.
+// neverBlock replaces fd, a pipe or terminal, with a non-blocking one that it reopens. Go's runtime
+// writes to it when the program crashes, and would wait for the reader instead of ending. Other
+// programs that have the pipe open are not affected. What cannot be reopened, such as a socket,
+// stays.
 func neverBlock(fd uintptr) {
 	var st unix.Stat_t
 	if unix.Fstat(int(fd), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO && st.Mode&unix.S_IFMT != unix.S_IFCHR {

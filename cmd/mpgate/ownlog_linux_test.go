@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// full gives a pipe that nobody reads and that is full but for nothing, and its other end.
+// full returns a full pipe without a reader, and its other end.
 func full(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	var fds [2]int
@@ -40,17 +40,17 @@ func full(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// TestNobodyReadsStandardError: the gateway starts, serves at its limit of connections, reloads,
-// refuses a reload, is upgraded and ends, though nobody reads its log, nor the access log on the
-// same pipe; once somebody does, the log says that it lacks lines.
-func TestNobodyReadsStandardError(t *testing.T) {
+// TestStandardErrorWithoutReader: the gateway starts, serves at its limit of connections, reloads,
+// refuses a reload, is upgraded and ends, although neither its log nor the access log on the same
+// pipe has a reader; when it gets one, the log reports the dropped lines.
+func TestStandardErrorWithoutReader(t *testing.T) {
 	needsLinux(t)
 	for _, access := range []string{"access.log", "stderr", "stdout"} {
-		t.Run("access log to "+access, func(t *testing.T) { nobodyReads(t, access) })
+		t.Run("access log to "+access, func(t *testing.T) { withoutReader(t, access) })
 	}
 }
 
-func nobodyReads(t *testing.T, access string) {
+func withoutReader(t *testing.T, access string) {
 	server := newSlowServer(t)
 	address := freePort(t)
 	config := strings.Replace(plainConfig(server.URL), `"127.0.0.1:0"`, strconv.Quote(address), 1)

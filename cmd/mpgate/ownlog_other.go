@@ -2,5 +2,5 @@
 
 package main
 
-// neverBlock is for Linux alone.
+// neverBlock does nothing except on Linux.
 func neverBlock(uintptr) {}

@@ -34,8 +34,8 @@ On a terminal, --watch updates the output in place; otherwise it prints one repo
     mpgate paths -c mpgate.toml --json`
 }
 
-// watchEvery is how often --watch asks.
-const watchEvery = time.Second
+// watchInterval is the update interval of --watch.
+const watchInterval = time.Second
 
 func (c *pathsCmd) Run(p *program) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -79,12 +79,12 @@ func askPaths(ctx context.Context, client *admin.Client) (raw []byte, r *gateway
 	return raw, r, nil
 }
 
-// watch shows one picture a second until ctx ends. A gateway that does not answer for a while, as
-// when it is replaced, does not end it.
+// watch shows one picture a second until ctx ends. A gateway that does not answer for a while, for
+// example during an upgrade, does not end it.
 func (c *pathsCmd) watch(ctx context.Context, p *program, client *admin.Client) error {
 	s := newScreen(p.stdout)
 	defer s.leave()
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	var before history
 	for {
@@ -101,7 +101,7 @@ func (c *pathsCmd) watch(ctx context.Context, p *program, client *admin.Client) 
 		default:
 			err = s.draw(newPicture(report, before.add(report)).text())
 		}
-		if err != nil && report != nil { // it was the output
+		if err != nil && report != nil { // the error was of the output
 			return err
 		}
 		select {
@@ -112,7 +112,7 @@ func (c *pathsCmd) watch(ctx context.Context, p *program, client *admin.Client) 
 	}
 }
 
-// screen shows a text in place of the one before, on a terminal; elsewhere one below the other.
+// screen shows texts: on a terminal each replaces the one before, elsewhere it follows it.
 type screen struct {
 	out      io.Writer
 	terminal *os.File // nil: none
@@ -129,9 +129,9 @@ func newScreen(out io.Writer) *screen {
 	return s
 }
 
-// Sequences of ECMA-48, as every terminal in use has them.
+// Control sequences of ECMA-48, which all terminals in use support.
 const (
-	enterScreen = "\x1b[?1049h\x1b[?25l" // another screen, so that the user's stays; no cursor
+	enterScreen = "\x1b[?1049h\x1b[?25l" // the alternate screen, without a cursor
 	leaveScreen = "\x1b[?25h\x1b[?1049l"
 	homeCursor  = "\x1b[H"
 	clearLine   = "\x1b[K"
@@ -169,7 +169,7 @@ func (s *screen) draw(text string) error {
 	return err
 }
 
-// fit cuts lines to a screen, and says what is not seen.
+// fit cuts lines to the size of a screen, and adds how many are hidden.
 func fit(lines []string, rows, columns int) []string {
 	if len(lines) > rows {
 		hidden := len(lines) - rows + 1
@@ -183,7 +183,7 @@ func fit(lines []string, rows, columns int) []string {
 	return lines
 }
 
-// leave gives the terminal back as it was.
+// leave restores the terminal.
 func (s *screen) leave() {
 	if s.terminal != nil && s.shown {
 		_, _ = io.WriteString(s.out, leaveScreen)

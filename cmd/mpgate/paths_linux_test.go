@@ -239,7 +239,7 @@ func terminal(t *testing.T) (person, program *os.File) {
 	return person, program
 }
 
-// watched looks at --watch as somebody does at a terminal, until Ctrl-C.
+// watched runs --watch on a terminal until Ctrl-C.
 func watched(t *testing.T, file string) {
 	t.Helper()
 	person, program := terminal(t)
@@ -266,8 +266,10 @@ func watched(t *testing.T, file string) {
 		}
 	}
 	await(`^\x1b\[\?1049h\x1b\[\?25l\x1b\[H`)
-	await(`dsl +█+·* +out [\d.]+ [KM]B/s +in [\d.]+ [KM]?B/s\x1b\[K\r+\n`) // the second picture has bars
-	await(`… \d+ more lines\x1b\[K\x1b\[J\x1b\[H`)                         // and a third stands in its place
+	// the second picture has bars
+	await(`dsl +█+·* +out [\d.]+ [KM]B/s +in [\d.]+ [KM]?B/s\x1b\[K\r+\n`)
+	// and a third stands in its place
+	await(`… \d+ more lines\x1b\[K\x1b\[J\x1b\[H`)
 	if _, err := person.Write([]byte{3}); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ type rates struct{ sent, received float64 }
 
 func (r rates) sum() float64 { return r.sent + r.received }
 
-// subflowKey is a subflow's name that no other gets.
+// subflowKey identifies a subflow uniquely.
 type subflowKey struct {
 	token, id uint32
 }
@@ -28,17 +28,17 @@ type traffic struct {
 	most     float64 // of any path since the watch began
 }
 
-// history are the last reports of a watch.
+// history has the last reports of a watch.
 type history struct {
 	reports []*gateway.PathsReport
 	most    float64
 }
 
-// historyLength is how many seconds are kept: the gateway sums up what all connections carried
+// historyLength is the number of seconds kept: the gateway updates the totals of all connections
 // every five.
 const historyLength = 7
 
-// add gives what was carried between the report before and this one; nil for the first.
+// add returns the traffic between the previous report and this one; nil for the first.
 func (h *history) add(r *gateway.PathsReport) *traffic {
 	h.reports = append(h.reports, r)
 	if len(h.reports) > historyLength {
@@ -56,7 +56,7 @@ func (h *history) add(r *gateway.PathsReport) *traffic {
 		}
 	}
 	if before.More > 0 || r.More > 0 {
-		// The connections that are listed are not always the same ones.
+		// The set of listed connections changes.
 		t.paths = pathRates(h.reports[0], r)
 	}
 	for _, p := range t.paths {
@@ -78,7 +78,7 @@ func subflowRates(before, now *gateway.PathsReport) map[subflowKey]rates {
 	out := map[subflowKey]rates{}
 	for _, c := range now.Connections {
 		if !known[c.Token] && before.More > 0 {
-			continue // it may be an old one that was not listed
+			continue // it may be older and was not listed before
 		}
 		for _, s := range c.Subflows {
 			was := old[subflowKey{c.Token, s.ID}]
@@ -90,7 +90,7 @@ func subflowRates(before, now *gateway.PathsReport) map[subflowKey]rates {
 	return out
 }
 
-// pathRates go by the sums of paths, which know all connections only where the gateway keeps them.
+// pathRates uses the totals of paths if the gateway keeps them; only those include all connections.
 func pathRates(before, now *gateway.PathsReport) map[string]rates {
 	out := map[string]rates{}
 	if now.Totals != gateway.TotalsSinceStart || before.Totals != now.Totals {
@@ -114,7 +114,7 @@ func perSecond(before, now uint64, seconds float64) float64 {
 	return float64(now-before) / seconds
 }
 
-// picture is a report as people get to see it.
+// picture is a report as text.
 type picture struct {
 	*gateway.PathsReport
 	traffic *traffic // nil: not known
@@ -193,7 +193,7 @@ func (p *picture) paths() {
 			notes = append(notes, path.Why)
 		}
 		if path.Cuts > 0 {
-			notes = append(notes, fmt.Sprintf("%s, %s", many(int(path.Cuts), "fail-over"), many(int(path.Returns), "return")))
+			notes = append(notes, fmt.Sprintf("%s, %s", plural(int(path.Cuts), "fail-over"), plural(int(path.Returns), "return")))
 		}
 		rows = append(rows, []string{
 			path.Name, cmp.Or(path.Interface, "-"), cmp.Or(strings.Join(addresses, ","), "-"), cmp.Or(path.Role, "-"), path.State, fmt.Sprint(path.Subflows),
@@ -248,17 +248,16 @@ func (p *picture) connections() {
 				side, token, cmp.Or(s.Path, "-"), cmp.Or(s.Interface, "-"), s.Local.String(), s.Remote.String(), fmt.Sprintf("%.1f ms", s.RTT), bytesText(rate) + "/s",
 				bytesText(s.BytesSent), bytesText(s.BytesReceived), fmt.Sprint(s.Retransmits), state,
 			})
-			side, token = "", "" // of the first line only
+			side, token = "", "" // only on the first line
 		}
 	}
 	p.table("SIDE TOKEN PATH INTERFACE LOCAL REMOTE RTT RATE SENT RECEIVED RETRANSMITS STATE", rows)
 	if p.More > 0 {
-		fmt.Fprintf(&p.b, "and %s\n", many(p.More, "more connection"))
+		fmt.Fprintf(&p.b, "and %s\n", plural(p.More, "more connection"))
 	}
 }
 
-// busiest has the connections with the most traffic first: now, if that is known, else since they
-// began.
+// busiest sorts connections by traffic, most first: the current rate if known, otherwise the total.
 func (p *picture) busiest() []gateway.PathConnection {
 	weight := map[uint32]float64{}
 	for _, c := range p.Connections {

@@ -14,10 +14,10 @@ import (
 	"mpgate/config"
 )
 
-// remoteTime bounds a question to a running gateway. A reload may take longer.
+// remoteTime bounds a request to a running gateway. A reload may take longer.
 const remoteTime = 5 * time.Second
 
-// serviceAdmin is where the admin address of a gateway is that runs as a service.
+// serviceAdmin is the admin address of a gateway that runs as a service.
 const serviceAdmin = "/run/mpgate/admin.sock"
 
 // remote finds the running gateway by the admin address of a configuration file.
@@ -30,8 +30,7 @@ func (c *configFlag) remote() (*admin.Client, error) {
 		return nil, errors.New(`cannot reach the gateway: admin.address is "off" in ` + c.Config)
 	}
 	if !a.Written && a.Address.IsUnix() && !exists(a.Address.Path) && exists(serviceAdmin) {
-		// An ordinary user's default is another one than that of the service, which is likely
-		// meant.
+		// An ordinary user's default differs from that of the service, which is probably meant.
 		a.Address = config.Address{Path: serviceAdmin}
 	}
 	return admin.Dial(a.Address.String())
@@ -55,7 +54,7 @@ func (c *configFlag) admin() (config.Admin, error) {
 	return cfg.Admin, nil
 }
 
-// ask finds the gateway, holds it to be the one of this file, and gives its status too.
+// ask finds the gateway, checks that it runs this file, and returns its status too.
 func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, error) {
 	client, err := c.remote()
 	if err != nil {
@@ -73,8 +72,8 @@ func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, err
 	return client, s, nil
 }
 
-// order has the gateway do what a path of its API stands for, waits for the result and prints it.
-// instead is the signal that does the same, for its pid, where the admin address takes no orders.
+// order sends a POST to a path of the gateway's API, waits for the result and prints it. instead is
+// the signal that does the same, for a read-only admin address.
 func (c *configFlag) order(p *program, path, instead string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
@@ -99,7 +98,7 @@ func (c *configFlag) order(p *program, path, instead string, within time.Duratio
 	return err
 }
 
-// sameFile compares by name, then by what the names lead to.
+// sameFile compares the names, then the files.
 func sameFile(a, b string) bool {
 	if abs, err := filepath.Abs(b); err == nil && abs == filepath.Clean(a) {
 		return true

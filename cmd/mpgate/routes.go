@@ -34,45 +34,49 @@ func (c *routesCmd) Run(p *program) error {
 		return printJSON(p.stdout, list)
 	}
 	w := tabwriter.NewWriter(p.stdout, 2, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ROUTE\tHOST\tPATH\tLISTENER\tBACKEND")
+	fmt.Fprintln(w, "ROUTE\tHOST\tPATH\tLISTENER\tBACKEND\tCONDITIONS")
 	for _, r := range list {
 		host := cmp.Or(r.Host, "any")
 		path := cmp.Or(r.Path, "any")
+		if r.Regexp {
+			path = "~ " + r.Path
+		}
 		if r.SNI != "" {
 			host, path = "sni "+r.SNI, "passed through"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.Backend)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.Backend, cmp.Or(r.Conditions, "none"))
 	}
 	return w.Flush()
 }
 
-// routeLine is one route as it is shown.
+// routeLine is one route as printed.
 type routeLine struct {
-	Name     string `json:"name"`
-	Host     string `json:"host"`
-	Path     string `json:"path"`
-	SNI      string `json:"sni"`
-	Listener string `json:"listener"`
-	Backend  string `json:"backend"`
+	Name       string `json:"name"`
+	Host       string `json:"host"`
+	Path       string `json:"path"`
+	SNI        string `json:"sni"`
+	Listener   string `json:"listener"`
+	Backend    string `json:"backend"`
+	Regexp     bool   `json:"path_regex,omitempty"` // path is one
+	Conditions string `json:"conditions,omitempty"`
 }
 
-// tables find routes as the gateway does.
+// tables find routes in the same way as the gateway.
 type tables struct {
 	http *route.Table[*config.Route]
-	sni  *route.Table[*config.Route] // by SNI as if it were the host; nil if there is none
+	sni  *route.Table[*config.Route] // by SNI instead of the host; nil if no route has one
 }
 
 func buildTables(cfg *config.Config) (*tables, error) {
 	var http, sni []route.Rule[*config.Route]
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
+		rule := route.Rule[*config.Route]{Name: r.Name, Match: r.Match.Rule(), Value: r}
 		if r.Match.SNI != "" {
-			sni = append(sni, route.Rule[*config.Route]{Name: r.Name, Host: r.Match.SNI, Listener: r.Match.Listener, Value: r})
-			continue
+			sni = append(sni, rule)
+		} else {
+			http = append(http, rule)
 		}
-		http = append(http, route.Rule[*config.Route]{
-			Name: r.Name, Host: r.Match.Host, Path: r.Match.Path, Listener: r.Match.Listener, Value: r,
-		})
 	}
 	t := new(tables)
 	var err error
@@ -85,9 +89,13 @@ func buildTables(cfg *config.Config) (*tables, error) {
 func (t *tables) inOrder() []routeLine {
 	list := []routeLine{}
 	for _, table := range []*route.Table[*config.Route]{t.sni, t.http} {
-		for _, rule := range table.Rules() {
-			r := rule.Value
-			list = append(list, routeLine{r.Name, r.Match.Host, r.Match.Path, r.Match.SNI, r.Match.Listener, r.Backend})
+		for _, e := range table.Entries() {
+			r := e.Rule.Value
+			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.Backend, Regexp: e.Regexp, Conditions: e.Conditions}
+			if r.Match.SNI != "" {
+				line.Host, line.SNI = "", e.Host
+			}
+			list = append(list, line)
 		}
 	}
 	return list

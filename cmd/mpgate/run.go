@@ -34,7 +34,7 @@ func (c *runCmd) Run(p *program) error {
 	return serve(p, signals, c.prepare, nil)
 }
 
-// setup is what a gateway needs, and what is to be done at its end.
+// setup is what a gateway needs, and what to do at its end.
 type setup struct {
 	config  *config.Config
 	options gateway.Options
@@ -60,7 +60,7 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Absolute, for logs and for those who ask which file the gateway runs.
+	// Absolute, for logs and for commands that ask which file the gateway uses.
 	file, err := filepath.Abs(c.Config)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// What no restart fixes is a fault of the configuration: systemd is not to try again.
+	// What a restart cannot fix is an error of the configuration: systemd must not try again.
 	if faults := gateway.CheckFiles(cfg); len(faults) > 0 {
 		return nil, config.Errors(faults)
 	}
@@ -83,8 +83,8 @@ func (c *runCmd) prepare() (_ *setup, err error) {
 	}}, nil
 }
 
-// again is how this process was started. The file is named as it was then: the link that leads to
-// it, or the file itself, may be another by now.
+// again is the command that started this process. It names the file as it was named then, because
+// the link or the file may have been replaced since.
 func again() func() (string, []string) {
 	path, err := exec.LookPath(os.Args[0])
 	if err == nil {
@@ -107,7 +107,7 @@ func serve(p *program, signals chan os.Signal, prepare func() (*setup, error), r
 	kill, end := context.WithCancel(context.Background())
 	defer end()
 
-	asked := wishes{reload: make(chan struct{}, 1), upgrade: make(chan struct{}, 1)}
+	asked := requests{reload: make(chan struct{}, 1), upgrade: make(chan struct{}, 1)}
 	prepared := make(chan struct{})
 	done := make(chan error, 2)
 	task.Go("gateway", func() {
@@ -122,41 +122,41 @@ func serve(p *program, signals chan os.Signal, prepare func() (*setup, error), r
 				}
 			})
 		}
-		drain() // where no signal did
+		drain() // if no signal did
 		serving.Wait()
 		done <- err
-	}, func(p *task.Panic) { done <- p }) // the one task without which there is nothing to continue with
+	}, func(p *task.Panic) { done <- p }) // without this task the process cannot continue
 	for stops := 0; ; {
 		select {
 		case err := <-done:
 			var start startError
 			if stops > 0 && errors.As(err, &start) && errors.Is(start.err, context.Canceled) {
-				return nil // it was ended before it was ready
+				return nil // it ended before it was ready
 			}
 			return err
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:
-				wish(asked.reload)
+				trigger(asked.reload)
 			case s == syscall.SIGUSR2:
-				wish(asked.upgrade)
+				trigger(asked.upgrade)
 			case stops == 0:
 				stops++
 				drain()
 				select {
 				case <-prepared:
 				default:
-					return nil // nothing has been opened yet, whatever holds it up
+					return nil // nothing has been opened yet
 				}
 			default:
 				end()
-				signal.Stop(signals) // whatever may hold it up, a third ends the process
+				signal.Stop(signals) // a third signal ends the process in any case
 			}
 		}
 	}
 }
 
-// run opens the gateway and runs it until ctx and kill say that it is to end.
+// run opens the gateway and runs it until ctx or kill ends.
 func (s *setup) run(ctx, kill context.Context, log *ownLog, ready func(*gateway.Gateway)) (err error) {
 	defer func() {
 		if s.end != nil {
@@ -175,25 +175,26 @@ func (s *setup) run(ctx, kill context.Context, log *ownLog, ready func(*gateway.
 	return g.Run(ctx, kill, func() { ready(g) })
 }
 
-// startError is what kept a gateway from starting though its file is right: a port that is taken
-// may be free a moment later. So it is not an error of the configuration, even where it names a
-// place in it.
+// startError is the error of a gateway that cannot start although its configuration is valid: a
+// port in use may be free a moment later. It is not an error of the configuration, even if it names
+// a place in it.
 type startError struct{ err error }
 
 func (e startError) Error() string { return e.err.Error() }
 
-// wishes are what signals ask a gateway for.
-type wishes struct{ reload, upgrade chan struct{} }
+// requests are what signals ask of a gateway.
+type requests struct{ reload, upgrade chan struct{} }
 
-func wish(c chan struct{}) {
+// trigger sends on c without waiting.
+func trigger(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
-	default: // one is waiting, and will see what this one would
+	default: // one is pending, and will have the same effect
 	}
 }
 
-// serve does as asked, until ctx ends. What is wrong is logged.
-func (w *wishes) serve(ctx context.Context, g *gateway.Gateway) {
+// serve carries out the requests until ctx ends, and logs errors.
+func (w *requests) serve(ctx context.Context, g *gateway.Gateway) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -9,6 +9,8 @@ import (
 
 	"mpgate/config"
 	"mpgate/listener/units"
+	"mpgate/mptcp"
+	"mpgate/mptcp/paths"
 )
 
 type unitsCmd struct {
@@ -69,18 +71,19 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 		o.Program = path
 	}
 	o.HangUp = cfg.Admin.Off || !cfg.Admin.Address.IsUnix()
-	if cfg.MPTCP.Manage == config.ManageSync {
+	if cfg.MPTCP.Manage == paths.ManageSync {
 		o.NetAdmin = `mptcp.manage = "sync"`
 	}
-	if f := cfg.MPTCP.Failover; f != config.FailoverOff {
+	if f := cfg.MPTCP.Failover; f != paths.FailoverOff {
 		o.NetAdmin = fmt.Sprintf("mptcp.failover = %q", f)
 	}
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
 		one := units.Listener{
 			Name: l.Name, Systemd: l.Systemd, Interface: l.Interface, Mode: uint32(l.Mode.Perm()),
-			MPTCP:   (cfg.MPTCP.Enabled || c.Pair) && l.MPTCP != config.MPTCPOff, // a pair has both, whichever is in use
-			Require: l.MPTCP == config.MPTCPRequire,
+			// a pair has both, whichever is used
+			MPTCP:   (cfg.MPTCP.Enabled || c.Pair) && l.MPTCP != mptcp.Off,
+			Require: l.MPTCP == mptcp.Require,
 		}
 		for _, a := range l.Addresses {
 			text := a.String()
@@ -101,7 +104,7 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	default:
 		o.Writes = append(o.Writes, cfg.Log.Access)
 	}
-	// The defaults are those of the user who asks, and in the service systemd says where state is.
+	// The defaults are those of the current user; in the service, systemd sets the state directory.
 	standard := config.Default()
 	if cfg.StateDir != standard.StateDir {
 		o.Writes = append(o.Writes, filepath.Join(cfg.StateDir, "*"))
@@ -112,8 +115,8 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 	return o, nil
 }
 
-// readsOf are the files, beside the private keys of listeners, and the sockets of servers that a
-// gateway opens.
+// readsOf are the files that a gateway opens, except the private keys of listeners, and the sockets
+// of servers.
 func readsOf(cfg *config.Config) (files []string) {
 	for _, f := range cfg.Files {
 		if abs, err := filepath.Abs(f); err == nil {

@@ -114,8 +114,8 @@ func endpointsOf(t *testing.T, file string) []gateway.PathEndpoint {
 
 func isOurs(e gateway.PathEndpoint) bool { return e.Found && e.Ours && e.Wanted && e.Difference == "" }
 
-// bounce takes a path of the gateway's away and gives it back: whoever owns its endpoint removes
-// it, and makes it again.
+// bounce removes a path of the gateway and adds it again: the process that owns its endpoint
+// removes it, and makes it again.
 func bounce(t *testing.T, l *lab.Lab, file, link, address string) {
 	t.Helper()
 	there := func(r *gateway.PathsReport) bool {
@@ -162,7 +162,8 @@ func TestUpgradePaths(t *testing.T) {
 	}
 	defer taken.Close()
 	upgrade(string(config)+"colour = 1\n", "is not a known key", 1)
-	other := strings.ReplaceAll(string(config), `"lte"`, `"wifi"`) // which it would make, were it let
+	// which it would make, were it let
+	other := strings.ReplaceAll(string(config), `"lte"`, `"wifi"`)
 	upgrade(other+fmt.Sprintf("[[listener]]\nname = \"more\"\naddress = %q\n", taken.Addr()), "address already in use", 1)
 	if after := endpointsOf(t, file); !slices.Equal(after, before) {
 		t.Errorf("after upgrades that failed the endpoints are %+v, before %+v", after, before)

@@ -61,7 +61,8 @@ func TestUpgrade(t *testing.T) {
 			if err := os.WriteFile(file, []byte(config+"colour = 1\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(admin, "unix:") { // else the command finds no admin address in it either
+			// else the command finds no admin address in it either
+			if strings.HasPrefix(admin, "unix:") {
 				upgrade("upgrade failed; the running process continues: "+file, 1)
 			} else {
 				p.signal(syscall.SIGUSR2)

@@ -16,7 +16,7 @@ func (versionCmd) Run(p *program) error {
 	return err
 }
 
-// version is the release, or what the Go command recorded of the source.
+// version is the release, or the revision that the Go command recorded.
 func version() string {
 	if release != "" {
 		return release

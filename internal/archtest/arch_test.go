@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -39,11 +40,23 @@ func (f *file) isTest() bool { return strings.HasSuffix(f.name, "_test.go") }
 // under says whether a package, by its path from the root, is dir or below it.
 func under(pkg, dir string) bool { return pkg == dir || strings.HasPrefix(pkg, dir+"/") }
 
-// load reads all Go files: those of the modules in tools too, which must be formatted as well.
-func load(t *testing.T) (all []*file) {
+// load gives all Go files: those of the modules in tools too, which must be formatted as well. They
+// are read once.
+func load(t *testing.T) []*file {
 	t.Helper()
+	all, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 100 {
+		t.Fatalf("found %d Go files; is %s the root of the module?", len(all), root)
+	}
+	return all
+}
+
+var parsed = sync.OnceValues(func() (all []*file, err error) {
 	fset := token.NewFileSet()
-	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -53,32 +66,32 @@ func load(t *testing.T) (all []*file) {
 		if d.IsDir() || filepath.Ext(name) != ".go" {
 			return nil
 		}
-		f := &file{fset: fset}
-		if f.source, err = os.ReadFile(name); err != nil {
-			return err
-		}
-		if f.syntax, err = parser.ParseFile(fset, name, f.source, parser.ParseComments|parser.SkipObjectResolution); err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, name)
-		f.name = filepath.ToSlash(rel)
-		for _, i := range f.syntax.Imports {
-			p, err := strconv.Unquote(i.Path.Value)
-			if err != nil {
-				return err
-			}
-			f.imports = append(f.imports, p)
-		}
+		f, err := parse(fset, name)
 		all = append(all, f)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
+	return all, err
+})
+
+func parse(fset *token.FileSet, name string) (*file, error) {
+	f := &file{fset: fset}
+	var err error
+	if f.source, err = os.ReadFile(name); err != nil {
+		return nil, err
 	}
-	if len(all) < 100 {
-		t.Fatalf("found %d Go files; is %s the root of the module?", len(all), root)
+	if f.syntax, err = parser.ParseFile(fset, name, f.source, parser.ParseComments|parser.SkipObjectResolution); err != nil {
+		return nil, err
 	}
-	return all
+	rel, err := filepath.Rel(root, name)
+	f.name = filepath.ToSlash(rel)
+	for _, i := range f.syntax.Imports {
+		p, err := strconv.Unquote(i.Path.Value)
+		if err != nil {
+			return nil, err
+		}
+		f.imports = append(f.imports, p)
+	}
+	return f, err
 }
 
 func TestFormatted(t *testing.T) {
@@ -95,7 +108,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":            {},
+	"config":            {"mptcp", "mptcp/paths", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "telemetry"},
 	"telemetry":         {"task"},
 	"admin":             {"task"},
 	"certs":             {"task"},
@@ -104,18 +117,20 @@ var arrows = map[string][]string{
 	"listener":          {"mptcp", "task"},
 	"listener/units":    {},
 	"internal/lab":      {},
+	"proxy/limits":      {},
 	"proxy/netio":       {},
 	"proxy/message":     {},
 	"proxy/preread":     {},
 	"proxy/target":      {},
 	"proxy/filter":      {"proxy/message", "proxy/target", "proxy/template", "telemetry"},
-	"proxy/route":       {"proxy/target"},
-	"proxy/passthrough": {"proxy/netio", "task"},
-	"proxy/http1":       {"proxy/message", "proxy/netio", "proxy/target", "task"},
-	"proxy/http2":       {"proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
-	"proxy/leg":         {"mptcp", "telemetry"},
-	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
-	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/leg", "proxy/message", "proxy/netio", "proxy/passthrough",
+	"proxy/route":       {"proxy/message", "proxy/target"},
+	"proxy/split":       {},
+	"proxy/passthrough": {"proxy/message", "proxy/netio", "task"},
+	"proxy/http1":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/target", "task"},
+	"proxy/http2":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
+	"proxy/conninfo":    {"mptcp", "telemetry"},
+	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
+	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/passthrough",
 		"proxy/preread", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
 }
 
@@ -254,7 +269,6 @@ func TestNoSleepInTests(t *testing.T) {
 // bare is where goroutines are started without package task, each with the reason.
 var bare = []struct{ dir, why string }{
 	{"task", "it is what starts them"},
-	{"mptcp/paths/cutlab", "a measurement in a lab of its own, which may end with a panic"},
 	{"bench", "programs of their own"},
 	{"internal", "for tests"},
 	{"tools", "programs of their own"},

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -84,25 +85,31 @@ func TestMarkdownWraps(t *testing.T) {
 	}
 }
 
-// TestCommentsWrap: a comment that stands alone on its line wraps at 100 columns, a tab counting as
-// 4. Indented text in it, such as a table or code, may not.
+// notYet are directories that still have trailing comments beyond the last column. Nothing is added
+// here.
+var notYet = []string{"proxy", "proxy/route"}
+
+// TestCommentsWrap: comments wrap at 100 columns, a tab counting as 4. Those that stand alone may
+// be longer where they are indented text, such as a table or code; a longer trailing comment stands
+// above its line instead.
 func TestCommentsWrap(t *testing.T) {
 	comments := 0
+	pending := map[string]bool{}
 	for _, f := range load(t) {
-		if under(f.dir(), "config") {
-			continue
-		}
 		lines := strings.Split(string(f.source), "\n")
 		for _, group := range f.syntax.Comments {
 			for _, c := range group.List {
 				n := f.fset.Position(c.Pos()).Line
 				text := strings.TrimLeft(lines[n-1], "\t")
-				if !strings.HasPrefix(text, "// ") || strings.HasPrefix(text, "//  ") {
-					continue
-				}
-				comments++
 				long := utf8.RuneCountInString(text) + 4*(len(lines[n-1])-len(text))
-				if long > columns && strings.Contains(text[3:], " ") {
+				comments++
+				switch {
+				case long <= columns || !strings.HasPrefix(c.Text, "// ") || strings.HasPrefix(text, "//  "):
+				case !strings.HasPrefix(text, "//") && slices.Contains(notYet, f.dir()):
+					pending[f.dir()] = true
+				case !strings.HasPrefix(text, "//"):
+					t.Errorf("%s:%d has %d columns; put the comment above the line", f.name, n, long)
+				case strings.Contains(text[3:], " "):
 					t.Errorf("%s:%d has %d columns; wrap it at %d", f.name, n, long, columns)
 				}
 			}
@@ -110,5 +117,10 @@ func TestCommentsWrap(t *testing.T) {
 	}
 	if comments < 1000 {
 		t.Errorf("found %d comments", comments)
+	}
+	for _, dir := range notYet {
+		if !pending[dir] {
+			t.Errorf("%s has no long trailing comment any more; take it out of notYet", dir)
+		}
 	}
 }

@@ -93,7 +93,7 @@ func (l *Lab) build(ctx context.Context) error {
 		}
 	}
 	for _, p := range l.order {
-		if err := p.settle(settings[p.name]); err != nil {
+		if err := p.configure(settings[p.name]); err != nil {
 			return err
 		}
 	}
@@ -277,7 +277,8 @@ func (l *Lab) Name(prefix string) error {
 			return fmt.Errorf("lab: name %q: %w", name, err)
 		}
 		_ = f.Close()
-		if _, err := l.ask(request{Link: -1, Name: name}); err != nil { // first, or a kill would leave it
+		// Registered first, so that it is removed even after a kill.
+		if _, err := l.ask(request{Link: -1, Name: name}); err != nil {
 			_ = os.Remove(name)
 			return err
 		}

@@ -82,7 +82,8 @@ func newMiddle() (*middle, error) {
 		return nil, fmt.Errorf("lab: middle: %w", err)
 	}
 	m := &middle{space: s, nl: nl, state: map[*Link]*kernelState{}}
-	quiet := func() error { return writeSysctl("net.ipv6.conf.default.disable_ipv6", "1") } // frames only pass through
+	// The bridge only forwards frames and needs no address.
+	quiet := func() error { return writeSysctl("net.ipv6.conf.default.disable_ipv6", "1") }
 	if err := s.do(quiet); err != nil {
 		m.close()
 		return nil, err
@@ -196,7 +197,8 @@ func (m *middle) shape(l *Link, side int, p Path) error {
 			return fmt.Errorf("lab: link %q: %w", l.Name, errNoNetem)
 		}
 	}
-	_ = m.nl.QdiscDel(netlink.NewNetem(root(dev), netlink.NetemQdiscAttrs{})) // by its handle, whatever it is
+	// Deleted by its handle, whatever its kind.
+	_ = m.nl.QdiscDel(netlink.NewNetem(root(dev), netlink.NetemQdiscAttrs{}))
 	attrs := root(dev)
 	if p.Delay > 0 || p.Jitter > 0 {
 		q := netlink.NewNetem(attrs, netlink.NetemQdiscAttrs{Latency: uint32(p.Delay.Microseconds()), Jitter: uint32(p.Jitter.Microseconds()), Limit: 1 << 20})

@@ -202,7 +202,8 @@ func TestBoxOnTheWire(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if err := client.Sysctl("net.mptcp.syn_retrans_before_tcp_fallback", "0"); err != nil { // 1 s instead of 3
+				// Fall back after 1 s instead of 3 s.
+				if err := client.Sysctl("net.mptcp.syn_retrans_before_tcp_fallback", "0"); err != nil {
 					t.Fatal(err)
 				}
 				dialled, accepted := connect(t, client, server, MPTCP, l.Link("link1").AddrB.Addr())

@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// hidden are the directories that the service is not shown as they are, each with the line of the
-// unit that does it.
+// hidden are the directories that the service does not see, each with the setting of the unit that
+// hides them.
 var hidden = []struct {
 	dirs          []string
 	setting, what string
 }{
-	{[]string{"/home", "/root", "/run/user"}, "ProtectHome", "are closed to the service"},
+	{[]string{"/home", "/root", "/run/user"}, "ProtectHome", "are not accessible to the service"},
 	{[]string{"/tmp", "/var/tmp"}, "PrivateTmp", "are the service's own, and empty at its start"},
 }
 
-// Warnings name what the gateway needs and would not find in the service, a line for each reason.
+// Warnings lists what the gateway needs and the service would not find, a line for each reason.
 func (o *Options) Warnings() (out []string) {
 	for _, h := range hidden {
 		var files []string
@@ -34,7 +34,7 @@ func (o *Options) Warnings() (out []string) {
 	return out
 }
 
-// files are all those that the gateway opens or makes, sockets among them.
+// files are all files and sockets that the gateway opens or creates.
 func (o *Options) files() []string {
 	out := append([]string{o.Program, o.Config}, o.Keys...)
 	out = append(append(out, o.Reads...), o.Writes...)

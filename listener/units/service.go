@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// beyondDrain is how much longer than the drain systemd waits: the last connections, the logs.
+// beyondDrain is how much longer than shutdown.drain systemd waits, for the last connections and
+// the logs.
 const beyondDrain = 15 * time.Second
 
 func (o *Options) service(sockets []string) string {
@@ -21,55 +22,16 @@ func (o *Options) service(sockets []string) string {
 	line("Wants=network-online.target")
 	line("After=network-online.target nss-lookup.target")
 	if len(sockets) > 0 {
-		line("# Started by hand or at boot, it gets the same sockets as by the first connection.")
+		line("# Started by hand or at boot, it gets the same sockets as when the first connection starts it.")
 		line("Requires=%s", strings.Join(sockets, " "))
 		line("After=%s", strings.Join(sockets, " "))
 	}
-	line("# It is started again for as long as it takes: a gateway that has given up serves nobody.")
+	line("# systemd restarts it without limit.")
 	line("StartLimitIntervalSec=0")
 	line("")
-	line("[Service]")
-	line("Type=notify")
-	line("# The new process of mpgate upgrade takes over by MAINPID=.")
-	line("NotifyAccess=main")
-	line("ExecStart=%s run -c %s", o.Program, o.Config)
-	if o.HangUp {
-		line("# The admin address is off or host:port, which is read-only: what came of a reload is in the log alone. With")
-		line("# admin.address = \"unix:/run/mpgate/admin.sock\" systemctl reload fails where the file is refused.")
-		line("ExecReload=/bin/kill -HUP $MAINPID")
-	} else {
-		line("# It waits for the result: systemctl reload fails where the file is refused.")
-		line("ExecReload=%s reload -c %s", o.Program, o.Config)
-	}
-	for _, s := range sockets {
-		line("Sockets=%s", s)
-	}
-	line("Restart=on-failure")
-	line("RestartSec=1s")
-	line("# 78: the configuration is wrong, and no restart mends that.")
-	line("RestartPreventExitStatus=78")
-	line("WatchdogSec=30s")
-	line("# Above shutdown.drain (%s).", o.Drain)
-	line("TimeoutStopSec=%ds", int((o.Drain+beyondDrain+time.Second-1)/time.Second))
-	line("# Sockets that mpgate bound by itself stay open over a restart.")
-	line("FileDescriptorStoreMax=128")
-	line("LimitNOFILE=524288")
-	line("# The access log may go to the journal, which would drop lines.")
-	line("LogRateLimitIntervalSec=0")
-	line("# Memory: mpgate keeps its heap below three quarters of MemoryHigh= or MemoryMax=, where one is set (systemctl edit mpgate).")
+	o.process(line, sockets)
 	line("")
-	line("# The packages make the user. Else: useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin mpgate")
-	line("User=mpgate")
-	line("RuntimeDirectory=mpgate")
-	line("RuntimeDirectoryPreserve=%s", o.preserve())
-	line("StateDirectory=mpgate")
-	line("StateDirectoryMode=0700")
-	line("LogsDirectory=mpgate")
-	line("LogsDirectoryMode=0750")
-	line("UMask=0027")
-	for _, dir := range o.writable() {
-		line("ReadWritePaths=%s", dir)
-	}
+	o.account(line)
 	o.keys(&b)
 	o.capabilities(&b)
 	b.WriteString(hardening)
@@ -82,8 +44,57 @@ func (o *Options) service(sockets []string) string {
 	return b.String()
 }
 
-// preserve says for how long systemd is to keep /run/mpgate: sockets of .socket units in it must
-// outlive the service.
+// process writes how systemd starts, reloads, watches and stops the service.
+func (o *Options) process(line func(format string, args ...any), sockets []string) {
+	line("[Service]")
+	line("Type=notify")
+	line("# The new process of mpgate upgrade takes over by MAINPID=.")
+	line("NotifyAccess=main")
+	line("ExecStart=%s run -c %s", o.Program, o.Config)
+	if o.HangUp {
+		line("# The admin address is off or host:port, which is read-only: only the log has the result of a reload. With")
+		line("# admin.address = \"unix:/run/mpgate/admin.sock\" systemctl reload fails if the file is invalid.")
+		line("ExecReload=/bin/kill -HUP $MAINPID")
+	} else {
+		line("# It waits for the result: systemctl reload fails if the file is invalid.")
+		line("ExecReload=%s reload -c %s", o.Program, o.Config)
+	}
+	for _, s := range sockets {
+		line("Sockets=%s", s)
+	}
+	line("Restart=on-failure")
+	line("RestartSec=1s")
+	line("# 78: the configuration is invalid, which a restart cannot fix.")
+	line("RestartPreventExitStatus=78")
+	line("WatchdogSec=30s")
+	line("# Above shutdown.drain (%s).", o.Drain)
+	line("TimeoutStopSec=%ds", int((o.Drain+beyondDrain+time.Second-1)/time.Second))
+	line("# Sockets that mpgate opened itself stay open during a restart.")
+	line("FileDescriptorStoreMax=128")
+	line("LimitNOFILE=524288")
+	line("# The access log may go to the journal, which would drop lines.")
+	line("LogRateLimitIntervalSec=0")
+	line("# Memory: mpgate keeps its heap below three quarters of MemoryHigh= or MemoryMax=, if one is set (systemctl edit mpgate).")
+}
+
+// account writes the user of the service, and the directories that it may write to.
+func (o *Options) account(line func(format string, args ...any)) {
+	line("# The packages create the user. Otherwise: useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin mpgate")
+	line("User=mpgate")
+	line("RuntimeDirectory=mpgate")
+	line("RuntimeDirectoryPreserve=%s", o.preserve())
+	line("StateDirectory=mpgate")
+	line("StateDirectoryMode=0700")
+	line("LogsDirectory=mpgate")
+	line("LogsDirectoryMode=0750")
+	line("UMask=0027")
+	for _, dir := range o.writable() {
+		line("ReadWritePaths=%s", dir)
+	}
+}
+
+// preserve sets how long systemd keeps /run/mpgate: sockets of .socket units in it must outlive the
+// service.
 func (o *Options) preserve() string {
 	for _, l := range o.Listeners {
 		for _, a := range l.Addresses {
@@ -95,7 +106,7 @@ func (o *Options) preserve() string {
 	return "restart"
 }
 
-// keys says how the service comes to read private keys.
+// keys explains how to let the service read private keys.
 func (o *Options) keys(b *strings.Builder) {
 	if len(o.Keys) == 0 {
 		return
@@ -108,7 +119,7 @@ func (o *Options) keys(b *strings.Builder) {
 	}
 	b.WriteString(`# and a renewed one is noticed while mpgate runs (a group such as ssl-cert does as well, with SupplementaryGroups=).
 # Or systemd passes them, with key = "${CREDENTIALS_DIRECTORY}/NAME" in the configuration. It copies them once, at the
-# start: after a renewal, systemctl restart mpgate, in which the sockets stay and no connection is refused.
+# start: after a renewal, systemctl restart mpgate, during which the sockets stay open and no connection is refused.
 `)
 	for _, k := range o.Keys {
 		fmt.Fprintf(b, "#LoadCredential=%s:%s\n", path.Base(k), k)
@@ -119,16 +130,16 @@ func (o *Options) capabilities(b *strings.Builder) {
 	b.WriteByte('\n')
 	low := o.ownPorts()
 	for _, l := range low {
-		fmt.Fprintf(b, "# Listener %s opens a low port by itself, which needs a capability that mpgate is not given here: give the listener a\n"+
+		fmt.Fprintf(b, "# Listener %s opens a low port itself, which needs a capability that this unit does not grant: give the listener a\n"+
 			"# systemd = name, so that systemd opens it, or add CAP_NET_BIND_SERVICE to the next two lines.\n", l)
 	}
 	if o.NetAdmin == "" {
 		b.WriteString("CapabilityBoundingSet=\nAmbientCapabilities=\n")
 		if len(low) > 0 {
-			b.WriteString("# PrivateUsers=yes only where systemd opens the low ports: in there no capability counts for the host's.\n")
+			b.WriteString("# PrivateUsers=yes only if systemd opens the low ports: with it, a capability does not apply to the host's ports.\n")
 			return
 		}
-		b.WriteString("# No capability, so no need to be anybody outside.\nPrivateUsers=yes\n")
+		b.WriteString("# No capability is needed.\nPrivateUsers=yes\n")
 		return
 	}
 	fmt.Fprintf(b, "# For %s.\nCapabilityBoundingSet=CAP_NET_ADMIN\nAmbientCapabilities=CAP_NET_ADMIN\n", o.NetAdmin)
@@ -153,7 +164,7 @@ RestrictSUIDSGID=yes
 RemoveIPC=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
-# MPTCP sockets are of the families INET and INET6. Netlink tells of interfaces, subflows and endpoints.
+# MPTCP sockets have the families INET and INET6. Netlink reports interfaces, subflows and endpoints.
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 SystemCallArchitectures=native
 SystemCallFilter=@system-service

@@ -22,20 +22,20 @@ type Options struct {
 	Listeners []Listener
 	Drain     time.Duration // how long requests may take at the end
 
-	// NetAdmin says what the gateway needs CAP_NET_ADMIN for, "" for nothing.
+	// NetAdmin is what the gateway needs CAP_NET_ADMIN for; "": it does not.
 	NetAdmin string
-	// HangUp says that `mpgate reload` cannot reach it: its admin address is off, or read-only as
-	// every host:port is.
+	// HangUp: reload by SIGHUP, because `mpgate reload` cannot: the admin address is off, or a
+	// read-only host:port.
 	HangUp bool
-	// Writes are files and directories that it writes beside its state, its logs and /run/mpgate.
+	// Writes are files and directories that it writes, in addition to its state, its logs and
+	// /run/mpgate.
 	Writes []string
 	// Keys are files of private keys that it reads.
 	Keys []string
-	// Reads are further files, and sockets of servers, that it opens: they are asked for by
-	// Warnings only.
+	// Reads are further files, and sockets of servers, that it opens; only Warnings uses them.
 	Reads []string
-	// Pair has each listener that uses MPTCP get a second unit, whose sockets are TCP: mpgate can
-	// then be told by a reload to take connections by that one only.
+	// Pair: each listener that uses MPTCP gets a second unit with TCP sockets, so that a reload can
+	// direct new connections to those only.
 	Pair bool
 }
 
@@ -53,7 +53,7 @@ type Listener struct {
 // File is a unit.
 type File struct{ Name, Text string }
 
-// Generate gives the .socket units in the order of the listeners, then mpgate.service.
+// Generate returns the .socket units in the order of the listeners, then mpgate.service.
 func Generate(o Options) ([]File, error) {
 	if o.Program == "" {
 		o.Program = "/usr/bin/mpgate"
@@ -76,7 +76,7 @@ func Generate(o Options) ([]File, error) {
 	return append(files, File{"mpgate.service", o.service(names)}), nil
 }
 
-// group is what of a listener's sockets fits one unit: an option of a unit holds for all its
+// group is the sockets of a listener that can share a unit: an option of a unit applies to all its
 // sockets.
 type group struct {
 	suffix string
@@ -86,13 +86,13 @@ type group struct {
 	plain  bool // the TCP half of a pair
 }
 
-// sockets gives the units of one listener.
+// sockets returns the units of one listener.
 func (o *Options) sockets(l *Listener) (files []File, err error) {
 	if l.Systemd == "" {
 		return nil, nil
 	}
 	if len(l.Addresses) == 0 {
-		return nil, fmt.Errorf("listener %q has systemd = %q and no address, so there is nothing to write as ListenStream=; give it the address that its socket is to have", l.Name, l.Systemd)
+		return nil, fmt.Errorf("listener %q has systemd = %q and no address, so there is no value for ListenStream=; give it the address of its socket", l.Name, l.Systemd)
 	}
 	groups := []*group{{}, {suffix: "-v6", only6: true}, {suffix: "-unix", unix: true}}
 	for _, a := range l.Addresses {
@@ -125,7 +125,7 @@ func (o *Options) sockets(l *Listener) (files []File, err error) {
 	return files, nil
 }
 
-// listenStream writes an address as systemd wants it.
+// listenStream formats an address for systemd.
 func listenStream(l *Listener, address string) (text string, only6 bool, err error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -153,7 +153,7 @@ func (o *Options) socket(l *Listener, g *group) string {
 	var b strings.Builder
 	what := fmt.Sprintf("The sockets of listener %q", l.Name)
 	if g.plain {
-		what += " by TCP: new connections are steered here by enabled = false in [mptcp], and a reload"
+		what += " with TCP: enabled = false in [mptcp] and a reload direct new connections here"
 	}
 	o.head(&b, what)
 	b.WriteString("# A change of it takes effect by systemctl daemon-reload and a restart of this unit and of mpgate.\n\n[Unit]\n")
@@ -168,7 +168,7 @@ func (o *Options) socket(l *Listener, g *group) string {
 		if mode == 0 {
 			mode = 0o660
 		}
-		fmt.Fprintf(&b, "SocketMode=%#o\n# Who may connect beside root:\n#SocketGroup=www-data\n", mode)
+		fmt.Fprintf(&b, "SocketMode=%#o\n# Who may connect in addition to root:\n#SocketGroup=www-data\n", mode)
 	default:
 		if l.MPTCP && !g.plain {
 			b.WriteString(olderSystemd(l))
@@ -190,14 +190,14 @@ func (o *Options) socket(l *Listener, g *group) string {
 }
 
 func olderSystemd(l *Listener) string {
-	then := "serves by TCP and says so"
+	then := "uses TCP and reports it"
 	if l.Require {
 		then = "does not start, for mptcp = \"require\""
 	}
 	return "# systemd before 257 (systemctl --version) ignores the next line with a warning and passes a TCP socket; mpgate then\n# " + then + ".\n"
 }
 
-// ownPorts are the listeners that bind a low port by themselves.
+// ownPorts are the listeners that bind a low port themselves.
 func (o *Options) ownPorts() (out []string) {
 	for _, l := range o.Listeners {
 		if l.Systemd != "" {
@@ -215,7 +215,7 @@ func (o *Options) ownPorts() (out []string) {
 	return out
 }
 
-// writable are the directories that the service must be let write to.
+// writable are the directories that the service must be able to write to.
 func (o *Options) writable() (out []string) {
 	add := func(file string) {
 		dir := path.Dir(file)

@@ -108,7 +108,7 @@ func TestWarnings(t *testing.T) {
 		},
 	}
 	want := []string{
-		"/root/gate.toml, /home/x/k.pem, /run/user/1000/admin.sock: /home, /root, /run/user are closed to the service (ProtectHome=yes); " +
+		"/root/gate.toml, /home/x/k.pem, /run/user/1000/admin.sock: /home, /root, /run/user are not accessible to the service (ProtectHome=yes); " +
 			"move it elsewhere, or set ProtectHome=no (systemctl edit mpgate) and see that the user mpgate can reach it",
 		"/var/tmp/c.pem, /tmp/a.sock: /tmp, /var/tmp are the service's own, and empty at its start (PrivateTmp=yes); " +
 			"move it elsewhere, or set PrivateTmp=no (systemctl edit mpgate) and see that the user mpgate can reach it",
@@ -126,7 +126,7 @@ func TestGenerateErrors(t *testing.T) {
 		listener Listener
 		want     string
 	}{
-		{Listener{Name: "web", Systemd: "web"}, `listener "web" has systemd = "web" and no address, so there is nothing to write as ListenStream=; give it the address that its socket is to have`},
+		{Listener{Name: "web", Systemd: "web"}, `listener "web" has systemd = "web" and no address, so there is no value for ListenStream=; give it the address of its socket`},
 		{Listener{Name: "web", Systemd: "web", Addresses: []string{"localhost:80"}}, `listener "web": ListenStream= takes no names (got "localhost"); write the IP address`},
 		{Listener{Name: "web", Systemd: "web", Addresses: []string{"80"}}, `listener "web": address (got "80"); host:port or unix:/path`},
 	} {

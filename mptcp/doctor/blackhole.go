@@ -8,8 +8,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// blackhole finds out whether the kernel has stopped asking for MPTCP because SYNs
-// that did vanished: a connect to ourselves tells.
+// blackhole tests, by a connection to this host itself, whether the kernel has stopped requesting
+// MPTCP because MPTCP SYNs were dropped.
 func (e *examination) blackhole() {
 	const check = "blackhole"
 	counters, err := mptcp.ReadCounters()
@@ -18,11 +18,11 @@ func (e *examination) blackhole() {
 	}
 	timeout := sysctl("net.mptcp.blackhole_timeout")
 	times := counters["Blackhole"]
-	switch active, err := e.withheld(); {
+	switch active, err := e.testBlackhole(); {
 	case err != nil:
 		e.add(Warning, check, "", "cannot test a connection to this host itself: "+err.Error(), "ip link set lo up")
 	case active:
-		e.withholds = true
+		e.blackholeActive = true
 		e.add(Error, check, "", "MPTCP SYNs were dropped on some path, and the kernel uses plain TCP for new connections because of that",
 			fmt.Sprintf("sysctl -w net.mptcp.blackhole_timeout=%s (this ends the state); find the middlebox, or mptcp = \"off\" for the server behind it", orDefault(timeout, "3600")))
 	case times > 0:
@@ -40,8 +40,8 @@ func orDefault(s, d string) string {
 	return s
 }
 
-// withheld connects to ourselves: what falls back there was not asked for.
-func (e *examination) withheld() (bool, error) {
+// testBlackhole connects to this host itself: a fallback there means that MPTCP was not requested.
+func (e *examination) testBlackhole() (bool, error) {
 	l, granted, err := mptcp.Listen(e.ctx, "127.0.0.1:0", mptcp.ListenOptions{})
 	if err != nil {
 		return false, err

@@ -98,12 +98,12 @@ type Server struct {
 	Mode      mptcp.Mode
 	Source    netip.Addr
 	Interface string
-	// Greet exchanges the first bytes, after which further subflows are made. nil:
-	// the server is connected to and not spoken to, and subflows are not counted.
-	Greet func(context.Context, net.Conn) error
+	// Probe exchanges the first bytes, after which further subflows are made. nil: nothing is sent
+	// to the server, and subflows are not counted.
+	Probe func(context.Context, net.Conn) error
 }
 
-// Options say what the gateway is to do. The zero value looks at the host alone.
+// Options describe the gateway. The zero value examines the host only.
 type Options struct {
 	Listeners []Listener
 	Inherited []Inherited
@@ -128,8 +128,8 @@ type examination struct {
 	ctx      context.Context
 	support  mptcp.Support
 	findings []Finding
-	// withholds: the kernel does not ask for MPTCP at present.
-	withholds bool
+	// blackholeActive: the kernel does not request MPTCP at present.
+	blackholeActive bool
 }
 
 // Examine runs all checks. The network namespace is that of the calling thread, which
@@ -176,7 +176,7 @@ func (e *examination) add(l Level, check, subject, what, remedy string) {
 	e.findings = append(e.findings, Finding{l, check, subject, what, remedy})
 }
 
-// wanted says whether anything is to use MPTCP, and whether it must.
+// wanted reports whether anything should use MPTCP, and whether anything must.
 func (e *examination) wanted() (any, must bool) {
 	modes := []mptcp.Mode{}
 	for _, l := range e.Listeners {
@@ -197,8 +197,8 @@ func plural(n int, one, more string) string {
 	return fmt.Sprintf("%d %s", n, more)
 }
 
-// GreetHTTP asks a server that uses HTTP/1.1 for its options and reads the beginning of the answer.
-func GreetHTTP(host string) func(context.Context, net.Conn) error {
+// ProbeHTTP asks a server that uses HTTP/1.1 for its options and reads the beginning of the answer.
+func ProbeHTTP(host string) func(context.Context, net.Conn) error {
 	return func(_ context.Context, c net.Conn) error {
 		if _, err := fmt.Fprintf(c, "OPTIONS * HTTP/1.1\r\nHost: %s\r\nUser-Agent: mpgate-doctor\r\n\r\n", host); err != nil {
 			return err
@@ -208,7 +208,7 @@ func GreetHTTP(host string) func(context.Context, net.Conn) error {
 	}
 }
 
-// GreetTLS makes a handshake. That it succeeds does not matter: bytes have passed both ways.
-func GreetTLS(cfg *tls.Config) func(context.Context, net.Conn) error {
+// ProbeTLS makes a handshake. That it succeeds does not matter: bytes have passed both ways.
+func ProbeTLS(cfg *tls.Config) func(context.Context, net.Conn) error {
 	return func(ctx context.Context, c net.Conn) error { return tls.Client(c, cfg).HandshakeContext(ctx) }
 }

@@ -162,8 +162,8 @@ func TestEndpointsAndLimits(t *testing.T) {
 
 func TestOtherManagers(t *testing.T) {
 	e := examination{Options: Options{Paths: paths.Options{Manage: paths.ManageSync}}}
-	e.judgeManagers("path managers", true, false)
-	e.judgeManagers("path managers", false, true)
+	e.reportManagers("path managers", true, false)
+	e.reportManagers("path managers", false, true)
 	want(t, e.findings, Finding{Error, "path managers", "mptcpd", `it is running and changes endpoints too, but manage = "sync"`, "systemctl disable --now mptcp"})
 	want(t, e.findings, Finding{Warning, "path managers", "NetworkManager", `it is running and may change endpoints too, but manage = "sync"`,
 		"nmcli connection modify ID connection.mptcp-flags disabled"})
@@ -341,7 +341,7 @@ func TestServers(t *testing.T) {
 	speaks := serve(t, l, lab.MPTCP, "10.77.1.2:0")
 	plain := serve(t, l, lab.TCP, "10.77.1.2:0")
 	o := Options{Paths: declared(paths.ManageWatch), Servers: []Server{
-		{Name: "speaks", Backend: "api", Address: speaks, Greet: GreetHTTP("x")},
+		{Name: "speaks", Backend: "api", Address: speaks, Probe: ProbeHTTP("x")},
 		{Name: "plain", Backend: "api", Address: plain},
 		{Name: "must", Backend: "api", Address: plain, Mode: mptcp.Require},
 		{Name: "off", Backend: "api", Address: plain, Mode: mptcp.Off},

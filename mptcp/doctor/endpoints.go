@@ -10,7 +10,7 @@ import (
 	"mpgate/mptcp/paths"
 )
 
-// endpoints compares what is declared with what the kernel has, whoever is to write it.
+// endpoints compares the declared paths with the kernel's endpoints.
 func (e *examination) endpoints() {
 	const check = "endpoints"
 	o := e.Paths
@@ -63,9 +63,9 @@ func (e *examination) endpoints() {
 	}
 }
 
-// slots: on a client's connection the kernel tries the addresses that are for dials, too, without
-// success, and each attempt takes one of the further subflows that a connection may have. Those
-// that clients make to the other announced addresses need room beside.
+// slots checks the limit of subflows. On a client's connection the kernel also tries the addresses
+// for dials, without success, and each attempt counts against the limit of additional subflows.
+// Those that clients make to the other announced addresses count, too.
 func (e *examination) slots(all []paths.PathStatus, l mptcp.Limits) {
 	dialled, announced := 0, 0
 	for i := range all {
@@ -81,7 +81,7 @@ func (e *examination) slots(all []paths.PathStatus, l mptcp.Limits) {
 		return
 	}
 	if i := slices.IndexFunc(all, func(p paths.PathStatus) bool { return p.Role != paths.ForBackends && len(p.Addresses) > 0 }); all[i].Role == paths.Both {
-		dialled-- // the one that the connection has itself
+		dialled-- // the address of the connection itself
 	}
 	if dialled == 0 {
 		return
@@ -101,7 +101,7 @@ func limitsCommand(l mptcp.Limits) string {
 	return fmt.Sprintf("ip mptcp limits set subflows %d add_addr_accepted %d", l.Subflows, l.AddrAccepted)
 }
 
-// unlessSync: what sync writes itself is not an error before it runs.
+// unlessSync is the level of a difference that sync itself fixes when it runs.
 func (e *examination) unlessSync() Level {
 	if e.Paths.Manage == paths.ManageSync {
 		return OK
@@ -160,10 +160,10 @@ func (e *examination) managers() {
 			found[strings.TrimSpace(string(b))] = true
 		}
 	}
-	e.judgeManagers(check, found["mptcpd"], found["NetworkManager"])
+	e.reportManagers(check, found["mptcpd"], found["NetworkManager"])
 }
 
-func (e *examination) judgeManagers(check string, mptcpd, networkManager bool) {
+func (e *examination) reportManagers(check string, mptcpd, networkManager bool) {
 	manages := e.Paths.Manage == paths.ManageSync
 	switch {
 	case mptcpd && manages:

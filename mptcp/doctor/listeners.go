@@ -74,7 +74,7 @@ func splitAddress(a string) (string, uint16) {
 // systemdSince is the first version that supports SocketProtocol=mptcp.
 const systemdSince = 257
 
-// systemd compares inherited sockets, or else the version of systemd, with what is wanted.
+// systemd checks inherited sockets or, without them, the version of systemd.
 func (e *examination) systemd() {
 	const check = "systemd"
 	version := -1
@@ -107,8 +107,8 @@ func (e *examination) systemd() {
 	}
 }
 
-// armed finds sockets that are MPTCP though the listener is to be without: only a TCP one beside
-// them takes their place.
+// armed finds MPTCP sockets of a listener with MPTCP off, without a TCP socket for the same
+// address.
 func (e *examination) armed(l *Listener) {
 	for _, in := range e.Inherited {
 		if in.Name == l.Systemd && in.Transport == mptcp.MPTCP && !slices.Contains(e.Inherited, Inherited{in.Name, in.Address, mptcp.TCP}) {
@@ -139,7 +139,7 @@ func (e *examination) inherited(name string, level Level, listener string) (foun
 	return found
 }
 
-// systemdVersion is 0 where there is none to be found.
+// systemdVersion returns 0 if there is none.
 func (e *examination) systemdVersion() int {
 	out, err := e.Command(e.ctx, "systemctl", "--version")
 	if err != nil {

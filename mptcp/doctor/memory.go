@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// memory looks whether the TCP sockets of the host use up what they may. Then the kernel drops what
-// arrives, and connections stall for seconds, on whichever path.
+// memory checks whether the TCP sockets of the host have used up their memory. The kernel then
+// drops incoming data, and connections stall for seconds, on all paths.
 func (e *examination) memory() {
 	stat, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {
 		return
 	}
-	e.judgeMemory(string(stat), sysctl("net.ipv4.tcp_mem"))
+	e.checkMemory(string(stat), sysctl("net.ipv4.tcp_mem"))
 }
 
-func (e *examination) judgeMemory(sockstat, tcpMem string) {
+func (e *examination) checkMemory(sockstat, tcpMem string) {
 	limits := strings.Fields(tcpMem)
 	if len(limits) != 3 {
 		return
@@ -31,7 +31,7 @@ func (e *examination) judgeMemory(sockstat, tcpMem string) {
 		fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%s %d %d"; ss -tm shows the memory of each socket`, limits[1], 2*pressure, 3*pressure))
 }
 
-// tcpPages is how many pages TCP uses, by /proc/net/sockstat.
+// tcpPages returns how many pages TCP uses, by /proc/net/sockstat.
 func tcpPages(sockstat string) (uint64, bool) {
 	for line := range strings.Lines(sockstat) {
 		fields := strings.Fields(line)

@@ -19,7 +19,7 @@ func TestMemory(t *testing.T) {
 		{"TCP: inuse 13 mem x\n", "100 400 500", ""},
 	} {
 		var e examination
-		e.judgeMemory(c.stat, c.mem)
+		e.checkMemory(c.stat, c.mem)
 		switch {
 		case c.want == "" && len(e.findings) > 0:
 			t.Errorf("%q, %q: %v", c.stat, c.mem, e.findings)

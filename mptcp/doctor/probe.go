@@ -11,8 +11,8 @@ import (
 	"mpgate/mptcp/paths"
 )
 
-// servers connects to each: what does it speak, with how many subflows, how far is
-// it by each path.
+// servers connects to each: its transport, the number of subflows, and the round-trip time by each
+// path.
 func (e *examination) servers() {
 	for i := range e.Servers {
 		if s := &e.Servers[i]; s.Address.IsValid() && e.ctx.Err() == nil {
@@ -26,7 +26,7 @@ func (e *examination) server(s *Server) {
 	subject := s.Backend + " " + s.Name
 	d := mptcp.Dialer{Mode: s.Mode, Source: s.Source, Interface: s.Interface}
 	if s.Mode == mptcp.Require {
-		d.Mode = mptcp.Prefer // to say more than that it failed
+		d.Mode = mptcp.Prefer // to report more than a failure
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, e.Timeout)
 	defer cancel()
@@ -63,28 +63,29 @@ func (e *examination) fallback(r mptcp.Result) (what, remedy string) {
 	switch {
 	case r.Reason == mptcp.HostUnable:
 		return "reached by TCP: this host does not support MPTCP", "see the kernel finding"
-	case e.withholds:
+	case e.blackholeActive:
 		return "reached by TCP: the kernel does not request MPTCP, or MPTCP SYNs were dropped", "see the blackhole finding"
 	}
 	return "answers without MPTCP: the server does not support it, or a middlebox removes the option",
 		`make the server listen with MPTCP (mptcpize run CMD, or SocketProtocol=mptcp), or set mptcp = "off" for it`
 }
 
-// subflowsWait is how long further subflows get to appear.
+// subflowsWait is how long to wait for further subflows.
 const subflowsWait = 500 * time.Millisecond
 
 func (e *examination) subflows(ctx context.Context, s *Server, c *net.TCPConn) string {
 	rc, err := c.SyscallConn()
-	if s.Greet == nil || err != nil {
+	if s.Probe == nil || err != nil {
 		return ""
 	}
 	if d, ok := ctx.Deadline(); ok {
 		_ = c.SetDeadline(d)
 	}
-	if err := s.Greet(ctx, c); err != nil {
+	if err := s.Probe(ctx, c); err != nil {
 		return fmt.Sprintf(" (the probe request failed: %v)", err)
 	}
-	// The first data both ways lets the kernel make further ones, if there are endpoints.
+	// After the first data in both directions the kernel makes further subflows, if there are
+	// endpoints.
 	n := 1
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

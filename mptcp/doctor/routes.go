@@ -8,12 +8,12 @@ import (
 	"mpgate/mptcp/paths"
 )
 
-// anywhere stands for a client far away: an address of TEST-NET-3 and one of the
+// anywhere stands for a distant client: an address of TEST-NET-3 and one of the
 // documentation prefix go where the default route goes.
 var anywhere = []netip.Addr{netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8:ffff::1")}
 
-// routes sees that what has a path's address leaves by the path's interface, and that
-// what comes in there is not thrown away.
+// routes checks that packets from a path's address leave by the path's interface, and that packets
+// arriving there are not dropped.
 func (e *examination) routes() {
 	const check = "routes"
 	if len(e.Paths.Paths) == 0 {
@@ -45,8 +45,8 @@ func (e *examination) routes() {
 	}
 }
 
-// filter: strict reverse-path filtering drops what comes for an address by another
-// interface than the route back.
+// filter checks rp_filter: in strict mode packets are dropped that arrive by another interface than
+// the route back.
 func (e *examination) filter(p *paths.PathStatus) {
 	if p.Addresses[0].Is6() && len(p.Addresses) == 1 {
 		return
@@ -96,7 +96,7 @@ func (e *examination) source(p *paths.PathStatus, a netip.Addr, dev *net.Interfa
 
 func isAnywhere(a netip.Addr) bool { return a == anywhere[0] || a == anywhere[1] }
 
-// hasDefault says whether packets without an address of their own would find a way far out.
+// hasDefault reports whether there is a default route.
 func (e *examination) hasDefault(a netip.Addr) bool {
 	to, from := anywhere[1], netip.IPv6Unspecified()
 	if a.Is4() {
@@ -117,7 +117,7 @@ func deviceName(index int) string {
 	return dev.Name
 }
 
-// addressesOf are the addresses that a path stands for on this host.
+// addressesOf returns the addresses of a path on this host.
 func addressesOf(p *paths.Path) []netip.Addr {
 	if p.Address.IsValid() {
 		return []netip.Addr{p.Address}

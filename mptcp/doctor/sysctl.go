@@ -8,7 +8,7 @@ import (
 	"mpgate/mptcp/paths"
 )
 
-// sysctl reads one; "" where this kernel has it not.
+// sysctl reads one; "" if this kernel does not have it.
 func sysctl(name string) string {
 	b, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(name, ".", "/"))
 	if err != nil {
@@ -49,7 +49,7 @@ func (e *examination) sysctls() {
 	}
 }
 
-// ifPaths is the level of what makes declared paths void.
+// ifPaths is the level of a finding that makes declared paths ineffective.
 func (e *examination) ifPaths() Level {
 	if len(e.Paths.Paths) > 0 && e.Paths.Manage != paths.ManageOff {
 		return Error

@@ -136,14 +136,14 @@ func TestBehindBalancer(t *testing.T) {
 // viaBalancer makes a connection and says who serves it, and the remote addresses of its subflows.
 func viaBalancer(t *testing.T, l *lab.Lab, wait bool) (who string, remotes []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	c, err := l.Place("client").Dial(ctx, lab.MPTCP, ip("10.77.1.1"), "10.77.1.2:8080")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(waitLimit))
 	buf := make([]byte, len("10.77.2.2"))
 	if _, err := io.ReadFull(c, buf); err != nil {
 		t.Fatal(err)

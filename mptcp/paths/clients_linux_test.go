@@ -58,8 +58,8 @@ func talk(t *testing.T, client, server *net.TCPConn, question, answer int) (stop
 			binary.BigEndian.PutUint64(b[i:], n+uint64(i))
 		}
 	}
-	_ = client.SetReadDeadline(time.Now().Add(2 * patience))
-	_ = server.SetReadDeadline(time.Now().Add(2 * patience))
+	_ = client.SetReadDeadline(time.Now().Add(2 * waitLimit))
+	_ = server.SetReadDeadline(time.Now().Add(2 * waitLimit))
 	read := func(c *net.TCPConn, got, want []byte, n uint64) error {
 		_, err := io.ReadFull(c, got)
 		if fill(want, n); err == nil && !bytes.Equal(got, want) {
@@ -134,7 +134,7 @@ func TestNotBackWhileClientSends(t *testing.T) {
 	r, client, server, both := forClients(t)
 	before := r.endpoints()
 	stop := talk(t, client, server, 64<<10, 8)
-	until(t, "much is sent", func() bool { return infoOf(t, server).BytesReceived > 4*littleSent })
+	until(t, "much is sent", func() bool { return infoOf(t, server).BytesReceived > 4*uploadBytes })
 	r.flap(server, func() {})
 	until(t, "the path is back", func() bool { _, back, _ := r.events(); return len(back) == 1 })
 	until(t, "its renewal waits", func() bool { return r.m.Status().Paths[1].Waiting == 1 })
@@ -156,7 +156,7 @@ func TestNotBackWhileUploadStands(t *testing.T) {
 		_, err := client.Write(make([]byte, 16<<20))
 		sent <- err
 	}()
-	if _, err := io.CopyN(io.Discard, server, 4*littleSent); err != nil {
+	if _, err := io.CopyN(io.Discard, server, 4*uploadBytes); err != nil {
 		t.Fatal(err)
 	}
 	r.flap(server, func() {})

@@ -21,8 +21,8 @@
 //	                    keep short what they have queued (also with link)
 //
 //	Manager.Status    what was found, for users and for metrics
-//	Manager.From      for dials: the address of a path that carries, while that of the route does not
-//	Manager.HandOver  what was made, for another process to continue with (Options.Succeed)
+//	Manager.SelectSource  for dials: the address of a working path, while that of the route fails
+//	Manager.HandOver  what was made, for another process to continue with (Options.Handover)
 //	Options.Journal   the same in a file, for the process after one that was killed
 //
 // # What is never done

@@ -11,18 +11,18 @@ import (
 // flowAddrs are the two ends of a subflow.
 type flowAddrs struct{ local, remote netip.AddrPort }
 
-func (m *Manager) isAt(a *at, s *mptcp.Subflow) bool {
+func (m *Manager) isSelected(a *selection, s *mptcp.Subflow) bool {
 	if slices.Contains(a.addrs, s.Local.Addr()) {
 		return true
 	}
 	if a.p == nil {
 		return false
 	}
-	l := m.locate(s)
+	l := m.egressOf(s)
 	return l.path == a.p || l.dead && a.p.state == Down
 }
 
-// survey is what there is at a path that is given up.
+// survey is what was found on a path that failed.
 type survey struct {
 	found  []flowAddrs // with a sibling that can carry
 	tokens []uint32    // of their connections
@@ -30,13 +30,13 @@ type survey struct {
 	server flowAddrs   // one of those found, to a server
 }
 
-// survey looks at all our connections.
-func (m *Manager) survey(a *at) (v survey) {
+// survey examines all our connections.
+func (m *Manager) survey(a *selection) (v survey) {
 	for c := range m.o.Source {
 		if m.info.Read(c.Raw) != nil {
 			continue // TCP, or closed
 		}
-		on, others := m.split(a)
+		on, others := m.countAt(a)
 		switch {
 		case on == 0:
 			continue
@@ -44,12 +44,12 @@ func (m *Manager) survey(a *at) (v survey) {
 			v.spared++
 			continue
 		}
-		if len(v.tokens) < mostMissed {
+		if len(v.tokens) < maxMissed {
 			v.tokens = append(v.tokens, m.info.Token)
 		}
 		for i := range m.info.Subflows {
 			s := &m.info.Subflows[i]
-			if !s.Live() || !m.isAt(a, s) {
+			if !s.Live() || !m.isSelected(a, s) {
 				continue
 			}
 			v.found = append(v.found, flowAddrs{s.Local, s.Remote})
@@ -61,15 +61,15 @@ func (m *Manager) survey(a *at) (v survey) {
 	return v
 }
 
-// split counts the live subflows of m.info that are meant, and the others that can carry.
-func (m *Manager) split(a *at) (on, others int) {
+// countAt counts the live subflows of m.info that are selected, and the others that can carry data.
+func (m *Manager) countAt(a *selection) (on, others int) {
 	for i := range m.info.Subflows {
 		s := &m.info.Subflows[i]
 		switch {
 		case !s.Live():
-		case m.isAt(a, s):
+		case m.isSelected(a, s):
 			on++
-		case s.State == mptcp.StateEstablished && !m.locate(s).dead:
+		case s.State == mptcp.StateEstablished && !m.egressOf(s).dead:
 			others++
 		}
 	}
@@ -84,15 +84,15 @@ func (m *Manager) split(a *at) (on, others int) {
 // programs' connections are left out of it, and our subflows ended one by one.
 func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Duration) {
 	begin := time.Now()
-	m.renewLater(p, addrs)
+	m.markForRenewal(p, addrs)
 	if m.o.Failover == FailoverOff {
 		m.o.Logger.Warn("path is down", "path", p.Name, "why", why)
 		return
 	}
-	clear(m.places)
-	// What has an address that this host has lost is dead. One that it still has may be
-	// used by subflows that come and go by another path: they live.
-	meant := at{addrs: without(addrs, p.addrs)}
+	clear(m.egresses)
+	// Subflows of an address that this host has lost are dead. Those of an address that it still
+	// has may use another path: they are kept.
+	meant := selection{addrs: without(addrs, p.addrs)}
 	if p.state != Up {
 		meant.p = p
 	}
@@ -113,39 +113,39 @@ func (m *Manager) cut(p *path, addrs []netip.Addr, why string, stalled time.Dura
 	}
 }
 
-// leave ends the subflows at addresses that a path has lost, which carries on with others.
-func (m *Manager) leave(p *path, addrs []netip.Addr) {
-	m.renewLater(p, addrs)
+// loseAddresses ends the subflows at addresses that a path has lost while it keeps others.
+func (m *Manager) loseAddresses(p *path, addrs []netip.Addr) {
+	m.markForRenewal(p, addrs)
 	if m.o.Failover == FailoverOff {
 		return
 	}
-	clear(m.places)
-	v := m.survey(&at{addrs: addrs})
+	clear(m.egresses)
+	v := m.survey(&selection{addrs: addrs})
 	ended := m.endSubflows(p, addrs, &v)
 	m.o.Logger.Info("path has lost an address", "path", p.Name, "addresses", addrs, "subflows_ended", ended, "spared", v.spared)
 }
 
-// renewLater marks our endpoints of those addresses as to be made again.
-func (m *Manager) renewLater(p *path, addrs []netip.Addr) {
+// markForRenewal marks our endpoints of those addresses as to be made again.
+func (m *Manager) markForRenewal(p *path, addrs []netip.Addr) {
 	for k, r := range m.owned {
 		if slices.Contains(addrs, k.addr) && r.path == p.Name {
-			p.again[k] = true
+			p.renewals[k] = true
 		}
 	}
 }
 
-// renewAll marks all our endpoints of a path as to be made again.
-func (m *Manager) renewAll(p *path) {
+// markAllForRenewal marks all our endpoints of a path as to be made again.
+func (m *Manager) markAllForRenewal(p *path) {
 	for k, r := range m.owned {
 		if r.path == p.Name {
-			p.again[k] = true
+			p.renewals[k] = true
 		}
 	}
 }
 
-// endSubflows ends those that were found, and takes the addresses back where that may be.
+// endSubflows ends the subflows that were found, and withdraws the addresses if that is safe.
 func (m *Manager) endSubflows(p *path, addrs []netip.Addr, v *survey) int {
-	if v.spared > 0 || p.state == Silent || m.o.Manage != ManageSync || m.endangered(m.isAnnounced(addrs), addrs...) > 0 {
+	if v.spared > 0 || p.state == Silent || m.o.Manage != ManageSync || m.connectionsAtRisk(m.isAnnounced(addrs), addrs...) > 0 {
 		return m.destroy(v.found, p)
 	}
 	// An announced address is taken back by RM_ADDR also when its subflows have ended, one
@@ -170,20 +170,20 @@ func (m *Manager) isAnnounced(addrs []netip.Addr) bool {
 // withdraw deletes our endpoints of those addresses.
 func (m *Manager) withdraw(addrs []netip.Addr) {
 	have, err := m.pm.Endpoints()
-	m.fault("read endpoints", err)
+	m.noteError("read endpoints", err)
 	for k, r := range m.owned {
 		if !slices.Contains(addrs, k.addr) || !slices.Contains(have, r.stored) {
 			continue // or another program's by now, under the same ID
 		}
-		if r.was != nil {
+		if r.previous != nil {
 			continue // adopted: sync gives it back
 		}
 		err := m.pm.DelEndpoint(r.stored.ID, k.addr)
-		m.fault("delete endpoint "+k.String(), err)
+		m.noteError("delete endpoint "+k.String(), err)
 		if err == nil {
 			delete(m.owned, k)
 			if p := m.byAddr[k.addr]; p != nil {
-				delete(p.again, k)
+				delete(p.renewals, k)
 			}
 		}
 	}
@@ -214,6 +214,6 @@ func (m *Manager) destroy(flows []flowAddrs, p *path) int {
 		}
 	}
 	ended, err := m.diag.DestroyAll(targets)
-	m.fault("end subflows", err)
+	m.noteError("end subflows", err)
 	return ended
 }

@@ -2,7 +2,7 @@ package paths
 
 import "net/netip"
 
-// host is what rtnetlink says of the namespace.
+// clearContested is what rtnetlink says of the namespace.
 type host struct {
 	links []link
 	addrs []address
@@ -17,10 +17,11 @@ type link struct {
 }
 
 type address struct {
-	addr   netip.Addr
-	index  int  // of its link
-	ready  bool // not tentative, and not a duplicate
-	chosen bool // one that an interface alone stands for: of global scope, neither temporary nor deprecated
+	addr  netip.Addr
+	index int  // of its link
+	ready bool // not tentative, and not a duplicate
+	// chosen: a path declared by interface uses it (global scope, not temporary, not deprecated).
+	chosen bool
 }
 
 func (h *host) link(name string) *link {

@@ -9,11 +9,11 @@ import (
 
 // Whatever stands in a journal, what is believed of it is whole, and of this boot and namespace.
 func FuzzJournal(f *testing.F) {
-	self, err := whoAmI()
+	self, err := currentOwner()
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, p := range []page{{maker: self}, {maker: self, Estate: Estate{LastID: 3, Endpoints: []Holding{{Path: "a"}}}}} {
+	for _, p := range []journalFile{{journalOwner: self}, {journalOwner: self, Made: Handover{LastID: 3, Endpoints: []EndpointRecord{{Path: "a"}}}}} {
 		text, err := json.Marshal(p)
 		if err != nil {
 			f.Fatal(err)

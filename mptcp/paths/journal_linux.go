@@ -17,10 +17,10 @@ import (
 	"mpgate/mptcp"
 )
 
-// A process that is killed takes nothing back. So what this manager makes stands in a file, the
-// journal, for the next process to know it by: what is about to be made before it is made, since a
-// kill may come in between. It is written whole and renamed. It is not synced to the disk: what is
-// lost with the kernel is of no use after that either.
+// A process that is killed reverts nothing. So the manager records its endpoints and limits in a
+// file, the journal, from which the next process recovers them. A change is recorded before it is
+// made, since a kill may come in between. The file is written as a whole and renamed. It is not
+// synced to the disk: after a crash of the kernel its content is obsolete anyway.
 //
 //	read ──► of this boot, this namespace, and of no process that still runs? ──► does the kernel have it just so? ──► ours
 //
@@ -28,22 +28,22 @@ import (
 
 const (
 	journalVersion = 1
-	// mostJournal bounds what is read, bytes.
-	mostJournal = 64 << 10
+	// maxJournal bounds what is read, bytes.
+	maxJournal = 64 << 10
 )
 
 // journal is the file. The zero value has none.
 type journal struct {
-	path  string
-	self  maker
-	last  []byte // as written; nil: not known
-	none  bool   // there is no file
-	taken bool   // it is a process's that still runs
-	given bool   // another process continues with what was made here
+	path       string
+	self       journalOwner
+	last       []byte // as written; nil: not known
+	absent     bool   // there is no file
+	foreign    bool   // it belongs to a process that is still running
+	handedOver bool   // another process has taken over what was made here
 }
 
-// maker says whose a journal is, and where what it lists is to be found.
-type maker struct {
+// journalOwner identifies the process that wrote a journal, and the namespace that it is about.
+type journalOwner struct {
 	Version   int    `json:"version"`
 	Boot      string `json:"boot"`
 	Namespace string `json:"namespace"`
@@ -51,15 +51,15 @@ type maker struct {
 	Started   uint64 `json:"started"` // ticks since the boot
 }
 
-// page is what stands in it.
-type page struct {
-	maker
-	Estate Estate `json:"made"`
+// journalFile is the content of the journal.
+type journalFile struct {
+	journalOwner
+	Made Handover `json:"made"`
 }
 
-// whoAmI is the maker that this process is, in the network namespace of the calling thread.
-func whoAmI() (o maker, err error) {
-	o = maker{Version: journalVersion, PID: os.Getpid()}
+// currentOwner identifies this process, in the network namespace of the calling thread.
+func currentOwner() (o journalOwner, err error) {
+	o = journalOwner{Version: journalVersion, PID: os.Getpid()}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return o, err
@@ -92,7 +92,8 @@ func startOf(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := bytes.Cut(text[max(0, bytes.LastIndexByte(text, ')')):], []byte(" ")) // the name before may have anything in it
+	// The name in parentheses may contain any byte.
+	_, rest, _ := bytes.Cut(text[max(0, bytes.LastIndexByte(text, ')')):], []byte(" "))
 	fields := bytes.Fields(rest)
 	if len(fields) < 20 {
 		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields)+2)
@@ -100,21 +101,21 @@ func startOf(pid int) (uint64, error) {
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
 
-// read gives what an earlier process has left. Errors say why that is not to be believed.
-func (j *journal) read() (*Estate, error) {
+// read returns what an earlier process has recorded. An error says why the journal is not valid.
+func (j *journal) read() (*Handover, error) {
 	f, err := os.OpenFile(j.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, mostJournal+1))
+	text, err := io.ReadAll(io.LimitReader(f, maxJournal+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > mostJournal {
-		return nil, fmt.Errorf("longer than %d bytes", mostJournal)
+	if len(text) > maxJournal {
+		return nil, fmt.Errorf("longer than %d bytes", maxJournal)
 	}
-	var p page
+	var p journalFile
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
@@ -126,13 +127,13 @@ func (j *journal) read() (*Estate, error) {
 	if err := p.check(&j.self); err != nil {
 		return nil, err
 	}
-	return &p.Estate, nil
+	return &p.Made, nil
 }
 
-// errRuns: the process that wrote the journal is still there, and not this one.
+// errRuns: another process wrote the journal and is still running.
 var errRuns = errors.New("its process is still running")
 
-func (p *page) check(self *maker) error {
+func (p *journalFile) check(self *journalOwner) error {
 	switch {
 	case p.Version != journalVersion:
 		return fmt.Errorf("version %d, expected %d", p.Version, journalVersion)
@@ -142,10 +143,10 @@ func (p *page) check(self *maker) error {
 		return fmt.Errorf("%w (pid %d)", errRuns, p.PID)
 	case p.Namespace != self.Namespace:
 		return errors.New("written in another network namespace")
-	case len(p.Estate.Endpoints) > 2*maxEndpoints:
-		return fmt.Errorf("%d endpoints, more than the maximum of %d", len(p.Estate.Endpoints), maxEndpoints)
+	case len(p.Made.Endpoints) > 2*maxEndpoints:
+		return fmt.Errorf("%d endpoints, more than the maximum of %d", len(p.Made.Endpoints), maxEndpoints)
 	}
-	for _, h := range p.Estate.Endpoints {
+	for _, h := range p.Made.Endpoints {
 		if e := h.endpoint(); !e.Addr.IsValid() || e.ID == 0 || h.Path == "" {
 			return fmt.Errorf("endpoint %+v is incomplete", e)
 		}
@@ -153,8 +154,8 @@ func (p *page) check(self *maker) error {
 	return nil
 }
 
-// runs says whether the process of p is another than self and still there.
-func (p *page) runs(self *maker) bool {
+// runs reports whether another process than self wrote p and is still running.
+func (p *journalFile) runs(self *journalOwner) bool {
 	if p.PID == self.PID {
 		return false
 	}
@@ -162,37 +163,37 @@ func (p *page) runs(self *maker) bool {
 	return err == nil && at == p.Started
 }
 
-// endpoint is the one that a holding is about.
-func (h *Holding) endpoint() mptcp.Endpoint {
+// endpoint is the endpoint of the record.
+func (h *EndpointRecord) endpoint() mptcp.Endpoint {
 	if h.Intended != nil {
 		return *h.Intended
 	}
 	return h.Stored
 }
 
-// write puts down what there is; nothing leaves no file.
-func (j *journal) write(e *Estate) error {
+// write replaces the journal; an empty handover removes the file.
+func (j *journal) write(e *Handover) error {
 	if e.Empty() {
-		if j.none {
+		if j.absent {
 			return nil
 		}
 		err := os.Remove(j.path)
 		if errors.Is(err, os.ErrNotExist) {
 			err = nil
 		}
-		j.last, j.none = nil, err == nil
+		j.last, j.absent = nil, err == nil
 		return err
 	}
-	text, err := json.Marshal(page{j.self, *e})
+	text, err := json.Marshal(journalFile{j.self, *e})
 	if err != nil || bytes.Equal(text, j.last) {
 		return err
 	}
-	j.last, j.none = nil, false
+	j.last, j.absent = nil, false
 	if err := os.MkdirAll(filepath.Dir(j.path), 0o700); err != nil {
 		return err
 	}
 	next := j.path + ".new"
-	_ = os.Remove(next) // it may be a pipe, or another's file by another name
+	_ = os.Remove(next) // it may be a pipe or a hard link
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -212,15 +213,15 @@ func (j *journal) write(e *Estate) error {
 	return nil
 }
 
-// openJournal begins to use the journal, and takes for ours what an earlier process of this state
-// directory has made and the kernel has just so.
+// openJournal begins to use the journal, and recovers what an earlier process with this state
+// directory has recorded.
 func (m *Manager) openJournal() {
 	j := &m.journal
 	if j.path = m.o.Journal; j.path == "" {
 		return
 	}
 	var err error
-	if j.self, err = whoAmI(); err != nil {
+	if j.self, err = currentOwner(); err != nil {
 		j.path = ""
 		m.o.Logger.Warn("cannot record MPTCP endpoints: after a kill they count as those of another program", "err", err)
 		return
@@ -232,7 +233,7 @@ func (m *Manager) openJournal() {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 	case errors.Is(err, errRuns):
-		j.taken = true
+		j.foreign = true
 		m.o.Logger.Warn("the recorded MPTCP endpoints belong to another process: they are not changed, and those of this process are not recorded", "file", j.path, "err", err)
 	case err != nil:
 		m.o.Logger.Warn("the record of MPTCP endpoints is not used: endpoints of an earlier process count as those of another program", "file", j.path, "err", err)
@@ -241,12 +242,12 @@ func (m *Manager) openJournal() {
 	}
 }
 
-// recover takes for ours what is as it was made.
-func (m *Manager) recover(e *Estate) {
+// recover takes over what is unchanged in the kernel.
+func (m *Manager) recover(e *Handover) {
 	have, err := m.pm.Endpoints()
-	m.fault("read endpoints", err)
+	m.noteError("read endpoints", err)
 	limits, lerr := m.pm.Limits()
-	m.fault("read limits", lerr)
+	m.noteError("read limits", lerr)
 	if err != nil || lerr != nil {
 		return
 	}
@@ -260,7 +261,7 @@ func (m *Manager) recover(e *Estate) {
 			gone = append(gone, k.String())
 		case have[i] == h.Stored || h.Intended != nil && have[i] == *h.Intended:
 			ours = append(ours, k.String())
-			m.owned[k] = record{asked: h.Asked, stored: have[i], was: h.Was, path: h.Path}
+			m.owned[k] = ownedEndpoint{requested: h.Requested, stored: have[i], previous: h.Previous, path: h.Path}
 		default:
 			changed = append(changed, k.String())
 		}
@@ -268,10 +269,10 @@ func (m *Manager) recover(e *Estate) {
 	what := "as they were"
 	if l := e.Limits; l != nil {
 		switch limits {
-		case l.Mine:
+		case l.Set:
 			what = "ours"
-			m.limits = ownedLimits{set: true, was: l.Was, mine: l.Mine}
-		case l.Was:
+			m.limits = ownedLimits{set: true, previous: l.Previous, current: l.Set}
+		case l.Previous:
 		default:
 			what = "changed by another program"
 		}
@@ -280,46 +281,46 @@ func (m *Manager) recover(e *Estate) {
 		"changed_since", changed, "gone", gone, "limits", what)
 }
 
-// estate is what would be taken back at the end.
-func (m *Manager) estate() *Estate {
-	e := &Estate{LastID: m.lastID}
+// owns returns what would be reverted at the end.
+func (m *Manager) owns() *Handover {
+	e := &Handover{LastID: m.lastID}
 	for k, r := range m.owned {
 		if m.contested[k] == "" {
-			e.Endpoints = append(e.Endpoints, Holding{Path: r.path, Asked: r.asked, Stored: r.stored, Was: r.was})
+			e.Endpoints = append(e.Endpoints, EndpointRecord{Path: r.path, Requested: r.requested, Stored: r.stored, Previous: r.previous})
 		}
 	}
-	slices.SortFunc(e.Endpoints, func(a, b Holding) int { return a.Stored.Addr.Compare(b.Stored.Addr) })
+	slices.SortFunc(e.Endpoints, func(a, b EndpointRecord) int { return a.Stored.Addr.Compare(b.Stored.Addr) })
 	if l := &m.limits; l.set && !l.contested {
-		e.Limits = &HeldLimits{Was: l.was, Mine: l.mine}
+		e.Limits = &LimitsRecord{Previous: l.previous, Set: l.current}
 	}
 	return e
 }
 
-// note puts down what there is.
-func (m *Manager) note() { m.noteEstate(m.estate()) }
+// recordOwned writes the current state to the journal.
+func (m *Manager) recordOwned() { m.recordHandover(m.owns()) }
 
-// noteIntent puts down an endpoint that is about to be made, or changed.
-func (m *Manager) noteIntent(w want, next mptcp.Endpoint, was *mptcp.Endpoint) {
-	e := m.estate()
-	i := slices.IndexFunc(e.Endpoints, func(h Holding) bool { return keyOf(h.Stored) == keyOf(next) })
+// recordIntent records an endpoint that is about to be made or changed.
+func (m *Manager) recordIntent(w want, next mptcp.Endpoint, was *mptcp.Endpoint) {
+	e := m.owns()
+	i := slices.IndexFunc(e.Endpoints, func(h EndpointRecord) bool { return keyOf(h.Stored) == keyOf(next) })
 	if i < 0 {
 		i = len(e.Endpoints)
-		e.Endpoints = append(e.Endpoints, Holding{Path: w.path, Was: was})
+		e.Endpoints = append(e.Endpoints, EndpointRecord{Path: w.path, Previous: was})
 	}
-	e.Endpoints[i].Asked, e.Endpoints[i].Intended = w.Endpoint, &next
-	m.noteEstate(e)
+	e.Endpoints[i].Requested, e.Endpoints[i].Intended = w.Endpoint, &next
+	m.recordHandover(e)
 }
 
-// noteLimits puts down limits that are about to be set.
-func (m *Manager) noteLimits(was, mine mptcp.Limits) {
-	e := m.estate()
-	e.Limits = &HeldLimits{Was: was, Mine: mine}
-	m.noteEstate(e)
+// recordLimits records limits that are about to be set.
+func (m *Manager) recordLimits(was, mine mptcp.Limits) {
+	e := m.owns()
+	e.Limits = &LimitsRecord{Previous: was, Set: mine}
+	m.recordHandover(e)
 }
 
-func (m *Manager) noteEstate(e *Estate) {
-	if m.journal.path == "" || m.journal.taken || m.journal.given {
+func (m *Manager) recordHandover(e *Handover) {
+	if m.journal.path == "" || m.journal.foreign || m.journal.handedOver {
 		return
 	}
-	m.fault("record endpoints in the state directory", m.journal.write(e))
+	m.noteError("record endpoints in the state directory", m.journal.write(e))
 }

@@ -51,7 +51,7 @@ func (r *rig) ours() (n int) {
 }
 
 // readPage reads a journal.
-func readPage(t *testing.T, file string) (p page) {
+func readPage(t *testing.T, file string) (p journalFile) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err == nil {
@@ -63,7 +63,7 @@ func readPage(t *testing.T, file string) (p page) {
 	return p
 }
 
-func writePage(t *testing.T, file string, p page) {
+func writePage(t *testing.T, file string, p journalFile) {
 	t.Helper()
 	text, err := json.Marshal(p)
 	if err == nil {
@@ -95,7 +95,7 @@ func TestRecover(t *testing.T) {
 			})
 		}
 	}
-	edit := func(f func(*page)) func(*rig, string) {
+	edit := func(f func(*journalFile)) func(*rig, string) {
 		return func(r *rig, file string) { p := readPage(r.t, file); f(&p); writePage(r.t, file, p) }
 	}
 	text := func(s string) func(*rig, string) {
@@ -126,20 +126,20 @@ func TestRecover(t *testing.T) {
 		{"other limits", func(r *rig, _ string) {
 			r.pm(func(pm *mptcp.PathManager) error { _, err := pm.SetLimits(others); return err })
 		}, 2, "limits=\"changed by another program\"", "", others},
-		{"killed before the last was made", edit(func(p *page) {
-			h := &p.Estate.Endpoints[1]
+		{"killed before the last was made", edit(func(p *journalFile) {
+			h := &p.Made.Endpoints[1]
 			next := h.Stored
 			h.Intended, h.Stored = &next, mptcp.Endpoint{}
 		}), 2, "ours_again=\"[10.77.1.1 10.77.2.1]\"", "", was},
-		{"another boot", edit(func(p *page) { p.Boot = "x" }), 0, "before the last boot", bothFlags, none},
-		{"another namespace", edit(func(p *page) { p.Namespace = "7" }), 0, "another network namespace", bothFlags, none},
-		{"another version", edit(func(p *page) { p.Version++ }), 0, "version 2", bothFlags, none},
-		{"a process that runs", edit(func(p *page) { p.PID = 1; p.Started, _ = startOf(1) }), 0, "still running (pid 1)", bothFlags, none},
-		{"a process of that number", edit(func(p *page) { p.PID = 1; p.Started = 1 << 40 }), 2, "ours_again", "", was},
-		{"no address", edit(func(p *page) { p.Estate.Endpoints[0].Stored = mptcp.Endpoint{} }), 0, "incomplete", bothFlags, none},
+		{"another boot", edit(func(p *journalFile) { p.Boot = "x" }), 0, "before the last boot", bothFlags, none},
+		{"another namespace", edit(func(p *journalFile) { p.Namespace = "7" }), 0, "another network namespace", bothFlags, none},
+		{"another version", edit(func(p *journalFile) { p.Version++ }), 0, "version 2", bothFlags, none},
+		{"a process that runs", edit(func(p *journalFile) { p.PID = 1; p.Started, _ = startOf(1) }), 0, "still running (pid 1)", bothFlags, none},
+		{"a process of that number", edit(func(p *journalFile) { p.PID = 1; p.Started = 1 << 40 }), 2, "ours_again", "", was},
+		{"no address", edit(func(p *journalFile) { p.Made.Endpoints[0].Stored = mptcp.Endpoint{} }), 0, "incomplete", bothFlags, none},
 		{"cut short", text(`{"version":1,"boot":`), 0, "unexpected EOF", bothFlags, none},
 		{"empty", text(""), 0, "EOF", bothFlags, none},
-		{"too long", text(strings.Repeat(" ", mostJournal+1)), 0, "longer than", bothFlags, none},
+		{"too long", text(strings.Repeat(" ", maxJournal+1)), 0, "longer than", bothFlags, none},
 		{"an unknown field", text(`{"colour":1}`), 0, "unknown field", bothFlags, none},
 		{"removed", func(r *rig, file string) { _ = os.Remove(file) }, 0, "", bothFlags, none},
 	} {
@@ -215,11 +215,11 @@ func TestJournalHandedOver(t *testing.T) {
 	r.inSync(2)
 	e, stopFirst := r.handOver(), r.stop
 	next := o
-	next.Recover, next.Succeed = false, e
+	next.Recover, next.Handover = false, e
 	r.open(next)
 	r.inSync(2)
 	stopFirst()
-	if p := readPage(t, o.Journal); len(p.Estate.Endpoints) != 2 {
+	if p := readPage(t, o.Journal); len(p.Made.Endpoints) != 2 {
 		t.Errorf("after the end of the first the journal has %+v", p)
 	}
 	r.stop()
@@ -249,7 +249,7 @@ func TestJournalBesideOtherFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			wrote := make(chan error, 1)
-			go func() { wrote <- j.write(&Estate{LastID: 1, Limits: &HeldLimits{}}) }()
+			go func() { wrote <- j.write(&Handover{LastID: 1, Limits: &LimitsRecord{}}) }()
 			select {
 			case err := <-wrote:
 				if err != nil {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Look compares once and changes nothing: what is wanted of a namespace with what
-// is there, as ManageWatch does. It needs no privilege.
+// Look compares the namespace with the options once, as ManageWatch does, and changes nothing. It
+// needs no privilege.
 func Look(o Options) (Status, error) {
 	o.Failover, o.Hooks, o.Logger = FailoverOff, Hooks{}, nil
 	o.Manage = min(o.Manage, ManageWatch)
@@ -19,15 +19,15 @@ func Look(o Options) (Status, error) {
 	return m.Status(), nil
 }
 
-// RouteDevice is the interface, by its index, by which packets from local to
-// remote leave; 0 if they do not leave at all.
+// RouteDevice returns the index of the interface by which packets from local to remote leave; 0 if
+// there is no route.
 func RouteDevice(local, remote netip.Addr) (int, error) {
 	r, err := openRtnetlink()
 	if err != nil {
 		return 0, err
 	}
 	defer r.close()
-	index, err := r.device(ends{local, remote})
+	index, err := r.device(addrPair{local, remote})
 	if isUnreachable(err) {
 		return 0, nil
 	}

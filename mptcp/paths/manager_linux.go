@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,7 @@ import (
 )
 
 const (
-	// Endpoints and limits tell of no change: they are looked at this often.
+	// The kernel sends no notifications about endpoints and limits: they are read this often.
 	lookEvery = 5 * time.Second
 	// How often a sample is taken while connections send, and while none does.
 	busyTick = 20 * time.Millisecond
@@ -34,16 +33,15 @@ const (
 	afterPanic = time.Second
 )
 
-// A Manager looks after the paths of one network namespace: that of the thread
-// that opened it.
+// A Manager manages the paths of one network namespace: that of the thread that opened it.
 type Manager struct {
 	pm   *mptcp.PathManager
 	diag *mptcp.Diag
 	rt   *rtnetlink
-	kick chan struct{}
-	// orders are carried out by Run, until it has ended.
-	orders chan func()
-	ended  chan struct{}
+	wake chan struct{}
+	// calls are executed by Run, until it has ended.
+	calls chan func()
+	ended chan struct{}
 
 	mu      sync.Mutex
 	next    *Options // of Update, not yet taken
@@ -52,46 +50,46 @@ type Manager struct {
 	devices []int  // of the paths
 	running bool
 
-	detour atomic.Pointer[detour]
+	sources atomic.Pointer[sourceTable]
 
-	// What follows belongs to Run.
-	o         Options
-	paths     []*path
-	byAddr    map[netip.Addr]*path
-	found     *host
-	places    map[ends]place
-	placedAt  time.Time
-	owned     map[key]record
-	contested map[key]string
-	limits    ownedLimits
-	last      plan // as last made
-	inKernel  mptcp.Limits
-	notes     []string
-	faults    map[string]string // of reading and writing, by what was tried
-	lookAt    time.Time
-	retryAt   time.Time
-	retryIn   time.Duration
-	lastID    uint8
-	info      mptcp.Info
-	sample    sample
-	journal   journal
-	books     books
+	// The fields below are used by Run only.
+	o          Options
+	paths      []*path
+	byAddr     map[netip.Addr]*path
+	found      *host
+	egresses   map[addrPair]egress
+	egressesAt time.Time
+	owned      map[key]ownedEndpoint
+	contested  map[key]string
+	limits     ownedLimits
+	last       plan // as last made
+	inKernel   mptcp.Limits
+	notes      []string
+	errs       map[string]string // of reading and writing, by operation
+	lookAt     time.Time
+	retryAt    time.Time
+	retryIn    time.Duration
+	lastID     uint8
+	info       mptcp.Info
+	sample     sample
+	journal    journal
+	accounting accounting
 }
 
 // ownedLimits remembers the limits before they were changed.
 type ownedLimits struct {
-	set       bool
-	was, mine mptcp.Limits
-	contested bool
+	set               bool
+	previous, current mptcp.Limits
+	contested         bool
 }
 
-// Open checks the options, and that the process may do what they ask for: a
-// *PrivilegeError says that it may not. Nothing is changed before Run.
+// Open checks the options and the privileges that they need; a missing one is a *PrivilegeError.
+// Nothing is changed before Run.
 func Open(o Options) (*Manager, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	m := &Manager{kick: make(chan struct{}, 1), orders: make(chan func()), ended: make(chan struct{}), places: map[ends]place{}, owned: map[key]record{}, contested: map[key]string{}, faults: map[string]string{}}
+	m := &Manager{wake: make(chan struct{}, 1), calls: make(chan func()), ended: make(chan struct{}), egresses: map[addrPair]egress{}, owned: map[key]ownedEndpoint{}, contested: map[key]string{}, errs: map[string]string{}}
 	var err error
 	if m.diag, err = mptcp.OpenDiag(); err == nil {
 		if m.rt, err = openRtnetlink(); err == nil {
@@ -106,11 +104,11 @@ func Open(o Options) (*Manager, error) {
 		return nil, err
 	}
 	m.o = o.withDefaults()
-	m.books.open()
+	m.accounting.open()
 	return m, nil
 }
 
-// Close gives up a manager that was not run.
+// Close closes a manager that was not run.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -129,11 +127,11 @@ func (m *Manager) closeSockets() {
 	if m.pm != nil {
 		m.pm.Close()
 	}
-	m.books.close()
+	m.accounting.close()
 }
 
-// allowed finds out by trying what changes nothing: the capability counts in the
-// namespace's own user namespace.
+// allowed tries an operation that changes nothing, because the capability is needed in the user
+// namespace that owns the network namespace.
 func (m *Manager) allowed(o *Options) error {
 	what := o.privileged()
 	if what == "" {
@@ -145,8 +143,7 @@ func (m *Manager) allowed(o *Options) error {
 	return nil
 }
 
-// Update replaces the options; Run brings about what they ask for. Hooks, Source
-// and Logger are replaced too.
+// Update replaces the options, including Hooks, Source and Logger; Run applies them.
 func (m *Manager) Update(o Options) error {
 	err := o.check()
 	if err == nil {
@@ -159,42 +156,42 @@ func (m *Manager) Update(o Options) error {
 	m.mu.Lock()
 	m.next = &o
 	m.mu.Unlock()
-	m.changed()
+	m.wakeUp()
 	return nil
 }
 
-// Status is what was found last.
+// Status returns the state as last read.
 func (m *Manager) Status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.status
 }
 
-func (m *Manager) changed() {
+func (m *Manager) wakeUp() {
 	select {
-	case m.kick <- struct{}{}:
+	case m.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Run does it all, until the context is done: then it takes back what it made,
-// unless Keep is set. It may be called once, and its goroutine's thread should be in the
-// namespace of Open: sockets of its own (to probe silent paths) are made in it.
+// Run manages the paths until the context is done; then it removes what it made, unless Keep is
+// set. It may be called once, and its goroutine's thread should be in the namespace of Open:
+// sockets of its own (to probe silent paths) are made in it.
 func (m *Manager) Run(ctx context.Context) error {
 	m.mu.Lock()
 	m.running = true
 	m.mu.Unlock()
 	defer close(m.ended)
 	m.openJournal()
-	m.succeed()
+	m.takeHandover()
 	var hears, listens task.Group
 	listenCtx, unlisten := context.WithCancel(ctx)
 	hears.Go("paths: news of links", func() {
-		task.Keep(listenCtx, "paths: news of links", func() { m.rt.hear(m.changed) })
+		task.Keep(listenCtx, "paths: news of links", func() { m.rt.listen(m.wakeUp) })
 	}, nil)
-	if m.books.events != nil {
+	if m.accounting.events != nil {
 		listens.Go("paths: MPTCP events", func() {
-			task.Keep(listenCtx, "paths: MPTCP events", func() { m.books.listen(listenCtx) })
+			task.Keep(listenCtx, "paths: MPTCP events", func() { m.accounting.listen(listenCtx) })
 		}, nil)
 	}
 	defer func() {
@@ -210,9 +207,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-m.kick:
+		case <-m.wake:
 			m.lookAt = time.Time{}
-		case order := <-m.orders:
+		case order := <-m.calls:
 			task.Call("paths: order", order)
 		case <-tick.C:
 		}
@@ -234,8 +231,8 @@ func (m *Manager) step(now time.Time) {
 	if m.o.Failover != FailoverOff {
 		m.watch(now)
 	}
-	m.mend(now)
-	if m.keepBooks(now) {
+	m.maintain(now)
+	if m.accountIfDue(now) {
 		m.publish()
 	}
 }
@@ -268,7 +265,7 @@ func (m *Manager) pause() time.Duration {
 	return d
 }
 
-// takeOptions sees whether there are new ones.
+// takeOptions applies new options, if there are any.
 func (m *Manager) takeOptions() {
 	m.mu.Lock()
 	next := m.next
@@ -279,7 +276,7 @@ func (m *Manager) takeOptions() {
 	}
 }
 
-// replace takes new options. Paths that are the same continue.
+// replace applies new options. Paths that are unchanged keep their state.
 func (m *Manager) replace(o Options) {
 	m.unfollow()
 	m.o = o
@@ -288,132 +285,22 @@ func (m *Manager) replace(o Options) {
 	}
 	clear(m.contested)
 	m.limits.contested = false
-	m.journal.given = false
-	m.succeed()
+	m.journal.handedOver = false
+	m.takeHandover()
 	m.lookAt = time.Time{}
 }
 
-// look reads the host, sees which paths came and went, and plans.
-func (m *Manager) look(now time.Time) {
-	h, err := m.rt.host()
-	m.fault("read links and addresses", err)
-	m.fault("hear of links and addresses", m.rt.hearing(now))
-	if err == nil {
-		if !reflect.DeepEqual(h, m.found) || now.Sub(m.placedAt) > time.Minute {
-			clear(m.places)
-			m.found, m.placedAt = h, now
-		}
-		m.merge(resolve(m.o.Paths, h, m.o.Failover != FailoverOff), now)
-	}
-	m.sync()
-	m.followRoutes()
-	m.publish()
-}
-
-// merge takes over what the host has now.
-func (m *Manager) merge(found []resolved, now time.Time) {
-	var before []*path
-	before, m.paths = m.paths, nil
-	m.byAddr = map[netip.Addr]*path{}
-	type loss struct {
-		p     *path
-		addrs []netip.Addr
-		whole bool // the path went down
-	}
-	var lost []loss
-	for _, r := range found {
-		i := slices.IndexFunc(before, func(p *path) bool { return p.Name == r.Name })
-		var p *path
-		if i >= 0 {
-			p = before[i]
-			before = slices.Delete(before, i, i+1)
-		} else {
-			p = &path{state: Up, since: now, again: map[key]bool{}}
-		}
-		old := p.resolved
-		p.resolved = r
-		m.paths = append(m.paths, p)
-		for _, a := range r.addrs {
-			m.byAddr[a] = p
-		}
-		gone := without(old.addrs, r.addrs)
-		if i >= 0 && len(without(r.addrs, old.addrs)) > 0 {
-			p.settleFrom = now
-		}
-		switch {
-		case !r.up() && i < 0:
-			p.state, p.downAt, p.asleep = Down, now, true
-			if r.declared {
-				m.o.Logger.Warn("path is down", "path", r.Name, "why", r.why)
-			}
-			m.renewAll(p)
-		case !r.up() && p.state != Down:
-			p.fail(Down, r.why, now)
-			lost = append(lost, loss{p, slices.Concat(r.addrs, gone), true})
-		case r.up() && p.state == Down:
-			p.back(now)
-			p.settleFrom = now
-			fallthrough
-		case len(gone) > 0:
-			lost = append(lost, loss{p, gone, false})
-		}
-		if !r.up() {
-			p.reason = r.why
-		}
-		if i < 0 || p.state == Down && old.why == "" {
-			m.tellUp(p)
-		}
-		m.host(p, &old)
-	}
-	for _, p := range before {
-		p.probe.close()
-		if m.o.Hooks.Gone != nil {
-			m.o.Hooks.Gone(p.Name)
-		}
-	}
-	// All states are known: no sibling is counted that is down too.
-	for _, l := range lost {
-		switch {
-		case len(l.addrs) == 0:
-		case l.whole:
-			m.cut(l.p, l.addrs, l.p.reason, 0)
-		default:
-			m.leave(l.p, l.addrs)
-		}
-	}
-}
-
-// host clears what another program is blamed for where the host has changed since:
-// what a network manager does with an address when its link goes is its own affair.
-func (m *Manager) host(p *path, old *resolved) {
-	if old.why == p.why && slices.Equal(old.addrs, p.addrs) && old.index == p.index {
-		return
-	}
-	for k, r := range m.owned {
-		if r.path == p.Name && m.contested[k] != "" {
-			delete(m.contested, k)
-			delete(m.owned, k)
-		}
-	}
-}
-
-func (m *Manager) tellUp(p *path) {
-	if m.o.Hooks.Up != nil {
-		m.o.Hooks.Up(p.Name, p.state == Up)
-	}
-}
-
-// fix brings paths back whose time has come, and does what was put off.
-func (m *Manager) mend(now time.Time) {
+// maintain restores paths whose hold has expired, and repeats what was postponed.
+func (m *Manager) maintain(now time.Time) {
 	for _, p := range m.paths {
 		if p.state == Silent {
-			m.seek(p, now)
+			m.probePath(p, now)
 		}
-		if !p.settleFrom.IsZero() && p.state != Down && !now.Before(m.settlesAt(p)) {
+		if !p.settlingSince.IsZero() && p.state != Down && !now.Before(m.settlesAt(p)) {
 			m.settled(p)
 		}
 		if p.state == Returning && !now.Before(m.readyAt(p)) {
-			m.giveBack(p, now)
+			m.restore(p, now)
 		}
 		if !p.rejoin.at.IsZero() && !now.Before(p.rejoin.at) {
 			m.rejoin(p, now)
@@ -424,20 +311,20 @@ func (m *Manager) mend(now time.Time) {
 	}
 }
 
-// fault notes an error of what, or that it went well.
-func (m *Manager) fault(what string, err error) {
+// noteError records the error of an operation, or that it succeeded.
+func (m *Manager) noteError(what string, err error) {
 	switch {
 	case err == nil:
-		delete(m.faults, what)
-	case m.faults[what] != err.Error():
-		m.faults[what] = err.Error()
+		delete(m.errs, what)
+	case m.errs[what] != err.Error():
+		m.errs[what] = err.Error()
 		m.o.Logger.Error("MPTCP paths: "+what, "err", err)
 	}
 }
 
-// publish makes the picture that Status gives.
+// publish updates what Status returns.
 func (m *Manager) publish() {
-	m.setDetour()
+	m.updateSources()
 	s := Status{Manage: m.o.Manage, Failover: m.o.Failover, Endpoints: slices.Clone(m.last.statuses), Limits: m.inKernel, Notes: slices.Clone(m.notes)}
 	if m.o.Manage != ManageOff {
 		s.WantedLimits = m.o.Limits
@@ -449,7 +336,7 @@ func (m *Manager) publish() {
 			devices = append(devices, p.index)
 		}
 	}
-	for what, err := range m.faults {
+	for what, err := range m.errs {
 		s.Notes = append(s.Notes, fmt.Sprintf("%s: %s", what, err))
 	}
 	slices.Sort(s.Notes)

@@ -26,16 +26,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
+const waitLimit = 20 * time.Second
 
 // until waits for the thing itself.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
+	for end := time.Now().Add(waitLimit); !ok(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("waited %v for: %s", patience, what)
+			t.Fatalf("waited %v for: %s", waitLimit, what)
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (r *rig) flags() string {
 
 func (r *rig) wantFlags(want string) {
 	r.t.Helper()
-	for end := time.Now().Add(patience); r.flags() != want; runtime.Gosched() {
+	for end := time.Now().Add(waitLimit); r.flags() != want; runtime.Gosched() {
 		if time.Now().After(end) {
 			r.t.Fatalf("endpoints are %s, want %s; log:\n%s", r.flags(), want, r.logged())
 		}
@@ -195,7 +195,7 @@ func (r *rig) add(c *net.TCPConn, side Side) {
 // connect makes a connection from the client's first address to the server's.
 func (r *rig) connect(d *mptcp.Dialer) (client, server *net.TCPConn) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	l, err := r.lab.Place("server").Listen(ctx, lab.MPTCP, ":0")
 	if err != nil {
@@ -223,7 +223,7 @@ func (r *rig) exchange(a, b *net.TCPConn) {
 	r.t.Helper()
 	one := []byte{1}
 	for _, c := range [][2]*net.TCPConn{{a, b}, {b, a}} {
-		_ = c[1].SetReadDeadline(time.Now().Add(patience))
+		_ = c[1].SetReadDeadline(time.Now().Add(waitLimit))
 		if _, err := c[0].Write(one); err != nil {
 			r.t.Fatal(err)
 		}
@@ -408,7 +408,7 @@ func TestOthersEndpoints(t *testing.T) {
 		}
 		return errors.New("not there")
 	})
-	r.m.changed() // as rtnetlink and the clock do
+	r.m.wakeUp() // as rtnetlink and the clock do
 	until(t, "the other writer is named", func() bool {
 		return slices.Contains(r.m.Status().Notes, "endpoint 10.77.2.1 another program removed it")
 	})

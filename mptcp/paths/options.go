@@ -16,7 +16,7 @@ import (
 type Manage uint8
 
 const (
-	// ManageOff: nothing, nor are they looked at.
+	// ManageOff: nothing, and they are not read.
 	ManageOff Manage = iota
 	// ManageWatch: differences are reported. No privilege is needed.
 	ManageWatch
@@ -24,9 +24,10 @@ const (
 	ManageSync
 )
 
-func (m Manage) String() string {
-	return word(int(m), "off", "watch", "sync")
-}
+// Values are the texts of all constants, in their order.
+func (Manage) Values() []string { return []string{"off", "watch", "sync"} }
+
+func (m Manage) String() string { return word(int(m), m.Values()...) }
 
 // Failover says when subflows are ended. Both ways need CAP_NET_ADMIN.
 type Failover uint8
@@ -39,9 +40,10 @@ const (
 	FailoverActive
 )
 
-func (f Failover) String() string {
-	return word(int(f), "off", "link", "active")
-}
+// Values are the texts of all constants, in their order.
+func (Failover) Values() []string { return []string{"off", "link", "active"} }
+
+func (f Failover) String() string { return word(int(f), f.Values()...) }
 
 // Role says which connections a path is for.
 type Role uint8
@@ -55,7 +57,10 @@ const (
 	ForBackends
 )
 
-func (r Role) String() string { return word(int(r), "both", "listener", "backend") }
+// Values are the texts of all constants, in their order.
+func (Role) Values() []string { return []string{"both", "listener", "backend"} }
+
+func (r Role) String() string { return word(int(r), r.Values()...) }
 
 func word(i int, words ...string) string {
 	if i < len(words) {
@@ -64,7 +69,7 @@ func word(i int, words ...string) string {
 	return fmt.Sprintf("unknown(%d)", i)
 }
 
-// A Path is what can carry subflows: all addresses of an interface, or one address.
+// A Path carries subflows: all addresses of an interface, or one address.
 type Path struct {
 	Name string
 	// Interface, Address or both. An interface alone stands for all its addresses
@@ -97,16 +102,16 @@ func (s Side) String() string { return word(int(s), "listener", "backend") }
 type Conn struct {
 	Raw  syscall.RawConn
 	Side Side
-	// Owner, if set, is told where a new connection would be better than this one: it has lost a
-	// subflow for good. It is called after the source was ranged over.
+	// Owner, if set, is asked to replace this connection when it has lost a subflow permanently. It
+	// is called after the iteration over the source.
 	Owner interface{ Retire() }
 }
 
 // Source yields the live connections of this process; those that do not speak
-// MPTCP may be among them. It is ranged over up to 40 times a second and left
-// after some 64 connections, so it must begin at another place each time (as a
-// range over a map does) and must not copy them all first. The body is quick and
-// does not call back; a lock may be held meanwhile.
+// MPTCP may be among them. It is iterated up to 40 times a second, and the iteration stops after
+// about 64 connections, so it must begin at a different connection each time (as a range over a map
+// does) and must not copy the list first. The loop body is fast and does not call back; a lock may
+// be held meanwhile.
 type Source = iter.Seq[Conn]
 
 // Cut tells that the subflows of a path were ended.
@@ -116,7 +121,7 @@ type Cut struct {
 	Subflows, Spared int
 	// Stalled is for how long data had been waiting for an ACK; 0 where a link went down.
 	Stalled time.Duration
-	// Took is the time from the notice to the end of the last.
+	// Took is the time from detection until the last subflow was ended.
 	Took time.Duration
 }
 
@@ -129,9 +134,9 @@ type Return struct {
 	Hold time.Duration
 }
 
-// Hooks are told what happens, by the manager's task: they must not wait.
+// Hooks are called by the manager's task: they must not block.
 type Hooks struct {
-	// Up says whether a path carries: once for each path at the start, then at each change.
+	// Up reports whether a path carries data: once for each path at the start, then at each change.
 	Up func(path string, up bool)
 	// Gone: a path is no longer declared.
 	Gone   func(path string)
@@ -154,20 +159,20 @@ type Options struct {
 
 	// Floor is the least time without an ACK that counts as silence (default 50 ms),
 	// Factor how many round-trip times that must be (default 4), with 12 ms for the
-	// kernel's timers. A path is given more than that where its own past says so.
+	// kernel's timers. A path gets a longer threshold if it has recovered from longer gaps.
 	Floor  time.Duration
 	Factor float64
 
-	// Journal, if set, is the file in which sync notes what it makes, and Recover has what stands
-	// there from an earlier process, which was killed or left it, taken for our own as far as it is
-	// still so.
+	// Journal, if set, is the file in which sync records its endpoints and limits. With Recover,
+	// the manager takes over those that an earlier process recorded there, as far as the kernel
+	// still has them unchanged.
 	Journal string
 	Recover bool
 
-	// Succeed is what a manager before this one made: from Run or Update on this one owns it.
-	Succeed *Estate
-	// Predecessor says whether that one has connections left, on whose account no endpoint may be
-	// removed; nil: it has none. It is asked often.
+	// Handover is what a manager before this one made: from Run or Update on this one owns it.
+	Handover *Handover
+	// Predecessor reports whether that manager still has connections; until it has none, no
+	// endpoint is removed. nil: it has none. It is called often.
 	Predecessor func() bool
 
 	// Source of the connections; nil: none.
@@ -199,7 +204,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// check finds the faults that need no look at the host, all of them.
+// check returns all errors that can be found without reading the host.
 func (o *Options) check() error {
 	var errs []error
 	names := map[string]bool{}
@@ -228,7 +233,7 @@ func (o *Options) check() error {
 	return errors.Join(errs...)
 }
 
-// privileged says whether anything here is refused to an ordinary process.
+// privileged returns the setting that needs a privilege, "" for none.
 func (o *Options) privileged() (what string) {
 	switch {
 	case o.Manage == ManageSync:
@@ -239,7 +244,7 @@ func (o *Options) privileged() (what string) {
 	return ""
 }
 
-// A PrivilegeError says what the process may not do.
+// A PrivilegeError reports a missing privilege.
 type PrivilegeError struct {
 	What string // the setting that needs it
 	Err  error

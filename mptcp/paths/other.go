@@ -27,7 +27,7 @@ func (*Manager) Run(context.Context) error { return errors.ErrUnsupported }
 func (*Manager) Update(Options) error { return errors.ErrUnsupported }
 
 // HandOver hands over nothing.
-func (*Manager) HandOver(context.Context) (*Estate, error) { return new(Estate), nil }
+func (*Manager) HandOver(context.Context) (*Handover, error) { return new(Handover), nil }
 
 // Status is empty.
 func (*Manager) Status() Status { return Status{} }
@@ -41,14 +41,14 @@ func Look(Options) (Status, error) { return Status{}, errors.ErrUnsupported }
 // RouteDevice fails.
 func RouteDevice(local, remote netip.Addr) (int, error) { return 0, errors.ErrUnsupported }
 
-// From leaves it to the kernel.
-func (*Manager) From(netip.Addr) netip.Addr { return netip.Addr{} }
+// SelectSource leaves it to the kernel.
+func (*Manager) SelectSource(netip.Addr) netip.Addr { return netip.Addr{} }
 
-// Era never ends.
-func (*Manager) Era() context.Context { return context.Background() }
+// Valid never ends.
+func (*Manager) Valid() context.Context { return context.Background() }
 
-// Settle does nothing.
-func (*Manager) Settle(syscall.RawConn) {}
+// CountClosing does nothing.
+func (*Manager) CountClosing(syscall.RawConn) {}
 
 // Snapshot is empty.
 func (*Manager) Snapshot(most int) Snapshot { return Snapshot{} }

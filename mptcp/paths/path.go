@@ -6,29 +6,29 @@ import (
 	"time"
 )
 
-// at says which subflows are meant: those whose local address is one of addrs, and
-// those that leave by p or, if that is down, by no path.
-type at struct {
+// selection selects subflows: those whose local address is one of addrs, and those that leave by p
+// or, if that is down, by no path.
+type selection struct {
 	addrs []netip.Addr
 	p     *path
 }
 
-// path is a path and what has become of it.
+// path is a path and its state.
 type path struct {
 	resolved
-	state  State
-	since  time.Time
-	reason string // of a path that is not up
-	downAt time.Time
-	asleep bool // down since the start: its first coming is no return that might not last
+	state       State
+	since       time.Time
+	reason      string // of a path that is not up
+	downAt      time.Time
+	downAtStart bool // down since the start: its first up is not counted as a return
 
-	// again holds endpoints to be removed and added again once the path is back: a
+	// renewals holds endpoints to be removed and added again once the path is back: a
 	// subflow that has ended is not made again while its endpoint stays.
-	again   map[key]bool
-	waiting int // connections that stand in the way of that
+	renewals map[key]bool
+	waiting  int // connections that prevent the renewal
 
-	// settleFrom is when it came back or got an address; zero once it has settled.
-	settleFrom time.Time
+	// settlingSince is when it came back or got an address; zero once it has settled.
+	settlingSince time.Time
 
 	rejoin rejoin
 
@@ -42,31 +42,31 @@ type path struct {
 }
 
 const (
-	// A return that lasts this long was one; what ends before is flapping.
-	lasting   = 30 * time.Second
-	leastDamp = time.Second
-	mostDamp  = time.Minute
-	// A link and its addresses are there before the routes that whoever looks after them adds, and
-	// a join that leaves before these is lost, or late by a second. So there must have been no news
-	// of the interface for so long,
-	settle = 50 * time.Millisecond
-	// unless it does not come to rest.
-	mostSettle = 500 * time.Millisecond
+	// A path that stays up for this long has recovered; one that fails earlier is flapping.
+	flapWindow = 30 * time.Second
+	minHold    = time.Second
+	maxHold    = time.Minute
+	// Links and addresses appear before the routes that a network manager adds, and a join sent
+	// before these is lost, or delayed by a second. So no notification about the interface must
+	// have arrived for this long,
+	settleTime = 50 * time.Millisecond
+	// but the wait ends here at the latest.
+	maxSettleTime = 500 * time.Millisecond
 )
 
-// hold is how long a path that is back has to stay so. The first return is taken at its word.
+// hold is how long a path must stay up before it is used again; 0 for the first return.
 func (p *path) hold() time.Duration {
 	if p.flaps == 0 {
 		return 0
 	}
-	return min(leastDamp<<min(p.flaps-1, 10), mostDamp)
+	return min(minHold<<min(p.flaps-1, 10), maxHold)
 }
 
 // fail notes that the path is down.
 func (p *path) fail(state State, why string, now time.Time) {
 	if p.state == Up {
 		p.downAt = now
-		if p.returnedAt.IsZero() || now.Sub(p.returnedAt) >= lasting {
+		if p.returnedAt.IsZero() || now.Sub(p.returnedAt) >= flapWindow {
 			p.flaps = 0
 		} else {
 			p.flaps++
@@ -106,29 +106,29 @@ func without(a, b []netip.Addr) []netip.Addr {
 	return out
 }
 
-// probe asks on a silent path whether anything comes back: a server that we have a
-// connection to is sent a SYN from the path's address. Its answer, whichever, is one.
+// probe tests a silent path: it sends a SYN from the path's address to a server that we have a
+// connection to. Any answer shows that the path works.
 type probe struct {
-	local  netip.Addr
-	remote netip.AddrPort // invalid: no server is known; only joins can tell
-	cutAt  time.Time
-	fd     int // 0: none
-	sentAt time.Time
-	askAt  time.Time // of the next renewal of endpoints, where there is nobody to ask
-	// askedAt is when that was done first: before it nobody could answer.
-	askedAt time.Time
-	wait    time.Duration
+	local   netip.Addr
+	remote  netip.AddrPort // invalid: no server is known; only joins can tell
+	cutAt   time.Time
+	fd      int // 0: none
+	sentAt  time.Time
+	renewAt time.Time // of the next renewal of endpoints, if no server is known
+	// renewedAt is when that was done first: before it nobody could answer.
+	renewedAt time.Time
+	wait      time.Duration
 }
 
 const (
-	// A SYN that was lost is sent again after a second: that comes first.
+	// The kernel repeats a lost SYN after a second; that is awaited first.
 	firstRejoin = 1500 * time.Millisecond
-	mostRejoins = 5
-	// mostMissed bounds what is remembered of connections that had a subflow on a path.
-	mostMissed = 4096
+	maxRejoins  = 5
+	// maxMissed bounds what is remembered of connections that had a subflow on a path.
+	maxMissed = 4096
 )
 
-// rejoin is when a path's endpoints are made again because a join on them may have been lost.
+// rejoin schedules the renewal of a path's endpoints, because a join on them may have been lost.
 type rejoin struct {
 	at   time.Time // zero: not at all
 	wait time.Duration
@@ -136,14 +136,14 @@ type rejoin struct {
 	// missed are the tokens, sorted, of connections that had a subflow on the path when it was cut:
 	// other clients may never have used its address, and other servers may not be reached by it.
 	missed []uint32
-	// replaced: connections to servers that were made while the path was away have been retired;
-	// told: that is logged.
-	replaced, told bool
+	// replaced: connections to servers that were made while the path was down have been retired;
+	// logged: that is logged.
+	replaced, logged bool
 }
 
 func (r *rejoin) begin(now time.Time) {
-	r.at, r.wait, r.left = now.Add(firstRejoin), firstRejoin, mostRejoins
-	r.replaced, r.told = false, false
+	r.at, r.wait, r.left = now.Add(firstRejoin), firstRejoin, maxRejoins
+	r.replaced, r.logged = false, false
 }
 
 func (r *rejoin) end() {

@@ -8,7 +8,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// key is what the kernel tells endpoints apart by.
+// key identifies an endpoint in the kernel.
 type key struct {
 	addr netip.Addr
 	port uint16
@@ -29,25 +29,25 @@ type want struct {
 	path string
 }
 
-// record is an endpoint that this manager made.
-type record struct {
-	asked  mptcp.Endpoint // without ID
-	stored mptcp.Endpoint // as the kernel returned it
-	was    *mptcp.Endpoint
-	path   string
+// ownedEndpoint is an endpoint that this manager made.
+type ownedEndpoint struct {
+	requested mptcp.Endpoint // without ID
+	stored    mptcp.Endpoint // as the kernel returned it
+	previous  *mptcp.Endpoint
+	path      string
 }
 
-// change is a step towards what is wanted.
+// change is one step of a plan.
 type change struct {
-	del   *mptcp.Endpoint // first remove this
-	set   *mptcp.Endpoint // or change the flags of this, which keeps its subflows
-	add   *want           // then add this
-	was   *mptcp.Endpoint // adopted: what stood there
-	adopt bool
+	del      *mptcp.Endpoint // first remove this
+	set      *mptcp.Endpoint // or change the flags of this, which keeps its subflows
+	add      *want           // then add this
+	previous *mptcp.Endpoint // adopted: what stood there
+	adopt    bool
 }
 
-// plan compares. It changes nothing: contested endpoints are those of ours that
-// another program changed, found now (fresh) or before.
+// plan is the result of a comparison; it changes nothing. Contested endpoints are those of ours
+// that another program changed, found now (fresh) or before.
 type plan struct {
 	changes  []change
 	statuses []EndpointStatus
@@ -58,7 +58,7 @@ type plan struct {
 // flagsMask leaves out what the kernel sets by itself.
 const flagsMask = ^mptcp.FlagImplicit
 
-func makePlan(wanted []want, have []mptcp.Endpoint, owned map[key]record, contested map[key]string, adopt bool) plan {
+func makePlan(wanted []want, have []mptcp.Endpoint, owned map[key]ownedEndpoint, contested map[key]string, adopt bool) plan {
 	p := plan{fresh: map[key]string{}}
 	for _, w := range wanted {
 		i := slices.IndexFunc(have, func(e mptcp.Endpoint) bool { return keyOf(e) == keyOf(w.Endpoint) })
@@ -80,20 +80,20 @@ func makePlan(wanted []want, have []mptcp.Endpoint, owned map[key]record, contes
 		s := EndpointStatus{Endpoint: e, Path: r.path, Ours: ours, Found: true}
 		if ours {
 			s.Difference = "is not needed any more"
-			p.changes = append(p.changes, change{del: &e, was: r.was})
+			p.changes = append(p.changes, change{del: &e, previous: r.previous})
 		}
 		p.statuses = append(p.statuses, s)
 	}
 	for k := range owned {
 		if !slices.ContainsFunc(have, func(e mptcp.Endpoint) bool { return keyOf(e) == k }) &&
 			!slices.ContainsFunc(wanted, func(w want) bool { return keyOf(w.Endpoint) == k }) {
-			p.foreign = append(p.foreign, k) // gone, and good riddance
+			p.foreign = append(p.foreign, k) // removed by another program, and not needed
 		}
 	}
 	return p
 }
 
-func (p *plan) missing(w want, owned map[key]record, contested map[key]string) {
+func (p *plan) missing(w want, owned map[key]ownedEndpoint, contested map[key]string) {
 	k := keyOf(w.Endpoint)
 	s := EndpointStatus{Endpoint: w.Endpoint, Path: w.path, Wanted: true, Difference: "is missing"}
 	switch _, ours := owned[k]; {
@@ -108,13 +108,13 @@ func (p *plan) missing(w want, owned map[key]record, contested map[key]string) {
 	p.statuses = append(p.statuses, s)
 }
 
-func (p *plan) compare(w want, have mptcp.Endpoint, owned map[key]record, contested map[key]string, adopt bool) {
+func (p *plan) compare(w want, have mptcp.Endpoint, owned map[key]ownedEndpoint, contested map[key]string, adopt bool) {
 	k := keyOf(have)
 	r, ours := owned[k]
 	s := EndpointStatus{Endpoint: have, Path: w.path, Wanted: true, Found: true, Ours: ours}
 	defer func() { p.statuses = append(p.statuses, s) }()
 	switch {
-	case ours && have == r.stored && r.asked == w.Endpoint:
+	case ours && have == r.stored && r.requested == w.Endpoint:
 		return
 	case same(have, w.Endpoint):
 		s.Ours = ours && have == r.stored
@@ -126,7 +126,7 @@ func (p *plan) compare(w want, have mptcp.Endpoint, owned map[key]record, contes
 		p.fresh[k] = s.Difference
 	case ours:
 		s.Difference = fmt.Sprintf("has flags %s, %s would be right", have.Flags, w.Flags)
-		p.changes = append(p.changes, replace(have, w, r.was))
+		p.changes = append(p.changes, replace(have, w, r.previous))
 	case have.Flags&mptcp.FlagImplicit != 0:
 		// The kernel's own, which an explicit one replaces.
 		p.changes = append(p.changes, change{add: &w})
@@ -141,8 +141,8 @@ func (p *plan) compare(w want, have mptcp.Endpoint, owned map[key]record, contes
 	}
 }
 
-// same: what the path needs is there, whoever made it. A device that was not
-// named is no difference.
+// same reports whether the kernel has what the path needs, regardless of who made it. A missing
+// device is not a difference.
 func same(have, want mptcp.Endpoint) bool {
 	return have.Flags&flagsMask == want.Flags && (have.Interface == want.Interface || have.Interface == 0)
 }
@@ -153,7 +153,7 @@ func replace(have mptcp.Endpoint, w want, was *mptcp.Endpoint) change {
 	if have.Interface == w.Interface && have.Flags&^inPlace == w.Flags&^inPlace {
 		e := w.Endpoint
 		e.ID = have.ID
-		return change{set: &e, add: &w, was: was}
+		return change{set: &e, add: &w, previous: was}
 	}
-	return change{del: &have, add: &w, was: was}
+	return change{del: &have, add: &w, previous: was}
 }

@@ -7,7 +7,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// resolved is a path as the host has it now.
+// resolved is a path with its present addresses on the host.
 type resolved struct {
 	Path
 	declared bool

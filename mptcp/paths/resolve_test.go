@@ -168,11 +168,11 @@ func TestPlan(t *testing.T) {
 			for _, w := range c.wanted {
 				wanted = append(wanted, want{w, "p"})
 			}
-			owned, contested := map[key]record{}, map[key]string{}
+			owned, contested := map[key]ownedEndpoint{}, map[key]string{}
 			for _, o := range c.ours {
 				asked := o
 				asked.ID = 0
-				owned[keyOf(o)] = record{asked: asked, stored: o, path: "p"}
+				owned[keyOf(o)] = ownedEndpoint{requested: asked, stored: o, path: "p"}
 			}
 			if c.contested != "" {
 				contested[keyOf(c.wanted[0])] = c.contested

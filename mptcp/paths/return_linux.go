@@ -10,10 +10,10 @@ import (
 // A path that is back:
 //
 //	its link is up      Returning: held if it flaps, and until its routes have settled
-//	giveBack            Up: its endpoints are made again, and the kernel joins there
-//	rejoin              where that came to nothing: once more, while nobody would lose by it
+//	restore            Up: its endpoints are made again, and the kernel joins there
+//	rejoin              if the join failed: once more, while no connection has a subflow there
 
-// readyAt is when a path that is back may carry.
+// readyAt returns when a path that is back may be used.
 func (m *Manager) readyAt(p *path) time.Time {
 	if at := m.settlesAt(p); at.After(p.holdUntil) {
 		return at
@@ -21,21 +21,21 @@ func (m *Manager) readyAt(p *path) time.Time {
 	return p.holdUntil
 }
 
-// settlesAt is when the routes of a path may be taken to be there; the zero time if they are.
+// settlesAt returns when the routes of a path are considered complete; the zero time if they are.
 func (m *Manager) settlesAt(p *path) time.Time {
-	if p.settleFrom.IsZero() {
+	if p.settlingSince.IsZero() {
 		return time.Time{}
 	}
-	at, most := m.rt.heard(p.index).Add(settle), p.settleFrom.Add(mostSettle)
+	at, most := m.rt.lastNotice(p.index).Add(settleTime), p.settlingSince.Add(maxSettleTime)
 	if at.After(most) {
 		return most
 	}
 	return at
 }
 
-// settling says whether a path's endpoints are to wait, and has sync come again then.
+// settling reports whether a path's endpoints must wait for routes, and schedules the next sync.
 func (m *Manager) settling(p *path) bool {
-	if p == nil || p.settleFrom.IsZero() {
+	if p == nil || p.settlingSince.IsZero() {
 		return false
 	}
 	at := m.settlesAt(p)
@@ -46,33 +46,33 @@ func (m *Manager) settling(p *path) bool {
 	return true
 }
 
-// settled notes that a path has come to rest.
+// ended notes that a path has come to rest.
 func (m *Manager) settled(p *path) {
-	p.settleFrom = time.Time{}
-	clear(m.places) // they may be by routes that were not all there
+	p.settlingSince = time.Time{}
+	clear(m.egresses) // they may come from incomplete routes
 	m.followRoutes()
 }
 
-// followRoutes listens to routes while it matters.
+// followRoutes subscribes to route notifications while a path is coming back.
 func (m *Manager) followRoutes() {
-	m.fault("hear of routes", m.rt.followRoutes(slices.ContainsFunc(m.paths, func(p *path) bool {
-		return p.state == Down || p.state == Returning || !p.settleFrom.IsZero()
+	m.noteError("hear of routes", m.rt.followRoutes(slices.ContainsFunc(m.paths, func(p *path) bool {
+		return p.state == Down || p.state == Returning || !p.settlingSince.IsZero()
 	})))
 }
 
-// giveBack lets a path carry again.
-func (m *Manager) giveBack(p *path, now time.Time) {
+// restore puts a path into use again.
+func (m *Manager) restore(p *path, now time.Time) {
 	r := Return{Path: p.Name, After: now.Sub(p.downAt), Hold: p.hold()}
 	p.state, p.reason, p.since = Up, "", now
-	first := p.asleep
-	p.asleep = false
+	first := p.downAtStart
+	p.downAtStart = false
 	if !first {
 		p.returnedAt = now
 		p.totals.Returns++
 	}
 	p.rejoin.begin(now)
 	m.o.Logger.Info("path is back", "path", p.Name, "after", r.After.Round(time.Millisecond).String(), "held", r.Hold.String())
-	m.tellUp(p)
+	m.reportUp(p)
 	if m.o.Hooks.Return != nil && !first {
 		m.o.Hooks.Return(r)
 	}
@@ -81,10 +81,10 @@ func (m *Manager) giveBack(p *path, now time.Time) {
 	m.publish()
 }
 
-// rejoin has the kernel try the joins of a path once more that were lost. It makes one attempt for
-// each endpoint and connection, and to have it make another the endpoint must be removed, which
-// ends the subflows that there are. So it is done only while none of our connections has one. Where
-// some have, or nothing can be made again, connections to servers are replaced: a new one gets the
+// rejoin makes the kernel repeat joins that were lost. The kernel makes one attempt for each
+// endpoint and connection. For another attempt the endpoint must be removed and added, which ends
+// its subflows, so this is done only while none of our connections has one. If some have, or the
+// endpoint cannot be renewed, connections to servers are replaced: a new connection gets the
 // subflow.
 func (m *Manager) rejoin(p *path, now time.Time) {
 	r := &p.rejoin
@@ -93,7 +93,7 @@ func (m *Manager) rejoin(p *path, now time.Time) {
 		return
 	}
 	j := m.joined(p)
-	renewable := m.o.Manage == ManageSync && m.owns(p)
+	renewable := m.o.Manage == ManageSync && m.ownsEndpointOf(p)
 	switch {
 	case j.lacking == 0 && len(j.lost)+len(j.never) == 0:
 		r.end()
@@ -102,7 +102,7 @@ func (m *Manager) rejoin(p *path, now time.Time) {
 		m.retire(p, &j)
 	default:
 		m.o.Logger.Info("no connection has a subflow on a path that came back; trying again", "path", p.Name, "connections", j.lacking)
-		m.renewAll(p)
+		m.markAllForRenewal(p)
 		m.sync()
 	}
 	if r.left--; r.left == 0 {
@@ -116,8 +116,8 @@ func (m *Manager) rejoin(p *path, now time.Time) {
 	r.at = now.Add(r.wait)
 }
 
-// owns says whether a path has an endpoint of ours.
-func (m *Manager) owns(p *path) bool {
+// ownsEndpointOf reports whether a path has an endpoint of ours.
+func (m *Manager) ownsEndpointOf(p *path) bool {
 	for _, r := range m.owned {
 		if r.path == p.Name {
 			return true
@@ -126,9 +126,9 @@ func (m *Manager) owns(p *path) bool {
 	return false
 }
 
-// retire has connections to servers end once they are idle: those that lost their subflow on the
-// path, and once for each return those that never had one, if others have. Of some servers the path
-// may never be used.
+// retire makes connections to servers end once they are idle: those that lost their subflow on the
+// path and, once for each return, those that never had one while others have. Some servers may
+// never be reachable by the path.
 func (m *Manager) retire(p *path, j *joins) {
 	n := 0
 	for _, o := range j.lost {
@@ -142,20 +142,21 @@ func (m *Manager) retire(p *path, j *joins) {
 			n++
 		}
 	}
-	if n > 0 && !p.rejoin.told {
-		p.rejoin.told = true
+	if n > 0 && !p.rejoin.logged {
+		p.rejoin.logged = true
 		m.o.Logger.Info("replacing connections to servers that have no subflow on a path that came back", "path", p.Name, "connections", n)
 	}
 }
 
-// joins says who has a subflow on a path that is back.
+// joins counts the connections with and without a subflow on a path that is back.
 type joins struct {
-	using, lacking int                     // connections that have one, and that could
-	backs          bool                    // one to a server has
-	lost, never    []interface{ Retire() } // of connections to servers that had one when the path was cut, and the others
+	using, lacking int  // connections that have one, and that could
+	backs          bool // one to a server has
+	// Owners of connections to servers: lost had a subflow when the path was cut, never had none.
+	lost, never []interface{ Retire() }
 }
 
-// joined looks which of our connections have an established subflow at a path's addresses, and
+// joined counts which of our connections have an established subflow at a path's addresses, and
 // which could have one.
 func (m *Manager) joined(p *path) (j joins) {
 	var flags mptcp.EndpointFlags
@@ -184,7 +185,7 @@ func (m *Manager) joined(p *path) (j joins) {
 				j.lacking++
 			}
 			switch {
-			case c.Owner == nil || len(j.lost)+len(j.never) >= mostMissed:
+			case c.Owner == nil || len(j.lost)+len(j.never) >= maxMissed:
 			case missed:
 				j.lost = append(j.lost, c.Owner)
 			default:

@@ -49,15 +49,17 @@ func TestReturnBeforeRoutes(t *testing.T) {
 		if out, err := r.place.Command(t.Context(), "ip", "link", "set", "link2", "up").CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		<-time.After(settle / 3) // as long as whoever makes the routes needs
+		<-time.After(settleTime / 3) // as long as whoever makes the routes needs
 		if err := link2.Up("client"); err != nil {
 			t.Fatal(err)
 		}
 		took := time.Since(begin)
 		until(t, "the path is back", func() bool { _, back, _ := r.events(); return len(back) > len(before) })
 		_, back, _ := r.events()
-		if took >= max(settle, back[len(before)].Hold) {
-			continue // this machine is so busy that the routes came too late; after more returns there is more time
+		if took >= max(settleTime, back[len(before)].Hold) {
+			// This machine is so busy that the routes came too late. The hold is longer after
+			// further returns.
+			continue
 		}
 		until(t, "two subflows again", both)
 		if now := r.lostJoins(); now != lost {
@@ -98,11 +100,11 @@ func TestRejoinDisturbsNobody(t *testing.T) {
 	r.add(single, Back)
 	before := r.endpoints()
 	done := make(chan struct{})
-	r.m.orders <- func() {
+	r.m.calls <- func() {
 		defer close(done)
 		p := r.m.paths[1]
 		p.rejoin.begin(time.Now())
-		for range mostRejoins {
+		for range maxRejoins {
 			r.m.rejoin(p, time.Now())
 		}
 	}
@@ -168,7 +170,7 @@ func TestSettle(t *testing.T) {
 	if at := m.settlesAt(p); !at.IsZero() {
 		t.Errorf("a path that has not moved settles at %v", at)
 	}
-	p.settleFrom = begin
+	p.settlingSince = begin
 	tell := func(after time.Duration, kind netlink.HeaderType, index int) (host bool) {
 		t.Helper()
 		head := make([]byte, unix.SizeofIfInfomsg)
@@ -187,7 +189,7 @@ func TestSettle(t *testing.T) {
 	if !tell(0, unix.RTM_NEWLINK, 7) {
 		t.Error("a link is nothing of the host's")
 	}
-	wait(settle)
+	wait(settleTime)
 	if !tell(10*time.Millisecond, unix.RTM_NEWADDR, 7) {
 		t.Error("an address is nothing of the host's")
 	}
@@ -195,11 +197,11 @@ func TestSettle(t *testing.T) {
 		t.Error("a route has everything read anew")
 	}
 	tell(60*time.Millisecond, unix.RTM_NEWROUTE, 8) // another's
-	wait(40*time.Millisecond + settle)
+	wait(40*time.Millisecond + settleTime)
 	tell(70*time.Millisecond, unix.RTM_NEWRULE, 0) // anybody's
-	wait(70*time.Millisecond + settle)
-	tell(mostSettle, unix.RTM_NEWROUTE, 7)
-	wait(mostSettle)
+	wait(70*time.Millisecond + settleTime)
+	tell(maxSettleTime, unix.RTM_NEWROUTE, 7)
+	wait(maxSettleTime)
 }
 
 // owner is what a connection belongs to.
@@ -225,11 +227,11 @@ func TestReplaceWhatHasNoSubflow(t *testing.T) {
 	}
 	r.mu.Unlock()
 	done := make(chan struct{})
-	r.m.orders <- func() {
+	r.m.calls <- func() {
 		defer close(done)
 		p := r.m.paths[1]
 		p.rejoin.begin(time.Now())
-		for range mostRejoins {
+		for range maxRejoins {
 			r.m.rejoin(p, time.Now())
 		}
 	}

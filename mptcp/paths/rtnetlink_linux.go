@@ -13,26 +13,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rtnetlink reads links and addresses of the namespace it was opened in, and hears
+// rtnetlink reads links and addresses of the namespace it was opened in, and receives notifications
 // of changes.
 type rtnetlink struct {
-	ask, news *netlink.Conn
-	routes    bool // news of routes and rules are asked for
-	closed    chan struct{}
-	closing   sync.Once
+	queries, notices *netlink.Conn
+	routes           bool // subscribed to routes and rules
+	closed           chan struct{}
+	closing          sync.Once
 
-	mu        sync.Mutex
-	last      map[int]time.Time // when there was news of an interface, by its index; 0: of any
-	trouble   error             // with hearing the news, the last time; nil: none
-	troubleAt time.Time
+	mu sync.Mutex
+	// last is when a notification about an interface arrived, by its index; 0: about any.
+	last map[int]time.Time
+	// listenErr is that of the last attempt to receive notifications.
+	listenErr   error
+	listenErrAt time.Time
 }
 
 const (
-	// hearAgain is how long after an error news are listened to again.
-	hearAgain = time.Second
-	// troubleLasts is how long without a further error tells that they are heard: there may be none
-	// for days.
-	troubleLasts = 10 * hearAgain
+	// listenRetry is the pause after an error.
+	listenRetry = time.Second
+	// listenErrAge is how long an error is reported: without a further one notifications are
+	// received again, although none may arrive for days.
+	listenErrAge = 10 * listenRetry
 )
 
 const rtGroups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR
@@ -47,19 +49,19 @@ func openRtnetlink() (*rtnetlink, error) {
 		ask.Close()
 		return nil, fmt.Errorf("rtnetlink: %w", err)
 	}
-	return &rtnetlink{ask: ask, news: news, closed: make(chan struct{}), last: map[int]time.Time{}}, nil
+	return &rtnetlink{queries: ask, notices: news, closed: make(chan struct{}), last: map[int]time.Time{}}, nil
 }
 
-// followRoutes asks for news of routes and rules, or for none: a router may have thousands a
-// second.
+// followRoutes subscribes to notifications of routes and rules, or unsubscribes: a router may have
+// thousands a second.
 func (r *rtnetlink) followRoutes(on bool) error {
 	if on == r.routes {
 		return nil
 	}
 	for _, g := range []uint32{unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE} {
-		set := r.news.LeaveGroup
+		set := r.notices.LeaveGroup
 		if on {
-			set = r.news.JoinGroup
+			set = r.notices.JoinGroup
 		}
 		if err := set(g); err != nil {
 			return fmt.Errorf("rtnetlink: %w", err)
@@ -71,29 +73,30 @@ func (r *rtnetlink) followRoutes(on bool) error {
 
 func (r *rtnetlink) close() {
 	r.closing.Do(func() { close(r.closed) })
-	r.ask.Close()
-	r.news.Close()
+	r.queries.Close()
+	r.notices.Close()
 }
 
-// hear notes when which interface was spoken of, and calls changed where it was of links and
-// addresses, until the connection is closed. What changed is read again: so it matters little that
-// messages can be lost.
-func (r *rtnetlink) hear(changed func()) {
+// listen records when there was a notification about each interface, and calls changed for links
+// and addresses, until the connection is closed. The state is read again then, so lost messages do
+// not matter.
+func (r *rtnetlink) listen(changed func()) {
 	for {
-		msgs, err := r.news.Receive()
+		msgs, err := r.notices.Receive()
 		lost := errors.Is(err, unix.ENOBUFS)
 		if lost {
 			err = nil
 		}
-		r.setTrouble(err)
+		r.setListenErr(err)
 		switch {
 		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF), errors.Is(err, os.ErrDeadlineExceeded):
 			return
-		case err != nil: // want of memory, say
+		case err != nil: // such as lack of memory
 			select {
-			case <-r.closed: // which the error of the poller does not say in a way that could be asked for
+			// The poller's error for a closed socket cannot be tested with errors.Is.
+			case <-r.closed:
 				return
-			case <-time.After(hearAgain):
+			case <-time.After(listenRetry):
 			}
 			lost = true
 		}
@@ -103,23 +106,23 @@ func (r *rtnetlink) hear(changed func()) {
 	}
 }
 
-func (r *rtnetlink) setTrouble(err error) {
+func (r *rtnetlink) setListenErr(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.trouble, r.troubleAt = err, time.Now()
+	r.listenErr, r.listenErrAt = err, time.Now()
 }
 
-// hearing is why no news are heard; nil: they are.
-func (r *rtnetlink) hearing(now time.Time) error {
+// listenError returns why no notifications are received; nil: they are.
+func (r *rtnetlink) listenError(now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.trouble != nil && now.Sub(r.troubleAt) < troubleLasts {
-		return fmt.Errorf("rtnetlink: %w", r.trouble)
+	if r.listenErr != nil && now.Sub(r.listenErrAt) < listenErrAge {
+		return fmt.Errorf("rtnetlink: %w", r.listenErr)
 	}
 	return nil
 }
 
-// note says whether links or addresses are among the messages.
+// recordOwned says whether links or addresses are among the messages.
 func (r *rtnetlink) note(msgs []netlink.Message, now time.Time) (host bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,16 +134,16 @@ func (r *rtnetlink) note(msgs []netlink.Message, now time.Time) (host bool) {
 		r.last[0] = now
 	}
 	for i := range msgs {
-		index, of := spokenOf(&msgs[i])
+		index, of := subjectOf(&msgs[i])
 		r.last[index] = now
 		host = host || of
 	}
 	return host
 }
 
-// spokenOf is the interface that a message is about, 0 if it may be any, and whether it is about
-// the link or an address.
-func spokenOf(m *netlink.Message) (index int, host bool) {
+// subjectOf returns the interface that a message is about, 0 if it may be any, and whether it is
+// about the link or an address.
+func subjectOf(m *netlink.Message) (index int, host bool) {
 	switch m.Header.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		if len(m.Data) >= 8 {
@@ -162,8 +165,8 @@ func spokenOf(m *netlink.Message) (index int, host bool) {
 	return index, false
 }
 
-// heard is when there was news last that may concern an interface; the zero time if never.
-func (r *rtnetlink) heard(index int) time.Time {
+// answered is when there was news last that may concern an interface; the zero time if never.
+func (r *rtnetlink) lastNotice(index int) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.last[index]
@@ -186,7 +189,7 @@ func (r *rtnetlink) host() (*host, error) {
 }
 
 func (r *rtnetlink) dump(what netlink.HeaderType, size int, each func(head []byte, attrs *netlink.AttributeDecoder) error) error {
-	msgs, err := r.ask.Execute(netlink.Message{
+	msgs, err := r.queries.Execute(netlink.Message{
 		Header: netlink.Header{Type: what, Flags: netlink.Request | netlink.Dump},
 		Data:   make([]byte, size), // AF_UNSPEC
 	})

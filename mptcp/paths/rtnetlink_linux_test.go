@@ -15,19 +15,19 @@ import (
 // heard again.
 func TestHearAfterAnError(t *testing.T) {
 	answers := make(chan error, 3)
-	r := &rtnetlink{last: map[int]time.Time{}, news: nltest.Dial(func([]netlink.Message) ([]netlink.Message, error) {
+	r := &rtnetlink{last: map[int]time.Time{}, notices: nltest.Dial(func([]netlink.Message) ([]netlink.Message, error) {
 		return []netlink.Message{{Header: netlink.Header{Type: unix.RTM_NEWLINK}, Data: make([]byte, 16)}}, <-answers
 	})}
 	changed, ended := make(chan error, 3), make(chan struct{})
 	go func() {
 		defer close(ended)
-		r.hear(func() { changed <- r.hearing(time.Now()) })
+		r.listen(func() { changed <- r.listenError(time.Now()) })
 	}()
 	answers <- os.NewSyscallError("recvmsg", unix.ENOMEM)
 	if err := <-changed; !errors.Is(err, unix.ENOMEM) {
 		t.Errorf("after an error it says %v", err)
 	}
-	if err := r.hearing(time.Now().Add(troubleLasts)); err != nil {
+	if err := r.listenError(time.Now().Add(listenErrAge)); err != nil {
 		t.Errorf("some time after it, without news, it says %v", err)
 	}
 	answers <- nil
@@ -40,9 +40,9 @@ func TestHearAfterAnError(t *testing.T) {
 
 // Whatever the error is that the end of the socket gives, nobody waits for news then.
 func TestHearEndsAtOnce(t *testing.T) {
-	r := &rtnetlink{last: map[int]time.Time{}, closed: make(chan struct{}), news: nltest.Dial(func([]netlink.Message) ([]netlink.Message, error) {
+	r := &rtnetlink{last: map[int]time.Time{}, closed: make(chan struct{}), notices: nltest.Dial(func([]netlink.Message) ([]netlink.Message, error) {
 		return nil, errors.New("use of closed file")
 	})}
 	close(r.closed)
-	r.hear(func() { t.Error("it goes on") })
+	r.listen(func() { t.Error("it goes on") })
 }

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Snapshot is a picture for users: the paths, and connections with their subflows.
+// Snapshot is the state of the paths, and of connections with their subflows.
 type Snapshot struct {
 	Time time.Time `json:"time"`
 	Status
 	Connections []ConnSnapshot `json:"connections"`
-	// More connections were there than were asked for.
+	// More is the number of connections that were left out.
 	More int `json:"more,omitempty"`
 }
 
@@ -23,16 +23,17 @@ type ConnSnapshot struct {
 
 // SubflowSnapshot is one subflow.
 type SubflowSnapshot struct {
-	ID            uint32         `json:"id"`
-	Path          string         `json:"path,omitempty"`
-	Local         netip.AddrPort `json:"local"`
-	Remote        netip.AddrPort `json:"remote"`
-	State         string         `json:"state"`
-	Backup        bool           `json:"backup,omitempty"`
-	RTT           time.Duration  `json:"rtt_ns"`
-	DeliveryRate  uint64         `json:"delivery_rate"` // bytes a second, as the kernel last measured it
-	BytesSent     uint64         `json:"bytes_sent"`
-	BytesReceived uint64         `json:"bytes_received"`
-	BytesRetrans  uint64         `json:"bytes_retransmitted"`
-	Unacked       uint32         `json:"unacked_segments,omitempty"`
+	ID     uint32         `json:"id"`
+	Path   string         `json:"path,omitempty"`
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+	State  string         `json:"state"`
+	Backup bool           `json:"backup,omitempty"`
+	RTT    time.Duration  `json:"rtt_ns"`
+	// DeliveryRate in bytes a second, as the kernel last measured it.
+	DeliveryRate  uint64 `json:"delivery_rate"`
+	BytesSent     uint64 `json:"bytes_sent"`
+	BytesReceived uint64 `json:"bytes_received"`
+	BytesRetrans  uint64 `json:"bytes_retransmitted"`
+	Unacked       uint32 `json:"unacked_segments,omitempty"`
 }

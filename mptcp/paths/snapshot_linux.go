@@ -25,7 +25,7 @@ func (m *Manager) Snapshot(most int) Snapshot {
 		case i.Read(c.Raw) != nil:
 			continue
 		}
-		// What is not told without is the backup flag: no reason to fail.
+		// Without it only the backup flag is missing: not an error.
 		_ = m.diag.Fill(i, devices...)
 		one := ConnSnapshot{Side: c.Side, Token: i.Token}
 		for k := range i.Subflows {
@@ -40,7 +40,7 @@ func (m *Manager) Snapshot(most int) Snapshot {
 	return s
 }
 
-// pathAt goes by the local address.
+// pathAt finds the path by the local address.
 func (s *Status) pathAt(f *mptcp.Subflow) string {
 	for _, p := range s.Paths {
 		for _, a := range p.Addresses {

@@ -39,8 +39,9 @@ func (s Side) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // PathStatus is what is known about one path.
 type PathStatus struct {
-	Name      string       `json:"name"`
-	Declared  bool         `json:"declared"` // false: an interface that is watched for fail-over only
+	Name string `json:"name"`
+	// Declared is false for an interface that is only watched for fail-over.
+	Declared  bool         `json:"declared"`
 	Interface string       `json:"interface,omitempty"`
 	Addresses []netip.Addr `json:"addresses"`
 	Role      Role         `json:"role"`

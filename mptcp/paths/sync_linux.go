@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -13,10 +12,10 @@ import (
 	"mpgate/mptcp"
 )
 
-// sync compares the namespace with what is wanted and, with ManageSync, changes it.
+// sync compares the namespace with the configuration and, with ManageSync, changes it.
 func (m *Manager) sync() {
 	m.retryAt = time.Time{}
-	m.abandon()
+	m.revertUnmanaged()
 	if m.o.Manage == ManageOff {
 		m.last, m.notes, m.inKernel = plan{}, nil, mptcp.Limits{}
 		return
@@ -24,7 +23,7 @@ func (m *Manager) sync() {
 	wanted, notes := m.wanted()
 	m.rename(wanted)
 	have, err := m.pm.Endpoints()
-	m.fault("read endpoints", err)
+	m.noteError("read endpoints", err)
 	if err != nil {
 		return
 	}
@@ -37,9 +36,9 @@ func (m *Manager) sync() {
 	}
 	m.last = p
 	m.syncLimits()
-	m.note()
+	m.recordOwned()
 	m.setNotes(append(notes, m.differences()...))
-	if m.putOff() && m.o.Manage == ManageSync {
+	if m.isPostponed() && m.o.Manage == ManageSync {
 		m.retryIn = min(max(2*m.retryIn, firstRetry), lastRetry)
 		m.syncAt(time.Now().Add(m.retryIn))
 	} else {
@@ -47,14 +46,14 @@ func (m *Manager) sync() {
 	}
 }
 
-// syncAt has sync come again at that time at the latest.
+// syncAt schedules the next sync for that time at the latest.
 func (m *Manager) syncAt(t time.Time) {
 	if m.retryAt.IsZero() || t.Before(m.retryAt) {
 		m.retryAt = t
 	}
 }
 
-// rename has endpoints follow the path that they are for, should it bear another name than before.
+// rename updates the path names of endpoints after a path was renamed.
 func (m *Manager) rename(wanted []want) {
 	for _, w := range wanted {
 		if r, ours := m.owned[keyOf(w.Endpoint)]; ours {
@@ -64,13 +63,13 @@ func (m *Manager) rename(wanted []want) {
 	}
 }
 
-// putOff says whether a path waits for connections to get another subflow.
-func (m *Manager) putOff() bool {
+// isPostponed reports whether a path waits until connections have another subflow.
+func (m *Manager) isPostponed() bool {
 	return slices.ContainsFunc(m.paths, func(p *path) bool { return p.waiting > 0 })
 }
 
-// wanted are the endpoints that the paths need now. Without fail-over those of a
-// path whose link is down stay.
+// wanted returns the endpoints that the paths need now. Without fail-over, those of a path whose
+// link is down stay.
 func (m *Manager) wanted() (wanted []want, notes []string) {
 	for _, p := range m.paths {
 		if !p.declared || (p.state == Down || p.state == Returning) && m.o.Failover != FailoverOff {
@@ -95,7 +94,7 @@ func (m *Manager) wanted() (wanted []want, notes []string) {
 	return wanted, notes
 }
 
-// apply makes the changes that may be made now, and says whether anything was done.
+// apply makes the changes that are safe now, and reports whether it changed anything.
 func (m *Manager) apply(p *plan, have []mptcp.Endpoint) (did bool) {
 	for k, why := range p.fresh {
 		m.contested[k] = why
@@ -118,7 +117,7 @@ func (m *Manager) apply(p *plan, have []mptcp.Endpoint) (did bool) {
 	return did
 }
 
-// change makes one change; false: it must wait, or failed.
+// change makes one change; it returns false if the change must wait or failed.
 func (m *Manager) change(c *change) bool {
 	if c.add != nil && c.set == nil && m.settling(m.pathOf(c.add.Endpoint)) {
 		return false
@@ -126,36 +125,36 @@ func (m *Manager) change(c *change) bool {
 	if c.del != nil && !m.remove(*c.del) {
 		return false
 	}
-	if c.del != nil && c.add == nil && c.was != nil {
-		_, err := m.pm.AddEndpoint(*c.was)
-		m.fault("give back endpoint "+keyOf(*c.was).String(), err)
+	if c.del != nil && c.add == nil && c.previous != nil {
+		_, err := m.pm.AddEndpoint(*c.previous)
+		m.noteError("give back endpoint "+keyOf(*c.previous).String(), err)
 		return true
 	}
 	if c.add == nil {
 		return true
 	}
 	if c.adopt {
-		m.o.Logger.Info("MPTCP endpoint adopted", "endpoint", keyOf(*c.was).String(), "flags", c.was.Flags.String(), "path", c.add.path)
+		m.o.Logger.Info("MPTCP endpoint adopted", "endpoint", keyOf(*c.previous).String(), "flags", c.previous.Flags.String(), "path", c.add.path)
 	}
-	return m.add(*c.add, c.set, c.was)
+	return m.add(*c.add, c.set, c.previous)
 }
 
 // remove deletes an endpoint, unless that would end the only subflow of one of our connections, or
 // one that carries.
 func (m *Manager) remove(e mptcp.Endpoint) bool {
-	if n := m.endangered(e.Flags&mptcp.FlagSignal != 0, e.Addr); n > 0 {
+	if n := m.connectionsAtRisk(e.Flags&mptcp.FlagSignal != 0, e.Addr); n > 0 {
 		if p := m.pathOf(e); p != nil {
 			p.waiting = n
 		}
 		return false
 	}
 	err := m.pm.DelEndpoint(e.ID, e.Addr)
-	m.fault("delete endpoint "+keyOf(e).String(), err)
+	m.noteError("delete endpoint "+keyOf(e).String(), err)
 	if err != nil {
 		return false
 	}
 	if p := m.pathOf(e); p != nil {
-		delete(p.again, keyOf(e))
+		delete(p.renewals, keyOf(e))
 	}
 	delete(m.owned, keyOf(e))
 	return true
@@ -165,29 +164,28 @@ func (m *Manager) add(w want, set, was *mptcp.Endpoint) bool {
 	var stored mptcp.Endpoint
 	var err error
 	if set != nil {
-		m.noteIntent(w, *set, was)
+		m.recordIntent(w, *set, was)
 		stored, err = m.pm.SetFlags(*set)
 	} else {
 		e := w.Endpoint
 		e.ID = m.freshID()
-		m.noteIntent(w, e, was)
+		m.recordIntent(w, e, was)
 		stored, err = m.pm.AddEndpoint(e)
 	}
-	m.fault("write endpoint "+keyOf(w.Endpoint).String(), err)
+	m.noteError("write endpoint "+keyOf(w.Endpoint).String(), err)
 	if err != nil {
 		return false
 	}
-	defer m.note()
+	defer m.recordOwned()
 	if refused := w.Flags &^ stored.Flags; refused != 0 {
 		m.o.Logger.Warn("this kernel ignores flags of an MPTCP endpoint", "endpoint", keyOf(stored).String(), "flags", refused.String())
 	}
-	m.owned[keyOf(stored)] = record{asked: w.Endpoint, stored: stored, was: was, path: w.path}
+	m.owned[keyOf(stored)] = ownedEndpoint{requested: w.Endpoint, stored: stored, previous: was, path: w.path}
 	return true
 }
 
-// freshID is one that was not in use for long. The kernel would take the one just given
-// back: then a RM_ADDR that is late, on a path with a queue, ends the new subflow
-// instead of the old.
+// freshID returns an ID that was not in use for long. The kernel would reuse the last one: then a
+// late RM_ADDR, on a path with a queue, ends the new subflow instead of the old one.
 func (m *Manager) freshID() uint8 {
 	have, err := m.pm.Endpoints()
 	if err != nil {
@@ -223,22 +221,22 @@ func (m *Manager) pathOf(e mptcp.Endpoint) *path {
 func (m *Manager) renew(e mptcp.Endpoint) bool {
 	p := m.pathOf(e)
 	r, ours := m.owned[keyOf(e)]
-	if p == nil || p.state != Up || !p.again[keyOf(e)] {
+	if p == nil || p.state != Up || !p.renewals[keyOf(e)] {
 		return false
 	}
 	if !ours || r.stored != e {
-		delete(p.again, keyOf(e))
+		delete(p.renewals, keyOf(e))
 		return false
 	}
 	if m.settling(p) || !m.remove(e) {
 		return false
 	}
-	return m.add(want{r.asked, r.path}, nil, r.was)
+	return m.add(want{r.requested, r.path}, nil, r.previous)
 }
 
 func (m *Manager) syncLimits() {
 	have, err := m.pm.Limits()
-	m.fault("read limits", err)
+	m.noteError("read limits", err)
 	if err != nil {
 		return
 	}
@@ -247,7 +245,7 @@ func (m *Manager) syncLimits() {
 	if want == nil || m.o.Manage != ManageSync || have == *want || l.contested {
 		return
 	}
-	if l.set && have != l.mine {
+	if l.set && have != l.current {
 		l.contested = true
 		m.o.Logger.Warn("another program changed the MPTCP limits; mpgate does not change them until the configuration changes",
 			"subflows", have.Subflows, "add_addr_accepted", have.AddrAccepted)
@@ -255,19 +253,19 @@ func (m *Manager) syncLimits() {
 	}
 	was := have
 	if l.set {
-		was = l.was
+		was = l.previous
 	}
-	m.noteLimits(was, *want)
+	m.recordLimits(was, *want)
 	got, err := m.pm.SetLimits(*want)
-	m.fault("set limits", err)
+	m.noteError("set limits", err)
 	if err != nil {
 		return
 	}
-	l.set, l.was, l.mine, m.inKernel = true, was, got, got
-	m.note()
+	l.set, l.previous, l.current, m.inKernel = true, was, got, got
+	m.recordOwned()
 }
 
-// differences are notes about what is not as it should be.
+// differences describes what does not match the configuration.
 func (m *Manager) differences() []string {
 	var notes []string
 	for _, s := range m.last.statuses {
@@ -285,7 +283,7 @@ func (m *Manager) differences() []string {
 	}
 	for _, p := range m.paths {
 		switch {
-		case p.waiting > 0 && m.preceded():
+		case p.waiting > 0 && m.predecessorBusy():
 			notes = append(notes, fmt.Sprintf("path %q: its address is not withdrawn or renewed yet: the process that this one has replaced still has connections", p.Name))
 		case p.waiting > 0:
 			notes = append(notes, fmt.Sprintf("path %q: its address is not withdrawn or renewed yet, for the sake of %d connections that have no other subflow, use one there, or send to us", p.Name, p.waiting))
@@ -294,7 +292,7 @@ func (m *Manager) differences() []string {
 	return notes
 }
 
-// setNotes logs what is new among them.
+// setNotes stores the notes and logs the new ones.
 func (m *Manager) setNotes(notes []string) {
 	for _, n := range notes {
 		if !slices.Contains(m.notes, n) {
@@ -304,118 +302,49 @@ func (m *Manager) setNotes(notes []string) {
 	m.notes = notes
 }
 
-// end takes back what was made.
+// invalidate takes back what was made.
 func (m *Manager) end() {
 	m.unfollow()
-	defer m.endDetour()
+	defer m.clearSources()
 	for _, p := range m.paths {
 		p.probe.close()
 	}
-	if !m.o.Keep && m.holds() {
-		m.takeBack()
+	if !m.o.Keep && m.ownsAnything() {
+		m.revert()
 	}
-	m.note()
+	m.recordOwned()
 	m.publish()
 }
 
-// takeBack leaves the namespace as it was found, as far as it is still as we made it.
-func (m *Manager) takeBack() {
+// revert restores the namespace to its earlier state, except what another program has changed
+// since.
+func (m *Manager) revert() {
 	have, err := m.pm.Endpoints()
-	m.fault("read endpoints", err)
-	left := map[key]record{}
+	m.noteError("read endpoints", err)
+	left := map[key]ownedEndpoint{}
 	for k, r := range m.owned {
 		if !slices.Contains(have, r.stored) {
 			continue
 		}
 		err := m.pm.DelEndpoint(r.stored.ID, k.addr)
-		if err == nil && r.was != nil {
-			_, err = m.pm.AddEndpoint(*r.was)
+		if err == nil && r.previous != nil {
+			_, err = m.pm.AddEndpoint(*r.previous)
 		}
 		if errors.Is(err, unix.EINVAL) {
 			err = nil // gone meanwhile
 		}
-		m.fault("take back endpoint "+k.String(), err)
+		m.noteError("take back endpoint "+k.String(), err)
 		if err != nil {
-			left[k] = r // for the next try, or the next process
+			left[k] = r // for the next attempt, or the next process
 		}
 	}
 	m.owned = left
 	if l := &m.limits; l.set {
-		if now, err := m.pm.Limits(); err == nil && now == l.mine {
-			_, err = m.pm.SetLimits(l.was)
-			m.fault("restore limits", err)
+		if now, err := m.pm.Limits(); err == nil && now == l.current {
+			_, err = m.pm.SetLimits(l.previous)
+			m.noteError("restore limits", err)
 		}
 		*l = ownedLimits{}
 	}
-	m.note()
-}
-
-// endangered counts our connections that would lose their only subflow, or one that
-// carries, if the endpoints of those addresses were deleted.
-//
-// And those of clients that send us much, if an announced address is taken back: where Linux 6.18
-// as a client has lost a subflow, and is told of its address again while it sends, the subflow that
-// it then makes may carry a mapping that does not fit (MPTcpExtDSSNotMatching): it is reset, and
-// the upload continues with a piece missing. That befell, in a lab without delay, 14 to 70 of 100
-// where the old subflow still was there, and 1 of 51 where it had been reset before, no more than
-// at any join while much is sent; but when that is so cannot be seen from here. It does not happen
-// to a client that sends requests.
-//
-// While connections are left at a predecessor, whose subflows are not known here, the answer is
-// one.
-func (m *Manager) endangered(announced bool, addrs ...netip.Addr) int {
-	if m.preceded() {
-		return 1
-	}
-	n := 0
-	for c := range m.o.Source {
-		if m.info.Read(c.Raw) != nil {
-			continue
-		}
-		if announced && c.Side == Front && m.receives() {
-			n++
-			continue
-		}
-		living, others := 0, 0
-		on := false
-		for i := range m.info.Subflows {
-			s := &m.info.Subflows[i]
-			if !s.Live() {
-				continue
-			}
-			carries := s.State == mptcp.StateEstablished && !m.locate(s).dead
-			switch at := slices.Contains(addrs, s.Local.Addr()); {
-			case at && carries:
-				living++
-			case carries:
-				others++
-			}
-			on = on || slices.Contains(addrs, s.Local.Addr())
-		}
-		if living > 0 || on && others == 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// quietSender is how long a peer must have sent nothing to be taken for one that does not send,
-// where the kernel does not count bytes.
-const quietSender = time.Second
-
-// littleSent is what a client may have sent since the pass of the books before the last, 5 to 10 s,
-// to be taken for one that sends requests and no more.
-const littleSent = 64 << 10
-
-// receives says whether much data has come on m.info lately. That nothing comes at the moment says
-// nothing: an upload stalls where the server does not take it, as when a path to the servers is
-// cut.
-func (m *Manager) receives() bool {
-	if m.info.Has&mptcp.HasBytes != 0 {
-		return m.books.since(m.info.Token, m.info.BytesReceived) >= littleSent
-	}
-	if m.info.Has&mptcp.HasTimes != 0 {
-		return m.info.LastDataReceived < quietSender
-	}
-	return slices.ContainsFunc(m.info.Subflows, func(s mptcp.Subflow) bool { return s.BytesReceived > 0 && s.LastDataReceived < quietSender })
+	m.recordOwned()
 }

@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// Connections looked at again each tick, to find some that send, and those that
-	// are then followed. At 50 ticks a second both together cost at most 1 % of a core.
+	// How many connections are examined each tick to find some that send, and how many are
+	// followed. At 50 ticks a second both together cost at most 1 % of a core.
 	freshEach  = 64
 	followMost = 24
-	// A connection that has not sent for so long is not followed any more.
+	// A connection that has not sent for this long is no longer followed.
 	quietFor = time.Second
 )
 
@@ -23,9 +23,9 @@ type sample struct {
 	followed []followed
 	at       time.Time
 	suspect  bool
-	late     int // ticks not to be trusted, as we were not running ourselves
-	// to what the kernel lets a send buffer grow, bytes
-	mostBuffer int
+	late     int // ticks to ignore, because this process itself was delayed
+	// bytes to which the kernel lets a send buffer grow
+	maxBuffer int
 }
 
 type followed struct {
@@ -38,21 +38,21 @@ type followed struct {
 
 func (s *sample) busy() bool { return len(s.followed) > 0 }
 
-// watch takes a sample, keeps the send buffers in it short and, with FailoverActive, gives up the
-// paths that are silent.
+// watch samples the connections, limits their send buffers and, with FailoverActive, fails over
+// from silent paths.
 func (m *Manager) watch(now time.Time) {
 	s := &m.sample
-	if s.mostBuffer == 0 {
-		s.mostBuffer = mostBuffer()
+	if s.maxBuffer == 0 {
+		s.maxBuffer = maxSendBuffer()
 	}
-	// Where this process itself stalled, ACKs lie unread in the kernel or in the
-	// network card: what looks like silence is ours.
+	// If this process itself was delayed, ACKs may be unread in the kernel or in the network card:
+	// the silence is ours.
 	if s.busy() && !s.at.IsZero() && now.Sub(s.at) > 3*busyTick {
 		s.late = 2
 	}
 	s.at = now
-	m.setLeast()
-	m.recruit(now)
+	m.setMinSilence()
+	m.followBusy(now)
 	s.suspect = false
 	kept := 0
 	for i := range s.followed {
@@ -60,7 +60,7 @@ func (m *Manager) watch(now time.Time) {
 			s.followed[kept] = s.followed[i]
 			kept++
 		} else {
-			m.release(&s.followed[i])
+			m.restoreBuffer(&s.followed[i])
 		}
 	}
 	clear(s.followed[kept:])
@@ -68,45 +68,45 @@ func (m *Manager) watch(now time.Time) {
 	trusted := s.late == 0
 	s.late = max(s.late-1, 0)
 	for _, p := range m.paths {
-		stalled, silent := p.silence.verdict()
+		stalled, silent := p.silence.evaluate()
 		if silent && trusted && p.state == Up && m.o.Failover == FailoverActive {
 			p.fail(Silent, "nothing comes back", now)
-			m.tellUp(p)
+			m.reportUp(p)
 			m.cut(p, p.addrs, p.reason, stalled)
 			m.publish()
 		}
 	}
 }
 
-// setLeast gives paths more time on which ended subflows cannot come back: those without an
-// endpoint of ours that can be made again.
-func (m *Manager) setLeast() {
+// setMinSilence gives more time to paths on which an ended subflow cannot come back: those without
+// an endpoint of ours that can be renewed.
+func (m *Manager) setMinSilence() {
 	for _, p := range m.paths {
-		p.silence.least = leastForGood
+		p.silence.minimum = minPermanent
 	}
 	for k, r := range m.owned {
 		if p := m.byAddr[k.addr]; p != nil && p.Name == r.path {
-			p.silence.least = 0
+			p.silence.minimum = 0
 		}
 	}
 }
 
-// unfollow leaves all connections.
+// unfollow stops following all connections.
 func (m *Manager) unfollow() {
 	for i := range m.sample.followed {
-		m.release(&m.sample.followed[i])
+		m.restoreBuffer(&m.sample.followed[i])
 	}
 	m.sample = sample{}
 }
 
-// recruit looks at some connections and follows those that wait for an ACK.
-func (m *Manager) recruit(now time.Time) {
+// followBusy examines some connections and follows those that wait for an ACK.
+func (m *Manager) followBusy(now time.Time) {
 	s, looked := &m.sample, 0
 	for c := range m.o.Source {
 		if looked++; looked > freshEach || len(s.followed) >= followMost {
 			return
 		}
-		g, err := mptcp.Look(c.Raw)
+		g, err := mptcp.ReadSendState(c.Raw)
 		if err != nil || g.Outstanding == 0 || slices.ContainsFunc(s.followed, func(f followed) bool { return f.token == g.Token }) {
 			continue
 		}
@@ -114,8 +114,8 @@ func (m *Manager) recruit(now time.Time) {
 	}
 }
 
-// follow looks at one connection and weighs what it says; false: it is over, or has
-// nothing to say.
+// follow samples one connection and collects its evidence; it returns false if the connection has
+// ended or is idle.
 func (m *Manager) follow(f *followed, now time.Time) bool {
 	if m.info.Read(f.Raw) != nil || m.info.Token != f.token {
 		return false
@@ -133,36 +133,36 @@ func (m *Manager) follow(f *followed, now time.Time) bool {
 			k = len(f.flows)
 			f.flows = append(f.flows, flow{id: s.ID, ackedAt: now.Add(-s.LastAckReceived)})
 		}
-		p := m.locate(s).path
+		p := m.egressOf(s).path
 		f.flows[k].observe(s, p, &m.o, now)
 		if f.flows[k].out > 0 {
 			f.sentAt = now
 		}
-		m.sawAlive(p, s, now)
+		m.noteAck(p, s, now)
 	}
 	f.flows = slices.DeleteFunc(f.flows, func(w flow) bool { return !w.seen })
 	m.sample.suspect = m.sample.suspect || slices.ContainsFunc(f.flows, func(w flow) bool { return w.path != nil && w.path.state == Up && w.suspect() })
-	weigh(f.flows, now)
-	m.shorten(f, now)
+	collectEvidence(f.flows, now)
+	m.limitBuffer(f, now)
 	return now.Sub(f.sentAt) < quietFor
 }
 
-// sawAlive brings a silent path back on which an ACK has come since it was given up.
-func (m *Manager) sawAlive(p *path, s *mptcp.Subflow, now time.Time) {
+// noteAck brings a silent path back if an ACK has arrived on it since the cut.
+func (m *Manager) noteAck(p *path, s *mptcp.Subflow, now time.Time) {
 	const margin = 20 * time.Millisecond
 	if p == nil || p.state != Silent || s.State != mptcp.StateEstablished {
 		return
 	}
 	if now.Add(-s.LastAckReceived).After(p.probe.cutAt.Add(margin)) {
-		m.answered(p, now)
+		m.recovered(p, now)
 	}
 }
 
-// answered brings a silent path back.
-func (m *Manager) answered(p *path, now time.Time) {
+// recovered brings a silent path back, and learns from a false alarm.
+func (m *Manager) recovered(p *path, now time.Time) {
 	asked, soon := p.probe.cutAt, falseAlarm
-	if !p.probe.askedAt.IsZero() {
-		asked, soon = p.probe.askedAt, falseJoin
+	if !p.probe.renewedAt.IsZero() {
+		asked, soon = p.probe.renewedAt, falseJoin
 	}
 	if now.Sub(asked) < soon {
 		stall := p.silence.lastStall
@@ -171,7 +171,7 @@ func (m *Manager) answered(p *path, now time.Time) {
 			if q == p {
 				factor = learnedFactor
 			}
-			q.silence.wasFalse(stall, factor, now)
+			q.silence.recordFalseAlarm(stall, factor, now)
 		}
 		m.o.Logger.Warn("path was not down: increasing the silence timeout of all paths", "path", p.Name,
 			"silence", p.silence.learned, "for", learnedFor)
@@ -182,7 +182,7 @@ func (m *Manager) answered(p *path, now time.Time) {
 
 const (
 	probeEvery = 250 * time.Millisecond
-	// A path that has been silent for long is asked less often.
+	// A path that has been silent for long is probed less often.
 	probeOften    = 30 * time.Second
 	probeSeldom   = time.Second
 	firstRenewal  = 500 * time.Millisecond
@@ -190,57 +190,57 @@ const (
 	lastRenewal   = time.Minute
 )
 
-// seek looks for a sign of life on a silent path.
-func (m *Manager) seek(p *path, now time.Time) {
+// probePath probes a silent path.
+func (m *Manager) probePath(p *path, now time.Time) {
 	q := &p.probe
 	every := probeEvery
 	if now.Sub(q.cutAt) > probeOften {
 		every = probeSeldom
 	}
 	switch {
-	case q.fd != 0 && q.heard():
-		m.answered(p, now)
+	case q.fd != 0 && q.answered():
+		m.recovered(p, now)
 	case q.remote.IsValid() && now.Sub(q.sentAt) >= every:
 		q.close()
 		q.sentAt = now
 		q.send()
 	}
 	if p.state == Silent {
-		m.seekByJoins(p, now)
+		m.probeByJoins(p, now)
 	}
 }
 
-// seekByJoins renews the path's endpoints (sync): peers that can then try to join
+// probeByJoins renews the path's endpoints (sync): peers that can then try to join
 // on it, and their kernels repeat the SYN each second.
-func (m *Manager) seekByJoins(p *path, now time.Time) {
+func (m *Manager) probeByJoins(p *path, now time.Time) {
 	q := &p.probe
 	if q.remote.IsValid() || m.o.Manage != ManageSync {
-		m.findJoined(p, now)
+		m.checkJoins(p, now)
 		return
 	}
-	if q.askAt.IsZero() {
-		q.askAt, q.wait = q.cutAt.Add(firstRenewal), secondRenewal
+	if q.renewAt.IsZero() {
+		q.renewAt, q.wait = q.cutAt.Add(firstRenewal), secondRenewal
 	}
-	if !now.Before(q.askAt) {
-		q.askAt = now.Add(q.wait)
+	if !now.Before(q.renewAt) {
+		q.renewAt = now.Add(q.wait)
 		q.wait = min(2*q.wait, lastRenewal)
-		if q.askedAt.IsZero() {
-			q.askedAt = now
+		if q.renewedAt.IsZero() {
+			q.renewedAt = now
 		}
 		have, err := m.pm.Endpoints()
-		m.fault("read endpoints", err)
+		m.noteError("read endpoints", err)
 		for k, r := range m.owned {
-			if r.path == p.Name && p.again[k] && slices.Contains(have, r.stored) && m.remove(r.stored) {
-				m.add(want{r.asked, r.path}, nil, r.was)
-				p.again[k] = true // and once more when it is back
+			if r.path == p.Name && p.renewals[k] && slices.Contains(have, r.stored) && m.remove(r.stored) {
+				m.add(want{r.requested, r.path}, nil, r.previous)
+				p.renewals[k] = true // and again when it is back
 			}
 		}
 	}
-	m.findJoined(p, now)
+	m.checkJoins(p, now)
 }
 
-// findJoined looks at some connections, whether they send or not.
-func (m *Manager) findJoined(p *path, now time.Time) {
+// checkJoins examines some connections, idle ones included.
+func (m *Manager) checkJoins(p *path, now time.Time) {
 	looked := 0
 	for c := range m.o.Source {
 		if looked++; looked > freshEach || p.state != Silent {
@@ -250,14 +250,14 @@ func (m *Manager) findJoined(p *path, now time.Time) {
 			continue
 		}
 		for i := range m.info.Subflows {
-			if s := &m.info.Subflows[i]; m.locate(s).path == p {
-				m.sawAlive(p, s, now)
+			if s := &m.info.Subflows[i]; m.egressOf(s).path == p {
+				m.noteAck(p, s, now)
 			}
 		}
 	}
 }
 
-// send makes the SYN. No error of it matters: then nobody answers.
+// send sends the SYN. Errors are ignored: then there is no answer.
 func (q *probe) send() {
 	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(q.remote.Port()), Addr: q.remote.Addr().As16()})
 	from := unix.Sockaddr(&unix.SockaddrInet6{Addr: q.local.As16()})
@@ -284,8 +284,8 @@ func (q *probe) send() {
 	unix.Close(fd)
 }
 
-// heard says whether there was an answer: a connection, or its refusal.
-func (q *probe) heard() bool {
+// answered reports whether there was an answer: a connection, or a refusal.
+func (q *probe) answered() bool {
 	p := []unix.PollFd{{Fd: int32(q.fd), Events: unix.POLLOUT}}
 	if n, err := unix.Poll(p, 0); n == 0 || err != nil {
 		return false

@@ -14,10 +14,10 @@ import (
 	"mpgate/proxy/message"
 )
 
-// A server without TCP_NODELAY that sends session tickets first sends its answer once they are
+// A server without TCP_NODELAY that sends session tickets first sends its response after they are
 // acknowledged: that must not be delayed.
 func TestTicketsOfServersAreAcknowledgedAtOnce(t *testing.T) {
-	web := httptest.NewTLSServer(nil) // whose default handler is never asked: the request is not whole
+	web := httptest.NewTLSServer(nil) // the handler is never called: the request is incomplete
 	defer web.Close()
 	b, _ := pool(t, Options{Servers: servers(web.Listener.Addr().String()), TLS: func(string) (*tls.Config, error) {
 		return &tls.Config{InsecureSkipVerify: true}, nil

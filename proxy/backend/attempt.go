@@ -10,60 +10,82 @@ import (
 	"mpgate/telemetry"
 )
 
-// ErrNoServer: every server was tried, or could not be reached a moment ago.
+// ErrNoServer means that every server was tried, or could not be reached a moment ago.
 var ErrNoServer = errors.New("no server is available")
 
-// maxTries bounds the servers that are asked for one request.
+// maxTries bounds the servers that are tried for one request.
 const maxTries = 3
 
-// Attempt is the way of one request to a server. The zero value begins with Reset.
+// Attempt finds a connection to a server for one request. It must be Reset before its first use.
 type Attempt struct {
-	backend *Backend
-	tried   [maxTries]*Server
-	tries   int
-	server  *Server
-	last    error // why the last server could not be reached
-	short   *ShortError
-	shorts  uint8 // bits of those of tried that were not asked for that
-	holds   *atomic.Int64
+	backend   *Backend
+	tried     [maxTries]*Server
+	tries     int
+	server    *Server // that was picked last
+	last      error   // why the last server could not be reached
+	short     *ShortError
+	shortages uint8         // bits of the servers in tried that a shortage kept from being dialled
+	counted   *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
 }
 
-// Reset begins for another request.
+// Reset prepares the attempt for another request.
 func (a *Attempt) Reset(b *Backend) { *a = Attempt{backend: b} }
 
-// Tries is how many servers were asked.
+// Tries returns how many servers were tried.
 func (a *Attempt) Tries() int { return a.tries }
 
-// Server is the one that was picked last, nil before Open.
+// Server returns the server that was picked last, or nil before Open.
 func (a *Attempt) Server() *Server { return a.server }
 
-// Meter is that server's.
+// Meter returns the meter of that server.
 func (a *Attempt) Meter() *telemetry.ServerMeter { return a.server.meter }
 
-// Request is what Open needs to know of a request.
+// Request is what Open needs to know about a request.
 type Request struct {
-	From       Addresses     // for a PROXY header
-	Repeatable bool          // it may be sent again if the connection turns out dead
-	Bodyless   bool          // it has no body
-	Upgrade    bool          // it asks for another protocol
-	Binds      bool          // it authenticates its connection, see Authenticates
-	Owner      *Owner        // of connections that only this client may use; nil: none
-	Holds      *atomic.Int64 // connections to servers that the client's connection uses; nil: one at a time
-	Alone      bool          // it is to be the first on a connection that many share: those that were there gave it back
-	Returned   int           // how often a server gave it back unprocessed
-	Now        time.Time     // when the server is chosen; Open moves it on with each that it tries
+	From          Addresses     // for a PROXY header
+	Repeatable    bool          // it may be sent again if the connection turns out to be dead
+	Bodyless      bool          // it has no body
+	Upgrade       bool          // it asks for another protocol
+	Authenticates bool          // it authenticates its connection; see the function Authenticates
+	Owner         *Owner        // of connections that only this client may use; nil: none
+	ServerConns   *atomic.Int64 // to servers, that the client's connection uses; nil: at most one
+	NewConnection bool          // a shared connection must be new: the others returned it
+	Returned      int           // how often a server returned it unprocessed
+	Now           time.Time     // when the server is chosen; updated before each further try
 }
 
-// Open picks a server and gives a connection to it, trying further servers while one cannot be
+// Open picks a server and returns a connection to it. It tries further servers while one cannot be
 // reached.
-func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
-	var t turn
+func (a *Attempt) Open(ctx context.Context, r *Request) (up Stream, err error) {
+	err = a.try(ctx, r, func() (err error) {
+		up, err = a.connect(ctx, r, false)
+		return err
+	})
+	return up, err
+}
+
+// OpenRaw is Open for a connection whose bytes are forwarded without parsing them.
+func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (l *Link, err error) {
+	err = a.try(ctx, &Request{Now: time.Now()}, func() (err error) {
+		ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
+		defer cancel()
+		if l, err = a.server.openLink(ctx, from); err == nil {
+			a.server.connectSucceeded()
+		}
+		return err
+	})
+	return l, err
+}
+
+// try calls connect with each server that it picks until one succeeds.
+func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) error {
+	var q queueWait
 	for {
 		for a.next(r.Now, r.Owner) {
-			up, err := a.connect(ctx, r, false)
+			err := connect()
 			if err == nil {
-				a.found()
-				return up, nil
+				a.reached()
+				return nil
 			}
 			a.failed(err)
 			if ctx.Err() != nil {
@@ -71,16 +93,17 @@ func (a *Attempt) Open(ctx context.Context, r *Request) (Stream, error) {
 			}
 			r.Now = time.Now()
 		}
-		if !a.wait(ctx, &t) {
-			return nil, a.failure()
+		if !a.wait(ctx, &q) {
+			return a.failure()
 		}
 		r.Now = time.Now()
 	}
 }
 
-// Reopen gives another connection to the same server, after the kept one that Open gave turned out
-// dead, or the server did not process the request; then, as Open does, to further servers. A
-// request that came back more than once goes to a further server first.
+// Reopen returns another connection to the same server, after the idle one that Open returned
+// turned out to be dead, or the server did not process the request. If that fails it tries further
+// servers, as Open does. For a request that was returned more than once it tries another server
+// first.
 func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 	if same := a.server; r.Returned > 1 && a.next(r.Now, r.Owner) {
 		if up, err := a.connect(ctx, r, true); err == nil {
@@ -101,83 +124,40 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 	return a.Open(ctx, r)
 }
 
-// MayMove says whether Avoids can become true of up.
-func (a *Attempt) MayMove(up Stream, now time.Time) bool {
-	if a.server.dialer.Mode != mptcp.Prefer {
-		return false
-	}
-	t, _ := up.State(now)
-	return t == mptcp.MPTCP
-}
-
-// Avoids says whether a new exchange would not be given up's connection now: see Server.avoids.
-func (a *Attempt) Avoids(up Stream, now time.Time) bool {
-	return a.server.memoryShort() && a.MayMove(up, now)
-}
-
-// connect gives a connection to the server that was picked, or a place on one.
+// connect returns a stream on a connection to the server that was picked. If renew is true, the
+// connection is not an idle one.
 func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, error) {
 	s := a.server
 	if !renew {
 		if c := s.takeOwned(r.Owner); c != nil {
-			return c.carries(r), nil
+			return c.begin(r), nil
 		}
 	}
-	if s.shares(r) {
-		return s.share(ctx, r)
+	if s.mayShare(r) {
+		return s.openShared(ctx, r)
 	}
-	if err := a.hold(r); err != nil {
+	if err := a.countConn(r); err != nil {
 		return nil, err
 	}
 	if !renew {
-		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c.carries(r), nil
+		if c := s.takeIdle(r.Repeatable, r.Bodyless); c != nil {
+			return c.begin(r), nil
 		}
 	}
 	_, c, err := s.dial(ctx, r.From, false)
 	if err != nil {
 		return nil, err
 	}
-	return c.carries(r), nil
+	return c.begin(r), nil
 }
 
-// carries notes what the connection has to know of a request.
-func (c *conn) carries(r *Request) *conn {
-	c.once = !r.Repeatable
-	if r.Binds {
-		c.owner = r.Owner
-	}
-	return c
-}
-
-// OpenRaw picks a server and dials it, for bytes that are not looked at.
-func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (*Link, error) {
-	var t turn
-	for {
-		for a.next(time.Now(), nil) {
-			ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
-			l, err := a.server.open(ctx, from)
-			cancel()
-			if err == nil {
-				a.server.reached()
-				a.found()
-				return l, nil
-			}
-			a.failed(err)
-		}
-		if !a.wait(ctx, &t) {
-			return nil, a.failure()
-		}
-	}
-}
-
-// next picks another server; false where there is none. One with a connection of the owner comes
-// first.
+// next picks another server, and returns false if there is none. A server with an idle connection
+// of the owner is preferred.
 func (a *Attempt) next(now time.Time, o *Owner) bool {
 	if a.tries == maxTries {
 		return false
 	}
-	s := o.server(a)
+	s := o.serverFor(a)
 	if s == nil {
 		s = a.pick(now)
 	}
@@ -192,6 +172,24 @@ func (a *Attempt) next(now time.Time, o *Owner) bool {
 	return true
 }
 
+func (a *Attempt) wasTried(s *Server) bool {
+	for _, t := range a.tried[:a.tries] {
+		if t == s {
+			return true
+		}
+	}
+	return false
+}
+
+// failed records why the server that was picked last could not be reached.
+func (a *Attempt) failed(err error) {
+	a.last = err
+	if errors.As(err, &a.short) && a.tries > 0 {
+		a.shortages |= 1 << (a.tries - 1)
+	}
+}
+
+// failure returns the error of an attempt without success.
 func (a *Attempt) failure() error {
 	if a.short != nil {
 		return a.short
@@ -202,43 +200,16 @@ func (a *Attempt) failure() error {
 	return ErrNoServer
 }
 
-// pick gives the next available server in turn that was not tried. Where there is none it is the
-// one that has been left alone for the longest time: one that is up again serves at once.
-func (a *Attempt) pick(now time.Time) *Server {
-	b := a.backend
-	n := len(b.turns)
-	start := b.turn.Add(1) - 1
-	var last *Server
-	var lastSince int64
-	for i := range n {
-		s := b.servers[b.turns[(start+uint64(i))%uint64(n)]]
-		if a.wasTried(s) {
-			continue
-		}
-		if s.available() {
-			return s
-		}
-		if since, ok := s.lastResort(now); ok && (last == nil || since < lastSince) {
-			last, lastSince = s, since
-		}
+// MayAvoid reports whether Avoids can become true of up.
+func (a *Attempt) MayAvoid(up Stream, now time.Time) bool {
+	if a.server.dialer.Mode != mptcp.Prefer {
+		return false
 	}
-	return last
+	t, _ := up.State(now)
+	return t == mptcp.MPTCP
 }
 
-func (a *Attempt) wasTried(s *Server) bool {
-	for _, t := range a.tried[:a.tries] {
-		if t == s {
-			return true
-		}
-	}
-	return false
+// Avoids reports whether a new exchange would not get the connection of up now: see Server.avoids.
+func (a *Attempt) Avoids(up Stream, now time.Time) bool {
+	return a.backend.options.MemoryShort() && a.MayAvoid(up, now)
 }
-
-// NeedsMPTCP says whether err means that MPTCP was required and not available.
-func NeedsMPTCP(err error) bool {
-	var unable *mptcp.UnableError
-	return errors.Is(err, mptcp.ErrRequired) || errors.As(err, &unable)
-}
-
-// TimedOut says whether err means that a server did not answer the connect in time.
-func TimedOut(err error) bool { return connectResult(err) == telemetry.ConnectTimeout }

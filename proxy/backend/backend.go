@@ -1,58 +1,59 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"mpgate/mptcp"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/http2"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/limits"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
 
-// Options describe a backend. Servers is required; durations that are zero get the defaults of New.
+// Options describe a backend. Servers is required; zero durations get the defaults given here.
 type Options struct {
 	Name            string
 	Servers         []ServerOptions
+	Balance         string        // how a server is chosen: "round_robin", the default
 	ConnectTimeout  time.Duration // 5 s
-	ResponseTimeout time.Duration // to the first byte of an answer, 60 s
-	IdleTimeout     time.Duration // of a kept connection, and the longest silence in an answer, 60 s
-	Limits          http1.Limits  // of an answer's head; 64 KiB and 256 fields
+	ResponseTimeout time.Duration // to the first byte of a response, 60 s
+	IdleTimeout     time.Duration // of idle connections, and of silence in a response; 60 s
+	Limits          limits.Limits // of a response's head; those of limits.Servers
 	Protocol        Protocol
-	SendProxy       uint8 // version of the PROXY header that a connection begins with; 0 is none
-	// TLS gives the configuration for a server's host; nil: no TLS.
+	SendProxy       uint8 // version of the PROXY header that connections begin with; 0: no header
+	// TLS returns the configuration for a server's host; nil: no TLS.
 	TLS         func(host string) (*tls.Config, error)
 	Instruments *telemetry.Instruments
-	// Memory, if set, spares dials what earlier ones have learned about servers that get no MPTCP.
+	// Memory, if set, remembers which servers cannot be reached over MPTCP, so that dials to them
+	// do not try it.
 	Memory *mptcp.Memory
-	// MemoryShort says whether the host is short of memory for sockets; nil: what the kernel says.
+	// MemoryShort reports whether the host is short of memory for sockets; nil: what the kernel
+	// says.
 	MemoryShort func() bool
-	// Detour, if set, leads dials around paths that do not carry.
-	Detour mptcp.Detour
-	// Live, if set, has the connections that use MPTCP.
-	Live *leg.Live
-	// Streams bounds, if set, what servers of HTTP/2 may make us hold, for all backends that share
-	// it; nil: 256 MiB for this one.
+	// SourceSelector, if set, leads dials around paths that have failed.
+	SourceSelector mptcp.SourceSelector
+	// Live, if set, contains the open connections that use MPTCP.
+	Live *conninfo.Registry
+	// Streams, if set, bounds the memory that HTTP/2 servers can make mpgate use, for all backends
+	// that share it; nil: 256 MiB for this backend.
 	Streams *http2.Memory
 	// Down, if set, is called when a server can no longer be reached, with the error of the last
 	// connect, and Up when it can be reached again. They are not called for every outage of a
 	// server that has many. No request waits for them.
 	Down func(server string, why error)
 	Up   func(server string, after time.Duration)
-	// Stale, if set, is called when a server's name does not resolve any more while its last
-	// addresses stay in use, and with nil when it does again.
+	// Stale, if set, is called with an error when a server's name no longer resolves while its last
+	// addresses stay in use, and with nil when it resolves again.
 	Stale func(server string, why error)
-	// Places bounds the connections of all backends that share it; nil: no limit.
-	Places *Places
+	// ConnLimit, if set, bounds the connections of all backends that share it; nil: no limit.
+	ConnLimit *ConnLimit
 }
 
 // ServerOptions describe one server.
@@ -64,158 +65,90 @@ type ServerOptions struct {
 	Interface string     // to bind to
 }
 
-// Patience is how long an answer may take before the gateway looks whether the client is still
-// there.
-const Patience = 100 * time.Millisecond
+// ClientCheckDelay is how long a response may take before mpgate checks whether the client is still
+// connected.
+const ClientCheckDelay = 100 * time.Millisecond
 
 // Backend is a named pool of servers.
 type Backend struct {
-	options Options
-	client  http1.ClientOptions
-	client2 http2.ClientOptions
-	memory  *http2.Memory
-	readers task.Group // of shared connections
-	places  *Places
-	servers []*Server
-	turns   []int // indexes of servers, each as often as its weight says, well mixed
-	turn    atomic.Uint64
+	options   Options
+	client    http1.ClientOptions
+	client2   http2.ClientOptions
+	readers   task.Group // of shared connections
+	connLimit *ConnLimit
+	servers   []*Server
+	balancer  balancer
+	check     check
 
-	background *background
-	firstRest  time.Duration // of servers that cannot be reached; tests make it shorter
+	background      *background
+	firstProbeDelay time.Duration // tests shorten it
 }
 
-// New makes a backend; it connects to nobody. Run must run while it is used.
+// New creates a backend without connecting to a server. Run must run while the backend is used.
 func New(o Options) (*Backend, error) {
-	setDefault(&o.ConnectTimeout, 5*time.Second)
-	setDefault(&o.ResponseTimeout, 60*time.Second)
-	setDefault(&o.IdleTimeout, 60*time.Second)
-	if o.MemoryShort == nil {
-		o.MemoryShort = mptcp.HostMemoryShort
-	}
-	if o.Limits.HeaderBytes == 0 {
-		o.Limits = http1.Limits{HeaderBytes: 64 << 10, HeaderFields: 256}
-	}
+	setDefaults(&o)
 	if len(o.Servers) == 0 {
 		return nil, fmt.Errorf("backend %q has no servers", o.Name)
 	}
-	b := &Backend{options: o, client: http1.ClientOptions{Limits: o.Limits, IdleTime: o.IdleTimeout, SlowAfter: Patience}}
-	b.background, b.firstRest = newBackground(), firstRest
-	if b.memory = o.Streams; b.memory == nil {
-		b.memory = &http2.Memory{Limit: http2.MemoryLimit()}
+	b := &Backend{
+		options: o,
+		client:  http1.ClientOptions{Limits: o.Limits, SlowAfter: ClientCheckDelay},
+		client2: http2.ClientOptions{
+			Limits: o.Limits, SlowAfter: ClientCheckDelay, Memory: o.Streams,
+		},
+		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
-	if b.places = o.Places; b.places == nil {
-		b.places = new(Places)
-	}
-	b.client2 = http2.ClientOptions{
-		Limits:   http2.Limits{HeaderBytes: o.Limits.HeaderBytes, HeaderFields: o.Limits.HeaderFields},
-		IdleTime: o.IdleTimeout, SlowAfter: Patience, Memory: b.memory,
-	}
-	weights := make([]int, len(o.Servers))
-	for i, so := range o.Servers {
+	for _, so := range o.Servers {
 		s, err := b.newServer(so)
 		if err != nil {
 			return nil, fmt.Errorf("backend %q: %w", o.Name, err)
 		}
 		b.servers = append(b.servers, s)
-		weights[i] = max(so.Weight, 1)
 	}
-	b.turns = mixTurns(weights)
+	var err error
+	if b.balancer, err = newBalancer(o.Balance, b.servers); err != nil {
+		return nil, fmt.Errorf("backend %q: %w", o.Name, err)
+	}
 	for _, s := range b.servers {
 		s.meter = o.Instruments.Server(o.Name, s.Address)
 	}
 	return b, nil
 }
 
-func setDefault(d *time.Duration, v time.Duration) {
-	if *d == 0 {
-		*d = v
+func setDefaults(o *Options) {
+	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
+	o.ResponseTimeout = cmp.Or(o.ResponseTimeout, 60*time.Second)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 60*time.Second)
+	o.Limits = o.Limits.Or(limits.Servers)
+	o.Limits.IdleTime = o.IdleTimeout
+	if o.MemoryShort == nil {
+		o.MemoryShort = mptcp.HostMemoryShort
+	}
+	if o.Streams == nil {
+		o.Streams = &http2.Memory{Limit: http2.MemoryLimit()}
+	}
+	if o.ConnLimit == nil {
+		o.ConnLimit = new(ConnLimit)
 	}
 }
 
-func (b *Backend) newServer(o ServerOptions) (*Server, error) {
-	s := &Server{Address: o.Address, backend: b, memoryShort: b.options.MemoryShort}
-	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, Detour: b.options.Detour}
-	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
-		s.unix = path
-		return s, s.setTLS("localhost")
-	}
-	host, port, err := net.SplitHostPort(o.Address)
-	if err != nil {
-		return nil, fmt.Errorf("server %q: want host:port or unix:/path", o.Address)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return nil, fmt.Errorf("server %q: want a port from 1 to 65535", o.Address)
-	}
-	s.port = uint16(n)
-	if a, err := netip.ParseAddr(host); err == nil {
-		s.addr = netip.AddrPortFrom(a, s.port)
-	} else {
-		s.names = newNames(host)
-	}
-	return s, s.setTLS(host)
-}
-
-func (s *Server) setTLS(host string) (err error) {
-	if s.backend.options.TLS == nil {
-		return nil
-	}
-	config, err := s.backend.options.TLS(host)
-	if err != nil || config == nil {
-		return err
-	}
-	s.tls, s.tls1 = config.Clone(), config.Clone()
-	s.tls1.NextProtos = []string{"http/1.1"}
-	switch s.backend.options.Protocol {
-	case HTTP2:
-		s.tls.NextProtos = []string{"h2"}
-	case Auto:
-		s.tls.NextProtos = []string{"h2", "http/1.1"}
-	}
-	return nil
-}
-
-// mixTurns spreads servers over a round so that each comes as often as its weight and as evenly as
-// it goes (smooth weighted round robin).
-func mixTurns(weights []int) (turns []int) {
-	total := 0
-	for _, w := range weights {
-		total += w
-	}
-	credit := make([]int, len(weights))
-	for range total {
-		best := 0
-		for i, w := range weights {
-			credit[i] += w
-			if credit[i] > credit[best] {
-				best = i
-			}
-		}
-		credit[best] -= total
-		turns = append(turns, best)
-	}
-	return turns
-}
-
-// Name is the backend's in the configuration.
+// Name returns the name of the backend in the configuration.
 func (b *Backend) Name() string { return b.options.Name }
 
-// SendsProxy says whether connections begin with a PROXY header.
+// SendsProxy reports whether connections begin with a PROXY header.
 func (b *Backend) SendsProxy() bool { return b.options.SendProxy != 0 }
 
-// ResponseTimeout bounds the wait for the first byte of an answer.
+// ResponseTimeout returns the limit of the wait for the first byte of a response.
 func (b *Backend) ResponseTimeout() time.Duration { return b.options.ResponseTimeout }
 
-// IdleTimeout bounds silence in an answer or a tunnel.
+// IdleTimeout returns the limit of silence in a response or a tunnel.
 func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 
-// Run closes connections that are kept for too long, and follows the servers' names, until the
-// context ends; then it closes all that are kept.
+// Run maintains the servers until the context ends: it closes expired idle connections and runs the
+// servers' tasks. Then it closes all idle connections.
 func (b *Backend) Run(ctx context.Context) error {
 	for _, s := range b.servers {
-		if s.names != nil {
-			b.background.start(s.task("name"), func(ctx context.Context) { s.names.follow(ctx, s.inUse, s.stale) })
-		}
+		s.startTasks()
 	}
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))
 	defer tick.Stop()
@@ -223,7 +156,7 @@ func (b *Backend) Run(ctx context.Context) error {
 		select {
 		case now := <-tick.C:
 			for _, s := range b.servers {
-				s.sweep(now)
+				s.closeExpired(now)
 			}
 		case <-ctx.Done():
 			b.Discard()
@@ -233,7 +166,7 @@ func (b *Backend) Run(ctx context.Context) error {
 	}
 }
 
-// Discard gives back what a backend holds that never ran.
+// Discard releases the resources of a backend that never ran.
 func (b *Backend) Discard() {
 	b.background.stop()
 	for _, s := range b.servers {
@@ -241,32 +174,38 @@ func (b *Backend) Discard() {
 	}
 }
 
-// ServerStatus is what is known of a server, for the status page.
+// ServerStatus is the state of a server, for the status page.
 type ServerStatus struct {
-	Address string `json:"address"`
-	Resting bool   `json:"resting"`   // could not be reached, and has not been since
-	Why     string `json:"why"`       // the error of the last connect, where it is resting
-	Kept    int    `json:"kept"`      // idle connections
-	Speaks  string `json:"transport"` // the transport of the last connection that was made; "" before
-	Reason  string `json:"reason"`    // of a fallback, inferred
+	Address   string
+	Down      bool   // it could not be reached, and has not been reached since
+	Why       string // the error of the last connect, if Down
+	Idle      int    // idle connections
+	Transport string // of the last connection; "" before the first
+	Reason    string // of a fallback, inferred
 }
 
-// Status says what is known of each server.
+// Status returns the state of each server.
 func (b *Backend) Status() []ServerStatus {
 	list := make([]ServerStatus, len(b.servers))
 	for i, s := range b.servers {
-		s.mu.Lock()
-		list[i] = ServerStatus{Address: s.Address, Kept: len(s.kept)}
-		if o := s.outage.Load(); o != nil {
-			list[i].Resting, list[i].Why = true, o.reason().Error()
-		}
-		for _, owned := range s.owned {
-			list[i].Kept += len(owned)
-		}
-		if r := s.last.Load(); r != nil {
-			list[i].Speaks, list[i].Reason = r.Transport.String(), r.Reason.String()
-		}
-		s.mu.Unlock()
+		list[i] = s.status(time.Now())
 	}
 	return list
+}
+
+func (s *Server) status(now time.Time) ServerStatus {
+	status := ServerStatus{Address: s.Address}
+	if o := s.outage.Load(); o != nil && s.available(now) != available {
+		status.Down, status.Why = true, o.cause().Error()
+	}
+	if r := s.last.Load(); r != nil {
+		status.Transport, status.Reason = r.Transport.String(), r.Reason.String()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status.Idle = len(s.idle)
+	for _, owned := range s.owned {
+		status.Idle += len(owned)
+	}
+	return status
 }

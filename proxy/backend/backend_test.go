@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -51,7 +50,7 @@ func servers(addresses ...string) (list []ServerOptions) {
 	return list
 }
 
-func TestNewSaysWhatIsWrong(t *testing.T) {
+func TestInvalidOptions(t *testing.T) {
 	for _, c := range []struct {
 		servers []ServerOptions
 		want    string
@@ -68,22 +67,13 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("%v: got %v, want %s", c.servers, err, c.want)
 		}
 	}
-}
-
-func TestTurnsFollowTheWeights(t *testing.T) {
-	for _, c := range []struct {
-		weights []int
-		want    string
-	}{
-		{[]int{1}, "[0]"}, {[]int{1, 1, 1}, "[0 1 2]"}, {[]int{5, 1, 1}, "[0 0 1 0 2 0 0]"}, {[]int{1, 3}, "[1 0 1 1]"},
-	} {
-		if got := fmt.Sprint(mixTurns(c.weights)); got != c.want {
-			t.Errorf("weights %v give %s, want %s", c.weights, got, c.want)
-		}
+	want := `backend "b": unknown balance "random": want one of round_robin`
+	if _, err := New(Options{Name: "b", Servers: servers("10.0.0.1:80"), Balance: "random"}); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
-// open opens one attempt and ends it, and gives the server.
+// open opens a stream, ends it, and returns the server.
 func open(t *testing.T, b *Backend) (server string, tries int, err error) {
 	t.Helper()
 	var a Attempt
@@ -99,7 +89,7 @@ func open(t *testing.T, b *Backend) (server string, tries int, err error) {
 	return server, a.Tries(), err
 }
 
-// exchange has a server answer a request without a body, and gives the body of the answer.
+// exchange sends a request without a body, and returns the body of the response.
 func exchange(t *testing.T, up Stream, method string, fields ...string) string {
 	t.Helper()
 	r := &message.Request{Method: []byte(method), Scheme: "http", Host: []byte("a.example"), Path: []byte("/")}
@@ -127,7 +117,7 @@ func exchange(t *testing.T, up Stream, method string, fields ...string) string {
 	return string(body)
 }
 
-// ask opens an attempt and has a request answered.
+// ask sends a request to a server of the pool, and returns the body of the response.
 func ask(t *testing.T, b *Backend, method string, fields ...string) string {
 	t.Helper()
 	var a Attempt
@@ -137,24 +127,6 @@ func ask(t *testing.T, b *Backend, method string, fields ...string) string {
 		t.Fatal(err)
 	}
 	return exchange(t, up, method, fields...)
-}
-
-func TestServersInTurn(t *testing.T) {
-	one, two := proxytest.NewOrigin(t, mptcp.Off, silent), proxytest.NewOrigin(t, mptcp.Off, silent)
-	list := servers(one.Address(), two.Address())
-	list[0].Weight = 3
-	b, _ := pool(t, Options{Servers: list})
-	got := map[string]int{}
-	for range 20 {
-		server, tries, err := open(t, b)
-		if err != nil || tries != 1 {
-			t.Fatalf("%d tries, %v", tries, err)
-		}
-		got[server]++
-	}
-	if got[one.Address()] != 15 || got[two.Address()] != 5 {
-		t.Errorf("got %v, want 15 and 5", got)
-	}
 }
 
 func TestThreeTriesAtMost(t *testing.T) {
@@ -170,44 +142,44 @@ func TestThreeTriesAtMost(t *testing.T) {
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_retries_total"); n != 2 {
 		t.Errorf("%v retries, want 2", n)
 	}
-	if n := resting(b); n != 3 {
-		t.Errorf("%d servers rest, want the 3 that were tried", n)
+	if n := down(b); n != 3 {
+		t.Errorf("%d servers are down, want the 3 that were tried", n)
 	}
 	if _, tries, err = open(t, b); tries != 3 || !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%d tries, %v; want 3 and a refusal", tries, err)
 	}
 	for _, s := range b.Status() {
-		if !s.Resting || s.Speaks != "" {
-			t.Errorf("%+v does not rest", s)
+		if !s.Down || s.Transport != "" {
+			t.Errorf("%+v is not down", s)
 		}
 	}
 }
 
-func resting(b *Backend) (n int) {
+func down(b *Backend) (n int) {
 	for _, s := range b.Status() {
-		if s.Resting {
+		if s.Down {
 			n++
 		}
 	}
 	return n
 }
 
-func TestOnlyServerThatIsBackIsUsedAtOnce(t *testing.T) {
+func TestOnlyServerIsUsedAtOnceAfterAnOutage(t *testing.T) {
 	server := proxytest.NewRefusing(t)
 	b, _ := pool(t, Options{Servers: servers(server.Address)})
 	if _, _, err := open(t, b); err == nil {
-		t.Fatal("nobody listens, and no error")
+		t.Fatal("no error, though no server listens")
 	}
 	proxytest.OriginOn(t, server.Listen(), silent)
 	if _, _, err := open(t, b); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.Status()[0]; s.Resting || s.Speaks != "tcp" {
+	if s := b.Status()[0]; s.Down || s.Transport != "tcp" {
 		t.Errorf("%+v", s)
 	}
 }
 
-func TestCloseEndsWhatWasKept(t *testing.T) {
+func TestCloseClosesIdleConnections(t *testing.T) {
 	gone := make(chan struct{}, 1)
 	o := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) { silent(c); gone <- struct{}{} })
 	b, in := pool(t, Options{Servers: servers(o.Address())})
@@ -216,8 +188,8 @@ func TestCloseEndsWhatWasKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.keep(c, time.Now())
-	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_idle"); n != 1 || b.Status()[0].Kept != 1 {
+	s.putIdle(c, time.Now())
+	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_idle"); n != 1 || b.Status()[0].Idle != 1 {
 		t.Errorf("%v idle, %+v; want one", n, b.Status())
 	}
 	s.close()
@@ -226,7 +198,7 @@ func TestCloseEndsWhatWasKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.keep(late, time.Now()) // too late
+	s.putIdle(late, time.Now()) // too late
 	<-gone
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_open"); n != 0 {
 		t.Errorf("%v open, want none", n)
@@ -254,7 +226,7 @@ func TestConnectResults(t *testing.T) {
 	}
 }
 
-func TestRequiredMPTCPIsTold(t *testing.T) {
+func TestRequiredMPTCP(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)
 	list := servers(o.Address())
@@ -264,12 +236,12 @@ func TestRequiredMPTCPIsTold(t *testing.T) {
 	if !NeedsMPTCP(err) || !strings.Contains(err.Error(), "MPTCP is required") || TimedOut(err) {
 		t.Errorf("got %v", err)
 	}
-	if b.Status()[0].Resting {
-		t.Error("a server that speaks TCP rests")
+	if b.Status()[0].Down {
+		t.Error("a server that works over TCP is down")
 	}
 }
 
-// A request that met its route just before a reload still gets its server, in either protocol.
+// A request whose route was matched just before a reload still reaches its server.
 func TestOpenAfterTheEnd(t *testing.T) {
 	for _, p := range []Protocol{HTTP1, HTTP2} {
 		l := proxytest.Listen(t, mptcp.Off)

@@ -7,12 +7,12 @@ import (
 	"mpgate/task"
 )
 
-// background has the goroutines of a backend that outlive a request.
+// background runs the tasks of a backend that outlive a request.
 type background struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu    sync.Mutex // guards ended, and that nothing starts once stop waits
+	mu    sync.Mutex // guards ended; no task starts after stop has set it
 	ended bool
 	wait  task.Group
 }
@@ -23,8 +23,8 @@ func newBackground() *background {
 	return g
 }
 
-// start runs f in a goroutine, and again after a panic; f returns soon after the end of its
-// context. After stop it does nothing.
+// start runs f in a goroutine, and again after a panic. f must return soon after the end of its
+// context. After stop, start does nothing.
 func (g *background) start(name string, f func(ctx context.Context)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -33,7 +33,7 @@ func (g *background) start(name string, f func(ctx context.Context)) {
 	}
 }
 
-// stop ends the goroutines and waits for them.
+// stop ends the tasks and waits for them.
 func (g *background) stop() {
 	g.mu.Lock()
 	g.ended = true

@@ -9,88 +9,100 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// Stream is one exchange with a server, in whichever protocol. It is an interface because HTTP/1
-// gives a whole connection to an exchange and HTTP/2 a part of one.
+// Stream is one exchange with a server. It is an interface because an HTTP/1 exchange uses a whole
+// connection and an HTTP/2 exchange a part of one.
 type Stream interface {
 	message.BodyWriter
-	// WriteHead begins the exchange; the head is held until Flush or ReadHead.
+	// WriteHead begins the exchange. The head is buffered until Flush or ReadHead.
 	WriteHead(*message.Request) error
-	// ReadHead waits for the next head, interim or final. At the deadline it gives
+	// ReadHead waits for the next head, interim or final. At the deadline it returns
 	// os.ErrDeadlineExceeded and may be called again.
 	ReadHead(r *message.Response, deadline time.Time) error
 	// Tunnel makes what is written from now on part of the protocol that a 101 changed to. The
-	// request must have been written whole.
+	// whole request must have been written.
 	Tunnel()
-	// Body is that of the final response.
+	// Body returns the body of the final response.
 	Body() message.BodyReader
 	// SetProgress is for an exchange that moves in both directions at once: reads is the progress
 	// of the response, writes that of the request's body. Nil for both ends that.
 	SetProgress(reads, writes *netio.Progress)
-	// Answered says whether anything of an answer has come.
+	// Answered reports whether a byte of a response has arrived.
 	Answered() bool
-	// Belongs takes the final response's head: the connection belongs to the client from then on if
-	// that takes part in authenticating it.
-	Belongs(h *message.Header, to *Owner)
-	// Returns says whether the server may give a request back unprocessed, to be sent again
+	// NoteAuthentication must be called with the header of the final response. If the response
+	// takes part in authenticating the connection, only the owner may use it from then on.
+	NoteAuthentication(h *message.Header, o *Owner)
+	// MayReturn reports whether the server may return a request unprocessed, to be sent again
 	// whatever its method is.
-	Returns() bool
-	// Reused says whether the connection carried exchanges before, so that it may have died
-	// unnoticed.
+	MayReturn() bool
+	// Reused reports whether the connection carried exchanges before, so that it may be dead
+	// without notice.
 	Reused() bool
-	// State is what the connection speaks, and over how many subflows, at most a second ago.
+	// State returns the transport and the number of subflows, at most a second old.
 	State(now time.Time) (mptcp.Transport, int)
-	// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error.
+	// Abort ends the exchange at once, from any goroutine. Calls in progress return an error.
 	Abort()
-	// Release ends the exchange, now. The connection is kept if that is sound. Nothing may follow.
+	// Release ends the exchange and keeps the connection if it can be used again. It must be the
+	// last call.
 	Release(now time.Time)
 }
 
-// conn is a connection to a server, which carries one HTTP/1 exchange at a time.
+// conn is a connection to a server that carries one HTTP/1 exchange at a time.
 type conn struct {
 	*http1.ClientConn
 	link   *Link
-	used   time.Time // when it was last put by
+	used   time.Time // when it last became idle
 	reused bool
-	owner  *Owner // nil: anybody may use it
+	owner  *Owner // nil: any client may use it
 
-	once     bool   // the present request cannot be repeated
-	counted  bool   // segments is known
-	segments uint32 // that had come when it was put by; see look
+	unrepeatable  bool   // the present request cannot be repeated
+	segmentsKnown bool   // segments is valid
+	segments      uint32 // that were received until it became idle; see peerState
 }
 
-func (c *conn) Returns() bool { return false }
+// begin prepares the connection for the exchange of a request.
+func (c *conn) begin(r *Request) *conn {
+	c.link.server.requestBegins()
+	c.unrepeatable = !r.Repeatable
+	if r.Authenticates {
+		c.owner = r.Owner
+	}
+	return c
+}
+
+func (c *conn) MayReturn() bool { return false }
 
 func (c *conn) Reused() bool { return c.reused }
 
 func (c *conn) State(now time.Time) (mptcp.Transport, int) { return c.link.State(now) }
 
-func (c *conn) Belongs(h *message.Header, to *Owner) {
-	if challenges(h) || persists(h) {
-		c.owner = to
+func (c *conn) NoteAuthentication(h *message.Header, o *Owner) {
+	if isChallenge(h) || declaresAuthenticated(h) {
+		c.owner = o
 	}
 }
 
 func (c *conn) Release(now time.Time) {
 	s := c.link.server
-	c.counted = false
-	if c.once && c.Reusable() { // the next one may be like it
-		c.count()
+	s.requestEnds()
+	c.segmentsKnown = false
+	if c.unrepeatable && c.Reusable() { // the next request may be unrepeatable, too
+		c.noteSegments()
 	}
 	switch {
 	case !c.Reusable() || c.link.outdated(now):
 		c.close()
 	case c.owner != nil:
-		s.keepOwned(c, now)
-	case c.link.leg.Retired():
+		s.putOwned(c, now)
+	case c.link.info.Retired():
 		c.close()
-	case s.backend.options.SendProxy != 0: // a PROXY header is one client's
+	case s.backend.options.SendProxy != 0: // the PROXY header names one client
 		c.close()
 	default:
-		s.keep(c, now)
+		s.putIdle(c, now)
 	}
 }
 
 func (c *conn) close() {
-	c.link.account()
+	c.link.countClose()
 	_ = c.Close()
 }

@@ -10,8 +10,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// Where the host is short of memory for sockets, connections that use MPTCP carry no new exchanges,
-// if TCP would do.
+// While the host is short of memory for sockets, connections that use MPTCP carry no new exchanges
+// if the server may be reached over TCP.
 func TestMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	short := func() bool { return true }
@@ -23,11 +23,11 @@ func TestMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.keep(c, time.Now())
-		s.memoryShort = short
-		again := s.take(true, true)
+		s.putIdle(c, time.Now())
+		b.options.MemoryShort = short
+		again := s.takeIdle(true, true)
 		if (again != nil) != taken {
-			t.Errorf("%v: a kept connection is taken: %v, want %v", mode, again != nil, taken)
+			t.Errorf("%v: an idle connection is taken: %v, want %v", mode, again != nil, taken)
 		}
 		if again != nil {
 			again.close()
@@ -46,20 +46,20 @@ func TestSharedMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 	b, _ := pool(t, Options{Servers: []ServerOptions{{Address: l.Addr().String()}}, Protocol: HTTP2})
 	s := b.servers[0]
 	isShort := false
-	s.memoryShort = func() bool { return isShort }
+	b.options.MemoryShort = func() bool { return isShort }
 	for _, want := range []struct {
 		short bool
 		conns int
 	}{{false, 1}, {false, 1}, {true, 2}, {false, 2}} {
 		isShort = want.short
-		up, err := s.share(context.Background(), &Request{Repeatable: true, Bodyless: true, Now: time.Now()})
+		up, err := s.openShared(context.Background(), &Request{Repeatable: true, Bodyless: true, Now: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer up.Release(time.Now())
-		s.sharing.mu.Lock()
-		n := len(s.sharing.conns)
-		s.sharing.mu.Unlock()
+		s.shared.mu.Lock()
+		n := len(s.shared.conns)
+		s.shared.mu.Unlock()
 		if n != want.conns {
 			t.Errorf("short of memory %v: %d connections, want %d", want.short, n, want.conns)
 		}

@@ -8,15 +8,19 @@ import (
 	"time"
 
 	"mpgate/mptcp"
-	"mpgate/proxy/leg"
+	"mpgate/proxy/conninfo"
 	"mpgate/proxy/netio"
 	"mpgate/task"
 )
 
-// Addresses are what a PROXY header to a server says.
+// maxNamedUse is how long connections are used if the server's name has several addresses, so that
+// each of them gets its share of the requests.
+const maxNamedUse = 5 * time.Minute
+
+// Addresses are what a PROXY header to a server contains.
 type Addresses struct {
-	// Client and Gateway are the two ends of the client's connection, Gateway the address that the
-	// client connected to. They are zero where it has none.
+	// Client and Gateway are the two ends of the client's connection; Gateway is the address that
+	// the client connected to. They are zero if there is no such address.
 	Client, Gateway netip.AddrPort
 }
 
@@ -24,41 +28,41 @@ type Addresses struct {
 type Link struct {
 	*netio.Conn
 	server *Server
-	leg    leg.Leg
+	info   conninfo.Info
 	addr   netip.Addr // of a server that has a name
 	opened time.Time
 }
 
-// outdated says whether the connection should carry no further requests: the server's name has
-// moved away from its address, or has several and it is time to ask again for one.
+// outdated reports whether the connection should carry no further requests: the server's name no
+// longer has its address, or has several and it is time to connect to another one.
 func (l *Link) outdated(now time.Time) bool {
 	n := l.server.names
 	if n == nil {
 		return false
 	}
-	has, of := n.has(l.addr)
-	return !has || of > 1 && now.Sub(l.opened) >= longestUse
+	included, of := n.includes(l.addr)
+	return !included || of > 1 && now.Sub(l.opened) >= maxNamedUse
 }
 
-// State is what the connection speaks, and over how many subflows, at most a second ago.
-func (l *Link) State(now time.Time) (mptcp.Transport, int) { return l.leg.Refresh(now) }
+// State returns the transport and the number of subflows, at most a second old.
+func (l *Link) State(now time.Time) (mptcp.Transport, int) { return l.info.Refresh(now) }
 
-// Close ends the connection and accounts for it.
+// Close counts the connection as ended and closes it.
 func (l *Link) Close() {
-	l.account()
+	l.countClose()
 	_ = l.Conn.Close()
 }
 
-// account counts the connection as over, while its socket can still be asked.
-func (l *Link) account() {
-	l.leg.Close()
+// countClose counts the connection as ended. The socket must still be open.
+func (l *Link) countClose() {
+	l.info.Close()
 	l.server.meter.Open(-1)
-	l.server.backend.places.leave()
+	l.server.backend.connLimit.Release()
 }
 
-// secure uses TLS where the backend is to, within the time of ctx, and says what the server picked
-// by ALPN.
-func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, protocol string, err error) {
+// handshake performs the TLS handshake, unless config is nil, before the deadline of ctx. protocol
+// is what the server selected by ALPN.
+func (l *Link) handshake(ctx context.Context, config *tls.Config) (_ netio.Stream, protocol string, err error) {
 	if config == nil {
 		return l.Conn, "", nil
 	}
@@ -66,7 +70,8 @@ func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, 
 		_ = l.SetReadDeadline(deadline)
 	}
 	stop := task.AfterDone(ctx, "TLS handshake with a server: end", func() {
-		if errors.Is(ctx.Err(), context.Canceled) { // everything ends; that time is over the deadline says
+		// At the deadline of ctx the read deadline ends the handshake.
+		if errors.Is(ctx.Err(), context.Canceled) {
 			l.Interrupt()
 		}
 	})
@@ -75,13 +80,14 @@ func (l *Link) secure(ctx context.Context, config *tls.Config) (_ netio.Stream, 
 	if err := t.Handshake(); err != nil {
 		return nil, "", &TLSError{err}
 	}
-	l.AcknowledgeNext() // a server may send session tickets first, and its answer only once they are acknowledged
+	// A server may send session tickets first, and its response only after they are acknowledged.
+	l.AcknowledgeNext()
 	s := netio.NewTLS(l.Conn, t)
 	s.NeedsCloseNotify()
 	return s, t.ConnectionState().NegotiatedProtocol, nil
 }
 
-// TLSError is a handshake with a server that failed.
+// TLSError is the error of a failed TLS handshake with a server.
 type TLSError struct{ Err error }
 
 func (e *TLSError) Error() string { return "TLS handshake with the server: " + e.Err.Error() }

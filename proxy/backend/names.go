@@ -12,49 +12,49 @@ import (
 )
 
 const (
-	// maxNameAge is how long an answer of the resolver is used by new connections. Go's resolver
-	// does not tell the TTL.
+	// maxNameAge is how long an answer of the resolver is used for new connections. Go's resolver
+	// does not report the TTL.
 	maxNameAge = 5 * time.Second
-	// renewEvery is how often the name of a server in use is resolved in the background, give or
-	// take an eighth, so that no request waits for the resolver and a name that moves is noticed
+	// refreshEvery is how often the name of a server in use is resolved in the background, plus or
+	// minus an eighth, so that no request waits for the resolver and a changed address is noticed
 	// under steady traffic.
-	renewEvery = 4 * time.Second
-	// renewal is how long a connect waits for the resolver when an older answer is at hand.
-	renewal = 500 * time.Millisecond
-	// longestRenewal bounds a look-up in the background.
-	longestRenewal = 10 * time.Second
-	// failureAge is how long an error of the resolver stands for a name that has never been
-	// resolved.
-	failureAge = time.Second
-	// preferTTL is how long an address that could be reached when one before it could not goes
-	// first.
+	refreshEvery = 4 * time.Second
+	// refreshWait is how long a connect waits for the resolver when an older answer is available.
+	refreshWait = 500 * time.Millisecond
+	// refreshTimeout bounds a lookup in the background.
+	refreshTimeout = 10 * time.Second
+	// maxErrorAge is how long an error of the resolver is used for a name that was never resolved.
+	maxErrorAge = time.Second
+	// preferTTL is how long an address is tried first after one before it could not be reached.
 	preferTTL = time.Minute
+	// failuresToReport is how many refreshes in a row must fail before that is reported: one packet
+	// may be lost.
+	failuresToReport = 2
 )
 
-// names is what a server's name resolves to. When the resolver fails the last answer goes on
-// serving.
+// names resolves the name of a server. While the resolver fails, its last answer stays in use.
 type names struct {
-	host     string
-	resolver *net.Resolver // nil: the default one
-	asking   chan struct{} // has room for the one who asks the resolver
+	host      string
+	resolver  *net.Resolver // nil: the default one
+	resolving chan struct{} // holds one element while a lookup is in progress
 
-	current atomic.Pointer[[]netip.Addr] // addrs, for who only looks
+	snapshot atomic.Pointer[[]netip.Addr] // addrs, for reads without mu
 
-	mu     sync.Mutex // guards what follows
-	addrs  []netip.Addr
-	at     time.Time // of addrs, or of err
-	err    error     // why there are none
-	asked  bool      // since the last renewal
-	failed error     // of the resolver's last answer; addrs may be older
-	good   netip.Addr
-	goodTo time.Time
+	mu             sync.Mutex // guards what follows
+	addrs          []netip.Addr
+	resolvedAt     time.Time // when addrs or err were obtained
+	err            error     // why there are no addrs
+	used           bool      // since the last refresh
+	lastErr        error     // of the last lookup; addrs may be older
+	preferred      netip.Addr
+	preferredUntil time.Time
 }
 
-func newNames(host string) *names { return &names{host: host, asking: make(chan struct{}, 1)} }
+func newNames(host string) *names { return &names{host: host, resolving: make(chan struct{}, 1)} }
 
-// ordered gives the addresses, in the order in which they are to be tried. The list is the
-// caller's.
-func (n *names) ordered(ctx context.Context) ([]netip.Addr, error) {
+// addresses returns the addresses in the order in which to try them. The caller may change the
+// list.
+func (n *names) addresses(ctx context.Context) ([]netip.Addr, error) {
 	addrs, err := n.lookup(ctx)
 	if err != nil {
 		return nil, err
@@ -62,64 +62,67 @@ func (n *names) ordered(ctx context.Context) ([]netip.Addr, error) {
 	addrs = slices.Clone(addrs)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if i := slices.Index(addrs, n.good); i > 0 && time.Now().Before(n.goodTo) {
+	if i := slices.Index(addrs, n.preferred); i > 0 && time.Now().Before(n.preferredUntil) {
 		copy(addrs[1:], addrs[:i])
-		addrs[0] = n.good
+		addrs[0] = n.preferred
 	}
 	return addrs, nil
 }
 
-// prefer has an address go first for a while: those before it could not be reached.
+// prefer makes an address the first to try for preferTTL, because those before it could not be
+// reached.
 func (n *names) prefer(a netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.good, n.goodTo = a, time.Now().Add(preferTTL)
+	n.preferred, n.preferredUntil = a, time.Now().Add(preferTTL)
 }
 
-// lookup gives the addresses for a new connection. It waits for the resolver if the last answer is
-// old and nobody else asks, and for as long as it takes only if there never was one.
+// lookup returns the addresses for a new connection. If the last answer is old and no lookup is in
+// progress, it waits for the resolver for refreshWait. Without an earlier answer it waits until ctx
+// ends.
 func (n *names) lookup(ctx context.Context) ([]netip.Addr, error) {
-	addrs, err, fresh := n.known()
-	if fresh {
+	addrs, err, recent := n.cached()
+	if recent {
 		return addrs, err
 	}
 	if addrs != nil {
 		select {
-		case n.asking <- struct{}{}:
+		case n.resolving <- struct{}{}:
 		default:
-			return addrs, nil // the answer is on its way
+			return addrs, nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, renewal)
+		ctx, cancel := context.WithTimeout(ctx, refreshWait)
 		defer cancel()
-		return n.ask(ctx)
+		return n.resolve(ctx)
 	}
 	select {
-	case n.asking <- struct{}{}:
+	case n.resolving <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if addrs, err, fresh := n.known(); fresh { // who asked before has the answer for all who waited
-		<-n.asking
+	if addrs, err, recent := n.cached(); recent { // of the lookup that this call waited for
+		<-n.resolving
 		return addrs, err
 	}
-	return n.ask(ctx)
+	return n.resolve(ctx)
 }
 
-// known gives what is known, and says whether that is recent enough.
-func (n *names) known() (addrs []netip.Addr, err error, fresh bool) {
+// cached returns the last answer, and whether it is recent enough to be used without a lookup.
+func (n *names) cached() (addrs []netip.Addr, err error, recent bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.asked = true
-	age := time.Since(n.at)
+	n.used = true
+	age := time.Since(n.resolvedAt)
 	if n.addrs == nil {
-		return nil, n.err, n.err != nil && age < failureAge
+		return nil, n.err, n.err != nil && age < maxErrorAge
 	}
 	return n.addrs, nil, age < maxNameAge
 }
 
-// ask asks the resolver and gives the last answer if it fails. asking is held, and let go.
-func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
-	defer func() { <-n.asking }()
+// resolve asks the resolver, and returns the last answer if that fails. The caller has sent to
+// resolving; resolve receives from it.
+func (n *names) resolve(ctx context.Context) ([]netip.Addr, error) {
+	defer func() { <-n.resolving }()
 	resolver := n.resolver
 	if resolver == nil {
 		resolver = net.DefaultResolver
@@ -130,89 +133,80 @@ func (n *names) ask(ctx context.Context) ([]netip.Addr, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.failed = err
-	n.at = time.Now() // a resolver that does not answer is not asked for every connection
+	n.lastErr = err
+	// Also after an error: a resolver that does not answer must not delay every connect.
+	n.resolvedAt = time.Now()
 	if err == nil {
 		n.addrs, n.err = addrs, nil
-		n.current.Store(&addrs)
+		n.snapshot.Store(&addrs)
 	} else if n.addrs == nil {
 		n.err = err
 	}
 	return n.addrs, n.err
 }
 
-// follow renews the answer now and then, until the context ends. inUse says whether there are
-// connections to what the name resolves to. stale is told when the resolver fails while the last
-// answer stays in use, and, with nil, when it answers again.
-func (n *names) follow(ctx context.Context, inUse func() bool, stale func(error)) {
+// refreshPeriodically resolves the name again until the context ends, while it is used: by new
+// connections, or by those that inUse reports. It calls stale with an error when the resolver fails
+// while the last answer stays in use, and with nil when it answers again.
+func (n *names) refreshPeriodically(ctx context.Context, inUse func() bool, stale func(error)) {
 	failures := 0
-	timer := time.NewTimer(renewEvery)
+	timer := time.NewTimer(refreshEvery)
 	defer timer.Stop()
 	for {
-		timer.Reset(renewEvery*7/8 + rand.N(renewEvery/4))
+		timer.Reset(refreshEvery*7/8 + rand.N(refreshEvery/4))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
 		n.mu.Lock()
-		asked := n.asked
-		n.asked = false
+		used := n.used
+		n.used = false
 		n.mu.Unlock()
-		if asked || inUse() {
-			n.renew(ctx)
-			failures = n.judge(failures, stale)
+		if used || inUse() {
+			n.refresh(ctx)
+			failures = n.noteRefresh(failures, stale)
 		}
 	}
 }
 
-// reportFailures is how many renewals in a row must fail before that is reported: one packet may be
-// lost.
-const reportFailures = 2
-
-// judge counts the renewals in a row that failed, and tells stale where that is to be reported.
-func (n *names) judge(failures int, stale func(error)) int {
+// noteRefresh returns the number of refreshes in a row that have failed, given the number before
+// the last one, and calls stale if there is something to report.
+func (n *names) noteRefresh(failures int, stale func(error)) int {
 	n.mu.Lock()
-	failed, has := n.failed, n.addrs != nil
+	err, resolved := n.lastErr, n.addrs != nil
 	n.mu.Unlock()
 	switch {
-	case !has:
-		return 0 // connects fail, which is reported as such
-	case failed != nil:
-		if failures++; failures == reportFailures {
-			stale(failed)
+	case !resolved:
+		return 0 // connects fail, which is reported by itself
+	case err != nil:
+		if failures++; failures == failuresToReport {
+			stale(err)
 		}
 		return failures
-	case failures >= reportFailures:
+	case failures >= failuresToReport:
 		stale(nil)
 	}
 	return 0
 }
 
-// renew asks the resolver unless somebody does already.
-func (n *names) renew(ctx context.Context) {
+// refresh asks the resolver, unless a lookup is in progress.
+func (n *names) refresh(ctx context.Context) {
 	select {
-	case n.asking <- struct{}{}:
-		ctx, cancel := context.WithTimeout(ctx, longestRenewal)
+	case n.resolving <- struct{}{}:
+		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
-		_, _ = n.ask(ctx)
+		_, _ = n.resolve(ctx)
 	default:
 	}
 }
 
-// has says whether the name resolves to an address, as far as is known, and to how many in all.
-func (n *names) has(a netip.Addr) (has bool, of int) {
-	addrs := n.current.Load()
+// includes reports whether the last answer includes an address, and how many addresses it has.
+// Without an answer every address is included.
+func (n *names) includes(a netip.Addr) (included bool, of int) {
+	addrs := n.snapshot.Load()
 	if addrs == nil {
 		return true, 1
 	}
 	return slices.Contains(*addrs, a), len(*addrs)
-}
-
-// connectTime is how long one of the addresses that are left may take to answer a connect: an equal
-// part of the time that is left for all, but long enough for a lost SYN to be sent again (after 1
-// s, RFC 6298 section 2).
-func connectTime(left time.Duration, addrs int) time.Duration {
-	const least = 2 * time.Second
-	return min(left, max(left/time.Duration(addrs), least))
 }

@@ -18,8 +18,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// resolverOf gives a resolver whose server answers with what addrs says at the time: for none it
-// says nothing.
+// resolverOf returns a resolver whose server answers with the result of addrs; it does not answer
+// if that is nil.
 func resolverOf(t *testing.T, addrs func() []netip.Addr) *net.Resolver {
 	t.Helper()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -79,10 +79,10 @@ func addrs(list ...string) (out []netip.Addr) {
 	return out
 }
 
-// stale has an answer that is too old to be used without asking.
+// stale returns names whose last answer is too old to be used without a lookup.
 func stale(host string, r *net.Resolver) *names {
 	n := newNames(host)
-	n.addrs, n.at, n.resolver = addrs("192.0.2.1"), time.Now().Add(-2*maxNameAge), r
+	n.addrs, n.resolvedAt, n.resolver = addrs("192.0.2.1"), time.Now().Add(-2*maxNameAge), r
 	return n
 }
 
@@ -101,7 +101,7 @@ func TestNamesOutliveTheResolver(t *testing.T) {
 		t.Errorf("without a resolver: %v, %v; want the old answer", old, err)
 	}
 	if _, err := newNames("name.invalid").lookup(ended); err == nil {
-		t.Error("a name that never was resolved gave no error")
+		t.Error("no error for a name that was never resolved")
 	}
 }
 
@@ -118,7 +118,7 @@ func TestSilentAddress(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers(fmt.Sprintf("name.invalid:%d", good.Port())), ConnectTimeout: 3 * time.Second})
 	n := b.servers[0].names
 	n.mu.Lock()
-	n.addrs, n.at = []netip.Addr{bad.Addr(), good.Addr()}, time.Now().Add(time.Hour)
+	n.addrs, n.resolvedAt = []netip.Addr{bad.Addr(), good.Addr()}, time.Now().Add(time.Hour)
 	n.mu.Unlock()
 	for i, most := range []time.Duration{2900 * time.Millisecond, time.Second} {
 		began := time.Now()
@@ -130,11 +130,11 @@ func TestSilentAddress(t *testing.T) {
 		}
 	}
 	n.mu.Lock()
-	n.goodTo = time.Now()
+	n.preferredUntil = time.Now()
 	n.mu.Unlock()
-	list, err := n.ordered(t.Context())
+	list, err := n.addresses(t.Context())
 	if err != nil || list[0] != bad.Addr() || n.addrs[0] != bad.Addr() {
-		t.Errorf("after that it is %v, %v; want the resolver's order", list, err)
+		t.Errorf("after that the order is %v, %v; want the resolver's order", list, err)
 	}
 }
 
@@ -165,25 +165,25 @@ func TestSilentResolver(t *testing.T) {
 	if err != nil || fmt.Sprint(list) != "[192.0.2.1]" {
 		t.Errorf("got %v, %v; want the old answer", list, err)
 	}
-	if took := time.Since(began); took < renewal || took > 3*renewal {
-		t.Errorf("it took %v, want %v", took, renewal)
+	if took := time.Since(began); took < refreshWait || took > 3*refreshWait {
+		t.Errorf("it took %v, want %v", took, refreshWait)
 	}
 	began = time.Now()
-	if _, err := n.lookup(t.Context()); err != nil || time.Since(began) > renewal/2 {
+	if _, err := n.lookup(t.Context()); err != nil || time.Since(began) > refreshWait/2 {
 		t.Errorf("asked at once again, %v", err)
 	}
 }
 
-// While the background asks a resolver that does not answer, no connect waits for it.
-func TestNobodyWaitsForARenewal(t *testing.T) {
+// While a refresh waits for a resolver, no connect does.
+func TestNoConnectWaitsForARefresh(t *testing.T) {
 	var asked atomic.Int64
 	n := stale("example.org", silentResolver(&asked))
 	ctx, stop := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
-	wait.Go(func() { n.renew(ctx) })
+	wait.Go(func() { n.refresh(ctx) })
 	defer func() { stop(); wait.Wait() }()
 	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() > 0 }) {
-		t.Fatal("nobody asks")
+		t.Fatal("no lookup begins")
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -192,8 +192,8 @@ func TestNobodyWaitsForARenewal(t *testing.T) {
 	}
 }
 
-// A resolver that fails for a name that never was resolved is asked once for all who wait, and who
-// waits gives up in time.
+// For a name that was never resolved there is one lookup for all connects that wait, and each of
+// them ends with its context.
 func TestResolverThatNeverAnswered(t *testing.T) {
 	var asked atomic.Int64
 	n := newNames("example.org")
@@ -202,12 +202,12 @@ func TestResolverThatNeverAnswered(t *testing.T) {
 	var wait sync.WaitGroup
 	wait.Go(func() { _, _ = n.lookup(first) })
 	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() > 0 }) {
-		t.Fatal("nobody asks")
+		t.Fatal("no lookup begins")
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := n.lookup(ended); !errors.Is(err, context.Canceled) {
-		t.Errorf("who waits got %v, want the end of the context", err)
+		t.Errorf("the connect that waits got %v, want the end of the context", err)
 	}
 	stop()
 	wait.Wait()
@@ -217,8 +217,8 @@ func TestResolverThatNeverAnswered(t *testing.T) {
 	}
 }
 
-// moving is a pool whose one server's name resolves to one address, and then to another. answer
-// says who has answered a request.
+// moving returns a pool of one server, whose name resolves to one address, and after move to
+// another. serve gets "old" or "new".
 func moving(t *testing.T, o Options, serve func(at string) func(*proxytest.Conn)) (b *Backend, move func()) {
 	t.Helper()
 	first := proxytest.NewOrigin(t, mptcp.Off, serve("old"))
@@ -237,12 +237,12 @@ func moving(t *testing.T, o Options, serve func(at string) func(*proxytest.Conn)
 	})
 	return b, func() {
 		to("127.0.0.2")
-		b.servers[0].names.renew(t.Context())
+		b.servers[0].names.refresh(t.Context())
 	}
 }
 
-// A name that moves takes its kept connections along: those that wait, and those that were in use
-// when it moved.
+// After a name has moved to another address, connections to the old one are not used again, neither
+// idle ones nor those in use at that moment.
 func TestNameThatMoves(t *testing.T) {
 	b, move := moving(t, Options{}, func(at string) func(*proxytest.Conn) {
 		return proxytest.Always(proxytest.Response("200 OK", at))
@@ -255,7 +255,7 @@ func TestNameThatMoves(t *testing.T) {
 	a.Reset(b)
 	used, err := a.Open(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
 	if err != nil || !used.Reused() {
-		t.Fatalf("%v; want the kept connection", err)
+		t.Fatalf("%v; want the idle connection", err)
 	}
 	second, err := a.Reopen(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
 	if err != nil {
@@ -265,9 +265,9 @@ func TestNameThatMoves(t *testing.T) {
 		t.Fatalf("%q answered, want old", got)
 	}
 	move()
-	s.sweep(time.Now())
-	if n := b.Status()[0].Kept; n != 0 {
-		t.Errorf("%d connections to the old address are kept", n)
+	s.closeExpired(time.Now())
+	if n := b.Status()[0].Idle; n != 0 {
+		t.Errorf("%d idle connections to the old address", n)
 	}
 	if got := exchange(t, used, "GET"); got != "old" {
 		t.Errorf("%q answered the exchange that was under way", got)
@@ -277,8 +277,7 @@ func TestNameThatMoves(t *testing.T) {
 	}
 }
 
-// What the resolver does not answer changes nothing: the last answer, and its connections, go on
-// serving.
+// While the resolver does not answer, its last answer and the connections stay in use.
 func TestNameWithoutAResolverKeepsItsConnections(t *testing.T) {
 	b, _ := moving(t, Options{}, func(at string) func(*proxytest.Conn) {
 		return proxytest.Always(proxytest.Response("200 OK", at))
@@ -287,20 +286,20 @@ func TestNameWithoutAResolverKeepsItsConnections(t *testing.T) {
 	_ = ask(t, b, "GET")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	s.names.renew(ended)
-	s.sweep(time.Now())
-	if n := b.Status()[0].Kept; n != 1 {
-		t.Errorf("%d connections are kept, want the one", n)
+	s.names.refresh(ended)
+	s.closeExpired(time.Now())
+	if n := b.Status()[0].Idle; n != 1 {
+		t.Errorf("%d idle connections, want 1", n)
 	}
 }
 
 // Connections to a name with several addresses are used for a while only; to one with a single
 // address as long as it lasts.
-func TestLongestUse(t *testing.T) {
+func TestMaxNamedUse(t *testing.T) {
 	n := newNames("example.org")
 	s := &Server{names: n}
 	l := &Link{server: s, addr: netip.MustParseAddr("192.0.2.1"), opened: time.Now()}
-	late := l.opened.Add(longestUse)
+	late := l.opened.Add(maxNamedUse)
 	for _, c := range []struct {
 		addrs       []netip.Addr
 		now, onTime bool
@@ -308,13 +307,13 @@ func TestLongestUse(t *testing.T) {
 		{nil, false, false}, {addrs("192.0.2.1"), false, false}, {addrs("192.0.2.1", "192.0.2.2"), false, true}, {addrs("192.0.2.2"), true, true},
 	} {
 		if c.addrs != nil {
-			n.current.Store(&c.addrs)
+			n.snapshot.Store(&c.addrs)
 		}
 		if got := l.outdated(l.opened); got != c.now {
 			t.Errorf("%v: outdated at once: %v", c.addrs, got)
 		}
 		if got := l.outdated(late); got != c.onTime {
-			t.Errorf("%v: outdated after %v: %v", c.addrs, longestUse, got)
+			t.Errorf("%v: outdated after %v: %v", c.addrs, maxNamedUse, got)
 		}
 	}
 	s.names = nil
@@ -323,8 +322,8 @@ func TestLongestUse(t *testing.T) {
 	}
 }
 
-// A shared connection whose address the name has left takes no further exchanges, and ends once
-// those it has are over.
+// A shared connection to an old address of a name gets no further exchanges, and ends after those
+// that it has.
 func TestNameThatMovesHTTP2(t *testing.T) {
 	first := proxytest.Listen(t, mptcp.Off)
 	port := first.Addr().(*net.TCPAddr).Port
@@ -336,8 +335,8 @@ func TestNameThatMovesHTTP2(t *testing.T) {
 	serveH2C(t, second)
 	now := addrs("127.0.0.1")
 	b, in := pool(t, Options{Servers: servers(fmt.Sprintf("name.example:%d", port)), Protocol: HTTP2}, func(b *Backend) {
-		b.servers[0].names.addrs, b.servers[0].names.at = now, time.Now().Add(time.Hour)
-		b.servers[0].names.current.Store(&now)
+		b.servers[0].names.addrs, b.servers[0].names.resolvedAt = now, time.Now().Add(time.Hour)
+		b.servers[0].names.snapshot.Store(&now)
 	})
 	n := b.servers[0].names
 	var a Attempt
@@ -352,9 +351,9 @@ func TestNameThatMovesHTTP2(t *testing.T) {
 	now2 := addrs("127.0.0.2")
 	n.mu.Lock()
 	n.addrs = now2
-	n.current.Store(&now2)
+	n.snapshot.Store(&now2)
 	n.mu.Unlock()
-	b.servers[0].sweep(time.Now())
+	b.servers[0].closeExpired(time.Now())
 	if got := ask(t, b, "GET"); got != "HTTP/2.0" {
 		t.Errorf("got %q", got)
 	}

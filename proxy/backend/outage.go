@@ -12,48 +12,33 @@ import (
 )
 
 const (
-	// firstRest is how long a server that could not be reached is left alone at first.
-	firstRest = time.Second
-	// longestRest bounds the time between two probes of it. A probe costs no request anything.
-	longestRest = 8 * time.Second
+	// firstProbeDelay is the time from a failed connect to the first probe of the server.
+	firstProbeDelay = time.Second
+	// maxProbeDelay bounds the time between two probes. No request waits for a probe.
+	maxProbeDelay = 8 * time.Second
 	// reportEvery is the shortest time between two reports that the same server is down.
 	reportEvery = 10 * time.Second
 )
 
-// outage is the time in which a server cannot be reached. Requests go to other servers meanwhile,
-// and one goroutine dials this one until it answers:
+// outage is the time in which a server cannot be reached. Requests go to other servers, and a task
+// probes this one, by the check of the backend, until it can be reached:
 //
-//	available ── a connect fails ──► outage: rest ─► probe ──fails──► rest twice as long ─► probe …
+//	no outage ── a connect fails ──► outage: delay ─► probe ──fails──► twice the delay ─► probe …
 //	    ▲                                               │
-//	    └──────── a connect succeeds, of the probe or of a request that found no other server
+//	    └─── a connect succeeds: of the probe, or of a request that found no available server
 type outage struct {
-	over   chan struct{} // closed when a connect has succeeded
-	failed atomic.Int64  // when one failed last, ns since epoch
-	slow   atomic.Bool   // it took all its time to fail
-	began  time.Time
+	began       time.Time
+	ended       chan struct{} // closed when a connect has succeeded
+	lastFailure atomic.Int64  // when a connect last failed, ns since epoch
+	timedOut    atomic.Bool   // that connect took until the timeout to fail
 
 	mu  sync.Mutex
-	why error // of the connect that failed last
+	err error // of that connect
 }
 
-// available says whether requests may go to the server. It is the one place that decides.
-func (s *Server) available() bool { return s.outage.Load() == nil }
-
-// lastResort says whether a request that finds no available server may try this one, and since when
-// it has been left alone. One whose connects take long to fail is spared for a moment, so that
-// requests do not pile up.
-func (s *Server) lastResort(now time.Time) (since int64, ok bool) {
-	o := s.outage.Load()
-	if o == nil {
-		return 0, true // it has just become available
-	}
-	since = o.failed.Load()
-	return since, !o.slow.Load() || int64(now.Sub(epoch))-since >= int64(s.backend.firstRest)
-}
-
-// unreachable notes that a connect failed.
-func (s *Server) unreachable(err error) {
-	if !outageBy(err) {
+// connectFailed records a failed connect.
+func (s *Server) connectFailed(err error) {
+	if !meansOutage(err) {
 		return
 	}
 	s.mu.Lock()
@@ -64,39 +49,39 @@ func (s *Server) unreachable(err error) {
 	o := s.outage.Load()
 	begins := o == nil
 	if begins {
-		o = &outage{over: make(chan struct{}), began: time.Now()}
+		o = &outage{ended: make(chan struct{}), began: time.Now()}
 	}
 	o.mu.Lock()
-	o.why = err
+	o.err = err
 	o.mu.Unlock()
-	o.failed.Store(int64(time.Since(epoch)))
-	o.slow.Store(TimedOut(err))
+	o.lastFailure.Store(int64(time.Since(epoch)))
+	o.timedOut.Store(TimedOut(err))
 	if begins {
 		s.outage.Store(o)
 		s.meter.Up(false)
-		s.backend.background.start(s.task("probes"), func(ctx context.Context) { s.revive(ctx, o) })
+		s.start("probes", func(ctx context.Context) { s.probeUntilReached(ctx, o) })
 	}
 }
 
-// reached notes that a connect succeeded.
-func (s *Server) reached() {
-	if s.available() {
+// connectSucceeded records a successful connect.
+func (s *Server) connectSucceeded() {
+	if s.outage.Load() == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o := s.outage.Swap(nil); o != nil {
-		close(o.over)
+		close(o.ended)
 		if !s.closed {
 			s.meter.Up(true)
 		}
 	}
 }
 
-// outageBy says whether a failed connect says that the server cannot be reached. The end of the
-// gateway, a lack of resources of this host, or MPTCP that is required and was not negotiated, do
-// not.
-func outageBy(err error) bool {
+// meansOutage reports whether the error of a connect means that the server cannot be reached. The
+// end of the gateway, a shortage on this host, and MPTCP that is required but was not negotiated do
+// not mean that.
+func meansOutage(err error) bool {
 	var handshake *TLSError
 	var dns *net.DNSError
 	switch {
@@ -108,91 +93,62 @@ func outageBy(err error) bool {
 	return connectResult(err) != telemetry.ConnectError
 }
 
-// task is the name of a task for the server.
-func (s *Server) task(what string) string {
-	return "backend " + s.backend.Name() + ": " + what + " of " + s.Address
-}
-
-// reason is why the last connect failed.
-func (o *outage) reason() error {
+// cause returns the error of the last connect.
+func (o *outage) cause() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.why
+	return o.err
 }
 
-// report reports the outage if none of this server has been reported for a while, so that a server
-// that fails now and then does not flood the log. told is whether this one has been reported
-// before.
-func (s *Server) report(o *outage, told bool) bool {
-	f := s.backend.options.Down
-	if f == nil || told {
-		return told
-	}
-	s.mu.Lock()
-	now := time.Now()
-	soon := !s.reported.IsZero() && now.Sub(s.reported) < reportEvery
-	if !soon {
-		s.reported = now
-	}
-	s.mu.Unlock()
-	if !soon {
-		f(s.Address, o.reason())
-	}
-	return !soon
-}
-
-// revive probes the server until it answers. It also reports the outage, since no request has to
-// wait for the log here.
-func (s *Server) revive(ctx context.Context, o *outage) {
-	told := s.report(o, false)
+// probeUntilReached runs the check of the backend until it succeeds or the outage ends. It also
+// reports the outage, so that no request waits for the log.
+func (s *Server) probeUntilReached(ctx context.Context, o *outage) {
+	reported := s.report(o, false)
 	defer func() {
 		select {
-		case <-o.over:
-			if told && s.backend.options.Up != nil {
+		case <-o.ended:
+			if reported && s.backend.options.Up != nil {
 				s.backend.options.Up(s.Address, time.Since(o.began))
 			}
 		default:
 		}
 	}()
-	rest := s.backend.firstRest
-	timer := time.NewTimer(rest)
+	delay := s.backend.firstProbeDelay
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
-	for ; ; timer.Reset(rest) {
+	for ; ; timer.Reset(delay) {
 		select {
 		case <-timer.C:
-		case <-o.over:
+		case <-o.ended:
 			return
 		case <-ctx.Done():
 			return
 		}
-		if s.probe(ctx) == nil {
+		if s.backend.check.run(ctx, s) == nil {
 			return
 		}
-		told = s.report(o, told)
-		rest = min(2*rest, longestRest)
+		reported = s.report(o, reported)
+		delay = min(2*delay, maxProbeDelay)
 	}
 }
 
-// probe dials the server as a request would, and keeps the connection for one that comes.
-func (s *Server) probe(ctx context.Context) error {
-	shared, one, err := s.dial(ctx, Addresses{}, s.shares(&Request{}))
-	switch {
-	case err != nil:
-		return err
-	case shared != nil:
-		s.adopt(shared)
-	case s.backend.options.SendProxy != 0:
-		one.close() // its header names no client
-	default:
-		s.sharing.picked(true)
-		s.keep(one, time.Now())
+// report reports the outage, unless an outage of this server was reported recently: a server that
+// fails now and then must not flood the log. It returns whether this outage has been reported, now
+// or before.
+func (s *Server) report(o *outage, before bool) bool {
+	f := s.backend.options.Down
+	if f == nil || before {
+		return before
 	}
-	return nil
-}
-
-// stale reports that the server's name does not resolve, or with nil that it does again.
-func (s *Server) stale(why error) {
-	if f := s.backend.options.Stale; f != nil {
-		f(s.Address, why)
+	s.mu.Lock()
+	now := time.Now()
+	recent := !s.reported.IsZero() && now.Sub(s.reported) < reportEvery
+	if !recent {
+		s.reported = now
 	}
+	s.mu.Unlock()
+	if !recent {
+		f(s.Address, o.cause())
+	}
+	return !recent
 }

@@ -14,21 +14,20 @@ import (
 	"mpgate/mptcp"
 )
 
-// probingEvery has servers that cannot be reached probed soon, for tests.
+// probingEvery shortens the time to the first probe of a server in an outage.
 func probingEvery(d time.Duration) func(*Backend) {
-	return func(b *Backend) { b.firstRest = d }
+	return func(b *Backend) { b.firstProbeDelay = d }
 }
 
 // waitAvailable waits until the first server is available, or until it is not.
 func waitAvailable(t *testing.T, b *Backend, want bool) {
 	t.Helper()
-	if !proxytest.Within(proxytest.Patience, func() bool { return b.servers[0].available() == want }) {
+	if !proxytest.Within(proxytest.Patience, func() bool { return (b.servers[0].available(time.Now()) == available) == want }) {
 		t.Fatalf("the server is available: %v", !want)
 	}
 }
 
-// A server that does not answer costs the first request its time, and no other: it is probed beside
-// the traffic.
+// A server that does not answer delays the first request and no other: a task probes it.
 func TestSilentServerCostsOneRequest(t *testing.T) {
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)
 	dead := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
@@ -52,8 +51,8 @@ func TestSilentServerCostsOneRequest(t *testing.T) {
 	}
 }
 
-// A server that refused is left alone until it answers a probe, whose connection then serves the
-// first request.
+// A server that refused a connection gets no requests until a probe succeeds, whose connection then
+// serves the first request.
 func TestServerThatIsBack(t *testing.T) {
 	server := proxytest.NewRefusing(t)
 	other := proxytest.NewOrigin(t, mptcp.Off, silent)
@@ -62,7 +61,7 @@ func TestServerThatIsBack(t *testing.T) {
 		return proxytest.Metric(t, in.Registry(), "mpgate_backend_server_up", "backend", "pool", "server", server.Address)
 	}
 	if up() != 1 {
-		t.Error("a server that nobody has asked is not up")
+		t.Error("a server is not up before its first request")
 	}
 	for range 10 {
 		if server, _, err := open(t, b); err != nil || server != other.Address() {
@@ -72,7 +71,7 @@ func TestServerThatIsBack(t *testing.T) {
 	if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_retries_total"); n != 1 {
 		t.Errorf("%v retries, want that of the first request", n)
 	}
-	if up() != 0 || !b.Status()[0].Resting {
+	if up() != 0 || !b.Status()[0].Down {
 		t.Error("a server that refuses is up")
 	}
 	proxytest.OriginOn(t, server.Listen(), proxytest.Echo)
@@ -80,11 +79,11 @@ func TestServerThatIsBack(t *testing.T) {
 	if up() != 1 {
 		t.Error("a server that is back is not up")
 	}
-	if !proxytest.Within(proxytest.Patience, func() bool { return b.Status()[0].Kept == 1 }) {
-		t.Fatal("the probe's connection is not kept")
+	if !proxytest.Within(proxytest.Patience, func() bool { return b.Status()[0].Idle == 1 }) {
+		t.Fatal("the connection of the probe is not idle")
 	}
 	s := b.servers[0]
-	c := s.take(true, true)
+	c := s.takeIdle(true, true)
 	if c == nil {
 		t.Fatal("no connection to take")
 	}
@@ -102,11 +101,11 @@ func TestServerThatIsBackHTTP2(t *testing.T) {
 	}
 	serveH2C(t, server.Listen())
 	waitAvailable(t, b, true)
-	h := &b.servers[0].sharing
+	h := &b.servers[0].shared
 	settled := func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		return len(h.conns) == 1 && h.conns[0].settled
+		return len(h.conns) == 1 && h.conns[0].ready
 	}
 	if !proxytest.Within(proxytest.Patience, settled) {
 		t.Fatal("the probe's connection is not ready")
@@ -119,7 +118,7 @@ func TestServerThatIsBackHTTP2(t *testing.T) {
 	}
 }
 
-// serveH2C answers with the protocol that was spoken.
+// serveH2C answers with the protocol of the request.
 func serveH2C(t *testing.T, l net.Listener) {
 	t.Helper()
 	var protocols http.Protocols
@@ -133,7 +132,7 @@ func serveH2C(t *testing.T, l net.Listener) {
 	t.Cleanup(func() { s.Close(); <-done })
 }
 
-// With a PROXY header the probe's connection, whose header names no client, is not kept.
+// With a PROXY header the connection of a probe is closed, because its header names no client.
 func TestProbeWithProxyHeader(t *testing.T) {
 	for _, p := range []Protocol{HTTP1, HTTP2} {
 		server := proxytest.NewRefusing(t)
@@ -144,13 +143,13 @@ func TestProbeWithProxyHeader(t *testing.T) {
 		proxytest.OriginOn(t, server.Listen(), silent)
 		waitAvailable(t, b, true)
 		proxytest.WaitMetric(t, in.Registry(), 0, "mpgate_backend_connections_open")
-		if n := b.Status()[0].Kept; n != 0 {
-			t.Errorf("protocol %d: %d connections are kept", p, n)
+		if n := b.Status()[0].Idle; n != 0 {
+			t.Errorf("protocol %d: %d idle connections", p, n)
 		}
 	}
 }
 
-// A server whose TLS handshakes fail, or never end, is one that cannot be reached.
+// A server counts as not reachable if its TLS handshakes fail or do not end.
 func TestServerWithoutTLS(t *testing.T) {
 	for name, serve := range map[string]func(*proxytest.Conn){"silent": func(c *proxytest.Conn) { _, _ = c.R.ReadString(0) }, "closes": func(*proxytest.Conn) {}} {
 		o := proxytest.NewOrigin(t, mptcp.Off, serve)
@@ -163,14 +162,14 @@ func TestServerWithoutTLS(t *testing.T) {
 		if !errors.As(err, &handshake) {
 			t.Fatalf("%s: got %v, want a handshake that failed", name, err)
 		}
-		if b.servers[0].available() {
+		if b.servers[0].available(time.Now()) == available {
 			t.Errorf("%s: the server is available", name)
 		}
 	}
 }
 
-// When no server can be reached requests are still tried, but not so soon after connects that took
-// all their time.
+// When no server can be reached, requests are still tried, except shortly after a connect that
+// timed out.
 func TestAllServersSilent(t *testing.T) {
 	dead := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
 	b, _ := pool(t, Options{Servers: servers(dead), ConnectTimeout: 50 * time.Millisecond})
@@ -182,7 +181,7 @@ func TestAllServersSilent(t *testing.T) {
 	}
 	var a Attempt
 	a.Reset(b)
-	if s := a.pick(time.Now().Add(firstRest)); s != b.servers[0] {
+	if s := a.pick(time.Now().Add(firstProbeDelay)); s != b.servers[0] {
 		t.Errorf("later %v is tried, want the server", s)
 	}
 }
@@ -193,20 +192,20 @@ func TestOutageAfterOutage(t *testing.T) {
 	s := b.servers[0]
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for range 3 {
-		s.unreachable(refused)
-		s.unreachable(refused)
-		if s.available() {
+		s.connectFailed(refused)
+		s.connectFailed(refused)
+		if s.available(time.Now()) == available {
 			t.Error("a server that refuses is available")
 		}
-		s.reached()
-		s.reached()
-		if !s.available() {
+		s.connectSucceeded()
+		s.connectSucceeded()
+		if s.available(time.Now()) != available {
 			t.Error("a server that was reached is not available")
 		}
 	}
-	s.unreachable(syscall.EMFILE)
-	s.unreachable(syscall.EADDRNOTAVAIL)
-	if !s.available() {
-		t.Error("what this host lacks is blamed on the server")
+	s.connectFailed(syscall.EMFILE)
+	s.connectFailed(syscall.EADDRNOTAVAIL)
+	if s.available(time.Now()) != available {
+		t.Error("a shortage on this host counts as a failure of the server")
 	}
 }

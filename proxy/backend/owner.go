@@ -1,82 +1,88 @@
 package backend
 
 import (
-	"bytes"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"mpgate/proxy/message"
 )
 
-// maxOwned bounds the idle connections to one server that one client's connection owns.
+// maxOwned bounds the idle connections to one server that belong to one client's connection.
 const maxOwned = 8
 
-// Owner is a client's connection as the owner of connections to servers. NTLM and Negotiate
-// authenticate a connection, not a request (RFC 4559 section 6): one that took part in that serves
-// no other client from then on, and ends with its owner. The zero value owns none.
+// Owner is a client's connection that connections to servers belong to. NTLM and Negotiate
+// authenticate a connection, not a request (RFC 4559 section 6): a connection that took part in
+// that serves no other client afterwards, and ends with its owner. The zero value owns no
+// connection.
 type Owner struct {
-	owns atomic.Bool // it owns, or owned, a connection
+	used atomic.Bool // it owns or owned a connection
 
-	mu      sync.Mutex
-	servers []*Server // those that have, or had, a connection of it
+	mu      sync.Mutex // guards what follows; locked before Server.mu
+	servers []*Server  // that have, or had, a connection of it
 	closed  bool
 }
 
-// Close ends the connections that are owned, and those that would come to be.
+// Close closes the connections of the owner, and those that would become its own later.
 func (o *Owner) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
 	for _, s := range o.servers {
-		s.disown(o)
+		s.closeOwned(o)
 	}
 	o.servers = nil
 }
 
-// server gives a server of the backend that has an idle connection of the owner and was not tried,
-// nil without one.
-func (o *Owner) server(a *Attempt) *Server {
-	if o == nil || !o.owns.Load() {
+// serverFor returns a server of the backend that was not tried and has an idle connection of the
+// owner, or nil. It may be in an outage: the connection exists.
+func (o *Owner) serverFor(a *Attempt) *Server {
+	if o == nil || !o.used.Load() {
 		return nil
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, s := range o.servers {
-		if s.backend == a.backend && !a.wasTried(s) && s.ownedBy(o) {
+		if s.backend == a.backend && !a.wasTried(s) && s.hasOwned(o) {
 			return s
 		}
 	}
 	return nil
 }
 
-// takeOwned gives an idle connection of the owner that is open and silent, nil where there is none.
+// takeOwned returns an idle connection of the owner that is open and silent, or nil.
 func (s *Server) takeOwned(o *Owner) *conn {
-	if o == nil || !o.owns.Load() {
+	if o == nil || !o.used.Load() {
 		return nil
 	}
 	for {
-		s.mu.Lock()
-		list := s.owned[o]
-		if len(list) == 0 {
-			s.mu.Unlock()
+		c := s.popOwned(o)
+		if c == nil {
 			return nil
 		}
-		c := list[len(list)-1]
-		s.setOwned(o, list[:len(list)-1])
-		s.mu.Unlock()
-		s.meter.Idle(-1)
 		c.reused = true
-		if c.look(time.Now()) != hasEnded && c.Idle() {
+		if c.peerState(time.Now()) != peerClosed && c.Idle() {
 			return c
 		}
 		c.close()
 	}
 }
 
-// keepOwned puts a connection by for the next exchange of its owner, or closes it.
-func (s *Server) keepOwned(c *conn, now time.Time) {
+// popOwned removes the idle connection of the owner that was used last.
+func (s *Server) popOwned(o *Owner) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.owned[o]
+	if len(list) == 0 {
+		return nil
+	}
+	s.setOwned(o, list[:len(list)-1])
+	s.meter.Idle(-1)
+	return list[len(list)-1]
+}
+
+// putOwned keeps a connection for the next exchange of its owner, or closes it if the owner is
+// closed.
+func (s *Server) putOwned(c *conn, now time.Time) {
 	c.used = now
 	o := c.owner
 	o.mu.Lock()
@@ -100,13 +106,13 @@ func (s *Server) keepOwned(c *conn, now time.Time) {
 		oldest.close()
 	}
 	if !slices.Contains(o.servers, s) {
-		o.servers = slices.DeleteFunc(o.servers, func(s *Server) bool { return !s.ownedBy(o) })
+		o.servers = slices.DeleteFunc(o.servers, func(s *Server) bool { return !s.hasOwned(o) })
 		o.servers = append(o.servers, s)
 	}
-	o.owns.Store(true)
+	o.used.Store(true)
 }
 
-// setOwned wants mu held.
+// setOwned replaces the idle connections of an owner. mu must be held.
 func (s *Server) setOwned(o *Owner, list []*conn) {
 	if len(list) == 0 {
 		delete(s.owned, o)
@@ -118,61 +124,17 @@ func (s *Server) setOwned(o *Owner, list []*conn) {
 	s.owned[o] = list
 }
 
-func (s *Server) ownedBy(o *Owner) bool {
+func (s *Server) hasOwned(o *Owner) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.owned[o]) > 0
 }
 
-// disown closes the idle connections of an owner.
-func (s *Server) disown(o *Owner) {
+// closeOwned closes the idle connections of an owner.
+func (s *Server) closeOwned(o *Owner) {
 	s.mu.Lock()
 	list := s.owned[o]
 	delete(s.owned, o)
 	s.mu.Unlock()
 	s.closeIdle(list)
 }
-
-// Authenticates says whether a request carries what authenticates a connection.
-func Authenticates(h *message.Header) bool {
-	return namesScheme(h, message.Authorization) || namesScheme(h, message.ProxyAuthorization)
-}
-
-// challenges says whether a response asks for that, or carries a part of it.
-func challenges(h *message.Header) bool {
-	return namesScheme(h, message.WWWAuthenticate) || namesScheme(h, message.ProxyAuthenticate)
-}
-
-// persists says whether a response declares its connection authenticated.
-func persists(h *message.Header) bool {
-	for i := h.Index(message.PersistentAuth, 0); i >= 0; i = h.Index(message.PersistentAuth, i+1) {
-		if _, _, value, _ := h.At(i); !message.EqualFold(bytes.TrimSpace(value), "false") {
-			return true
-		}
-	}
-	return false
-}
-
-// schemes are the beginnings of the schemes' names: Negotiate and Nego2, NTLM, Kerberos.
-var schemes = [...]string{"nego", "ntlm", "kerberos"}
-
-// namesScheme says whether an element of the fields begins with such a scheme. That a comma may
-// stand in a quoted string is not looked at: a connection that is owned without need costs little.
-func namesScheme(h *message.Header, id message.ID) bool {
-	for i := h.Index(id, 0); i >= 0; i = h.Index(id, i+1) {
-		_, _, value, _ := h.At(i)
-		for more := true; more; {
-			var element []byte
-			element, value, more = bytes.Cut(value, comma)
-			element = bytes.TrimLeft(element, " \t")
-			for _, s := range schemes {
-				if len(element) >= len(s) && message.EqualFold(element[:len(s)], s) {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-var comma = []byte{','}

@@ -6,70 +6,23 @@ import (
 
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
-	"mpgate/proxy/message"
 )
 
-func header(fields ...string) *message.Header {
-	h := &message.Header{}
-	for i := 0; i < len(fields); i += 2 {
-		h.AddName([]byte(fields[i]), []byte(fields[i+1]))
-	}
-	return h
-}
-
-func TestWhatAuthenticatesAConnection(t *testing.T) {
-	for _, c := range []struct {
-		h                             *message.Header
-		request, challenge, persisted bool
-	}{
-		{h: header()},
-		{h: header("Authorization", "Basic dXNlcjpwYXNz")},
-		{h: header("Authorization", "Bearer ntlm.negotiate")},
-		{h: header("X-Authorization", "NTLM x")},
-		{h: header("Authorization", "NTLM TlRMTVNTUAABAAAA"), request: true},
-		{h: header("authorization", "ntlm TlRMTVNTUAABAAAA"), request: true},
-		{h: header("Authorization", "negotiate\tYII"), request: true},
-		{h: header("Authorization", "Nego2 YII"), request: true},
-		{h: header("Authorization", "Kerberos YII"), request: true},
-		{h: header("Authorization", "Basic dXNlcjpwYXNz", "Authorization", "NTLM x"), request: true},
-		{h: header("Authorization", "Basic dXNlcjpwYXNz, NTLM x"), request: true},
-		{h: header("Proxy-Authorization", "Negotiate x"), request: true},
-		{h: header("WWW-Authenticate", `Basic realm="ntlm"`)},
-		{h: header("WWW-Authenticate", "NTLM"), challenge: true},
-		{h: header("WWW-Authenticate", `Basic realm="x", Negotiate`), challenge: true},
-		{h: header("WWW-Authenticate", `Basic realm="x"`, "WWW-Authenticate", "Negotiate oYG2"), challenge: true},
-		{h: header("Proxy-Authenticate", " ,,\tNTLM"), challenge: true},
-		{h: header("Persistent-Auth", "true"), persisted: true},
-		{h: header("Persistent-Auth", "false")},
-		{h: header("Persistent-Auth", "FALSE", "persistent-auth", "True"), persisted: true},
-	} {
-		if got := Authenticates(c.h); got != c.request {
-			t.Errorf("%v: of a request: %v", c.h, got)
-		}
-		if got := challenges(c.h); got != c.challenge {
-			t.Errorf("%v: of a challenge: %v", c.h, got)
-		}
-		if got := persists(c.h); got != c.persisted {
-			t.Errorf("%v: persists: %v", c.h, got)
-		}
-	}
-}
-
-// owned gives a connection that belongs to an owner, after an exchange.
+// owned makes an exchange on a connection, which then belongs to an owner.
 func owned(t *testing.T, b *Backend, o *Owner, used Stream) {
 	t.Helper()
 	if used == nil {
 		var a Attempt
 		a.Reset(b)
 		var err error
-		if used, err = a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true, Owner: o, Binds: true}); err != nil {
+		if used, err = a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true, Owner: o, Authenticates: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	exchange(t, used, "GET")
 }
 
-// An owner's connections are taken by it alone, end with it, and are bounded in number.
+// An owner's connections are used by it alone, end with it, and are limited in number.
 func TestOwnedConnections(t *testing.T) {
 	server, other := proxytest.NewOrigin(t, mptcp.Off, proxytest.Echo), proxytest.NewOrigin(t, mptcp.Off, proxytest.Echo)
 	b, in := pool(t, Options{Servers: servers(server.Address(), other.Address())})
@@ -78,7 +31,7 @@ func TestOwnedConnections(t *testing.T) {
 	var alice, bob Owner
 	owned(t, b, &alice, nil)
 	owned(t, b, &bob, nil)
-	for i := range 4 { // each stays with its own server, whatever the turn
+	for i := range 4 { // each stays with its own server, whatever the balancer prefers
 		for _, o := range []*Owner{&alice, &bob} {
 			var a Attempt
 			a.Reset(b)
@@ -96,7 +49,7 @@ func TestOwnedConnections(t *testing.T) {
 	for range maxOwned + 4 {
 		var a Attempt
 		a.Reset(b)
-		up, err := a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true, Owner: &alice, Binds: true})
+		up, err := a.Open(t.Context(), &Request{Now: time.Now(), Repeatable: true, Bodyless: true, Owner: &alice, Authenticates: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +63,7 @@ func TestOwnedConnections(t *testing.T) {
 		t.Errorf("%v connections are idle, want at most %d for each server and two", idle(), maxOwned)
 	}
 	alice.Close()
-	exchange(t, last, "GET") // its owner has gone meanwhile
+	exchange(t, last, "GET") // its owner is closed
 	if n := idle(); n > 2 {
 		t.Errorf("%v connections are idle after their owner's end", n)
 	}
@@ -121,7 +74,7 @@ func TestOwnedConnections(t *testing.T) {
 	}
 }
 
-// The idle time and the end of the backend hold for owned connections, too.
+// Owned connections also end after the idle timeout and with the backend.
 func TestOwnedConnectionsEnd(t *testing.T) {
 	server := proxytest.NewOrigin(t, mptcp.Off, proxytest.Echo)
 	b, in := pool(t, Options{Servers: servers(server.Address())})
@@ -129,10 +82,10 @@ func TestOwnedConnectionsEnd(t *testing.T) {
 	var alice Owner
 	owned(t, b, &alice, nil)
 	s := b.servers[0]
-	if s.sweep(time.Now()); open() != 1 {
+	if s.closeExpired(time.Now()); open() != 1 {
 		t.Errorf("%v connections, want that of the owner", open())
 	}
-	if s.sweep(time.Now().Add(b.IdleTimeout())); open() != 0 || len(s.owned) != 0 {
+	if s.closeExpired(time.Now().Add(b.IdleTimeout())); open() != 0 || len(s.owned) != 0 {
 		t.Errorf("%v connections after the idle time", open())
 	}
 	owned(t, b, &alice, nil)

@@ -114,7 +114,7 @@ func portsRunOut(t *testing.T, mode mptcp.Mode, source string) {
 		began := time.Now()
 		_, a, err := attempt(b, Request{})
 		wantShort(t, err, ShortPorts, began, b)
-		if a.Tries() != 0 || b.Status()[0].Resting {
+		if a.Tries() != 0 || b.Status()[0].Down {
 			t.Errorf("%d tries, %+v", a.Tries(), b.Status())
 		}
 		// Another server has ports of its own.
@@ -145,8 +145,8 @@ func portsRunOut(t *testing.T, mode mptcp.Mode, source string) {
 			got <- err
 		}
 	}()
-	if !proxytest.Within(time.Minute, func() bool { return b.places.waiting.Load() == 1 }) {
-		t.Fatal("nobody waits")
+	if !proxytest.Within(time.Minute, func() bool { return b.connLimit.waiting.Load() == 1 }) {
+		t.Fatal("no request waits")
 	}
 	end(open[0]) // by a reset, which leaves no port behind
 	if err := <-got; err != nil {

@@ -42,7 +42,8 @@ func await[T any](t *testing.T, c <-chan T) (v T) {
 	return v
 }
 
-// An outage is reported once, with its cause, which the status has too, and so is its end.
+// An outage is reported once, with its cause, which is also in the status. Its end is reported,
+// too.
 func TestOutageIsReported(t *testing.T) {
 	server := proxytest.NewRefusing(t)
 	o := Options{Servers: servers(server.Address)}
@@ -56,14 +57,14 @@ func TestOutageIsReported(t *testing.T) {
 	if err := await(t, r.down); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("reported %v, want a refusal", err)
 	}
-	if s := b.Status()[0]; !s.Resting || !strings.Contains(s.Why, "refused") {
+	if s := b.Status()[0]; !s.Down || !strings.Contains(s.Why, "refused") {
 		t.Errorf("status %+v, want the refusal", s)
 	}
 	proxytest.OriginOn(t, server.Listen(), silent)
 	if s := await(t, r.up); s != server.Address {
 		t.Errorf("%s is back, want %s", s, server.Address)
 	}
-	if s := b.Status()[0]; s.Resting || s.Why != "" {
+	if s := b.Status()[0]; s.Down || s.Why != "" {
 		t.Errorf("status %+v, want a server that is up", s)
 	}
 	if n := len(r.down); n != 0 {
@@ -83,7 +84,7 @@ func TestUntrustedServerIsReported(t *testing.T) {
 	r := reporting(&o)
 	b, _ := pool(t, o)
 	if _, _, err := open(t, b); err == nil {
-		t.Fatal("a server that nobody vouches for was used")
+		t.Fatal("a server with an unknown certificate authority was used")
 	}
 	var unknown x509.UnknownAuthorityError
 	if err := await(t, r.down); !errors.As(err, &unknown) {
@@ -94,8 +95,7 @@ func TestUntrustedServerIsReported(t *testing.T) {
 	}
 }
 
-// A server that fails now and then is not reported each time, but an outage that lasts is in the
-// end.
+// Of a server that fails now and then not every outage is reported, but one that lasts is.
 func TestFlappingServerIsReportedOnce(t *testing.T) {
 	o := Options{Servers: servers(proxytest.NewRefusing(t).Address)}
 	r := reporting(&o)
@@ -103,12 +103,12 @@ func TestFlappingServerIsReportedOnce(t *testing.T) {
 	s := b.servers[0]
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for range 20 {
-		s.unreachable(refused)
-		s.reached()
+		s.connectFailed(refused)
+		s.connectSucceeded()
 	}
 	await(t, r.down)
 	await(t, r.up)
-	s.unreachable(refused)
+	s.connectFailed(refused)
 	if n := len(r.down); n != 0 {
 		t.Errorf("reported %d times more within moments", n)
 	}
@@ -118,8 +118,8 @@ func TestFlappingServerIsReportedOnce(t *testing.T) {
 	await(t, r.down)
 }
 
-// That a name does not resolve any more is reported once, though its last addresses serve on, and
-// that it does again too.
+// It is reported once that a name no longer resolves while its last addresses stay in use, and once
+// that it resolves again.
 func TestStaleNameIsReported(t *testing.T) {
 	broken := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, syscall.ECONNREFUSED
@@ -140,8 +140,8 @@ func TestStaleNameIsReported(t *testing.T) {
 		want     string
 	}{{broken, ""}, {broken, "stale"}, {broken, "stale"}, {works, "stale again"}, {works, "stale again"}, {broken, "stale again"}, {works, "stale again"}} {
 		n.resolver = c.resolver
-		n.renew(t.Context())
-		failures = n.judge(failures, tell)
+		n.refresh(t.Context())
+		failures = n.noteRefresh(failures, tell)
 		if got := strings.Join(said, " "); got != c.want {
 			t.Fatalf("reported %q, want %q", got, c.want)
 		}
@@ -150,8 +150,8 @@ func TestStaleNameIsReported(t *testing.T) {
 	never.resolver = broken
 	said = nil
 	for range 3 {
-		never.renew(t.Context())
-		failures = never.judge(failures, tell)
+		never.refresh(t.Context())
+		failures = never.noteRefresh(failures, tell)
 	}
 	if len(said) != 0 {
 		t.Errorf("reported %q of a name that never resolved", said)

@@ -3,229 +3,158 @@ package backend
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"mpgate/mptcp"
-	"mpgate/proxy/http1"
-	"mpgate/proxy/netio"
-	"mpgate/proxy/preread"
 	"mpgate/telemetry"
 )
 
-const (
-	// fresh is how recently a kept connection must have been used to carry a request that cannot be
-	// repeated: servers close idle connections after seconds, and the request would be lost in that
-	// race.
-	fresh = time.Second
-	// maxKept bounds the idle connections to one server.
-	maxKept = 1024
-	// longestUse is how long connections are used whose server's name has several addresses, so
-	// that all of them get their share.
-	longestUse = 5 * time.Minute
-)
+// epoch is the zero of times that are stored as numbers. They come from the monotonic clock, so
+// that setting the wall clock does not change them.
+var epoch = time.Now()
 
 // Server is one address in a backend.
 type Server struct {
 	Address string // as configured
 	backend *Backend
+	weight  int // at least 1
 	dialer  mptcp.Dialer
-	unix    string
+	unix    string // the path of a unix socket; "": TCP
 	port    uint16
-	addr    netip.AddrPort // valid: nothing to resolve
-	names   *names         // nil: nothing to resolve
+	addr    netip.AddrPort // valid if the address is not a name
+	names   *names         // nil if the address is not a name
 	meter   *telemetry.ServerMeter
-	tls     *tls.Config // nil: none
+	tls     *tls.Config // nil: no TLS
 	tls1    *tls.Config // for HTTP/1 alone
-	sharing sharing
+	shared  sharedConns
 	ports   ports
-	// memoryShort says whether the host is short of memory for sockets.
-	memoryShort func() bool
 
-	outage atomic.Pointer[outage] // nil: it is available
-	last   atomic.Pointer[mptcp.Result]
+	inFlight atomic.Int64                 // requests in progress
+	outage   atomic.Pointer[outage]       // nil: the last connect succeeded
+	last     atomic.Pointer[mptcp.Result] // of the last connection
 
-	mu     sync.Mutex
-	kept   []*conn            // the one used last is last
-	owned  map[*Owner][]*conn // as kept, for one client each
-	closed bool
-	// reported is when an outage was last reported.
-	reported time.Time
+	mu       sync.Mutex         // guards what follows
+	idle     []*conn            // the one used last is last
+	owned    map[*Owner][]*conn // idle connections that belong to one client each
+	closed   bool
+	reported time.Time // when an outage was last reported
 }
 
-// epoch makes times numbers that no setting of the clock moves.
-var epoch = time.Now()
+func (b *Backend) newServer(o ServerOptions) (*Server, error) {
+	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
+	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
+		s.unix = path
+		return s, s.setTLS("localhost")
+	}
+	host, port, err := net.SplitHostPort(o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("server %q: want host:port or unix:/path", o.Address)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return nil, fmt.Errorf("server %q: want a port from 1 to 65535", o.Address)
+	}
+	s.port = uint16(n)
+	if a, err := netip.ParseAddr(host); err == nil {
+		s.addr = netip.AddrPortFrom(a, s.port)
+	} else {
+		s.names = newNames(host)
+	}
+	return s, s.setTLS(host)
+}
+
+func (s *Server) setTLS(host string) error {
+	if s.backend.options.TLS == nil {
+		return nil
+	}
+	config, err := s.backend.options.TLS(host)
+	if err != nil || config == nil {
+		return err
+	}
+	s.tls, s.tls1 = config.Clone(), config.Clone()
+	s.tls1.NextProtos = []string{"http/1.1"}
+	switch s.backend.options.Protocol {
+	case HTTP2:
+		s.tls.NextProtos = []string{"h2"}
+	case Auto:
+		s.tls.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return nil
+}
+
+// startTasks starts the tasks that run as long as the backend.
+func (s *Server) startTasks() {
+	if s.names != nil {
+		s.start("name", func(ctx context.Context) { s.names.refreshPeriodically(ctx, s.inUse, s.reportStale) })
+	}
+}
+
+// start starts a task of the server, which ends with the backend.
+func (s *Server) start(what string, f func(context.Context)) {
+	s.backend.background.start("backend "+s.backend.Name()+": "+what+" of "+s.Address, f)
+}
+
+// reportStale reports that the server's name does not resolve, or with nil that it does again.
+func (s *Server) reportStale(why error) {
+	if f := s.backend.options.Stale; f != nil {
+		f(s.Address, why)
+	}
+}
+
+// requestBegins and requestEnds count the requests in progress.
+func (s *Server) requestBegins() {
+	s.inFlight.Add(1)
+	s.meter.Start()
+}
+
+func (s *Server) requestEnds() {
+	s.inFlight.Add(-1)
+	s.meter.Done()
+}
 
 // avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stall while the
 // host is short of memory for sockets, and the server may be reached over TCP.
 func (s *Server) avoids(l *Link) bool {
-	if s.dialer.Mode != mptcp.Prefer || !s.memoryShort() {
+	if s.dialer.Mode != mptcp.Prefer || !s.backend.options.MemoryShort() {
 		return false
 	}
-	t, _ := l.leg.State()
+	t, _ := l.info.State()
 	return t == mptcp.MPTCP
 }
 
-// dial makes a new connection, ready for requests: one for many exchanges where share allows that
-// and the server takes part, else one for one at a time.
-func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*shared, *conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
-	defer cancel()
-	l, err := s.open(ctx, from)
-	if err != nil {
-		return nil, nil, err
-	}
-	config := s.tls1
-	if share {
-		config = s.tls
-	}
-	stream, protocol, err := l.secure(ctx, config)
-	if err == nil && share && s.backend.options.Protocol == HTTP2 && config != nil && protocol != "h2" {
-		err = ErrNoHTTP2
-	}
-	if err != nil {
-		l.Close()
-		s.unreachable(err)
-		return nil, nil, err
-	}
-	s.reached()
-	if share && (protocol == "h2" || config == nil) {
-		return s.newShared(stream, l), nil, nil
-	}
-	return nil, &conn{ClientConn: http1.NewClientConn(stream, &s.backend.client), link: l}, nil
+// inUse reports whether there are connections for later requests.
+func (s *Server) inUse() bool {
+	s.mu.Lock()
+	idle := len(s.idle) + len(s.owned)
+	s.mu.Unlock()
+	return idle > 0 || s.shared.inUse()
 }
 
-// open makes a connection and puts the PROXY header in front, if there is to be one.
-func (s *Server) open(ctx context.Context, from Addresses) (*Link, error) {
-	places := s.backend.places
-	if !s.ports.try() {
-		return nil, &ShortError{ShortPorts, errPorts}
-	}
-	if !places.take() {
-		return nil, &ShortError{ShortConnections, errConnections}
-	}
-	nc, addr, result, err := s.connect(ctx)
-	s.ports.note(err)
-	transport := result.Transport.String()
-	if nc == nil && transport == "" {
-		transport = s.wanted().String()
-	}
-	outcome := connectResult(err)
-	s.meter.Connect(transport, outcome)
-	if err != nil {
-		places.leave()
-		s.unreachable(err)
-		return nil, shortage(err)
-	}
-	s.last.Store(&result)
-	base, err := netio.New(nc)
-	if err != nil {
-		places.leave()
-		nc.Close()
-		return nil, err
-	}
-	l := &Link{Conn: base, server: s, addr: addr, opened: time.Now()}
-	l.leg.Open(base.Raw(), telemetry.SideBackend, s.backend.options.Instruments, result.Reason, s.backend.options.Live)
-	s.meter.Open(1)
-	if s.backend.options.SendProxy != 0 {
-		h := preread.Proxy{Version: s.backend.options.SendProxy, Source: from.Client, Destination: from.Gateway, Local: !from.Client.IsValid()}
-		_, _ = base.Write(h.Append(nil)) // held; it leaves with what comes next
-	}
-	return l, nil
+// closeExpired closes the connections that must not carry further exchanges.
+func (s *Server) closeExpired(now time.Time) {
+	s.shared.closeExpired(now)
+	s.closeIdle(s.removeExpired(now))
 }
 
-// wanted is the transport that a dial asks for.
-func (s *Server) wanted() mptcp.Transport {
-	switch {
-	case s.unix != "":
-		return mptcp.Unix
-	case s.dialer.Mode == mptcp.Off:
-		return mptcp.TCP
+// close closes all idle connections. Those in use are closed after their exchanges.
+func (s *Server) close() {
+	s.shared.close()
+	s.mu.Lock()
+	idle := s.idle
+	for _, list := range s.owned {
+		idle = append(idle, list...)
 	}
-	return mptcp.MPTCP
-}
-
-// connect also gives the address where that is one of several, or may change.
-func (s *Server) connect(ctx context.Context) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
-	switch {
-	case s.unix != "":
-		nc, err = connectUnix(ctx, s.unix)
-		result.Transport = mptcp.Unix
-	case s.names == nil:
-		nc, result, err = tcp(s.dialer.Dial(ctx, s.addr))
-	default:
-		var addrs []netip.Addr
-		if addrs, err = s.names.ordered(ctx); err == nil {
-			return s.connectAny(ctx, addrs)
-		}
-	}
-	return nc, netip.Addr{}, result, err
-}
-
-// connectUnix waits where the queue of the listening socket is full, as a connect by TCP does.
-func connectUnix(ctx context.Context, path string) (net.Conn, error) {
-	const first, most = 5 * time.Millisecond, 100 * time.Millisecond
-	var d net.Dialer
-	for pause := first; ; pause = min(2*pause, most) {
-		nc, err := d.DialContext(ctx, "unix", path)
-		if !errors.Is(err, syscall.EAGAIN) {
-			return nc, err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// connectAny tries the addresses of a name one after the other, so that one that is silent leaves
-// time for the others.
-func (s *Server) connectAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
-	deadline, _ := ctx.Deadline() // of dial and OpenRaw
-	for i, addr := range addrs {
-		one, cancel := context.WithTimeout(ctx, connectTime(time.Until(deadline), len(addrs)-i))
-		nc, result, err = tcp(s.dialer.Dial(one, netip.AddrPortFrom(addr, s.port)))
-		cancel()
-		if err == nil {
-			if i > 0 {
-				s.names.prefer(addr)
-			}
-			return nc, addr, result, nil
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, netip.Addr{}, result, err
-}
-
-// tcp keeps a nil *net.TCPConn from becoming a net.Conn that is not nil.
-func tcp(c *net.TCPConn, r mptcp.Result, err error) (net.Conn, mptcp.Result, error) {
-	if err != nil {
-		return nil, r, err
-	}
-	return c, r, nil
-}
-
-func connectResult(err error) telemetry.ConnectResult {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case err == nil:
-		return telemetry.ConnectOK
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return telemetry.ConnectRefused
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return telemetry.ConnectTimeout
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENOENT):
-		return telemetry.ConnectUnreachable
-	}
-	return telemetry.ConnectError
+	s.idle, s.owned, s.closed = nil, nil, true
+	s.meter.Up(true) // a server of a later generation may use the same meter
+	s.mu.Unlock()
+	s.closeIdle(idle)
+	s.meter.Release()
 }

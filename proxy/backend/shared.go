@@ -12,104 +12,95 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// Protocol is what servers are spoken to in.
+// Protocol is the version of HTTP that servers are spoken to in.
 type Protocol uint8
 
 const (
 	HTTP1 Protocol = iota
-	HTTP2          // with TLS by ALPN, without by prior knowledge
-	Auto           // with TLS what the server picks, without HTTP/1
+	HTTP2          // with TLS by ALPN, without TLS by prior knowledge
+	Auto           // with TLS what the server selects, without TLS HTTP/1
 )
 
-// ErrNotProcessed: the server did not look at the request, which may be sent elsewhere whatever its
-// method is.
+// ErrNotProcessed means that the server did not process the request, which may be sent again
+// whatever its method is.
 var ErrNotProcessed = http2.ErrNotProcessed
 
-// ErrInternal: this program is at fault, not the server.
+// ErrInternal means a fault in this program, not in the server.
 var ErrInternal = http2.ErrInternal
 
-// ErrNoHTTP2 is a server that does not take part.
+// ErrNoHTTP2 means that the server selected HTTP/1 where HTTP/2 is required.
 var ErrNoHTTP2 = errors.New("the server does not support HTTP/2, which is required")
 
-// shared is a connection to a server that carries many exchanges at a time.
-type shared struct {
+// sharedConn is a connection to a server that carries many exchanges at a time.
+type sharedConn struct {
 	*http2.ClientConn
-	link    *Link
-	settled bool // the server has said how many streams it takes; sharing.mu guards it
-}
-
-// sharing is what a server has of them.
-type sharing struct {
-	mu      sync.Mutex // guards what follows
-	conns   []*shared
-	pending *pending // a connection that is being made; nil: none
-	waiting int      // requests that wait for a connection, or make one
-	closed  bool     // the connections end once nobody waits and their exchanges have ended
-	picks1  bool     // the server last picked HTTP/1
-}
-
-// pending is a connection that is being made, for all who wait for it. It is made once the server
-// has said how many streams it takes: it would refuse those of a burst beyond that.
-type pending struct {
-	done chan struct{}
-	err  error
-	on   *shared // which the server has yet to say it of; nil: it is being dialled
+	link  *Link
+	ready bool // the server's SETTINGS have arrived; guarded by sharedConns.mu
 }
 
 // stream is an exchange on a shared connection.
 type stream struct {
 	*http2.ClientStream
-	on   *shared
-	last bool // of its connection
+	conn       *sharedConn
+	closeAfter bool // the connection ends after its present exchanges
 }
 
 var streams = sync.Pool{New: func() any { return &stream{} }}
 
-// Returns says that the server may give a request back (RFC 9113 section 8.7).
-func (s *stream) Returns() bool { return true }
+func newStream(cs *http2.ClientStream, c *sharedConn) *stream {
+	c.link.server.requestBegins()
+	s := streams.Get().(*stream)
+	s.ClientStream, s.conn = cs, c
+	return s
+}
 
-// State is what the connection speaks, and over how many subflows, at most a second ago.
-func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.on.link.State(now) }
+// MayReturn is true: RFC 9113 section 8.7.
+func (s *stream) MayReturn() bool { return true }
 
-// Release ends the exchange.
+func (s *stream) State(now time.Time) (mptcp.Transport, int) { return s.conn.link.State(now) }
+
+// NoteAuthentication makes the connection end after its present exchanges if the response declares
+// it authenticated: a connection that many clients share can belong to none of them.
+func (s *stream) NoteAuthentication(h *message.Header, _ *Owner) {
+	s.closeAfter = s.closeAfter || declaresAuthenticated(h)
+}
+
 func (s *stream) Release(time.Time) {
+	server := s.conn.link.server
+	server.requestEnds()
 	s.ClientStream.Release()
-	if b := s.on.link.server.backend; b.places.waiting.Load() > 0 {
-		b.places.wake(b) // others may have room on the connection
+	if b := server.backend; b.connLimit.waiting.Load() > 0 {
+		b.connLimit.wake(b) // the connection has room for another exchange
 	}
-	if s.last || s.on.link.server.backend.options.SendProxy != 0 { // a PROXY header is one client's
-		s.on.Close()
+	if s.closeAfter || server.backend.options.SendProxy != 0 { // the PROXY header names one client
+		s.conn.Close()
 	}
-	s.ClientStream, s.on, s.last = nil, nil, false
+	s.ClientStream, s.conn, s.closeAfter = nil, nil, false
 	streams.Put(s)
 }
 
-// Belongs has the connection end with its present exchanges: what many clients share can belong to
-// none.
-func (s *stream) Belongs(h *message.Header, _ *Owner) { s.last = s.last || persists(h) }
-
-// shares says whether a request may go by a shared connection.
-func (s *Server) shares(r *Request) bool {
+// mayShare reports whether a request may use a shared connection.
+func (s *Server) mayShare(r *Request) bool {
 	switch s.backend.options.Protocol {
 	case HTTP2:
 		return true
 	case Auto:
-		return s.tls != nil && !r.Upgrade && !r.Binds
+		return s.tls != nil && !r.Upgrade && !r.Authenticates
 	}
 	return false
 }
 
-// share gives a place on a connection that others use too, and makes one where all are full. With
-// Auto it may be one of HTTP/1.
-func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
-	if r.Binds {
-		return s.dialAlone(ctx, r)
+// openShared returns a stream on a shared connection, and dials one if all are full. With Auto, the
+// stream may be one of HTTP/1.
+func (s *Server) openShared(ctx context.Context, r *Request) (Stream, error) {
+	if r.Authenticates {
+		return s.dialExclusive(ctx, r)
 	}
-	up, wait, dials := s.place(r, true)
+	up, wait, dials := s.findRoom(r, true)
 	if up != nil {
 		return up, nil
 	}
-	defer s.sharing.leave()
+	defer s.shared.stopWaiting()
 	for {
 		if dials {
 			return s.dialShared(ctx, r, wait)
@@ -122,124 +113,59 @@ func (s *Server) share(ctx context.Context, r *Request) (Stream, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if up, wait, dials = s.place(r, false); up != nil {
+		if up, wait, dials = s.findRoom(r, false); up != nil {
 			return up, nil
 		}
 	}
 }
 
-// place looks for room. Without any, the caller counts as waiting until it calls leave: it waits
-// for the connection that is given, or dials; others may wait for what it makes then. first: it
-// does not count yet.
-func (s *Server) place(r *Request, first bool) (up Stream, wait *pending, dials bool) {
-	h := &s.sharing
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if up, wait, dials = s.placeLocked(r); up == nil && first {
-		h.waiting++
-	}
-	return up, wait, dials
-}
-
-func (s *Server) placeLocked(r *Request) (up Stream, wait *pending, dials bool) {
-	h := &s.sharing
-	if s.backend.options.SendProxy != 0 || r.Alone && !h.picks1 {
-		return nil, nil, true
-	}
-	for _, c := range h.conns {
-		if !c.settled || c.drain() || s.avoids(c.link) || !r.Repeatable && c.hasEnded() {
-			continue
-		}
-		if cs, err := c.Open(); err == nil {
-			return newStream(cs, c), nil, false
-		}
-	}
-	if h.picks1 {
-		if c := s.take(r.Repeatable, r.Bodyless); c != nil {
-			return c.carries(r), nil, false
-		}
-		return nil, nil, true
-	}
-	if h.pending != nil {
-		return nil, h.pending, false
-	}
-	h.pending = &pending{done: make(chan struct{})}
-	return nil, h.pending, true
-}
-
-// leave is for a request that waits no longer.
-func (h *sharing) leave() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.waiting--
-	h.endIfClosed()
-}
-
-// endIfClosed lets the connections end if they are to and nobody waits for a place on one; mu is
-// held.
-func (h *sharing) endIfClosed() {
-	if !h.closed || h.waiting > 0 {
-		return
-	}
-	for _, c := range h.conns {
-		c.Close()
-	}
-	h.made(h.pending, nil) // whoever comes now is not to wait for one that ends
-}
-
-func newStream(cs *http2.ClientStream, c *shared) *stream {
-	s := streams.Get().(*stream)
-	s.ClientStream, s.on = cs, c
-	return s
-}
-
-// dialShared makes a connection and takes a place on it. Others may wait for it as p.
+// dialShared dials a connection and opens a stream on it. Other requests may wait for it as p.
 func (s *Server) dialShared(ctx context.Context, r *Request, p *pending) (Stream, error) {
-	h := &s.sharing
+	h := &s.shared
 	panicked := true
 	defer func() {
-		if panicked { // others wait for this dial
-			h.giveUp(p)
+		if panicked { // other requests wait for this dial
+			h.failPending(p)
 		}
 	}()
-	c, one, err := s.dial(ctx, r.From, true)
+	c, exclusive, err := s.dial(ctx, r.From, true)
 	panicked = false
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err == nil {
-		h.picks1 = c == nil
+		h.picksHTTP1 = c == nil
 	}
 	if c == nil {
-		h.made(p, err)
+		h.finishPending(p, err)
 		if err != nil {
 			return nil, err
 		}
-		return one.carries(r), nil
+		return exclusive.begin(r), nil
 	}
 	cs, err := c.Open()
 	switch {
 	case err != nil:
 		c.Close()
 		err = errors.Join(ErrNotProcessed, err)
-		h.made(p, err)
+		h.finishPending(p, err)
 		return nil, err
-	case c.settled:
-		h.made(p, nil)
+	case c.ready:
+		h.finishPending(p, nil)
 	case p != nil:
-		p.on = c
+		p.conn = c
 	}
 	h.conns = append(h.conns, c)
 	return newStream(cs, c), nil
 }
 
-// dialAlone makes a connection for one exchange.
-func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
-	c, one, err := s.dial(ctx, r.From, true)
+// dialExclusive dials a connection for one exchange.
+func (s *Server) dialExclusive(ctx context.Context, r *Request) (Stream, error) {
+	c, exclusive, err := s.dial(ctx, r.From, true)
 	if err != nil {
 		return nil, err
 	}
 	if c == nil {
-		return one.carries(r), nil
+		return exclusive.begin(r), nil
 	}
 	cs, err := c.Open()
 	if err != nil {
@@ -247,129 +173,37 @@ func (s *Server) dialAlone(ctx context.Context, r *Request) (Stream, error) {
 		return nil, err
 	}
 	up := newStream(cs, c)
-	up.last = true
+	up.closeAfter = true
 	return up, nil
 }
 
-// newShared begins to use HTTP/2 on a link.
-func (s *Server) newShared(on netio.Stream, l *Link) *shared {
-	c := &shared{link: l}
+// newShared starts HTTP/2 on a link.
+func (s *Server) newShared(on netio.Stream, l *Link) *sharedConn {
+	c := &sharedConn{link: l}
 	o := s.backend.client2
-	o.OnSettings = func() { s.sharing.settle(c) }
+	o.OnSettings = func() { s.shared.markReady(c) }
 	c.ClientConn = http2.NewClientConn(on, &o)
 	s.backend.readers.Go("backend "+s.backend.Name()+": connection to "+s.Address, func() { s.runShared(c, on) }, c.Fail)
 	return c
 }
 
 // runShared reads a connection until it ends.
-func (s *Server) runShared(c *shared, on netio.Stream) {
-	err := ErrInternal
+func (s *Server) runShared(c *sharedConn, on netio.Stream) {
+	err := ErrInternal // if Run panics
 	defer func() {
-		s.sharing.remove(c, err)
-		c.link.account()
+		s.shared.remove(c, err)
+		c.link.countClose()
 		_ = on.Close()
 	}()
-	err = c.Run() // each of its streams has it too
+	err = c.Run() // the streams of the connection return it, too
 }
 
-// giveUp ends the wait for a dial that has panicked.
-func (h *sharing) giveUp(p *pending) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.made(p, ErrInternal)
-}
-
-// made ends the wait for a connection, if there is one; mu is held.
-func (h *sharing) made(p *pending, err error) {
-	if p == nil {
-		return
-	}
-	p.err = err
-	close(p.done)
-	h.pending = nil
-}
-
-// settle lets others have places on c.
-func (h *sharing) settle(c *shared) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	c.settled = true
-	if h.pending != nil && h.pending.on == c {
-		h.made(h.pending, nil)
-	}
-}
-
-// drain has a connection that a new one is to replace end once its exchanges have, and says so.
-func (c *shared) drain() bool {
-	if !c.link.leg.Retired() {
+// closeIfRetired makes a retired connection end after its exchanges, and reports whether it was
+// retired.
+func (c *sharedConn) closeIfRetired() bool {
+	if !c.link.info.Retired() {
 		return false
 	}
 	c.Close()
 	return true
-}
-
-// sweep drains the connections that new ones are to replace, and those that are outdated.
-func (h *sharing) sweep(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, c := range h.conns {
-		if !c.drain() && c.link.outdated(now) {
-			c.Close()
-		}
-	}
-}
-
-// remove is for a connection that has ended.
-func (h *sharing) remove(c *shared, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.pending != nil && h.pending.on == c {
-		h.made(h.pending, errors.Join(ErrNotProcessed, err)) // who waits has sent nothing
-	}
-	for i := range h.conns {
-		if h.conns[i] == c {
-			h.conns = append(h.conns[:i], h.conns[i+1:]...)
-			return
-		}
-	}
-}
-
-func (h *sharing) inUse() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.conns) > 0
-}
-
-// picked notes whether the server has picked HTTP/1.
-func (h *sharing) picked(http1 bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.picks1 = http1
-}
-
-// adopt takes a connection in that no request waits for.
-func (s *Server) adopt(c *shared) {
-	h := &s.sharing
-	h.mu.Lock()
-	cs, err := c.Open()
-	if err != nil || h.closed || s.backend.options.SendProxy != 0 {
-		c.Close()
-	} else {
-		h.conns = append(h.conns, c)
-		h.picks1 = false
-	}
-	h.mu.Unlock()
-	if err == nil {
-		_ = cs.Flush() // what the connection has to say at the beginning, so that it is settled
-		cs.Release()
-	}
-}
-
-// close ends the connections once their exchanges have ended, and those that are still to begin on
-// them.
-func (h *sharing) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.closed = true
-	h.endIfClosed()
 }

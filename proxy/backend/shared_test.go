@@ -16,7 +16,7 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// h2c gives the address of a server that uses HTTP/2 without TLS.
+// h2c returns the address of a server that uses HTTP/2 without TLS.
 func h2c(t *testing.T) string {
 	t.Helper()
 	var p http.Protocols
@@ -64,8 +64,7 @@ func TestDialsBesideTheEnd(t *testing.T) {
 	}
 }
 
-// TestPanicOfADial: who waits for a connection that another request makes does not wait for ever
-// when that panics.
+// TestPanicOfADial: a request that waits for the dial of another one fails when that dial panics.
 func TestPanicOfADial(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.EnableHTTP2 = true
@@ -99,7 +98,7 @@ func TestPanicOfADial(t *testing.T) {
 	go ask()
 	if !proxytest.Within(proxytest.Patience, func() bool {
 		stacks := make([]byte, 1<<20)
-		_, found := cutShare(string(stacks[:runtime.Stack(stacks, true)]))
+		_, found := waitingInOpenShared(string(stacks[:runtime.Stack(stacks, true)]))
 		return found
 	}) {
 		t.Fatal("the second request does not wait for the connection of the first")
@@ -112,7 +111,7 @@ func TestPanicOfADial(t *testing.T) {
 			err, _ := v.(error)
 			panicked, failed = panicked || v == "verify", failed || errors.Is(err, ErrInternal)
 		case <-time.After(proxytest.Patience):
-			t.Fatal("a request waits for ever")
+			t.Fatal("a request does not end")
 		}
 	}
 	if !panicked || !failed {
@@ -120,10 +119,10 @@ func TestPanicOfADial(t *testing.T) {
 	}
 }
 
-// cutShare looks for a goroutine that waits in share.
-func cutShare(stacks string) (string, bool) {
+// waitingInOpenShared finds a goroutine that waits in openShared.
+func waitingInOpenShared(stacks string) (string, bool) {
 	for one := range strings.SplitSeq(stacks, "\n\n") {
-		if lines := strings.SplitN(one, "\n", 3); len(lines) > 1 && strings.Contains(lines[0], "[select") && strings.Contains(lines[1], ").share(") {
+		if lines := strings.SplitN(one, "\n", 3); len(lines) > 1 && strings.Contains(lines[0], "[select") && strings.Contains(lines[1], ").openShared(") {
 			return one, true
 		}
 	}

@@ -12,20 +12,20 @@ import (
 	"mpgate/telemetry"
 )
 
-// Shortage is what this host has too little of for a connection to a server. It says nothing about
-// the server.
+// Shortage is the resource of this host that is missing for a connection to a server. It says
+// nothing about the server.
 type Shortage = telemetry.Shortage
 
 const (
-	ShortConnections = telemetry.ShortConnections // of Places
+	ShortConnections = telemetry.ShortConnections // of ConnLimit
 	ShortDescriptors = telemetry.ShortDescriptors
 	ShortPorts       = telemetry.ShortPorts
 	ShortBuffers     = telemetry.ShortBuffers
 	ShortMemory      = telemetry.ShortMemory // of the process
 )
 
-// ShortError is a connection to a server that could not be made because of a shortage, for as long
-// as a connect may take.
+// ShortError means that no connection to a server could be made because of a shortage that lasted
+// as long as a connect may take.
 type ShortError struct {
 	Of  Shortage
 	Err error
@@ -35,12 +35,12 @@ func (e *ShortError) Error() string { return e.Err.Error() }
 func (e *ShortError) Unwrap() error { return e.Err }
 
 var (
-	errConnections = errors.New("no place for another connection to a server")
-	errShare       = errors.New("the client's connection uses as many connections to servers as it may while they are few")
+	errConnections = errors.New("the limit of connections to servers is reached")
+	errShare       = errors.New("the client's connection uses its share of the connections to servers, of which few are left")
 	errPorts       = errors.New("no local port was free a moment ago")
 )
 
-// shortage makes a ShortError of an error of connect that means one.
+// shortage returns a ShortError if err, of a connect, means a shortage; otherwise err.
 func shortage(err error) error {
 	var of Shortage
 	switch {
@@ -56,95 +56,82 @@ func shortage(err error) error {
 	return &ShortError{of, err}
 }
 
-// again is how long a request waits before it tries again unasked: the kernel does not say when it
-// has what it lacked. Where many wait each does so less often.
-func again(s Shortage, waiting int) time.Duration {
-	const first, most = 25 * time.Millisecond, 500 * time.Millisecond
-	return min(first*time.Duration(1+waiting/64), most)
-}
-
-// ports keeps connects away from a server for which no local port is free: the kernel looks through
-// all of them for each.
-type ports struct{ until atomic.Int64 } // ns since epoch
+// ports limits connects to a server for which no local port is free, because the kernel searches
+// all ports for each of them.
+type ports struct{ blockedUntil atomic.Int64 } // ns since epoch; 0: not blocked
 
 const portsPause = 20 * time.Millisecond
 
-// try says whether a connect may look for a port. During a shortage one at a time does.
-func (p *ports) try() bool {
-	until := p.until.Load()
+// allow reports whether a connect may search for a port. During a shortage, one connect at a time
+// may.
+func (p *ports) allow() bool {
+	until := p.blockedUntil.Load()
 	if until == 0 {
 		return true
 	}
 	now := int64(time.Since(epoch))
-	return now >= until && p.until.CompareAndSwap(until, now+int64(portsPause))
+	return now >= until && p.blockedUntil.CompareAndSwap(until, now+int64(portsPause))
 }
 
-// note notes how a connect ended.
-func (p *ports) note(err error) {
+// noteResult records the result of a connect.
+func (p *ports) noteResult(err error) {
 	switch {
 	case errors.Is(err, mptcp.ErrNoPort):
-		p.until.Store(int64(time.Since(epoch) + portsPause))
-	case p.until.Load() != 0 && !errors.Is(err, os.ErrDeadlineExceeded):
-		p.until.Store(0)
+		p.blockedUntil.Store(int64(time.Since(epoch) + portsPause))
+	case p.blockedUntil.Load() != 0 && !errors.Is(err, os.ErrDeadlineExceeded):
+		p.blockedUntil.Store(0)
 	}
 }
 
-// failed notes why the server that was picked last could not be reached.
-func (a *Attempt) failed(err error) {
-	a.last = err
-	if errors.As(err, &a.short) && a.tries > 0 {
-		a.shorts |= 1 << (a.tries - 1)
-	}
-}
-
-// wait waits for the end of a shortage, and has the servers that were not asked for it count as not
-// tried. false: there was none, or it lasted for as long as a connect may take.
-func (a *Attempt) wait(ctx context.Context, t *turn) bool {
+// wait waits for the end of a shortage. Servers that were not dialled because of it no longer count
+// as tried. It returns false if there was no shortage, or if it lasted as long as a connect may
+// take.
+func (a *Attempt) wait(ctx context.Context, q *queueWait) bool {
 	if a.short == nil {
 		return false
 	}
 	n := 0
 	for i, s := range a.tried[:a.tries] {
-		if a.shorts&(1<<i) == 0 {
+		if a.shortages&(1<<i) == 0 {
 			a.tried[n] = s
 			n++
 		}
 	}
 	clear(a.tried[n:])
-	a.tries, a.shorts = n, 0
-	if !t.wait(ctx, a.backend, a.short.Of) {
+	a.tries, a.shortages = n, 0
+	if !q.wait(ctx, a.backend) {
 		return false
 	}
 	a.short = nil
 	return true
 }
 
-// hold notes that the client's connection uses a connection to a server, if it may.
-func (a *Attempt) hold(r *Request) error {
-	if r.Holds == nil || a.holds != nil {
+// reached wakes a request that waits for what this one did not lack, after a server was reached.
+func (a *Attempt) reached() {
+	if a.short != nil || a.backend.connLimit.waiting.Load() > 0 {
+		a.short = nil
+		a.backend.connLimit.wake(a.backend)
+	}
+}
+
+// countConn counts a connection to a server in r.ServerConns, if the client's connection may use
+// another one.
+func (a *Attempt) countConn(r *Request) error {
+	if r.ServerConns == nil || a.counted != nil {
 		return nil
 	}
-	if !a.backend.places.fair(r.Holds.Add(1)) {
-		r.Holds.Add(-1)
+	if !a.backend.connLimit.fairShare(r.ServerConns.Add(1)) {
+		r.ServerConns.Add(-1)
 		return &ShortError{ShortConnections, errShare}
 	}
-	a.holds = r.Holds
+	a.counted = r.ServerConns
 	return nil
 }
 
-// Leave notes that the exchange, and its connection to a server, is over.
-func (a *Attempt) Leave() {
-	if a.holds != nil {
-		a.holds.Add(-1)
-		a.holds = nil
-	}
-}
-
-// found notes that a server was reached: if others wait, they may have what it was that they
-// lacked.
-func (a *Attempt) found() {
-	if a.short != nil || a.backend.places.waiting.Load() > 0 {
-		a.short = nil
-		a.backend.places.wake(a.backend)
+// End must be called after the exchange, if Request.ServerConns was set.
+func (a *Attempt) End() {
+	if a.counted != nil {
+		a.counted.Add(-1)
+		a.counted = nil
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// attempt opens one; the caller ends what it gets.
+// attempt opens a stream, which the caller ends.
 func attempt(b *Backend, r Request) (Stream, *Attempt, error) {
 	a := new(Attempt)
 	a.Reset(b)
@@ -30,7 +30,7 @@ func end(up Stream) {
 	up.Release(time.Now())
 }
 
-// wantShort wants err to be of a shortage, after all the time that a connect may take.
+// wantShort checks that err means a shortage, and that it lasted as long as a connect may take.
 func wantShort(t *testing.T, err error, of Shortage, began time.Time, b *Backend) {
 	t.Helper()
 	var short *ShortError
@@ -42,14 +42,14 @@ func wantShort(t *testing.T, err error, of Shortage, began time.Time, b *Backend
 	}
 }
 
-func TestPlaces(t *testing.T) {
+func TestConnLimit(t *testing.T) {
 	for _, protocol := range []Protocol{HTTP1, HTTP2} {
 		t.Run(fmt.Sprint(protocol), func(t *testing.T) {
 			o := proxytest.NewOrigin(t, mptcp.Off, silent)
-			places := new(Places)
-			places.SetLimit(1)
-			b, _ := pool(t, Options{Servers: servers(o.Address()), Places: places, ConnectTimeout: 100 * time.Millisecond})
-			other, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), Places: places,
+			limit := new(ConnLimit)
+			limit.SetLimit(1)
+			b, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: limit, ConnectTimeout: 100 * time.Millisecond})
+			other, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), ConnLimit: limit,
 				Protocol: protocol, ConnectTimeout: time.Minute})
 			first, _, err := attempt(b, Request{})
 			if err != nil {
@@ -58,7 +58,7 @@ func TestPlaces(t *testing.T) {
 			began := time.Now()
 			_, a, err := attempt(b, Request{})
 			wantShort(t, err, ShortConnections, began, b)
-			if a.Tries() != 0 || b.Status()[0].Resting {
+			if a.Tries() != 0 || b.Status()[0].Down {
 				t.Errorf("%d tries, %+v", a.Tries(), b.Status())
 			}
 			got := make(chan error)
@@ -69,38 +69,38 @@ func TestPlaces(t *testing.T) {
 				}
 				got <- err
 			}()
-			if !proxytest.Within(time.Minute, func() bool { return places.waiting.Load() == 1 }) {
-				t.Fatal("nobody waits")
+			if !proxytest.Within(time.Minute, func() bool { return limit.waiting.Load() == 1 }) {
+				t.Fatal("no request waits")
 			}
 			end(first)
 			if err := <-got; err != nil {
-				t.Errorf("after a place was free: %v", err)
+				t.Errorf("after a connection was closed: %v", err)
 			}
-			if protocol == HTTP1 && places.Used() != 0 {
-				t.Errorf("%d places are taken", places.Used())
+			if protocol == HTTP1 && limit.Used() != 0 {
+				t.Errorf("%d connections are counted", limit.Used())
 			}
 		})
 	}
 }
 
-// A connection that nobody uses makes room for one to another server.
-func TestPlacesOfIdleConnections(t *testing.T) {
+// At the limit an idle connection is closed, so that one to another server can be opened.
+func TestIdleConnectionIsClosedAtTheLimit(t *testing.T) {
 	gone := make(chan struct{}, 2)
 	o := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) { silent(c); gone <- struct{}{} })
-	places := new(Places)
-	places.SetLimit(2)
-	one, _ := pool(t, Options{Servers: servers(o.Address()), Places: places})
-	two, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), Places: places})
-	places.Spare = func() bool { return one.Spare() }
+	limit := new(ConnLimit)
+	limit.SetLimit(2)
+	one, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: limit})
+	two, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), ConnLimit: limit})
+	limit.CloseIdle = func() bool { return one.CloseIdle() }
 	s := one.servers[0]
 	for range 2 {
 		_, c, err := s.dial(context.Background(), Addresses{}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.keep(c, time.Now())
-		if places.Used() == 2 {
-			s.keep(c, time.Now())
+		defer s.putIdle(c, time.Now())
+		if limit.Used() == 2 {
+			s.putIdle(c, time.Now())
 		}
 	}
 	up, _, err := attempt(two, Request{})
@@ -111,24 +111,24 @@ func TestPlacesOfIdleConnections(t *testing.T) {
 	end(up)
 }
 
-// One client's connection does not get all places.
-func TestPlacesAreShared(t *testing.T) {
+// One client's connection does not get all connections to servers.
+func TestLimitIsShared(t *testing.T) {
 	o := proxytest.NewOrigin(t, mptcp.Off, silent)
-	places := new(Places)
-	places.SetLimit(40)
-	b, _ := pool(t, Options{Servers: servers(o.Address()), Places: places, ConnectTimeout: time.Millisecond})
-	var holds atomic.Int64
+	limit := new(ConnLimit)
+	limit.SetLimit(40)
+	b, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: limit, ConnectTimeout: time.Millisecond})
+	var ours atomic.Int64
 	var open []Stream
 	var attempts []*Attempt
 	for {
-		up, a, err := attempt(b, Request{Holds: &holds})
+		up, a, err := attempt(b, Request{ServerConns: &ours})
 		if err != nil {
 			break
 		}
 		open, attempts = append(open, up), append(attempts, a)
 	}
-	if n := len(open); n < 6 || n > 10 || int(holds.Load()) != n {
-		t.Errorf("one client has %d connections of 40, %d noted", n, holds.Load())
+	if n := len(open); n < 6 || n > 10 || int(ours.Load()) != n {
+		t.Errorf("one client has %d connections of 40, %d counted", n, ours.Load())
 	}
 	up, _, err := attempt(b, Request{})
 	if err != nil {
@@ -138,10 +138,10 @@ func TestPlacesAreShared(t *testing.T) {
 	}
 	for i, up := range open {
 		end(up)
-		attempts[i].Leave()
+		attempts[i].End()
 	}
-	if places.Used() != 0 || holds.Load() != 0 {
-		t.Errorf("%d places, %d noted, want none", places.Used(), holds.Load())
+	if limit.Used() != 0 || ours.Load() != 0 {
+		t.Errorf("%d connections, %d of the client; want 0", limit.Used(), ours.Load())
 	}
 }
 
@@ -168,7 +168,7 @@ func TestShortages(t *testing.T) {
 	}
 }
 
-// A unix socket whose queue is full is waited for.
+// A connect waits while the queue of a unix socket is full.
 func TestFullQueueOfAUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -201,26 +201,26 @@ func TestFullQueueOfAUnixSocket(t *testing.T) {
 	end(second)
 }
 
-// Another limit has all who wait try again. They are in the line no longer: what becomes free later
-// is for others.
-func TestPlacesForgetWhoWasWokenByANewLimit(t *testing.T) {
-	places := new(Places)
-	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1"), Places: places})
+// A new limit wakes all waiting requests and removes them from the queue, so that a connection that
+// is closed later wakes another request.
+func TestNewLimitEmptiesTheQueue(t *testing.T) {
+	limit := new(ConnLimit)
+	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1"), ConnLimit: limit})
 	for range 20 {
 		woken := make(chan bool)
 		go func() {
-			var t turn
-			woken <- t.wait(context.Background(), b, ShortConnections)
+			var q queueWait
+			woken <- q.wait(context.Background(), b)
 		}()
-		if !proxytest.Within(time.Minute, func() bool { return places.waiting.Load() == 1 }) {
+		if !proxytest.Within(time.Minute, func() bool { return limit.waiting.Load() == 1 }) {
 			t.Fatal("it does not wait")
 		}
-		places.SetLimit(1)
+		limit.SetLimit(1)
 		if !<-woken {
 			t.Error("it was not woken")
 		}
-		if n := places.line.Len(); n != 0 || places.waiting.Load() != 0 {
-			t.Fatalf("%d are in the line, %d wait", n, places.waiting.Load())
+		if n := limit.queue.Len(); n != 0 || limit.waiting.Load() != 0 {
+			t.Fatalf("%d are in the queue, %d wait", n, limit.waiting.Load())
 		}
 	}
 }

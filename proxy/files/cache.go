@@ -12,7 +12,7 @@ import (
 // of the same file takes one system call, to open it and close it again several. Responses that are
 // sent at the same time share a descriptor.
 type cache struct {
-	places Places
+	limit Limit
 
 	mu    sync.Mutex // guards what follows, and refs, cached and used of the files
 	files map[string]*shared
@@ -87,8 +87,8 @@ func (c *cache) remove(name string, s *shared) {
 
 func (c *cache) close(s *shared) {
 	_ = s.File.Close()
-	if c.places != nil {
-		c.places.Leave()
+	if c.limit != nil {
+		c.limit.Release()
 	}
 }
 

@@ -291,10 +291,10 @@ func TestValidatorOfFixedDates(t *testing.T) {
 	}
 }
 
-// places counts descriptors.
-type places struct{ left atomic.Int64 }
+// limit counts descriptors.
+type limit struct{ left atomic.Int64 }
 
-func (p *places) Enter() bool {
+func (p *limit) Acquire() bool {
 	if p.left.Add(-1) < 0 {
 		p.left.Add(1)
 		return false
@@ -302,13 +302,13 @@ func (p *places) Enter() bool {
 	return true
 }
 
-func (p *places) Leave() { p.left.Add(1) }
+func (p *limit) Release() { p.left.Add(1) }
 
 func TestDescriptorsAreBounded(t *testing.T) {
 	root := tree(t, map[string]string{"a": "a", "b": "b", "c": "c"})
-	p := new(places)
+	p := new(limit)
 	p.left.Store(2)
-	r := open(t, Options{Root: root, Places: p})
+	r := open(t, Options{Root: root, Limit: p})
 	find := func(path string) File {
 		f, err := r.Find([]byte(path), accept(""))
 		if err != nil {
@@ -340,15 +340,15 @@ func TestDescriptorsAreBounded(t *testing.T) {
 	d.cache.evict(len(d.cache.files), 0)
 	d.cache.mu.Unlock()
 	if n := p.left.Load(); n != 2 {
-		t.Errorf("%d places are left, want 2", n)
+		t.Errorf("%d descriptors are left, want 2", n)
 	}
 }
 
 func TestCacheIsBounded(t *testing.T) {
 	root := t.TempDir()
-	p := new(places)
+	p := new(limit)
 	p.left.Store(1000)
-	r := open(t, Options{Root: root, Places: p})
+	r := open(t, Options{Root: root, Limit: p})
 	for i := range maxCached + 50 {
 		name := "f" + itoa(int64(i))
 		put(t, root, name, name)

@@ -17,14 +17,14 @@ type Options struct {
 	Index         string // the name of the file for a directory; "": none
 	Fallback      string // the path of the file if there is none, such as "/index.html"; "": none
 	Precompressed bool   // use NAME.zst, NAME.br and NAME.gz instead of NAME where the client accepts them
-	// Places, if set, bounds the files that are open.
-	Places Places
+	// Limit, if set, bounds the files that are open.
+	Limit Limit
 }
 
-// Places bounds a number of descriptors.
-type Places interface {
-	Enter() bool // false: no descriptor may be used
-	Leave()      // follows an Enter that was true
+// Limit bounds the file descriptors in use.
+type Limit interface {
+	Acquire() bool // false: none may be used
+	Release()      // follows an Acquire that was true
 }
 
 // Root is a directory with files. No name leads out of it, whatever its symbolic links say (see
@@ -102,7 +102,7 @@ func (r *Root) current() (*directory, error) {
 	}
 	var d *directory
 	if err == nil {
-		d, err = openDirectory(r.options.Root, r.options.Places)
+		d, err = openDirectory(r.options.Root, r.options.Limit)
 	}
 	if err != nil {
 		return before, err
@@ -119,7 +119,7 @@ type directory struct {
 	cache cache
 }
 
-func openDirectory(name string, places Places) (*directory, error) {
+func openDirectory(name string, limit Limit) (*directory, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func openDirectory(name string, places Places) (*directory, error) {
 		return nil, err
 	}
 	d := &directory{root: root, self: self, info: info}
-	d.cache.places = places
+	d.cache.limit = limit
 	return d, nil
 }
 
@@ -175,7 +175,7 @@ func (d *directory) file(name string) (File, error) {
 // openFile opens a regular file. To open a FIFO does not wait, and what is neither a file nor a
 // directory does not count.
 func (d *directory) openFile(name string) (*shared, error) {
-	if d.cache.places != nil && !d.cache.places.Enter() {
+	if d.cache.limit != nil && !d.cache.limit.Acquire() {
 		return nil, ErrDescriptors
 	}
 	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
@@ -193,8 +193,8 @@ func (d *directory) openFile(name string) (*shared, error) {
 			err = ErrNotFound
 		}
 	}
-	if d.cache.places != nil {
-		d.cache.places.Leave()
+	if d.cache.limit != nil {
+		d.cache.limit.Release()
 	}
 	return nil, classify(err)
 }

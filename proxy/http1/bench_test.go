@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"io"
 	"testing"
+	"time"
 
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 )
 
-var testLimits = Limits{HeaderBytes: 32 << 10, HeaderFields: 100}
+var testLimits = Limits{HeaderBytes: 32 << 10, HeaderFields: 100, HeaderTime: 20 * time.Second, IdleTime: 20 * time.Second}
 
 // What Firefox sends, with 12 fields, and what wrk sends.
 const (

@@ -14,8 +14,8 @@ import (
 
 const (
 	maxChunkLine = 256
-	// What chunk-size lines may take beyond a share of what they frame, in one body: extensions make
-	// work for the receiver and cost the sender nothing (CVE-2023-39326 of Go).
+	// What chunk-size lines may take beyond a share of what they frame, in one body: extensions
+	// make work for the receiver and cost the sender nothing (CVE-2023-39326 of Go).
 	maxChunkOverhead = 16 << 10
 	freeChunkLine    = 16 // bytes of each line that do not count
 )
@@ -363,9 +363,9 @@ func (b *bodyReader) takeTrailers() error {
 	return io.EOF
 }
 
-// Splice moves the rest of the body to dst inside the kernel if both are plain sockets and enough is
-// left; ok is false if it does not apply, and then nothing was moved. It returns nil errors once it
-// has moved all, or something and would have to wait: the next call of Next tells which.
+// Splice moves the rest of the body to dst inside the kernel if both are plain sockets and enough
+// is left; ok is false if it does not apply, and then nothing was moved. It returns nil errors once
+// it has moved all, or something and would have to wait: the next call of Next tells which.
 func (b *bodyReader) Splice(dst message.BodyWriter, wait bool) (n int64, ok bool, srcErr, dstErr error) {
 	w, fits := dst.(spliceTarget)
 	if !fits || b.err != nil || b.framing != byLength || b.left < netio.SpliceMin || b.in.Len() > 0 {

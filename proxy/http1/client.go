@@ -11,8 +11,8 @@ import (
 // ClientOptions bound what a server may do. All but SlowAfter must be set.
 type ClientOptions struct {
 	Limits
-	IdleTime time.Duration // the longest silence in a body
-	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0: never.
+	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0:
+	// never.
 	SlowAfter time.Duration
 }
 
@@ -106,8 +106,8 @@ func (c *ClientConn) ReadHead(r *message.Response, deadline time.Time) error {
 		return nil
 	}
 	c.final = true
-	// A server that was offered another protocol may read what comes next as that one; a server that
-	// answered instead of requesting the body may read the body as a request (RFC 9110 section
+	// A server that was offered another protocol may read what comes next as that one; a server
+	// that answered instead of requesting the body may read the body as a request (RFC 9110 section
 	// 10.1.1).
 	c.persistent = !r.Close && c.upgrade == nil && !c.expects
 	c.body.slowAfter = c.options.SlowAfter

@@ -123,8 +123,8 @@ func dumpHeader(h *message.Header) string {
 }
 
 var (
-	testServer = ServerOptions{Limits: testLimits, HeaderTime: 20 * time.Second, IdleTime: 20 * time.Second}
-	testClient = ClientOptions{Limits: testLimits, IdleTime: 20 * time.Second}
+	testServer = ServerOptions{testLimits}
+	testClient = ClientOptions{Limits: testLimits}
 )
 
 // readAll reads a body to its end, as bytes that are the caller's.

@@ -71,7 +71,8 @@ func AppendRequest(dst []byte, r *message.Request) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// appendResponse writes the head of r for a client of version v, with the body framed by f. The status line has our own version, whatever the client's (RFC 9110 section 6.2).
+// appendResponse writes the head of r for a client of version v, with the body framed by f. The
+// status line has our own version, whatever the client's (RFC 9110 section 6.2).
 func appendResponse(dst []byte, r *message.Response, v message.Version, f framing, close bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)

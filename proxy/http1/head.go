@@ -5,18 +5,17 @@ import (
 	"encoding/binary"
 	"math/bits"
 
+	"mpgate/proxy/limits"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 )
 
-// Limits bound a head and the trailers.
-type Limits struct {
-	HeaderBytes  int // of the whole head; netio.MaxBuffered is the most that counts
-	HeaderFields int
-}
+// Limits bound a head, the trailers and a connection. Of HeaderBytes, netio.MaxBuffered is the most
+// that counts.
+type Limits = limits.Limits
 
-// bytes is the most that a head may take.
-func (l *Limits) bytes() int { return min(l.HeaderBytes, netio.MaxBuffered) }
+// headBytes is the most that a head may take.
+func headBytes(l *Limits) int { return min(l.HeaderBytes, netio.MaxBuffered) }
 
 // isToken marks the bytes of a token (RFC 9110 section 5.6.2).
 var isToken = func() (t [256]bool) {
@@ -44,11 +43,11 @@ func allToken(b []byte) bool {
 }
 
 // headEnd looks for the empty line that ends a head: end is the offset after it. While it has not
-// come, err is ErrMore and next is where the next search begins, so that each byte of a slow head is
-// searched once. Bytes beyond the limit are ignored, so that the result does not depend on how the
-// bytes arrive.
+// come, err is ErrMore and next is where the next search begins, so that each byte of a slow head
+// is searched once. Bytes beyond the limit are ignored, so that the result does not depend on how
+// the bytes arrive.
 func headEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
-	most := limits.bytes()
+	most := headBytes(limits)
 	head := b[:min(len(b), most)]
 	for {
 		i := bytes.IndexByte(head[from:], '\n')

@@ -23,7 +23,7 @@ func ParseRequest(b []byte, r *message.Request, limits Limits) (n int, err error
 // requestEnd is headEnd for a request.
 func requestEnd(b []byte, from int, limits *Limits) (end, next int, err error) {
 	end, next, err = headEnd(b, from, limits)
-	if err == errHeaderBytes && bytes.IndexByte(b[:limits.bytes()], '\n') < 0 {
+	if err == errHeaderBytes && bytes.IndexByte(b[:headBytes(limits)], '\n') < 0 {
 		err = errLongTarget
 	}
 	return end, next, err

@@ -5,8 +5,8 @@ import (
 )
 
 // ParseResponse decodes the head at the front of b into r, which must be new or reset, and gives
-// its length in bytes. isHead: it answers a HEAD. ErrMore: b does not hold a complete head. Other errors
-// are *Error; whatever their status says, they mean a 502 to the client.
+// its length in bytes. isHead: it answers a HEAD. ErrMore: b does not hold a complete head. Other
+// errors are *Error; whatever their status says, they mean a 502 to the client.
 func ParseResponse(b []byte, r *message.Response, isHead bool, limits Limits) (n int, err error) {
 	end, _, err := headEnd(b, 0, &limits)
 	if err != nil {
@@ -50,8 +50,8 @@ func setBody(r *message.Response, length int64, isHead bool, sp *framingFields) 
 	case r.Interim() && length != 0:
 		return errInterimBody
 	case r.Status < 200 || r.Status == 204:
-		// No body, whatever the fields say, which are not forwarded. But a server that announces one
-		// may send it.
+		// No body, whatever the fields say, which are not forwarded. But a server that announces
+		// one may send it.
 		r.NoBody = true
 		r.Close = r.Close || length != 0
 	case isHead || r.Status == 304:

@@ -12,13 +12,8 @@ import (
 	"mpgate/task"
 )
 
-// ServerOptions bound what a client may do. All must be set.
-type ServerOptions struct {
-	Limits
-	HeaderTime time.Duration // from the first byte to the end of a head
-	IdleTime   time.Duration // between requests, and the longest silence in a body
-	MinRate    int64         // bytes a second of a body, averaged over IdleTime
-}
+// ServerOptions bound what a client may do. All limits must be set, except for MinRate.
+type ServerOptions struct{ Limits }
 
 // ServerConn is a client's connection: requests come in, responses go out. Its life:
 //
@@ -59,8 +54,8 @@ func NewServerConn(s netio.Stream, o *ServerOptions) *ServerConn {
 
 // Wait returns once the first byte of a request has come; with io.EOF if the client has closed
 // instead, with os.ErrDeadlineExceeded at the deadline. One empty line before a request is ignored
-// (RFC 9112 section 2.2) and not part of it, so a client that sends one after a body and then nothing
-// more counts as silent.
+// (RFC 9112 section 2.2) and not part of it, so a client that sends one after a body and then
+// nothing more counts as silent.
 func (c *ServerConn) Wait(deadline time.Time) error {
 	for skipped := false; ; {
 		b := c.in.Bytes()
@@ -131,7 +126,7 @@ func (c *ServerConn) awaitHead(start time.Time) (end int, err error) {
 	}
 }
 
-// Interrupt makes the read of the body that is under way, or else the next one, end with an error.
+// Interrupt makes the current read of the body, or else the next one, end with an error.
 func (c *ServerConn) Interrupt() { c.s.Base().Interrupt() }
 
 // Resume ends an interruption.
@@ -275,8 +270,8 @@ func (c *ServerConn) Release() { c.in.Release() }
 
 // Linger ends the connection so that a client which is still sending gets to read the last
 // response: a close with unread input would reset it (RFC 9112 section 9.6). It takes at most the
-// given time and bytes, and does not read the bytes: discarding what an attacker sends must not cost
-// CPU time, least of all for decryption.
+// given time and bytes, and does not read the bytes: discarding what an attacker sends must not
+// cost CPU time, least of all for decryption.
 func (c *ServerConn) Linger(d time.Duration, most int64) {
 	if c.s.CloseWrite() != nil {
 		return

@@ -350,7 +350,8 @@ func TestInterim(t *testing.T) {
 	}
 	respond(t, s, "a")
 	_ = s.Flush()
-	wantRead(t, peer, "HTTP/1.1 200 OK|Content-Length: 1|Connection: close||a") // and nothing before
+	// And nothing before.
+	wantRead(t, peer, "HTTP/1.1 200 OK|Content-Length: 1|Connection: close||a")
 }
 
 func TestServerTunnel(t *testing.T) {
@@ -481,7 +482,8 @@ func TestWatch(t *testing.T) {
 		readRequest(t, s)
 		_ = s.s.Base().SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		s.Watch(never)
-		<-time.After(60 * time.Millisecond) // the timer of that deadline fires while the client is watched
+		// The timer of that deadline fires while the client is watched.
+		<-time.After(60 * time.Millisecond)
 		s.StopWatch()
 		send(t, peer, wrkRequest)
 		readRequest(t, s)
@@ -493,7 +495,7 @@ func TestWatch(t *testing.T) {
 // too.
 func TestUnreadInTheSocket(t *testing.T) {
 	for _, asks := range []bool{false, true} {
-		s, peer := newServer(t, &ServerOptions{HeaderTime: 20 * time.Second, Limits: Limits{HeaderBytes: 1 << 10, HeaderFields: 10}})
+		s, peer := newServer(t, &ServerOptions{Limits{HeaderBytes: 1 << 10, HeaderFields: 10, HeaderTime: 20 * time.Second}})
 		head := "GET / HTTP/1.1\r\nHost: a\r\n"
 		if asks {
 			head += "Connection: close\r\n"

@@ -308,7 +308,7 @@ func TestZeroWindows(t *testing.T) {
 	const streams, size = 30, 100 << 10
 	mem := &Memory{Limit: 1 << 20}
 	big := strings.Repeat("x", size)
-	f := serve(t, ServerOptions{Memory: mem, IdleTime: 500 * time.Millisecond}, func(s *ServerStream) {
+	f := serve(t, ServerOptions{Memory: mem, Limits: Limits{IdleTime: 500 * time.Millisecond}}, func(s *ServerStream) {
 		if s.req.Header.Len() > 0 { // a bystander
 			answer(200, "x")(s)
 			return

@@ -124,7 +124,8 @@ func (c *conn) takeTrailer(id uint32) (err error) {
 	return err
 }
 
-// rejectMessage ends a stream for a malformed message, c.mu held. It returns the function given to Watch.
+// rejectMessage ends a stream for a malformed message, c.mu held. It returns the function given to
+// Watch.
 func (c *conn) rejectMessage(s *stream, f *message.Error) (gone func(), err error) {
 	if !c.resets.take(1) {
 		return nil, enhanceYourCalm("too many stream resets")

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"mpgate/proxy/limits"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
@@ -16,13 +17,12 @@ import (
 
 // ClientOptions bound what a server may do. What is zero gets the default.
 type ClientOptions struct {
-	Limits                   // 64 KiB and 256 fields
-	HeaderTime time.Duration // for the first frames, and within a header block; 10 s
-	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
-	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0: never.
+	Limits // limits.Servers
+	// SlowAfter is the silence in a body after which its reader gets message.ErrSlow once; 0:
+	// never.
 	SlowAfter time.Duration
-	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the connection
-	// ends if no answer comes for PingAnswer, 15 s.
+	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the
+	// connection ends if no answer comes for PingAnswer, 15 s.
 	PingEvery, PingAnswer time.Duration
 	Memory                *Memory // shared by the connections; nil: no limit for all together
 	// OnSettings, if not nil, is called by Run once the server has said how many streams it takes.
@@ -50,9 +50,7 @@ type ClientConn struct {
 
 // NewClientConn makes the client's end of s. Its first frames leave with the first request.
 func NewClientConn(s netio.Stream, o *ClientOptions) *ClientConn {
-	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
-	setDefault(&l.HeaderBytes, 64<<10)
-	setDefault(&l.HeaderFields, 256)
+	l := connLimits{Limits: o.Limits.Or(limits.Servers), pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	l.setDefaults()
 	c := &ClientConn{slowAfter: o.SlowAfter, onSettings: o.OnSettings, streamLimit: 100}
 	c.ready.L = &c.mu
@@ -139,8 +137,8 @@ func (c *ClientConn) Usable() bool {
 	return !c.goingAway && !c.closing && c.err == nil
 }
 
-// Close ends the connection in order: Open gives no more streams, and Run returns when the open ones
-// have ended.
+// Close ends the connection in order: Open gives no more streams, and Run returns when the open
+// ones have ended.
 func (c *ClientConn) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

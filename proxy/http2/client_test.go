@@ -156,7 +156,8 @@ func TestClientKeepsToTheServersLimit(t *testing.T) {
 		<-out
 	})
 	c := dial(t, addr, ClientOptions{})
-	if res, err := exchange2(c, in, out); err != nil || res.status != 200 { // the settings have come
+	// The settings have come.
+	if res, err := exchange2(c, in, out); err != nil || res.status != 200 {
 		t.Fatal(res, err)
 	}
 	var wg sync.WaitGroup
@@ -200,7 +201,7 @@ func TestReservedPlaceKeepsTheConnection(t *testing.T) {
 			return p.fr.WritePing(true, f.Data)
 		}
 		return nil
-	}), ClientOptions{IdleTime: soon, PingEvery: soon})
+	}), ClientOptions{Limits: Limits{IdleTime: soon}, PingEvery: soon})
 	if _, err := exchange(c, request("GET", "/", 0), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +324,8 @@ func TestDrainIgnoresWhatCrossesTheLastGoAway(t *testing.T) {
 	if err := p.fr.WriteData(5, true, nil); err != nil { // never opened
 		t.Fatal(err)
 	}
-	if g := p.next(http2.FrameGoAway); g.last != 1 || g.code != http2.ErrCodeProtocol { // RFC 9113 section 6.8: it must not be raised
+	// RFC 9113 section 6.8: it must not be raised.
+	if g := p.next(http2.FrameGoAway); g.last != 1 || g.code != http2.ErrCodeProtocol {
 		t.Errorf("then the last stream is %d, with %v", g.last, g.code)
 	}
 }

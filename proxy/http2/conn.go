@@ -28,21 +28,17 @@ const (
 	pingDrain = 'd'
 )
 
-// limits are the options that both ends have.
-type limits struct {
+// connLimits are the options that both ends have. HeaderTime is for the rest of a header block, and
+// for the first frames; IdleTime is also for a connection without a stream.
+type connLimits struct {
 	Limits
-	headerTime time.Duration // for the rest of a header block, and for the first frames
-	idleTime   time.Duration
-	minRate    int64
 	pingEvery  time.Duration // of silence, while streams are open
 	pingAnswer time.Duration
 	memory     *Memory
 }
 
 // setDefaults fills in the defaults that both ends share.
-func (l *limits) setDefaults() {
-	setDefault(&l.headerTime, 10*time.Second)
-	setDefault(&l.idleTime, 60*time.Second)
+func (l *connLimits) setDefaults() {
 	setDefault(&l.pingEvery, 15*time.Second)
 	setDefault(&l.pingAnswer, 15*time.Second)
 }
@@ -51,7 +47,7 @@ func (l *limits) setDefaults() {
 type conn struct {
 	s      netio.Stream
 	base   *netio.Conn
-	limits limits
+	limits connLimits
 	// One of them is set: the end that this is.
 	server *ServerConn
 	client *ClientConn
@@ -114,7 +110,7 @@ func (c *conn) remember(id uint32, window int64) {
 	c.lateBytes = min(c.lateBytes+max(0, window), max(c.recvTarget, c.recvWindow))
 }
 
-func (c *conn) init(s netio.Stream, l limits) {
+func (c *conn) init(s netio.Stream, l connLimits) {
 	c.s, c.base, c.limits = s, s.Base(), l
 	c.streams = map[uint32]*stream{}
 	c.framer = http2.NewFramer(io.Discard, frameReader{c})
@@ -128,7 +124,7 @@ func (c *conn) init(s netio.Stream, l limits) {
 	c.idleSince = time.Now()
 	c.flow.init()
 	c.out.init(c)
-	c.base.SetPace(netio.Pace{Window: l.idleTime, MinRate: l.minRate})
+	c.base.SetPace(netio.Pace{Window: l.IdleTime, MinRate: l.MinRate})
 }
 
 // frameReader is the Framer's reader.
@@ -149,8 +145,8 @@ func (c *conn) take(n int) ([]byte, error) {
 	return c.in.Take(n), nil
 }
 
-// fill waits for more from the peer. All that came before has been processed: streams that it opened
-// start now, and what is held leaves.
+// fill waits for more from the peer. All that came before has been processed: streams that it
+// opened start now, and what is held leaves.
 func (c *conn) fill() error {
 	if c.server != nil {
 		c.server.start()
@@ -217,13 +213,13 @@ func (c *conn) deadline(now time.Time) time.Time {
 	defer c.mu.Unlock()
 	switch {
 	case !c.gotSettings:
-		return c.idleSince.Add(c.limits.headerTime)
+		return c.idleSince.Add(c.limits.HeaderTime)
 	case c.block.open:
-		return c.block.began.Add(c.limits.headerTime)
+		return c.block.began.Add(c.limits.HeaderTime)
 	case !c.pinged.IsZero():
 		return c.pinged.Add(c.limits.pingAnswer)
 	case c.unused():
-		return c.idleSince.Add(c.limits.idleTime)
+		return c.idleSince.Add(c.limits.IdleTime)
 	}
 	return now.Add(c.limits.pingEvery)
 }
@@ -250,7 +246,7 @@ func (c *conn) readTimeout(now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unused() {
-		if now.Before(c.idleSince.Add(c.limits.idleTime)) {
+		if now.Before(c.idleSince.Add(c.limits.IdleTime)) {
 			return nil
 		}
 		if c.client != nil {
@@ -340,8 +336,8 @@ func (c *conn) readPrefix(n int) ([]byte, error) {
 	return c.prefix[:n], err
 }
 
-// padding reads the length of the padding at the front of a payload of n bytes, and returns how many
-// bytes of data precede the padding.
+// padding reads the length of the padding at the front of a payload of n bytes, and returns how
+// many bytes of data precede the padding.
 func (c *conn) padding(h http2.FrameHeader, n int) (data, pad int, err error) {
 	if !h.Flags.Has(http2.FlagDataPadded) { // the same bit for all frames that are padded
 		return n, 0, nil

@@ -11,9 +11,9 @@ import (
 )
 
 // encoder writes header blocks (RFC 7541). Unlike hpack.Encoder it takes the fields of a message
-// without a string for each, and puts only those into its table that are repeated and reveal nothing
-// of one client to another: a connection to a server carries requests of many (RFC 7541 section
-// 7.1.3).
+// without a string for each, and puts only those into its table that are repeated and reveal
+// nothing of one client to another: a connection to a server carries requests of many (RFC 7541
+// section 7.1.3).
 type encoder struct {
 	table  []entry // the newest is last
 	size   int

@@ -62,8 +62,8 @@ func (c *conn) unlockAndCall(gone func()) {
 	gone()
 }
 
-// abortStream ends s with err, and with a reset unless code is noReset; c.mu is held. It returns the
-// function given to Watch.
+// abortStream ends s with err, and with a reset unless code is noReset; c.mu is held. It returns
+// the function given to Watch.
 func (c *conn) abortStream(s *stream, err error, code http2.ErrCode) (gone func()) {
 	if s.err == nil {
 		s.err = err
@@ -134,8 +134,8 @@ func (c *conn) Fail(p *task.Panic) {
 	c.fail(ErrInternal)
 }
 
-// connError is why the connection has ended, as s reports it; c.mu is held. A request that was still
-// in the buffer has not been sent.
+// connError is why the connection has ended, as s reports it; c.mu is held. A request that was
+// still in the buffer has not been sent.
 func (s *stream) connError() error {
 	if s.client != nil && s.id != 0 && s.client.headBatch == s.conn.batch {
 		return errors.Join(ErrNotProcessed, s.conn.err)

@@ -11,8 +11,8 @@ import (
 const (
 	// defaultWindow is the initial window of streams and the connection (RFC 9113 section 6.9.2).
 	defaultWindow = 65535
-	// connWindow is the first window of a connection: a stream whose reader is slow must not stop the
-	// others.
+	// connWindow is the first window of a connection: a stream whose reader is slow must not stop
+	// the others.
 	connWindow = 256 << 10
 	// maxStreamWindow is the limit of a stream's window; its connection's grows to twice that.
 	maxStreamWindow = 16 << 20
@@ -26,11 +26,11 @@ const (
 // flow is the windows of a connection, c.mu guards it.
 //
 // The windows that we grant grow with the path: a probe is a PING, and what the readers take until
-// its answer is the volume of one round trip. The window should be at least twice that, and otherwise
-// becomes four times as large. At the beginning, while the rate of the path doubles in each round
-// trip, that would be too slow: each byte that is taken makes the window a byte larger, until the
-// volume of a round trip is at most a quarter of it. Bytes are counted as they are taken by a reader,
-// not as they arrive, so a slow reader's window does not grow.
+// its answer is the volume of one round trip. The window should be at least twice that, and
+// otherwise becomes four times as large. At the beginning, while the rate of the path doubles in
+// each round trip, that would be too slow: each byte that is taken makes the window a byte larger,
+// until the volume of a round trip is at most a quarter of it. Bytes are counted as they are taken
+// by a reader, not as they arrive, so a slow reader's window does not grow.
 //
 // The connection's window bounds what is in flight: bytes are granted again as they arrive, so that
 // readers that take nothing do not stop the others. What is held is bounded by the windows of the
@@ -44,8 +44,8 @@ type flow struct {
 
 	recvWindow int64 // what the peer may still send
 	recvTarget int64 // what it may send at most
-	// cutback is by how much the initial window of streams is smaller than defaultWindow, as the peer
-	// was told.
+	// cutback is by how much the initial window of streams is smaller than defaultWindow, as the
+	// peer was told.
 	cutback    int64
 	enforced   int64 // the same, once the peer has acknowledged it
 	unacked    int   // SETTINGS that the peer has not acknowledged
@@ -221,7 +221,8 @@ func (c *conn) returnCredit(n int64) {
 	}
 }
 
-// consumed accounts for n bytes that the reader of s has taken, and grants them again; c.mu is held.
+// consumed accounts for n bytes that the reader of s has taken, and grants them again; c.mu is
+// held.
 func (c *conn) consumed(s *stream, n int64) {
 	c.taken += n
 	c.releaseInbox(s, int(n))

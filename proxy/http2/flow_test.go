@@ -280,7 +280,8 @@ func TestPriorities(t *testing.T) {
 	if err := p.fr.WritePriorityUpdate(3, "u=7"); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.fr.WritePing(false, [8]byte{1}); err != nil { // all of it has been read when the answer comes
+	// All of it has been read when the answer comes.
+	if err := p.fr.WritePing(false, [8]byte{1}); err != nil {
 		t.Fatal(err)
 	}
 	p.next(http2.FramePing)

@@ -48,7 +48,7 @@ func FuzzServerFrames(f *testing.F) {
 		_ = fr.WriteDataPadded(1, true, nil, make([]byte, 3))
 	})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		front := serve(t, ServerOptions{HeaderTime: time.Second}, echo)
+		front := serve(t, ServerOptions{Limits: Limits{HeaderTime: time.Second}}, echo)
 		nc, err := net.Dial("tcp", front.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +109,7 @@ func FuzzClientFrames(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := NewClientConn(base, &ClientOptions{HeaderTime: time.Second})
+		c := NewClientConn(base, &ClientOptions{Limits: Limits{HeaderTime: time.Second}})
 		ran := make(chan struct{})
 		go func() {
 			defer close(ran)

@@ -5,14 +5,13 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"mpgate/proxy/limits"
 	"mpgate/proxy/message"
 )
 
-// Limits bound a header block as http1's bound a head.
-type Limits struct {
-	HeaderBytes  int // names and values, with four bytes each for what HTTP/1 writes between them
-	HeaderFields int
-}
+// Limits bound a header block and a connection. HeaderBytes counts names and values, with four
+// bytes each for what HTTP/1 writes between them.
+type Limits = limits.Limits
 
 const (
 	fieldOverhead = 4

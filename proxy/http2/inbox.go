@@ -13,8 +13,8 @@ var middleBlocks = sync.Pool{New: func() any { return new([middleBlock]byte) }}
 var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 
 // inbox holds the data of a stream that has come and was not taken yet, in blocks from a pool. The
-// more it holds, the larger its blocks are, so that the memory is in proportion. It holds no more than the
-// stream's window. The zero value is ready.
+// more it holds, the larger its blocks are, so that the memory is in proportion. It holds no more
+// than the stream's window. The zero value is ready.
 type inbox struct {
 	blocks []block
 	first  int // of blocks

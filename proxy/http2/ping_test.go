@@ -51,7 +51,8 @@ func TestSilentClientIsEnded(t *testing.T) {
 	result := make(chan error, 2)
 	f := serve(t, ServerOptions{PingEvery: soon, PingAnswer: shortly}, reading(result))
 	p := connect(t, f.addr)
-	var both bytes.Buffer // in one write: on a busy machine the first could be over before the second comes
+	// In one write: on a busy machine the first could be over before the second comes.
+	var both bytes.Buffer
 	for _, id := range []uint32{1, 3} {
 		head := http2.HeadersFrameParam{StreamID: id, BlockFragment: p.block(get...), EndHeaders: true}
 		if err := http2.NewFramer(&both, nil).WriteHeaders(head); err != nil {
@@ -229,7 +230,7 @@ func TestIdleServerThatAnswersIsKept(t *testing.T) {
 }
 
 func TestPingsByDefault(t *testing.T) {
-	for name, l := range map[string]limits{
+	for name, l := range map[string]connLimits{
 		"server": NewServerConn(unspoken(t), nil, &ServerOptions{}, nil).limits,
 		"client": NewClientConn(unspoken(t), &ClientOptions{}).limits,
 	} {

@@ -10,8 +10,8 @@ const (
 	holdStep = 16 << 10
 )
 
-// adaptWindows tells the peer of a smaller initial window of streams when memory is short, and of the
-// usual one when that is over; c.mu is held. It counts for the streams that are open, too (RFC
+// adaptWindows tells the peer of a smaller initial window of streams when memory is short, and of
+// the usual one when that is over; c.mu is held. It counts for the streams that are open, too (RFC
 // 9113 section 6.9.2).
 func (c *conn) adaptWindows() {
 	if c.unacked > 0 {
@@ -77,7 +77,8 @@ func (c *conn) mayHoldMore(s *stream) bool {
 }
 
 // holdInbox accounts for n more bytes that lie in inboxes; c.mu is held. The lease of windows that
-// grew covers some of them, the rest is accounted for as it comes: most connections hold very little.
+// grew covers some of them, the rest is accounted for as it comes: most connections hold very
+// little.
 func (c *conn) holdInbox(n int) {
 	c.inboxBytes += n
 	if short := c.inboxBytes - c.leased - c.lent; short > 0 {
@@ -126,7 +127,8 @@ func (c *conn) shrink(s *stream) {
 func (c *conn) narrow(s *stream, n int64) {
 	s.target -= n
 	c.leased -= int(n)
-	if short := c.inboxBytes - c.leased - c.lent; short > 0 { // that lease covers bytes that are held
+	// That lease covers bytes that are held.
+	if short := c.inboxBytes - c.leased - c.lent; short > 0 {
 		c.lent += short
 		n -= int64(short)
 	}

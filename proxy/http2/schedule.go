@@ -2,11 +2,11 @@ package http2
 
 import "golang.org/x/net/http2"
 
-// queue is the streams of one urgency that have more to send than there was room for.
+// queue holds the streams of one urgency that have more to send than fits.
 type queue struct{ first, last *stream }
 
-// enqueue lets s take part in the turns, c.mu held. Streams of one urgency that are not incremental
-// go in the order of their numbers, before those that share.
+// enqueue adds s to the queue of its urgency; c.mu is held. Streams that are not incremental come
+// first, in the order of their identifiers; incremental ones take turns.
 func (c *conn) enqueue(s *stream) {
 	if s.queued {
 		return
@@ -50,7 +50,7 @@ func (c *conn) dequeue(s *stream) {
 	s.prev, s.next, s.queued = nil, nil, false
 }
 
-// nextStream is the one whose turn it is, nil where nobody can send.
+// nextStream is the stream that sends next, nil if none can.
 func (c *conn) nextStream() *stream {
 	if c.sendWindow <= 0 {
 		return nil
@@ -63,14 +63,14 @@ func (c *conn) nextStream() *stream {
 	return nil
 }
 
-// wakeFirst lets the stream whose turn it is see to the writing; c.mu is held.
+// wakeFirst makes the stream that sends next write; c.mu is held.
 func (c *conn) wakeFirst() {
 	if s := c.nextStream(); s != nil && !c.writing {
 		s.writers.wake()
 	}
 }
 
-// fillBuffer fills buf from the streams in turn; c.mu is held.
+// fillBuffer fills buf from the queued streams; c.mu is held.
 func (c *conn) fillBuffer() {
 	for len(c.buf) < outLimit {
 		s := c.nextStream()
@@ -88,7 +88,7 @@ func (c *conn) fillBuffer() {
 	}
 }
 
-// appendData adds one DATA frame of s, as large as everybody allows.
+// appendData adds one DATA frame of s, as large as the windows and the peer allow.
 func (c *conn) appendData(s *stream) {
 	n := min(int64(len(s.pending)), int64(c.frameSize), s.sendWindow, c.sendWindow)
 	if n <= 0 {
@@ -107,9 +107,9 @@ func (c *conn) appendData(s *stream) {
 	c.sent += int(n)
 }
 
-// extendLastFrame adds n pending bytes of s to its last DATA frame, if that is the last of all and has not
-// left: pieces of a few bytes each, as from a server that sends small chunks, would be a flood of
-// frames for the peer, who has to answer each.
+// extendLastFrame adds n pending bytes of s to its last DATA frame, if that ends the buffer.
+// Without that, small pieces, as of a server that sends small chunks, would flood the peer with
+// frames that it has to answer.
 func (c *conn) extendLastFrame(s *stream, n int) bool {
 	if !s.lastData || s.lastBatch != c.batch || s.lastFrame < 0 || s.lastFrame+frameHeaderLen > len(c.buf) {
 		return false
@@ -119,7 +119,8 @@ func (c *conn) extendLastFrame(s *stream, n int) bool {
 	if len(h) != frameHeaderLen+size || size+n > c.frameSize {
 		return false
 	}
-	c.buf = append(c.reserve(n), s.pending[:n]...) // the header's room is not needed: no matter
+	// Reserve also counts a frame header, which is not needed.
+	c.buf = append(c.reserve(n), s.pending[:n]...)
 	h = c.buf[s.lastFrame:]
 	size += n
 	h[0], h[1], h[2] = byte(size>>16), byte(size>>8), byte(size)

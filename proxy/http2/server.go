@@ -7,29 +7,30 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"mpgate/proxy/limits"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/preread"
 	"mpgate/task"
 )
 
-// ServerOptions bound what a client may do. What is zero gets the default.
+// ServerOptions bound what a client may do. What is zero gets the default; a MinRate below zero is
+// none.
 type ServerOptions struct {
-	Limits                   // 32 KiB and 100 fields
-	HeaderTime time.Duration // for a header block, and from the start to the first frames; 10 s
-	IdleTime   time.Duration // without a stream, and the longest silence in a body; 60 s
-	MinRate    int64         // bytes a second of a body, averaged over IdleTime
-	Streams    int           // at a time; 100
-	PingEvery  time.Duration // of silence while streams are open: then a PING asks whether the peer is there; 15 s
-	PingAnswer time.Duration // that it has to answer, or the connection ends; 15 s
-	Memory     *Memory       // shared by the connections; nil: no limit for all together
+	Limits      // limits.Default
+	Streams int // at a time; 100
+	// After PingEvery of silence while streams are open a PING checks the peer, 15 s; the
+	// connection ends if no answer comes for PingAnswer, 15 s.
+	PingEvery, PingAnswer time.Duration
+	Memory                *Memory // shared by the connections; nil: no limit for all together
 }
 
 const (
 	maxStreams = 1 << 16
-	// maxWaiting is how many streams of a connection may wait for others that were reset to be
-	// wound up, as a multiple of those that it may have.
+	// maxWaiting bounds the streams of a connection that wait until the handlers of others, which
+	// were reset, return. It is a multiple of the streams that it may have.
 	maxWaiting = 4
-	drainTime  = time.Second // between the two GOAWAYs, where the client does not answer the PING between them
+	// drainTime is between the two GOAWAYs if the client does not answer the PING between them.
+	drainTime = time.Second
 
 	lingerTime  = time.Second
 	lingerBytes = 256 << 10
@@ -44,7 +45,7 @@ type ServerConn struct {
 	handler     func(*ServerStream)
 
 	opening  *ServerStream   // whose header block is being read
-	starting []*ServerStream // that wait to be run
+	starting []*ServerStream // wait for their handlers to start
 
 	// guarded by conn.mu
 	running     int // handlers
@@ -60,13 +61,10 @@ type ServerConn struct {
 	finished    sync.Cond   // running changed
 }
 
-// NewServerConn gives the server's end of s. in holds what has been read from it already, and is
-// the connection's from now on; it may be nil. handler is called for each stream, in a goroutine of
-// its own.
+// NewServerConn makes the server's end of s. in, which may be nil, holds what was read from it
+// before, and is emptied. handler is called for each stream, in a separate goroutine.
 func NewServerConn(s netio.Stream, in *netio.Buffer, o *ServerOptions, handler func(*ServerStream)) *ServerConn {
-	l := limits{Limits: o.Limits, headerTime: o.HeaderTime, idleTime: o.IdleTime, minRate: o.MinRate, pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
-	setDefault(&l.HeaderBytes, 32<<10)
-	setDefault(&l.HeaderFields, 100)
+	l := connLimits{Limits: o.Limits.Or(limits.Default), pingEvery: o.PingEvery, pingAnswer: o.PingAnswer, memory: o.Memory}
 	l.setDefaults()
 	c := &ServerConn{handler: handler, streamLimit: o.Streams}
 	setDefault(&c.streamLimit, 100)
@@ -86,7 +84,7 @@ func setDefault[T int | time.Duration](v *T, def T) {
 }
 
 // Serve reads the connection until it ends and all handlers have returned, and gives the reason:
-// nil where it ended in order. It does not close the stream.
+// nil if that was orderly. It does not close the stream.
 func (c *ServerConn) Serve() error {
 	c.sendFirstFrames()
 	err := c.preface()
@@ -96,7 +94,7 @@ func (c *ServerConn) Serve() error {
 	return c.end(err)
 }
 
-// sendFirstFrames says what the server has to say first.
+// sendFirstFrames sends the settings and the window of the connection.
 func (c *ServerConn) sendFirstFrames() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,8 +124,8 @@ func (c *ServerConn) preface() error {
 	return nil
 }
 
-// Shutdown ends the connection in order: the client is told to open no further streams, those that
-// are under way when it knows are served. It returns at once; Serve returns when all is done.
+// Shutdown ends the connection in order: the client is told to open no more streams; those that it
+// opens before it knows are served. It returns at once; Serve returns when all streams have ended.
 func (c *ServerConn) Shutdown() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,7 +139,7 @@ func (c *ServerConn) Shutdown() {
 }
 
 // EndIdle is Shutdown for a connection that has had streams, and none for at least the given time.
-// false: it is none.
+// It says whether this is one.
 func (c *ServerConn) EndIdle(least time.Duration) bool {
 	c.mu.Lock()
 	idle := c.lastID > 0 && c.unused() && !c.draining && c.err == nil && time.Since(c.idleSince) >= least
@@ -152,7 +150,7 @@ func (c *ServerConn) EndIdle(least time.Duration) bool {
 	return idle
 }
 
-// firstGoAway tells the client to open no further streams; c.mu is held.
+// firstGoAway tells the client to open no more streams; c.mu is held.
 func (c *ServerConn) firstGoAway() {
 	c.appendGoAway(maxStreamID, http2.ErrCodeNo)
 	c.appendPing(false, [8]byte{pingDrain})
@@ -164,7 +162,7 @@ func (c *ServerConn) firstGoAway() {
 	c.wantFlush()
 }
 
-// lastGoAway is the second: what the client sent before it knew of the first has come. c.mu is
+// lastGoAway sends the second GOAWAY: what the client sent before the first one has come. c.mu is
 // held.
 func (c *ServerConn) lastGoAway() {
 	if !c.draining || c.finalSent || c.err != nil {
@@ -270,20 +268,20 @@ func (c *ServerConn) addStream(s *ServerStream) {
 	s.register()
 }
 
-// discard drops a stream that was never run; c.mu is held.
+// discard drops a stream whose handler never started; c.mu is held.
 func (c *ServerConn) discard(s *ServerStream) {
 	s.unregister()
 	s.free()
 }
 
-// serve is a stream's goroutine.
+// serve runs in the stream's goroutine.
 func (s *ServerStream) serve() {
 	c := s.conn.server
 	defer c.finish(s)
 	c.handler(s)
 }
 
-// finish ends what the handler has left open.
+// finish ends what the handler left open.
 func (c *ServerConn) finish(s *ServerStream) {
 	if p := task.Call("HTTP/2 stream: end", func() { c.closeStream(s) }); p != nil {
 		c.panicked(p)
@@ -305,7 +303,7 @@ func (c *ServerConn) closeStream(s *ServerStream) {
 	case !s.sentEnd:
 		code = s.resetAs
 	case !s.recvEnd:
-		code = http2.ErrCodeNo // the response is complete, and nobody wants the rest of the request
+		code = http2.ErrCodeNo // the response is complete; the rest of the request is not needed
 	default:
 		c.earned++
 	}
@@ -320,7 +318,7 @@ func (c *ServerConn) closeStream(s *ServerStream) {
 	c.wantFlush()
 	c.stopIfDrained()
 	if c.backlog > 0 {
-		c.base.Interrupt() // the reader has streams that wait for this
+		c.base.Interrupt() // streams wait for this; the reader starts them
 	}
 }
 

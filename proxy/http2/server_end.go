@@ -11,7 +11,7 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// end winds the connection up.
+// end ends the connection.
 func (c *ServerConn) end(err error) error {
 	orderly, told := c.sendLastFrames(err)
 	c.fail(err)
@@ -26,8 +26,8 @@ func (c *ServerConn) end(err error) error {
 	return err
 }
 
-// sendLastFrames sends what there is to say at the end. It says whether it is one in order, and whether
-// the client is told of it.
+// sendLastFrames sends what is left at the end. It says whether the end is orderly, and whether the
+// client is told of it.
 func (c *ServerConn) sendLastFrames(err error) (orderly, tell bool) {
 	code := http2.ErrCodeNo
 	var fault *ConnError
@@ -54,7 +54,7 @@ func (c *ServerConn) sendLastFrames(err error) (orderly, tell bool) {
 	return orderly, tell
 }
 
-// awaitHandlers returns when all have, and nobody writes any more.
+// awaitHandlers returns when all handlers have returned and no write is in progress.
 func (c *ServerConn) awaitHandlers() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,8 +68,8 @@ func (c *ServerConn) awaitHandlers() {
 	c.waitForWriter()
 }
 
-// linger lets a client that is still sending get to read the last frame: a close with unread input
-// would reset the connection.
+// linger lets a client that is still sending read the last frame: a close with unread input would
+// reset the connection.
 func (c *ServerConn) linger() {
 	if c.s.CloseWrite() != nil {
 		return

@@ -67,7 +67,8 @@ func TestFloodsFromServers(t *testing.T) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			var end *ConnError
-			if !calmed && (!errors.As(c.err, &end) || end.Code != http2.ErrCodeEnhanceYourCalm && (name != "trailers" || end.Code != http2.ErrCodeStreamClosed)) { // both streams may have ended before
+			// Both streams may have ended before.
+			if !calmed && (!errors.As(c.err, &end) || end.Code != http2.ErrCodeEnhanceYourCalm && (name != "trailers" || end.Code != http2.ErrCodeStreamClosed)) {
 				t.Errorf("the connection ended with %v, want ENHANCE_YOUR_CALM", c.err)
 			}
 		})

@@ -11,20 +11,20 @@ import (
 	"mpgate/task"
 )
 
-// ServerStream is one exchange with a client. It is a message.BodyWriter. The handler that gets it
-// has it until it returns; what it has not ended by then is reset.
+// ServerStream is one exchange with a client. It is a message.BodyWriter. It belongs to its handler
+// until that returns; what has not ended by then is reset.
 type ServerStream struct {
 	stream
 	body      body
 	req       message.Request
-	fault     *message.Error // what is wrong with the request
-	malformed bool           // so wrong that the stream is reset
+	fault     *message.Error // the error of the request
+	malformed bool           // the stream is reset after the answer
 	websocket bool
 	started   bool
 	key       [24]byte // of the websocket
 	isHead    bool
 	headSent  bool
-	resetAs   http2.ErrCode // what a response that is not complete ends with
+	resetAs   http2.ErrCode // the code that resets an incomplete response
 	began     time.Time
 	run       task.Task // stored once
 }
@@ -43,7 +43,7 @@ func newServerStream() *ServerStream {
 	return s
 }
 
-// begin takes over what the header block said.
+// begin takes the request from the decoded header block.
 func (s *ServerStream) begin(c *ServerConn, f *fields, b *blockState) {
 	s.headSent, s.malformed, s.started, s.resetAs = false, false, false, http2.ErrCodeInternal
 	s.websocket, s.fault = f.request(&s.req, b.endStream)
@@ -65,9 +65,9 @@ func (s *ServerStream) free() {
 // Began is when the request's head was complete.
 func (s *ServerStream) Began() time.Time { return s.began }
 
-// ReadRequest gives the request, into r, which must be fresh or reset. A *message.Error is to be
-// answered; any other error means that the client has gone. The time is that of other codecs, which
-// have yet to read the request.
+// ReadRequest gives the request, into r, which must be new or reset. A *message.Error is to be
+// answered; any other error means that the client has gone. The time is for http1,
+// which reads the request only then.
 func (s *ServerStream) ReadRequest(r *message.Request, _ time.Time) error {
 	*r, s.req = s.req, *r
 	s.conn.mu.Lock()
@@ -88,7 +88,7 @@ func (s *ServerStream) Body() message.BodyReader { return &s.body }
 // BodyDone says whether it has been read to its end.
 func (s *ServerStream) BodyDone() bool { return s.body.done() }
 
-// BodyStarted says whether any of it was taken.
+// BodyStarted says whether any of it has been read.
 func (s *ServerStream) BodyStarted() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *ServerStream) BodyStarted() bool {
 // HeadSent says whether the head of the final response has been written.
 func (s *ServerStream) HeadSent() bool { return s.headSent }
 
-// SetClose is for connections that carry one exchange at a time.
+// SetClose does nothing: the connection carries other exchanges.
 func (s *ServerStream) SetClose() {}
 
 // WriteInterim sends a 1xx response at once.
@@ -120,7 +120,7 @@ func (s *ServerStream) WriteHead(r *message.Response) error {
 		}
 		r.Header.Del(message.SecWebSocketAccept)
 		status = 200
-	case s.websocket && status/100 == 2: // the client would take it for a tunnel that stands
+	case s.websocket && status/100 == 2: // to the client that would open a tunnel
 		return errNoTunnel
 	case r.NoBody, s.isHead, status == 204, status == 304, r.ContentLength == 0:
 		end = true
@@ -153,7 +153,7 @@ func (s *ServerStream) writeHead(r *message.Response, status int, end bool) erro
 // End completes the response.
 func (s *ServerStream) End(trailer *message.Header) error { return s.end(trailer) }
 
-// ResetAs makes a response that is not complete at the end end with this code, instead of
+// ResetAs sets the code that resets a response that is not complete at the end, instead of
 // INTERNAL_ERROR.
 func (s *ServerStream) ResetAs(code uint32) { s.resetAs = http2.ErrCode(code) }
 
@@ -172,7 +172,7 @@ func (s *ServerStream) Abort() {
 	}
 }
 
-// Err is why the stream was reset, by either side or with its connection; nil: it was not.
+// Err is why the stream was reset, by either side or with its connection, or nil.
 func (s *ServerStream) Err() error {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
@@ -182,8 +182,8 @@ func (s *ServerStream) Err() error {
 	return s.err
 }
 
-// Watch calls gone, from another goroutine, when the client resets the stream or leaves, be the
-// body read or not. StopWatch must follow.
+// Watch calls gone, from another goroutine, when the client resets the stream or leaves,
+// whether or not the body has been read. StopWatch must follow.
 func (s *ServerStream) Watch(gone func()) {
 	c := s.conn
 	c.mu.Lock()
@@ -199,7 +199,7 @@ func (s *ServerStream) Watch(gone func()) {
 	}, nil)
 }
 
-// StopWatch ends a Watch, if there is one: gone is not called any more, nor still running.
+// StopWatch ends a Watch, if there is one: afterwards gone is neither running nor called.
 func (s *ServerStream) StopWatch() {
 	c := s.conn
 	c.mu.Lock()

@@ -17,12 +17,13 @@ import (
 func TestStreamsOfASlowPeerAreNotAtTheirDeadline(t *testing.T) {
 	t.Run("client", func(t *testing.T) {
 		result := make(chan error, 1)
-		f := serve(t, ServerOptions{HeaderTime: shortly}, reading(result))
+		f := serve(t, ServerOptions{Limits: Limits{HeaderTime: shortly}}, reading(result))
 		p := connect(t, f.addr)
 		if err := p.open(1, false); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: p.block(get...)}); err != nil { // and no CONTINUATION
+		// And no CONTINUATION.
+		if err := p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: p.block(get...)}); err != nil {
 			t.Fatal(err)
 		}
 		if err := within(t, result); err != ErrTooSlow {
@@ -38,7 +39,7 @@ func TestStreamsOfASlowPeerAreNotAtTheirDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ln.Close()
-		c := dial(t, ln.Addr().String(), ClientOptions{HeaderTime: shortly})
+		c := dial(t, ln.Addr().String(), ClientOptions{Limits: Limits{HeaderTime: shortly}})
 		s, err := c.Open()
 		if err != nil {
 			t.Fatal(err)

@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// maxUnread is how many requests are worked on at once whose client has given no window for the
-	// answers. Each takes a connection to a server, and memory here and there, for nothing that
-	// could leave. The others follow slowly: a client may want to see the heads first.
+	// maxUnread is how many requests are processed at once whose client has granted no window for
+	// the responses. Each takes a connection to a server, and memory on both sides, for nothing
+	// that could be sent. The others follow slowly: a client may need the heads first.
 	maxUnread   = 4
 	unreadPause = 25 * time.Millisecond
 )
 
-// start runs the handlers of streams that wait for that. One that was reset meanwhile is none.
+// start starts the handlers of waiting streams, and drops those that were reset meanwhile.
 func (c *ServerConn) start() {
 	if len(c.starting) == 0 {
 		return
@@ -39,15 +39,15 @@ func (c *ServerConn) start() {
 	c.starting, c.backlog = kept, len(kept)
 }
 
-// mayRun says whether one more handler may run; c.mu is held. Those whose streams were reset count
-// until they return. A client that keeps to the limit does not wait for those whose streams have
-// ended.
+// mayRun says whether one more handler may run; c.mu is held. Handlers whose streams were reset
+// count until they return; those whose streams have ended do not, so that a client within the limit
+// does not wait for them.
 func (c *ServerConn) mayRun() bool {
 	return c.running-c.ended < c.streamLimit && c.running < 2*c.streamLimit
 }
 
-// tooManyUnread says that a stream without a window must wait for its start, and then has the
-// reader woken at its time; c.mu is held.
+// tooManyUnread says whether a stream without a window must wait for its start. Then it sets the
+// timer that wakes the reader; c.mu is held.
 func (c *ServerConn) tooManyUnread() bool {
 	n := 0
 	for _, s := range c.streams {
@@ -70,7 +70,7 @@ func (c *ServerConn) tooManyUnread() bool {
 	return true
 }
 
-// wake lets the reader start what waits for its time.
+// wake makes the reader start the streams that waited.
 func (c *ServerConn) wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

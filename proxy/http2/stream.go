@@ -9,50 +9,50 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// stream is what both ends of one have in common; conn.mu guards it. Its body is read by one
-// goroutine and written by one, which may be another.
+// stream is the part of a stream that both ends share; conn.mu guards it. One goroutine reads its
+// body, and one, which may be another, writes it.
 type stream struct {
 	conn   *conn
 	id     uint32
 	server *ServerStream
 	client *ClientStream
 
-	err         error // why it was killed
-	reset       bool  // nothing may be sent or is taken any more
-	resetByUs   bool  // by us, and the peer may not know yet
-	resetByPeer bool  // by the peer, which may send nothing more
+	err         error // why it was aborted
+	reset       bool  // nothing more is sent or accepted
+	resetByUs   bool  // the peer may not know yet
+	resetByPeer bool  // it may send nothing more
 	tunnel      bool  // a tunnel: silence in one direction is not an error
 	recvEnd     bool  // the peer has ended its side
 	sentEnd     bool  // we have ended ours
 	stopped     bool  // the peer wants no more of ours
-	interrupted bool  // whoever reads is to stop
-	bodyStarted bool  // something of the body was taken
+	interrupted bool  // reads give ErrInterrupted
+	bodyStarted bool  // some of the body was read
 	counted     bool  // in conn.open
-	ended       bool  // both sides ended, without a reset
+	ended       bool  // both sides have ended, without a reset
 
-	// What comes.
+	// The peer's direction.
 	inbox        inbox
 	trailer      message.Header
-	declared     int64 // length of the body, Unknown where it was not said
+	declared     int64 // length of the body, or Unknown
 	received     int64
 	recvWindow   int64 // what the peer may still send
 	target       int64 // what it may send at most
 	credit       int64 // taken and not granted again
-	withheld     int   // bytes unread, for which the connection's window waits
+	withheld     int   // unread bytes that the connection's window waits for
 	readers      waiter
 	slowReported bool // ErrSlow was given
 
-	// What leaves.
-	pending    []byte // what the writer waits with
-	waiting    bool   // for a window, with nothing in its hands
-	toSend     int64  // of the declared length, Unknown where none was
+	// Our direction.
+	pending    []byte // the piece that WriteBody waits with
+	waiting    bool   // WaitRoom waits for a window
+	toSend     int64  // of the declared length, or Unknown
 	sendWindow int64
 	moved      int
 	writers    waiter
-	writePace  netio.Pace // of the windows that the peer grants
+	writePace  netio.Pace // how fast the peer grants windows
 	readPace   netio.Pace
-	lastFrame  int    // where the stream's last frame begins in the connection's buffer
-	lastBatch  uint32 // and in which one
+	lastFrame  int    // its offset in the connection's buffer; -1: none
+	lastBatch  uint32 // the batch of lastFrame
 	lastData   bool   // it is a DATA frame
 	priority   priority
 	queued     bool
@@ -83,8 +83,8 @@ func (s *stream) register() {
 	s.counted = true
 }
 
-// uncount is called when s is closed to the peer, which may open another in its place, whatever is
-// left to do here; c.mu is held.
+// uncount is called when s is closed to the peer, which may then open another one, even if s is
+// still in use here; c.mu is held.
 func (s *stream) uncount() {
 	if s.counted {
 		s.counted = false
@@ -92,7 +92,7 @@ func (s *stream) uncount() {
 	}
 }
 
-// sideEnded is called when one of the sides has ended; c.mu is held.
+// sideEnded is called when one side has ended; c.mu is held.
 func (s *stream) sideEnded() {
 	if !s.recvEnd || !s.sentEnd || s.reset || s.ended {
 		return
@@ -104,7 +104,7 @@ func (s *stream) sideEnded() {
 	}
 }
 
-// unregister takes s off its connection, c.mu held; nobody may use it any more.
+// unregister removes s from its connection; c.mu is held. It must not be used afterwards.
 func (s *stream) unregister() {
 	c := s.conn
 	c.dequeue(s)
@@ -121,12 +121,12 @@ func (s *stream) unregister() {
 	if len(c.streams) == 0 {
 		c.idleSince = time.Now()
 		if c.pinged.IsZero() {
-			_ = c.base.SetReadDeadline(c.idleSince.Add(c.limits.idleTime))
+			_ = c.base.SetReadDeadline(c.idleSince.Add(c.limits.IdleTime))
 		}
 	}
 }
 
-// body is a stream's as a message.BodyReader.
+// body is the message.BodyReader of a stream.
 type body struct {
 	*stream
 	trailerTo *message.Header
@@ -147,7 +147,7 @@ func (b *body) Next(wait bool) ([]byte, error) {
 		switch {
 		case s.interrupted:
 			return nil, netio.ErrInterrupted
-		case s.reset && !s.recvEnd: // what came whole is good, whatever becomes of the stream
+		case s.reset && !s.recvEnd: // a complete body is valid even if the stream is reset
 			return nil, s.err
 		}
 		if p := s.inbox.next(); p != nil {
@@ -172,19 +172,20 @@ func (b *body) Next(wait bool) ([]byte, error) {
 	}
 }
 
-// waitMore waits for the peer, with c.mu let go.
+// waitMore waits for the peer; c.mu is released meanwhile.
 func (b *body) waitMore() error {
 	s := b.stream
 	c := s.conn
 	c.flushNow()
-	limit := c.limits.idleTime
+	limit := c.limits.IdleTime
 	if b.slowAfter > 0 && !s.slowReported {
 		limit = min(limit, b.slowAfter)
 	}
 	since, had := time.Now(), s.received
 	c.mu.Unlock()
 	woken := s.readers.wait(limit)
-	for !woken && limit == c.limits.idleTime && !s.tunnel { // silence is not an error while the other direction moves
+	// Silence is not an error while the other direction moves.
+	for !woken && limit == c.limits.IdleTime && !s.tunnel {
 		grace := s.readPace.Grace()
 		if grace <= 0 {
 			break
@@ -198,7 +199,7 @@ func (b *body) waitMore() error {
 		}
 		return s.readPace.Wait(time.Since(since), int(s.received-had))
 	}
-	if limit < c.limits.idleTime {
+	if limit < c.limits.IdleTime {
 		s.slowReported = true
 		return message.ErrSlow
 	}
@@ -206,7 +207,7 @@ func (b *body) waitMore() error {
 }
 
 // SetProgress is for an exchange that moves in both directions at once: reads is the progress of
-// what comes, writes that of what leaves. Nil for both ends that.
+// the peer's direction, writes that of ours. Nil for both resets that.
 func (s *stream) SetProgress(reads, writes *netio.Progress) {
 	s.conn.mu.Lock()
 	s.readPace.Own, s.readPace.Other = reads, writes
@@ -214,7 +215,7 @@ func (s *stream) SetProgress(reads, writes *netio.Progress) {
 	s.conn.mu.Unlock()
 }
 
-// done says whether the body has been taken whole.
+// done says whether the complete body has been read.
 func (b *body) done() bool {
 	c := b.stream.conn
 	c.mu.Lock()
@@ -222,7 +223,7 @@ func (b *body) done() bool {
 	return b.recvEnd && b.inbox.size == 0
 }
 
-// Interrupt makes the read of the body that is under way, or else the next one, end with an error.
+// Interrupt makes the current read of the body, or else the next one, end with an error.
 func (s *stream) Interrupt() {
 	s.conn.mu.Lock()
 	s.interrupted = true

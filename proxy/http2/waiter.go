@@ -2,8 +2,8 @@ package http2
 
 import "time"
 
-// waiter is where one goroutine waits for its stream to move on. It is woken spuriously at times:
-// whoever waits looks again.
+// waiter is where one goroutine waits for its stream. Spurious wake-ups are possible: the goroutine
+// checks again.
 type waiter struct {
 	ch    chan struct{}
 	timer *time.Timer
@@ -18,7 +18,7 @@ func (w *waiter) wake() {
 	}
 }
 
-// wait returns once it is woken, true, or after d, false. A d of zero or less is without end.
+// wait returns true when it is woken, or false after d. A d of zero or less has no end.
 func (w *waiter) wait(d time.Duration) bool {
 	if d <= 0 {
 		<-w.ch

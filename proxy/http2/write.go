@@ -16,36 +16,35 @@ import (
 
 const (
 	smallOut = 8 << 10
-	largeOut = 68 << 10 // with room for the frame headers of outLimit bytes
+	largeOut = 68 << 10 // outLimit and its frame headers
 	outLimit = 64 << 10 // beyond this, streams wait
 )
 
 var smallOuts = sync.Pool{New: func() any { return new([smallOut]byte) }}
 var largeOuts = sync.Pool{New: func() any { return new([largeOut]byte) }}
 
-// out is the write side of a connection, c.mu guards it. What is to leave is gathered in buf. It
-// leaves
+// out is the write side of a connection; c.mu guards it. Frames are collected in buf, which is sent
 //
-//   - by a goroutine that looks whether others have something to add first, where other streams are open (wantFlush);
-//   - by the stream itself, where it is alone, or where it waits for room;
+//   - by a goroutine that first lets other streams add theirs, if there are any (wantFlush);
+//   - by the stream itself, if it is alone or waits for room;
 //   - by the reader before it waits, as far as that needs no waiting.
 //
-// One of them writes at a time, with c.mu let go, and continues while there is more.
+// One of them writes at a time, with c.mu released, and continues while there is more.
 type out struct {
 	encoder     encoder
 	blockBuf    []byte
 	buf         []byte
-	batch       uint32 // how often buf was taken away to be sent
+	batch       uint32 // how often buf was replaced to be sent
 	controlHeld int    // bytes of control frames in buf
 	writing     bool
 	scheduled   bool
-	peerReset   bool      // nothing more can be sent; see wrote
+	peerReset   bool      // nothing more can be sent; see afterWrite
 	earned      int       // credit for control frames, see budget.go
-	sent        int       // bytes of DATA that have earned nothing yet
+	sent        int       // bytes of DATA that have not earned credit yet
 	written     sync.Cond // after each write
 	flusher     task.Task // stored once
 
-	queues [urgencies]queue // streams that have more to send than there was room for
+	queues [urgencies]queue // streams that have more to send than fits
 }
 
 func (o *out) init(c *conn) {
@@ -54,7 +53,7 @@ func (o *out) init(c *conn) {
 	o.flusher = task.New("HTTP/2 connection: writing", c.flushLater, c.panicked)
 }
 
-// reserve gives buf with room for a frame of n bytes.
+// reserve returns buf with room for a frame of n bytes.
 func (c *conn) reserve(n int) []byte {
 	n += frameHeaderLen
 	switch {
@@ -66,7 +65,7 @@ func (c *conn) reserve(n int) []byte {
 		c.buf = append(largeOuts.Get().(*[largeOut]byte)[:0], old...)
 		freeOut(old)
 	}
-	return c.buf // append finds more where even that is too little
+	return c.buf // append allocates more if even that is too little
 }
 
 func freeOut(b []byte) {
@@ -78,8 +77,8 @@ func freeOut(b []byte) {
 	}
 }
 
-// flush sends what there is, c.mu held; it is let go meanwhile. Whoever writes already will send
-// it. With s it stops once that stream has nothing more to wait for.
+// flush sends what is held; c.mu is held, and released meanwhile. If another goroutine is writing,
+// that sends it. With s it stops once that stream has nothing more to wait for.
 func (c *conn) flush(s *stream) {
 	if c.writing {
 		return
@@ -106,8 +105,8 @@ func (c *conn) flush(s *stream) {
 	}
 }
 
-// send writes b, with c.mu let go. Where that panics, the connection is at its end: nobody knows
-// how much of b has left.
+// send writes b, with c.mu released. A panic ends the connection: it is not known how much of b has
+// left.
 func (c *conn) send(b []byte) {
 	result := ErrInternal
 	c.mu.Unlock()
@@ -145,16 +144,15 @@ func (c *conn) takeOut() []byte {
 	return b
 }
 
-// resetReadTime is how long the reader has to find out what a server said before it closed the
-// connection.
+// resetReadTime is how long the reader may read what a server sent before it closed the connection.
 const resetReadTime = time.Second
 
 func (c *conn) afterWrite(err error) {
 	switch {
 	case err == nil, c.peerReset:
 	case c.client != nil && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
-		// The server has closed the connection. What it said before can still be read, such as
-		// which requests it has not processed (GOAWAY). The reader then ends the connection.
+		// The server has closed the connection. What it sent before can still be read, such as the
+		// GOAWAY that names the requests that it processed. Then the reader ends the connection.
 		c.peerReset, c.client.goingAway = true, true
 		task.AfterFunc(resetReadTime, "HTTP/2 connection to a server: ending", func() {
 			c.mu.Lock()
@@ -166,13 +164,13 @@ func (c *conn) afterWrite(err error) {
 		})
 	default:
 		c.failLocked(err)
-		_ = c.base.Abort() // the reader will see to the rest
+		_ = c.base.Abort() // the reader does the rest
 	}
 	c.written.Broadcast()
 }
 
-// wantFlush sees to it that what there is leaves soon, c.mu held: once those streams that can run
-// have run, so that what they have to say leaves with it.
+// wantFlush sends what is held soon: after the streams that can run have run, so that their frames
+// leave with it. c.mu is held.
 func (c *conn) wantFlush() {
 	if c.writing || c.scheduled || c.peerReset || c.err != nil || len(c.buf) == 0 && c.nextStream() == nil {
 		return
@@ -198,8 +196,8 @@ func (c *conn) flushNow() {
 	c.flush(nil)
 }
 
-// flushFromReader sends what there is as far as that needs no waiting; c.mu is held. Another
-// goroutine does the rest.
+// flushFromReader sends what is held as far as that needs no waiting; c.mu is held. Another
+// goroutine sends the rest.
 func (c *conn) flushFromReader() {
 	if c.writing || c.scheduled || c.peerReset || len(c.buf) == 0 || c.err != nil {
 		return
@@ -222,7 +220,7 @@ func (c *conn) flushFromReader() {
 	}
 }
 
-// flushRest sends what the reader could not.
+// flushRest sends what flushFromReader could not.
 func (c *conn) flushRest() {
 	err := c.s.Flush()
 	c.mu.Lock()
@@ -232,14 +230,14 @@ func (c *conn) flushRest() {
 	c.flush(nil)
 }
 
-// sendRest sends what there is at the end of a connection; c.mu is held.
+// sendRest sends what is held at the end of a connection; c.mu is held.
 func (c *conn) sendRest() {
 	_ = c.base.SetWriteDeadline(time.Now().Add(lingerTime))
 	c.waitForWriter()
 	c.flush(nil)
 }
 
-// waitForWriter waits until nobody writes any more; c.mu is held.
+// waitForWriter waits until no write is in progress or scheduled; c.mu is held.
 func (c *conn) waitForWriter() {
 	for c.writing || c.scheduled {
 		c.written.Wait()
@@ -267,7 +265,7 @@ func (s *stream) WriteBody(p []byte) error {
 		}
 	}
 	s.pending = p
-	if c.nextStream() == nil { // nobody waits for its turn
+	if c.nextStream() == nil { // no stream is queued
 		for len(c.buf) < outLimit && len(s.pending) > 0 && s.sendWindow > 0 && c.sendWindow > 0 {
 			c.appendData(s)
 		}
@@ -279,7 +277,7 @@ func (s *stream) WriteBody(p []byte) error {
 		if err := s.waitTurn(); err != nil {
 			s.pending = nil
 			c.dequeue(s)
-			c.wakeFirst() // it may have been this stream's turn to see to the others
+			c.wakeFirst() // this stream may have been the one to write
 			return err
 		}
 	}
@@ -312,7 +310,7 @@ func (s *stream) writeError() error {
 	return nil
 }
 
-// waitTurn waits for room, a window or a turn. c.mu is held, and let go meanwhile.
+// waitTurn waits for room, a window or a turn. c.mu is held, and released meanwhile.
 func (s *stream) waitTurn() error {
 	c := s.conn
 	if err := s.writeError(); err != nil {
@@ -329,7 +327,7 @@ func (s *stream) waitTurn() error {
 			return s.writeError()
 		}
 	}
-	// Somebody else writes, or the peer grants nothing.
+	// Another goroutine writes, or the peer grants nothing.
 	stalled := s.sendWindow <= 0 || c.sendWindow <= 0
 	if stalled {
 		held := len(s.pending)
@@ -339,13 +337,13 @@ func (s *stream) waitTurn() error {
 	return s.waitWindow(stalled)
 }
 
-// waitWindow waits to be woken, with c.mu let go. stalled: it is the peer that has to grant
-// something, and its pace that is judged; otherwise that of the connection counts.
+// waitWindow waits to be woken, with c.mu released. stalled: the peer must grant something, and its
+// pace is checked; otherwise that of the connection counts.
 func (s *stream) waitWindow(stalled bool) error {
 	c := s.conn
 	since := time.Now()
 	c.mu.Unlock()
-	s.writers.wait(c.limits.idleTime)
+	s.writers.wait(c.limits.IdleTime)
 	c.mu.Lock()
 	if err := s.writeError(); err != nil || !stalled {
 		return err
@@ -355,8 +353,8 @@ func (s *stream) waitWindow(stalled bool) error {
 	return s.writePace.Wait(time.Since(since), moved)
 }
 
-// WaitRoom returns once the peer grants something, so that nothing need be fetched for it before.
-// held is how many bytes wait with the caller.
+// WaitRoom returns once the peer has granted something, see message.Windowed. held is how many
+// bytes the caller holds.
 func (s *stream) WaitRoom(held int) error {
 	c := s.conn
 	c.mu.Lock()
@@ -367,7 +365,7 @@ func (s *stream) WaitRoom(held int) error {
 		}
 		c.flushNow()
 		if s.sendWindow > 0 && c.sendWindow > 0 {
-			break // while the flush let go of the lock
+			break // flushNow released the lock
 		}
 		s.waiting = true
 		c.holdPiece(held)
@@ -381,14 +379,14 @@ func (s *stream) WaitRoom(held int) error {
 	return nil
 }
 
-// end ends the stream with what was written, or with trailers.
+// end ends the stream after what was written, with trailers if there are any.
 func (s *stream) end(trailer *message.Header) error {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch err := s.writeError(); {
 	case s.sentEnd:
-		c.flushNow() // the head was all, and waits
+		c.flushNow() // the head was the whole message, and is held
 		return nil
 	case err != nil:
 		return err
@@ -425,7 +423,7 @@ func empty(h *message.Header) bool {
 	return true
 }
 
-// waitForBuffer waits while the peer does not read, c.mu held: heads that wait are memory too.
+// waitForBuffer waits while the peer does not read; c.mu is held. Heads that wait use memory too.
 func (c *conn) waitForBuffer() {
 	for len(c.buf) >= outLimit && c.err == nil {
 		if c.writing || c.scheduled || c.peerReset {
@@ -439,7 +437,7 @@ func (c *conn) waitForBuffer() {
 // writeBlock sends a header block; c.mu is held.
 func (s *stream) writeBlock(block []byte, end bool) {
 	c := s.conn
-	c.buf = c.reserve(len(block)) // so that the place is known
+	c.buf = c.reserve(len(block)) // now, so that the offset is known
 	s.lastFrame, s.lastBatch, s.lastData = len(c.buf), c.batch, false
 	c.appendBlock(s.id, block, end)
 	if s.sentEnd = end; end {
@@ -447,5 +445,5 @@ func (s *stream) writeBlock(block []byte, end bool) {
 	}
 }
 
-// pace bounds how slowly a peer may open a stream's window.
-func (l *limits) pace() netio.Pace { return netio.Pace{Window: l.idleTime, MinRate: l.minRate} }
+// pace bounds how slowly a peer may grant a stream's window.
+func (l *connLimits) pace() netio.Pace { return netio.Pace{Window: l.IdleTime, MinRate: l.MinRate} }

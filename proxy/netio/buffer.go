@@ -21,8 +21,8 @@ var smallBlocks = sync.Pool{New: func() any { return new([smallBlock]byte) }}
 var largeBlocks = sync.Pool{New: func() any { return new([largeBlock]byte) }}
 
 // Buffer holds bytes that were read and not yet taken. Its memory comes from a pool when the first
-// byte arrives, and returns there when the last one is taken and the connection has nothing more. The
-// zero value is ready. The size of the block adapts to what the connection brings.
+// byte arrives, and returns there when the last one is taken and the connection has nothing more.
+// The zero value is ready. The size of the block adapts to what the connection brings.
 type Buffer struct {
 	data      []byte // the whole block, nil when there is none
 	r, w      int    // data[r:w] is held
@@ -52,8 +52,8 @@ func (b *Buffer) Take(n int) []byte {
 	return p
 }
 
-// ShortenNext limits the next read into an empty buffer to what a head needs: the bytes after that go
-// elsewhere.
+// ShortenNext limits the next read into an empty buffer to what a head needs: the bytes after that
+// go elsewhere.
 func (b *Buffer) ShortenNext() { b.bulk, b.shortNext = false, true }
 
 // Release returns the memory. What is held is lost.

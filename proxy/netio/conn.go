@@ -130,8 +130,8 @@ func (c *Conn) Unread(b *Buffer) {
 	c.ahead, *b = *b, Buffer{}
 }
 
-// readAhead moves what Unread returned to p, as much as fits. The memory is released after the copy:
-// others use it from then on.
+// readAhead moves what Unread returned to p, as much as fits. The memory is released after the
+// copy: others use it from then on.
 func (c *Conn) readAhead(p []byte) int {
 	n := copy(p, c.ahead.Bytes())
 	c.ahead.Discard(n)
@@ -142,9 +142,9 @@ func (c *Conn) readAhead(p []byte) int {
 }
 
 // Drop discards what the peer sends: at most the given number of bytes, until the end of its stream
-// (nil), the deadline or an error. TCP sockets do not even copy it (MSG_TRUNC, tcp(7)), and TLS above
-// the connection does not see it. After the first 256 KiB, the receive window slows the peer down to
-// 64 KiB per 5 ms.
+// (nil), the deadline or an error. TCP sockets do not even copy it (MSG_TRUNC, tcp(7)), and TLS
+// above the connection does not see it. After the first 256 KiB, the receive window slows the peer
+// down to 64 KiB per 5 ms.
 func (c *Conn) Drop(most int64) error {
 	const free, pause = 256 << 10, 5 * time.Millisecond
 	n := int64(c.ahead.Len())
@@ -197,8 +197,8 @@ func (c *Conn) read() (int, error) {
 		case err == nil:
 			return c.result()
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			// An expired deadline returns before the callback runs: what is held has not left yet. It
-			// must not leave before the check of ExpectIdle.
+			// An expired deadline returns before the callback runs: what is held has not left yet.
+			// It must not leave before the check of ExpectIdle.
 			if !c.expectIdle {
 				if err := c.flushBriefly(); err != nil {
 					return 0, err
@@ -283,9 +283,9 @@ func (c *Conn) beforeWait(fd uintptr) bool {
 	return false
 }
 
-// readDone says whether a read that was tried is over. It also is when nothing has come and the peer
-// did not take all of what is held: then the caller waits for room. Reading comes first, because a
-// peer that takes nothing may be waiting until its own bytes are taken.
+// readDone says whether a read that was tried is over. It also is when nothing has come and the
+// peer did not take all of what is held: then the caller waits for room. Reading comes first,
+// because a peer that takes nothing may be waiting until its own bytes are taken.
 func (c *Conn) readDone(sent bool) bool {
 	if c.errno == syscall.EAGAIN && !sent {
 		c.unsent = true
@@ -320,7 +320,8 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// Interrupt makes the current read, or else the next one, give ErrInterrupted, until Resume. Any goroutine may call it.
+// Interrupt makes the current read, or else the next one, give ErrInterrupted, until Resume. Any
+// goroutine may call it.
 func (c *Conn) Interrupt() {
 	c.deadline.interrupt(c.sock)
 }

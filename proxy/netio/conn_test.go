@@ -108,7 +108,8 @@ func TestReadFlushesBeforeItWaits(t *testing.T) {
 
 func TestLargeWriteLeavesWithWhatWasHeld(t *testing.T) {
 	onEach(t, func(t *testing.T, c *Conn, peer *net.TCPConn) {
-		large := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB: more than the socket takes at once
+		// 1 MiB: more than the socket takes at once.
+		large := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 		got := make(chan []byte)
 		go func() {
 			b, _ := io.ReadAll(peer)
@@ -225,7 +226,8 @@ func TestDeadlineMovesBothWays(t *testing.T) {
 	c, peer := pair(t)
 	var b Buffer
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-	_ = c.SetReadDeadline(time.Now().Add(time.Hour)) // a store: the timer fires early and is set again
+	// A store: the timer fires early and is set again.
+	_ = c.SetReadDeadline(time.Now().Add(time.Hour))
 	timer := time.AfterFunc(60*time.Millisecond, func() { send(t, peer, "late") })
 	defer timer.Stop()
 	fill(t, c, &b, "late")
@@ -518,7 +520,7 @@ func TestNewRefusesWhatIsNoSocket(t *testing.T) {
 	defer a.Close()
 	defer b.Close()
 	_, err := New(a)
-	if err == nil || err.Error() != "netio: *net.pipe is no socket; want *net.TCPConn or *net.UnixConn" {
+	if err == nil || err.Error() != "netio: *net.pipe is not a socket; want *net.TCPConn or *net.UnixConn" {
 		t.Fatalf("got %v", err)
 	}
 }

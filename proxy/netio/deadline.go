@@ -13,8 +13,8 @@ type lazyDeadline struct {
 	armed atomic.Int64 // what the poller's timer is set to; 0 is not at all
 	mu    sync.Mutex   // held while the timer is set
 
-	// interrupted keeps the timer in the past, whatever the deadline. It is written with mu held, so
-	// that setting the timer at the same time does not undo an interruption.
+	// interrupted keeps the timer in the past, whatever the deadline. It is written with mu held,
+	// so that setting the timer at the same time does not undo an interruption.
 	interrupted atomic.Bool
 }
 

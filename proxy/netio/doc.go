@@ -16,7 +16,8 @@
 // One goroutine reads at a time, and any may write: the write side has its own lock, for which a
 // reader never waits, so that a reader and a blocked writer cannot wait for each other.
 //
-// The files in the order of the data: conn.go (reads), buffer.go (what was read), writer.go (what is
-// held), flush.go (when it is sent), stream.go (the same with TLS), splice_linux.go (bodies that stay
-// in the kernel), deadline.go and pace.go (how long a wait may last), sys_*.go (the system calls).
+// The files in the order of the data: conn.go (reads), buffer.go (what was read), writer.go (what
+// is held), flush.go (when it is sent), stream.go (the same with TLS), splice_linux.go (bodies that
+// stay in the kernel), deadline.go and pace.go (how long a wait may last), sys_*.go (the system
+// calls).
 package netio

@@ -56,8 +56,8 @@ func (c *Conn) freeIfSent() bool {
 // something to read.
 const briefWait = time.Second
 
-// flushBriefly is Flush for a reader. It does not wait for another writer, which flushes itself, and
-// waits only briefly for the peer: either may wait for what the reader reads.
+// flushBriefly is Flush for a reader. It does not wait for another writer, which flushes itself,
+// and waits only briefly for the peer: either may wait for what the reader reads.
 func (c *Conn) flushBriefly() error {
 	if !c.mu.TryLock() {
 		return nil

@@ -12,11 +12,11 @@ import (
 // nothing. Only time spent waiting counts, so a slow source is not blamed on its receiver.
 //
 // When an exchange moves in both directions at once, silence in one of them is not an error while
-// the other one moves: a client may only listen to a stream of events, and a server may only receive
-// an upload. Slowness is not an error either once the opposite direction has begun: a client that
-// listens to a response may send a few bytes now and then. An opposite direction that is itself too
-// slow because of the same peer does not count: a client that takes and sends almost nothing could
-// hold an exchange for ever.
+// the other one moves: a client may only listen to a stream of events, and a server may only
+// receive an upload. Slowness is not an error either once the opposite direction has begun: a
+// client that listens to a response may send a few bytes now and then. An opposite direction that
+// is itself too slow because of the same peer does not count: a client that takes and sends almost
+// nothing could hold an exchange for ever.
 type Pace struct {
 	Window  time.Duration
 	MinRate int64 // bytes a second
@@ -79,7 +79,8 @@ func (p *Pace) otherHasBegun() bool {
 	return p.Other != nil && p.Other.begun.Load() && !p.otherIsSlow()
 }
 
-// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil never moves.
+// Progress is when a direction of an exchange last moved. Any goroutine may use it; nil never
+// moves.
 type Progress struct {
 	at     atomic.Int64 // since epoch; 0: never
 	begun  atomic.Bool

@@ -95,7 +95,8 @@ func TestExpectSilenceLooksBehindADeadlineThatIsOver(t *testing.T) {
 		if err := c.WaitReadable(); err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(-time.Second)) // the poller's timer has fired before the read begins
+		// The poller's timer has fired before the read begins.
+		_ = c.SetReadDeadline(time.Now().Add(-time.Second))
 		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 		if _, err := c.Write([]byte("request")); err != nil {
 			t.Fatal(err)

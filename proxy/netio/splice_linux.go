@@ -73,8 +73,8 @@ func (p *pipe) release(dirty bool) {
 	pipesMade.Add(-1)
 }
 
-// spliceInput is the state of a splice, stored with the Conn at either end because its callbacks must
-// not allocate.
+// spliceInput is the state of a splice, stored with the Conn at either end because its callbacks
+// must not allocate.
 type spliceInput struct {
 	pipe   *pipe
 	want   int64
@@ -111,8 +111,8 @@ func (c *Conn) spliceable() bool {
 // Splice moves up to n bytes from src to dst, after what dst holds. It returns when all have moved,
 // when src has nothing more and wait is false or something has moved, or with an error: a
 // *SpliceError (io.EOF if src has ended), or another one, with nothing moved, if no splice is
-// possible. With wait it may wait for the first bytes, until the read deadline of src; waited is how
-// long that took.
+// possible. With wait it may wait for the first bytes, until the read deadline of src; waited is
+// how long that took.
 func Splice(dst, src *Conn, n int64, wait bool) (moved int64, waited time.Duration, err error) {
 	if src.ahead.Len() > 0 {
 		return 0, 0, errReadAhead

@@ -153,8 +153,8 @@ func (t *TLS) Idle() bool {
 	return n == 0 && errors.Is(err, ErrAgain)
 }
 
-// Fill waits for a single byte, so that a connection that waits needs no other buffer than the one of
-// crypto/tls. The rest of its record then takes no system call.
+// Fill waits for a single byte, so that a connection that waits needs no other buffer than the one
+// of crypto/tls. The rest of its record then takes no system call.
 func (t *TLS) Fill(b *Buffer) error {
 	if b.Len() >= MaxBuffered {
 		return ErrBufferFull

@@ -44,7 +44,8 @@ func tlsPair(t *testing.T) (s *TLS, peer *tls.Conn, socket *gathering) {
 	if err := client.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Flush(); err != nil { // the client's last message of a handshake leaves with what comes next
+	// The client's last message of a handshake leaves with what comes next.
+	if err := c.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {

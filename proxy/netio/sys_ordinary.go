@@ -4,7 +4,8 @@ package netio
 
 import "syscall"
 
-// The ordinary calls, for systems without raw ones and for the race detector, which sees only these.
+// The ordinary calls, for systems without raw ones and for the race detector, which sees only
+// these.
 
 // retried calls f until no signal interrupts it.
 func retried(f func() (int, error)) (int, syscall.Errno) {

@@ -87,8 +87,9 @@ func (c *Conn) holds(n int) bool {
 // ErrRepliesUnread means that the peer requests replies and does not read them.
 var ErrRepliesUnread = errors.New("netio: the peer does not read the replies that it requests")
 
-// reply is a Write beyond what fits, for what crypto/tls writes while it reads, such as the reply to
-// a KeyUpdate. It must not wait for the peer: that time would not count against the read deadline.
+// reply is a Write beyond what fits, for what crypto/tls writes while it reads, such as the reply
+// to a KeyUpdate. It must not wait for the peer: that time would not count against the read
+// deadline.
 func (c *Conn) reply(p []byte) (int, error) {
 	if c.block == nil {
 		return 0, c.send(p) // crypto/tls writes no reply of that length
@@ -102,7 +103,8 @@ func (c *Conn) reply(p []byte) (int, error) {
 	if c.werr != nil {
 		return 0, c.werr
 	}
-	if len(c.held) <= len(c.block) { // it may have outgrown a block that was taken before UseLargeBlocks
+	// It may have outgrown a block that was taken before UseLargeBlocks.
+	if len(c.held) <= len(c.block) {
 		c.held = c.block[:copy(c.block, c.held)]
 	}
 	c.held = append(c.held, p...)
@@ -232,9 +234,9 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	return c.sock.SetWriteDeadline(t)
 }
 
-// armWrite sets the poller's timer for a wait that begins now: to the write deadline, the end of the
-// pace's window or the end of the given time, whichever is first. With a zero now it sets only the
-// deadline.
+// armWrite sets the poller's timer for a wait that begins now: to the write deadline, the end of
+// the pace's window or the end of the given time, whichever is first. With a zero now it sets only
+// the deadline.
 func (c *Conn) armWrite(now time.Time, most time.Duration) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()

@@ -8,8 +8,8 @@ import (
 )
 
 // Append appends a PROXY header, in version 2 where p.Version is 2 and else in version 1, which has
-// TCP addresses only. What a version cannot say is sent as unknown; an IPv4 address beside an IPv6
-// one is written as IPv6.
+// TCP addresses only. What a version cannot express is sent as unknown; an IPv4 address with an
+// IPv6 one is written as IPv6.
 func (p *Proxy) Append(dst []byte) []byte {
 	if p.Version == 2 {
 		return p.append2(dst)

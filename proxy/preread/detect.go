@@ -2,11 +2,11 @@ package preread
 
 import "bytes"
 
-// Protocol is what a client begins to speak.
+// Protocol is the protocol that a client begins with.
 type Protocol uint8
 
 const (
-	Unknown Protocol = iota // none of these: it cannot be answered in a way that the client would understand
+	Unknown Protocol = iota // none of these: the client would not understand an answer
 	TLS                     // a TLS record with a handshake message
 	HTTP1                   // a request line, or the empty line that may stand before it
 	HTTP2                   // the preface of HTTP/2 by prior knowledge
@@ -21,8 +21,8 @@ const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 const recordHandshake = 22 // RFC 8446 5.1
 
-// Detect says what a client speaks. It returns ErrMore for no bytes, and while they are a part of
-// Preface: every request line differs from it before it ends.
+// Detect says which protocol b begins. It returns ErrMore for no bytes, and while they are a part
+// of Preface: every request line differs from it before it ends.
 func Detect(b []byte) (Protocol, error) {
 	if len(b) == 0 {
 		return Unknown, ErrMore
@@ -43,10 +43,9 @@ func Detect(b []byte) (Protocol, error) {
 	return HTTP2, nil
 }
 
-// BadPreface reports whether what a client began with is no preface of HTTP/2 and no request line
-// of HTTP/1 either, so that it may be meant as the former: it begins as Preface does, or its first
-// line, if that is whole, ends in a version that is not HTTP's. It is for b that [Detect] says is
-// HTTP1.
+// BadPreface reports whether b is a malformed preface of HTTP/2 rather than a request line of
+// HTTP/1: it begins as Preface does, or its first line, if complete, ends in a version that is not
+// HTTP's. It is for b that [Detect] says is HTTP1.
 func BadPreface(b []byte) bool {
 	const sure = "PRI * HTTP/2.0\r\n"
 	if bytes.HasPrefix(b, []byte(sure)) {

@@ -5,14 +5,14 @@
 //	Detect      TLS, HTTP/1 or HTTP/2, by the first bytes
 //	ParseHello  server name and protocols of a TLS ClientHello, for connections that are passed through
 //
-// All three are given everything read since the connection, or the header before, began. They
-// return ErrMore when that is right so far but not complete; the caller reads on and asks again,
-// within its header timeout. Any other error is final: more bytes will not fix it. All answer at
-// the first byte that decides, so nobody waits for bytes that a short request does not send, and
-// never want more than MaxProxy or MaxHello bytes.
+// All three get everything that was read since the connection began, or since the end of the header
+// before. They return ErrMore when that is valid so far but not complete; the caller reads more and
+// calls again, within its header timeout. Any other error is final. All decide at the first byte
+// that allows it, so that none waits for bytes that a short request does not send, and need at most
+// MaxProxy or MaxHello bytes.
 package preread
 
 import "errors"
 
-// ErrMore says that what has come is right so far, and that more has to come.
+// ErrMore says that what has come is valid but not complete.
 var ErrMore = errors.New("more bytes are needed")

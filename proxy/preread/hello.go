@@ -21,9 +21,9 @@ var (
 	ErrHello = errors.New("ClientHello: malformed")
 )
 
-// Hello is what a ClientHello says in clear. With Encrypted Client Hello that is the outer one.
+// Hello is the plain text of a ClientHello. With Encrypted Client Hello that is the outer one.
 type Hello struct {
-	ServerName string   // in lower case, "" where there is none
+	ServerName string   // in lower case, "" for none
 	Protocols  []string // of ALPN, in the client's order
 }
 
@@ -52,8 +52,8 @@ func ParseHello(b []byte) (h Hello, n int, err error) {
 	return h, n, nil
 }
 
-// helloMessage puts a handshake message together from its records. It is copied only where it lies
-// in several.
+// helloMessage puts a handshake message together from its records. It is copied only if there
+// are several.
 func helloMessage(b []byte) (message []byte, n int, err error) {
 	size, have := -1, 0 // of the message with its head; size is -1 until that has come
 	var head [handshakeHead]byte
@@ -133,7 +133,7 @@ func parseHello(message []byte) (h Hello, ok bool) {
 	for !extensions.Empty() {
 		var kind uint16
 		var data cryptobyte.String
-		// A second one of a kind would be seen by one parser and overlooked by another.
+		// Of two extensions of a kind, different parsers use different ones.
 		if !extensions.ReadUint16(&kind) || !extensions.ReadUint16LengthPrefixed(&data) || seen[kind] {
 			return Hello{}, false
 		}

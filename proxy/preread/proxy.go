@@ -11,7 +11,7 @@ import (
 // The PROXY protocol, as HAProxy's doc/proxy-protocol.txt of 2020-03-05 has it.
 
 // MaxProxy is the most bytes that a PROXY header may have here. The addresses take 232, the rest is
-// for what else a sender says: the client's certificate, for instance.
+// for other values, such as the client's certificate.
 const MaxProxy = 16 << 10
 
 // ErrNoProxy says that the first bytes are not those of a PROXY header of either version.
@@ -20,15 +20,15 @@ var ErrNoProxy = errors.New("PROXY header: there is none")
 // Proxy is what a PROXY header says about a connection.
 type Proxy struct {
 	Version  uint8 // 1 or 2
-	Local    bool  // version 2: the sender speaks for itself, a health check for instance
-	Datagram bool  // version 2: the client came by datagrams
+	Local    bool  // version 2: the sender's own connection, such as a health check
+	Datagram bool  // version 2: the client used datagrams
 
 	// The client's connection as the sender saw it. Neither the addresses nor the paths are set for
-	// Local and where the sender did not know or could not say; the real connection's own count
-	// then. IPv4 addresses written as IPv6 ones are IPv4 here.
+	// Local, or if the sender did not know them or could not say; then those of the real connection
+	// count. IPv4 addresses written as IPv6 ones are IPv4 here.
 	Source, Destination         netip.AddrPort
 	SourcePath, DestinationPath string // of a Unix socket; "@" begins an abstract one
-	Unix                        bool   // the paths count, though they may be empty
+	Unix                        bool   // the paths are valid, though they may be empty
 }
 
 // Known reports whether the header says where the client came from.

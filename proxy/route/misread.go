@@ -27,9 +27,11 @@ func (r Reading) Fault() string {
 // Misread returns a reading by which a canonical path leads to another rule than Match chooses,
 // AsRead if there is none. A client would ask for what one rule allows, and a server might serve
 // what another one guards. It is for paths that target.Path has flagged; no other has two readings.
-func (t *Table[T]) Misread(host, path []byte, listener string, scratch *[]byte) Reading {
-	chosen := t.index.match(host, path, listener, nil)
-	elsewhere := func(p []byte) bool { return t.index.match(host, p, listener, nil) != chosen }
+// It uses Scratch of the request.
+func (t *Table[T]) Misread(q *Request) Reading {
+	path, scratch := q.Path, &q.Scratch
+	chosen := t.index.match(q, path, nil)
+	elsewhere := func(p []byte) bool { return t.ruleAt(t.index.match(q, p, nil)) != t.ruleAt(chosen) }
 	decoded := target.Decoded(path, scratch)
 	if elsewhere(decoded) {
 		return Decoded
@@ -46,4 +48,12 @@ func (t *Table[T]) Misread(host, path []byte, listener string, scratch *[]byte) 
 		return WithoutParameters
 	}
 	return AsRead
+}
+
+// ruleAt is the rule of an entry, -1 for none.
+func (t *Table[T]) ruleAt(e int32) int32 {
+	if e == none {
+		return -1
+	}
+	return t.patterns[e].rule
 }

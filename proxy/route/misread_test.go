@@ -8,12 +8,12 @@ import (
 
 func TestMisread(t *testing.T) {
 	table, err := Build([]rule{
-		{Name: "all", Value: "all"},
-		{Name: "admin", Path: "/admin/*", Value: "admin"},
-		{Name: "exact", Path: "/exact", Value: "exact"},
-		{Name: "deep", Path: "/admin/open/*", Value: "deep"},
-		{Name: "web", Path: "/web/*", Listener: "web", Value: "web"},
-		{Name: "host", Host: "b.example", Path: "/b/*", Value: "host"},
+		{Name: "all", Match: Match{}, Value: "all"},
+		{Name: "admin", Match: Match{Paths: []string{"/admin/*"}}, Value: "admin"},
+		{Name: "exact", Match: Match{Paths: []string{"/exact"}}, Value: "exact"},
+		{Name: "deep", Match: Match{Paths: []string{"/admin/open/*"}}, Value: "deep"},
+		{Name: "web", Match: Match{Paths: []string{"/web/*"}, Listener: "web"}, Value: "web"},
+		{Name: "host", Match: Match{Hosts: []string{"b.example"}, Paths: []string{"/b/*"}}, Value: "host"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestMisread(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if got := table.Misread([]byte("a.example"), path, "web", &scratch); got != e.want {
+		if got := table.Misread(ask("a.example", string(path), "web")); got != e.want {
 			t.Errorf("Misread(%q) = %d, want %d", e.raw, got, e.want)
 		}
 		if got := e.want.Fault(); (got == "") != (e.want == AsRead) {

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"math"
 	"math/bits"
 	"slices"
 	"strings"
 )
 
-// paths finds the longest of many path prefixes, in a time that follows from the path alone.
+// paths finds exact paths, and the longest of many path prefixes, in a time that follows from the
+// path alone. Patterns with stars before their end are in a globNode.
 //
 // Prefixes are keys that end with a slash ("/a/*" is "/a/", "/*" is "/", any path is ""), and form
 // a tree by segment. It is cut into spines: a spine runs from where it begins always on to the
@@ -31,16 +31,18 @@ type paths struct {
 	spines   []spine
 	branches map[branch]int32
 	longest  int // the longest segment that a branch leads off by
+	first    int32
 }
 
 type spine struct {
 	key   string
 	stops []stop
+	from  branch // that leads here; of the first spine with spine -1
 }
 
 type stop struct {
 	length int32 // of the key
-	rule   int32
+	entry  int32
 }
 
 type branch struct {
@@ -48,40 +50,50 @@ type branch struct {
 	segment   string
 }
 
-// exactLength is the length of a match by an exact path: more than any prefix has.
-const exactLength = math.MaxInt
-
-// find returns the rule for a path and the length of the key it was found by, or none and -1.
-func (p *paths) find(path []byte, steps *int) (rule int32, length int) {
-	count(steps, 1)
+// find considers the exact path, then the prefixes from the longest on, until one is chosen.
+func (p *paths) find(s *search) {
+	if p.first >= s.best {
+		return
+	}
+	s.count(1)
 	if len(p.exact) > 0 {
-		if rule, ok := p.exact[string(path)]; ok {
-			return rule, exactLength
+		if entry, ok := p.exact[string(s.path)]; ok && s.consider(entry) {
+			return // of all that match a path, the one that is it comes first
 		}
 	}
-	rule, length = none, -1
-	for id, at := int32(0), 0; ; {
-		s := &p.spines[id]
-		count(steps, 1)
-		if at < len(s.key) {
-			at = s.common(path, at)
+	for id, at := p.deepest(s); id >= 0; {
+		sp := &p.spines[id]
+		for i := sp.stop(at, s); i >= 0; i-- {
+			if s.consider(sp.stops[i].entry) {
+				return
+			}
 		}
-		if i := s.stop(at, steps); i >= 0 {
-			rule, length = s.stops[i].rule, int(s.stops[i].length)
+		id, at = sp.from.spine, int(sp.from.at)
+	}
+}
+
+// deepest returns the last spine that has a part of the path, and how much of it.
+func (p *paths) deepest(s *search) (id int32, at int) {
+	path := s.path
+	for {
+		sp := &p.spines[id]
+		s.count(1)
+		if at < len(sp.key) {
+			at = sp.common(path, at)
 		}
-		if at >= len(s.key) || at >= len(path) {
-			return rule, length
+		if at >= len(sp.key) || at >= len(path) {
+			return id, at
 		}
 		segment := path[at:]
 		if end := bytes.IndexByte(segment[:min(len(segment), p.longest+1)], '/'); end >= 0 {
 			segment = segment[:end]
 		}
 		if len(segment) > p.longest {
-			return rule, length
+			return id, at
 		}
 		next, ok := p.branches[branch{spine: id, at: int32(at), segment: string(segment)}]
 		if !ok {
-			return rule, length
+			return id, at
 		}
 		id, at = next, at+len(segment)+1
 	}
@@ -106,7 +118,7 @@ func (s *spine) common(path []byte, from int) int {
 	for i < n && s.key[i] == path[i] {
 		i++
 	}
-	if i == len(path) && i < len(s.key) && s.key[i] == '/' {
+	if i == len(path) && i > 0 && i < len(s.key) && s.key[i] == '/' {
 		i++
 	}
 	return s.boundary(i, from)
@@ -121,12 +133,12 @@ func (s *spine) boundary(i, from int) int {
 }
 
 // stop returns the index of the last stop not beyond at, or -1.
-func (s *spine) stop(at int, steps *int) int {
+func (s *spine) stop(at int, of *search) int {
 	// The shortest keys are 0, 1, 3, 5, … bytes long, so the stop sought is not far from the
 	// beginning when at is small.
 	lo, hi := 0, min(len(s.stops), (at+1)/2+1)
 	for lo < hi {
-		count(steps, 1)
+		of.count(1)
 		if mid := (lo + hi) / 2; int(s.stops[mid].length) <= at {
 			lo = mid + 1
 		} else {
@@ -136,25 +148,25 @@ func (s *spine) stop(at int, steps *int) int {
 	return lo - 1
 }
 
-// newPaths makes the tree of some rules, all with different paths.
-func newPaths(patterns []pattern, rules []int32) *paths {
-	p := &paths{}
+// newPaths makes the tree of some entries, in matching order, all with different paths.
+func newPaths(patterns []pattern, entries []int32) *paths {
+	p := &paths{first: entries[0]}
 	var keys []prefix
-	for _, rule := range rules {
-		switch pat := patterns[rule]; pat.pathKind {
+	for _, e := range entries {
+		switch path := &patterns[e].path; path.kind {
 		case pathExact:
 			if p.exact == nil {
 				p.exact = map[string]int32{}
 			}
-			p.exact[pat.path] = rule
+			p.exact[path.fixed] = e
 		case pathPrefix:
-			keys = append(keys, prefix{pat.path + "/", rule})
+			keys = append(keys, prefix{path.fixed + "/", e})
 		case pathAny:
-			keys = append(keys, prefix{"", rule})
+			keys = append(keys, prefix{"", e})
 		}
 	}
 	slices.SortFunc(keys, func(a, b prefix) int { return cmp.Compare(a.key, b.key) })
-	for queue := []group{{keys: keys}}; len(queue) > 0; queue = queue[1:] {
+	for queue := []group{{keys: keys, from: branch{spine: -1}}}; len(queue) > 0; queue = queue[1:] {
 		id := int32(len(p.spines))
 		if id > 0 {
 			if p.branches == nil {
@@ -164,6 +176,7 @@ func newPaths(patterns []pattern, rules []int32) *paths {
 			p.longest = max(p.longest, len(queue[0].from.segment))
 		}
 		s, off := newSpine(id, queue[0])
+		s.from = queue[0].from
 		p.spines = append(p.spines, s)
 		queue = append(queue, off...)
 	}
@@ -171,8 +184,8 @@ func newPaths(patterns []pattern, rules []int32) *paths {
 }
 
 type prefix struct {
-	key  string
-	rule int32
+	key   string
+	entry int32
 }
 
 // group is a run of sorted keys that have their first at bytes in common, and the branch that leads
@@ -189,7 +202,7 @@ func newSpine(id int32, g group) (s spine, off []group) {
 	for len(rest) > 0 {
 		if len(rest[0].key) == at {
 			s.key = rest[0].key
-			s.stops = append(s.stops, stop{length: int32(at), rule: rest[0].rule})
+			s.stops = append(s.stops, stop{length: int32(at), entry: rest[0].entry})
 			rest = rest[1:]
 			continue
 		}

@@ -1,170 +1,154 @@
 package route
 
 import (
-	"bytes"
 	"errors"
 	"slices"
+
+	"mpgate/proxy/message"
 )
 
 // Table holds rules and finds the one for a request. It is immutable and may be used by any number
 // of goroutines.
 type Table[T any] struct {
-	rules    []Rule[T] // in matching order
-	patterns []pattern // of them
+	rules    []Rule[T] // as given to Build
+	patterns []pattern // in matching order
 	index    index
 }
 
 // Build makes a table. Its error joins (errors.Join) all faults: a *RuleError for each key of a
-// rule that cannot be used, and a *TieError for each rule that says the same as an earlier one.
+// rule that cannot be used, a *TieError for each rule that says the same as an earlier one, and an
+// *UnreachableError for each rule that is never chosen.
 func Build[T any](rules []Rule[T]) (*Table[T], error) {
+	t, err := build(rules)
+	if err != nil {
+		return nil, err
+	}
 	var errs []error
-	first := make(map[pattern]int, len(rules))
-	order := make([]int, 0, len(rules))
-	patterns := make([]pattern, len(rules))
-	for i := range rules {
-		r := &rules[i]
-		p, faults := parse(i, r)
-		if len(faults) > 0 {
-			errs = append(errs, faults...)
-			continue
-		}
-		if j, ok := first[p]; ok {
-			errs = append(errs, &TieError{First: rules[j].Name, Second: r.Name, FirstIndex: j, SecondIndex: i,
-				Host: r.Host, Path: r.Path, Listener: r.Listener})
-			continue
-		}
-		first[p], patterns[i] = i, p
-		order = append(order, i)
+	for _, u := range unreachable(t.patterns, len(rules)) {
+		u.Name, u.By = rules[u.Index].Name, rules[u.ByIndex].Name
+		errs = append(errs, u)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	slices.SortFunc(order, func(a, b int) int { return patterns[a].before(patterns[b]) })
-	t := &Table[T]{rules: make([]Rule[T], len(order)), patterns: make([]pattern, len(order))}
-	for i, from := range order {
-		t.rules[i], t.patterns[i] = rules[from], patterns[from]
+	return t, nil
+}
+
+// build makes a table in which rules may be unreachable.
+func build[T any](rules []Rule[T]) (*Table[T], error) {
+	t := &Table[T]{rules: slices.Clone(rules)}
+	var patterns []*pattern
+	var errs []error
+	for i := range rules {
+		more, faults := parse(i, rules[i].Name, &rules[i].Match)
+		patterns = append(patterns, more...)
+		errs = append(errs, faults...)
+	}
+	slices.SortFunc(patterns, (*pattern).compare)
+	for _, p := range patterns {
+		t.patterns = append(t.patterns, *p)
+	}
+	for _, tie := range ties(t.patterns) {
+		tie.First, tie.Second = rules[tie.FirstIndex].Name, rules[tie.SecondIndex].Name
+		errs = append(errs, tie)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	t.index = newIndex(t.patterns)
 	return t, nil
 }
 
-// Match returns the value of the most specific rule for a request. Host and path are canonical;
-// host is empty for a request without one, path is "*" for OPTIONS of the server as a whole.
-func (t *Table[T]) Match(host, path []byte, listener string) (value T, ok bool) {
-	i := t.index.match(host, path, listener, nil)
-	if i < 0 {
-		return value, false
-	}
-	return t.rules[i].Value, true
-}
-
-// Rules returns the rules in matching order: of all that match a request the first one is chosen.
-func (t *Table[T]) Rules() []Rule[T] { return slices.Clone(t.rules) }
-
-// none is the rule that there is not.
-const none int32 = -1
-
-// index finds rules by host; a rule is its position in matching order.
-type index struct {
-	exact    map[string]*hostRules
-	wildcard map[string]*hostRules // by what follows the first dot
-	any      *hostRules
-}
-
-// hostRules are the rules of one host. They are apart by listener, so that rules for other
-// listeners are not in the way.
-type hostRules struct {
-	any   *paths
-	named map[string]*paths
-}
-
-func newIndex(patterns []pattern) index {
-	x := index{exact: map[string]*hostRules{}, wildcard: map[string]*hostRules{}}
-	// Rules of one host stand side by side in matching order.
-	for from := 0; from < len(patterns); {
-		p := patterns[from]
-		to := from + 1
-		for to < len(patterns) && patterns[to].hostKind == p.hostKind && patterns[to].host == p.host {
-			to++
+// ties finds pairs of rules of which neither is more specific, one for each second rule, in the
+// order of those.
+func ties(patterns []pattern) (found []*TieError) {
+	type identity struct{ host, path, listener, conditions string }
+	first := make(map[identity]*pattern, len(patterns))
+	reported := map[int32]bool{}
+	for i := range patterns {
+		p := &patterns[i]
+		path := p.path.full
+		if p.path.kind == pathRegexp {
+			path = "\x00" + path
 		}
-		h := newHostRules(patterns, from, to)
-		switch p.hostKind {
-		case hostExact:
-			x.exact[p.host] = h
-		case hostWildcard:
-			x.wildcard[p.host] = h
-		case hostAny:
-			x.any = h
+		id := identity{p.host.String(), path, p.listener, p.conditions.String()}
+		q, ok := first[id]
+		if !ok {
+			first[id] = p
+			continue
 		}
-		from = to
+		if q.rule == p.rule || reported[p.rule] {
+			continue
+		}
+		reported[p.rule] = true
+		found = append(found, &TieError{FirstIndex: int(q.rule), SecondIndex: int(p.rule),
+			Host: id.host, Path: p.path.text, Listener: p.listener, Conditions: id.conditions})
 	}
-	return x
+	slices.SortFunc(found, func(a, b *TieError) int { return a.SecondIndex - b.SecondIndex })
+	return found
 }
 
-func newHostRules(patterns []pattern, from, to int) *hostRules {
-	byListener := map[string][]int32{}
-	for i := from; i < to; i++ {
-		l := patterns[i].listener
-		byListener[l] = append(byListener[l], int32(i))
-	}
-	h := &hostRules{}
-	for listener, rules := range byListener {
-		p := newPaths(patterns, rules)
-		switch {
-		case listener == "":
-			h.any = p
-		case h.named == nil:
-			h.named = map[string]*paths{listener: p}
-		default:
-			h.named[listener] = p
-		}
-	}
-	return h
+// Found is the rule of a request.
+type Found[T any] struct {
+	Value T
+	path  *pathPattern
 }
 
-// match returns the rule for a request, or none. Where steps is not nil it counts the look-ups and
-// comparisons.
-func (x *index) match(host, path []byte, listener string, steps *int) int32 {
-	if h := x.exact[string(host)]; h != nil {
-		if rule := h.match(path, listener, steps); rule != none {
-			return rule
-		}
+// Star returns the part path[from:to] that the last star of the rule's path matched: all but the
+// first slash if the rule has no path, nothing at the end if its path has no star. The path must be
+// the one that was matched.
+func (f *Found[T]) Star(path []byte) (from, to int) { return f.path.star(path) }
+
+// Groups returns the positions of what the rule's path_regex and its groups matched, as
+// Regexp.FindSubmatchIndex does; nil if it has none. It allocates.
+func (f *Found[T]) Groups(path []byte) []int {
+	if f.path.regexp == nil {
+		return nil
 	}
-	if len(x.wildcard) > 0 {
-		if dot := bytes.IndexByte(host, '.'); dot >= 0 {
-			if h := x.wildcard[string(host[dot+1:])]; h != nil {
-				if rule := h.match(path, listener, steps); rule != none {
-					return rule
-				}
-			}
-		}
-	}
-	if x.any == nil {
-		return none
-	}
-	return x.any.match(path, listener, steps)
+	return f.path.regexp.FindSubmatchIndex(path)
 }
 
-func (h *hostRules) match(path []byte, listener string, steps *int) int32 {
-	count(steps, 1)
-	rule, length := none, -1
-	if h.any != nil {
-		rule, length = h.any.find(path, steps)
+// Match returns the most specific rule for a request, whose host and path are canonical: the host
+// is empty for a request without one, the path is "*" for OPTIONS of the server as a whole.
+func (t *Table[T]) Match(q *Request) (f Found[T], ok bool) {
+	i := t.index.match(q, q.Path, nil)
+	if i == none {
+		return f, false
 	}
-	if len(h.named) == 0 {
-		return rule
-	}
-	if p := h.named[listener]; p != nil {
-		// With equally long paths the rule that names the listener is the more specific one.
-		if named, n := p.find(path, steps); n >= length {
-			return named
-		}
-	}
-	return rule
+	p := &t.patterns[i]
+	return Found[T]{t.rules[p.rule].Value, &p.path}, true
 }
 
-func count(steps *int, n int) {
-	if steps != nil {
-		*steps += n
+// MatchHost is Match for rules that are for the names of TLS handshakes. It allocates.
+func (t *Table[T]) MatchHost(host []byte, listener string) (value T, ok bool) {
+	f, ok := t.Match(hostRequest(host, listener))
+	return f.Value, ok
+}
+
+// ExplainHost is Explain for rules as in MatchHost.
+func (t *Table[T]) ExplainHost(host []byte, listener string) Explanation {
+	return t.Explain(hostRequest(host, listener))
+}
+
+func hostRequest(host []byte, listener string) *Request {
+	return &Request{Request: &message.Request{Host: host}, Listener: listener}
+}
+
+// Entry is one way to match a rule: one of its hosts with one of its paths.
+type Entry[T any] struct {
+	Rule       *Rule[T]
+	Host, Path string // "": any; the path_regex if Regexp
+	Regexp     bool
+	Conditions string // in words, "" if there is none
+}
+
+// Entries lists everything in matching order: of all entries that match a request the first one is
+// chosen.
+func (t *Table[T]) Entries() []Entry[T] {
+	list := make([]Entry[T], len(t.patterns))
+	for i := range t.patterns {
+		p := &t.patterns[i]
+		list[i] = Entry[T]{&t.rules[p.rule], p.host.String(), p.path.text, p.path.kind == pathRegexp, p.conditions.String()}
 	}
+	return list
 }

@@ -6,25 +6,24 @@ import "bytes"
 // escapes and "+" as a space, as HTML forms are encoded. An invalid escape stays as it is.
 func AppendParam(dst, query []byte, name string) []byte {
 	for len(query) > 0 {
-		pair := query
-		if i := bytes.IndexByte(query, '&'); i >= 0 {
-			pair, query = query[:i], query[i+1:]
-		} else {
-			query = nil
-		}
-		key, value := pair, []byte(nil)
-		if i := bytes.IndexByte(pair, '='); i >= 0 {
-			key, value = pair[:i], pair[i+1:]
-		}
-		if formEqual(key, name) {
-			return appendForm(dst, value)
+		var key, value []byte
+		key, value, query = NextParam(query)
+		if FormEqual(key, name) {
+			return AppendForm(dst, value)
 		}
 	}
 	return dst
 }
 
-// appendForm appends b decoded.
-func appendForm(dst, b []byte) []byte {
+// NextParam cuts the first parameter off a query. Name and value are as received.
+func NextParam(query []byte) (name, value, rest []byte) {
+	pair, rest, _ := bytes.Cut(query, []byte{'&'})
+	name, value, _ = bytes.Cut(pair, []byte{'='})
+	return name, value, rest
+}
+
+// AppendForm appends b decoded.
+func AppendForm(dst, b []byte) []byte {
 	for len(b) > 0 {
 		c, n := formByte(b)
 		dst, b = append(dst, c), b[n:]
@@ -32,8 +31,8 @@ func appendForm(dst, b []byte) []byte {
 	return dst
 }
 
-// formEqual reports whether b, decoded, is s.
-func formEqual(b []byte, s string) bool {
+// FormEqual reports whether b, decoded, is s.
+func FormEqual(b []byte, s string) bool {
 	i := 0
 	for len(b) > 0 {
 		c, n := formByte(b)

@@ -74,10 +74,9 @@ const upperHex = "0123456789ABCDEF"
 // that decodes %2F and %5C first (/public/..%2fadmin), or that takes ";" for the beginning of
 // parameters (/public/..;/admin, Tomcat).
 //
-// Above the root: to clamp, as browsers do before they send, would be as consistent, for mpgate
-// forwards what it matched. It is refused because no honest client sends it, because nginx and
-// Apache answer it with 400 too, and because whoever filters in front of mpgate by the path it sees
-// may have stopped at another place.
+// A path above the root could be clamped, as browsers do before they send, since mpgate forwards
+// what it matched. It is refused because no ordinary client sends it, because nginx and Apache
+// answer it with 400 too, and because a filter in front of mpgate may have clamped it differently.
 //
 // Path(Path(x)) is Path(x). The result is raw itself where raw is canonical.
 func Path(raw []byte, scratch *[]byte) (canonical []byte, flags Flags, err error) {

@@ -19,9 +19,11 @@ func (f Form) String() string {
 // Parts are the parts of a request target. They are as received, and point into it: Host, Path and
 // Query check them.
 type Parts struct {
-	Form      Form
-	Scheme    string // "http" or "https" in the absolute form, else ""
-	Authority []byte // in the absolute and the authority form. It counts, whatever Host says (RFC 9112 3.2.2)
+	Form   Form
+	Scheme string // "http" or "https" in the absolute form, else ""
+	// Authority is set in the absolute and the authority form. It has precedence over Host (RFC
+	// 9112 3.2.2).
+	Authority []byte
 	Path      []byte // "/" where a URL has none, "*" in the asterisk form
 	Query     []byte // without its "?"; nil where there is no "?", empty where nothing follows it
 }

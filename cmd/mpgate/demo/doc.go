@@ -1,6 +1,6 @@
-// Package demo has the servers that `mpgate demo` stands in front of. They are ordinary net/http
-// servers; what is special is that they listen with MPTCP (but for one, which cannot) and say in
-// their answers what the kernel tells of the connection that a request came by.
+// Package demo has the servers behind `mpgate demo`. They are ordinary net/http servers; what is
+// special is that they listen with MPTCP (but for one, which cannot) and show in their responses
+// what the kernel reports about the connection of the request.
 //
 //	/         what the request looked like, for users: HTML for browsers, text for curl
 //	/headers  the same as JSON

@@ -74,7 +74,7 @@ func (s *Server) slow(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-time.After(time.Duration(n) * time.Second):
 		fmt.Fprintf(w, "%s thought about it for %d s\n", s.Name, n)
-	case <-r.Context().Done(): // the client left, and the gateway has passed that on
+	case <-r.Context().Done(): // the client left, and the gateway closed the connection
 	}
 }
 
@@ -119,7 +119,7 @@ func (s *Server) echo(w http.ResponseWriter, r *http.Request) {
 		case io.EOF:
 			return
 		default:
-			panic(http.ErrAbortHandler) // what was sent back must not look complete
+			panic(http.ErrAbortHandler) // the incomplete response must not look complete
 		}
 	}
 }
@@ -141,7 +141,8 @@ func (s *Server) ws(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// number reads a parameter from 0 to limit; it has answered where that is none.
+// number reads a parameter from 0 to limit. If it is invalid, number writes the response and
+// returns false.
 func number(w http.ResponseWriter, r *http.Request, name string, def, limit int) (int, bool) {
 	s := r.URL.Query().Get(name)
 	if s == "" {
@@ -149,7 +150,7 @@ func number(w http.ResponseWriter, r *http.Request, name string, def, limit int)
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 0 || n > limit {
-		http.Error(w, fmt.Sprintf("%s is a whole number from 0 to %d (got %q)", name, limit, s), http.StatusBadRequest)
+		http.Error(w, fmt.Sprintf("invalid %s (got %q); a whole number from 0 to %d", name, s, limit), http.StatusBadRequest)
 		return 0, false
 	}
 	return n, true

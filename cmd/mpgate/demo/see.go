@@ -12,7 +12,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// seen is what a server sees of a request.
+// seen is a request as a server sees it.
 type seen struct {
 	Server    string  `json:"server"`
 	Method    string  `json:"method"`
@@ -52,12 +52,12 @@ func (s *Server) see(r *http.Request) *seen {
 	if rc == nil {
 		return v
 	}
-	if t, err := mptcp.Speaks(rc); err == nil && t != mptcp.Unknown {
+	if t, err := mptcp.TransportOf(rc); err == nil && t != mptcp.Unknown {
 		v.Transport = t.String()
 	}
 	var info mptcp.Info
 	if err := info.Read(rc); err != nil {
-		return v // TCP, or a kernel that does not tell
+		return v // TCP, or a kernel that does not report it
 	}
 	for i := range info.Subflows {
 		f := &info.Subflows[i]

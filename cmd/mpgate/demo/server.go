@@ -49,13 +49,13 @@ func (s *Server) Serve() error {
 // Close ends the server and what it is doing.
 func (s *Server) Close() error {
 	err := s.http.Close()
-	_ = s.listener.Close() // where it never served
+	_ = s.listener.Close() // if it never served
 	return err
 }
 
 type connKey struct{}
 
-// connOf is the connection that a request came by, nil if there is no telling.
+// connOf is the connection of a request, nil if it is unknown.
 func connOf(r *http.Request) syscall.RawConn {
 	c, ok := r.Context().Value(connKey{}).(syscall.Conn)
 	if !ok {

@@ -1,8 +1,7 @@
-// Package early takes over the signals of a process that is going to serve, before anything else of
-// the program begins: until a signal is taken over, SIGHUP ends the process, and a log rotation may
-// send one at any moment. It imports next to nothing, so it is initialized before almost all other
-// packages, which takes several milliseconds. What comes before that, the start of Go's runtime, an
-// upgrade covers by Shield.
+// Package early handles signals before anything else of a serving process starts: until then SIGHUP
+// ends the process, and a log rotation may send one at any moment. The package imports almost
+// nothing, so that it is initialized before almost all others, which take several milliseconds.
+// Shield covers the time before that, the start of Go's runtime, for an upgrade.
 package early
 
 import (
@@ -15,13 +14,13 @@ var signals = begin()
 
 func begin() chan os.Signal {
 	if len(os.Args) < 2 || os.Args[1] != "run" && os.Args[1] != "demo" {
-		return nil // other commands are to end as any program does
+		return nil // other commands keep the default handling
 	}
 	return take()
 }
 
 func take() chan os.Signal {
-	// A log's reader that goes away must not take the gateway with it.
+	// SIGPIPE: the gateway must not end when the reader of its log ends.
 	signal.Ignore(syscall.SIGPIPE)
 	c := make(chan os.Signal, 8)
 	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
@@ -29,19 +28,20 @@ func take() chan os.Signal {
 	return c
 }
 
-// asked are the signals that ask for something while the process continues.
+// asked are the signals after which the process continues.
 var asked = []os.Signal{syscall.SIGHUP, syscall.SIGUSR2}
 
-// Shield calls start with SIGHUP and SIGUSR2 ignored, which a process that it starts inherits until
-// it takes them over by itself. (That they be blocked would be better, as none would be lost, but
-// Go's runtime unblocks them as it starts.)
+// Shield calls start with SIGHUP and SIGUSR2 ignored. A process that start creates inherits this
+// until it handles them itself. (Blocking them would lose none, but Go's runtime unblocks them when
+// it starts.)
 func Shield(start func() error) error {
 	signal.Ignore(asked...)
 	defer signal.Notify(Signals(), asked...)
 	return start()
 }
 
-// Signals are SIGTERM, SIGINT, SIGHUP and SIGUSR2, those that have come already first.
+// Signals returns the channel of SIGTERM, SIGINT, SIGHUP and SIGUSR2, including those already
+// received.
 func Signals() chan os.Signal {
 	if signals == nil {
 		signals = take()

@@ -1,0 +1,197 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"mpgate/mptcp"
+	"mpgate/proxy/conninfo"
+	"mpgate/proxy/http1"
+	"mpgate/proxy/netio"
+	"mpgate/proxy/preread"
+	"mpgate/telemetry"
+)
+
+// dial opens a connection that is ready for requests: a shared one if share is true and the server
+// selects HTTP/2, otherwise one for one exchange at a time.
+func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*sharedConn, *conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
+	defer cancel()
+	l, err := s.openLink(ctx, from)
+	if err != nil {
+		return nil, nil, err
+	}
+	config := s.tls1
+	if share {
+		config = s.tls
+	}
+	stream, protocol, err := l.handshake(ctx, config)
+	if err == nil && share && s.backend.options.Protocol == HTTP2 && config != nil && protocol != "h2" {
+		err = ErrNoHTTP2
+	}
+	if err != nil {
+		l.Close()
+		s.connectFailed(err)
+		return nil, nil, err
+	}
+	s.connectSucceeded()
+	if share && (protocol == "h2" || config == nil) {
+		return s.newShared(stream, l), nil, nil
+	}
+	return nil, &conn{ClientConn: http1.NewClientConn(stream, &s.backend.client), link: l}, nil
+}
+
+// openLink opens a connection, counts it, and writes the PROXY header if the backend sends one.
+func (s *Server) openLink(ctx context.Context, from Addresses) (l *Link, err error) {
+	if !s.ports.allow() {
+		return nil, &ShortError{ShortPorts, errPorts}
+	}
+	limit, o := s.backend.connLimit, &s.backend.options
+	if !limit.Acquire() {
+		return nil, &ShortError{ShortConnections, errConnections}
+	}
+	defer func() {
+		if err != nil {
+			limit.Release()
+		}
+	}()
+	nc, addr, result, err := s.dialSocket(ctx)
+	s.ports.noteResult(err)
+	transport := result.Transport.String()
+	if nc == nil && transport == "" {
+		transport = s.requestedTransport().String()
+	}
+	s.meter.Connect(transport, connectResult(err))
+	if err != nil {
+		s.connectFailed(err)
+		return nil, shortage(err)
+	}
+	s.last.Store(&result)
+	base, err := netio.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	l = &Link{Conn: base, server: s, addr: addr, opened: time.Now()}
+	l.info.Open(base.Raw(), conninfo.Options{
+		Side: telemetry.SideBackend, Instruments: o.Instruments, Reason: result.Reason, Registry: o.Live,
+	})
+	s.meter.Open(1)
+	if o.SendProxy != 0 {
+		h := preread.Proxy{Version: o.SendProxy, Source: from.Client, Destination: from.Gateway, Local: !from.Client.IsValid()}
+		_, _ = base.Write(h.Append(nil)) // buffered; it is sent with what follows
+	}
+	return l, nil
+}
+
+// requestedTransport returns the transport that a dial requests.
+func (s *Server) requestedTransport() mptcp.Transport {
+	switch {
+	case s.unix != "":
+		return mptcp.Unix
+	case s.dialer.Mode == mptcp.Off:
+		return mptcp.TCP
+	}
+	return mptcp.MPTCP
+}
+
+// dialSocket connects a socket. addr is the address that it used of a name.
+func (s *Server) dialSocket(ctx context.Context) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
+	switch {
+	case s.unix != "":
+		nc, err = dialUnix(ctx, s.unix)
+		result.Transport = mptcp.Unix
+	case s.names == nil:
+		nc, result, err = asConn(s.dialer.Dial(ctx, s.addr))
+	default:
+		var addrs []netip.Addr
+		if addrs, err = s.names.addresses(ctx); err == nil {
+			return s.dialAny(ctx, addrs)
+		}
+	}
+	return nc, netip.Addr{}, result, err
+}
+
+// dialUnix waits while the queue of the listening socket is full, as a TCP connect does.
+func dialUnix(ctx context.Context, path string) (net.Conn, error) {
+	const first, most = 5 * time.Millisecond, 100 * time.Millisecond
+	var d net.Dialer
+	for pause := first; ; pause = min(2*pause, most) {
+		nc, err := d.DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return nc, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// dialAny tries the addresses of a name one after the other. The time is divided among them, so
+// that one that does not answer leaves time for the others.
+func (s *Server) dialAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
+	deadline, _ := ctx.Deadline() // set by dial and OpenRaw
+	for i, addr := range addrs {
+		one, cancel := context.WithTimeout(ctx, connectTime(time.Until(deadline), len(addrs)-i))
+		nc, result, err = asConn(s.dialer.Dial(one, netip.AddrPortFrom(addr, s.port)))
+		cancel()
+		if err == nil {
+			if i > 0 {
+				s.names.prefer(addr)
+			}
+			return nc, addr, result, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, netip.Addr{}, result, err
+}
+
+// connectTime returns how long a connect to the next of the remaining addresses may take: an equal
+// part of the remaining time, but long enough for a lost SYN to be sent again (after 1 s, RFC 6298
+// section 2).
+func connectTime(left time.Duration, addrs int) time.Duration {
+	const least = 2 * time.Second
+	return min(left, max(left/time.Duration(addrs), least))
+}
+
+// asConn prevents a nil *net.TCPConn from becoming a net.Conn that is not nil.
+func asConn(c *net.TCPConn, r mptcp.Result, err error) (net.Conn, mptcp.Result, error) {
+	if err != nil {
+		return nil, r, err
+	}
+	return c, r, nil
+}
+
+func connectResult(err error) telemetry.ConnectResult {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		return telemetry.ConnectOK
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return telemetry.ConnectRefused
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return telemetry.ConnectTimeout
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.ENOENT):
+		return telemetry.ConnectUnreachable
+	}
+	return telemetry.ConnectError
+}
+
+// TimedOut reports whether err means that a server did not answer a connect in time.
+func TimedOut(err error) bool { return connectResult(err) == telemetry.ConnectTimeout }
+
+// NeedsMPTCP reports whether err means that MPTCP was required and not available.
+func NeedsMPTCP(err error) bool {
+	var unable *mptcp.UnableError
+	return errors.Is(err, mptcp.ErrRequired) || errors.As(err, &unable)
+}

@@ -1,0 +1,38 @@
+package telemetry
+
+import "slices"
+
+// setPrefixes makes what precedes the field's value in a line.
+func (f *field) setPrefixes(first bool) {
+	json, text := `,"`+f.name+`":`, " "+f.name+"="
+	if first {
+		json, text = json[1:], text[1:]
+	}
+	if f.form != formBare {
+		json += `"`
+	}
+	if f.form == formQuoted {
+		text += `"`
+	}
+	f.json, f.text = newPrefix(json), newPrefix(text)
+}
+
+// prefix is a short text that is appended faster than a string: a copy of constant length needs no
+// call.
+type prefix struct {
+	bytes [32]byte
+	n     int // how much of bytes
+}
+
+// newPrefix panics if s is longer than a prefix: the name of a field has at most 28 bytes.
+func newPrefix(s string) (p prefix) {
+	p.n = copy(p.bytes[:len(s)], s)
+	return p
+}
+
+func (p *prefix) appendTo(b []byte) []byte {
+	n := len(b)
+	b = slices.Grow(b, len(p.bytes))
+	*(*[len(p.bytes)]byte)(b[n : n+len(p.bytes)]) = p.bytes
+	return b[:n+p.n]
+}
