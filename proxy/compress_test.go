@@ -313,6 +313,7 @@ func TestCompressFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}}
+	t.Cleanup(root.Close)
 	s.routes = compressing(filter.CompressOptions{Min: 1}, &proxy.Files{Root: root})
 	g := startBefore(t, s, nowhere)
 	for name, c := range protocolClients(t) {

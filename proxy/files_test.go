@@ -45,6 +45,7 @@ func filesRoute(t testing.TB, o files.Options, fallback bool) func(b *backend.Ba
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(root.Close)
 	return func(b *backend.Backend) []proxy.Route {
 		f := &proxy.Files{Root: root}
 		if fallback {
@@ -293,6 +294,7 @@ func TestFilesRedirectStaysHere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(root.Close)
 	s.routes = func(*backend.Backend) []proxy.Route {
 		return []proxy.Route{{Name: "all", Action: &proxy.Files{Root: root}, KeepSlashes: true, KeepEncodedSlash: true}}
 	}

@@ -17,6 +17,7 @@ type cache struct {
 	mu    sync.Mutex // guards what follows, and refs, cached and used of the files
 	files map[string]*shared
 	swept bool // a sweep will follow
+	over  bool // nothing is kept any more
 }
 
 const (
@@ -54,6 +55,9 @@ func (c *cache) take(name string) *shared {
 func (c *cache) add(name string, s *shared) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
 	if before := c.files[name]; before != nil {
 		c.remove(name, before)
 	} else if len(c.files) >= maxCached && !c.evict(1, 0) {
@@ -81,14 +85,24 @@ func (c *cache) remove(name string, s *shared) {
 	delete(c.files, name)
 	s.cached = false
 	if s.refs == 0 {
-		c.close(s)
+		c.closeFile(s)
 	}
 }
 
-func (c *cache) close(s *shared) {
+func (c *cache) closeFile(s *shared) {
 	_ = s.File.Close()
 	if c.limit != nil {
 		c.limit.Release()
+	}
+}
+
+// close closes the files that are not in use. The others follow when they are released.
+func (c *cache) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	for name, s := range c.files {
+		c.remove(name, s)
 	}
 }
 
@@ -113,7 +127,7 @@ func (s *shared) release() {
 	s.refs--
 	s.used = time.Since(epoch)
 	if s.refs == 0 && !s.cached {
-		c.close(s)
+		c.closeFile(s)
 	}
 }
 
@@ -131,7 +145,7 @@ func (c *cache) sweep() {
 	defer c.mu.Unlock()
 	c.swept = false
 	c.evict(len(c.files), keepFor)
-	if len(c.files) > 0 {
+	if len(c.files) > 0 && !c.over {
 		c.sweepLater()
 	}
 }

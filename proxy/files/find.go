@@ -2,6 +2,7 @@ package files
 
 import (
 	"errors"
+	"os"
 
 	"mpgate/proxy/coding"
 )
@@ -30,6 +31,14 @@ func (f *File) Close() { f.release() }
 // Find opens the file for a canonical path. The error is ErrNotFound, ErrSlash, ErrDenied,
 // ErrDescriptors or one of the system.
 func (r *Root) Find(path []byte, accepted *coding.Accepted) (File, error) {
+	f, err := r.find(path, accepted)
+	if errors.Is(err, os.ErrClosed) { // the directory was replaced in this moment
+		f, err = r.find(path, accepted)
+	}
+	return f, err
+}
+
+func (r *Root) find(path []byte, accepted *coding.Accepted) (File, error) {
 	d, err := r.current()
 	if err != nil {
 		return File{}, classify(err)

@@ -47,6 +47,7 @@ func open(t testing.TB, o Options) *Root {
 	if err := r.Check(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(r.Close)
 	return r
 }
 
@@ -341,6 +342,33 @@ func TestDescriptorsAreBounded(t *testing.T) {
 	d.cache.mu.Unlock()
 	if n := p.left.Load(); n != 2 {
 		t.Errorf("%d descriptors are left, want 2", n)
+	}
+}
+
+// A closed root leaves nothing open once nobody uses it, and can be used again.
+func TestClose(t *testing.T) {
+	p := new(limit)
+	p.left.Store(10)
+	r := open(t, Options{Root: tree(t, map[string]string{"a": "a", "b": "b"}), Limit: p})
+	f, err := r.Find([]byte("/a"), accept(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = read(r, "/b", "")
+	r.Close()
+	if n := p.left.Load(); n != 9 {
+		t.Errorf("%d descriptors are left while a file is in use, want 9", n)
+	}
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], 0); err != nil || b[0] != 'a' {
+		t.Errorf("the file that is in use: %q, %v", b, err)
+	}
+	f.Close()
+	if n := p.left.Load(); n != 10 {
+		t.Errorf("%d descriptors are left, want 10", n)
+	}
+	if got := read(r, "/b", ""); got != "b" {
+		t.Errorf("after Close: %q", got)
 	}
 }
 

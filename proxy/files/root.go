@@ -107,11 +107,24 @@ func (r *Root) current() (*directory, error) {
 	if err != nil {
 		return before, err
 	}
-	r.open.Store(d) // the one before closes itself once no request uses it
+	r.open.Store(d)
+	if before != nil {
+		before.close()
+	}
 	return d, nil
 }
 
-// directory is a directory that was opened. Its two descriptors are closed when it is garbage.
+// Close closes what is open, as soon as no response uses it. A request that comes later opens it
+// again.
+func (r *Root) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d := r.open.Swap(nil); d != nil {
+		d.close()
+	}
+}
+
+// directory is a directory that was opened.
 type directory struct {
 	root  *os.Root
 	self  *os.File // to look up names
@@ -138,6 +151,13 @@ func openDirectory(name string, limit Limit) (*directory, error) {
 	d := &directory{root: root, self: self, info: info}
 	d.cache.limit = limit
 	return d, nil
+}
+
+// close closes the directory. Requests that were about to use it get os.ErrClosed.
+func (d *directory) close() {
+	d.cache.close()
+	_ = d.root.Close()
+	_ = d.self.Close()
 }
 
 // What opening a file may give.
@@ -210,7 +230,7 @@ func (d *directory) isFile(name string) bool {
 func classify(err error) error {
 	var errno syscall.Errno
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrNotFound), errors.Is(err, os.ErrClosed):
 		return err
 	case !errors.As(err, &errno):
 		return ErrNotFound
