@@ -49,28 +49,11 @@ func (f *Files) serve(x *exchange) {
 
 var errNoFile = &backend.ShortError{Of: telemetry.ShortDescriptors, Err: files.ErrDescriptors}
 
-// reads reports whether the method asks for a representation.
-func reads(r *message.Request) bool {
-	return string(r.Method) == "GET" || string(r.Method) == "HEAD"
-}
-
 var (
 	acceptRanges, bytesUnit     = []byte("Accept-Ranges"), []byte("bytes")
 	contentTypeOptions, noSniff = []byte("X-Content-Type-Options"), []byte("nosniff")
 	contentRange                = []byte("Content-Range")
 )
-
-const allowed = "GET, HEAD, OPTIONS"
-
-// refuseMethod answers OPTIONS, and all methods that files do not support.
-func (x *exchange) refuseMethod() {
-	x.filter.Fields.AddName([]byte("Allow"), []byte(allowed))
-	if string(x.req.Method) == "OPTIONS" {
-		x.answer(filter.Answer{Status: 204, End: telemetry.EndOK, Bare: true})
-		return
-	}
-	x.answer(filter.Answer{Status: 405, End: telemetry.EndOK, Text: "only " + allowed + " are supported here"})
-}
 
 func (x *exchange) refuseShort(err error) {
 	x.proxy.shed(err)
