@@ -60,6 +60,7 @@ var formats = map[string]codec{
 	"path_glob":      plain(pathGlob),
 	"path_name":      pathNames,
 	"route_host":     plain(routeHost),
+	"media_range":    of(mediaRange, same),
 	"media_type":     plain(mediaType),
 	"method_or_any":  of(methodOrAny, same),
 	"origin":         of(corsOrigin, same),

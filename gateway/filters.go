@@ -18,6 +18,7 @@ var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newRewrite,
 	newRequestHeaders,
 	newResponseHeaders,
+	newCompress,
 	newErrorPages,
 	newMaxForwards,
 }

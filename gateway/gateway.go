@@ -17,6 +17,7 @@ import (
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/coding"
 	"mpgate/proxy/conninfo"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/limits"
@@ -58,12 +59,14 @@ type Gateway struct {
 	gate    *listener.Gate
 	// clients is the limit of client connections, from the descriptors or the configuration.
 	clients atomic.Int64
-	places  backend.ConnLimit // for connections to servers
-	group   *memoryGroup      // nil: the memory is not limited; nor are the next two then
-	room    *proxy.Room       // for exchanges
-	streams http2.Memory      // for what servers of HTTP/2 may have us hold
-	proxy   *proxy.Proxy
-	certs   *certs.Manager
+	places  backend.ConnLimit // for connections to servers, and files
+	// encoders bounds the memory of compression.
+	encoders coding.Encoders
+	group    *memoryGroup // nil: the memory is not limited; nor are the next two then
+	room     *proxy.Room  // for exchanges
+	streams  http2.Memory // for what servers of HTTP/2 may have us hold
+	proxy    *proxy.Proxy
+	certs    *certs.Manager
 	// admin is nil if it is off, or if the default address is not available.
 	admin            atomic.Pointer[adminServer]
 	store            *fdStore
@@ -121,6 +124,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g.access.Store(access)
 	g.gate = listener.NewGate(0)
+	g.encoders.Limit = coding.EncoderMemory()
 	g.places.CloseIdle = g.closeIdleConnection
 	g.limitConnections(cfg.Limits.Connections)
 	g.openMemory()

@@ -15,6 +15,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/files"
 	"mpgate/proxy/limits"
 )
 
@@ -30,6 +31,7 @@ type generation struct {
 	passedAt  map[string]bool        // the listeners that its routes name; "" is all
 	ownNames  []string               // see ownNames
 	contents  map[string]fs.FileInfo // files that are bodies of answers, as they were read
+	fileRoots []*files.Root          // directories of the action files
 }
 
 // pool is a backend and its maintenance task.
@@ -93,7 +95,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	if len(faults) > 0 { // routes need them
 		return nil, faults
 	}
-	note((&builder{generation: next, old: old}).build())
+	note((&builder{generation: next, old: old, gateway: g}).build())
 	for i := range cfg.Listeners {
 		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
 		if err != nil {
@@ -310,10 +312,12 @@ func (n *generation) close() {
 	for _, p := range n.backends {
 		p.task.stop()
 	}
+	n.closeFiles()
 }
 
 // closeNew undoes a build: it closes the sockets and the backends that old does not have.
 func (n *generation) closeNew(old *generation) {
+	n.closeFiles()
 	for name, p := range n.backends {
 		if old == nil || old.backends[name] != p {
 			p.Discard()

@@ -206,6 +206,7 @@ func (g *Gateway) retire(old, next *generation) {
 			p.task.cancel()
 		}
 	}
+	old.closeFiles()
 	for name, l := range old.leases {
 		if n, ok := next.leases[name]; !ok || n.Lease != l.Lease {
 			ending.Leases = append(ending.Leases, l.Lease)

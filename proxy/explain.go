@@ -59,9 +59,11 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
 	}
 	if e.Step = x.step(); e.Step == "" {
-		switch x.route.Action.(type) {
+		switch a := x.route.Action.(type) {
 		case *Redirect, *Fixed:
-			x.route.Action.serve(x)
+			a.serve(x)
+		case *Files:
+			e.File, e.Fallback = a.explain(x)
 		}
 	}
 	if e.Step != "" || down.status != 0 {

@@ -60,6 +60,18 @@ func (x *exchange) refuseShort(err error) {
 	x.answer(connectAnswer(err))
 }
 
+// explain says which file would answer, and whether the fallback would if there is none. Other
+// methods are answered.
+func (f *Files) explain(x *exchange) (file string, fallback bool) {
+	switch {
+	case reads(&x.req) && x.req.Upgrade == nil:
+		return f.Root.Name(x.req.Path), f.Fallback != nil
+	case f.Fallback == nil:
+		x.refuseMethod()
+	}
+	return "", f.Fallback != nil
+}
+
 // open answers with the file, if there is one.
 func (f *Files) open(x *exchange) (found bool) {
 	var accepted coding.Accepted

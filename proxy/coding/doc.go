@@ -23,6 +23,9 @@ func (c Coding) String() string {
 	return names[c]
 }
 
+// Values are the names of all codings.
+func (Coding) Values() []string { return names[:] }
+
 // Named returns the coding with a name, in any case.
 func Named[T string | []byte](name T) (c Coding, ok bool) {
 	for c := range codings {

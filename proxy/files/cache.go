@@ -150,8 +150,8 @@ func (c *cache) sweep() {
 	}
 }
 
-// Spare closes a file that no response uses; false: there is none.
-func (r *Root) Spare() bool {
+// CloseIdle closes a file that no response uses; false: there is none.
+func (r *Root) CloseIdle() bool {
 	d := r.open.Load()
 	if d == nil {
 		return false

@@ -321,15 +321,15 @@ func TestDescriptorsAreBounded(t *testing.T) {
 	if _, err := r.Find([]byte("/c"), accept("")); !errors.Is(err, ErrDescriptors) {
 		t.Errorf("a third file: %v", err)
 	}
-	if r.Spare() {
+	if r.CloseIdle() {
 		t.Error("a file that is in use was closed")
 	}
 	a.Close()
-	if r.Spare() {
+	if r.CloseIdle() {
 		t.Error("a file that is still in use was closed")
 	}
 	a2.Close()
-	if !r.Spare() || r.Spare() {
+	if !r.CloseIdle() || r.CloseIdle() {
 		t.Error("a file that is not in use was not closed once")
 	}
 	if got := read(r, "/c", ""); got != "c" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -65,6 +66,21 @@ func New(o Options) (*Root, error) {
 
 // Options returns the options.
 func (r *Root) Options() Options { return r.options }
+
+// Name returns the full name of the file for a canonical path, "" if none can have it. It does not
+// look for the file.
+func (r *Root) Name(path []byte) string {
+	name, dir, ok := appendName(nil, path)
+	switch {
+	case !ok:
+		return ""
+	case dir && r.options.Index == "":
+		return ""
+	case dir:
+		return filepath.Join(r.options.Root, string(name), r.options.Index)
+	}
+	return filepath.Join(r.options.Root, string(name))
+}
 
 // Check opens the directory, and looks for the fallback.
 func (r *Root) Check() error {
