@@ -12,6 +12,7 @@ import (
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/proxy"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/route"
 	"mpgate/proxy/target"
@@ -255,7 +256,11 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	}
 	e.Notes = x.Notes
 	if x.Route != nil {
-		e.Filters = x.Route.Filters.Names()
+		for _, name := range x.Route.Filters.Names() {
+			if name != (filter.MaxForwards{}).Name() { // every route has it
+				e.Filters = append(e.Filters, name)
+			}
+		}
 	}
 	if x.Step != "" {
 		e.Step, e.Filter = x.Step, x.Filter
