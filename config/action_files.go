@@ -1,6 +1,10 @@
 package config
 
-import "mpgate/proxy/files"
+import (
+	"strings"
+
+	"mpgate/proxy/files"
+)
 
 // Files is the action that answers with the files of a directory.
 type Files struct {
@@ -39,6 +43,7 @@ func (c routeCheck) files(f *Files, n *node) {
 		return
 	}
 	if _, err := files.New(f.Options()); err != nil {
-		c.fault(n.at, "%s", err)
+		key, problem, _ := strings.Cut(err.Error(), ": ")
+		c.fault(n.get(key).at, "%s", problem)
 	}
 }

@@ -37,6 +37,10 @@ type Explanation struct {
 	Reason string
 	Header message.Header // of the answer
 	Notes  []string       // what filters would do
+	// Files are the names of the files that the action Files would look for. Fallback says that its
+	// fallback answers if there is none.
+	Files    []string
+	Fallback bool
 }
 
 // Explain takes the steps of an exchange at l, and the action of the route if that needs nobody
@@ -63,7 +67,7 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 		case *Redirect, *Fixed:
 			a.serve(x)
 		case *Files:
-			e.File, e.Fallback = a.explain(x)
+			e.Files, e.Fallback = a.explain(x)
 		}
 	}
 	if e.Step != "" || down.status != 0 {

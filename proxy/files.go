@@ -43,8 +43,12 @@ func (f *Files) serve(x *exchange) {
 	if !found && f.Fallback != nil {
 		f.Fallback.serve(x)
 	} else if !found {
-		x.answer(filter.Answer{Status: 404, End: telemetry.EndOK, Text: "there is no such file"})
+		x.noFile()
 	}
+}
+
+func (x *exchange) noFile() {
+	x.answer(filter.Answer{Status: 404, End: telemetry.EndOK, Text: "there is no such file"})
 }
 
 var errNoFile = &backend.ShortError{Of: telemetry.ShortDescriptors, Err: files.ErrDescriptors}
@@ -60,16 +64,19 @@ func (x *exchange) refuseShort(err error) {
 	x.answer(connectAnswer(err))
 }
 
-// explain says which file would answer, and whether the fallback would if there is none. Other
-// methods are answered.
-func (f *Files) explain(x *exchange) (file string, fallback bool) {
+// explain says which files would be looked for, and whether the fallback answers if there is none.
+// What needs no look is answered.
+func (f *Files) explain(x *exchange) (names []string, fallback bool) {
 	switch {
-	case reads(&x.req) && x.req.Upgrade == nil:
-		return f.Root.Name(x.req.Path), f.Fallback != nil
-	case f.Fallback == nil:
+	case f.Fallback != nil && (!reads(&x.req) || x.req.Upgrade != nil):
+	case !reads(&x.req):
 		x.refuseMethod()
+	default:
+		if names = f.Root.Names(x.req.Path); names == nil && f.Fallback == nil {
+			x.noFile()
+		}
 	}
-	return "", f.Fallback != nil
+	return names, f.Fallback != nil
 }
 
 // open answers with the file, if there is one.

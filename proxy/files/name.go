@@ -3,12 +3,12 @@ package files
 import "bytes"
 
 // appendName appends the name of the file for a canonical path, relative to the root: "/a/b%20c" is
-// "a/b c", "/a/" is "a", and "/" is "". dir means that the path ends with a slash. ok is false if the path cannot
-// be the name of a file that is served:
+// "a/b c", "/a/" is "a", and "/" is "". dir means that the path ends with a slash. ok is false if
+// the path cannot be the name of a file that is served:
 //
 //   - a segment is empty, "." or "..";
 //   - an escape is invalid, or stands for NUL or for a slash;
-//   - a segment begins with a dot, as hidden files do. Only /.well-known/ is an exception (RFC 8615).
+//   - a segment begins with a dot, as hidden files do. The exception is /.well-known/ (RFC 8615).
 func appendName(dst, path []byte) (name []byte, dir, ok bool) {
 	if len(path) == 0 || path[0] != '/' {
 		return dst, false, false

@@ -17,7 +17,7 @@ type Options struct {
 	Root          string // a directory
 	Index         string // the name of the file for a directory; "": none
 	Fallback      string // the path of the file if there is none, such as "/index.html"; "": none
-	Precompressed bool   // use NAME.zst, NAME.br and NAME.gz instead of NAME where the client accepts them
+	Precompressed bool   // use NAME.zst, NAME.br and NAME.gz where the client accepts them
 	// Limit, if set, bounds the files that are open.
 	Limit Limit
 }
@@ -67,19 +67,20 @@ func New(o Options) (*Root, error) {
 // Options returns the options.
 func (r *Root) Options() Options { return r.options }
 
-// Name returns the full name of the file for a canonical path, "" if none can have it. It does not
-// look for the file.
-func (r *Root) Name(path []byte) string {
-	name, dir, ok := appendName(nil, path)
-	switch {
-	case !ok:
-		return ""
-	case dir && r.options.Index == "":
-		return ""
-	case dir:
-		return filepath.Join(r.options.Root, string(name), r.options.Index)
+// Names returns the full names of the files for a canonical path, in the order in which they are
+// looked for. It does not look for them.
+func (r *Root) Names(path []byte) (list []string) {
+	if name, dir, ok := appendName(nil, path); ok && (!dir || r.options.Index != "") {
+		full := filepath.Join(r.options.Root, string(name))
+		if dir {
+			full = filepath.Join(full, r.options.Index)
+		}
+		list = append(list, full)
 	}
-	return filepath.Join(r.options.Root, string(name))
+	if r.fallback != "" {
+		list = append(list, filepath.Join(r.options.Root, r.fallback))
+	}
+	return list
 }
 
 // Check opens the directory, and looks for the fallback.

@@ -17,8 +17,8 @@ const sendfileMost = 1 << 20
 func CanSendFile(c *Conn) bool { return c.spliceable() }
 
 // SendFile sends n bytes of f, which begin at an offset, after what is held. It keeps the pace and
-// the deadline as a write does. If f ends before, the error is io.ErrUnexpectedEOF. f must stay open
-// meanwhile.
+// the deadline as a write does. If f ends before, the error is io.ErrUnexpectedEOF. f must stay
+// open meanwhile.
 func (c *Conn) SendFile(f *os.File, offset, n int64) (sent int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
