@@ -31,6 +31,7 @@ const (
 // shared is an open file, for all responses that send it.
 type shared struct {
 	*os.File
+	name      string // below the directory
 	state     state
 	validator Validator
 	cache     *cache
@@ -41,10 +42,10 @@ type shared struct {
 }
 
 // take returns the file with a name, in use; nil if there is none.
-func (c *cache) take(name string) *shared {
+func (c *cache) take(name []byte) *shared {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.files[name]
+	s := c.files[string(name)]
 	if s != nil {
 		s.refs++
 	}
@@ -52,37 +53,37 @@ func (c *cache) take(name string) *shared {
 }
 
 // add keeps a file for later, if there is room.
-func (c *cache) add(name string, s *shared) {
+func (c *cache) add(s *shared) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
 		return
 	}
-	if before := c.files[name]; before != nil {
-		c.remove(name, before)
+	if before := c.files[s.name]; before != nil {
+		c.remove(before)
 	} else if len(c.files) >= maxCached && !c.evict(1, 0) {
 		return
 	}
 	if c.files == nil {
 		c.files = map[string]*shared{}
 	}
-	c.files[name] = s
+	c.files[s.name] = s
 	s.cached = true
 	c.sweepLater()
 }
 
 // drop forgets a file that has changed.
-func (c *cache) drop(name string, s *shared) {
+func (c *cache) drop(s *shared) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.files[name] == s {
-		c.remove(name, s)
+	if c.files[s.name] == s {
+		c.remove(s)
 	}
 }
 
 // remove takes a file out of the cache; mu is held.
-func (c *cache) remove(name string, s *shared) {
-	delete(c.files, name)
+func (c *cache) remove(s *shared) {
+	delete(c.files, s.name)
 	s.cached = false
 	if s.refs == 0 {
 		c.closeFile(s)
@@ -101,8 +102,8 @@ func (c *cache) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
-	for name, s := range c.files {
-		c.remove(name, s)
+	for _, s := range c.files {
+		c.remove(s)
 	}
 }
 
@@ -110,9 +111,9 @@ func (c *cache) close() {
 // closed one; mu is held.
 func (c *cache) evict(n int, unused time.Duration) bool {
 	closed, now := 0, time.Since(epoch)
-	for name, s := range c.files {
+	for _, s := range c.files {
 		if closed < n && s.refs == 0 && now-s.used >= unused {
-			c.remove(name, s)
+			c.remove(s)
 			closed++
 		}
 	}

@@ -13,14 +13,14 @@ type File struct {
 	// Coding is that of a precompressed variant.
 	Coding coding.Coding
 
-	name string // of the file without the coding
+	plain string // the name of the file without the coding
 }
 
 // Size is in bytes.
 func (f *File) Size() int64 { return f.state.size }
 
 // MediaType is the value of Content-Type.
-func (f *File) MediaType() string { return MediaType(f.name) }
+func (f *File) MediaType() string { return MediaType(f.plain) }
 
 // Validator is what conditions are compared with.
 func (f *File) Validator() *Validator { return &f.validator }
@@ -47,10 +47,10 @@ func (r *Root) find(path []byte, accepted *coding.Accepted) (File, error) {
 	name, dir, ok := appendName(buf[:0], path)
 	f, err := File{}, ErrNotFound
 	if ok {
-		f, err = r.named(d, string(name), dir)
+		f, err = r.named(d, name, dir)
 	}
 	if errors.Is(err, ErrNotFound) && r.fallback != "" {
-		f, err = d.file(r.fallback)
+		f, err = d.file([]byte(r.fallback))
 	}
 	if err == nil && r.options.Precompressed {
 		f = d.variant(f, accepted)
@@ -59,22 +59,22 @@ func (r *Root) find(path []byte, accepted *coding.Accepted) (File, error) {
 }
 
 // named opens the file with a name, or the index of the directory with it.
-func (r *Root) named(d *directory, name string, dir bool) (File, error) {
+func (r *Root) named(d *directory, name []byte, dir bool) (File, error) {
 	index := r.options.Index
 	switch {
 	case !dir:
 		f, err := d.file(name)
-		if err == errDirectory && index != "" && d.isFile(name+"/"+index) {
+		if err == errDirectory && index != "" && d.isFile(string(name)+"/"+index) {
 			return File{}, ErrSlash
 		}
 		return f, err
 	case index == "":
 		return File{}, ErrNotFound
 	}
-	if name != "" {
-		index = name + "/" + index
+	if len(name) > 0 {
+		name = append(name, '/')
 	}
-	return d.file(index)
+	return d.file(append(name, index...))
 }
 
 // variants are the codings of precompressed files, the smallest first.
@@ -90,9 +90,9 @@ func (d *directory) variant(f File, accepted *coding.Accepted) File {
 		if c == coding.Identity {
 			break
 		}
-		if v, err := d.file(f.name + suffixes[c]); err == nil {
+		if v, err := d.file([]byte(f.plain + suffixes[c])); err == nil {
 			f.Close()
-			v.name, v.Coding = f.name, c
+			v.plain, v.Coding = f.plain, c
 			return v
 		}
 		i := 0

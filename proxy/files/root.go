@@ -92,7 +92,7 @@ func (r *Root) Check() error {
 	if r.fallback == "" {
 		return nil
 	}
-	f, err := d.file(r.fallback)
+	f, err := d.file([]byte(r.fallback))
 	if err != nil {
 		return fmt.Errorf("fallback %s: %w", r.options.Fallback, err)
 	}
@@ -193,20 +193,20 @@ var errDirectory = fmt.Errorf("%w: it is a directory", ErrNotFound)
 
 // file opens a regular file, or takes it from the cache if the name still is that of the same file
 // in the same state.
-func (d *directory) file(name string) (File, error) {
+func (d *directory) file(name []byte) (File, error) {
 	if s := d.cache.take(name); s != nil {
-		if now, err := stateOf(d.self, name); err == nil && now == s.state {
-			return File{shared: s, name: name}, nil
+		if now, err := stateOf(d.self, s.name); err == nil && now == s.state {
+			return File{shared: s, plain: s.name}, nil
 		}
-		d.cache.drop(name, s)
+		d.cache.drop(s)
 		s.release()
 	}
-	s, err := d.openFile(name)
+	s, err := d.openFile(string(name))
 	if err != nil {
 		return File{}, err
 	}
-	d.cache.add(name, s)
-	return File{shared: s, name: name}, nil
+	d.cache.add(s)
+	return File{shared: s, plain: s.name}, nil
 }
 
 // openFile opens a regular file. To open a FIFO does not wait, and what is neither a file nor a
@@ -219,7 +219,7 @@ func (d *directory) openFile(name string) (*shared, error) {
 	if err == nil {
 		var s state
 		if s, err = stateOfFile(f); err == nil && s.isRegular() {
-			return &shared{File: f, state: s, validator: newValidator(&s, name, time.Now()), cache: &d.cache, refs: 1}, nil
+			return &shared{File: f, name: name, state: s, validator: newValidator(&s, name, time.Now()), cache: &d.cache, refs: 1}, nil
 		}
 		_ = f.Close()
 		switch {

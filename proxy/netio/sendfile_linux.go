@@ -22,7 +22,13 @@ func CanSendFile(c *Conn) bool { return c.spliceable() }
 func (c *Conn) SendFile(f *os.File, offset, n int64) (sent int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := fileSender{c: c, file: int(f.Fd()), offset: offset, left: n}
+	s := c.file
+	if s == nil {
+		s = &fileSender{c: c}
+		s.stepFn = s.step
+		c.file = s
+	}
+	s.file, s.offset, s.left, s.fault = int(f.Fd()), offset, n, nil
 	s.send()
 	runtime.KeepAlive(f)
 	if err = s.fault; err == nil {
@@ -31,9 +37,11 @@ func (c *Conn) SendFile(f *os.File, offset, n int64) (sent int64, err error) {
 	return s.offset - offset, err
 }
 
-// fileSender is the state of a SendFile; the write lock of the connection is held.
+// fileSender is the state of a SendFile; the write lock of the connection guards it. A connection
+// that has sent a file keeps it, because its callback must not allocate.
 type fileSender struct {
 	c            *Conn
+	stepFn       func(fd uintptr) bool
 	file         int
 	offset, left int64
 	moved        int
@@ -48,7 +56,6 @@ func (s *fileSender) send() {
 		c.finNext = false
 	}
 	armed := false
-	step := s.step
 	for c.werr == nil && s.fault == nil && s.left > 0 {
 		var since time.Time
 		if c.blocked {
@@ -57,12 +64,12 @@ func (s *fileSender) send() {
 			armed = true
 		}
 		s.moved = 0
-		err := c.raw.Write(step)
+		err := c.raw.Write(s.stepFn)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded) && !c.writeDeadlinePassed():
 			c.armWrite(time.Time{}, 0)
 			c.blocked = false // what fits now is what a slow peer took, see wait
-			if err = c.raw.Write(step); err == nil {
+			if err = c.raw.Write(s.stepFn); err == nil {
 				err = c.pace.Wait(time.Since(since), s.moved)
 			}
 			c.setWriteErr(err)

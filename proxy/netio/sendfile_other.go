@@ -7,6 +7,8 @@ import (
 	"os"
 )
 
+type fileSender struct{}
+
 // CanSendFile is false here.
 func CanSendFile(*Conn) bool { return false }
 

@@ -24,6 +24,7 @@ type writer struct {
 	replies atomic.Bool // what is written now is a reply of crypto/tls, see reply
 	pace    Pace
 	out     spliceOutput
+	file    *fileSender // nil until a file is sent
 
 	wdeadline atomic.Int64 // since epoch; 0 is never
 	wmu       sync.Mutex   // held while the poller's write timer is set
