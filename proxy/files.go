@@ -34,12 +34,12 @@ func (f *Files) serve(x *exchange) {
 		return
 	}
 	room := x.proxy.options.Room
-	if !room.enter() {
+	if !room.acquire() {
 		x.refuseShort(errNoRoom)
 		return
 	}
 	found := f.open(x)
-	room.leave()
+	room.release()
 	if !found && f.Fallback != nil {
 		f.Fallback.serve(x)
 	} else if !found {
@@ -60,7 +60,7 @@ var (
 )
 
 func (x *exchange) refuseShort(err error) {
-	x.proxy.shed(err)
+	x.proxy.recordShortage(err)
 	x.answer(connectAnswer(err))
 }
 
@@ -225,7 +225,7 @@ func appendContentRange(dst []byte, r files.Range, size int64) []byte {
 // sendParts sends the head, x.resp, and the body.
 func (x *exchange) sendParts(f *files.File, list []part, now time.Time) {
 	x.rec.Status, x.rec.End = x.resp.Status, telemetry.EndOK
-	if !x.skipBody() || x.client.ending() {
+	if !x.discardBody() || x.client.ending() {
 		x.setClose()
 	}
 	x.resp.NoBody = x.resp.NoBody || x.req.IsHead()
