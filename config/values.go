@@ -65,6 +65,7 @@ var formats = map[string]codec{
 	"path_query":     plain(pathQuery),
 	"realm":          of(realm, same),
 	"route_host":     plain(routeHost),
+	"media_range":    of(mediaRange, same),
 	"media_type":     plain(mediaType),
 	"method_or_any":  of(methodOrAny, same),
 	"origin":         of(corsOrigin, same),

@@ -99,6 +99,9 @@ func (c *fileCheck) backend(b *config.Backend) {
 // route looks at the files of filters and answers.
 func (c *fileCheck) route(r *config.Route) {
 	key := "route." + r.Name
+	if r.Files != nil {
+		c.files(key, r.Files)
+	}
 	if r.Answer != nil && r.Answer.File != "" {
 		_, _, err := readContent(r.Answer.File)
 		c.note(key+".answer.file", err)

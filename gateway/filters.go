@@ -21,6 +21,7 @@ var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newRewrite,
 	newRequestHeaders,
 	newResponseHeaders,
+	newCompress,
 	newErrorPages,
 	newMaxForwards,
 }

@@ -17,6 +17,7 @@ import (
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/coding"
 	"mpgate/proxy/conninfo"
 	"mpgate/proxy/filter/auth"
 	"mpgate/proxy/http2"
@@ -59,7 +60,8 @@ type Gateway struct {
 	gate    *listener.Gate
 	// clients is the limit of client connections, from the descriptors or the configuration.
 	clients     atomic.Int64
-	places      backend.ConnLimit // for connections to servers
+	places      backend.ConnLimit // for connections to servers, and files
+	encoders    coding.Encoders   // bounds the memory of compression
 	group       *memoryGroup      // nil: the memory is not limited; nor are the next two then
 	room        *proxy.Room       // for exchanges
 	streams     http2.Memory      // for what servers of HTTP/2 may have us hold
@@ -125,6 +127,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g.access.Store(access)
 	g.gate = listener.NewGate(0)
+	g.encoders.Limit = coding.EncoderMemory()
 	g.places.CloseIdle = g.closeIdleConnection
 	g.limitConnections(cfg.Limits.Connections)
 	g.openMemory()

@@ -15,6 +15,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/files"
 	"mpgate/proxy/limits"
 	"mpgate/telemetry"
 )
@@ -33,6 +34,7 @@ type generation struct {
 	passedAt  map[string]bool        // the listeners that its routes name; "" is all
 	ownNames  []string               // see ownNames
 	contents  map[string]fs.FileInfo // files that are bodies of answers, as they were read
+	fileRoots []*files.Root          // directories of the action files
 }
 
 // pool is a backend and its maintenance task.
@@ -321,6 +323,7 @@ func (n *generation) close() {
 	for _, p := range n.backends {
 		p.task.stop()
 	}
+	n.closeFiles()
 }
 
 // releaseMeters gives the meters of the filters back.
@@ -332,6 +335,7 @@ func (n *generation) releaseMeters() {
 
 // closeNew undoes a build: it closes the sockets and the backends that old does not have.
 func (n *generation) closeNew(old *generation) {
+	n.closeFiles()
 	for name, p := range n.backends {
 		if old == nil || old.backends[name] != p {
 			p.Discard()

@@ -213,6 +213,7 @@ func (g *Gateway) retire(old, next *generation) {
 			s.meter.Release()
 		}
 	}
+	old.closeFiles()
 	for name, l := range old.leases {
 		if n, ok := next.leases[name]; !ok || n.Lease != l.Lease {
 			ending.Leases = append(ending.Leases, l.Lease)

@@ -39,7 +39,11 @@ type Explanation struct {
 	Status int
 	Reason string
 	Header message.Header // of the answer
-	Notes  []string       // what filters would do
+	Notes  []string       // effects of filters that depend on more than the request
+	// Files are the names of the files that the action Files would look for. Fallback says that its
+	// fallback answers if there is none.
+	Files    []string
+	Fallback bool
 }
 
 // Explain runs the steps of an exchange at l, and the action of the route if that needs no server.
@@ -63,9 +67,11 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
 	}
 	if e.Step = x.step(); e.Step == "" {
-		switch x.route.Action.(type) {
+		switch a := x.route.Action.(type) {
 		case *Redirect, *Fixed:
-			x.route.Action.serve(x)
+			a.serve(x)
+		case *Files:
+			e.Files, e.Fallback = a.explain(x)
 		}
 	}
 	if e.Step != "" || down.status != 0 {

@@ -21,6 +21,9 @@ var (
 	descFilterEnded = desc("filter_ended_requests_total", "Requests that a filter of the route ended.", "listener", "route", "filter", "code")
 	descDropped     = desc("header_fields_dropped_total", "Header fields removed from requests because of their names.", "listener", "route")
 
+	descCompressed      = desc("compress_bytes_total", "Body bytes of responses that were compressed, before and after that.", "encoding", "stage")
+	descCompressRefused = desc("compress_refused_total", "Responses that were not compressed because the memory for encoders was used up.")
+
 	descConnections     = desc("connections_total", "Connections accepted, by how they ended; counted at their end.", "listener", "end")
 	descConnectionsOpen = desc("connections_open", "Open client connections.", "listener")
 	descHandshakes      = desc("tls_handshakes_total", "Successful TLS handshakes.", "listener", "version", "resumed")
@@ -77,6 +80,7 @@ var (
 
 var descs = []*prometheus.Desc{
 	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descFilterEnded, descDropped,
+	descCompressed, descCompressRefused,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
@@ -144,6 +148,7 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	s.counter(descPanics, in.Panics.Value())
 	s.counter(descTaskPanics, in.TaskPanics.Value())
 	s.counter(descAcceptErrors, in.AcceptErrors.Value())
+	in.Compress.collect(s)
 	for i := range in.shed {
 		s.counter(descShed, in.shed[i].Value(), shortageNames[i])
 	}

@@ -19,6 +19,7 @@ type Instruments struct {
 	Panics       Counter // exchanges and connections ended by a panic
 	TaskPanics   Counter // panics in other tasks of the gateway
 	AcceptErrors Counter // failed accepts
+	Compress     CompressMeter
 
 	shed [shortageCount]Counter
 

@@ -89,6 +89,7 @@ func exercise(in *Instruments) {
 	s.Open(3)
 	s.Idle(2)
 	s.Up(false)
+	in.Compress.Add("gzip", 1000, 100)
 	l := in.Listener("web")
 	l.Opened()
 	l.Opened()

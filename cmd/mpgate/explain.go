@@ -200,6 +200,7 @@ type explained struct {
 
 	Route       string   `json:"route,omitempty"`
 	Backend     string   `json:"backend,omitempty"` // "": mpgate answers
+	Files       []string `json:"files,omitempty"`   // that are looked for first
 	Servers     []string `json:"servers,omitempty"`
 	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
 	// client_auth of the TLS policy of the name; "": none
@@ -267,6 +268,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		return e.refused(x.Status, q.why(&x, l))
 	}
 	e.Status, e.Location = x.Status, string(x.Header.Get(message.Location))
+	e.Files = x.Files
 	return e.routed(cfg, x.Route)
 }
 
@@ -345,7 +347,7 @@ func (e explained) routed(cfg *config.Config, r *proxy.Route) explained {
 	e.Route = r.Name
 	for i := range cfg.Routes {
 		if cfg.Routes[i].Name == r.Name {
-			e.Backend = cfg.Routes[i].Backend
+			e.Backend = cfg.Routes[i].BackendName()
 		}
 	}
 	for i := range cfg.Backends {

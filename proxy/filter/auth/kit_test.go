@@ -61,7 +61,10 @@ func write(t testing.TB, name, text string) string {
 
 func rewrite(t testing.TB, path, text string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path+".tmp", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil { // nobody sees a part of it
 		t.Fatal(err)
 	}
 }
