@@ -57,7 +57,7 @@ var formats = map[string]codec{
 	"path_name":     pathNames,
 	"route_host":    plain(routeHost),
 	"san":           of(certName, same),
-	"server_name":   plain(func(s, _ string) (string, string) { return matchHost(s, false) }),
+	"server_name":   plain(serverName),
 	"tls_version":   versions,
 	"trusted":       networks(NetworkUnix),
 	"webhook":       webhooks,

@@ -29,7 +29,11 @@ func adminAddress(s, dir string) (Address, string) {
 	if s == "off" {
 		return Address{}, ""
 	}
-	return listened(s, dir)
+	a, problem := listened(s, dir)
+	if a.Last != 0 {
+		return Address{}, "has a range of ports; write one port"
+	}
+	return a, problem
 }
 
 func adminText(a Address) string {
@@ -82,18 +86,41 @@ func parseAddress(s, dir string, u use) (a Address, problem string) {
 		}
 		return bad("is not a valid address; must be %s", forms)
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return bad("has no port from 0 to 65535; write the port as a number")
+	if a.Port, a.Last, problem = ports(port, u); problem != "" {
+		return bad("%s", problem)
 	}
-	if u == dialAddress && n == 0 {
-		return bad("has the port 0; write the server's port")
-	}
-	a.Port = uint16(n)
 	if a.Host, problem = addressHost(host, u); problem != "" {
 		return bad("%s; must be %s", problem, forms)
 	}
 	return a, ""
+}
+
+// maxPorts is the most ports of a range. Each is a socket.
+const maxPorts = 1024
+
+// ports parses a port, or a range of them, of which last is the end; it is 0 for a single port.
+func ports(s string, u use) (first, last uint16, problem string) {
+	from, to, isRange := strings.Cut(s, "-")
+	a, err := strconv.ParseUint(from, 10, 16)
+	if err != nil {
+		return 0, 0, "has no port from 0 to 65535; write the port as a number"
+	}
+	switch {
+	case u == dialAddress && isRange:
+		return 0, 0, "has a range of ports, which is for listeners; write one port"
+	case u == dialAddress && a == 0:
+		return 0, 0, "has the port 0; write the server's port"
+	case !isRange:
+		return uint16(a), 0, ""
+	}
+	b, err := strconv.ParseUint(to, 10, 16)
+	switch {
+	case err != nil || a == 0 || b <= a:
+		return 0, 0, `has no valid range of ports; write the first and the last, for example ":9000-9010"`
+	case b-a >= maxPorts:
+		return 0, 0, fmt.Sprintf("has a range of %d ports; must be at most %d", b-a+1, maxPorts)
+	}
+	return uint16(a), uint16(b), ""
 }
 
 func unixAddress(path, dir string) (a Address, problem string) {
@@ -233,6 +260,14 @@ func matchHost(s string, ipToo bool) (canonical, problem string) {
 		return "", fmt.Sprintf("has a port; write %q", s[:i])
 	}
 	return hostName(s, true)
+}
+
+// serverName parses the SNI of a handshake, or AnySNI.
+func serverName(s, _ string) (string, string) {
+	if s == AnySNI {
+		return s, ""
+	}
+	return matchHost(s, false)
 }
 
 // certHost parses a name that a certificate may contain.

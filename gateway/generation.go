@@ -27,7 +27,8 @@ type generation struct {
 	listeners map[string]*front
 	leases    map[string]lease // by route
 	routes    *proxy.Routes
-	passed    *proxy.Passthroughs // nil: none
+	passed    *proxy.Passthroughs // by server name; nil: none
+	tcp       *proxy.Passthroughs // by TCP listener; nil: none
 	passedAt  map[string]bool     // the listeners that its routes name; "" is all
 	ownNames  []string            // see ownNames
 }
@@ -177,10 +178,12 @@ func mode(m mptcp.Mode, enabled bool) mptcp.Mode {
 	return m
 }
 
-// buildRoutes makes the table of routes, and that of server names which are passed through.
+// buildRoutes makes the table of routes, that of server names which are passed through, and that of
+// TCP listeners.
 func (n *generation) buildRoutes(old *generation) error {
 	cfg := n.config
-	var list, passed []proxy.Route
+	isTCP := cfg.TCPListeners()
+	var list, passed, tcp []proxy.Route
 	for _, r := range cfg.Routes {
 		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
@@ -191,11 +194,15 @@ func (n *generation) buildRoutes(old *generation) error {
 			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
 			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
 		}
-		if r.Match.SNI == "" {
+		if r.Match.SNI == "" && !isTCP[r.Match.Listener] {
 			list = append(list, one)
 			continue
 		}
 		one.Action = &proxy.TCP{Backend: to}
+		if isTCP[r.Match.Listener] {
+			tcp = append(tcp, one)
+			continue
+		}
 		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
@@ -205,6 +212,11 @@ func (n *generation) buildRoutes(old *generation) error {
 	}
 	if len(passed) > 0 {
 		if n.passed, err = proxy.NewPassthroughs(passed); err != nil {
+			return routeFault(cfg, err)
+		}
+	}
+	if len(tcp) > 0 {
+		if n.tcp, err = proxy.NewPassthroughs(tcp); err != nil {
 			return routeFault(cfg, err)
 		}
 	}
@@ -280,12 +292,16 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 
 // view is options of the data plane of a listener, as far as the configuration says it.
 func (n *generation) view(l *config.Listener) proxy.ListenerOptions {
-	return proxy.ListenerOptions{
+	o := proxy.ListenerOptions{
 		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
 		RedirectHTTPS: l.RedirectHTTPS, Routes: n.routes, Passthrough: n.passthroughs(l),
 		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
 		ProxyHeader: l.ProxyProtocol, ProxyHeaderFrom: l.ProxyProtocolFrom,
 	}
+	if l.SpeaksTCP() {
+		o.TCP = n.tcp
+	}
+	return o
 }
 
 func (f *front) closeTLS() {
@@ -300,7 +316,9 @@ func (g *Gateway) listenerOptions(cfg *config.Config, l *config.Listener) listen
 		Gate: g.gate, Failed: g.metrics.AcceptErrors.Inc, Log: g.log,
 	}
 	for _, a := range l.Addresses {
-		o.Addresses = append(o.Addresses, a.String())
+		for _, one := range a.Each() {
+			o.Addresses = append(o.Addresses, one.String())
+		}
 	}
 	return o
 }

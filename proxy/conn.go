@@ -23,7 +23,7 @@ import (
 type conn struct {
 	client
 	base   *netio.Conn
-	stream netio.Stream // what HTTP is spoken on: base, or TLS above it; nil before that is known
+	stream netio.Stream // what is spoken on: base, or TLS above it; nil before that is known
 	http   *http1.ServerConn
 
 	parked  atomic.Bool   // see park
@@ -98,12 +98,15 @@ func (p *Proxy) turnAway(nc net.Conn) {
 }
 
 func (c *conn) serve() {
+	v := c.listener.view.Load()
 	if !c.refusesTCP() {
-		c.stream = c.guarded()
+		c.stream = c.guarded(v)
 	}
 	switch {
 	case c.stream == nil:
 		c.close()
+	case v.TCP != nil:
+		task.Go("connection", func() { c.serveTCP(v) }, c.panickedOutside)
 	case c.tls != nil:
 		// A handshake grows the stack to 16 KiB and more, which an idle connection would keep.
 		task.Go("connection", c.serveHTTP, c.panickedOutside)
@@ -113,14 +116,14 @@ func (c *conn) serve() {
 }
 
 // guarded is setup, of which a panic ends this connection and nothing else.
-func (c *conn) guarded() (s netio.Stream) {
+func (c *conn) guarded(v *view) (s netio.Stream) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.panicked(v)
 			s = nil
 		}
 	}()
-	return c.setup()
+	return c.setup(v)
 }
 
 // panicked notes a panic outside of any exchange.

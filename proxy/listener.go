@@ -19,6 +19,7 @@ type ListenerOptions struct {
 	RedirectHTTPS bool   // answer everything with a 308 to the same target by https
 	Routes        *Routes
 	Passthrough   *Passthroughs // nil: none
+	TCP           *Passthroughs // nil: HTTP is spoken; else connections take its route for the listener
 	TLS           Policies      // nil: plain
 	H2C           bool          // HTTP/2 is spoken without TLS by clients that begin so
 	NoH1          bool          // and nothing else
@@ -45,6 +46,7 @@ type view struct {
 	noRoute *telemetry.ExchangeMeter
 	meters  *meters // of Routes
 	passed  *meters // of Passthrough
+	tcp     *meters // of TCP
 }
 
 // NewListener makes a listener that serves o.
@@ -60,6 +62,7 @@ func (l *Listener) Update(o ListenerOptions) {
 		ListenerOptions: o, conns: l.metrics.Listener(l.name), noRoute: l.metrics.Exchange(l.name, ""),
 		meters: l.newMeters(l.metrics.Exchange, o.Routes),
 		passed: l.newMeters(l.metrics.Passthrough, (*Routes)(o.Passthrough)),
+		tcp:    l.newMeters(l.metrics.Passthrough, (*Routes)(o.TCP)),
 	}
 	l.view.Swap(v).end(v)
 }
@@ -79,6 +82,7 @@ func (v *view) end(next *view) {
 	}
 	v.meters.end(next.meters)
 	v.passed.end(next.passed)
+	v.tcp.end(next.tcp)
 }
 
 // trusts says whether what a says about others is believed.

@@ -24,8 +24,10 @@ import (
 // process, and a server may send requests of its own with the fields that it got. So a mark says by
 // which listener and route a request for which target has passed, and a loop is the same once more.
 //
-// Connections that are passed through carry no mark. A loop is one that we ourselves have
-// made, or the same ClientHello, which holds 32 random bytes, many times at once.
+// Connections that are forwarded unopened carry no mark. A loop is one that we ourselves have made
+// for the same route, also by way of other routes; or the same ClientHello, which holds 32 random
+// bytes, many times at once. Other bytes that come back by way of others cannot be told from new
+// ones: the limit of connections ends such a loop.
 
 const (
 	processDigits = 8
@@ -44,16 +46,16 @@ type loops struct {
 	process  [processDigits]byte // a name of this process that says nothing of it to others
 	reported atomic.Int64        // when a loop was logged, in ns since 1970
 
-	mu      sync.Mutex      // guards what follows
-	hellos  map[uint64]int  // by hash, of the connections that are being passed through
-	dialled map[ends]string // those of them to servers, with their route
+	mu      sync.Mutex        // guards what follows
+	hellos  map[uint64]int    // by hash, of the connections that are being passed through
+	dialled map[ends]*passing // the connections to servers of those that are forwarded unopened
 }
 
 // ends are those of a connection. One port may be used for connections to several places.
 type ends struct{ from, to netip.AddrPort }
 
 func newLoops() *loops {
-	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, dialled: map[ends]string{}}
+	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, dialled: map[ends]*passing{}}
 	hex.Encode(l.process[:], binary.BigEndian.AppendUint32(nil, rand.Uint32()))
 	return l
 }
@@ -122,37 +124,51 @@ func (l *loops) report(p *Proxy, text string, attrs ...any) {
 	}
 }
 
-// passing is a connection that is passed through.
+// passing is a connection that is forwarded unopened.
 type passing struct {
 	loops   *loops
-	hello   uint64
-	dialled ends // the connection to the server
+	route   string
+	before  *passing // the one whose connection to a server it is; nil: another's
+	hello   uint64   // hash; 0: it has no ClientHello
+	dialled ends     // the connection to the server
 }
 
-// pass notes a connection that is to be passed through; nil: it has come back.
+// pass notes a connection that is to be forwarded; nil: it has come back. It has no ClientHello if
+// hello is nil.
 func (l *loops) pass(c ends, route string, hello []byte) *passing {
-	var h maphash.Hash
-	h.SetSeed(l.seed)
-	_, _ = h.WriteString(route)
-	_, _ = h.Write(hello)
-	p := &passing{loops: l, hello: h.Sum64()}
+	p := &passing{loops: l, route: route}
+	if hello != nil {
+		var h maphash.Hash
+		h.SetSeed(l.seed)
+		_, _ = h.WriteString(route)
+		_, _ = h.Write(hello)
+		p.hello = max(1, h.Sum64())
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if by, ok := l.dialled[c]; ok && by == route || l.hellos[p.hello] >= maxSameHello {
-		return nil
+	p.before = l.dialled[c]
+	for by := p.before; by != nil; by = by.before {
+		if by.route == route {
+			return nil
+		}
 	}
-	l.hellos[p.hello]++
+	if p.hello != 0 {
+		if l.hellos[p.hello] >= maxSameHello {
+			return nil
+		}
+		l.hellos[p.hello]++
+	}
 	return p
 }
 
 // to notes the connection to the server. Nothing may have been sent on that yet.
-func (p *passing) to(c ends, route string) {
+func (p *passing) to(c ends) {
 	if c == (ends{}) {
 		return
 	}
 	p.dialled = c
 	p.loops.mu.Lock()
-	p.loops.dialled[c] = route
+	p.loops.dialled[c] = p
 	p.loops.mu.Unlock()
 }
 
@@ -161,8 +177,10 @@ func (p *passing) end() {
 	l := p.loops
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.hellos[p.hello]--; l.hellos[p.hello] == 0 {
-		delete(l.hellos, p.hello)
+	if p.hello != 0 {
+		if l.hellos[p.hello]--; l.hellos[p.hello] == 0 {
+			delete(l.hellos, p.hello)
+		}
 	}
 	delete(l.dialled, p.dialled)
 }

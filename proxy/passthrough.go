@@ -1,15 +1,8 @@
 package proxy
 
 import (
-	"errors"
-	"os"
-	"time"
-
-	"mpgate/proxy/backend"
 	"mpgate/proxy/netio"
-	"mpgate/proxy/passthrough"
 	"mpgate/proxy/preread"
-	"mpgate/telemetry"
 )
 
 // helloStep is how many further bytes make it worth while to read a ClientHello from its beginning
@@ -29,7 +22,7 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 				if r == nil {
 					return false, nil
 				}
-				c.serveRaw(v, r, &rawConn{conn: c, name: hello.ServerName, ahead: ahead, hello: n})
+				c.serveRaw(v.passed, r, &rawConn{conn: c, stream: c.base, ahead: ahead, hello: n, name: hello.ServerName})
 				return true, nil
 			}
 			if err != preread.ErrMore {
@@ -43,101 +36,11 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 	}
 }
 
-// rawConn is a connection that is forwarded unopened.
-type rawConn struct {
-	*conn
-	name  string // the server name of its ClientHello
-	ahead *netio.Buffer
-	hello int // how many bytes of ahead are the ClientHello
-
-	opened bool // bytes have gone to a server: an end out of order must show
-}
-
-// serveRaw serves a connection as one exchange.
-func (c *conn) serveRaw(v *view, r *Route, raw *rawConn) {
-	x := exchanges.Get().(*exchange)
-	x.begin(&c.client, nil, c.accepted)
-	x.raw = raw
-	x.rec.Proto, x.rec.SNI = telemetry.ProtoTLS, raw.name
-	c.setBusy() // for drain: it is not one that has yet to say what it wants
-	x.enter(r, v.passed)
-	defer func() {
-		x.panicked = x.rec.End == telemetry.EndInternal
-		x.finish()
-		c.end = connEnd(x.rec.End)
-		c.broken = x.rec.End != telemetry.EndOK && x.raw.opened
-		x.recycle()
-	}()
-	r.Action.serve(x)
-}
-
-// TCP is the action that forwards the bytes of a connection to a server of a backend.
-type TCP struct{ Backend *backend.Backend }
-
-func (t *TCP) serve(x *exchange) {
-	x.backend = t.Backend
-	x.rec.Backend = t.Backend.Name()
-	room := x.proxy.options.Room
-	if !room.enter() {
-		x.proxy.shed(errNoRoom)
-		x.rec.End = connectAnswer(errNoRoom).End
-		return
-	}
-	defer room.leave()
-	c := x.raw
-	passing := x.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name, c.ahead.Bytes()[:c.hello])
-	if passing == nil {
-		x.rec.End = telemetry.EndLimit
-		x.proxy.loops.report(x.proxy, "connection loop: a passed-through connection returned to this gateway and was closed; check the addresses of the servers",
-			"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "sni", c.name, "id", string(x.rec.IDText()))
-		return
-	}
-	x.attempt.Reset(x.backend)
-	chosen := time.Now()
-	server, err := x.attempt.OpenRaw(x.proxy.ctx, c.addresses())
-	if s := x.attempt.Server(); s != nil {
-		x.rec.Server = s.Address
-	}
-	if err != nil {
-		passing.end()
-		x.proxy.shed(err)
-		x.rec.End = connectAnswer(err).End
-		return
-	}
-	defer server.Close()
-	defer passing.end() // before the port is free for others
-	passing.to(endsOf(server.LocalAddr(), server.RemoteAddr()), x.route.Name)
-	x.rec.BackendTime = time.Since(chosen)
-	x.relayRaw(server)
-}
-
-// relayRaw moves the bytes of a connection, and notes how it ended.
-func (x *exchange) relayRaw(server *backend.Link) {
-	c, rec := x.raw, &x.rec
-	c.opened = true
-	_, _ = server.Conn.Write(c.ahead.Bytes()) // held; an error shows in the relay
-	sent := int64(c.ahead.Len())
-	c.ahead.Discard(c.ahead.Len())
-	_ = c.base.SetReadDeadline(time.Time{})
-	result := passthrough.Relay(c.base, server.Conn, x.backend.IdleTimeout())
-	rec.BytesIn, rec.BytesOut = sent+result.ToServer, result.ToClient
-	t, n := server.State(time.Now())
-	rec.ServerTransport, rec.ServerSubflows = t.String(), n
-	switch {
-	case result.Err == nil:
-		rec.End = telemetry.EndOK
-	case result.ByServer && !errors.Is(result.Err, os.ErrDeadlineExceeded): // silence is both sides', as in a tunnel
-		rec.End = telemetry.EndBackendReset
-	default:
-		rec.End = clientEnd(result.Err)
-	}
-}
-
-// Passthroughs is a table of server names whose connections are passed through.
+// Passthroughs is a table of routes for connections that are forwarded unopened.
 type Passthroughs Routes
 
-// NewPassthroughs builds the table; Route.Host is the server name, its Path is empty, and its
-// Action is a TCP.
+// NewPassthroughs builds the table. The hosts of a route are server names, none for all; it has no
+// other conditions than these and the listener, and its Action is a TCP.
 func NewPassthroughs(list []Route) (*Passthroughs, error) {
 	r, err := NewRoutes(list)
 	return (*Passthroughs)(r), err

@@ -61,10 +61,10 @@ type session struct {
 	version, cipher, group string
 }
 
-// setup handles what comes before HTTP: a PROXY header, a connection that is passed through, the
-// TLS handshake. It gives what HTTP is spoken on, nil where the connection is over.
-func (c *conn) setup() netio.Stream {
-	v := c.listener.view.Load()
+// setup handles what comes before HTTP, or before the bytes of a TCP listener: a PROXY header, a
+// connection that is passed through, the TLS handshake. It gives what these are spoken on, nil where
+// the connection is over.
+func (c *conn) setup(v *view) netio.Stream {
 	c.base.ReadBy(c.firstDeadline())
 	var ahead netio.Buffer
 	defer ahead.Release()

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+)
+
+// SpeaksTCP reports whether the listener forwards the bytes of its connections unopened.
+func (ln *Listener) SpeaksTCP() bool { return ln.Speaks(TCP) }
+
+// httpOnly are the keys of a listener that are for HTTP only, and why.
+var httpOnly = []struct{ key, why string }{
+	{"trusted_proxies", "there are no header fields to trust"},
+	{"redirect_https", "there are no requests to redirect"},
+	{"health_path", "there are no requests to answer"},
+}
+
+// checkTCP reports the keys of a listener that have no effect without HTTP.
+func (l *loader) checkTCP(ln *Listener, n *node) {
+	if !ln.SpeaksTCP() {
+		return
+	}
+	for _, o := range httpOnly {
+		if n.has(o.key) || n.get(o.key).leaf == true {
+			l.fault(n.get(o.key).at, `is for HTTP, and protocols is "tcp": %s; leave it out`, o.why)
+		}
+	}
+	tls := n.get("tls")
+	for _, policy := range append([]*node{tls}, tls.get("policy").entries()...) {
+		for _, key := range []string{"hsts", "client_headers"} {
+			if policy.written(key) {
+				l.fault(policy.get(key).at, `is for HTTP, and protocols of the listener is "tcp": no header field is sent; leave it out`)
+			}
+		}
+	}
+}
+
+// tcp checks that a listener whose bytes are forwarded unopened has one route, which only names a
+// backend.
+func (l *loader) tcp(c *Config, t tables, listeners, backends names) {
+	routes := map[int][]int{} // by listener
+	for i, r := range c.Routes {
+		if j, ok := listeners.at[r.Match.Listener]; ok && c.Listeners[j].SpeaksTCP() {
+			routes[j] = append(routes[j], i)
+			l.checkTCPRoute(c, &r, t.routes[i], backends)
+		}
+	}
+	for j := range c.Listeners {
+		ln, n := &c.Listeners[j], t.listeners[j]
+		switch own := routes[j]; {
+		case !ln.SpeaksTCP() || ln.Name == "":
+		case len(own) == 0 && !l.mayMatch(t, ln.Name):
+			l.fault(n.at, `has no route, and protocols is "tcp"; add a [[route]] with match = { listener = %s } and a backend`, quote(ln.Name))
+		case len(own) > 1:
+			first := t.routes[own[0]].at
+			for _, i := range own[1:] {
+				l.fault(t.routes[i].get("match").get("listener").at, `names a listener that speaks "tcp", which has a route already: %q (%s:%d); leave one of the two, their connections cannot be told apart`,
+					c.Routes[own[0]].Name, first.file, first.line)
+			}
+		}
+	}
+}
+
+// mayMatch reports whether a route may name a listener, as far as unset variables leave it open.
+func (l *loader) mayMatch(t tables, listener string) bool {
+	return slices.ContainsFunc(t.routes, func(r *node) bool {
+		match := r.get("match")
+		return match.at.unset || match.unset("listener") || match.get("listener").text() == listener
+	})
+}
+
+// declared reports whether a table has a key.
+func declared[Table any](name string) bool {
+	return slices.ContainsFunc(keys[reflect.TypeFor[Table]()], func(k key) bool { return k.name == name })
+}
+
+// TCPListeners are the names of the listeners that forward the bytes of their connections unopened.
+// A route that names one of them takes its connections, and no requests.
+func (c *Config) TCPListeners() map[string]bool {
+	all := map[string]bool{}
+	for i := range c.Listeners {
+		if c.Listeners[i].SpeaksTCP() {
+			all[c.Listeners[i].Name] = true
+		}
+	}
+	return all
+}
+
+func (l *loader) checkTCPRoute(c *Config, r *Route, n *node, backends names) {
+	const why = `is for HTTP, and the route is for a listener that speaks "tcp", whose bytes are forwarded unopened; leave it out`
+	for _, key := range n.sorted() {
+		if key != "name" && key != "match" && key != "backend" && declared[Route](key) {
+			l.fault(n.get(key).at, "%s", why)
+		}
+	}
+	match := n.get("match")
+	for _, key := range match.sorted() {
+		if key != "listener" && key != "sni" && declared[Match](key) { // sni needs TLS handshakes: see sni
+			l.fault(match.get(key).at, "%s", why)
+		}
+	}
+	if j, ok := backends.at[r.Backend]; ok && c.Backends[j].TLS != nil {
+		l.fault(n.get("backend").at, `speaks TLS to its servers%s, but bytes are forwarded to them as they are; name a backend without tls`, n.get("backend").got())
+	}
+}
