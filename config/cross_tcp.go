@@ -21,16 +21,23 @@ func (l *loader) checkTCP(ln *Listener, n *node) {
 		return
 	}
 	for _, o := range httpOnly {
-		if n.has(o.key) || n.get(o.key).leaf == true {
+		if changes(ln, o.key) {
 			l.fault(n.get(o.key).at, `is for HTTP, and protocols is "tcp": %s; leave it out`, o.why)
 		}
 	}
-	tls := n.get("tls")
-	for _, policy := range append([]*node{tls}, tls.get("policy").entries()...) {
-		for _, key := range []string{"hsts", "client_headers"} {
-			if policy.written(key) {
-				l.fault(policy.get(key).at, `is for HTTP, and protocols of the listener is "tcp": no header field is sent; leave it out`)
-			}
+	if ln.TLS == nil {
+		return
+	}
+	l.checkTCPPolicy(&ln.TLS.TLSPolicy, n.get("tls"))
+	for i, policy := range n.get("tls").get("policy").entries() {
+		l.checkTCPPolicy(&ln.TLS.Policies[i], policy)
+	}
+}
+
+func (l *loader) checkTCPPolicy(p *TLSPolicy, n *node) {
+	for _, key := range []string{"hsts", "client_headers"} {
+		if n.written(key) && changes(p, key) {
+			l.fault(n.get(key).at, `is for HTTP, and protocols of the listener is "tcp": no header field is sent; leave it out`)
 		}
 	}
 }
@@ -69,9 +76,18 @@ func (l *loader) mayMatch(t tables, listener string) bool {
 	})
 }
 
-// declared reports whether a table has a key.
-func declared[Table any](name string) bool {
-	return slices.ContainsFunc(keys[reflect.TypeFor[Table]()], func(k key) bool { return k.name == name })
+// changes reports whether a key of a table has another value than its default.
+func changes(table any, name string) bool {
+	v := reflect.ValueOf(table).Elem()
+	ks := keys[v.Type()]
+	i := slices.IndexFunc(ks, func(k key) bool { return k.name == name })
+	if i < 0 {
+		return false // unknown, which is a fault of its own
+	}
+	value, def := ks[i].in(v), reflect.New(ks[i].in(v).Type()).Elem()
+	ks[i].setDefault(def)
+	isList := value.Kind() == reflect.Slice || value.Kind() == reflect.Map
+	return !reflect.DeepEqual(value.Interface(), def.Interface()) && (!isList || value.Len() > 0)
 }
 
 // TCPListeners are the names of the listeners that forward the bytes of their connections unopened.
@@ -89,13 +105,13 @@ func (c *Config) TCPListeners() map[string]bool {
 func (l *loader) checkTCPRoute(c *Config, r *Route, n *node, backends names) {
 	const why = `is for HTTP, and the route is for a listener that speaks "tcp", whose bytes are forwarded unopened; leave it out`
 	for _, key := range n.sorted() {
-		if key != "name" && key != "match" && key != "backend" && declared[Route](key) {
+		if key != "name" && key != "match" && key != "backend" && changes(r, key) {
 			l.fault(n.get(key).at, "%s", why)
 		}
 	}
 	match := n.get("match")
 	for _, key := range match.sorted() {
-		if key != "listener" && key != "sni" && declared[Match](key) { // sni needs TLS handshakes: see sni
+		if key != "listener" && key != "sni" && changes(&r.Match, key) { // sni needs TLS handshakes: see sni
 			l.fault(match.get(key).at, "%s", why)
 		}
 	}

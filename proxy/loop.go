@@ -48,14 +48,15 @@ type loops struct {
 
 	mu      sync.Mutex        // guards what follows
 	hellos  map[uint64]int    // by hash, of the connections that are being passed through
-	dialled map[ends]*passing // the connections to servers of those that are forwarded unopened
+	arrived map[ends]*passing // the connections that are forwarded unopened
+	dialled map[ends]*passing // those of them to servers
 }
 
 // ends are those of a connection. One port may be used for connections to several places.
 type ends struct{ from, to netip.AddrPort }
 
 func newLoops() *loops {
-	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, dialled: map[ends]*passing{}}
+	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, arrived: map[ends]*passing{}, dialled: map[ends]*passing{}}
 	hex.Encode(l.process[:], binary.BigEndian.AppendUint32(nil, rand.Uint32()))
 	return l
 }
@@ -128,6 +129,7 @@ func (l *loops) report(p *Proxy, text string, attrs ...any) {
 type passing struct {
 	loops   *loops
 	route   string
+	arrived ends     // the connection itself
 	before  *passing // the one whose connection to a server it is; nil: another's
 	hello   uint64   // hash; 0: it has no ClientHello
 	dialled ends     // the connection to the server
@@ -136,7 +138,7 @@ type passing struct {
 // pass notes a connection that is to be forwarded; nil: it has come back. It has no ClientHello if
 // hello is nil.
 func (l *loops) pass(c ends, route string, hello []byte) *passing {
-	p := &passing{loops: l, route: route}
+	p := &passing{loops: l, route: route, arrived: c}
 	if hello != nil {
 		var h maphash.Hash
 		h.SetSeed(l.seed)
@@ -146,11 +148,8 @@ func (l *loops) pass(c ends, route string, hello []byte) *passing {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.before = l.dialled[c]
-	for by := p.before; by != nil; by = by.before {
-		if by.route == route {
-			return nil
-		}
+	if p.before = l.dialled[c]; p.before.passed(route) {
+		return nil
 	}
 	if p.hello != 0 {
 		if l.hellos[p.hello] >= maxSameHello {
@@ -158,18 +157,43 @@ func (l *loops) pass(c ends, route string, hello []byte) *passing {
 		}
 		l.hellos[p.hello]++
 	}
+	if c != (ends{}) {
+		l.arrived[c] = p
+	}
 	return p
 }
 
-// to notes the connection to the server. Nothing may have been sent on that yet.
-func (p *passing) to(c ends) {
-	if c == (ends{}) {
-		return
+// passed reports whether a connection has come by way of a route.
+func (p *passing) passed(route string) bool {
+	for ; p != nil; p = p.before {
+		if p.route == route {
+			return true
+		}
 	}
-	p.dialled = c
-	p.loops.mu.Lock()
-	p.loops.dialled[c] = p
-	p.loops.mu.Unlock()
+	return false
+}
+
+// to notes the connection to the server, and reports whether it leads to no loop. It may have
+// arrived here before, and been forwarded.
+func (p *passing) to(c ends) bool {
+	if c == (ends{}) {
+		return true
+	}
+	l := p.loops
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.dialled, l.dialled[c] = c, p
+	next := l.arrived[c]
+	if next == nil {
+		return true
+	}
+	next.before = p
+	for ; next != nil; next = l.arrived[next.dialled] {
+		if p.passed(next.route) {
+			return false
+		}
+	}
+	return true
 }
 
 // end is for a connection to the server that is about to be closed.
@@ -183,6 +207,7 @@ func (p *passing) end() {
 		}
 	}
 	delete(l.dialled, p.dialled)
+	delete(l.arrived, p.arrived)
 }
 
 // endsOf are the ends of a connection, both zero of one over a unix socket.

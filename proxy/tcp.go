@@ -76,9 +76,7 @@ func (t *TCP) serve(x *exchange) {
 	c := x.raw
 	passing := x.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name, c.helloBytes())
 	if passing == nil {
-		x.rec.End = telemetry.EndLimit
-		x.proxy.loops.report(x.proxy, "connection loop: a forwarded connection returned to this gateway and was closed; check the addresses of the servers",
-			"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "sni", x.rec.SNI, "id", string(x.rec.IDText()))
+		x.endLoop()
 		return
 	}
 	x.attempt.Reset(x.backend)
@@ -95,9 +93,19 @@ func (t *TCP) serve(x *exchange) {
 	}
 	defer server.Close()
 	defer passing.end() // before the port is free for others
-	passing.to(endsOf(server.LocalAddr(), server.RemoteAddr()))
+	if !passing.to(endsOf(server.LocalAddr(), server.RemoteAddr())) {
+		x.endLoop()
+		return
+	}
 	x.rec.BackendTime = time.Since(chosen)
 	x.relayRaw(server)
+}
+
+// endLoop notes that the connection has come back, or would.
+func (x *exchange) endLoop() {
+	x.rec.End = telemetry.EndLimit
+	x.proxy.loops.report(x.proxy, "connection loop: a forwarded connection returned to this gateway and was closed; check the addresses of the servers",
+		"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "sni", x.rec.SNI, "id", string(x.rec.IDText()))
 }
 
 // helloBytes returns the ClientHello of a connection that is passed through, nil for any other.
