@@ -32,6 +32,7 @@ var examples = map[string]func(*testing.T){
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
 	"systemd.toml":   runSystemd,
+	"tcp.toml":       runTCP,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and
