@@ -55,7 +55,7 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 	if unix == 0 && ln.Systemd == "" && slices.Contains(ln.TrustedProxies, Network{Name: NetworkUnix}) {
 		l.warn(n.get("trusted_proxies").at, `has "unix", and this listener has no unix socket; leave it out`)
 	}
-	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") {
+	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") && ln.Mode != 0 {
 		l.warn(n.get("mode").at, "is for unix sockets, and this listener has none; leave it out")
 	}
 	if !onlyUnix && ln.Interface != "" && ln.MPTCP != mptcp.Off {

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"mpgate/mptcp/paths"
 )
@@ -37,12 +38,17 @@ type names struct {
 	at   map[string]int
 	all  []string
 	open bool // the name of an entry is not known, because of a variable that is not set
+	// within are the tables in entries, such as [backend.app2], that look like entries of their own.
+	within map[string]bool
 }
 
 // unique reports names that two entries have.
 func (l *loader) unique(what string, entries []*node) names {
-	n := names{at: make(map[string]int, len(entries))}
+	n := names{at: make(map[string]int, len(entries)), within: map[string]bool{}}
 	for i, e := range entries {
+		for key, child := range e.keys {
+			n.within[key] = n.within[key] || child.isTable()
+		}
 		name := e.get("name")
 		s := name.text()
 		n.open = n.open || name.at.unset
@@ -63,13 +69,15 @@ func (l *loader) unique(what string, entries []*node) names {
 // missing reports a reference to an entry that does not exist.
 func (n names) missing(l *loader, ref *node, what string) {
 	s := ref.text()
-	if s == "" || n.open {
+	if s == "" || n.open || n.within[s] {
 		return
 	}
 	if _, ok := n.at[s]; ok {
 		return
 	}
 	switch near := nearest(s, n.all); {
+	case strings.ContainsAny(s, ":/") && what == "backend":
+		l.fault(ref.at, "is an address%s; write the name of a [[backend]] whose servers have it", ref.got())
 	case near != "":
 		l.fault(ref.at, "names no %s%s; did you mean %q?", what, ref.got(), near)
 	case len(n.all) == 0:

@@ -8,6 +8,9 @@ func (l *loader) loops(c *Config, t tables) {
 	at := map[Address][]*Listener{}
 	for i := range c.Listeners {
 		for _, a := range c.Listeners[i].Addresses {
+			if a == (Address{}) {
+				continue // it is not valid
+			}
 			for _, one := range a.Each() {
 				key := Address{Port: one.Port, Path: one.Path}
 				at[key] = append(at[key], &c.Listeners[i])

@@ -72,7 +72,7 @@ func parseAddress(s, dir string, u use) (a Address, problem string) {
 	case s == "":
 		return bad("is empty; must be %s", forms)
 	case strings.Contains(s, "://"):
-		return bad("is a URL; must be %s", forms)
+		return bad("%s", urlAddress(s, u))
 	case strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./"):
 		return bad("is a path; write %q for a unix socket", "unix:"+s)
 	}
@@ -93,6 +93,66 @@ func parseAddress(s, dir string, u use) (a Address, problem string) {
 		return bad("%s; must be %s", problem, forms)
 	}
 	return a, ""
+}
+
+// urlAddress says how the address of a URL is written.
+func urlAddress(s string, u use) string {
+	scheme, host, _ := cutURL(s)
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		name, port = host, "80"
+		if scheme == "https" {
+			port = "443"
+		}
+	}
+	right := net.JoinHostPort(strings.Trim(name, "[]"), port)
+	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); u == listenAddress && (err != nil || !ip.IsValid()) {
+		right = ":" + port // a name of the service, which need not be an address of this host
+	}
+	what := fmt.Sprintf("is a URL; write %q", right)
+	switch {
+	case scheme == "https" && u == listenAddress:
+		what += ", and [listener.tls] for https"
+	case scheme == "https":
+		what += ", and tls = {} in the backend for https"
+	}
+	return what
+}
+
+// cutURL returns the scheme, the host with its port, and the path of a URL.
+func cutURL(s string) (scheme, host, path string) {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		return "", "", ""
+	}
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest, path = rest[:i], rest[i:]
+	}
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		rest = rest[i+1:]
+	}
+	return strings.ToLower(scheme), rest, path
+}
+
+// notHost says what is right in place of a URL, or of a host with a path; "" for any other.
+func notHost(s string) string {
+	_, host, path := cutURL(s)
+	what := "is a URL"
+	if host == "" {
+		i := strings.IndexByte(s, '/')
+		if i <= 0 {
+			return ""
+		}
+		host, path, what = s[:i], s[i:], "has a path"
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	right := fmt.Sprintf("%s; write only the name, %q", what, strings.ToLower(host))
+	if path != "" && path != "/" {
+		right += ", and the path in match.path of a route"
+	}
+	return right
 }
 
 // maxPorts is the most ports of a range. Each is a socket.
@@ -170,6 +230,9 @@ func addressHost(host string, u use) (canonical, problem string) {
 // hostName checks a DNS name and returns it in the canonical form of package target. With wildcard,
 // the name may begin with "*.".
 func hostName(s string, wildcard bool) (canonical, problem string) {
+	if problem := notHost(s); problem != "" {
+		return "", problem
+	}
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
 			if p, err := idna.Lookup.ToASCII(s); err == nil && utf8.ValidString(s) {
@@ -240,6 +303,9 @@ func labelProblem(name string) string {
 func matchHost(s string, ipToo bool) (canonical, problem string) {
 	if s == "*" {
 		return "", "matches every host; leave it out for that"
+	}
+	if problem := notHost(s); problem != "" {
+		return "", problem
 	}
 	bare := s
 	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
