@@ -25,6 +25,7 @@ func (l *loader) cross(c *Config, root *node) {
 	l.loops(c, t)
 	l.unused(c, t, listeners)
 	l.http01(c, t)
+	l.domains(c, t)
 }
 
 // tables are the root of the tree and the entries of its large arrays.

@@ -139,29 +139,17 @@ func declares(table reflect.Type, path string) bool {
 	return k.table != nil && declares(k.table, rest)
 }
 
-// tablesWith returns the headings of the tables of a file that have a key, as far as they are not
-// deep within others.
+// tablesWith returns the headings of the tables of a file that have a key, without the tables in
+// these.
 func tablesWith(name string) (found []string) {
 	for _, top := range keys[reflect.TypeFor[Config]()] {
-		if top.table == nil {
-			continue
-		}
-		for _, k := range keys[top.table] {
-			if k.name == name {
-				found = append(found, heading(top.name, top.list))
-			}
-			if k.table != nil && declares(k.table, name) {
-				found = append(found, heading(top.name+"."+k.name, k.list))
-			}
+		switch {
+		case top.table == nil || !declares(top.table, name):
+		case top.list:
+			found = append(found, "[["+top.name+"]]")
+		default:
+			found = append(found, "["+top.name+"]")
 		}
 	}
 	return found
-}
-
-// heading returns the path of a table as its heading in the file.
-func heading(path string, isList bool) string {
-	if isList {
-		return "[[" + path + "]]"
-	}
-	return "[" + path + "]"
 }

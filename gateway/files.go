@@ -27,6 +27,11 @@ func CheckFiles(cfg *config.Config) []config.Fault {
 	for i := range cfg.Backends {
 		c.backend(&cfg.Backends[i])
 	}
+	for i := range cfg.Routes {
+		for _, check := range routeFiles {
+			check(&c, &cfg.Routes[i])
+		}
+	}
 	switch cfg.Log.Access {
 	case config.AccessStdout, config.AccessStderr, config.AccessOff:
 	default:
@@ -56,8 +61,13 @@ func (c *fileCheck) note(key string, err error) {
 func (c *fileCheck) listener(l *config.Listener) {
 	key := "listener." + l.Name
 	for i, a := range l.Addresses {
-		if filepath.IsAbs(a.Path) {
-			c.note(fmt.Sprintf("%s.address[%d]", key, i), cmp.Or(free(a.Path), writable(filepath.Dir(a.Path))))
+		at := fmt.Sprintf("%s.address[%d]", key, i)
+		switch {
+		case l.Systemd != "": // it is opened only if no socket was inherited
+		case filepath.IsAbs(a.Path):
+			c.note(at, cmp.Or(free(a.Path), writable(filepath.Dir(a.Path))))
+		case a.Host != "" && !a.IsUnix() && !a.IP().IsValid():
+			c.note(at, resolves(a.Host))
 		}
 	}
 	if l.TLS == nil {
@@ -92,6 +102,25 @@ func (c *fileCheck) backend(b *config.Backend) {
 	c.note("backend."+b.Name+".tls", err)
 }
 
+// routeFiles open the files that keys of routes name.
+var routeFiles = [...]func(*fileCheck, *config.Route){(*fileCheck).answer, (*fileCheck).errorPages}
+
+func (c *fileCheck) answer(r *config.Route) {
+	if r.Answer != nil && r.Answer.File != "" {
+		_, _, err := readContent(r.Answer.File)
+		c.note("route."+r.Name+".answer.file", err)
+	}
+}
+
+func (c *fileCheck) errorPages(r *config.Route) {
+	for status, p := range r.ErrorPages {
+		if p.File != "" {
+			_, _, err := readContent(p.File)
+			c.note("route."+r.Name+".error_pages."+status.String(), err)
+		}
+	}
+}
+
 // appendable returns why a log cannot be written to path, nil if it can.
 func appendable(path string) error {
 	switch info, err := os.Stat(path); {
@@ -123,6 +152,16 @@ func creatable(dir string) error {
 		}
 		return err
 	}
+}
+
+// resolves returns why a name to listen on has no address, nil if it has one.
+func resolves(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), namesTime)
+	defer cancel()
+	if err := resolve(ctx, []string{name})[name]; err != nil {
+		return fmt.Errorf("does not resolve (got %q): %w; write an address of this host", name, err)
+	}
+	return nil
 }
 
 // writable returns why no file can be created in a directory, nil if one can.
@@ -166,15 +205,12 @@ func (g *Gateway) followFiles(ctx context.Context) error {
 	}
 }
 
-// renew replaces the generation with one of the same configuration.
+// renew rebuilds the generation because files of TLS policies have changed.
 func (g *Gateway) renew(ctx context.Context, files []string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.state.Load() != ready || g.isReplaced() {
+	done, err := g.rebuild(ctx)
+	if !done {
 		return
 	}
-	old := g.gen.Load()
-	err := catchPanic("renewal", func() error { return g.install(ctx, old, old.config) })
 	for _, name := range files {
 		g.metrics.SetCertificateFailing(name, err != nil)
 	}
@@ -183,4 +219,16 @@ func (g *Gateway) renew(ctx context.Context, files []string) {
 		return
 	}
 	g.log.Info("files of a TLS policy reloaded", "files", files, "generation", g.gen.Load().number)
+}
+
+// rebuild replaces the generation with one of the same configuration. It is not done while the
+// gateway starts, ends or is replaced.
+func (g *Gateway) rebuild(ctx context.Context) (done bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state.Load() != ready || g.isReplaced() {
+		return false, nil
+	}
+	old := g.gen.Load()
+	return true, catchPanic("renewal", func() error { return g.install(ctx, old, old.config) })
 }

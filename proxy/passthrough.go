@@ -5,12 +5,12 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// helloStep is how many further bytes make it worth while to read a ClientHello from its beginning
-// once more, so that one that comes byte by byte costs no more than it should.
+// helloStep is the number of new bytes after which a ClientHello is parsed again, so that one that
+// comes byte by byte is not parsed for each.
 const helloStep = 64
 
-// passthrough looks whether the server name of a ClientHello is one that is passed through, and if
-// so does it. What it read is in ahead.
+// passthrough reads the ClientHello into ahead. If its server name is passed through, it serves the
+// connection and returns true.
 func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) {
 	parsed := -helloStep
 	for {
@@ -22,15 +22,15 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 				if r == nil {
 					return false, nil
 				}
-				c.serveRaw(v.passed, r, &rawConn{conn: c, stream: c.base, ahead: ahead, hello: n, name: hello.ServerName})
+				c.serveRaw(v.passthroughMeters, r, &rawConn{conn: c, stream: c.base, ahead: ahead, hello: n, name: hello.ServerName})
 				return true, nil
 			}
 			if err != preread.ErrMore {
-				return false, nil // not for us to judge: TLS or HTTP will
+				return false, nil // TLS or HTTP reports the error
 			}
 		}
 		if err := c.base.Fill(ahead); err != nil {
-			c.end = c.silence(err)
+			c.end = c.waitEnd(err)
 			return false, err
 		}
 	}

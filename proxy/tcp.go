@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"errors"
-	"os"
 	"time"
 
 	"mpgate/proxy/backend"
@@ -19,12 +17,12 @@ type rawConn struct {
 	hello  int           // how many bytes of ahead are a ClientHello that is passed through
 	name   string        // the server name in that
 
-	opened bool // bytes have gone to a server: an end out of order must show
+	forwarding bool // bytes were sent to a server: a disorderly end must be visible
 }
 
 // serveTCP serves a connection to a listener that speaks no HTTP.
 func (c *conn) serveTCP(v *view) {
-	defer func() { c.leave(false, recover()) }()
+	defer func() { c.endServing(false, recover()) }()
 	if t, ok := c.stream.(*netio.TLS); ok {
 		t.NeedsCloseNotify() // the end of the connection may be the end of a message
 	}
@@ -33,13 +31,13 @@ func (c *conn) serveTCP(v *view) {
 		c.end = telemetry.ConnBadRequest
 		return
 	}
-	c.serveRaw(v.tcp, r, &rawConn{conn: c, stream: c.stream})
+	c.serveRaw(v.tcpMeters, r, &rawConn{conn: c, stream: c.stream})
 }
 
 // serveRaw serves a connection as one exchange.
 func (c *conn) serveRaw(m *meters, r *Route, raw *rawConn) {
 	// For drain, it no longer is one that has yet to say what it wants.
-	if c.setBusy() && c.refusesTCP() {
+	if c.setBusy() && c.rejectTCP() {
 		return
 	}
 	x := exchanges.Get().(*exchange)
@@ -49,12 +47,12 @@ func (c *conn) serveRaw(m *meters, r *Route, raw *rawConn) {
 	if raw.hello > 0 {
 		x.rec.Proto, x.rec.SNI = telemetry.ProtoTLS, raw.name
 	}
-	x.enter(r, m)
+	x.setRoute(r, m)
 	defer func() {
 		x.panicked = x.rec.End == telemetry.EndInternal
 		x.finish()
 		c.end = connEnd(x.rec.End)
-		c.broken = x.rec.End != telemetry.EndOK && x.raw.opened
+		c.broken = x.rec.End != telemetry.EndOK && x.raw.forwarding
 		x.recycle()
 	}()
 	r.Action.serve(x)
@@ -67,15 +65,15 @@ func (t *TCP) serve(x *exchange) {
 	x.backend = t.Backend
 	x.rec.Backend = t.Backend.Name()
 	room := x.proxy.options.Room
-	if !room.enter() {
-		x.proxy.shed(errNoRoom)
+	if !room.acquire() {
+		x.proxy.recordShortage(errNoRoom)
 		x.rec.End = connectAnswer(errNoRoom).End
 		return
 	}
-	defer room.leave()
+	defer room.release()
 	c := x.raw
-	passing := x.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name, c.helloBytes())
-	if passing == nil {
+	passed := x.proxy.loops.pass(addrPairOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name, c.helloBytes())
+	if passed == nil {
 		x.endLoop()
 		return
 	}
@@ -86,14 +84,14 @@ func (t *TCP) serve(x *exchange) {
 		x.rec.Server = s.Address
 	}
 	if err != nil {
-		passing.end()
-		x.proxy.shed(err)
+		passed.end()
+		x.proxy.recordShortage(err)
 		x.rec.End = connectAnswer(err).End
 		return
 	}
 	defer server.Close()
-	defer passing.end() // before the port is free for others
-	if !passing.to(endsOf(server.LocalAddr(), server.RemoteAddr())) {
+	defer passed.end() // before the port is free for others
+	if !passed.setServer(addrPairOf(server.LocalAddr(), server.RemoteAddr())) {
 		x.endLoop()
 		return
 	}
@@ -104,8 +102,8 @@ func (t *TCP) serve(x *exchange) {
 // endLoop notes that the connection has come back, or would.
 func (x *exchange) endLoop() {
 	x.rec.End = telemetry.EndLimit
-	x.proxy.loops.report(x.proxy, "connection loop: a forwarded connection returned to this gateway and was closed; check the addresses of the servers",
-		"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "sni", x.rec.SNI, "id", string(x.rec.IDText()))
+	x.proxy.loops.report(x, "connection loop: a forwarded connection returned to this gateway and was closed; "+
+		"check the addresses of the servers", "sni", x.rec.SNI)
 }
 
 // helloBytes returns the ClientHello of a connection that is passed through, nil for any other.
@@ -119,18 +117,11 @@ func (c *rawConn) helloBytes() []byte {
 // relayRaw moves the bytes of a connection, and notes how it ended.
 func (x *exchange) relayRaw(server *backend.Link) {
 	c, rec := x.raw, &x.rec
-	c.opened = true
+	c.forwarding = true
 	_ = c.base.SetReadDeadline(time.Time{})
 	result := passthrough.Relay(c.stream, c.ahead, server.Conn, x.backend.IdleTimeout())
 	rec.BytesIn, rec.BytesOut = result.ToServer, result.ToClient
 	t, n := server.State(time.Now())
 	rec.ServerTransport, rec.ServerSubflows = t.String(), n
-	switch {
-	case result.Err == nil:
-		rec.End = telemetry.EndOK
-	case result.ByServer && !errors.Is(result.Err, os.ErrDeadlineExceeded): // silence is both sides', as in a tunnel
-		rec.End = telemetry.EndBackendReset
-	default:
-		rec.End = clientEnd(result.Err)
-	}
+	rec.End = tunnelEnd(result)
 }

@@ -122,7 +122,7 @@ func TestTCPWithProxyHeaders(t *testing.T) {
 				g := forwarding(t, m, backend.Options{SendProxy: uint8(version)},
 					setup{listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal}}, o)
 				for _, in := range []string{header, header2("192.0.2.7:4711", "198.51.100.1:443")} {
-					c := g.behind(in, 7)
+					c := g.sendProxyHeader(in, 7)
 					c.Send("hello")
 					c.CloseWrite()
 					sent := map[int]string{1: header, 2: header2("192.0.2.7:4711", "198.51.100.1:443")}[version]
@@ -249,7 +249,7 @@ func TestTCPThatComesBack(t *testing.T) {
 		c.WantClosed()
 		c.Close() // its own direction is still open
 		g.waitMetric(0, "mpgate_connections_open", "listener", "web")
-		want(t, "reports", strings.Count(g.said.String(), "connection loop"), 1)
+		want(t, "reports", strings.Count(g.programLog.String(), "connection loop"), 1)
 		limited := slices.ContainsFunc(g.lines(), func(l proxytest.Line) bool { return l.End == "limit" })
 		want(t, "a line with the end limit", limited, true)
 	}
