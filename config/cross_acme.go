@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -25,10 +26,14 @@ func (l *loader) domains(c *Config, t tables) {
 				names = n.get("hosts").list // their default
 			}
 			for j, name := range names {
-				if domain := name.text(); a != nil && j < len(a.Domains) && !answers(a.Domains[j]) {
-					l.warn(name.at, `has a certificate and no route%s: requests for it are answered with 404; add it to match.host of a route, for example match = { host = [ %s, %s ] }`,
-						name.got(), quote(strings.TrimPrefix(domain, "www.")), quote(domain))
+				if a == nil || j >= len(a.Domains) || answers(a.Domains[j]) {
+					continue
 				}
+				right := "add it to match.host of a route"
+				if site, isWWW := strings.CutPrefix(a.Domains[j], "www."); isWWW && answers(site) {
+					right = fmt.Sprintf("write match = { host = [ %s, %s ] } in a route", quote(site), quote(a.Domains[j]))
+				}
+				l.warn(name.at, "gets a certificate, and no route is for it%s: its requests are answered with 404; %s", name.got(), right)
 			}
 		}
 		n := t.listeners[i].get("tls")
