@@ -16,8 +16,8 @@ import (
 type Options struct {
 	// Listener names the listener. Ticket keys are never shared between two.
 	Listener string
-	// Protocols are "h1" and "h2"; none means both. h2 is preferred. With "tcp" alone no protocol is
-	// negotiated (ALPN).
+	// Protocols are "h1" and "h2"; none means both. h2 is preferred. With "tcp" alone no protocol
+	// is negotiated (ALPN).
 	Protocols []string
 	// Policy holds for every name that no entry of Policies covers, and for
 	// clients that send none. Its Hosts must be empty.

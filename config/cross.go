@@ -39,7 +39,8 @@ type names struct {
 	at   map[string]int
 	all  []string
 	open bool // the name of an entry is not known, because of a variable that is not set
-	// within are the tables in entries, such as [backend.app2], that look like entries of their own.
+	// within are the tables in entries, such as [backend.app2], that look like entries of their
+	// own.
 	within map[string]bool
 }
 

@@ -8,8 +8,8 @@ import (
 	"mpgate/proxy/route"
 )
 
-// domains warns of names that certificates are obtained for, and that no route answers for: the www.
-// of a site, most often.
+// domains warns of names that certificates are obtained for, and that no route answers for: the
+// www. of a site, most often.
 func (l *loader) domains(c *Config, t tables) {
 	for i := range c.Listeners {
 		ln := &c.Listeners[i]

@@ -111,7 +111,8 @@ func (l *loader) checkTCPRoute(c *Config, r *Route, n *node, backends names) {
 	}
 	match := n.get("match")
 	for _, key := range match.sorted() {
-		if key != "listener" && key != "sni" && changes(&r.Match, key) { // sni needs TLS handshakes: see sni
+		// The method sni reports a server name.
+		if key != "listener" && key != "sni" && changes(&r.Match, key) {
 			l.fault(match.get(key).at, "%s", why)
 		}
 	}

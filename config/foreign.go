@@ -10,7 +10,8 @@ import (
 // foreign are keys of other proxies' configurations, and what is right here.
 //
 // The names are compared without regard to case, - and _. Of several entries the first one counts
-// whose key needs is declared. in are the tables in which it counts, empty for all; "." is the file.
+// whose key needs is declared. in are the tables in which it counts, empty for all; "." is the
+// file.
 var foreign = []struct{ names, in, needs, right string }{
 	// Where requests go.
 	{"proxy_pass reverse_proxy fastcgi_pass uwsgi_pass grpc_pass default_backend use_backend service", "", "route.backend",

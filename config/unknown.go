@@ -87,8 +87,8 @@ func (l *loader) headings(n *node, k *key) {
 	n.keys, n.list = nil, entries
 }
 
-// notTables reports the values in place of a table, or in an array of tables. The table is not empty
-// for what comes after it.
+// notTables reports the values in place of a table, or in an array of tables. The table is not
+// empty for what comes after it.
 func (l *loader) notTables(n *node, k *key) {
 	n.at.unset = true
 	if !n.isArray() {

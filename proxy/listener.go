@@ -19,10 +19,11 @@ type ListenerOptions struct {
 	RedirectHTTPS bool   // answer everything with a 308 to the same target by https
 	Routes        *Routes
 	Passthrough   *Passthroughs // nil: none
-	TCP           *Passthroughs // nil: HTTP is spoken; else connections take its route for the listener
-	TLS           Policies      // nil: plain
-	H2C           bool          // accept HTTP/2 without TLS, by its preface
-	NoH1          bool          // and refuse HTTP/1
+	// TCP has the route that takes every connection of the listener; nil: HTTP is spoken.
+	TCP  *Passthroughs
+	TLS  Policies // nil: plain
+	H2C  bool     // accept HTTP/2 without TLS, by its preface
+	NoH1 bool     // and refuse HTTP/1
 	// Challenge answers a CA that validates a name (http-01), before redirects and routes; nil:
 	// never.
 	Challenge func(host, path []byte) (body string, ours bool)

@@ -60,8 +60,8 @@ type session struct {
 	version, cipher, group string
 }
 
-// setup handles what precedes HTTP, or the bytes of a TCP listener: a PROXY header, a connection that
-// is passed through, the TLS handshake. It returns the stream that carries these; nil if the
+// setup handles what precedes HTTP, or the bytes of a TCP listener: a PROXY header, a connection
+// that is passed through, the TLS handshake. It returns the stream that carries these; nil if the
 // connection has ended.
 func (c *conn) setup(v *view) netio.Stream {
 	c.base.ReadBy(c.firstDeadline())

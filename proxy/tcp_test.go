@@ -68,7 +68,8 @@ func TestTCPForwardsBothWays(t *testing.T) {
 		o := m.origin(t, greets)
 		g := forwarding(t, m, backend.Options{}, setup{}, o)
 		c := g.client()
-		if line, err := c.R.ReadString('\n'); line != "220 ready\r\n" || err != nil { // before the client has said a word
+		// The server speaks before the client.
+		if line, err := c.R.ReadString('\n'); line != "220 ready\r\n" || err != nil {
 			t.Fatalf("got %q, %v", line, err)
 		}
 		want(t, "open", g.metric("mpgate_passthrough_connections_open", "listener", "web", "route", "bytes"), 1)
