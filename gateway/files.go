@@ -13,6 +13,7 @@ import (
 
 	"mpgate/certs"
 	"mpgate/config"
+	"mpgate/proxy/filter/auth"
 )
 
 // CheckFiles opens the files that a configuration names, as a start would, and reports what a start
@@ -103,12 +104,35 @@ func (c *fileCheck) backend(b *config.Backend) {
 }
 
 // routeFiles open the files that keys of routes name.
-var routeFiles = [...]func(*fileCheck, *config.Route){(*fileCheck).answer, (*fileCheck).errorPages}
+var routeFiles = [...]func(*fileCheck, *config.Route){
+	(*fileCheck).answer, (*fileCheck).basicAuth, (*fileCheck).jwt, (*fileCheck).forwardAuth, (*fileCheck).errorPages,
+}
 
 func (c *fileCheck) answer(r *config.Route) {
 	if r.Answer != nil && r.Answer.File != "" {
 		_, _, err := readContent(r.Answer.File)
 		c.note("route."+r.Name+".answer.file", err)
+	}
+}
+
+func (c *fileCheck) basicAuth(r *config.Route) {
+	if a := r.BasicAuth; a != nil {
+		c.note("route."+r.Name+".basic_auth.users", auth.CheckUsers(a.Users))
+	}
+}
+
+func (c *fileCheck) jwt(r *config.Route) {
+	if j := r.JWT; j != nil {
+		if j.Keys != "" {
+			c.note("route."+r.Name+".jwt.keys", auth.CheckKeys(j.Keys, j.Algorithms))
+		}
+		c.ca("route."+r.Name+".jwt.ca", j.CA)
+	}
+}
+
+func (c *fileCheck) forwardAuth(r *config.Route) {
+	if f := r.ForwardAuth; f != nil {
+		c.ca("route."+r.Name+".forward_auth.ca", f.CA)
 	}
 }
 
@@ -119,6 +143,19 @@ func (c *fileCheck) errorPages(r *config.Route) {
 			c.note("route."+r.Name+".error_pages."+status.String(), err)
 		}
 	}
+}
+
+// ca checks the file of a CA; "": there is none.
+func (c *fileCheck) ca(key, file string) {
+	if file == "" {
+		return
+	}
+	_, err := certs.ClientConfig(certs.ClientOptions{CA: file, ServerName: "server.invalid"})
+	var f certs.Fault
+	if errors.As(err, &f) {
+		err = f.Err
+	}
+	c.note(key, err)
 }
 
 // appendable returns why a log cannot be written to path, nil if it can.

@@ -31,8 +31,10 @@ var examples = map[string]func(*testing.T){
 	"edge.toml":      runEdge,
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
+	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
 	"tcp.toml":       runTCP,
+	"auth.toml":      runAuth,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and
