@@ -99,6 +99,7 @@ type exchange struct {
 	gone      atomic.Bool // the client has left
 	cut       atomic.Bool // ended at a deadline, alone of its connection
 	leave     func()      // stored once
+	abort     func()      // what to end when the client leaves; nil: up
 	panicked  bool
 	scratch   []byte
 	forwarded []byte // the X-Forwarded-For of trusted proxies, in one
@@ -278,7 +279,23 @@ func (x *exchange) enter(r *Route, m *meters) {
 
 func (x *exchange) clientLeft() {
 	x.gone.Store(true)
+	if x.abort != nil {
+		x.abort()
+		return
+	}
 	x.up.Abort()
+}
+
+// WatchClient implements filter.Watcher.
+func (x *exchange) WatchClient(gone func()) {
+	x.abort = gone
+	x.watch()
+}
+
+// StopWatchClient implements filter.Watcher.
+func (x *exchange) StopWatchClient() {
+	x.stopWatch()
+	x.abort = nil
 }
 
 // watch notices that the client leaves. On a connection that carries one exchange at a time the

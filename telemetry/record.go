@@ -148,6 +148,9 @@ const (
 	EndBadRequest
 	EndLimit
 	EndNoRoute
+	EndUnauthorized
+	EndDenied
+	EndLimited
 	EndMisdirected
 	EndMPTCPRequired
 	EndBackendConnect
@@ -174,7 +177,11 @@ var ends = [endCount]struct{ name, doc string }{
 	EndBackendReset:   {"backend_reset", "the server closed the connection early"},
 	EndBackendInvalid: {"backend_invalid", "the server's response was not valid HTTP"},
 	EndDrain:          {"drain", "cut at the deadline of a shutdown or reload"},
-	EndInternal:       {"internal", "a bug in mpgate; please report it"},
+	EndUnauthorized: {"unauthorized", "a filter of the route requires credentials, or others than the request has: 401, or the refusal " +
+		"of an authentication server"},
+	EndDenied:   {"denied", "a filter of the route does not admit the client"},
+	EndLimited:  {"limited", "a limit of the route, or of a filter of it"},
+	EndInternal: {"internal", "a bug in mpgate; please report it"},
 }
 
 func (e End) String() string {
