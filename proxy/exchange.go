@@ -72,9 +72,8 @@ type exchange struct {
 	route   *Route
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
-	counted bool   // meter has seen the start
-	fault   error  // why the request could not be read
-	endedBy string // the filter that ended the exchange
+	counted bool  // meter has seen the start
+	fault   error // why the request could not be read
 
 	// What Forward needs.
 	backend *backend.Backend
@@ -158,7 +157,6 @@ func (x *exchange) recycle() {
 	x.filter.Reset()
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
-	x.endedBy = ""
 	x.attempt.Reset(nil)
 	x.upload = upload{}
 	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false

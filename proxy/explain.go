@@ -62,7 +62,7 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
 	}
 	x.chain.End(&x.filter)
-	e.Filter, e.Route, e.Request = x.endedBy, x.route, &x.req
+	e.Filter, e.Route, e.Request = x.rec.Filter, x.route, &x.req
 	return e
 }
 
