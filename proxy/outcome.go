@@ -74,6 +74,10 @@ func serverAnswer(err error) filter.Answer {
 	case errors.Is(err, errPanic), errors.Is(err, backend.ErrInternal):
 		return filter.Answer{Status: 500, End: telemetry.EndInternal, Text: "internal error"}
 	case errors.As(err, &client):
+		var refused *filter.BodyError
+		if errors.As(err, &refused) {
+			return refused.Answer
+		}
 		if errors.As(err, &fault) {
 			return requestAnswer(fault)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mpgate/proxy/conninfo"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http2"
 	"mpgate/telemetry"
 )
@@ -177,27 +178,14 @@ func (p *Proxy) eachConn(f func(*conn)) <-chan struct{} {
 	return empty
 }
 
-// perClient counts connections by client address.
+// perClient counts connections by the client's network.
 type perClient struct {
 	mu   sync.Mutex // guards open
 	open map[netip.Addr]int
 }
 
-// clientKey is the address, or the /64 that an IPv6 client has to itself. All hosts of a link share
-// the /64 of link-local addresses, so each of those counts by itself.
-func clientKey(a netip.Addr) netip.Addr {
-	if a.Is4() || !a.IsValid() || a.IsLinkLocalUnicast() {
-		return a
-	}
-	p, err := a.Prefix(64)
-	if err != nil {
-		return a
-	}
-	return p.Addr()
-}
-
 func (p *perClient) enter(a netip.Addr, limit int) bool {
-	key := clientKey(a)
+	key := filter.ClientNetwork(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open[key] >= limit {
@@ -208,7 +196,7 @@ func (p *perClient) enter(a netip.Addr, limit int) bool {
 }
 
 func (p *perClient) leave(a netip.Addr) {
-	key := clientKey(a)
+	key := filter.ClientNetwork(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open[key]--; p.open[key] == 0 {

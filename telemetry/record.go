@@ -40,6 +40,7 @@ type Record struct {
 	End           End
 	Reason        string // of an error response of mpgate; a fixed text
 	Filter        string // the filter that ended the exchange
+	DryRun        string // a limit that was exceeded, and would have ended the exchange but for dry_run
 	GRPCStatus    int    // -1: none
 	DroppedFields int    // header fields removed for their names
 
