@@ -38,6 +38,7 @@ const (
 	hasSNI
 	hasReason
 	hasFilter
+	hasDryRun
 	hasGRPCStatus
 	hasDroppedFields
 )
@@ -66,6 +67,9 @@ func traitsOf(r *Record) (t trait) {
 	}
 	if r.Filter != "" {
 		t |= hasFilter
+	}
+	if r.DryRun != "" {
+		t |= hasDryRun
 	}
 	if r.GRPCStatus >= 0 {
 		t |= hasGRPCStatus
@@ -148,6 +152,9 @@ func accessFields(redact []string) []field {
 		{name: "filter", doc: "if a filter of the route ended the exchange: its key in the configuration",
 			when:   hasFilter,
 			append: func(b []byte, r *Record) []byte { return appendEscaped(b, r.Filter) }},
+		{name: "dry_run", doc: docDryRun, form: formWord,
+			when:   hasDryRun,
+			append: func(b []byte, r *Record) []byte { return append(b, r.DryRun...) }},
 		{name: "grpc_status", doc: "status of a gRPC response", form: formBare,
 			when:   hasGRPCStatus,
 			append: func(b []byte, r *Record) []byte { return appendInt(b, int64(r.GRPCStatus)) }},
@@ -174,5 +181,6 @@ const (
 	docSubflows  = "with `mptcp`: number of subflows, read at most one second before"
 	docTLS       = "with TLS: what was negotiated with the client"
 	docReason    = "for an error response of mpgate: its text, for example `the path matches another route without its parameters`"
+	docDryRun    = "key of the first [limit](filters/limit.md) that the exchange exceeded, and that would have ended it but for `dry_run`"
 	docDropped   = "number of header fields removed because their names have characters other than letters, digits and `-`"
 )

@@ -6,25 +6,33 @@ import (
 	"mpgate/proxy/template"
 )
 
-// AppendKey appends what tells apart those whom a template names. It is Append, but an IPv6 client
-// is named by its /64, of which a client has all addresses, and the values are separated: others
-// that read the same together are another key.
+// AppendKey appends bytes that tell apart those whom a template names. An IPv6 client is named by
+// its /64, of which a client has all addresses. Values that only read the same together are another
+// key.
 func (r *Request) AppendKey(dst []byte, t *template.Template) []byte {
 	parts := t.Parts()
 	for i := range parts {
 		p := &parts[i]
 		switch p.Kind {
-		case template.Literal:
-			continue // the same in every key
+		case template.Literal: // the same in every key
 		case template.Client:
-			dst = appendAddr(dst, ClientNetwork(r.Record.Client))
+			dst = appendNetwork(dst, ClientNetwork(r.Record.Client))
 		default:
 			from := len(dst)
 			dst = dropControls(r.appendVariable(dst, p), from)
+			dst = append(dst, 0) // in no value
 		}
-		dst = append(dst, 0) // in no value
 	}
 	return dst
+}
+
+// appendNetwork appends the length and the bytes of an address.
+func appendNetwork(dst []byte, a netip.Addr) []byte {
+	if !a.IsValid() {
+		return append(dst, 0)
+	}
+	b := a.As16()
+	return append(append(dst, byte(len(b))), b[:]...)
 }
 
 // ClientNetwork returns the address, or the first one of the /64 of an IPv6 client. All hosts of a
