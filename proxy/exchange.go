@@ -69,6 +69,8 @@ type exchange struct {
 	filter filter.Request // refers to req and rec
 	asked  route.Request  // refers to req
 
+	matched matched // how the route was found
+
 	route   *Route
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
@@ -157,6 +159,7 @@ func (x *exchange) recycle() {
 	x.filter.Reset()
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
+	x.matched = matched{}
 	x.attempt.Reset(nil)
 	x.upload = upload{}
 	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false
@@ -260,6 +263,7 @@ func (x *exchange) match() {
 	if x.fault == nil {
 		x.asked.Listener, x.asked.Client, x.asked.TrustedPeer = x.rec.Listener, x.rec.Client, x.peerTrusted()
 		if found, ok := x.view.Routes.table.Match(&x.asked); ok {
+			x.matched = matched{found, x.req.Path}
 			x.enter(found.Value, x.view.meters)
 			return
 		}

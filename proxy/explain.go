@@ -31,15 +31,16 @@ type Explanation struct {
 	Match route.Explanation
 	// Request is as it would be forwarded. It is not complete after the step "request".
 	Request *message.Request
-	// What the gateway answers, if a step ended the exchange. Status 0 is no answer at all.
+	// What the gateway answers, if a step ended the exchange, or the action of the route is to
+	// answer. Status 0 is no answer at all.
 	Status int
 	Reason string
 	Header message.Header // of the answer
-	Notes  []string       // what filters would do that others decide
+	Notes  []string       // what filters would do
 }
 
-// Explain takes the steps of an exchange at l, and stops before an action. Nothing is forwarded,
-// counted or logged. The memory of the result is its own.
+// Explain takes the steps of an exchange at l, and the action of the route if that needs nobody
+// else. Nothing is forwarded, counted or logged. The memory of the result is its own.
 func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	c := &client{proxy: p, listener: l, limits: p.limits.Load(), socket: q.Peer}
 	if q.Peer.IsValid() {
@@ -57,8 +58,13 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	if x.fault == nil {
 		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
 	}
-	e.Step = x.step()
-	if e.Step != "" {
+	if e.Step = x.step(); e.Step == "" {
+		switch x.route.Action.(type) {
+		case *Redirect, *Fixed:
+			x.route.Action.serve(x)
+		}
+	}
+	if e.Step != "" || down.status != 0 {
 		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
 	}
 	x.chain.End(&x.filter)

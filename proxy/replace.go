@@ -37,12 +37,8 @@ func isKept(id message.ID, name []byte) bool {
 	return false
 }
 
-// maxUnread is how much of a server's body is read for nothing, so that its connection can be used
-// again.
-const maxUnread = 64 << 10
-
-// skipResponse reads what has arrived of the body of the server's response. If that is not all of
-// it, the connection is closed.
+// skipResponse reads what has arrived of the body of the server's response, so that the connection
+// can be used again. If that is not all of it, the connection is closed.
 func (x *exchange) skipResponse() {
 	if x.upload.done != nil {
 		x.up.Abort()
@@ -53,7 +49,7 @@ func (x *exchange) skipResponse() {
 		if err == io.EOF {
 			return
 		}
-		if n += len(p); err != nil || n > maxUnread {
+		if n += len(p); err != nil || n > maxSkipped {
 			x.up.Abort()
 			return
 		}

@@ -44,3 +44,13 @@ func NewRoutes(list []Route) (*Routes, error) {
 	r.table, err = route.Build(rules)
 	return r, err
 }
+
+// matched is the route of a request, and the path by which it was found. It is a filter.Match.
+type matched struct {
+	route.Found[*Route]
+	path []byte
+}
+
+func (m *matched) Path() []byte         { return m.path }
+func (m *matched) Star() (from, to int) { return m.Found.Star(m.path) }
+func (m *matched) Groups() []int        { return m.Found.Groups(m.path) }

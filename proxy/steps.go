@@ -178,6 +178,7 @@ func (x *exchange) filtered() bool {
 	x.setForwarded()
 	f := &x.filter
 	f.Matched = filter.Target{Host: x.req.Host, Port: x.req.Port, Path: x.req.Path, Query: x.req.Query, HasQuery: x.req.HasQuery}
+	f.Match = &x.matched
 	f.Context, f.Client = x.proxy.ctx, x
 	if x.rec.Filter = x.chain.Request(f); x.rec.Filter == "" {
 		return false

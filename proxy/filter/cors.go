@@ -2,7 +2,7 @@ package filter
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,7 +48,7 @@ type origin struct {
 // wildcard is an origin with "*." for one label.
 type wildcard struct{ before, after string }
 
-// NewCORS makes a CORS.
+// NewCORS makes a CORS. The error has the form "what is wrong; what would be right".
 func NewCORS(o CORSOptions) (*CORS, error) {
 	f := &CORS{exact: map[string]bool{}, credentials: o.Credentials}
 	for _, s := range o.Origins {
@@ -68,11 +68,11 @@ func NewCORS(o CORSOptions) (*CORS, error) {
 	}
 	switch {
 	case len(o.Origins) == 0:
-		return nil, fmt.Errorf(`origins: is empty; must be for example ["https://a.example"]`)
+		return nil, errors.New(`has no origins; must have for example origins = ["https://a.example"]`)
 	case f.every && len(o.Origins) > 1:
-		return nil, fmt.Errorf(`origins: "*" must stand alone`)
+		return nil, errors.New(`has "*" beside other origins; write "*" alone`)
 	case f.every && f.credentials:
-		return nil, fmt.Errorf(`origins: "*" must not be used with credentials: every site could act as its visitors; name the origins`)
+		return nil, errors.New(`has the origin "*" with credentials: every site could act as its visitors; name the origins`)
 	}
 	if len(o.Methods) == 0 {
 		o.Methods = []string{"GET", "HEAD", "POST"}
@@ -88,7 +88,8 @@ func NewCORS(o CORSOptions) (*CORS, error) {
 }
 
 // ParseOrigin returns an origin as browsers write it: in lower case, without the default port. The
-// host may begin with "*." for one label.
+// host may begin with "*." for one label. The error has the form "what is wrong; what would be
+// right".
 func ParseOrigin(s string) (canonical string, err error) {
 	scheme, authority, ok := strings.Cut(s, "://")
 	scheme = strings.ToLower(scheme)
@@ -97,13 +98,13 @@ func ParseOrigin(s string) (canonical string, err error) {
 	h, port, fault := target.Host([]byte(host), &scratch)
 	switch {
 	case s == "null":
-		return "", fmt.Errorf(`"null" is the origin of every sandboxed page and local file; name the origins`)
+		return "", errors.New("is the origin of every sandboxed page and local file; name other origins")
 	case !ok || scheme != "https" && scheme != "http":
-		return "", fmt.Errorf(`an origin must be a scheme, "://" and a host, for example "https://a.example" (got %q)`, s)
+		return "", errors.New(`is not an origin; must be a scheme and a host, for example "https://a.example"`)
 	case strings.ContainsAny(authority, "/?#@"):
-		return "", fmt.Errorf(`an origin has no path: write it without what follows the host (got %q)`, s)
+		return "", errors.New(`has more than a scheme and a host; must be for example "https://a.example", without a slash at the end`)
 	case fault != nil || isWildcard && h[0] == '[':
-		return "", fmt.Errorf(`an origin must have a valid host, with "*." for one label before it if needed (got %q)`, s)
+		return "", errors.New(`has no valid host; must be for example "https://a.example", or "https://*.a.example" for one label before it`)
 	}
 	canonical = scheme + "://"
 	if isWildcard {

@@ -31,7 +31,7 @@ func NewErrorPages(pages []ErrorPage) (*ErrorPages, error) {
 	for i := range pages {
 		p := &pages[i]
 		if p.First < 400 || p.Last > 599 || p.First > p.Last {
-			return nil, fmt.Errorf("a page is for errors, from 400 to 599 (got %d-%d)", p.First, p.Last)
+			return nil, fmt.Errorf("has a page for the status %d to %d; pages are for errors, from 400 to 599", p.First, p.Last)
 		}
 		for status := p.First; status <= p.Last; status++ {
 			f.own[status] = p

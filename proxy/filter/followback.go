@@ -69,21 +69,9 @@ func (r *Request) appendLocation(dst, location []byte) (_ []byte, changed bool) 
 		dst = append(dst, path...)
 	}
 	if authority == nil || changed { // "//x" would name a host
-		dst = oneSlash(dst, from)
+		dst = leadingSlash(dst, from)
 	}
 	return append(dst, rest[end:]...), changed || mapped
-}
-
-// oneSlash makes one slash of several at the beginning of b[from:].
-func oneSlash(b []byte, from int) []byte {
-	n := from
-	for n < len(b) && b[n] == '/' {
-		n++
-	}
-	if n > from+1 {
-		b = append(b[:from+1], b[n:]...)
-	}
-	return b
 }
 
 // splitAuthority cuts a reference behind its authority. Without one, authority is nil; scheme is ""

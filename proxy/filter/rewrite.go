@@ -2,6 +2,7 @@ package filter
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -26,18 +27,18 @@ type RewriteOptions struct {
 }
 
 // NewRewrite makes a Rewrite to a path. A * in it is what the last * of the route's path matched;
-// variables can stand in it.
+// variables can stand in it. The error has the form "what is wrong; what would be right".
 func NewRewrite(path string, o RewriteOptions) (*Rewrite, error) {
 	f := &Rewrite{options: o}
 	before, after, star := strings.Cut(path, "*")
 	f.star = star
 	switch {
 	case !strings.HasPrefix(path, "/"):
-		return nil, fmt.Errorf(`must begin with "/", for example "/*" (got %q)`, path)
+		return nil, errors.New(`does not begin with /; must be for example "/*" or "/v1/*"`)
 	case strings.Contains(after, "*"):
-		return nil, fmt.Errorf(`must have at most one "*" (got %q)`, path)
+		return nil, errors.New("has more than one *; it stands for what the last * of match.path matched")
 	case strings.ContainsAny(path, "?#"):
-		return nil, fmt.Errorf(`must be a path without "?" and "#": the query stays (got %q)`, path)
+		return nil, errors.New(`has a "?" or a "#"; must be a path: the query stays as it is`)
 	}
 	var err error
 	if f.before, err = template.Parse(before); err != nil {
@@ -46,12 +47,12 @@ func NewRewrite(path string, o RewriteOptions) (*Rewrite, error) {
 	if f.after, err = template.Parse(after); err != nil {
 		return nil, err
 	}
-	return f, f.checkLiterals(path)
+	return f, f.checkLiterals()
 }
 
 // checkLiterals reports a path whose fixed parts are not canonical. Each variable, and the star,
 // counts as a letter.
-func (f *Rewrite) checkLiterals(path string) error {
+func (f *Rewrite) checkLiterals() error {
 	var sample []byte
 	for i, t := range []*template.Template{&f.before, &f.after} {
 		if i == 1 && f.star {
@@ -69,12 +70,12 @@ func (f *Rewrite) checkLiterals(path string) error {
 	canonical, flags, err := target.Path(sample, &scratch)
 	switch {
 	case err != nil:
-		return fmt.Errorf("is not a valid path: %s (got %q)", strings.TrimPrefix(err.Error(), "path: "), path)
+		return fmt.Errorf("is not a valid path; %s", strings.TrimPrefix(err.Error(), "path: "))
 	case !bytes.Equal(canonical, sample):
-		return fmt.Errorf("is not in the form in which paths are forwarded: no dot segments, no slashes in a row, "+
-			"no escapes of plain letters (got %q)", path)
+		return errors.New("is not in the form in which paths are forwarded; must have no dot segments, no slashes in a row " +
+			"and no escapes of plain letters")
 	case flags&target.EncodedSlash != 0 && !f.options.KeepEncodedSlash:
-		return fmt.Errorf(`contains an encoded slash; the route must have encoded_slash = "keep" (got %q)`, path)
+		return errors.New(`has an encoded slash; the route must have encoded_slash = "keep"`)
 	}
 	return nil
 }
@@ -84,6 +85,9 @@ func (*Rewrite) Name() string { return "rewrite" }
 
 // Captures is the highest number of a group of path_regex that the path uses.
 func (f *Rewrite) Captures() int { return max(f.before.Captures(), f.after.Captures()) }
+
+// Uses reports whether the path uses a variable.
+func (f *Rewrite) Uses(k template.Kind) bool { return f.before.Uses(k) || f.after.Uses(k) }
 
 // FilterRequest implements RequestFilter.
 func (f *Rewrite) FilterRequest(r *Request) (done bool) {
@@ -109,6 +113,9 @@ func (f *Rewrite) FilterRequest(r *Request) (done bool) {
 	}
 	if f.star && to == len(r.Path) && len(f.after.Parts()) == 0 {
 		r.replaced = prefixes{client: r.Path[:from], server: path[:min(at, len(path))]}
+	}
+	if r.Explain != nil {
+		r.Explain(fmt.Sprintf("rewrite: the path becomes %s", path))
 	}
 	r.Path = path
 	r.EncodedSlash = flags&target.EncodedSlash != 0
