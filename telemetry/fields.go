@@ -80,8 +80,9 @@ func traitsOf(r *Record) (t trait) {
 	return t
 }
 
-// accessFields are the fields of the access log. redact is AccessLogOptions.Redact.
-func accessFields(redact []string) []field {
+// accessFields are the fields of the access log. redact is AccessLogOptions.Redact; further fields
+// follow the others.
+func accessFields(redact []string, further ...LogField) []field {
 	fields := []field{
 		{name: "time", doc: "time of the request's first byte, RFC 3339 with nanoseconds", form: formWord,
 			append: func(b []byte, r *Record) []byte { return appendTime(b, r.Time) }},
@@ -161,6 +162,9 @@ func accessFields(redact []string) []field {
 		{name: "dropped_fields", doc: docDropped, form: formBare,
 			when:   hasDroppedFields,
 			append: func(b []byte, r *Record) []byte { return appendInt(b, int64(r.DroppedFields)) }},
+	}
+	for _, f := range further {
+		fields = append(fields, headerField(f, redact))
 	}
 	for i := range fields {
 		fields[i].setPrefixes(i == 0)

@@ -50,6 +50,8 @@ type Record struct {
 	TLSVersion, TLSCipher, TLSGroup string // TLSVersion "": no TLS of ours
 	TLSResumed                      bool
 	SNI                             string // also for passed-through connections
+
+	headers []loggedHeader
 }
 
 // IDText is the ID that the exchange is logged with.
@@ -61,7 +63,10 @@ func (r *Record) IDText() []byte {
 }
 
 // Reset empties the record for the next exchange.
-func (r *Record) Reset() { *r = Record{GRPCStatus: -1} }
+func (r *Record) Reset() {
+	clear(r.headers) // the values are of the exchange that has ended
+	*r = Record{GRPCStatus: -1, headers: r.headers[:0]}
+}
 
 // The transports of a connection, as in the access log and the metrics.
 const (
