@@ -12,15 +12,15 @@ import (
 	"mpgate/telemetry"
 )
 
-// Question is a request whose way through the data plane is to be explained.
+// Question is a request to explain.
 type Question struct {
-	Head   []byte         // as over HTTP/1, up to and including the empty line
+	Head   []byte         // as in HTTP/1, up to and including the empty line
 	Peer   netip.AddrPort // the client's address
 	TLS    bool           // it comes over TLS
 	Policy uint64         // of Policies, with TLS
 }
 
-// Explanation is what would happen to the request.
+// Explanation is what would happen to a request.
 type Explanation struct {
 	// Step ended the exchange: one of the steps of an exchange. "" means that none does, and the
 	// action of the route answers.
@@ -37,11 +37,11 @@ type Explanation struct {
 	Status int
 	Reason string
 	Header message.Header // of the answer
-	Notes  []string       // what filters would do
+	Notes  []string       // effects of filters that depend on more than the request
 }
 
-// Explain takes the steps of an exchange at l, and the action of the route if that needs nobody
-// else. Nothing is forwarded, counted or logged. The memory of the result is its own.
+// Explain runs the steps of an exchange at l, and the action of the route if that needs no server.
+// Nothing is forwarded, counted or logged. The caller owns the memory of the result.
 func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	c := &client{proxy: p, listener: l, limits: p.limits.Load(), socket: q.Peer}
 	if q.Peer.IsValid() {
@@ -89,12 +89,12 @@ func (p *Passthroughs) Match(name []byte, listener string) *Route {
 	return r
 }
 
-// Explain says how the route of a server name is found.
+// Explain explains how the route of a server name is found.
 func (p *Passthroughs) Explain(name []byte, listener string) route.Explanation {
 	return p.table.ExplainHost(name, listener)
 }
 
-// explained is the client's side of an exchange that is only explained. It keeps the head of the
+// explained is the client's side of an exchange that is only explained. It records the head of the
 // answer.
 type explained struct {
 	head   []byte

@@ -41,7 +41,7 @@ func TestForwardAuthAdmits(t *testing.T) {
 				c.Send(proxytest.Response("204 No Content", "", "Remote-User: alice", "Remote-Groups: a", "Remote-Groups: b", "X-Other: 1", "Set-Cookie: no=1"))
 			}
 		})
-		f := forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{Copy: []string{"Remote-User", "Remote-Groups", "Remote-Email"}})
+		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{Copy: []string{"Remote-User", "Remote-Groups", "Remote-Email"}})
 		g := guarded(t, plain.origin(t, echoHeads), proxy.Route{KeepUnsafeNames: true}, f)
 		r := ask(g, wish{
 			method: "POST", path: "/a/../admin?x=%0d1", body: "a body",
@@ -76,7 +76,7 @@ func TestForwardAuthRefuses(t *testing.T) {
 			}
 		})
 		origin := plain.origin(t, proxytest.Echo)
-		f := forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{Copy: []string{"Remote-User"}})
+		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{Copy: []string{"Remote-User"}})
 		g := guarded(t, origin, proxy.Route{}, f)
 		unsafe := []string{"Server: secret", "X-Internal: secret", "Cache-Control: public", "Connection: X-Internal"}
 		with := func(fields ...string) []string { return append(fields, unsafe...) }
@@ -146,7 +146,7 @@ func TestForwardAuthFails(t *testing.T) {
 			}), 502, "backend_invalid"},
 		} {
 			origin := plain.origin(t, proxytest.Echo)
-			f := forwardAuth(t, newBackend(t, tt.server), auth.ForwardOptions{Timeout: 300 * time.Millisecond})
+			f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, tt.server), auth.ForwardOptions{Timeout: 300 * time.Millisecond})
 			g := guarded(t, origin, proxy.Route{}, f)
 			r := ask(g, wish{})
 			want(t, name+": status", r.status, tt.status)
@@ -168,7 +168,7 @@ func TestForwardAuthOnDeadConnection(t *testing.T) {
 			c.Reset()
 		}
 	})
-	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{}))
+	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{}))
 	c := g.client()
 	for i := range 3 {
 		want(t, "status", c.Get(fmt.Sprint("/", i)).Status, 200)
@@ -185,7 +185,7 @@ func TestClientLeavesDuringForwardAuth(t *testing.T) {
 		left <- struct{}{}
 	})
 	origin := plain.origin(t, proxytest.Echo)
-	g := guarded(t, origin, proxy.Route{}, forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{Timeout: time.Hour}))
+	g := guarded(t, origin, proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{Timeout: time.Hour}))
 	for version, leave := range map[string]func(){
 		"h1": func() {
 			c := g.client()
@@ -234,7 +234,7 @@ func TestForwardAuthWithPipelining(t *testing.T) {
 			c.Send(proxytest.Response("200 OK", ""))
 		}
 	})
-	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, newBackend(t, authServer), auth.ForwardOptions{}))
+	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{}))
 	c := g.client()
 	c.Send("GET /slow HTTP/1.1\r\n" + host + "\r\nGET /next HTTP/1.1\r\n" + host + "\r\n")
 	want(t, "first", c.Answer().Body, "GET /slow ")

@@ -7,6 +7,7 @@ import (
 
 	"mpgate/internal/proxytest"
 	"mpgate/proxy"
+	"mpgate/proxy/backend"
 	"mpgate/proxy/filter/mirror"
 	"mpgate/telemetry"
 )
@@ -14,7 +15,7 @@ import (
 // mirrorTo is a filter that copies all requests to an origin, while the test runs.
 func mirrorTo(t testing.TB, in *telemetry.Instruments, shadow *proxytest.Origin) *mirror.Mirror {
 	t.Helper()
-	m := mirror.New(mirror.Options{Backend: newBackend(t, shadow), Name: "shadow", Ratio: 1, Meter: in.Mirror("all", "shadow")})
+	m := mirror.New(mirror.Options{Backend: backendWith(t, plain, backend.Options{Name: "other"}, shadow), Name: "shadow", Ratio: 1, Meter: in.Mirror("all", "shadow")})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- m.Run(ctx) }()
