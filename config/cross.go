@@ -85,6 +85,9 @@ func (l *loader) references(c *Config, t tables, listeners, backends names) {
 		if backend := r.keys["backend"]; backend != nil {
 			backends.missing(l, backend, "backend")
 		}
+		if backend := r.get("mirror").keys["backend"]; backend != nil {
+			backends.missing(l, backend, "backend")
+		}
 		if listener := r.get("match").keys["listener"]; listener != nil {
 			listeners.missing(l, listener, "listener")
 		}
@@ -214,10 +217,13 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 	open := map[string]bool{} // listeners that a route names
 	all := false              // whether a route is for all listeners
 	for i, r := range c.Routes {
-		if t.routes[i].unset("backend") || t.routes[i].get("match").unset("listener") {
+		if t.routes[i].unset("backend") || t.routes[i].get("mirror").unset("backend") || t.routes[i].get("match").unset("listener") {
 			return // any entry may be used
 		}
 		used[r.Backend] = true
+		if r.Mirror != nil {
+			used[r.Mirror.Backend] = true
+		}
 		open[r.Match.Listener] = true
 		all = all || r.Match.Listener == ""
 	}

@@ -5,12 +5,14 @@ import (
 
 	"mpgate/proxy/filter"
 	"mpgate/proxy/template"
+	"mpgate/telemetry"
 )
 
 // Filters are the filters of a route, in the order in which they act.
 type Filters struct {
-	Allow []Network `toml:"allow,one" as:"clients" eg:"private" help:"Networks of the clients that are admitted, or private; none: all."`
-	Deny  []Network `toml:"deny,one" as:"clients" eg:"192.0.2.0/24" help:"Networks of the clients that are refused, also if allow has them."`
+	Allow  []Network `toml:"allow,one" as:"clients" eg:"private" help:"Networks of the clients that are admitted, or private; none: all."`
+	Deny   []Network `toml:"deny,one" as:"clients" eg:"192.0.2.0/24" help:"Networks of the clients that are refused, also if allow has them."`
+	Limits []Limit   `toml:"limit,one,inline" help:"Limits on bodies, on requests in a time and on requests at the same time."`
 	// CORS is nil for routes of which no other origin may use the responses.
 	CORS *CORS `toml:"cors,inline" help:"Which other origins may use the responses."`
 	// Rewrite is as filter.NewRewrite takes it, "" for none.
@@ -18,6 +20,9 @@ type Filters struct {
 	RequestHeaders  map[string][]template.Template `toml:"request_headers,one" names:"request_field" eg:"X-Forwarded-Port = {port}" help:"Header fields to set in requests, to add with +Name, or to remove."`
 	ResponseHeaders map[string][]template.Template `toml:"response_headers,one" names:"response_field" eg:"X-Frame-Options = DENY" help:"Header fields to set in responses, to add with +Name, or to remove."`
 	ErrorPages      map[StatusRange]*ErrorPage     `toml:"error_pages" short:"file" eg:"502-504 = down.html" help:"Pages for error responses, by status: a file or a table."`
+	// Mirror is nil if requests are not copied.
+	Mirror *Mirror          `toml:"mirror,inline" help:"Another backend that gets copies of requests."`
+	Logged telemetry.Logged `toml:"log" default:"true" help:"Whether requests have lines in the access log, or only errors."`
 }
 
 // CORS are the options of filter.CORS.
