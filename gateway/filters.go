@@ -14,16 +14,18 @@ import (
 // a route; nil: the route has no such filter.
 var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newAccess,
+	newLimit,
 	newCORS,
 	newRewrite,
 	newRequestHeaders,
 	newResponseHeaders,
 	newErrorPages,
+	newMirror,
 	newMaxForwards,
 }
 
-// filters makes the chain of a route. Errors have their places.
-func (b *builder) filters(r *config.Route) (filter.Chain, error) {
+// chain makes the chain of a route. Errors have their places.
+func (b *builder) chain(r *config.Route) (filter.Chain, error) {
 	var list []filter.Filter
 	var faults config.Errors
 	for _, make := range filters {

@@ -18,6 +18,7 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/conninfo"
+	"mpgate/proxy/filter/limit"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/limits"
 	"mpgate/task"
@@ -63,7 +64,9 @@ type Gateway struct {
 	room    *proxy.Room       // for exchanges
 	streams http2.Memory      // for what servers of HTTP/2 may have us hold
 	proxy   *proxy.Proxy
-	certs   *certs.Manager
+	// limitMemory bounds the tables of all limits of routes.
+	limitMemory limit.Memory
+	certs       *certs.Manager
 	// admin is nil if it is off, or if the default address is not available.
 	admin            atomic.Pointer[adminServer]
 	store            *fdStore
@@ -190,7 +193,7 @@ func placed(cfg *config.Config, key string, err error) config.Errors {
 
 func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 	return telemetry.OpenAccessLog(telemetry.AccessLogOptions{
-		Format: l.Format,
+		Format: l.Format, Fields: l.Fields,
 		SpoolOptions: telemetry.SpoolOptions{
 			Destination: l.Access, Logger: g.log, Dropped: &g.metrics.LogDropped, Errors: &g.metrics.LogErrors,
 		},

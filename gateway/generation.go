@@ -24,7 +24,8 @@ type generation struct {
 	config    *config.Config
 	backends  map[string]*pool
 	listeners map[string]*front
-	leases    map[string]lease // by route
+	leases    map[string]lease       // by route
+	filters   map[string]*keptFilter // by key and route
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs    // nil: none
 	passedAt  map[string]bool        // the listeners that its routes name; "" is all
@@ -64,7 +65,7 @@ type front struct {
 // everything on an error.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
-		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
+		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{}, filters: map[string]*keptFilter{},
 		passedAt: map[string]bool{}, ownNames: ownNames(cfg), contents: map[string]fs.FileInfo{},
 	}
 	if old != nil {
@@ -93,7 +94,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	if len(faults) > 0 { // routes need them
 		return nil, faults
 	}
-	note((&builder{generation: next, old: old}).build())
+	note((&builder{generation: next, old: old, gateway: g}).build())
 	for i := range cfg.Listeners {
 		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
 		if err != nil {
@@ -254,6 +255,9 @@ func sameSockets(a, b listener.Options) bool {
 
 // start activates the generation, and starts what is new in it.
 func (n *generation) start(g *Gateway) {
+	for name, k := range n.filters {
+		k.start(g, name)
+	}
 	for name, p := range n.backends {
 		if p.task == nil {
 			p.task = g.tasks.keep("backend "+name, p.Run)
@@ -307,6 +311,7 @@ func (n *generation) close() {
 			f.proxy.Close()
 		}
 	}
+	n.releaseFilters(nil)
 	for _, p := range n.backends {
 		p.task.stop()
 	}
@@ -314,6 +319,7 @@ func (n *generation) close() {
 
 // closeNew undoes a build: it closes the sockets and the backends that old does not have.
 func (n *generation) closeNew(old *generation) {
+	n.releaseFilters(old)
 	for name, p := range n.backends {
 		if old == nil || old.backends[name] != p {
 			p.Discard()
