@@ -9,8 +9,8 @@ import (
 type Limit struct {
 	Body int64 `toml:"body" as:"size" min:"0" max:"1024GiB" eg:"20MiB" help:"Most bytes of a request's body."`
 	Rate Rate  `toml:"rate" eg:"30/s" help:"Requests in a time, for each key."`
-	// Burst is 0 for limit.DefaultBurst.
-	Burst    int               `toml:"burst" min:"0" max:"1000000000" eg:"50" help:"Requests of a key at once; 0: those of rate in a second, at least 1."`
+	// Burst is 0 for the number of Rate.
+	Burst    int               `toml:"burst" min:"0" max:"1000000000" eg:"50" help:"Requests of a key at once; 0: the number of rate."`
 	Key      template.Template `toml:"key" default:"{client}" help:"What rate and per_key tell apart; an IPv6 client counts by its /64."`
 	PerKey   int               `toml:"per_key" min:"0" max:"1000000000" eg:"10" help:"Requests of a key at the same time."`
 	Requests int               `toml:"requests" min:"0" max:"1000000000" eg:"100" help:"Requests of the route at the same time."`

@@ -96,10 +96,12 @@ type setup struct {
 	backend  backend.Options
 	routes   func(b *backend.Backend) []proxy.Route
 	gate     *listener.Gate
-	address  string                     // to listen on; "" is 127.0.0.1 and any port, "unix" a unix socket
-	noLog    bool                       // no access log
-	logFile  string                     // the access log goes there, not to gateway.log
-	log      telemetry.AccessLogOptions // of that file
+	// To listen on; "" is 127.0.0.1 and any port, "unix" a unix socket.
+	address string
+	noLog   bool // no access log
+	// the access log goes there, not to gateway.log
+	logFile string
+	log     telemetry.AccessLogOptions // of logFile
 	// Of accepted connections of an inherited socket, in bytes; 0 is what the kernel chooses.
 	sendBuf int
 }

@@ -9,9 +9,10 @@ import (
 type Format uint8
 
 const (
-	FormatJSON     Format = iota // one object a line
-	FormatText                   // key=value
-	FormatCombined               // the access log as Apache httpd writes it; other logs as FormatText
+	FormatJSON Format = iota // one object a line
+	FormatText               // key=value
+	// FormatCombined is that of Apache httpd for the access log, and FormatText for other logs.
+	FormatCombined
 )
 
 // Values are the texts of all formats, in their order.

@@ -35,14 +35,15 @@ type Record struct {
 	BytesIn, BytesOut int64 // body bytes from and to the client
 	Duration          time.Duration
 	// from the choice of a server to its first byte; 0: no byte came
-	BackendTime   time.Duration
-	Tries         int // servers tried
-	End           End
-	Reason        string // of an error response of mpgate; a fixed text
-	Filter        string // the filter that ended the exchange
-	DryRun        string // a limit that was exceeded, and would have ended the exchange but for dry_run
-	GRPCStatus    int    // -1: none
-	DroppedFields int    // header fields removed for their names
+	BackendTime time.Duration
+	Tries       int // servers tried
+	End         End
+	Reason      string // of an error response of mpgate; a fixed text
+	Filter      string // the filter that ended the exchange
+	// DryRun is a limit that would have ended the exchange but for dry_run.
+	DryRun        string
+	GRPCStatus    int // -1: none
+	DroppedFields int // header fields removed for their names
 
 	ClientTransport, ServerTransport string // one of the Transport constants
 	ClientSubflows, ServerSubflows   int    // logged for mptcp only; 0: not read

@@ -17,7 +17,7 @@ import (
 type Options struct {
 	Body     int64 // bytes of a request's body
 	Rate     Rate  // for each key
-	Burst    int   // requests of a key at once; as many as Rate allows in a second, at least 1
+	Burst    int   // requests of a key at once; Rate.Events by default
 	PerKey   int   // requests of a key at the same time
 	Requests int   // requests at the same time
 	// Key tells apart those whom Rate and PerKey count; the client by default. It can only use what
@@ -50,7 +50,7 @@ func New(o Options) *Limit {
 		l.key, _ = template.Parse("{client}")
 	}
 	if o.Burst == 0 {
-		o.Burst = DefaultBurst(o.Rate)
+		o.Burst = o.Rate.Events
 	}
 	if o.Policy == "" {
 		o.Policy = "limit"
@@ -67,14 +67,6 @@ func New(o Options) *Limit {
 	l.tooLarge = &filter.BodyError{Answer: tooLarge}
 	l.note = describe(&o)
 	return l
-}
-
-// DefaultBurst is how many requests may come at once if nothing else is said.
-func DefaultBurst(r Rate) int {
-	if r.Per <= 0 {
-		return 1
-	}
-	return max(1, int(int64(r.Events)*int64(time.Second)/int64(r.Per)))
 }
 
 // Name implements filter.Filter.
@@ -242,20 +234,45 @@ func describe(o *Options) string {
 		key = "{client}"
 	}
 	if o.Body > 0 {
-		parts = append(parts, fmt.Sprintf("bodies of up to %d bytes", o.Body))
+		parts = append(parts, "bodies of up to "+size(o.Body))
 	}
 	if o.Rate.Events > 0 {
-		parts = append(parts, fmt.Sprintf("%d requests in %v for each %s, %d at once", o.Rate.Events, o.Rate.Per, key, o.Burst))
+		parts = append(parts, fmt.Sprintf("%d requests in %s for each %s, %d of them at once", o.Rate.Events, period(o.Rate.Per), key, o.Burst))
 	}
 	if o.PerKey > 0 {
-		parts = append(parts, fmt.Sprintf("%d requests at the same time for each %s", o.PerKey, key))
+		parts = append(parts, fmt.Sprintf("%d at the same time for each %s", o.PerKey, key))
 	}
 	if o.Requests > 0 {
-		parts = append(parts, fmt.Sprintf("%d requests at the same time in all", o.Requests))
+		parts = append(parts, fmt.Sprintf("%d at the same time in all", o.Requests))
 	}
 	note := "limit accepts " + strings.Join(parts, ", ")
 	if o.DryRun {
 		note += "; dry_run: what exceeds that is served"
 	}
 	return note
+}
+
+// size is a number of bytes in the largest unit of which it is a multiple.
+func size(n int64) string {
+	for _, u := range []struct {
+		name  string
+		bytes int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n%u.bytes == 0 {
+			return strconv.FormatInt(n/u.bytes, 10) + " " + u.name
+		}
+	}
+	return strconv.FormatInt(n, 10) + " bytes"
+}
+
+func period(d time.Duration) string {
+	switch d {
+	case time.Second:
+		return "a second"
+	case time.Minute:
+		return "a minute"
+	case time.Hour:
+		return "an hour"
+	}
+	return d.String()
 }

@@ -351,8 +351,8 @@ func TestExplain(t *testing.T) {
 		if l.FilterRequest(r) {
 			t.Fatal("refused")
 		}
-		if want := "limit accepts bodies of up to 10 bytes, 30 requests in 1s for each {client}, 30 at once, " +
-			"1 requests at the same time for each {client}, 1 requests at the same time in all"; note != want {
+		if want := "limit accepts bodies of up to 10 bytes, 30 requests in a second for each {client}, 30 of them at once, " +
+			"1 at the same time for each {client}, 1 at the same time in all"; note != want {
 			t.Errorf("note %q", note)
 		}
 		l.FilterEnd(r)
