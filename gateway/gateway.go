@@ -18,6 +18,7 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/conninfo"
+	"mpgate/proxy/filter/auth"
 	"mpgate/proxy/filter/limit"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/limits"
@@ -67,6 +68,8 @@ type Gateway struct {
 	// limitMemory bounds the tables of all limits of routes.
 	limitMemory limit.Memory
 	certs       *certs.Manager
+	hashing     *auth.Queue  // of passwords
+	credentials *auth.Memory // that were valid
 	// admin is nil if it is off, or if the default address is not available.
 	admin            atomic.Pointer[adminServer]
 	store            *fdStore
@@ -106,6 +109,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		o.Inherited = new(listener.Inherited)
 	}
 	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{}), changed: make(chan []string, 1)}
+	g.hashing, g.credentials = auth.NewQueue(0), auth.NewMemory()
 	g.metrics = telemetry.NewInstruments(o.Version)
 	g.stopPanicReports = task.OnPanic(g.panicked)
 	g.metrics.SetOwnLog(o.LogDropped)

@@ -12,9 +12,9 @@ import (
 // builder makes the routes of a generation.
 type builder struct {
 	*generation
+	gateway *Gateway    // nil for an Explainer
 	old     *generation // nil: none
 	explain bool        // for an Explainer: no file is opened
-	gateway *Gateway    // nil with explain
 }
 
 // build makes the table of routes, and that of server names which are passed through.

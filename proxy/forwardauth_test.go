@@ -3,7 +3,9 @@ package proxy_test
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,13 +15,14 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
 	"mpgate/proxy/filter/auth"
+	"mpgate/proxy/target"
 )
 
 // forwardAuth is a filter that asks a server.
 func forwardAuth(t testing.TB, b *backend.Backend, o auth.ForwardOptions) filter.Filter {
 	t.Helper()
 	var err error
-	if o.Target, err = auth.ParseURL("http://auth.example:9091/verify?from=gate"); err != nil {
+	if o.URL, err = target.ParseURL("http://auth.example:9091/verify?from=gate"); err != nil {
 		t.Fatal(err)
 	}
 	o.Backend = b
@@ -41,7 +44,7 @@ func TestForwardAuthAdmits(t *testing.T) {
 				c.Send(proxytest.Response("204 No Content", "", "Remote-User: alice", "Remote-Groups: a", "Remote-Groups: b", "X-Other: 1", "Set-Cookie: no=1"))
 			}
 		})
-		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{Copy: []string{"Remote-User", "Remote-Groups", "Remote-Email"}})
+		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{Copy: []string{"Remote-User", "Remote-Groups", "Remote-Email"}})
 		g := guarded(t, plain.origin(t, echoHeads), proxy.Route{KeepUnsafeNames: true}, f)
 		r := ask(g, wish{
 			method: "POST", path: "/a/../admin?x=%0d1", body: "a body",
@@ -76,7 +79,7 @@ func TestForwardAuthRefuses(t *testing.T) {
 			}
 		})
 		origin := plain.origin(t, proxytest.Echo)
-		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{Copy: []string{"Remote-User"}})
+		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{Copy: []string{"Remote-User"}})
 		g := guarded(t, origin, proxy.Route{}, f)
 		unsafe := []string{"Server: secret", "X-Internal: secret", "Cache-Control: public", "Connection: X-Internal"}
 		with := func(fields ...string) []string { return append(fields, unsafe...) }
@@ -146,7 +149,7 @@ func TestForwardAuthFails(t *testing.T) {
 			}), 502, "backend_invalid"},
 		} {
 			origin := plain.origin(t, proxytest.Echo)
-			f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, tt.server), auth.ForwardOptions{Timeout: 300 * time.Millisecond})
+			f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, tt.server), auth.ForwardOptions{Timeout: 300 * time.Millisecond})
 			g := guarded(t, origin, proxy.Route{}, f)
 			r := ask(g, wish{})
 			want(t, name+": status", r.status, tt.status)
@@ -168,7 +171,7 @@ func TestForwardAuthOnDeadConnection(t *testing.T) {
 			c.Reset()
 		}
 	})
-	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{}))
+	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{}))
 	c := g.client()
 	for i := range 3 {
 		want(t, "status", c.Get(fmt.Sprint("/", i)).Status, 200)
@@ -185,7 +188,7 @@ func TestClientLeavesDuringForwardAuth(t *testing.T) {
 		left <- struct{}{}
 	})
 	origin := plain.origin(t, proxytest.Echo)
-	g := guarded(t, origin, proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{Timeout: time.Hour}))
+	g := guarded(t, origin, proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{Timeout: time.Hour}))
 	for version, leave := range map[string]func(){
 		"h1": func() {
 			c := g.client()
@@ -224,17 +227,51 @@ func TestClientLeavesDuringForwardAuth(t *testing.T) {
 	want(t, "log lines", len(g.lines()), 0)
 }
 
+// The authentication server may speak HTTP/2: one connection carries the questions of all clients.
+func TestForwardAuthOverHTTP2(t *testing.T) {
+	behind := plain.origin(t, func(c *proxytest.Conn) {
+		for r := c.Request(); r != nil; r = c.Request() {
+			status := "200 OK"
+			if r.Header("X-Forwarded-Uri") == "/no" {
+				status = "403 Forbidden"
+			}
+			c.Send(proxytest.Response(status, r.Header("X-Forwarded-Uri"), "Remote-User: alice"))
+		}
+	})
+	server := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true, Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}}, behind)
+	b := runBackend(t, backend.Options{Name: "h2", Protocol: backend.HTTP2, Servers: []backend.ServerOptions{{Address: server.addr}}})
+	g := guarded(t, plain.origin(t, echoHeads), proxy.Route{}, forwardAuth(t, b, auth.ForwardOptions{Copy: []string{"Remote-User"}}))
+	var clients sync.WaitGroup
+	for range 20 {
+		clients.Go(func() {
+			c := g.client()
+			defer c.Close()
+			a := c.Get("/yes")
+			want(t, "status", a.Status, 200)
+			contains(t, "the server gets", strings.ToLower(a.Body), "remote-user: alice\r\n")
+			a = c.Get("/no")
+			want(t, "status", a.Status, 403)
+			want(t, "body", a.Body, "/no")
+		})
+	}
+	clients.Wait()
+	for range 40 {
+		want(t, "version of the questions", server.log.Next().Proto, "HTTP/2.0")
+	}
+}
+
 // A pipelined request is served after one whose question took long.
 func TestForwardAuthWithPipelining(t *testing.T) {
 	authServer := plain.origin(t, func(c *proxytest.Conn) {
 		for r := c.Request(); r != nil; r = c.Request() {
 			if r.Header("X-Forwarded-Uri") == "/slow" {
-				<-time.After(3 * backend.ClientCheckDelay) // the gateway looks after the client meanwhile
+				// The gateway looks after the client meanwhile.
+				<-time.After(3 * backend.ClientCheckDelay)
 			}
 			c.Send(proxytest.Response("200 OK", ""))
 		}
 	})
-	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "other"}, authServer), auth.ForwardOptions{}))
+	g := guarded(t, plain.origin(t, proxytest.Echo), proxy.Route{}, forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{}))
 	c := g.client()
 	c.Send("GET /slow HTTP/1.1\r\n" + host + "\r\nGET /next HTTP/1.1\r\n" + host + "\r\n")
 	want(t, "first", c.Answer().Body, "GET /slow ")
@@ -260,11 +297,7 @@ func newLoop(t testing.TB) *gateway {
 	l := proxytest.Listen(t, plain.mptcp)
 	address := l.Addr().String()
 	l.Close()
-	b, err := backend.New(backend.Options{Name: "self", Servers: []backend.ServerOptions{{Address: address}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Discard)
+	b := runBackend(t, backend.Options{Name: "self", Servers: []backend.ServerOptions{{Address: address}}})
 	f := forwardAuth(t, b, auth.ForwardOptions{})
 	s := setup{mode: plain, address: address}
 	s.routes = func(b *backend.Backend) []proxy.Route {

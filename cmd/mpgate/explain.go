@@ -281,6 +281,10 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 		}
 	case "route":
 		return "no route matches"
+	case "path":
+		if x.Request.EncodedSlash && !x.Route.KeepEncodedSlash {
+			return fmt.Sprintf(`%s, and the route %q has encoded_slash = "reject"`, x.Reason, x.Route.Name)
+		}
 	case "tls policy":
 		return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(q.sni, "no name"))
 	}

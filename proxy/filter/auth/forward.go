@@ -18,6 +18,7 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
+	"mpgate/proxy/target"
 	"mpgate/telemetry"
 )
 
@@ -27,7 +28,7 @@ import (
 type Forward struct {
 	backend *backend.Backend // nil: only explained
 	label   string
-	target  Target
+	url     target.URL
 	copy    fields
 	send    [][]byte
 	timeout time.Duration
@@ -39,7 +40,7 @@ type Forward struct {
 type ForwardOptions struct {
 	Backend *backend.Backend // nil: the filter is only asked to explain
 	Label   string           // of the server, for explanations
-	Target  Target
+	URL     target.URL
 	// Copy are the fields that go from an answer that admits a request to that request. Those of
 	// clients are removed.
 	Copy []string
@@ -57,7 +58,7 @@ const maxAnswer = 64 << 10
 
 // NewForward makes a filter.
 func NewForward(o ForwardOptions) (*Forward, error) {
-	f := &Forward{backend: o.Backend, label: o.Label, target: o.Target, timeout: o.Timeout, meter: o.Meter}
+	f := &Forward{backend: o.Backend, label: o.Label, url: o.URL, timeout: o.Timeout, meter: o.Meter}
 	setDefault(&f.timeout, 5*time.Second)
 	var err error
 	if f.copy, err = newFields(o.Copy); err != nil {
@@ -212,7 +213,7 @@ var told = []message.ID{
 // question makes the request to the server. It tells of the path by which the route was found,
 // which is the one that a server gets unless the route rewrites it.
 func (f *Forward) question(r *filter.Request, q *message.Request) {
-	f.target.fill(q)
+	get(q, &f.url)
 	from, to := &r.Header, &q.Header
 	for i := range from.Len() {
 		id, name, value, ok := from.At(i)

@@ -7,8 +7,12 @@ import (
 	"unicode/utf8"
 )
 
+// MaxPassword is the most that the password of a user may have, in bytes.
+const MaxPassword = maxCredentials - maxName - 1
+
 const (
 	maxCredentials = 1 << 10 // bytes of user, colon and password
+	maxName        = 255
 	maxUsersFile   = 8 << 20
 	maxFaults      = 20 // reported of one file
 )
@@ -62,7 +66,7 @@ func parseUser(line string) (name string, u *user, err error) {
 	switch {
 	case !ok:
 		return "", nil, errors.New("missing colon; want USER:HASH")
-	case name == "" || len(name) > 255 || !utf8.ValidString(name) || hasControl(name):
+	case name == "" || len(name) > maxName || !utf8.ValidString(name) || hasControl(name):
 		return "", nil, fmt.Errorf("invalid user name %.255q; want 1 to 255 bytes of UTF-8 without control characters", name)
 	}
 	text, _, _ := strings.Cut(rest, ":") // a comment may follow

@@ -96,23 +96,3 @@ func TestHashPassword(t *testing.T) {
 		t.Error(a, err)
 	}
 }
-
-func FuzzParseUsers(f *testing.F) {
-	for _, s := range []string{"a:" + bcryptSecret, "a:" + argonSecret, "a:b:c\n#\n\n", "a:$argon2id$v=19$m=,t=,p=$$", ":"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		table, err := parseUsers(data)
-		if err != nil {
-			return
-		}
-		if len(table.list) == 0 || len(table.list) != len(table.byName) {
-			t.Errorf("%d users, %d names", len(table.list), len(table.byName))
-		}
-		for _, u := range table.list {
-			if a, ok := u.hash.(*argon2idHash); ok && (a.memory > maxArgon2Memory || a.memory*a.passes > maxArgon2Work) {
-				t.Errorf("unbounded: %+v", a)
-			}
-		}
-	})
-}

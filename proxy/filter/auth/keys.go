@@ -12,6 +12,7 @@ import (
 
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
+	"mpgate/proxy/target"
 	"mpgate/telemetry"
 )
 
@@ -43,7 +44,7 @@ type KeysOptions struct {
 // KeyServer is where keys are fetched. The durations have defaults.
 type KeyServer struct {
 	Backend *backend.Backend
-	Target  Target
+	URL     target.URL
 	Timeout time.Duration // of one attempt, 10 s
 	Refresh time.Duration // between attempts, 10 min
 	Retry   time.Duration // after a failed attempt, 5 s; then longer, up to 1 min
@@ -193,7 +194,7 @@ func (k *Keys) end() {
 // refresh fetches the keys.
 func (k *Keys) refresh(ctx context.Context) error {
 	var a backend.Ask
-	k.fetch.Target.fill(&a.Request)
+	get(&a.Request, &k.fetch.URL)
 	a.Request.Header.AddString(message.Accept, "application/jwk-set+json, application/json")
 	a.Timeout, a.MaxBody = k.fetch.Timeout, maxKeysFile
 	if err := k.fetch.Backend.Ask(ctx, &a); err != nil {

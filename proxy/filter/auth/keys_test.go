@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"mpgate/proxy/target"
 	"mpgate/telemetry"
 )
 
@@ -48,11 +49,11 @@ func (i *issuer) has(text string) {
 // fetching is a filter whose keys are fetched from the issuer.
 func (i *issuer) fetching(t testing.TB, o KeyServer, log *said) *JWT {
 	t.Helper()
-	target, err := ParseURL(i.URL + "/keys?v=1")
+	u, err := target.ParseURL(i.URL + "/keys?v=1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Backend, o.Target = pool(t, target.Address()), target
+	o.Backend, o.URL = pool(t, u.Address()), u
 	ko := KeysOptions{Name: i.URL, Server: &o, Meter: telemetry.NewInstruments("test").AuthSource(i.URL)}
 	if log != nil {
 		ko.Log = log.logger()
@@ -120,10 +121,12 @@ func TestIssuerFails(t *testing.T) {
 	good := keySetText(t, map[string]any{"p256": k.p256})
 	token := withToken(sign(t, "ES256", k.p256, "p256", claimsFor(nil)))
 	for name, serve := range map[string]http.HandlerFunc{
-		"status":   func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); fmt.Fprint(w, good) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) },
-		"no keys":  func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
-		"no JSON":  func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>") },
+		"status": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); fmt.Fprint(w, good) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		},
+		"no keys": func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
+		"no JSON": func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>") },
 		"secrets": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, keySetText(t, map[string]any{"s": k.secret}))
 		},
@@ -182,41 +185,4 @@ func TestIssuerIsDown(t *testing.T) {
 	if !j.FilterRequest(r) || r.Answer.Status != 503 {
 		t.Errorf("%+v", r.Answer)
 	}
-}
-
-func TestParseURL(t *testing.T) {
-	for in, want := range map[string]string{
-		"http://A.example:9091/verify?a=b": "http://a.example:9091 a.example:9091 /verify a=b",
-		"HTTPS://[::1]":                    "https://[::1] [::1]:443 / ",
-		"http://a.example?x":               "http://a.example a.example:80 / x",
-		"http://a.example/a/../b":          "http://a.example a.example:80 /b ",
-	} {
-		got, err := ParseURL(in)
-		if s := strings.Join([]string{got.Origin(), got.Address(), got.Path, got.Query}, " "); err != nil || s != want {
-			t.Errorf("%s: %q, %v, want %q", in, s, err, want)
-		}
-	}
-	for in, want := range map[string]string{
-		"a.example/verify": "want http://HOST/PATH", "ftp://a.example/": "want http://HOST/PATH", "http://u:p@a.example/": "a user, a password",
-		"http://a.example/#f": "a fragment", "http:///x": "invalid host", "http://a b/": "invalid host", "http://a.example/\r\n": "invalid path",
-		"http://a.example/?a\r\n": "invalid query", "http://a.example/%zz": "invalid path",
-	} {
-		if _, err := ParseURL(in); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", in, err, want)
-		}
-	}
-	if _, err := ParsePath("verify"); err == nil || !strings.Contains(err.Error(), "want one that begins with /") {
-		t.Error(err)
-	}
-}
-
-func FuzzParseURL(f *testing.F) {
-	f.Add("http://a.example:80/a?b")
-	f.Add("https://[::1]/%2e%2e/")
-	f.Fuzz(func(t *testing.T, s string) {
-		got, err := ParseURL(s)
-		if err == nil && (got.Host == "" || !strings.HasPrefix(got.Path, "/") || hasControl(got.Origin()+got.Path+got.Query)) {
-			t.Errorf("%q is %+v", s, got)
-		}
-	})
 }
