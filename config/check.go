@@ -13,6 +13,7 @@ func (l *loader) checkTables(c *Config, root *node) {
 	if c.StateDir == "" {
 		c.StateDir = l.user.stateDir()
 	}
+	l.checkLog(&c.Log, root.get("log"))
 	l.checkAdmin(&c.Admin, root.get("admin").get("address"))
 	l.checkMPTCP(&c.MPTCP, root.get("mptcp"))
 	for i, n := range root.get("listener").entries() {

@@ -26,6 +26,11 @@ func (l *loader) checkRoute(r *Route, n *node) {
 	if r.Answer != nil {
 		c.answer(r.Answer, n.get("answer"))
 	}
+	for i, child := range n.get("limit").entries() {
+		if i < len(r.Limits) {
+			c.limit(&r.Limits[i], child)
+		}
+	}
 	if r.Files != nil {
 		c.files(r.Files, n.get("files"))
 	}
@@ -62,6 +67,9 @@ func (l *loader) checkRoute(r *Route, n *node) {
 func (l *loader) notOpened(n *node) {
 	all := append(slices.Clone(filterNames), "files", "redirect", "answer")
 	for _, name := range all {
+		if name == "log" { // connections have lines, too
+			continue
+		}
 		if child := n.keys[name]; n.has(name) || child != nil && len(child.keys) > 0 {
 			l.fault(child.at, "is for requests, and TLS for match.sni is passed through unopened; remove it, or match by host")
 		}

@@ -56,6 +56,8 @@ func (c *Config) Equal(o *Config) bool {
 type Log struct {
 	Level  slog.Level       `toml:"level" default:"info" help:"Least severe messages to log."`
 	Format telemetry.Format `toml:"format" default:"json" help:"Format of both logs."`
+	// Fields are none if Format is combined.
+	Fields []telemetry.LogField `toml:"fields" eg:"user_agent" help:"Header fields to add to the access log."`
 	// Access is AccessStdout, AccessStderr, AccessOff or the absolute path of a file.
 	Access string `toml:"access" as:"access" default:"stdout" help:"Where the access log goes: stdout, stderr, off or a file."`
 }

@@ -96,6 +96,9 @@ func (l *loader) references(c *Config, t tables, listeners, backends names) {
 		if backend := r.keys["backend"]; backend != nil {
 			backends.missing(l, backend, "backend")
 		}
+		if backend := r.get("mirror").keys["backend"]; backend != nil {
+			backends.missing(l, backend, "backend")
+		}
 		if files := r.keys["files"]; files != nil {
 			backends.missing(l, files.get("fallback").get("backend"), "backend")
 		}
@@ -246,10 +249,13 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 	open := map[string]bool{} // listeners that a route names
 	all := false              // whether a route is for all listeners
 	for i, r := range c.Routes {
-		if t.routes[i].unset("backend") || t.routes[i].get("match").unset("listener") {
+		if t.routes[i].unset("backend") || t.routes[i].get("mirror").unset("backend") || t.routes[i].get("match").unset("listener") {
 			return // any entry may be used
 		}
 		used[r.BackendName()] = true
+		if r.Mirror != nil {
+			used[r.Mirror.Backend] = true
+		}
 		if r.ForwardAuth != nil {
 			used[r.ForwardAuth.Backend] = true
 		}

@@ -94,6 +94,7 @@ func TestEncodeDefault(t *testing.T) {
 [log]
 level = "info"
 format = "json"
+fields = []
 access = "stdout"
 
 [admin]

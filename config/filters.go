@@ -5,12 +5,14 @@ import (
 
 	"mpgate/proxy/filter"
 	"mpgate/proxy/template"
+	"mpgate/telemetry"
 )
 
 // Filters are the filters of a route, in the order in which they act.
 type Filters struct {
-	Allow []Network `toml:"allow,one" as:"clients" eg:"private" help:"Networks of the clients that are admitted, or private; none: all."`
-	Deny  []Network `toml:"deny,one" as:"clients" eg:"192.0.2.0/24" help:"Networks of the clients that are refused, also if allow has them."`
+	Allow  []Network `toml:"allow,one" as:"clients" eg:"private" help:"Networks of the clients that are admitted, or private; none: all."`
+	Deny   []Network `toml:"deny,one" as:"clients" eg:"192.0.2.0/24" help:"Networks of the clients that are refused, also if allow has them."`
+	Limits []Limit   `toml:"limit,one,inline" help:"Limits on bodies, on requests in a time and on requests at the same time."`
 	// CORS is nil for routes of which no other origin may use the responses.
 	CORS *CORS `toml:"cors,inline" help:"Which other origins may use the responses."`
 
@@ -25,6 +27,9 @@ type Filters struct {
 	// Compress is nil for routes that compress nothing.
 	Compress   *Compress                  `toml:"compress,inline,toggle" help:"Compresses responses with zstd or gzip: true, or a table."`
 	ErrorPages map[StatusRange]*ErrorPage `toml:"error_pages" short:"file" eg:"502-504 = down.html" help:"Pages for error responses, by status: a file or a table."`
+	// Mirror is nil if requests are not copied.
+	Mirror *Mirror          `toml:"mirror,inline" help:"Another backend that gets copies of requests."`
+	Logged telemetry.Logged `toml:"log" default:"true" help:"Whether requests have lines in the access log, or only errors."`
 }
 
 // CORS are the options of filter.CORS.

@@ -126,6 +126,8 @@ func defaultText(k *key, pattern string) string {
 		return quote(u.adminAddress())
 	case k.list:
 		return "[" + k.defText + "]"
+	case k.codec.isBool(k.defText):
+		return k.defText
 	case k.codec.form == "string":
 		return quote(k.defText)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"mpgate/proxy/filter"
 	"mpgate/proxy/template"
+	"mpgate/telemetry"
 )
 
 // The codecs. byType has the codecs of Go types, bounded (values_quantity.go) those of Go types
@@ -29,8 +30,9 @@ var byType = map[reflect.Type]codec{
 	reflect.TypeFor[Address]():      of(dialed, Address.String),
 	reflect.TypeFor[StatusRange]():  statusRanges,
 
-	reflect.TypeFor[template.Template](): templates,
-	reflect.TypeFor[filter.Location]():   locations,
+	reflect.TypeFor[template.Template]():  templates,
+	reflect.TypeFor[telemetry.LogField](): logFields,
+	reflect.TypeFor[filter.Location]():    locations,
 }
 
 var formats = map[string]codec{

@@ -14,6 +14,7 @@ import (
 // a route; nil: the route has no such filter.
 var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newAccess,
+	newLimit,
 	newCORS,
 	newBasicAuth,
 	newJWT,
@@ -23,11 +24,12 @@ var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newResponseHeaders,
 	newCompress,
 	newErrorPages,
+	newMirror,
 	newMaxForwards,
 }
 
-// filters makes the chain of a route. Errors have their places.
-func (b *builder) filters(r *config.Route) (filter.Chain, error) {
+// chain makes the chain of a route. Errors have their places.
+func (b *builder) chain(r *config.Route) (filter.Chain, error) {
 	var list []filter.Filter
 	var faults config.Errors
 	for _, make := range filters {

@@ -20,6 +20,7 @@ import (
 	"mpgate/proxy/coding"
 	"mpgate/proxy/conninfo"
 	"mpgate/proxy/filter/auth"
+	"mpgate/proxy/filter/limit"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/limits"
 	"mpgate/task"
@@ -66,6 +67,7 @@ type Gateway struct {
 	room        *proxy.Room       // for exchanges
 	streams     http2.Memory      // for what servers of HTTP/2 may have us hold
 	proxy       *proxy.Proxy
+	limitMemory limit.Memory // bounds the tables of all limits of routes
 	certs       *certs.Manager
 	hashing     *auth.Queue  // of passwords
 	credentials *auth.Memory // that were valid
@@ -197,7 +199,7 @@ func placed(cfg *config.Config, key string, err error) config.Errors {
 
 func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 	return telemetry.OpenAccessLog(telemetry.AccessLogOptions{
-		Format: l.Format,
+		Format: l.Format, Fields: l.Fields,
 		SpoolOptions: telemetry.SpoolOptions{
 			Destination: l.Access, Logger: g.log, Dropped: &g.metrics.LogDropped, Errors: &g.metrics.LogErrors,
 		},

@@ -27,6 +27,7 @@ type generation struct {
 	backends  map[string]*pool
 	listeners map[string]*front
 	leases    map[string]lease       // by route
+	filters   map[string]*keptFilter // by key and route
 	sources   map[string]*authSource // of users and keys, by kind and name
 	meters    []*telemetry.AuthMeter // of its filters
 	routes    *proxy.Routes
@@ -70,7 +71,7 @@ type front struct {
 // everything on an error.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
-		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{}, sources: map[string]*authSource{},
+		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{}, filters: map[string]*keptFilter{}, sources: map[string]*authSource{},
 		passedAt: map[string]bool{}, ownNames: ownNames(cfg), contents: map[string]fs.FileInfo{},
 	}
 	if old != nil {
@@ -266,6 +267,9 @@ func sameSockets(a, b listener.Options) bool {
 
 // start activates the generation, and starts what is new in it.
 func (n *generation) start(g *Gateway) {
+	for name, k := range n.filters {
+		k.start(g, name)
+	}
 	for name, s := range n.sources {
 		if s.task == nil {
 			s.task = g.tasks.keep(name, s.run)
@@ -324,6 +328,7 @@ func (n *generation) close() {
 			f.proxy.Close()
 		}
 	}
+	n.releaseFilters(nil)
 	for _, s := range n.sources {
 		s.task.stop()
 	}
@@ -343,6 +348,7 @@ func (n *generation) releaseMeters() {
 // closeNew undoes a build: it closes the sockets and the backends that old does not have.
 func (n *generation) closeNew(old *generation) {
 	n.closeFiles()
+	n.releaseFilters(old)
 	for name, p := range n.backends {
 		if old == nil || old.backends[name] != p {
 			p.Discard()

@@ -20,7 +20,7 @@ type LogSettings struct {
 func (s *LogSettings) Set(l *config.Log) {
 	if s != nil {
 		s.level.Set(l.Level)
-		s.text.Store(l.Format == telemetry.FormatText)
+		s.text.Store(l.Format != telemetry.FormatJSON)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -112,7 +113,7 @@ func (g *Gateway) awaitAccepting(n *generation) {
 
 // openParts opens the logs and the admin address where they change.
 func (g *Gateway) openParts(ctx context.Context, old, cfg *config.Config, p *parts) (err error) {
-	if old.Log.Access != cfg.Log.Access || old.Log.Format != cfg.Log.Format {
+	if old.Log.Access != cfg.Log.Access || old.Log.Format != cfg.Log.Format || !slices.Equal(old.Log.Fields, cfg.Log.Fields) {
 		if p.access, err = g.openAccessLog(&cfg.Log); err != nil {
 			return g.fault(cfg, "log.access", err)
 		}
@@ -206,6 +207,7 @@ func (g *Gateway) retire(old, next *generation) {
 			p.task.cancel()
 		}
 	}
+	old.releaseFilters(next)
 	old.releaseMeters()
 	for name, s := range old.sources {
 		if next.sources[name] != s {

@@ -63,10 +63,10 @@ func (b *builder) route(r *config.Route) (one proxy.Route, err error) {
 	one = proxy.Route{
 		Name: r.Name, Match: r.Match.Rule(), Lease: b.leaseOf(b.old, r),
 		KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
-		KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
+		KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep, Logged: r.Logged,
 	}
 	if one.Action, err = b.action(r); err == nil {
-		one.Filters, err = b.filters(r)
+		one.Filters, err = b.chain(r)
 	}
 	return one, err
 }

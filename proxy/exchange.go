@@ -243,6 +243,7 @@ func (x *exchange) startMeter(m *telemetry.ExchangeMeter) {
 // read decodes the request's head.
 func (x *exchange) read() {
 	x.fault = x.down.ReadRequest(&x.req, x.start)
+	x.noteRequestHeader()
 	r := &x.rec
 	r.Method, r.Host, r.Path = x.req.Method, x.req.Host, x.req.Target
 	switch x.req.Version {
@@ -350,7 +351,9 @@ func (x *exchange) finish() (now time.Time) {
 		x.startMeter(x.view.noRoute)
 	}
 	x.meter.End(r)
-	x.proxy.accessLog.Load().Log(r)
+	if x.logged().Has(r) {
+		x.proxy.accessLog.Load().Log(r)
+	}
 	return now
 }
 

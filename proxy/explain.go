@@ -10,6 +10,7 @@ import (
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/route"
+	"mpgate/telemetry"
 )
 
 // Question is a request to explain.
@@ -78,6 +79,12 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
 	}
 	x.chain.End(&x.filter)
+	switch x.logged() {
+	case telemetry.LoggedNone:
+		e.Notes = append(e.Notes, "log: no line in the access log")
+	case telemetry.LoggedErrors:
+		e.Notes = append(e.Notes, "log: a line in the access log only for an error")
+	}
 	e.Filter, e.Route, e.Request = x.rec.Filter, x.route, &x.req
 	return e
 }

@@ -96,9 +96,12 @@ type setup struct {
 	backend  backend.Options
 	routes   func(b *backend.Backend) []proxy.Route
 	gate     *listener.Gate
-	address  string // to listen on; "" is 127.0.0.1 and any port, "unix" a unix socket
-	noLog    bool   // no access log
-	logFile  string // the access log goes there, not to gateway.log
+	// To listen on; "" is 127.0.0.1 and any port, "unix" a unix socket.
+	address string
+	noLog   bool // no access log
+	// the access log goes there, not to gateway.log
+	logFile string
+	log     telemetry.AccessLogOptions // of logFile
 	// Of accepted connections of an inherited socket, in bytes; 0 is what the kernel chooses.
 	sendBuf int
 }
@@ -143,7 +146,7 @@ func startBefore(t testing.TB, s setup, servers ...string) *gateway {
 	g := &gateway{t: t, mode: s.mode, metrics: telemetry.NewInstruments("test"), programLog: &record{}}
 	switch {
 	case s.logFile != "":
-		g.openLogFile(s.logFile)
+		g.openLogFile(s)
 	case !s.noLog:
 		g.openLog()
 	}
@@ -189,10 +192,11 @@ func (g *gateway) openLog() {
 	}
 }
 
-func (g *gateway) openLogFile(path string) {
+func (g *gateway) openLogFile(s setup) {
 	g.t.Helper()
+	s.log.Destination = s.logFile
 	var err error
-	if g.access, err = telemetry.OpenAccessLog(telemetry.AccessLogOptions{SpoolOptions: telemetry.SpoolOptions{Destination: path}}); err != nil {
+	if g.access, err = telemetry.OpenAccessLog(s.log); err != nil {
 		g.t.Fatal(err)
 	}
 }

@@ -81,6 +81,10 @@ func serverAnswer(err error) filter.Answer {
 	case errors.Is(err, errPanic), errors.Is(err, backend.ErrInternal):
 		return errorAnswer(500, telemetry.EndInternal, "internal error")
 	case errors.As(err, &client):
+		var refused *filter.BodyError
+		if errors.As(err, &refused) {
+			return refused.Answer
+		}
 		if errors.As(err, &fault) {
 			return requestAnswer(fault)
 		}

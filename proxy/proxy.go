@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mpgate/proxy/conninfo"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http2"
 	"mpgate/telemetry"
 )
@@ -180,27 +181,14 @@ func (p *Proxy) eachConn(f func(*conn)) <-chan struct{} {
 	return empty
 }
 
-// perClient counts connections by client address.
+// perClient counts connections by the client's network.
 type perClient struct {
 	mu   sync.Mutex // guards open
 	open map[netip.Addr]int
 }
 
-// clientKey returns the address, or the /64 of an IPv6 client. All hosts of a link share the /64 of
-// link-local addresses, so each of these addresses counts by itself.
-func clientKey(a netip.Addr) netip.Addr {
-	if a.Is4() || !a.IsValid() || a.IsLinkLocalUnicast() {
-		return a
-	}
-	p, err := a.Prefix(64)
-	if err != nil {
-		return a
-	}
-	return p.Addr()
-}
-
 func (p *perClient) acquire(a netip.Addr, limit int) bool {
-	key := clientKey(a)
+	key := filter.ClientNetwork(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open[key] >= limit {
@@ -211,7 +199,7 @@ func (p *perClient) acquire(a netip.Addr, limit int) bool {
 }
 
 func (p *perClient) release(a netip.Addr) {
-	key := clientKey(a)
+	key := filter.ClientNetwork(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.open[key]--; p.open[key] == 0 {

@@ -64,6 +64,7 @@ func (x *exchange) sendHead(now time.Time) error {
 		x.addHSTS()
 	}
 	x.chain.Response(&x.filter, r)
+	x.noteResponseHeader()
 	if r.Status != 101 && !r.NoBody {
 		x.out = x.chain.Body(&x.filter, r, x.out)
 	}

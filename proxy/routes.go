@@ -3,6 +3,7 @@ package proxy
 import (
 	"mpgate/proxy/filter"
 	"mpgate/proxy/route"
+	"mpgate/telemetry"
 )
 
 // Route is what a request that matches it gets.
@@ -14,7 +15,8 @@ type Route struct {
 	KeepEncodedSlash bool         // let %2F and %5C in a path pass
 	KeepSlashes      bool         // forward repeated slashes; they are matched as one
 	KeepUnsafeNames  bool         // let header names with other separators than "-" pass
-	Lease            *Lease       // nil: exchanges on it never have to end
+	Logged           telemetry.Logged
+	Lease            *Lease // nil: exchanges on it never have to end
 
 	index int
 }

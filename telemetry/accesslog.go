@@ -8,6 +8,8 @@ import (
 // AccessLogOptions say how and where exchanges are logged.
 type AccessLogOptions struct {
 	Format Format
+	// Fields are added to the lines, which FormatCombined has no place for.
+	Fields []LogField
 	// query parameters whose values are replaced by "***"; names as a server decodes them, any case
 	Redact []string
 	SpoolOptions
@@ -18,6 +20,8 @@ type AccessLog struct {
 	fields     []field
 	appendLine func(b []byte, fields []field, r *Record) []byte // the format
 	spool      *Spool
+
+	requestHeaders, responseHeaders []string
 }
 
 // OpenAccessLog opens the destination. Lines are buffered until Run is called; with Destination
@@ -30,11 +34,32 @@ func OpenAccessLog(o AccessLogOptions) (*AccessLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &AccessLog{fields: accessFields(o.Redact), appendLine: appendJSON, spool: spool}
-	if o.Format == FormatText {
+	l := &AccessLog{fields: accessFields(o.Redact, o.Fields...), appendLine: appendJSON, spool: spool}
+	switch o.Format {
+	case FormatText:
 		l.appendLine = appendText
+	case FormatCombined:
+		l.appendLine, o.Fields = combined(o.Redact), combinedFields
 	}
+	l.requestHeaders, l.responseHeaders = headersOf(o.Fields, false), headersOf(o.Fields, true)
 	return l, nil
+}
+
+// RequestHeaders are the names of the header fields of requests that lines need; see
+// Record.AddHeader.
+func (l *AccessLog) RequestHeaders() []string {
+	if l == nil {
+		return nil
+	}
+	return l.requestHeaders
+}
+
+// ResponseHeaders are those of responses.
+func (l *AccessLog) ResponseHeaders() []string {
+	if l == nil {
+		return nil
+	}
+	return l.responseHeaders
 }
 
 // lines are buffers to encode in, outside the spool's lock.

@@ -64,6 +64,10 @@ var (
 	descGeneration    = desc("config_generation", "Number of the active generation of the configuration.")
 	descDraining      = desc("config_generations_draining", "Old generations that still have exchanges or connections to finish.")
 
+	descLimitExceeded = desc("limit_exceeded_requests_total", "Requests beyond a limit of the route; with dry_run they were served.", "route", "limit", "dry_run")
+	descLimitShared   = desc("limit_shared_requests_total", "Requests whose key found no room in the table of a limit and was counted together with others.", "route")
+	descMirror        = desc("mirror_requests_total", "Copies of requests for another backend, by result.", "route", "backend", "result")
+
 	descAuth           = desc("auth_requests_total", "Requests that a filter for authentication decided, by result.", "route", "filter", "result")
 	descAuthSourceOK   = desc("auth_source_success", "1 if the last attempt to read the users or keys succeeded, otherwise 0.", "source")
 	descAuthSourceTime = desc("auth_source_success_timestamp_seconds", "Time at which the users or keys in use were read.", "source")
@@ -86,6 +90,7 @@ var descs = []*prometheus.Desc{
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
+	descLimitExceeded, descLimitShared, descMirror,
 	descAuth, descAuthSourceOK, descAuthSourceTime,
 	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descShed, descBuildInfo,
 }
@@ -131,6 +136,12 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, e := range in.listeners.all() {
 		e.meter.collect(s, e.inUse)
+	}
+	for _, e := range in.limits.all() {
+		e.meter.collect(s)
+	}
+	for _, e := range in.mirrors.all() {
+		e.meter.collect(s)
 	}
 	for _, e := range in.auths.all() {
 		e.meter.collect(s)

@@ -38,6 +38,7 @@ const (
 	hasSNI
 	hasReason
 	hasFilter
+	hasDryRun
 	hasGRPCStatus
 	hasDroppedFields
 )
@@ -67,6 +68,9 @@ func traitsOf(r *Record) (t trait) {
 	if r.Filter != "" {
 		t |= hasFilter
 	}
+	if r.DryRun != "" {
+		t |= hasDryRun
+	}
 	if r.GRPCStatus >= 0 {
 		t |= hasGRPCStatus
 	}
@@ -76,8 +80,9 @@ func traitsOf(r *Record) (t trait) {
 	return t
 }
 
-// accessFields are the fields of the access log. redact is AccessLogOptions.Redact.
-func accessFields(redact []string) []field {
+// accessFields are the fields of the access log. redact is AccessLogOptions.Redact; further fields
+// follow the others.
+func accessFields(redact []string, further ...LogField) []field {
 	fields := []field{
 		{name: "time", doc: "time of the request's first byte, RFC 3339 with nanoseconds", form: formWord,
 			append: func(b []byte, r *Record) []byte { return appendTime(b, r.Time) }},
@@ -148,12 +153,18 @@ func accessFields(redact []string) []field {
 		{name: "filter", doc: "if a filter of the route ended the exchange: its key in the configuration",
 			when:   hasFilter,
 			append: func(b []byte, r *Record) []byte { return appendEscaped(b, r.Filter) }},
+		{name: "dry_run", doc: docDryRun, form: formWord,
+			when:   hasDryRun,
+			append: func(b []byte, r *Record) []byte { return append(b, r.DryRun...) }},
 		{name: "grpc_status", doc: "status of a gRPC response", form: formBare,
 			when:   hasGRPCStatus,
 			append: func(b []byte, r *Record) []byte { return appendInt(b, int64(r.GRPCStatus)) }},
 		{name: "dropped_fields", doc: docDropped, form: formBare,
 			when:   hasDroppedFields,
 			append: func(b []byte, r *Record) []byte { return appendInt(b, int64(r.DroppedFields)) }},
+	}
+	for _, f := range further {
+		fields = append(fields, headerField(f, redact))
 	}
 	for i := range fields {
 		fields[i].setPrefixes(i == 0)
@@ -174,5 +185,6 @@ const (
 	docSubflows  = "with `mptcp`: number of subflows, read at most one second before"
 	docTLS       = "with TLS: what was negotiated with the client"
 	docReason    = "for an error response of mpgate: its text, for example `the path matches another route without its parameters`"
+	docDryRun    = "key of the first [limit](filters/limit.md) that the exchange exceeded, and that would have ended it but for `dry_run`"
 	docDropped   = "number of header fields removed because their names have characters other than letters, digits and `-`"
 )

@@ -30,6 +30,8 @@ type Instruments struct {
 	servers   meters[serverKey, *ServerMeter]
 	listeners meters[string, *ListenerMeter]
 	auths     meters[authKey, *AuthMeter]
+	limits    meters[string, *LimitMeter]
+	mirrors   meters[mirrorKey, *MirrorMeter]
 	mptcp     [sideCount]mptcpMeter
 
 	authSources meters[string, *AuthSourceMeter]

@@ -75,6 +75,9 @@ func exercise(in *Instruments) {
 	r.DroppedFields, r.Filter = 2, "allow"
 	m.End(r)
 	in.Auth("api", "basic_auth").Count(AuthPassed)
+	in.Limits("api").Exceeded(LimitRate, false)
+	in.Limits("api").Shared()
+	in.Mirror("api", "shadow").Count(MirrorSent)
 	in.AuthSource("/etc/users").Read(time.Now(), nil)
 	p := in.Passthrough("web", "sni")
 	p.Start()

@@ -11,10 +11,12 @@ type Format uint8
 const (
 	FormatJSON Format = iota // one object a line
 	FormatText               // key=value
+	// FormatCombined is that of Apache httpd for the access log, and FormatText for other logs.
+	FormatCombined
 )
 
 // Values are the texts of all formats, in their order.
-func (Format) Values() []string { return []string{"json", "text"} }
+func (Format) Values() []string { return []string{"json", "text", "combined"} }
 
 func (f Format) String() string { return f.Values()[f] }
 
@@ -22,7 +24,7 @@ func (f Format) String() string { return f.Values()[f] }
 // Durations are written as "11ms" in both formats.
 func NewLogger(level slog.Leveler, format Format, w io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: durationText}
-	if format == FormatText {
+	if format != FormatJSON {
 		return slog.New(slog.NewTextHandler(w, o))
 	}
 	return slog.New(slog.NewJSONHandler(w, o))

@@ -21,12 +21,13 @@ func (f *field) setPrefixes(first bool) {
 // call.
 type prefix struct {
 	bytes [32]byte
-	n     int // how much of bytes
+	n     int    // how much of bytes
+	rest  string // of a longer one
 }
 
-// newPrefix panics if s is longer than a prefix: the name of a field has at most 28 bytes.
 func newPrefix(s string) (p prefix) {
-	p.n = copy(p.bytes[:len(s)], s)
+	p.n = copy(p.bytes[:], s)
+	p.rest = s[p.n:]
 	return p
 }
 
@@ -34,5 +35,8 @@ func (p *prefix) appendTo(b []byte) []byte {
 	n := len(b)
 	b = slices.Grow(b, len(p.bytes))
 	*(*[len(p.bytes)]byte)(b[n : n+len(p.bytes)]) = p.bytes
+	if p.rest != "" {
+		return append(b[:n+p.n], p.rest...)
+	}
 	return b[:n+p.n]
 }

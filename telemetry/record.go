@@ -35,13 +35,15 @@ type Record struct {
 	BytesIn, BytesOut int64 // body bytes from and to the client
 	Duration          time.Duration
 	// from the choice of a server to its first byte; 0: no byte came
-	BackendTime   time.Duration
-	Tries         int // servers tried
-	End           End
-	Reason        string // of an error response of mpgate; a fixed text
-	Filter        string // the filter that ended the exchange
-	GRPCStatus    int    // -1: none
-	DroppedFields int    // header fields removed for their names
+	BackendTime time.Duration
+	Tries       int // servers tried
+	End         End
+	Reason      string // of an error response of mpgate; a fixed text
+	Filter      string // the filter that ended the exchange
+	// DryRun is a limit that would have ended the exchange but for dry_run.
+	DryRun        string
+	GRPCStatus    int // -1: none
+	DroppedFields int // header fields removed for their names
 
 	ClientTransport, ServerTransport string // one of the Transport constants
 	ClientSubflows, ServerSubflows   int    // logged for mptcp only; 0: not read
@@ -49,6 +51,8 @@ type Record struct {
 	TLSVersion, TLSCipher, TLSGroup string // TLSVersion "": no TLS of ours
 	TLSResumed                      bool
 	SNI                             string // also for passed-through connections
+
+	headers []loggedHeader
 }
 
 // IDText is the ID that the exchange is logged with.
@@ -60,7 +64,10 @@ func (r *Record) IDText() []byte {
 }
 
 // Reset empties the record for the next exchange.
-func (r *Record) Reset() { *r = Record{GRPCStatus: -1} }
+func (r *Record) Reset() {
+	clear(r.headers) // the values are of the exchange that has ended
+	*r = Record{GRPCStatus: -1, headers: r.headers[:0]}
+}
 
 // The transports of a connection, as in the access log and the metrics.
 const (

@@ -25,7 +25,12 @@ func TestNewID(t *testing.T) {
 
 func TestReset(t *testing.T) {
 	r := sample()
+	r.AddHeader("X-Name", false, []byte("x"))
 	r.Reset()
+	if len(r.headers) > 0 {
+		t.Error("header fields are left")
+	}
+	r.headers = nil
 	if want := (Record{GRPCStatus: -1}); !reflect.DeepEqual(*r, want) {
 		t.Errorf("got %+v", *r)
 	}

@@ -7,6 +7,11 @@ import (
 
 // appendPath appends the target as received, less the values of the query parameters to hide.
 func appendPath(b, path []byte, redact []string) []byte {
+	return appendRedacted(b, path, redact, appendEscaped[[]byte])
+}
+
+// appendRedacted is appendPath with the function that escapes.
+func appendRedacted(b, path []byte, redact []string, appendEscaped func(b, s []byte) []byte) []byte {
 	query := -1
 	if len(redact) > 0 {
 		query = bytes.IndexByte(path, '?')

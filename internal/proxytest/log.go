@@ -47,6 +47,8 @@ type Line struct {
 
 	DroppedFields int    `json:"dropped_fields"`
 	Reason        string `json:"reason"`
+	Filter        string `json:"filter"`
+	DryRun        string `json:"dry_run"`
 }
 
 // Log reads an access log as it is written, at the other end of a pipe.

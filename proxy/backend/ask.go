@@ -13,27 +13,31 @@ import (
 	"mpgate/task"
 )
 
-// Ask is a request of the gateway's own, without a body. Its answer is read whole. An Ask may be
-// used again after Reset.
+// Ask is a request of the gateway's own. Its answer is read whole. An Ask may be used again after
+// Reset.
 type Ask struct {
 	Request message.Request // without a host it gets the server's
+	Content []byte          // the body of the request
 	// Timeout bounds the whole exchange, from the choice of a server to the end of the answer's
 	// body.
 	Timeout time.Duration
 	MaxBody int // bytes of the answer's body
+	// Discard: nobody looks at the answer's body, so it is not kept.
+	Discard bool
 	// Late, if set, is called when the answer is late: abort, which may be called from any
 	// goroutine, ends the exchange. No call of it may be under way once stop has returned.
 	Late func(abort func()) (stop func())
 
 	Response message.Response // once Ask has returned without an error, or with ErrBodyTooLarge
 	Body     []byte
+	read     int // bytes of the answer's body
 }
 
 // Reset prepares a for another request and keeps its memory.
 func (a *Ask) Reset() {
 	a.Request.Reset()
 	a.Response.Reset()
-	*a = Ask{Request: a.Request, Response: a.Response, Body: a.Body[:0]}
+	*a = Ask{Request: a.Request, Content: a.Content[:0], Response: a.Response, Body: a.Body[:0]}
 }
 
 // ErrBodyTooLarge means that the body of an answer has more than MaxBody bytes.
@@ -49,7 +53,8 @@ func (b *Backend) Ask(ctx context.Context, a *Ask) error {
 	deadline := now.Add(a.Timeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	r := Request{Now: now, Bodyless: true, Repeatable: a.Request.Idempotent()}
+	r := Request{Now: now, Bodyless: len(a.Content) == 0, Repeatable: a.Request.Idempotent()}
+	a.Request.ContentLength = int64(len(a.Content))
 	up, err := attempt.Open(ctx, &r)
 	for tries := 1; err == nil; tries++ {
 		var again bool
@@ -67,6 +72,7 @@ func (b *Backend) Ask(ctx context.Context, a *Ask) error {
 func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadline time.Time) (again bool, err error) {
 	meter := attempt.Meter()
 	began := time.Now()
+	a.read = 0
 	hostless := len(a.Request.Host) == 0
 	if hostless {
 		a.Request.Host = []byte(target.ServerHost(attempt.Server().Address))
@@ -95,6 +101,9 @@ func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadlin
 // head sends the request and waits for the head of the final answer.
 func (a *Ask) head(ctx context.Context, up Stream, deadline time.Time) error {
 	if err := up.WriteHead(&a.Request); err != nil {
+		return err
+	}
+	if err := a.content(up, deadline); err != nil {
 		return err
 	}
 	if err := up.End(nil); err != nil {
@@ -132,6 +141,38 @@ func (a *Ask) head(ctx context.Context, up Stream, deadline time.Time) error {
 	}
 }
 
+// content sends the body of the request. A server that does not read it is waited for until the
+// deadline.
+func (a *Ask) content(up Stream, deadline time.Time) error {
+	if len(a.Content) == 0 {
+		return nil
+	}
+	expired := make(chan struct{})
+	timer := task.AfterFunc(time.Until(deadline), "end of the time for a request", func() {
+		defer close(expired)
+		up.Abort()
+	})
+	var err error
+	for rest := a.Content; err == nil && len(rest) > 0; {
+		n := min(len(rest), maxPiece)
+		if err = message.WaitRoom(up, 0); err == nil {
+			err = up.WriteBody(rest[:n])
+		}
+		rest = rest[n:]
+	}
+	if err == nil {
+		err = up.Flush()
+	}
+	if !timer.Stop() {
+		<-expired
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+// maxPiece is how much of a request's body is written before the next look at the server's window.
+const maxPiece = 16 << 10
+
 // body reads the body of the answer.
 func (a *Ask) body(up Stream, deadline time.Time) error {
 	if a.Response.NoBody {
@@ -158,9 +199,11 @@ func (a *Ask) body(up Stream, deadline time.Time) error {
 func (a *Ask) pieces(up Stream, wait bool) (done bool, err error) {
 	for body := up.Body(); ; {
 		p, err := body.Next(wait)
+		a.read += len(p)
 		switch {
-		case err == nil && len(p) > a.MaxBody-len(a.Body):
+		case err == nil && a.read > a.MaxBody:
 			return false, ErrBodyTooLarge
+		case err == nil && a.Discard:
 		case err == nil:
 			a.Body = append(a.Body, p...)
 		case err == io.EOF:

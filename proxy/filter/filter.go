@@ -34,7 +34,8 @@ type RequestFilter interface {
 type RequestBodyFilter interface {
 	Filter
 	// FilterRequestBody returns what the body is read from: src, or a reader of it. An error of
-	// type *message.Error from that reader is answered with its status.
+	// type *BodyError from that reader ends the exchange with its answer, one of type
+	// *message.Error is answered with its status.
 	FilterRequestBody(r *Request, src message.BodyReader) message.BodyReader
 }
 

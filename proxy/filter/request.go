@@ -89,6 +89,11 @@ type Answer struct {
 	Store bool
 }
 
+// BodyError is an error of the reader of a request's body by which a filter ends the exchange.
+type BodyError struct{ Answer Answer }
+
+func (e *BodyError) Error() string { return e.Answer.Text }
+
 // kept is a value that a filter keeps for the time of an exchange.
 type kept struct {
 	owner Filter

@@ -1,0 +1,158 @@
+package limit
+
+import (
+	"hash/maphash"
+	"sync"
+	"unsafe"
+)
+
+// table has a number for each key. A number that is not above a threshold is that of a key which
+// was never seen, so its place is free: nothing is lost by giving it to another key. No other
+// number is ever given up. Whoever comes with many keys thus cannot make the table forget any, not
+// even one of his own; if the table is full, further keys share one number in each shard.
+//
+// The hash is keyed, so that nobody can choose keys that meet.
+type table struct {
+	seed   maphash.Seed
+	memory *Memory
+	shards [shards]shard
+}
+
+const (
+	shardBits = 4
+	shards    = 1 << shardBits
+	// ways is how many places are in a set: two cache lines. A key has a place in one of two sets,
+	// so that most of the places are used before a key finds none.
+	ways = 8
+	// minPlaces are the places of a shard that are not counted in Memory, maxPlaces are the most:
+	// 1,024 and 262,144 in a table, of 16 bytes each.
+	minPlaces = 1 << 10 / shards
+	maxPlaces = 1 << 18 / shards
+)
+
+type shard struct {
+	mu     sync.Mutex
+	places []place // a power of two, at least ways, or none
+	shared int64   // the number of the keys without a place
+	taken  int64   // bytes of Memory
+	_      [64]byte
+}
+
+type place struct {
+	key    uint64 // a hash; 0: nobody's
+	number int64
+}
+
+func newTable(m *Memory) *table { return &table{seed: maphash.MakeSeed(), memory: m} }
+
+// hash is the key by which the table knows a text.
+func (t *table) hash(text []byte) uint64 { return max(1, maphash.Bytes(t.seed, text)) }
+
+// lock returns the shard of a key, locked.
+func (t *table) lock(key uint64) *shard {
+	s := &t.shards[key>>(64-shardBits)]
+	s.mu.Lock()
+	return s
+}
+
+// number returns the number of a key in the locked shard. It is valid until the shard is unlocked.
+// shared means that other keys have the same.
+func (t *table) number(s *shard, key uint64, threshold int64) (n *int64, shared bool) {
+	for {
+		var free *place
+		most := 0 // free places in a set: the emptier one is taken, so that neither fills early
+		for _, set := range s.sets(key) {
+			var vacant *place
+			n := 0
+			for i := range set {
+				if set[i].key == key {
+					return &set[i].number, false
+				}
+				if set[i].number <= threshold {
+					vacant = &set[i]
+					n++
+				}
+			}
+			if n > most {
+				free, most = vacant, n
+			}
+		}
+		if free != nil {
+			*free = place{key: key}
+			return &free.number, false
+		}
+		if !t.grow(s, threshold) {
+			return &s.shared, true
+		}
+	}
+}
+
+// find returns the place that a key has.
+func (s *shard) find(key uint64) *place {
+	for _, set := range s.sets(key) {
+		for i := range set {
+			if set[i].key == key {
+				return &set[i]
+			}
+		}
+	}
+	return nil
+}
+
+// sets returns the places that a key may have.
+func (s *shard) sets(key uint64) [2][]place {
+	n := len(s.places)
+	if n == 0 {
+		return [2][]place{}
+	}
+	return [2][]place{s.set(int(key) & (n/ways - 1)), s.set(int(key>>28) & (n/ways - 1))}
+}
+
+func (s *shard) set(i int) []place { return s.places[i*ways : (i+1)*ways] }
+
+// grow doubles the places of the shard. Each set becomes two, so that what was in it has room.
+func (t *table) grow(s *shard, threshold int64) bool {
+	n := max(ways, 2*len(s.places))
+	if n > maxPlaces {
+		return false
+	}
+	more := int64(0)
+	if n > minPlaces {
+		more = int64(n)*int64(unsafe.Sizeof(place{})) - s.taken
+		if !t.memory.take(more) {
+			return false
+		}
+	}
+	s.taken += more
+	old := len(s.places) / ways
+	places := s.places
+	s.places = make([]place, n)
+	for at, p := range places {
+		if p.number <= threshold {
+			continue
+		}
+		sets := s.sets(p.key)
+		set := sets[0]
+		if int(p.key)&(old-1) != at/ways { // its place was in the other
+			set = sets[1]
+		}
+		for i := range set {
+			if set[i].key == 0 {
+				set[i] = p
+				break
+			}
+		}
+	}
+	return true
+}
+
+// release gives the memory back. The table must not grow any more.
+func (t *table) release() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		t.memory.give(s.taken)
+		s.taken = 0
+		s.mu.Unlock()
+	}
+}
