@@ -1,0 +1,163 @@
+package migrate
+
+import (
+	"slices"
+	"strings"
+
+	"mpgate/internal/nginxconf"
+	"mpgate/proxy/target"
+)
+
+// location is a location block that requests of clients reach.
+type location struct {
+	d       *nginxconf.Directive
+	scope   *scope
+	kind    string // "=", "^~", "" (a prefix), "~" (an expression)
+	pattern string
+	// What it matches here: paths or an expression. Neither: all that no other location matches.
+	paths []string
+	regex string
+}
+
+// locations returns those of a server, nested ones too, and its named ones (@name) by name.
+func (t *translator) locations(sc *scope) (out []*location, named map[string]*scope) {
+	named = map[string]*scope{}
+	for _, d := range sc.here("location") {
+		inner := sc.inner(d)
+		l := &location{d: d, scope: inner, pattern: d.Arg(len(d.Args) - 1)}
+		if len(d.Args) > 1 {
+			l.kind = d.Arg(0)
+		} else {
+			for _, kind := range []string{"=", "^~", "~*", "~"} { // location =/path
+				if rest, ok := strings.CutPrefix(l.pattern, kind); ok {
+					l.kind, l.pattern = kind, rest
+					break
+				}
+			}
+		}
+		if strings.HasPrefix(l.pattern, "@") {
+			named[l.pattern] = inner
+			continue
+		}
+		out = append(out, l)
+		nested, more := t.locations(inner)
+		out = append(out, nested...)
+		for name, s := range more {
+			named[name] = s
+		}
+	}
+	return out, named
+}
+
+// match fills in paths or regex of all locations of a server.
+func (t *translator) match(list []*location) {
+	var prefixes []string // those that yield to expressions
+	for _, l := range list {
+		if (l.kind == "" || l.kind == "^~") && l.prefix(t) && l.kind == "" && l.pattern != "/" {
+			prefixes = append(prefixes, strings.TrimSuffix(l.pattern, "/"))
+		}
+	}
+	for _, l := range list {
+		switch l.kind {
+		case "=":
+			l.paths = []string{l.pattern}
+		case "~", "~*":
+			l.expression(t, prefixes)
+		}
+	}
+	if slices.ContainsFunc(list, func(l *location) bool { return l.regex != "" }) {
+		for _, l := range list { // routes with a path come before those with an expression
+			if l.kind == "" && l.pattern == "/" {
+				l.paths = nil
+			}
+		}
+	}
+}
+
+// prefix translates a location without an expression.
+func (l *location) prefix(t *translator) bool {
+	p := strings.TrimSuffix(l.pattern, "/")
+	last := p[strings.LastIndexByte(p, '/')+1:]
+	switch {
+	case !strings.HasPrefix(l.pattern, "/"):
+		t.say(l.d, "left out: the path does not begin with /")
+		return false
+	case p == l.pattern && strings.Contains(strings.TrimLeft(last, "."), "."):
+		l.paths = []string{p} // a file
+	default:
+		l.paths = []string{p + "/*"}
+	}
+	return true
+}
+
+// expression translates a location with an expression. It comes before the locations with the given
+// prefixes, as in nginx, if it can be written as patterns.
+func (l *location) expression(t *translator, prefixes []string) {
+	expr := l.pattern
+	fold := l.kind == "~*"
+	l.kind = "~"
+	visible := strings.ReplaceAll(expr, `(?!well-known)`, "")
+	re, err := parseExpression(visible, fold)
+	if err != nil {
+		t.lost(l.scope, l.d, "the expression is not one of RE2 (%v); write it without look-around and back references, as match.path_regex", err)
+		l.kind = "lost"
+		return
+	}
+	if paths := globs(re); paths != nil && (visible == expr || strings.HasSuffix(strings.TrimSuffix(visible, ".*"), `/\.`)) {
+		l.paths = paths
+		for _, p := range prefixes {
+			for _, g := range paths {
+				if strings.HasPrefix(g, "*") {
+					g = "/**/" + g
+				}
+				if strings.HasPrefix(g, "/**/") && len(l.paths) < 200 {
+					l.paths = append(l.paths, p+g)
+				}
+			}
+		}
+		if fold && expr != strings.ToUpper(expr) {
+			t.say(l.d, "in mpgate letters match in lower case only; use match.path_regex with (?i) if others are needed")
+		}
+		return
+	}
+	if visible != expr {
+		t.lost(l.scope, l.d, "the expression looks ahead, which is not possible here")
+		l.kind = "lost"
+		return
+	}
+	if l.regex = expr; fold {
+		l.regex = "(?i)" + expr
+	}
+	if len(prefixes) > 0 {
+		t.lost(l.scope, l.d, "not in the order of nginx: in mpgate paths come before expressions, so that the locations %s take their requests first", strings.Join(prefixes, ", "))
+	}
+}
+
+// lost says that a location is left out, or that others come before it, with an alarm if it
+// restricts access.
+func (t *translator) lost(sc *scope, d *nginxconf.Directive, format string, args ...any) {
+	if restricts(sc) {
+		t.alarm(d, format, args...)
+		return
+	}
+	t.say(d, "left out: "+format, args...)
+}
+
+// restricts reports whether a location restricts access more than those around it.
+func restricts(sc *scope) bool {
+	if len(sc.here("deny", "auth_basic", "auth_request", "auth_jwt", "internal", "limit_except", "satisfy")) > 0 {
+		return true
+	}
+	r := sc.first("return")
+	return r != nil && strings.HasPrefix(r.Arg(0), "4")
+}
+
+// canonical returns a path as routes match it.
+func canonical(path string) string {
+	var scratch []byte
+	p, flags, err := target.Path([]byte(path), &scratch)
+	if err != nil || flags&target.RepeatedSlash != 0 {
+		return path
+	}
+	return string(p)
+}
