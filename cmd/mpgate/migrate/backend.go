@@ -86,6 +86,8 @@ func (c *content) pool(b *table, authority string, sc *scope, d *nginxconf.Direc
 		b.set("servers", []any{server1(serverAddress(authority, secure), d)}, d)
 		if host, _, err := net.SplitHostPort(authority); err == nil && strings.Trim(host, "0123456789.:") != "" && host != "localhost" {
 			label = host
+		} else if port := authority[strings.LastIndexByte(authority, ':')+1:]; err == nil && (host == "localhost" || strings.HasPrefix(host, "127.")) {
+			label = "local-" + port
 		}
 	}
 	if servers, _ := b.get("servers").([]any); len(servers) == 0 {
@@ -238,7 +240,7 @@ func (t *translator) upstreamServer(b *table, d *nginxconf.Directive, secure boo
 				b.child("eject", d).set("errors", n, d)
 			}
 		case "fail_timeout":
-			if v, ok := duration(value); ok && v != "10s" {
+			if v, ok := duration(value); ok && v != "10s" && v != "0s" {
 				b.child("eject", d).set("rest", v, d)
 			}
 		case "resolve", "slow_start":
@@ -314,6 +316,20 @@ func (c *content) rewriteTo(uri string, d *nginxconf.Directive, variable bool) {
 	}
 }
 
+// below returns what the path of the location has beyond the prefix that an expression matches;
+// within is false if the location is not below it.
+func (c *content) below(globs []string) (rest string, within bool) {
+	if len(globs) != 1 || len(c.location.paths) != 1 || c.location.regex != "" {
+		return "", false
+	}
+	prefix, ok := strings.CutSuffix(globs[0], "/*")
+	p, isPrefix := strings.CutSuffix(c.location.paths[0], "/*")
+	if !ok || !isPrefix || strings.Contains(prefix, "*") || p != prefix && !strings.HasPrefix(p, prefix+"/") {
+		return "", false
+	}
+	return p[len(prefix):], true
+}
+
 // rewrites translates rewrite … break beside proxy_pass.
 func (c *content) rewrites(sc *scope) {
 	for _, d := range sc.here("rewrite") {
@@ -323,11 +339,15 @@ func (c *content) rewrites(sc *scope) {
 			continue // redirected has a message about it
 		}
 		target, captures := strings.CutSuffix(to, "$1")
-		g := globs(re)
+		captures = captures && !strings.Contains(target, "$")
+		below, within := c.below(globs(re))
 		switch {
-		case captures && len(c.location.paths) == 1 && slices.ContainsFunc(g, func(p string) bool { return p == c.location.paths[0] || p+"/*" == c.location.paths[0] }) && !strings.Contains(target, "$"):
-			c.route.set("rewrite", "/"+strings.Trim(target, "/")+strings.Repeat("/", min(1, len(strings.Trim(target, "/"))))+"*", d)
-		case captures && matchesAll(from) && !strings.Contains(target, "$") && c.location.pattern != "" && len(c.location.paths) == 1 && c.location.regex == "":
+		case captures && within && !matchesAll(from):
+			c.route.set("rewrite", path.Join("/", target, below)+"*", d)
+			if rewrite := path.Join("/", target, below); rewrite != "/" {
+				c.route.set("rewrite", rewrite+"/*", d)
+			}
+		case captures && matchesAll(from) && c.location.pattern != "" && len(c.location.paths) == 1 && c.location.regex == "":
 			added := strings.TrimSuffix(target, "/") + strings.TrimSuffix(c.location.pattern, "/")
 			c.route.set("rewrite", added+"/*", d)
 		case !strings.Contains(to, "$") && !strings.Contains(to, "?") && strings.HasPrefix(to, "/") && c.location.kind == "=":

@@ -110,6 +110,7 @@ func (c *content) files() *table {
 	if dir = filepath.Clean(dir); dir == "." {
 		dir = "/"
 	}
+	c.rewrites(c.scope)
 	f := c.route.child("files", d)
 	f.set("root", c.t.path(dir, d), d)
 	c.fileKeys(f)

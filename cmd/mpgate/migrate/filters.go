@@ -301,6 +301,11 @@ func (c *content) forwardAuth() {
 	}
 	c.guard(d)
 	c.route.set("forward_auth", auth, d)
+	for _, h := range sc.here("proxy_set_header") {
+		if name := strings.ToLower(h.Arg(0)); name != "content-length" && !c.sentAnyway(name, h.Arg(1)) {
+			c.t.say(h, "left out: forward_auth tells method, host and URI in X-Forwarded-Method, X-Forwarded-Host and X-Forwarded-Uri")
+		}
+	}
 	for _, p := range c.scope.inherited("error_page") {
 		if p.Arg(0) == "401" {
 			c.t.say(p, "left out: the answer of the authentication server (401, or a redirect) goes to the client as it is")
@@ -371,7 +376,9 @@ func (c *content) errorPages() {
 		}
 		to, codes := d.Args[len(d.Args)-1], d.Args[:len(d.Args)-1]
 		if strings.HasPrefix(codes[len(codes)-1], "=") {
-			c.t.say(d, "%s: left out: the status of an answer stays", codes[len(codes)-1])
+			if codes[0] != "401" {
+				c.t.say(d, "%s: left out: the status of an answer stays", codes[len(codes)-1])
+			}
 			codes = codes[:len(codes)-1]
 		}
 		if !strings.HasPrefix(to, "/") || strings.Contains(to, "$") {
@@ -405,7 +412,7 @@ func (c *content) errorPages() {
 func (c *content) pageFile(uri string) string {
 	sc := c.site.scope
 	for _, l := range c.site.locations {
-		if l.pattern == uri && l.kind != "~" {
+		if l.pattern == uri || slices.Contains(l.paths, uri) {
 			sc = l.scope
 		}
 	}

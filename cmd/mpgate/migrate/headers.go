@@ -139,6 +139,10 @@ func (c *content) addHeader(h *table, d *nginxconf.Directive) {
 			h.set(name, v, d)
 			return
 		}
+		if strings.EqualFold(name, "Cache-Control") { // of expires
+			h.set(name, old+", "+v, d)
+			return
+		}
 		h.set(name, []any{old, v}, d)
 	case []any:
 		h.set(name, append(old, v), d)

@@ -43,6 +43,9 @@ func (t *translator) http(sc *scope) {
 	for _, s := range servers {
 		t.routesOf(s, groups)
 	}
+	if !slices.ContainsFunc(t.routes, func(r *table) bool { return r.get("backend") != nil && r.get("limit") == nil }) {
+		t.head.remove("defaults")
+	}
 	t.mapsLeft(servers)
 }
 

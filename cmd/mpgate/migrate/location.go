@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -49,8 +50,29 @@ func (t *translator) locations(sc *scope) (out []*location, named map[string]*sc
 	return out, named
 }
 
-// match fills in paths or regex of all locations of a server.
-func (t *translator) match(list []*location) {
+// match fills in paths or regex of all locations of a server, and returns them. Where hidden files
+// except /.well-known are matched, that gets a location of its own, which does what / does.
+func (t *translator) match(sc *scope, list []*location) []*location {
+	const wellKnown = "/.well-known"
+	excepted := slices.ContainsFunc(list, func(l *location) bool { return strings.Contains(l.pattern, exceptWellKnown) })
+	if excepted && !slices.ContainsFunc(list, func(l *location) bool { return strings.TrimSuffix(l.pattern, "/") == wellKnown }) {
+		one := &location{d: sc.list[0], scope: &scope{outer: sc}, pattern: "/"}
+		for _, l := range list {
+			if l.pattern == "/" && (l.kind == "" || l.kind == "^~") {
+				*one = *l
+			}
+		}
+		defer func() { one.paths, one.kind = []string{wellKnown + "/*"}, "^~" }()
+		list = append(list, one)
+	}
+	t.matchAll(list)
+	return list
+}
+
+// exceptWellKnown is how expressions for hidden files except /.well-known look ahead.
+const exceptWellKnown = "(?!well-known)"
+
+func (t *translator) matchAll(list []*location) {
 	var prefixes []string // those that yield to expressions
 	for _, l := range list {
 		if (l.kind == "" || l.kind == "^~") && l.prefix(t) && l.kind == "" && l.pattern != "/" {
@@ -66,13 +88,17 @@ func (t *translator) match(list []*location) {
 		}
 	}
 	if slices.ContainsFunc(list, func(l *location) bool { return l.regex != "" }) {
-		for _, l := range list { // routes with a path come before those with an expression
+		// A route without a path comes after those with an expression.
+		for _, l := range list {
 			if l.kind == "" && l.pattern == "/" {
 				l.paths = nil
 			}
 		}
 	}
 }
+
+// fileName is the end of a prefix that is one file, such as /favicon.ico.
+var fileName = regexp.MustCompile(`^.+\.[a-z0-9]{2,5}$`)
 
 // prefix translates a location without an expression.
 func (l *location) prefix(t *translator) bool {
@@ -82,7 +108,7 @@ func (l *location) prefix(t *translator) bool {
 	case !strings.HasPrefix(l.pattern, "/"):
 		t.say(l.d, "left out: the path does not begin with /")
 		return false
-	case p == l.pattern && strings.Contains(strings.TrimLeft(last, "."), "."):
+	case p == l.pattern && fileName.MatchString(last):
 		l.paths = []string{p} // a file
 	default:
 		l.paths = []string{p + "/*"}
@@ -96,7 +122,7 @@ func (l *location) expression(t *translator, prefixes []string) {
 	expr := l.pattern
 	fold := l.kind == "~*"
 	l.kind = "~"
-	visible := strings.ReplaceAll(expr, `(?!well-known)`, "")
+	visible := strings.ReplaceAll(expr, exceptWellKnown, "")
 	re, err := parseExpression(visible, fold)
 	if err != nil {
 		t.lost(l.scope, l.d, "the expression is not one of RE2 (%v); write it without look-around and back references, as match.path_regex", err)
@@ -129,12 +155,16 @@ func (l *location) expression(t *translator, prefixes []string) {
 		l.regex = "(?i)" + expr
 	}
 	if len(prefixes) > 0 {
-		t.lost(l.scope, l.d, "not in the order of nginx: in mpgate paths come before expressions, so that the locations %s take their requests first", strings.Join(prefixes, ", "))
+		const order = "in mpgate paths come before expressions, so that the locations %s take their requests first"
+		if restricts(l.scope) {
+			t.alarm(l.d, order, strings.Join(prefixes, ", "))
+		} else {
+			t.say(l.d, order, strings.Join(prefixes, ", "))
+		}
 	}
 }
 
-// lost says that a location is left out, or that others come before it, with an alarm if it
-// restricts access.
+// lost says that a location is left out, with an alarm if it restricts access.
 func (t *translator) lost(sc *scope, d *nginxconf.Directive, format string, args ...any) {
 	if restricts(sc) {
 		t.alarm(d, format, args...)

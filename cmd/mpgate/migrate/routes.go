@@ -20,7 +20,7 @@ type site struct {
 // routesOf writes the routes of a server.
 func (t *translator) routesOf(s *server, groups []*group) {
 	locations, named := t.locations(s.scope)
-	t.match(locations)
+	locations = t.match(s.scope, locations)
 	places := t.places(s, groups)
 	if len(places) == 0 && !slices.ContainsFunc(groups, func(g *group) bool { return g.redirects && slices.Contains(g.servers, s) }) {
 		t.say(s.d, "left out: it has no server_name that mpgate can match, and is not the default server")

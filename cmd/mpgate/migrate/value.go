@@ -53,11 +53,19 @@ func size(s string) (string, bool) {
 	if m == nil {
 		return "", false
 	}
-	n := strings.TrimLeft(m[1], "0")
-	if n == "" {
-		return "0", true
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil || n == 0 {
+		return "0", err == nil
 	}
-	return n + map[string]string{"": "B", "k": "KiB", "m": "MiB", "g": "GiB"}[strings.ToLower(m[2])], true
+	units := []string{"B", "KiB", "MiB", "GiB"}
+	u := strings.Index("kmg", strings.ToLower(m[2])) + 1
+	if m[2] == "" {
+		u = 0
+	}
+	for ; n%1024 == 0 && u < 3; u++ {
+		n /= 1024
+	}
+	return strconv.FormatInt(n, 10) + units[u], true
 }
 
 // matchesAll reports whether an expression matches every path.

@@ -62,7 +62,7 @@ func equal(name string, sc *scope, depth int) (value, why string) {
 	if len(name) == 1 && '1' <= name[0] && name[0] <= '9' {
 		return "{" + name + "}", ""
 	}
-	if name == "server_name" || name == "hostname" {
+	if name == "server_name" {
 		if v := sc.arg("server_name"); v != "" && !strings.ContainsAny(v, "~*_$") && !strings.HasPrefix(v, ".") {
 			return v, ""
 		}
