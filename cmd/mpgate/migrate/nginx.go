@@ -28,10 +28,24 @@ type Options struct {
 // Nginx translates configurations of nginx, each a complete one or one that its http block would
 // include.
 func Nginx(files []string, o Options) (*Result, error) {
+	t, err := translate(files, o)
+	if err != nil {
+		return nil, err
+	}
+	text, err := t.settle()
+	if err != nil {
+		return nil, err
+	}
+	return &Result{File: text, Messages: t.sorted(t.order), Unprotected: t.unprotected}, nil
+}
+
+// translate parses and translates, to all that mpgate's configuration is to have; settle then takes
+// out what this version does not accept.
+func translate(files []string, o Options) (*translator, error) {
 	if o.Source == nil {
 		o.Source = nginxconf.Files{}
 	}
-	t := &translator{prefix: o.Prefix, done: map[*nginxconf.Directive]bool{}}
+	t := &translator{prefix: o.Prefix, files: files, done: map[*nginxconf.Directive]bool{}}
 	var main []*nginxconf.Directive
 	for _, name := range files {
 		list, missing, err := nginxconf.Parse(name, o.Prefix, o.Source)
@@ -43,18 +57,17 @@ func Nginx(files []string, o Options) (*Result, error) {
 		}
 		main = append(main, list...)
 	}
+	t.order = readOrder(files, main)
 	t.top(main)
-	doc, err := t.settle(files)
-	if err != nil {
-		return nil, err
-	}
-	return &Result{File: doc, Messages: t.sorted(t.order(files, main)), Unprotected: t.unprotected}, nil
+	return t, nil
 }
 
 // translator is the state of one translation.
 type translator struct {
 	messages
 	prefix string
+	files  []string // that were asked for
+	order  []string // all that were read
 	// done are the directives that were looked at one by one; directives.go is for the others.
 	done map[*nginxconf.Directive]bool
 
@@ -124,8 +137,8 @@ func (t *translator) include(m nginxconf.Missing) {
 	t.say(m.Include, "not read: %s; name the directory of nginx by --prefix if the file is elsewhere", m.Why)
 }
 
-// order returns the files in the order in which they were read.
-func (t *translator) order(files []string, main []*nginxconf.Directive) []string {
+// readOrder returns the files in the order in which they were read.
+func readOrder(files []string, main []*nginxconf.Directive) []string {
 	var out []string
 	var walk func([]*nginxconf.Directive)
 	walk = func(list []*nginxconf.Directive) {

@@ -18,7 +18,7 @@ const mostPasses = 100
 
 // settle writes the file, and takes out what package config refuses: keys that this version does not
 // have, and values that it does not take.
-func (t *translator) settle(files []string) ([]byte, error) {
+func (t *translator) settle() ([]byte, error) {
 	if len(t.listeners) == 0 {
 		return nil, errors.New("there is no server block with an address that mpgate can listen on")
 	}
@@ -30,7 +30,7 @@ func (t *translator) settle(files []string) ([]byte, error) {
 	name := filepath.Join(dir, "mpgate.toml")
 	for range mostPasses {
 		t.prune()
-		text := t.text(files)
+		text := t.text()
 		if err := os.WriteFile(name, text, 0o600); err != nil {
 			return nil, err
 		}
@@ -51,10 +51,10 @@ func (t *translator) settle(files []string) ([]byte, error) {
 }
 
 // text returns the file.
-func (t *translator) text(files []string) []byte {
+func (t *translator) text() []byte {
 	var b strings.Builder
-	names := make([]string, len(files))
-	for i, f := range files {
+	names := make([]string, len(t.files))
+	for i, f := range t.files {
 		names[i] = filepath.Base(f)
 	}
 	fmt.Fprintf(&b, "# Translated from %s by mpgate import nginx. Its messages say what was left out.\n",
@@ -211,7 +211,10 @@ func (t *translator) routeFault(r *table, rest []string, key, why string) {
 		step = keyName(rest[0])
 	}
 	d := origin(r)
+	hasAction := slices.ContainsFunc(actions, func(a string) bool { return r.get(a) != nil })
 	switch {
+	case step == "backend" && r.get("backend") == nil && hasAction:
+		return // what is wrong is the key of its action
 	case slices.Contains(restrictions, step):
 		if e := r.index(step); e >= 0 && !t.closed[r] {
 			t.say(r.keys[e].origin, "%s: %s; the route answers 403 until you replace that", key, why)
