@@ -19,7 +19,7 @@ type Directive struct {
 
 // Arg returns an argument, "" if there are not so many.
 func (d *Directive) Arg(i int) string {
-	if i < len(d.Args) {
+	if i >= 0 && i < len(d.Args) {
 		return d.Args[i]
 	}
 	return ""

@@ -127,8 +127,10 @@ func names(list []*table) []string {
 func (t *translator) takeOut(f config.Fault, touched map[*table]bool) {
 	steps := strings.Split(f.Key, ".")
 	why := strings.SplitN(f.Msg, "; known here", 2)[0]
-	if strings.HasPrefix(f.Msg, "is not a known key") {
+	shown := f.Key
+	if strings.HasPrefix(f.Msg, "is not a known key") && len(steps) > 2 {
 		why = "this version of mpgate does not have it yet"
+		shown = steps[0] + " " + strings.Join(steps[2:], ".")
 	}
 	if len(steps) < 2 {
 		t.removeHead(steps[0])
@@ -159,13 +161,13 @@ func (t *translator) takeOut(f config.Fault, touched map[*table]bool) {
 	touched[tab] = true
 	switch {
 	case steps[0] == "route":
-		t.routeFault(tab, rest, f.Key, why)
+		t.routeFault(tab, rest, shown, why)
 	case len(rest) == 0 || keyName(rest[0]) == "name" || keyName(rest[0]) == "address" || keyName(rest[0]) == "protocols" || rest[0] == "tls" && len(rest) == 1:
-		t.drop(l, tab, f.Key, why)
+		t.drop(l, tab, shown, why)
 	case keyName(rest[0]) == "servers":
-		t.serverFault(l, tab, rest, f.Key, why)
-	case !t.removeKey(tab, rest, f.Key, why):
-		t.drop(l, tab, f.Key, why)
+		t.serverFault(l, tab, rest, shown, why)
+	case !t.removeKey(tab, rest, shown, why):
+		t.drop(l, tab, shown, why)
 	}
 }
 
