@@ -162,9 +162,14 @@ func (Protocol) Values() []string { return texts(H1, H2, H2C, Auto) }
 
 // Route is one [[route]].
 type Route struct {
-	Name              string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
-	Match             Match  `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
-	Backend           string `toml:"backend" required:"name the [[backend]] that answers, for example backend = \"api\"" eg:"api" help:"Name of the backend that answers."`
+	Name  string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
+	Match Match  `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
+	// Exactly one of Backend, Redirect and Answer is set.
+	Backend  string    `toml:"backend" group:"action" eg:"api" help:"Name of the backend that answers."`
+	Redirect *Redirect `toml:"redirect,inline" short:"to" group:"action" help:"Sends clients to another URL."`
+	Answer   *Answer   `toml:"answer,inline" group:"action" help:"Gives every request the same answer."`
+
+	Filters
 	EncodedSlash      Choice `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`
 	DuplicateSlashes  Choice `toml:"duplicate_slashes" only:"merge,keep" default:"merge" help:"What to do with slashes in a row in a path."`
 	UnsafeHeaderNames Choice `toml:"unsafe_header_names" only:"drop,keep" default:"drop" help:"What to do with ambiguous header field names."`

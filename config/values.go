@@ -12,6 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mpgate/proxy/filter"
+	"mpgate/proxy/template"
 )
 
 // The codecs. byType has the codecs of Go types, bounded (values_quantity.go) those of Go types
@@ -25,42 +28,49 @@ var byType = map[reflect.Type]codec{
 	reflect.TypeFor[fs.FileMode]():  modes,
 	reflect.TypeFor[Address]():      of(dialed, Address.String),
 	reflect.TypeFor[StatusRange]():  statusRanges,
+
+	reflect.TypeFor[template.Template](): templates,
+	reflect.TypeFor[filter.Location]():   locations,
 }
 
 var formats = map[string]codec{
-	"absolute_name": plain(absoluteName),
-	"access":        of(accessLog, same),
-	"admin":         of(adminAddress, adminText),
-	"base64":        plain(base64Of(base64.StdEncoding, "is not valid base64; must be the TSIG key as tsig-keygen prints it")),
-	"base64url":     plain(base64Of(base64.URLEncoding, "is not valid base64url; must be the MAC key as the CA shows it")),
-	"cert_host":     of(certHost, same),
-	"clients":       networks(NetworkPrivate),
-	"device":        plain(device),
-	"dns_server":    of(dnsServer, Address.String),
-	"email":         plain(email),
-	"exact_path":    plain(exactPath),
-	"fd_name":       plain(fdName),
-	"field":         folded(of(fieldName, same)),
-	"field_edit":    folded(of(editedField, same)),
-	"field_value":   of(fieldValue, same),
-	"file":          plain(filePath),
-	"header":        plain(headerName),
-	"host":          plain(func(s, _ string) (string, string) { return matchHost(s, true) }),
-	"host_name":     plain(func(s, _ string) (string, string) { return hostName(s, false) }),
-	"hsts":          plain(hsts),
-	"https":         of(urlOf("https"), same),
-	"listen":        of(listened, Address.String),
-	"local_name":    of(localName, same),
-	"name":          withPattern(of(name, same), namePattern),
-	"path":          plain(matchPath),
-	"path_glob":     plain(pathGlob),
-	"path_name":     pathNames,
-	"route_host":    plain(routeHost),
-	"san":           of(certName, same),
-	"server_name":   plain(func(s, _ string) (string, string) { return matchHost(s, false) }),
-	"tls_version":   versions,
-	"trusted":       networks(NetworkUnix),
-	"webhook":       webhooks,
+	"absolute_name":  plain(absoluteName),
+	"access":         of(accessLog, same),
+	"admin":          of(adminAddress, adminText),
+	"base64":         plain(base64Of(base64.StdEncoding, "is not valid base64; must be the TSIG key as tsig-keygen prints it")),
+	"base64url":      plain(base64Of(base64.URLEncoding, "is not valid base64url; must be the MAC key as the CA shows it")),
+	"cert_host":      of(certHost, same),
+	"clients":        networks(NetworkPrivate),
+	"device":         plain(device),
+	"dns_server":     of(dnsServer, Address.String),
+	"email":          plain(email),
+	"exact_path":     plain(exactPath),
+	"fd_name":        plain(fdName),
+	"field":          folded(of(fieldName, same)),
+	"file":           plain(filePath),
+	"header":         plain(headerName),
+	"host":           plain(func(s, _ string) (string, string) { return matchHost(s, true) }),
+	"host_name":      plain(func(s, _ string) (string, string) { return hostName(s, false) }),
+	"hsts":           plain(hsts),
+	"https":          of(urlOf("https"), same),
+	"listen":         of(listened, Address.String),
+	"local_name":     of(localName, same),
+	"name":           withPattern(of(name, same), namePattern),
+	"path":           plain(matchPath),
+	"path_glob":      plain(pathGlob),
+	"path_name":      pathNames,
+	"route_host":     plain(routeHost),
+	"media_type":     plain(mediaType),
+	"method_or_any":  of(methodOrAny, same),
+	"origin":         of(corsOrigin, same),
+	"request_field":  editedField("+host"),
+	"response_field": editedField("host", "+host"),
+	"rewrite":        plain(rewritten),
+	"san":            of(certName, same),
+	"server_name":    plain(func(s, _ string) (string, string) { return matchHost(s, false) }),
+	"tls_version":    versions,
+	"trusted":        networks(NetworkUnix),
+	"webhook":        webhooks,
 }
 
 // plain returns a codec of strings; the empty string stands for no value.

@@ -56,8 +56,10 @@ func TestNoAllocationPerRequest(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	response := proxytest.Response("200 OK", strings.Repeat("x", 1024), "Content-Type: text/plain", "Date: Tue, 24 Nov 2026 00:00:00 GMT")
-	request := []byte("GET /path/to/it?q=1 HTTP/1.1\r\n" + host + "User-Agent: test\r\nAccept: */*\r\nCookie: a=b\r\n\r\n")
+	response := proxytest.Response("200 OK", strings.Repeat("x", 1024), "Content-Type: text/plain",
+		"Date: Tue, 24 Nov 2026 00:00:00 GMT")
+	request := []byte("GET /path/to/it?q=1 HTTP/1.1\r\n" + host +
+		"User-Agent: test\r\nAccept: */*\r\nCookie: a=b\r\n\r\n")
 	for _, m := range modes {
 		if m.inherited || m.tls { // the client's crypto/tls allocates
 			continue
@@ -91,7 +93,8 @@ func TestNoAllocationPerRequest(t *testing.T) {
 			}
 			g.close()
 			log, err := os.ReadFile(logFile)
-			if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 { // AllocsPerRun does one more
+			// AllocsPerRun does one more.
+			if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 {
 				t.Errorf("%d log lines, %v, want %d", n, err, runs+2)
 			}
 		})

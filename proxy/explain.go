@@ -11,15 +11,15 @@ import (
 	"mpgate/proxy/route"
 )
 
-// Question is a request whose way through the data plane is to be explained.
+// Question is a request to explain.
 type Question struct {
-	Head   []byte         // as over HTTP/1, up to and including the empty line
+	Head   []byte         // as in HTTP/1, up to and including the empty line
 	Peer   netip.AddrPort // the client's address
 	TLS    bool           // it comes over TLS
 	Policy uint64         // of Policies, with TLS
 }
 
-// Explanation is what would happen to the request.
+// Explanation is what would happen to a request.
 type Explanation struct {
 	// Step ended the exchange: one of the steps of an exchange. "" means that none does, and the
 	// action of the route answers.
@@ -31,15 +31,16 @@ type Explanation struct {
 	Match route.Explanation
 	// Request is as it would be forwarded. It is not complete after the step "request".
 	Request *message.Request
-	// What the gateway answers, if a step ended the exchange. Status 0 is no answer at all.
+	// What the gateway answers, if a step ended the exchange, or the action of the route is to
+	// answer. Status 0 is no answer at all.
 	Status int
 	Reason string
 	Header message.Header // of the answer
-	Notes  []string       // what filters would do that others decide
+	Notes  []string       // effects of filters that depend on more than the request
 }
 
-// Explain takes the steps of an exchange at l, and stops before an action. Nothing is forwarded,
-// counted or logged. The memory of the result is its own.
+// Explain runs the steps of an exchange at l, and the action of the route if that needs no server.
+// Nothing is forwarded, counted or logged. The caller owns the memory of the result.
 func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	c := &client{proxy: p, listener: l, limits: p.limits.Load(), socket: q.Peer}
 	if q.Peer.IsValid() {
@@ -57,12 +58,17 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	if x.fault == nil {
 		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
 	}
-	e.Step = x.step()
-	if e.Step != "" {
+	if e.Step = x.step(); e.Step == "" {
+		switch x.route.Action.(type) {
+		case *Redirect, *Fixed:
+			x.route.Action.serve(x)
+		}
+	}
+	if e.Step != "" || down.status != 0 {
 		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
 	}
 	x.chain.End(&x.filter)
-	e.Filter, e.Route, e.Request = x.endedBy, x.route, &x.req
+	e.Filter, e.Route, e.Request = x.rec.Filter, x.route, &x.req
 	return e
 }
 
@@ -76,12 +82,12 @@ func (p *Passthroughs) Match(name []byte, listener string) *Route {
 	return r
 }
 
-// Explain says how the route of a server name is found.
+// Explain explains how the route of a server name is found.
 func (p *Passthroughs) Explain(name []byte, listener string) route.Explanation {
 	return p.table.ExplainHost(name, listener)
 }
 
-// explained is the client's side of an exchange that is only explained. It keeps the head of the
+// explained is the client's side of an exchange that is only explained. It records the head of the
 // answer.
 type explained struct {
 	head   []byte

@@ -12,7 +12,7 @@ type Route struct {
 	Action           Action       // what answers
 	Filters          filter.Chain // see filter.Compile
 	KeepEncodedSlash bool         // let %2F and %5C in a path pass
-	KeepSlashes      bool         // forward slashes in a row as they came; they are matched as one
+	KeepSlashes      bool         // forward repeated slashes; they are matched as one
 	KeepUnsafeNames  bool         // let header names with other separators than "-" pass
 	Lease            *Lease       // nil: exchanges on it never have to end
 
@@ -44,3 +44,13 @@ func NewRoutes(list []Route) (*Routes, error) {
 	r.table, err = route.Build(rules)
 	return r, err
 }
+
+// matched is the route of a request, and the path by which it was found. It is a filter.Match.
+type matched struct {
+	route.Found[*Route]
+	path []byte
+}
+
+func (m *matched) Path() []byte         { return m.path }
+func (m *matched) Star() (from, to int) { return m.Found.Star(m.path) }
+func (m *matched) Groups() []int        { return m.Found.Groups(m.path) }

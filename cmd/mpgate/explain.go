@@ -12,6 +12,7 @@ import (
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/proxy"
+	"mpgate/proxy/message"
 	"mpgate/proxy/route"
 	"mpgate/proxy/target"
 )
@@ -28,7 +29,7 @@ type explainCmd struct {
 }
 
 func (explainCmd) Help() string {
-	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. The exit code is 1 if no backend receives the request.
+	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. The exit code is 1 if the action of no route is reached.
 
     mpgate explain http://example.org/api/users
     mpgate explain https://example.org/ --listener secure --json`
@@ -59,7 +60,7 @@ func (c *explainCmd) Run(p *program) error {
 	routed := false
 	for _, l := range listeners {
 		e := q.explain(cfg, gate, l)
-		routed = routed || e.Backend != ""
+		routed = routed || e.Route != ""
 		answers = append(answers, e)
 	}
 	if c.JSON {
@@ -206,7 +207,10 @@ type explained struct {
 	Step       string      `json:"step,omitempty"`   // that ends the exchange
 	Filter     string      `json:"filter,omitempty"` // that does, in the step "filter"
 	Why        string      `json:"why"`
-	Note       string      `json:"note,omitempty"` // what also depends on other conditions
+	Note       string      `json:"note,omitempty"`         // what also depends on other conditions
+	Filters    []string    `json:"filters,omitempty"`      // of the route
+	Notes      []string    `json:"filter_notes,omitempty"` // what they do with the request
+	Location   string      `json:"location,omitempty"`     // of a redirect
 	Considered []candidate `json:"considered,omitempty"`
 	OtherHosts int         `json:"routes_for_other_hosts"`
 }
@@ -249,10 +253,15 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	if x.Route != nil || x.Step == "route" {
 		e.consider(x.Match)
 	}
+	e.Notes = x.Notes
+	if x.Route != nil {
+		e.Filters = x.Route.Filters.Names()
+	}
 	if x.Step != "" {
 		e.Step, e.Filter = x.Step, x.Filter
 		return e.refused(x.Status, q.why(&x, l))
 	}
+	e.Status, e.Location = x.Status, string(x.Header.Get(message.Location))
 	return e.routed(cfg, x.Route)
 }
 

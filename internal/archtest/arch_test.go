@@ -108,7 +108,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":            {"mptcp", "mptcp/paths", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "telemetry"},
+	"config":            {"mptcp", "mptcp/paths", "proxy/filter", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "proxy/template", "telemetry"},
 	"telemetry":         {"task"},
 	"admin":             {"task"},
 	"certs":             {"task"},

@@ -5,7 +5,7 @@
 // they act. Package proxy calls the chain at four places:
 //
 //  1. Chain.Request, before the action of the route. A filter can end the exchange here.
-//  2. Chain.RequestBody, where the body of the request is read.
+//  2. Chain.RequestBody, where the body of the request is read, and Chain.Trailer at its end.
 //  3. Chain.Replace, when the status of the response is known. A filter can answer instead.
 //  4. Chain.Response and Chain.Body, before the head of the final response leaves.
 //
@@ -34,6 +34,14 @@ type RequestBodyFilter interface {
 	// FilterRequestBody returns what the body is read from: src, or a reader of it. An error of
 	// type *message.Error from that reader is answered with its status.
 	FilterRequestBody(r *Request, src message.BodyReader) message.BodyReader
+}
+
+// TrailerFilter acts on the trailers of requests.
+type TrailerFilter interface {
+	Filter
+	// FilterTrailer is called when a request is sent to a server and its body has ended, in any
+	// goroutine, once for each time that the request is sent.
+	FilterTrailer(trailer *message.Header)
 }
 
 // ReplaceFilter replaces responses.
@@ -69,8 +77,10 @@ type EndFilter interface {
 // Chain is the filters of a route, in the order in which they act. The zero value has none. It is
 // immutable.
 type Chain struct {
+	names       []string
 	request     []RequestFilter
 	requestBody []RequestBodyFilter
+	trailer     []TrailerFilter
 	replace     []ReplaceFilter
 	response    []ResponseFilter
 	body        []BodyFilter
@@ -86,8 +96,10 @@ type ending struct {
 // Compile makes a chain of filters. It panics if one implements none of the interfaces.
 func Compile(filters ...Filter) (c Chain) {
 	for _, f := range filters {
+		c.names = append(c.names, f.Name())
 		used := add(&c.request, f)
 		used = add(&c.requestBody, f) || used
+		used = add(&c.trailer, f) || used
 		used = add(&c.replace, f) || used
 		used = add(&c.response, f) || used
 		used = add(&c.body, f) || used
@@ -100,6 +112,9 @@ func Compile(filters ...Filter) (c Chain) {
 	}
 	return c
 }
+
+// Names are the names of the filters.
+func (c *Chain) Names() []string { return c.names }
 
 // add appends f to the list if it has the interface of the list.
 func add[T Filter](list *[]T, f Filter) bool {
@@ -128,6 +143,13 @@ func (c *Chain) RequestBody(r *Request, src message.BodyReader) message.BodyRead
 		src = f.FilterRequestBody(r, src)
 	}
 	return src
+}
+
+// Trailer runs the filters on the trailer of a request, which is not empty.
+func (c *Chain) Trailer(trailer *message.Header) {
+	for _, f := range c.trailer {
+		f.FilterTrailer(trailer)
+	}
 }
 
 // Replace reports whether a filter replaces a response by r.Answer.
