@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"mpgate/cmd/mpgate/migrate"
 )
@@ -24,15 +23,7 @@ func (importCmd) Help() string {
 }
 
 func (c *importCmd) Run(p *program) error {
-	prefix := c.Prefix
-	if prefix == "" && len(c.Files) > 0 {
-		prefix = filepath.Dir(c.Files[0])
-	}
-	prefix, err := filepath.Abs(prefix)
-	if err != nil {
-		return err
-	}
-	result, err := migrate.Nginx(c.Files, migrate.Options{Prefix: prefix})
+	result, err := migrate.Nginx(c.Files, migrate.Options{Prefix: c.Prefix})
 	if err != nil {
 		return err
 	}

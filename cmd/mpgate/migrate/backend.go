@@ -161,7 +161,7 @@ func (t *translator) transport(b *table, sc *scope, secure bool, d *nginxconf.Di
 		tls.set("verify", false, d)
 		t.say(d, "nginx does not verify the server's certificate, so that tls.verify is false here; better remove it, and name the CA as tls.ca")
 	} else if ca := sc.one(prefix + "ssl_trusted_certificate"); ca != nil {
-		tls.set("ca", t.path(ca.Arg(0), ca), ca)
+		tls.set("ca", t.path(ca.Arg(0)), ca)
 	}
 	if n := sc.one(prefix + "ssl_name"); n != nil {
 		if name, ok := constant(n.Arg(0), sc); ok {
@@ -172,8 +172,8 @@ func (t *translator) transport(b *table, sc *scope, secure bool, d *nginxconf.Di
 	}
 	cert, key := sc.one(prefix+"ssl_certificate"), sc.one(prefix+"ssl_certificate_key")
 	if cert != nil && key != nil {
-		tls.set("cert", t.path(cert.Arg(0), cert), cert)
-		tls.set("key", t.path(key.Arg(0), key), key)
+		tls.set("cert", t.path(cert.Arg(0)), cert)
+		tls.set("key", t.path(key.Arg(0)), key)
 	}
 }
 

@@ -23,8 +23,8 @@ var translated = split(`
 	proxy_timeout proxy_protocol map geo split_clients stream proxy_next_upstream proxy_next_upstream_tries http2
 	geoip2 include events break`)
 
-// unneeded are directives without which mpgate does the same, or better, with the reason. Nothing is
-// lost, but who looks for them should find them.
+// unneeded are directives without which mpgate does the same, or better, with the reason. Nothing
+// is lost, but operators who look for them find them.
 var unneeded = reasons(map[string]string{
 	"worker_processes worker_connections worker_rlimit_nofile worker_cpu_affinity use multi_accept accept_mutex worker_shutdown_timeout thread_pool aio sendfile sendfile_max_chunk tcp_nopush tcp_nodelay directio output_buffers open_file_cache open_file_cache_valid open_file_cache_min_uses open_file_cache_errors types_hash_max_size types_hash_bucket_size server_names_hash_bucket_size server_names_hash_max_size variables_hash_max_size variables_hash_bucket_size map_hash_bucket_size map_hash_max_size proxy_headers_hash_max_size proxy_headers_hash_bucket_size client_body_buffer_size client_header_buffer_size client_body_temp_path client_body_in_file_only client_body_in_single_buffer proxy_temp_path proxy_max_temp_file_size proxy_temp_file_write_size postpone_output reset_timedout_connection lingering_close lingering_time lingering_timeout pcre_jit timer_resolution preread_buffer_size preread_timeout": "not needed: mpgate has no such setting to tune",
 	"user pid daemon master_process working_directory": "not needed: the service manager does it; mpgate units writes the units",

@@ -112,7 +112,7 @@ func (c *content) files() *table {
 	}
 	c.rewrites(c.scope)
 	f := c.route.child("files", d)
-	f.set("root", c.t.path(dir, d), d)
+	f.set("root", c.t.path(dir), d)
 	c.fileKeys(f)
 	return f
 }

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -45,7 +46,15 @@ func translate(files []string, o Options) (*translator, error) {
 	if o.Source == nil {
 		o.Source = nginxconf.Files{}
 	}
-	t := &translator{prefix: o.Prefix, files: files, done: map[*nginxconf.Directive]bool{}}
+	prefix := o.Prefix
+	if prefix == "" && len(files) > 0 {
+		prefix = filepath.Dir(files[0])
+	}
+	prefix, err := filepath.Abs(prefix)
+	if err != nil {
+		return nil, err
+	}
+	t := &translator{prefix: prefix, files: files, done: map[*nginxconf.Directive]bool{}}
 	var main []*nginxconf.Directive
 	for _, name := range files {
 		list, missing, err := nginxconf.Parse(name, o.Prefix, o.Source)
@@ -65,7 +74,7 @@ func translate(files []string, o Options) (*translator, error) {
 // translator is the state of one translation.
 type translator struct {
 	messages
-	prefix string
+	prefix string   // absolute
 	files  []string // that were asked for
 	order  []string // all that were read
 	// done are the directives that were looked at one by one; directives.go is for the others.
@@ -78,7 +87,7 @@ type translator struct {
 	upstreams map[string]*nginxconf.Directive
 	zones     map[string]*nginxconf.Directive // of limit_req_zone and limit_conn_zone
 	maps      map[string]*nginxconf.Directive // map and geo, by variable
-	closed    map[*table]bool                 // routes that answer 403 in place of what they should do
+	closed    map[*table]bool                 // routes that answer 403 instead of what they should
 	guards    map[*table]*nginxconf.Directive // what restricts a route
 }
 

@@ -35,8 +35,8 @@ func configurations(t testing.TB) []string {
 
 var inTest = Options{Prefix: "/etc/nginx", Source: own{}}
 
-// TestTranslate translates configurations as they are in use, and compares the result with NAME.toml
-// and the messages with NAME.txt. What this version of mpgate does not have yet is in the result.
+// TestTranslate translates configurations as they are in use, and compares the result with
+// NAME.toml and the messages with NAME.txt. What this version of mpgate does not have yet is in it.
 func TestTranslate(t *testing.T) {
 	for _, file := range configurations(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
@@ -94,8 +94,8 @@ func golden(t *testing.T, file, got string) {
 	}
 }
 
-// own is a file system with nothing but the file itself: what /etc/nginx of the machine has does not
-// count.
+// own is a file system with nothing but the file itself: what /etc/nginx of the machine has does
+// not count.
 type own struct{}
 
 func (own) Read(name string, limit int) ([]byte, error) {

@@ -241,8 +241,8 @@ func (c *content) redirected() bool {
 	return false
 }
 
-// prefixRedirect turns the route into one with path_regex, which has captures, if it is for what the
-// expression matches.
+// prefixRedirect turns the route into one with path_regex, which has captures, if it is for what
+// the expression matches.
 func (c *content) prefixRedirect(d *nginxconf.Directive, code int) bool {
 	match, ok := c.route.get("match").(*table)
 	re, err := parseExpression(d.Arg(0), false)

@@ -16,8 +16,8 @@ import (
 // mostPasses is how often the result is loaded. Each pass takes something out.
 const mostPasses = 100
 
-// settle writes the file, and takes out what package config refuses: keys that this version does not
-// have, and values that it does not take.
+// settle writes the file, and takes out what package config refuses: keys that this version does
+// not have, and values that it does not take.
 func (t *translator) settle() ([]byte, error) {
 	if len(t.listeners) == 0 {
 		return nil, errors.New("there is no server block with an address that mpgate can listen on")
@@ -122,8 +122,8 @@ func names(list []*table) []string {
 	return out
 }
 
-// takeOut removes what a fault is about. touched are the tables that were changed since the file was
-// checked: another fault may be about a key that they have no more.
+// takeOut removes what a fault is about. touched are the tables that were changed since the file
+// was checked: another fault may be about a key that they have no more.
 func (t *translator) takeOut(f config.Fault, touched map[*table]bool) {
 	steps := strings.Split(f.Key, ".")
 	why := strings.SplitN(f.Msg, "; known here", 2)[0]
@@ -215,8 +215,8 @@ func (t *translator) routeFault(r *table, rest []string, key, why string) {
 	d := origin(r)
 	hasAction := slices.ContainsFunc(actions, func(a string) bool { return r.get(a) != nil })
 	switch {
-	case step == "backend" && r.get("backend") == nil && hasAction:
-		return // what is wrong is the key of its action
+	case hasAction && (step == "backend" && r.get("backend") == nil || step == "" && strings.HasPrefix(why, "names 0 actions")):
+		return // another fault is about the key of its action
 	case slices.Contains(restrictions, step):
 		if e := r.index(step); e >= 0 && !t.closed[r] {
 			t.say(r.keys[e].origin, "%s: %s; the route answers 403 until you replace that", key, why)

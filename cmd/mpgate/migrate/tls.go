@@ -69,8 +69,8 @@ func (t *translator) pairs(sc *scope) (out []any) {
 			continue
 		}
 		p := &table{}
-		p.set("cert", t.path(c.Arg(0), c), c)
-		p.set("key", t.path(keys[i].Arg(0), c), c)
+		p.set("cert", t.path(c.Arg(0)), c)
+		p.set("key", t.path(keys[i].Arg(0)), c)
 		out = append(out, p)
 	}
 	return out
@@ -93,13 +93,13 @@ func (t *translator) policy(s *server, tab *table) {
 	mode := map[string]string{"on": "require", "optional": "verify_if_given", "optional_no_ca": "request"}[verify.Arg(0)]
 	tab.set("client_auth", mode, verify)
 	if d := s.scope.one("ssl_client_certificate"); d != nil && mode != "request" {
-		tab.set("client_ca", t.path(d.Arg(0), d), d)
+		tab.set("client_ca", t.path(d.Arg(0)), d)
 	}
 }
 
-// path makes a file name of nginx absolute, or relative to the prefix.
-func (t *translator) path(name string, d *nginxconf.Directive) string {
-	if filepath.IsAbs(name) || t.prefix == "" {
+// path makes a file name of nginx absolute.
+func (t *translator) path(name string) string {
+	if filepath.IsAbs(name) {
 		return name
 	}
 	return filepath.Join(t.prefix, name)
