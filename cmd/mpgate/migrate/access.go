@@ -31,7 +31,7 @@ func (c *content) guard(d *nginxconf.Directive) {
 // access translates allow and deny, of which nginx takes the first that matches.
 func (c *content) access() {
 	rules := c.scope.inherited("allow", "deny")
-	if len(rules) == 0 || c.route.get("answer") != nil && c.route.get("answer").(*table).get("status") == 403 {
+	if len(rules) == 0 {
 		return
 	}
 	var allow, deny []string
@@ -93,7 +93,7 @@ func (c *content) basicAuth() {
 		c.close(jwt[0], `left out: write jwt = { jwks = "https://…" }`)
 		return
 	}
-	if d == nil || d.Arg(0) == "off" || c.t.closed[c.route] || c.answers4() {
+	if d == nil || d.Arg(0) == "off" || c.t.closed[c.route] {
 		return
 	}
 	if file == nil || strings.Contains(file.Arg(0), "$") {
@@ -110,20 +110,10 @@ func (c *content) basicAuth() {
 	c.t.say(file, "mpgate reads hashes of bcrypt and argon2id (htpasswd -B; mpgate hash-password); make those of others anew")
 }
 
-// answers4 reports whether the route only says no.
-func (c *content) answers4() bool {
-	a, ok := c.route.get("answer").(*table)
-	if !ok {
-		return false
-	}
-	code, _ := a.get("status").(int)
-	return code >= 400
-}
-
 // forwardAuth translates auth_request, whose location is one of this server.
 func (c *content) forwardAuth() {
 	d := c.scope.one("auth_request")
-	if d == nil || d.Arg(0) == "off" || c.t.closed[c.route] || c.answers4() {
+	if d == nil || d.Arg(0) == "off" || c.t.closed[c.route] {
 		return
 	}
 	i := slices.IndexFunc(c.site.locations, func(l *location) bool {
@@ -195,4 +185,11 @@ func (c *content) copied() (names []string) {
 		}
 	}
 	return names
+}
+
+// asks reports whether a location of the site asks the one with this pattern by auth_request.
+func (s *site) asks(pattern string) bool {
+	asks := func(d *nginxconf.Directive) bool { return d.Arg(0) == pattern }
+	return slices.ContainsFunc(s.scope.inherited("auth_request"), asks) ||
+		slices.ContainsFunc(s.locations, func(l *location) bool { return slices.ContainsFunc(l.scope.here("auth_request"), asks) })
 }

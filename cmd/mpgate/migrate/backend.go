@@ -83,7 +83,7 @@ func (c *content) pool(b *table, authority string, sc *scope, d *nginxconf.Direc
 	if up := c.t.upstreams[authority]; up != nil {
 		c.t.upstream(b, up, sc)
 	} else {
-		b.set("servers", []any{server1(serverAddress(authority, secure), d)}, d)
+		b.set("servers", []any{newServer(serverAddress(authority, secure), d)}, d)
 		if host, _, err := net.SplitHostPort(authority); err == nil && strings.Trim(host, "0123456789.:") != "" && host != "localhost" {
 			label = host
 		} else if port := authority[strings.LastIndexByte(authority, ':')+1:]; err == nil && (host == "localhost" || strings.HasPrefix(host, "127.")) {
@@ -99,7 +99,7 @@ func (c *content) pool(b *table, authority string, sc *scope, d *nginxconf.Direc
 	return true
 }
 
-func server1(address string, d *nginxconf.Directive) *table {
+func newServer(address string, d *nginxconf.Directive) *table {
 	s := &table{}
 	s.set("address", address, d)
 	return s
@@ -218,7 +218,7 @@ func (t *translator) upstream(b *table, up *nginxconf.Directive, sc *scope) {
 
 // upstreamServer translates one server; nil if it gets no requests.
 func (t *translator) upstreamServer(b *table, d *nginxconf.Directive, secure bool) *table {
-	s := server1(serverAddress(d.Arg(0), secure), d)
+	s := newServer(serverAddress(d.Arg(0), secure), d)
 	for _, a := range d.Args[min(1, len(d.Args)):] {
 		name, value, _ := strings.Cut(a, "=")
 		n, _ := strconv.Atoi(value)

@@ -145,7 +145,7 @@ func (t *translator) condition(s *site, l *location, d *nginxconf.Directive) (r 
 		return r, false
 	}
 	one := *l
-	one.scope = inner
+	one.scope, one.block = inner, true
 	if inner.first("return", "rewrite", "proxy_pass") == nil {
 		return r, false
 	}

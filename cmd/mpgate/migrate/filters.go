@@ -10,10 +10,12 @@ import (
 
 // filter writes the filters of a route, in the order in which they act.
 func (c *content) filter() {
-	c.access()
-	c.limit()
-	c.basicAuth()
-	c.forwardAuth()
+	if c.route.get("answer") == nil && c.route.get("redirect") == nil { // return comes before access
+		c.access()
+		c.limit()
+		c.basicAuth()
+		c.forwardAuth()
+	}
 	c.requestHeaders()
 	c.responseHeaders()
 	c.compress()

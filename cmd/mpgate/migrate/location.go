@@ -15,6 +15,8 @@ type location struct {
 	scope   *scope
 	kind    string // "=", "^~", "" (a prefix), "~" (an expression)
 	pattern string
+	// block is true for the block of an if in the location, which inherits its handler.
+	block bool
 	// What it matches here: paths or an expression. Neither: all that no other location matches.
 	paths []string
 	regex string
@@ -65,14 +67,13 @@ func (t *translator) match(sc *scope, list []*location) []*location {
 		defer func() { one.paths, one.kind = []string{wellKnown + "/*"}, "^~" }()
 		list = append(list, one)
 	}
-	t.matchAll(list)
-	return list
+	return t.matchAll(list)
 }
 
 // exceptWellKnown is how expressions for hidden files except /.well-known look ahead.
 const exceptWellKnown = "(?!well-known)"
 
-func (t *translator) matchAll(list []*location) {
+func (t *translator) matchAll(list []*location) []*location {
 	var prefixes []string // those that yield to expressions
 	for _, l := range list {
 		if (l.kind == "" || l.kind == "^~") && l.prefix(t) && l.kind == "" && l.pattern != "/" {
@@ -84,7 +85,13 @@ func (t *translator) matchAll(list []*location) {
 		case "=":
 			l.paths = []string{l.pattern}
 		case "~", "~*":
-			l.expression(t, prefixes)
+			fold := l.kind == "~*" && restricts(l.scope)
+			if l.expression(t, prefixes); fold && l.regex == "" && l.kind != "lost" {
+				// Patterns match lower case only; what restricts access must match all.
+				other := *l
+				other.paths, other.regex = nil, "(?i)"+l.pattern
+				list = append(list, &other)
+			}
 		}
 	}
 	if slices.ContainsFunc(list, func(l *location) bool { return l.regex != "" }) {
@@ -95,6 +102,7 @@ func (t *translator) matchAll(list []*location) {
 			}
 		}
 	}
+	return list
 }
 
 // fileName is the end of a prefix that is one file, such as /favicon.ico.
@@ -142,7 +150,12 @@ func (l *location) expression(t *translator, prefixes []string) {
 			}
 		}
 		if fold && expr != strings.ToUpper(expr) {
-			t.say(l.d, "in mpgate letters match in lower case only; use match.path_regex with (?i) if others are needed")
+			const text = "in mpgate letters match in lower case only; use match.path_regex with (?i) if others are needed"
+			if len(prefixes) > 0 && restricts(l.scope) {
+				t.alarm(l.d, "below %s "+text, strings.Join(prefixes, ", "))
+			} else if !restricts(l.scope) {
+				t.say(l.d, text)
+			}
 		}
 		return
 	}

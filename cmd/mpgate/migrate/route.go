@@ -74,6 +74,9 @@ func (c *content) act() {
 		c.answers(c.scope.first("return"))
 	case c.scope.first("internal") != nil:
 		d := c.scope.first("internal")
+		if c.scope.first("alias", "proxy_pass") != nil && !c.site.asks(c.location.pattern) {
+			c.t.say(d, "the route answers 404: mpgate has no X-Accel-Redirect; send such files from the server itself")
+		}
 		c.answer(404, d)
 	case c.redirected():
 	case c.tries():
@@ -118,8 +121,7 @@ func (c *content) handler(sc *scope) bool {
 			return true
 		}
 	}
-	// The blocks of an if inherit the handler of their location.
-	if sc == c.scope && c.location.scope == sc && sc.outer != nil && sc.outer.first("proxy_pass") != nil && c.location.d.Name == "location" && sc.outer != c.site.scope {
+	if sc == c.scope && c.location.block && sc.outer != c.site.scope {
 		return c.handler(sc.outer)
 	}
 	return false
@@ -169,12 +171,12 @@ func (c *content) contentType() string {
 }
 
 func (c *content) answer(code int, d *nginxconf.Directive) {
-	c.act0()
+	c.clearAction()
 	c.route.child("answer", d).set("status", code, d)
 }
 
-// act0 removes the action.
-func (c *content) act0() {
+// clearAction removes the action.
+func (c *content) clearAction() {
 	for _, k := range []string{"backend", "files", "redirect", "answer", "rewrite", "split_by"} {
 		c.route.remove(k)
 	}

@@ -41,15 +41,18 @@ func (t *translator) site(s *site) {
 	for _, d := range s.scope.here("rewrite") {
 		t.serverRewrite(s, d)
 	}
-	all := false
+	rest := false // a location takes what no other does
 	for _, l := range s.locations {
 		if l.kind == "lost" {
 			continue
 		}
-		all = all || (l.kind == "" || l.kind == "^~") && l.pattern == "/"
+		rest = rest || (l.kind == "" || l.kind == "^~") && l.pattern == "/"
+		if strings.HasPrefix(l.pattern, "/.well-known/acme-challenge") {
+			t.say(l.d, "not needed with [listener.tls] acme: mpgate obtains certificates and answers the challenges")
+		}
 		t.conditions(s, l)
 	}
-	if !all { // what nginx does without a location: a file of root
+	if !rest { // what nginx does without a location: a file of root
 		t.conditions(s, &location{d: s.d, scope: &scope{outer: s.scope}})
 	}
 }

@@ -51,15 +51,15 @@ func (t *translator) streamServer(d *nginxconf.Directive, sc *scope, maps map[st
 		t.say(d, "left out: it has no proxy_pass")
 		return
 	}
-	table0 := maps[pass.Arg(0)]
-	byName := sc.on("ssl_preread") && table0 != nil && table0.Arg(0) == "$ssl_preread_server_name"
+	byServerName := maps[pass.Arg(0)]
+	byName := sc.on("ssl_preread") && byServerName != nil && byServerName.Arg(0) == "$ssl_preread_server_name"
 	if strings.Contains(pass.Arg(0), "$") && !byName {
 		t.say(pass, "left out: the server is taken from the connection, which mpgate does only by the TLS name")
 		return
 	}
 	l := t.streamListener(d, sc, listens, !byName)
 	if byName {
-		t.byName(l, sc, pass, table0)
+		t.byName(l, sc, pass, byServerName)
 		return
 	}
 	t.streamRoute(l, "", t.streamBackend(sc, pass, pass.Arg(0)), pass)
@@ -180,7 +180,7 @@ func (t *translator) streamBackend(sc *scope, d *nginxconf.Directive, to string)
 	if up := t.upstreams[to]; up != nil {
 		t.upstream(b, up, sc)
 	} else {
-		b.set("servers", []any{server1(to, d)}, d)
+		b.set("servers", []any{newServer(to, d)}, d)
 	}
 	if servers, _ := b.get("servers").([]any); len(servers) == 0 {
 		t.say(d, "left out: the upstream %q has no server", to)
