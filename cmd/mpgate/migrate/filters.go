@@ -10,7 +10,7 @@ import (
 
 // filter writes the filters of a route, in the order in which they act.
 func (c *content) filter() {
-	if c.route.get("answer") == nil && c.route.get("redirect") == nil { // return comes before access
+	if c.route.get("answer") == nil && c.route.get("redirect") == nil { // return precedes access
 		c.access()
 		c.limit()
 		c.basicAuth()

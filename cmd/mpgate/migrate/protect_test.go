@@ -7,8 +7,8 @@ import (
 	"mpgate/internal/nginxconf"
 )
 
-// TestFailsClosed: a location whose restriction cannot be translated answers 403, what mpgate cannot
-// serve 501, and what is lost is said.
+// TestFailsClosed: a location whose restriction cannot be translated answers 403, what mpgate
+// cannot serve 501, and what is lost is said.
 func TestFailsClosed(t *testing.T) {
 	for _, c := range []struct{ location, want string }{
 		{`location /a { allow 10.0.0.0/8; deny 10.1.0.0/16; deny all; proxy_pass http://10.0.0.1; }`, "403"},
