@@ -85,6 +85,9 @@ func (l *loader) references(c *Config, t tables, listeners, backends names) {
 		if backend := r.keys["backend"]; backend != nil {
 			backends.missing(l, backend, "backend")
 		}
+		if backend := r.get("forward_auth").keys["backend"]; backend != nil {
+			backends.missing(l, backend, "backend")
+		}
 		if listener := r.get("match").keys["listener"]; listener != nil {
 			listeners.missing(l, listener, "listener")
 		}
@@ -218,6 +221,9 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 			return // any entry may be used
 		}
 		used[r.Backend] = true
+		if r.ForwardAuth != nil {
+			used[r.ForwardAuth.Backend] = true
+		}
 		open[r.Match.Listener] = true
 		all = all || r.Match.Listener == ""
 	}

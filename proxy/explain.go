@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
@@ -29,6 +30,8 @@ type Explanation struct {
 	Route  *Route // nil: none
 	// Match says how the route was found. It is empty if the request could not be read.
 	Match route.Explanation
+	// Matched is the target by which the route was looked up.
+	Matched filter.Target
 	// Request is as it would be forwarded. It is not complete after the step "request".
 	Request *message.Request
 	// What the gateway answers, if a step ended the exchange, or the action of the route is to
@@ -36,7 +39,7 @@ type Explanation struct {
 	Status int
 	Reason string
 	Header message.Header // of the answer
-	Notes  []string       // effects of filters that depend on more than the request
+	Notes  []string       // what filters would do
 }
 
 // Explain runs the steps of an exchange at l, and the action of the route if that needs no server.
@@ -55,6 +58,7 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	x.begin(c, down, time.Now())
 	x.read()
 	x.match()
+	e.Matched = x.target()
 	if x.fault == nil {
 		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
 	}

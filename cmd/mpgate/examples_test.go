@@ -31,7 +31,9 @@ var examples = map[string]func(*testing.T){
 	"edge.toml":      runEdge,
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
+	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
+	"auth.toml":      runAuth,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and

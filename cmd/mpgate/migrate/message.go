@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"mpgate/internal/nginxconf"
 )
@@ -58,13 +57,4 @@ func (m *messages) sorted(files []string) []Message {
 		}
 	}
 	return out
-}
-
-// shown returns a directive as it was written, shortened.
-func shown(d *nginxconf.Directive) string {
-	s := strings.Join(append([]string{d.Name}, d.Args...), " ")
-	if r := []rune(s); len(r) > 60 {
-		s = string(r[:57]) + "..."
-	}
-	return s
 }
