@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -86,7 +87,13 @@ func bashCompletion(w io.Writer, verbs []*kong.Node) error {
 	for _, v := range verbs {
 		fmt.Fprintf(&b, "\t\t%s) words=\"%s\" ;;\n", v.Name, strings.Join(verbWords(v), " "))
 	}
-	b.WriteString("\t\tesac\n\tfi\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -o filenames -F _mpgate mpgate\n")
+	b.WriteString("\t\tesac\n\tfi\n")
+	for _, v := range verbs {
+		if takesFiles(v) {
+			fmt.Fprintf(&b, "\tif ((COMP_CWORD > %d)) && [[ $verb == %s ]]; then\n\t\tCOMPREPLY=($(compgen -f -- \"$cur\"))\n\tfi\n", len(v.Positional), v.Name)
+		}
+	}
+	b.WriteString("\tCOMPREPLY+=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -o filenames -F _mpgate mpgate\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -102,6 +109,13 @@ func verbWords(v *kong.Node) (words []string) {
 	}
 	return words
 }
+
+// takesFiles reports whether the last arguments of a command are file names.
+func takesFiles(v *kong.Node) bool {
+	return slices.ContainsFunc(v.Positional, isFile)
+}
+
+func isFile(a *kong.Positional) bool { return a.Name == "file" }
 
 func zshCompletion(w io.Writer, verbs []*kong.Node) error {
 	var b strings.Builder
@@ -126,6 +140,10 @@ func zshCompletion(w io.Writer, verbs []*kong.Node) error {
 			}
 		}
 		for _, a := range v.Positional {
+			if isFile(a) {
+				b.WriteString(" \\\n\t\t\t'*:file:_files'")
+				continue
+			}
 			fmt.Fprintf(&b, " \\\n\t\t\t':%s:%s'", strings.ToLower(a.Name), zshAction(a, ""))
 		}
 		b.WriteString("\n\t\t;;\n")
@@ -160,7 +178,9 @@ func fishCompletion(w io.Writer, verbs []*kong.Node) error {
 	for _, v := range verbs {
 		seen := "complete -c mpgate -n '__fish_seen_subcommand_from " + v.Name + "'"
 		for _, a := range v.Positional {
-			if words, _ := values(a, ""); len(words) > 0 {
+			if isFile(a) {
+				fmt.Fprintf(&b, "%s -F\n", seen)
+			} else if words, _ := values(a, ""); len(words) > 0 {
 				fmt.Fprintf(&b, "%s -a '%s' -d '%s'\n", seen, strings.Join(words, " "), fishText(a.Help))
 			}
 		}

@@ -109,6 +109,7 @@ func TestFormatted(t *testing.T) {
 // nothing of ours.
 var arrows = map[string][]string{
 	"config":              {"mptcp", "mptcp/paths", "proxy/coding", "proxy/files", "proxy/filter", "proxy/filter/limit", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "proxy/template", "telemetry"},
+	"cmd/mpgate/migrate":  {"config", "internal/nginxconf", "proxy/target"},
 	"telemetry":           {"task"},
 	"admin":               {"task"},
 	"certs":               {"task"},
@@ -117,6 +118,7 @@ var arrows = map[string][]string{
 	"listener":            {"mptcp", "task"},
 	"listener/units":      {},
 	"internal/lab":        {},
+	"internal/nginxconf":  {},
 	"proxy/limits":        {},
 	"proxy/netio":         {},
 	"proxy/message":       {},
