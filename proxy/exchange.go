@@ -70,6 +70,7 @@ type exchange struct {
 	asked  route.Request  // refers to req
 
 	route   *Route
+	matched matched       // the path, by the route
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
 	counted bool   // meter has seen the start
@@ -155,6 +156,7 @@ func (x *exchange) recycle() {
 	x.resp.Reset()
 	x.rec.Reset()
 	x.filter.Reset()
+	x.matched = matched{}
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
 	x.endedBy = ""
@@ -261,6 +263,7 @@ func (x *exchange) match() {
 	if x.fault == nil {
 		x.asked.Listener, x.asked.Client, x.asked.TrustedPeer = x.rec.Listener, x.rec.Client, x.peerTrusted()
 		if found, ok := x.view.Routes.table.Match(&x.asked); ok {
+			x.matched = matched{found, x.req.Path}
 			x.enter(found.Value, x.view.meters)
 			return
 		}

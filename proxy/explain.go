@@ -27,8 +27,12 @@ type Explanation struct {
 	// Filter is the key of the filter that ended the exchange, in the step "filter".
 	Filter string
 	Route  *Route // nil: none
-	// Match says how the route was found. It is empty if the request could not be read.
+	// Match says how the route was found, by Path, which is canonical. Both are empty if the request
+	// could not be read.
 	Match route.Explanation
+	Path  []byte
+	// Misread is how a server may read the path as one of another route, in the step "path".
+	Misread route.Reading
 	// Request is as it would be forwarded. It is not complete after the step "request".
 	Request *message.Request
 	// What the gateway answers, if a step ended the exchange. Status 0 is no answer at all.
@@ -55,9 +59,12 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	x.read()
 	x.match()
 	if x.fault == nil {
-		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
+		e.Match, e.Path = x.view.Routes.table.Explain(&x.asked), x.req.Path
 	}
 	e.Step = x.step()
+	if e.Step == "path" && x.req.Ambiguous {
+		e.Misread = x.view.Routes.table.Misread(&x.asked)
+	}
 	if e.Step != "" {
 		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
 	}

@@ -44,3 +44,13 @@ func NewRoutes(list []Route) (*Routes, error) {
 	r.table, err = route.Build(rules)
 	return r, err
 }
+
+// matched is how the path of a route matched that of a request. It implements filter.Match.
+type matched struct {
+	found route.Found[*Route]
+	path  []byte
+}
+
+func (m *matched) Path() []byte         { return m.path }
+func (m *matched) Star() (from, to int) { return m.found.Star(m.path) }
+func (m *matched) Groups() []int        { return m.found.Groups(m.path) }

@@ -178,7 +178,7 @@ func (x *exchange) filtered() bool {
 	x.setForwarded()
 	f := &x.filter
 	f.Matched = filter.Target{Host: x.req.Host, Port: x.req.Port, Path: x.req.Path, Query: x.req.Query, HasQuery: x.req.HasQuery}
-	f.Context = x.proxy.ctx
+	f.Match, f.Context = &x.matched, x.proxy.ctx
 	if x.endedBy = x.chain.Request(f); x.endedBy == "" {
 		return false
 	}

@@ -206,7 +206,7 @@ type explained struct {
 	Step       string      `json:"step,omitempty"`   // that ends the exchange
 	Filter     string      `json:"filter,omitempty"` // that does, in the step "filter"
 	Why        string      `json:"why"`
-	Note       string      `json:"note,omitempty"` // what also depends on other conditions
+	Notes      []string    `json:"notes,omitempty"` // what filters would do, and what depends on other conditions
 	Considered []candidate `json:"considered,omitempty"`
 	OtherHosts int         `json:"routes_for_other_hosts"`
 }
@@ -237,14 +237,14 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		return e.refused(0, "the listener accepts only TLS")
 	}
 	x := gate.Explain(l, q.head(), q.client, overTLS, q.sni)
-	e.Host, e.Path, e.Query = string(x.Request.Host), string(x.Request.Path), string(x.Request.Query)
+	e.Host, e.Path, e.Query, e.Notes = string(x.Request.Host), string(x.Path), string(x.Request.Query), x.Notes
 	if overTLS {
 		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
 			e.ClientAuth = string(auth)
 		}
 	}
 	if q.method == http.MethodGet && strings.HasPrefix(e.Path, challengePath) && provesNames(cfg) {
-		e.Note = "while a CA validates the host, mpgate answers its challenge here"
+		e.note("while a CA validates the host, mpgate answers its challenge here")
 	}
 	if x.Route != nil || x.Step == "route" {
 		e.consider(x.Match)
@@ -253,8 +253,13 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		e.Step, e.Filter = x.Step, x.Filter
 		return e.refused(x.Status, q.why(&x, l))
 	}
+	if x.Route.KeepSlashes && x.Request.RawPath != nil {
+		e.note(fmt.Sprintf(`the server receives the path %q (duplicate_slashes = "keep")`, x.Request.Path))
+	}
 	return e.routed(cfg, x.Route)
 }
+
+func (e *explained) note(text string) { e.Notes = append(e.Notes, text) }
 
 // why says what led to the answer of a step.
 func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
@@ -267,6 +272,13 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 		}
 	case "route":
 		return "no route matches"
+	case "path":
+		switch {
+		case x.Request.EncodedSlash && !x.Route.KeepEncodedSlash:
+			return fmt.Sprintf(`%s, and the route %q has encoded_slash = "reject"`, x.Reason, x.Route.Name)
+		case x.Misread != route.AsRead:
+			return fmt.Sprintf("%s; as received, it matches %q", x.Reason, x.Route.Name)
+		}
 	case "tls policy":
 		return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(q.sni, "no name"))
 	}

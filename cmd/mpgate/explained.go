@@ -35,8 +35,8 @@ func printExplained(w io.Writer, list []explained) error {
 			}
 			fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
 		}
-		if e.Note != "" {
-			fmt.Fprintf(t, "  note\t%s\n", e.Note)
+		for _, note := range e.Notes {
+			fmt.Fprintf(t, "  note\t%s\n", note)
 		}
 		if err := t.Flush(); err != nil {
 			return err

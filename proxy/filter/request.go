@@ -20,6 +20,8 @@ type Request struct {
 	Record *telemetry.Record
 	// Matched is the target by which the route was found, before filters changed it.
 	Matched Target
+	// Match says how the path of the route matched it; nil if nothing is known about that.
+	Match Match
 	// Fields are added to the response, whoever gives it.
 	Fields message.Header
 	// Answer is how the exchange ends, if a filter ends it.
@@ -34,6 +36,18 @@ type Request struct {
 
 	entered int // filters of the chain that have seen the request
 	kept    []kept
+}
+
+// Match is the match of a route's path with the path of a request.
+type Match interface {
+	// Path is the path that was matched: canonical, with one slash for several in a row.
+	Path() []byte
+	// Star returns the part Path[from:to] that the last * of the route's path matched: all but the
+	// first slash if the route has no path, nothing at the end if its path has no *.
+	Star() (from, to int)
+	// Groups returns the positions in Path of what the route's path_regex and its groups matched,
+	// as regexp.FindSubmatchIndex does; nil if it has none.
+	Groups() []int
 }
 
 // Target is the target of a request, canonical.
