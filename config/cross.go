@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -59,9 +60,9 @@ func (l *loader) unique(what string, entries []*node) names {
 	return n
 }
 
-// missing reports a reference to an entry that does not exist.
-func (n names) missing(l *loader, ref *node, what string) {
-	s := ref.text()
+// missing reports a reference to an entry that does not exist: s, at a node.
+func (n names) missing(l *loader, ref *node, s, what string) {
+	got := fmt.Sprintf(" (got %q)", s)
 	if s == "" || n.open {
 		return
 	}
@@ -70,23 +71,23 @@ func (n names) missing(l *loader, ref *node, what string) {
 	}
 	switch near := nearest(s, n.all); {
 	case near != "":
-		l.fault(ref.at, "names no %s%s; did you mean %q?", what, ref.got(), near)
+		l.fault(ref.at, "names no %s%s; did you mean %q?", what, got, near)
 	case len(n.all) == 0:
-		l.fault(ref.at, "names no %s%s; there is none: add a [[%s]]", what, ref.got(), what)
+		l.fault(ref.at, "names no %s%s; there is none: add a [[%s]]", what, got, what)
 	case len(n.all) > 10:
-		l.fault(ref.at, "names no %s%s; add a [[%s]] of that name", what, ref.got(), what)
+		l.fault(ref.at, "names no %s%s; add a [[%s]] of that name", what, got, what)
 	default:
-		l.fault(ref.at, "names no %s%s; must be %s", what, ref.got(), orList(n.all))
+		l.fault(ref.at, "names no %s%s; must be %s", what, got, orList(n.all))
 	}
 }
 
 func (l *loader) references(c *Config, t tables, listeners, backends names) {
 	for _, r := range t.routes {
-		if backend := r.keys["backend"]; backend != nil {
-			backends.missing(l, backend, "backend")
+		for _, name := range r.get("backend").sorted() {
+			backends.missing(l, r.get("backend").keys[name], name, "backend")
 		}
 		if listener := r.get("match").keys["listener"]; listener != nil {
-			listeners.missing(l, listener, "listener")
+			listeners.missing(l, listener, listener.text(), "listener")
 		}
 	}
 	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == "listener" })
@@ -181,8 +182,10 @@ func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 		}
 		n := t.routes[i]
 		match := n.get("match")
-		if j, ok := backends.at[r.Backend]; ok && c.Backends[j].TLS != nil {
-			l.fault(n.get("backend").at, "speaks TLS itself%s, but an sni route passes the client's own TLS on unopened; name a backend without tls", n.get("backend").got())
+		for _, name := range r.BackendNames() {
+			if j, ok := backends.at[name]; ok && c.Backends[j].TLS != nil {
+				l.fault(n.get("backend").keys[name].at, "speaks TLS itself (got %q), but an sni route passes the client's own TLS on unopened; name a backend without tls", name)
+			}
 		}
 		if j, ok := listeners.at[r.Match.Listener]; ok {
 			if why := noTLS(&c.Listeners[j]); why != "" {
@@ -217,7 +220,9 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 		if t.routes[i].unset("backend") || t.routes[i].get("match").unset("listener") {
 			return // any entry may be used
 		}
-		used[r.Backend] = true
+		for name := range r.Backends {
+			used[name] = true
+		}
 		open[r.Match.Listener] = true
 		all = all || r.Match.Listener == ""
 	}

@@ -58,8 +58,9 @@ func (c *Config) returns(b *Backend, ln *Listener) *Route {
 	for i := range c.Routes {
 		r := &c.Routes[i]
 		sni := r.Match.SNI != ""
+		_, leads := r.Backends[b.Name]
 		switch {
-		case r.Backend != b.Name:
+		case !leads:
 			if r.Match.Listener == ln.Name {
 				return nil
 			}

@@ -27,6 +27,9 @@ func (l *loader) mapping(n *node, k *key, v reflect.Value) {
 		l.wrongType(n, k, v, want, eg)
 		return
 	}
+	if len(n.keys) == 0 && k.required != nil {
+		l.missing(n, k, v)
+	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.keys)))
 	first := make(map[string]*node, len(n.keys))
 	for _, written := range n.sorted() {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"mpgate/proxy/template"
 )
 
 // The codecs. byType has the codecs of Go types, bounded (values_quantity.go) those of Go types
@@ -25,6 +27,8 @@ var byType = map[reflect.Type]codec{
 	reflect.TypeFor[fs.FileMode]():  modes,
 	reflect.TypeFor[Address]():      of(dialed, Address.String),
 	reflect.TypeFor[StatusRange]():  statusRanges,
+
+	reflect.TypeFor[template.Template](): templates,
 }
 
 var formats = map[string]codec{

@@ -17,6 +17,8 @@ import (
 	"mpgate/proxy/filter"
 	"mpgate/proxy/limits"
 	"mpgate/proxy/route"
+	"mpgate/proxy/split"
+	"mpgate/proxy/template"
 )
 
 // generation is what was built from one version of the configuration.
@@ -25,7 +27,7 @@ type generation struct {
 	config    *config.Config
 	backends  map[string]*pool
 	listeners map[string]*front
-	leases    map[string]lease // by route
+	leases    map[leaseKey]lease
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs // nil: none
 	passedAt  map[string]bool     // the listeners that its routes name; "" is all
@@ -41,13 +43,15 @@ type pool struct {
 	task *running
 }
 
-// lease is shared by the exchanges on a route. It is kept while a reload changes neither the route
-// nor its backend.
+// lease is shared by the exchanges on a route that one of its backends serves. It is kept while a
+// reload changes neither the route, weights aside, nor that backend.
 type lease struct {
 	*proxy.Lease
-	route config.Route
+	route config.Route // without backends
 	pool  *pool
 }
+
+type leaseKey struct{ route, backend string }
 
 // front is a listener: its sockets, and its part in the data plane.
 type front struct {
@@ -64,7 +68,7 @@ type front struct {
 // everything on an error.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
-		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
+		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[leaseKey]lease{},
 		passedAt: map[string]bool{}, ownNames: ownNames(cfg),
 	}
 	if old != nil {
@@ -182,20 +186,19 @@ func (n *generation) buildRoutes(old *generation) error {
 	cfg := n.config
 	var list, passed []proxy.Route
 	for _, r := range cfg.Routes {
-		to := n.backends[r.Backend].Backend
 		one := proxy.Route{
 			Name: r.Name, Match: r.Match.Rule(),
-			Action:           &proxy.Forward{Backend: to},
 			Filters:          filter.Compile(filter.MaxForwards{}),
-			Lease:            n.leaseOf(old, &r),
 			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
 			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
+		}
+		if err := n.lead(old, &r, &one); err != nil {
+			return placed(cfg, "route."+r.Name+".backend", err)
 		}
 		if r.Match.SNI == "" {
 			list = append(list, one)
 			continue
 		}
-		one.Action = &proxy.TCP{Backend: to}
 		n.passedAt[r.Match.Listener] = true
 		passed = append(passed, one)
 	}
@@ -232,16 +235,39 @@ func routeFault(cfg *config.Config, err error) error {
 	return placed(cfg, "route", err)
 }
 
-// leaseOf returns the old lease of a route if the route and its backend are unchanged, otherwise a
+// lead sets the action of a route that leads to backends, and its leases.
+func (n *generation) lead(old *generation, r *config.Route, to *proxy.Route) error {
+	var choices []proxy.Choice
+	var weights []split.Choice
+	for _, name := range r.BackendNames() {
+		c := proxy.Choice{Action: &proxy.Forward{Backend: n.backends[name].Backend}, Lease: n.leaseOf(old, r, name)}
+		if r.Match.SNI != "" {
+			c.Action = &proxy.TCP{Backend: n.backends[name].Backend}
+		}
+		choices = append(choices, c)
+		weights = append(weights, split.Choice{Name: name, Weight: float64(r.Backends[name])})
+	}
+	if len(choices) == 1 {
+		to.Action, to.Lease = choices[0].Action, choices[0].Lease
+		return nil
+	}
+	s, err := split.New(weights)
+	to.Action = &proxy.Split{Choices: choices, Weights: s, By: r.SplitBy}
+	return err
+}
+
+// leaseOf returns the old lease of a route and a backend of it if both are unchanged, otherwise a
 // new one.
-func (n *generation) leaseOf(old *generation, r *config.Route) *proxy.Lease {
-	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[r.Backend]}
+func (n *generation) leaseOf(old *generation, r *config.Route, backend string) *proxy.Lease {
+	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[backend]}
+	l.route.Backends, l.route.SplitBy = nil, template.Template{}
+	key := leaseKey{r.Name, backend}
 	if old != nil {
-		if o, ok := old.leases[r.Name]; ok && reflect.DeepEqual(o.route, *r) && o.pool == l.pool {
+		if o, ok := old.leases[key]; ok && reflect.DeepEqual(o.route, l.route) && o.pool == l.pool {
 			l.Lease = o.Lease
 		}
 	}
-	n.leases[r.Name] = l
+	n.leases[key] = l
 	return l.Lease
 }
 

@@ -206,8 +206,8 @@ func (g *Gateway) retire(old, next *generation) {
 			p.task.cancel()
 		}
 	}
-	for name, l := range old.leases {
-		if n, ok := next.leases[name]; !ok || n.Lease != l.Lease {
+	for key, l := range old.leases {
+		if n, ok := next.leases[key]; !ok || n.Lease != l.Lease {
 			ending.Leases = append(ending.Leases, l.Lease)
 		}
 	}

@@ -71,6 +71,7 @@ type exchange struct {
 
 	route   *Route
 	matched matched       // the path, by the route
+	lease   *Lease        // see hold
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
 	counted bool   // meter has seen the start
@@ -156,7 +157,7 @@ func (x *exchange) recycle() {
 	x.resp.Reset()
 	x.rec.Reset()
 	x.filter.Reset()
-	x.matched = matched{}
+	x.matched, x.lease = matched{}, nil
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
 	x.endedBy = ""
@@ -274,9 +275,15 @@ func (x *exchange) match() {
 // enter makes the exchange one of the route.
 func (x *exchange) enter(r *Route, m *meters) {
 	x.route = r
-	x.client.take(x, r.Lease)
+	x.hold(r.Lease)
 	x.rec.Route = r.Name
 	x.count(m.of(r))
+}
+
+// hold makes the exchange last by a lease, instead of the one before.
+func (x *exchange) hold(l *Lease) {
+	x.lease = l
+	x.client.take(x, l)
 }
 
 func (x *exchange) clientLeft() {
@@ -320,7 +327,7 @@ func (x *exchange) finish() (now time.Time) {
 	t, n := x.client.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
-		x.client.giveBack(x, x.route.Lease)
+		x.client.giveBack(x, x.lease)
 		x.route.Filters.End(&x.filter)
 	}
 	if r.End != telemetry.EndOK && (x.client.cut.Load() || x.cut.Load() || x.proxy.ctx.Err() != nil) {

@@ -40,6 +40,9 @@ type Explanation struct {
 	Reason string
 	Header message.Header // of the answer
 	Notes  []string       // what filters would do that others decide
+	// Choice is that of a Split for the request, by SplitKey; -1 if it would be random.
+	Choice   int
+	SplitKey string
 }
 
 // Explain takes the steps of an exchange at l, and stops before an action. Nothing is forwarded,
@@ -67,6 +70,12 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	}
 	if e.Step != "" {
 		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
+	}
+	e.Choice = -1
+	if e.Step == "" {
+		if s, ok := x.route.Action.(*Split); ok {
+			e.Choice, e.SplitKey = s.explain(x)
+		}
 	}
 	x.chain.End(&x.filter)
 	e.Filter, e.Route, e.Request = x.endedBy, x.route, &x.req

@@ -59,7 +59,7 @@ func (c *explainCmd) Run(p *program) error {
 	routed := false
 	for _, l := range listeners {
 		e := q.explain(cfg, gate, l)
-		routed = routed || e.Backend != ""
+		routed = routed || e.routes()
 		answers = append(answers, e)
 	}
 	if c.JSON {
@@ -197,8 +197,11 @@ type explained struct {
 	Query    string `json:"query,omitempty"`
 
 	Route       string   `json:"route,omitempty"`
-	Backend     string   `json:"backend,omitempty"` // "": mpgate answers
+	Backend     string   `json:"backend,omitempty"` // "": mpgate answers, or the choice is random
 	Servers     []string `json:"servers,omitempty"`
+	Split       []share  `json:"split,omitempty"`       // if the route has several backends
+	SplitBy     string   `json:"split_by,omitempty"`    // "": the choice is random
+	SplitKey    string   `json:"split_key,omitempty"`   // split_by for this request
 	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
 	// client_auth of the TLS policy of the name; "": none
 	ClientAuth string      `json:"client_auth,omitempty"`
@@ -209,6 +212,13 @@ type explained struct {
 	Notes      []string    `json:"notes,omitempty"` // what filters would do, and what depends on other conditions
 	Considered []candidate `json:"considered,omitempty"`
 	OtherHosts int         `json:"routes_for_other_hosts"`
+}
+
+// share is one of several backends of a route.
+type share struct {
+	Backend string         `json:"backend"`
+	Percent config.Percent `json:"percent"`
+	Servers []string       `json:"servers"`
 }
 
 type candidate struct {
@@ -228,7 +238,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		e.Passthrough = true
 		e.Host = strings.ToLower(q.sni)
 		e.consider(found)
-		return e.routed(cfg, r)
+		return e.routed(cfg, r, -1)
 	}
 	switch {
 	case l.TLS == nil && q.scheme == "https":
@@ -256,7 +266,8 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	if x.Route.KeepSlashes && x.Request.RawPath != nil {
 		e.note(fmt.Sprintf(`the server receives the path %q (duplicate_slashes = "keep")`, x.Request.Path))
 	}
-	return e.routed(cfg, x.Route)
+	e.SplitKey = x.SplitKey
+	return e.routed(cfg, x.Route, x.Choice)
 }
 
 func (e *explained) note(text string) { e.Notes = append(e.Notes, text) }
@@ -327,7 +338,11 @@ func (e explained) refused(status int, why string) explained {
 	return e
 }
 
-func (e explained) routed(cfg *config.Config, r *proxy.Route) explained {
+// routes reports whether a backend receives the request.
+func (e *explained) routes() bool { return e.Backend != "" || e.Split != nil }
+
+// routed notes the backends of a route. choice is that among several, -1 if it is random.
+func (e explained) routed(cfg *config.Config, r *proxy.Route, choice int) explained {
 	for _, c := range e.Considered {
 		if c.Route == r.Name {
 			e.Why = c.Why
@@ -336,17 +351,36 @@ func (e explained) routed(cfg *config.Config, r *proxy.Route) explained {
 	e.Route = r.Name
 	for i := range cfg.Routes {
 		if cfg.Routes[i].Name == r.Name {
-			e.Backend = cfg.Routes[i].Backend
-		}
-	}
-	for i := range cfg.Backends {
-		if b := &cfg.Backends[i]; b.Name == e.Backend {
-			for _, s := range b.Servers {
-				e.Servers = append(e.Servers, s.Address.String())
-			}
+			e.lead(cfg, &cfg.Routes[i], choice)
 		}
 	}
 	return e
+}
+
+func (e *explained) lead(cfg *config.Config, r *config.Route, choice int) {
+	names := r.BackendNames()
+	e.SplitBy = r.SplitBy.String()
+	if len(names) == 1 {
+		choice, e.SplitBy, e.SplitKey = 0, "", ""
+	} else {
+		for _, name := range names {
+			e.Split = append(e.Split, share{name, r.Share(name), serversOf(cfg, name)})
+		}
+	}
+	if choice >= 0 {
+		e.Backend, e.Servers = names[choice], serversOf(cfg, names[choice])
+	}
+}
+
+func serversOf(cfg *config.Config, backend string) (list []string) {
+	for i := range cfg.Backends {
+		if b := &cfg.Backends[i]; b.Name == backend {
+			for _, s := range b.Servers {
+				list = append(list, s.Address.String())
+			}
+		}
+	}
+	return list
 }
 
 func (e *explained) consider(x route.Explanation) {

@@ -25,7 +25,7 @@ func printExplained(w io.Writer, list []explained) error {
 		if e.ClientAuth != "" {
 			fmt.Fprintf(t, "  tls\tclient_auth = %q\n", e.ClientAuth)
 		}
-		if e.Backend == "" {
+		if !e.routes() {
 			fmt.Fprintf(t, "  answer\t%s, from mpgate: %s\n", answerText(e.Status), e.Why)
 		} else {
 			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
@@ -33,7 +33,18 @@ func printExplained(w io.Writer, list []explained) error {
 			if e.Passthrough {
 				how = ", TLS passed through"
 			}
-			fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
+			for _, s := range e.Split {
+				fmt.Fprintf(t, "  split\t%s to %s\n", percent(s.Percent), s.Backend)
+			}
+			switch {
+			case e.Backend == "":
+				fmt.Fprintf(t, "  backend\tat random by these shares%s\n", how)
+			case e.Split != nil:
+				how += fmt.Sprintf(", by split_by = %q, here %q", e.SplitBy, e.SplitKey)
+				fallthrough
+			default:
+				fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
+			}
 		}
 		for _, note := range e.Notes {
 			fmt.Fprintf(t, "  note\t%s\n", note)

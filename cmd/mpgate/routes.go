@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math"
+	"strings"
 	"text/tabwriter"
 
 	"mpgate/config"
@@ -56,7 +58,7 @@ type routeLine struct {
 	Path       string `json:"path"`
 	SNI        string `json:"sni"`
 	Listener   string `json:"listener"`
-	Backend    string `json:"backend"`
+	Backend    string `json:"backend"`              // with shares if there are several
 	Regexp     bool   `json:"path_regex,omitempty"` // path is one
 	Conditions string `json:"conditions,omitempty"`
 }
@@ -86,12 +88,29 @@ func buildTables(cfg *config.Config) (*tables, error) {
 	return t, err
 }
 
+// shares are the backends of a route, with their shares if there are several.
+func shares(r *config.Route) string {
+	if name := r.Backend(); name != "" {
+		return name
+	}
+	var list []string
+	for _, name := range r.BackendNames() {
+		list = append(list, name+" "+percent(r.Share(name)))
+	}
+	return strings.Join(list, ", ")
+}
+
+// percent is a share with at most two digits after the point.
+func percent(p config.Percent) string {
+	return config.Percent(math.Round(100*float64(p)) / 100).String()
+}
+
 func (t *tables) inOrder() []routeLine {
 	list := []routeLine{}
 	for _, table := range []*route.Table[*config.Route]{t.sni, t.http} {
 		for _, e := range table.Entries() {
 			r := e.Rule.Value
-			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.Backend, Regexp: e.Regexp, Conditions: e.Conditions}
+			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: shares(r), Regexp: e.Regexp, Conditions: e.Conditions}
 			if r.Match.SNI != "" {
 				line.Host, line.SNI = "", e.Host
 			}
