@@ -20,7 +20,7 @@ func (l *loader) checkTables(c *Config, root *node) {
 	}
 	for i, n := range root.get("route").entries() {
 		l.checkMatch(&c.Routes[i].Match, n.get("match"))
-		l.checkSplit(&c.Routes[i], n)
+		l.checkRoute(&c.Routes[i], n)
 	}
 	for i, n := range root.get("backend").entries() {
 		l.checkBackend(&c.Backends[i], n)

@@ -165,13 +165,18 @@ func (Protocol) Values() []string { return texts(H1, H2, H2C, Auto) }
 type Route struct {
 	Name  string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
 	Match Match  `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
-	// Backends are weights by the name of the backend; of one backend the weight has no meaning.
-	Backends map[string]int `toml:"backend,one" names:"name" min:"0" max:"1000000" required:"name the [[backend]] that answers, for example backend = \"api\"" eg:"api = 1" help:"Name of the backend that answers, or weights by name to divide the requests."`
+	// Exactly one of Backends, Redirect and Answer is set. Backends are weights by the name of the
+	// backend; of one backend the weight has no meaning.
+	Backends map[string]int `toml:"backend,one" names:"name" min:"0" max:"1000000" group:"action" eg:"api = 1" help:"Name of the backend that answers, or weights by name to divide the requests."`
+	Redirect *Redirect      `toml:"redirect,inline" short:"to" group:"action" help:"Sends clients to another URL."`
+	Answer   *Answer        `toml:"answer,inline" group:"action" help:"Gives every request the same answer."`
 	// SplitBy is the text by which a client keeps its backend; empty: each request is divided.
-	SplitBy           template.Template `toml:"split_by" eg:"{client}" help:"Value by which requests stay with one of several backends; default: each is divided at random."`
-	EncodedSlash      Choice            `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`
-	DuplicateSlashes  Choice            `toml:"duplicate_slashes" only:"merge,keep" default:"merge" help:"What to do with slashes in a row in a path."`
-	UnsafeHeaderNames Choice            `toml:"unsafe_header_names" only:"drop,keep" default:"drop" help:"What to do with ambiguous header field names."`
+	SplitBy template.Template `toml:"split_by" eg:"{client}" help:"Value by which requests stay with one of several backends; default: each is divided at random."`
+
+	Filters
+	EncodedSlash      Choice `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`
+	DuplicateSlashes  Choice `toml:"duplicate_slashes" only:"merge,keep" default:"merge" help:"What to do with slashes in a row in a path."`
+	UnsafeHeaderNames Choice `toml:"unsafe_header_names" only:"drop,keep" default:"drop" help:"What to do with ambiguous header field names."`
 }
 
 // Choice is how an ambiguous part of a request is handled.

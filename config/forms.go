@@ -19,9 +19,8 @@ func (n *node) expandShort(k *key) {
 	case string:
 		switch {
 		case k.elem != nil && k.one:
-			*n = node{at: n.at, keys: map[string]*node{}}
 			if v != "" {
-				n.keys[v] = &node{at: n.at, leaf: int64(1)}
+				*n = node{at: n.at, keys: map[string]*node{v: {at: n.at, leaf: int64(1)}}}
 			}
 		case k.short != "" && k.table != nil && !k.list:
 			*n = node{at: n.at, keys: map[string]*node{k.short: {at: n.at, leaf: v}}}

@@ -22,13 +22,16 @@ func (k *key) declareMap(f reflect.StructField, tag []string) {
 
 // mapping decodes a map. Entries with faults are left out.
 func (l *loader) mapping(n *node, k *key, v reflect.Value) {
+	if k.one && n.leaf == "" {
+		return
+	}
 	if !n.isTable() {
 		want, eg := k.mapForms()
 		l.wrongType(n, k, v, want, eg)
 		return
 	}
-	if len(n.keys) == 0 && k.required != nil {
-		l.missing(n, k, v)
+	if len(n.keys) == 0 {
+		return
 	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(n.keys)))
 	first := make(map[string]*node, len(n.keys))

@@ -37,30 +37,6 @@ func fieldName(s, _ string) (string, string) {
 	return s, ""
 }
 
-// editedField is the name of a field to set, or of one to add if a + stands before it. Host can be
-// set, unlike the other reserved fields.
-func editedField(s, _ string) (string, string) {
-	name, add := strings.CutPrefix(s, "+")
-	if _, problem := fieldName(name, ""); problem != "" || name == "" {
-		return "", `is not a valid header field name; must be for example "X-Frame-Options", or "+Vary" to add a field`
-	}
-	lower := strings.ToLower(name)
-	if lower != "host" && slices.Contains(reserved, lower) || lower == "host" && add {
-		return "", "is a field that mpgate writes itself; leave it out"
-	}
-	return s, ""
-}
-
-// fieldValue is the value of a header field (RFC 9110 section 5.5).
-func fieldValue(s, _ string) (string, string) {
-	for _, c := range []byte(s) {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return "", "has a control character; a field value is one line of text"
-		}
-	}
-	return s, ""
-}
-
 // folded makes a codec of names whose letters may be upper or lower case.
 func folded(c codec) codec {
 	c.fold = true

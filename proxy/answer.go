@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"io"
 	"strconv"
 	"time"
@@ -37,8 +36,10 @@ func (x *exchange) answer(a filter.Answer) {
 	r := &x.resp
 	r.Reset()
 	r.Status = a.Status
-	r.Header.AddString(message.CacheControl, "no-store")
-	if a.Status == 503 {
+	if !a.Store {
+		r.Header.AddString(message.CacheControl, "no-store")
+	}
+	if a.Status == 503 && !x.filter.Fields.Has(message.RetryAfter) {
 		r.Header.AddString(message.RetryAfter, "1")
 	}
 	body := a.Body
@@ -52,7 +53,7 @@ func (x *exchange) answer(a filter.Answer) {
 		body = x.scratch
 	}
 	r.ContentLength = int64(len(body))
-	r.NoBody = x.req.IsHead()
+	r.NoBody = x.req.IsHead() || a.Status == 204 || a.Status == 304
 	if err := x.sendHead(time.Now()); err != nil {
 		x.answerLost(err)
 		return
@@ -85,7 +86,7 @@ func (x *exchange) answerLost(err error) {
 // appendText writes the body: JSON where the client asks for that, a line of text otherwise.
 func (x *exchange) appendText(dst []byte, a *filter.Answer) []byte {
 	h := &x.resp.Header
-	if bytes.Contains(x.req.Header.Get(message.Accept), []byte("json")) {
+	if filter.Prefers(&x.req.Header, "application/json", "text/plain") {
 		h.AddString(message.ContentType, "application/json")
 		dst = append(dst, `{"status":`...)
 		dst = strconv.AppendInt(dst, int64(a.Status), 10)

@@ -74,9 +74,8 @@ type exchange struct {
 	lease   *Lease        // see hold
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
-	counted bool   // meter has seen the start
-	fault   error  // why the request could not be read
-	endedBy string // the filter that ended the exchange
+	counted bool  // meter has seen the start
+	fault   error // why the request could not be read
 
 	// What Forward needs.
 	backend *backend.Backend
@@ -160,7 +159,6 @@ func (x *exchange) recycle() {
 	x.matched, x.lease = matched{}, nil
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
-	x.endedBy = ""
 	x.attempt.Reset(nil)
 	x.upload = upload{}
 	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false

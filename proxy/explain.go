@@ -78,7 +78,7 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 		}
 	}
 	x.chain.End(&x.filter)
-	e.Filter, e.Route, e.Request = x.endedBy, x.route, &x.req
+	e.Filter, e.Route, e.Request = x.rec.Filter, x.route, &x.req
 	return e
 }
 

@@ -101,7 +101,8 @@ func serverAnswer(err error) filter.Answer {
 // connEnd is how a connection ended whose last exchange ended so.
 func connEnd(e telemetry.End) telemetry.ConnEnd {
 	switch e {
-	case telemetry.EndOK, telemetry.EndNoRoute, telemetry.EndMisdirected:
+	case telemetry.EndOK, telemetry.EndNoRoute, telemetry.EndMisdirected,
+		telemetry.EndDenied, telemetry.EndLimited, telemetry.EndUnauthorized:
 		return telemetry.ConnOK
 	case telemetry.EndClientGone:
 		return telemetry.ConnReset

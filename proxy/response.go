@@ -23,11 +23,9 @@ func (x *exchange) deliver(now time.Time) {
 		x.answer(filter.Answer{Status: 502, End: telemetry.EndBackendInvalid, Text: "the server did not switch protocols"})
 		return
 	}
+	x.filter.FromServer = true
 	if x.chain.Replace(&x.filter, x.resp.Status, false) {
-		x.replaced = true
-		x.up.Abort()
-		x.joinUpload()
-		x.answer(x.filter.Answer)
+		x.replace()
 		return
 	}
 	x.closeEarly()

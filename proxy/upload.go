@@ -64,6 +64,7 @@ func (x *exchange) trailer() *message.Header {
 	t := &x.req.Trailer
 	if t.Len() > 0 {
 		x.cleanNames(t)
+		x.chain.Trailer(t)
 	}
 	return t
 }

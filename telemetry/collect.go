@@ -12,13 +12,14 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descRequests  = desc("http_requests_total", "HTTP requests, by status code sent; code is empty if none was sent.", "listener", "route", "method", "code")
-	descDuration  = desc("http_request_duration_seconds", "Time from the first byte of a request to the end of its exchange.", "listener", "route")
-	descInFlight  = desc("http_requests_in_flight", "HTTP exchanges in progress, including upgraded connections.", "listener", "route")
-	descPassing   = desc("passthrough_connections_open", "Open connections that are passed through.", "listener", "route")
-	descExchanges = desc("exchanges_total", "Exchanges, including passed-through connections, by how they ended.", "listener", "route", "end")
-	descBytes     = desc("exchange_body_bytes_total", "Body bytes received from clients (in) and sent to clients (out).", "listener", "route", "direction")
-	descDropped   = desc("header_fields_dropped_total", "Header fields removed from requests because of their names.", "listener", "route")
+	descRequests    = desc("http_requests_total", "HTTP requests, by status code sent; code is empty if none was sent.", "listener", "route", "method", "code")
+	descDuration    = desc("http_request_duration_seconds", "Time from the first byte of a request to the end of its exchange.", "listener", "route")
+	descInFlight    = desc("http_requests_in_flight", "HTTP exchanges in progress, including upgraded connections.", "listener", "route")
+	descPassing     = desc("passthrough_connections_open", "Open connections that are passed through.", "listener", "route")
+	descExchanges   = desc("exchanges_total", "Exchanges, including passed-through connections, by how they ended.", "listener", "route", "end")
+	descBytes       = desc("exchange_body_bytes_total", "Body bytes received from clients (in) and sent to clients (out).", "listener", "route", "direction")
+	descFilterEnded = desc("filter_ended_requests_total", "Requests that a filter of the route ended.", "listener", "route", "filter", "code")
+	descDropped     = desc("header_fields_dropped_total", "Header fields removed from requests because of their names.", "listener", "route")
 
 	descConnections     = desc("connections_total", "Connections accepted, by how they ended; counted at their end.", "listener", "end")
 	descConnectionsOpen = desc("connections_open", "Open client connections.", "listener")
@@ -71,7 +72,7 @@ var (
 )
 
 var descs = []*prometheus.Desc{
-	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descDropped,
+	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descFilterEnded, descDropped,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
@@ -163,6 +164,9 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 		if c := m.methods[i].Load(); c != nil {
 			c.each(func(code int, n uint64) { s.counter(descRequests, n, l, r, methodNames[i], codeLabel(code)) })
 		}
+	}
+	for name, c := range m.endedBy() {
+		c.each(func(code int, n uint64) { s.counter(descFilterEnded, n, l, r, name, codeLabel(code)) })
 	}
 }
 

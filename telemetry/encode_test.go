@@ -55,13 +55,13 @@ func TestJSONLineOfNothing(t *testing.T) {
 func TestTextLine(t *testing.T) {
 	r := sample()
 	r.Host = []byte("a b=\"c\"\x1b[2J")
-	r.GRPCStatus, r.DroppedFields, r.Reason = 0, 3, "nothing is served here"
+	r.GRPCStatus, r.DroppedFields, r.Reason, r.Filter = 0, 3, "nothing is served here", "allow"
 	r.GivenID = []byte("7b3e:1=")
 	const want = `time=2026-11-24T05:03:05.000000042Z id="7b3e:1=" listener=web route=api backend=app ` +
 		`server=10.0.1.10:8080 peer=192.0.2.7:40000 client=2001:db8::1 method=GET scheme=https host="a b=\"c\"\u001b[2J" ` +
 		`path="/api/v1/things?q=1" proto=HTTP/1.1 status=200 bytes_in=7 bytes_out=1024 duration_ms=1.234 backend_ms=0.900 tries=1 end=ok ` +
 		`client_transport=mptcp server_transport=tcp client_subflows=2 tls_version="TLS 1.3" tls_cipher=TLS_AES_128_GCM_SHA256 ` +
-		`tls_group=X25519MLKEM768 tls_resumed=false sni=example.org reason="nothing is served here" grpc_status=0 dropped_fields=3` + "\n"
+		`tls_group=X25519MLKEM768 tls_resumed=false sni=example.org reason="nothing is served here" filter=allow grpc_status=0 dropped_fields=3` + "\n"
 	if got := string(appendText(nil, accessFields(nil), r)); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}

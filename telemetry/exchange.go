@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,9 @@ type ExchangeMeter struct {
 	dropped  atomic.Uint64
 	duration histogram
 	methods  [methodCount]atomic.Pointer[codes] // made with the first exchange of that method
+
+	mu      sync.Mutex
+	filters map[string]*codes // of exchanges that a filter ended, by its key
 }
 
 // Start counts an exchange as in flight.
@@ -51,6 +55,9 @@ func (m *ExchangeMeter) End(r *Record) {
 	}
 	if r.DroppedFields > 0 {
 		m.dropped.Add(uint64(r.DroppedFields))
+	}
+	if r.Filter != "" {
+		m.byFilter(r.Filter).inc(r.Status)
 	}
 	end := r.End
 	if end >= endCount {
@@ -91,6 +98,25 @@ func (m *ExchangeMeter) byMethod(i method) *codes {
 	}
 	m.methods[i].CompareAndSwap(nil, new(codes))
 	return m.methods[i].Load()
+}
+
+func (m *ExchangeMeter) byFilter(name string) *codes {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.filters[name] == nil {
+		if m.filters == nil {
+			m.filters = map[string]*codes{}
+		}
+		m.filters[name] = new(codes)
+	}
+	return m.filters[name]
+}
+
+// endedBy returns the counts of each filter.
+func (m *ExchangeMeter) endedBy() map[string]*codes {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.filters)
 }
 
 type method uint8

@@ -37,6 +37,7 @@ const (
 	hasTLS
 	hasSNI
 	hasReason
+	hasFilter
 	hasGRPCStatus
 	hasDroppedFields
 )
@@ -62,6 +63,9 @@ func traitsOf(r *Record) (t trait) {
 	}
 	if r.Reason != "" {
 		t |= hasReason
+	}
+	if r.Filter != "" {
+		t |= hasFilter
 	}
 	if r.GRPCStatus >= 0 {
 		t |= hasGRPCStatus
@@ -141,6 +145,9 @@ func accessFields(redact []string) []field {
 		{name: "reason", doc: docReason,
 			when:   hasReason,
 			append: func(b []byte, r *Record) []byte { return appendEscaped(b, r.Reason) }},
+		{name: "filter", doc: "if a filter of the route ended the exchange: its key in the configuration",
+			when:   hasFilter,
+			append: func(b []byte, r *Record) []byte { return appendEscaped(b, r.Filter) }},
 		{name: "grpc_status", doc: "status of a gRPC response", form: formBare,
 			when:   hasGRPCStatus,
 			append: func(b []byte, r *Record) []byte { return appendInt(b, int64(r.GRPCStatus)) }},

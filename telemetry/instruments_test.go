@@ -72,7 +72,7 @@ func exercise(in *Instruments) {
 	m.Start()
 	m.Start()
 	r := sample()
-	r.DroppedFields = 2
+	r.DroppedFields, r.Filter = 2, "allow"
 	m.End(r)
 	p := in.Passthrough("web", "sni")
 	p.Start()
@@ -123,6 +123,7 @@ func TestInstruments(t *testing.T) {
 		`exchanges_total{end="ok",listener="web",route="api"}`:                                        1,
 		`exchange_body_bytes_total{direction="in",listener="web",route="api"}`:                        7,
 		`exchange_body_bytes_total{direction="out",listener="web",route="api"}`:                       1024,
+		`filter_ended_requests_total{code="200",filter="allow",listener="web",route="api"}`:           1,
 		`header_fields_dropped_total{listener="web",route="api"}`:                                     2,
 		`passthrough_connections_open{listener="web",route="sni"}`:                                    1,
 		`backend_requests_total{backend="app",code="200",server="10.0.1.10:8080"}`:                    1,

@@ -39,6 +39,7 @@ type Record struct {
 	Tries         int // servers tried
 	End           End
 	Reason        string // of an error response of mpgate; a fixed text
+	Filter        string // the filter that ended the exchange
 	GRPCStatus    int    // -1: none
 	DroppedFields int    // header fields removed for their names
 
@@ -155,6 +156,9 @@ const (
 	EndBackendReset
 	EndBackendInvalid
 	EndDrain
+	EndDenied
+	EndLimited
+	EndUnauthorized
 	endCount
 )
 
@@ -173,8 +177,12 @@ var ends = [endCount]struct{ name, doc string }{
 	EndBackendTimeout: {"backend_timeout", "the server took too long"},
 	EndBackendReset:   {"backend_reset", "the server closed the connection early"},
 	EndBackendInvalid: {"backend_invalid", "the server's response was not valid HTTP"},
-	EndDrain:          {"drain", "cut at the deadline of a shutdown or reload"},
-	EndInternal:       {"internal", "a bug in mpgate; please report it"},
+	EndDenied:         {"denied", "a filter of the route does not admit the client"},
+	EndLimited:        {"limited", "a limit of the route, or of a filter of it"},
+	EndUnauthorized: {"unauthorized", "a filter of the route requires credentials, or others than the request has: 401, " +
+		"or the refusal of an authentication server"},
+	EndDrain:    {"drain", "cut at the deadline of a shutdown or reload"},
+	EndInternal: {"internal", "a bug in mpgate; please report it"},
 }
 
 func (e End) String() string {

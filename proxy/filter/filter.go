@@ -5,7 +5,7 @@
 // they act. Package proxy calls the chain at four places:
 //
 //  1. Chain.Request, before the action of the route. A filter can end the exchange here.
-//  2. Chain.RequestBody, where the body of the request is read.
+//  2. Chain.RequestBody, where the body of the request is read, and Chain.Trailer at its end.
 //  3. Chain.Replace, when the status of the response is known. A filter can answer instead.
 //  4. Chain.Response and Chain.Body, before the head of the final response leaves.
 //
@@ -34,6 +34,14 @@ type RequestBodyFilter interface {
 	// FilterRequestBody returns what the body is read from: src, or a reader of it. An error of
 	// type *message.Error from that reader is answered with its status.
 	FilterRequestBody(r *Request, src message.BodyReader) message.BodyReader
+}
+
+// TrailerFilter acts on the trailers of requests.
+type TrailerFilter interface {
+	Filter
+	// FilterTrailer is called when a request is sent to a server and its body has ended, in any
+	// goroutine, once for each time that the request is sent.
+	FilterTrailer(trailer *message.Header)
 }
 
 // ReplaceFilter replaces responses.
@@ -71,6 +79,7 @@ type EndFilter interface {
 type Chain struct {
 	request     []RequestFilter
 	requestBody []RequestBodyFilter
+	trailer     []TrailerFilter
 	replace     []ReplaceFilter
 	response    []ResponseFilter
 	body        []BodyFilter
@@ -88,6 +97,7 @@ func Compile(filters ...Filter) (c Chain) {
 	for _, f := range filters {
 		used := add(&c.request, f)
 		used = add(&c.requestBody, f) || used
+		used = add(&c.trailer, f) || used
 		used = add(&c.replace, f) || used
 		used = add(&c.response, f) || used
 		used = add(&c.body, f) || used
@@ -128,6 +138,13 @@ func (c *Chain) RequestBody(r *Request, src message.BodyReader) message.BodyRead
 		src = f.FilterRequestBody(r, src)
 	}
 	return src
+}
+
+// Trailer runs the filters on the trailer of a request, which is not empty.
+func (c *Chain) Trailer(trailer *message.Header) {
+	for _, f := range c.trailer {
+		f.FilterTrailer(trailer)
+	}
 }
 
 // Replace reports whether a filter replaces a response by r.Answer.

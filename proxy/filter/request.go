@@ -2,11 +2,8 @@ package filter
 
 import (
 	"context"
-	"net/netip"
 
 	"mpgate/proxy/message"
-	"mpgate/proxy/target"
-	"mpgate/proxy/template"
 	"mpgate/telemetry"
 )
 
@@ -22,6 +19,8 @@ type Request struct {
 	Matched Target
 	// Match says how the path of the route matched it; nil if nothing is known about that.
 	Match Match
+	// FromServer is true for the response of a server, false for one of the gateway's own.
+	FromServer bool
 	// Fields are added to the response, whoever gives it.
 	Fields message.Header
 	// Answer is how the exchange ends, if a filter ends it.
@@ -34,8 +33,14 @@ type Request struct {
 	// others or count must not do so; it calls Explain with what it would do.
 	Explain func(note string)
 
-	entered int // filters of the chain that have seen the request
-	kept    []kept
+	entered  int // filters of the chain that have seen the request
+	kept     []kept
+	scratch  []byte // values of templates, until they are copied
+	ends     []int  // of those values
+	groups   []int  // see group
+	grouped  bool
+	replaced prefixes // by Rewrite
+	origin   origin   // for CORS
 }
 
 // Match is the match of a route's path with the path of a request.
@@ -69,6 +74,8 @@ type Answer struct {
 	Type string
 	// Bare means no body at all: the client may not read it.
 	Bare bool
+	// Store means that caches may store it. Others are sent with "Cache-Control: no-store".
+	Store bool
 }
 
 // kept is a value that a filter keeps for the time of an exchange.
@@ -81,7 +88,7 @@ type kept struct {
 func (r *Request) Reset() {
 	r.Fields.Reset()
 	clear(r.kept)
-	*r = Request{Request: r.Request, Record: r.Record, Fields: r.Fields, kept: r.kept[:0]}
+	*r = Request{Request: r.Request, Record: r.Record, Fields: r.Fields, kept: r.kept[:0], scratch: r.scratch[:0], ends: r.ends[:0]}
 }
 
 // Keep stores a value of f until the end of the exchange. A pointer costs no allocation.
@@ -109,111 +116,4 @@ func (r *Request) Kept(f Filter) any {
 func (r *Request) End(a Answer) (done bool) {
 	r.Answer = a
 	return true
-}
-
-// Append appends the text of a template. Values from the client never bring a control character
-// into it.
-func (r *Request) Append(dst []byte, t *template.Template) []byte {
-	parts := t.Parts()
-	for i := range parts {
-		if parts[i].Kind == template.Literal {
-			dst = append(dst, parts[i].Text...)
-			continue
-		}
-		from := len(dst)
-		dst = dropControls(r.appendVariable(dst, &parts[i]), from)
-	}
-	return dst
-}
-
-// dropControls removes the control characters of b[from:].
-func dropControls(b []byte, from int) []byte {
-	n := from
-	for _, c := range b[from:] {
-		if c >= ' ' && c != 0x7f {
-			b[n] = c
-			n++
-		}
-	}
-	return b[:n]
-}
-
-func (r *Request) appendVariable(dst []byte, p *template.Part) []byte {
-	rec := r.Record
-	switch p.Kind {
-	case template.Host:
-		return append(dst, r.Matched.Host...)
-	case template.Port:
-		return append(dst, r.Matched.Port...)
-	case template.Scheme:
-		return append(dst, rec.Scheme.String()...)
-	case template.Method:
-		return append(dst, r.Method...)
-	case template.Path:
-		return append(dst, r.Matched.Path...)
-	case template.Query:
-		return append(dst, r.Matched.Query...)
-	case template.URI:
-		dst = append(dst, r.Matched.Path...)
-		if r.Matched.HasQuery {
-			dst = append(append(dst, '?'), r.Matched.Query...)
-		}
-		return dst
-	case template.Client:
-		return appendAddr(dst, rec.Client)
-	case template.ID:
-		return append(dst, rec.IDText()...)
-	case template.Listener:
-		return append(dst, rec.Listener...)
-	case template.Route:
-		return append(dst, rec.Route...)
-	case template.Server:
-		return append(dst, rec.Server...)
-	case template.ServerHost:
-		return append(dst, target.ServerHost(rec.Server)...)
-	case template.Status:
-		return appendStatus(dst, r.Status)
-	case template.SNI:
-		return append(dst, rec.SNI...)
-	case template.ClientTransport:
-		return append(dst, rec.ClientTransport...)
-	case template.Header:
-		return r.appendHeader(dst, p.Text)
-	case template.Cookie:
-		return append(dst, r.Header.Cookie(p.Text)...)
-	case template.Param:
-		return target.AppendParam(dst, r.Matched.Query, p.Text)
-	}
-	return dst
-}
-
-func appendAddr(dst []byte, a netip.Addr) []byte {
-	if !a.IsValid() {
-		return dst
-	}
-	return a.AppendTo(dst)
-}
-
-func appendStatus(dst []byte, status int) []byte {
-	if status < 100 || status > 999 {
-		return dst
-	}
-	return append(dst, byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10))
-}
-
-// appendHeader appends the values of a field of the request, joined by commas (RFC 9110 section
-// 5.3).
-func (r *Request) appendHeader(dst []byte, name string) []byte {
-	found := false
-	for i := range r.Header.Len() {
-		_, n, value, ok := r.Header.At(i)
-		if !ok || !message.EqualFold(n, name) {
-			continue
-		}
-		if found {
-			dst = append(dst, ", "...)
-		}
-		dst, found = append(dst, value...), true
-	}
-	return dst
 }

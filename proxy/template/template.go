@@ -3,6 +3,7 @@
 package template
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,6 +37,19 @@ const (
 	Param   // {query.NAME}
 	Capture // {1} to {9}, of path_regex
 )
+
+// String is the name of a variable, without braces; "" for a literal. Of one with an argument it is
+// what stands before the argument.
+func (k Kind) String() string {
+	for _, m := range []map[string]Kind{names, prefixes} {
+		for name, kind := range m {
+			if kind == k {
+				return name
+			}
+		}
+	}
+	return ""
+}
 
 // names holds the names of the variables without an argument.
 var names = map[string]Kind{
@@ -102,12 +116,12 @@ func (t *Template) Captures() (most int) {
 	return most
 }
 
-// Parse parses a value. "{{" is a literal brace; a closing brace outside of a variable is literal.
+// Parse parses a value. Its error has the form "what is wrong; what would be right". "{{" is a literal brace; a closing brace outside of a variable is literal.
 // A literal part cannot contain CR, LF or NUL: the value ends up in a message.
 func Parse(s string) (Template, error) {
 	t := Template{source: s}
 	if i := strings.IndexAny(s, "\r\n\x00"); i >= 0 {
-		return t, fmt.Errorf("must not contain a line break or NUL (got %q)", s)
+		return t, errors.New("has a line break or a NUL; must be one line of text")
 	}
 	var text strings.Builder
 	flush := func() {
@@ -131,7 +145,7 @@ func Parse(s string) (Template, error) {
 		}
 		name, after, ok := strings.Cut(rest, "}")
 		if !ok {
-			return t, fmt.Errorf("a variable lacks its closing brace (got %q); write {{ for a brace", s)
+			return t, errors.New("has a variable without a closing brace; write {{ for a brace")
 		}
 		p, err := variable(name)
 		if err != nil {
@@ -156,7 +170,7 @@ func variable(name string) (Part, error) {
 	if prefix, arg, ok := strings.Cut(name, "."); ok {
 		if k, ok := prefixes[prefix]; ok {
 			if arg == "" || k != Param && !isToken(arg) {
-				return Part{}, fmt.Errorf("invalid name in the variable {%s}", name)
+				return Part{}, fmt.Errorf("has an invalid name in the variable {%s}; must be for example {header.X-Name}", name)
 			}
 			return Part{Kind: k, Text: arg}, nil
 		}
@@ -168,7 +182,7 @@ func variable(name string) (Part, error) {
 type UnknownError struct{ Name string }
 
 func (e *UnknownError) Error() string {
-	return "unknown variable {" + e.Name + "}; write {{ for a brace"
+	return "has the unknown variable {" + e.Name + "}; write {{ for a brace"
 }
 
 // isToken reports whether s is a token (RFC 9110 section 5.6.2), as the names of fields and cookies

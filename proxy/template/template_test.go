@@ -42,15 +42,15 @@ func TestParse(t *testing.T) {
 
 func TestParseFaults(t *testing.T) {
 	for in, want := range map[string]string{
-		"{host":           "lacks its closing brace",
+		"{host":           "has a variable without a closing brace",
 		"{hots}":          "unknown variable {hots}",
 		"{0}":             "unknown variable {0}",
 		"{10}":            "unknown variable {10}",
 		"{}":              "unknown variable {}",
 		"{header.}":       "invalid name in the variable {header.}",
 		"{header.a b}":    "invalid name in the variable {header.a b}",
-		"a\r\nSet-Cookie": "must not contain a line break",
-		"a\x00":           "must not contain a line break or NUL",
+		"a\r\nSet-Cookie": "has a line break",
+		"a\x00":           "has a line break or a NUL",
 	} {
 		if _, err := template.Parse(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Parse(%q): %v, want %q", in, err, want)
