@@ -62,7 +62,7 @@ func (k *key) oneLine() bool { return k.table == nil || k.inline }
 func (e *encoder) value(k *key, v reflect.Value, short bool) (text string, ok bool) {
 	switch {
 	case k.elem != nil:
-		return e.mapping(k, v), v.Len() > 0 || !short
+		return e.mapping(k, v), v.Len() > 0 || !short && k.group == ""
 	case k.codec != nil && k.list:
 		items := make([]string, v.Len())
 		for i := range items {

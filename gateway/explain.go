@@ -23,7 +23,7 @@ func NewExplainer(cfg *config.Config) (*Explainer, error) {
 	for _, b := range cfg.Backends {
 		n.backends[b.Name] = new(pool)
 	}
-	if err := n.buildRoutes(nil); err != nil {
+	if err := (&builder{generation: n, explain: true}).build(); err != nil {
 		return nil, err
 	}
 	return &Explainer{n, proxy.New(proxy.Options{Limits: proxyLimits(cfg.Limits)})}, nil

@@ -27,6 +27,9 @@ func CheckFiles(cfg *config.Config) []config.Fault {
 	for i := range cfg.Backends {
 		c.backend(&cfg.Backends[i])
 	}
+	for i := range cfg.Routes {
+		c.route(&cfg.Routes[i])
+	}
 	switch cfg.Log.Access {
 	case config.AccessStdout, config.AccessStderr, config.AccessOff:
 	default:
@@ -90,6 +93,21 @@ func (c *fileCheck) backend(b *config.Backend) {
 		return
 	}
 	c.note("backend."+b.Name+".tls", err)
+}
+
+// route looks at the files that are bodies of answers.
+func (c *fileCheck) route(r *config.Route) {
+	key := "route." + r.Name
+	if r.Answer != nil && r.Answer.File != "" {
+		_, _, err := readContent(r.Answer.File)
+		c.note(key+".answer.file", err)
+	}
+	for status, p := range r.ErrorPages {
+		if p.File != "" {
+			_, _, err := readContent(p.File)
+			c.note(key+".error_pages."+status.String(), err)
+		}
+	}
 }
 
 // appendable returns why a log cannot be written to path, nil if it can.
@@ -166,15 +184,12 @@ func (g *Gateway) followFiles(ctx context.Context) error {
 	}
 }
 
-// renew replaces the generation with one of the same configuration.
+// renew rebuilds the generation because files of TLS policies have changed.
 func (g *Gateway) renew(ctx context.Context, files []string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.state.Load() != ready || g.isReplaced() {
+	done, err := g.rebuild(ctx)
+	if !done {
 		return
 	}
-	old := g.gen.Load()
-	err := catchPanic("renewal", func() error { return g.install(ctx, old, old.config) })
 	for _, name := range files {
 		g.metrics.SetCertificateFailing(name, err != nil)
 	}
@@ -183,4 +198,16 @@ func (g *Gateway) renew(ctx context.Context, files []string) {
 		return
 	}
 	g.log.Info("files of a TLS policy reloaded", "files", files, "generation", g.gen.Load().number)
+}
+
+// rebuild replaces the generation with one of the same configuration. It is not done while the
+// gateway starts, ends or is replaced.
+func (g *Gateway) rebuild(ctx context.Context) (done bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state.Load() != ready || g.isReplaced() {
+		return false, nil
+	}
+	old := g.gen.Load()
+	return true, catchPanic("renewal", func() error { return g.install(ctx, old, old.config) })
 }

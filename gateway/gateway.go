@@ -227,6 +227,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 	}
 	g.tasks.run("certificates", g.certs.Run)
 	g.tasks.keep("changed files", g.followFiles)
+	g.tasks.keep("changed files of routes", g.followContents)
 	g.tasks.keep("MPTCP connections", g.watchReceiveStalls)
 	if g.group != nil {
 		g.tasks.keep("memory", g.watchMemory)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"reflect"
 	"slices"
@@ -14,11 +15,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
-	"mpgate/proxy/filter"
 	"mpgate/proxy/limits"
-	"mpgate/proxy/route"
-	"mpgate/proxy/split"
-	"mpgate/proxy/template"
 )
 
 // generation is what was built from one version of the configuration.
@@ -29,9 +26,10 @@ type generation struct {
 	listeners map[string]*front
 	leases    map[leaseKey]lease
 	routes    *proxy.Routes
-	passed    *proxy.Passthroughs // nil: none
-	passedAt  map[string]bool     // the listeners that its routes name; "" is all
-	ownNames  []string            // see ownNames
+	passed    *proxy.Passthroughs    // nil: none
+	passedAt  map[string]bool        // the listeners that its routes name; "" is all
+	ownNames  []string               // see ownNames
+	contents  map[string]fs.FileInfo // files that are bodies of answers, as they were read
 }
 
 // pool is a backend and its maintenance task.
@@ -69,7 +67,7 @@ type front struct {
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
 		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[leaseKey]lease{},
-		passedAt: map[string]bool{}, ownNames: ownNames(cfg),
+		passedAt: map[string]bool{}, ownNames: ownNames(cfg), contents: map[string]fs.FileInfo{},
 	}
 	if old != nil {
 		next.number = old.number + 1
@@ -97,7 +95,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	if len(faults) > 0 { // routes need them
 		return nil, faults
 	}
-	note(next.buildRoutes(old))
+	note((&builder{generation: next, old: old}).build())
 	for i := range cfg.Listeners {
 		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
 		if err != nil {
@@ -181,39 +179,6 @@ func mode(m mptcp.Mode, enabled bool) mptcp.Mode {
 	return m
 }
 
-// buildRoutes makes the table of routes, and that of server names which are passed through.
-func (n *generation) buildRoutes(old *generation) error {
-	cfg := n.config
-	var list, passed []proxy.Route
-	for _, r := range cfg.Routes {
-		one := proxy.Route{
-			Name: r.Name, Match: r.Match.Rule(),
-			Filters:          filter.Compile(filter.MaxForwards{}),
-			KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
-			KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep,
-		}
-		if err := n.lead(old, &r, &one); err != nil {
-			return placed(cfg, "route."+r.Name+".backend", err)
-		}
-		if r.Match.SNI == "" {
-			list = append(list, one)
-			continue
-		}
-		n.passedAt[r.Match.Listener] = true
-		passed = append(passed, one)
-	}
-	var err error
-	if n.routes, err = proxy.NewRoutes(list); err != nil {
-		return routeFault(cfg, err)
-	}
-	if len(passed) > 0 {
-		if n.passed, err = proxy.NewPassthroughs(passed); err != nil {
-			return routeFault(cfg, err)
-		}
-	}
-	return nil
-}
-
 // passthroughs returns the server names that are passed through at a listener; nil if there are
 // none, so that the listener does not wait for a ClientHello.
 func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
@@ -221,54 +186,6 @@ func (n *generation) passthroughs(l *config.Listener) *proxy.Passthroughs {
 		return nil
 	}
 	return n.passed
-}
-
-func routeFault(cfg *config.Config, err error) error {
-	var dead *route.UnreachableError
-	if errors.As(err, &dead) {
-		return placed(cfg, "route."+dead.Name, err)
-	}
-	var tie *route.TieError
-	if errors.As(err, &tie) {
-		return placed(cfg, "route."+tie.Second, err)
-	}
-	return placed(cfg, "route", err)
-}
-
-// lead sets the action of a route that leads to backends, and its leases.
-func (n *generation) lead(old *generation, r *config.Route, to *proxy.Route) error {
-	var choices []proxy.Choice
-	var weights []split.Choice
-	for _, name := range r.BackendNames() {
-		c := proxy.Choice{Action: &proxy.Forward{Backend: n.backends[name].Backend}, Lease: n.leaseOf(old, r, name)}
-		if r.Match.SNI != "" {
-			c.Action = &proxy.TCP{Backend: n.backends[name].Backend}
-		}
-		choices = append(choices, c)
-		weights = append(weights, split.Choice{Name: name, Weight: float64(r.Backends[name])})
-	}
-	if len(choices) == 1 {
-		to.Action, to.Lease = choices[0].Action, choices[0].Lease
-		return nil
-	}
-	s, err := split.New(weights)
-	to.Action = &proxy.Split{Choices: choices, Weights: s, By: r.SplitBy}
-	return err
-}
-
-// leaseOf returns the old lease of a route and a backend of it if both are unchanged, otherwise a
-// new one.
-func (n *generation) leaseOf(old *generation, r *config.Route, backend string) *proxy.Lease {
-	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[backend]}
-	l.route.Backends, l.route.SplitBy = nil, template.Template{}
-	key := leaseKey{r.Name, backend}
-	if old != nil {
-		if o, ok := old.leases[key]; ok && reflect.DeepEqual(o.route, l.route) && o.pool == l.pool {
-			l.Lease = o.Lease
-		}
-	}
-	n.leases[key] = l
-	return l.Lease
 }
 
 func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *config.Listener) (_ *front, err error) {

@@ -70,7 +70,7 @@ type exchange struct {
 	asked  route.Request  // refers to req
 
 	route   *Route
-	matched matched       // the path, by the route
+	matched matched       // how the route was found
 	lease   *Lease        // see hold
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter

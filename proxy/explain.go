@@ -35,18 +35,19 @@ type Explanation struct {
 	Misread route.Reading
 	// Request is as it would be forwarded. It is not complete after the step "request".
 	Request *message.Request
-	// What the gateway answers, if a step ended the exchange. Status 0 is no answer at all.
+	// What the gateway answers, if a step ended the exchange, or the action of the route is to
+	// answer. Status 0 is no answer at all.
 	Status int
 	Reason string
 	Header message.Header // of the answer
-	Notes  []string       // what filters would do that others decide
+	Notes  []string       // what filters would do
 	// Choice is that of a Split for the request, by SplitKey; -1 if it would be random.
 	Choice   int
 	SplitKey string
 }
 
-// Explain takes the steps of an exchange at l, and stops before an action. Nothing is forwarded,
-// counted or logged. The memory of the result is its own.
+// Explain takes the steps of an exchange at l, and the action of the route if that needs nobody
+// else. Nothing is forwarded, counted or logged. The memory of the result is its own.
 func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	c := &client{proxy: p, listener: l, limits: p.limits.Load(), socket: q.Peer}
 	if q.Peer.IsValid() {
@@ -64,18 +65,20 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	if x.fault == nil {
 		e.Match, e.Path = x.view.Routes.table.Explain(&x.asked), x.req.Path
 	}
-	e.Step = x.step()
-	if e.Step == "path" && x.req.Ambiguous {
+	e.Step, e.Choice = x.step(), -1
+	switch {
+	case e.Step == "path" && x.req.Ambiguous:
 		e.Misread = x.view.Routes.table.Misread(&x.asked)
-	}
-	if e.Step != "" {
-		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
-	}
-	e.Choice = -1
-	if e.Step == "" {
-		if s, ok := x.route.Action.(*Split); ok {
-			e.Choice, e.SplitKey = s.explain(x)
+	case e.Step == "":
+		switch a := x.route.Action.(type) {
+		case *Redirect, *Fixed:
+			a.serve(x)
+		case *Split:
+			e.Choice, e.SplitKey = a.explain(x)
 		}
+	}
+	if e.Step != "" || down.status != 0 {
+		e.Status, e.Reason, e.Header = down.status, x.filter.Answer.Text, down.header
 	}
 	x.chain.End(&x.filter)
 	e.Filter, e.Route, e.Request = x.rec.Filter, x.route, &x.req

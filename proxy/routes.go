@@ -45,12 +45,12 @@ func NewRoutes(list []Route) (*Routes, error) {
 	return r, err
 }
 
-// matched is how the path of a route matched that of a request. It implements filter.Match.
+// matched is the route of a request, and the path by which it was found. It is a filter.Match.
 type matched struct {
-	found route.Found[*Route]
-	path  []byte
+	route.Found[*Route]
+	path []byte
 }
 
 func (m *matched) Path() []byte         { return m.path }
-func (m *matched) Star() (from, to int) { return m.found.Star(m.path) }
-func (m *matched) Groups() []int        { return m.found.Groups(m.path) }
+func (m *matched) Star() (from, to int) { return m.Found.Star(m.path) }
+func (m *matched) Groups() []int        { return m.Found.Groups(m.path) }

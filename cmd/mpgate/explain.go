@@ -12,6 +12,7 @@ import (
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/proxy"
+	"mpgate/proxy/message"
 	"mpgate/proxy/route"
 	"mpgate/proxy/target"
 )
@@ -28,7 +29,7 @@ type explainCmd struct {
 }
 
 func (explainCmd) Help() string {
-	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. The exit code is 1 if no backend receives the request.
+	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. The exit code is 1 if the action of no route is reached.
 
     mpgate explain http://example.org/api/users
     mpgate explain https://example.org/ --listener secure --json`
@@ -59,7 +60,7 @@ func (c *explainCmd) Run(p *program) error {
 	routed := false
 	for _, l := range listeners {
 		e := q.explain(cfg, gate, l)
-		routed = routed || e.routes()
+		routed = routed || e.Route != ""
 		answers = append(answers, e)
 	}
 	if c.JSON {
@@ -204,14 +205,17 @@ type explained struct {
 	SplitKey    string   `json:"split_key,omitempty"`   // split_by for this request
 	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
 	// client_auth of the TLS policy of the name; "": none
-	ClientAuth string      `json:"client_auth,omitempty"`
-	Status     int         `json:"status,omitempty"` // that mpgate answers with
-	Step       string      `json:"step,omitempty"`   // that ends the exchange
-	Filter     string      `json:"filter,omitempty"` // that does, in the step "filter"
-	Why        string      `json:"why"`
-	Notes      []string    `json:"notes,omitempty"` // what filters would do, and what depends on other conditions
-	Considered []candidate `json:"considered,omitempty"`
-	OtherHosts int         `json:"routes_for_other_hosts"`
+	ClientAuth  string      `json:"client_auth,omitempty"`
+	Status      int         `json:"status,omitempty"` // that mpgate answers with
+	Step        string      `json:"step,omitempty"`   // that ends the exchange
+	Filter      string      `json:"filter,omitempty"` // that does, in the step "filter"
+	Why         string      `json:"why"`
+	Filters     []string    `json:"filters,omitempty"`      // of the route
+	FilterNotes []string    `json:"filter_notes,omitempty"` // what they would do with the request
+	Notes       []string    `json:"notes,omitempty"`        // what depends on other conditions
+	Location    string      `json:"location,omitempty"`     // of a redirect
+	Considered  []candidate `json:"considered,omitempty"`
+	OtherHosts  int         `json:"routes_for_other_hosts"`
 }
 
 // share is one of several backends of a route.
@@ -247,7 +251,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		return e.refused(0, "the listener accepts only TLS")
 	}
 	x := gate.Explain(l, q.head(), q.client, overTLS, q.sni)
-	e.Host, e.Path, e.Query, e.Notes = string(x.Request.Host), string(x.Path), string(x.Request.Query), x.Notes
+	e.Host, e.Path, e.Query, e.FilterNotes = string(x.Request.Host), string(x.Path), string(x.Request.Query), x.Notes
 	if overTLS {
 		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
 			e.ClientAuth = string(auth)
@@ -259,6 +263,9 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	if x.Route != nil || x.Step == "route" {
 		e.consider(x.Match)
 	}
+	if x.Route != nil {
+		e.Filters = x.Route.Filters.Names()
+	}
 	if x.Step != "" {
 		e.Step, e.Filter = x.Step, x.Filter
 		return e.refused(x.Status, q.why(&x, l))
@@ -266,7 +273,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	if x.Route.KeepSlashes && x.Request.RawPath != nil {
 		e.note(fmt.Sprintf(`the server receives the path %q (duplicate_slashes = "keep")`, x.Request.Path))
 	}
-	e.SplitKey = x.SplitKey
+	e.Status, e.Location, e.SplitKey = x.Status, string(x.Header.Get(message.Location)), x.SplitKey
 	return e.routed(cfg, x.Route, x.Choice)
 }
 
@@ -337,9 +344,6 @@ func (e explained) refused(status int, why string) explained {
 	e.Status, e.Why = status, why
 	return e
 }
-
-// routes reports whether a backend receives the request.
-func (e *explained) routes() bool { return e.Backend != "" || e.Split != nil }
 
 // routed notes the backends of a route. choice is that among several, -1 if it is random.
 func (e explained) routed(cfg *config.Config, r *proxy.Route, choice int) explained {

@@ -25,9 +25,16 @@ func printExplained(w io.Writer, list []explained) error {
 		if e.ClientAuth != "" {
 			fmt.Fprintf(t, "  tls\tclient_auth = %q\n", e.ClientAuth)
 		}
-		if !e.routes() {
+		switch {
+		case e.Route == "":
 			fmt.Fprintf(t, "  answer\t%s, from mpgate: %s\n", answerText(e.Status), e.Why)
-		} else {
+		case e.Backend == "" && e.Split == nil:
+			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
+			fmt.Fprintf(t, "  answer\t%s, from mpgate\n", answerText(e.Status))
+			if e.Location != "" {
+				fmt.Fprintf(t, "  location\t%s\n", e.Location)
+			}
+		default:
 			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
 			how := ""
 			if e.Passthrough {
@@ -45,6 +52,12 @@ func printExplained(w io.Writer, list []explained) error {
 			default:
 				fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
 			}
+		}
+		if e.Route != "" || e.Filter != "" {
+			fmt.Fprintf(t, "  filters\t%s\n", strings.Join(e.Filters, ", "))
+		}
+		for _, note := range e.FilterNotes {
+			fmt.Fprintf(t, "  filter\t%s\n", note)
 		}
 		for _, note := range e.Notes {
 			fmt.Fprintf(t, "  note\t%s\n", note)

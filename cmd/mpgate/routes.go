@@ -36,7 +36,7 @@ func (c *routesCmd) Run(p *program) error {
 		return printJSON(p.stdout, list)
 	}
 	w := tabwriter.NewWriter(p.stdout, 2, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ROUTE\tHOST\tPATH\tLISTENER\tBACKEND\tCONDITIONS")
+	fmt.Fprintln(w, "ROUTE\tHOST\tPATH\tLISTENER\tACTION\tCONDITIONS")
 	for _, r := range list {
 		host := cmp.Or(r.Host, "any")
 		path := cmp.Or(r.Path, "any")
@@ -46,7 +46,7 @@ func (c *routesCmd) Run(p *program) error {
 		if r.SNI != "" {
 			host, path = "sni "+r.SNI, "passed through"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.Backend, cmp.Or(r.Conditions, "none"))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.action(), cmp.Or(r.Conditions, "none"))
 	}
 	return w.Flush()
 }
@@ -58,9 +58,22 @@ type routeLine struct {
 	Path       string `json:"path"`
 	SNI        string `json:"sni"`
 	Listener   string `json:"listener"`
-	Backend    string `json:"backend"`              // with shares if there are several
+	Backend    string `json:"backend"` // with shares if there are several
+	Redirect   string `json:"redirect,omitempty"`
+	Answer     int    `json:"answer,omitempty"`
 	Regexp     bool   `json:"path_regex,omitempty"` // path is one
 	Conditions string `json:"conditions,omitempty"`
+}
+
+// action is what answers: the name of a backend, or what mpgate does itself.
+func (r *routeLine) action() string {
+	switch {
+	case r.Redirect != "":
+		return "redirect " + r.Redirect
+	case r.Answer != 0:
+		return fmt.Sprintf("answer %d", r.Answer)
+	}
+	return r.Backend
 }
 
 // tables find routes in the same way as the gateway.
@@ -111,6 +124,12 @@ func (t *tables) inOrder() []routeLine {
 		for _, e := range table.Entries() {
 			r := e.Rule.Value
 			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: shares(r), Regexp: e.Regexp, Conditions: e.Conditions}
+			if r.Redirect != nil {
+				line.Redirect = r.Redirect.To.String()
+			}
+			if r.Answer != nil {
+				line.Answer = r.Answer.Status
+			}
 			if r.Match.SNI != "" {
 				line.Host, line.SNI = "", e.Host
 			}

@@ -17,14 +17,19 @@ func NewAccess(allow, deny []netip.Prefix) *Access {
 	return &Access{allow: NewNetworks(allow), deny: NewNetworks(deny), restricted: len(allow) > 0}
 }
 
-// Name implements Filter. It is the key that most configurations have.
-func (*Access) Name() string { return "allow" }
+// Name implements Filter. If there are both keys, it is allow.
+func (f *Access) Name() string {
+	if f.restricted {
+		return "allow"
+	}
+	return "deny"
+}
 
 // FilterRequest implements RequestFilter.
 func (f *Access) FilterRequest(r *Request) (done bool) {
 	client := r.Record.Client
 	if r.Explain != nil && !client.IsValid() {
-		r.Explain("allow and deny depend on the address of the client, which is not known here")
+		r.Explain(f.Name() + ": depends on the address of the client, which is not given")
 		return false
 	}
 	if !f.deny.Has(client) && (!f.restricted || f.allow.Has(client)) {

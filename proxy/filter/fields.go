@@ -3,6 +3,7 @@ package filter
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -135,7 +136,28 @@ func (f *RequestHeaders) FilterRequest(r *Request) (done bool) {
 		return r.End(Answer{Status: 400, End: telemetry.EndBadRequest, Text: "the request gives no valid host for the server"})
 	}
 	applyEdits(f.edits, r, &r.Header)
+	if r.Explain != nil {
+		f.explain(r)
+	}
 	return false
+}
+
+// explain says what the fields are now.
+func (f *RequestHeaders) explain(r *Request) {
+	switch {
+	case f.serverHost:
+		r.Explain("request_headers: Host is that of the server")
+	case f.host != nil:
+		r.Explain(fmt.Sprintf("request_headers: Host is %s", r.Host))
+	}
+	for i := range f.edits {
+		e := &f.edits[i]
+		if values := r.appendHeader(nil, e.Name); len(values) > 0 {
+			r.Explain(fmt.Sprintf("request_headers: %s is %s", e.Name, values))
+		} else {
+			r.Explain("request_headers: " + e.Name + " is not sent")
+		}
+	}
 }
 
 // setHost reports whether the new authority is valid.

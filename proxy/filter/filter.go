@@ -77,6 +77,7 @@ type EndFilter interface {
 // Chain is the filters of a route, in the order in which they act. The zero value has none. It is
 // immutable.
 type Chain struct {
+	names       []string
 	request     []RequestFilter
 	requestBody []RequestBodyFilter
 	trailer     []TrailerFilter
@@ -95,6 +96,7 @@ type ending struct {
 // Compile makes a chain of filters. It panics if one implements none of the interfaces.
 func Compile(filters ...Filter) (c Chain) {
 	for _, f := range filters {
+		c.names = append(c.names, f.Name())
 		used := add(&c.request, f)
 		used = add(&c.requestBody, f) || used
 		used = add(&c.trailer, f) || used
@@ -110,6 +112,9 @@ func Compile(filters ...Filter) (c Chain) {
 	}
 	return c
 }
+
+// Names are the names of the filters.
+func (c *Chain) Names() []string { return c.names }
 
 // add appends f to the list if it has the interface of the list.
 func add[T Filter](list *[]T, f Filter) bool {

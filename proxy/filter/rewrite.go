@@ -114,6 +114,9 @@ func (f *Rewrite) FilterRequest(r *Request) (done bool) {
 	if f.star && to == len(r.Path) && len(f.after.Parts()) == 0 {
 		r.replaced = prefixes{client: r.Path[:from], server: path[:min(at, len(path))]}
 	}
+	if r.Explain != nil {
+		r.Explain(fmt.Sprintf("rewrite: the path becomes %s", path))
+	}
 	r.Path = path
 	r.EncodedSlash = flags&target.EncodedSlash != 0
 	return false
