@@ -23,7 +23,7 @@ import (
 // after [Load]. Its tables can be compared with reflect.DeepEqual.
 type Config struct {
 	// Include is empty after Load: the included files are merged.
-	Include []string `toml:"include" eg:"conf.d/*.toml" help:"Further files to read, as names or patterns; only in the main file."`
+	Include []string `toml:"include,merged" eg:"conf.d/*.toml" help:"Further files to read, as names or patterns; only in the main file."`
 	// StateDir is an absolute path.
 	StateDir string `toml:"state_dir" as:"file" eg:"/var/lib/mpgate" help:"Directory for certificates and other state."`
 
@@ -36,6 +36,10 @@ type Config struct {
 	Listeners []Listener `toml:"listener" help:"Where clients connect."`
 	Routes    []Route    `toml:"route" help:"Which requests go to which backend."`
 	Backends  []Backend  `toml:"backend" help:"Named groups of servers."`
+
+	// Filters and Defaults are empty after Load: they are merged into the routes and backends.
+	Filters  []FilterSet `toml:"filters,merged" help:"Named sets of filters, for routes to use."`
+	Defaults Defaults    `toml:"defaults,merged" help:"What routes and backends need not repeat."`
 
 	// Files are the names of the files that were read, the main file first, as in faults.
 	Files []string
@@ -163,8 +167,10 @@ func (Protocol) Values() []string { return texts(H1, H2, H2C, Auto) }
 
 // Route is one [[route]].
 type Route struct {
-	Name  string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
-	Match Match  `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
+	Name string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
+	// Use is empty after Load: the sets are merged into the route.
+	Use   []string `toml:"use,one,merged" as:"name" eg:"internal" help:"Names of [[filters]] that the route uses; a later one replaces keys of an earlier one."`
+	Match Match    `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
 	// Exactly one of Backends, Redirect and Answer is set. Backends are weights by the name of the
 	// backend; of one backend the weight has no meaning.
 	Backends map[string]int `toml:"backend,one" names:"name" min:"0" max:"1000000" group:"action" eg:"api = 1" help:"Name of the backend that answers, or weights by name to divide the requests."`

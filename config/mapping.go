@@ -82,7 +82,7 @@ func (e *encoder) mapping(k *key, v reflect.Value) string {
 		if k.one && v.Len() == 1 && value.Int() == 1 {
 			return quote(escape(name))
 		}
-		text, _ := e.value(k.elem, value, false)
+		text, _ := e.value(k.elem, "", value, false)
 		if k.elem.list && k.elem.one && value.Len() == 1 {
 			text = k.elem.single(value.Index(0))
 		}
