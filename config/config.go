@@ -208,9 +208,9 @@ type Match struct {
 	Listener  string   `toml:"listener" eg:"web" help:"Name of the listener that the request came in on."`
 	Methods   []string `toml:"method,one" eg:"GET" help:"Methods of the request."`
 	// Of the values, "*" is any and "" is that the name is absent.
-	Header  map[string]string `toml:"header" names:"field" eg:"Upgrade = \"websocket\"" help:"Header fields of the request: a value, * for any, or an empty one for none."`
-	Query   map[string]string `toml:"query" eg:"v = \"2\"" help:"Parameters of the query, likewise."`
-	Cookie  map[string]string `toml:"cookie" eg:"beta = \"*\"" help:"Cookies of the request, likewise."`
+	Header  map[string]string `toml:"header" names:"field" eg:"Upgrade = websocket" help:"Header fields of the request: a value, * for any, or an empty one for none."`
+	Query   map[string]string `toml:"query" eg:"v = 2" help:"Parameters of the query, likewise."`
+	Cookie  map[string]string `toml:"cookie" eg:"beta = *" help:"Cookies of the request, likewise."`
 	Clients []Network         `toml:"client,one" as:"clients" eg:"10.0.0.0/8" help:"Networks of the client, or private."`
 	// SNI has the form of a host with or without *. before it.
 	SNI string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened."`

@@ -12,9 +12,9 @@ import (
 // and values from c; the entries of both are in the same order.
 func (l *loader) cross(c *Config, root *node) {
 	t := tables{root: root, listeners: root.get("listener").entries(), routes: root.get("route").entries(), backends: root.get("backend").entries()}
-	listeners := l.unique("listener", t.listeners)
-	l.unique("route", t.routes)
-	backends := l.unique("backend", t.backends)
+	listeners := l.unique("listener", "listener", t.listeners)
+	l.unique("route", "route", t.routes)
+	backends := l.unique("backend", "backend", t.backends)
 
 	l.references(c, t, listeners, backends)
 	l.matches(c, t)
@@ -34,14 +34,15 @@ type tables struct {
 
 // names are the names of the entries of an array of tables.
 type names struct {
-	at   map[string]int
-	all  []string
-	open bool // the name of an entry is not known, because of a variable that is not set
+	what, table string // what an entry is, and the name of the array
+	at          map[string]int
+	all         []string
+	open        bool // the name of an entry is not known, because of a variable that is not set
 }
 
 // unique reports names that two entries have.
-func (l *loader) unique(what string, entries []*node) names {
-	n := names{at: make(map[string]int, len(entries))}
+func (l *loader) unique(what, table string, entries []*node) names {
+	n := names{what: what, table: table, at: make(map[string]int, len(entries))}
 	for i, e := range entries {
 		name := e.get("name")
 		s := name.text()
@@ -61,33 +62,33 @@ func (l *loader) unique(what string, entries []*node) names {
 }
 
 // missing reports a reference to an entry that does not exist: s, at a node.
-func (n names) missing(l *loader, ref *node, s, what string) {
-	got := fmt.Sprintf(" (got %q)", s)
+func (n names) missing(l *loader, ref *node, s string) {
 	if s == "" || n.open {
 		return
 	}
 	if _, ok := n.at[s]; ok {
 		return
 	}
+	what := fmt.Sprintf("names no %s (got %q)", n.what, s)
 	switch near := nearest(s, n.all); {
 	case near != "":
-		l.fault(ref.at, "names no %s%s; did you mean %q?", what, got, near)
+		l.fault(ref.at, "%s; did you mean %q?", what, near)
 	case len(n.all) == 0:
-		l.fault(ref.at, "names no %s%s; there is none: add a [[%s]]", what, got, what)
+		l.fault(ref.at, "%s; there is none: add a [[%s]]", what, n.table)
 	case len(n.all) > 10:
-		l.fault(ref.at, "names no %s%s; add a [[%s]] of that name", what, got, what)
+		l.fault(ref.at, "%s; add a [[%s]] of that name", what, n.table)
 	default:
-		l.fault(ref.at, "names no %s%s; must be %s", what, got, orList(n.all))
+		l.fault(ref.at, "%s; must be %s", what, orList(n.all))
 	}
 }
 
 func (l *loader) references(c *Config, t tables, listeners, backends names) {
 	for _, r := range t.routes {
 		for _, name := range r.get("backend").sorted() {
-			backends.missing(l, r.get("backend").keys[name], name, "backend")
+			backends.missing(l, r.get("backend").keys[name], name)
 		}
 		if listener := r.get("match").keys["listener"]; listener != nil {
-			listeners.missing(l, listener, listener.text(), "listener")
+			listeners.missing(l, listener, listener.text())
 		}
 	}
 	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == "listener" })

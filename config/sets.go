@@ -31,7 +31,7 @@ type BackendDefaults struct {
 // values keep their places there, so a fault is reported there, and once.
 func (l *loader) mergeSets(root *node) {
 	m := merger{loader: l, sets: map[string]*node{}, used: map[string]bool{}}
-	m.known = l.unique("filters", root.get("filters").entries())
+	m.known = l.unique("set of filters", "filters", root.get("filters").entries())
 	for _, n := range root.get("filters").entries() {
 		m.sets[n.get("name").text()] = n
 	}
@@ -83,7 +83,7 @@ func (m *merger) route(n, defaults *node) {
 				m.used[item.text()] = true
 				layers = append(layers, set)
 			} else {
-				m.known.missing(m.loader, item, item.text(), "filters")
+				m.known.missing(m.loader, item, item.text())
 			}
 		}
 	}

@@ -32,11 +32,8 @@ func (r *Route) Share(backend string) Percent {
 // split checks how a route divides requests among backends.
 func (c routeCheck) split(r *Route, n *node) {
 	backend, by := n.get("backend"), n.get("split_by")
-	sum := 0
-	for _, weight := range r.Backends {
-		sum += weight
-	}
-	if sum == 0 && len(r.Backends) > 0 && len(r.Backends) == len(backend.keys) {
+	weighs := func(n *node) bool { return n.leaf != int64(0) }
+	if len(backend.keys) > 0 && !slices.ContainsFunc(slices.Collect(maps.Values(backend.keys)), weighs) {
 		c.fault(backend.at, "has no backend with a weight above 0; must be for example { stable = 95, canary = 5 }")
 	}
 	if !n.has("split_by") {
