@@ -16,6 +16,11 @@ import (
 
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
+	"mpgate/proxy"
+	"mpgate/proxy/backend"
+	"mpgate/proxy/route"
+	"mpgate/proxy/split"
+	"mpgate/proxy/template"
 )
 
 // rawOrigin answers every request, which must come in one piece and have no body, and allocates
@@ -62,39 +67,62 @@ func TestNoAllocationPerRequest(t *testing.T) {
 		if m.inherited || m.tls { // the client's crypto/tls allocates
 			continue
 		}
-		t.Run(m.name, func(t *testing.T) {
-			if m.mptcp != mptcp.Off {
-				proxytest.NeedMPTCP(t)
-			}
-			logFile := filepath.Join(t.TempDir(), "access.log")
-			g := startBefore(t, setup{mode: m, logFile: logFile}, rawOrigin(t, m.mptcp, response))
-			c := g.client()
-			c.Send(string(request))
-			first := c.Answer()
-			want(t, "status", first.Status, 200)
-			answer := make([]byte, len(first.Head)+len(first.Body))
-			const runs = 2000
-			var failed error
-			allocs := testing.AllocsPerRun(runs, func() {
-				if _, err := c.Conn.Write(request); err != nil {
-					failed = err
+		for name, routes := range map[string]func(*backend.Backend) []proxy.Route{"": nil, ", conditions and a split": splitRoutes} {
+			t.Run(m.name+name, func(t *testing.T) {
+				if m.mptcp != mptcp.Off {
+					proxytest.NeedMPTCP(t)
 				}
-				if _, err := io.ReadFull(c.Conn, answer); err != nil {
-					failed = err
+				logFile := filepath.Join(t.TempDir(), "access.log")
+				g := startBefore(t, setup{mode: m, logFile: logFile, routes: routes}, rawOrigin(t, m.mptcp, response))
+				c := g.client()
+				c.Send(string(request))
+				first := c.Answer()
+				want(t, "status", first.Status, 200)
+				answer := make([]byte, len(first.Head)+len(first.Body))
+				const runs = 2000
+				var failed error
+				allocs := testing.AllocsPerRun(runs, func() {
+					if _, err := c.Conn.Write(request); err != nil {
+						failed = err
+					}
+					if _, err := io.ReadFull(c.Conn, answer); err != nil {
+						failed = err
+					}
+				})
+				if failed != nil || !bytes.HasSuffix(answer, []byte("xxxx")) {
+					t.Fatalf("%v, %q", failed, answer)
+				}
+				if allocs != 0 {
+					t.Errorf("%v allocations per request, want none", allocs)
+				}
+				g.close()
+				log, err := os.ReadFile(logFile)
+				if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 { // AllocsPerRun does one more
+					t.Errorf("%d log lines, %v, want %d", n, err, runs+2)
 				}
 			})
-			if failed != nil || !bytes.HasSuffix(answer, []byte("xxxx")) {
-				t.Fatalf("%v, %q", failed, answer)
-			}
-			if allocs != 0 {
-				t.Errorf("%v allocations per request, want none", allocs)
-			}
-			g.close()
-			log, err := os.ReadFile(logFile)
-			if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 { // AllocsPerRun does one more
-				t.Errorf("%d log lines, %v, want %d", n, err, runs+2)
-			}
-		})
+		}
+	}
+}
+
+// splitRoutes are a route with conditions, which divides requests by the client, and others that
+// the request has to be compared with.
+func splitRoutes(b *backend.Backend) []proxy.Route {
+	forward := &proxy.Forward{Backend: b}
+	weights, err := split.New([]split.Choice{{Name: "a", Weight: 95}, {Name: "b", Weight: 5}})
+	if err != nil {
+		panic(err)
+	}
+	by, err := template.Parse("{client}")
+	if err != nil {
+		panic(err)
+	}
+	return []proxy.Route{
+		{Name: "post", Match: route.Match{Methods: []string{"POST"}, Paths: []string{"/*/to/*"}}, Action: forward},
+		{Name: "query", Match: route.Match{Query: map[string]string{"q": "2"}, Paths: []string{"/*/to/*"}}, Action: forward},
+		{Name: "split", Match: route.Match{Cookie: map[string]string{"a": "b"}, Header: map[string]string{"Accept": "*", "X-Old": ""}, Paths: []string{"/*/to/*"}},
+			Action: &proxy.Split{Choices: []proxy.Choice{{Action: forward}, {Action: forward}}, Weights: weights, By: by}},
+		{Name: "rest", Match: route.Match{Paths: []string{"*.html"}}, Action: forward},
 	}
 }
 
