@@ -31,6 +31,7 @@ var examples = map[string]func(*testing.T){
 	"edge.toml":      runEdge,
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
+	"canary.toml":    runCanary,
 	"systemd.toml":   runSystemd,
 }
 
