@@ -45,7 +45,8 @@ type Redirect struct {
 	Status int             `toml:"status" default:"308" only:"301,302,303,307,308" help:"Status of the redirect."`
 }
 
-// Answer is the action that gives each request the same answer. It has at most one of Text and File.
+// Answer is the action that gives each request the same answer. It has at most one of Text and
+// File.
 type Answer struct {
 	Status int    `toml:"status" default:"200" min:"200" max:"599" help:"Status of the answer."`
 	Text   string `toml:"text" eg:"ok" help:"Body of the answer."`

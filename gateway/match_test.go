@@ -94,12 +94,12 @@ func TestMatch(t *testing.T) {
 			if tt.fields != "" {
 				fields = strings.Split(tt.fields, "|")
 			}
-			resp, _ := ask(t, c, method, "http://"+web+path, fields...)
+			resp, _ := askWith(t, c, method, "http://"+web+path, fields...)
 			if got := resp.Header.Get("X-Route"); got != tt.want {
 				t.Errorf("h2 %v: %s with %q: got %q, want %s", two, tt.request, tt.fields, got, tt.want)
 			}
 		}
-		if resp, _ := ask(t, c, "GET", "http://"+other+"/api/x"); resp.Header.Get("X-Route") != "listener" {
+		if resp, _ := askWith(t, c, "GET", "http://"+other+"/api/x"); resp.Header.Get("X-Route") != "listener" {
 			t.Errorf("h2 %v: at the other listener: got %v", two, resp.Header)
 		}
 	}

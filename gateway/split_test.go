@@ -26,8 +26,8 @@ func clientOf(t testing.TB, two bool) *http.Client {
 	return &http.Client{Transport: tr, Timeout: patience}
 }
 
-// ask sends one request and returns the response and its body. fields are "Name: value".
-func ask(t testing.TB, c *http.Client, method, url string, fields ...string) (resp *http.Response, body string) {
+// askWith sends one request and returns the response and its body. fields are "Name: value".
+func askWith(t testing.TB, c *http.Client, method, url string, fields ...string) (resp *http.Response, body string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
 	if err != nil {
@@ -76,7 +76,7 @@ func TestSplit(t *testing.T) {
 			const n = 2000
 			canary := func() (share float64, by []bool) {
 				for i := range n {
-					_, got := ask(t, c, "GET", "http://"+web+"/", fmt.Sprintf("X-Forwarded-For: 192.0.%d.%d", i/200, i%200))
+					_, got := askWith(t, c, "GET", "http://"+web+"/", fmt.Sprintf("X-Forwarded-For: 192.0.%d.%d", i/200, i%200))
 					if got != "stable" && got != "canary" {
 						t.Fatalf("got %q", got)
 					}

@@ -10,11 +10,11 @@ import (
 	"mpgate/telemetry"
 )
 
-// answer ends the exchange with a response of the gateway's own, unless a response has begun or
-// there is nobody to send it to.
+// answer ends the exchange with a response of the gateway, unless a response has begun or the
+// client is gone.
 func (x *exchange) answer(a filter.Answer) {
-	if a.Status/100 == 2 && x.asksTunnel() {
-		a = filter.Answer{Status: 400, End: telemetry.EndBadRequest, Text: "this path does not accept a WebSocket"}
+	if a.Status/100 == 2 && x.wantsTunnel() {
+		a = errorAnswer(400, telemetry.EndBadRequest, "this path does not accept a WebSocket")
 	}
 	x.rec.End = a.End
 	if x.down.HeadSent() || a.Status == 0 {
@@ -30,7 +30,7 @@ func (x *exchange) answer(a filter.Answer) {
 		a = x.filter.Answer
 	}
 	x.rec.Status = a.Status
-	if x.refused || !x.skipBody() || x.client.ending() {
+	if x.refused || !x.discardBody() || x.client.ending() {
 		x.down.SetClose()
 	}
 	r := &x.resp
@@ -55,18 +55,18 @@ func (x *exchange) answer(a filter.Answer) {
 	r.ContentLength = int64(len(body))
 	r.NoBody = x.req.IsHead() || a.Status == 204 || a.Status == 304
 	if err := x.sendHead(time.Now()); err != nil {
-		x.answerLost(err)
+		x.answerFailed(err)
 		return
 	}
 	if !r.NoBody && len(body) > 0 {
 		if err := x.out.WriteBody(body); err != nil {
-			x.answerLost(err)
+			x.answerFailed(err)
 			return
 		}
 		x.rec.BytesOut = int64(len(body))
 	}
 	if err := x.out.End(nil); err != nil {
-		x.answerLost(err)
+		x.answerFailed(err)
 	}
 }
 
@@ -76,7 +76,7 @@ func (x *exchange) redirect(status int, text string, location []byte) {
 	x.answer(filter.Answer{Status: status, End: telemetry.EndOK, Text: text})
 }
 
-func (x *exchange) answerLost(err error) {
+func (x *exchange) answerFailed(err error) {
 	x.down.SetClose()
 	if x.rec.End == telemetry.EndOK {
 		x.rec.End = clientEnd(err)
@@ -91,7 +91,8 @@ func (x *exchange) appendText(dst []byte, a *filter.Answer) []byte {
 		dst = append(dst, `{"status":`...)
 		dst = strconv.AppendInt(dst, int64(a.Status), 10)
 		dst = append(dst, `,"error":`...)
-		dst = strconv.AppendQuote(dst, a.Text) // plain ASCII, for which Go's quoting and JSON's are the same
+		// Plain ASCII, for which Go's quoting and JSON's are the same.
+		dst = strconv.AppendQuote(dst, a.Text)
 		dst = append(dst, `,"id":"`...)
 		dst = append(dst, x.rec.IDText()...)
 		return append(dst, "\"}\n"...)
@@ -107,9 +108,9 @@ func (x *exchange) appendText(dst []byte, a *filter.Answer) []byte {
 	return append(dst, '\n')
 }
 
-// skipBody throws away what has arrived of a request body that nobody wants, and says whether that
-// is all of it, so that the connection can continue.
-func (x *exchange) skipBody() bool {
+// discardBody discards what has arrived of an unused request body, and reports whether the body is
+// complete, so that the connection can continue.
+func (x *exchange) discardBody() bool {
 	for !x.down.BodyDone() {
 		p, err := x.down.Body().Next(false)
 		x.rec.BytesIn += int64(len(p))

@@ -39,7 +39,8 @@ func authenticating(left chan<- string) func(*proxytest.Conn) {
 				challenged = true
 				answer = proxytest.Response("401 Unauthorized", "", "WWW-Authenticate: NTLM CHALLENGE")
 			default:
-				answer = proxytest.Response("401 Unauthorized", "", "WWW-Authenticate: Basic realm=x, Negotiate", "WWW-Authenticate: NTLM")
+				answer = proxytest.Response("401 Unauthorized", "", "WWW-Authenticate: Basic realm=x, Negotiate",
+					"WWW-Authenticate: NTLM")
 			}
 			if !c.Send(answer) {
 				return
@@ -54,7 +55,7 @@ func getAs(c *proxytest.Client, authorization string) *proxytest.Answer {
 }
 
 // A connection to a server that a client has authenticated serves that client, through all of its
-// handshake, and nobody else; it ends with the client's.
+// handshake, and no other client; it ends with the client's.
 func TestAuthenticatedConnectionsAreNotShared(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for _, scheme := range []string{"NTLM", "negotiate"} {
@@ -71,7 +72,8 @@ func TestAuthenticatedConnectionsAreNotShared(t *testing.T) {
 			}
 			stranger()
 			clients := map[string]*proxytest.Client{"alice": g.client(), "bob": g.client()}
-			for _, step := range []string{"", "Authorization: " + scheme + " FIRST\r\n", "Authorization: " + scheme + " LAST-%s\r\n"} {
+			for _, step := range []string{"", "Authorization: " + scheme + " FIRST\r\n",
+				"Authorization: " + scheme + " LAST-%s\r\n"} {
 				for name, c := range clients {
 					if strings.Contains(step, "%s") {
 						step := fmt.Sprintf(step, name)
@@ -101,7 +103,7 @@ func TestAuthenticatedConnectionsAreNotShared(t *testing.T) {
 }
 
 // The same on a connection of HTTP/2, which is one client, whatever its streams.
-func TestAuthenticatedConnectionsBehindHTTP2(t *testing.T) {
+func TestAuthenticatedConnectionsOfHTTP2Clients(t *testing.T) {
 	t.Parallel()
 	left := make(chan string, 1)
 	o := plain.origin(t, authenticating(left))
@@ -128,7 +130,8 @@ func TestAuthenticatedConnectionsBehindHTTP2(t *testing.T) {
 	}
 	for _, step := range []string{"", "NTLM FIRST", "NTLM LAST-alice", ""} {
 		status, body := get(step)
-		if ok := step == "" && status == 401 || step == "NTLM FIRST" && status == 401 || body == "mailbox of alice"; !ok {
+		if ok := step == "" && status == 401 || step == "NTLM FIRST" && status == 401 ||
+			body == "mailbox of alice"; !ok {
 			t.Fatalf("%q got %d %q", step, status, body)
 		}
 	}
@@ -143,8 +146,7 @@ func TestAuthenticatedConnectionsBehindHTTP2(t *testing.T) {
 	want(t, "the connection that ends", <-left, "alice")
 }
 
-// With PROXY headers to the server, where connections are kept for nobody else, the client keeps
-// its own.
+// With PROXY headers to the server, where connections are not shared, the client keeps its own.
 func TestAuthenticatedConnectionsWithProxyHeader(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {
@@ -181,7 +183,7 @@ func TestPersistentAuth(t *testing.T) {
 
 // A server that uses HTTP/2 if it may, and would serve anybody as whom its connection was
 // authenticated first.
-func twoProtocols(t *testing.T) (addr string) {
+func bothProtocols(t *testing.T) (addr string) {
 	t.Helper()
 	ln := proxytest.Listen(t, mptcp.Off)
 	var p http.Protocols
@@ -223,8 +225,8 @@ func TestAuthenticatedConnectionsToHTTP2(t *testing.T) {
 		{backend.HTTP2, "HTTP/2.0 alice", "HTTP/2.0 ", "HTTP/2.0 "},
 	} {
 		g := startBefore(t, setup{mode: plain, backend: backend.Options{
-			Protocol: c.protocol, TLS: trusting(testCert(t).roots, testHost),
-		}}, twoProtocols(t))
+			Protocol: c.protocol, TLS: clientTLS(testCert(t).roots, testHost),
+		}}, bothProtocols(t))
 		stranger, alice := g.client(), g.client()
 		want(t, "a stranger's answer", stranger.Get("/").Body, c.other)
 		want(t, "alice's answer", getAs(alice, "Authorization: Negotiate alice\r\n").Body, c.first)
@@ -232,7 +234,8 @@ func TestAuthenticatedConnectionsToHTTP2(t *testing.T) {
 		want(t, "alice's answer without credentials", alice.Get("/").Body, c.after)
 		want(t, "alice's answer", getAs(alice, "Authorization: Negotiate alice\r\n").Body, c.first)
 		want(t, "a stranger's answer", stranger.Get("/").Body, c.other)
-		// What many share stays shared after a bare challenge: nobody was authenticated.
-		want(t, "shared connections", g.metric("mpgate_backend_connects_total", "result", "ok"), map[backend.Protocol]float64{backend.Auto: 2, backend.HTTP2: 3}[c.protocol])
+		// A shared connection remains shared after a bare challenge: no client was authenticated.
+		want(t, "shared connections", g.metric("mpgate_backend_connects_total", "result", "ok"),
+			map[backend.Protocol]float64{backend.Auto: 2, backend.HTTP2: 3}[c.protocol])
 	}
 }

@@ -53,7 +53,8 @@ func TestRequestsWithoutHost(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)
 		g := start(t, setup{mode: m}, o)
-		for _, head := range []string{"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n", "GET /a HTTP/1.1\r\nHost:\r\n", "POST /a HTTP/1.0\r\nContent-Length: 0\r\nConnection: keep-alive\r\n"} {
+		for _, head := range []string{"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n",
+			"GET /a HTTP/1.1\r\nHost:\r\n", "POST /a HTTP/1.0\r\nContent-Length: 0\r\nConnection: keep-alive\r\n"} {
 			c := g.client()
 			for range 2 {
 				c.Send(head + "\r\n")
@@ -99,7 +100,7 @@ func TestRequestsWithoutHostToOthers(t *testing.T) {
 	contains(t, "what the server got", six.AllRaw(), "\r\nHost: "+six.Address()+"\r\n")
 }
 
-// Some servers tell /a//b from /a/b: object stores, proxies of images, whoever checks a signature
+// Some servers tell /a//b from /a/b: object stores, image proxies, servers that check a signature
 // over the path.
 func TestDuplicateSlashes(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
@@ -113,8 +114,10 @@ func TestDuplicateSlashes(t *testing.T) {
 			return []proxy.Route{
 				{Name: "keep", Action: &proxy.Forward{Backend: b}, KeepSlashes: true},
 				{Name: "merge", Match: route.Match{Paths: []string{"/merge/*"}}, Action: &proxy.Forward{Backend: b}},
-				{Name: "admin", Match: route.Match{Paths: []string{"/admin/*"}}, Action: &proxy.Forward{Backend: guarded}},
-				{Name: "inner", Match: route.Match{Paths: []string{"/admin/keep/*"}}, Action: &proxy.Forward{Backend: guarded}, KeepSlashes: true},
+				{Name: "admin", Match: route.Match{Paths: []string{"/admin/*"}},
+					Action: &proxy.Forward{Backend: guarded}},
+				{Name: "inner", Match: route.Match{Paths: []string{"/admin/keep/*"}},
+					Action: &proxy.Forward{Backend: guarded}, KeepSlashes: true},
 			}
 		}}, o)
 		for _, e := range []struct{ path, route, sent string }{ // route "": 400

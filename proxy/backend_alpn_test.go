@@ -19,8 +19,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// trusting is the TLS of a backend whose servers are vouched for by roots, under a name.
-func trusting(roots *x509.CertPool, name string) func(string) (*tls.Config, error) {
+// clientTLS is the TLS of a backend whose servers are vouched for by roots, under a name.
+func clientTLS(roots *x509.CertPool, name string) func(string) (*tls.Config, error) {
 	return func(string) (*tls.Config, error) { return &tls.Config{RootCAs: roots, ServerName: name}, nil }
 }
 
@@ -32,9 +32,9 @@ func tlsOrigin(t testing.TB, serve func(*proxytest.Conn), offers ...string) *pro
 	return proxytest.OriginOn(t, tls.NewListener(proxytest.Listen(t, mptcp.Off), c), serve)
 }
 
-// together is a server of net/http over TLS, which offers HTTP/2 and HTTP/1: it answers once as
-// many requests are in it as it waits for, with the protocol and the connection of each.
-type together struct {
+// concurrencyServer is a server of net/http over TLS, which offers HTTP/2 and HTTP/1: it answers
+// once as many requests are in it as it waits for, with the protocol and the connection of each.
+type concurrencyServer struct {
 	addr string
 	mu   sync.Mutex
 	n    int
@@ -42,9 +42,9 @@ type together struct {
 	all  chan struct{} // closed when they have come
 }
 
-func newTogether(t testing.TB, want int) *together {
+func newConcurrencyServer(t testing.TB, want int) *concurrencyServer {
 	t.Helper()
-	o := &together{want: want, all: make(chan struct{})}
+	o := &concurrencyServer{want: want, all: make(chan struct{})}
 	ln := proxytest.Listen(t, mptcp.Off)
 	o.addr = ln.Addr().String()
 	var p http.Protocols
@@ -65,7 +65,7 @@ func newTogether(t testing.TB, want int) *together {
 	return o
 }
 
-func (o *together) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (o *concurrencyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
 	if o.n++; o.n == o.want {
 		close(o.all)
@@ -88,8 +88,9 @@ func TestHTTP2ToServersByALPN(t *testing.T) {
 	for name, protocol := range map[string]backend.Protocol{"auto": backend.Auto, "h2": backend.HTTP2} {
 		for _, m := range []mode{plain, overTLS} {
 			t.Run(name+" "+m.name, func(t *testing.T) {
-				o := newTogether(t, clients)
-				g := startBefore(t, setup{mode: m, backend: backend.Options{Protocol: protocol, TLS: trusting(testCert(t).roots, testHost)}}, o.addr)
+				o := newConcurrencyServer(t, clients)
+				g := startBefore(t, setup{mode: m, backend: backend.Options{Protocol: protocol,
+					TLS: clientTLS(testCert(t).roots, testHost)}}, o.addr)
 				var all []*proxytest.Client
 				for i := range clients { // none is answered before all have come to the server
 					c := g.client()
@@ -100,7 +101,8 @@ func TestHTTP2ToServersByALPN(t *testing.T) {
 				for i, c := range all {
 					a := c.AnswerTo("POST")
 					words := strings.SplitN(a.Body, " ", 3)
-					if a.Status != 200 || len(words) != 3 || words[0] != "HTTP/2.0" || words[2] != fmt.Sprintf("/%d hello <nil>", i) {
+					if a.Status != 200 || len(words) != 3 || words[0] != "HTTP/2.0" ||
+						words[2] != fmt.Sprintf("/%d hello <nil>", i) {
 						t.Fatalf("client %d got %d %q", i, a.Status, a.Body)
 					}
 					on[words[1]] = true
@@ -121,13 +123,13 @@ func TestHTTP2ToServersByALPN(t *testing.T) {
 }
 
 // With auto, a server that does not offer HTTP/2 gets HTTP/1, on connections that are kept.
-func TestAutoTakesHTTP1WhereThereIsNoOther(t *testing.T) {
+func TestAutoFallsBackToHTTP1(t *testing.T) {
 	t.Parallel()
 	for name, offers := range map[string][]string{"http/1.1": {"http/1.1"}, "no ALPN": nil} {
 		t.Run(name, func(t *testing.T) {
 			o := tlsOrigin(t, proxytest.Echo, offers...)
 			g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{
-				Protocol: backend.Auto, TLS: trusting(testCert(t).roots, testHost),
+				Protocol: backend.Auto, TLS: clientTLS(testCert(t).roots, testHost),
 			}}, o)
 			c := g.client()
 			for range 3 {
@@ -136,7 +138,8 @@ func TestAutoTakesHTTP1WhereThereIsNoOther(t *testing.T) {
 			}
 			want(t, "connections to the server", o.Connections(), 1)
 			g.bystander()
-			s, resp := askHead(t, multiplexed(t, g.addr), &message.Request{Method: []byte("GET"), Scheme: "http", Host: []byte(testHost), Path: []byte("/none")})
+			s, resp := askHead(t, multiplexed(t, g.addr), &message.Request{Method: []byte("GET"), Scheme: "http",
+				Host: []byte(testHost), Path: []byte("/none")})
 			want(t, "status to a client of HTTP/2", resp.Status, 200)
 			body, err := readRest(s)
 			want(t, "body to it", body, "GET /none ")
@@ -148,7 +151,7 @@ func TestAutoTakesHTTP1WhereThereIsNoOther(t *testing.T) {
 
 // A WebSocket goes by a connection of HTTP/1 where auto leaves the choice: not every server takes
 // extended CONNECT.
-func TestAutoTakesHTTP1ForWebSockets(t *testing.T) {
+func TestAutoUsesHTTP1ForWebSockets(t *testing.T) {
 	t.Parallel()
 	o := tlsOrigin(t, func(c *proxytest.Conn) {
 		s := c.Conn.(*tls.Conn)
@@ -160,12 +163,13 @@ func TestAutoTakesHTTP1ForWebSockets(t *testing.T) {
 			t.Errorf("the connection for a WebSocket has %q by ALPN, want http/1.1", got)
 		}
 		webSocketEcho(func(key string) string {
-			return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptFor(key) + "\r\n\r\n"
+			return switchingFor(key)
 		})(c)
 	}, "h2", "http/1.1")
-	g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.Auto, TLS: trusting(testCert(t).roots, testHost)}}, o)
+	g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.Auto,
+		TLS: clientTLS(testCert(t).roots, testHost)}}, o)
 	c := g.client()
-	c.Send("GET /ws HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	c.Send(webSocketRequest)
 	want(t, "status", c.ReadHead().Status, 101)
 	g.echoes(c, "hello")
 	c.CloseWrite()
@@ -181,7 +185,8 @@ func TestHTTP2IsRequiredOfServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ended := make(chan struct{}, 2)
 			o := tlsOrigin(t, func(c *proxytest.Conn) { proxytest.Echo(c); ended <- struct{}{} }, offers...)
-			g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2, TLS: trusting(testCert(t).roots, testHost)}}, o)
+			g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2,
+				TLS: clientTLS(testCert(t).roots, testHost)}}, o)
 			c := g.client()
 			for range 2 { // and the client's connection lives on
 				a := c.Get("/x")
@@ -204,12 +209,13 @@ func TestServersByALPNAreVerified(t *testing.T) {
 	t.Parallel()
 	for name, protocol := range map[string]backend.Protocol{"auto": backend.Auto, "h2": backend.HTTP2} {
 		for fault, trust := range map[string]func(string) (*tls.Config, error){
-			"a strange CA": trusting(x509.NewCertPool(), testHost),
-			"another name": trusting(testCert(t).roots, "other.example"),
+			"a strange CA": clientTLS(x509.NewCertPool(), testHost),
+			"another name": clientTLS(testCert(t).roots, "other.example"),
 		} {
 			t.Run(name+" "+fault, func(t *testing.T) {
-				o := newTogether(t, 1)
-				g := startBefore(t, setup{mode: plain, backend: backend.Options{Protocol: protocol, TLS: trust}}, o.addr)
+				o := newConcurrencyServer(t, 1)
+				g := startBefore(t, setup{mode: plain, backend: backend.Options{Protocol: protocol, TLS: trust}},
+					o.addr)
 				a := g.client().Get("/x")
 				want(t, "status", a.Status, 502)
 				contains(t, "the body", a.Body, "the TLS handshake with the server failed")

@@ -20,13 +20,13 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// headed is a connection whose PROXY header was read.
-type headed struct {
+// prefixedConn is a connection whose PROXY header was read.
+type prefixedConn struct {
 	net.Conn
 	r *bufio.Reader
 }
 
-func (h headed) Read(p []byte) (int, error) { return h.r.Read(p) }
+func (h prefixedConn) Read(p []byte) (int, error) { return h.r.Read(p) }
 
 // life is what a server saw of one connection, once that has ended.
 type life struct {
@@ -34,10 +34,11 @@ type life struct {
 	paths  []string
 }
 
-// introducedOrigin is a server of HTTP/2 behind PROXY headers. It answers once as many requests
+// proxyHeaderOrigin is a server of HTTP/2 behind PROXY headers. It answers once as many requests
 // have come as it waits for, with the header's source; at the end of a connection it tells what
 // that was.
-func introducedOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<- string, lives chan<- life) *proxytest.Origin {
+func proxyHeaderOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<- string,
+	lives chan<- life) *proxytest.Origin {
 	return proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) {
 		var l life
 		var err error
@@ -45,9 +46,10 @@ func introducedOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<
 			t.Errorf("no PROXY header: %v", err)
 			return
 		}
-		var nc net.Conn = headed{c.Conn, c.R}
+		var nc net.Conn = prefixedConn{c.Conn, c.R}
 		if secure {
-			s := tls.Server(nc, &tls.Config{Certificates: []tls.Certificate{testCert(t).Certificate}, NextProtos: []string{"h2"}})
+			s := tls.Server(nc, &tls.Config{Certificates: []tls.Certificate{testCert(t).Certificate},
+				NextProtos: []string{"h2"}})
 			if err := s.Handshake(); err != nil {
 				t.Errorf("handshake behind the PROXY header: %v", err)
 				return
@@ -56,7 +58,8 @@ func introducedOrigin(t *testing.T, secure bool, all <-chan struct{}, came chan<
 		}
 		paths := make(chan string, 16)
 		//lint:ignore SA1019 net/http's server takes a listener, and this connection has none
-		(&xhttp2.Server{}).ServeConn(nc, &xhttp2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		(&xhttp2.Server{}).ServeConn(nc, &xhttp2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter,
+			r *http.Request) {
 			paths <- r.URL.Path
 			came <- r.URL.Path
 			select {
@@ -81,17 +84,17 @@ func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 		for name, secure := range map[string]bool{"h2c": false, "h2": true} {
 			t.Run(fmt.Sprintf("v%d %s", version, name), func(t *testing.T) {
 				all, came, lives := make(chan struct{}), make(chan string, 16), make(chan life, 16)
-				o := introducedOrigin(t, secure, all, came, lives)
+				o := proxyHeaderOrigin(t, secure, all, came, lives)
 				b := backend.Options{Protocol: backend.HTTP2, SendProxy: version}
 				if secure {
-					b.TLS = trusting(testCert(t).roots, testHost)
+					b.TLS = clientTLS(testCert(t).roots, testHost)
 				}
 				g := start(t, setup{mode: plain, backend: b, listener: proxy.ListenerOptions{
 					H2C: true, ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal,
 				}}, o)
 				// Three exchanges at a time: one of a client of HTTP/1, two of one of HTTP/2 on the
 				// same connection.
-				h1 := g.behind("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", 1000)
+				h1 := g.sendProxyHeader("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", 1000)
 				h1.Send("GET /one HTTP/1.1\r\n" + host + "\r\n")
 				h2 := multiplexedBehind(t, g.addr, header2(two, "[2001:db8::1]:443"))
 				var streams []*http2.ClientStream
@@ -100,7 +103,8 @@ func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					r := &message.Request{Method: []byte("GET"), Scheme: "http", Host: []byte("h"), Path: fmt.Appendf(nil, "/two/%d", i)}
+					r := &message.Request{Method: []byte("GET"), Scheme: "http", Host: []byte("h"),
+						Path: fmt.Appendf(nil, "/two/%d", i)}
 					if err := s.WriteHead(r); err != nil {
 						t.Fatal(err)
 					}
@@ -135,7 +139,8 @@ func TestProxyHeaderToServersOfHTTP2(t *testing.T) {
 						continue
 					}
 					want(t, "version of the header", l.header.Version, version)
-					want(t, "what the header says of "+l.paths[0], l.header.Source.String(), map[bool]string{true: two, false: one}[l.paths[0][:4] == "/two"])
+					want(t, "what the header says of "+l.paths[0], l.header.Source.String(),
+						map[bool]string{true: two, false: one}[l.paths[0][:4] == "/two"])
 					seen[l.paths[0]] = l.header.Source.String()
 				}
 				want(t, "paths that came", len(seen), 4)

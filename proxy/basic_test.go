@@ -23,7 +23,8 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 		const n = 20
 		var all strings.Builder
 		for i := range n {
-			all.WriteString("POST /" + string(rune('a'+i)) + " HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n\r\nhi")
+			all.WriteString("POST /" + string(rune('a'+i)) + " HTTP/1.1\r\nHost: a.example\r\nContent-Length: 2\r\n" +
+				"\r\nhi")
 		}
 		c.Send(all.String())
 		for i := range n {

@@ -9,14 +9,15 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-func TestFramingsBothWays(t *testing.T) {
+func TestFramingsInBothDirections(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		large := strings.Repeat("0123456789abcdef", 20<<10) // 320 KiB
 		o := m.origin(t, func(c *proxytest.Conn) {
 			for r := c.Request(); r != nil; r = c.Request() {
 				switch r.Target {
 				case "/chunked":
-					c.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3;ext=\"1\"\r\nfoo\r\n0003\r\nbar\r\n")
+					c.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3;ext=\"1\"\r\n" +
+						"foo\r\n0003\r\nbar\r\n")
 					fmt.Fprintf(c.Conn, "%X\r\n%s\r\n", len(large), large)
 					c.Send("0;last\r\nX-Sum: 42\r\nContent-Length: 3\r\n\r\n")
 				case "/until-close":
@@ -43,8 +44,10 @@ func TestFramingsBothWays(t *testing.T) {
 			path, body, length, coding string
 			status                     int
 		}{
-			{"/chunked", "foobar" + large, "", "chunked", 200}, {"/length", large, fmt.Sprint(len(large)), "", 200}, {"/204", "", "", "", 204},
-			{"/304", "", "99", "", 304}, {"/empty", "", "0", "", 200}, {"/empty-chunked", "", "", "chunked", 200}, {"/until-close", large, "", "chunked", 200},
+			{"/chunked", "foobar" + large, "", "chunked", 200}, {"/length", large, fmt.Sprint(len(large)), "", 200},
+			{"/204", "", "", "", 204},
+			{"/304", "", "99", "", 304}, {"/empty", "", "0", "", 200}, {"/empty-chunked", "", "", "chunked", 200},
+			{"/until-close", large, "", "chunked", 200},
 		} {
 			a := c.Get(e.path)
 			want(t, e.path+": status", a.Status, e.status)
@@ -71,7 +74,8 @@ func TestFramingsBothWays(t *testing.T) {
 			want(t, "bytes in", g.log.Next().BytesIn, int64(len(body)))
 			c.Send(fmt.Sprintf("PUT /c HTTP/1.1\r\n%sTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n", host))
 			if body != "" {
-				c.Send(fmt.Sprintf("1;x\r\n%s\r\n%x\r\n%s\r\n", body[:1], len(body[1:]), body[1:])) // for "x" this is the end of it
+				// For "x" this is the end of it.
+				c.Send(fmt.Sprintf("1;x\r\n%s\r\n%x\r\n%s\r\n", body[:1], len(body[1:]), body[1:]))
 			}
 			if len(body) != 1 {
 				c.Send("0\r\n")
@@ -211,7 +215,8 @@ func TestMaxForwards(t *testing.T) {
 				t.Errorf("%s: %d requests reached the server", what, got)
 			}
 			if c.passed != "" {
-				contains(t, what, strings.ToLower(raw[strings.LastIndex(raw, c.method+" /x"):]), "max-forwards: "+c.passed+"\r\n")
+				contains(t, what, strings.ToLower(raw[strings.LastIndex(raw, c.method+" /x"):]),
+					"max-forwards: "+c.passed+"\r\n")
 			}
 		}
 	})
@@ -237,14 +242,16 @@ func TestBytesArriveInAnyPieces(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, func(c *proxytest.Conn) {
 			for r := c.Request(); r != nil; r = c.Request() {
-				for _, b := range []byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\necho\r\n0\r\nX-T: t\r\n\r\n") {
+				for _, b := range []byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\necho\r\n0\r\n" +
+					"X-T: t\r\n\r\n") {
 					c.Send(string(b))
 				}
 			}
 		})
 		g := start(t, setup{mode: m}, o)
 		c := g.client()
-		const request = "POST /slow HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: t\r\n\r\n"
+		const request = "POST /slow HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" +
+			"X-T: t\r\n\r\n"
 		for range 3 {
 			for _, b := range []byte(request) {
 				c.Send(string(b))

@@ -47,7 +47,8 @@ func gatewayChild(spec string) (code int) {
 	if err != nil {
 		return fail(err)
 	}
-	sockets, err := listener.Open(context.Background(), listener.Options{Name: "web", Addresses: []string{words[0]}}, nil)
+	sockets, err := listener.Open(context.Background(), listener.Options{Name: "web",
+		Addresses: []string{words[0]}}, nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -82,9 +83,10 @@ type child struct {
 	cmd   *exec.Cmd
 }
 
-// startChild runs a gateway by way of command, which gives a command for a program; it ends with
-// the test.
-func startChild(t testing.TB, command func(name string, args ...string) *exec.Cmd, listen, server string, more ...string) *child {
+// startChild runs a gateway with command, which returns a command for a program; it ends with the
+// test.
+func startChild(t testing.TB, command func(name string, args ...string) *exec.Cmd, listen, server string,
+	more ...string) *child {
 	t.Helper()
 	c := &child{t: t, log: filepath.Join(t.TempDir(), "access.log")}
 	self, err := os.Executable()
@@ -115,7 +117,7 @@ func startChild(t testing.TB, command func(name string, args ...string) *exec.Cm
 	return c
 }
 
-// end ends the gateway and gives its log.
+// end ends the gateway and returns its log.
 func (c *child) end() (lines []proxytest.Line) {
 	c.t.Helper()
 	if c.cmd == nil {

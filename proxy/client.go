@@ -13,8 +13,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// client is the other end of a connection: who it is, the listener that it came to, and the
-// exchanges with it. How its bytes are carried is the business of conn.
+// client is the peer of a connection: its addresses, the listener that accepted it, and its
+// exchanges. conn carries its bytes.
 type client struct {
 	proxy    *Proxy
 	listener *Listener
@@ -26,7 +26,8 @@ type client struct {
 	local    netip.AddrPort // the socket's own address; zero for unix sockets
 	peer     netip.AddrPort // socket without its zone, or what a PROXY header says
 	peerText []byte         // the address of peer, as in X-Forwarded-For
-	// destination is the address that the client connected to, by a PROXY header; zero without one.
+	// destination is the address that the client connected to, according to a PROXY header; zero
+	// without one.
 	destination netip.AddrPort
 	counted     netip.Addr // in perClient
 
@@ -35,14 +36,14 @@ type client struct {
 	owner   backend.Owner // of connections to servers
 	tunnels tunnels
 
-	lease   atomic.Pointer[Lease] // of the present exchange, unless there is a mux
-	mux     atomic.Pointer[mux]   // set before the first exchange, if there are many at a time
-	leaving atomic.Bool           // no request may follow the present one
-	shed    atomic.Bool           // ended while it waited for a request, to make room for others
-	cut     atomic.Bool           // ended at a deadline
+	lease     atomic.Pointer[Lease] // of the present exchange, unless there is a mux
+	mux       atomic.Pointer[mux]   // set before the first exchange, if there are concurrent ones
+	dismissed atomic.Bool           // the present request is the last one
+	shed      atomic.Bool           // closed while parked, to make room for others
+	expired   atomic.Bool           // ended at a deadline
 }
 
-// setAddresses notes the addresses of a connection over TCP.
+// setAddresses records the addresses of a TCP connection.
 func (c *client) setAddresses(nc net.Conn) {
 	remote, _ := nc.RemoteAddr().(*net.TCPAddr)
 	local, _ := nc.LocalAddr().(*net.TCPAddr)
@@ -56,11 +57,12 @@ func (c *client) setAddresses(nc net.Conn) {
 }
 
 func (c *client) setPeer(a netip.AddrPort) {
-	addr := a.Addr().WithZone("") // it names an interface of this host, which says nothing to others
+	// The zone names an interface of this host; it has no meaning elsewhere.
+	addr := a.Addr().WithZone("")
 	c.peer, c.peerText = netip.AddrPortFrom(addr, a.Port()), addr.AppendTo(nil)
 }
 
-// addresses are what a PROXY header to a server says of the client.
+// addresses returns the addresses for a PROXY header to a server.
 func (c *client) addresses() backend.Addresses {
 	a := backend.Addresses{Client: c.peer, Gateway: c.destination}
 	if !a.Gateway.IsValid() {
@@ -69,65 +71,65 @@ func (c *client) addresses() backend.Addresses {
 	return a
 }
 
-// ending reports whether no request may follow the present one.
+// ending reports whether the present request is the last one of the connection.
 func (c *client) ending() bool {
-	return c.leaving.Load() || c.shed.Load() || c.proxy.draining.Load()
+	return c.dismissed.Load() || c.shed.Load() || c.proxy.draining.Load()
 }
 
-// take notes the lease of an exchange that begins. Where one exchange follows another on the same
-// route it only compares.
-func (c *client) take(x *exchange, l *Lease) {
+// holdLease records the lease of an exchange that begins. It only compares if the exchange before
+// it was on the same route.
+func (c *client) holdLease(x *exchange, l *Lease) {
 	if m := c.mux.Load(); m != nil {
-		m.take(x, l)
+		m.add(x, l)
 	} else if c.lease.Load() != l {
 		c.lease.Store(l)
 	}
 }
 
-// giveBack is called at the end of an exchange.
-func (c *client) giveBack(x *exchange, l *Lease) {
+// releaseLease ends what holdLease began.
+func (c *client) releaseLease(x *exchange, l *Lease) {
 	if m := c.mux.Load(); m != nil {
-		m.giveBack(x)
+		m.remove(x)
 	} else if l.retired() {
 		c.lease.Store(nil)
 	}
 }
 
-// holds counts the connections to servers that are in use for the client; nil if it has one
+// serverConns returns the number of connections to servers that the client uses; nil if it has one
 // exchange at a time.
-func (c *client) holds() *atomic.Int64 {
+func (c *client) serverConns() *atomic.Int64 {
 	if m := c.mux.Load(); m != nil {
-		return &m.holds
+		return &m.serverConns
 	}
 	return nil
 }
 
-// mux is a connection that carries many exchanges at a time.
+// mux is the state of a connection that carries concurrent exchanges.
 type mux struct {
 	http interface {
 		Shutdown()                        // end after the exchanges under way
 		EndIdle(after time.Duration) bool // end if there has been no exchange for so long
 	}
-	holds atomic.Int64 // connections to servers that its exchanges use
+	serverConns atomic.Int64 // connections to servers that its exchanges use
 
 	mu   sync.Mutex // guards open
 	open map[*exchange]*Lease
 }
 
-func (m *mux) take(x *exchange, l *Lease) {
+func (m *mux) add(x *exchange, l *Lease) {
 	m.mu.Lock()
 	m.open[x] = l
 	m.mu.Unlock()
 }
 
-func (m *mux) giveBack(x *exchange) {
+func (m *mux) remove(x *exchange) {
 	m.mu.Lock()
 	delete(m.open, x)
 	m.mu.Unlock()
 }
 
-// under says whether an exchange lasts by one of the leases.
-func (m *mux) under(leases map[*Lease]bool) bool {
+// usesAny reports whether an exchange holds one of the leases.
+func (m *mux) usesAny(leases map[*Lease]bool) bool {
 	if m == nil {
 		return false
 	}
@@ -141,7 +143,7 @@ func (m *mux) under(leases map[*Lease]bool) bool {
 	return false
 }
 
-// abort ends the exchanges that last by one of the leases.
+// abort ends the exchanges that hold one of the leases.
 func (m *mux) abort(leases map[*Lease]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -149,22 +151,22 @@ func (m *mux) abort(leases map[*Lease]bool) {
 		if !leases[l] {
 			continue
 		}
-		x.cut.Store(true)
+		x.expired.Store(true)
 		if x.client.tunnels.startClose(x) {
-			task.AfterFunc(closeFrameTime, "exchange: end of its startClose", func() { m.cut(x, l) })
+			task.AfterFunc(closeFrameTime, "exchange: end of its startClose", func() { m.abortNow(x, l) })
 			continue
 		}
 		x.down.Abort()
-		x.client.tunnels.cut(x)
+		x.client.tunnels.stop(x)
 	}
 }
 
-// cut ends an exchange that still lasts by a lease.
-func (m *mux) cut(x *exchange, l *Lease) {
+// abortNow ends an exchange that still holds a lease.
+func (m *mux) abortNow(x *exchange, l *Lease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.open[x] == l {
 		x.down.Abort()
-		x.client.tunnels.cut(x)
+		x.client.tunnels.stop(x)
 	}
 }

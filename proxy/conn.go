@@ -19,24 +19,25 @@ import (
 	"mpgate/telemetry"
 )
 
-// conn is a client's connection: its bytes, and the exchanges on it.
+// conn is a client's connection.
 type conn struct {
 	client
 	base   *netio.Conn
-	stream netio.Stream // what HTTP is spoken on: base, or TLS above it; nil before that is known
+	stream netio.Stream // carries HTTP: base, or TLS above it; nil before that is known
 	http   *http1.ServerConn
 
-	parked  atomic.Bool   // see park
-	shed    atomic.Bool   // closed while it was parked, to make room for others
-	late    bool          // accepted while the proxy drained
-	state   atomic.Uint32 // connState
-	waiting sync.Mutex    // held while state becomes busy, and while something depends on that it is not
+	parked atomic.Bool   // see park
+	late   bool          // accepted while the proxy drained
+	served time.Time     // the end of the last exchange
+	state  atomic.Uint32 // connState
+	// Held while state becomes busy, and by callers that require another state.
+	waiting sync.Mutex
 	end     telemetry.ConnEnd
 	err     error // why no request came
-	broken  bool  // must not look as if it ended in order
+	broken  bool  // must be reset, so that its end does not look orderly
 }
 
-// connState tells Shutdown what it may do to a connection:
+// connState is the state of a connection as Shutdown needs it:
 //
 //	fresh ─► busy ⇄ idle
 type connState = uint32
@@ -47,32 +48,34 @@ const (
 	idle
 )
 
-// Accept serves nc, which it owns, until it ends, in a goroutine of its own. offersMPTCP says what
-// the kernel granted to the listening socket.
+// Accept takes ownership of nc and serves it in a new goroutine until it ends. offersMPTCP reports
+// whether the kernel granted MPTCP to the listening socket.
 func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 	var added *conn
 	defer func() {
 		if v := recover(); v != nil {
-			p.caught("panic while accepting a connection", "", v)
+			p.logPanic("panic while accepting a connection", "", v)
 			_ = nc.Close()
 			if added != nil {
 				p.remove(added)
 			} else {
-				p.turnAway(nc)
+				p.reject(nc)
 			}
 		}
 	}()
 	base, err := netio.New(nc)
 	if err != nil {
 		p.options.Logger.Error("cannot serve a connection", "listener", l.name, "err", err)
-		p.turnAway(nc)
+		p.reject(nc)
 		return
 	}
 	v := l.view.Load()
-	c := &conn{base: base, client: client{proxy: p, listener: l, meter: v.conns, limits: p.limits.Load(), accepted: time.Now()}}
+	c := &conn{base: base, client: client{
+		proxy: p, listener: l, meter: v.conns, limits: p.limits.Load(), accepted: time.Now(),
+	}}
 	c.setAddresses(nc)
 	if !p.add(c) {
-		p.turnAway(nc)
+		p.reject(nc)
 		return
 	}
 	added = c
@@ -87,59 +90,59 @@ func (p *Proxy) Accept(nc net.Conn, l *Listener, offersMPTCP bool) {
 		c.info.OpenAs(mptcp.Unix, base.Raw(), count)
 	}
 	c.meter.Opened()
-	task.Go("connection", c.serve, c.panickedOutside)
+	task.Go("connection", c.serve, c.abortAfterPanic)
 }
 
-func (p *Proxy) turnAway(nc net.Conn) {
+func (p *Proxy) reject(nc net.Conn) {
 	_ = nc.Close()
-	if p.options.Leave != nil {
-		p.options.Leave()
+	if p.options.Closed != nil {
+		p.options.Closed()
 	}
 }
 
 func (c *conn) serve() {
-	if !c.refusesTCP() {
-		c.stream = c.guarded()
+	if !c.rejectTCP() {
+		c.stream = c.trySetup()
 	}
 	switch {
 	case c.stream == nil:
 		c.close()
 	case c.tls != nil:
-		// A handshake grows the stack to 16 KiB and more, which an idle connection would keep.
-		task.Go("connection", c.serveHTTP, c.panickedOutside)
+		// A handshake grows the stack to at least 16 KiB, which an idle connection would keep.
+		task.Go("connection", c.serveHTTP, c.abortAfterPanic)
 	default:
 		c.serveHTTP()
 	}
 }
 
-// guarded is setup, of which a panic ends this connection and nothing else.
-func (c *conn) guarded() (s netio.Stream) {
+// trySetup calls setup. A panic ends this connection only.
+func (c *conn) trySetup() (s netio.Stream) {
 	defer func() {
 		if v := recover(); v != nil {
-			c.panicked(v)
+			c.notePanic(v)
 			s = nil
 		}
 	}()
 	return c.setup()
 }
 
-// panicked notes a panic outside of any exchange.
-func (c *conn) panicked(v any) {
-	c.proxy.caught("panic in a connection", "", v)
+// notePanic records a panic outside of any exchange.
+func (c *conn) notePanic(v any) {
+	c.proxy.logPanic("panic in a connection", "", v)
 	c.broken, c.end = true, telemetry.ConnInternal
 }
 
-// panickedOutside is for a panic beyond what ends the connection in order.
-func (c *conn) panickedOutside(*task.Panic) {
+// abortAfterPanic ends the connection after a panic that prevented its orderly end.
+func (c *conn) abortAfterPanic(*task.Panic) {
 	_ = c.base.Abort()
-	c.tunnels.cut(nil)
+	c.tunnels.stop(nil)
 }
 
-// serveHTTP serves the requests of a connection, after what comes before them.
+// serveHTTP serves the requests of a connection, after its setup.
 func (c *conn) serveHTTP() {
 	parked := false
-	defer func() { c.leave(parked, recover()) }()
-	switch two, err := c.speaksHTTP2(); {
+	defer func() { c.endServing(parked, recover()) }()
+	switch two, err := c.detectHTTP2(); {
 	case err == errOnlyHTTP2:
 		c.end = telemetry.ConnBadRequest
 		return
@@ -148,7 +151,7 @@ func (c *conn) serveHTTP() {
 		c.refusePreface()
 		return
 	case err != nil:
-		c.end = c.silence(err)
+		c.end = c.waitEnd(err)
 		return
 	case two:
 		c.serveHTTP2()
@@ -159,58 +162,64 @@ func (c *conn) serveHTTP() {
 	parked = c.serveRequests(deadline, deadline)
 }
 
-// serveRequests serves one request after the other. It waits for the first until patience is over;
-// if that is before the deadline it parks the connection, which then is another goroutine's.
+// serveRequests serves one request after the other. It waits for the first until patience; if that
+// is before the deadline, it parks the connection, which another goroutine then owns.
 func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 	for {
 		switch {
 		case c.shed.Load():
-			if c.base.Resume(); c.base.Idle() { // else the request that has come is the last
+			if c.base.Resume(); c.base.Idle() { // else a request has come, which is the last
 				c.end = telemetry.ConnIdle
 				return false
 			}
 		case c.ending() && c.state.Load() != fresh:
-			c.end = telemetry.ConnDrain
-			return false
+			// A client that has used the connection just now may be sending its next request.
+			deadline = c.served.Add(c.proxy.options.DrainGrace)
+			patience = deadline
 		}
 		if err := c.http.Wait(patience); err != nil {
+			if errors.Is(err, netio.ErrInterrupted) && c.state.Load() == idle {
+				c.base.Resume()
+				continue
+			}
 			if patience.Before(deadline) && errors.Is(err, os.ErrDeadlineExceeded) {
-				task.Late(func() { c.park(deadline) }, "connection", func() { c.unpark(deadline) }, c.panickedOutside)
+				task.Late(func() { c.park(deadline) }, "connection", func() { c.unpark(deadline) }, c.abortAfterPanic)
 				return true
 			}
-			c.end = c.silence(err)
+			c.end = c.waitEnd(err)
 			return false
 		}
-		if c.setBusy() && c.refusesTCP() {
+		if c.setBusy() && c.rejectTCP() {
 			return false
 		}
 		end, next := c.exchange(time.Now())
 		if !next {
 			return false
 		}
+		c.served = end
 		idleTime := c.limits.http.IdleTime
 		patience, deadline = end.Add(min(c.proxy.options.ParkAfter, idleTime)), end.Add(idleTime)
 		c.state.Store(idle)
 	}
 }
 
-// park waits for the next request on the stack that a goroutine begins with, 2 KiB. One that has
-// served a request keeps 4 KiB, with TLS more, which is most of what an idle connection costs.
+// park waits for the next request on a new goroutine's stack of 2 KiB. A goroutine that has served
+// a request keeps 4 KiB, with TLS more, which is most of the memory of an idle connection.
 func (c *conn) park(deadline time.Time) {
 	c.parked.Store(true)
 	c.base.ReadBy(deadline)
-	_ = c.base.WaitReadable() // the next read says the same
+	_ = c.base.WaitReadable() // the next read returns the same error
 	c.parked.Store(false)
 }
 
 func (c *conn) unpark(deadline time.Time) {
 	parked := false
-	defer func() { c.leave(parked, recover()) }()
+	defer func() { c.endServing(parked, recover()) }()
 	parked = c.serveRequests(deadline, deadline)
 }
 
-// makesRoom ends the connection if it has waited for long.
-func (c *conn) makesRoom() bool {
+// tryShed ends the connection if it has been idle for long.
+func (c *conn) tryShed() bool {
 	if m := c.mux.Load(); m != nil {
 		return m.http.EndIdle(c.proxy.options.ParkAfter)
 	}
@@ -221,19 +230,20 @@ func (c *conn) makesRoom() bool {
 	return true
 }
 
-// leave ends what serves the connection, and the connection unless that is parked.
-func (c *conn) leave(parked bool, panicked any) {
+// endServing is deferred by goroutines that serve the connection. It closes the connection unless
+// that is parked.
+func (c *conn) endServing(parked bool, panicked any) {
 	if panicked != nil {
-		c.panicked(panicked)
+		c.notePanic(panicked)
 	}
 	if !parked {
 		c.close()
 	}
 }
 
-// refusesTCP ends connections that are not MPTCP where that is required. It is asked at the accept
-// and at the first request, when a fallback has shown.
-func (c *conn) refusesTCP() bool {
+// rejectTCP reports whether a connection must end because the listener requires MPTCP. It is called
+// at the accept and at the first request, when a fallback has become visible.
+func (c *conn) rejectTCP() bool {
 	if !c.listener.view.Load().RequireMPTCP {
 		return false
 	}
@@ -244,8 +254,8 @@ func (c *conn) refusesTCP() bool {
 	return true
 }
 
-// silence says what it means that no request came.
-func (c *conn) silence(err error) telemetry.ConnEnd {
+// waitEnd returns the outcome of a connection whose wait for a request failed with err.
+func (c *conn) waitEnd(err error) telemetry.ConnEnd {
 	c.err = err
 	first := c.state.Load() == fresh
 	switch {
@@ -255,6 +265,8 @@ func (c *conn) silence(err error) telemetry.ConnEnd {
 		return telemetry.ConnSilent
 	case errors.Is(err, io.EOF):
 		return telemetry.ConnOK
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.ending():
+		return telemetry.ConnDrain
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return telemetry.ConnIdle
 	}
@@ -262,15 +274,15 @@ func (c *conn) silence(err error) telemetry.ConnEnd {
 }
 
 const (
-	// A client that is still sending when it has been answered needs to see the answer before the
-	// connection goes: closing on unread input would reset it. What it sends meanwhile is thrown
-	// away, so time is the bound.
+	// A client that is still sending after its answer must be able to read that before the
+	// connection ends: a close with unread input would reset the connection. What it sends
+	// meanwhile is discarded, so only time limits it.
 	lingerTime  = 5 * time.Second
 	lingerBytes = 1 << 30
 )
 
 func (c *conn) close() {
-	defer c.proxy.remove(c) // whatever happens here: Shutdown waits for it
+	defer c.proxy.remove(c) // also after a panic: Shutdown waits for it
 	c.owner.Close()
 	if c.http != nil {
 		if !c.broken && c.state.Load() == busy && c.http.Unread() {
@@ -285,17 +297,17 @@ func (c *conn) close() {
 	case c.stream == nil:
 		_ = c.base.Close()
 	default:
-		c.finish()
+		c.closeInOrder()
 	}
-	c.tell()
+	c.logUnused()
 	c.meter.Closed(c.end)
 	if c.counted.IsValid() {
-		c.proxy.clients.leave(c.counted)
+		c.proxy.clients.release(c.counted)
 	}
 }
 
-// tell logs a connection that never became an exchange.
-func (c *conn) tell() {
+// logUnused logs a connection without an exchange.
+func (c *conn) logUnused() {
 	log := c.proxy.options.Logger
 	if c.state.Load() != fresh || !log.Enabled(context.Background(), slog.LevelDebug) {
 		return
@@ -310,8 +322,8 @@ func (c *conn) tell() {
 	log.Debug("connection without a request", attrs...)
 }
 
-// finish sends what is held and closes the connection in order.
-func (c *conn) finish() {
+// closeInOrder sends what is held and closes the connection in order.
+func (c *conn) closeInOrder() {
 	if t, _ := c.info.State(); t == mptcp.TCP && c.stream == c.base {
 		_ = c.base.Finish()
 		return
@@ -320,17 +332,17 @@ func (c *conn) finish() {
 	_ = c.stream.Close()
 }
 
-// firstDeadline is until when the first request may take to come.
+// firstDeadline returns the deadline of the first request.
 func (c *conn) firstDeadline() time.Time {
 	limit := c.limits.http.HeaderTime
 	if c.late {
-		limit = min(limit, graceForNew)
+		limit = min(limit, c.proxy.options.DrainGrace)
 	}
 	return c.accepted.Add(limit)
 }
 
-// setBusy is called when the connection is no longer one that waits for a request: drain leaves its
-// reading alone from then on. first says whether none came before.
+// setBusy ends the wait for a request: from now on, drain does not interrupt reads. first reports
+// whether this is the first request.
 func (c *conn) setBusy() (first bool) {
 	c.waiting.Lock()
 	first = c.state.Swap(busy) == fresh
@@ -339,8 +351,7 @@ func (c *conn) setBusy() (first bool) {
 	return first
 }
 
-// interrupt ends the wait for a request of a connection that is in that state, and touches no
-// other.
+// interrupt ends the wait for a request if the connection is in state s.
 func (c *conn) interrupt(s connState) {
 	c.waiting.Lock()
 	defer c.waiting.Unlock()
@@ -349,31 +360,32 @@ func (c *conn) interrupt(s connState) {
 	}
 }
 
-// drain ends the connection if it is between requests; one that has sent nothing yet gets a moment.
-// Shutdown calls it.
+// drain ends the connection after the present request. If it waits for one, it ends after
+// Options.DrainGrace.
 func (c *conn) drain() {
 	if m := c.mux.Load(); m != nil {
 		m.http.Shutdown()
 		return
 	}
 	if c.state.Load() == fresh {
-		task.AfterFunc(graceForNew, "connection: end of its grace", func() { c.interrupt(fresh) })
+		task.AfterFunc(c.proxy.options.DrainGrace, "connection: end of its grace", func() { c.interrupt(fresh) })
 		return
 	}
 	c.interrupt(idle)
 }
 
-// abort ends the connection whatever it is doing, at the deadline of what it was part of.
+// abort ends the connection at a deadline, also during an exchange. WebSockets get close frames
+// first.
 func (c *conn) abort() {
-	c.cut.Store(true)
+	c.expired.Store(true)
 	if c.tunnels.startClose(nil) {
-		task.AfterFunc(closeFrameTime, "connection: end of its startClose", c.cutOff)
+		task.AfterFunc(closeFrameTime, "connection: end of its startClose", c.abortNow)
 		return
 	}
-	c.cutOff()
+	c.abortNow()
 }
 
-func (c *conn) cutOff() {
+func (c *conn) abortNow() {
 	_ = c.base.Abort()
-	c.tunnels.cut(nil)
+	c.tunnels.stop(nil)
 }

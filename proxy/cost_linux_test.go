@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,6 +19,7 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/route"
 	"mpgate/proxy/split"
 	"mpgate/proxy/template"
@@ -61,68 +63,98 @@ func TestNoAllocationPerRequest(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	response := proxytest.Response("200 OK", strings.Repeat("x", 1024), "Content-Type: text/plain", "Date: Tue, 24 Nov 2026 00:00:00 GMT")
-	request := []byte("GET /path/to/it?q=1 HTTP/1.1\r\n" + host + "User-Agent: test\r\nAccept: */*\r\nCookie: a=b\r\n\r\n")
+	response := proxytest.Response("200 OK", strings.Repeat("x", 1024), "Content-Type: text/plain",
+		"Date: Tue, 24 Nov 2026 00:00:00 GMT")
+	request := []byte("GET /path/to/it?q=1 HTTP/1.1\r\n" + host +
+		"User-Agent: test\r\nAccept: */*\r\nCookie: a=b\r\n\r\n")
 	for _, m := range modes {
 		if m.inherited || m.tls { // the client's crypto/tls allocates
 			continue
 		}
-		for name, routes := range map[string]func(*backend.Backend) []proxy.Route{"": nil, ", conditions and a split": splitRoutes} {
-			t.Run(m.name+name, func(t *testing.T) {
-				if m.mptcp != mptcp.Off {
-					proxytest.NeedMPTCP(t)
-				}
-				logFile := filepath.Join(t.TempDir(), "access.log")
-				g := startBefore(t, setup{mode: m, logFile: logFile, routes: routes}, rawOrigin(t, m.mptcp, response))
-				c := g.client()
-				c.Send(string(request))
-				first := c.Answer()
-				want(t, "status", first.Status, 200)
-				answer := make([]byte, len(first.Head)+len(first.Body))
-				const runs = 2000
-				var failed error
-				allocs := testing.AllocsPerRun(runs, func() {
-					if _, err := c.Conn.Write(request); err != nil {
-						failed = err
-					}
-					if _, err := io.ReadFull(c.Conn, answer); err != nil {
-						failed = err
-					}
-				})
-				if failed != nil || !bytes.HasSuffix(answer, []byte("xxxx")) {
-					t.Fatalf("%v, %q", failed, answer)
-				}
-				if allocs != 0 {
-					t.Errorf("%v allocations per request, want none", allocs)
-				}
-				g.close()
-				log, err := os.ReadFile(logFile)
-				if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 { // AllocsPerRun does one more
-					t.Errorf("%d log lines, %v, want %d", n, err, runs+2)
-				}
+		for name, routes := range map[string]func(*backend.Backend) []proxy.Route{
+			"one route": nil, "filters": filteredRoutes(t), "conditions and a split": splitRoutes(t),
+		} {
+			t.Run(m.name+", "+name, func(t *testing.T) {
+				noAllocation(t, setup{mode: m, routes: routes}, request, response)
 			})
 		}
 	}
 }
 
+func noAllocation(t *testing.T, s setup, request []byte, response string) {
+	if s.mode.mptcp != mptcp.Off {
+		proxytest.NeedMPTCP(t)
+	}
+	s.logFile = filepath.Join(t.TempDir(), "access.log")
+	g := startBefore(t, s, rawOrigin(t, s.mode.mptcp, response))
+	c := g.client()
+	c.Send(string(request))
+	first := c.Answer()
+	want(t, "status", first.Status, 200)
+	answer := make([]byte, len(first.Head)+len(first.Body))
+	const runs = 2000
+	var failed error
+	allocs := testing.AllocsPerRun(runs, func() {
+		if _, err := c.Conn.Write(request); err != nil {
+			failed = err
+		}
+		if _, err := io.ReadFull(c.Conn, answer); err != nil {
+			failed = err
+		}
+	})
+	if failed != nil || !bytes.HasSuffix(answer, []byte("xxxx")) {
+		t.Fatalf("%v, %q", failed, answer)
+	}
+	if allocs != 0 {
+		t.Errorf("%v allocations per request, want none", allocs)
+	}
+	g.close()
+	log, err := os.ReadFile(s.logFile)
+	// AllocsPerRun does one more.
+	if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 {
+		t.Errorf("%d log lines, %v, want %d", n, err, runs+2)
+	}
+}
+
+// filteredRoutes are one route for everything. Its filters are ten operations on header fields, a
+// list of 1,000 networks, and a path that is rewritten.
+func filteredRoutes(t *testing.T) func(*backend.Backend) []proxy.Route {
+	t.Helper()
+	networks := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	for i := range 999 {
+		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i / 256), byte(i), 0}), 25))
+	}
+	chain := filter.Compile(filter.NewAccess(networks, nil), rewriteTo(t, "/v1/*"),
+		requestHeaders(t, "X-Forwarded-Port={port}", "Cookie=", "X-URL={scheme}://{host}{uri}", "+X-Client={client}", "Host=b.example"),
+		filter.NewResponseHeaders(fieldEdits(t, "X-Frame-Options=DENY", "Server=", "X-ID={id}", "+Vary=Origin", "X-Status={status}")),
+		filter.MaxForwards{})
+	return func(b *backend.Backend) []proxy.Route {
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}, Filters: chain}}
+	}
+}
+
 // splitRoutes are a route with conditions, which divides requests by the client, and others that
 // the request has to be compared with.
-func splitRoutes(b *backend.Backend) []proxy.Route {
-	forward := &proxy.Forward{Backend: b}
+func splitRoutes(t *testing.T) func(*backend.Backend) []proxy.Route {
+	t.Helper()
 	weights, err := split.New([]split.Choice{{Name: "a", Weight: 95}, {Name: "b", Weight: 5}})
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	by, err := template.Parse("{client}")
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
-	return []proxy.Route{
-		{Name: "post", Match: route.Match{Methods: []string{"POST"}, Paths: []string{"/*/to/*"}}, Action: forward},
-		{Name: "query", Match: route.Match{Query: map[string]string{"q": "2"}, Paths: []string{"/*/to/*"}}, Action: forward},
-		{Name: "split", Match: route.Match{Cookie: map[string]string{"a": "b"}, Header: map[string]string{"Accept": "*", "X-Old": ""}, Paths: []string{"/*/to/*"}},
-			Action: &proxy.Split{Choices: []proxy.Choice{{Action: forward}, {Action: forward}}, Weights: weights, By: by}},
-		{Name: "rest", Match: route.Match{Paths: []string{"*.html"}}, Action: forward},
+	paths := []string{"/*/to/*"}
+	return func(b *backend.Backend) []proxy.Route {
+		forward := &proxy.Forward{Backend: b}
+		return []proxy.Route{
+			{Name: "post", Match: route.Match{Methods: []string{"POST"}, Paths: paths}, Action: forward},
+			{Name: "query", Match: route.Match{Query: map[string]string{"q": "2"}, Paths: paths}, Action: forward},
+			{Name: "split", Match: route.Match{Cookie: map[string]string{"a": "b"}, Header: map[string]string{"Accept": "*", "X-Old": ""}, Paths: paths},
+				Action: &proxy.Split{Choices: []proxy.Choice{{Action: forward}, {Action: forward}}, Weights: weights, By: by}},
+			{Name: "rest", Match: route.Match{Paths: []string{"*.html"}}, Action: forward},
+		}
 	}
 }
 

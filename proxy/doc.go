@@ -7,7 +7,7 @@
 //  2. set up      PROXY header, passed-through TLS, TLS handshake       setup.go      setup       preread, passthrough
 //  3. decode      the head becomes a message.Request                    exchange.go   read        http1, http2, message, target
 //  4. begin       the exchange starts: id, time, client                 exchange.go   begin
-//  5. match       the route table gives a route                         exchange.go   match       route
+//  5. match       the route table returns a route                       exchange.go   match       route
 //  6. steps       what may end the exchange before its route answers    steps.go      step
 //  7. filters     the last step: what the route does to requests        steps.go      filtered    filter, template
 //  8. action      the route answers: Forward, or TCP for a connection   routes.go     Action
@@ -20,4 +20,10 @@
 // connection, and hands it to a new one when it is idle for long (park). A request body that has
 // not arrived completely, a tunnel, and watching a client while its server is processing use a
 // second goroutine, which the exchange joins before it ends.
+//
+// Tunnels (tunnel.go, and wsclose.go for WebSockets) and connections that are passed through
+// (passthrough.go) forward bytes with a passthrough.Pump. retry.go decides whether a request is
+// sent again; kept.go keeps its body for that. outcome.go maps errors to answers and outcomes.
+// lease.go and conn.go end connections and exchanges: for a reload (Expire) and a drain (Shutdown).
+// room.go and shortage.go refuse requests when memory or descriptors run short.
 package proxy

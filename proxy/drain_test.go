@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,14 +13,16 @@ import (
 )
 
 // drain begins a shutdown that ends at the latest when cut is called; done is closed at its end. It
-// returns once the shutdown is in force.
-func (g *gateway) drain(idle *proxytest.Client) (cut func(), done chan struct{}) {
+// returns once the shutdown has begun.
+func (g *gateway) drain() (cut func(), done chan struct{}) {
 	g.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	g.t.Cleanup(cancel)
 	done = make(chan struct{})
 	go func() { defer close(done); g.proxy.Shutdown(ctx) }()
-	idle.WantClosed() // at once
+	if !proxytest.Within(proxytest.Patience, g.proxy.Draining) {
+		g.t.Fatal("the shutdown has not begun")
+	}
 	return cancel, done
 }
 
@@ -62,7 +65,7 @@ func TestDrain(t *testing.T) {
 		tunnel := g.openTunnel()
 		g.waitMetric(3, "mpgate_backend_requests_in_flight")
 		began := time.Now()
-		cut, done := g.drain(idle)
+		cut, done := g.drain()
 		// A connection that was open before and has said nothing gets to send its request, and so
 		// does one that comes now.
 		for _, c := range []*proxytest.Client{fresh, g.client()} {
@@ -72,6 +75,7 @@ func TestDrain(t *testing.T) {
 			c.WantClosed()
 			want(t, "end", g.log.Next().End, "ok")
 		}
+		idle.WantClosed()
 		release <- struct{}{}
 		release <- struct{}{}
 		a := thinks.Answer()
@@ -103,14 +107,15 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-func TestDrainWaitsOnlyAMomentForSilentConnections(t *testing.T) {
+func TestDrainEndsSilentConnectionsAfterTheGrace(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)
 		g := start(t, setup{mode: m}, o)
 		idle, silent := g.idleClient(), g.client()
 		began := time.Now()
-		_, done := g.drain(idle)
+		_, done := g.drain()
 		late := g.client() // accepted while it drains, and as silent
+		idle.WantClosed()
 		silent.WantClosed()
 		late.WantClosed()
 		<-done
@@ -124,14 +129,14 @@ func TestDrainCutsAtTheDeadline(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o, asked, gone := thinking(t, m, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
 		g := start(t, setup{mode: m}, o)
-		idle, c := g.idleClient(), g.client()
+		c := g.client()
 		c.Send("GET /think HTTP/1.1\r\n" + host + "\r\n")
 		<-asked
 		c.ReadHead()
 		upload := g.client()
 		upload.Send("POST /upload HTTP/1.1\r\n" + host + "Content-Length: 1000000\r\n\r\nhello")
 		g.waitMetric(2, "mpgate_backend_requests_in_flight")
-		cut, done := g.drain(idle)
+		cut, done := g.drain()
 		cut()
 		<-done
 		<-gone
@@ -146,38 +151,73 @@ func TestDrainCutsAtTheDeadline(t *testing.T) {
 	})
 }
 
-// TestDrainUnderLoad has clients that go on asking until they are told that it is over: none may
-// lose a request whose answer was not announced as the last, but for one that crossed the closing
-// of its idle connection.
+// A client that has just got an answer may be sending its next request when the drain begins: that
+// one is answered, too, as the last one.
+func TestDrainAnswersARequestOnAConnectionInUse(t *testing.T) {
+	eachMode(t, func(t *testing.T, m mode) {
+		s := setup{mode: m}
+		s.options.DrainGrace = proxytest.Patience
+		g := start(t, s, m.origin(t, proxytest.Echo))
+		clients := []*proxytest.Client{g.idleClient(), g.idleClient()}
+		_, done := g.drain()
+		for _, c := range clients {
+			c.Send("POST /late HTTP/1.1\r\n" + host + "Content-Length: 5\r\n\r\nhello")
+			a := c.AnswerTo("POST")
+			want(t, "body", a.Body, "POST /late hello")
+			want(t, "Connection", a.Header("Connection"), "close")
+			c.WantClosed()
+			want(t, "end", g.log.Next().End, "ok")
+		}
+		<-done
+	})
+}
+
+// A connection that has been idle for longer than the grace ends at once.
+func TestDrainEndsIdleConnectionsAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, m := range []mode{modes[0], modes[4]} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			const grace = 3 * time.Second // a busy machine stalls for less
+			s := setup{mode: m}
+			s.options.DrainGrace = grace
+			g := start(t, s, m.origin(t, proxytest.Echo))
+			var clients []*proxytest.Client
+			for range 20 {
+				clients = append(clients, g.idleClient())
+			}
+			<-time.After(grace)
+			began := time.Now()
+			_, done := g.drain()
+			for _, c := range clients {
+				c.WantClosed()
+			}
+			<-done
+			if took := time.Since(began); took >= grace {
+				t.Errorf("it took %v", took)
+			}
+			want(t, "drained connections", g.metric("mpgate_connections_total", "end", "drain"), 20)
+		})
+	}
+}
+
+// TestDrainUnderLoad has clients that send one request after the other until an answer is announced
+// as the last one: none may lose a request.
 func TestDrainUnderLoad(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
-		o := m.origin(t, proxytest.Echo)
-		g := start(t, setup{mode: m, noLog: true}, o)
+		s := setup{mode: m, noLog: true}
+		s.options.DrainGrace = proxytest.Patience
+		g := start(t, s, m.origin(t, proxytest.Echo))
 		const clients = 8
-		ended := make(chan string, clients)
+		ended := make(chan error, clients)
 		var answered atomic.Int64
 		for range clients {
 			c := g.client()
 			go func() {
 				for i := 0; ; i++ {
-					if _, err := fmt.Fprintf(c.Conn, "GET /%d HTTP/1.1\r\n%s\r\n", i, host); err != nil {
-						ended <- ""
-						return
-					}
-					head := ""
-					for {
-						line, err := c.R.ReadString('\n')
-						head += line
-						if err != nil {
-							ended <- head // half an answer is none
-							return
-						}
-						if line == "\r\n" {
-							break
-						}
-					}
-					if _, err := io.CopyN(io.Discard, c.R, int64(len(fmt.Sprintf("GET /%d ", i)))); err != nil {
-						ended <- head
+					last, err := getFrom(c, fmt.Sprintf("/%d", i))
+					if last || err != nil {
+						ended <- err
 						return
 					}
 					answered.Add(1)
@@ -192,9 +232,25 @@ func TestDrainUnderLoad(t *testing.T) {
 			t.Error("the shutdown did not come to an end by itself")
 		}
 		for range clients {
-			if cut := <-ended; cut != "" {
-				t.Errorf("a response was cut: %q", cut)
+			if err := <-ended; err != nil {
+				t.Errorf("a request was lost: %v", err)
 			}
 		}
 	})
+}
+
+// getFrom sends one request, and reports whether its answer was announced as the last one.
+func getFrom(c *proxytest.Client, path string) (last bool, err error) {
+	if _, err := fmt.Fprintf(c.Conn, "GET %s HTTP/1.1\r\n%s\r\n", path, host); err != nil {
+		return false, err
+	}
+	r, err := http.ReadResponse(c.R, nil)
+	if err != nil {
+		return false, err
+	}
+	body, err := io.ReadAll(r.Body)
+	if err == nil && string(body) != "GET "+path+" " {
+		err = fmt.Errorf("got %q", body)
+	}
+	return r.Close, err
 }

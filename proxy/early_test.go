@@ -48,7 +48,8 @@ func earlyServer(t *testing.T, p backend.Protocol, status, body string) *proxyte
 		last = h.StreamID
 		var b bytes.Buffer
 		_ = hpack.NewEncoder(&b).WriteField(hpack.HeaderField{Name: ":status", Value: status})
-		_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: b.Bytes(), EndHeaders: true, EndStream: body == ""})
+		_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: b.Bytes(),
+			EndHeaders: true, EndStream: body == ""})
 		if body != "" {
 			_ = fr.WriteData(h.StreamID, true, []byte(body))
 		}
@@ -71,17 +72,18 @@ func TestEarlyRefusalsSayClose(t *testing.T) {
 				"Content-Length: 10\r\nX-Y: 1\r\n":               "h",
 				"Expect: 100-continue\r\nContent-Length: 10\r\n": "h",
 			} {
-				t.Run(strings.Join([]string{m.name, name, strings.Fields(framing)[0], part[:1]}, " "), func(t *testing.T) {
-					t.Parallel()
-					o := earlyServer(t, p, "413", "")
-					g := start(t, setup{mode: m, backend: backend.Options{Protocol: p}}, o)
-					c := g.client()
-					c.Send("POST / HTTP/1.1\r\n" + host + framing + "\r\n" + part)
-					a := c.AnswerTo("POST")
-					want(t, "status", a.Status, 413)
-					want(t, "Connection", a.Header("Connection"), "close")
-					want(t, "end", g.log.Next().End, "ok")
-				})
+				t.Run(strings.Join([]string{m.name, name, strings.Fields(framing)[0], part[:1]}, " "),
+					func(t *testing.T) {
+						t.Parallel()
+						o := earlyServer(t, p, "413", "")
+						g := start(t, setup{mode: m, backend: backend.Options{Protocol: p}}, o)
+						c := g.client()
+						c.Send("POST / HTTP/1.1\r\n" + host + framing + "\r\n" + part)
+						a := c.AnswerTo("POST")
+						want(t, "status", a.Status, 413)
+						want(t, "Connection", a.Header("Connection"), "close")
+						want(t, "end", g.log.Next().End, "ok")
+					})
 			}
 		}
 	}
@@ -154,7 +156,8 @@ func TestAnswersInsteadOf100EndTheServersConnection(t *testing.T) {
 						expectHTTP2(t, g, before, after, len(evil), answer)
 					} else {
 						c := g.client()
-						c.Send("POST /up HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: " + strconv.Itoa(len(evil)) + "\r\n\r\n" + before)
+						c.Send("POST /up HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: " +
+							strconv.Itoa(len(evil)) + "\r\n\r\n" + before)
 						want(t, "status", strconv.Itoa(c.AnswerTo("POST").Status), answer[:3])
 						c.Send(after)
 						c.Close()
@@ -179,9 +182,11 @@ func expectHTTP2(t *testing.T, g *gateway, before, after string, length int, ans
 		t.Fatal(err)
 	}
 	defer s.Release()
-	r := &message.Request{Method: []byte("POST"), Scheme: "http", Host: []byte("h"), Path: []byte("/up"), ContentLength: int64(length), Expect: true}
+	r := &message.Request{Method: []byte("POST"), Scheme: "http", Host: []byte("h"), Path: []byte("/up"),
+		ContentLength: int64(length), Expect: true}
 	var resp message.Response
-	if err := errors.Join(s.WriteHead(r), s.WriteBody([]byte(before)), s.Flush(), s.ReadHead(&resp, time.Now().Add(proxytest.Patience))); err != nil {
+	if err := errors.Join(s.WriteHead(r), s.WriteBody([]byte(before)), s.Flush(),
+		s.ReadHead(&resp, time.Now().Add(proxytest.Patience))); err != nil {
 		t.Fatal(err)
 	}
 	want(t, "status", strconv.Itoa(resp.Status), answer[:3])

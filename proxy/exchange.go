@@ -13,48 +13,48 @@ import (
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/route"
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
-// downstream is the client's side of an exchange. It is an interface because HTTP/1 gives a whole
-// connection to an exchange and HTTP/2 a part of one.
+// downstream is the client's side of an exchange. It is an interface because an exchange is a whole
+// connection in HTTP/1 and a stream in HTTP/2.
 type downstream interface {
 	message.BodyWriter
-	// ReadRequest decodes the request, whose first byte came at start, into r, which must be fresh
-	// or reset.
+	// ReadRequest decodes the request, whose first byte came at start, into r, which must be new or
+	// reset.
 	ReadRequest(r *message.Request, start time.Time) error
 	Body() message.BodyReader
 	BodyDone() bool
 	BodyStarted() bool
-	// SetProgress is for an exchange that moves in both directions at once: reads is the progress
-	// of the request's body, writes that of the response. Nil for both ends that.
+	// SetProgress is for an exchange that sends and receives at the same time: reads is the
+	// progress of the request's body, writes that of the response. Nil for both ends that.
 	SetProgress(reads, writes *netio.Progress)
 	WriteInterim(*message.Response) error
 	WriteHead(*message.Response) error
 	HeadSent() bool
 	SetClose()
-	// Interrupt ends the read of the body that is under way, or else the next one, until Resume.
+	// Interrupt ends the current read of the body, or else the next one, until Resume.
 	Interrupt()
 	Resume()
-	// Watch calls gone, from another goroutine, when the client leaves while its request is worked
-	// on. With HTTP/1 that must have been read whole. StopWatch ends that and may be called without
-	// it.
+	// Watch calls gone, from another goroutine, when the client disconnects while its request is
+	// being processed. With HTTP/1 the request must have been read completely. StopWatch ends that
+	// and may be called without it.
 	Watch(gone func())
 	StopWatch()
-	// Multiplexed says whether the connection carries other exchanges too: then the end of this one
-	// is not its end.
+	// Multiplexed reports whether the connection carries other exchanges, too: then the end of this
+	// one is not the end of the connection.
 	Multiplexed() bool
-	// Abort ends the exchange at once, from any goroutine; whoever waits in it gets an error. Err
-	// is then why, and nil where only the connection as a whole can end.
+	// Abort ends the exchange at once, from any goroutine; calls that wait return an error. Err
+	// then returns the reason; nil if only the whole connection can end.
 	Abort()
 	Err() error
-	// ResetAs says by which code (RFC 9113 section 7) a response is reset that is not complete at
-	// the end. It is for multiplexed exchanges.
+	// ResetAs sets the code (RFC 9113 section 7) with which an incomplete response is reset. It is
+	// for multiplexed exchanges.
 	ResetAs(code uint32)
 }
 
-// exchange is one request and its response. It is reused: an exchange on the common way allocates
-// nothing.
+// exchange is one request and its response. It is reused: the common exchange allocates nothing.
 type exchange struct {
 	client *client
 	proxy  *Proxy
@@ -71,7 +71,7 @@ type exchange struct {
 
 	route   *Route
 	matched matched       // how the route was found
-	lease   *Lease        // see hold
+	lease   *Lease        // see holdLease
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
 	counted bool  // meter has seen the start
@@ -85,24 +85,24 @@ type exchange struct {
 	upload  upload
 	kept    keptBody
 	out     message.BodyWriter // the response's body goes there: down, or a filter in front of it
-	// When each direction last moved, while both do.
+	// When each direction last moved, while both are open.
 	uploaded, downloaded netio.Progress
 
 	raw *rawConn // of an exchange that is a whole connection; see TCP
 
-	hostless  bool // the request came without Host
-	continued bool // a 100 was passed on
-	closing   bool // the response says that the client's connection ends
-	refused   bool // the head was not a request, so what follows it cannot be known
-	broken    bool // the response must not look as if it ended in order
-	replaced  bool // the answer is one of a filter's, which is not replaced again
-	watching  bool
-	gone      atomic.Bool // the client has left
-	cut       atomic.Bool // ended at a deadline, alone of its connection
-	leave     func()      // stored once
-	panicked  bool
-	scratch   []byte
-	forwarded []byte // the X-Forwarded-For of trusted proxies, in one
+	hostless     bool // the request came without Host
+	continued    bool // a 100 was forwarded
+	closing      bool // the response says that the client's connection ends
+	refused      bool // the head was not a request, so what follows it cannot be known
+	broken       bool // the response must be reset, so that its end does not look orderly
+	replaced     bool // the answer is one of a filter's, which is not replaced again
+	watching     bool
+	clientGone   atomic.Bool // the client has disconnected
+	expired      atomic.Bool // ended at a deadline, alone of its connection
+	onClientGone func()      // stored once
+	panicked     bool
+	scratch      []byte
+	forwarded    []byte // the X-Forwarded-For of trusted proxies, in one
 }
 
 var exchanges = sync.Pool{New: func() any { return newExchange() }}
@@ -112,12 +112,12 @@ func newExchange() *exchange {
 	x.rec.Reset()
 	x.filter.Request, x.filter.Record = &x.req, &x.rec
 	x.asked.Request = &x.req
-	x.leave = x.clientLeft
+	x.onClientGone = x.abortForClient
 	return x
 }
 
-// exchange serves one request, whose first byte has come. It says when that was over, and whether
-// another may follow.
+// exchange serves one request, whose first byte has come. It returns the time of its end, and
+// whether another request may follow.
 func (c *conn) exchange(start time.Time) (end time.Time, next bool) {
 	x := exchanges.Get().(*exchange)
 	x.begin(&c.client, c.http, start)
@@ -140,14 +140,15 @@ func (x *exchange) begin(c *client, down downstream, start time.Time) {
 	r.Time, r.ID = start, telemetry.NewID()
 	r.Listener, r.Peer, r.Client = c.listener.name, c.socket, c.peer.Addr()
 	if s := c.tls; s != nil {
-		r.TLSVersion, r.TLSCipher, r.TLSGroup, r.TLSResumed, r.SNI = s.version, s.cipher, s.group, s.state.DidResume, s.state.ServerName
+		r.TLSVersion, r.TLSCipher, r.TLSGroup = s.version, s.cipher, s.group
+		r.TLSResumed, r.SNI = s.state.DidResume, s.state.ServerName
 	}
 }
 
 // noFilters is the chain of an exchange before its route has one.
 var noFilters filter.Chain
 
-// recycle gives x back, unless a panic has left it in an unknown state.
+// recycle returns x to the pool, unless a panic has left it in an unknown state.
 func (x *exchange) recycle() {
 	if x.panicked {
 		return
@@ -165,19 +166,19 @@ func (x *exchange) recycle() {
 	x.watching, x.counted = false, false
 	x.end = time.Time{}
 	x.forwarded = x.forwarded[:0]
-	x.gone.Store(false)
-	x.cut.Store(false)
+	x.clientGone.Store(false)
+	x.expired.Store(false)
 	exchanges.Put(x)
 }
 
-// run takes the exchange from its first byte to the end of its response: it reads the request,
-// finds the route, takes the steps that may end the exchange, and lets the action of the route
-// answer. A panic ends this exchange and nothing else.
+// run serves the exchange from its first byte to the end of its response: it reads the request,
+// finds the route, runs the steps that may end the exchange, and then the action of the route. A
+// panic ends this exchange only.
 func (x *exchange) run() {
 	defer func() {
 		if v := recover(); v != nil {
 			x.panicked = true
-			x.proxy.caught("panic in an exchange", string(x.rec.IDText()), v)
+			x.proxy.logPanic("panic in an exchange", string(x.rec.IDText()), v)
 			x.afterPanic()
 		}
 	}()
@@ -188,12 +189,12 @@ func (x *exchange) run() {
 	}
 }
 
-// afterPanic leaves nothing of the exchange behind.
+// afterPanic releases what the exchange holds, and answers it if no response has begun.
 func (x *exchange) afterPanic() {
 	x.rec.End = telemetry.EndInternal
 	defer func() {
-		if v := recover(); v != nil { // there is no answering
-			x.proxy.caught("panic at the end of an exchange", string(x.rec.IDText()), v)
+		if v := recover(); v != nil { // it cannot be answered
+			x.proxy.logPanic("panic at the end of an exchange", string(x.rec.IDText()), v)
 			x.broken = true
 			x.down.SetClose()
 		}
@@ -205,28 +206,32 @@ func (x *exchange) afterPanic() {
 	x.stopWatch()
 	x.joinUpload()
 	if x.up != nil {
-		x.leaveServer()
+		x.releaseServer()
 	}
 	x.down.SetClose()
 	if !x.broken {
-		x.answer(filter.Answer{Status: 500, End: telemetry.EndInternal, Text: "internal error"})
+		x.answer(errorAnswer(500, telemetry.EndInternal, "internal error"))
 	}
 	x.rec.End = telemetry.EndInternal
 }
 
-// errPanic is how a part of an exchange ends that panicked in a goroutine of its own.
+// errPanic is the error of a panic in another goroutine of an exchange.
 var errPanic = errors.New("internal error")
 
-// caught counts a panic that was recovered, and tells of it.
-func (p *Proxy) caught(what, id string, v any) {
+// logPanic counts and logs a panic that was recovered.
+func (p *Proxy) logPanic(what, id string, v any) {
 	if m := p.options.Instruments; m != nil {
 		m.Panics.Inc()
 	}
-	p.options.Logger.Error(what, "id", id, "panic", v, "stack", string(debug.Stack()))
+	stack := debug.Stack()
+	if other, ok := v.(*task.Panic); ok { // it came from another goroutine
+		v, stack = other.Value, other.Stack
+	}
+	p.options.Logger.Error(what, "id", id, "panic", v, "stack", string(stack))
 }
 
-// count makes the exchange count with m.
-func (x *exchange) count(m *telemetry.ExchangeMeter) {
+// startMeter counts the exchange with m.
+func (x *exchange) startMeter(m *telemetry.ExchangeMeter) {
 	if x.filter.Explain != nil {
 		return
 	}
@@ -263,43 +268,42 @@ func (x *exchange) match() {
 		x.asked.Listener, x.asked.Client, x.asked.TrustedPeer = x.rec.Listener, x.rec.Client, x.peerTrusted()
 		if found, ok := x.view.Routes.table.Match(&x.asked); ok {
 			x.matched = matched{found, x.req.Path}
-			x.enter(found.Value, x.view.meters)
+			x.setRoute(found.Value, x.view.meters)
 			return
 		}
 	}
-	x.count(x.view.noRoute)
+	x.startMeter(x.view.noRoute)
 }
 
-// enter makes the exchange one of the route.
-func (x *exchange) enter(r *Route, m *meters) {
+// setRoute assigns the exchange to a route.
+func (x *exchange) setRoute(r *Route, m *meters) {
 	x.route = r
-	x.hold(r.Lease)
+	x.holdLease(r.Lease)
 	x.rec.Route = r.Name
-	x.count(m.of(r))
+	x.startMeter(m.of(r))
 }
 
-// hold makes the exchange last by a lease, instead of the one before.
-func (x *exchange) hold(l *Lease) {
+// holdLease makes the exchange last by a lease, instead of the one before.
+func (x *exchange) holdLease(l *Lease) {
 	x.lease = l
-	x.client.take(x, l)
+	x.client.holdLease(x, l)
 }
 
-func (x *exchange) clientLeft() {
-	x.gone.Store(true)
+func (x *exchange) abortForClient() {
+	x.clientGone.Store(true)
 	x.up.Abort()
 }
 
-// watch notices that the client leaves. On a connection that carries one exchange at a time the
-// body must have been read: what comes behind it says so.
+// watch detects that the client disconnects. On a connection that carries one exchange at a time,
+// the body must have been read: the end of the connection comes after it.
 func (x *exchange) watch() {
 	if !x.watching && (x.down.Multiplexed() || x.down.BodyDone()) {
 		x.watching = true
-		x.down.Watch(x.leave)
+		x.down.Watch(x.onClientGone)
 	}
 }
 
-// watchEarly watches at once where that costs nothing: a connection that carries many exchanges is
-// read anyway.
+// watchEarly starts the watch if that costs nothing: a multiplexed connection is read anyway.
 func (x *exchange) watchEarly() {
 	if x.down.Multiplexed() {
 		x.watch()
@@ -325,22 +329,22 @@ func (x *exchange) finish() (now time.Time) {
 	t, n := x.client.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
-		x.client.giveBack(x, x.lease)
+		x.client.releaseLease(x, x.lease)
 		x.route.Filters.End(&x.filter)
 	}
-	if r.End != telemetry.EndOK && (x.client.cut.Load() || x.cut.Load() || x.proxy.ctx.Err() != nil) {
+	if r.End != telemetry.EndOK && (x.client.expired.Load() || x.expired.Load() || x.proxy.ctx.Err() != nil) {
 		r.End = telemetry.EndDrain
 	}
 	if !x.counted { // a panic came first
-		x.count(x.view.noRoute)
+		x.startMeter(x.view.noRoute)
 	}
 	x.meter.End(r)
 	x.proxy.accessLog.Load().Log(r)
 	return now
 }
 
-// served notes what carried the request, before the connection to the server is given back.
-func (x *exchange) served() {
+// recordServer records the transport of the server's connection, before that is released.
+func (x *exchange) recordServer() {
 	t, n := x.up.State(x.start)
 	x.rec.ServerTransport = t.String()
 	x.rec.ServerSubflows = 0

@@ -5,21 +5,22 @@ import (
 	"net/netip"
 	"time"
 
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/route"
 )
 
-// Question is a request whose way through the data plane is to be explained.
+// Question is a request to explain.
 type Question struct {
-	Head   []byte         // as over HTTP/1, up to and including the empty line
+	Head   []byte         // as in HTTP/1, up to and including the empty line
 	Peer   netip.AddrPort // the client's address
 	TLS    bool           // it comes over TLS
 	Policy uint64         // of Policies, with TLS
 }
 
-// Explanation is what would happen to the request.
+// Explanation is what would happen to a request.
 type Explanation struct {
 	// Step ended the exchange: one of the steps of an exchange. "" means that none does, and the
 	// action of the route answers.
@@ -27,10 +28,10 @@ type Explanation struct {
 	// Filter is the key of the filter that ended the exchange, in the step "filter".
 	Filter string
 	Route  *Route // nil: none
-	// Match says how the route was found, by Path, which is canonical. Both are empty if the request
-	// could not be read.
+	// Match says how the route was found. It is empty if the request could not be read.
 	Match route.Explanation
-	Path  []byte
+	// Matched is the target by which the route was looked up.
+	Matched filter.Target
 	// Misread is how a server may read the path as one of another route, in the step "path".
 	Misread route.Reading
 	// Request is as it would be forwarded. It is not complete after the step "request".
@@ -46,8 +47,8 @@ type Explanation struct {
 	SplitKey string
 }
 
-// Explain takes the steps of an exchange at l, and the action of the route if that needs nobody
-// else. Nothing is forwarded, counted or logged. The memory of the result is its own.
+// Explain runs the steps of an exchange at l, and the action of the route if that needs no server.
+// Nothing is forwarded, counted or logged. The caller owns the memory of the result.
 func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	c := &client{proxy: p, listener: l, limits: p.limits.Load(), socket: q.Peer}
 	if q.Peer.IsValid() {
@@ -62,8 +63,9 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	x.begin(c, down, time.Now())
 	x.read()
 	x.match()
+	e.Matched = x.target()
 	if x.fault == nil {
-		e.Match, e.Path = x.view.Routes.table.Explain(&x.asked), x.req.Path
+		e.Match = x.view.Routes.table.Explain(&x.asked)
 	}
 	e.Step, e.Choice = x.step(), -1
 	switch {
@@ -95,12 +97,12 @@ func (p *Passthroughs) Match(name []byte, listener string) *Route {
 	return r
 }
 
-// Explain says how the route of a server name is found.
+// Explain explains how the route of a server name is found.
 func (p *Passthroughs) Explain(name []byte, listener string) route.Explanation {
 	return p.table.ExplainHost(name, listener)
 }
 
-// explained is the client's side of an exchange that is only explained. It keeps the head of the
+// explained is the client's side of an exchange that is only explained. It records the head of the
 // answer.
 type explained struct {
 	head   []byte

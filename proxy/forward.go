@@ -10,26 +10,26 @@ import (
 	"mpgate/proxy/target"
 )
 
-// Forward is the action that has a server of a backend answer.
+// Forward is the action that forwards requests to a backend.
 type Forward struct{ Backend *backend.Backend }
 
 func (f *Forward) serve(x *exchange) {
 	x.backend = f.Backend
 	x.rec.Backend = f.Backend.Name()
-	if !x.returns() {
+	if !x.detectLoop() {
 		x.forward()
 	}
 }
 
-// forward has the request answered by a server of the backend.
+// forward sends the request to a server of the backend, and the response to the client.
 func (x *exchange) forward() {
 	room := x.proxy.options.Room
-	if !room.enter() {
-		x.proxy.shed(errNoRoom)
+	if !room.acquire() {
+		x.proxy.recordShortage(errNoRoom)
 		x.answer(connectAnswer(errNoRoom))
 		return
 	}
-	defer room.leave()
+	defer room.release()
 	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
 	x.attempt.Reset(x.backend)
 	r := backend.Request{
@@ -44,19 +44,19 @@ func (x *exchange) forward() {
 		n := x.req.ContentLength
 		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.source, &x.proxy.keptBodies, n)
 	}
-	if r.ServerConns = x.client.holds(); r.ServerConns != nil {
+	if r.ServerConns = x.client.serverConns(); r.ServerConns != nil {
 		defer x.attempt.End()
 	}
 	if x.backend.SendsProxy() {
 		r.From = x.client.addresses()
 	}
-	again := repeats{until: r.Now.Add(x.backend.ResponseTimeout())}
+	again := retries{until: r.Now.Add(x.backend.ResponseTimeout())}
 	up, err := x.attempt.Open(x.proxy.ctx, &r)
 	for {
 		if s := x.attempt.Server(); s != nil {
 			x.rec.Server = s.Address
 		}
-		asked, repeat := err == nil, cameBack(err)
+		asked, repeat := err == nil, notProcessed(err)
 		if asked {
 			x.up = up
 			if repeat, err = x.exchangeWith(&r, &again); err == nil {
@@ -66,9 +66,9 @@ func (x *exchange) forward() {
 		if !repeat || !again.wait(x.proxy.ctx, &r, err) {
 			switch {
 			case !asked:
-				x.proxy.shed(err)
+				x.proxy.recordShortage(err)
 				x.answer(connectAnswer(err))
-			case !x.passReset(err):
+			case !x.forwardReset(err):
 				x.answer(serverAnswer(err))
 			}
 			return
@@ -78,18 +78,18 @@ func (x *exchange) forward() {
 	}
 }
 
-// exchangeWith has the server that was picked answer. After an error nothing of an answer has gone
-// to the client, and repeat says whether the request may be sent again.
-func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool, err error) {
+// exchangeWith exchanges messages with the selected server. After an error nothing was sent to the
+// client, and repeat reports whether the request may be sent again.
+func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool, err error) {
 	meter := x.attempt.Meter()
 	asked := r.Now
 	if !x.up.Reused() {
-		asked = time.Now() // the connection has taken its time, and had its own limit
+		asked = time.Now() // the dial had a timeout of its own
 	}
 	if !r.Bodyless {
 		x.keepBody(r)
 	}
-	if err = x.ask(asked); err == nil {
+	if err = x.roundTrip(asked); err == nil {
 		x.dropBody()
 		now := time.Now()
 		x.rec.BackendTime = now.Sub(r.Now)
@@ -97,25 +97,25 @@ func (x *exchange) exchangeWith(r *backend.Request, again *repeats) (repeat bool
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		meter.Request(x.resp.Status)
 		x.deliver(now)
-		x.end = x.leaveServer()
+		x.end = x.releaseServer()
 		return false, nil
 	}
 	meter.Request(0)
-	repeat = x.mayRepeat(r, again, err)
-	x.up.Abort() // what is left of the exchange must not keep the connection
+	repeat = x.mayRetry(r, again, err)
+	x.up.Abort() // the rest of the exchange must not keep the connection
 	if repeat {
 		if fault := x.pauseUpload(); fault != nil {
 			repeat, err = false, &clientError{fault}
 		}
-		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.again())
+		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.canRewind())
 	}
 	x.joinUpload()
-	x.leaveServer()
+	x.releaseServer()
 	return repeat, err
 }
 
-// keepBody sees to it that the body can be sent again where the server may give the request back,
-// or its connection may turn out to be dead.
+// keepBody makes sure that the body can be sent again if the server may return the request
+// unprocessed, or its connection may be dead.
 func (x *exchange) keepBody(r *backend.Request) {
 	needed := x.up.MayReturn() || r.Repeatable && x.up.Reused()
 	switch {
@@ -129,23 +129,23 @@ func (x *exchange) keepBody(r *backend.Request) {
 	}
 }
 
-// dropBody is for a request that will not be sent again.
+// dropBody releases a kept body when the request will not be sent again.
 func (x *exchange) dropBody() {
 	if !x.kept.active() {
 		return
 	}
 	if x.upload.done != nil {
-		x.kept.done.Store(true)
+		x.kept.unneeded.Store(true)
 		select {
 		case <-x.upload.done:
 		default:
-			return // whoever reads the body sees to it
+			return // the reader of the body drops it
 		}
 	}
 	x.kept.drop()
 }
 
-// body is the request's.
+// body returns the request's body.
 func (x *exchange) body() message.BodyReader {
 	if x.kept.active() {
 		return &x.kept
@@ -153,18 +153,18 @@ func (x *exchange) body() message.BodyReader {
 	return x.source
 }
 
-// leaveServer gives the connection to the server back, and says when that was.
-func (x *exchange) leaveServer() (now time.Time) {
-	x.served()
+// releaseServer releases the connection to the server, and returns the time.
+func (x *exchange) releaseServer() (now time.Time) {
+	x.recordServer()
 	now = time.Now()
 	x.up.Release(now)
 	x.up = nil
 	return now
 }
 
-// ask sends the request, now, and waits for the head of the final response; interim ones go to the
-// client.
-func (x *exchange) ask(asked time.Time) error {
+// roundTrip sends the request and waits for the head of the final response. Interim responses go to
+// the client.
+func (x *exchange) roundTrip(asked time.Time) error {
 	defer x.stopWatch()
 	x.watchEarly()
 	if x.hostless || len(x.req.Host) == 0 {
@@ -172,13 +172,13 @@ func (x *exchange) ask(asked time.Time) error {
 		x.req.Host, x.req.Port = []byte(target.ServerHost(x.rec.Server)), nil
 	}
 	if err := x.up.WriteHead(&x.req); err != nil {
-		return x.blame(err)
+		return x.cause(err)
 	}
 	if err := x.sendBody(); err != nil {
-		return x.blame(err)
+		return x.cause(err)
 	}
-	// What the client is still owed, the response before this one, leaves before we wait for the
-	// server.
+	// The response to a pipelined request before this one may still be held: it is sent before the
+	// wait.
 	if err := x.down.Flush(); err != nil {
 		return &clientError{err}
 	}
@@ -187,7 +187,7 @@ func (x *exchange) ask(asked time.Time) error {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
 		if err == nil && x.resp.Interim() {
-			x.movedDown().Mark()
+			x.downProgress().Mark()
 			if err := x.down.WriteInterim(&x.resp); err != nil {
 				return &clientError{err}
 			}
@@ -198,16 +198,17 @@ func (x *exchange) ask(asked time.Time) error {
 			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return x.blame(err)
+			return x.cause(err)
 		}
-		if deadline, err = x.stillWaiting(asked); err != nil {
+		if deadline, err = x.nextDeadline(asked); err != nil {
 			return err
 		}
 	}
 }
 
-// stillWaiting is asked when the server has not answered by a deadline: until when to wait on.
-func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
+// nextDeadline is called when the server has not answered by a deadline. It returns the next one,
+// or an error.
+func (x *exchange) nextDeadline(asked time.Time) (time.Time, error) {
 	now := time.Now()
 	since := asked
 	if x.upload.done != nil {
@@ -215,14 +216,14 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 		switch {
 		case sent > 0:
 			since = x.start.Add(time.Duration(sent))
-		case x.waitsFor100(): // for the server, that is
-		default: // the request is on its way; the pace of the client and the server bounds that
+		case x.waitsFor100(): // since it was sent
+		default: // the request is being sent; the minimum rate limits that
 			return now.Add(backend.ClientCheckDelay), nil
 		}
 	}
 	limit := since.Add(x.backend.ResponseTimeout())
 	if !now.Before(limit) {
-		return limit, errLate
+		return limit, errResponseTimeout
 	}
 	x.watch()
 	if !x.repeatable() || !x.attempt.MayAvoid(x.up, now) {
@@ -241,27 +242,28 @@ func (x *exchange) stillWaiting(asked time.Time) (time.Time, error) {
 	return look, nil
 }
 
-// repeatable says whether the request may be sent again though the server may have looked at it.
+// repeatable reports whether the request may be sent again although the server may have processed
+// it.
 func (x *exchange) repeatable() bool {
 	return x.req.Idempotent() && x.req.ContentLength == 0 && x.req.Upgrade == nil
 }
 
-// stallTime is after what silence a request is moved to another connection if the server's may
-// stall.
+// stallTime is how long a request waits before it is moved from a connection that may stall to
+// another.
 const stallTime = time.Second
 
-// errStalled is a connection that may stall for want of memory in the kernel.
+// errStalled is an error of a connection that may stall because the kernel lacks memory.
 var errStalled = errors.New("the server's MPTCP connection may stall: the host is short of memory for sockets")
 
-// waitsFor100 says whether the client holds its body back until the server asks for it.
+// waitsFor100 reports whether the client waits for a 100 before it sends its body.
 func (x *exchange) waitsFor100() bool {
 	return x.req.Expect && !x.continued && !x.down.Multiplexed() && !x.down.BodyStarted()
 }
 
-// blame finds out whether an error on the server's connection was ours to make: a client that left
-// or sent no proper body has it cut.
-func (x *exchange) blame(err error) error {
-	if x.gone.Load() {
+// cause returns the client's error if that is why the gateway ended the server's connection, else
+// err.
+func (x *exchange) cause(err error) error {
+	if x.clientGone.Load() {
 		if why := x.down.Err(); why != nil {
 			err = why
 		}

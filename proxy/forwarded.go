@@ -8,8 +8,8 @@ import (
 	"mpgate/proxy/message"
 )
 
-// takeForwarded finds out who the client is, and takes over the request ID, if the peer is a
-// trusted proxy. It runs before the route is matched, which may depend on the client.
+// takeForwarded reads the client's address and the request ID that a trusted proxy sends. It runs
+// before the route is matched, which may depend on the client.
 func (x *exchange) takeForwarded() {
 	h := &x.req.Header
 	if !h.Has(message.XForwardedFor) && !h.Has(message.XRequestID) || !x.peerTrusted() {
@@ -19,9 +19,9 @@ func (x *exchange) takeForwarded() {
 	x.takeID()
 }
 
-// setForwarded makes the request say only what the gateway knows about its origin. What a client
-// says about that counts only if it is a trusted proxy. Via is not written: origins that see it
-// switch compression off (docs/decisions).
+// setForwarded sets the fields about the origin of the request. Those of a client are kept only if
+// it is a trusted proxy. Via is not written, because origins that see it disable compression
+// (docs/decisions).
 func (x *exchange) setForwarded() {
 	h := &x.req.Header
 	x.cleanNames(h)
@@ -56,8 +56,8 @@ func (x *exchange) setForwarded() {
 	}
 }
 
-// peerTrusted reports whether what the peer says of others is believed. A peer on a unix socket has
-// no address, unless a PROXY header told one.
+// peerTrusted reports whether the peer is a trusted proxy. A peer on a unix socket has no address
+// without a PROXY header.
 func (x *exchange) peerTrusted() bool {
 	if peer := x.client.peer.Addr(); peer.IsValid() {
 		return x.view.trusts(peer)
@@ -67,8 +67,8 @@ func (x *exchange) peerTrusted() bool {
 
 const maxGivenID = 128
 
-// takeID keeps the request ID of a trusted proxy, so that the logs of both have the same. It must
-// be one field, and nothing that could mean more than a name where it is written.
+// takeID keeps the request ID of a trusted proxy, so that it is the same in the logs of both. It
+// must be one field of characters that have no special meaning in logs and headers.
 func (x *exchange) takeID() {
 	h := &x.req.Header
 	i := h.Index(message.XRequestID, 0)
@@ -87,9 +87,9 @@ func (x *exchange) takeID() {
 	x.rec.GivenID = id
 }
 
-// cleanNames takes fields off a request's head or trailer that a server might take for the
-// gateway's word: names that some servers read as others, and those that tell who the client is by
-// its certificate.
+// cleanNames removes fields from a request's head or trailer that a server might take for the
+// gateway's: names that some servers equate with others, and names that identify the client by its
+// certificate.
 func (x *exchange) cleanNames(h *message.Header) {
 	if !x.route.KeepUnsafeNames {
 		x.rec.DroppedFields += dropUnsafe(h)
@@ -104,7 +104,7 @@ func (x *exchange) setForwardedFor(h *message.Header) {
 	h.Del(message.XForwardedFor)
 	h.Del(message.XRealIP)
 	peer := x.client.peer.Addr()
-	if peer.IsValid() { // a unix socket has no address to tell
+	if peer.IsValid() { // a unix socket has no address
 		if len(x.forwarded) > 0 {
 			x.forwarded = append(x.forwarded, ", "...)
 		}
@@ -125,7 +125,7 @@ func (x *exchange) setForwardedFor(h *message.Header) {
 
 // joinForwardedFor joins the X-Forwarded-For fields of a trusted proxy and finds the client in
 // them: from right to left, the first address that is not a trusted proxy's. An element that is not
-// an address ends the search: anybody may have written what is to the left of it.
+// an address ends the search: what is to the left of it cannot be trusted.
 func (x *exchange) joinForwardedFor(h *message.Header) {
 	list := x.forwarded[:0]
 	for i := h.Index(message.XForwardedFor, 0); i >= 0; i = h.Index(message.XForwardedFor, i+1) {
@@ -165,8 +165,8 @@ func (x *exchange) joinForwardedFor(h *message.Header) {
 
 var comma = []byte(",")
 
-// parseAddr reads an address, with a port or in brackets as some proxies write it. It runs only for
-// what trusted proxies send.
+// parseAddr reads an address, with a port or in brackets as some proxies write it. Only trusted
+// proxies send such input.
 func parseAddr(b []byte) (netip.Addr, bool) {
 	s := string(b)
 	if a, err := netip.ParseAddr(s); err == nil {
@@ -183,8 +183,8 @@ func parseAddr(b []byte) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// dropForwarded takes off what else is called X-Forwarded-*: frameworks build URLs of
-// X-Forwarded-Port and -Prefix.
+// dropForwarded removes all other X-Forwarded-* fields: frameworks build URLs from X-Forwarded-Port
+// and -Prefix.
 func dropForwarded(h *message.Header) {
 	for i := range h.Len() {
 		if id, name, _, ok := h.At(i); ok && id == message.Other && message.IsForwarded(name) {
@@ -201,10 +201,10 @@ var isAlnum = func() (t [256]bool) {
 	return t
 }()
 
-// dropUnsafe removes fields whose names a server may read as those of other fields. CGI and its
-// heirs turn "-" into "_", and most leave "_" as it is or do the same to "."; some (lighttpd) write
-// "_" for every byte that is not a letter or a digit. Remote_User and Remote!User would then count
-// as the Remote-User that the gateway sets. Only "-" may separate words.
+// dropUnsafe removes fields whose names a server may equate with others. CGI and its successors
+// replace "-" by "_", and most keep "_" or also replace "."; some (lighttpd) write "_" for every
+// byte that is not a letter or a digit. Remote_User and Remote!User would then count as the
+// Remote-User that the gateway sets. Only "-" may separate words.
 func dropUnsafe(h *message.Header) (n int) {
 	for i := range h.Len() {
 		id, name, _, ok := h.At(i)

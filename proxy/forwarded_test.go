@@ -16,7 +16,8 @@ import (
 var (
 	nobody   []netip.Prefix
 	loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	cdn      = append([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}, loopback...)
+	cdn      = append([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+		loopback...)
 )
 
 func TestForwardedFields(t *testing.T) {
@@ -28,42 +29,72 @@ func TestForwardedFields(t *testing.T) {
 		sent    string
 		want    fields
 	}{
-		"nothing sent":      {nobody, "", "", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
-		"from a stranger":   {nobody, "", "X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=1.2.3.4\r\n", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
-		"twice, odd case":   {nobody, "", "x-forwarded-for: 1.2.3.4\r\nX-FORWARDED-FOR: 5.6.7.8\r\nx-real-ip: 1.2.3.4\r\nX-Real-Ip: 1.2.3.5\r\nx-forwarded-PROTO: https\r\nforwarded: for=1\r\nFORWARDED: for=2\r\n", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
-		"from a proxy":      {loopback, "", "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b.example\r\nForwarded: for=1.2.3.4\r\nX-Real-IP: 9.9.9.9\r\n", fields{"1.2.3.4, 127.0.0.1", "1.2.3.4", "https", "b.example", "for=1.2.3.4", "1.2.3.4"}},
-		"proxy, nothing":    {loopback, "", "", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
-		"proxy, empty":      {loopback, "", "X-Forwarded-For:\r\n", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
-		"a chain":           {cdn, "", "X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.1.1.1\r\nX-Forwarded-For: 10.2.2.2\r\n", fields{"6.6.6.6, 1.2.3.4, 10.1.1.1, 10.2.2.2, 127.0.0.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
-		"a chain of ours":   {cdn, "", "X-Forwarded-For: 10.3.3.3,10.1.1.1 ,\t10.2.2.2\r\n", fields{"10.3.3.3,10.1.1.1 ,\t10.2.2.2, 127.0.0.1", "10.3.3.3", "http", "a.example", "", "10.3.3.3"}},
-		"rubbish ends it":   {cdn, "", "X-Forwarded-For: 1.2.3.4, unknown, 10.1.1.1\r\n", fields{"1.2.3.4, unknown, 10.1.1.1, 127.0.0.1", "10.1.1.1", "http", "a.example", "", "10.1.1.1"}},
-		"IPv6 in it":        {cdn, "", "X-Forwarded-For: 2001:db8::1, fd00::1\r\n", fields{"2001:db8::1, fd00::1, 127.0.0.1", "2001:db8::1", "http", "a.example", "", "2001:db8::1"}},
-		"with ports":        {cdn, "", "X-Forwarded-For: [2001:db8::1]:1234, 10.1.1.1:80\r\n", fields{"[2001:db8::1]:1234, 10.1.1.1:80, 127.0.0.1", "2001:db8::1", "http", "a.example", "", "2001:db8::1"}},
-		"mapped":            {cdn, "", "X-Forwarded-For: ::ffff:1.2.3.4, ::ffff:10.1.1.1\r\n", fields{"::ffff:1.2.3.4, ::ffff:10.1.1.1, 127.0.0.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
-		"IPv6 peer":         {nobody, "[::1]:0", "X-Forwarded-For: 1.2.3.4\r\n", fields{"::1", "::1", "http", "a.example", "", "::1"}},
-		"IPv6 proxy":        {loopback, "[::1]:0", "X-Forwarded-For: 1.2.3.4\r\n", fields{"1.2.3.4, ::1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
-		"unix peer":         {loopback, "unix", "X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nForwarded: for=1\r\n", fields{"", "", "http", "a.example", "", ""}},
-		"unix proxy":        {nobody, "unix+", "X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 9.9.9.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b.example\r\nForwarded: for=1\r\n", fields{"1.2.3.4", "1.2.3.4", "https", "b.example", "for=1", "1.2.3.4"}},
-		"unix, a chain":     {cdn, "unix+", "X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.1.1.1\r\n", fields{"6.6.6.6, 1.2.3.4, 10.1.1.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
-		"unix, nothing":     {cdn, "unix+", "", fields{"", "", "http", "a.example", "", ""}},
-		"not over unix":     {nobody, "+", "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
-		"empty at the end":  {cdn, "", "X-Forwarded-For: 1.2.3.4,\r\n", fields{"1.2.3.4, 127.0.0.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
-		"empty within":      {cdn, "", "X-Forwarded-For: 6.6.6.6, 1.2.3.4, ,\t,10.1.1.1\r\n", fields{"6.6.6.6, 1.2.3.4,10.1.1.1, 127.0.0.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
-		"empty in front":    {cdn, "", "X-Forwarded-For: ,, 1.2.3.4\r\nX-Forwarded-For: ,\r\nX-Forwarded-For: , 10.1.1.1 ,\r\n", fields{"1.2.3.4,  10.1.1.1 , 127.0.0.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
-		"nothing but empty": {cdn, "", "X-Forwarded-For: ,, ,\r\n", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
-		"trusted elsewhere": {[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, "", "X-Forwarded-For: 1.2.3.4\r\n", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
+		"nothing sent": {nobody, "", "", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
+		"from a stranger": {nobody, "", "X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\n" +
+			"X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=1.2.3.4\r\n",
+			fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
+		"twice, odd case": {nobody, "", "x-forwarded-for: 1.2.3.4\r\nX-FORWARDED-FOR: 5.6.7.8\r\n" +
+			"x-real-ip: 1.2.3.4\r\nX-Real-Ip: 1.2.3.5\r\nx-forwarded-PROTO: https\r\nforwarded: for=1\r\n" +
+			"FORWARDED: for=2\r\n", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
+		"from a proxy": {loopback, "", "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n" +
+			"X-Forwarded-Host: b.example\r\nForwarded: for=1.2.3.4\r\nX-Real-IP: 9.9.9.9\r\n",
+			fields{"1.2.3.4, 127.0.0.1", "1.2.3.4", "https", "b.example", "for=1.2.3.4", "1.2.3.4"}},
+		"proxy, nothing": {loopback, "", "", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
+		"proxy, empty": {loopback, "", "X-Forwarded-For:\r\n",
+			fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
+		"a chain": {cdn, "", "X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.1.1.1\r\n" +
+			"X-Forwarded-For: 10.2.2.2\r\n", fields{"6.6.6.6, 1.2.3.4, 10.1.1.1, 10.2.2.2, 127.0.0.1", "1.2.3.4",
+			"http", "a.example", "", "1.2.3.4"}},
+		"a chain of ours": {cdn, "", "X-Forwarded-For: 10.3.3.3,10.1.1.1 ,\t10.2.2.2\r\n",
+			fields{"10.3.3.3,10.1.1.1 ,\t10.2.2.2, 127.0.0.1", "10.3.3.3", "http", "a.example", "", "10.3.3.3"}},
+		"rubbish ends it": {cdn, "", "X-Forwarded-For: 1.2.3.4, unknown, 10.1.1.1\r\n",
+			fields{"1.2.3.4, unknown, 10.1.1.1, 127.0.0.1", "10.1.1.1", "http", "a.example", "", "10.1.1.1"}},
+		"IPv6 in it": {cdn, "", "X-Forwarded-For: 2001:db8::1, fd00::1\r\n",
+			fields{"2001:db8::1, fd00::1, 127.0.0.1", "2001:db8::1", "http", "a.example", "", "2001:db8::1"}},
+		"with ports": {cdn, "", "X-Forwarded-For: [2001:db8::1]:1234, 10.1.1.1:80\r\n",
+			fields{"[2001:db8::1]:1234, 10.1.1.1:80, 127.0.0.1", "2001:db8::1", "http", "a.example", "",
+				"2001:db8::1"}},
+		"mapped": {cdn, "", "X-Forwarded-For: ::ffff:1.2.3.4, ::ffff:10.1.1.1\r\n",
+			fields{"::ffff:1.2.3.4, ::ffff:10.1.1.1, 127.0.0.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
+		"IPv6 peer": {nobody, "[::1]:0", "X-Forwarded-For: 1.2.3.4\r\n",
+			fields{"::1", "::1", "http", "a.example", "", "::1"}},
+		"IPv6 proxy": {loopback, "[::1]:0", "X-Forwarded-For: 1.2.3.4\r\n",
+			fields{"1.2.3.4, ::1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
+		"unix peer": {loopback, "unix", "X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\n" +
+			"X-Forwarded-Proto: https\r\nForwarded: for=1\r\n", fields{"", "", "http", "a.example", "", ""}},
+		"unix proxy": {nobody, "unix+", "X-Forwarded-For: 1.2.3.4\r\nX-Real-IP: 9.9.9.9\r\n" +
+			"X-Forwarded-Proto: https\r\nX-Forwarded-Host: b.example\r\nForwarded: for=1\r\n",
+			fields{"1.2.3.4", "1.2.3.4", "https", "b.example", "for=1", "1.2.3.4"}},
+		"unix, a chain": {cdn, "unix+", "X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.1.1.1\r\n",
+			fields{"6.6.6.6, 1.2.3.4, 10.1.1.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
+		"unix, nothing": {cdn, "unix+", "", fields{"", "", "http", "a.example", "", ""}},
+		"not over unix": {nobody, "+", "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n",
+			fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
+		"empty at the end": {cdn, "", "X-Forwarded-For: 1.2.3.4,\r\n",
+			fields{"1.2.3.4, 127.0.0.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
+		"empty within": {cdn, "", "X-Forwarded-For: 6.6.6.6, 1.2.3.4, ,\t,10.1.1.1\r\n",
+			fields{"6.6.6.6, 1.2.3.4,10.1.1.1, 127.0.0.1", "1.2.3.4", "http", "a.example", "", "1.2.3.4"}},
+		"empty in front": {cdn, "", "X-Forwarded-For: ,, 1.2.3.4\r\nX-Forwarded-For: ,\r\n" +
+			"X-Forwarded-For: , 10.1.1.1 ,\r\n", fields{"1.2.3.4,  10.1.1.1 , 127.0.0.1", "1.2.3.4", "http",
+			"a.example", "", "1.2.3.4"}},
+		"nothing but empty": {cdn, "", "X-Forwarded-For: ,, ,\r\n",
+			fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
+		"trusted elsewhere": {[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, "",
+			"X-Forwarded-For: 1.2.3.4\r\n", fields{"127.0.0.1", "127.0.0.1", "http", "a.example", "", "127.0.0.1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := plain.origin(t, proxytest.Echo)
 			address, unix := strings.CutSuffix(e.address, "+")
-			g := start(t, setup{listener: proxy.ListenerOptions{Trusted: e.trusted, TrustUnix: unix}, address: address}, o)
+			g := start(t, setup{listener: proxy.ListenerOptions{Trusted: e.trusted, TrustUnix: unix},
+				address: address}, o)
 			c := g.client()
 			c.Send("GET / HTTP/1.1\r\n" + host + e.sent + "\r\n")
 			want(t, "status", c.Answer().Status, 200)
 			l := g.log.Next()
 			r := &proxytest.Request{Head: o.Raw()[0]}
-			got := fields{r.Header("X-Forwarded-For"), r.Header("X-Real-IP"), r.Header("X-Forwarded-Proto"), r.Header("X-Forwarded-Host"), r.Header("Forwarded"), l.Client}
+			got := fields{r.Header("X-Forwarded-For"), r.Header("X-Real-IP"), r.Header("X-Forwarded-Proto"),
+				r.Header("X-Forwarded-Host"), r.Header("Forwarded"), l.Client}
 			want(t, "what the server and the log got", got, e.want)
 			if address == "unix" {
 				want(t, "peer", l.Peer, "")
@@ -87,9 +118,10 @@ func TestForwardedHostHasThePort(t *testing.T) {
 	want(t, "X-Forwarded-Host", r.Header("X-Forwarded-Host"), "a.example:8080")
 }
 
-func TestOtherForwardedFieldsOfStrangers(t *testing.T) {
+func TestOtherForwardedFieldsOfUntrustedPeers(t *testing.T) {
 	t.Parallel()
-	const sent = "X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /admin\r\nX-Forwarded-Server: evil\r\nx-forwarded-SSL: on\r\nX-Forwarded: for=1\r\nX-Forwardedness: stays\r\n"
+	const sent = "X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /admin\r\nX-Forwarded-Server: evil\r\n" +
+		"x-forwarded-SSL: on\r\nX-Forwarded: for=1\r\nX-Forwardedness: stays\r\n"
 	for _, trusted := range []bool{false, true} {
 		o := plain.origin(t, proxytest.Echo)
 		s := setup{}
@@ -101,7 +133,8 @@ func TestOtherForwardedFieldsOfStrangers(t *testing.T) {
 		c.Send("GET / HTTP/1.1\r\n" + host + sent + "\r\n")
 		c.Answer()
 		r := &proxytest.Request{Head: o.Raw()[0]}
-		for _, name := range []string{"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-SSL"} {
+		for _, name := range []string{"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server",
+			"X-Forwarded-SSL"} {
 			want(t, name+" came", r.Has(name), trusted)
 		}
 		want(t, "X-Forwardedness", r.Header("X-Forwardedness"), "stays")
@@ -136,8 +169,10 @@ func TestRequestIDOfATrustedProxy(t *testing.T) {
 			sent string
 			kept bool
 		}{
-			{"4bf92f3577b34da6", true}, {"a1b2_c-d.e:f", true}, {"7b3e/Zm9v+YmFy==", true}, {strings.Repeat("a", 128), true},
-			{"", false}, {strings.Repeat("a", 129), false}, {"a b", false}, {"a,b", false}, {"a\tb", false}, {"a\"b", false}, {"<a>", false},
+			{"4bf92f3577b34da6", true}, {"a1b2_c-d.e:f", true}, {"7b3e/Zm9v+YmFy==", true},
+			{strings.Repeat("a", 128), true},
+			{"", false}, {strings.Repeat("a", 129), false}, {"a b", false}, {"a,b", false}, {"a\tb", false},
+			{"a\"b", false}, {"<a>", false},
 			{"a;b", false}, {"\xc3\xa4", false}, {"a\\", false}, {"a\r\nX-Request-ID: b", false},
 		} {
 			c := g.client()
@@ -167,9 +202,12 @@ func TestCase12UnsafeNames(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "keep", Match: route.Match{Paths: []string{"/keep/*"}}, Action: &proxy.Forward{Backend: b}, KeepUnsafeNames: true}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}},
+			{Name: "keep", Match: route.Match{Paths: []string{"/keep/*"}}, Action: &proxy.Forward{Backend: b},
+				KeepUnsafeNames: true}}
 	}}, o)
-	sent := "Remote_User: admin\r\nX.Forwarded.For: 1.2.3.4\r\nx_forwarded_for: 1.2.3.4\r\n_: x\r\nX-Fine: yes\r\nX_Real-IP: 1.2.3.4\r\n"
+	sent := "Remote_User: admin\r\nX.Forwarded.For: 1.2.3.4\r\nx_forwarded_for: 1.2.3.4\r\n_: x\r\nX-Fine: yes\r\n" +
+		"X_Real-IP: 1.2.3.4\r\n"
 	c := g.client()
 	c.Send("GET /a HTTP/1.1\r\n" + host + sent + "\r\n")
 	want(t, "status", c.Answer().Status, 200)
@@ -179,7 +217,8 @@ func TestCase12UnsafeNames(t *testing.T) {
 	c.Send("GET /keep/a HTTP/1.1\r\n" + host + sent + "\r\n")
 	want(t, "status", c.Answer().Status, 200)
 	kept := o.Raw()[0][strings.Index(o.Raw()[0], "/keep/a"):]
-	contains(t, "the server's request", kept, "Remote_User: admin\r\n", "X.Forwarded.For: 1.2.3.4\r\n", "X-Fine: yes\r\n", "_: x\r\n")
+	contains(t, "the server's request", kept, "Remote_User: admin\r\n", "X.Forwarded.For: 1.2.3.4\r\n",
+		"X-Fine: yes\r\n", "_: x\r\n")
 	want(t, "dropped of the route that keeps", g.metric("mpgate_header_fields_dropped_total", "route", "keep"), 0)
 	g.bystander()
 }

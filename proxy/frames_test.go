@@ -2,11 +2,12 @@ package proxy
 
 import "testing"
 
-// However the bytes come in pieces, the frames end where they end.
+// The ends of frames are found however the bytes are split.
 func TestFramesFindTheirEnds(t *testing.T) {
 	long := append([]byte{0x82, 126, 0x01, 0x00}, make([]byte, 256)...)
 	huge := append([]byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0}, make([]byte, 1<<16)...)
-	list := [][]byte{{0x81, 0}, {0x81, 2, 'h', 'i'}, {0x81, 0x82, 1, 2, 3, 4, 'h', 'i'}, long, {0x89, 0x80, 1, 2, 3, 4}, huge, {0x88, 2, 3, 0xe8}}
+	list := [][]byte{{0x81, 0}, {0x81, 2, 'h', 'i'}, {0x81, 0x82, 1, 2, 3, 4, 'h', 'i'}, long,
+		{0x89, 0x80, 1, 2, 3, 4}, huge, {0x88, 2, 3, 0xe8}}
 	var all []byte
 	ends := map[int]bool{0: true}
 	for _, f := range list {
@@ -16,7 +17,7 @@ func TestFramesFindTheirEnds(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 7, 1000, len(all)} {
 		var f frames
 		for at := 0; at < len(all); {
-			n := f.follow(all[at:min(at+size, len(all))], false)
+			n := f.skip(all[at:min(at+size, len(all))], false)
 			if n != min(size, len(all)-at) {
 				t.Fatalf("at %d: took %d of %d", at, n, size)
 			}
@@ -28,11 +29,12 @@ func TestFramesFindTheirEnds(t *testing.T) {
 			}
 		}
 	}
-	for begin := 1; begin < len(long)+8; begin++ { // which is where the fourth frame ends, counted from the third
+	// Which is where the fourth frame ends, counted from the third.
+	for begin := 1; begin < len(long)+8; begin++ {
 		var f frames
 		in := all[6 : 6+8+len(long)+4]
-		f.follow(in[:begin], false)
-		n := f.follow(in[begin:], true)
+		f.skip(in[:begin], false)
+		n := f.skip(in[begin:], true)
 		wanted := 8
 		if begin > 8 {
 			wanted += len(long)

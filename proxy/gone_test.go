@@ -81,7 +81,8 @@ func TestClientLeavesWhileTheServerThinks(t *testing.T) {
 func TestClientLeavesDuringASilentStream(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for name, begin := range map[string]string{
-			"chunked":     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n7\r\ndata: 1\r\n",
+			"chunked": "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" +
+				"7\r\ndata: 1\r\n",
 			"until close": "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1",
 			"length":      "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\ndata: 1",
 		} {

@@ -32,8 +32,14 @@ var interopCases = []struct {
 	{"ping_pong", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoPingPong(ctx, c) }},
 	{"empty_stream", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoEmptyStream(ctx, c) }},
 	{"timeout_on_sleeping_server", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoTimeoutOnSleepingServer(ctx, c) }},
-	{"cancel_after_begin", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoCancelAfterBegin(ctx, c) }},
-	{"cancel_after_first_response", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoCancelAfterFirstResponse(ctx, c) }},
+	{"cancel_after_begin", func(ctx context.Context, c testgrpc.TestServiceClient) {
+		interop.DoCancelAfterBegin(ctx,
+			c)
+	}},
+	{"cancel_after_first_response", func(ctx context.Context,
+		c testgrpc.TestServiceClient) {
+		interop.DoCancelAfterFirstResponse(ctx, c)
+	}},
 	{"custom_metadata", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoCustomMetadata(ctx, c) }},
 	{"status_code_and_message", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoStatusCodeAndMessage(ctx, c) }},
 	{"special_status_message", func(ctx context.Context, c testgrpc.TestServiceClient) { interop.DoSpecialStatusMessage(ctx, c) }},
@@ -96,7 +102,8 @@ func TestGRPCInterop(t *testing.T) {
 	for _, l := range g.lines() {
 		switch {
 		case l.End == "ok", l.End == "client_gone":
-		case l.End == "backend_reset" && l.Path == "/grpc.testing.TestService/FullDuplexCall": // the server keeps deadlines too
+		// The server keeps deadlines too.
+		case l.End == "backend_reset" && l.Path == "/grpc.testing.TestService/FullDuplexCall":
 		default:
 			t.Errorf("%s ended with %q", l.Path, l.End)
 		}
@@ -112,19 +119,24 @@ func (trailersOnly) EmptyCall(context.Context, *testgrpc.Empty) (*testgrpc.Empty
 	return nil, status.Error(codes.NotFound, "no such thing")
 }
 
-func (trailersOnly) StreamingOutputCall(_ *testgrpc.StreamingOutputCallRequest, s testgrpc.TestService_StreamingOutputCallServer) error {
+func (trailersOnly) StreamingOutputCall(_ *testgrpc.StreamingOutputCallRequest,
+	s testgrpc.TestService_StreamingOutputCallServer) error {
 	<-s.Context().Done()
 	return s.Context().Err()
 }
 
 func TestGRPCTrailersOnlyStaysSo(t *testing.T) {
-	g := startBefore(t, grpcSetup, grpcServer(t, func(s *grpc.Server) { testgrpc.RegisterTestServiceServer(s, trailersOnly{}) }))
+	g := startBefore(t, grpcSetup, grpcServer(t, func(s *grpc.Server) {
+		testgrpc.RegisterTestServiceServer(s,
+			trailersOnly{})
+	}))
 	cc := grpcClient(t, g.addr)
 	c := testgrpc.NewTestServiceClient(cc)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for range 500 {
-		if _, err := c.EmptyCall(ctx, &testgrpc.Empty{}); status.Code(err) != codes.NotFound || status.Convert(err).Message() != "no such thing" {
+		if _, err := c.EmptyCall(ctx, &testgrpc.Empty{}); status.Code(err) != codes.NotFound ||
+			status.Convert(err).Message() != "no such thing" {
 			t.Fatalf("got %v", err)
 		}
 	}
@@ -138,7 +150,10 @@ func TestGRPCTrailersOnlyStaysSo(t *testing.T) {
 
 // A cancelled call reaches the server at once, before anything was answered.
 func TestGRPCCancellationReachesTheServer(t *testing.T) {
-	g := startBefore(t, grpcSetup, grpcServer(t, func(s *grpc.Server) { testgrpc.RegisterTestServiceServer(s, trailersOnly{}) }))
+	g := startBefore(t, grpcSetup, grpcServer(t, func(s *grpc.Server) {
+		testgrpc.RegisterTestServiceServer(s,
+			trailersOnly{})
+	}))
 	cc := grpcClient(t, g.addr)
 	ctx, cancel := context.WithCancel(context.Background())
 	s, err := testgrpc.NewTestServiceClient(cc).StreamingOutputCall(ctx, &testgrpc.StreamingOutputCallRequest{})

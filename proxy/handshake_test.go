@@ -12,20 +12,20 @@ import (
 	"mpgate/proxy"
 )
 
-// deaf is a connection whose client reads nothing.
-type deaf struct {
+// neverReads is a connection whose client reads nothing.
+type neverReads struct {
 	net.Conn
 	over <-chan struct{}
 }
 
-func (d deaf) Read([]byte) (int, error) {
+func (d neverReads) Read([]byte) (int, error) {
 	<-d.over
 	return 0, net.ErrClosed
 }
 
 // Clients that do not take a long certificate chain keep none of the turns that handshakes have,
 // and end with their time.
-func TestHandshakeThatIsNotReadHoldsNobodyUp(t *testing.T) {
+func TestUnreadHandshakeDelaysNoOtherClient(t *testing.T) {
 	m := mode{name: "tcp tls inherited", inherited: true, tls: true}
 	p := onePolicy(t)
 	chain := p.config.Certificates[0]
@@ -43,7 +43,8 @@ func TestHandshakeThatIsNotReadHoldsNobodyUp(t *testing.T) {
 		c := proxytest.Dial(t, g.addr, mptcp.Off)
 		_ = c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 		go func() {
-			_ = tls.Client(deaf{c.Conn, over}, &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}).Handshake()
+			_ = tls.Client(neverReads{c.Conn, over}, &tls.Config{ServerName: testHost,
+				RootCAs: testCert(t).roots}).Handshake()
 		}()
 	}
 	began := time.Now()

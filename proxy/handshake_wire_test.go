@@ -61,7 +61,7 @@ func (f *flights) drain(t *testing.T) {
 	_ = f.SetReadDeadline(time.Now().Add(proxytest.Patience))
 }
 
-// lastRecord gives the length of the last TLS record in p, with its header.
+// lastRecord returns the length of the last TLS record in p, with its header.
 func lastRecord(t *testing.T, p []byte) (n int) {
 	t.Helper()
 	for ; len(p) > 0; p = p[n:] {
@@ -96,7 +96,8 @@ func TestTicketFollowsTheFinished(t *testing.T) {
 						}
 						c.read.Reset()
 					}
-					s := tls.Client(c, &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots, CurvePreferences: []tls.CurveID{suite}, ClientSessionCache: cache})
+					s := tls.Client(c, &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots,
+						CurvePreferences: []tls.CurveID{suite}, ClientSessionCache: cache})
 					if err := s.Handshake(); err != nil {
 						t.Fatal(err)
 					}
@@ -117,7 +118,7 @@ func TestTicketFollowsTheFinished(t *testing.T) {
 	}
 }
 
-// ahead gives back what was read of a connection.
+// ahead returns again what was read from a connection.
 type ahead struct {
 	net.Conn
 	first []byte
@@ -154,7 +155,7 @@ func TestAlertAfterATicket(t *testing.T) {
 
 // A client whose certificate is refused sees why, though it has sent a request behind its
 // handshake.
-func TestRefusedCertificateIsTold(t *testing.T) {
+func TestRefusedCertificateGetsAnAlert(t *testing.T) {
 	for _, m := range modes {
 		if !m.tls || m.inherited {
 			continue
@@ -167,7 +168,8 @@ func TestRefusedCertificateIsTold(t *testing.T) {
 				p.config.NextProtos = []string{"h2", "http/1.1"}
 				g := start(t, setup{mode: m, listener: proxy.ListenerOptions{TLS: p}}, m.origin(t, proxytest.Echo))
 				c := &flights{Conn: proxytest.Dial(t, g.addr, m.mptcp).Conn, hold: true}
-				s := tls.Client(c, &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots, NextProtos: []string{protocol}})
+				s := tls.Client(c, &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots,
+					NextProtos: []string{protocol}})
 				if err := s.Handshake(); err != nil {
 					t.Fatal(err)
 				}
@@ -175,7 +177,8 @@ func TestRefusedCertificateIsTold(t *testing.T) {
 				if _, err := io.WriteString(s, request); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "certificate required") {
+				if _, err := s.Read(make([]byte, 1)); err == nil ||
+					!strings.Contains(err.Error(), "certificate required") {
 					t.Errorf("got %v, want the alert", err)
 				}
 				if _, err := c.Conn.Write([]byte("more")); err != nil {

@@ -13,7 +13,7 @@ import (
 
 // A request that gets no answer over MPTCP while the host is short of memory for sockets is sent on
 // another connection, if it may be sent twice.
-func TestRequestsLeaveConnectionsThatMayStandStill(t *testing.T) {
+func TestRequestsMoveFromConnectionsThatMayStall(t *testing.T) {
 	t.Parallel()
 	proxytest.NeedMPTCP(t)
 	prefer := mode{name: "mptcp", mptcp: mptcp.Prefer}
@@ -57,7 +57,8 @@ func TestRequestsLeaveConnectionsThatMayStandStill(t *testing.T) {
 		})}
 		go func() { _ = web.Serve(l) }()
 		t.Cleanup(func() { web.Close() })
-		g := startBefore(t, setup{mode: prefer, backend: backend.Options{Protocol: backend.HTTP2, MemoryShort: short.Load}}, l.Addr().String())
+		g := startBefore(t, setup{mode: prefer, backend: backend.Options{Protocol: backend.HTTP2,
+			MemoryShort: short.Load}}, l.Addr().String())
 		a := g.client().Get("/")
 		want(t, "status", a.Status, 200)
 		want(t, "body", a.Body, "moved")

@@ -13,9 +13,9 @@ import (
 	"mpgate/telemetry"
 )
 
-// speaksHTTP2 says whether the client does: by ALPN, or without TLS by what it begins with, as far
-// as the listener allows that.
-func (c *conn) speaksHTTP2() (bool, error) {
+// detectHTTP2 reports whether the client uses HTTP/2: by ALPN, or without TLS by its first bytes,
+// if the listener allows that.
+func (c *conn) detectHTTP2() (bool, error) {
 	if c.tls != nil {
 		return c.tls.state.NegotiatedProtocol == "h2", nil
 	}
@@ -47,11 +47,11 @@ func (c *conn) speaksHTTP2() (bool, error) {
 
 var errOnlyHTTP2 = errors.New("the client does not use HTTP/2, which the listener requires")
 
-// errPreface is a client that begins neither as in HTTP/1 nor as in HTTP/2.
+// errPreface means that the first bytes are valid neither in HTTP/1 nor in HTTP/2.
 var errPreface = errors.New("an invalid connection preface")
 
-// refusePreface ends the connection of a client that may use HTTP/2: with an empty SETTINGS frame,
-// which comes first, and a GOAWAY that says PROTOCOL_ERROR (RFC 9113 section 3.4).
+// refusePreface ends the connection of a client that may use HTTP/2, with an empty SETTINGS frame
+// and a GOAWAY with PROTOCOL_ERROR (RFC 9113 section 3.4).
 func (c *conn) refusePreface() {
 	frames := [...]byte{
 		0, 0, 0, byte(xhttp2.FrameSettings), 0, 0, 0, 0, 0,
@@ -66,7 +66,7 @@ func (c *conn) refusePreface() {
 
 // serveHTTP2 serves the connection until it ends.
 func (c *conn) serveHTTP2() {
-	if c.refusesTCP() { // by now a fallback has shown
+	if c.rejectTCP() { // by now a fallback is visible
 		return
 	}
 	c.setBusy()
@@ -78,7 +78,7 @@ func (c *conn) serveHTTP2() {
 	c.end = muxEnd(h.Serve(), c.ending())
 }
 
-// exchangeHTTP2 serves one stream, in a goroutine of its own.
+// exchangeHTTP2 serves one stream. Each stream has its own goroutine.
 func (c *conn) exchangeHTTP2(s *http2.ServerStream) {
 	x := exchanges.Get().(*exchange)
 	x.begin(&c.client, s, s.Began())
@@ -87,7 +87,7 @@ func (c *conn) exchangeHTTP2(s *http2.ServerStream) {
 	x.recycle()
 }
 
-// muxEnd says what it means that a connection of HTTP/2 ended so.
+// muxEnd returns the outcome of an HTTP/2 connection that ended with err.
 func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	var fault *http2.ConnError
 	switch {
@@ -109,14 +109,16 @@ func muxEnd(err error, drained bool) telemetry.ConnEnd {
 	return telemetry.ConnReset
 }
 
-// passReset has a stream that a server has reset end with the server's code, where the client uses
-// HTTP/2 too, and says whether that is all the client is to get: one that is told CANCEL knows more
-// than one that gets a 502. A gRPC server does so when the deadline is over that the client has
-// set.
-func (x *exchange) passReset(err error) bool {
+// forwardReset resets the client's stream with the code of a server's reset, if both use HTTP/2. It
+// reports whether that replaces an answer: CANCEL is more exact than a 502. A gRPC server sends it
+// when the client's deadline has passed.
+func (x *exchange) forwardReset(err error) bool {
 	var reset *http2.ResetError
 	var client *clientError
-	if !x.down.Multiplexed() || errors.As(err, &client) || !errors.As(err, &reset) || reset.Code == xhttp2.ErrCodeNo || x.gone.Load() {
+	if !x.down.Multiplexed() || errors.As(err, &client) || x.clientGone.Load() {
+		return false
+	}
+	if !errors.As(err, &reset) || reset.Code == xhttp2.ErrCodeNo {
 		return false
 	}
 	x.down.ResetAs(uint32(reset.Code))

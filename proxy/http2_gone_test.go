@@ -15,7 +15,8 @@ import (
 )
 
 // framesOrigin is a server of HTTP/2 with these settings that hands each frame to handle.
-func framesOrigin(t *testing.T, settings []xhttp2.Setting, handle func(fr *xhttp2.Framer, f xhttp2.Frame)) *proxytest.Origin {
+func framesOrigin(t *testing.T, settings []xhttp2.Setting, handle func(fr *xhttp2.Framer,
+	f xhttp2.Frame)) *proxytest.Origin {
 	t.Helper()
 	return plain.origin(t, func(c *proxytest.Conn) {
 		if _, err := io.CopyN(io.Discard, c.R, int64(len(preread.Preface))); err != nil {
@@ -37,7 +38,8 @@ func framesOrigin(t *testing.T, settings []xhttp2.Setting, handle func(fr *xhttp
 func answerFrames(fr *xhttp2.Framer, id uint32) {
 	var b bytes.Buffer
 	_ = hpack.NewEncoder(&b).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-	_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: b.Bytes(), EndHeaders: true, EndStream: true})
+	_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: b.Bytes(), EndHeaders: true,
+		EndStream: true})
 }
 
 // A client that cancels its upload is noticed though nothing is read from it, because the server
@@ -45,17 +47,19 @@ func answerFrames(fr *xhttp2.Framer, id uint32) {
 func TestHTTP2ClientCancelsAnUploadThatIsHeldBack(t *testing.T) {
 	t.Parallel()
 	asked, gone := make(chan struct{}, 1), make(chan struct{}, 1)
-	o := framesOrigin(t, []xhttp2.Setting{{ID: xhttp2.SettingInitialWindowSize, Val: 0}}, func(fr *xhttp2.Framer, f xhttp2.Frame) {
-		switch h := f.Header(); {
-		case h.Type == xhttp2.FrameHeaders && h.Flags.Has(xhttp2.FlagHeadersEndStream):
-			answerFrames(fr, h.StreamID)
-		case h.Type == xhttp2.FrameHeaders:
-			asked <- struct{}{}
-		case h.Type == xhttp2.FrameRSTStream:
-			gone <- struct{}{}
-		}
-	})
-	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{Protocol: backend.HTTP2}}, o)
+	o := framesOrigin(t, []xhttp2.Setting{{ID: xhttp2.SettingInitialWindowSize, Val: 0}},
+		func(fr *xhttp2.Framer, f xhttp2.Frame) {
+			switch h := f.Header(); {
+			case h.Type == xhttp2.FrameHeaders && h.Flags.Has(xhttp2.FlagHeadersEndStream):
+				answerFrames(fr, h.StreamID)
+			case h.Type == xhttp2.FrameHeaders:
+				asked <- struct{}{}
+			case h.Type == xhttp2.FrameRSTStream:
+				gone <- struct{}{}
+			}
+		})
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+		backend: backend.Options{Protocol: backend.HTTP2}}, o)
 	first := g.client()
 	want(t, "status", first.Get("/settles").Status, 200) // and the server's window of 0 is known
 	want(t, "end", g.log.Next().End, "ok")

@@ -51,7 +51,8 @@ func TestHTTP2NotProcessedIsSentAgain(t *testing.T) {
 					var b bytes.Buffer
 					enc := hpack.NewEncoder(&b)
 					_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-					_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: b.Bytes(), EndHeaders: true, EndStream: true})
+					_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: b.Bytes(),
+						EndHeaders: true, EndStream: true})
 				}
 			})
 			g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2}}, o)
@@ -84,7 +85,8 @@ func TestHTTP2NotProcessedIsSentAgainWithItsBody(t *testing.T) {
 			answerFrames(fr, h.StreamID)
 		}
 	})
-	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{Protocol: backend.HTTP2}}, o)
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+		backend: backend.Options{Protocol: backend.HTTP2}}, o)
 	s, err := begin(multiplexed(t, g.addr), "POST", "/", 4)
 	if err != nil {
 		t.Fatal(err)
@@ -177,9 +179,13 @@ func TestHTTP2LeasesEndByStream(t *testing.T) {
 		}
 	})
 	var old, kept proxy.Lease
-	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "old", Match: route.Match{Paths: []string{"/old"}}, Action: &proxy.Forward{Backend: b}, Lease: &old}, {Name: "kept", Match: route.Match{Paths: []string{"/kept"}}, Action: &proxy.Forward{Backend: b}, Lease: &kept}}
-	}}, o)
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+		routes: func(b *backend.Backend) []proxy.Route {
+			return []proxy.Route{{Name: "old", Match: route.Match{Paths: []string{"/old"}},
+				Action: &proxy.Forward{Backend: b}, Lease: &old},
+				{Name: "kept", Match: route.Match{Paths: []string{"/kept"}}, Action: &proxy.Forward{Backend: b},
+					Lease: &kept}}
+		}}, o)
 	c := multiplexed(t, g.addr)
 	ask := func(path string) chan string {
 		got := make(chan string, 1)

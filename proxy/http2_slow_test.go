@@ -21,7 +21,7 @@ import (
 func TestHTTP2TunnelEndsWithAClientThatStalls(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, webSocketEcho(func(key string) string {
-		return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptFor(key) + "\r\n\r\n"
+		return switchingFor(key)
 	}))
 	g := start(t, setup{
 		mode: plain, listener: proxy.ListenerOptions{H2C: true},
@@ -37,19 +37,22 @@ func TestHTTP2TunnelEndsWithAClientThatStalls(t *testing.T) {
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{
-		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", testHost}, {":path", "/ws"}, {"sec-websocket-version", "13"},
+		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", testHost},
+		{":path", "/ws"}, {"sec-websocket-version", "13"},
 	} {
 		_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
 	_, err = io.WriteString(nc, preread.Preface)
-	err = errors.Join(err, fr.WriteSettings(), fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}))
+	err = errors.Join(err, fr.WriteSettings(), fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1,
+		BlockFragment: block.Bytes(), EndHeaders: true}))
 	for err == nil {
 		var f xhttp2.Frame
 		if f, err = fr.ReadFrame(); err == nil && f.Header().Type == xhttp2.FrameHeaders {
 			break // of the answer
 		}
 	}
-	if err = errors.Join(err, fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x82}})); err != nil {
+	if err = errors.Join(err, fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 3,
+		BlockFragment: []byte{0x82}})); err != nil {
 		t.Fatal(err)
 	}
 	_, _ = io.Copy(io.Discard, nc)

@@ -24,8 +24,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// upgradeFrames asks for a WebSocket in a stream, in frames of its own, and gives the fields of the
-// answer's head as they are on the wire.
+// upgradeFrames requests a WebSocket in a stream, with its own frames, and returns the fields of
+// the answer's head as they are on the wire.
 func upgradeFrames(t *testing.T, addr string) (fields []string) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -39,7 +39,8 @@ func upgradeFrames(t *testing.T, addr string) (fields []string) {
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{
-		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", testHost}, {":path", "/ws"},
+		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":authority", testHost},
+		{":path", "/ws"},
 		{"sec-websocket-version", "13"}, {"sec-websocket-protocol", "chat"},
 	} {
 		_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
@@ -73,18 +74,21 @@ func TestWebSocketAnswersInHTTP2HaveNoFieldsOfHTTP1(t *testing.T) {
 		want   []string
 	}{
 		"granted": {func(key string) string {
-			return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade, X-Hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nUpgrade: websocket\r\n" +
+			return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade, X-Hop\r\nKeep-Alive: timeout=5\r\n" +
+				"X-Hop: 1\r\nUpgrade: websocket\r\n" +
 				"Sec-WebSocket-Accept: " + acceptFor(key) + "\r\nSec-WebSocket-Protocol: chat\r\nX-More: 1\r\n\r\n"
 		}, []string{":status: 200", "sec-websocket-protocol: chat", "x-more: 1"}},
 		"refused": {func(string) string {
-			return proxytest.Response("426 Upgrade Required", "no", "Connection: Upgrade, X-Hop", "Keep-Alive: timeout=5", "X-Hop: 1", "Upgrade: websocket",
+			return proxytest.Response("426 Upgrade Required", "no", "Connection: Upgrade, X-Hop",
+				"Keep-Alive: timeout=5", "X-Hop: 1", "Upgrade: websocket",
 				"Sec-WebSocket-Version: 14", "X-More: 1")
 		}, []string{":status: 426", "sec-websocket-version: 14", "x-more: 1", "content-length: 2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := plain.origin(t, webSocketEcho(tt.answer))
 			h1 := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}}, o)
-			h2 := startBefore(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{Protocol: backend.HTTP2}}, h1.addr)
+			h2 := startBefore(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+				backend: backend.Options{Protocol: backend.HTTP2}}, h1.addr)
 			for server, g := range map[string]*gateway{"h1": h1, "h2": h2} {
 				fields := upgradeFrames(t, g.addr)
 				for _, f := range tt.want {
@@ -94,7 +98,8 @@ func TestWebSocketAnswersInHTTP2HaveNoFieldsOfHTTP1(t *testing.T) {
 				}
 				for _, f := range fields {
 					switch name, _, _ := strings.Cut(strings.TrimPrefix(f, ":"), ":"); name {
-					case "connection", "upgrade", "keep-alive", "proxy-connection", "transfer-encoding", "sec-websocket-accept", "sec-websocket-key", "x-hop":
+					case "connection", "upgrade", "keep-alive", "proxy-connection", "transfer-encoding",
+						"sec-websocket-accept", "sec-websocket-key", "x-hop":
 						t.Errorf("to a server of %s: the answer holds %q", server, f)
 					case "content-length":
 						if tt.want[0] == ":status: 200" {
@@ -113,7 +118,7 @@ type turns [4]chan struct{}
 
 const pieceSize = 256 << 10
 
-// busyOrigin echoes WebSockets, takes uploads, whose length it answers with, and gives downloads.
+// busyOrigin echoes WebSockets, answers uploads with their length, and serves downloads.
 func busyOrigin(t *testing.T, turns *turns) *proxytest.Origin {
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", pieceSize, strings.Repeat("d", pieceSize))
 	return plain.origin(t, func(c *proxytest.Conn) {
@@ -122,7 +127,7 @@ func busyOrigin(t *testing.T, turns *turns) *proxytest.Origin {
 		switch {
 		case strings.HasPrefix(head, "GET /ws "):
 			key := (&proxytest.Request{Head: head}).Header("Sec-WebSocket-Key")
-			c.Send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptFor(key) + "\r\n\r\n")
+			c.Send(switchingFor(key))
 			_, _ = io.Copy(c.Conn, c.R)
 			c.CloseWrite()
 		case strings.HasPrefix(head, "POST /up "):
@@ -168,7 +173,7 @@ func countChunks(c *proxytest.Conn) (total int64, err error) {
 
 // In one connection of HTTP/2: ping-pong in a WebSocket continues, and in order, while other
 // streams move bodies both ways; and they do meanwhile.
-func TestWebSocketBesideBodiesInHTTP2(t *testing.T) {
+func TestWebSocketAndBodiesOnOneHTTP2Connection(t *testing.T) {
 	t.Parallel()
 	for name, protocol := range map[string]backend.Protocol{"to h1": backend.HTTP1, "to h2": backend.HTTP2} {
 		t.Run(name, func(t *testing.T) {
@@ -179,7 +184,8 @@ func TestWebSocketBesideBodiesInHTTP2(t *testing.T) {
 			o := busyOrigin(t, &turns)
 			g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}}, o)
 			if protocol == backend.HTTP2 { // then the gateways share one connection, too
-				g = startBefore(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{Protocol: protocol}}, g.addr)
+				g = startBefore(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+					backend: backend.Options{Protocol: protocol}}, g.addr)
 			}
 			end := sync.OnceFunc(func() {
 				for i := range turns {
@@ -212,7 +218,8 @@ func TestWebSocketBesideBodiesInHTTP2(t *testing.T) {
 			}
 			ws.Release()
 			if protocol == backend.HTTP2 {
-				want(t, "connections between the gateways", g.metric("mpgate_backend_connects_total", "result", "ok"), 1)
+				want(t, "connections between the gateways", g.metric("mpgate_backend_connects_total", "result",
+					"ok"), 1)
 			}
 			for range 5 {
 				want(t, "end", g.log.Next().End, "ok")
@@ -255,7 +262,8 @@ func begin(c *http2.ClientConn, method, path string, length int64) (*http2.Clien
 	if err != nil {
 		return nil, err
 	}
-	r := &message.Request{Method: []byte(method), Scheme: "http", Host: []byte("h"), Path: []byte(path), ContentLength: length}
+	r := &message.Request{Method: []byte(method), Scheme: "http", Host: []byte("h"), Path: []byte(path),
+		ContentLength: length}
 	return s, errors.Join(s.WriteHead(r), s.Flush())
 }
 

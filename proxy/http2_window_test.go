@@ -46,11 +46,13 @@ func TestEmptyResponsesNeedNoWindow(t *testing.T) {
 	enc := hpack.NewEncoder(&block)
 	for i, path := range []string{"/length", "/chunked"} {
 		block.Reset()
-		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", testHost}, {":path", path}} {
+		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", testHost},
+			{":path", path}} {
 			_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 		}
 		id := uint32(2*i + 1)
-		if err := fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true}); err != nil {
+		if err := fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(),
+			EndHeaders: true, EndStream: true}); err != nil {
 			t.Fatal(err)
 		}
 		for ended := false; !ended; {
@@ -59,7 +61,8 @@ func TestEmptyResponsesNeedNoWindow(t *testing.T) {
 				t.Fatalf("%s: %v before the end of the stream", path, err)
 			}
 			h := f.Header()
-			ended = h.StreamID == id && (h.Type == xhttp2.FrameHeaders || h.Type == xhttp2.FrameData) && h.Flags.Has(xhttp2.FlagDataEndStream)
+			ended = h.StreamID == id && (h.Type == xhttp2.FrameHeaders || h.Type == xhttp2.FrameData) &&
+				h.Flags.Has(xhttp2.FlagDataEndStream)
 		}
 		want(t, "end of "+path, g.log.Next().End, "ok")
 	}

@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	// maxKeptBody is the most of a request's body that is kept to be sent again.
+	// maxKeptBody is the longest request body that is kept for a retry, in bytes.
 	maxKeptBody = 64 << 10
 	smallBody   = 4 << 10
-	// maxKeptBodies is the most that all requests together keep. Beyond that requests with a body
-	// are sent once.
+	// maxKeptBodies limits the bytes that all requests together keep. Beyond that, requests with a
+	// body are sent once.
 	maxKeptBodies = 64 << 20
 )
 
@@ -21,21 +21,21 @@ var (
 	largeBodies = sync.Pool{New: func() any { return new([maxKeptBody]byte) }}
 )
 
-// keptBody is a request's body of which what has been read is kept, so that it can be sent again.
-// It is a message.BodyReader: after rewind it gives again what it gave before, then continues with
-// the client's. It keeps nothing more once the body is longer than maxKeptBody or drop was called.
-// The zero value keeps nothing.
+// keptBody is a request's body that keeps what has been read, so that it can be sent again. It is a
+// message.BodyReader: after rewind it returns the same bytes again, then continues with the
+// client's. It keeps nothing more once the body is longer than maxKeptBody or drop was called. The
+// zero value keeps nothing.
 type keptBody struct {
-	src   message.BodyReader // nil: nothing is kept
-	used  *atomic.Int64      // by all
-	buf   []byte             // the body from its beginning
-	given int                // bytes of buf that Next has given since rewind
-	lost  bool               // not all that was read is in buf
-	done  atomic.Bool        // nobody will need it; any goroutine may set it
+	src        message.BodyReader // nil: nothing is kept
+	used       *atomic.Int64      // by all
+	buf        []byte             // the body from its beginning
+	pos        int                // bytes of buf that Next has returned since rewind
+	incomplete bool               // buf lacks a part of what was read
+	unneeded   atomic.Bool        // the body will not be sent again; any goroutine may set it
 }
 
-// begin makes k keep what is read from src, of which nothing has been. It makes room for the first
-// n bytes; false: there is none.
+// begin makes k keep what is read from src, of which nothing has been read yet. It reserves memory
+// for the first n bytes, and returns false if there is none.
 func (k *keptBody) begin(src message.BodyReader, used *atomic.Int64, n int64) bool {
 	k.src, k.used = src, used
 	if k.grow(int(max(1, min(n, maxKeptBody)))) {
@@ -45,45 +45,45 @@ func (k *keptBody) begin(src message.BodyReader, used *atomic.Int64, n int64) bo
 	return false
 }
 
-// active says whether the body is read by k.
+// active reports whether the body is read through k.
 func (k *keptBody) active() bool { return k.src != nil }
 
-// again says whether what was read of the body can be given again.
-func (k *keptBody) again() bool { return k.src != nil && !k.lost }
+// canRewind reports whether Next can return again what was read of the body.
+func (k *keptBody) canRewind() bool { return k.src != nil && !k.incomplete }
 
-// rewind makes Next begin again.
-func (k *keptBody) rewind() { k.given = 0 }
+// rewind makes Next start from the beginning of the body.
+func (k *keptBody) rewind() { k.pos = 0 }
 
-// left is how many bytes Next gives before it continues with the client's.
-func (k *keptBody) left() int { return len(k.buf) - k.given }
+// remaining is the number of bytes that Next returns before it reads from the client.
+func (k *keptBody) remaining() int { return len(k.buf) - k.pos }
 
-// Next gives the next piece of the body.
+// Next returns the next piece of the body.
 func (k *keptBody) Next(wait bool) ([]byte, error) {
-	if k.given < len(k.buf) {
-		p := k.buf[k.given:]
-		k.given = len(k.buf)
+	if k.pos < len(k.buf) {
+		p := k.buf[k.pos:]
+		k.pos = len(k.buf)
 		return p, nil
 	}
 	p, err := k.src.Next(wait)
 	if err == nil {
-		k.keep(p)
+		k.store(p)
 	}
 	return p, err
 }
 
-func (k *keptBody) keep(p []byte) {
-	if k.lost {
+func (k *keptBody) store(p []byte) {
+	if k.incomplete {
 		return
 	}
-	if n := len(k.buf) + len(p); k.done.Load() || n > maxKeptBody || !k.grow(n) {
+	if n := len(k.buf) + len(p); k.unneeded.Load() || n > maxKeptBody || !k.grow(n) {
 		k.drop()
 		return
 	}
 	k.buf = append(k.buf, p...)
-	k.given = len(k.buf)
+	k.pos = len(k.buf)
 }
 
-// grow makes room for n bytes in all.
+// grow reserves memory for n bytes in all.
 func (k *keptBody) grow(n int) bool {
 	if n <= cap(k.buf) {
 		return true
@@ -118,11 +118,11 @@ func (k *keptBody) free(b []byte) {
 	}
 }
 
-// drop gives the memory back: the body is not sent again. Whoever reads the body calls it, or sets
-// done.
+// drop releases the memory: the body is not sent again. Only the reader of the body calls it;
+// others set unneeded.
 func (k *keptBody) drop() {
 	k.free(k.buf)
-	k.buf, k.given, k.lost = nil, 0, true
+	k.buf, k.pos, k.incomplete = nil, 0, true
 }
 
 // reset makes k keep nothing.
@@ -131,6 +131,6 @@ func (k *keptBody) reset() {
 		return
 	}
 	k.free(k.buf)
-	k.src, k.used, k.buf, k.given, k.lost = nil, nil, nil, 0, false
-	k.done.Store(false)
+	k.src, k.used, k.buf, k.pos, k.incomplete = nil, nil, nil, 0, false
+	k.unneeded.Store(false)
 }

@@ -36,16 +36,16 @@ func TestKeptBody(t *testing.T) {
 	k.begin(&pieces{"hello", large, "!"}, &used, -1)
 	read(&k, 1)
 	k.rewind()
-	if got := read(&k, 1); got != "hello" || k.left() != 0 {
+	if got := read(&k, 1); got != "hello" || k.remaining() != 0 {
 		t.Errorf("got %q", got)
 	}
 	read(&k, 1)
 	k.rewind()
-	if got := read(&k, 1); got != "hello"+large || !k.again() || used.Load() != maxKeptBody {
-		t.Errorf("got %d bytes; %v, %d used", len(got), k.again(), used.Load())
+	if got := read(&k, 1); got != "hello"+large || !k.canRewind() || used.Load() != maxKeptBody {
+		t.Errorf("got %d bytes; %v, %d used", len(got), k.canRewind(), used.Load())
 	}
-	if got := read(&k, 1); got != "!" || k.again() || used.Load() != 0 {
-		t.Errorf("beyond the limit: %q, %v, %d used", got, k.again(), used.Load())
+	if got := read(&k, 1); got != "!" || k.canRewind() || used.Load() != 0 {
+		t.Errorf("beyond the limit: %q, %v, %d used", got, k.canRewind(), used.Load())
 	}
 	if _, err := k.Next(true); err != io.EOF {
 		t.Error(err)
@@ -54,9 +54,9 @@ func TestKeptBody(t *testing.T) {
 
 	k.begin(&pieces{"a", "b"}, &used, 2)
 	read(&k, 1)
-	k.done.Store(true)
-	if got := read(&k, 1); got != "b" || k.again() || used.Load() != 0 {
-		t.Errorf("when nobody needs it: %q, %v, %d used", got, k.again(), used.Load())
+	k.unneeded.Store(true)
+	if got := read(&k, 1); got != "b" || k.canRewind() || used.Load() != 0 {
+		t.Errorf("when nobody needs it: %q, %v, %d used", got, k.canRewind(), used.Load())
 	}
 	k.reset()
 
@@ -67,11 +67,11 @@ func TestKeptBody(t *testing.T) {
 	if !k.begin(&pieces{"a", large}, &used, 1) {
 		t.Fatal("there is room")
 	}
-	if read(&k, 1); !k.again() {
+	if read(&k, 1); !k.canRewind() {
 		t.Error("what there is room for is not kept")
 	}
-	if got := read(&k, 1); got != large || k.again() || used.Load() != maxKeptBodies-smallBody {
-		t.Errorf("%d bytes, %v, %d used", len(got), k.again(), used.Load())
+	if got := read(&k, 1); got != large || k.canRewind() || used.Load() != maxKeptBodies-smallBody {
+		t.Errorf("%d bytes, %v, %d used", len(got), k.canRewind(), used.Load())
 	}
 	k.reset()
 	if used.Load() != maxKeptBodies-smallBody {

@@ -88,7 +88,7 @@ func (m mode) origin(t testing.TB, serve func(*proxytest.Conn)) *proxytest.Origi
 	return proxytest.NewOrigin(t, m.mptcp, serve)
 }
 
-// setup says how a gateway is to be; the zero value is one route, which is for everything.
+// setup configures a gateway; the zero value has one route for all requests.
 type setup struct {
 	mode     mode
 	options  proxy.Options
@@ -99,23 +99,24 @@ type setup struct {
 	address  string // to listen on; "" is 127.0.0.1 and any port, "unix" a unix socket
 	noLog    bool   // no access log
 	logFile  string // the access log goes there, not to gateway.log
-	sendBuf  int    // of accepted connections of an inherited socket, in bytes; 0 is what the kernel chooses
+	// Of accepted connections of an inherited socket, in bytes; 0 is what the kernel chooses.
+	sendBuf int
 }
 
-// gate is a gateway of the real parts, without configuration.
+// gateway consists of the real components, without a configuration file.
 type gateway struct {
-	t       testing.TB
-	mode    mode
-	addr    string
-	proxy   *proxy.Proxy
-	front   *proxy.Listener
-	options proxy.ListenerOptions // those of front
-	sockets *listener.Listener
-	failed  atomic.Int64 // accepts
-	backend *backend.Backend
-	metrics *telemetry.Instruments
-	log     *proxytest.Log
-	said    *record // what the program's own log got
+	t          testing.TB
+	mode       mode
+	addr       string
+	proxy      *proxy.Proxy
+	front      *proxy.Listener
+	options    proxy.ListenerOptions // those of front
+	sockets    *listener.Listener
+	failed     atomic.Int64 // accepts
+	backend    *backend.Backend
+	metrics    *telemetry.Instruments
+	log        *proxytest.Log
+	programLog *record // the program's own log
 
 	access *telemetry.AccessLog
 	stop   context.CancelFunc
@@ -139,7 +140,7 @@ func start(t testing.TB, s setup, origins ...*proxytest.Origin) *gateway {
 // startBefore is start with the addresses of the servers.
 func startBefore(t testing.TB, s setup, servers ...string) *gateway {
 	t.Helper()
-	g := &gateway{t: t, mode: s.mode, metrics: telemetry.NewInstruments("test"), said: &record{}}
+	g := &gateway{t: t, mode: s.mode, metrics: telemetry.NewInstruments("test"), programLog: &record{}}
 	switch {
 	case s.logFile != "":
 		g.openLogFile(s.logFile)
@@ -149,10 +150,10 @@ func startBefore(t testing.TB, s setup, servers ...string) *gateway {
 	o := s.options
 	o.Instruments, o.AccessLog = g.metrics, g.access
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.NewTextHandler(g.said, nil))
+		o.Logger = slog.New(slog.NewTextHandler(g.programLog, nil))
 	}
 	if s.gate != nil {
-		o.Leave = s.gate.Leave
+		o.Closed = s.gate.Leave
 	}
 	g.proxy = proxy.New(o)
 	if s.gate != nil {
@@ -224,7 +225,8 @@ func (g *gateway) openListener(s setup) {
 	if s.listener.Routes, err = proxy.NewRoutes(routes); err != nil {
 		g.t.Fatal(err)
 	}
-	o := listener.Options{Name: "web", MPTCP: s.mode.mptcp, Gate: s.gate, Failed: func() { g.failed.Add(1) }, Log: slog.New(slog.NewTextHandler(g.said, nil)), Addresses: []string{"127.0.0.1:0"}}
+	o := listener.Options{Name: "web", MPTCP: s.mode.mptcp, Gate: s.gate, Failed: func() { g.failed.Add(1) },
+		Log: slog.New(slog.NewTextHandler(g.programLog, nil)), Addresses: []string{"127.0.0.1:0"}}
 	var inherited *listener.Inherited
 	switch {
 	case s.address == "unix":
@@ -276,12 +278,12 @@ func (g *gateway) close() {
 			g.rest = g.log.End()
 		}
 		if n := g.metrics.Panics.Value(); n > 0 && !g.expectPanics {
-			g.t.Errorf("%d exchanges panicked: %s", n, g.said.String())
+			g.t.Errorf("%d exchanges panicked: %s", n, g.programLog.String())
 		}
 	})
 }
 
-// lines ends the gateway and gives the log lines that were not looked at.
+// lines ends the gateway and returns the log lines that were not read.
 func (g *gateway) lines() []proxytest.Line {
 	g.close()
 	return g.rest
@@ -309,7 +311,7 @@ func (g *gateway) waitMetric(want float64, name string, labels ...string) {
 	proxytest.WaitMetric(g.t, g.metrics.Registry(), want, name, labels...)
 }
 
-// bystander is an innocent client: it must get its own answer, whatever others did.
+// bystander is another client: it must get its own answer, whatever the test did before.
 func (g *gateway) bystander() {
 	g.t.Helper()
 	for _, path := range []string{"/innocent/1", "/innocent/2"} {
@@ -365,24 +367,6 @@ func lacks(t testing.TB, what, s string, parts ...string) {
 			t.Errorf("%s holds %q: %.400q", what, p, s)
 		}
 	}
-}
-
-// newBackend makes a further backend for routes, which runs as long as the test.
-func newBackend(t testing.TB, origins ...*proxytest.Origin) *backend.Backend {
-	t.Helper()
-	o := backend.Options{Name: "other"}
-	for _, origin := range origins {
-		o.Servers = append(o.Servers, backend.ServerOptions{Address: origin.Address(), MPTCP: mptcp.Off})
-	}
-	b, err := backend.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = b.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-done })
-	return b
 }
 
 // setSendBuffer bounds what the kernel takes from the connections that l accepts.

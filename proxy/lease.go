@@ -6,40 +6,40 @@ import (
 	"time"
 )
 
-// Lease is what the exchanges on a route, or on the routes of a generation that are the same, last
-// by: they may last for as long as they like, until the lease is retired, and then to a deadline.
+// Lease is held by the exchanges on a route, or on equal routes of a generation. Until it is
+// retired, they may take any time, and then until a deadline.
 //
-// The zero value is one that is not retired.
-type Lease struct{ gone atomic.Bool }
+// The zero value is not retired.
+type Lease struct{ isRetired atomic.Bool }
 
-// retired says whether the route is gone, or leads elsewhere by now.
-func (l *Lease) retired() bool { return l != nil && l.gone.Load() }
+// retired reports whether the route was removed or changed.
+func (l *Lease) retired() bool { return l != nil && l.isRetired.Load() }
 
-// Ending are parts of a generation that is no longer the one that serves.
+// Ending are the parts of an old generation that the new one does not have.
 type Ending struct {
-	Leases    []*Lease    // of routes that are gone, or lead elsewhere
-	Listeners []*Listener // that accept no more
+	Leases    []*Lease    // of routes that were removed or changed
+	Listeners []*Listener // that no longer accept connections
 }
 
-// Expire lets the exchanges under the leases, and the connections of the listeners, come to their
-// end, and cuts what is left when ctx ends. Connections of the listeners that are between requests
-// end at once. It returns when nothing is left, and says how many connections it had to cut.
+// Expire waits until the exchanges that hold the leases, and the connections of the listeners, have
+// ended, and cuts what is left when ctx ends. Connections of the listeners that are between
+// requests end after Options.DrainGrace. It returns the number of connections that were cut.
 func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 	leases, listeners := map[*Lease]bool{}, map[*Listener]bool{}
 	for _, l := range e.Leases {
-		l.gone.Store(true)
+		l.isRetired.Store(true)
 		leases[l] = true
 	}
 	for _, l := range e.Listeners {
 		p.Dismiss(l)
 		listeners[l] = true
 	}
-	return p.settle(ctx, 100*time.Millisecond, func(c *conn) bool {
+	return p.waitClosed(ctx, 100*time.Millisecond, func(c *conn) bool {
 		l := c.lease.Load()
-		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle || c.mux.Load().under(leases)
+		return listeners[c.listener] || l != nil && leases[l] && c.state.Load() != idle || c.mux.Load().usesAny(leases)
 	}, func(c *conn) {
 		if m := c.mux.Load(); m != nil && !listeners[c.listener] {
-			m.abort(leases) // what else it carries lives on
+			m.abort(leases) // its other exchanges continue
 			return
 		}
 		c.abort()
@@ -47,10 +47,10 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 }
 
 // Dismiss ends the connections of a listener after their present request, and those between
-// requests at once.
+// requests after Options.DrainGrace.
 func (p *Proxy) Dismiss(l *Listener) {
-	for _, c := range p.which(func(c *conn) bool { return c.listener == l }) {
-		c.leaving.Store(true)
+	for _, c := range p.matching(func(c *conn) bool { return c.listener == l }) {
+		c.dismissed.Store(true)
 		if m := c.mux.Load(); m != nil {
 			m.http.Shutdown()
 		} else {
@@ -59,33 +59,35 @@ func (p *Proxy) Dismiss(l *Listener) {
 	}
 }
 
-// Drain lets the connections that are open now come to their end, with their last response saying
-// so, and ends those between requests at once. What is left when ctx ends is cut. Connections that
-// are accepted meanwhile, and after it, are served one request; Shutdown ends them.
+// Drain is Shutdown for the connections that are open now. Connections that are accepted meanwhile,
+// and after it, are served one request; Shutdown ends them. Drain returns the number of connections
+// that were left when ctx ended, and were cut.
 func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	p.draining.Store(true)
-	early := p.which(func(c *conn) bool { return !c.late })
+	early := p.matching(func(c *conn) bool { return !c.late })
 	for _, c := range early {
 		c.drain()
 	}
-	return p.settle(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late }, (*conn).abort)
+	return p.waitClosed(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late }, (*conn).abort)
 }
 
-// settle waits until no connection matches, looking at that pace. When ctx ends it aborts those
-// that do.
-func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn) bool, abort func(*conn)) (cut int) {
-	tick := time.NewTicker(pace)
+// waitClosed waits until no connection matches, and checks at that interval. When ctx ends, it
+// aborts those that match.
+func (p *Proxy) waitClosed(
+	ctx context.Context, interval time.Duration, match func(*conn) bool, abort func(*conn),
+) (cut int) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	expired := ctx.Done()
 	for {
-		left := p.which(match)
+		left := p.matching(match)
 		if len(left) == 0 {
 			return cut
 		}
 		select {
 		case <-tick.C:
 		case <-expired:
-			expired = nil // they take a moment to go
+			expired = nil // they do not end at once
 			for _, c := range left {
 				abort(c)
 			}
@@ -96,8 +98,8 @@ func (p *Proxy) settle(ctx context.Context, pace time.Duration, match func(*conn
 	}
 }
 
-// which lists the connections that match.
-func (p *Proxy) which(match func(*conn) bool) (list []*conn) {
+// matching returns the connections that match.
+func (p *Proxy) matching(match func(*conn) bool) (list []*conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {

@@ -6,11 +6,11 @@ import (
 	"mpgate/proxy/limits"
 )
 
-// Limits hold for the connections that are accepted while they are set. What is zero is that of
+// Limits apply to the connections that are accepted while they are set. Zero is the value of
 // limits.Default; a MinRate below zero is none. The limit of all connections is the listener's.
 type Limits = limits.Limits
 
-// connLimits are those of a connection.
+// connLimits are the limits of a connection.
 type connLimits struct {
 	http      http1.ServerOptions
 	http2     http2.ServerOptions

@@ -5,12 +5,10 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"mpgate/internal/proxytest"
-	"mpgate/listener"
 	"mpgate/proxy/backend"
 )
 
@@ -29,9 +27,12 @@ func TestHeaderLimits(t *testing.T) {
 			"a long field":     {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 5<<10) + "\r\n\r\n", 431},
 			"an endless field": {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 100<<10), 431},
 			"many fields":      {"GET / HTTP/1.1\r\n" + host + strings.Repeat("X: y\r\n", 20) + "\r\n", 431},
-			"long trailers":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + strings.Repeat("x", 5<<10) + "\r\n\r\n", 431},
-			"many trailers":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\n" + strings.Repeat("X: y\r\n", 21) + "\r\n", 431},
-			"a large chunk":    {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413},
+			"long trailers": {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\nX: " +
+				strings.Repeat("x", 5<<10) + "\r\n\r\n", 431},
+			"many trailers": {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\n" +
+				strings.Repeat("X: y\r\n", 21) + "\r\n", 431},
+			"a large chunk": {"POST / HTTP/1.1\r\n" + host +
+				"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", 413},
 		} {
 			c := g.client()
 			go func() { _, _ = io.WriteString(c.Conn, e.raw) }() // it may not take all
@@ -176,7 +177,8 @@ func TestSlowUploads(t *testing.T) {
 					done := make(chan struct{})
 					go func() {
 						defer close(done)
-						tick := time.NewTicker(20 * time.Millisecond) // 50 bytes a second; 1,000 are wanted
+						// 50 bytes a second; 1,000 are wanted.
+						tick := time.NewTicker(20 * time.Millisecond)
 						defer tick.Stop()
 						for _, b := range []byte(bytes) {
 							<-tick.C
@@ -199,8 +201,8 @@ func TestSlowUploads(t *testing.T) {
 	})
 }
 
-// stingy connects with the smallest receive buffer that there is.
-func (g *gateway) stingy() *proxytest.Client {
+// lowMinRate connects with the smallest receive buffer that there is.
+func (g *gateway) lowMinRate() *proxytest.Client {
 	g.t.Helper()
 	c := g.client()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
@@ -262,7 +264,8 @@ func TestWaitingFor100(t *testing.T) {
 
 func TestSlowReaders(t *testing.T) {
 	eachPlainMode(t, func(t *testing.T, m mode) {
-		for _, pace := range []time.Duration{0, 50 * time.Millisecond} { // reads nothing, or 100 bytes at that pace
+		// Reads nothing, or 100 bytes at that pace.
+		for _, pace := range []time.Duration{0, 50 * time.Millisecond} {
 			t.Run(pace.String(), func(t *testing.T) {
 				t.Parallel()
 				gone := make(chan struct{}, 1)
@@ -283,7 +286,7 @@ func TestSlowReaders(t *testing.T) {
 				s := quick(m)
 				s.options.MinRate = 100 << 10
 				g := start(t, s, o)
-				c := g.stingy()
+				c := g.lowMinRate()
 				c.Send("GET /large HTTP/1.1\r\n" + host + "\r\n")
 				stop, done := make(chan struct{}), make(chan struct{})
 				go func() {
@@ -317,7 +320,7 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-func TestSlowSourceDoesNotMakeASlowReader(t *testing.T) {
+func TestSlowSourceIsNotASlowReader(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {
 		c.Request()
@@ -335,124 +338,4 @@ func TestSlowSourceDoesNotMakeASlowReader(t *testing.T) {
 		t.Errorf("got %q, %v", a.Body, a.BodyErr)
 	}
 	want(t, "end", g.log.Next().End, "ok")
-}
-
-func TestConnectionLimitPausesAccepting(t *testing.T) {
-	eachMode(t, func(t *testing.T, m mode) {
-		o := m.origin(t, proxytest.Echo)
-		gate := listener.NewGate(2)
-		g := start(t, setup{mode: m, gate: gate}, o)
-		a, b := g.client(), g.client()
-		a.Get("/a")
-		b.Get("/b")
-		if m.tls {
-			return // its handshake waits too
-		}
-		third := g.client() // the kernel has it
-		third.Send("GET /c HTTP/1.1\r\n" + host + "\r\n")
-		_ = third.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		if _, err := third.R.ReadByte(); err == nil {
-			t.Error("a third connection was served at a limit of two")
-		}
-		want(t, "connections inside", gate.Inside(), 2)
-		a.Close()
-		third = continueWith(t, third)
-		want(t, "body", third.Answer().Body, "GET /c ")
-		b.Close()
-		third.Close()
-		if !proxytest.Within(proxytest.Patience, func() bool { return gate.Inside() == 0 }) {
-			t.Errorf("%d places are still taken", gate.Inside())
-		}
-	})
-}
-
-// continueWith is the same connection after a read deadline that was meant.
-func continueWith(t *testing.T, c *proxytest.Client) *proxytest.Client {
-	return proxytest.NewClient(t, c.Conn)
-}
-
-func TestConnectionsPerClient(t *testing.T) {
-	eachMode(t, func(t *testing.T, m mode) {
-		o := m.origin(t, proxytest.Echo)
-		s := setup{mode: m}
-		s.options.PerClient = 2
-		g := start(t, s, o)
-		a, b := g.client(), g.client()
-		a.Get("/a")
-		b.Get("/b")
-		c := proxytest.Dial(t, g.addr, m.mptcp)
-		c.WantClosed()
-		g.waitMetric(1, "mpgate_connections_total", "end", "limit")
-		a.Close()
-		g.waitMetric(1, "mpgate_connections_total", "end", "ok")
-		want(t, "body of another", g.client().Get("/c").Body, "GET /c ")
-		want(t, "body of the second", b.Get("/b").Body, "GET /b ")
-	})
-}
-
-func TestConnectionsPerUnixClientAreNotLimited(t *testing.T) {
-	t.Parallel()
-	o := plain.origin(t, proxytest.Echo)
-	s := setup{address: "unix"}
-	s.options.PerClient = 1
-	g := start(t, s, o)
-	for range 3 {
-		want(t, "status", g.client().Get("/").Status, 200)
-	}
-}
-
-// TestThousandSlowClients runs alone; it needs some 4,000 descriptors.
-func TestThousandSlowClients(t *testing.T) {
-	large := strings.Repeat("x", 1<<20)
-	o := plain.origin(t, func(c *proxytest.Conn) {
-		for head := c.Head(); head != ""; head = c.Head() {
-			switch {
-			case strings.HasPrefix(head, "POST"):
-				_, _ = io.Copy(io.Discard, c.R)
-				return
-			case strings.HasPrefix(head, "GET /large"):
-				c.Send("HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n")
-				c.Send(large)
-			default:
-				line, _, _ := strings.Cut(head, " HTTP/")
-				c.Send(proxytest.Response("200 OK", line+" "))
-			}
-		}
-	})
-	s := setup{mode: modes[1], noLog: true, sendBuf: 16 << 10} // so that a reader that takes nothing is seen at once
-	s.options.HeaderTime, s.options.IdleTime, s.options.MinRate = 4*time.Second, 4*time.Second, 10000
-	g := start(t, s, o)
-	var clients []*proxytest.Client
-	for i := range 999 {
-		switch i % 3 {
-		case 0:
-			c := g.client()
-			c.Send("GET / HTTP/1.1\r\nHost: a.exam")
-			clients = append(clients, c)
-		case 1:
-			c := g.client()
-			c.Send("POST / HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\nabc")
-			clients = append(clients, c)
-		case 2:
-			c := g.stingy()
-			c.Send("GET /large HTTP/1.1\r\n" + host + "\r\n")
-			clients = append(clients, c)
-		}
-	}
-	began := time.Now()
-	g.bystander()
-	t.Logf("the bystander waited %v", time.Since(began))
-	if n := g.metric("mpgate_connections_total", "end", "timeout"); n > 500 {
-		t.Errorf("%v slow clients were gone before the bystander was served", n)
-	}
-	// Time frees their places.
-	g.waitMetric(999, "mpgate_connections_total", "end", "timeout")
-	g.bystander()
-	g.waitMetric(0, "mpgate_http_requests_in_flight")
-	var wait sync.WaitGroup
-	for _, c := range clients {
-		wait.Go(func() { _ = c.Close() })
-	}
-	wait.Wait()
-	g.waitMetric(0, "mpgate_connections_open")
 }

@@ -67,10 +67,13 @@ func TestLinkLocalPeers(t *testing.T) {
 		fields  []string
 		client  string
 	}{
-		"no trust": {proxy.ListenerOptions{}, "", []string{"X-Forwarded-For: fe80::a\r\n", "X-Real-IP: fe80::a\r\n", "X-Forwarded-Proto: http\r\n"}, "fe80::a"},
+		"no trust": {proxy.ListenerOptions{}, "", []string{"X-Forwarded-For: fe80::a\r\n", "X-Real-IP: fe80::a\r\n",
+			"X-Forwarded-Proto: http\r\n"}, "fe80::a"},
 		"trusted": {proxy.ListenerOptions{Trusted: linkLocal}, "",
-			[]string{"X-Forwarded-For: 203.0.113.9, fe80::a\r\n", "X-Real-IP: 203.0.113.9\r\n", "X-Forwarded-Proto: https\r\n"}, "203.0.113.9"},
-		"PROXY header": {proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: linkLocal}, "PROXY TCP4 192.0.2.9 192.0.2.1 1111 80\r\n",
+			[]string{"X-Forwarded-For: 203.0.113.9, fe80::a\r\n", "X-Real-IP: 203.0.113.9\r\n",
+				"X-Forwarded-Proto: https\r\n"}, "203.0.113.9"},
+		"PROXY header": {proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: linkLocal},
+			"PROXY TCP4 192.0.2.9 192.0.2.1 1111 80\r\n",
 			[]string{"X-Forwarded-For: 192.0.2.9\r\n", "X-Real-IP: 192.0.2.9\r\n"}, "192.0.2.9"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,44 +7,44 @@ import (
 	"mpgate/telemetry"
 )
 
-// ListenerOptions are what the data plane knows of a listener.
+// ListenerOptions configure a listener.
 type ListenerOptions struct {
-	Trusted   []netip.Prefix // whose X-Forwarded-* count
-	TrustUnix bool           // those of peers on unix sockets count
-	// OwnNames are fields that only the gateway may send to a server, on whichever listener a
-	// client comes.
+	Trusted   []netip.Prefix // trusted proxies
+	TrustUnix bool           // peers on unix sockets are trusted proxies
+	// OwnNames are header fields that only the gateway may send to a server, for clients of all
+	// listeners.
 	OwnNames      []string
 	HealthPath    string // answered here; "" is none
-	RequireMPTCP  bool   // connections that are not MPTCP, or no longer, are closed
+	RequireMPTCP  bool   // connections without MPTCP, or after a fallback, are closed
 	RedirectHTTPS bool   // answer everything with a 308 to the same target by https
 	Routes        *Routes
 	Passthrough   *Passthroughs // nil: none
 	TLS           Policies      // nil: plain
-	H2C           bool          // HTTP/2 is spoken without TLS by clients that begin so
-	NoH1          bool          // and nothing else
-	// Challenge answers a CA that asks for proof of a name (http-01), before redirects and routes;
-	// nil: never.
+	H2C           bool          // accept HTTP/2 without TLS, by its preface
+	NoH1          bool          // and refuse HTTP/1
+	// Challenge answers a CA that validates a name (http-01), before redirects and routes; nil:
+	// never.
 	Challenge func(host, path []byte) (body string, ours bool)
 
 	ProxyHeader     ProxyHeader
-	ProxyHeaderFrom []netip.Prefix // who may send one
+	ProxyHeaderFrom []netip.Prefix // peers that may send one
 }
 
-// Listener is a front listener as the data plane sees it. It stays the same over reloads, while
-// what it does is swapped by Update.
+// Listener is a front listener of the data plane. It remains the same after a reload; Update
+// replaces its options.
 type Listener struct {
 	name    string
 	metrics *telemetry.Instruments
 	view    atomic.Pointer[view]
 }
 
-// view is one generation of a listener.
+// view is the state of a listener in one generation.
 type view struct {
 	ListenerOptions
-	conns   *telemetry.ListenerMeter
-	noRoute *telemetry.ExchangeMeter
-	meters  *meters // of Routes
-	passed  *meters // of Passthrough
+	conns             *telemetry.ListenerMeter
+	noRoute           *telemetry.ExchangeMeter
+	meters            *meters // of Routes
+	passthroughMeters *meters // of Passthrough
 }
 
 // NewListener makes a listener that serves o.
@@ -54,17 +54,17 @@ func (p *Proxy) NewListener(name string, o ListenerOptions) *Listener {
 	return l
 }
 
-// Update makes requests that begin from now on see o.
+// Update applies o to requests that begin from now on.
 func (l *Listener) Update(o ListenerOptions) {
 	v := &view{
 		ListenerOptions: o, conns: l.metrics.Listener(l.name), noRoute: l.metrics.Exchange(l.name, ""),
-		meters: l.newMeters(l.metrics.Exchange, o.Routes),
-		passed: l.newMeters(l.metrics.Passthrough, (*Routes)(o.Passthrough)),
+		meters:            l.newMeters(l.metrics.Exchange, o.Routes),
+		passthroughMeters: l.newMeters(l.metrics.Passthrough, (*Routes)(o.Passthrough)),
 	}
 	l.view.Swap(v).end(v)
 }
 
-// Close gives the listener's metrics back. No connection may come after it.
+// Close releases the listener's metrics. No connection may be accepted after it.
 func (l *Listener) Close() { l.view.Load().end(nil) }
 
 // end releases the metrics of a view; next, if not nil, follows it.
@@ -78,8 +78,8 @@ func (v *view) end(next *view) {
 		next = new(view)
 	}
 	v.meters.end(next.meters)
-	v.passed.end(next.passed)
+	v.passthroughMeters.end(next.passthroughMeters)
 }
 
-// trusts says whether what a says about others is believed.
-func (v *view) trusts(a netip.Addr) bool { return contains(v.Trusted, a) }
+// trusts reports whether a is the address of a trusted proxy.
+func (v *view) trusts(a netip.Addr) bool { return containsAddr(v.Trusted, a) }

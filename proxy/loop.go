@@ -12,54 +12,54 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/telemetry"
 )
 
-// A configuration may lead a request back to the gateway, directly or over other proxies, where it
-// would go round until a limit stops it, and take a connection for each round. Requests carry a
-// mark for that (RFC 8586, CDN-Loop), which other proxies pass on; see docs/decisions. A second
-// pass through the gateway is not yet a loop: one listener may forward to another of the same
-// process, and a server may send requests of its own with the fields that it got. So a mark says by
-// which listener and route a request for which target has passed, and a loop is the same once more.
+// A configuration may forward a request back to the gateway, directly or through other proxies. It
+// would circulate until a limit stops it, and use a connection for each pass. So requests carry a
+// mark (RFC 8586, CDN-Loop), which other proxies forward; see docs/decisions. A second pass through
+// the gateway is not yet a loop: one listener may forward to another of the same process, and a
+// server may send requests of its own with the fields that it received. A mark identifies the
+// listener, the route and the target of a pass, and a loop is the same mark again.
 //
-// Connections that are passed through carry no mark. A loop is one that we ourselves have
-// made, or the same ClientHello, which holds 32 random bytes, many times at once.
+// Connections that are passed through carry no mark. A loop is a connection that this process has
+// made, or many concurrent connections with the same ClientHello, which contains 32 random bytes.
 
 const (
 	processDigits = 8
 	markDigits    = processDigits + 16
-	// maxPasses bounds the passes of a request whose target changes on its way.
+	// maxPasses limits the passes of a request whose target changes.
 	maxPasses = 10
-	// maxSameHello is not 1 because there are clients for tests that always send the same.
+	// maxSameHello is not 1 because some test clients always send the same ClientHello.
 	maxSameHello = 32
-	// loopReportEvery is how often a loop is logged: the client may be trying again and again.
+	// loopReportEvery limits how often a loop is logged, because clients retry.
 	loopReportEvery = time.Minute
 )
 
-// loops is what a Proxy knows for finding loops.
+// loops is the state for the detection of loops.
 type loops struct {
 	seed     maphash.Seed
-	process  [processDigits]byte // a name of this process that says nothing of it to others
+	process  [processDigits]byte // a random name of this process
 	reported atomic.Int64        // when a loop was logged, in ns since 1970
 
-	mu      sync.Mutex      // guards what follows
-	hellos  map[uint64]int  // by hash, of the connections that are being passed through
-	dialled map[ends]string // those of them to servers, with their route
+	mu      sync.Mutex          // guards what follows
+	hellos  map[uint64]int      // by hash, of the connections that are being passed through
+	dialled map[addrPair]string // of the connections to servers; values are their routes
 }
 
-// ends are those of a connection. One port may be used for connections to several places.
-type ends struct{ from, to netip.AddrPort }
+// addrPair identifies a connection: one local port may be used for connections to several
+// addresses.
+type addrPair struct{ from, to netip.AddrPort }
 
 func newLoops() *loops {
-	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, dialled: map[ends]string{}}
+	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, dialled: map[addrPair]string{}}
 	hex.Encode(l.process[:], binary.BigEndian.AppendUint32(nil, rand.Uint32()))
 	return l
 }
 
-// returns marks the request. One that has returned to this gateway is answered.
-func (x *exchange) returns() bool {
+// detectLoop marks the request. It answers one that has returned to this gateway, and returns true.
+func (x *exchange) detectLoop() bool {
 	l := x.proxy.loops
 	b := x.scratch[:0]
 	for _, part := range [...]string{x.client.listener.name, x.route.Name} {
@@ -78,10 +78,10 @@ func (x *exchange) returns() bool {
 	h := &x.req.Header
 	x.scratch = x.scratch[:0]
 	if h.Has(message.CDNLoop) {
-		if x.marked(mark[:]) {
-			l.report(x.proxy, "request loop: a request returned to this gateway and was answered with 508; check the addresses of the servers",
-				"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "host", string(x.req.Host), "id", string(x.rec.IDText()))
-			x.answer(filter.Answer{Status: 508, End: telemetry.EndLimit, Text: "the request returned to this gateway"})
+		if x.hasMark(mark[:]) {
+			l.report(x, "request loop: a request returned to this gateway and was answered with 508; "+
+				"check the addresses of the servers", "host", string(x.req.Host))
+			x.answer(errorAnswer(508, telemetry.EndLimit, "the request returned to this gateway"))
 			return true
 		}
 		h.Del(message.CDNLoop)
@@ -91,9 +91,9 @@ func (x *exchange) returns() bool {
 	return false
 }
 
-// marked reports whether a request that others, or we, have marked has had this mark, or too many
-// of ours. The marks are joined in scratch.
-func (x *exchange) marked(mark []byte) bool {
+// hasMark reports whether a request already has this mark, or too many marks of this process. It
+// joins the marks in scratch.
+func (x *exchange) hasMark(mark []byte) bool {
 	h := &x.req.Header
 	passes := 0
 	for i := h.Index(message.CDNLoop, 0); i >= 0; i = h.Index(message.CDNLoop, i+1) {
@@ -114,28 +114,30 @@ func (x *exchange) marked(mark []byte) bool {
 	return false
 }
 
-// report logs a loop, now and then.
-func (l *loops) report(p *Proxy, text string, attrs ...any) {
+// report logs a loop, at most once per loopReportEvery.
+func (l *loops) report(x *exchange, text, key, value string) {
 	now, last := time.Now().UnixNano(), l.reported.Load()
 	if now-last >= int64(loopReportEvery) && l.reported.CompareAndSwap(last, now) {
-		p.options.Logger.Warn(text, attrs...)
+		x.proxy.options.Logger.Warn(text, "listener", x.rec.Listener, "route", x.rec.Route, "backend", x.rec.Backend,
+			key, value, "id", string(x.rec.IDText()))
 	}
 }
 
-// passing is a connection that is passed through.
-type passing struct {
+// passedConn is a connection that is passed through.
+type passedConn struct {
 	loops   *loops
 	hello   uint64
-	dialled ends // the connection to the server
+	dialled addrPair // the connection to the server
 }
 
-// pass notes a connection that is to be passed through; nil: it has come back.
-func (l *loops) pass(c ends, route string, hello []byte) *passing {
+// pass registers a connection that is to be passed through. It returns nil if the connection is
+// part of a loop.
+func (l *loops) pass(c addrPair, route string, hello []byte) *passedConn {
 	var h maphash.Hash
 	h.SetSeed(l.seed)
 	_, _ = h.WriteString(route)
 	_, _ = h.Write(hello)
-	p := &passing{loops: l, hello: h.Sum64()}
+	p := &passedConn{loops: l, hello: h.Sum64()}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if by, ok := l.dialled[c]; ok && by == route || l.hellos[p.hello] >= maxSameHello {
@@ -145,9 +147,9 @@ func (l *loops) pass(c ends, route string, hello []byte) *passing {
 	return p
 }
 
-// to notes the connection to the server. Nothing may have been sent on that yet.
-func (p *passing) to(c ends, route string) {
-	if c == (ends{}) {
+// setServer records the connection to the server, before anything is sent on it.
+func (p *passedConn) setServer(c addrPair, route string) {
+	if c == (addrPair{}) {
 		return
 	}
 	p.dialled = c
@@ -156,8 +158,8 @@ func (p *passing) to(c ends, route string) {
 	p.loops.mu.Unlock()
 }
 
-// end is for a connection to the server that is about to be closed.
-func (p *passing) end() {
+// end is called before the connection to the server is closed.
+func (p *passedConn) end() {
 	l := p.loops
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,15 +169,15 @@ func (p *passing) end() {
 	delete(l.dialled, p.dialled)
 }
 
-// endsOf are the ends of a connection, both zero of one over a unix socket.
-func endsOf(from, to net.Addr) (e ends) {
+// addrPairOf returns the addresses of a connection; both are zero for a unix socket.
+func addrPairOf(from, to net.Addr) (e addrPair) {
 	f, _ := from.(*net.TCPAddr)
 	t, _ := to.(*net.TCPAddr)
 	if f == nil || t == nil {
-		return ends{}
+		return addrPair{}
 	}
 	clean := func(a netip.AddrPort) netip.AddrPort {
 		return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 	}
-	return ends{clean(f.AddrPort()), clean(t.AddrPort())}
+	return addrPair{clean(f.AddrPort()), clean(t.AddrPort())}
 }

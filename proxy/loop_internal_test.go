@@ -27,7 +27,7 @@ func FuzzLoopMarks(f *testing.F) {
 				found = found || id == mark
 			}
 		}
-		if got := x.marked([]byte(mark)); got != (found || passes >= maxPasses) {
+		if got := x.hasMark([]byte(mark)); got != (found || passes >= maxPasses) {
 			t.Fatalf("%q, %q: %v", one, two, got)
 		} else if got {
 			return

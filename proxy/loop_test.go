@@ -41,8 +41,9 @@ func wantLoop(t *testing.T, g *gateway, exchanges int) {
 		want(t, "status", l.Status, 508)
 		want(t, "end", l.End, map[bool]string{true: "limit", false: "ok"}[i == 0])
 	}
-	want(t, "connections to the server", g.metric("mpgate_backend_connects_total", "result", "ok"), float64(exchanges-1))
-	want(t, "reports of the loop", strings.Count(g.said.String(), "request loop"), 1)
+	want(t, "connections to the server", g.metric("mpgate_backend_connects_total", "result", "ok"),
+		float64(exchanges-1))
+	want(t, "reports of the loop", strings.Count(g.programLog.String(), "request loop"), 1)
 }
 
 // A gateway whose server is itself answers at the second round, whatever carries the request.
@@ -65,7 +66,8 @@ func TestRequestThatComesBack(t *testing.T) {
 			want(t, "status", c.Get("/again").Status, 508)
 			if protocol == backend.HTTP1 { // an offer to change protocols is no way around
 				c = g.client()
-				c.Send("GET /ws HTTP/1.1\r\n" + host + "Connection: Upgrade, CDN-Loop\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+				c.Send("GET /ws HTTP/1.1\r\n" + host + "Connection: Upgrade, CDN-Loop\r\nUpgrade: websocket\r\n" +
+					"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 				want(t, "status of an upgrade", c.ReadHead().Status, 508)
 			}
 		}
@@ -104,11 +106,12 @@ func TestRequestThatComesBackOverOthers(t *testing.T) {
 
 // What is no loop: another listener or route of the same process, a server that asks for something
 // else with the fields that it got, marks of others.
-func TestSecondPassIsNoLoop(t *testing.T) {
+func TestSecondPassIsNotALoop(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "inner", Match: route.Match{Listener: "inner"}, Action: &proxy.Forward{Backend: b}}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}},
+			{Name: "inner", Match: route.Match{Listener: "inner"}, Action: &proxy.Forward{Backend: b}}}
 	}}, o)
 	c := g.client()
 	c.Send("GET /a HTTP/1.1\r\n" + host + "CDN-Loop: other.example; v=1\r\ncdn-loop: , x\r\n\r\n")
@@ -147,8 +150,10 @@ func TestPassthroughThatComesBack(t *testing.T) {
 			}
 			g := passed(t, m, backend.Options{}, proxy.ListenerOptions{}, plain.origin(t, proxytest.Echo))
 			lead := func(g *gateway, to string) {
-				b := runBackend(t, backend.Options{Name: "sealed", Servers: []backend.ServerOptions{{Address: to, MPTCP: m.mptcp}}})
-				passthroughs, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}})
+				b := runBackend(t, backend.Options{Name: "sealed",
+					Servers: []backend.ServerOptions{{Address: to, MPTCP: m.mptcp}}})
+				passthroughs, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass",
+					Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -166,7 +171,7 @@ func TestPassthroughThatComesBack(t *testing.T) {
 			ask()
 			want(t, "end of the second round", g.log.Next().End, "limit")
 			g.log.Next()
-			want(t, "reports", strings.Count(g.said.String(), "connection loop"), 1)
+			want(t, "reports", strings.Count(g.programLog.String(), "connection loop"), 1)
 			other := passed(t, m, backend.Options{}, proxy.ListenerOptions{}, plain.origin(t, proxytest.Echo))
 			lead(g, other.addr)
 			lead(other, g.addr)

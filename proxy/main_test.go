@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 		}
 		after := descriptors()
 		if n := len(after) - pipes(after); n > len(before)-pipes(before) || pipes(after) > pipes(before)+keptPipes {
-			fmt.Fprintf(os.Stderr, "descriptors leaked: %d open before the tests, %d after: %q\n", len(before), len(after), after)
+			fmt.Fprintf(os.Stderr, "descriptors leaked: %d open before the tests, %d after: %q\n", len(before),
+				len(after), after)
 			code = 1
 		}
 	}

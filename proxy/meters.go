@@ -13,8 +13,8 @@ const meterPage = 64
 type page [meterPage]atomic.Pointer[telemetry.ExchangeMeter]
 
 // meters are the meters of a listener's exchanges, by route. Most pairs of a listener and a route
-// never meet, so each meter is made by the first exchange that needs it. After that finding it
-// takes no lock. A nil one has nil meters.
+// are never used, so the first exchange that needs a meter creates it. Later lookups take no lock.
+// Nil has nil meters.
 type meters struct {
 	create func(route string) *telemetry.ExchangeMeter
 	routes *Routes // nil: none
@@ -46,10 +46,10 @@ func (m *meters) of(r *Route) *telemetry.ExchangeMeter {
 			return one
 		}
 	}
-	return m.make(r)
+	return m.newMeter(r)
 }
 
-func (m *meters) make(r *Route) *telemetry.ExchangeMeter {
+func (m *meters) newMeter(r *Route) *telemetry.ExchangeMeter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended { // an exchange outlasts its generation
@@ -70,8 +70,8 @@ func (m *meters) make(r *Route) *telemetry.ExchangeMeter {
 	return one
 }
 
-// end releases the meters. next, if not nil, first takes those of the routes that it has, too: none
-// of them is unused in between.
+// end releases the meters. next, if not nil, first acquires the meters of the routes that both
+// have, so that none of these is released completely.
 func (m *meters) end(next *meters) {
 	if m == nil {
 		return
@@ -95,7 +95,7 @@ func (m *meters) end(next *meters) {
 	}
 }
 
-// adopt makes the meter of the route of that name, if there is such a route.
+// adopt creates the meter of the route with that name, if there is such a route.
 func (m *meters) adopt(route string) {
 	if m == nil {
 		return

@@ -79,7 +79,7 @@ func TestMetersOverReload(t *testing.T) {
 	}
 	count(old.meters.of(first.list[0]))
 	count(old.meters.of(first.list[1]))
-	count(old.passed.of(old.passed.routes.list[0]))
+	count(old.passthroughMeters.of(old.passthroughMeters.routes.list[0]))
 
 	second := routesNamed(t, "c", "unused", "a")
 	l.Update(ListenerOptions{Routes: second, Passthrough: (*Passthroughs)(routesNamed(t, "other", "sni"))})
@@ -101,7 +101,8 @@ func TestMetersOverReload(t *testing.T) {
 		}
 	}
 	inUse("a", "sni")
-	if v.meters.of(second.list[2]) != old.meters.of(first.list[0]) || v.passed.of(v.passed.routes.list[1]) != old.passed.of(old.passed.routes.list[0]) {
+	if v.meters.of(second.list[2]) != old.meters.of(first.list[0]) ||
+		v.passthroughMeters.of(v.passthroughMeters.routes.list[1]) != old.passthroughMeters.of(old.passthroughMeters.routes.list[0]) {
 		t.Error("a reload gave a route another meter")
 	}
 	count(old.meters.of(first.list[1])) // of a route that is gone

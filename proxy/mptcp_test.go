@@ -52,11 +52,13 @@ func TestTransportsInTheLog(t *testing.T) {
 			if e.client == mptcp.Off {
 				notOffered = 1
 			}
-			want(t, "connections where it was not offered", g.metric("mpgate_mptcp_fallbacks_total", "side", "listener", "reason", "not_offered"), notOffered)
+			want(t, "connections where it was not offered", g.metric("mpgate_mptcp_fallbacks_total", "side",
+				"listener", "reason", "not_offered"), notOffered)
 			g.stop() // the backend closes what it kept
 			g.waitMetric(1, "mpgate_mptcp_connections_total", "side", "backend", "result", e.wantServer)
 			if e.wantServer == "fallback" {
-				want(t, "fallbacks to the server", g.metric("mpgate_mptcp_fallbacks_total", "side", "backend", "reason", "peer_or_path"), 1)
+				want(t, "fallbacks to the server", g.metric("mpgate_mptcp_fallbacks_total", "side", "backend",
+					"reason", "peer_or_path"), 1)
 			}
 			g.waitMetric(0, "mpgate_mptcp_subflows", "side", "backend")
 		})

@@ -43,8 +43,8 @@ func dump(r *http.Request) string {
 	return b.String()
 }
 
-// pairOrigin answers with what it was asked, in HTTP/1 or HTTP/2.
-func pairOrigin(t testing.TB) string {
+// plainServer runs a server of net/http that speaks HTTP/1 and HTTP/2 without TLS.
+func plainServer(t testing.TB, serve http.HandlerFunc) (address string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,7 +53,17 @@ func pairOrigin(t testing.TB) string {
 	var p http.Protocols
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)
-	srv := &http.Server{Protocols: &p, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := &http.Server{Protocols: &p, Handler: serve}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(ln) }()
+	t.Cleanup(func() { srv.Close(); <-done })
+	return ln.Addr().String()
+}
+
+// pairOrigin answers with what it was asked, in HTTP/1 or HTTP/2.
+func pairOrigin(t testing.TB) string {
+	t.Helper()
+	return plainServer(t, func(w http.ResponseWriter, r *http.Request) {
 		said := dump(r)
 		h := w.Header()
 		h.Set("Date", "Tue, 24 Nov 2026 00:00:00 GMT")
@@ -85,14 +95,7 @@ func pairOrigin(t testing.TB) string {
 			return
 		}
 		_, _ = io.WriteString(w, said)
-	})}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = srv.Serve(ln)
-	}()
-	t.Cleanup(func() { srv.Close(); <-done })
-	return ln.Addr().String()
+	})
 }
 
 func pairClient(t testing.TB, two bool) *http.Client {
@@ -101,7 +104,10 @@ func pairClient(t testing.TB, two bool) *http.Client {
 	p.SetUnencryptedHTTP2(two)
 	tr := &http.Transport{Protocols: &p, TLSClientConfig: &tls.Config{}, DisableCompression: true}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request,
+		[]*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 }
 
 // pairRequests are made in each pairing.
@@ -123,8 +129,10 @@ var pairRequests = []struct {
 	{name: "large up", method: "POST", path: "/", body: strings.Repeat("x", 3<<20)},
 	{name: "large down", method: "GET", path: "/big"},
 	{name: "cookies", method: "GET", path: "/", header: http.Header{"Cookie": {"a=1; b=2; c=3"}}},
-	{name: "fields", method: "GET", path: "/", header: http.Header{"X-A": {"1", "2"}, "X-Long": {strings.Repeat("y", 9000)}, "X-Empty": {""}}},
-	{name: "connection fields", method: "GET", path: "/", header: http.Header{"Proxy-Authorization": {"x"}, "Keep-Alive": {"1"}}},
+	{name: "fields", method: "GET", path: "/", header: http.Header{"X-A": {"1", "2"},
+		"X-Long": {strings.Repeat("y", 9000)}, "X-Empty": {""}}},
+	{name: "connection fields", method: "GET", path: "/", header: http.Header{"Proxy-Authorization": {"x"},
+		"Keep-Alive": {"1"}}},
 	{name: "early hints", method: "GET", path: "/early"},
 	{name: "no content", method: "GET", path: "/none"},
 	{name: "not modified", method: "GET", path: "/same"},
@@ -135,7 +143,8 @@ func TestPairingsCarryTheSameMessages(t *testing.T) {
 	origin := pairOrigin(t)
 	var front [2][2]string // client, server: the address
 	for s, protocol := range []backend.Protocol{backend.HTTP1, backend.HTTP2} {
-		g := startBefore(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{Protocol: protocol}}, origin)
+		g := startBefore(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+			backend: backend.Options{Protocol: protocol}}, origin)
 		front[0][s], front[1][s] = g.addr, g.addr
 	}
 	clients := [2]*http.Client{pairClient(t, false), pairClient(t, true)}
@@ -146,9 +155,11 @@ func TestPairingsCarryTheSameMessages(t *testing.T) {
 				for server := range 2 {
 					name := fmt.Sprintf("h%d to h%d", client+1, server+1)
 					if client == 1 && c.header["Keep-Alive"] != nil {
-						c.header = http.Header{"Proxy-Authorization": {"x"}} // the other would be malformed there
+						// The other would be malformed there.
+						c.header = http.Header{"Proxy-Authorization": {"x"}}
 					}
-					got := pairExchange(t, clients[client], front[client][server], c.method, c.path, c.body, c.chunked, c.header, c.trailer)
+					got := pairExchange(t, clients[client], front[client][server], c.method, c.path, c.body,
+						c.chunked, c.header, c.trailer)
 					got = strings.ReplaceAll(got, front[client][server], "HOST")
 					if want == "" {
 						want = got
@@ -162,7 +173,8 @@ func TestPairingsCarryTheSameMessages(t *testing.T) {
 	}
 }
 
-func pairExchange(t *testing.T, c *http.Client, addr, method, path, body string, chunked bool, header, trailer http.Header) string {
+func pairExchange(t *testing.T, c *http.Client, addr, method, path, body string, chunked bool, header,
+	trailer http.Header) string {
 	t.Helper()
 	var b strings.Builder
 	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
@@ -176,7 +188,7 @@ func pairExchange(t *testing.T, c *http.Client, addr, method, path, body string,
 		from = strings.NewReader(body)
 	}
 	if chunked {
-		from = io.MultiReader(from) // whose length nobody knows
+		from = io.MultiReader(from) // of unknown length
 	}
 	target := path
 	if path == "*" {

@@ -22,7 +22,8 @@ func TestPanicEndsItsExchangeAlone(t *testing.T) {
 		s.options.Ready = func() bool { panic("asked whether ready") }
 		s.listener.HealthPath = "/health"
 		s.routes = func(b *backend.Backend) []proxy.Route {
-			return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "broken", Match: route.Match{Paths: []string{"/broken"}}}}
+			return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}},
+				{Name: "broken", Match: route.Match{Paths: []string{"/broken"}}}}
 		}
 		g := start(t, s, o)
 		g.expectPanics = true
@@ -41,7 +42,7 @@ func TestPanicEndsItsExchangeAlone(t *testing.T) {
 			want(t, "end", l.End, "internal")
 			want(t, "logged status", l.Status, 500)
 			want(t, "panics", g.metric("mpgate_panics_total"), float64(i+1))
-			contains(t, "the program's log", g.said.String(), l.ID, "panic", "stack")
+			contains(t, "the program's log", g.programLog.String(), l.ID, "panic", "stack")
 			want(t, "body of another connection's next request", other.Get("/after").Body, "GET /after ")
 			g.log.Next()
 		}
@@ -49,7 +50,7 @@ func TestPanicEndsItsExchangeAlone(t *testing.T) {
 		g.waitMetric(0, "mpgate_http_requests_in_flight")
 		g.waitMetric(3, "mpgate_exchanges_total", "end", "internal")
 		g.waitMetric(3, "mpgate_connections_total", "end", "internal")
-		want(t, "panics that the log tells of", strings.Count(g.said.String(), "panic in an exchange"), 3)
+		want(t, "panics that the log tells of", strings.Count(g.programLog.String(), "panic in an exchange"), 3)
 	})
 }
 
@@ -73,9 +74,9 @@ func (f *faulty) Terms(id uint64) *proxy.Terms {
 	return f.policies.Terms(id)
 }
 
-// TestPanicOfACaller has TLS policies panic in a handshake, between the server's answer and the
+// TestPanicInTLSPolicies has TLS policies panic in a handshake, between the server's answer and the
 // client's, and once more in the answer that tells of that.
-func TestPanicOfACaller(t *testing.T) {
+func TestPanicInTLSPolicies(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	var calls, from, to atomic.Int64

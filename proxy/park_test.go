@@ -76,17 +76,17 @@ func TestParkedConnection(t *testing.T) {
 		})
 		t.Run(m.name+" ends with a drain", func(t *testing.T) {
 			g := start(t, quick, m.origin(t, proxytest.Echo))
-			c := g.idleClient()
+			g.idleClient()
 			waitParked(t, 1)
-			_, done := g.drain(c)
+			_, done := g.drain()
 			<-done
 			want(t, "connections", g.proxy.Connections(), 0)
 		})
 	}
 }
 
-// At the limit of connections who has been idle for long makes room for who comes.
-func TestIdleConnectionsMakeRoom(t *testing.T) {
+// At the limit of connections, those that have been idle for long are closed for new ones.
+func TestIdleConnectionsAreClosedAtTheLimit(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		gate := listener.NewGate(3)
 		s := setup{mode: m, gate: gate}
@@ -112,14 +112,18 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		close(release)
 		want(t, "status of a request that took its time", busy.Answer().Status, 200)
 		// The listener waits for a place before it accepts, so that one more may have had to go.
-		if !proxytest.Within(proxytest.Patience, func() bool { return g.metric("mpgate_connections_total", "end", "idle") >= 2 }) {
-			t.Errorf("%v connections count as ended for being idle, want 2 or more", g.metric("mpgate_connections_total", "end", "idle"))
+		if !proxytest.Within(proxytest.Patience, func() bool {
+			return g.metric("mpgate_connections_total", "end",
+				"idle") >= 2
+		}) {
+			t.Errorf("%v connections count as ended for being idle, want 2 or more",
+				g.metric("mpgate_connections_total", "end", "idle"))
 		}
 	})
 }
 
 // So does a connection of HTTP/2 without a stream.
-func TestIdleHTTP2ConnectionsMakeRoom(t *testing.T) {
+func TestIdleHTTP2ConnectionsAreClosedAtTheLimit(t *testing.T) {
 	gate := listener.NewGate(2)
 	s := setup{mode: plain, gate: gate, listener: proxy.ListenerOptions{H2C: true}}
 	s.options.ParkAfter = 50 * time.Millisecond
@@ -134,8 +138,8 @@ func TestIdleHTTP2ConnectionsMakeRoom(t *testing.T) {
 	want(t, "status", g.client().Get("/come").Status, 200)
 }
 
-// A parked connection costs less stack than the one that served it: what the wait calls fits in the
-// smallest there is.
+// A parked connection uses a smaller stack than the goroutine that served it: the wait fits in the
+// smallest one.
 func TestParkedConnectionsKeepLittleStack(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector has larger frames")
@@ -152,7 +156,8 @@ func TestParkedConnectionsKeepLittleStack(t *testing.T) {
 	waitParked(t, n)
 	waiting := stackInUse() - before
 	t.Logf("stack for each of %d connections: %d bytes, parked %d", n, serving/n, waiting/n)
-	if waiting > serving*3/4 && waiting > n*3<<10 { // some may have been parked when the others were still being made
+	// Some may have been parked when the others were still being made.
+	if waiting > serving*3/4 && waiting > n*3<<10 {
 		t.Errorf("%d bytes of stack for %d parked connections, %d before: want half", waiting, n, serving)
 	}
 }

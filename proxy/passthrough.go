@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"errors"
-	"os"
 	"time"
 
 	"mpgate/proxy/backend"
@@ -12,12 +10,12 @@ import (
 	"mpgate/telemetry"
 )
 
-// helloStep is how many further bytes make it worth while to read a ClientHello from its beginning
-// once more, so that one that comes byte by byte costs no more than it should.
+// helloStep is the number of new bytes after which a ClientHello is parsed again, so that one that
+// comes byte by byte is not parsed for each.
 const helloStep = 64
 
-// passthrough looks whether the server name of a ClientHello is one that is passed through, and if
-// so does it. What it read is in ahead.
+// passthrough reads the ClientHello into ahead. If its server name is passed through, it serves the
+// connection and returns true.
 func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) {
 	parsed := -helloStep
 	for {
@@ -33,24 +31,24 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 				return true, nil
 			}
 			if err != preread.ErrMore {
-				return false, nil // not for us to judge: TLS or HTTP will
+				return false, nil // TLS or HTTP reports the error
 			}
 		}
 		if err := c.base.Fill(ahead); err != nil {
-			c.end = c.silence(err)
+			c.end = c.waitEnd(err)
 			return false, err
 		}
 	}
 }
 
-// rawConn is a connection that is forwarded unopened.
+// rawConn is a connection that is passed through.
 type rawConn struct {
 	*conn
 	name  string // the server name of its ClientHello
 	ahead *netio.Buffer
 	hello int // how many bytes of ahead are the ClientHello
 
-	opened bool // bytes have gone to a server: an end out of order must show
+	forwarding bool // bytes were sent to a server: a disorderly end must be visible
 }
 
 // serveRaw serves a connection as one exchange.
@@ -59,13 +57,13 @@ func (c *conn) serveRaw(v *view, r *Route, raw *rawConn) {
 	x.begin(&c.client, nil, c.accepted)
 	x.raw = raw
 	x.rec.Proto, x.rec.SNI = telemetry.ProtoTLS, raw.name
-	c.setBusy() // for drain: it is not one that has yet to say what it wants
-	x.enter(r, v.passed)
+	c.setBusy() // so that drain does not interrupt it
+	x.setRoute(r, v.passthroughMeters)
 	defer func() {
 		x.panicked = x.rec.End == telemetry.EndInternal
 		x.finish()
 		c.end = connEnd(x.rec.End)
-		c.broken = x.rec.End != telemetry.EndOK && x.raw.opened
+		c.broken = x.rec.End != telemetry.EndOK && x.raw.forwarding
 		x.recycle()
 	}()
 	r.Action.serve(x)
@@ -78,18 +76,19 @@ func (t *TCP) serve(x *exchange) {
 	x.backend = t.Backend
 	x.rec.Backend = t.Backend.Name()
 	room := x.proxy.options.Room
-	if !room.enter() {
-		x.proxy.shed(errNoRoom)
+	if !room.acquire() {
+		x.proxy.recordShortage(errNoRoom)
 		x.rec.End = connectAnswer(errNoRoom).End
 		return
 	}
-	defer room.leave()
+	defer room.release()
 	c := x.raw
-	passing := x.proxy.loops.pass(endsOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name, c.ahead.Bytes()[:c.hello])
-	if passing == nil {
+	passed := x.proxy.loops.pass(addrPairOf(c.base.RemoteAddr(), c.base.LocalAddr()), x.route.Name,
+		c.ahead.Bytes()[:c.hello])
+	if passed == nil {
 		x.rec.End = telemetry.EndLimit
-		x.proxy.loops.report(x.proxy, "connection loop: a passed-through connection returned to this gateway and was closed; check the addresses of the servers",
-			"listener", x.rec.Listener, "route", x.route.Name, "backend", x.rec.Backend, "sni", c.name, "id", string(x.rec.IDText()))
+		x.proxy.loops.report(x, "connection loop: a passed-through connection returned to this gateway and was closed; "+
+			"check the addresses of the servers", "sni", c.name)
 		return
 	}
 	x.attempt.Reset(x.backend)
@@ -99,23 +98,23 @@ func (t *TCP) serve(x *exchange) {
 		x.rec.Server = s.Address
 	}
 	if err != nil {
-		passing.end()
-		x.proxy.shed(err)
+		passed.end()
+		x.proxy.recordShortage(err)
 		x.rec.End = connectAnswer(err).End
 		return
 	}
 	defer server.Close()
-	defer passing.end() // before the port is free for others
-	passing.to(endsOf(server.LocalAddr(), server.RemoteAddr()), x.route.Name)
+	defer passed.end() // before the local port is free
+	passed.setServer(addrPairOf(server.LocalAddr(), server.RemoteAddr()), x.route.Name)
 	x.rec.BackendTime = time.Since(chosen)
 	x.relayRaw(server)
 }
 
-// relayRaw moves the bytes of a connection, and notes how it ended.
+// relayRaw forwards the bytes of a connection, and records its outcome.
 func (x *exchange) relayRaw(server *backend.Link) {
 	c, rec := x.raw, &x.rec
-	c.opened = true
-	_, _ = server.Conn.Write(c.ahead.Bytes()) // held; an error shows in the relay
+	c.forwarding = true
+	_, _ = server.Conn.Write(c.ahead.Bytes()) // held; an error occurs again in the relay
 	sent := int64(c.ahead.Len())
 	c.ahead.Discard(c.ahead.Len())
 	_ = c.base.SetReadDeadline(time.Time{})
@@ -123,14 +122,7 @@ func (x *exchange) relayRaw(server *backend.Link) {
 	rec.BytesIn, rec.BytesOut = sent+result.ToServer, result.ToClient
 	t, n := server.State(time.Now())
 	rec.ServerTransport, rec.ServerSubflows = t.String(), n
-	switch {
-	case result.Err == nil:
-		rec.End = telemetry.EndOK
-	case result.ByServer && !errors.Is(result.Err, os.ErrDeadlineExceeded): // silence is both sides', as in a tunnel
-		rec.End = telemetry.EndBackendReset
-	default:
-		rec.End = clientEnd(result.Err)
-	}
+	rec.End = tunnelEnd(result)
 }
 
 // Passthroughs is a table of server names whose connections are passed through.

@@ -22,15 +22,16 @@ func passed(t *testing.T, m mode, o backend.Options, options proxy.ListenerOptio
 	o.Name = "sealed"
 	b := backendWith(t, m, o, origin)
 	var err error
-	if options.Passthrough, err = proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}}); err != nil {
+	if options.Passthrough, err = proxy.NewPassthroughs([]proxy.Route{{Name: "pass",
+		Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}}); err != nil {
 		t.Fatal(err)
 	}
 	m.tls = true
 	return start(t, setup{mode: m, listener: options}, m.origin(t, proxytest.Echo))
 }
 
-// sealed is an origin that ends TLS itself.
-func sealed(t *testing.T) func(*proxytest.Conn) {
+// tlsClient is an origin that ends TLS itself.
+func tlsClient(t *testing.T) func(*proxytest.Conn) {
 	cert := testCert(t).Certificate
 	return func(c *proxytest.Conn) {
 		s := tls.Server(overReader{c.Conn, c.R}, &tls.Config{Certificates: []tls.Certificate{cert}})
@@ -80,7 +81,7 @@ func TestPassthrough(t *testing.T) {
 				proxytest.NeedMPTCP(t)
 				transport = "mptcp"
 			}
-			o := m.origin(t, sealed(t))
+			o := m.origin(t, tlsClient(t))
 			g := passed(t, m, backend.Options{}, proxy.ListenerOptions{}, o)
 			for _, name := range []string{"b.example", "B.EXAMPLE"} {
 				for _, shred := range []bool{false, true} {
@@ -101,9 +102,12 @@ func TestPassthrough(t *testing.T) {
 					}
 					_ = c.Close()
 					l := g.log.Next()
-					if l.Route != "pass" || l.Backend != "sealed" || l.Server != o.Address() || l.SNI != "b.example" || l.Proto != "TLS" || l.Peer != local ||
-						l.End != "ok" || l.Status != 0 || l.Method != "" || l.ClientTransport != transport || l.ServerTransport != transport ||
-						l.BytesIn < int64(len(text)) || l.BytesOut < int64(len(text)) || l.BytesIn > 2*int64(len(text)) || l.Duration <= 0 || l.Tries != 1 || l.TLSVersion != "" {
+					if l.Route != "pass" || l.Backend != "sealed" || l.Server != o.Address() ||
+						l.SNI != "b.example" || l.Proto != "TLS" || l.Peer != local ||
+						l.End != "ok" || l.Status != 0 || l.Method != "" || l.ClientTransport != transport ||
+						l.ServerTransport != transport ||
+						l.BytesIn < int64(len(text)) || l.BytesOut < int64(len(text)) ||
+						l.BytesIn > 2*int64(len(text)) || l.Duration <= 0 || l.Tries != 1 || l.TLSVersion != "" {
 						t.Errorf("logged %+v", l)
 					}
 				}
@@ -126,18 +130,21 @@ func TestPassthroughWithProxyHeaders(t *testing.T) {
 		o := plain.origin(t, func(c *proxytest.Conn) {
 			switch version {
 			case 1:
-				if line, _ := c.R.ReadString('\n'); !strings.HasPrefix(line, "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n") {
+				if line, _ := c.R.ReadString('\n'); !strings.HasPrefix(line,
+					"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n") {
 					t.Errorf("the connection began with %q", line)
 				}
 			case 2:
 				head := make([]byte, 28)
-				if _, err := io.ReadFull(c.R, head); err != nil || string(head[16:]) != "\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x01\xbb" {
+				if _, err := io.ReadFull(c.R, head); err != nil ||
+					string(head[16:]) != "\xc0\x00\x02\x07\xc6\x33\x64\x01\x12\x67\x01\xbb" {
 					t.Errorf("the connection began with %q, %v", head, err)
 				}
 			}
-			sealed(t)(c)
+			tlsClient(t)(c)
 		})
-		g := passed(t, plain, backend.Options{SendProxy: uint8(version)}, proxy.ListenerOptions{ProxyHeader: proxy.ProxyOptional, ProxyHeaderFrom: anyLocal}, o)
+		g := passed(t, plain, backend.Options{SendProxy: uint8(version)},
+			proxy.ListenerOptions{ProxyHeader: proxy.ProxyOptional, ProxyHeaderFrom: anyLocal}, o)
 		c := proxytest.Dial(t, g.addr, plain.mptcp)
 		c.Send("PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n")
 		s := tls.Client(&shredder{Conn: c.Conn}, &tls.Config{ServerName: "b.example", RootCAs: testCert(t).roots})
@@ -200,7 +207,8 @@ func TestPassthroughEnds(t *testing.T) {
 	hello := clientHello(t, "b.example")
 	silent := func(c *proxytest.Conn) { _, _ = io.Copy(io.Discard, c.R) }
 	t.Run("idle", func(t *testing.T) {
-		g := passed(t, plain, backend.Options{IdleTimeout: 200 * time.Millisecond}, proxy.ListenerOptions{}, plain.origin(t, silent))
+		g := passed(t, plain, backend.Options{IdleTimeout: 200 * time.Millisecond}, proxy.ListenerOptions{},
+			plain.origin(t, silent))
 		c := proxytest.Dial(t, g.addr, plain.mptcp)
 		c.Send(hello)
 		c.WantClosed()
@@ -257,7 +265,8 @@ func TestPassthroughEnds(t *testing.T) {
 	t.Run("half a ClientHello", func(t *testing.T) {
 		m := plain
 		b := backendWith(t, m, backend.Options{Name: "sealed"}, m.origin(t, silent))
-		table, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}})
+		table, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass",
+			Match: route.Match{Hosts: []string{"b.example"}}, Action: &proxy.TCP{Backend: b}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -265,7 +274,8 @@ func TestPassthroughEnds(t *testing.T) {
 		for _, tls := range []bool{true, false} {
 			m.tls = tls
 			g := start(t, setup{
-				mode: m, options: proxy.Options{Limits: proxy.Limits{HeaderTime: limit}}, listener: proxy.ListenerOptions{Passthrough: table},
+				mode: m, options: proxy.Options{Limits: proxy.Limits{HeaderTime: limit}},
+				listener: proxy.ListenerOptions{Passthrough: table},
 			}, m.origin(t, proxytest.Echo))
 			for _, sent := range []string{"", hello[:1], hello[:4], hello[:len(hello)-1]} {
 				began := time.Now()
@@ -282,16 +292,18 @@ func TestPassthroughEnds(t *testing.T) {
 }
 
 // A listener may pass names on and speak plain HTTP with everybody else.
-func TestPassthroughBesidePlainHTTP(t *testing.T) {
+func TestPassthroughAndPlainHTTPOnOneListener(t *testing.T) {
 	t.Parallel()
-	b := backendWith(t, plain, backend.Options{Name: "sealed"}, plain.origin(t, sealed(t)))
-	table, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass", Match: route.Match{Hosts: []string{"*.example"}}, Action: &proxy.TCP{Backend: b}}})
+	b := backendWith(t, plain, backend.Options{Name: "sealed"}, plain.origin(t, tlsClient(t)))
+	table, err := proxy.NewPassthroughs([]proxy.Route{{Name: "pass",
+		Match: route.Match{Hosts: []string{"*.example"}}, Action: &proxy.TCP{Backend: b}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := start(t, setup{listener: proxy.ListenerOptions{Passthrough: table}}, plain.origin(t, proxytest.Echo))
 	c := g.client()
-	c.Send("G / HTTP/1.0\r\n\r\n") // as short as a request goes: nothing more will come to tell it by
+	// As short as a request goes: nothing more will come to tell it by.
+	c.Send("G / HTTP/1.0\r\n\r\n")
 	want(t, "status", c.Answer().Status, 200)
 	c = g.client()
 	state := c.Secure(&tls.Config{ServerName: "b.example", RootCAs: testCert(t).roots})

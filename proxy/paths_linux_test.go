@@ -40,7 +40,8 @@ func TestTwoPaths(t *testing.T) {
 	})
 	place := l.Place("gateway")
 	command := func(name string, args ...string) *exec.Cmd { return place.Command(ctx, name, args...) }
-	gateway := startChild(t, command, "0.0.0.0:8080", fmt.Sprintf("%s:%d", l.Link("back1").AddrB.Addr(), server.Addr().(*net.TCPAddr).Port))
+	gateway := startChild(t, command, "0.0.0.0:8080", fmt.Sprintf("%s:%d", l.Link("back1").AddrB.Addr(),
+		server.Addr().(*net.TCPAddr).Port))
 	to := netip.AddrPortFrom(l.Link("front1").AddrB.Addr(), 8080).String()
 
 	// get downloads, and after a quarter does something to a path. Both connections are new each
@@ -93,7 +94,8 @@ func TestTwoPaths(t *testing.T) {
 		}
 		t.Logf("%d MiB in %v", size>>20, took)
 	})
-	for _, e := range []struct{ link, sender string }{{"front1", "gateway"}, {"front2", "gateway"}, {"back1", "backend"}, {"back2", "backend"}} {
+	for _, e := range []struct{ link, sender string }{{"front1", "gateway"}, {"front2", "gateway"},
+		{"back1", "backend"}, {"back2", "backend"}} {
 		link := l.Link(e.link)
 		t.Run(e.link+" goes down", func(t *testing.T) {
 			took, gap := get(t, func() error { return link.Down(e.sender) })

@@ -141,7 +141,8 @@ func TestFilterSeams(t *testing.T) {
 			{"POST /x", "a bad body", 413, []string{"a bad body"}},
 		} {
 			c := g.client()
-			c.Send(tt.request + " HTTP/1.1\r\n" + host + "Content-Length: " + strconv.Itoa(len(tt.body)) + "\r\n\r\n" + tt.body)
+			c.Send(tt.request + " HTTP/1.1\r\n" + host + "Content-Length: " + strconv.Itoa(len(tt.body)) +
+				"\r\n\r\n" + tt.body)
 			a := c.Answer()
 			c.Close()
 			want(t, tt.request+": status", a.Status, tt.status)

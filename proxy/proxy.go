@@ -13,26 +13,29 @@ import (
 	"mpgate/telemetry"
 )
 
-// Options are what all listeners share.
+// Options apply to all listeners.
 type Options struct {
 	Limits // SetLimits changes them
 
 	Instruments *telemetry.Instruments
 	AccessLog   *telemetry.AccessLog // nil: none; SetAccessLog changes it
 	Logger      *slog.Logger
-	// Live, if set, has the connections that use MPTCP.
+	// Live, if set, lists the connections that use MPTCP.
 	Live *conninfo.Registry
-	// Leave, if set, is called once for each connection that ends.
-	Leave func()
-	// Ready says whether the gateway takes traffic, for health paths.
+	// Closed, if set, is called once for each connection that ends.
+	Closed func()
+	// Ready reports whether the gateway accepts traffic, for health paths.
 	Ready func() bool
-	// StreamMemory is what all connections of HTTP/2 may be made to hold; 256 MiB.
+	// StreamMemory limits the bytes that all HTTP/2 connections hold; 256 MiB.
 	StreamMemory int64
-	// Room, if set, bounds the exchanges under way.
+	// Room, if set, limits the exchanges in progress by memory.
 	Room *Room
-	// ParkAfter is how long an HTTP/1 connection keeps the stack that it served a request with
-	// while it waits for the next; 5 s.
+	// ParkAfter is how long an idle HTTP/1 connection keeps its large stack; 5 s.
 	ParkAfter time.Duration
+	// DrainGrace is how long a client may take to send a request while the proxy drains: on a
+	// connection that carried none yet, from the beginning of the drain; on an HTTP/1 connection,
+	// from the end of the request before it. Such a client cannot know that it is late; 1 s.
+	DrainGrace time.Duration
 }
 
 // Proxy serves the connections of all listeners.
@@ -42,22 +45,22 @@ type Proxy struct {
 	accessLog  atomic.Pointer[telemetry.AccessLog]
 	draining   atomic.Bool
 	clients    perClient
-	handshakes turns
+	handshakes slots
 	loops      *loops
-	memory     http2.Memory // what the connections that carry many exchanges may be made to hold
-	keptBodies atomic.Int64 // bytes that all requests keep to be sent again
+	memory     http2.Memory // of all HTTP/2 connections
+	keptBodies atomic.Int64 // bytes that all requests keep for retries
 
-	// ctx ends when exchanges must end, whatever they are doing.
+	// ctx ends when all exchanges must end.
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	empty chan struct{} // if not nil, closed when conns becomes empty
-	count atomic.Int64
-	vain  time.Time // when Shed last found nobody
+	mu             sync.Mutex
+	conns          map[*conn]struct{}
+	empty          chan struct{} // if not nil, closed when conns becomes empty
+	count          atomic.Int64
+	lastFailedShed time.Time // when Shed last found no idle connection
 
-	shedder shedder
+	shortages shortageLog
 }
 
 // New makes a proxy. Shutdown ends it.
@@ -68,11 +71,14 @@ func New(o Options) *Proxy {
 	if o.ParkAfter == 0 {
 		o.ParkAfter = 5 * time.Second
 	}
+	if o.DrainGrace == 0 {
+		o.DrainGrace = time.Second
+	}
 	p := &Proxy{
 		options:    o,
 		conns:      map[*conn]struct{}{},
 		clients:    perClient{open: map[netip.Addr]int{}},
-		handshakes: newTurns(),
+		handshakes: newSlots(),
 		loops:      newLoops(),
 	}
 	if p.memory.Limit = o.StreamMemory; p.memory.Limit == 0 {
@@ -84,14 +90,14 @@ func New(o Options) *Proxy {
 	return p
 }
 
-// SetAccessLog makes exchanges that end from now on go to another log; nil: to none. One that ends
-// just now may still go to the one before.
+// SetAccessLog makes exchanges that end from now on go to another log; nil: to none. An exchange
+// that is ending may still go to the old one.
 func (p *Proxy) SetAccessLog(l *telemetry.AccessLog) { p.accessLog.Store(l) }
 
-// Connections is how many are open.
+// Connections returns the number of open connections.
 func (p *Proxy) Connections() int { return int(p.count.Load()) }
 
-// add makes Shutdown see the connection; false: it came too late.
+// add registers the connection for Shutdown, and returns false if that has ended.
 func (p *Proxy) add(c *conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,26 +110,27 @@ func (p *Proxy) add(c *conn) bool {
 	return true
 }
 
-// Shed ends some of the connections that have waited for their next request for long, if there are
-// any, to make room for others. HTTP lets a server do that at any time, and clients are used to it.
+// Shed closes some connections that have been idle for long, if there are any, to make room for
+// others. HTTP allows a server to do that at any time.
 func (p *Proxy) Shed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	const again = 100 * time.Millisecond // it looks at all connections, and may be asked for each that comes
-	if time.Since(p.vain) < again {
+	// Shed looks at all connections, and may be called for each new one.
+	const again = 100 * time.Millisecond
+	if time.Since(p.lastFailedShed) < again {
 		return
 	}
 	most := max(1, len(p.conns)/100)
 	n := 0
 	for c := range p.conns {
-		if c.makesRoom() {
+		if c.tryShed() {
 			if n++; n == most {
 				return
 			}
 		}
 	}
 	if n == 0 {
-		p.vain = time.Now()
+		p.lastFailedShed = time.Now()
 	}
 }
 
@@ -136,18 +143,14 @@ func (p *Proxy) remove(c *conn) {
 		p.empty = nil
 	}
 	p.mu.Unlock()
-	if p.options.Leave != nil {
-		p.options.Leave()
+	if p.options.Closed != nil {
+		p.options.Closed()
 	}
 }
 
-// graceForNew is how long a connection that has sent nothing yet may take to send a request while
-// the proxy drains: its client cannot know that it came too late.
-const graceForNew = time.Second
-
-// Shutdown lets the exchanges that are under way come to their end, with the last response of each
-// connection saying so, and ends connections between requests at once. When ctx ends, whatever is
-// left is ended. Connections that are accepted meanwhile are served one request.
+// Shutdown waits until the exchanges in progress have ended; the last response of each connection
+// announces its end. Connections between requests end after Options.DrainGrace. When ctx ends,
+// Shutdown ends what is left. Connections that are accepted meanwhile are served one request.
 func (p *Proxy) Shutdown(ctx context.Context) {
 	p.draining.Store(true)
 	select {
@@ -158,7 +161,7 @@ func (p *Proxy) Shutdown(ctx context.Context) {
 	<-p.eachConn((*conn).abort)
 }
 
-// eachConn calls f for each connection, and gives a channel that is closed once there is none.
+// eachConn calls f for each connection, and returns a channel that is closed when none is left.
 func (p *Proxy) eachConn(f func(*conn)) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,8 +186,8 @@ type perClient struct {
 	open map[netip.Addr]int
 }
 
-// clientKey is the address, or the /64 that an IPv6 client has to itself. All hosts of a link share
-// the /64 of link-local addresses, so each of those counts by itself.
+// clientKey returns the address, or the /64 of an IPv6 client. All hosts of a link share the /64 of
+// link-local addresses, so each of these addresses counts by itself.
 func clientKey(a netip.Addr) netip.Addr {
 	if a.Is4() || !a.IsValid() || a.IsLinkLocalUnicast() {
 		return a
@@ -196,7 +199,7 @@ func clientKey(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-func (p *perClient) enter(a netip.Addr, limit int) bool {
+func (p *perClient) acquire(a netip.Addr, limit int) bool {
 	key := clientKey(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,7 +210,7 @@ func (p *perClient) enter(a netip.Addr, limit int) bool {
 	return true
 }
 
-func (p *perClient) leave(a netip.Addr) {
+func (p *perClient) release(a netip.Addr) {
 	key := clientKey(a)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -20,7 +20,8 @@ var anyLocal = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 // header2 is a PROXY header in version 2.
 func header2(source, destination string) string {
-	h := preread.Proxy{Version: 2, Source: netip.MustParseAddrPort(source), Destination: netip.MustParseAddrPort(destination)}
+	h := preread.Proxy{Version: 2, Source: netip.MustParseAddrPort(source),
+		Destination: netip.MustParseAddrPort(destination)}
 	return string(h.Append(nil))
 }
 
@@ -33,8 +34,9 @@ func withTLV(header, tlv string) string {
 
 const local2 = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 
-// behind connects, sends a PROXY header in pieces of some bytes, and uses TLS where the mode does.
-func (g *gateway) behind(header string, piece int) *proxytest.Client {
+// sendProxyHeader connects, sends a PROXY header in pieces of some bytes, and uses TLS where the
+// mode does.
+func (g *gateway) sendProxyHeader(header string, piece int) *proxytest.Client {
 	g.t.Helper()
 	c := proxytest.Dial(g.t, g.addr, g.mode.mptcp)
 	for len(header) > 0 {
@@ -48,10 +50,11 @@ func (g *gateway) behind(header string, piece int) *proxytest.Client {
 	return c
 }
 
-func TestProxyHeaderSaysWhoTheClientIs(t *testing.T) {
+func TestProxyHeaderSetsTheClient(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, proxytest.Echo)
-		g := start(t, setup{mode: m, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal}}, o)
+		g := start(t, setup{mode: m, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired,
+			ProxyHeaderFrom: anyLocal}}, o)
 		for _, tt := range []struct{ header, client string }{
 			{"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", "192.0.2.7"},
 			{"PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n", "2001:db8::7"},
@@ -63,7 +66,7 @@ func TestProxyHeaderSaysWhoTheClientIs(t *testing.T) {
 			{local2, "127.0.0.1"},
 		} {
 			for _, piece := range []int{1, 1000} {
-				c := g.behind(tt.header, piece)
+				c := g.sendProxyHeader(tt.header, piece)
 				c.Send("GET /x HTTP/1.1\r\n" + host + "X-Forwarded-For: 203.0.113.1\r\n\r\n")
 				want(t, "status", c.Answer().Status, 200)
 				l := g.log.Next()
@@ -81,11 +84,13 @@ func TestProxyHeaderSaysWhoTheClientIs(t *testing.T) {
 }
 
 // Who sends the request and the header in one piece, as most do.
-func TestProxyHeaderWithTheRequestBehindIt(t *testing.T) {
+func TestProxyHeaderAndRequestInOneSegment(t *testing.T) {
 	t.Parallel()
-	g := start(t, setup{listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal}}, plain.origin(t, proxytest.Echo))
+	g := start(t, setup{listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired,
+		ProxyHeaderFrom: anyLocal}}, plain.origin(t, proxytest.Echo))
 	request := "GET /a HTTP/1.1\r\n" + host + "\r\n"
-	for _, header := range []string{"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", header2("192.0.2.7:1", "198.51.100.1:443")} {
+	for _, header := range []string{"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n",
+		header2("192.0.2.7:1", "198.51.100.1:443")} {
 		c := proxytest.Dial(t, g.addr, g.mode.mptcp)
 		c.Send(header + request + request)
 		want(t, "body", c.Answer().Body, "GET /a ")
@@ -117,7 +122,8 @@ func TestProxyHeaderIsRequired(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var said record
 			debug := slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug}))
-			g := start(t, setup{listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: tt.from}, options: proxy.Options{Logger: debug}}, o)
+			g := start(t, setup{listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired,
+				ProxyHeaderFrom: tt.from}, options: proxy.Options{Logger: debug}}, o)
 			c := proxytest.Dial(t, g.addr, g.mode.mptcp)
 			c.Send(tt.sent)
 			c.WantClosed()
@@ -134,9 +140,11 @@ func TestProxyHeaderIsOptional(t *testing.T) {
 	for _, m := range []mode{plain, overTLS} {
 		t.Run(m.name, func(t *testing.T) {
 			o := m.origin(t, proxytest.Echo)
-			g := start(t, setup{mode: m, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyOptional, ProxyHeaderFrom: anyLocal}}, o)
-			for header, client := range map[string]string{"": "127.0.0.1", "PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n": "192.0.2.7"} {
-				c := g.behind(header, 7)
+			g := start(t, setup{mode: m, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyOptional,
+				ProxyHeaderFrom: anyLocal}}, o)
+			for header, client := range map[string]string{"": "127.0.0.1",
+				"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n": "192.0.2.7"} {
+				c := g.sendProxyHeader(header, 7)
 				want(t, "status", c.Get("/").Status, 200)
 				want(t, "client", g.log.Next().Client, client)
 			}
@@ -174,13 +182,13 @@ func TestProxyHeaderOnAUnixSocket(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	g := start(t, setup{address: "unix", listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired}}, o)
-	c := g.behind("PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n", 3)
+	c := g.sendProxyHeader("PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n", 3)
 	want(t, "status", c.Get("/").Status, 200)
 	want(t, "client", g.log.Next().Client, "192.0.2.7")
 	contains(t, "what the server got", o.AllRaw(), "X-Forwarded-For: 192.0.2.7\r\n")
 	// Version 2 may name unix sockets; they have no address to tell.
 	h := preread.Proxy{Version: 2, Unix: true, SourcePath: "/a", DestinationPath: "/b"}
-	c = g.behind(string(h.Append(nil)), 1000)
+	c = g.sendProxyHeader(string(h.Append(nil)), 1000)
 	want(t, "status", c.Get("/").Status, 200)
 	want(t, "client", g.log.Next().Client, "")
 }
@@ -197,7 +205,8 @@ func TestStalledProxyHeader(t *testing.T) {
 		header := "PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n"
 		// No further into the ClientHello than its version: what follows is random, and may hold
 		// the end of a line.
-		for _, sent := range []string{"", "P", header[:20], local2[:14], header, header + clientHello(t, testHost)[:11]} {
+		for _, sent := range []string{"", "P", header[:20], local2[:14], header,
+			header + clientHello(t, testHost)[:11]} {
 			began := time.Now()
 			c := proxytest.Dial(t, g.addr, g.mode.mptcp)
 			c.Send(sent)
@@ -211,7 +220,8 @@ func TestStalledProxyHeader(t *testing.T) {
 
 func TestProxyHeaderToServers(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
-		for version, wanted := range map[uint8]string{1: "PROXY TCP4 127.0.0.1 127.0.0.1 ", 2: "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01"} {
+		for version, wanted := range map[uint8]string{1: "PROXY TCP4 127.0.0.1 127.0.0.1 ",
+			2: "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01"} {
 			o := m.origin(t, func(c *proxytest.Conn) {
 				head := make([]byte, 28)
 				if version == 1 {
@@ -240,7 +250,7 @@ func TestProxyHeaderToServers(t *testing.T) {
 
 // Where the client is behind a proxy itself, its own address is forwarded, and the one that it
 // connected to.
-func TestProxyHeaderIsPassedOn(t *testing.T) {
+func TestProxyHeaderIsForwarded(t *testing.T) {
 	eachPlainMode(t, func(t *testing.T, m mode) {
 		for version := uint8(1); version <= 2; version++ {
 			o := m.origin(t, func(c *proxytest.Conn) {
@@ -263,7 +273,7 @@ func TestProxyHeaderIsPassedOn(t *testing.T) {
 				{"PROXY UNKNOWN\r\n", "", own.String()}, // then the socket's addresses count
 				{local2, "", own.String()},
 			} {
-				c := g.behind(e.in, 1000)
+				c := g.sendProxyHeader(e.in, 1000)
 				want(t, "status", c.Get("/").Status, 200)
 				source := e.source
 				if source == "" {
@@ -271,8 +281,10 @@ func TestProxyHeaderIsPassedOn(t *testing.T) {
 				}
 				raw := o.Raw()
 				got, _, err := preread.ParseProxy([]byte(raw[len(raw)-1]))
-				if err != nil || got.Version != version || got.Source.String() != source || got.Destination.String() != e.destination {
-					t.Errorf("%q in version %d became %+v, %v; want %s to %s", e.in, version, got, err, source, e.destination)
+				if err != nil || got.Version != version || got.Source.String() != source ||
+					got.Destination.String() != e.destination {
+					t.Errorf("%q in version %d became %+v, %v; want %s to %s", e.in, version, got, err, source,
+						e.destination)
 				}
 				c.Close()
 			}
@@ -286,10 +298,11 @@ func TestProxyHeaderOfUnixPeersIsUnknown(t *testing.T) {
 		_, _ = c.R.ReadString('\n')
 		proxytest.Echo(c)
 	})
-	g := start(t, setup{address: "unix", backend: backend.Options{SendProxy: 1}, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyOptional}}, o)
+	g := start(t, setup{address: "unix", backend: backend.Options{SendProxy: 1},
+		listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyOptional}}, o)
 	want(t, "status", g.client().Get("/").Status, 200)
 	contains(t, "what the server got", o.AllRaw(), "PROXY UNKNOWN\r\n")
-	c := g.behind("PROXY TCP4 192.0.2.9 198.51.100.7 1111 443\r\n", 1000)
+	c := g.sendProxyHeader("PROXY TCP4 192.0.2.9 198.51.100.7 1111 443\r\n", 1000)
 	want(t, "status", c.Get("/").Status, 200)
 	contains(t, "what the server got", o.AllRaw(), "PROXY TCP4 192.0.2.9 198.51.100.7 1111 443\r\n")
 }
@@ -297,7 +310,8 @@ func TestProxyHeaderOfUnixPeersIsUnknown(t *testing.T) {
 // An address of a socket of both families is told as what it is.
 func TestProxyHeaderHasNoMappedAddresses(t *testing.T) {
 	t.Parallel()
-	for version, wanted := range map[uint8]string{1: "PROXY TCP4 127.0.0.1 127.0.0.1 ", 2: "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01"} {
+	for version, wanted := range map[uint8]string{1: "PROXY TCP4 127.0.0.1 127.0.0.1 ",
+		2: "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01"} {
 		o := plain.origin(t, func(c *proxytest.Conn) {
 			_, _ = proxytest.ReadProxyHeader(c.R)
 			proxytest.Echo(c)
@@ -316,7 +330,8 @@ func TestProxyHeaderHasNoMappedAddresses(t *testing.T) {
 // Senders put the client's certificate into a header.
 func TestLargeProxyHeader(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
-		g := start(t, setup{mode: m, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired, ProxyHeaderFrom: anyLocal}}, m.origin(t, proxytest.Echo))
+		g := start(t, setup{mode: m, listener: proxy.ListenerOptions{ProxyHeader: proxy.ProxyRequired,
+			ProxyHeaderFrom: anyLocal}}, m.origin(t, proxytest.Echo))
 		const large = 16 << 10
 		base := header2("192.0.2.9:1", "198.51.100.1:443")
 		for _, size := range []int{4096, 8000, large, large + 1} {
@@ -329,7 +344,7 @@ func TestLargeProxyHeader(t *testing.T) {
 				continue
 			}
 			for _, piece := range []int{1000, len(header)} {
-				c := g.behind(header, piece)
+				c := g.sendProxyHeader(header, piece)
 				want(t, "status", c.Get("/").Status, 200)
 				want(t, "client", g.log.Next().Client, "192.0.2.9")
 				c.Close()

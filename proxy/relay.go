@@ -7,10 +7,12 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// relay moves a body. Before it waits for the next piece it flushes what has gone before, so that a
-// trickle arrives at once. slow, if not nil, is called when a piece is late; moved, if not nil, is
-// told of each piece.
-func relay(dst message.BodyWriter, src message.BodyReader, slow func(), moved *netio.Progress) (n int64, srcErr, dstErr error) {
+// relay forwards a body. It flushes dst before it waits for src, so that small pieces arrive at
+// once. slow, if not nil, is called when a piece is late; moved, if not nil, is marked for each
+// piece.
+func relay(
+	dst message.BodyWriter, src message.BodyReader, slow func(), moved *netio.Progress,
+) (n int64, srcErr, dstErr error) {
 	splicer, _ := src.(message.Splicer)
 	window, _ := dst.(message.Windowed)
 	for {

@@ -49,7 +49,7 @@ func (x *exchange) skipResponse() {
 		if err == io.EOF {
 			return
 		}
-		if n += len(p); err != nil || n > maxSkipped {
+		if n += len(p); err != nil || n > maxDiscarded {
 			x.up.Abort()
 			return
 		}

@@ -5,22 +5,21 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/telemetry"
 )
 
-// deliver gives the response, whose head came at now, to the client.
+// deliver sends the response, whose head came at now, to the client.
 func (x *exchange) deliver(now time.Time) {
 	x.rec.Status = x.resp.Status
 	if x.resp.Status == 101 {
 		x.tunnel()
 		return
 	}
-	if x.asksTunnel() && x.resp.Status/100 == 2 {
+	if x.wantsTunnel() && x.resp.Status/100 == 2 {
 		x.up.Abort()
-		x.answer(filter.Answer{Status: 502, End: telemetry.EndBackendInvalid, Text: "the server did not switch protocols"})
+		x.answer(errorAnswer(502, telemetry.EndBackendInvalid, "the server did not switch protocols"))
 		return
 	}
 	x.filter.FromServer = true
@@ -28,8 +27,8 @@ func (x *exchange) deliver(now time.Time) {
 		x.replace()
 		return
 	}
-	x.closeEarly()
-	x.movedDown().Begin()
+	x.announceClose()
+	x.downProgress().Begin()
 	if err := x.sendHead(now); err != nil {
 		x.endResponse(nil, err)
 		return
@@ -37,22 +36,22 @@ func (x *exchange) deliver(now time.Time) {
 	var fromServer, toClient error
 	if !x.resp.NoBody {
 		x.watchEarly()
-		x.rec.BytesOut, fromServer, toClient = relay(x.out, x.up.Body(), x.watch, x.movedDown())
+		x.rec.BytesOut, fromServer, toClient = relay(x.out, x.up.Body(), x.watch, x.downProgress())
 		x.stopWatch()
 	}
 	if fromServer == nil && toClient == nil {
-		if x.unasked() {
+		if x.bodyUnrequested() {
 			x.stopUpload()
 		}
 		if fromServer = x.out.End(&x.resp.Trailer); fromServer == nil && x.upload.done != nil {
-			toClient = x.out.Flush() // nobody will read from the client, which would send it
+			toClient = x.out.Flush() // no read from the client follows, which would flush it
 		}
 	}
 	x.endResponse(fromServer, toClient)
 }
 
-// sendHead sends the head of the final response, x.resp. It is the only place where one leaves. The
-// body then goes to x.out.
+// sendHead sends the head of the final response, x.resp. No other function does that. The body then
+// goes to x.out.
 func (x *exchange) sendHead(now time.Time) error {
 	r := &x.resp
 	x.out = x.down
@@ -62,7 +61,7 @@ func (x *exchange) sendHead(now time.Time) error {
 			r.Header.Add(message.Date, date(now))
 		}
 		x.addFields()
-		x.secure()
+		x.addHSTS()
 	}
 	x.chain.Response(&x.filter, r)
 	if r.Status != 101 && !r.NoBody {
@@ -71,7 +70,7 @@ func (x *exchange) sendHead(now time.Time) error {
 	return x.down.WriteHead(r)
 }
 
-// addFields adds what filters and redirects add to any response.
+// addFields adds the fields that filters and redirects set.
 func (x *exchange) addFields() {
 	fields := &x.filter.Fields
 	for i := range fields.Len() {
@@ -81,8 +80,8 @@ func (x *exchange) addFields() {
 	}
 }
 
-// secure adds Strict-Transport-Security where the TLS policy of the connection says so (RFC 6797).
-func (x *exchange) secure() {
+// addHSTS adds Strict-Transport-Security where the TLS policy of the connection says so (RFC 6797).
+func (x *exchange) addHSTS() {
 	if x.client.tls == nil || x.view.TLS == nil {
 		return
 	}
@@ -92,8 +91,8 @@ func (x *exchange) secure() {
 	}
 }
 
-// closeEarly says in the response that the client's connection ends, where that is known.
-func (x *exchange) closeEarly() {
+// announceClose announces in the head that the client's connection will end, if that is known.
+func (x *exchange) announceClose() {
 	if x.client.ending() {
 		x.setClose()
 		return
@@ -102,7 +101,7 @@ func (x *exchange) closeEarly() {
 		return
 	}
 	if x.req.Expect {
-		// A client that was not told to go on may send its body or not: nobody could tell it from a
+		// A client that got no 100 may send its body or not: it could not be distinguished from a
 		// request.
 		x.setClose()
 		return
@@ -112,8 +111,8 @@ func (x *exchange) closeEarly() {
 	}
 }
 
-// uploading says whether the client still sends its request's body. Mostly a server answers when it
-// has it whole, and the goroutine that sent it has yet to notice.
+// uploading reports whether the client still sends its request's body. Usually a server answers
+// when the body is complete, and only the goroutine that sent it has not ended yet.
 func (x *exchange) uploading() bool {
 	late := time.NewTimer(5 * time.Millisecond)
 	defer late.Stop()
@@ -124,9 +123,9 @@ func (x *exchange) uploading() bool {
 	return !x.down.BodyDone()
 }
 
-// unasked says whether a server of HTTP/1 has answered in full instead of asking for the body, of
-// which nothing has come: what the client may still send could be a request to it.
-func (x *exchange) unasked() bool {
+// bodyUnrequested reports whether an HTTP/1 server has answered instead of asking for the body, of
+// which nothing has come: it could take what the client still sends for a request.
+func (x *exchange) bodyUnrequested() bool {
 	return x.req.Expect && !x.continued && x.upload.done != nil && !x.up.MayReturn() && !x.down.BodyStarted()
 }
 
@@ -135,47 +134,48 @@ func (x *exchange) setClose() {
 	x.down.SetClose()
 }
 
-// asksTunnel reports whether the request is an extended CONNECT. Any 2xx then tells the client that
-// the tunnel stands (RFC 9110 section 9.3.6), so only a switch of protocols may become one: a
-// server of HTTP/1 that answers with an ordinary 2xx has declined.
-func (x *exchange) asksTunnel() bool { return x.down.Multiplexed() && x.req.Upgrade != nil }
+// wantsTunnel reports whether the request is an extended CONNECT. Any 2xx then opens the tunnel for
+// the client (RFC 9110 section 9.3.6), so only a 101 may become one: an HTTP/1 server that answers
+// with an ordinary 2xx has declined.
+func (x *exchange) wantsTunnel() bool { return x.down.Multiplexed() && x.req.Upgrade != nil }
 
-// movedDown is the progress of the response while the request's body is still under way, else nil.
-func (x *exchange) movedDown() *netio.Progress {
+// downProgress returns the progress of the response while the request's body is still being sent,
+// else nil.
+func (x *exchange) downProgress() *netio.Progress {
 	if x.upload.done == nil {
 		return nil
 	}
 	return &x.downloaded
 }
 
-// endResponse notes how the response ended, and ends the request's body if it is still coming.
+// endResponse records the outcome of the response, and ends the request's body.
 func (x *exchange) endResponse(fromServer, toClient error) {
 	if x.rec.GRPCStatus = grpcStatus(&x.resp.Trailer); x.rec.GRPCStatus < 0 {
-		x.rec.GRPCStatus = grpcStatus(&x.resp.Header) // an answer that is only trailers
+		x.rec.GRPCStatus = grpcStatus(&x.resp.Header) // a trailers-only response
 	}
 	if fromServer == nil && toClient == nil {
 		x.rec.End = telemetry.EndOK
-		x.settleUpload()
+		x.lingerUpload()
 	} else {
-		x.passReset(x.blame(fromServer))
-		// The body was cut: it must not look complete. A length or chunks say so; the end of a
-		// connection would not.
+		x.forwardReset(x.cause(fromServer))
+		// The body is truncated and must not look complete. A length or chunks show that; the end
+		// of a connection does not.
 		x.down.SetClose()
 		x.broken = x.resp.ContentLength == message.Unknown && x.req.Version == message.HTTP10
 		x.up.Abort()
 		switch {
 		case toClient != nil:
 			x.rec.End = clientEnd(toClient)
-		case x.gone.Load() && !x.down.Multiplexed():
+		case x.clientGone.Load() && !x.down.Multiplexed():
 			x.rec.End = telemetry.EndClientGone
 		default:
-			x.rec.End = serverAnswer(x.blame(fromServer)).End
+			x.rec.End = serverAnswer(x.cause(fromServer)).End
 		}
 	}
 	x.joinUpload()
 }
 
-// grpcStatus is what a gRPC server says of the outcome, -1 where it says nothing.
+// grpcStatus returns the value of grpc-status, -1 if it is absent or invalid.
 func grpcStatus(h *message.Header) (status int) {
 	v := h.Get(message.GRPCStatus)
 	if len(v) == 0 || len(v) > 3 {
@@ -190,7 +190,7 @@ func grpcStatus(h *message.Header) (status int) {
 	return status
 }
 
-// date is the value of a Date field, made once a second.
+// date returns the value of a Date field, formatted once a second.
 func date(now time.Time) []byte {
 	sec := now.Unix()
 	if d := lastDate.Load(); d != nil && d.sec == sec {

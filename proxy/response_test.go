@@ -40,32 +40,42 @@ var badResponses = []struct{ name, raw, end string }{
 	{"no colon", "HTTP/1.1 200 OK\r\nContent-Length\r\n\r\n", "backend_invalid"},
 	{"empty name", "HTTP/1.1 200 OK\r\n: x\r\nContent-Length: 0\r\n\r\n", "backend_invalid"},
 	{"a name that is no token", "HTTP/1.1 200 OK\r\nX(y): x\r\nContent-Length: 0\r\n\r\n", "backend_invalid"},
-	{"both lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "backend_invalid"},
+	{"both lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"backend_invalid"},
 	{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", "backend_invalid"},
 	{"two equal lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", "backend_invalid"},
 	{"a list of lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello", "backend_invalid"},
 	{"an empty length", "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nhello", "backend_invalid"},
 	{"a negative length", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nhello", "backend_invalid"},
 	{"a length with a sign", "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", "backend_invalid"},
-	{"a length beyond 63 bits", "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\nhello", "backend_invalid"},
+	{"a length beyond 63 bits", "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\nhello",
+		"backend_invalid"},
 	{"gzip coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "backend_invalid"},
-	{"coding twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "backend_invalid"},
+	{"coding twice", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"backend_invalid"},
 	{"identity", "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello", "backend_invalid"},
 	{"coding in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "backend_invalid"},
-	{"coding in a 204", "HTTP/1.1 204 No Content\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "backend_invalid"},
-	{"an unasked 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "backend_invalid"},
-	{"a 1xx with a body", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello" + proxytest.Response("200 OK", "x"), "backend_invalid"},
-	{"33 of 1xx", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 33) + proxytest.Response("200 OK", "x"), "backend_invalid"},
-	{"a head of 70 KiB", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 70<<10) + "\r\nContent-Length: 0\r\n\r\n", "backend_invalid"},
-	{"300 fields", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 300) + "Content-Length: 0\r\n\r\n", "backend_invalid"},
-	{"a reason of 70 KiB", "HTTP/1.1 200 " + strings.Repeat("y", 70<<10) + "\r\nContent-Length: 0\r\n\r\n", "backend_invalid"},
+	{"coding in a 204", "HTTP/1.1 204 No Content\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"backend_invalid"},
+	{"an unasked 101", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+		"backend_invalid"},
+	{"a 1xx with a body", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhello" +
+		proxytest.Response("200 OK", "x"), "backend_invalid"},
+	{"33 of 1xx", strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 33) + proxytest.Response("200 OK", "x"),
+		"backend_invalid"},
+	{"a head of 70 KiB", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 70<<10) + "\r\nContent-Length: 0\r\n\r\n",
+		"backend_invalid"},
+	{"300 fields", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 300) + "Content-Length: 0\r\n\r\n",
+		"backend_invalid"},
+	{"a reason of 70 KiB", "HTTP/1.1 200 " + strings.Repeat("y", 70<<10) + "\r\nContent-Length: 0\r\n\r\n",
+		"backend_invalid"},
 	{"half a head", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", "backend_reset"},
 	{"nothing", "", "backend_reset"},
 }
 
-// evil answers /evil as the test says, once, and everything else as Echo does. A connection that
-// was asked /evil stays open for the test to see whether it is used again.
-func evil(response string) func(*proxytest.Conn) {
+// smuggled answers /evil as the test says, once, and everything else as Echo does. A connection
+// that was asked /evil stays open for the test to see whether it is used again.
+func smuggled(response string) func(*proxytest.Conn) {
 	return func(c *proxytest.Conn) {
 		for r := c.Request(); r != nil; r = c.Request() {
 			if r.Target != "/evil" {
@@ -85,10 +95,11 @@ func TestRule2MalformedResponsesAreRefused(t *testing.T) {
 	for _, c := range badResponses {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			o := plain.origin(t, evil(c.raw))
+			o := plain.origin(t, smuggled(c.raw))
 			g := start(t, setup{}, o)
 			client := g.client()
-			client.Send("POST /evil HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi") // a POST is not repeated
+			// A POST is not repeated.
+			client.Send("POST /evil HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi")
 			a := client.AnswerTo("POST")
 			want(t, "status", a.Status, 502)
 			lacks(t, "the answer", a.Head+a.Body, "hello", "set-cookie", "x: ")
@@ -112,13 +123,19 @@ var badBodies = []struct{ name, raw, end string }{
 	{"chunks cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "backend_reset"},
 	{"a chunk cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhello", "backend_reset"},
 	{"the last chunk cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", "backend_reset"},
-	{"trailers cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n", "backend_reset"},
+	{"trailers cut", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n",
+		"backend_reset"},
 	{"no chunk size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n", "backend_invalid"},
-	{"bare LF behind a chunk size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\n\r\n", "backend_invalid"},
-	{"no CRLF behind a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloworld\r\n0\r\n\r\n", "backend_invalid"},
-	{"a bad trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX y\r\n\r\n", "backend_invalid"},
-	{"a trailer of 70 KiB", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: " + strings.Repeat("y", 70<<10) + "\r\n\r\n", "backend_invalid"},
-	{"short after a 1xx", "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "backend_reset"},
+	{"bare LF behind a chunk size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\n\r\n",
+		"backend_invalid"},
+	{"no CRLF behind a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloworld\r\n0\r\n\r\n",
+		"backend_invalid"},
+	{"a bad trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX y\r\n\r\n",
+		"backend_invalid"},
+	{"a trailer of 70 KiB", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: " +
+		strings.Repeat("y", 70<<10) + "\r\n\r\n", "backend_invalid"},
+	{"short after a 1xx", "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 10\r\n" +
+		"\r\nhello", "backend_reset"},
 }
 
 func TestRule3BrokenBodiesNeverLookComplete(t *testing.T) {
@@ -163,7 +180,8 @@ func TestRule3CutUntilClose(t *testing.T) {
 			client := g.client()
 			client.Send("GET /evil HTTP/" + version + "\r\n" + host + "\r\n")
 			raw, err := client.Rest()
-			if looksComplete(raw, err) && !strings.Contains(raw, " 502 ") { // the reset may overtake the response
+			// The reset may overtake the response.
+			if looksComplete(raw, err) && !strings.Contains(raw, " 502 ") {
 				t.Errorf("a body that ended in a reset looks complete to HTTP/%s: %q, %v", version, raw, err)
 			}
 			want(t, "end", g.log.Next().End, "backend_reset")
@@ -171,8 +189,8 @@ func TestRule3CutUntilClose(t *testing.T) {
 	})
 }
 
-// looksComplete says whether a client would take raw, which was read to the end of the connection
-// (an orderly one where err is nil), for a whole response.
+// looksComplete reports whether a client would take raw, which was read to the end of the
+// connection (an orderly one where err is nil), for a whole response.
 func looksComplete(raw string, err error) bool {
 	r, bad := http.ReadResponse(bufio.NewReader(strings.NewReader(raw)), nil)
 	for bad == nil && r.StatusCode < 200 {
@@ -191,11 +209,13 @@ func looksComplete(raw string, err error) bool {
 func TestRule3CutRequestsNeverLookComplete(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for name, raw := range map[string]string{
-			"length":         "POST /cut HTTP/1.1\r\n" + host + "Content-Length: 10\r\n\r\nhello",
-			"chunks":         "POST /cut HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-			"last chunk":     "POST /cut HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
-			"many chunks":    "POST /cut HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("5\r\nhello\r\n", 9000),
-			"a large length": "POST /cut HTTP/1.1\r\n" + host + "Content-Length: 1000000\r\n\r\n" + strings.Repeat("x", 900000),
+			"length":     "POST /cut HTTP/1.1\r\n" + host + "Content-Length: 10\r\n\r\nhello",
+			"chunks":     "POST /cut HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+			"last chunk": "POST /cut HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+			"many chunks": "POST /cut HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n" +
+				strings.Repeat("5\r\nhello\r\n", 9000),
+			"a large length": "POST /cut HTTP/1.1\r\n" + host + "Content-Length: 1000000\r\n\r\n" +
+				strings.Repeat("x", 900000),
 		} {
 			seen := make(chan *proxytest.Request, 1)
 			o := m.origin(t, func(k *proxytest.Conn) {
@@ -222,7 +242,7 @@ func TestRule3CutRequestsNeverLookComplete(t *testing.T) {
 	})
 }
 
-func TestRule5BytesBehindAResponseBelongToNobody(t *testing.T) {
+func TestRule5BytesAfterAResponseAreDiscarded(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		stolen := proxytest.Response("200 OK", "stolen")
 		spoke := make(chan struct{})
@@ -258,7 +278,8 @@ func TestRule5BytesBehindAResponseBelongToNobody(t *testing.T) {
 		want(t, "status", c.Get("/204").Status, 204)
 		g.bystander()
 		c.Send("HEAD /head HTTP/1.1\r\n" + host + "\r\n")
-		want(t, "length in the answer to HEAD", c.AnswerTo("HEAD").Header("Content-Length"), strconv.Itoa(len("not for a HEAD")))
+		want(t, "length in the answer to HEAD", c.AnswerTo("HEAD").Header("Content-Length"),
+			strconv.Itoa(len("not for a HEAD")))
 		g.bystander()
 		want(t, "body of the next", c.Get("/z").Body, "GET /z ")
 	})
@@ -267,7 +288,8 @@ func TestRule5BytesBehindAResponseBelongToNobody(t *testing.T) {
 // A 426 says what it would take (RFC 9110 section 15.5.22).
 func TestUpgradeRequired(t *testing.T) {
 	eachPlainMode(t, func(t *testing.T, m mode) {
-		g := start(t, setup{mode: m}, m.origin(t, proxytest.Always(proxytest.Response("426 Upgrade Required", "no", "Connection: upgrade, X-Hop", "X-Hop: 1", "Upgrade: websocket"))))
+		g := start(t, setup{mode: m}, m.origin(t, proxytest.Always(proxytest.Response("426 Upgrade Required", "no",
+			"Connection: upgrade, X-Hop", "X-Hop: 1", "Upgrade: websocket"))))
 		c := g.client()
 		for _, want := range []struct{ ask, connection string }{
 			{"GET / HTTP/1.1\r\n" + host, "Upgrade"},
@@ -275,7 +297,8 @@ func TestUpgradeRequired(t *testing.T) {
 			{"GET / HTTP/1.1\r\nConnection: close\r\n" + host, "Upgrade, close"},
 		} {
 			c.Send(want.ask + "\r\n")
-			if a := c.Answer(); a.Status != 426 || a.Header("Upgrade") != "websocket" || a.Header("Connection") != want.connection || a.Header("X-Hop") != "" || a.Body != "no" {
+			if a := c.Answer(); a.Status != 426 || a.Header("Upgrade") != "websocket" ||
+				a.Header("Connection") != want.connection || a.Header("X-Hop") != "" || a.Body != "no" {
 				t.Errorf("to %q: %q", want.ask, a.Head)
 			}
 		}

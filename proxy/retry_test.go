@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,15 +32,16 @@ func TestAnotherServerIsTriedWhileNothingWasSent(t *testing.T) {
 			}
 		}
 		took := time.Since(began)
-		if n := g.metric("mpgate_backend_connects_total", "server", dead, "result", "refused"); n < 1 || n > 1+float64(took/time.Second) {
+		if n := g.metric("mpgate_backend_connects_total", "server", dead, "result", "refused"); n < 1 ||
+			n > 1+float64(took/time.Second) {
 			t.Errorf("the dead server was asked %v times within %v", n, took)
 		}
 		want(t, "retries", g.metric("mpgate_backend_retries_total", "server", o.Address()) >= 1, true)
 	})
 }
 
-// Where every server refused, one is asked all the same: it may be back.
-func TestOnlyServerIsAskedAgainAtOnce(t *testing.T) {
+// If every server has refused, one is tried again: it may accept now.
+func TestOnlyServerIsRetriedAtOnce(t *testing.T) {
 	t.Parallel()
 	server := proxytest.NewRefusing(t)
 	g := startBefore(t, setup{}, server.Address)
@@ -58,8 +58,8 @@ func TestOnlyServerIsAskedAgainAtOnce(t *testing.T) {
 	want(t, "end", g.log.Next().End, "ok")
 }
 
-// stale makes an origin that answers requests on each connection until count is used up, then drops
-// the connection when it gets another one.
+// stale is an origin that answers count requests on each connection, then drops the connection when
+// it gets another one.
 func stale(t *testing.T, m mode, count int, drop func(*proxytest.Conn)) (o *proxytest.Origin, got *counter) {
 	got = &counter{seen: map[string]int{}}
 	o = m.origin(t, func(c *proxytest.Conn) {
@@ -110,7 +110,8 @@ func TestStaleConnection(t *testing.T) {
 				{"DELETE /x HTTP/1.1\r\n" + host + "\r\n", true},
 				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", true},
 				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", true},
-				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 65537\r\n\r\n" + strings.Repeat("x", 65537), false}, // more than is kept
+				// More than is kept.
+				{"PUT /x HTTP/1.1\r\n" + host + "Content-Length: 65537\r\n\r\n" + strings.Repeat("x", 65537), false},
 				{"POST /x HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", false},
 				{"POST /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false},
 				{"PATCH /x HTTP/1.1\r\n" + host + "Content-Length: 2\r\n\r\nhi", false},
@@ -224,98 +225,7 @@ func TestOldConnectionsCarryNoPOST(t *testing.T) {
 	want(t, "connections", o.Connections(), 2)
 }
 
-func TestServerTimeouts(t *testing.T) {
-	eachMode(t, func(t *testing.T, m mode) {
-		const limit = 150 * time.Millisecond
-		t.Run("connect", func(t *testing.T) {
-			g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit}}, proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0")))
-			a := g.client().Get("/")
-			want(t, "status", a.Status, 504)
-			contains(t, "the body", a.Body, "504 Gateway Timeout: the server did not accept the connection in time\n")
-			want(t, "end", g.log.Next().End, "backend_connect")
-			want(t, "timed out connects", g.metric("mpgate_backend_connects_total", "result", "timeout"), 1)
-		})
-		t.Run("response", func(t *testing.T) {
-			o, asked, gone := thinking(t, m, "")
-			g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, o)
-			c := g.client()
-			began := time.Now()
-			a := c.Get("/think")
-			if took := time.Since(began); took < limit {
-				t.Errorf("it took %v", took)
-			}
-			want(t, "status", a.Status, 504)
-			contains(t, "the body", a.Body, "504 Gateway Timeout: the server did not answer in time\n")
-			want(t, "end", g.log.Next().End, "backend_timeout")
-			<-asked
-			<-gone
-			want(t, "body of the next", c.Get("/x").Body, "GET /x ")
-		})
-		t.Run("half a head", func(t *testing.T) {
-			o, _, _ := thinking(t, m, "HTTP/1.1 200 OK\r\n")
-			g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, o)
-			want(t, "status", g.client().Get("/think").Status, 504)
-			want(t, "end", g.log.Next().End, "backend_timeout")
-		})
-		t.Run("within the body", func(t *testing.T) {
-			o, _, gone := thinking(t, m, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")
-			g := start(t, setup{mode: m, backend: backend.Options{IdleTimeout: limit}}, o)
-			c := g.client()
-			a := c.Get("/think")
-			if a.Status != 200 || a.BodyErr == nil || a.Body != "hello" {
-				t.Errorf("got %d, %q, %v; want a body that is cut", a.Status, a.Body, a.BodyErr)
-			}
-			want(t, "end", g.log.Next().End, "backend_timeout")
-			<-gone
-			g.bystander()
-		})
-		t.Run("with a body that it does not read", func(t *testing.T) {
-			release := make(chan struct{})
-			o := m.origin(t, func(c *proxytest.Conn) { <-release })
-			defer close(release)
-			g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, o)
-			c := g.client()
-			c.Send("POST / HTTP/1.1\r\n" + host + "Content-Length: 100000\r\n\r\n")
-			c.Send(strings.Repeat("x", 100000))
-			want(t, "status", c.AnswerTo("POST").Status, 504)
-			want(t, "end", g.log.Next().End, "backend_timeout")
-		})
-	})
-}
-
-// A server answers for its own time: that of a client which sends its head slowly, and of a server
-// that was tried before, are others'.
-func TestServerTimeBeginsWithTheServer(t *testing.T) {
-	const limit = 400 * time.Millisecond
-	m := mode{mptcp: mptcp.Off}
-	answers := func(c *proxytest.Client, g *gateway) {
-		t.Helper()
-		if a := c.Answer(); a.Status != 200 {
-			t.Errorf("got %q", a.Head)
-		}
-		if l := g.log.Next(); l.BackendMS == nil || *l.BackendMS > float64(limit.Milliseconds()) || l.Duration < float64(limit.Milliseconds()) {
-			t.Errorf("backend_ms %v of %v", l.BackendMS, l.Duration)
-		}
-	}
-	t.Run("after a slow head", func(t *testing.T) {
-		g := start(t, setup{mode: m, backend: backend.Options{ResponseTimeout: limit}}, m.origin(t, proxytest.Echo))
-		c := g.client()
-		c.Send("GET / HT")
-		<-time.After(limit + 50*time.Millisecond)
-		c.Send("TP/1.1\r\n" + host + "\r\n")
-		answers(c, g)
-	})
-	t.Run("after another server", func(t *testing.T) {
-		silent := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
-		g := startBefore(t, setup{mode: m, backend: backend.Options{ConnectTimeout: limit + 50*time.Millisecond, ResponseTimeout: limit}},
-			silent, m.origin(t, proxytest.Echo).Address())
-		c := g.client()
-		c.Send("GET / HTTP/1.1\r\n" + host + "\r\n")
-		answers(c, g)
-	})
-}
-
-func TestKeptConnectionsGoAfterTheIdleTimeout(t *testing.T) {
+func TestKeptConnectionsCloseAfterTheIdleTimeout(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		gone := make(chan struct{}, 1)
 		o := m.origin(t, func(c *proxytest.Conn) {
@@ -363,7 +273,8 @@ func TestErrorBodies(t *testing.T) {
 				Status    int
 				Error, ID string
 			}
-			if err := json.Unmarshal([]byte(a.Body), &body); err != nil || body.Status != a.Status || body.ID != l.ID || body.Error == "" {
+			if err := json.Unmarshal([]byte(a.Body), &body); err != nil || body.Status != a.Status ||
+				body.ID != l.ID || body.Error == "" {
 				t.Errorf("the body is %q, %v", a.Body, err)
 			}
 		}
@@ -395,12 +306,14 @@ func TestKeptConnectionsCarryRequestsOnce(t *testing.T) {
 				for k := range rounds {
 					tick := time.NewTimer(backend.ClientCheckDelay + 20*time.Millisecond)
 					<-tick.C
-					if _, err := fmt.Fprintf(c.Conn, "POST /%d/%d HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n", i, k, host); err != nil {
+					if _, err := fmt.Fprintf(c.Conn, "POST /%d/%d HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n", i, k,
+						host); err != nil {
 						t.Error(err)
 						return
 					}
 					head := make([]byte, 12)
-					if _, err := readUntil(c, head, fmt.Sprintf("POST /%d/%d ", i, k)); err != nil || string(head) != "HTTP/1.1 200" {
+					if _, err := readUntil(c, head, fmt.Sprintf("POST /%d/%d ", i, k)); err != nil ||
+						string(head) != "HTTP/1.1 200" {
 						t.Errorf("got %q, %v", head, err)
 						return
 					}

@@ -21,8 +21,8 @@ import (
 	"mpgate/proxy/preread"
 )
 
-// returner is a server of HTTP/2 that gives some requests back unprocessed, and answers the others
-// with what came.
+// returner is an HTTP/2 server that returns some requests unprocessed, and answers the others with
+// what came.
 type returner struct {
 	t testing.TB
 	// decide says the outcome of the nth request, from 1, on the nth connection, at a stage of it:
@@ -164,10 +164,11 @@ func TestReturnedRequestsAreSentAgainWithTheirBody(t *testing.T) {
 		pieces []string // as they are sent
 		want   string
 	}{
-		"short":   {"Content-Length: 5\r\n", []string{"hello"}, digest("hello") + " "},
-		"Expect":  {"Content-Length: 5\r\nExpect: 100-continue\r\n", []string{"hello"}, digest("hello") + " "},
-		"64 KiB":  {"Content-Length: 65536\r\n", []string{text(65536)}, digest(text(65536)) + " "},
-		"chunked": {"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n", []string{"5\r\nhello\r\n", "6\r\n world\r\n", "0\r\nX-Sum: 7\r\n\r\n"}, digest("hello world") + " 7"},
+		"short":  {"Content-Length: 5\r\n", []string{"hello"}, digest("hello") + " "},
+		"Expect": {"Content-Length: 5\r\nExpect: 100-continue\r\n", []string{"hello"}, digest("hello") + " "},
+		"64 KiB": {"Content-Length: 65536\r\n", []string{text(65536)}, digest(text(65536)) + " "},
+		"chunked": {"Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n",
+			[]string{"5\r\nhello\r\n", "6\r\n world\r\n", "0\r\nX-Sum: 7\r\n\r\n"}, digest("hello world") + " 7"},
 	}
 	for _, m := range []mode{plain, overTLS} {
 		for _, how := range []string{"GOAWAY", "REFUSED_STREAM", "close"} {
@@ -186,8 +187,10 @@ func TestReturnedRequestsAreSentAgainWithTheirBody(t *testing.T) {
 						c := g.client()
 						c.Send("POST /x HTTP/1.1\r\n" + host + body.fields + "\r\n")
 						for i, p := range body.pieces {
-							if i > 0 && stage != "end" { // it comes when what was sent before has been given back
-								if !proxytest.Within(proxytest.Patience, func() bool { return r.requests() > min(i, returns) }) {
+							// It comes when what was sent before has been given back.
+							if i > 0 && stage != "end" {
+								if !proxytest.Within(proxytest.Patience,
+									func() bool { return r.requests() > min(i, returns) }) {
 									t.Fatalf("%d requests came before piece %d", r.requests(), i)
 								}
 							}
@@ -223,7 +226,8 @@ func TestReturnedStreamsAreSentAgainWithTheirBody(t *testing.T) {
 				}
 				return ""
 			})
-			g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{Protocol: backend.HTTP2}}, o)
+			g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+				backend: backend.Options{Protocol: backend.HTTP2}}, o)
 			s, err := begin(multiplexed(t, g.addr), "PATCH", "/x", message.Unknown)
 			if err != nil {
 				t.Fatal(err)
@@ -239,7 +243,8 @@ func TestReturnedStreamsAreSentAgainWithTheirBody(t *testing.T) {
 				}
 			}
 			var resp message.Response
-			if err := errors.Join(s.End(nil), s.ReadHead(&resp, time.Now().Add(proxytest.Patience))); err != nil || resp.Status != 200 {
+			if err := errors.Join(s.End(nil), s.ReadHead(&resp, time.Now().Add(proxytest.Patience))); err != nil ||
+				resp.Status != 200 {
 				t.Fatalf("got %d, %v", resp.Status, err)
 			}
 			want := "PATCH /x " + digest(strings.Repeat(piece, 4)) + " "
@@ -254,7 +259,7 @@ func TestReturnedStreamsAreSentAgainWithTheirBody(t *testing.T) {
 }
 
 // A server that ends its connections after a few requests loses none of a burst.
-func TestBurstsOutliveConnectionsThatEndSoon(t *testing.T) {
+func TestBurstsSurviveConnectionsThatEndSoon(t *testing.T) {
 	t.Parallel()
 	for name, decide := range map[string]func() func(string, int, int) string{
 		"GOAWAY after three": func() func(string, int, int) string {
@@ -299,7 +304,7 @@ func TestBurstsOutliveConnectionsThatEndSoon(t *testing.T) {
 	}
 }
 
-// A server that gives everything back is given up after some tries. Another one is asked instead,
+// A server that returns every request is abandoned after some tries. Another one is used instead,
 // if there is one.
 func TestServersThatReturnEverything(t *testing.T) {
 	t.Parallel()
@@ -340,8 +345,10 @@ func TestServersThatReturnEverything(t *testing.T) {
 func TestReturnsEndWithTheResponseTimeout(t *testing.T) {
 	t.Parallel()
 	r, o := newReturner(t, func(string, int, int) string { return "REFUSED_STREAM" })
-	g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2, ResponseTimeout: 100 * time.Millisecond}}, o)
-	if status := g.client().Get("/").Status; status != 503 && status != 504 { // 504 on a busy machine
+	g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2,
+		ResponseTimeout: 100 * time.Millisecond}}, o)
+	// 504 on a busy machine.
+	if status := g.client().Get("/").Status; status != 503 && status != 504 {
 		t.Errorf("got %d", status)
 	}
 	if n := r.requests(); n == 0 || n > 10 { // the pauses before the tenth take 155 ms at least
@@ -372,20 +379,23 @@ func TestReturnedLongBodiesAreNotSentAgain(t *testing.T) {
 func TestReturnedWebSocketKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	var asked int
-	o := framesOrigin(t, []xhttp2.Setting{{ID: xhttp2.SettingEnableConnectProtocol, Val: 1}}, func(fr *xhttp2.Framer, f xhttp2.Frame) {
-		if h := f.Header(); h.Type == xhttp2.FrameHeaders {
-			if asked++; asked < 3 {
-				_ = fr.WriteRSTStream(h.StreamID, xhttp2.ErrCodeRefusedStream)
-				return
+	o := framesOrigin(t, []xhttp2.Setting{{ID: xhttp2.SettingEnableConnectProtocol, Val: 1}},
+		func(fr *xhttp2.Framer, f xhttp2.Frame) {
+			if h := f.Header(); h.Type == xhttp2.FrameHeaders {
+				if asked++; asked < 3 {
+					_ = fr.WriteRSTStream(h.StreamID, xhttp2.ErrCodeRefusedStream)
+					return
+				}
+				var b bytes.Buffer
+				_ = hpack.NewEncoder(&b).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+				_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: b.Bytes(),
+					EndHeaders: true})
 			}
-			var b bytes.Buffer
-			_ = hpack.NewEncoder(&b).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-			_ = fr.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: b.Bytes(), EndHeaders: true})
-		}
-	})
+		})
 	g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2}}, o)
 	c := g.client()
-	c.Send("GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	c.Send("GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	if a := c.ReadHead(); a.Status != 101 || a.Header("Sec-WebSocket-Accept") != acceptFor("dGhlIHNhbXBsZSBub25jZQ==") {
 		t.Errorf("got %s", a.Head)
 	}

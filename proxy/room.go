@@ -11,95 +11,92 @@ import (
 	"mpgate/telemetry"
 )
 
-// Room bounds the exchanges under way by the memory that is left: what finds no room is answered
-// with 503. The zero value and nil have no bound.
+// Room limits the exchanges in progress by the free memory; others are answered with 503. The zero
+// value and nil have no limit.
 type Room struct {
-	// Free says how many bytes the process may still take before it is short of memory, now; nil:
-	// as many as it likes.
+	// Free returns how many bytes the process may still allocate; nil: no limit.
 	Free func() int64
-	// Cost is what an exchange may take that has begun and whose memory does not show yet: the
-	// buffers of both sides, the stacks of its goroutines, and what Free sees of the kernel's
-	// buffers; 96 KiB.
+	// Cost is the memory of a new exchange that Free does not show yet, in bytes: the buffers of
+	// both sides, the stacks of its goroutines, and the kernel's buffers; 96 KiB.
 	Cost int64
 
 	inFlight atomic.Int64
-	most     atomic.Int64 // exchanges that may be under way until the memory is looked at again
-	known    atomic.Bool  // most is
+	limit    atomic.Int64 // of exchanges in progress, until the next check
+	known    atomic.Bool  // limit is valid
 
-	mu     sync.Mutex // guards what follows
-	looked time.Time
-	low    [2]int64 // least exchanges under way in this period and the one before
-	period time.Time
+	mu      sync.Mutex // guards what follows
+	checked time.Time
+	low     [2]int64 // fewest exchanges in progress in this period and the one before
+	period  time.Time
 }
 
 const (
-	// exchangeCost was measured: an answer that is not read takes 37 KiB, one from a server of
-	// HTTP/2 80 KiB.
+	// exchangeCost was measured: a response that is not read takes 37 KiB, one from an HTTP/2
+	// server 80 KiB.
 	exchangeCost = 96 << 10
-	// settledPart: one in so many exchanges whose memory shows may come to take as much again, when
-	// its answer comes.
+	// settledPart: one of so many old exchanges may need its cost again, for its response.
 	settledPart = 4
-	// roomPeriod is how long after its beginning most of what an exchange takes shows.
-	roomPeriod = 500 * time.Millisecond
-	// roomLook is how old a look at the memory may be that an exchange is refused by.
-	roomLook = time.Millisecond
-	// roomRenewed is how often the memory is looked at where nobody is refused.
-	roomRenewed = 100 * time.Millisecond
+	// settleTime is after what time Free shows most of an exchange's memory.
+	settleTime = 500 * time.Millisecond
+	// maxCheckAge is the age up to which a check may refuse an exchange.
+	maxCheckAge = time.Millisecond
+	// renewInterval is the time between checks while no exchange is refused.
+	renewInterval = 100 * time.Millisecond
 )
 
 var errNoRoom = &backend.ShortError{Of: telemetry.ShortMemory, Err: errors.New("the memory limit is nearly reached")}
 
-// enter begins an exchange, which leave ends; false: there is no room for it.
-func (r *Room) enter() bool {
+// acquire begins an exchange, which release ends. It returns false if the memory does not suffice.
+func (r *Room) acquire() bool {
 	if r == nil || r.Free == nil {
 		return true
 	}
 	n := r.inFlight.Add(1)
-	if r.known.Load() && n <= r.most.Load() || r.look(time.Now(), roomLook, n) {
+	if r.known.Load() && n <= r.limit.Load() || r.check(time.Now(), maxCheckAge, n) {
 		return true
 	}
-	r.leave()
+	r.release()
 	return false
 }
 
-func (r *Room) leave() {
+func (r *Room) release() {
 	if r != nil && r.Free != nil {
 		r.inFlight.Add(-1)
 	}
 }
 
-// look looks at the memory, unless that was done within the given time, and says whether n
-// exchanges may be under way.
-func (r *Room) look(now time.Time, age time.Duration, n int64) bool {
+// check reads the free memory, unless the last check is younger than age, and reports whether n
+// exchanges may be in progress.
+func (r *Room) check(now time.Time, age time.Duration, n int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now.Sub(r.looked) < age {
-		return n <= r.most.Load()
+	if now.Sub(r.checked) < age {
+		return n <= r.limit.Load()
 	}
-	r.looked = now
+	r.checked = now
 	f := r.inFlight.Load()
 	switch since := now.Sub(r.period); {
-	case since >= 2*roomPeriod: // nobody looked: what there is may all be new
+	case since >= 2*settleTime: // no check for long: all exchanges may be new
 		r.low, r.period = [2]int64{0, 0}, now
-	case since >= roomPeriod:
+	case since >= settleTime:
 		r.low[0], r.low[1], r.period = f, r.low[0], now
 	}
 	r.low[0] = min(r.low[0], f)
 	settled := min(r.low[0], r.low[1])
 	free := r.Free()
 	if free == math.MaxInt64 {
-		r.most.Store(free)
+		r.limit.Store(free)
 	} else {
 		cost := r.Cost
 		if cost == 0 {
 			cost = exchangeCost
 		}
 		free -= (f-settled)*cost + settled*cost/settledPart
-		r.most.Store(f + free/cost)
+		r.limit.Store(f + free/cost)
 	}
 	r.known.Store(true)
-	return n <= r.most.Load()
+	return n <= r.limit.Load()
 }
 
-// Renew looks at the memory once more. It must be called some times a second.
-func (r *Room) Renew(now time.Time) { r.look(now, roomRenewed/2, 0) }
+// Renew checks the memory. It must be called several times a second.
+func (r *Room) Renew(now time.Time) { r.check(now, renewInterval/2, 0) }

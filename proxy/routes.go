@@ -12,7 +12,7 @@ type Route struct {
 	Action           Action       // what answers
 	Filters          filter.Chain // see filter.Compile
 	KeepEncodedSlash bool         // let %2F and %5C in a path pass
-	KeepSlashes      bool         // forward slashes in a row as they came; they are matched as one
+	KeepSlashes      bool         // forward repeated slashes; they are matched as one
 	KeepUnsafeNames  bool         // let header names with other separators than "-" pass
 	Lease            *Lease       // nil: exchanges on it never have to end
 

@@ -31,13 +31,14 @@ func TestCase9ExpectAndAFinalAnswerAtOnce(t *testing.T) {
 			}
 		})
 		g := start(t, setup{mode: m}, o)
-		for _, body := range []string{"", "hello"} { // a client that waits for the 100, and one that does not
+		// A client that waits for the 100, and one that does not.
+		for _, body := range []string{"", "hello"} {
 			for range 10 {
 				c := g.client()
 				c.Send("POST /upload HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n" + body)
 				a := c.AnswerTo("POST")
 				want(t, "body", a.Body, "early")
-				// Whether a body still comes nobody can tell: the connection must not carry another
+				// It is unknown whether a body still comes: the connection must not carry another
 				// request, unless the body has come whole.
 				if body == "" {
 					want(t, "Connection", a.Header("Connection"), "close")
@@ -54,7 +55,8 @@ func TestCase9ExpectAndAFinalAnswerAtOnce(t *testing.T) {
 			g.bystander()
 		}
 		for _, raw := range o.Raw() {
-			if i := strings.Index(raw, "Expect: 100-continue"); i >= 0 && strings.Count(raw[i:], " HTTP/1.1\r\n") > 0 && !strings.Contains(raw[i:], "\r\n\r\nhello") {
+			if i := strings.Index(raw, "Expect: 100-continue"); i >= 0 &&
+				strings.Count(raw[i:], " HTTP/1.1\r\n") > 0 && !strings.Contains(raw[i:], "\r\n\r\nhello") {
 				t.Errorf("a connection that owes a body was used again: %q", raw[i:])
 			}
 		}
@@ -96,7 +98,8 @@ func TestCase10NominatedFieldsOfTheGateway(t *testing.T) {
 
 func TestCase11AndRule6HopByHopOffResponses(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
-		const hop = "Connection: X-Nominated, close\r\nCONNECTION: x-second,,\tKeep-Alive\r\nX-Nominated: a\r\nX-Second: b\r\nKeep-Alive: timeout=5\r\n" +
+		const hop = "Connection: X-Nominated, close\r\nCONNECTION: x-second,,\tKeep-Alive\r\nX-Nominated: a\r\n" +
+			"X-Second: b\r\nKeep-Alive: timeout=5\r\n" +
 			"Proxy-Authenticate: Basic\r\nProxy-Connection: x\r\nTE: gzip\r\nX-End: stays\r\n"
 		o := m.origin(t, func(c *proxytest.Conn) {
 			for r := c.Request(); r != nil; r = c.Request() {
@@ -107,7 +110,8 @@ func TestCase11AndRule6HopByHopOffResponses(t *testing.T) {
 					return
 				case "/chat":
 					c.Send("HTTP/1.1 103 Early Hints\r\n" + hop + "\r\n")
-					c.Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + hop + "\r\n")
+					c.Send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+						hop + "\r\n")
 					return
 				}
 				c.Send(proxytest.EchoOf(r))
@@ -143,15 +147,19 @@ func TestRule6HopByHopOffRequests(t *testing.T) {
 		o := m.origin(t, proxytest.Echo)
 		g := start(t, setup{mode: m}, o)
 		c := g.client()
-		c.Send("POST / HTTP/1.1\r\n" + host + "Connection: X-A, keep-alive\r\nconnection: close , x-b\r\nX-A: 1\r\nx-B: 2\r\nX-b: 3\r\nKeep-Alive: 5\r\n" +
-			"Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\nTE: trailers, deflate\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\nX-C: stays\r\n\r\n" +
+		c.Send("POST / HTTP/1.1\r\n" + host + "Connection: X-A, keep-alive\r\nconnection: close , x-b\r\nX-A: 1\r\n" +
+			"x-B: 2\r\nX-b: 3\r\nKeep-Alive: 5\r\n" +
+			"Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic x\r\nTE: trailers, deflate\r\n" +
+			"Trailer: X-T\r\nTransfer-Encoding: chunked\r\nX-C: stays\r\n\r\n" +
 			"2\r\nhi\r\n0\r\nX-T: t\r\nX-A: 4\r\nContent-Length: 9\r\nAuthorization: x\r\n\r\n")
 		a := c.AnswerTo("POST")
 		want(t, "body", a.Body, "POST / hi")
 		want(t, "Connection", a.Header("Connection"), "close")
 		raw := o.Raw()[0]
-		lacks(t, "the server's request", raw, "x-a:", "x-b:", "keep-alive", "proxy-", "deflate", "content-length", "authorization")
-		contains(t, "the server's request", raw, "X-C: stays\r\n", "Trailer: X-T\r\n", "Connection: TE\r\nTE: trailers\r\n", "2\r\nhi\r\n0\r\nX-T: t\r\n\r\n")
+		lacks(t, "the server's request", raw, "x-a:", "x-b:", "keep-alive", "proxy-", "deflate", "content-length",
+			"authorization")
+		contains(t, "the server's request", raw, "X-C: stays\r\n", "Trailer: X-T\r\n",
+			"Connection: TE\r\nTE: trailers\r\n", "2\r\nhi\r\n0\r\nX-T: t\r\n\r\n")
 		g.bystander()
 	})
 }
@@ -162,7 +170,8 @@ func TestRule4InterimResponses(t *testing.T) {
 			for r := c.Request(); r != nil; r = c.Request() {
 				if r.Target == "/hints" {
 					for i := range 30 {
-						c.Send("HTTP/1.1 " + []string{"103 Early Hints", "102 Processing", "199 Odd"}[i%3] + "\r\nLink: </s.css>\r\n\r\n")
+						c.Send("HTTP/1.1 " + []string{"103 Early Hints", "102 Processing", "199 Odd"}[i%3] +
+							"\r\nLink: </s.css>\r\n\r\n")
 					}
 				}
 				c.Send(proxytest.EchoOf(r))
@@ -223,7 +232,8 @@ func TestRule7HTTP10(t *testing.T) {
 				contains(t, "the server's request line", r.Head, r.Target+" HTTP/1.1\r\n")
 				switch r.Target {
 				case "/chunked":
-					c.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\nX-T: t\r\n\r\n")
+					c.Send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n5\r\nhello\r\n6\r\n" +
+						" world\r\n0\r\nX-T: t\r\n\r\n")
 				case "/old":
 					c.Send("HTTP/1.0 200 Fine\r\n\r\nhello world")
 					return
@@ -239,7 +249,8 @@ func TestRule7HTTP10(t *testing.T) {
 			c := g.client()
 			c.Send("GET " + path + " HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
 			raw, err := c.Rest()
-			if err != nil || !strings.HasPrefix(raw, "HTTP/1.1 200 ") || !strings.HasSuffix(raw, "\r\n\r\nhello world") {
+			if err != nil || !strings.HasPrefix(raw, "HTTP/1.1 200 ") ||
+				!strings.HasSuffix(raw, "\r\n\r\nhello world") {
 				t.Errorf("%s: an HTTP/1.0 client got %q, %v", path, raw, err)
 			}
 			lacks(t, "a response to HTTP/1.0", raw, "transfer-encoding", "keep-alive", "x-t: t")
@@ -247,7 +258,8 @@ func TestRule7HTTP10(t *testing.T) {
 		c := g.client()
 		for range 2 {
 			a := c.Get("/old")
-			contains(t, "the response of an HTTP/1.0 server", a.Head, "HTTP/1.1 200 Fine\r\n", "Transfer-Encoding: chunked\r\n")
+			contains(t, "the response of an HTTP/1.0 server", a.Head, "HTTP/1.1 200 Fine\r\n",
+				"Transfer-Encoding: chunked\r\n")
 			want(t, "body", a.Body, "hello world")
 			lacks(t, "the response of an HTTP/1.0 server", a.Head, "connection:")
 		}
@@ -275,7 +287,8 @@ func TestRule8TabBeforeAValue(t *testing.T) {
 	c.Send("GET / HTTP/1.1\r\nHost:\ta.example \t\r\nX-A:\t b\t c\t\r\nContent-Length:\t0\r\n\r\n")
 	want(t, "status", c.Answer().Status, 200)
 	contains(t, "the server's request", o.Raw()[0], "Host: a.example\r\n", "X-A: b\t c\r\n")
-	c.Send("GET / HTTP/1.1\r\n" + host + "\r\nGET / HTTP/1.1\r\nHost: a.example, b\r\n\r\n") // also on pipelined requests
+	// Also on pipelined requests.
+	c.Send("GET / HTTP/1.1\r\n" + host + "\r\nGET / HTTP/1.1\r\nHost: a.example, b\r\n\r\n")
 	want(t, "status", c.Answer().Status, 200)
 	want(t, "status", c.Answer().Status, 400)
 	g.bystander()

@@ -13,37 +13,36 @@ import (
 	"mpgate/telemetry"
 )
 
-// Policies is how a listener terminates TLS, as the data plane needs it: the policies of its names,
-// by identity. It is an interface so that who embeds this package need not take along what obtains
-// certificates.
+// Policies are the TLS policies of a listener, by identity. It is an interface so that a program
+// that uses this package need not import the code that obtains certificates.
 type Policies interface {
 	// ServerConfig is for tls.Server on every connection.
 	ServerConfig() *tls.Config
-	// Done is called once after each handshake. It gives the policy that the connection came by;
-	// carriesHTTP is false where the handshake failed or was a CA's that proved a name.
+	// Done is called once after each handshake. It returns the policy of the connection;
+	// carriesHTTP is false if the handshake failed or was a CA's validation (RFC 8737).
 	Done(state *tls.ConnectionState, err error) (policy uint64, carriesHTTP bool)
-	// PolicyFor is the policy that holds for the host of a request.
+	// PolicyFor returns the policy for the host of a request.
 	PolicyFor(host []byte) uint64
-	// Has says whether a policy still holds for any name.
+	// Has reports whether a policy is still in use for any name.
 	Has(policy uint64) bool
-	// Single says that one policy holds for every name.
+	// Single reports whether all names have the same policy.
 	Single() bool
-	// Terms are what the proxy itself does under a policy; nil is nothing.
+	// Terms returns what the proxy itself does under a policy; nil: nothing.
 	Terms(policy uint64) *Terms
 }
 
-// Terms are what the proxy does for requests that came under a TLS policy.
+// Terms are what the proxy does for requests under a TLS policy.
 type Terms struct {
 	HSTS string // the value of Strict-Transport-Security; "" is none
-	// Identity gives the header fields that tell a server who the client is, by its certificate;
-	// nil is none. Their names belong into ListenerOptions.OwnNames of every listener.
+	// Identity returns the header fields that identify the client by its certificate; nil: none.
+	// Their names belong in ListenerOptions.OwnNames of every listener.
 	Identity func(*tls.ConnectionState) []Field
 }
 
 // Field is a header field.
 type Field struct{ Name, Value string }
 
-// ProxyHeader says whether connections begin with a PROXY header.
+// ProxyHeader selects whether connections begin with a PROXY header.
 type ProxyHeader = preread.ProxyMode
 
 const (
@@ -52,17 +51,17 @@ const (
 	ProxyRequired = preread.ProxyRequired
 )
 
-// session is what is known of a connection that uses TLS.
+// session is the state of a connection that uses TLS.
 type session struct {
 	state  tls.ConnectionState
 	policy uint64
-	fields []Field // who the client is
-	// As the access log has them.
+	fields []Field // which identify the client
+	// As in the access log.
 	version, cipher, group string
 }
 
-// setup handles what comes before HTTP: a PROXY header, a connection that is passed through, the
-// TLS handshake. It gives what HTTP is spoken on, nil where the connection is over.
+// setup handles what precedes HTTP: a PROXY header, a connection that is passed through, the TLS
+// handshake. It returns the stream that carries HTTP; nil if the connection has ended.
 func (c *conn) setup() netio.Stream {
 	v := c.listener.view.Load()
 	c.base.ReadBy(c.firstDeadline())
@@ -72,7 +71,7 @@ func (c *conn) setup() netio.Stream {
 		return nil
 	}
 	if c.limits.perClient > 0 && c.peer.IsValid() {
-		if !c.proxy.clients.enter(c.peer.Addr(), c.limits.perClient) {
+		if !c.proxy.clients.acquire(c.peer.Addr(), c.limits.perClient) {
 			c.end = telemetry.ConnLimit
 			return nil
 		}
@@ -93,10 +92,11 @@ func (c *conn) setup() netio.Stream {
 	return c.handshake(v.TLS)
 }
 
-// proxyHeader takes a PROXY header off, from peers that may send one; what it says replaces the
-// peer's address.
+// proxyHeader reads a PROXY header, from peers that may send one. The client's address in it
+// replaces the peer's.
 func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
-	if c.socket.IsValid() && !contains(v.ProxyHeaderFrom, c.socket.Addr()) { // a unix socket's peers are those whom its mode lets in
+	// The mode of a unix socket decides which peers may connect.
+	if c.socket.IsValid() && !containsAddr(v.ProxyHeaderFrom, c.socket.Addr()) {
 		if v.ProxyHeader == ProxyOptional {
 			return true
 		}
@@ -105,7 +105,7 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 	}
 	for {
 		if err := c.base.Fill(ahead); err != nil {
-			c.end = c.silence(err)
+			c.end = c.waitEnd(err)
 			if ahead.Len() > 0 {
 				c.end = telemetry.ConnProxyHeader
 			}
@@ -130,15 +130,14 @@ func (c *conn) proxyHeader(v *view, ahead *netio.Buffer) bool {
 	}
 }
 
-// handshake terminates TLS. Its time is bounded by the first deadline: for reads the setup has
-// set it.
+// handshake terminates TLS. The first deadline limits its time; setup has set it for reads.
 func (c *conn) handshake(policies Policies) netio.Stream {
 	_ = c.base.SetWriteDeadline(c.firstDeadline())
 	defer func() { _ = c.base.SetWriteDeadline(time.Time{}) }()
-	h := &handshaking{Conn: c.base, turns: c.proxy.handshakes}
+	h := &handshakeConn{Conn: c.base, slots: c.proxy.handshakes}
 	t := tls.Server(h, policies.ServerConfig())
 	err := func() error {
-		defer h.over() // also where it panics
+		defer h.finish() // also after a panic
 		return t.Handshake()
 	}()
 	state := t.ConnectionState()
@@ -150,7 +149,7 @@ func (c *conn) handshake(policies Policies) netio.Stream {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			c.end = telemetry.ConnTimeout
 		}
-		c.answerPlain(err)
+		c.answerPlainHTTP(err)
 		if c.base.Held() > 0 { // an alert
 			c.linger()
 		}
@@ -181,8 +180,8 @@ func groupName(id tls.CurveID) string {
 	return id.String()
 }
 
-// answerPlain tells a client that uses HTTP to a TLS port so, in a way that it understands.
-func (c *conn) answerPlain(err error) {
+// answerPlainHTTP answers a client that uses HTTP on a TLS port.
+func (c *conn) answerPlainHTTP(err error) {
 	var record tls.RecordHeaderError
 	if !errors.As(err, &record) || record.Conn == nil {
 		return
@@ -192,12 +191,13 @@ func (c *conn) answerPlain(err error) {
 	}
 	c.end = telemetry.ConnBadRequest
 	const text = "400 Bad Request: this port requires TLS; use https\n"
-	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: " +
-		strconv.Itoa(len(text)) + "\r\n\r\n" + text))
+	_, _ = c.base.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+		"Connection: close\r\nContent-Length: " + strconv.Itoa(len(text)) + "\r\n\r\n" + text))
 }
 
-// linger sends what is held and takes what the client still sends for a moment, so that it gets to
-// see that: it may have sent its first request behind a handshake that it believes to be complete.
+// linger sends what is held, and discards what the client still sends for a while, so that the
+// client can read it: the client may have sent a request after a handshake that it considers
+// complete.
 func (c *conn) linger() {
 	if c.base.CloseWrite() != nil {
 		return
@@ -206,9 +206,9 @@ func (c *conn) linger() {
 	_ = c.base.Drop(lingerBytes)
 }
 
-// contains reports whether a is in one of the networks. The zone of a link-local address names one
-// of our own interfaces; a network never has one.
-func contains(list []netip.Prefix, a netip.Addr) bool {
+// containsAddr reports whether a is in one of the networks. The zone of a link-local address names
+// an interface of this host; a network never has one.
+func containsAddr(list []netip.Prefix, a netip.Addr) bool {
 	a = a.WithZone("")
 	for _, p := range list {
 		if p.Contains(a) {

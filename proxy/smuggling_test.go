@@ -33,7 +33,7 @@ func refused(t *testing.T, m mode, raw string, status int, end string) {
 	g.bystander()
 }
 
-func TestCase1ConnectWithBodyReachesNobody(t *testing.T) {
+func TestCase1ConnectWithBodyReachesNoServer(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		hidden := "GET /hidden HTTP/1.1\r\n" + host + "\r\n"
 		refused(t, m, "CONNECT x:80 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"+
@@ -122,18 +122,25 @@ var malformed = []struct {
 	status    int
 }{
 	{"case 6: empty name", "GET / HTTP/1.1\r\n" + host + ": x\r\n\r\n", 400},
-	{"case 6: empty length beside another", "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nContent-Length:\r\n\r\nhello", 400},
+	{"case 6: empty length beside another", "POST / HTTP/1.1\r\n" + host +
+		"Content-Length: 5\r\nContent-Length:\r\n\r\nhello", 400},
 	{"case 6: empty length", "POST / HTTP/1.1\r\n" + host + "Content-Length:\r\n\r\nhello", 400},
-	{"case 8: space before the colon", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400},
+	{"case 8: space before the colon", "POST / HTTP/1.1\r\n" + host +
+		"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400},
 	{"case 8: xchunked", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400},
-	{"case 8: twice in one", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400},
-	{"case 8: twice", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+	{"case 8: twice in one", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+		400},
+	{"case 8: twice", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n" +
+		"\r\n0\r\n\r\n", 400},
 	{"case 8: identity", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: identity\r\n\r\n", 400},
 	{"case 8: gzip", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400},
 	{"case 8: vertical tab", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding:\vchunked\r\n\r\n0\r\n\r\n", 400},
-	{"rule 9: both", "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
-	{"rule 9: both, other order", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400},
-	{"rule 9: two equal lengths", "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400},
+	{"rule 9: both", "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" +
+		"\r\n", 400},
+	{"rule 9: both, other order", "POST / HTTP/1.1\r\n" + host +
+		"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400},
+	{"rule 9: two equal lengths", "POST / HTTP/1.1\r\n" + host +
+		"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400},
 	{"rule 9: a list of lengths", "POST / HTTP/1.1\r\n" + host + "Content-Length: 5, 5\r\n\r\nhello", 400},
 	{"length with a sign", "POST / HTTP/1.1\r\n" + host + "Content-Length: +5\r\n\r\nhello", 400},
 	{"length in hexadecimal", "POST / HTTP/1.1\r\n" + host + "Content-Length: 0x5\r\n\r\nhello", 400},
@@ -190,7 +197,8 @@ func TestCases678MalformedRequestsAreRefused(t *testing.T) {
 	}
 	want(t, "connections to the server", o.Connections(), 0)
 	g.bystander()
-	want(t, "bad connections", g.metric("mpgate_connections_total", "listener", "web", "end", "bad_request"), float64(2*len(malformed)-2))
+	want(t, "bad connections", g.metric("mpgate_connections_total", "listener", "web", "end", "bad_request"),
+		float64(2*len(malformed)-2))
 }
 
 // malformedBodies are broken once a good head has begun the exchange.
@@ -215,7 +223,7 @@ var malformedBodies = []struct {
 	{"space before the colon in the trailers", "0\r\nX : y\r\n\r\n", 400},
 }
 
-func TestCase7MalformedChunksReachNobody(t *testing.T) {
+func TestCase7MalformedChunksReachNoServer(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	g := start(t, setup{}, o)
@@ -246,12 +254,15 @@ func TestCase14HostsOfOneRoute(t *testing.T) {
 	t.Parallel()
 	admin := plain.origin(t, proxytest.Always(proxytest.Response("200 OK", "admin")))
 	o := plain.origin(t, proxytest.Echo)
-	other := newBackend(t, admin)
+	other := backendWith(t, plain, backend.Options{Name: "other"}, admin)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}}, {Name: "admin", Match: route.Match{Hosts: []string{"admin.example.com"}}, Action: &proxy.Forward{Backend: other}}}
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}},
+			{Name: "admin", Match: route.Match{Hosts: []string{"admin.example.com"}},
+				Action: &proxy.Forward{Backend: other}}}
 	}}, o)
 	c := g.client()
-	for _, h := range []string{"admin.example.com", "ADMIN.example.com", "Admin.Example.Com:8080", "admin.example.com.", "ADMIN.example.com.:80", "\tadmin.example.com"} {
+	for _, h := range []string{"admin.example.com", "ADMIN.example.com", "Admin.Example.Com:8080",
+		"admin.example.com.", "ADMIN.example.com.:80", "\tadmin.example.com"} {
 		c.Send("GET / HTTP/1.1\r\nHost:" + h + "\r\n\r\n")
 		if a := c.Answer(); a.Body != "admin" {
 			t.Errorf("Host %q led to %q", h, a.Body)
@@ -262,7 +273,8 @@ func TestCase14HostsOfOneRoute(t *testing.T) {
 		}
 	}
 	for _, raw := range admin.Raw() {
-		lacks(t, "what the server got", strings.ReplaceAll(raw, "Host: admin.example.com", ""), "host: ", "example.com.")
+		lacks(t, "what the server got", strings.ReplaceAll(raw, "Host: admin.example.com", ""), "host: ",
+			"example.com.")
 	}
 	g.bystander()
 }
@@ -271,25 +283,32 @@ func TestCase13PathsFallUnderThePolicyOfWhatIsServed(t *testing.T) {
 	t.Parallel()
 	admin := plain.origin(t, proxytest.Echo)
 	o := plain.origin(t, proxytest.Echo)
-	guarded := newBackend(t, admin)
+	guarded := backendWith(t, plain, backend.Options{Name: "other"}, admin)
 	g := start(t, setup{routes: func(b *backend.Backend) []proxy.Route {
 		return []proxy.Route{
 			{Name: "all", Action: &proxy.Forward{Backend: b}},
 			{Name: "admin", Match: route.Match{Paths: []string{"/admin/*"}}, Action: &proxy.Forward{Backend: guarded}},
-			{Name: "registry", Match: route.Match{Hosts: []string{"npm.example"}, Paths: []string{"/pkg/*"}}, Action: &proxy.Forward{Backend: b}, KeepEncodedSlash: true},
+			{Name: "registry", Match: route.Match{Hosts: []string{"npm.example"}, Paths: []string{"/pkg/*"}},
+				Action: &proxy.Forward{Backend: b}, KeepEncodedSlash: true},
 		}
 	}}, o)
 	for _, c := range []struct{ path, route string }{ // route "": 400
 		{"/admin%2F", ""}, {"/admin%2fx", ""}, {"/public/..%2fadmin", ""}, {"/public/..%5cadmin", ""}, {"/a%5Cb", ""},
 		{"/api/./../admin", "admin"}, {"//admin", "admin"}, {"/%61dmin", "admin"}, {"/%61%64%6d%69%6e/x", "admin"},
-		{"/admin/%2e%2e/x", "all"}, {"/x/%2E%2e/admin", "admin"}, {"/x//../admin", "admin"}, {"/admin", "admin"}, {"/admin/", "admin"},
-		{"/administrator", "all"}, {"/Admin", "all"}, {"/../admin", ""}, {"/%2e%2e/admin", ""}, {"/x/..;/admin", ""}, {"/admin%00", ""},
-		{"/a\\b", ""}, {"/admin?x=/y", "admin"}, {"/x?/admin", "all"}, {"/%zz", ""}, {"/admin;x/y", ""}, {"/admi%6e;x", ""},
+		{"/admin/%2e%2e/x", "all"}, {"/x/%2E%2e/admin", "admin"}, {"/x//../admin", "admin"}, {"/admin", "admin"},
+		{"/admin/", "admin"},
+		{"/administrator", "all"}, {"/Admin", "all"}, {"/../admin", ""}, {"/%2e%2e/admin", ""},
+		{"/x/..;/admin", ""}, {"/admin%00", ""},
+		{"/a\\b", ""}, {"/admin?x=/y", "admin"}, {"/x?/admin", "all"}, {"/%zz", ""}, {"/admin;x/y", ""},
+		{"/admi%6e;x", ""},
 		// Servers that take path parameters off would serve /admin.
-		{"/;/admin/y", ""}, {"/;x/admin/y", ""}, {"/%3b/admin/y", ""}, {"/%3B/admin", ""}, {"/x/..;/admin", ""}, {"//;//admin", ""},
-		{"/;a=b;c/%61dmin", ""}, {"/admin%3bx", ""}, {"/admin;", ""}, {"/;%3b/;/admin;/", ""}, {"/admin;/..", "all"}, {"/x;y/../admin", "admin"},
+		{"/;/admin/y", ""}, {"/;x/admin/y", ""}, {"/%3b/admin/y", ""}, {"/%3B/admin", ""}, {"/x/..;/admin", ""},
+		{"//;//admin", ""},
+		{"/;a=b;c/%61dmin", ""}, {"/admin%3bx", ""}, {"/admin;", ""}, {"/;%3b/;/admin;/", ""},
+		{"/admin;/..", "all"}, {"/x;y/../admin", "admin"},
 		// Those that lead nowhere else pass as they are.
-		{"/a;v=1/b", "all"}, {"/;/a", "all"}, {"/shop;jsessionid=1F", "all"}, {"/a%3bb", "all"}, {"/admin/;x", "admin"}, {"/admin/x;y/z;", "admin"},
+		{"/a;v=1/b", "all"}, {"/;/a", "all"}, {"/shop;jsessionid=1F", "all"}, {"/a%3bb", "all"},
+		{"/admin/;x", "admin"}, {"/admin/x;y/z;", "admin"},
 		{"/administrator;x", "all"}, {"/;x", "all"}, {"/a;/admin", "all"}, {"/x?;/admin", "all"},
 	} {
 		client := proxytest.Dial(t, g.addr, plain.mptcp)
@@ -307,7 +326,8 @@ func TestCase13PathsFallUnderThePolicyOfWhatIsServed(t *testing.T) {
 			}
 		case a.Status != 200 || l.Route != c.route:
 			t.Errorf("%s: got %d by route %q, want %q", c.path, a.Status, l.Route, c.route)
-		case strings.HasPrefix(strings.TrimPrefix(a.Body, "GET "), "/admin") != (c.route == "admin") && !strings.Contains(c.path, "ministrator"):
+		case strings.HasPrefix(strings.TrimPrefix(a.Body, "GET "), "/admin") != (c.route == "admin") &&
+			!strings.Contains(c.path, "ministrator"):
 			t.Errorf("%s: route %q, but the server was asked %q", c.path, l.Route, a.Body)
 		}
 		want(t, "logged path", l.Path, c.path)

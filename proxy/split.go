@@ -22,7 +22,7 @@ type Choice struct {
 
 func (s *Split) serve(x *exchange) {
 	c := &s.Choices[s.choose(x)]
-	x.hold(c.Lease)
+	x.holdLease(c.Lease)
 	c.Action.serve(x)
 }
 

@@ -11,8 +11,8 @@ import (
 	"mpgate/telemetry"
 )
 
-// steps are what may end an exchange before the action of its route, in order. Each answers and
-// returns true, or returns false. Explain takes the same steps.
+// steps may end an exchange before the action of its route, in this order. Each answers and returns
+// true, or returns false. Explain runs the same steps.
 var steps = [...]struct {
 	name string
 	ends func(*exchange) bool
@@ -27,7 +27,7 @@ var steps = [...]struct {
 	{"filter", (*exchange).filtered},
 }
 
-// step takes the steps and returns the name of the one that ended the exchange, "" if none did.
+// step runs the steps and returns the name of the one that ended the exchange, "" if none did.
 func (x *exchange) step() (name string) {
 	for i := range steps {
 		if steps[i].ends(x) {
@@ -54,7 +54,7 @@ func (x *exchange) unreadable() bool {
 }
 
 // misdirected refuses a request whose host has another TLS policy than its connection, or whose
-// policy is gone: what was checked at the handshake does not hold for it (RFC 9110 section
+// policy no longer exists: the checks of the handshake do not apply to it (RFC 9110 section
 // 15.5.20).
 func (x *exchange) misdirected() bool {
 	s, policies := x.client.tls, x.view.TLS
@@ -63,10 +63,10 @@ func (x *exchange) misdirected() bool {
 	}
 	if s == nil { // a reload has added TLS to the listener since this connection was accepted
 		x.down.SetClose()
-		x.answer(filter.Answer{Status: 421, End: telemetry.EndMisdirected, Text: "this port requires TLS; use https"})
+		x.answer(errorAnswer(421, telemetry.EndMisdirected, "this port requires TLS; use https"))
 		return true
 	}
-	if policies == nil { // without TLS the listener admits everybody whom it would admit with it
+	if policies == nil { // a plain listener accepts at least the clients of a TLS one
 		x.down.SetClose()
 		return false
 	}
@@ -76,12 +76,12 @@ func (x *exchange) misdirected() bool {
 	if !policies.Has(s.policy) {
 		x.down.SetClose()
 	}
-	x.answer(filter.Answer{Status: 421, End: telemetry.EndMisdirected, Text: "this host is not served on this connection"})
+	x.answer(errorAnswer(421, telemetry.EndMisdirected, "this host is not served on this connection"))
 	return true
 }
 
-// challenge answers a CA that asks for proof of a name (RFC 8555 section 8.3). A challenge that is
-// not ours is a request like any other.
+// challenge answers a CA that validates a name (RFC 8555 section 8.3). An unknown challenge is an
+// ordinary request.
 func (x *exchange) challenge() bool {
 	if x.view.Challenge == nil || !bytes.HasPrefix(x.req.Path, challengePath) || string(x.req.Method) != "GET" {
 		return false
@@ -101,9 +101,9 @@ func (x *exchange) health() bool {
 		return false
 	}
 	if x.proxy.draining.Load() || x.proxy.options.Ready != nil && !x.proxy.options.Ready() {
-		x.answer(filter.Answer{Status: 503, End: telemetry.EndOK, Text: "not ready"})
+		x.answer(errorAnswer(503, telemetry.EndOK, "not ready"))
 	} else {
-		x.answer(filter.Answer{Status: 200, End: telemetry.EndOK, Text: "ready"})
+		x.answer(errorAnswer(200, telemetry.EndOK, "ready"))
 	}
 	return true
 }
@@ -114,16 +114,14 @@ func (x *exchange) redirectHTTPS() bool {
 		return false
 	}
 	if len(x.req.Host) == 0 {
-		x.answer(filter.Answer{
-			Status: 400, End: telemetry.EndBadRequest, Text: "a request without Host cannot be redirected to https",
-		})
+		x.answer(errorAnswer(400, telemetry.EndBadRequest, "a request without Host cannot be redirected to https"))
 		return true
 	}
 	location := append(append(x.scratch[:0], "https://"...), x.req.Host...)
 	if string(x.req.Path) != "*" {
 		path := x.req.Path
 		if kept, ok := target.KeepSlashes(x.req.RawPath, path, &x.req.Scratch); ok {
-			path = kept // whether they matter depends on the route of the https listener
+			path = kept // they matter if the route of the https listener says so
 		}
 		location = append(location, path...)
 	}
@@ -135,36 +133,34 @@ func (x *exchange) redirectHTTPS() bool {
 	return true
 }
 
-// unrouted answers a request that no route matches. From here on the filters of the route see what
-// the client gets.
+// unrouted answers a request that no route matches. From here on, the filters of the route see the
+// response.
 func (x *exchange) unrouted() bool {
 	if x.route == nil {
-		x.answer(filter.Answer{Status: 404, End: telemetry.EndNoRoute, Text: "nothing is served here"})
+		x.answer(errorAnswer(404, telemetry.EndNoRoute, "nothing is served here"))
 		return true
 	}
 	x.chain = &x.route.Filters
 	return false
 }
 
-// pathRefused refuses paths that the server might take for those of another route.
+// pathRefused refuses paths that a server might interpret as paths of another route.
 func (x *exchange) pathRefused() bool {
 	if x.req.EncodedSlash && !x.route.KeepEncodedSlash {
-		x.answer(filter.Answer{Status: 400, End: telemetry.EndBadRequest, Text: "the path contains an encoded slash"})
+		x.answer(errorAnswer(400, telemetry.EndBadRequest, "the path contains an encoded slash"))
 		return true
 	}
 	if x.req.Ambiguous {
 		why := x.view.Routes.table.Misread(&x.asked)
 		if why != route.AsRead {
-			x.answer(filter.Answer{Status: 400, End: telemetry.EndBadRequest, Text: why.Fault()})
+			x.answer(errorAnswer(400, telemetry.EndBadRequest, why.Fault()))
 			return true
 		}
 	}
 	if x.req.RawPath != nil && x.route.KeepSlashes {
 		path, ok := target.KeepSlashes(x.req.RawPath, x.req.Path, &x.req.Scratch)
 		if !ok {
-			x.answer(filter.Answer{
-				Status: 400, End: telemetry.EndBadRequest, Text: "the path matches another route once its slashes are merged",
-			})
+			x.answer(errorAnswer(400, telemetry.EndBadRequest, "the path matches another route once its slashes are merged"))
 			return true
 		}
 		x.req.Path = path
@@ -172,16 +168,22 @@ func (x *exchange) pathRefused() bool {
 	return false
 }
 
-// filtered runs the filters of the route on the request, which by then says only what the gateway
-// knows about its origin.
+// filtered runs the filters of the route, after the fields about the origin of the request are set.
 func (x *exchange) filtered() bool {
 	x.setForwarded()
 	f := &x.filter
-	f.Matched = filter.Target{Host: x.req.Host, Port: x.req.Port, Path: x.req.Path, Query: x.req.Query, HasQuery: x.req.HasQuery}
-	f.Match, f.Context = &x.matched, x.proxy.ctx
+	f.Matched = x.target()
+	f.Match = &x.matched
+	f.Context = x.proxy.ctx
 	if x.rec.Filter = x.chain.Request(f); x.rec.Filter == "" {
 		return false
 	}
 	x.answer(f.Answer)
 	return true
+}
+
+// target is the target of the request as it is now.
+func (x *exchange) target() filter.Target {
+	r := &x.req
+	return filter.Target{Host: r.Host, Port: r.Port, Path: r.Path, Query: r.Query, HasQuery: r.HasQuery}
 }

@@ -23,9 +23,12 @@ func TestEventsArriveAtOnce(t *testing.T) {
 			event func(s string) string
 			end   string
 		}{
-			"chunked": {"Transfer-Encoding: chunked\r\n", func(s string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(s), s) }, "0\r\n\r\n"},
-			"close":   {"", func(s string) string { return s }, ""},
-			"length":  {"Content-Length: 170\r\n", func(s string) string { return s }, ""},
+			"chunked": {"Transfer-Encoding: chunked\r\n", func(s string) string {
+				return fmt.Sprintf("%x\r\n%s\r\n",
+					len(s), s)
+			}, "0\r\n\r\n"},
+			"close":  {"", func(s string) string { return s }, ""},
+			"length": {"Content-Length: 170\r\n", func(s string) string { return s }, ""},
 		} {
 			t.Run(name, func(t *testing.T) {
 				next := make(chan struct{})
@@ -51,7 +54,8 @@ func TestEventsArriveAtOnce(t *testing.T) {
 						_, _ = c.R.ReadString('\n') // chunk size
 					}
 					event := make([]byte, 17)
-					if _, err := io.ReadFull(c.R, event); err != nil || string(event) != fmt.Sprintf("data: number %d\n\n\n", i) {
+					if _, err := io.ReadFull(c.R, event); err != nil ||
+						string(event) != fmt.Sprintf("data: number %d\n\n\n", i) {
 						t.Fatalf("event %d is %q, %v", i, event, err)
 					}
 					if a.Has("Transfer-Encoding") {

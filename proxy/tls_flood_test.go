@@ -68,12 +68,13 @@ func (s *sealer) keyUpdate() []byte {
 	return r
 }
 
-// forge makes a handshake and gives what is needed to continue by hand.
+// forge makes a handshake and returns what is needed to continue by hand.
 func (g *gateway) forge() (*proxytest.Client, *sealer) {
 	g.t.Helper()
 	var log bytes.Buffer
 	c := proxytest.Dial(g.t, g.addr, g.mode.mptcp)
-	t := tls.Client(c.Conn, &tls.Config{ServerName: testHost, RootCAs: testCert(g.t).roots, KeyLogWriter: &log, MinVersion: tls.VersionTLS13})
+	t := tls.Client(c.Conn, &tls.Config{ServerName: testHost, RootCAs: testCert(g.t).roots, KeyLogWriter: &log,
+		MinVersion: tls.VersionTLS13})
 	if err := t.Handshake(); err != nil {
 		g.t.Fatal(err)
 	}
@@ -141,7 +142,8 @@ func TestKeyUpdates(t *testing.T) {
 func TestKeyUpdatesWithinAHead(t *testing.T) {
 	t.Parallel()
 	o := setup{mode: overTLS}
-	o.options.HeaderTime = 2 * time.Second // the bystander must manage a handshake within it, on a busy machine
+	// The bystander must manage a handshake within it, on a busy machine.
+	o.options.HeaderTime = 2 * time.Second
 	g := start(t, o, plain.origin(t, proxytest.Echo))
 	c, s := g.forge()
 	c.Send(string(s.record(23, "GET / HTTP/1.1\r\n"+host+"X: ")))

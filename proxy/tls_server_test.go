@@ -83,7 +83,8 @@ func TestTLSToServers(t *testing.T) {
 			t.Errorf("a large body came back as %d bytes, %v", len(a.Body), a.BodyErr)
 		}
 		made := o.Connections()
-		if time.Since(used) < time.Second { // for longer it is not trusted with what cannot be repeated
+		// For longer it is not trusted with what cannot be repeated.
+		if time.Since(used) < time.Second {
 			fewConnections(t, m, o)
 		}
 		// The server closes: the next connection continues with the session of the first.
@@ -112,17 +113,22 @@ func TestHandshakesWithServersThatFail(t *testing.T) {
 	}{
 		{"an unknown CA", &tls.Config{ServerName: testHost, RootCAs: x509.NewCertPool()}, nil, 502},
 		{"another name", &tls.Config{ServerName: "c.example", RootCAs: testCert(t).roots}, nil, 502},
-		{"refused by a check of its own", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots, VerifyConnection: func(tls.ConnectionState) error { return errors.New("no") }}, nil, 502},
-		{"an old version", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, nil, 502},
-		{"a server without TLS", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}, func(t *testing.T) *proxytest.Origin {
-			return plain.origin(t, func(c *proxytest.Conn) { c.Send(proxytest.Response("400 Bad Request", "")) })
-		}, 502},
-		{"a server that closes", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}, func(t *testing.T) *proxytest.Origin {
-			return plain.origin(t, func(*proxytest.Conn) {})
-		}, 502},
-		{"a server that says nothing", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}, func(t *testing.T) *proxytest.Origin {
-			return plain.origin(t, silent)
-		}, 504},
+		{"refused by a check of its own", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots,
+			VerifyConnection: func(tls.ConnectionState) error { return errors.New("no") }}, nil, 502},
+		{"an old version", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots,
+			MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, nil, 502},
+		{"a server without TLS", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots},
+			func(t *testing.T) *proxytest.Origin {
+				return plain.origin(t, func(c *proxytest.Conn) { c.Send(proxytest.Response("400 Bad Request", "")) })
+			}, 502},
+		{"a server that closes", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots},
+			func(t *testing.T) *proxytest.Origin {
+				return plain.origin(t, func(*proxytest.Conn) {})
+			}, 502},
+		{"a server that says nothing", &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots},
+			func(t *testing.T) *proxytest.Origin {
+				return plain.origin(t, silent)
+			}, 504},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -149,7 +155,8 @@ func TestHandshakesWithServersThatFail(t *testing.T) {
 	}
 	// A client certificate that is asked for and not there: in TLS 1.3 that shows only after the
 	// handshake.
-	g := start(t, setup{backend: toServer(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots})}, secureOrigin(t, plain, refusing, proxytest.Echo))
+	g := start(t, setup{backend: toServer(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots})},
+		secureOrigin(t, plain, refusing, proxytest.Echo))
 	want(t, "status without a client certificate", g.client().Get("/").Status, 502)
 	g = start(t, setup{backend: toServer(&tls.Config{
 		ServerName: testHost, RootCAs: testCert(t).roots, Certificates: []tls.Certificate{testCert(t).Certificate},
@@ -202,9 +209,9 @@ func TestProxyHeaderComesBeforeTLSToServers(t *testing.T) {
 	want(t, "body", g.client().Get("/x").Body, "GET /x ")
 }
 
-// Rule 5 under TLS: a record behind a complete answer is nobody's, also where it came in the same
+// Rule 5 under TLS: a record after a complete response is discarded, also if it came in the same
 // packet.
-func TestRecordsBehindAnAnswerAreNobodys(t *testing.T) {
+func TestRecordsAfterAResponseAreDiscarded(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, func(c *proxytest.Conn) {
 		held := &holding{Conn: overReader{c.Conn, c.R}}
@@ -259,9 +266,11 @@ func TestCutServerBodyOverTLS(t *testing.T) {
 	o := secureOrigin(t, plain, serverConfig(t), func(c *proxytest.Conn) {
 		c.Request()
 		c.Send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it")
-		_ = c.Conn.(*tls.Conn).NetConn().Close() // a FIN without close_notify: anybody on the way can send that
+		// A FIN without close_notify: anybody on the way can send that.
+		_ = c.Conn.(*tls.Conn).NetConn().Close()
 	})
-	g := start(t, setup{mode: overTLS, backend: toServer(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots})}, o)
+	g := start(t, setup{mode: overTLS, backend: toServer(&tls.Config{ServerName: testHost,
+		RootCAs: testCert(t).roots})}, o)
 	c := g.client()
 	a := c.Get("/")
 	if a.BodyErr == nil {

@@ -36,8 +36,10 @@ func TestTLSInTheAccessLog(t *testing.T) {
 		config                       *tls.Config
 	}{
 		{"1.3", "TLS 1.3", "TLS_AES_128_GCM_SHA256", "X25519MLKEM768", &tls.Config{}},
-		{"1.3 without the hybrid group", "TLS 1.3", "TLS_AES_128_GCM_SHA256", "CurveP256", &tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP256}}},
-		{"1.2", "TLS 1.2", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "X25519", &tls.Config{MaxVersion: tls.VersionTLS12}},
+		{"1.3 without the hybrid group", "TLS 1.3", "TLS_AES_128_GCM_SHA256", "CurveP256",
+			&tls.Config{CurvePreferences: []tls.CurveID{tls.CurveP256}}},
+		{"1.2", "TLS 1.2", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "X25519",
+			&tls.Config{MaxVersion: tls.VersionTLS12}},
 	} {
 		tt.config.ServerName, tt.config.RootCAs = testHost, testCert(t).roots
 		tt.config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
@@ -49,7 +51,8 @@ func TestTLSInTheAccessLog(t *testing.T) {
 			want(t, "status", c.Get("/").Status, 200)
 			c.Close()
 			l := g.log.Next()
-			if l.TLSVersion != tt.version || l.TLSCipher != tt.cipher || l.TLSGroup != tt.group || l.TLSResumed == nil || *l.TLSResumed != resumed || l.SNI != testHost || l.Scheme != "https" {
+			if l.TLSVersion != tt.version || l.TLSCipher != tt.cipher || l.TLSGroup != tt.group ||
+				l.TLSResumed == nil || *l.TLSResumed != resumed || l.SNI != testHost || l.Scheme != "https" {
 				t.Errorf("%s, resumed %v: logged %+v", tt.name, resumed, l)
 			}
 		}
@@ -92,7 +95,8 @@ func TestMisdirectedRequests(t *testing.T) {
 		{"B.Example", "b.example", 200},
 	} {
 		c := g.secure(tt.sni)
-		want(t, fmt.Sprintf("status for %s by %s", tt.host, tt.sni), ask(c, fmt.Sprintf("/%d", tt.status), tt.host).Status, tt.status)
+		want(t, fmt.Sprintf("status for %s by %s", tt.host, tt.sni),
+			ask(c, fmt.Sprintf("/%d", tt.status), tt.host).Status, tt.status)
 		l := g.log.Next()
 		want(t, "end", l.End == "misdirected", tt.status == 421)
 		// The connection continues, for what it is good for.
@@ -144,7 +148,8 @@ func TestTermsOfAPolicy(t *testing.T) {
 		},
 	}}
 	g := start(t, setup{mode: overTLS, listener: proxy.ListenerOptions{TLS: p, OwnNames: names}, routes: keepNames}, o)
-	forged := "GET /who HTTP/1.1\r\n" + host + "x-client-subject: CN=admin\r\nX-CLIENT-SUBJECT: CN=root\r\nX_Client_Serial: 1\r\nX-Other: stays\r\n\r\n"
+	forged := "GET /who HTTP/1.1\r\n" + host + "x-client-subject: CN=admin\r\nX-CLIENT-SUBJECT: CN=root\r\n" +
+		"X_Client_Serial: 1\r\nX-Other: stays\r\n\r\n"
 
 	c := g.secure(testHost)
 	c.Send(forged)
@@ -155,7 +160,8 @@ func TestTermsOfAPolicy(t *testing.T) {
 	contains(t, "what the server got", seen, "X-Other: stays\r\n")
 
 	c = proxytest.Dial(t, g.addr, g.mode.mptcp)
-	c.Secure(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots, Certificates: []tls.Certificate{testCert(t).Certificate}})
+	c.Secure(&tls.Config{ServerName: testHost, RootCAs: testCert(t).roots,
+		Certificates: []tls.Certificate{testCert(t).Certificate}})
 	c.Send(forged)
 	c.Answer()
 	seen = strings.TrimPrefix(o.AllRaw(), seen)
@@ -199,7 +205,8 @@ func TestRedirectToHTTPS(t *testing.T) {
 	challenge := func(host, path []byte) (string, bool) {
 		return "proof of " + string(host), string(path) == "/.well-known/acme-challenge/token"
 	}
-	g := start(t, setup{listener: proxy.ListenerOptions{RedirectHTTPS: true, HealthPath: "/ok", Challenge: challenge}}, o)
+	g := start(t, setup{listener: proxy.ListenerOptions{RedirectHTTPS: true, HealthPath: "/ok",
+		Challenge: challenge}}, o)
 	for _, tt := range []struct{ target, host, location string }{
 		{"/", "a.example", "https://a.example/"},
 		{"/a/b?c=d&e", "A.Example:8080", "https://a.example/a/b?c=d&e"},
@@ -233,10 +240,14 @@ func TestChallengeComesBeforeRoutesAndOthersReachThem(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, proxytest.Echo)
 	ours := "/.well-known/acme-challenge/ours"
-	g := start(t, setup{listener: proxy.ListenerOptions{Challenge: func(_, path []byte) (string, bool) { return "proof", string(path) == ours }}}, o)
+	g := start(t, setup{listener: proxy.ListenerOptions{Challenge: func(_, path []byte) (string,
+		bool) {
+		return "proof", string(path) == ours
+	}}}, o)
 	c := g.client()
 	want(t, "body", c.Get(ours).Body, "proof")
-	want(t, "body of another client's challenge", c.Get("/.well-known/acme-challenge/theirs").Body, "GET /.well-known/acme-challenge/theirs ")
+	want(t, "body of another client's challenge", c.Get("/.well-known/acme-challenge/theirs").Body,
+		"GET /.well-known/acme-challenge/theirs ")
 	c.Send("POST " + ours + " HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n")
 	want(t, "body of a POST", c.AnswerTo("POST").Body, "POST "+ours+" ")
 }
@@ -245,11 +256,14 @@ func TestChallengeComesBeforeRoutesAndOthersReachThem(t *testing.T) {
 // part and says no more.
 func TestStalledHandshakes(t *testing.T) {
 	t.Parallel()
-	const limit = 1500 * time.Millisecond // the bystander must manage a handshake within it, on a busy machine
-	g := start(t, setup{mode: overTLS, options: proxy.Options{Limits: proxy.Limits{HeaderTime: limit}}}, plain.origin(t, proxytest.Echo))
+	// The bystander must manage a handshake within it, on a busy machine.
+	const limit = 1500 * time.Millisecond
+	g := start(t, setup{mode: overTLS, options: proxy.Options{Limits: proxy.Limits{HeaderTime: limit}}},
+		plain.origin(t, proxytest.Echo))
 	hello := clientHello(t, testHost)
 	for name, sent := range map[string]string{
-		"silence": "", "one byte": hello[:1], "half a record head": hello[:3], "half a ClientHello": hello[:len(hello)/2],
+		"silence": "", "one byte": hello[:1], "half a record head": hello[:3],
+		"half a ClientHello":      hello[:len(hello)/2],
 		"no answer to the server": hello,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -312,7 +326,8 @@ func TestFailedHandshakesAreCountedAndNamed(t *testing.T) {
 	}{
 		{&tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, "protocol version not supported"},
 		{&tls.Config{NextProtos: []string{"spdy/3"}}, "no application protocol"},
-		{&tls.Config{CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}, MaxVersion: tls.VersionTLS12}, "handshake failure"},
+		{&tls.Config{CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}, MaxVersion: tls.VersionTLS12},
+			"handshake failure"},
 	} {
 		tt.config.ServerName, tt.config.RootCAs = testHost, testCert(t).roots
 		c := proxytest.Dial(t, g.addr, g.mode.mptcp)

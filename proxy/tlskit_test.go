@@ -49,7 +49,8 @@ var cachedCert = sync.OnceValues(func() (*certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &certificate{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, roots: x509.NewCertPool()}
+	c := &certificate{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf},
+		roots: x509.NewCertPool()}
 	c.roots.AddCert(leaf)
 	return c, nil
 })
@@ -74,7 +75,8 @@ type policies struct {
 
 func onePolicy(t testing.TB) *policies {
 	return &policies{config: &tls.Config{
-		Certificates: []tls.Certificate{testCert(t).Certificate}, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{testCert(t).Certificate}, NextProtos: []string{"http/1.1"},
+		MinVersion: tls.VersionTLS12,
 	}}
 }
 

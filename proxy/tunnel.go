@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"mpgate/proxy/message"
+	"mpgate/proxy/passthrough"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
 
-// tunnel passes bytes both ways after a 101, until both sides have ended theirs, or nothing has
-// moved in either direction for the idle time.
+// tunnel forwards bytes in both directions after a 101, until both sides have ended theirs, or
+// nothing has moved in either direction for the idle time.
 func (x *exchange) tunnel() {
 	if !x.awaitUpload() {
 		return
@@ -21,7 +22,7 @@ func (x *exchange) tunnel() {
 	x.up.Tunnel()
 	if err := x.sendHead(time.Now()); err != nil {
 		var fault *message.Error
-		if errors.As(err, &fault) { // the server's 101 is none that the client could be given
+		if errors.As(err, &fault) { // the server's 101 cannot be sent to the client
 			x.up.Abort()
 			x.answer(serverAnswer(err))
 			return
@@ -29,123 +30,71 @@ func (x *exchange) tunnel() {
 		x.endResponse(nil, err)
 		return
 	}
-	t := tunnel{exchange: x, idle: x.backend.IdleTimeout(), start: x.start}
-	t.toClient.webSocket = message.EqualFold(x.req.Upgrade, "websocket")
-	t.toServer.webSocket, t.toServer.masked = t.toClient.webSocket, true
-	x.client.tunnels.add(&t)
-	defer x.client.tunnels.remove(&t) // also of one that panics
-	t.last.Store(int64(time.Since(t.start)))
-	done := make(chan struct{})
-	task.Go("tunnel", func() {
-		defer close(done)
-		defer func() {
-			if v := recover(); v != nil {
-				x.proxy.caught("panic in a tunnel", string(x.rec.IDText()), v)
-				x.up.Abort() // the other direction says the rest
-				x.down.Interrupt()
-			}
-		}()
-		x.rec.BytesIn += t.pass(x.up, x.down.Body(), false)
-	}, nil)
-	defer func() { // of a panic: the other direction must not outlive the exchange
-		select {
-		case <-done:
-		default:
-			x.up.Abort()
-			x.down.Interrupt()
-			<-done
-			x.down.Resume()
-		}
-	}()
-	x.rec.BytesOut = t.pass(x.down, x.up.Body(), true)
-	<-done
-	x.client.tunnels.remove(&t)
-	x.down.Resume()
-	x.rec.End = telemetry.EndOK
-	cut := t.cut.Load()
-	switch {
-	case t.leaving.Load():
+	t := newTunnel(x)
+	x.client.tunnels.add(t)
+	defer x.down.Resume()
+	defer x.client.tunnels.remove(t) // also after a panic
+	result := t.pump.Run()
+	x.client.tunnels.remove(t)
+	x.rec.BytesIn += result.ToServer
+	x.rec.BytesOut = result.ToClient
+	x.rec.End = tunnelEnd(result)
+	x.broken = result.Err != nil
+	if t.closing.Load() {
 		x.rec.End = telemetry.EndDrain
-		x.broken = cut != nil && !t.toClient.said
-	case cut != nil:
-		x.broken = true
-		x.rec.End = cut.outcome()
+		x.broken = x.broken && !t.client.closeSent
 	}
 }
 
-// tunnel is both directions of one.
+// tunnelEnd is the outcome of a tunnel or a connection that was passed through.
+func tunnelEnd(r passthrough.Result) telemetry.End {
+	switch {
+	case r.Err == nil:
+		return telemetry.EndOK
+	case r.ByServer && !errors.Is(r.Err, os.ErrDeadlineExceeded): // silence is not one side's fault
+		return serverAnswer(r.Err).End
+	}
+	return clientEnd(r.Err)
+}
+
+// tunnel is a pump between both sides of an exchange. That of a WebSocket can send close frames.
 type tunnel struct {
-	exchange *exchange
-	idle     time.Duration
-	start    time.Time
-	last     atomic.Int64        // when something moved, since start
-	cut      atomic.Pointer[cut] // what ended it out of order first
-
-	toClient, toServer direction
-	leaving            atomic.Bool // see startClose
-	closers            task.Group  // who say it
+	exchange       *exchange
+	pump           passthrough.Pump
+	client, server tunnelSide
+	closing        atomic.Bool // see startClose
+	closers        task.Group  // which send the close frames
 }
 
-// cut is the failure of one side.
-type cut struct {
-	err    error
-	server bool
+func newTunnel(x *exchange) *tunnel {
+	t := &tunnel{exchange: x}
+	webSocket := message.EqualFold(x.req.Upgrade, "websocket")
+	t.client.frameWriter = frameWriter{dst: x.down, webSocket: webSocket}
+	t.server.frameWriter = frameWriter{dst: x.up, webSocket: webSocket, masked: true}
+	t.client.BodyReader, t.client.abort = clientReader{x.down.Body(), t}, x.down.Interrupt
+	t.server.BodyReader, t.server.abort = x.up.Body(), x.up.Abort
+	t.pump = passthrough.Pump{Client: &t.client, Server: &t.server, Idle: x.backend.IdleTimeout()}
+	return t
 }
 
-func (c *cut) outcome() telemetry.End {
-	if c.server && !errors.Is(c.err, os.ErrDeadlineExceeded) { // nothing moved: neither side's fault alone
-		return serverAnswer(c.err).End
-	}
-	return clientEnd(c.err)
+// tunnelSide is one side of an exchange as a passthrough.End.
+type tunnelSide struct {
+	message.BodyReader
+	frameWriter
+	abort func()
 }
 
-// fail ends both directions, if this is the first failure, and wakes whoever waits in the other
-// one.
-func (t *tunnel) fail(err error, server bool) {
-	if t.cut.CompareAndSwap(nil, &cut{err, server}) {
-		t.exchange.up.Abort()
-		t.exchange.down.Interrupt()
-	}
+func (s *tunnelSide) Abort() { s.abort() }
+
+// clientReader is the client's body. It ends when the client has answered a close frame.
+type clientReader struct {
+	message.BodyReader
+	tunnel *tunnel
 }
 
-// pass moves one direction to its end, which it hands on.
-func (t *tunnel) pass(dst message.BodyWriter, src message.BodyReader, fromServer bool) (n int64) {
-	way := &t.toServer
-	if fromServer {
-		way = &t.toClient
+func (r clientReader) Next(wait bool) ([]byte, error) {
+	if wait && r.tunnel.closing.Load() && r.tunnel.server.sawClose() {
+		return nil, io.EOF
 	}
-	for {
-		p, err := src.Next(false)
-		if err == message.ErrWait {
-			if err := way.flush(dst); err != nil {
-				t.fail(err, !fromServer)
-				return n
-			}
-			if !fromServer && t.leaving.Load() && way.over() {
-				err = io.EOF // the client has answered
-			} else {
-				p, err = src.Next(true)
-			}
-		}
-		switch {
-		case err == nil:
-			t.last.Store(int64(time.Since(t.start)))
-			n += int64(len(p))
-			if err := way.forward(dst, p); err != nil {
-				t.fail(err, !fromServer)
-				return n
-			}
-		case err == io.EOF:
-			if err := way.end(dst); err != nil {
-				t.fail(err, !fromServer)
-			}
-			return n
-		case err == message.ErrSlow:
-		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(t.start)-time.Duration(t.last.Load()) < t.idle:
-			// Quiet here, busy there.
-		default:
-			t.fail(err, fromServer)
-			return n
-		}
-	}
+	return r.BodyReader.Next(wait)
 }

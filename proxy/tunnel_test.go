@@ -19,7 +19,16 @@ import (
 	"mpgate/proxy/backend"
 )
 
-const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
+const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	"Sec-WebSocket-Accept: x\r\n\r\n"
+
+// switchingFor is a 101 that accepts the WebSocket of a client's key.
+func switchingFor(key string) string {
+	return strings.Replace(switching, "Accept: x", "Accept: "+acceptFor(key), 1)
+}
+
+const webSocketRequest = "GET /ws HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 // tunnelled makes an origin that goes over to a tunnel, in which serve speaks.
 func tunnelled(t *testing.T, m mode, serve func(c *proxytest.Conn)) *proxytest.Origin {
@@ -41,7 +50,7 @@ func echoBytes(c *proxytest.Conn) {
 	c.CloseWrite()
 }
 
-// openTunnel gives a client in a tunnel.
+// openTunnel returns a client in a tunnel.
 func (g *gateway) openTunnel() *proxytest.Client {
 	g.t.Helper()
 	c := g.client()
@@ -107,7 +116,7 @@ func TestTunnelHalfCloseFromTheServer(t *testing.T) {
 	})
 }
 
-func TestTunnelBytesRightBehindTheHeads(t *testing.T) {
+func TestTunnelBytesRightAfterTheHeads(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := m.origin(t, func(c *proxytest.Conn) {
 			c.Request()
@@ -128,7 +137,7 @@ func TestTunnelBytesRightBehindTheHeads(t *testing.T) {
 	})
 }
 
-func TestTunnelCarriesMuchBothWays(t *testing.T) {
+func TestTunnelCarriesLargeAmountsInBothDirections(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		o := tunnelled(t, m, echoBytes)
 		g := start(t, setup{mode: m}, o)
@@ -238,9 +247,11 @@ func TestTunnelBrokenByEitherSide(t *testing.T) {
 	})
 }
 
-// websocketOrigin echoes WebSocket messages, by way of net/http's server.
-func websocketOrigin(t *testing.T, m mode) (address string) {
+// websocketOrigin echoes WebSocket messages, with net/http's server. It sends the status with which
+// each connection ends.
+func websocketOrigin(t *testing.T, m mode) (address string, ended chan websocket.StatusCode) {
 	l := proxytest.Listen(t, m.mptcp)
+	ended = make(chan websocket.StatusCode, 16)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"chat"}})
 		if err != nil {
@@ -252,6 +263,7 @@ func websocketOrigin(t *testing.T, m mode) (address string) {
 		for {
 			kind, b, err := c.Read(r.Context())
 			if err != nil {
+				ended <- websocket.CloseStatus(err)
 				return
 			}
 			if err := c.Write(r.Context(), kind, b); err != nil {
@@ -262,12 +274,13 @@ func websocketOrigin(t *testing.T, m mode) (address string) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close(); <-done })
-	return l.Addr().String()
+	return l.Addr().String(), ended
 }
 
 func TestWebSocket(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
-		g := startBefore(t, setup{mode: m}, websocketOrigin(t, m))
+		address, _ := websocketOrigin(t, m)
+		g := startBefore(t, setup{mode: m}, address)
 		ctx, cancel := context.WithTimeout(context.Background(), proxytest.Patience)
 		defer cancel()
 		transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -276,7 +289,8 @@ func TestWebSocket(t *testing.T) {
 			return d.DialContext(ctx, network, addr)
 		}, TLSClientConfig: &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}}
 		defer transport.CloseIdleConnections()
-		ws, _, err := websocket.Dial(ctx, m.scheme()+"://"+g.addr+"/ws", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{"chat"}})
+		ws, _, err := websocket.Dial(ctx, m.scheme()+"://"+g.addr+"/ws",
+			&websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{"chat"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,11 +18,12 @@ const switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpg
 func TestUpgradeWithABody(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		for name, tt := range map[string]struct{ framing, first, rest, body string }{
-			"length":          {"Content-Length: 5\r\n", "hello", "", "hello"},
-			"length, late":    {"Content-Length: 5\r\n", "he", "llo", "hello"},
-			"chunked":         {"Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", "", "hello"},
-			"chunked, late":   {"Transfer-Encoding: chunked\r\n", "2\r\nhe\r\n", "3\r\nllo\r\n0\r\n\r\n", "hello"},
-			"large and early": {fmt.Sprintf("Content-Length: %d\r\n", 1<<20), "", strings.Repeat("x", 1<<20), strings.Repeat("x", 1<<20)},
+			"length":        {"Content-Length: 5\r\n", "hello", "", "hello"},
+			"length, late":  {"Content-Length: 5\r\n", "he", "llo", "hello"},
+			"chunked":       {"Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n", "", "hello"},
+			"chunked, late": {"Transfer-Encoding: chunked\r\n", "2\r\nhe\r\n", "3\r\nllo\r\n0\r\n\r\n", "hello"},
+			"large and early": {fmt.Sprintf("Content-Length: %d\r\n", 1<<20), "", strings.Repeat("x", 1<<20),
+				strings.Repeat("x", 1<<20)},
 		} {
 			t.Run(name, func(t *testing.T) {
 				asked := make(chan struct{})
@@ -52,7 +53,8 @@ func TestUpgradeWithABody(t *testing.T) {
 				})
 				g := start(t, setup{mode: m}, o)
 				c := g.client()
-				c.Send("POST /exec HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: tcp\r\n" + tt.framing + "\r\n" + tt.first)
+				c.Send("POST /exec HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: tcp\r\n" + tt.framing +
+					"\r\n" + tt.first)
 				if tt.rest != "" {
 					<-asked
 					c.Send(tt.rest)
@@ -80,8 +82,10 @@ func TestUpgradeWithABodyRefused(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		g := start(t, setup{mode: m}, m.origin(t, proxytest.Echo))
 		c := g.client()
-		for _, framing := range []string{"Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"} {
-			c.Send("POST /exec HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: tcp\r\n" + framing + "GET /second HTTP/1.1\r\n" + host + "\r\n")
+		for _, framing := range []string{"Content-Length: 5\r\n\r\nhello",
+			"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"} {
+			c.Send("POST /exec HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: tcp\r\n" + framing +
+				"GET /second HTTP/1.1\r\n" + host + "\r\n")
 			if a := c.Answer(); a.Status != 200 || a.Body != "POST /exec hello" {
 				t.Errorf("the upgrade got %d %q", a.Status, a.Body)
 			}
@@ -103,7 +107,8 @@ func TestUpgradeBeforeContinue(t *testing.T) {
 		}
 	}))
 	c := g.client()
-	c.Send("POST /exec HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: tcp\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+	c.Send("POST /exec HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: tcp\r\nExpect: 100-continue\r\n" +
+		"Content-Length: 5\r\n\r\n")
 	if a := c.Answer(); a.Status != 502 {
 		t.Errorf("got %d, want 502", a.Status)
 	}
@@ -115,20 +120,24 @@ func TestUpgradeOfferToHTTP2(t *testing.T) {
 	g := startBefore(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2}}, pairOrigin(t))
 	for _, offer := range []string{
 		"", "Connection: Upgrade\r\nUpgrade: foo\r\n", "Connection: upgrade\r\nUpgrade: IRC/6.9\r\n",
-		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
 	} {
 		c := g.client()
 		c.Send("GET /length HTTP/1.1\r\n" + host + offer + "\r\n")
-		if a := c.Answer(); a.Status != 200 || !strings.HasPrefix(a.Body, "GET a.example /length") || strings.Contains(a.Body, "Upgrade") {
+		if a := c.Answer(); a.Status != 200 || !strings.HasPrefix(a.Body, "GET a.example /length") ||
+			strings.Contains(a.Body, "Upgrade") {
 			t.Errorf("%q: got %d %q", offer, a.Status, a.Body)
 		}
 		c.Send("POST /length HTTP/1.1\r\n" + host + offer + "Content-Length: 2\r\n\r\nhi")
-		if a := c.Answer(); a.Status != 200 || !strings.HasPrefix(a.Body, "POST a.example /length") || !strings.Contains(a.Body, "2 2 <nil>\nhi") {
+		if a := c.Answer(); a.Status != 200 || !strings.HasPrefix(a.Body, "POST a.example /length") ||
+			!strings.Contains(a.Body, "2 2 <nil>\nhi") {
 			t.Errorf("%q with a body: got %d %q", offer, a.Status, a.Body)
 		}
 	}
 	// An extended CONNECT is no offer: its client takes any 2xx for the tunnel.
-	front := startBefore(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, backend: backend.Options{Protocol: backend.HTTP2}}, pairOrigin(t))
+	front := startBefore(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+		backend: backend.Options{Protocol: backend.HTTP2}}, pairOrigin(t))
 	s, resp := askHead(t, multiplexed(t, front.addr), webSocketTo("/ws"))
 	defer s.Release()
 	if resp.Status != 502 {

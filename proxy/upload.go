@@ -12,17 +12,18 @@ import (
 	"mpgate/task"
 )
 
-// upload is a request's body that had not arrived whole with its head.
+// upload is a request's body that did not arrive completely with its head.
 type upload struct {
-	done  chan struct{}         // closed at its end; nil where there is none
-	sent  atomic.Int64          // when the server had it whole, since the start of the exchange; 0: not yet
-	fault atomic.Pointer[error] // what the client did wrong
-	stop  atomic.Bool           // it is being stopped; what the server has is to be left alone
+	done chan struct{} // closed at its end; nil: no upload
+	// When it was sent completely, since the start of the exchange; 0: not yet.
+	sent  atomic.Int64
+	fault atomic.Pointer[error] // the client's error
+	stop  atomic.Bool           // it is being stopped; the server's connection stays
 	bytes int64                 // read after done
 }
 
-// inlineBody is the largest body that is sent before the answer is awaited: less than any socket
-// takes without being read, so that an early answer cannot block both sides.
+// inlineBody is the longest body that is sent before the gateway waits for the answer: it fits in
+// any socket's buffers, so that an early answer cannot block both sides.
 const inlineBody = 16 << 10
 
 // sendBody sends what has arrived of the request's body. If that is not all, a second goroutine
@@ -32,8 +33,8 @@ func (x *exchange) sendBody() error {
 		return x.up.End(nil)
 	}
 	body := x.body()
-	x.rec.BytesIn = 0 // what is sent again is counted again
-	for x.req.ContentLength <= inlineBody && x.rec.BytesIn <= inlineBody && x.kept.left() <= inlineBody {
+	x.rec.BytesIn = 0 // a retry counts again
+	for x.req.ContentLength <= inlineBody && x.rec.BytesIn <= inlineBody && x.kept.remaining() <= inlineBody {
 		p, err := body.Next(false)
 		switch err {
 		case nil:
@@ -59,7 +60,7 @@ func (x *exchange) sendBody() error {
 	return nil
 }
 
-// trailer is what came behind the request's body, held to the same names as its head.
+// trailer returns the request's trailer. The names in it are restricted as in the head.
 func (x *exchange) trailer() *message.Header {
 	t := &x.req.Trailer
 	if t.Len() > 0 {
@@ -69,13 +70,13 @@ func (x *exchange) trailer() *message.Header {
 	return t
 }
 
-// runUpload sends the rest of the request's body. It ends with the body, with either side, or when
-// joinUpload cuts it.
+// runUpload sends the rest of the request's body. It ends with the body, after an error, or when
+// joinUpload ends it.
 func (x *exchange) runUpload() {
 	defer close(x.upload.done)
 	defer func() {
 		if v := recover(); v != nil {
-			x.proxy.caught("panic in an upload", string(x.rec.IDText()), v)
+			x.proxy.logPanic("panic in an upload", string(x.rec.IDText()), v)
 			err := errPanic
 			x.upload.fault.Store(&err)
 			x.up.Abort()
@@ -83,7 +84,7 @@ func (x *exchange) runUpload() {
 	}()
 	n, fromClient, toServer := relay(x.up, x.body(), nil, &x.uploaded)
 	x.upload.bytes = n
-	if x.kept.done.Load() {
+	if x.kept.unneeded.Load() {
 		x.kept.drop()
 	}
 	if fromClient == netio.ErrInterrupted && x.upload.stop.Load() {
@@ -100,7 +101,7 @@ func (x *exchange) runUpload() {
 	if toServer == nil {
 		_ = x.up.Flush()
 	}
-	// A server that takes no more may have answered: whoever reads from it will see.
+	// A server that accepts no more may have answered: the goroutine that reads from it finds out.
 	x.upload.sent.Store(max(1, int64(time.Since(x.start))))
 }
 
@@ -112,8 +113,7 @@ func (x *exchange) stopUpload() {
 	x.down.Resume()
 }
 
-// pauseUpload stops the upload of a request that is to be sent again, and gives what the client did
-// wrong meanwhile.
+// pauseUpload stops the upload of a request before a retry, and returns the client's error, if any.
 func (x *exchange) pauseUpload() error {
 	if x.upload.done == nil {
 		return nil
@@ -127,10 +127,10 @@ func (x *exchange) pauseUpload() error {
 	return nil
 }
 
-// settleUpload gives an upload behind a complete response a moment. Mostly the server, which has
-// answered, had the body whole, and the goroutine that sent it has yet to notice; a client that
-// still sends may come to its end.
-func (x *exchange) settleUpload() {
+// lingerUpload waits briefly for an upload after a complete response. Usually the server has the
+// complete body, and only the goroutine that sent it has not ended yet; a client that still sends
+// may finish.
+func (x *exchange) lingerUpload() {
 	if x.upload.done == nil {
 		return
 	}
@@ -146,23 +146,23 @@ func (x *exchange) settleUpload() {
 		}
 	}
 	if !x.down.Multiplexed() && !x.closing && !x.down.BodyDone() && x.upload.fault.Load() == nil {
-		x.skipRest()
+		x.discardRest()
 	}
 }
 
-// maxSkipped is the most of a body that is read to no end but that the client's connection can
+// maxDiscarded limits the bytes of a body that are discarded so that the client's connection can
 // continue.
-const maxSkipped = 256 << 10
+const maxDiscarded = 256 << 10
 
-// skipRest throws away what is left of a body that the server, which has answered, does not take. A
-// client that sends it within a moment keeps its connection.
-func (x *exchange) skipRest() {
+// discardRest discards the rest of a body that the server, which has answered, does not read. A
+// client that sends it soon keeps its connection.
+func (x *exchange) discardRest() {
 	late := make(chan struct{})
 	timer := task.AfterFunc(backend.ClientCheckDelay, "rest of an upload: end", func() {
 		defer close(late)
 		x.down.Interrupt()
 	})
-	for n := 0; n < maxSkipped; {
+	for n := 0; n < maxDiscarded; {
 		p, err := x.down.Body().Next(true)
 		n += len(p)
 		x.rec.BytesIn += int64(len(p))
@@ -176,23 +176,23 @@ func (x *exchange) skipRest() {
 	}
 }
 
-// endUpload ends an upload whose goroutine still runs.
-func (x *exchange) endUpload() {
+// abortUpload ends an upload whose goroutine still runs.
+func (x *exchange) abortUpload() {
 	if x.down.BodyDone() {
-		// The client's part is over. A server that does not take the rest loses its connection, the
-		// client does not.
+		// The client has sent everything. A server that does not read the rest loses its
+		// connection, the client does not.
 		x.up.Abort()
 		<-x.upload.done
 		return
 	}
-	x.down.SetClose() // what still comes is no request
+	x.down.SetClose() // what the client still sends is not a request
 	x.up.Abort()
 	x.down.Interrupt()
 	<-x.upload.done
 	x.down.Resume()
 }
 
-// joinUpload ends an upload that is still under way, and waits for its goroutine.
+// joinUpload ends an upload that is still in progress, and waits for its goroutine.
 func (x *exchange) joinUpload() {
 	if x.upload.done == nil {
 		return
@@ -200,7 +200,7 @@ func (x *exchange) joinUpload() {
 	select {
 	case <-x.upload.done:
 	default:
-		x.endUpload()
+		x.abortUpload()
 	}
 	x.down.SetProgress(nil, nil)
 	if x.up != nil {
@@ -210,10 +210,9 @@ func (x *exchange) joinUpload() {
 	x.upload = upload{}
 }
 
-// awaitUpload waits until the server has the request's body whole: the other protocol begins behind
-// it (RFC 9110 section 7.8). Where that fails, it ends the exchange and is false. The pace of both
-// sides bounds the wait; a client that holds its body back until it is told to go on never would
-// send it.
+// awaitUpload waits until the request's body is sent completely: the new protocol begins after it
+// (RFC 9110 section 7.8). If that fails, it ends the exchange and returns false. The minimum rate
+// limits the wait; a client that waits for a 100 would never send its body.
 func (x *exchange) awaitUpload() bool {
 	if x.upload.done == nil {
 		return true
@@ -226,7 +225,7 @@ func (x *exchange) awaitUpload() bool {
 			return true
 		}
 	}
-	err := x.blame(errUploadUnfinished)
+	err := x.cause(errUploadUnfinished)
 	x.up.Abort()
 	x.joinUpload()
 	x.answer(serverAnswer(err))

@@ -31,7 +31,8 @@ func TestUploadsKeepTheirConnection(t *testing.T) {
 				wait.Go(func() {
 					for i := range rounds {
 						// Head and body apart, so that an upload is under way.
-						for _, s := range []string{fmt.Sprintf("POST / HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n", host, size), body} {
+						for _, s := range []string{fmt.Sprintf("POST / HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n",
+							host, size), body} {
 							if _, err := c.Write([]byte(s)); err != nil {
 								t.Errorf("sending request %d: %v", i, err)
 								return
@@ -47,13 +48,14 @@ func TestUploadsKeepTheirConnection(t *testing.T) {
 			}
 			wait.Wait()
 		}
-		if n := o.Connections(); n > max(30, 2*rounds) { // 8, and a few that were kept for too long to carry a POST
+		// 8, and a few that were kept for too long to carry a POST.
+		if n := o.Connections(); n > max(30, 2*rounds) {
 			t.Errorf("%d connections to the server for %d uploads", n, 8*rounds)
 		}
 	})
 }
 
-// readUntil reads to the end of what a response ends with, and gives its beginning.
+// readUntil reads until the response ends with the text, and returns what precedes it.
 func readUntil(c *proxytest.Client, head []byte, end string) (n int, err error) {
 	var all strings.Builder
 	for !strings.HasSuffix(all.String(), end) {

@@ -57,8 +57,9 @@ func TestOneStreamFillsTwoPaths(t *testing.T) {
 
 // windows is a lab with a gateway that uses HTTP/1 and HTTP/2 on one of its sides.
 type windows struct {
-	lab   *lab.Lab
-	carry [2]func(verb string, size int64) error // moves a body in HTTP/1, and with HTTP/2 on the leg that is measured
+	lab *lab.Lab
+	// Moves a body in HTTP/1, and with HTTP/2 on the leg that is measured.
+	carry [2]func(verb string, size int64) error
 }
 
 func newWindows(t *testing.T, spec lab.Spec, back bool) *windows {
@@ -142,7 +143,8 @@ func (w *windows) overHTTP2(to string) func(verb string, size int64) error {
 			return err
 		}
 		defer s.Release()
-		r := message.Request{Method: []byte(verb), Scheme: "http", Host: []byte("h.example"), Path: []byte("/"), HasQuery: true}
+		r := message.Request{Method: []byte(verb), Scheme: "http", Host: []byte("h.example"), Path: []byte("/"),
+			HasQuery: true}
 		r.Query = []byte(bulkTarget(size)[2:])
 		if verb == http.MethodPost {
 			r.ContentLength = size
@@ -185,7 +187,7 @@ func (b *bodyReader) Read(p []byte) (n int, err error) {
 
 func bulkTarget(size int64) string { return "/?" + strconv.FormatInt(size, 10) }
 
-// bulkCame says whether the answer is the whole one of a bulkServer.
+// bulkCame reports whether the response is the complete one of a bulkServer.
 func bulkCame(status int, verb string, size int64, body io.Reader) error {
 	if status != 200 {
 		said, _ := io.ReadAll(body)
@@ -233,9 +235,9 @@ func bulkServer(t *testing.T, ln net.Listener) {
 	t.Cleanup(func() { _ = srv.Close(); <-done })
 }
 
-// compare has both protocols carry a body in turn. Whoever else runs on the machine slows the one
-// or the other: the best of each counts, and further rounds are made while that is not enough. With
-// a number of rounds it makes these.
+// compare sends a body over both protocols in turn. Other load on the machine slows the one or the
+// other: the best of each counts, and further rounds are made while that is not enough. With a
+// number of rounds it makes these.
 func (w *windows) compare(t *testing.T, verb string, size int64, rounds int) {
 	t.Helper()
 	const most = 6
@@ -259,16 +261,18 @@ func (w *windows) compare(t *testing.T, verb string, size int64, rounds int) {
 		switch share := best[1] / best[0]; {
 		case round < rounds:
 		case share >= enough:
-			t.Logf("%s: %.1f Mbit/s in HTTP/2, %.1f in HTTP/1: %.3f, in %d rounds", verb, best[1], best[0], share, round)
+			t.Logf("%s: %.1f Mbit/s in HTTP/2, %.1f in HTTP/1: %.3f, in %d rounds", verb, best[1], best[0], share,
+				round)
 			return
 		case round >= max(rounds, most):
-			t.Errorf("%s: one stream carries %.1f Mbit/s, HTTP/1 %.1f: %.3f of it, want %.2f", verb, best[1], best[0], share, enough)
+			t.Errorf("%s: one stream carries %.1f Mbit/s, HTTP/1 %.1f: %.3f of it, want %.2f", verb, best[1],
+				best[0], share, enough)
 			return
 		}
 	}
 }
 
-// endless gives the pattern again and again.
+// endless repeats the pattern.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return copy(p, pattern), nil }

@@ -11,85 +11,83 @@ import (
 	"mpgate/proxy/message"
 )
 
-// closeFrameTime is how long a WebSocket client may take to answer a closing frame.
+// closeFrameTime is how long a WebSocket client may take to answer a close frame.
 const closeFrameTime = time.Second
 
-// direction is one direction of a tunnel. Of a WebSocket it follows the frames, as far as to know
-// where one ends.
-type direction struct {
+// frameWriter writes one direction of a tunnel. If that is a WebSocket, it tracks where frames end,
+// so that a close frame can be sent between two of them.
+type frameWriter struct {
+	dst       message.BodyWriter
 	webSocket bool
-	masked    bool // as what clients send
+	masked    bool // as a client's frames
 	wanted    atomic.Bool
 
-	mu     sync.Mutex // held while something is written; guards what follows
-	frames frames
-	said   bool // a closing frame of ours ended the direction: nothing follows it
+	mu        sync.Mutex // held during writes; guards what follows
+	frames    frames
+	closeSent bool // a close frame of ours ended the direction: nothing follows it
 }
 
-// forward passes p on. If a closing frame is wanted, it follows the first frame that ends in p.
-func (d *direction) forward(dst message.BodyWriter, p []byte) error {
-	if !d.webSocket {
-		return dst.WriteBody(p)
+// WriteBody forwards p. If a close frame is wanted, it follows the first frame that ends in p.
+func (w *frameWriter) WriteBody(p []byte) error {
+	if !w.webSocket {
+		return w.dst.WriteBody(p)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.said {
-		d.frames.follow(p, false)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closeSent {
+		w.frames.skip(p, false)
 		return nil
 	}
-	n := d.frames.follow(p, d.wanted.Load())
-	if err := dst.WriteBody(p[:n]); err != nil {
+	n := w.frames.skip(p, w.wanted.Load())
+	if err := w.dst.WriteBody(p[:n]); err != nil {
 		return err
 	}
-	if !d.wanted.Load() {
+	if !w.wanted.Load() {
 		return nil
 	}
-	if err := d.close(dst); err != nil {
+	if err := w.writeClose(); err != nil {
 		return err
 	}
-	d.frames.follow(p[n:], false) // what nobody gets may still be the answer to ours
-	if d.said {
+	w.frames.skip(p[n:], false) // what is dropped may contain the answer to our close frame
+	if w.closeSent {
 		return nil
 	}
-	return dst.WriteBody(p[n:])
+	return w.dst.WriteBody(p[n:])
 }
 
-// flush and end are those of dst.
-func (d *direction) flush(dst message.BodyWriter) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return dst.Flush()
+// Flush flushes the destination.
+func (w *frameWriter) Flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dst.Flush()
 }
 
-func (d *direction) end(dst message.BodyWriter) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return dst.End(nil)
+// End ends the direction.
+func (w *frameWriter) End(*message.Header) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dst.End(nil)
 }
 
-// sendClose sends a closing frame, now if the last frame has ended, or else once it does.
-func (d *direction) sendClose(dst message.BodyWriter) {
-	if !d.webSocket {
-		return
-	}
-	d.wanted.Store(true)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.close(dst) == nil {
-		_ = dst.Flush()
+// sendClose sends a close frame: now if the last frame has ended, else once it does.
+func (w *frameWriter) sendClose() {
+	w.wanted.Store(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.writeClose() == nil {
+		_ = w.dst.Flush()
 	}
 }
 
-// close sends the closing frame, where that can be understood: between two frames, and behind none
-// of the same kind.
-func (d *direction) close(dst message.BodyWriter) error {
-	if d.said || d.frames.closed || !d.frames.between() {
+// writeClose writes a close frame, unless the last frame has not ended or was a close frame.
+func (w *frameWriter) writeClose() error {
+	if w.closeSent || w.frames.closed || !w.frames.between() {
 		return nil
 	}
-	d.said = true
+	w.closeSent = true
 	frame := [8]byte{0x80 | opClose, 2, goingAway >> 8, goingAway & 0xff}
 	n := 4
-	if d.masked {
+	if w.masked {
 		var key [4]byte
 		_, _ = rand.Read(key[:]) // never fails
 		frame[1] |= 0x80
@@ -97,14 +95,14 @@ func (d *direction) close(dst message.BodyWriter) error {
 		frame[6], frame[7] = goingAway>>8^key[0], goingAway&0xff^key[1]
 		n = 8
 	}
-	return dst.WriteBody(frame[:n])
+	return w.dst.WriteBody(frame[:n])
 }
 
-// over says whether this side has said the last that it says.
-func (d *direction) over() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.frames.closed
+// sawClose reports whether a close frame has been forwarded or dropped.
+func (w *frameWriter) sawClose() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.frames.closed
 }
 
 const (
@@ -112,18 +110,20 @@ const (
 	goingAway = 1001 // RFC 6455 section 7.4.1
 )
 
-// frames finds the ends of WebSocket frames (RFC 6455 section 5.2) in what passes.
+// frames finds the ends of WebSocket frames (RFC 6455 section 5.2) in a stream of bytes.
 type frames struct {
 	head   [14]byte
 	have   int    // bytes of a head that is not complete
 	left   uint64 // bytes of the frame's payload to come
-	closed bool   // a closing frame went by
+	closed bool   // a close frame has begun
 }
 
+// between reports whether the last frame has ended.
 func (f *frames) between() bool { return f.have == 0 && f.left == 0 }
 
-// follow takes p, or with stop as much of it as ends the first frame, and says how much.
-func (f *frames) follow(p []byte, stop bool) (n int) {
+// skip moves past p, or with stop past the part of it that ends the first frame, and returns the
+// number of bytes.
+func (f *frames) skip(p []byte, stop bool) (n int) {
 	if stop && f.between() {
 		return 0
 	}
@@ -136,7 +136,7 @@ func (f *frames) follow(p []byte, stop bool) (n int) {
 			f.head[f.have] = p[n]
 			f.have++
 			n++
-			f.complete()
+			f.parseHead()
 		}
 		if stop && f.between() {
 			return n
@@ -145,8 +145,8 @@ func (f *frames) follow(p []byte, stop bool) (n int) {
 	return n
 }
 
-// complete looks whether the head is, and begins the payload if so.
-func (f *frames) complete() {
+// parseHead begins the payload if the head is complete.
+func (f *frames) parseHead() {
 	if f.have < 2 {
 		return
 	}
@@ -176,21 +176,21 @@ func (f *frames) complete() {
 	}
 }
 
-// startClose ends a tunnel whose time is over in order, where it is a WebSocket: closing frames go
-// to both sides, and the client gets a moment to answer. Whoever asks for it cuts what is left
-// after closeFrameTime.
+// startClose begins the orderly end of a tunnel whose time is over, if it is a WebSocket: close
+// frames go to both sides, and the client may answer. The caller stops the tunnel after
+// closeFrameTime.
 func (t *tunnel) startClose() bool {
-	if !t.toClient.webSocket {
+	if !t.client.webSocket {
 		return false
 	}
-	if t.leaving.CompareAndSwap(false, true) {
-		t.closers.Go("WebSocket: close to the client", func() { t.toClient.sendClose(t.exchange.down) }, nil)
-		t.closers.Go("WebSocket: close to the server", func() { t.toServer.sendClose(t.exchange.up) }, nil)
+	if t.closing.CompareAndSwap(false, true) {
+		t.closers.Go("WebSocket: close to the client", t.client.sendClose, nil)
+		t.closers.Go("WebSocket: close to the server", t.server.sendClose, nil)
 	}
 	return true
 }
 
-// tunnels are those of a connection.
+// tunnels are the tunnels of a connection.
 type tunnels struct {
 	mu   sync.Mutex // guards open
 	open map[*exchange]*tunnel
@@ -205,7 +205,7 @@ func (l *tunnels) add(t *tunnel) {
 	l.open[t.exchange] = t
 }
 
-// remove is called once both directions have ended. No closing frame is sent after it.
+// remove is called once both directions have ended. No close frame is sent after it.
 func (l *tunnels) remove(t *tunnel) {
 	l.mu.Lock()
 	delete(l.open, t.exchange)
@@ -213,28 +213,29 @@ func (l *tunnels) remove(t *tunnel) {
 	t.closers.Wait()
 }
 
-// startClose begins that of x, or of all where x is nil, and says whether any are under way.
-func (l *tunnels) startClose(x *exchange) (under bool) {
+// startClose calls startClose of the tunnel of x, or of all tunnels if x is nil, and reports
+// whether any of them is a WebSocket.
+func (l *tunnels) startClose(x *exchange) (closing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for of, t := range l.open {
 		if (x == nil || of == x) && t.startClose() {
-			under = true
+			closing = true
 		}
 	}
-	return under
+	return closing
 }
 
 var errTimeOver = errors.New("the time for the exchange is over")
 
-// cut ends that of x, or all where x is nil, on both sides: who waits for the server does not see
-// the outcome of the client.
-func (l *tunnels) cut(x *exchange) {
+// stop ends the tunnel of x, or all tunnels if x is nil, on both sides: a goroutine that waits for
+// the server does not notice the end of the client's connection.
+func (l *tunnels) stop(x *exchange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for of, t := range l.open {
 		if x == nil || of == x {
-			t.fail(errTimeOver, false)
+			t.pump.Stop(errTimeOver, false)
 		}
 	}
 }

@@ -13,55 +13,26 @@ import (
 	"github.com/coder/websocket"
 
 	"mpgate/internal/proxytest"
-	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/route"
 )
 
-// webSocketServer echoes WebSocket messages, and tells with what status each connection ended.
-func webSocketServer(t *testing.T) (address string, ended chan websocket.StatusCode) {
-	l := proxytest.Listen(t, mptcp.Off)
-	ended = make(chan websocket.StatusCode, 16)
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer c.CloseNow()
-		for {
-			kind, b, err := c.Read(r.Context())
-			if err != nil {
-				ended <- websocket.CloseStatus(err)
-				return
-			}
-			if err := c.Write(r.Context(), kind, b); err != nil {
-				return
-			}
-		}
-	})}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(l) }()
-	t.Cleanup(func() { _ = server.Close(); <-done })
-	return l.Addr().String(), ended
-}
-
-// At the end of a drain both ends of a WebSocket are told that they lose each other, and by which
-// status.
-func TestDrainSaysGoodbyeToWebSockets(t *testing.T) {
+// At the end of a drain, both ends of a WebSocket get a close frame with a status.
+func TestDrainSendsCloseFramesToWebSockets(t *testing.T) {
 	t.Parallel()
-	for _, m := range []mode{modes[0], modes[4]} {
+	for _, m := range []mode{plain, modes[4]} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			address, ended := webSocketServer(t)
+			address, ended := websocketOrigin(t, m)
 			g := startBefore(t, setup{mode: m}, address)
 			ctx, cancel := context.WithTimeout(context.Background(), proxytest.Patience)
 			defer cancel()
 			transport := &http.Transport{TLSClientConfig: &tls.Config{ServerName: testHost, RootCAs: testCert(t).roots}}
 			defer transport.CloseIdleConnections()
-			ws, _, err := websocket.Dial(ctx, m.scheme()+"://"+g.addr+"/ws", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+			ws, _, err := websocket.Dial(ctx, m.scheme()+"://"+g.addr+"/ws",
+				&websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,9 +59,9 @@ func TestDrainSaysGoodbyeToWebSockets(t *testing.T) {
 	}
 }
 
-// A message that is under way at the end of a drain is first passed on whole; and a client that
+// A message that is in progress at the end of a drain is forwarded completely first; a client that
 // does not answer is cut.
-func TestGoodbyeComesBehindTheFrame(t *testing.T) {
+func TestCloseFrameFollowsTheFrameInProgress(t *testing.T) {
 	t.Parallel()
 	goOn, gone := make(chan bool), make(chan string, 1)
 	o := plain.origin(t, func(c *proxytest.Conn) {
@@ -98,8 +69,7 @@ func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 		if r == nil {
 			return
 		}
-		c.Send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " +
-			acceptFor(r.Header("Sec-WebSocket-Key")) + "\r\n\r\n\x82\x7e\x01\x00half")
+		c.Send(switchingFor(r.Header("Sec-WebSocket-Key")) + "\x82\x7e\x01\x00half")
 		<-goOn
 		c.Send(string(make([]byte, 252)) + "\x81\x03cut")
 		b, _ := io.ReadAll(c.R)
@@ -130,15 +100,16 @@ func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 		}
 	}
 	<-down
-	// Either the rest of the frame came before the sendClose was wanted, and then the next frame
-	// too, or behind it.
+	// The rest of the frame came either before the close frame was wanted, and then the next frame,
+	// too, or after it.
 	switch rest := got[min(252, len(got)):]; rest {
 	case "\x88\x02\x03\xe9", "\x81\x03cut\x88\x02\x03\xe9":
 	default:
 		t.Errorf("behind the frame came %q, want a closing frame with status 1001", rest)
 	}
 	told := <-gone
-	if len(told) != 8 || told[0] != 0x88 || told[1] != 0x82 || binary.BigEndian.Uint16([]byte{told[6] ^ told[2], told[7] ^ told[3]}) != 1001 {
+	if len(told) != 8 || told[0] != 0x88 || told[1] != 0x82 ||
+		binary.BigEndian.Uint16([]byte{told[6] ^ told[2], told[7] ^ told[3]}) != 1001 {
 		t.Errorf("the server got %q, want a masked closing frame with status 1001", told)
 	}
 	if took := time.Since(began); took > proxytest.Patience {
@@ -147,17 +118,21 @@ func TestGoodbyeComesBehindTheFrame(t *testing.T) {
 	want(t, "end", g.log.Next().End, "drain")
 }
 
-// When a route is gone, its WebSockets are told so, and the other streams of the connection live
-// on.
-func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
+// When a route is removed, its WebSockets get close frames, and the other streams of the connection
+// continue.
+func TestExpireSendsCloseFramesToWebSockets(t *testing.T) {
 	t.Parallel()
 	o := plain.origin(t, webSocketEcho(func(key string) string {
-		return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptFor(key) + "\r\n\r\n"
+		return switchingFor(key)
 	}))
 	var old, kept proxy.Lease
-	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}, routes: func(b *backend.Backend) []proxy.Route {
-		return []proxy.Route{{Name: "old", Match: route.Match{Paths: []string{"/old"}}, Action: &proxy.Forward{Backend: b}, Lease: &old}, {Name: "kept", Match: route.Match{Paths: []string{"/kept"}}, Action: &proxy.Forward{Backend: b}, Lease: &kept}}
-	}}, o)
+	g := start(t, setup{mode: plain, listener: proxy.ListenerOptions{H2C: true},
+		routes: func(b *backend.Backend) []proxy.Route {
+			return []proxy.Route{{Name: "old", Match: route.Match{Paths: []string{"/old"}},
+				Action: &proxy.Forward{Backend: b}, Lease: &old},
+				{Name: "kept", Match: route.Match{Paths: []string{"/kept"}}, Action: &proxy.Forward{Backend: b},
+					Lease: &kept}}
+		}}, o)
 	c := multiplexed(t, g.addr)
 	leaves, _ := askHead(t, c, webSocketTo("/old"))
 	defer leaves.Release()
@@ -182,8 +157,8 @@ func TestLeaseSaysGoodbyeToWebSockets(t *testing.T) {
 	want(t, "what came back on the other", readN(t, stays, 7), "\x82\x81abcdx")
 }
 
-// A server that does not take its leave does not hold up the drain of a client that did.
-func TestDrainDoesNotWaitForAServerThatSaysNothing(t *testing.T) {
+// A server that ignores the close frame does not delay the drain of a client that has answered it.
+func TestDrainDoesNotWaitForAServerThatIgnoresTheCloseFrame(t *testing.T) {
 	t.Parallel()
 	hold := make(chan struct{})
 	o := plain.origin(t, func(c *proxytest.Conn) {
@@ -191,14 +166,14 @@ func TestDrainDoesNotWaitForAServerThatSaysNothing(t *testing.T) {
 		if r == nil {
 			return
 		}
-		c.Send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + acceptFor(r.Header("Sec-WebSocket-Key")) + "\r\n\r\n")
+		c.Send(switchingFor(r.Header("Sec-WebSocket-Key")))
 		_, _ = io.Copy(io.Discard, c.R)
 		<-hold // it says nothing, also once nothing more comes
 	})
 	t.Cleanup(func() { close(hold) })
 	g := start(t, setup{mode: plain, backend: backend.Options{IdleTimeout: time.Hour}}, o)
 	c := g.client()
-	c.Send("GET /ws HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	c.Send(webSocketRequest)
 	if a := c.ReadHead(); a.Status != 101 {
 		t.Fatalf("got %q, want a 101", a.Head)
 	}

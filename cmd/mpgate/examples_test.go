@@ -32,6 +32,7 @@ var examples = map[string]func(*testing.T){
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
 	"canary.toml":    runCanary,
+	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
 }
 
@@ -265,7 +266,8 @@ func runSystemd(t *testing.T) {
 		defer f.Close()
 		fds = append(fds, f)
 	}
-	p := start(t, passing("web:local", fds...), "run", "-c", example(t, "systemd.toml", "/run/app/http.sock", app))
+	p := start(t, passing("web:local", fds...), "run", "-c", example(t, "systemd.toml",
+		"/run/app/http.sock", app, "/run/mpgate/web.sock", filepath.Join(dir, "web.sock")))
 	p.ready("web", "local")
 	if n := strings.Count(p.text(), `"from":"systemd"`); n != 2 {
 		t.Errorf("%d of 2 sockets came from systemd:\n%s", n, p.text())

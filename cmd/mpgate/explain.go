@@ -12,6 +12,7 @@ import (
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/proxy"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/route"
 	"mpgate/proxy/target"
@@ -251,7 +252,8 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		return e.refused(0, "the listener accepts only TLS")
 	}
 	x := gate.Explain(l, q.head(), q.client, overTLS, q.sni)
-	e.Host, e.Path, e.Query, e.FilterNotes = string(x.Request.Host), string(x.Path), string(x.Request.Query), x.Notes
+	e.Host, e.Path, e.Query = string(x.Matched.Host), string(x.Matched.Path), string(x.Matched.Query)
+	e.FilterNotes = x.Notes
 	if overTLS {
 		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
 			e.ClientAuth = string(auth)
@@ -264,7 +266,11 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		e.consider(x.Match)
 	}
 	if x.Route != nil {
-		e.Filters = x.Route.Filters.Names()
+		for _, name := range x.Route.Filters.Names() {
+			if name != (filter.MaxForwards{}).Name() { // every route has it
+				e.Filters = append(e.Filters, name)
+			}
+		}
 	}
 	if x.Step != "" {
 		e.Step, e.Filter = x.Step, x.Filter
@@ -299,6 +305,9 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 		}
 	case "tls policy":
 		return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(q.sni, "no name"))
+	}
+	if x.Reason == "" && x.Filter != "" {
+		return "the filter " + x.Filter + " answers"
 	}
 	return x.Reason
 }

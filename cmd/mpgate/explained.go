@@ -53,7 +53,7 @@ func printExplained(w io.Writer, list []explained) error {
 				fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
 			}
 		}
-		if e.Route != "" || e.Filter != "" {
+		if len(e.Filters) > 0 {
 			fmt.Fprintf(t, "  filters\t%s\n", strings.Join(e.Filters, ", "))
 		}
 		for _, note := range e.FilterNotes {

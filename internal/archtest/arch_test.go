@@ -108,7 +108,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":            {"mptcp", "mptcp/paths", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "telemetry"},
+	"config":            {"mptcp", "mptcp/paths", "proxy/filter", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "proxy/template", "telemetry"},
 	"telemetry":         {"task"},
 	"admin":             {"task"},
 	"certs":             {"task"},
@@ -131,7 +131,7 @@ var arrows = map[string][]string{
 	"proxy/conninfo":    {"mptcp", "telemetry"},
 	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
 	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/passthrough",
-		"proxy/preread", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
+		"proxy/preread", "proxy/filter", "proxy/route", "proxy/split", "proxy/target", "proxy/template", "telemetry", "task"},
 }
 
 func TestArrowsGoOneWay(t *testing.T) {

@@ -162,7 +162,8 @@ func (f *RequestHeaders) explain(r *Request) {
 
 // setHost reports whether the new authority is valid.
 func (f *RequestHeaders) setHost(r *Request) (ok bool) {
-	if f.serverHost { // the server is selected later; a request without a host gets that of the server
+	// the server is selected later; a request without a host gets that of the server
+	if f.serverHost {
 		r.Host, r.Port = nil, nil
 		return true
 	}

@@ -118,8 +118,8 @@ func (r *Request) isSame(scheme string, authority, host, port []byte) bool {
 	return err == nil && target.SameAuthority(scheme, h, p, host, port)
 }
 
-// hasDots reports whether a path has a dot segment, with which it leads elsewhere than its beginning
-// says.
+// hasDots reports whether a path has a dot segment, with which it leads elsewhere than its
+// beginning says.
 func hasDots(path []byte) bool {
 	for more := true; more; {
 		var segment []byte

@@ -35,8 +35,8 @@ func (r *Request) AppendLocation(dst []byte, l *Location) []byte {
 	return leadingSlash(dst, from)
 }
 
-// leadingSlash makes one slash of what browsers read as several at the beginning of b[from:]: behind
-// two of them they look for a host.
+// leadingSlash makes one slash of what browsers read as several at the beginning of b[from:]:
+// behind two of them they look for a host.
 func leadingSlash(b []byte, from int) []byte {
 	n := from
 	for n < len(b) && (b[n] == '/' || b[n] == '\\') {

@@ -73,7 +73,8 @@ func TestRewriteOfPieces(t *testing.T) {
 		group    string // what {1}, and the star, is
 		want     string
 	}{
-		{"/files/{1}", "/dl../secret", "../secret", ""}, // as with an alias without a slash in nginx
+		// as with an alias without a slash in nginx
+		{"/files/{1}", "/dl../secret", "../secret", ""},
 		{"/files/{1}", "/dl..", "..", ""},
 		{"/files/{1}x", "/dl..", "..", "/files/..x"},
 		{"/files{1}", "/dl/x", "/x", "/files/x"},
@@ -194,7 +195,8 @@ func TestFollowBack(t *testing.T) {
 		{"/v1/*", "/api/x", "Set-Cookie: a=b; Path=/v1", "Set-Cookie: a=b; Path=/api"},
 		{"/v1/*", "/api/x", "Set-Cookie: a=b; Path=/", "Set-Cookie: a=b; Path=/"},
 		{"/v1/*", "/x", "Set-Cookie: a=b; Path=/v1/", "Set-Cookie: a=b; Path=/"},
-		{"/*", "/api/x", "Set-Cookie: Path=/x; Secure", "Set-Cookie: Path=/x; Secure"}, // a cookie of that name
+		// a cookie of that name
+		{"/*", "/api/x", "Set-Cookie: Path=/x; Secure", "Set-Cookie: Path=/x; Secure"},
 		{"/*", "/api/x", "Set-Cookie: __Host-a=b; Path=/; Secure", "Set-Cookie: __Host-a=b; Path=/; Secure"},
 		{"/*", "/api/x", "X-Location: /y", "X-Location: /y"},
 		{"/fixed", "/api/x", "Location: /y", "Location: /y"},

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -45,13 +46,11 @@ type End interface {
 type Pump struct {
 	Client, Server End
 	Idle           time.Duration
-	// Panicked, if not nil, is called for a panic in the goroutine of the client's bytes, which has
-	// stopped the pump. A panic in Run's own goroutine continues to its caller.
-	Panicked func(*task.Panic)
 
 	start    time.Time
 	last     atomic.Int64 // when something moved, since start
 	failure  atomic.Pointer[failure]
+	panicked *task.Panic // in the goroutine of the client's bytes
 	toServer int64
 	toClient int64
 }
@@ -73,14 +72,25 @@ type failure struct {
 var errPanicked = errors.New("internal error")
 
 // Run moves bytes until the pump stops. It is called once. It uses a second goroutine, which has
-// ended when it returns.
+// ended when it returns. A panic in either goroutine stops the pump and continues to Run's caller,
+// as a *task.Panic if it came from the second one.
 func (p *Pump) Run() Result {
 	p.start = time.Now()
 	var second task.Group
-	second.Go("tunnel", func() { p.move(p.Server, p.Client, true) }, p.Panicked)
+	second.Go("tunnel", func() {
+		defer func() {
+			if v := recover(); v != nil {
+				p.panicked = &task.Panic{Task: "tunnel", Value: v, Stack: debug.Stack()}
+			}
+		}()
+		p.move(p.Server, p.Client, true)
+	}, nil)
 	defer second.Wait() // also after a panic here
 	p.move(p.Client, p.Server, false)
 	second.Wait()
+	if p.panicked != nil {
+		panic(p.panicked)
+	}
 	r := Result{ToServer: p.toServer, ToClient: p.toClient}
 	if f := p.failure.Load(); f != nil {
 		r.Err, r.ByServer = f.err, f.byServer

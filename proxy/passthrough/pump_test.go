@@ -138,18 +138,28 @@ type panics struct{ *conn }
 
 func (panics) Next(bool) ([]byte, error) { panic("test") }
 
+// TestPanicStopsBothDirections: a panic in either direction continues to the caller of Run, once
+// the other direction has ended.
 func TestPanicStopsBothDirections(t *testing.T) {
-	_, nearClient := pair(t)
-	_, nearServer := pair(t)
-	told := make(chan *task.Panic, 1)
-	p := Pump{
-		Client: panics{&conn{Conn: nearClient, idle: time.Minute}}, Server: &conn{Conn: nearServer, idle: time.Minute},
-		Idle: time.Minute, Panicked: func(p *task.Panic) { told <- p },
-	}
-	if r := p.Run(); r.Err != errPanicked {
-		t.Errorf("got %+v, want %v", r, errPanicked)
-	}
-	if p := <-told; p.Value != "test" {
-		t.Errorf("got a panic with %v", p.Value)
+	for _, byServer := range []bool{false, true} {
+		_, nearClient := pair(t)
+		_, nearServer := pair(t)
+		client, server := &conn{Conn: nearClient, idle: time.Minute}, &conn{Conn: nearServer, idle: time.Minute}
+		p := Pump{Client: panics{client}, Server: server, Idle: time.Minute}
+		if byServer {
+			p.Client, p.Server = client, panics{server}
+		}
+		func() {
+			defer func() {
+				v := recover()
+				if second, ok := v.(*task.Panic); ok && !byServer {
+					v = second.Value
+				}
+				if v != "test" {
+					t.Errorf("by the server %v: got a panic with %v", byServer, v)
+				}
+			}()
+			t.Errorf("by the server %v: Run returned %+v", byServer, p.Run())
+		}()
 	}
 }

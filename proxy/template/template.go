@@ -116,8 +116,9 @@ func (t *Template) Captures() (most int) {
 	return most
 }
 
-// Parse parses a value. Its error has the form "what is wrong; what would be right". "{{" is a literal brace; a closing brace outside of a variable is literal.
-// A literal part cannot contain CR, LF or NUL: the value ends up in a message.
+// Parse parses a value. Its error has the form "what is wrong; what would be right". "{{" is a
+// literal brace; a closing brace outside of a variable is literal. A literal part cannot contain
+// CR, LF or NUL: the value ends up in a message.
 func Parse(s string) (Template, error) {
 	t := Template{source: s}
 	if i := strings.IndexAny(s, "\r\n\x00"); i >= 0 {

@@ -33,8 +33,8 @@ func (l *logText) String() string {
 	return l.buf.String()
 }
 
-// held is an origin that answers once it may.
-func held(free <-chan struct{}) func(*proxytest.Conn) {
+// heldConnections is an origin that answers once it may.
+func heldConnections(free <-chan struct{}) func(*proxytest.Conn) {
 	return func(c *proxytest.Conn) {
 		for r := c.Request(); r != nil; r = c.Request() {
 			<-free
@@ -57,7 +57,7 @@ func TestNoPlaceForAConnection(t *testing.T) {
 		var log logText
 		s := setup{mode: m, backend: backend.Options{ConnLimit: limit, ConnectTimeout: 100 * time.Millisecond}}
 		s.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		g := start(t, s, m.origin(t, held(free)))
+		g := start(t, s, m.origin(t, heldConnections(free)))
 		first, second := g.client(), g.client()
 		first.Send("GET /first HTTP/1.1\r\n" + host + "\r\n")
 		if !proxytest.Within(proxytest.Patience, func() bool { return limit.Used() == 1 }) {
@@ -88,7 +88,7 @@ func TestNoPlaceForAConnection(t *testing.T) {
 	})
 }
 
-// One that waits gets the connection that another gives back, without a further dial.
+// A waiting request gets the connection that another releases, without a further dial.
 func TestWaitForAConnection(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		free := make(chan struct{})
@@ -96,7 +96,7 @@ func TestWaitForAConnection(t *testing.T) {
 		defer release()
 		limit := new(backend.ConnLimit)
 		limit.SetLimit(1)
-		o := m.origin(t, held(free))
+		o := m.origin(t, heldConnections(free))
 		g := start(t, setup{mode: m, backend: backend.Options{ConnLimit: limit, ConnectTimeout: proxytest.Patience}}, o)
 		clients := make([]*proxytest.Client, 3)
 		for i := range clients {
@@ -132,7 +132,7 @@ func TestNoMemoryForARequest(t *testing.T) {
 			defer mu.Unlock()
 			return left
 		}}
-		g := start(t, s, m.origin(t, held(free)))
+		g := start(t, s, m.origin(t, heldConnections(free)))
 		first, second := g.client(), g.client()
 		first.Send("GET /first HTTP/1.1\r\n" + host + "\r\n")
 		second.Send("GET /nothing HTTP/1.1\r\n" + host + "\r\n")
@@ -143,7 +143,8 @@ func TestNoMemoryForARequest(t *testing.T) {
 		s.options.Room.Renew(time.Now().Add(time.Hour))
 		third := g.client()
 		third.Send("GET /third HTTP/1.1\r\n" + host + "\r\n")
-		if a := third.Answer(); a.Status != 503 || a.Header("Retry-After") != "1" || a.Header("Content-Length") != "0" || a.Has("Content-Type") {
+		if a := third.Answer(); a.Status != 503 || a.Header("Retry-After") != "1" ||
+			a.Header("Content-Length") != "0" || a.Has("Content-Type") {
 			t.Errorf("got %q", a.Head)
 		}
 		third.Send("POST /third HTTP/1.1\r\n" + host + "Content-Length: 4\r\n\r\nbody")
@@ -168,10 +169,12 @@ func TestNoMemoryForARequest(t *testing.T) {
 func TestNoPlaceForAPassedConnection(t *testing.T) {
 	limit := new(backend.ConnLimit)
 	limit.SetLimit(1)
-	origin := plain.origin(t, sealed(t))
-	g := passed(t, plain, backend.Options{ConnLimit: limit, ConnectTimeout: 50 * time.Millisecond}, proxy.ListenerOptions{TLS: onePolicy(t)}, origin)
+	origin := plain.origin(t, tlsClient(t))
+	g := passed(t, plain, backend.Options{ConnLimit: limit, ConnectTimeout: 50 * time.Millisecond},
+		proxy.ListenerOptions{TLS: onePolicy(t)}, origin)
 	dial := func() (*tls.Conn, error) {
-		c := tls.Client(proxytest.Dial(t, g.addr, plain.mptcp).Conn, &tls.Config{ServerName: "b.example", RootCAs: testCert(t).roots})
+		c := tls.Client(proxytest.Dial(t, g.addr, plain.mptcp).Conn,
+			&tls.Config{ServerName: "b.example", RootCAs: testCert(t).roots})
 		return c, c.Handshake()
 	}
 	first, err := dial()
