@@ -30,6 +30,12 @@ func (l *loader) checkRoute(r *Route, n *node) {
 	if r.CORS != nil {
 		c.cors(r.CORS, n.get("cors"))
 	}
+	if r.JWT != nil {
+		l.checkJWT(r.JWT, n.get("jwt"))
+	}
+	if r.ForwardAuth != nil {
+		l.checkForwardAuth(r.ForwardAuth, n.get("forward_auth"))
+	}
 	if r.Rewrite != "" {
 		c.rewrite(r, n.get("rewrite"))
 	}

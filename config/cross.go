@@ -87,6 +87,9 @@ func (l *loader) references(c *Config, t tables, listeners, backends names) {
 		for _, name := range r.get("backend").sorted() {
 			backends.missing(l, r.get("backend").keys[name], name)
 		}
+		if backend := r.get("forward_auth").keys["backend"]; backend != nil {
+			backends.missing(l, backend, backend.text())
+		}
 		if listener := r.get("match").keys["listener"]; listener != nil {
 			listeners.missing(l, listener, listener.text())
 		}
@@ -223,6 +226,9 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 		}
 		for name := range r.Backends {
 			used[name] = true
+		}
+		if r.ForwardAuth != nil {
+			used[r.ForwardAuth.Backend] = true
 		}
 		open[r.Match.Listener] = true
 		all = all || r.Match.Listener == ""

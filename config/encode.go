@@ -80,7 +80,7 @@ func entryKey(array string, top bool, i int, entry reflect.Value) string {
 func (k *key) oneLine() bool { return k.table == nil || k.inline }
 
 // value is a value or an inline table as text; ok is false if there is nothing to print. In an
-// inline table (short) empty values are left out.
+// inline table (short) empty values without a default are left out.
 func (e *encoder) value(k *key, path string, v reflect.Value, short bool) (text string, ok bool) {
 	switch {
 	case k.merged:
@@ -92,10 +92,10 @@ func (e *encoder) value(k *key, path string, v reflect.Value, short bool) (text 
 		for i := range items {
 			items[i] = k.single(v.Index(i))
 		}
-		return "[" + strings.Join(items, ", ") + "]", len(items) > 0 || !short
+		return "[" + strings.Join(items, ", ") + "]", len(items) > 0 || !short || k.defText != ""
 	case k.codec != nil:
 		s := k.single(v)
-		return s, s != `""` || !short
+		return s, s != `""` || !short || k.defText != ""
 	case v.Kind() == reflect.Struct:
 		return e.inline(v), true
 	case v.Kind() == reflect.Pointer:

@@ -13,6 +13,11 @@ type Filters struct {
 	Deny  []Network `toml:"deny,one" as:"clients" eg:"192.0.2.0/24" help:"Networks of the clients that are refused, also if allow has them."`
 	// CORS is nil for routes of which no other origin may use the responses.
 	CORS *CORS `toml:"cors,inline" help:"Which other origins may use the responses."`
+
+	BasicAuth   *BasicAuth   `toml:"basic_auth,inline" help:"Users with passwords, from an htpasswd file."`
+	JWT         *JWT         `toml:"jwt,inline" help:"JSON Web Tokens, as OpenID Connect and OAuth use them."`
+	ForwardAuth *ForwardAuth `toml:"forward_auth,inline" help:"Another server that decides on each request."`
+
 	// Rewrite is as filter.NewRewrite takes it, "" for none.
 	Rewrite         string                         `toml:"rewrite" as:"rewrite" eg:"/v1/*" help:"Path that servers get; * is what the last * of match.path matched."`
 	RequestHeaders  map[string][]template.Template `toml:"request_headers,one,merge" names:"request_field" eg:"X-Forwarded-Port = {port}" help:"Header fields to set in requests, to add with +Name, or to remove."`

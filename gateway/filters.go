@@ -15,6 +15,9 @@ import (
 var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newAccess,
 	newCORS,
+	newBasicAuth,
+	newJWT,
+	newForwardAuth,
 	newRewrite,
 	newRequestHeaders,
 	newResponseHeaders,

@@ -206,6 +206,13 @@ func (g *Gateway) retire(old, next *generation) {
 			p.task.cancel()
 		}
 	}
+	old.releaseMeters()
+	for name, s := range old.sources {
+		if next.sources[name] != s {
+			s.task.cancel()
+			s.meter.Release()
+		}
+	}
 	for key, l := range old.leases {
 		if n, ok := next.leases[key]; !ok || n.Lease != l.Lease {
 			ending.Leases = append(ending.Leases, l.Lease)

@@ -14,6 +14,7 @@ import (
 // builder makes the routes of a generation.
 type builder struct {
 	*generation
+	gateway *Gateway    // nil for an Explainer
 	old     *generation // nil: none
 	explain bool        // for an Explainer: no file is opened
 }

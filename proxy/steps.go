@@ -174,7 +174,7 @@ func (x *exchange) filtered() bool {
 	f := &x.filter
 	f.Matched = x.target()
 	f.Match = &x.matched
-	f.Context = x.proxy.ctx
+	f.Context, f.Client = x.proxy.ctx, x
 	if x.rec.Filter = x.chain.Request(f); x.rec.Filter == "" {
 		return false
 	}

@@ -61,6 +61,10 @@ var (
 	descGeneration    = desc("config_generation", "Number of the active generation of the configuration.")
 	descDraining      = desc("config_generations_draining", "Old generations that still have exchanges or connections to finish.")
 
+	descAuth           = desc("auth_requests_total", "Requests that a filter for authentication decided, by result.", "route", "filter", "result")
+	descAuthSourceOK   = desc("auth_source_success", "1 if the last attempt to read the users or keys succeeded, otherwise 0.", "source")
+	descAuthSourceTime = desc("auth_source_success_timestamp_seconds", "Time at which the users or keys in use were read.", "source")
+
 	descLogDropped   = desc("log_dropped_total", "Access log lines dropped because the destination blocked or failed.")
 	descLogErrors    = desc("log_errors_total", "Failed attempts to write or reopen the access log.")
 	descOwnDropped   = desc("program_log_dropped_total", "Lines of the program's own log dropped because standard error blocked for 100 ms.")
@@ -78,6 +82,7 @@ var descs = []*prometheus.Desc{
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
+	descAuth, descAuthSourceOK, descAuthSourceTime,
 	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descShed, descBuildInfo,
 }
 
@@ -122,6 +127,12 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, e := range in.listeners.all() {
 		e.meter.collect(s, e.inUse)
+	}
+	for _, e := range in.auths.all() {
+		e.meter.collect(s)
+	}
+	for _, e := range in.authSources.all() {
+		e.meter.collect(s)
 	}
 	for side := range in.mptcp {
 		in.mptcp[side].collect(s, sideNames[side])

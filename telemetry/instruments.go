@@ -28,7 +28,10 @@ type Instruments struct {
 	exchanges meters[exchangeKey, *ExchangeMeter]
 	servers   meters[serverKey, *ServerMeter]
 	listeners meters[string, *ListenerMeter]
+	auths     meters[authKey, *AuthMeter]
 	mptcp     [sideCount]mptcpMeter
+
+	authSources meters[string, *AuthSourceMeter]
 
 	mu           sync.Mutex
 	paths        map[string]*pathMeter

@@ -34,6 +34,7 @@ var examples = map[string]func(*testing.T){
 	"canary.toml":    runCanary,
 	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
+	"auth.toml":      runAuth,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and
