@@ -29,15 +29,6 @@ func (f *Files) Options() files.Options {
 	return o
 }
 
-// BackendName is the name of the backend that answers requests of the route, or those for which
-// there is no file; "" for none.
-func (r *Route) BackendName() string {
-	if r.Files != nil && r.Files.Fallback != nil {
-		return r.Files.Fallback.Backend
-	}
-	return r.Backend
-}
-
 func (c routeCheck) files(f *Files, n *node) {
 	if f.Root == "" || n.unset("index", "fallback") || n.get("fallback").unset("path") {
 		return

@@ -9,7 +9,10 @@ import (
 // checkTables sets defaults that depend on other keys, and reports keys of a table that are valid
 // alone but not together.
 func (l *loader) checkTables(c *Config, root *node) {
-	c.Include = nil
+	c.Include, c.Filters, c.Defaults = nil, nil, Defaults{}
+	for i := range c.Routes {
+		c.Routes[i].Use = nil
+	}
 	if c.StateDir == "" {
 		c.StateDir = l.user.stateDir()
 	}

@@ -19,6 +19,7 @@ func (l *loader) checkRoute(r *Route, n *node) {
 		groups = re.NumSubexp()
 	}
 	c := routeCheck{l, groups}
+	c.split(r, n)
 	if r.Redirect != nil {
 		to := n.get("redirect").get("to")
 		c.variables(to, r.Redirect.To.Template(), beforeServer...)

@@ -12,6 +12,7 @@ import (
 	"mpgate/mptcp/paths"
 	"mpgate/proxy/limits"
 	"mpgate/proxy/preread"
+	"mpgate/proxy/template"
 	"mpgate/telemetry"
 )
 
@@ -22,7 +23,7 @@ import (
 // after [Load]. Its tables can be compared with reflect.DeepEqual.
 type Config struct {
 	// Include is empty after Load: the included files are merged.
-	Include []string `toml:"include" eg:"conf.d/*.toml" help:"Further files to read, as names or patterns; only in the main file."`
+	Include []string `toml:"include,merged" eg:"conf.d/*.toml" help:"Further files to read, as names or patterns; only in the main file."`
 	// StateDir is an absolute path.
 	StateDir string `toml:"state_dir" as:"file" eg:"/var/lib/mpgate" help:"Directory for certificates and other state."`
 
@@ -35,6 +36,10 @@ type Config struct {
 	Listeners []Listener `toml:"listener" help:"Where clients connect."`
 	Routes    []Route    `toml:"route" help:"Which requests go to which backend."`
 	Backends  []Backend  `toml:"backend" help:"Named groups of servers."`
+
+	// Filters and Defaults are empty after Load: they are merged into the routes and backends.
+	Filters  []FilterSet `toml:"filters,merged" help:"Named sets of filters, for routes to use."`
+	Defaults Defaults    `toml:"defaults,merged" help:"What routes and backends need not repeat."`
 
 	// Files are the names of the files that were read, the main file first, as in faults.
 	Files []string
@@ -166,13 +171,18 @@ func (Protocol) Values() []string { return texts(H1, H2, H2C, TCP, Auto) }
 
 // Route is one [[route]].
 type Route struct {
-	Name  string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
-	Match Match  `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
-	// Exactly one of Backend, Files, Redirect and Answer is set.
-	Backend  string    `toml:"backend" group:"action" eg:"api" help:"Name of the backend that answers."`
-	Files    *Files    `toml:"files,inline" short:"root" group:"action" help:"Answers with the files of a directory."`
-	Redirect *Redirect `toml:"redirect,inline" short:"to" group:"action" help:"Sends clients to another URL."`
-	Answer   *Answer   `toml:"answer,inline" group:"action" help:"Gives every request the same answer."`
+	Name string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
+	// Use is empty after Load: the sets are merged into the route.
+	Use   []string `toml:"use,one,merged" as:"name" eg:"internal" help:"Names of [[filters]] that the route uses; a later one replaces keys of an earlier one."`
+	Match Match    `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
+	// Exactly one of Backends, Files, Redirect and Answer is set. Backends are weights by the name
+	// of the backend; of one backend the weight has no meaning.
+	Backends map[string]int `toml:"backend,one" min:"0" max:"1000000" group:"action" eg:"api = 1" help:"Name of the backend that answers, or weights by name to divide the requests."`
+	Files    *Files         `toml:"files,inline" short:"root" group:"action" help:"Answers with the files of a directory."`
+	Redirect *Redirect      `toml:"redirect,inline" short:"to" group:"action" help:"Sends clients to another URL."`
+	Answer   *Answer        `toml:"answer,inline" group:"action" help:"Gives every request the same answer."`
+	// SplitBy is the text by which a client keeps its backend; empty: each request is divided.
+	SplitBy template.Template `toml:"split_by" eg:"{client}" help:"Value by which requests stay with one of several backends; default: each is divided at random."`
 
 	Filters
 	EncodedSlash      Choice `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`
@@ -203,9 +213,9 @@ type Match struct {
 	Listener  string   `toml:"listener" eg:"web" help:"Name of the listener that the request came in on."`
 	Methods   []string `toml:"method,one" eg:"GET" help:"Methods of the request."`
 	// Of the values, "*" is any and "" is that the name is absent.
-	Header  map[string]string `toml:"header" names:"field" eg:"Upgrade = \"websocket\"" help:"Header fields of the request: a value, * for any, or an empty one for none."`
-	Query   map[string]string `toml:"query" eg:"v = \"2\"" help:"Parameters of the query, likewise."`
-	Cookie  map[string]string `toml:"cookie" eg:"beta = \"*\"" help:"Cookies of the request, likewise."`
+	Header  map[string]string `toml:"header" names:"field" eg:"Upgrade = websocket" help:"Header fields of the request: a value, * for any, or an empty one for none."`
+	Query   map[string]string `toml:"query" eg:"v = 2" help:"Parameters of the query, likewise."`
+	Cookie  map[string]string `toml:"cookie" eg:"beta = *" help:"Cookies of the request, likewise."`
 	Clients []Network         `toml:"client,one" as:"clients" eg:"10.0.0.0/8" help:"Networks of the client, or private."`
 	// SNI has the form of a host with or without *. before it, or is AnySNI.
 	SNI string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened; * for any."`

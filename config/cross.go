@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,9 +13,9 @@ import (
 // and values from c; the entries of both are in the same order.
 func (l *loader) cross(c *Config, root *node) {
 	t := tables{root: root, listeners: root.get("listener").entries(), routes: root.get("route").entries(), backends: root.get("backend").entries()}
-	listeners := l.unique("listener", t.listeners)
-	l.unique("route", t.routes)
-	backends := l.unique("backend", t.backends)
+	listeners := l.unique("listener", "listener", t.listeners)
+	l.unique("route", "route", t.routes)
+	backends := l.unique("backend", "backend", t.backends)
 
 	l.references(c, t, listeners, backends)
 	l.matches(c, t)
@@ -36,17 +37,18 @@ type tables struct {
 
 // names are the names of the entries of an array of tables.
 type names struct {
-	at   map[string]int
-	all  []string
-	open bool // the name of an entry is not known, because of a variable that is not set
+	what, table string // what an entry is, and the name of the array
 	// within are the tables in entries, such as [backend.app2], that look like entries of their
 	// own.
 	within map[string]bool
+	at     map[string]int
+	all    []string
+	open   bool // the name of an entry is not known, because of a variable that is not set
 }
 
 // unique reports names that two entries have.
-func (l *loader) unique(what string, entries []*node) names {
-	n := names{at: make(map[string]int, len(entries)), within: map[string]bool{}}
+func (l *loader) unique(what, table string, entries []*node) names {
+	n := names{what: what, table: table, at: make(map[string]int, len(entries)), within: map[string]bool{}}
 	for i, e := range entries {
 		for key, child := range e.keys {
 			n.within[key] = n.within[key] || child.isTable()
@@ -68,45 +70,46 @@ func (l *loader) unique(what string, entries []*node) names {
 	return n
 }
 
-// missing reports a reference to an entry that does not exist.
-func (n names) missing(l *loader, ref *node, what string) {
-	s := ref.text()
+// missing reports a reference to an entry that does not exist: s, at a node.
+func (n names) missing(l *loader, ref *node, s string) {
 	if s == "" || n.open || n.within[s] {
 		return
 	}
 	if _, ok := n.at[s]; ok {
 		return
 	}
+	what := fmt.Sprintf("names no %s (got %q)", n.what, s)
 	switch near := nearest(s, n.all); {
-	case strings.ContainsAny(s, ":/") && what == "backend":
-		l.fault(ref.at, "is an address%s; write the name of a [[backend]] whose servers have it", ref.got())
+	case strings.ContainsAny(s, ":/") && n.table == "backend":
+		l.fault(ref.at, "is an address (got %q); write the name of a [[backend]] whose servers have it", s)
 	case near != "":
-		l.fault(ref.at, "names no %s%s; did you mean %q?", what, ref.got(), near)
+		l.fault(ref.at, "%s; did you mean %q?", what, near)
 	case len(n.all) == 0:
-		l.fault(ref.at, "names no %s%s; there is none: add a [[%s]]", what, ref.got(), what)
+		l.fault(ref.at, "%s; there is none: add a [[%s]]", what, n.table)
 	case len(n.all) > 10:
-		l.fault(ref.at, "names no %s%s; add a [[%s]] of that name", what, ref.got(), what)
+		l.fault(ref.at, "%s; add a [[%s]] of that name", what, n.table)
 	default:
-		l.fault(ref.at, "names no %s%s; must be %s", what, ref.got(), orList(n.all))
+		l.fault(ref.at, "%s; must be %s", what, orList(n.all))
 	}
 }
 
 func (l *loader) references(c *Config, t tables, listeners, backends names) {
 	for _, r := range t.routes {
-		if backend := r.keys["backend"]; backend != nil {
-			backends.missing(l, backend, "backend")
+		for _, name := range r.get("backend").sorted() {
+			backends.missing(l, r.get("backend").keys[name], name)
 		}
 		if backend := r.get("mirror").keys["backend"]; backend != nil {
-			backends.missing(l, backend, "backend")
+			backends.missing(l, backend, backend.text())
 		}
 		if files := r.keys["files"]; files != nil {
-			backends.missing(l, files.get("fallback").get("backend"), "backend")
+			fallback := files.get("fallback").get("backend")
+			backends.missing(l, fallback, fallback.text())
 		}
 		if backend := r.get("forward_auth").keys["backend"]; backend != nil {
-			backends.missing(l, backend, "backend")
+			backends.missing(l, backend, backend.text())
 		}
 		if listener := r.get("match").keys["listener"]; listener != nil {
-			listeners.missing(l, listener, "listener")
+			listeners.missing(l, listener, listener.text())
 		}
 	}
 	faulty := slices.ContainsFunc(l.faults, func(f Fault) bool { return f.Key == "listener" })
@@ -201,8 +204,10 @@ func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 		}
 		n := t.routes[i]
 		match := n.get("match")
-		if j, ok := backends.at[r.Backend]; ok && c.Backends[j].TLS != nil {
-			l.fault(n.get("backend").at, "speaks TLS itself%s, but an sni route passes the client's own TLS on unopened; name a backend without tls", n.get("backend").got())
+		for _, name := range r.BackendNames() {
+			if j, ok := backends.at[name]; ok && c.Backends[j].TLS != nil {
+				l.fault(n.get("backend").keys[name].at, "speaks TLS itself (got %q), but an sni route passes the client's own TLS on unopened; name a backend without tls", name)
+			}
 		}
 		if r.Match.SNI == AnySNI {
 			l.sealed(c, r.Match.Listener, match.get("sni"))
@@ -252,7 +257,9 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 		if t.routes[i].unset("backend") || t.routes[i].get("mirror").unset("backend") || t.routes[i].get("match").unset("listener") {
 			return // any entry may be used
 		}
-		used[r.BackendName()] = true
+		for _, name := range r.BackendNames() {
+			used[name] = true
+		}
 		if r.Mirror != nil {
 			used[r.Mirror.Backend] = true
 		}

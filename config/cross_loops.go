@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // loops warns of servers that are listeners of the same file, if the route that leads there matches
 // again: mpgate forwards the host and path that it matched, so the request would return. Loops over
 // names and other addresses are detected at run time.
@@ -67,8 +69,9 @@ func (c *Config) returns(b *Backend, ln *Listener) *Route {
 	for i := range c.Routes {
 		r := &c.Routes[i]
 		sni := r.Match.SNI != ""
+		leads := slices.Contains(r.BackendNames(), b.Name)
 		switch {
-		case r.BackendName() != b.Name:
+		case !leads:
 			if r.Match.Listener == ln.Name {
 				return nil
 			}

@@ -116,7 +116,10 @@ func (l *loader) checkTCPRoute(c *Config, r *Route, n *node, backends names) {
 			l.fault(match.get(key).at, "%s", why)
 		}
 	}
-	if j, ok := backends.at[r.Backend]; ok && c.Backends[j].TLS != nil {
-		l.fault(n.get("backend").at, `speaks TLS to its servers%s, but bytes are forwarded to them as they are; name a backend without tls`, n.get("backend").got())
+	for _, name := range r.BackendNames() {
+		if j, ok := backends.at[name]; ok && c.Backends[j].TLS != nil {
+			l.fault(n.get("backend").keys[name].at,
+				`speaks TLS to its servers (got %q), but bytes are forwarded to them as they are; name a backend without tls`, name)
+		}
 	}
 }

@@ -11,47 +11,69 @@ import (
 const hidden = "(hidden)"
 
 // Encode writes the configuration as TOML, with all defaults, absolute paths and hidden secrets.
-// Apart from the secrets, loading the output gives the same configuration.
-func (c *Config) Encode(w io.Writer) error {
-	var e encoder
-	e.table("", reflect.ValueOf(c).Elem())
+// Sets of filters and defaults are merged into the routes and backends. Apart from the secrets,
+// loading the output gives the same configuration.
+func (c *Config) Encode(w io.Writer) error { return c.encode(w, nil) }
+
+// EncodeWhy is Encode with a comment for each value that says where it is written: file and line,
+// and the key if the value comes from a set or the defaults.
+func (c *Config) EncodeWhy(w io.Writer) error { return c.encode(w, c.places) }
+
+func (c *Config) encode(w io.Writer, why *places) error {
+	e := encoder{why: why}
+	e.table("", "", reflect.ValueOf(c).Elem())
 	_, err := io.WriteString(w, strings.TrimLeft(e.b.String(), "\n"))
 	return err
 }
 
 // encoder prints tables.
-type encoder struct{ b strings.Builder }
+type encoder struct {
+	b   strings.Builder
+	why *places // nil: no comments
+}
 
-// table prints the values of a table, then the tables in it.
-func (e *encoder) table(key string, v reflect.Value) {
+// table prints the values of a table, then the tables in it. header is its name in the file, path
+// that with the names of entries.
+func (e *encoder) table(header, path string, v reflect.Value) {
 	ks := keys[v.Type()]
 	for i := range ks {
 		if k := &ks[i]; k.oneLine() {
-			if text, ok := e.value(k, k.in(v), false); ok {
-				fmt.Fprintf(&e.b, "%s = %s\n", k.name, text)
+			if text, ok := e.value(k, joinKey(path, k.name), k.in(v), false); ok {
+				e.line(k.name+" = "+text, e.comment(k, joinKey(path, k.name), k.in(v)))
 			}
 		}
 	}
 	for i := range ks {
 		k := &ks[i]
-		if k.oneLine() {
+		if k.oneLine() || k.merged {
 			continue
 		}
-		sub, field := joinKey(key, k.name), k.in(v)
+		sub, field := joinKey(header, k.name), k.in(v)
+		at := joinKey(path, k.name)
 		switch {
 		case field.Kind() == reflect.Slice:
 			for i := range field.Len() {
 				fmt.Fprintf(&e.b, "\n[[%s]]\n", sub)
-				e.table(sub, field.Index(i))
+				e.table(sub, entryKey(at, header == "", i, field.Index(i)), field.Index(i))
 			}
 		case field.Kind() == reflect.Struct:
 			fmt.Fprintf(&e.b, "\n[%s]\n", sub)
-			e.table(sub, field)
+			e.table(sub, at, field)
 		case !field.IsNil():
 			fmt.Fprintf(&e.b, "\n[%s]\n", sub)
-			e.table(sub, field.Elem())
+			e.table(sub, at, field.Elem())
 		}
 	}
+}
+
+// entryKey is the key of an entry of an array: by its name at the top level, else by its number.
+func entryKey(array string, top bool, i int, entry reflect.Value) string {
+	if top {
+		if name := entry.FieldByName("Name"); name.IsValid() {
+			return joinKey(array, name.String())
+		}
+	}
+	return fmt.Sprintf("%s[%d]", array, i)
 }
 
 // oneLine reports whether the key is printed on a line of its own, not as a table with a header.
@@ -59,16 +81,18 @@ func (k *key) oneLine() bool { return k.table == nil || k.inline }
 
 // value is a value or an inline table as text; ok is false if there is nothing to print. In an
 // inline table (short) empty values without a default are left out.
-func (e *encoder) value(k *key, v reflect.Value, short bool) (text string, ok bool) {
+func (e *encoder) value(k *key, path string, v reflect.Value, short bool) (text string, ok bool) {
 	switch {
+	case k.merged:
+		return "", false
 	case k.elem != nil:
-		return e.mapping(k, v), v.Len() > 0 || !short
+		return e.mapping(k, v), v.Len() > 0 || !short && k.group == ""
 	case k.codec != nil && k.list:
 		items := make([]string, v.Len())
 		for i := range items {
 			items[i] = k.single(v.Index(i))
 		}
-		return "[" + strings.Join(items, ", ") + "]", k.name != "include" && (len(items) > 0 || !short || k.defText != "")
+		return "[" + strings.Join(items, ", ") + "]", len(items) > 0 || !short || k.defText != ""
 	case k.codec != nil:
 		s := k.single(v)
 		return s, s != `""` || !short || k.defText != ""
@@ -85,7 +109,7 @@ func (e *encoder) value(k *key, v reflect.Value, short bool) (text string, ok bo
 	var b strings.Builder
 	b.WriteString("[\n")
 	for i := range v.Len() {
-		fmt.Fprintf(&b, "\t%s,\n", e.inline(v.Index(i)))
+		b.WriteString(withComment("\t"+e.inline(v.Index(i))+",", e.tableComment(fmt.Sprintf("%s[%d]", path, i), v.Index(i))) + "\n")
 	}
 	b.WriteString("]")
 	return b.String(), true
@@ -95,7 +119,7 @@ func (e *encoder) inline(table reflect.Value) string {
 	var parts []string
 	ks := keys[table.Type()]
 	for i := range ks {
-		if text, ok := e.value(&ks[i], ks[i].in(table), true); ok {
+		if text, ok := e.value(&ks[i], "", ks[i].in(table), true); ok {
 			parts = append(parts, ks[i].name+" = "+text)
 		}
 	}

@@ -28,7 +28,7 @@ servers = [{ address = "${HOST}:9000" }]
 		t.Fatal(err)
 	}
 	if c.Log.Access != "/var/log/access${x}.log" || c.Admin.Address.String() != "127.0.0.1:9080" || !c.Admin.Written ||
-		c.Routes[0].Backend != "b1" || c.Backends[0].Servers[0].Address.Host != "app" {
+		c.Routes[0].Backend() != "b1" || c.Backends[0].Servers[0].Address.Host != "app" {
 		t.Errorf("%+v", c)
 	}
 	if _, line := c.Position("backend.b1.servers"); line != 14 {

@@ -19,7 +19,9 @@ func (n *node) expandShort(k *key) {
 	case string:
 		switch {
 		case k.elem != nil && k.one:
-			*n = node{at: n.at, keys: map[string]*node{v: {at: n.at, leaf: int64(1)}}}
+			if v != "" {
+				*n = node{at: n.at, keys: map[string]*node{v: {at: n.at, leaf: int64(1)}}}
+			}
 		case k.short != "" && k.table != nil && !k.list:
 			*n = node{at: n.at, keys: map[string]*node{k.short: {at: n.at, leaf: v}}}
 		}

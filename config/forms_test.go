@@ -63,7 +63,7 @@ func decodeForms(t *testing.T, text string) (formTable, string) {
 
 func printForms(v *formTable) string {
 	var e encoder
-	e.table("", reflect.ValueOf(v).Elem())
+	e.table("", "", reflect.ValueOf(v).Elem())
 	return e.b.String()
 }
 

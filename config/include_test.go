@@ -48,7 +48,7 @@ match.path = "/a"`,
 			`a.toml:1: route.b.match: is the same as that of the route "all" (main.toml:5): neither is more specific; change one of them`},
 		{"a fault in each", map[string]string{"main.toml": `include = ["*.toml"]` + rest + "[log]\nlevel = 1\n", "a.toml": "x = 1", "b.toml": "= 1"},
 			"main.toml:12: log.level: is a number (got 1); must be a string, for example level = \"info\"\n" +
-				"a.toml:1: x: is not a known key; known here: include, state_dir, log, admin, shutdown, limits, mptcp, listener, route, backend\n" +
+				"a.toml:1: x: is not a known key; known here: include, state_dir, log, admin, shutdown, limits, mptcp, listener, route, backend, filters, defaults\n" +
 				"b.toml:1: is not TOML: unexpected '=': key name appears blank"},
 		{"a faulty file hides what others refer to", map[string]string{"main.toml": `include = ["*.toml"]` + strings.Replace(rest, `"app"`, `"else"`, 1), "b.toml": "[[backend]]\nname = \"else"},
 			"b.toml:2: is not TOML: a string is not closed; add its quote at the end of the value"},

@@ -22,6 +22,8 @@ type key struct {
 	secret   bool    // never printed, never quoted in a fault
 	toggle   bool    // a table that may be written as true or false
 	short    string  // the key of the table that a value in place of the table is for
+	merge    bool    // a map that is merged with that of a set or of the defaults, by name
+	merged   bool    // no longer in a Config: what it names is merged into others
 	group    string  // of keys of which exactly one must be written
 
 	codec *codec       // of a value, or of each of a list
@@ -67,7 +69,7 @@ func keysOf(t reflect.Type) []key {
 		f := t.Field(i)
 		if f.Anonymous {
 			for _, k := range keysOf(f.Type) {
-				if k.name != f.Tag.Get("without") {
+				if !slices.Contains(strings.Split(f.Tag.Get("without"), ","), k.name) {
 					k.index = append([]int{i}, k.index...)
 					ks = append(ks, k)
 				}
@@ -88,6 +90,7 @@ func newKey(f reflect.StructField, tag []string, def reflect.Value) key {
 	k := key{
 		name: tag[0], index: f.Index, help: f.Tag.Get("help"), eg: f.Tag.Get("eg"), defText: f.Tag.Get("default"),
 		one: slices.Contains(tag, "one"), inline: slices.Contains(tag, "inline"), secret: slices.Contains(tag, "secret"),
+		merge: slices.Contains(tag, "merge"), merged: slices.Contains(tag, "merged"),
 		toggle: slices.Contains(tag, "toggle"), short: f.Tag.Get("short"), group: f.Tag.Get("group"),
 	}
 	if text, ok := f.Tag.Lookup("required"); ok {

@@ -60,6 +60,7 @@ type loader struct {
 
 	names   []string // of the files read, as in faults
 	written []*place // of every key and entry
+	aliases []alias
 	faults  []Fault
 	broken  bool // a file could not be parsed: missing entries may be in it
 }
@@ -260,7 +261,8 @@ func (l *loader) finish(root *node) (*Config, []Fault) {
 
 // config decodes a tree and checks each of its tables.
 func (l *loader) config(root *node) *Config {
-	c := &Config{places: &places{written: l.written}}
+	l.mergeSets(root)
+	c := &Config{places: &places{written: l.written, aliases: l.aliases}}
 	l.table(root, reflect.ValueOf(c).Elem())
 	l.checkTables(c, root)
 	return c

@@ -95,7 +95,7 @@ func TestDefault(t *testing.T) {
 	if !reflect.DeepEqual(c.Listeners[0], wantListener) {
 		t.Errorf("got  %+v\nwant %+v", c.Listeners[0], wantListener)
 	}
-	wantRoute := Route{Name: "all", Backend: "app", EncodedSlash: Reject, DuplicateSlashes: Merge, UnsafeHeaderNames: Drop}
+	wantRoute := Route{Name: "all", Backends: map[string]int{"app": 1}, EncodedSlash: Reject, DuplicateSlashes: Merge, UnsafeHeaderNames: Drop}
 	if !reflect.DeepEqual(c.Routes[0], wantRoute) {
 		t.Errorf("got  %+v\nwant %+v", c.Routes[0], wantRoute)
 	}

@@ -22,6 +22,9 @@ func (k *key) declareMap(f reflect.StructField, tag []string) {
 
 // mapping decodes a map. Entries with faults are left out.
 func (l *loader) mapping(n *node, k *key, v reflect.Value) {
+	if k.one && n.leaf == "" {
+		return
+	}
 	if !n.isTable() {
 		want, eg := k.mapForms()
 		l.wrongType(n, k, v, want, eg)
@@ -79,7 +82,7 @@ func (e *encoder) mapping(k *key, v reflect.Value) string {
 		if k.one && v.Len() == 1 && value.Int() == 1 {
 			return quote(escape(name))
 		}
-		text, _ := e.value(k.elem, value, false)
+		text, _ := e.value(k.elem, "", value, false)
 		if k.elem.list && k.elem.one && value.Len() == 1 {
 			text = k.elem.single(value.Index(0))
 		}

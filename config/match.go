@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"mpgate/proxy/route"
 )
@@ -31,13 +32,43 @@ func (l *loader) matches(c *Config, t tables) {
 				rules = append(rules, route.Rule[int]{Name: r.Name, Match: r.Match.Rule(), Value: i})
 			}
 		}
-		_, err := route.Build(rules)
+		table, err := route.Build(rules)
+		if err == nil {
+			l.slow(table, t)
+		}
 		var all interface{ Unwrap() []error }
 		if errors.As(err, &all) {
 			for _, err := range all.Unwrap() {
 				l.matchFault(err, func(i int) *node { return t.routes[rules[i].Value].get("match") })
 			}
 		}
+	}
+}
+
+// A request that no path_regex matches should not wait for them for longer than this. A gateway
+// takes some 20 µs for a request.
+const (
+	slowRegexps = 20 * time.Microsecond
+	fewRegexps  = 100 // are not measured
+)
+
+// slow warns of so many expressions that requests wait for them. It measures.
+func (l *loader) slow(table *route.Table[int], t tables) {
+	var first *node
+	count := 0
+	for _, n := range t.routes {
+		if re := n.get("match").keys["path_regex"]; re != nil {
+			if count++; first == nil {
+				first = re
+			}
+		}
+	}
+	if !l.check || count < fewRegexps {
+		return
+	}
+	if rules, cost := table.RegexpCost(); cost > slowRegexps {
+		l.warn(first.at, "is the first of %d expressions for the same hosts, which one after the other take up to %v of each request that none matches; use path, or begin the expressions with ^ and different texts",
+			rules, cost.Round(time.Microsecond))
 	}
 }
 

@@ -58,10 +58,15 @@ func (p *place) pattern() string {
 // which is rare.
 type places struct {
 	written []*place
+	aliases []alias
 
-	once sync.Once
-	at   map[string]*place
+	once     sync.Once
+	at       map[string]*place
+	aliasFor map[string]*place
 }
+
+// alias is a place whose value is written elsewhere: in a set of filters, or in the defaults.
+type alias struct{ at, written *place }
 
 func (p *places) find(key string) *place {
 	if p == nil {
@@ -74,7 +79,19 @@ func (p *places) find(key string) *place {
 				p.at[k] = w
 			}
 		}
+		p.aliasFor = make(map[string]*place, len(p.aliases))
+		for _, a := range p.aliases {
+			p.aliasFor[a.at.key()] = a.written
+		}
 	})
+	for prefix := key; prefix != ""; prefix = parentKey(prefix) {
+		if a := p.aliasFor[prefix]; a != nil {
+			if prefix == key {
+				return a
+			}
+			return p.at[a.key()+key[len(prefix):]]
+		}
+	}
 	return p.at[key]
 }
 

@@ -140,8 +140,10 @@ func eachKey(f func(pattern string, k *key)) {
 	var walk func(pattern string, table reflect.Type)
 	walk = func(pattern string, table reflect.Type) {
 		for _, k := range keys[table] {
-			if pattern == "listener.tls.policy" && k.name != "hosts" {
-				continue
+			switch {
+			case pattern == "listener.tls.policy" && k.name != "hosts", pattern == "filters" && k.name != "name",
+				pattern == "defaults.route", pattern == "defaults.backend":
+				continue // as in a listener, a route or a backend
 			}
 			f(joinKey(pattern, k.name), &k)
 			if k.table != nil {

@@ -19,7 +19,7 @@ type Explainer struct {
 
 // NewExplainer makes an explainer of cfg. Its error has the positions of the faults.
 func NewExplainer(cfg *config.Config) (*Explainer, error) {
-	n := &generation{config: cfg, backends: map[string]*pool{}, leases: map[string]lease{}, filters: map[string]*keptFilter{}, passedAt: map[string]bool{}, ownNames: ownNames(cfg)}
+	n := &generation{config: cfg, backends: map[string]*pool{}, leases: map[leaseKey]lease{}, filters: map[string]*keptFilter{}, passedAt: map[string]bool{}, ownNames: ownNames(cfg)}
 	for _, b := range cfg.Backends {
 		n.backends[b.Name] = new(pool)
 	}

@@ -26,7 +26,7 @@ type generation struct {
 	config    *config.Config
 	backends  map[string]*pool
 	listeners map[string]*front
-	leases    map[string]lease       // by route
+	leases    map[leaseKey]lease
 	filters   map[string]*keptFilter // by key and route
 	sources   map[string]*authSource // of users and keys, by kind and name
 	meters    []*telemetry.AuthMeter // of its filters
@@ -48,13 +48,15 @@ type pool struct {
 	task *running
 }
 
-// lease is shared by the exchanges on a route. It is kept while a reload changes neither the route
-// nor its backend.
+// lease is shared by the exchanges on a route that one of its backends serves. It is kept while a
+// reload changes neither the route, weights aside, nor that backend.
 type lease struct {
 	*proxy.Lease
-	route config.Route
+	route config.Route // without backends
 	pool  *pool
 }
+
+type leaseKey struct{ route, backend string }
 
 // front is a listener: its sockets, and its part in the data plane.
 type front struct {
@@ -71,7 +73,7 @@ type front struct {
 // everything on an error.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
-		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{}, filters: map[string]*keptFilter{}, sources: map[string]*authSource{},
+		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[leaseKey]lease{}, filters: map[string]*keptFilter{}, sources: map[string]*authSource{},
 		passedAt: map[string]bool{}, ownNames: ownNames(cfg), contents: map[string]fs.FileInfo{},
 	}
 	if old != nil {

@@ -216,8 +216,8 @@ func (g *Gateway) retire(old, next *generation) {
 		}
 	}
 	old.closeFiles()
-	for name, l := range old.leases {
-		if n, ok := next.leases[name]; !ok || n.Lease != l.Lease {
+	for key, l := range old.leases {
+		if n, ok := next.leases[key]; !ok || n.Lease != l.Lease {
 			ending.Leases = append(ending.Leases, l.Lease)
 		}
 	}

@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -21,6 +20,9 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
+	"mpgate/proxy/route"
+	"mpgate/proxy/split"
+	"mpgate/proxy/template"
 )
 
 // rawOrigin answers every request, which must come in one piece and have no body, and allocates
@@ -69,9 +71,11 @@ func TestNoAllocationPerRequest(t *testing.T) {
 		if m.inherited || m.tls { // the client's crypto/tls allocates
 			continue
 		}
-		for _, filters := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, filters %v", m.name, filters), func(t *testing.T) {
-				noAllocation(t, setup{mode: m, routes: filteredRoutes(t, filters)}, request, response)
+		for name, routes := range map[string]func(*backend.Backend) []proxy.Route{
+			"one route": nil, "filters": filteredRoutes(t), "conditions and a split": splitRoutes(t),
+		} {
+			t.Run(m.name+", "+name, func(t *testing.T) {
+				noAllocation(t, setup{mode: m, routes: routes}, request, response)
 			})
 		}
 	}
@@ -112,13 +116,10 @@ func noAllocation(t *testing.T, s setup, request []byte, response string) {
 	}
 }
 
-// filteredRoutes are one route for everything; nil without filters. They are ten operations on
-// header fields, a list of 1,000 networks, and a path that is rewritten.
-func filteredRoutes(t *testing.T, filters bool) func(*backend.Backend) []proxy.Route {
+// filteredRoutes are one route for everything. Its filters are ten operations on header fields, a
+// list of 1,000 networks, and a path that is rewritten.
+func filteredRoutes(t *testing.T) func(*backend.Backend) []proxy.Route {
 	t.Helper()
-	if !filters {
-		return nil
-	}
 	networks := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	for i := range 999 {
 		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i / 256), byte(i), 0}), 25))
@@ -129,6 +130,31 @@ func filteredRoutes(t *testing.T, filters bool) func(*backend.Backend) []proxy.R
 		filter.MaxForwards{})
 	return func(b *backend.Backend) []proxy.Route {
 		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}, Filters: chain}}
+	}
+}
+
+// splitRoutes are a route with conditions, which divides requests by the client, and others that
+// the request has to be compared with.
+func splitRoutes(t *testing.T) func(*backend.Backend) []proxy.Route {
+	t.Helper()
+	weights, err := split.New([]split.Choice{{Name: "a", Weight: 95}, {Name: "b", Weight: 5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, err := template.Parse("{client}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{"/*/to/*"}
+	return func(b *backend.Backend) []proxy.Route {
+		forward := &proxy.Forward{Backend: b}
+		return []proxy.Route{
+			{Name: "post", Match: route.Match{Methods: []string{"POST"}, Paths: paths}, Action: forward},
+			{Name: "query", Match: route.Match{Query: map[string]string{"q": "2"}, Paths: paths}, Action: forward},
+			{Name: "split", Match: route.Match{Cookie: map[string]string{"a": "b"}, Header: map[string]string{"Accept": "*", "X-Old": ""}, Paths: paths},
+				Action: &proxy.Split{Choices: []proxy.Choice{{Action: forward}, {Action: forward}}, Weights: weights, By: by}},
+			{Name: "rest", Match: route.Match{Paths: []string{"*.html"}}, Action: forward},
+		}
 	}
 }
 

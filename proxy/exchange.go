@@ -69,9 +69,9 @@ type exchange struct {
 	filter filter.Request // refers to req and rec
 	asked  route.Request  // refers to req
 
-	matched matched // how the route was found
-
 	route   *Route
+	matched matched       // how the route was found
+	lease   *Lease        // see holdLease
 	chain   *filter.Chain // of the route, once the route answers for the request
 	meter   *telemetry.ExchangeMeter
 	counted bool  // meter has seen the start
@@ -158,9 +158,9 @@ func (x *exchange) recycle() {
 	x.resp.Reset()
 	x.rec.Reset()
 	x.filter.Reset()
+	x.matched, x.lease = matched{}, nil
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
-	x.matched = matched{}
 	x.attempt.Reset(nil)
 	x.upload = upload{}
 	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false
@@ -280,9 +280,15 @@ func (x *exchange) match() {
 // setRoute assigns the exchange to a route.
 func (x *exchange) setRoute(r *Route, m *meters) {
 	x.route = r
-	x.client.holdLease(x, r.Lease)
+	x.holdLease(r.Lease)
 	x.rec.Route = r.Name
 	x.startMeter(m.of(r))
+}
+
+// holdLease makes the exchange last by a lease, instead of the one before.
+func (x *exchange) holdLease(l *Lease) {
+	x.lease = l
+	x.client.holdLease(x, l)
 }
 
 func (x *exchange) abortForClient() {
@@ -341,7 +347,7 @@ func (x *exchange) finish() (now time.Time) {
 	t, n := x.client.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
-		x.client.releaseLease(x, x.route.Lease)
+		x.client.releaseLease(x, x.lease)
 		x.route.Filters.End(&x.filter)
 	}
 	if r.End != telemetry.EndOK && (x.client.expired.Load() || x.expired.Load() || x.proxy.ctx.Err() != nil) {

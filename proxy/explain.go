@@ -33,6 +33,8 @@ type Explanation struct {
 	Match route.Explanation
 	// Matched is the target by which the route was looked up.
 	Matched filter.Target
+	// Misread is how a server may read the path as one of another route, in the step "path".
+	Misread route.Reading
 	// Request is as it would be forwarded. It is not complete after the step "request".
 	Request *message.Request
 	// What the gateway answers, if a step ended the exchange, or the action of the route is to
@@ -45,6 +47,9 @@ type Explanation struct {
 	// fallback answers if there is none.
 	Files    []string
 	Fallback bool
+	// Choice is that of a Split for the request, by SplitKey; -1 if it would be random.
+	Choice   int
+	SplitKey string
 }
 
 // Explain runs the steps of an exchange at l, and the action of the route if that needs no server.
@@ -65,14 +70,20 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	x.match()
 	e.Matched = x.target()
 	if x.fault == nil {
-		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
+		e.Match = x.view.Routes.table.Explain(&x.asked)
 	}
-	if e.Step = x.step(); e.Step == "" {
+	e.Step, e.Choice = x.step(), -1
+	switch {
+	case e.Step == "path" && x.req.Ambiguous:
+		e.Misread = x.view.Routes.table.Misread(&x.asked)
+	case e.Step == "":
 		switch a := x.route.Action.(type) {
 		case *Redirect, *Fixed:
 			a.serve(x)
 		case *Files:
 			e.Files, e.Fallback = a.explain(x)
+		case *Split:
+			e.Choice, e.SplitKey = a.explain(x)
 		}
 	}
 	if e.Step != "" || down.status != 0 {

@@ -213,7 +213,7 @@ func (g *gateway) lowMinRate() *proxytest.Client {
 
 // A client that waits for a 100 is not slow: the server is, and has its own time.
 func TestWaitingFor100(t *testing.T) {
-	const idle, response = 300 * time.Millisecond, 900 * time.Millisecond
+	const idle, response = 300 * time.Millisecond, 3 * time.Second
 	eachPlainMode(t, func(t *testing.T, m mode) {
 		for name, c := range map[string]struct {
 			says   bool // the server says 100

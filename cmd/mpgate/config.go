@@ -10,17 +10,21 @@ type configCmd struct {
 	configFlag
 	Effective bool `xor:"what" required:"" help:"Print every key with its value or default; secrets are hidden."`
 	Reference bool `xor:"what" required:"" help:"Print every key with its default and its meaning."`
+	Why       bool `help:"With --effective: say after each value in which file and line it is written."`
 	Schema    bool `xor:"what" required:"" help:"Print a JSON Schema of the file, for editors."`
 }
 
 func (configCmd) Help() string {
 	return `    mpgate config --effective -c mpgate.toml
+    mpgate config --effective --why -c mpgate.toml
     mpgate config --reference
     mpgate config --schema > mpgate.schema.json`
 }
 
 func (c *configCmd) Run(p *program) error {
 	switch {
+	case c.Why && !c.Effective:
+		return usageError("--why: only with --effective")
 	case c.Reference:
 		_, err := io.WriteString(p.stdout, config.Reference)
 		return err
@@ -31,6 +35,9 @@ func (c *configCmd) Run(p *program) error {
 	cfg, err := config.Load(c.Config, config.Options{Check: true})
 	if err != nil {
 		return err
+	}
+	if c.Why {
+		return cfg.EncodeWhy(p.stdout)
 	}
 	return cfg.Encode(p.stdout)
 }

@@ -32,6 +32,7 @@ var examples = map[string]func(*testing.T){
 	"edge.toml":      runEdge,
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
+	"canary.toml":    runCanary,
 	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
 	"tcp.toml":       runTCP,

@@ -207,23 +207,33 @@ type explained struct {
 	Query    string `json:"query,omitempty"`
 
 	Route       string   `json:"route,omitempty"`
-	Backend     string   `json:"backend,omitempty"` // "": mpgate answers
+	Backend     string   `json:"backend,omitempty"` // "": mpgate answers, or the choice is random
 	Files       []string `json:"files,omitempty"`   // that are looked for first
 	Servers     []string `json:"servers,omitempty"`
+	Split       []share  `json:"split,omitempty"`       // if the route has several backends
+	SplitBy     string   `json:"split_by,omitempty"`    // "": the choice is random
+	SplitKey    string   `json:"split_key,omitempty"`   // split_by for this request
 	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
 	TCP         bool     `json:"tcp,omitempty"`         // bytes that are not parsed
 	// client_auth of the TLS policy of the name; "": none
-	ClientAuth string      `json:"client_auth,omitempty"`
-	Status     int         `json:"status,omitempty"` // that mpgate answers with
-	Step       string      `json:"step,omitempty"`   // that ends the exchange
-	Filter     string      `json:"filter,omitempty"` // that does, in the step "filter"
-	Why        string      `json:"why"`
-	Note       string      `json:"note,omitempty"`         // what also depends on other conditions
-	Filters    []string    `json:"filters,omitempty"`      // of the route
-	Notes      []string    `json:"filter_notes,omitempty"` // what they do with the request
-	Location   string      `json:"location,omitempty"`     // of a redirect
-	Considered []candidate `json:"considered,omitempty"`
-	OtherHosts int         `json:"routes_for_other_hosts"`
+	ClientAuth  string      `json:"client_auth,omitempty"`
+	Status      int         `json:"status,omitempty"` // that mpgate answers with
+	Step        string      `json:"step,omitempty"`   // that ends the exchange
+	Filter      string      `json:"filter,omitempty"` // that does, in the step "filter"
+	Why         string      `json:"why"`
+	Filters     []string    `json:"filters,omitempty"`      // of the route
+	FilterNotes []string    `json:"filter_notes,omitempty"` // what they would do with the request
+	Notes       []string    `json:"notes,omitempty"`        // what depends on other conditions
+	Location    string      `json:"location,omitempty"`     // of a redirect
+	Considered  []candidate `json:"considered,omitempty"`
+	OtherHosts  int         `json:"routes_for_other_hosts"`
+}
+
+// share is one of several backends of a route.
+type share struct {
+	Backend string         `json:"backend"`
+	Percent config.Percent `json:"percent"`
+	Servers []string       `json:"servers"`
 }
 
 type candidate struct {
@@ -240,7 +250,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	e := explained{URL: q.url, Method: q.method, Listener: l.Name}
 	if r := gate.TCP(l); r != nil {
 		e.TCP, e.Method = true, ""
-		e = e.routed(cfg, r)
+		e = e.routed(cfg, r, -1)
 		e.Why = "the one route of the listener"
 		return e
 	}
@@ -252,7 +262,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		e.Passthrough = true
 		e.Host = strings.ToLower(q.sni)
 		e.consider(found)
-		return e.routed(cfg, r)
+		return e.routed(cfg, r, -1)
 	}
 	switch {
 	case l.TLS == nil && q.scheme == "https":
@@ -262,18 +272,18 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	}
 	x := gate.Explain(l, q.head(), q.client, overTLS, q.sni)
 	e.Host, e.Path, e.Query = string(x.Matched.Host), string(x.Matched.Path), string(x.Matched.Query)
+	e.FilterNotes = x.Notes
 	if overTLS {
 		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
 			e.ClientAuth = string(auth)
 		}
 	}
 	if q.method == http.MethodGet && strings.HasPrefix(e.Path, challengePath) && provesNames(cfg) {
-		e.Note = "while a CA validates the host, mpgate answers its challenge here"
+		e.note("while a CA validates the host, mpgate answers its challenge here")
 	}
 	if x.Route != nil || x.Step == "route" {
 		e.consider(x.Match)
 	}
-	e.Notes = x.Notes
 	if x.Route != nil {
 		for _, name := range x.Route.Filters.Names() {
 			if name != (filter.MaxForwards{}).Name() { // every route has it
@@ -285,10 +295,15 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		e.Step, e.Filter = x.Step, x.Filter
 		return e.refused(x.Status, q.why(&x, l))
 	}
-	e.Status, e.Location = x.Status, string(x.Header.Get(message.Location))
+	if x.Route.KeepSlashes && x.Request.RawPath != nil {
+		e.note(fmt.Sprintf(`the server receives the path %q (duplicate_slashes = "keep")`, x.Request.Path))
+	}
+	e.Status, e.Location, e.SplitKey = x.Status, string(x.Header.Get(message.Location)), x.SplitKey
 	e.Files = x.Files
-	return e.routed(cfg, x.Route)
+	return e.routed(cfg, x.Route, x.Choice)
 }
+
+func (e *explained) note(text string) { e.Notes = append(e.Notes, text) }
 
 // why says what led to the answer of a step.
 func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
@@ -302,8 +317,11 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 	case "route":
 		return "no route matches"
 	case "path":
-		if x.Request.EncodedSlash && !x.Route.KeepEncodedSlash {
+		switch {
+		case x.Request.EncodedSlash && !x.Route.KeepEncodedSlash:
 			return fmt.Sprintf(`%s, and the route %q has encoded_slash = "reject"`, x.Reason, x.Route.Name)
+		case x.Misread != route.AsRead:
+			return fmt.Sprintf("%s; as received, it matches %q", x.Reason, x.Route.Name)
 		}
 	case "tls policy":
 		return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(q.sni, "no name"))
@@ -356,7 +374,8 @@ func (e explained) refused(status int, why string) explained {
 	return e
 }
 
-func (e explained) routed(cfg *config.Config, r *proxy.Route) explained {
+// routed notes the backends of a route. choice is that among several, -1 if it is random.
+func (e explained) routed(cfg *config.Config, r *proxy.Route, choice int) explained {
 	for _, c := range e.Considered {
 		if c.Route == r.Name {
 			e.Why = c.Why
@@ -365,17 +384,39 @@ func (e explained) routed(cfg *config.Config, r *proxy.Route) explained {
 	e.Route = r.Name
 	for i := range cfg.Routes {
 		if cfg.Routes[i].Name == r.Name {
-			e.Backend = cfg.Routes[i].BackendName()
-		}
-	}
-	for i := range cfg.Backends {
-		if b := &cfg.Backends[i]; b.Name == e.Backend {
-			for _, s := range b.Servers {
-				e.Servers = append(e.Servers, s.Address.String())
-			}
+			e.lead(cfg, &cfg.Routes[i], choice)
 		}
 	}
 	return e
+}
+
+func (e *explained) lead(cfg *config.Config, r *config.Route, choice int) {
+	names := r.BackendNames()
+	e.SplitBy = r.SplitBy.String()
+	switch len(names) {
+	case 0:
+		return
+	case 1:
+		choice, e.SplitBy, e.SplitKey = 0, "", ""
+	default:
+		for _, name := range names {
+			e.Split = append(e.Split, share{name, r.Share(name), serversOf(cfg, name)})
+		}
+	}
+	if choice >= 0 {
+		e.Backend, e.Servers = names[choice], serversOf(cfg, names[choice])
+	}
+}
+
+func serversOf(cfg *config.Config, backend string) (list []string) {
+	for i := range cfg.Backends {
+		if b := &cfg.Backends[i]; b.Name == backend {
+			for _, s := range b.Servers {
+				list = append(list, s.Address.String())
+			}
+		}
+	}
+	return list
 }
 
 func (e *explained) consider(x route.Explanation) {

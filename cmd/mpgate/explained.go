@@ -36,7 +36,7 @@ func printExplained(w io.Writer, list []explained) error {
 			} else {
 				fmt.Fprintf(t, "  otherwise\t%s, from mpgate\n", answerText(http.StatusNotFound))
 			}
-		case e.Backend == "":
+		case e.Backend == "" && e.Split == nil:
 			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
 			fmt.Fprintf(t, "  answer\t%s, from mpgate\n", answerText(e.Status))
 			if e.Location != "" {
@@ -51,16 +51,27 @@ func printExplained(w io.Writer, list []explained) error {
 			case e.TCP:
 				how = ", bytes passed through"
 			}
-			fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
+			for _, s := range e.Split {
+				fmt.Fprintf(t, "  split\t%s to %s\n", percent(s.Percent), s.Backend)
+			}
+			switch {
+			case e.Backend == "" && e.Split == nil:
+				fmt.Fprintf(t, "  backend\tat random by these shares%s\n", how)
+			case e.Split != nil:
+				how += fmt.Sprintf(", by split_by = %q, here %q", e.SplitBy, e.SplitKey)
+				fallthrough
+			default:
+				fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
+			}
 		}
 		if len(e.Filters) > 0 {
 			fmt.Fprintf(t, "  filters\t%s\n", strings.Join(e.Filters, ", "))
 		}
-		for _, note := range e.Notes {
+		for _, note := range e.FilterNotes {
 			fmt.Fprintf(t, "  filter\t%s\n", note)
 		}
-		if e.Note != "" {
-			fmt.Fprintf(t, "  note\t%s\n", e.Note)
+		for _, note := range e.Notes {
+			fmt.Fprintf(t, "  note\t%s\n", note)
 		}
 		if err := t.Flush(); err != nil {
 			return err

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math"
+	"strings"
 	"text/tabwriter"
 
 	"mpgate/config"
@@ -59,7 +61,7 @@ type routeLine struct {
 	Path       string `json:"path"`
 	SNI        string `json:"sni"`
 	Listener   string `json:"listener"`
-	Backend    string `json:"backend"`
+	Backend    string `json:"backend"`         // with shares if there are several
 	Files      string `json:"files,omitempty"` // their directory
 	Redirect   string `json:"redirect,omitempty"`
 	Answer     int    `json:"answer,omitempty"`
@@ -116,12 +118,29 @@ func buildTables(cfg *config.Config) (*tables, error) {
 	return t, err
 }
 
+// shares are the backends of a route, with their shares if there are several.
+func shares(r *config.Route) string {
+	if name := r.Backend(); name != "" {
+		return name
+	}
+	var list []string
+	for _, name := range r.BackendNames() {
+		list = append(list, name+" "+percent(r.Share(name)))
+	}
+	return strings.Join(list, ", ")
+}
+
+// percent is a share with at most two digits after the point.
+func percent(p config.Percent) string {
+	return config.Percent(math.Round(100*float64(p)) / 100).String()
+}
+
 func (t *tables) inOrder() []routeLine {
 	list := []routeLine{}
 	for _, table := range []*route.Table[*config.Route]{t.tcp, t.sni, t.http} {
 		for _, e := range table.Entries() {
 			r := e.Rule.Value
-			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.BackendName(), Regexp: e.Regexp, Conditions: e.Conditions}
+			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: shares(r), Regexp: e.Regexp, Conditions: e.Conditions}
 			if r.Files != nil {
 				line.Files = r.Files.Root
 			}

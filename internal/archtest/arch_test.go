@@ -138,7 +138,7 @@ var arrows = map[string][]string{
 	"proxy/conninfo":      {"mptcp", "telemetry"},
 	"proxy/backend":       {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "telemetry", "task"},
 	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/passthrough",
-		"proxy/preread", "proxy/coding", "proxy/files", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
+		"proxy/preread", "proxy/coding", "proxy/files", "proxy/filter", "proxy/route", "proxy/split", "proxy/target", "proxy/template", "telemetry", "task"},
 }
 
 func TestArrowsGoOneWay(t *testing.T) {

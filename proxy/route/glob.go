@@ -165,7 +165,8 @@ func matchTokens(list []token, path []byte) (star span, ok bool) {
 		return span{}, false
 	}
 	wanted := lastStarToken(list)
-	deep, deepFrom, deepAt := -1, 0, 0 // the last "**", where it begins, and where it ends at present
+	// The last "**": its token, where it begins, and where it ends at present.
+	deep, deepFrom, deepAt := -1, 0, 0
 	i, at := 0, 1
 	for {
 		switch {

@@ -128,8 +128,12 @@ func (p *pattern) advantage(q *pattern) string {
 		return "names the path exactly"
 	case p.path.kind == pathPrefix && q.path.kind == pathPrefix && p.path.text != q.path.text:
 		return "has the longer path"
+	case p.path.kind == pathRegexp && q.path.kind == pathAny:
+		return "has an expression for the path"
+	case p.path.kind != pathAny && q.path.kind == pathAny:
+		return "has a path"
 	case p.path.rank() != q.path.rank():
-		return [...]string{"names the path by segments", "has an expression for the path"}[p.path.rank()]
+		return "names the path by segments"
 	case p.path.compare(&q.path) != 0:
 		return "has the more specific path, segment by segment"
 	case p.listener != q.listener:
