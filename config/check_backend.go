@@ -46,7 +46,7 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	address := n.get("address")
 	if s.Address.IsUnix() {
 		if s.MPTCP == mptcp.Require {
-			l.fault(address.at, `is a unix socket%s, which never speaks MPTCP, and mptcp is "require"; write mptcp = "off" for this server`, address.got())
+			l.fault(address.at, `is a unix socket%s, which cannot use MPTCP, and mptcp is "require"; write mptcp = "off" for this server`, address.got())
 		}
 		for _, key := range []string{"source", "interface"} {
 			if n.has(key) {

@@ -25,7 +25,7 @@ func (l *loader) checkListener(ln *Listener, n *node) {
 		l.warn(n.get("proxy_protocol_from").at, `has no effect while proxy_protocol is "off"; write proxy_protocol = "optional" or "required"`)
 	}
 	if ln.RedirectHTTPS && ln.TLS != nil {
-		l.fault(n.get("redirect_https").at, "is set on a listener that speaks TLS itself; set it on the one for plain HTTP")
+		l.fault(n.get("redirect_https").at, "is set on a listener with tls; set it on the one for plain HTTP")
 	}
 }
 
@@ -42,7 +42,7 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 	}
 	onlyUnix := unix > 0 && unix == len(ln.Addresses) && ln.Systemd == ""
 	if unix > 0 && ln.MPTCP == mptcp.Require {
-		l.fault(n.get("mptcp").at, `is "require" with a unix socket, which never speaks MPTCP; give that address a listener of its own`)
+		l.fault(n.get("mptcp").at, `is "require" with a unix socket, which cannot use MPTCP; give that address a listener of its own`)
 	}
 	device := n.get("interface")
 	if onlyUnix && ln.Interface != "" {

@@ -182,7 +182,7 @@ func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 		n := t.routes[i]
 		match := n.get("match")
 		if j, ok := backends.at[r.Backend]; ok && c.Backends[j].TLS != nil {
-			l.fault(n.get("backend").at, "speaks TLS itself%s, but an sni route passes the client's own TLS on unopened; name a backend without tls", n.get("backend").got())
+			l.fault(n.get("backend").at, "uses TLS itself%s, but an sni route passes the client's own TLS on unopened; name a backend without tls", n.get("backend").got())
 		}
 		if j, ok := listeners.at[r.Match.Listener]; ok {
 			if why := noTLS(&c.Listeners[j]); why != "" {
@@ -202,8 +202,8 @@ func noTLS(ln *Listener) string {
 	switch {
 	case ln.RedirectHTTPS:
 		return "redirects to https"
-	case ln.TLS == nil && !ln.Speaks(H1):
-		return "speaks h2c only"
+	case ln.TLS == nil && !ln.Accepts(H1):
+		return "accepts only h2c"
 	}
 	return ""
 }
@@ -241,12 +241,12 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 
 // http01 warns if http-01 is the only challenge and no listener can answer it.
 func (l *loader) http01(c *Config, t tables) {
-	if slices.ContainsFunc(c.Listeners, func(ln Listener) bool { return ln.TLS == nil && ln.Speaks(H1) }) {
+	if slices.ContainsFunc(c.Listeners, func(ln Listener) bool { return ln.TLS == nil && ln.Accepts(H1) }) {
 		return
 	}
 	warn := func(a *ACME, n *node) {
 		if n.written("acme") && len(a.Challenges) == 1 && a.Challenges[0] == HTTP01 {
-			l.warn(n.get("acme").get("challenges").at, `is only "http-01", which is answered on plain HTTP at port 80, and no listener speaks that; add one, or "tls-alpn-01"`)
+			l.warn(n.get("acme").get("challenges").at, `is only "http-01", which is answered on plain HTTP at port 80, and no listener accepts that; add one, or "tls-alpn-01"`)
 		}
 	}
 	for i, ln := range c.Listeners {

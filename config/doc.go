@@ -24,7 +24,7 @@
 //
 // # Declarations
 //
-// A key is declared once: by its field in config.go or config_tls.go, or in the package that uses
+// A key is declared once: by its field in config.go, config_tls.go or filters.go, or in the package that uses
 // the table (proxy/limits). The decoder, [Config.Encode], [Schema] and the test of reference.toml
 // all read the tags:
 //

@@ -267,7 +267,7 @@ func TestStore(t *testing.T) {
 
 	third := restart(file(quoted(a), "off"))
 	third.logs(`a socket of an earlier process is not used.*why="it is a mptcp socket, but tcp is configured"`)
-	if s := third.Status().Listeners[0].Sockets[0]; s.Speaks != "tcp" || s.Inherited {
+	if s := third.Status().Listeners[0].Sockets[0]; s.Transport != "tcp" || s.Inherited {
 		t.Errorf("after the change of protocol: %+v", s)
 	}
 	if got := fetch(t, "http://"+a+"/"); got != "200 app" {
