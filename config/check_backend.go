@@ -73,7 +73,7 @@ func (l *loader) checkBackendTLS(t *BackendTLS, n *node) {
 	if !t.Verify {
 		l.warn(n.get("verify").at, "is false: anyone between mpgate and the servers can impersonate them; name their CA in ca instead")
 		if len(t.SAN) > 0 || t.CA != "" {
-			l.fault(n.get("verify").at, "is false beside ca or san, which then have no effect; leave one of them out")
+			l.fault(n.get("verify").at, "is false together with ca or san, which then have no effect; leave one of them out")
 		}
 	}
 }

@@ -112,7 +112,7 @@ func TestReloadPassedSockets(t *testing.T) {
 	r := startRig(t, head+web+other+rest, func(o *Options) {
 		o.Inherited = listener.NewInherited(map[string][]*os.File{"web": {f}})
 	})
-	get := func() { // by TCP, whatever the socket speaks
+	get := func() { // by TCP, whatever the protocol of the socket
 		t.Helper()
 		if a := proxytest.Dial(t, address, mptcp.Off).Get("/"); a.Status != 200 {
 			t.Errorf("got %q", a.Head)

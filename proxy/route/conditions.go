@@ -31,7 +31,7 @@ type Request struct {
 	*message.Request            // canonical
 	Listener         string     // that received it
 	Client           netip.Addr // the client's address; the zero Addr where there is none
-	// TrustedPeer says that the peer may speak for clients. From any other, the fields
+	// TrustedPeer says that the peer is a trusted proxy. From any other, the fields
 	// X-Forwarded-*, X-Real-IP and Forwarded count as absent.
 	TrustedPeer bool
 
@@ -160,7 +160,7 @@ func newMethods(names []string) (condition, *fault) {
 	for i, name := range names {
 		upper := strings.ToUpper(name)
 		switch {
-		case !isToken(name):
+		case !message.IsToken(name):
 			return nil, &fault{"method", name, `not a method; one as in "GET" is right`}
 		case name != upper && slices.Contains(usualMethods, upper):
 			return nil, &fault{"method", name, fmt.Sprintf("methods are case-sensitive; write %q", upper)}
@@ -189,17 +189,4 @@ func (m methods) got(q *Request) string { return string(q.Method) }
 func (m methods) implies(other condition) bool {
 	o, ok := other.(methods)
 	return ok && !slices.ContainsFunc(m, func(name string) bool { return !slices.Contains(o, name) })
-}
-
-// isToken reports whether s is a token (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	for _, c := range []byte(s) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
 }

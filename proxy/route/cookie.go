@@ -14,7 +14,7 @@ import (
 type cookieCondition struct{ expectation }
 
 func newCookie(name, value string) (condition, *fault) {
-	if !isToken(name) {
+	if !message.IsToken(name) {
 		return nil, &fault{"cookie." + name, value, fmt.Sprintf("%q is not the name of a cookie", name)}
 	}
 	if strings.ContainsFunc(value, func(r rune) bool { return r > 0x7f || !cookieOctet(byte(r)) }) {

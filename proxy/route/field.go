@@ -18,7 +18,7 @@ type fieldCondition struct {
 
 func newField(name, value string) (condition, *fault) {
 	key := "header." + name
-	if !isToken(name) {
+	if !message.IsToken(name) {
 		return nil, &fault{key, value, fmt.Sprintf("%q is not a field name", name)}
 	}
 	if strings.Trim(value, " \t") != value || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
