@@ -26,8 +26,20 @@ func (l *loader) checkRoute(r *Route, n *node) {
 	if r.Answer != nil {
 		c.answer(r.Answer, n.get("answer"))
 	}
+	if r.Files != nil {
+		c.files(r.Files, n.get("files"))
+	}
+	if r.Compress != nil {
+		c.compress(r.Compress, n.get("compress"))
+	}
 	if r.CORS != nil {
 		c.cors(r.CORS, n.get("cors"))
+	}
+	if r.JWT != nil {
+		l.checkJWT(r.JWT, n.get("jwt"))
+	}
+	if r.ForwardAuth != nil {
+		l.checkForwardAuth(r.ForwardAuth, n.get("forward_auth"))
 	}
 	if r.Rewrite != "" {
 		c.rewrite(r, n.get("rewrite"))
@@ -48,7 +60,7 @@ func (l *loader) checkRoute(r *Route, n *node) {
 
 // notOpened reports what a route that passes TLS through cannot have.
 func (l *loader) notOpened(n *node) {
-	all := append(slices.Clone(filterNames), "redirect", "answer")
+	all := append(slices.Clone(filterNames), "files", "redirect", "answer")
 	for _, name := range all {
 		if child := n.keys[name]; n.has(name) || child != nil && len(child.keys) > 0 {
 			l.fault(child.at, "is for requests, and TLS for match.sni is passed through unopened; remove it, or match by host")

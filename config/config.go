@@ -164,8 +164,9 @@ func (Protocol) Values() []string { return texts(H1, H2, H2C, Auto) }
 type Route struct {
 	Name  string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
 	Match Match  `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
-	// Exactly one of Backend, Redirect and Answer is set.
+	// Exactly one of Backend, Files, Redirect and Answer is set.
 	Backend  string    `toml:"backend" group:"action" eg:"api" help:"Name of the backend that answers."`
+	Files    *Files    `toml:"files,inline" short:"root" group:"action" help:"Answers with the files of a directory."`
 	Redirect *Redirect `toml:"redirect,inline" short:"to" group:"action" help:"Sends clients to another URL."`
 	Answer   *Answer   `toml:"answer,inline" group:"action" help:"Gives every request the same answer."`
 

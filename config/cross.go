@@ -85,6 +85,12 @@ func (l *loader) references(c *Config, t tables, listeners, backends names) {
 		if backend := r.keys["backend"]; backend != nil {
 			backends.missing(l, backend, "backend")
 		}
+		if files := r.keys["files"]; files != nil {
+			backends.missing(l, files.get("fallback").get("backend"), "backend")
+		}
+		if backend := r.get("forward_auth").keys["backend"]; backend != nil {
+			backends.missing(l, backend, "backend")
+		}
 		if listener := r.get("match").keys["listener"]; listener != nil {
 			listeners.missing(l, listener, "listener")
 		}
@@ -217,7 +223,10 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 		if t.routes[i].unset("backend") || t.routes[i].get("match").unset("listener") {
 			return // any entry may be used
 		}
-		used[r.Backend] = true
+		used[r.BackendName()] = true
+		if r.ForwardAuth != nil {
+			used[r.ForwardAuth.Backend] = true
+		}
 		open[r.Match.Listener] = true
 		all = all || r.Match.Listener == ""
 	}

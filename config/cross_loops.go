@@ -59,7 +59,7 @@ func (c *Config) returns(b *Backend, ln *Listener) *Route {
 		r := &c.Routes[i]
 		sni := r.Match.SNI != ""
 		switch {
-		case r.Backend != b.Name:
+		case r.BackendName() != b.Name:
 			if r.Match.Listener == ln.Name {
 				return nil
 			}

@@ -58,7 +58,7 @@ func (e *encoder) table(key string, v reflect.Value) {
 func (k *key) oneLine() bool { return k.table == nil || k.inline }
 
 // value is a value or an inline table as text; ok is false if there is nothing to print. In an
-// inline table (short) empty values are left out.
+// inline table (short) empty values without a default are left out.
 func (e *encoder) value(k *key, v reflect.Value, short bool) (text string, ok bool) {
 	switch {
 	case k.elem != nil:
@@ -68,10 +68,10 @@ func (e *encoder) value(k *key, v reflect.Value, short bool) (text string, ok bo
 		for i := range items {
 			items[i] = k.single(v.Index(i))
 		}
-		return "[" + strings.Join(items, ", ") + "]", k.name != "include" && (len(items) > 0 || !short)
+		return "[" + strings.Join(items, ", ") + "]", k.name != "include" && (len(items) > 0 || !short || k.defText != "")
 	case k.codec != nil:
 		s := k.single(v)
-		return s, s != `""` || !short
+		return s, s != `""` || !short || k.defText != ""
 	case v.Kind() == reflect.Struct:
 		return e.inline(v), true
 	case v.Kind() == reflect.Pointer:

@@ -13,11 +13,18 @@ type Filters struct {
 	Deny  []Network `toml:"deny,one" as:"clients" eg:"192.0.2.0/24" help:"Networks of the clients that are refused, also if allow has them."`
 	// CORS is nil for routes of which no other origin may use the responses.
 	CORS *CORS `toml:"cors,inline" help:"Which other origins may use the responses."`
+
+	BasicAuth   *BasicAuth   `toml:"basic_auth,inline" help:"Users with passwords, from an htpasswd file."`
+	JWT         *JWT         `toml:"jwt,inline" help:"JSON Web Tokens, as OpenID Connect and OAuth use them."`
+	ForwardAuth *ForwardAuth `toml:"forward_auth,inline" help:"Another server that decides on each request."`
+
 	// Rewrite is as filter.NewRewrite takes it, "" for none.
 	Rewrite         string                         `toml:"rewrite" as:"rewrite" eg:"/v1/*" help:"Path that servers get; * is what the last * of match.path matched."`
 	RequestHeaders  map[string][]template.Template `toml:"request_headers,one" names:"request_field" eg:"X-Forwarded-Port = {port}" help:"Header fields to set in requests, to add with +Name, or to remove."`
 	ResponseHeaders map[string][]template.Template `toml:"response_headers,one" names:"response_field" eg:"X-Frame-Options = DENY" help:"Header fields to set in responses, to add with +Name, or to remove."`
-	ErrorPages      map[StatusRange]*ErrorPage     `toml:"error_pages" short:"file" eg:"502-504 = down.html" help:"Pages for error responses, by status: a file or a table."`
+	// Compress is nil for routes that compress nothing.
+	Compress   *Compress                  `toml:"compress,inline,toggle" help:"Compresses responses with zstd or gzip: true, or a table."`
+	ErrorPages map[StatusRange]*ErrorPage `toml:"error_pages" short:"file" eg:"502-504 = down.html" help:"Pages for error responses, by status: a file or a table."`
 }
 
 // CORS are the options of filter.CORS.

@@ -51,6 +51,9 @@ func (g *Gateway) closeIdleConnection() bool {
 	if gen == nil {
 		return false
 	}
+	if gen.closeIdleFile() {
+		return true
+	}
 	for _, p := range gen.backends {
 		if p.CloseIdle() {
 			return true

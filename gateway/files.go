@@ -13,6 +13,7 @@ import (
 
 	"mpgate/certs"
 	"mpgate/config"
+	"mpgate/proxy/filter/auth"
 )
 
 // CheckFiles opens the files that a configuration names, as a start would, and reports what a start
@@ -95,12 +96,27 @@ func (c *fileCheck) backend(b *config.Backend) {
 	c.note("backend."+b.Name+".tls", err)
 }
 
-// route looks at the files that are bodies of answers.
+// route looks at the files of filters and answers.
 func (c *fileCheck) route(r *config.Route) {
 	key := "route." + r.Name
+	if r.Files != nil {
+		c.files(key, r.Files)
+	}
 	if r.Answer != nil && r.Answer.File != "" {
 		_, _, err := readContent(r.Answer.File)
 		c.note(key+".answer.file", err)
+	}
+	if a := r.BasicAuth; a != nil {
+		c.note(key+".basic_auth.users", auth.CheckUsers(a.Users))
+	}
+	if j := r.JWT; j != nil {
+		if j.Keys != "" {
+			c.note(key+".jwt.keys", auth.CheckKeys(j.Keys, j.Algorithms))
+		}
+		c.ca(key+".jwt.ca", j.CA)
+	}
+	if f := r.ForwardAuth; f != nil {
+		c.ca(key+".forward_auth.ca", f.CA)
 	}
 	for status, p := range r.ErrorPages {
 		if p.File != "" {
@@ -108,6 +124,19 @@ func (c *fileCheck) route(r *config.Route) {
 			c.note(key+".error_pages."+status.String(), err)
 		}
 	}
+}
+
+// ca checks the file of a CA; "": there is none.
+func (c *fileCheck) ca(key, file string) {
+	if file == "" {
+		return
+	}
+	_, err := certs.ClientConfig(certs.ClientOptions{CA: file, ServerName: "server.invalid"})
+	var f certs.Fault
+	if errors.As(err, &f) {
+		err = f.Err
+	}
+	c.note(key, err)
 }
 
 // appendable returns why a log cannot be written to path, nil if it can.

@@ -15,9 +15,13 @@ import (
 var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newAccess,
 	newCORS,
+	newBasicAuth,
+	newJWT,
+	newForwardAuth,
 	newRewrite,
 	newRequestHeaders,
 	newResponseHeaders,
+	newCompress,
 	newErrorPages,
 	newMaxForwards,
 }

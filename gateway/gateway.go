@@ -17,7 +17,9 @@ import (
 	"mpgate/mptcp/paths"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/coding"
 	"mpgate/proxy/conninfo"
+	"mpgate/proxy/filter/auth"
 	"mpgate/proxy/http2"
 	"mpgate/proxy/limits"
 	"mpgate/task"
@@ -57,13 +59,16 @@ type Gateway struct {
 	access  atomic.Pointer[telemetry.AccessLog] // nil: off
 	gate    *listener.Gate
 	// clients is the limit of client connections, from the descriptors or the configuration.
-	clients atomic.Int64
-	places  backend.ConnLimit // for connections to servers
-	group   *memoryGroup      // nil: the memory is not limited; nor are the next two then
-	room    *proxy.Room       // for exchanges
-	streams http2.Memory      // for what servers of HTTP/2 may have us hold
-	proxy   *proxy.Proxy
-	certs   *certs.Manager
+	clients     atomic.Int64
+	places      backend.ConnLimit // for connections to servers, and files
+	encoders    coding.Encoders   // bounds the memory of compression
+	group       *memoryGroup      // nil: the memory is not limited; nor are the next two then
+	room        *proxy.Room       // for exchanges
+	streams     http2.Memory      // for what servers of HTTP/2 may have us hold
+	proxy       *proxy.Proxy
+	certs       *certs.Manager
+	hashing     *auth.Queue  // of passwords
+	credentials *auth.Memory // that were valid
 	// admin is nil if it is off, or if the default address is not available.
 	admin            atomic.Pointer[adminServer]
 	store            *fdStore
@@ -103,6 +108,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 		o.Inherited = new(listener.Inherited)
 	}
 	g := &Gateway{options: o, log: o.Logger, started: time.Now(), tasks: newTasks(o.Logger), replaced: make(chan struct{}), changed: make(chan []string, 1)}
+	g.hashing, g.credentials = auth.NewQueue(0), auth.NewMemory()
 	g.metrics = telemetry.NewInstruments(o.Version)
 	g.stopPanicReports = task.OnPanic(g.panicked)
 	g.metrics.SetOwnLog(o.LogDropped)
@@ -121,6 +127,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	}
 	g.access.Store(access)
 	g.gate = listener.NewGate(0)
+	g.encoders.Limit = coding.EncoderMemory()
 	g.places.CloseIdle = g.closeIdleConnection
 	g.limitConnections(cfg.Limits.Connections)
 	g.openMemory()

@@ -15,7 +15,9 @@ import (
 	"mpgate/mptcp"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/files"
 	"mpgate/proxy/limits"
+	"mpgate/telemetry"
 )
 
 // generation is what was built from one version of the configuration.
@@ -24,12 +26,15 @@ type generation struct {
 	config    *config.Config
 	backends  map[string]*pool
 	listeners map[string]*front
-	leases    map[string]lease // by route
+	leases    map[string]lease       // by route
+	sources   map[string]*authSource // of users and keys, by kind and name
+	meters    []*telemetry.AuthMeter // of its filters
 	routes    *proxy.Routes
 	passed    *proxy.Passthroughs    // nil: none
 	passedAt  map[string]bool        // the listeners that its routes name; "" is all
 	ownNames  []string               // see ownNames
 	contents  map[string]fs.FileInfo // files that are bodies of answers, as they were read
+	fileRoots []*files.Root          // directories of the action files
 }
 
 // pool is a backend and its maintenance task.
@@ -64,7 +69,7 @@ type front struct {
 // everything on an error.
 func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config) (_ *generation, err error) {
 	next := &generation{
-		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{},
+		number: 1, config: cfg, backends: map[string]*pool{}, listeners: map[string]*front{}, leases: map[string]lease{}, sources: map[string]*authSource{},
 		passedAt: map[string]bool{}, ownNames: ownNames(cfg), contents: map[string]fs.FileInfo{},
 	}
 	if old != nil {
@@ -93,7 +98,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	if len(faults) > 0 { // routes need them
 		return nil, faults
 	}
-	note((&builder{generation: next, old: old}).build())
+	note((&builder{generation: next, gateway: g, old: old}).build())
 	for i := range cfg.Listeners {
 		f, err := g.buildFront(ctx, old, next, &cfg.Listeners[i])
 		if err != nil {
@@ -254,6 +259,11 @@ func sameSockets(a, b listener.Options) bool {
 
 // start activates the generation, and starts what is new in it.
 func (n *generation) start(g *Gateway) {
+	for name, s := range n.sources {
+		if s.task == nil {
+			s.task = g.tasks.keep(name, s.run)
+		}
+	}
 	for name, p := range n.backends {
 		if p.task == nil {
 			p.task = g.tasks.keep("backend "+name, p.Run)
@@ -307,16 +317,34 @@ func (n *generation) close() {
 			f.proxy.Close()
 		}
 	}
+	for _, s := range n.sources {
+		s.task.stop()
+	}
 	for _, p := range n.backends {
 		p.task.stop()
+	}
+	n.closeFiles()
+}
+
+// releaseMeters gives the meters of the filters back.
+func (n *generation) releaseMeters() {
+	for _, m := range n.meters {
+		m.Release()
 	}
 }
 
 // closeNew undoes a build: it closes the sockets and the backends that old does not have.
 func (n *generation) closeNew(old *generation) {
+	n.closeFiles()
 	for name, p := range n.backends {
 		if old == nil || old.backends[name] != p {
 			p.Discard()
+		}
+	}
+	n.releaseMeters()
+	for name, s := range n.sources {
+		if old == nil || old.sources[name] != s {
+			s.meter.Release()
 		}
 	}
 	for name, f := range n.listeners {

@@ -17,6 +17,7 @@ func (g *Gateway) openMemory() {
 	}
 	g.room = &proxy.Room{Free: g.group.free, Cost: g.group.cost()}
 	g.streams.Limit = g.streamMemory() / 2
+	g.encoders.Limit = min(g.encoders.Limit, g.group.limit/8)
 	g.log.Info("the control group limits memory: requests that exceed it are refused with 503", "bytes", g.group.limit)
 }
 

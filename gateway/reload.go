@@ -206,6 +206,14 @@ func (g *Gateway) retire(old, next *generation) {
 			p.task.cancel()
 		}
 	}
+	old.releaseMeters()
+	for name, s := range old.sources {
+		if next.sources[name] != s {
+			s.task.cancel()
+			s.meter.Release()
+		}
+	}
+	old.closeFiles()
 	for name, l := range old.leases {
 		if n, ok := next.leases[name]; !ok || n.Lease != l.Lease {
 			ending.Leases = append(ending.Leases, l.Lease)

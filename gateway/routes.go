@@ -12,6 +12,7 @@ import (
 // builder makes the routes of a generation.
 type builder struct {
 	*generation
+	gateway *Gateway    // nil with explain
 	old     *generation // nil: none
 	explain bool        // for an Explainer: no file is opened
 }
@@ -63,6 +64,8 @@ func (b *builder) route(r *config.Route) (one proxy.Route, err error) {
 // action makes what answers the requests of a route.
 func (b *builder) action(r *config.Route) (proxy.Action, error) {
 	switch {
+	case r.Files != nil:
+		return b.filesAction(r.Files)
 	case r.Redirect != nil:
 		return &proxy.Redirect{To: r.Redirect.To, Status: r.Redirect.Status}, nil
 	case r.Answer != nil:
@@ -90,7 +93,7 @@ func routeFault(cfg *config.Config, err error) error {
 // leaseOf returns the old lease of a route if the route and its backend are unchanged, otherwise a
 // new one.
 func (n *generation) leaseOf(old *generation, r *config.Route) *proxy.Lease {
-	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[r.Backend]}
+	l := lease{Lease: new(proxy.Lease), route: *r, pool: n.backends[r.BackendName()]}
 	if old != nil {
 		if o, ok := old.leases[r.Name]; ok && reflect.DeepEqual(o.route, *r) && o.pool == l.pool {
 			l.Lease = o.Lease

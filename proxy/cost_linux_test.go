@@ -3,8 +3,10 @@ package proxy_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,6 +18,9 @@ import (
 
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
+	"mpgate/proxy"
+	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 )
 
 // rawOrigin answers every request, which must come in one piece and have no body, and allocates
@@ -64,40 +69,66 @@ func TestNoAllocationPerRequest(t *testing.T) {
 		if m.inherited || m.tls { // the client's crypto/tls allocates
 			continue
 		}
-		t.Run(m.name, func(t *testing.T) {
-			if m.mptcp != mptcp.Off {
-				proxytest.NeedMPTCP(t)
-			}
-			logFile := filepath.Join(t.TempDir(), "access.log")
-			g := startBefore(t, setup{mode: m, logFile: logFile}, rawOrigin(t, m.mptcp, response))
-			c := g.client()
-			c.Send(string(request))
-			first := c.Answer()
-			want(t, "status", first.Status, 200)
-			answer := make([]byte, len(first.Head)+len(first.Body))
-			const runs = 2000
-			var failed error
-			allocs := testing.AllocsPerRun(runs, func() {
-				if _, err := c.Conn.Write(request); err != nil {
-					failed = err
-				}
-				if _, err := io.ReadFull(c.Conn, answer); err != nil {
-					failed = err
-				}
+		for _, filters := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, filters %v", m.name, filters), func(t *testing.T) {
+				noAllocation(t, setup{mode: m, routes: filteredRoutes(t, filters)}, request, response)
 			})
-			if failed != nil || !bytes.HasSuffix(answer, []byte("xxxx")) {
-				t.Fatalf("%v, %q", failed, answer)
-			}
-			if allocs != 0 {
-				t.Errorf("%v allocations per request, want none", allocs)
-			}
-			g.close()
-			log, err := os.ReadFile(logFile)
-			// AllocsPerRun does one more.
-			if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 {
-				t.Errorf("%d log lines, %v, want %d", n, err, runs+2)
-			}
-		})
+		}
+	}
+}
+
+func noAllocation(t *testing.T, s setup, request []byte, response string) {
+	if s.mode.mptcp != mptcp.Off {
+		proxytest.NeedMPTCP(t)
+	}
+	s.logFile = filepath.Join(t.TempDir(), "access.log")
+	g := startBefore(t, s, rawOrigin(t, s.mode.mptcp, response))
+	c := g.client()
+	c.Send(string(request))
+	first := c.Answer()
+	want(t, "status", first.Status, 200)
+	answer := make([]byte, len(first.Head)+len(first.Body))
+	const runs = 2000
+	var failed error
+	allocs := testing.AllocsPerRun(runs, func() {
+		if _, err := c.Conn.Write(request); err != nil {
+			failed = err
+		}
+		if _, err := io.ReadFull(c.Conn, answer); err != nil {
+			failed = err
+		}
+	})
+	if failed != nil || !bytes.HasSuffix(answer, []byte("xxxx")) {
+		t.Fatalf("%v, %q", failed, answer)
+	}
+	if allocs != 0 {
+		t.Errorf("%v allocations per request, want none", allocs)
+	}
+	g.close()
+	log, err := os.ReadFile(s.logFile)
+	// AllocsPerRun does one more.
+	if n := bytes.Count(log, []byte{'\n'}); err != nil || n != runs+2 {
+		t.Errorf("%d log lines, %v, want %d", n, err, runs+2)
+	}
+}
+
+// filteredRoutes are one route for everything; nil without filters. They are ten operations on
+// header fields, a list of 1,000 networks, and a path that is rewritten.
+func filteredRoutes(t *testing.T, filters bool) func(*backend.Backend) []proxy.Route {
+	t.Helper()
+	if !filters {
+		return nil
+	}
+	networks := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	for i := range 999 {
+		networks = append(networks, netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(i / 256), byte(i), 0}), 25))
+	}
+	chain := filter.Compile(filter.NewAccess(networks, nil), rewriteTo(t, "/v1/*"),
+		requestHeaders(t, "X-Forwarded-Port={port}", "Cookie=", "X-URL={scheme}://{host}{uri}", "+X-Client={client}", "Host=b.example"),
+		filter.NewResponseHeaders(fieldEdits(t, "X-Frame-Options=DENY", "Server=", "X-ID={id}", "+Vary=Origin", "X-Status={status}")),
+		filter.MaxForwards{})
+	return func(b *backend.Backend) []proxy.Route {
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}, Filters: chain}}
 	}
 }
 

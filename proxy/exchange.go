@@ -100,6 +100,7 @@ type exchange struct {
 	clientGone   atomic.Bool // the client has disconnected
 	expired      atomic.Bool // ended at a deadline, alone of its connection
 	onClientGone func()      // stored once
+	abortFilter  func()      // what to end when the client disconnects; nil: up
 	panicked     bool
 	scratch      []byte
 	forwarded    []byte // the X-Forwarded-For of trusted proxies, in one
@@ -285,7 +286,23 @@ func (x *exchange) setRoute(r *Route, m *meters) {
 
 func (x *exchange) abortForClient() {
 	x.clientGone.Store(true)
+	if x.abortFilter != nil {
+		x.abortFilter()
+		return
+	}
 	x.up.Abort()
+}
+
+// WatchClient implements filter.Watcher.
+func (x *exchange) WatchClient(gone func()) {
+	x.abortFilter = gone
+	x.watch()
+}
+
+// StopWatchClient implements filter.Watcher.
+func (x *exchange) StopWatchClient() {
+	x.stopWatch()
+	x.abortFilter = nil
 }
 
 // watch detects that the client disconnects. On a connection that carries one exchange at a time,

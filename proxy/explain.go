@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"mpgate/proxy/filter"
 	"mpgate/proxy/http1"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
@@ -29,6 +30,8 @@ type Explanation struct {
 	Route  *Route // nil: none
 	// Match says how the route was found. It is empty if the request could not be read.
 	Match route.Explanation
+	// Matched is the target by which the route was looked up.
+	Matched filter.Target
 	// Request is as it would be forwarded. It is not complete after the step "request".
 	Request *message.Request
 	// What the gateway answers, if a step ended the exchange, or the action of the route is to
@@ -37,6 +40,10 @@ type Explanation struct {
 	Reason string
 	Header message.Header // of the answer
 	Notes  []string       // effects of filters that depend on more than the request
+	// Files are the names of the files that the action Files would look for. Fallback says that its
+	// fallback answers if there is none.
+	Files    []string
+	Fallback bool
 }
 
 // Explain runs the steps of an exchange at l, and the action of the route if that needs no server.
@@ -55,13 +62,16 @@ func (p *Proxy) Explain(l *Listener, q Question) (e Explanation) {
 	x.begin(c, down, time.Now())
 	x.read()
 	x.match()
+	e.Matched = x.target()
 	if x.fault == nil {
 		e.Match = l.view.Load().Routes.table.Explain(&x.asked)
 	}
 	if e.Step = x.step(); e.Step == "" {
-		switch x.route.Action.(type) {
+		switch a := x.route.Action.(type) {
 		case *Redirect, *Fixed:
-			x.route.Action.serve(x)
+			a.serve(x)
+		case *Files:
+			e.Files, e.Fallback = a.explain(x)
 		}
 	}
 	if e.Step != "" || down.status != 0 {

@@ -172,14 +172,18 @@ func (x *exchange) pathRefused() bool {
 func (x *exchange) filtered() bool {
 	x.setForwarded()
 	f := &x.filter
-	f.Matched = filter.Target{
-		Host: x.req.Host, Port: x.req.Port, Path: x.req.Path, Query: x.req.Query, HasQuery: x.req.HasQuery,
-	}
+	f.Matched = x.target()
 	f.Match = &x.matched
-	f.Context = x.proxy.ctx
+	f.Context, f.Client = x.proxy.ctx, x
 	if x.rec.Filter = x.chain.Request(f); x.rec.Filter == "" {
 		return false
 	}
 	x.answer(f.Answer)
 	return true
+}
+
+// target is the target of the request as it is now.
+func (x *exchange) target() filter.Target {
+	r := &x.req
+	return filter.Target{Host: r.Host, Port: r.Port, Path: r.Path, Query: r.Query, HasQuery: r.HasQuery}
 }

@@ -21,6 +21,9 @@ var (
 	descFilterEnded = desc("filter_ended_requests_total", "Requests that a filter of the route ended.", "listener", "route", "filter", "code")
 	descDropped     = desc("header_fields_dropped_total", "Header fields removed from requests because of their names.", "listener", "route")
 
+	descCompressed      = desc("compress_bytes_total", "Body bytes of responses that were compressed, before and after that.", "encoding", "stage")
+	descCompressRefused = desc("compress_refused_total", "Responses that were not compressed because the memory for encoders was used up.")
+
 	descConnections     = desc("connections_total", "Connections accepted, by how they ended; counted at their end.", "listener", "end")
 	descConnectionsOpen = desc("connections_open", "Open client connections.", "listener")
 	descHandshakes      = desc("tls_handshakes_total", "Successful TLS handshakes.", "listener", "version", "resumed")
@@ -61,6 +64,10 @@ var (
 	descGeneration    = desc("config_generation", "Number of the active generation of the configuration.")
 	descDraining      = desc("config_generations_draining", "Old generations that still have exchanges or connections to finish.")
 
+	descAuth           = desc("auth_requests_total", "Requests that a filter for authentication decided, by result.", "route", "filter", "result")
+	descAuthSourceOK   = desc("auth_source_success", "1 if the last attempt to read the users or keys succeeded, otherwise 0.", "source")
+	descAuthSourceTime = desc("auth_source_success_timestamp_seconds", "Time at which the users or keys in use were read.", "source")
+
 	descLogDropped   = desc("log_dropped_total", "Access log lines dropped because the destination blocked or failed.")
 	descLogErrors    = desc("log_errors_total", "Failed attempts to write or reopen the access log.")
 	descOwnDropped   = desc("program_log_dropped_total", "Lines of the program's own log dropped because standard error blocked for 100 ms.")
@@ -73,11 +80,13 @@ var (
 
 var descs = []*prometheus.Desc{
 	descRequests, descDuration, descInFlight, descPassing, descExchanges, descBytes, descFilterEnded, descDropped,
+	descCompressed, descCompressRefused,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
+	descAuth, descAuthSourceOK, descAuthSourceTime,
 	descLogDropped, descLogErrors, descOwnDropped, descPanics, descTaskPanics, descAcceptErrors, descShed, descBuildInfo,
 }
 
@@ -123,6 +132,12 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	for _, e := range in.listeners.all() {
 		e.meter.collect(s, e.inUse)
 	}
+	for _, e := range in.auths.all() {
+		e.meter.collect(s)
+	}
+	for _, e := range in.authSources.all() {
+		e.meter.collect(s)
+	}
 	for side := range in.mptcp {
 		in.mptcp[side].collect(s, sideNames[side])
 	}
@@ -133,6 +148,7 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 	s.counter(descPanics, in.Panics.Value())
 	s.counter(descTaskPanics, in.TaskPanics.Value())
 	s.counter(descAcceptErrors, in.AcceptErrors.Value())
+	in.Compress.collect(s)
 	for i := range in.shed {
 		s.counter(descShed, in.shed[i].Value(), shortageNames[i])
 	}

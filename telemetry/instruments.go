@@ -19,6 +19,7 @@ type Instruments struct {
 	Panics       Counter // exchanges and connections ended by a panic
 	TaskPanics   Counter // panics in other tasks of the gateway
 	AcceptErrors Counter // failed accepts
+	Compress     CompressMeter
 
 	shed [shortageCount]Counter
 
@@ -28,7 +29,10 @@ type Instruments struct {
 	exchanges meters[exchangeKey, *ExchangeMeter]
 	servers   meters[serverKey, *ServerMeter]
 	listeners meters[string, *ListenerMeter]
+	auths     meters[authKey, *AuthMeter]
 	mptcp     [sideCount]mptcpMeter
+
+	authSources meters[string, *AuthSourceMeter]
 
 	mu           sync.Mutex
 	paths        map[string]*pathMeter

@@ -74,6 +74,8 @@ func exercise(in *Instruments) {
 	r := sample()
 	r.DroppedFields, r.Filter = 2, "allow"
 	m.End(r)
+	in.Auth("api", "basic_auth").Count(AuthPassed)
+	in.AuthSource("/etc/users").Read(time.Now(), nil)
 	p := in.Passthrough("web", "sni")
 	p.Start()
 	s := in.Server("app", "10.0.1.10:8080")
@@ -87,6 +89,7 @@ func exercise(in *Instruments) {
 	s.Open(3)
 	s.Idle(2)
 	s.Up(false)
+	in.Compress.Add("gzip", 1000, 100)
 	l := in.Listener("web")
 	l.Opened()
 	l.Opened()

@@ -28,10 +28,13 @@ import (
 // examples are all files of ../../examples, and the test that runs each.
 var examples = map[string]func(*testing.T){
 	"minimal.toml":   runMinimal,
+	"website.toml":   runWebsite,
 	"edge.toml":      runEdge,
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
+	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
+	"auth.toml":      runAuth,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and
@@ -100,6 +103,37 @@ func runMinimal(t *testing.T) {
 	if a := <-get("http://" + web + "/"); a.err != nil || a.body != "app " {
 		t.Errorf("answer %+v", a)
 	}
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
+}
+
+func runWebsite(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{"index.html": "home", "app.js": "plain", "app.js.gz": "gzip"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := start(t, nil, "run", "-c", example(t, "website.toml",
+		`":8080"`, `"127.0.0.1:0"`, "127.0.0.1:9000", named(t, "api", nil), "/srv/www", root))
+	web := p.ready("web")[0]
+	for path, body := range map[string]string{"/": "home", "/news/1": "home", "/app.js": "gzip", "/api/x": "api "} {
+		r, err := http.NewRequest("GET", "http://"+web+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept-Encoding", "gzip")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(b) != body {
+			t.Errorf("%s is %q, want %q", path, b, body)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
 	p.signal(syscall.SIGTERM)
 	p.exits(0)
 }

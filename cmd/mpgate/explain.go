@@ -12,6 +12,7 @@ import (
 	"mpgate/config"
 	"mpgate/gateway"
 	"mpgate/proxy"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/route"
 	"mpgate/proxy/target"
@@ -199,6 +200,7 @@ type explained struct {
 
 	Route       string   `json:"route,omitempty"`
 	Backend     string   `json:"backend,omitempty"` // "": mpgate answers
+	Files       []string `json:"files,omitempty"`   // that are looked for first
 	Servers     []string `json:"servers,omitempty"`
 	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
 	// client_auth of the TLS policy of the name; "": none
@@ -241,7 +243,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		return e.refused(0, "the listener accepts only TLS")
 	}
 	x := gate.Explain(l, q.head(), q.client, overTLS, q.sni)
-	e.Host, e.Path, e.Query = string(x.Request.Host), string(x.Request.Path), string(x.Request.Query)
+	e.Host, e.Path, e.Query = string(x.Matched.Host), string(x.Matched.Path), string(x.Matched.Query)
 	if overTLS {
 		if auth := policyOf(l, q.sni).ClientAuth; auth != config.ClientAuthOff {
 			e.ClientAuth = string(auth)
@@ -255,13 +257,18 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 	}
 	e.Notes = x.Notes
 	if x.Route != nil {
-		e.Filters = x.Route.Filters.Names()
+		for _, name := range x.Route.Filters.Names() {
+			if name != (filter.MaxForwards{}).Name() { // every route has it
+				e.Filters = append(e.Filters, name)
+			}
+		}
 	}
 	if x.Step != "" {
 		e.Step, e.Filter = x.Step, x.Filter
 		return e.refused(x.Status, q.why(&x, l))
 	}
 	e.Status, e.Location = x.Status, string(x.Header.Get(message.Location))
+	e.Files = x.Files
 	return e.routed(cfg, x.Route)
 }
 
@@ -276,8 +283,15 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 		}
 	case "route":
 		return "no route matches"
+	case "path":
+		if x.Request.EncodedSlash && !x.Route.KeepEncodedSlash {
+			return fmt.Sprintf(`%s, and the route %q has encoded_slash = "reject"`, x.Reason, x.Route.Name)
+		}
 	case "tls policy":
 		return fmt.Sprintf("the connection was made for %s, and the host has another TLS policy", cmp.Or(q.sni, "no name"))
+	}
+	if x.Reason == "" && x.Filter != "" {
+		return "the filter " + x.Filter + " answers"
 	}
 	return x.Reason
 }
@@ -333,7 +347,7 @@ func (e explained) routed(cfg *config.Config, r *proxy.Route) explained {
 	e.Route = r.Name
 	for i := range cfg.Routes {
 		if cfg.Routes[i].Name == r.Name {
-			e.Backend = cfg.Routes[i].Backend
+			e.Backend = cfg.Routes[i].BackendName()
 		}
 	}
 	for i := range cfg.Backends {

@@ -28,6 +28,14 @@ func printExplained(w io.Writer, list []explained) error {
 		switch {
 		case e.Route == "":
 			fmt.Fprintf(t, "  answer\t%s, from mpgate: %s\n", answerText(e.Status), e.Why)
+		case len(e.Files) > 0:
+			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
+			fmt.Fprintf(t, "  files\t%s\n", strings.Join(e.Files, ", then "))
+			if e.Backend != "" {
+				fmt.Fprintf(t, "  otherwise\tbackend %s: %s\n", e.Backend, strings.Join(e.Servers, ", "))
+			} else {
+				fmt.Fprintf(t, "  otherwise\t%s, from mpgate\n", answerText(http.StatusNotFound))
+			}
 		case e.Backend == "":
 			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
 			fmt.Fprintf(t, "  answer\t%s, from mpgate\n", answerText(e.Status))
@@ -42,7 +50,7 @@ func printExplained(w io.Writer, list []explained) error {
 			}
 			fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
 		}
-		if e.Route != "" || e.Filter != "" {
+		if len(e.Filters) > 0 {
 			fmt.Fprintf(t, "  filters\t%s\n", strings.Join(e.Filters, ", "))
 		}
 		for _, note := range e.Notes {

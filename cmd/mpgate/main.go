@@ -26,22 +26,23 @@ const (
 // cli is the command line; each command has a file. Help, completion and the manual page are
 // generated from it.
 type cli struct {
-	Demo       demoCmd       `cmd:"" help:"Start demo servers and a gateway on 127.0.0.1, and print what to try."`
-	Run        runCmd        `cmd:"" help:"Run the gateway."`
-	Check      checkCmd      `cmd:"" help:"Report all errors in a configuration file; change nothing."`
-	Reload     reloadCmd     `cmd:"" help:"Make the running gateway load its configuration again; report whether it succeeded."`
-	Upgrade    upgradeCmd    `cmd:"" help:"Replace the running gateway by a new process, usually a new binary, that takes over its sockets."`
-	Units      unitsCmd      `cmd:"" help:"Print or write the systemd units for the configuration."`
-	Status     statusCmd     `cmd:"" help:"Show the state of the running gateway: listeners and backends with their transport, certificates, the last reload."`
-	Health     healthCmd     `cmd:"" help:"Report whether the running gateway is ready; exit 0 if it is."`
-	Doctor     doctorCmd     `cmd:"" help:"Show what prevents MPTCP on this host or in the configuration, and how to fix it."`
-	Paths      pathsCmd      `cmd:"" help:"Show the paths of the running gateway: endpoints, limits, connections and their subflows; --watch updates it."`
-	Routes     routesCmd     `cmd:"" help:"List the routes in matching order."`
-	Explain    explainCmd    `cmd:"" help:"Show which route and backend a URL matches, and why."`
-	Config     configCmd     `cmd:"" help:"Print the configuration with all defaults, the reference, or a JSON Schema."`
-	Version    versionCmd    `cmd:"" help:"Print the version."`
-	Completion completionCmd `cmd:"" help:"Print a shell completion script."`
-	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
+	Demo         demoCmd         `cmd:"" help:"Start demo servers and a gateway on 127.0.0.1, and print what to try."`
+	Run          runCmd          `cmd:"" help:"Run the gateway."`
+	Check        checkCmd        `cmd:"" help:"Report all errors in a configuration file; change nothing."`
+	Reload       reloadCmd       `cmd:"" help:"Make the running gateway load its configuration again; report whether it succeeded."`
+	Upgrade      upgradeCmd      `cmd:"" help:"Replace the running gateway by a new process, usually a new binary, that takes over its sockets."`
+	Units        unitsCmd        `cmd:"" help:"Print or write the systemd units for the configuration."`
+	Status       statusCmd       `cmd:"" help:"Show the state of the running gateway: listeners and backends with their transport, certificates, the last reload."`
+	Health       healthCmd       `cmd:"" help:"Report whether the running gateway is ready; exit 0 if it is."`
+	Doctor       doctorCmd       `cmd:"" help:"Show what prevents MPTCP on this host or in the configuration, and how to fix it."`
+	Paths        pathsCmd        `cmd:"" help:"Show the paths of the running gateway: endpoints, limits, connections and their subflows; --watch updates it."`
+	Routes       routesCmd       `cmd:"" help:"List the routes in matching order."`
+	Explain      explainCmd      `cmd:"" help:"Show which route and backend a URL matches, and why."`
+	Config       configCmd       `cmd:"" help:"Print the configuration with all defaults, the reference, or a JSON Schema."`
+	HashPassword hashPasswordCmd `cmd:"" help:"Print the hash of a password, for basic_auth."`
+	Version      versionCmd      `cmd:"" help:"Print the version."`
+	Completion   completionCmd   `cmd:"" help:"Print a shell completion script."`
+	Man          manCmd          `cmd:"" hidden:"" help:"Print the manual page."`
 }
 
 const (

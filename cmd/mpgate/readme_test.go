@@ -196,7 +196,7 @@ func readmeUnit(t *testing.T, text string) {
 // TestLinks: what Markdown files of the repository link to within it is there.
 func TestLinks(t *testing.T) {
 	var files []string
-	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../docs/decisions/*.md", "../../examples/*.md"} {
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../docs/decisions/*.md", "../../docs/filters/*.md", "../../examples/*.md"} {
 		more, err := filepath.Glob(pattern)
 		if err != nil || len(more) == 0 {
 			t.Fatalf("%s: %v, %v", pattern, more, err)

@@ -57,6 +57,7 @@ type routeLine struct {
 	SNI        string `json:"sni"`
 	Listener   string `json:"listener"`
 	Backend    string `json:"backend"`
+	Files      string `json:"files,omitempty"` // their directory
 	Redirect   string `json:"redirect,omitempty"`
 	Answer     int    `json:"answer,omitempty"`
 	Regexp     bool   `json:"path_regex,omitempty"` // path is one
@@ -66,6 +67,10 @@ type routeLine struct {
 // action is what answers: the name of a backend, or what mpgate does itself.
 func (r *routeLine) action() string {
 	switch {
+	case r.Files != "" && r.Backend != "":
+		return "files " + r.Files + ", then " + r.Backend
+	case r.Files != "":
+		return "files " + r.Files
 	case r.Redirect != "":
 		return "redirect " + r.Redirect
 	case r.Answer != 0:
@@ -104,7 +109,10 @@ func (t *tables) inOrder() []routeLine {
 	for _, table := range []*route.Table[*config.Route]{t.sni, t.http} {
 		for _, e := range table.Entries() {
 			r := e.Rule.Value
-			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.Backend, Regexp: e.Regexp, Conditions: e.Conditions}
+			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.BackendName(), Regexp: e.Regexp, Conditions: e.Conditions}
+			if r.Files != nil {
+				line.Files = r.Files.Root
+			}
 			if r.Redirect != nil {
 				line.Redirect = r.Redirect.To.String()
 			}

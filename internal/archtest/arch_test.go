@@ -108,7 +108,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":            {"mptcp", "mptcp/paths", "proxy/filter", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "proxy/template", "telemetry"},
+	"config":            {"mptcp", "mptcp/paths", "proxy/coding", "proxy/files", "proxy/filter", "proxy/limits", "proxy/template", "proxy/preread", "proxy/route", "proxy/target", "telemetry"},
 	"telemetry":         {"task"},
 	"admin":             {"task"},
 	"certs":             {"task"},
@@ -122,16 +122,19 @@ var arrows = map[string][]string{
 	"proxy/message":     {},
 	"proxy/preread":     {},
 	"proxy/target":      {},
-	"proxy/filter":      {"proxy/message", "proxy/target", "proxy/template", "telemetry"},
+	"proxy/filter/auth": {"proxy/backend", "proxy/filter", "proxy/message", "proxy/target", "telemetry"},
+	"proxy/coding":      {"proxy/message"},
+	"proxy/files":       {"proxy/coding", "proxy/message", "task"},
+	"proxy/filter":      {"proxy/coding", "proxy/message", "proxy/target", "proxy/template", "telemetry"},
 	"proxy/route":       {"proxy/message", "proxy/target"},
 	"proxy/split":       {},
 	"proxy/passthrough": {"proxy/message", "proxy/netio", "task"},
 	"proxy/http1":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/target", "task"},
 	"proxy/http2":       {"proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
 	"proxy/conninfo":    {"mptcp", "telemetry"},
-	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "telemetry", "task"},
+	"proxy/backend":     {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "telemetry", "task"},
 	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/passthrough",
-		"proxy/preread", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
+		"proxy/preread", "proxy/coding", "proxy/files", "proxy/filter", "proxy/route", "proxy/target", "telemetry", "task"},
 }
 
 func TestArrowsGoOneWay(t *testing.T) {

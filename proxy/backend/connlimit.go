@@ -41,8 +41,9 @@ func (l *ConnLimit) SetLimit(limit int) {
 // Used returns the number of connections.
 func (l *ConnLimit) Used() int { return int(l.used.Load()) }
 
-// acquire counts a connection. It returns false at the limit, if no idle connection can be closed.
-func (l *ConnLimit) acquire() bool {
+// Acquire counts a connection, or another descriptor, such as that of a file that is sent. It
+// returns false at the limit, if no idle connection can be closed.
+func (l *ConnLimit) Acquire() bool {
 	for !l.tryAcquire() {
 		if l.CloseIdle == nil || !l.CloseIdle() {
 			return false
@@ -63,8 +64,8 @@ func (l *ConnLimit) tryAcquire() bool {
 	}
 }
 
-// release counts a connection as closed.
-func (l *ConnLimit) release() {
+// Release counts a connection as closed.
+func (l *ConnLimit) Release() {
 	l.used.Add(-1)
 	l.wake(nil)
 }

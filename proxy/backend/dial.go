@@ -51,12 +51,12 @@ func (s *Server) openLink(ctx context.Context, from Addresses) (l *Link, err err
 		return nil, &ShortError{ShortPorts, errPorts}
 	}
 	limit, o := s.backend.connLimit, &s.backend.options
-	if !limit.acquire() {
+	if !limit.Acquire() {
 		return nil, &ShortError{ShortConnections, errConnections}
 	}
 	defer func() {
 		if err != nil {
-			limit.release()
+			limit.Release()
 		}
 	}()
 	nc, addr, result, err := s.dialSocket(ctx)

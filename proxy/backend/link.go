@@ -57,7 +57,7 @@ func (l *Link) Close() {
 func (l *Link) countClose() {
 	l.info.Close()
 	l.server.meter.Open(-1)
-	l.server.backend.connLimit.release()
+	l.server.backend.connLimit.Release()
 }
 
 // handshake performs the TLS handshake, unless config is nil, before the deadline of ctx. protocol

@@ -54,8 +54,8 @@ func (f *ErrorPages) FilterReplace(r *Request, status int, own bool) (replaced b
 		pages = f.own
 	}
 	p := pages[status]
-	// an answer that has its own body
-	if p == nil || own && r.Answer.Type != "" || r.Answer.Bare && own {
+	// an answer of the gateway that has its own body, or must have none
+	if p == nil || own && (r.Answer.Type != "" || r.Answer.Bare) {
 		return false
 	}
 	mediaType, _, _ := strings.Cut(p.Type, ";")

@@ -15,6 +15,8 @@
 package filter
 
 import (
+	"math"
+
 	"mpgate/proxy/message"
 )
 
@@ -67,10 +69,11 @@ type BodyFilter interface {
 	FilterBody(r *Request, resp *message.Response, w message.BodyWriter) message.BodyWriter
 }
 
-// EndFilter releases what its FilterRequest took.
+// EndFilter releases what it took for an exchange.
 type EndFilter interface {
-	RequestFilter
-	// FilterEnd is called once for each call of FilterRequest, at the end of the exchange.
+	Filter
+	// FilterEnd is called once at the end of an exchange, if FilterRequest was called or the filter
+	// has kept something.
 	FilterEnd(r *Request)
 }
 
@@ -87,24 +90,31 @@ type Chain struct {
 	end         []ending
 }
 
-// ending is an EndFilter and its place in Chain.request.
+// ending is an EndFilter and its place in Chain.request, if it has one.
 type ending struct {
 	EndFilter
 	at int
 }
 
+// never is the place of a filter that no request comes to.
+const never = math.MaxInt
+
 // Compile makes a chain of filters. It panics if one implements none of the interfaces.
 func Compile(filters ...Filter) (c Chain) {
 	for _, f := range filters {
 		c.names = append(c.names, f.Name())
+		at := never
 		used := add(&c.request, f)
+		if used {
+			at = len(c.request) - 1
+		}
 		used = add(&c.requestBody, f) || used
 		used = add(&c.trailer, f) || used
 		used = add(&c.replace, f) || used
 		used = add(&c.response, f) || used
 		used = add(&c.body, f) || used
 		if e, ok := f.(EndFilter); ok {
-			c.end = append(c.end, ending{e, len(c.request) - 1})
+			c.end = append(c.end, ending{e, at})
 		}
 		if !used {
 			panic("the filter " + f.Name() + " does nothing")
@@ -180,7 +190,7 @@ func (c *Chain) Body(r *Request, resp *message.Response, w message.BodyWriter) m
 // End ends what Request began.
 func (c *Chain) End(r *Request) {
 	for i := range c.end {
-		if e := &c.end[i]; e.at < r.entered {
+		if e := &c.end[i]; e.at < r.entered || r.Kept(e.EndFilter) != nil {
 			e.FilterEnd(r)
 		}
 	}

@@ -25,8 +25,8 @@ func newAddress(a netip.Addr) address {
 	return address{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
-func (a address) compare(b address) int {
-	return cmp.Or(cmp.Compare(a.high, b.high), cmp.Compare(a.low, b.low))
+func (a address) less(b address) bool {
+	return a.high < b.high || a.high == b.high && a.low < b.low
 }
 
 // NewNetworks makes a set. Networks of IPv4 addresses mapped to IPv6 are those of IPv4.
@@ -59,14 +59,16 @@ func newSpan(a netip.Addr, bits int) span {
 
 // merge sorts spans and joins those that overlap.
 func merge(list []span) []span {
-	slices.SortFunc(list, func(a, b span) int { return a.first.compare(b.first) })
+	slices.SortFunc(list, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.first.high, b.first.high), cmp.Compare(a.first.low, b.first.low))
+	})
 	out := list[:0]
 	for _, s := range list {
 		last := len(out) - 1
 		switch {
-		case last < 0 || s.first.compare(out[last].last) > 0:
+		case last < 0 || out[last].last.less(s.first):
 			out = append(out, s)
-		case s.last.compare(out[last].last) > 0:
+		case out[last].last.less(s.last):
 			out[last].last = s.last
 		}
 	}
@@ -88,11 +90,11 @@ func (n *Networks) Has(a netip.Addr) bool {
 func has(list []span, a address) bool {
 	from, to := 0, len(list)
 	for from < to {
-		if mid := (from + to) / 2; list[mid].last.compare(a) < 0 {
+		if mid := (from + to) / 2; list[mid].last.less(a) {
 			from = mid + 1
 		} else {
 			to = mid
 		}
 	}
-	return from < len(list) && list[from].first.compare(a) <= 0
+	return from < len(list) && !a.less(list[from].first)
 }

@@ -29,6 +29,8 @@ type Request struct {
 	Status int
 	// Context ends when the exchange must end.
 	Context context.Context
+	// Client tells when the client leaves; nil if nobody waits for an answer.
+	Client Watcher
 	// Explain, if set, asks for an explanation: nothing is forwarded. A filter that would ask
 	// others or count must not do so; it calls Explain with what it would do.
 	Explain func(note string)
@@ -53,6 +55,15 @@ type Match interface {
 	// Groups returns the positions in Path of what the route's path_regex and its groups matched,
 	// as regexp.FindSubmatchIndex does; nil if it has none.
 	Groups() []int
+}
+
+// Watcher watches a client. A filter that waits for others uses it once they are late.
+type Watcher interface {
+	// WatchClient calls gone once, from another goroutine, when the client leaves. It cannot tell
+	// while the body of a request over HTTP/1 is still to come.
+	WatchClient(gone func())
+	// StopWatchClient ends that, and waits for a call that is under way.
+	StopWatchClient()
 }
 
 // Target is the target of a request, canonical.

@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"os"
 	"strconv"
 	"sync"
 
@@ -166,6 +167,18 @@ var (
 	crlf      = []byte("\r\n")
 	lastChunk = []byte("0\r\n\r\n")
 )
+
+// WriteFile sends a part of a file. It applies to bodies of known length on a plain socket, if the
+// part is worth a call of its own.
+func (w *bodyWriter) WriteFile(f *os.File, offset, n int64) (sent int64, ok bool, err error) {
+	s, plain := w.s.(*netio.Conn)
+	if !plain || w.ended || w.framing != byLength || n > w.left || n < netio.SpliceMin || !netio.CanSendFile(s) {
+		return 0, false, nil
+	}
+	sent, err = s.SendFile(f, offset, n)
+	w.left -= sent
+	return sent, true, err
+}
 
 // End completes the body. It is an error if that is shorter than its head said: the connection must
 // then end so that the body cannot look complete.

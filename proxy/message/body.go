@@ -1,5 +1,7 @@
 package message
 
+import "os"
+
 // BodyReader yields a body piece by piece, without copying it.
 type BodyReader interface {
 	// Next gives the next piece, which is valid until the call after. With wait false it gives only
@@ -52,6 +54,13 @@ type Splicer interface {
 	// Splice moves bytes to dst, which it flushes first. ok is false when it does not apply; then
 	// nothing was moved. With wait false it moves only what has arrived. ErrSlow is as in Next.
 	Splice(dst BodyWriter, wait bool) (n int64, ok bool, srcErr, dstErr error)
+}
+
+// FileWriter is a BodyWriter that can send a file as part of its body inside the kernel.
+type FileWriter interface {
+	// WriteFile sends n bytes of f, which begin at an offset. ok is false when it does not apply;
+	// then nothing was sent. io.ErrUnexpectedEOF means that the file is shorter.
+	WriteFile(f *os.File, offset, n int64) (sent int64, ok bool, err error)
 }
 
 // ErrSlow is what Next(true) may give once when the next piece is late. Nothing is wrong with the

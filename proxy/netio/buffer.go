@@ -89,6 +89,12 @@ func (b *Buffer) room() []byte {
 	return b.data[b.w:]
 }
 
+// NewBlock returns 64 KiB from the pool that the buffers use.
+func NewBlock() []byte { return newBlock(true) }
+
+// FreeBlock puts a block back.
+func FreeBlock(b []byte) { freeBlock(b) }
+
 func newBlock(large bool) []byte {
 	if large {
 		return largeBlocks.Get().(*[largeBlock]byte)[:]

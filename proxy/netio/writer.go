@@ -20,10 +20,11 @@ type writer struct {
 	werr    error       // sticky: after a failed write nothing more is sent
 	moved   int         // bytes sent by the running call
 	blocked bool        // the socket took no more when it was last tried
-	finNext bool        // a FIN follows what is sent
+	finNext bool        // a FIN or a file follows what is sent
 	replies atomic.Bool // what is written now is a reply of crypto/tls, see reply
 	pace    Pace
 	out     spliceOutput
+	file    *fileSender // nil until a file is sent
 
 	wdeadline atomic.Int64 // since epoch; 0 is never
 	wmu       sync.Mutex   // held while the poller's write timer is set
