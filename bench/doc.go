@@ -26,6 +26,6 @@
 //
 // paths.go uses a lab instead of the loopback device, and packages of its own (paths/).
 //
-// child.go has the programs that bench starts from its own binary: the backend, net/http's proxy and
-// the load generator.
+// child.go has the programs that bench starts from its own binary: the backend, net/http's proxy
+// and the load generator.
 package main

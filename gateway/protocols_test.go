@@ -14,8 +14,8 @@ import (
 	"mpgate/mptcp"
 )
 
-// protocolServer runs a server over TLS that answers with the protocol of the request; it offers HTTP/1, and
-// HTTP/2 if two is true.
+// protocolServer runs a server over TLS that answers with the protocol of the request; it offers
+// HTTP/1, and HTTP/2 if two is true.
 func protocolServer(t *testing.T, ca *acmetest.CA, two bool) string {
 	t.Helper()
 	cert, key := ca.PairIn(t.TempDir(), &x509.Certificate{DNSNames: []string{"app.example"}})

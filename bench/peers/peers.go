@@ -1,10 +1,10 @@
 // Package peers knows how to run each proxy that the benchmarks compare: its command and its
 // configuration. It starts nothing: `--print-config` shows exactly what a run uses.
 //
-// For all of them, the number of workers or threads is the same, connections to the backend are kept
-// and reused, nothing is compressed, and X-Forwarded-For, -Proto and -Host are set. The access log
-// is off for all, or goes to a file for all, in the usual form of each proxy. A default that would
-// make a proxy slower at what is measured is changed in its favour, and its file says why.
+// For all of them, the number of workers or threads is the same, connections to the backend are
+// kept and reused, nothing is compressed, and X-Forwarded-For, -Proto and -Host are set. The access
+// log is off for all, or goes to a file for all, in the usual form of each proxy. A default that
+// would make a proxy slower at what is measured is changed in its favour, and its file says why.
 package peers
 
 import (

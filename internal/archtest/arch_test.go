@@ -125,6 +125,7 @@ var arrows = map[string][]string{
 	"proxy/filter/auth": {"proxy/backend", "proxy/filter", "proxy/message", "proxy/target", "telemetry"},
 	"proxy/coding":      {"proxy/message"},
 	"proxy/files":       {"proxy/coding", "proxy/message", "task"},
+	"proxy/template":    {"proxy/message"},
 	"proxy/filter":      {"proxy/coding", "proxy/message", "proxy/target", "proxy/template", "telemetry"},
 	"proxy/route":       {"proxy/message", "proxy/target"},
 	"proxy/split":       {},
