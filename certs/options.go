@@ -16,7 +16,8 @@ import (
 type Options struct {
 	// Listener names the listener. Ticket keys are never shared between two.
 	Listener string
-	// Protocols are "h1" and "h2"; none means both. h2 is preferred.
+	// Protocols are "h1" and "h2"; none means both. h2 is preferred. With "tcp" alone no protocol
+	// is negotiated (ALPN).
 	Protocols []string
 	// Policy holds for every name that no entry of Policies covers, and for
 	// clients that send none. Its Hosts must be empty.
@@ -264,9 +265,9 @@ func alpn(protocols []string, faults *Faults) []string {
 			out = append(out, "http/1.1", "http/1.0")
 		case "h2":
 			out = append(out, "h2")
-		case "h2c": // without TLS only
+		case "h2c", "tcp": // not negotiated
 		default:
-			faults.addf("protocols", `unknown protocol (got %q); one of "h1", "h2", "h2c"`, p)
+			faults.addf("protocols", `unknown protocol (got %q); one of "h1", "h2", "h2c", "tcp"`, p)
 		}
 	}
 	// The server's order decides in crypto/tls: h2, http/1.1, http/1.0.

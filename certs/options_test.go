@@ -33,7 +33,7 @@ func TestFaults(t *testing.T) {
 		"mismatch":          {Options{Policy: Policy{Certificates: []Pair{good, {good.Cert, other.Key}}}}, "tls.certificates[1]: certificate GOODCERT with key OTHERKEY: tls: private key does not match public key"},
 		"half a pair":       {Options{Policy: Policy{Certificates: []Pair{{good.Cert, ""}}}}, `tls.certificates[0]: a certificate needs both files (got cert = "GOODCERT", key = "")`},
 		"version":           {with(Policy{MinVersion: "1.1"}), `tls.min_version: unknown version (got "1.1"); "1.2" or "1.3"`},
-		"protocol":          {Options{Protocols: []string{"h3"}, Policy: with(Policy{}).Policy}, `protocols: unknown protocol (got "h3"); one of "h1", "h2", "h2c"`},
+		"protocol":          {Options{Protocols: []string{"h3"}, Policy: with(Policy{}).Policy}, `protocols: unknown protocol (got "h3"); one of "h1", "h2", "h2c", "tcp"`},
 		"auth":              {with(Policy{ClientAuth: "yes"}), `tls.client_auth: unknown value (got "yes"); one of "off", "request", "verify_if_given", "require"`},
 		"no CA":             {with(Policy{ClientAuth: "require"}), "tls.client_ca: missing; client certificates are to be verified"},
 		"CA missing":        {with(Policy{ClientAuth: "require", ClientCA: missing}), "tls.client_ca: cannot read the CA file: open DIR/missing.pem: no such file or directory"},

@@ -12,6 +12,9 @@ type Address struct {
 	// the host.
 	Host string
 	Port uint16
+	// Last is the last of a range of ports that begins with Port; 0: Port alone. Only addresses to
+	// listen on have it.
+	Last uint16
 	// Path is absolute, or begins with @ (a name of Linux's abstract namespace); "" for host and
 	// port.
 	Path string
@@ -28,13 +31,32 @@ func (a Address) Network() string {
 	return "tcp"
 }
 
-// String returns "host:port" or "unix:/path", as in the file.
+// String returns "host:port", "host:first-last" or "unix:/path", as in the file.
 func (a Address) String() string {
 	if a.IsUnix() {
 		return "unix:" + a.Path
 	}
-	return net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port)))
+	port := strconv.Itoa(int(a.Port))
+	if a.Last != 0 {
+		port += "-" + strconv.Itoa(int(a.Last))
+	}
+	return net.JoinHostPort(a.Host, port)
 }
+
+// Each returns the addresses of a range of ports, and any other address alone.
+func (a Address) Each() []Address {
+	if a.Last == 0 {
+		return []Address{a}
+	}
+	all := make([]Address, 0, int(a.Last-a.Port)+1)
+	for port := int(a.Port); port <= int(a.Last); port++ {
+		all = append(all, Address{Host: a.Host, Port: uint16(port)})
+	}
+	return all
+}
+
+// has reports whether the port is the address's, or in its range.
+func (a Address) has(port uint16) bool { return port == a.Port || a.Port <= port && port <= a.Last }
 
 // IP returns the host if it is an IP address, and an invalid address otherwise.
 func (a Address) IP() netip.Addr {

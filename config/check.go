@@ -86,6 +86,10 @@ func (l *loader) checkPath(p *Path, n *node) {
 
 func (l *loader) checkMatch(m *Match, n *node) {
 	for i, p := range m.Paths {
+		if body, ok := strings.CutSuffix(p, "*"); ok && !strings.Contains(body, "*") && !strings.HasSuffix(body, "/") {
+			item := n.get("path").item(i)
+			l.warn(item.at, `ends in a * within its last segment%s, so that nothing below that matches; write %q for that path and everything below it`, item.got(), body+"/*")
+		}
 		if strings.Contains(p, ";") {
 			item := n.get("path").item(i)
 			l.warn(item.at, `has a ";"%s, where parameters begin for some servers: a request is answered with 400 unless its path without them leads to the same route`, item.got())

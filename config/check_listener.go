@@ -13,6 +13,7 @@ func (l *loader) checkListener(ln *Listener, n *node) {
 		l.checkTLS(ln.TLS, n.get("tls"))
 	}
 	l.checkProtocols(ln, n.get("protocols"))
+	l.checkTCP(ln, n)
 	for i, t := range ln.TrustedProxies {
 		l.warnAll(t.Prefix, n.get("trusted_proxies").item(i))
 	}
@@ -54,7 +55,7 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 	if unix == 0 && ln.Systemd == "" && slices.Contains(ln.TrustedProxies, Network{Name: NetworkUnix}) {
 		l.warn(n.get("trusted_proxies").at, `has "unix", and this listener has no unix socket; leave it out`)
 	}
-	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") {
+	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") && ln.Mode != 0 {
 		l.warn(n.get("mode").at, "is for unix sockets, and this listener has none; leave it out")
 	}
 	if !onlyUnix && ln.Interface != "" && ln.MPTCP != mptcp.Off {
@@ -77,6 +78,8 @@ func (l *loader) checkProtocols(ln *Listener, n *node) {
 		case p == "":
 		case slices.Contains(ln.Protocols[:i], p):
 			l.wrong(n.item(i), "is listed twice; keep one of them")
+		case p == TCP && len(ln.Protocols) > 1:
+			l.fault(n.item(i).at, `is set beside other protocols%s, and bytes that are forwarded unopened are no other protocol; write protocols = [ "tcp" ], or give it a listener of its own`, n.item(i).got())
 		case p == H2 && ln.TLS == nil:
 			l.fault(n.item(i).at, `is HTTP/2 over TLS%s, and this listener has no tls; add [listener.tls], or write "h2c" for HTTP/2 without it`, n.item(i).got())
 		case p == H2C && ln.TLS != nil:
@@ -84,7 +87,7 @@ func (l *loader) checkProtocols(ln *Listener, n *node) {
 		}
 	}
 	if len(ln.Protocols) == 0 {
-		l.fault(n.at, `is empty; name at least one of "h1", "h2" and "h2c", or leave it out`)
+		l.fault(n.at, `is empty; name at least one of "h1", "h2", "h2c" and "tcp", or leave it out`)
 	}
 	ln.Protocols = compact(ln.Protocols)
 }

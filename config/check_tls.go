@@ -11,7 +11,7 @@ func (l *loader) checkTLS(t *TLS, n *node) {
 	for i := range policies {
 		all = all && t.Policies[i].hasSource()
 	}
-	if !t.hasSource() && !all && !n.unset("local") {
+	if !t.hasSource() && !all && !n.unset("local", "certificates") {
 		l.fault(n.at, "has no certificate; add certificates, acme or local = true")
 	}
 	l.checkPolicy(&t.TLSPolicy, n, nil)

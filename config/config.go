@@ -116,7 +116,7 @@ type Path struct {
 type Listener struct {
 	Name string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"web" help:"Name of the listener."`
 	// Addresses may be empty if Systemd is set.
-	Addresses []Address `toml:"address,one" as:"listen" eg:"0.0.0.0:8080" help:"Addresses to listen on: host:port, :port or unix:PATH."`
+	Addresses []Address `toml:"address,one" as:"listen" eg:"0.0.0.0:8080" help:"Addresses to listen on: host:port, :port, a range of ports, or unix:PATH."`
 	// Mode is the file mode of the Unix sockets among the addresses.
 	Mode os.FileMode `toml:"mode" default:"0660" help:"File mode of unix sockets, octal."`
 	// Systemd is the FileDescriptorName of the inherited sockets that the listener takes, "" for
@@ -125,7 +125,7 @@ type Listener struct {
 	MPTCP     mptcp.Mode `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
 	// Protocols is never empty.
-	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c" default:"h1" help:"Protocols that clients may use; with tls the default is h1 and h2."`
+	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c,tcp" default:"h1" help:"Protocols that clients may use; with tls the default is h1 and h2. tcp forwards bytes unopened."`
 	TrustedProxies []Network         `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
 	ProxyProtocol  preread.ProxyMode `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
 
@@ -153,12 +153,14 @@ const (
 	H1  Protocol = "h1"
 	H2  Protocol = "h2"  // over TLS
 	H2C Protocol = "h2c" // without TLS, by prior knowledge
+	// TCP is for listeners only, alone: their connections are forwarded unopened.
+	TCP Protocol = "tcp"
 	// Auto is for backends only: the protocol that ALPN selects over TLS, h1 without TLS.
 	Auto Protocol = "auto"
 )
 
 // Values are the texts of all protocols.
-func (Protocol) Values() []string { return texts(H1, H2, H2C, Auto) }
+func (Protocol) Values() []string { return texts(H1, H2, H2C, TCP, Auto) }
 
 // Route is one [[route]].
 type Route struct {
@@ -203,15 +205,18 @@ type Match struct {
 	Query   map[string]string `toml:"query" eg:"v = \"2\"" help:"Parameters of the query, likewise."`
 	Cookie  map[string]string `toml:"cookie" eg:"beta = \"*\"" help:"Cookies of the request, likewise."`
 	Clients []Network         `toml:"client,one" as:"clients" eg:"10.0.0.0/8" help:"Networks of the client, or private."`
-	// SNI has the form of a host with or without *. before it.
-	SNI string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened."`
+	// SNI has the form of a host with or without *. before it, or is AnySNI.
+	SNI string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened; * for any."`
 }
+
+// AnySNI is the Match.SNI of every TLS connection, also of one without a server name.
+const AnySNI = "*"
 
 // Backend is one [[backend]].
 type Backend struct {
 	Name            string               `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
 	Balance         Balance              `toml:"balance" default:"round_robin" help:"How a server is chosen."`
-	Protocol        Protocol             `toml:"protocol" default:"h1" help:"Protocol of connections to the servers."`
+	Protocol        Protocol             `toml:"protocol" only:"h1,h2,h2c,auto" default:"h1" help:"Protocol of connections to the servers."`
 	MPTCP           mptcp.Mode           `toml:"mptcp" default:"prefer" help:"Whether connections to servers may or must use MPTCP."`
 	ConnectTimeout  time.Duration        `toml:"connect_timeout" default:"5s" min:"1ms" help:"Longest time to connect to a server."`
 	ResponseTimeout time.Duration        `toml:"response_timeout" default:"60s" min:"1ms" help:"Longest time until the head of the response."`

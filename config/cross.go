@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"mpgate/mptcp/paths"
 )
@@ -19,10 +20,12 @@ func (l *loader) cross(c *Config, root *node) {
 	l.matches(c, t)
 	l.overlaps(c, t)
 	l.sni(c, t, listeners, backends)
+	l.tcp(c, t, listeners, backends)
 	l.paths(c, t)
 	l.loops(c, t)
 	l.unused(c, t, listeners)
 	l.http01(c, t)
+	l.domains(c, t)
 }
 
 // tables are the root of the tree and the entries of its large arrays.
@@ -36,12 +39,18 @@ type names struct {
 	at   map[string]int
 	all  []string
 	open bool // the name of an entry is not known, because of a variable that is not set
+	// within are the tables in entries, such as [backend.app2], that look like entries of their
+	// own.
+	within map[string]bool
 }
 
 // unique reports names that two entries have.
 func (l *loader) unique(what string, entries []*node) names {
-	n := names{at: make(map[string]int, len(entries))}
+	n := names{at: make(map[string]int, len(entries)), within: map[string]bool{}}
 	for i, e := range entries {
+		for key, child := range e.keys {
+			n.within[key] = n.within[key] || child.isTable()
+		}
 		name := e.get("name")
 		s := name.text()
 		n.open = n.open || name.at.unset
@@ -62,13 +71,15 @@ func (l *loader) unique(what string, entries []*node) names {
 // missing reports a reference to an entry that does not exist.
 func (n names) missing(l *loader, ref *node, what string) {
 	s := ref.text()
-	if s == "" || n.open {
+	if s == "" || n.open || n.within[s] {
 		return
 	}
 	if _, ok := n.at[s]; ok {
 		return
 	}
 	switch near := nearest(s, n.all); {
+	case strings.ContainsAny(s, ":/") && what == "backend":
+		l.fault(ref.at, "is an address%s; write the name of a [[backend]] whose servers have it", ref.got())
 	case near != "":
 		l.fault(ref.at, "names no %s%s; did you mean %q?", what, ref.got(), near)
 	case len(n.all) == 0:
@@ -151,7 +162,7 @@ func (a bound) overlaps(b bound) (why string, hit bool) {
 	if a.IsUnix() || b.IsUnix() {
 		return "", a.Path == b.Path
 	}
-	if a.Port != b.Port || a.Port == 0 || a.device != "" && b.device != "" && a.device != b.device {
+	if !a.has(b.Port) && !b.has(a.Port) || a.Port == 0 || a.device != "" && b.device != "" && a.device != b.device {
 		return "", false
 	}
 	if a.Host == b.Host {
@@ -190,12 +201,25 @@ func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 		if j, ok := backends.at[r.Backend]; ok && c.Backends[j].TLS != nil {
 			l.fault(n.get("backend").at, "uses TLS itself%s, but an sni route passes the client's own TLS on unopened; name a backend without tls", n.get("backend").got())
 		}
+		if r.Match.SNI == AnySNI {
+			l.sealed(c, r.Match.Listener, match.get("sni"))
+		}
 		if j, ok := listeners.at[r.Match.Listener]; ok {
 			if why := noTLS(&c.Listeners[j]); why != "" {
 				l.fault(match.get("listener").at, "names a listener that gets no TLS handshakes: it %s%s; name one that does", why, match.get("listener").got())
 			}
 		} else if r.Match.Listener == "" && len(c.Listeners) > 0 && !slices.ContainsFunc(c.Listeners, func(ln Listener) bool { return noTLS(&ln) == "" }) {
 			l.fault(match.get("sni").at, "can never match%s: no listener gets TLS handshakes; add one", match.get("sni").got())
+		}
+	}
+}
+
+// sealed warns of a listener whose own TLS is never used, because every connection is passed
+// through.
+func (l *loader) sealed(c *Config, listener string, sni *node) {
+	for i := range c.Listeners {
+		if ln := &c.Listeners[i]; ln.TLS != nil && (listener == "" || listener == ln.Name) && ln.TakesTLS() {
+			l.warn(sni.at, "is every TLS connection%s: the tls of the listener %q is never used; name the server names that are passed through", sni.got(), ln.Name)
 		}
 	}
 }
@@ -208,6 +232,8 @@ func noTLS(ln *Listener) string {
 	switch {
 	case ln.RedirectHTTPS:
 		return "redirects to https"
+	case ln.AcceptsTCP():
+		return "accepts only tcp"
 	case ln.TLS == nil && !ln.Accepts(H1):
 		return "accepts only h2c"
 	}
@@ -236,7 +262,7 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 		}
 	}
 	for i, ln := range c.Listeners {
-		if ln.Name != "" && !all && !open[ln.Name] && !ln.RedirectHTTPS {
+		if ln.Name != "" && !all && !open[ln.Name] && !ln.RedirectHTTPS && !ln.AcceptsTCP() {
 			l.warn(t.listeners[i].at, "has no route: every request on it is answered with 404; add a [[route]]")
 		}
 	}

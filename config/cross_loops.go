@@ -8,8 +8,13 @@ func (l *loader) loops(c *Config, t tables) {
 	at := map[Address][]*Listener{}
 	for i := range c.Listeners {
 		for _, a := range c.Listeners[i].Addresses {
-			key := Address{Port: a.Port, Path: a.Path}
-			at[key] = append(at[key], &c.Listeners[i])
+			if a == (Address{}) {
+				continue // it is not valid
+			}
+			for _, one := range a.Each() {
+				key := Address{Port: one.Port, Path: one.Path}
+				at[key] = append(at[key], &c.Listeners[i])
+			}
 		}
 	}
 	for i, b := range c.Backends {
@@ -20,8 +25,12 @@ func (l *loader) loops(c *Config, t tables) {
 				}
 				if r := c.returns(&b, ln); r != nil {
 					address := t.backends[i].get("servers").list[j].get("address")
-					l.warn(address.at, "is an address of the listener %q%s, where the route %q leads back to it: a request that returns is answered with 508; name another server, or give that listener routes of its own",
-						ln.Name, address.got(), r.Name)
+					what := "a request that returns is answered with 508"
+					if ln.AcceptsTCP() || r.Match.SNI != "" {
+						what = "a connection that returns is closed"
+					}
+					l.warn(address.at, "is an address of the listener %q%s, where the route %q leads back to it: %s; name another server, or give that listener routes of its own",
+						ln.Name, address.got(), r.Name, what)
 					break
 				}
 			}
@@ -37,7 +46,7 @@ func (ln *Listener) at(a Address) bool {
 			if own == a {
 				return true
 			}
-		case own.Port != a.Port:
+		case !own.has(a.Port):
 		case own.Host == a.Host:
 			return true
 		default:
@@ -64,7 +73,8 @@ func (c *Config) returns(b *Backend, ln *Listener) *Route {
 				return nil
 			}
 		case r.Match.Listener != "" && r.Match.Listener != ln.Name:
-		case sni && !ln.TakesTLS(), !sni && (ln.RedirectHTTPS || ln.TLS != nil && b.TLS == nil):
+		case ln.AcceptsTCP() && r.Match.Listener == "": // not a route of it
+		case !ln.AcceptsTCP() && (sni && !ln.TakesTLS() || !sni && (ln.RedirectHTTPS || ln.TLS != nil && b.TLS == nil)):
 		case found == nil:
 			found = r
 		}

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 )
 
@@ -37,7 +36,7 @@ func (l *loader) table(n *node, v reflect.Value) {
 		return
 	}
 	if known < len(n.keys) {
-		l.unknown(n, ks)
+		l.unknown(n, v.Type())
 	}
 	l.groups(n, ks)
 }
@@ -68,7 +67,10 @@ func (k *key) setDefault(v reflect.Value) {
 
 // tables decodes a table, an optional table, or an array of tables.
 func (l *loader) tables(n *node, k *key, v reflect.Value) {
+	l.headings(n, k)
 	switch {
+	case k.list && !k.one && n.at.in.in != nil && !n.isTable() && !n.tablesOnly():
+		l.notTables(n, k)
 	case k.list && !n.tablesOnly(), !k.list && !n.isTable() && !n.isOff(k):
 		l.fault(n.at, "is %s%s; must be %s", n.kind(), n.got(), k.tableForms(n.at))
 		if v.Kind() == reflect.Struct {
@@ -186,24 +188,6 @@ func withGot(problem, got string) string {
 		right = "; " + right
 	}
 	return what + got + right
-}
-
-// unknown reports the keys of a table that are not declared.
-func (l *loader) unknown(n *node, ks []key) {
-	names := make([]string, len(ks))
-	for i, k := range ks {
-		names[i] = k.name
-	}
-	for _, name := range n.sorted() {
-		if slices.Contains(names, name) {
-			continue
-		}
-		if near := nearest(name, names); near != "" {
-			l.fault(n.keys[name].at, "is not a known key; did you mean %s?", near)
-			continue
-		}
-		l.fault(n.keys[name].at, "is not a known key; known here: %s", strings.Join(names, ", "))
-	}
 }
 
 // nearest returns the name that is most similar to key, "" if none is similar enough.

@@ -10,14 +10,17 @@ import (
 
 var update = goflag.Bool("update", false, "rewrite the .txt files of the fixtures; read them before a commit")
 
-// TestFixtures loads testdata/*.good.toml and *.bad.toml. What they give (warnings, errors) stands
+// TestFixtures loads testdata/*.good.toml and *.bad.toml, and those of testdata/mistakes, each a
+// mistake of somebody who is new to mpgate. What they give (warnings, errors) stands
 // beside them as .txt; a good one without that file gives nothing.
 func TestFixtures(t *testing.T) {
 	for _, verdict := range []string{"good", "bad"} {
 		files, err := filepath.Glob("testdata/*." + verdict + ".toml")
-		if err != nil || len(files) == 0 {
+		mistakes, _ := filepath.Glob("testdata/mistakes/*." + verdict + ".toml")
+		if err != nil || len(files) == 0 || len(mistakes) == 0 {
 			t.Fatalf("no fixture of the kind %q: %v", verdict, err)
 		}
+		files = append(files, mistakes...)
 		for _, file := range files {
 			t.Run(filepath.Base(file), func(t *testing.T) {
 				c, faults := Check(file, Options{Lookup: noEnv})
@@ -33,7 +36,7 @@ func TestFixtures(t *testing.T) {
 					if f.File != file || f.Line < 1 {
 						t.Errorf("a fault without place: %+v", f)
 					}
-					b.WriteString(strings.TrimPrefix(f.String(), "testdata/"))
+					b.WriteString(strings.TrimPrefix(f.String(), filepath.Dir(file)+"/"))
 					if f.Severity == Warning {
 						b.WriteString(" [warning]")
 					}

@@ -51,7 +51,7 @@ match.path = "/a"`,
 				"a.toml:1: x: is not a known key; known here: include, state_dir, log, admin, shutdown, limits, mptcp, listener, route, backend\n" +
 				"b.toml:1: is not TOML: unexpected '=': key name appears blank"},
 		{"a faulty file hides what others refer to", map[string]string{"main.toml": `include = ["*.toml"]` + strings.Replace(rest, `"app"`, `"else"`, 1), "b.toml": "[[backend]]\nname = \"else"},
-			"b.toml:2: is not TOML: unexpected EOF; expected '\"'"},
+			"b.toml:2: is not TOML: a string is not closed; add its quote at the end of the value"},
 		{"a directory", map[string]string{"main.toml": `include = ["d"]` + rest, "d/x": ""}, "d:1: cannot be read: is a directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -188,7 +188,11 @@ func (l *loader) parse(text string, at *place) *node {
 		if errors.As(err, &pe) {
 			p.line = int32(min(max(1, pe.Position.Line), 1+strings.Count(text, "\n")))
 			msg = strings.TrimSuffix(pe.Message, ".")
+			if strings.Contains(msg, `but got '\n'`) && p.line > 1 {
+				p.line-- // the parser has read the end of the line
+			}
 			msg += firstPlace(where, msg, int(p.line))
+			msg = explainSyntax(msg, lineOf(text, int(p.line)))
 		}
 		l.fault(&p, "is not TOML: %s", msg)
 		return nil

@@ -13,7 +13,7 @@ import (
 func (m *Match) Rule() route.Match {
 	r := route.Match{Hosts: m.Hosts, Paths: m.Paths, PathRegex: m.PathRegex, Listener: m.Listener, Methods: m.Methods,
 		Header: m.Header, Query: m.Query, Cookie: m.Cookie, Clients: Prefixes(m.Clients)}
-	if m.SNI != "" {
+	if m.SNI != "" && m.SNI != AnySNI {
 		r.Hosts = []string{m.SNI}
 	}
 	return r
@@ -22,11 +22,12 @@ func (m *Match) Rule() route.Match {
 // matches has package route look at what the routes match: what cannot be matched, routes that
 // match the same requests, and routes that are never reached.
 func (l *loader) matches(c *Config, t tables) {
+	tcp := c.TCPListeners()
 	for _, sni := range []bool{false, true} {
 		var rules []route.Rule[int]
 		for i := range c.Routes {
 			r := &c.Routes[i]
-			if (r.Match.SNI != "") == sni && !l.matchFaulty(t.routes[i].get("match")) {
+			if (r.Match.SNI != "") == sni && !tcp[r.Match.Listener] && !l.matchFaulty(t.routes[i].get("match")) {
 				rules = append(rules, route.Rule[int]{Name: r.Name, Match: r.Match.Rule(), Value: i})
 			}
 		}

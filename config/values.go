@@ -73,7 +73,7 @@ var formats = map[string]codec{
 	"response_field": editedField("host", "+host"),
 	"rewrite":        plain(rewritten),
 	"san":            of(certName, same),
-	"server_name":    plain(func(s, _ string) (string, string) { return matchHost(s, false) }),
+	"server_name":    plain(serverName),
 	"tls_version":    versions,
 	"token_source":   of(tokenSource, same),
 	"trusted":        networks(NetworkUnix),
@@ -204,6 +204,9 @@ func absolute(dir, path string) string {
 
 // modes are file modes in octal, such as "0660".
 var modes = withPattern(of(func(s, _ string) (fs.FileMode, string) {
+	if s == "tcp" || s == "http" {
+		return 0, `is the file mode of unix sockets, such as "0660"; leave it out: HTTP is the default, and protocols = [ "tcp" ] forwards bytes`
+	}
 	n, err := strconv.ParseUint(s, 8, 32)
 	if err != nil || n == 0 || n > 0o777 {
 		return 0, `is not a valid file mode; must be octal, for example "0660"`

@@ -29,7 +29,11 @@ func adminAddress(s, dir string) (Address, string) {
 	if s == "off" {
 		return Address{}, ""
 	}
-	return listened(s, dir)
+	a, problem := listened(s, dir)
+	if a.Last != 0 {
+		return Address{}, "has a range of ports; write one port"
+	}
+	return a, problem
 }
 
 func adminText(a Address) string {
@@ -68,7 +72,7 @@ func parseAddress(s, dir string, u use) (a Address, problem string) {
 	case s == "":
 		return bad("is empty; must be %s", forms)
 	case strings.Contains(s, "://"):
-		return bad("is a URL; must be %s", forms)
+		return bad("%s", urlAddress(s, u))
 	case strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./"):
 		return bad("is a path; write %q for a unix socket", "unix:"+s)
 	}
@@ -82,18 +86,101 @@ func parseAddress(s, dir string, u use) (a Address, problem string) {
 		}
 		return bad("is not a valid address; must be %s", forms)
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return bad("has no port from 0 to 65535; write the port as a number")
+	if a.Port, a.Last, problem = ports(port, u); problem != "" {
+		return bad("%s", problem)
 	}
-	if u == dialAddress && n == 0 {
-		return bad("has the port 0; write the server's port")
-	}
-	a.Port = uint16(n)
 	if a.Host, problem = addressHost(host, u); problem != "" {
 		return bad("%s; must be %s", problem, forms)
 	}
 	return a, ""
+}
+
+// urlAddress says how the address of a URL is written.
+func urlAddress(s string, u use) string {
+	scheme, host, _ := cutURL(s)
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		name, port = host, "80"
+		if scheme == "https" {
+			port = "443"
+		}
+	}
+	right := net.JoinHostPort(strings.Trim(name, "[]"), port)
+	if ip, err := netip.ParseAddr(strings.Trim(name, "[]")); u == listenAddress && (err != nil || !ip.IsValid()) {
+		right = ":" + port // a name of the service, which need not be an address of this host
+	}
+	what := fmt.Sprintf("is a URL; write %q", right)
+	switch {
+	case scheme == "https" && u == listenAddress:
+		what += ", and [listener.tls] for https"
+	case scheme == "https":
+		what += ", and tls = {} in the backend for https"
+	}
+	return what
+}
+
+// cutURL returns the scheme, the host with its port, and the path of a URL.
+func cutURL(s string) (scheme, host, path string) {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		return "", "", ""
+	}
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest, path = rest[:i], rest[i:]
+	}
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		rest = rest[i+1:]
+	}
+	return strings.ToLower(scheme), rest, path
+}
+
+// notHost says what is right in place of a URL, or of a host with a path; "" for any other.
+func notHost(s string) string {
+	_, host, path := cutURL(s)
+	what := "is a URL"
+	if host == "" {
+		i := strings.IndexByte(s, '/')
+		if i <= 0 {
+			return ""
+		}
+		host, path, what = s[:i], s[i:], "has a path"
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	right := fmt.Sprintf("%s; write only the name, %q", what, strings.ToLower(host))
+	if path != "" && path != "/" {
+		right += ", and the path in match.path of a route"
+	}
+	return right
+}
+
+// maxPorts is the most ports of a range. Each is a socket.
+const maxPorts = 1024
+
+// ports parses a port, or a range of them, of which last is the end; it is 0 for a single port.
+func ports(s string, u use) (first, last uint16, problem string) {
+	from, to, isRange := strings.Cut(s, "-")
+	a, err := strconv.ParseUint(from, 10, 16)
+	if err != nil {
+		return 0, 0, "has no port from 0 to 65535; write the port as a number"
+	}
+	switch {
+	case u == dialAddress && isRange:
+		return 0, 0, "has a range of ports, which is for listeners; write one port"
+	case u == dialAddress && a == 0:
+		return 0, 0, "has the port 0; write the server's port"
+	case !isRange:
+		return uint16(a), 0, ""
+	}
+	b, err := strconv.ParseUint(to, 10, 16)
+	switch {
+	case err != nil || a == 0 || b <= a:
+		return 0, 0, `has no valid range of ports; write the first and the last, for example ":9000-9010"`
+	case b-a >= maxPorts:
+		return 0, 0, fmt.Sprintf("has a range of %d ports; must be at most %d", b-a+1, maxPorts)
+	}
+	return uint16(a), uint16(b), ""
 }
 
 func unixAddress(path, dir string) (a Address, problem string) {
@@ -143,6 +230,9 @@ func addressHost(host string, u use) (canonical, problem string) {
 // hostName checks a DNS name and returns it in the canonical form of package target. With wildcard,
 // the name may begin with "*.".
 func hostName(s string, wildcard bool) (canonical, problem string) {
+	if problem := notHost(s); problem != "" {
+		return "", problem
+	}
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {
 			if p, err := idna.Lookup.ToASCII(s); err == nil && utf8.ValidString(s) {
@@ -214,6 +304,9 @@ func matchHost(s string, ipToo bool) (canonical, problem string) {
 	if s == "*" {
 		return "", "matches every host; leave it out for that"
 	}
+	if problem := notHost(s); problem != "" {
+		return "", problem
+	}
 	bare := s
 	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
 		bare = bare[1 : len(bare)-1]
@@ -233,6 +326,14 @@ func matchHost(s string, ipToo bool) (canonical, problem string) {
 		return "", fmt.Sprintf("has a port; write %q", s[:i])
 	}
 	return hostName(s, true)
+}
+
+// serverName parses the SNI of a handshake, or AnySNI.
+func serverName(s, _ string) (string, string) {
+	if s == AnySNI {
+		return s, ""
+	}
+	return matchHost(s, false)
 }
 
 // certHost parses a name that a certificate may contain.

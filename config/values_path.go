@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -18,6 +19,9 @@ func matchPath(s, _ string) (string, string) {
 // pathGlob parses a path with wildcards: * stands for any text within a segment, and ** for any
 // number of segments. A pattern that begins with * matches the end of a path.
 func pathGlob(s, _ string) (string, string) {
+	if problem := notPath(s); problem != "" {
+		return "", problem
+	}
 	literal := strings.ReplaceAll(s, "*", "x")
 	if strings.HasPrefix(s, "*") {
 		literal = "/" + literal
@@ -45,6 +49,9 @@ func exactPath(s, dir string) (string, string) {
 // in which requests are matched: any other form would never match. It returns a problem of the form
 // "what is wrong; what would be right", "" for none.
 func pathProblem(p string) string {
+	if problem := notPath(p); problem != "" {
+		return problem
+	}
 	if p == "" || p[0] != '/' {
 		return `does not begin with /; must be for example "/api" or "/api/*"`
 	}
@@ -118,6 +125,19 @@ func pathByteProblem(rest string) string {
 		return fmt.Sprintf("has %s; write it as %q", rest[:size], canonical[2:])
 	}
 	return fmt.Sprintf("has the byte %q as it is; write it as %s", string(rune(c)), canonical[2:])
+}
+
+// notPath says what is right in place of a URL or a regular expression; "" for any other.
+func notPath(p string) string {
+	switch _, host, path := cutURL(p); {
+	case host != "":
+		return fmt.Sprintf("is a URL; write only the path, %q, and the host in match.host", cmp.Or(path, "/"))
+	case strings.HasPrefix(p, "^"):
+		return "is a regular expression; write it as path_regex"
+	case strings.HasPrefix(p, "~"):
+		return "is nginx's form of a regular expression; write the expression alone as path_regex"
+	}
+	return ""
 }
 
 // isEscape reports whether s begins with a percent sign and two upper-case hexadecimal digits.

@@ -48,11 +48,14 @@ func (n *generation) closeIdleFile() bool {
 }
 
 // files opens the directory of an action as a start does.
-func (c *fileCheck) files(key string, f *config.Files) {
-	root, err := files.New(f.Options())
+func (c *fileCheck) files(r *config.Route) {
+	if r.Files == nil {
+		return
+	}
+	root, err := files.New(r.Files.Options())
 	if err == nil {
 		err = root.Check()
 		root.Close()
 	}
-	c.note(key+".files.root", err)
+	c.note("route."+r.Name+".files.root", err)
 }

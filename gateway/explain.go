@@ -40,6 +40,14 @@ func (e *Explainer) PassedThrough(l *config.Listener, sni string) (*proxy.Route,
 	return p.Match(name, l.Name), p.Explain(name, l.Name)
 }
 
+// TCP returns the route that takes the connections of l; nil if l accepts HTTP.
+func (e *Explainer) TCP(l *config.Listener) *proxy.Route {
+	if !l.AcceptsTCP() {
+		return nil
+	}
+	return e.generation.tcp.Match(nil, l.Name)
+}
+
 // Explain explains a request over HTTP/1 at l. Over TLS, sni is the server name of the handshake.
 func (e *Explainer) Explain(l *config.Listener, head []byte, peer netip.AddrPort, overTLS bool, sni string) proxy.Explanation {
 	o := e.generation.view(l)

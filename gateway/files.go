@@ -29,7 +29,9 @@ func CheckFiles(cfg *config.Config) []config.Fault {
 		c.backend(&cfg.Backends[i])
 	}
 	for i := range cfg.Routes {
-		c.route(&cfg.Routes[i])
+		for _, check := range routeFiles {
+			check(&c, &cfg.Routes[i])
+		}
 	}
 	switch cfg.Log.Access {
 	case config.AccessStdout, config.AccessStderr, config.AccessOff:
@@ -60,8 +62,13 @@ func (c *fileCheck) note(key string, err error) {
 func (c *fileCheck) listener(l *config.Listener) {
 	key := "listener." + l.Name
 	for i, a := range l.Addresses {
-		if filepath.IsAbs(a.Path) {
-			c.note(fmt.Sprintf("%s.address[%d]", key, i), cmp.Or(free(a.Path), writable(filepath.Dir(a.Path))))
+		at := fmt.Sprintf("%s.address[%d]", key, i)
+		switch {
+		case l.Systemd != "": // it is opened only if no socket was inherited
+		case filepath.IsAbs(a.Path):
+			c.note(at, cmp.Or(free(a.Path), writable(filepath.Dir(a.Path))))
+		case a.Host != "" && !a.IsUnix() && !a.IP().IsValid():
+			c.note(at, resolves(a.Host))
 		}
 	}
 	if l.TLS == nil {
@@ -96,32 +103,45 @@ func (c *fileCheck) backend(b *config.Backend) {
 	c.note("backend."+b.Name+".tls", err)
 }
 
-// route looks at the files of filters and answers.
-func (c *fileCheck) route(r *config.Route) {
-	key := "route." + r.Name
-	if r.Files != nil {
-		c.files(key, r.Files)
-	}
+// routeFiles open the files that keys of routes name.
+var routeFiles = [...]func(*fileCheck, *config.Route){
+	(*fileCheck).files, (*fileCheck).answer, (*fileCheck).basicAuth, (*fileCheck).jwt, (*fileCheck).forwardAuth,
+	(*fileCheck).errorPages,
+}
+
+func (c *fileCheck) answer(r *config.Route) {
 	if r.Answer != nil && r.Answer.File != "" {
 		_, _, err := readContent(r.Answer.File)
-		c.note(key+".answer.file", err)
+		c.note("route."+r.Name+".answer.file", err)
 	}
+}
+
+func (c *fileCheck) basicAuth(r *config.Route) {
 	if a := r.BasicAuth; a != nil {
-		c.note(key+".basic_auth.users", auth.CheckUsers(a.Users))
+		c.note("route."+r.Name+".basic_auth.users", auth.CheckUsers(a.Users))
 	}
+}
+
+func (c *fileCheck) jwt(r *config.Route) {
 	if j := r.JWT; j != nil {
 		if j.Keys != "" {
-			c.note(key+".jwt.keys", auth.CheckKeys(j.Keys, j.Algorithms))
+			c.note("route."+r.Name+".jwt.keys", auth.CheckKeys(j.Keys, j.Algorithms))
 		}
-		c.ca(key+".jwt.ca", j.CA)
+		c.ca("route."+r.Name+".jwt.ca", j.CA)
 	}
+}
+
+func (c *fileCheck) forwardAuth(r *config.Route) {
 	if f := r.ForwardAuth; f != nil {
-		c.ca(key+".forward_auth.ca", f.CA)
+		c.ca("route."+r.Name+".forward_auth.ca", f.CA)
 	}
+}
+
+func (c *fileCheck) errorPages(r *config.Route) {
 	for status, p := range r.ErrorPages {
 		if p.File != "" {
 			_, _, err := readContent(p.File)
-			c.note(key+".error_pages."+status.String(), err)
+			c.note("route."+r.Name+".error_pages."+status.String(), err)
 		}
 	}
 }
@@ -170,6 +190,16 @@ func creatable(dir string) error {
 		}
 		return err
 	}
+}
+
+// resolves returns why a name to listen on has no address, nil if it has one.
+func resolves(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), namesTime)
+	defer cancel()
+	if err := resolve(ctx, []string{name})[name]; err != nil {
+		return fmt.Errorf("does not resolve (got %q): %w; write an address of this host", name, err)
+	}
+	return nil
 }
 
 // writable returns why no file can be created in a directory, nil if one can.

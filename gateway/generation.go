@@ -30,8 +30,9 @@ type generation struct {
 	sources   map[string]*authSource // of users and keys, by kind and name
 	meters    []*telemetry.AuthMeter // of its filters
 	routes    *proxy.Routes
-	passed    *proxy.Passthroughs    // nil: none
-	passedAt  map[string]bool        // the listeners that its routes name; "" is all
+	passed    *proxy.Passthroughs    // by server name; nil: none
+	tcp       *proxy.Passthroughs    // by TCP listener; nil: none
+	passedAt  map[string]bool        // the listeners that routes by server name name; "" is all
 	ownNames  []string               // see ownNames
 	contents  map[string]fs.FileInfo // files that are bodies of answers, as they were read
 	fileRoots []*files.Root          // directories of the action files
@@ -226,12 +227,16 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 
 // view is options of the data plane of a listener, as far as the configuration says it.
 func (n *generation) view(l *config.Listener) proxy.ListenerOptions {
-	return proxy.ListenerOptions{
+	o := proxy.ListenerOptions{
 		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
 		RedirectHTTPS: l.RedirectHTTPS, Routes: n.routes, Passthrough: n.passthroughs(l),
 		H2C: l.Accepts(config.H2C), NoH1: !l.Accepts(config.H1),
 		ProxyHeader: l.ProxyProtocol, ProxyHeaderFrom: l.ProxyProtocolFrom,
 	}
+	if l.AcceptsTCP() {
+		o.TCP = n.tcp
+	}
+	return o
 }
 
 func (f *front) closeTLS() {
@@ -246,7 +251,9 @@ func (g *Gateway) listenerOptions(cfg *config.Config, l *config.Listener) listen
 		Gate: g.gate, Failed: g.metrics.AcceptErrors.Inc, Log: g.log,
 	}
 	for _, a := range l.Addresses {
-		o.Addresses = append(o.Addresses, a.String())
+		for _, one := range a.Each() {
+			o.Addresses = append(o.Addresses, one.String())
+		}
 	}
 	return o
 }

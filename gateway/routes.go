@@ -17,15 +17,20 @@ type builder struct {
 	explain bool        // for an Explainer: no file is opened
 }
 
-// build makes the table of routes, and that of server names which are passed through.
+// build makes the table of routes, that of server names which are passed through, and that of TCP
+// listeners.
 func (b *builder) build() error {
 	cfg := b.config
-	var list, passed []proxy.Route
+	isTCP := cfg.TCPListeners()
+	var list, passed, tcp []proxy.Route
 	var faults config.Errors
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		one, err := b.route(r)
 		switch faults = appendFaults(faults, cfg, "route."+r.Name, err); {
+		case isTCP[r.Match.Listener]:
+			one.Action = &proxy.TCP{Backend: b.backends[r.Backend].Backend}
+			tcp = append(tcp, one)
 		case r.Match.SNI == "":
 			list = append(list, one)
 		default:
@@ -43,6 +48,11 @@ func (b *builder) build() error {
 	}
 	if len(passed) > 0 {
 		if b.passed, err = proxy.NewPassthroughs(passed); err != nil {
+			return routeFault(cfg, err)
+		}
+	}
+	if len(tcp) > 0 {
+		if b.tcp, err = proxy.NewPassthroughs(tcp); err != nil {
 			return routeFault(cfg, err)
 		}
 	}

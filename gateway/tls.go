@@ -54,7 +54,7 @@ func (g *Gateway) buildTLS(cfg *config.Config, l *config.Listener) (*tlsSet, err
 func certsOptions(l *config.Listener) certs.Options {
 	o := certs.Options{Listener: l.Name, RefuseUnknown: l.TLS.RefuseUnknown, Policy: certsPolicy(&l.TLS.TLSPolicy)}
 	for _, p := range l.Protocols {
-		if p == config.H1 || p == config.H2 {
+		if p == config.H1 || p == config.H2 || p == config.TCP {
 			o.Protocols = append(o.Protocols, string(p))
 		}
 	}

@@ -388,7 +388,7 @@ func TestListenErrors(t *testing.T) {
 	}
 }
 
-func TestSpeaksOthers(t *testing.T) {
+func TestOtherTransports(t *testing.T) {
 	l, err := net.Listen("unix", t.TempDir()+"/s")
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ import (
 type conn struct {
 	client
 	base   *netio.Conn
-	stream netio.Stream // carries HTTP: base, or TLS above it; nil before that is known
+	stream netio.Stream // what is spoken on: base, or TLS above it; nil before that is known
 	http   *http1.ServerConn
 
 	parked atomic.Bool   // see park
@@ -101,12 +101,15 @@ func (p *Proxy) reject(nc net.Conn) {
 }
 
 func (c *conn) serve() {
+	v := c.listener.view.Load()
 	if !c.rejectTCP() {
-		c.stream = c.trySetup()
+		c.stream = c.trySetup(v)
 	}
 	switch {
 	case c.stream == nil:
 		c.close()
+	case v.TCP != nil:
+		task.Go("connection", func() { c.serveTCP(v) }, c.abortAfterPanic)
 	case c.tls != nil:
 		// A handshake grows the stack to at least 16 KiB, which an idle connection would keep.
 		task.Go("connection", c.serveHTTP, c.abortAfterPanic)
@@ -116,14 +119,14 @@ func (c *conn) serve() {
 }
 
 // trySetup calls setup. A panic ends this connection only.
-func (c *conn) trySetup() (s netio.Stream) {
+func (c *conn) trySetup(v *view) (s netio.Stream) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.notePanic(v)
 			s = nil
 		}
 	}()
-	return c.setup()
+	return c.setup(v)
 }
 
 // notePanic records a panic outside of any exchange.

@@ -19,9 +19,11 @@ type ListenerOptions struct {
 	RedirectHTTPS bool   // answer everything with a 308 to the same target by https
 	Routes        *Routes
 	Passthrough   *Passthroughs // nil: none
-	TLS           Policies      // nil: plain
-	H2C           bool          // accept HTTP/2 without TLS, by its preface
-	NoH1          bool          // and refuse HTTP/1
+	// TCP has the route that takes every connection of the listener; nil: HTTP is spoken.
+	TCP  *Passthroughs
+	TLS  Policies // nil: plain
+	H2C  bool     // accept HTTP/2 without TLS, by its preface
+	NoH1 bool     // and refuse HTTP/1
 	// Challenge answers a CA that validates a name (http-01), before redirects and routes; nil:
 	// never.
 	Challenge func(host, path []byte) (body string, ours bool)
@@ -45,6 +47,7 @@ type view struct {
 	noRoute           *telemetry.ExchangeMeter
 	meters            *meters // of Routes
 	passthroughMeters *meters // of Passthrough
+	tcpMeters         *meters // of TCP
 }
 
 // NewListener makes a listener that serves o.
@@ -60,6 +63,7 @@ func (l *Listener) Update(o ListenerOptions) {
 		ListenerOptions: o, conns: l.metrics.Listener(l.name), noRoute: l.metrics.Exchange(l.name, ""),
 		meters:            l.newMeters(l.metrics.Exchange, o.Routes),
 		passthroughMeters: l.newMeters(l.metrics.Passthrough, (*Routes)(o.Passthrough)),
+		tcpMeters:         l.newMeters(l.metrics.Passthrough, (*Routes)(o.TCP)),
 	}
 	l.view.Swap(v).end(v)
 }
@@ -79,6 +83,7 @@ func (v *view) end(next *view) {
 	}
 	v.meters.end(next.meters)
 	v.passthroughMeters.end(next.passthroughMeters)
+	v.tcpMeters.end(next.tcpMeters)
 }
 
 // trusts reports whether a is the address of a trusted proxy.

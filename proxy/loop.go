@@ -23,8 +23,10 @@ import (
 // server may send requests of its own with the fields that it received. A mark identifies the
 // listener, the route and the target of a pass, and a loop is the same mark again.
 //
-// Connections that are passed through carry no mark. A loop is a connection that this process has
-// made, or many concurrent connections with the same ClientHello, which contains 32 random bytes.
+// Connections that are forwarded unopened carry no mark. A loop is a connection that this process
+// has made for the same route, also by way of other routes; or many concurrent connections with the
+// same ClientHello, which contains 32 random bytes. Other bytes that return through other proxies
+// cannot be told from new ones: the limit of connections ends such a loop.
 
 const (
 	processDigits = 8
@@ -43,9 +45,10 @@ type loops struct {
 	process  [processDigits]byte // a random name of this process
 	reported atomic.Int64        // when a loop was logged, in ns since 1970
 
-	mu      sync.Mutex          // guards what follows
-	hellos  map[uint64]int      // by hash, of the connections that are being passed through
-	dialled map[addrPair]string // of the connections to servers; values are their routes
+	mu      sync.Mutex               // guards what follows
+	hellos  map[uint64]int           // by hash, of the connections that are being passed through
+	arrived map[addrPair]*passedConn // the connections that are forwarded unopened
+	dialled map[addrPair]*passedConn // their connections to servers
 }
 
 // addrPair identifies a connection: one local port may be used for connections to several
@@ -53,7 +56,10 @@ type loops struct {
 type addrPair struct{ from, to netip.AddrPort }
 
 func newLoops() *loops {
-	l := &loops{seed: maphash.MakeSeed(), hellos: map[uint64]int{}, dialled: map[addrPair]string{}}
+	l := &loops{
+		seed: maphash.MakeSeed(), hellos: map[uint64]int{},
+		arrived: map[addrPair]*passedConn{}, dialled: map[addrPair]*passedConn{},
+	}
 	hex.Encode(l.process[:], binary.BigEndian.AppendUint32(nil, rand.Uint32()))
 	return l
 }
@@ -123,39 +129,75 @@ func (l *loops) report(x *exchange, text, key, value string) {
 	}
 }
 
-// passedConn is a connection that is passed through.
+// passedConn is a connection that is forwarded unopened.
 type passedConn struct {
 	loops   *loops
-	hello   uint64
-	dialled addrPair // the connection to the server
+	route   string
+	arrived addrPair    // the connection itself
+	before  *passedConn // the one whose connection to a server it is; nil: another's
+	hello   uint64      // hash; 0: it has no ClientHello
+	dialled addrPair    // the connection to the server
 }
 
-// pass registers a connection that is to be passed through. It returns nil if the connection is
-// part of a loop.
+// pass registers a connection that is to be forwarded. It returns nil if the connection is part of
+// a loop. hello is nil for one that has no ClientHello.
 func (l *loops) pass(c addrPair, route string, hello []byte) *passedConn {
-	var h maphash.Hash
-	h.SetSeed(l.seed)
-	_, _ = h.WriteString(route)
-	_, _ = h.Write(hello)
-	p := &passedConn{loops: l, hello: h.Sum64()}
+	p := &passedConn{loops: l, route: route, arrived: c}
+	if hello != nil {
+		var h maphash.Hash
+		h.SetSeed(l.seed)
+		_, _ = h.WriteString(route)
+		_, _ = h.Write(hello)
+		p.hello = max(1, h.Sum64())
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if by, ok := l.dialled[c]; ok && by == route || l.hellos[p.hello] >= maxSameHello {
+	if p.before = l.dialled[c]; p.before.cameBy(route) {
 		return nil
 	}
-	l.hellos[p.hello]++
+	if p.hello != 0 {
+		if l.hellos[p.hello] >= maxSameHello {
+			return nil
+		}
+		l.hellos[p.hello]++
+	}
+	if c != (addrPair{}) {
+		l.arrived[c] = p
+	}
 	return p
 }
 
-// setServer records the connection to the server, before anything is sent on it.
-func (p *passedConn) setServer(c addrPair, route string) {
-	if c == (addrPair{}) {
-		return
+// cameBy reports whether a connection has come by way of a route.
+func (p *passedConn) cameBy(route string) bool {
+	for ; p != nil; p = p.before {
+		if p.route == route {
+			return true
+		}
 	}
-	p.dialled = c
-	p.loops.mu.Lock()
-	p.loops.dialled[c] = route
-	p.loops.mu.Unlock()
+	return false
+}
+
+// setServer records the connection to the server, and reports whether it leads to no loop. That
+// connection may have been accepted here before, and been forwarded.
+func (p *passedConn) setServer(c addrPair) bool {
+	if c == (addrPair{}) {
+		return true
+	}
+	l := p.loops
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.dialled, l.dialled[c] = c, p
+	next := l.arrived[c]
+	if next == nil {
+		return true
+	}
+	next.before = p
+	for ; next != nil; next = l.arrived[next.dialled] {
+		if p.cameBy(next.route) {
+			return false
+		}
+	}
+	return true
 }
 
 // end is called before the connection to the server is closed.
@@ -163,10 +205,13 @@ func (p *passedConn) end() {
 	l := p.loops
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.hellos[p.hello]--; l.hellos[p.hello] == 0 {
-		delete(l.hellos, p.hello)
+	if p.hello != 0 {
+		if l.hellos[p.hello]--; l.hellos[p.hello] == 0 {
+			delete(l.hellos, p.hello)
+		}
 	}
 	delete(l.dialled, p.dialled)
+	delete(l.arrived, p.arrived)
 }
 
 // addrPairOf returns the addresses of a connection; both are zero for a unix socket.

@@ -60,10 +60,10 @@ type session struct {
 	version, cipher, group string
 }
 
-// setup handles what precedes HTTP: a PROXY header, a connection that is passed through, the TLS
-// handshake. It returns the stream that carries HTTP; nil if the connection has ended.
-func (c *conn) setup() netio.Stream {
-	v := c.listener.view.Load()
+// setup handles what precedes HTTP, or the bytes of a TCP listener: a PROXY header, a connection
+// that is passed through, the TLS handshake. It returns the stream that carries these; nil if the
+// connection has ended.
+func (c *conn) setup(v *view) netio.Stream {
 	c.base.ReadBy(c.firstDeadline())
 	var ahead netio.Buffer
 	defer ahead.Release()

@@ -103,7 +103,7 @@ func accessFields(redact []string) []field {
 			append: func(b []byte, r *Record) []byte { return appendEscaped(b, r.Host) }},
 		{name: "path", doc: "path as received, with the query", form: formQuoted,
 			append: func(b []byte, r *Record) []byte { return appendPath(b, r.Path, redact) }},
-		{name: "proto", doc: "`HTTP/1.0`, `HTTP/1.1`, `HTTP/2.0`; `TLS` for a connection that is passed through", form: formWord,
+		{name: "proto", doc: "`HTTP/1.0`, `HTTP/1.1`, `HTTP/2.0`; `TLS` for a connection that is passed through by its server name, `TCP` for one of a [TCP listener](tcp.md)", form: formWord,
 			append: func(b []byte, r *Record) []byte { return append(b, r.Proto.String()...) }},
 		{name: "status", doc: "status sent to the client", form: formBare,
 			when:   hasStatus,

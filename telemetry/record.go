@@ -120,7 +120,8 @@ const (
 	ProtoHTTP10
 	ProtoHTTP11
 	ProtoHTTP2
-	ProtoTLS // passed through
+	ProtoTLS // passed through by its server name
+	ProtoTCP // of a listener without HTTP
 )
 
 func (p Proto) String() string {
@@ -133,6 +134,8 @@ func (p Proto) String() string {
 		return "HTTP/2.0"
 	case ProtoTLS:
 		return "TLS"
+	case ProtoTCP:
+		return "TCP"
 	}
 	return ""
 }

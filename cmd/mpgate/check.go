@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,12 +12,12 @@ import (
 
 type checkCmd struct {
 	configFlag
-	JSON    bool `help:"Print the result as JSON."`
-	NoFiles bool `help:"Check only the configuration itself: open no certificates, keys or directories."`
+	JSON  bool `help:"Print the result as JSON."`
+	Files bool `default:"true" negatable:"" help:"Open the files that the configuration names, and resolve its names (default); --no-files checks only the configuration itself."`
 }
 
 func (checkCmd) Help() string {
-	return `Reports all errors at once, each with its file, line and key, what is wrong and what would be valid. If the configuration itself is valid, check also opens the files that it names, as a start would: certificates, keys and CA files, and the directories of logs, sockets and state. It changes nothing and binds no address. Run it as the user that runs mpgate. --no-files checks only the configuration, for example on another host. An unset variable is a warning in check, and an error in run. The exit code is 78 if there is an error.
+	return `Reports all errors at once, each with its file, line and key, what is wrong and what would be valid. If the configuration itself is valid, check also opens the files that it names, as a start would: certificates, keys and CA files, files of answers and error pages, and the directories of logs, sockets and state. It resolves the names of servers, and warns of those that have no address at present. It changes nothing and binds no address. Run it as the user that runs mpgate. --no-files checks only the configuration, for example on another host. An unset variable is a warning in check, and an error in run. The exit code is 78 if there is an error.
 
     mpgate check -c mpgate.toml
     mpgate check -c mpgate.toml --no-files --json`
@@ -24,8 +25,9 @@ func (checkCmd) Help() string {
 
 func (c *checkCmd) Run(p *program) error {
 	cfg, faults := config.Check(c.Config, config.Options{Check: true})
-	if cfg != nil && !c.NoFiles {
+	if cfg != nil && c.Files {
 		faults = append(faults, gateway.CheckFiles(cfg)...)
+		faults = append(faults, gateway.CheckNames(context.Background(), cfg)...)
 	}
 	errs := 0
 	for _, f := range faults {

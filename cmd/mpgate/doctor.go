@@ -110,7 +110,9 @@ func doctorListeners(cfg *config.Config) (list []doctor.Listener) {
 		l := &cfg.Listeners[i]
 		one := doctor.Listener{Name: l.Name, Mode: wanted(cfg, l.MPTCP), Systemd: l.Systemd}
 		for _, a := range l.Addresses {
-			one.Addresses = append(one.Addresses, a.String())
+			for _, each := range a.Each() {
+				one.Addresses = append(one.Addresses, each.String())
+			}
 		}
 		list = append(list, one)
 	}

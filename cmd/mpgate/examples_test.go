@@ -34,6 +34,7 @@ var examples = map[string]func(*testing.T){
 	"balancer.toml":  runBalancer,
 	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
+	"tcp.toml":       runTCP,
 	"auth.toml":      runAuth,
 }
 

@@ -30,10 +30,11 @@ type explainCmd struct {
 }
 
 func (explainCmd) Help() string {
-	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. The exit code is 1 if the action of no route is reached.
+	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. For tcp:// it says where the connections of TCP listeners go. The exit code is 1 if the action of no route is reached.
 
     mpgate explain http://example.org/api/users
-    mpgate explain https://example.org/ --listener secure --json`
+    mpgate explain https://example.org/ --listener secure --json
+    mpgate explain tcp://`
 }
 
 func (c *explainCmd) Run(p *program) error {
@@ -130,8 +131,8 @@ func parseQuestion(method, url string) (q question, err error) {
 	q = question{method: method, url: url, target: "/"}
 	rest := url
 	if scheme, after, ok := strings.Cut(url, "://"); ok {
-		if q.scheme = strings.ToLower(scheme); q.scheme != "http" && q.scheme != "https" {
-			return q, usageError(fmt.Sprintf("URL: the scheme must be http or https (got %q)", scheme))
+		if q.scheme = strings.ToLower(scheme); q.scheme != "http" && q.scheme != "https" && q.scheme != "tcp" {
+			return q, usageError(fmt.Sprintf("URL: the scheme must be http, https or tcp (got %q)", scheme))
 		}
 		rest = after
 	}
@@ -150,6 +151,10 @@ func parseQuestion(method, url string) (q question, err error) {
 	}
 	if i := strings.LastIndexByte(q.host, '@'); i >= 0 { // clients send that as Authorization
 		q.host = q.host[i+1:]
+	}
+	if q.scheme == "tcp" {
+		q.method, q.target = "", ""
+		return q, nil
 	}
 	if q.host == "" && q.scheme != "" {
 		return q, usageError(fmt.Sprintf("URL: no host (got %q)", url))
@@ -179,6 +184,9 @@ func (q *question) listeners(cfg *config.Config, gate *gateway.Explainer, name s
 // fits reports whether a client with this URL may connect to l. Ports are not compared: a proxy or
 // NAT in front of the gateway may use others.
 func (q *question) fits(gate *gateway.Explainer, l *config.Listener) bool {
+	if q.scheme == "tcp" || l.AcceptsTCP() {
+		return q.scheme == "tcp" && l.AcceptsTCP()
+	}
 	switch q.scheme {
 	case "http":
 		return l.TLS == nil
@@ -203,6 +211,7 @@ type explained struct {
 	Files       []string `json:"files,omitempty"`   // that are looked for first
 	Servers     []string `json:"servers,omitempty"`
 	Passthrough bool     `json:"passthrough,omitempty"` // TLS that is not decrypted
+	TCP         bool     `json:"tcp,omitempty"`         // bytes that are not parsed
 	// client_auth of the TLS policy of the name; "": none
 	ClientAuth string      `json:"client_auth,omitempty"`
 	Status     int         `json:"status,omitempty"` // that mpgate answers with
@@ -229,6 +238,15 @@ type candidate struct {
 // explain has the data plane take its steps.
 func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *config.Listener) explained {
 	e := explained{URL: q.url, Method: q.method, Listener: l.Name}
+	if r := gate.TCP(l); r != nil {
+		e.TCP, e.Method = true, ""
+		e = e.routed(cfg, r)
+		e.Why = "the one route of the listener"
+		return e
+	}
+	if q.scheme == "tcp" {
+		return e.refused(0, "the listener accepts HTTP")
+	}
 	overTLS := l.TLS != nil && q.scheme != "http"
 	if r, found := gate.PassedThrough(l, q.sni); r != nil && (overTLS || q.scheme == "https") {
 		e.Passthrough = true

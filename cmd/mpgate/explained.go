@@ -14,7 +14,7 @@ func printExplained(w io.Writer, list []explained) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s %s at listener %s\n", e.Method, e.URL, e.Listener)
+		fmt.Fprintf(w, "%s at listener %s\n", strings.TrimSpace(e.Method+" "+e.URL), e.Listener)
 		t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
 		if e.Host != "" {
 			fmt.Fprintf(t, "  host\t%s\n", e.Host)
@@ -45,8 +45,11 @@ func printExplained(w io.Writer, list []explained) error {
 		default:
 			fmt.Fprintf(t, "  route\t%s, %s\n", e.Route, e.Why)
 			how := ""
-			if e.Passthrough {
+			switch {
+			case e.Passthrough:
 				how = ", TLS passed through"
+			case e.TCP:
+				how = ", bytes passed through"
 			}
 			fmt.Fprintf(t, "  backend\t%s%s: %s\n", e.Backend, how, strings.Join(e.Servers, ", "))
 		}

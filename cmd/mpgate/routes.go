@@ -15,7 +15,7 @@ type routesCmd struct {
 }
 
 func (routesCmd) Help() string {
-	return `A request takes the first route that matches. Routes by SNI come first: they pass TLS connections through without decrypting them.
+	return `A request takes the first route that matches. The routes of TCP listeners come first, each of which takes all connections of its listener, then those by SNI, which pass TLS connections through without decrypting them.
 
     mpgate routes -c mpgate.toml`
 }
@@ -41,7 +41,10 @@ func (c *routesCmd) Run(p *program) error {
 		if r.Regexp {
 			path = "~ " + r.Path
 		}
-		if r.SNI != "" {
+		switch {
+		case r.TCP:
+			host, path = "tcp", "passed through"
+		case r.SNI != "":
 			host, path = "sni "+r.SNI, "passed through"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.action(), cmp.Or(r.Conditions, "none"))
@@ -62,6 +65,7 @@ type routeLine struct {
 	Answer     int    `json:"answer,omitempty"`
 	Regexp     bool   `json:"path_regex,omitempty"` // path is one
 	Conditions string `json:"conditions,omitempty"`
+	TCP        bool   `json:"tcp,omitempty"` // it takes all connections of its listener
 }
 
 // action is what answers: the name of a backend, or what mpgate does itself.
@@ -82,17 +86,22 @@ func (r *routeLine) action() string {
 // tables find routes in the same way as the gateway.
 type tables struct {
 	http *route.Table[*config.Route]
-	sni  *route.Table[*config.Route] // by SNI instead of the host; nil if no route has one
+	sni  *route.Table[*config.Route] // by SNI instead of the host
+	tcp  *route.Table[*config.Route] // of TCP listeners
 }
 
 func buildTables(cfg *config.Config) (*tables, error) {
-	var http, sni []route.Rule[*config.Route]
+	var http, sni, tcp []route.Rule[*config.Route]
+	isTCP := cfg.TCPListeners()
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		rule := route.Rule[*config.Route]{Name: r.Name, Match: r.Match.Rule(), Value: r}
-		if r.Match.SNI != "" {
+		switch {
+		case isTCP[r.Match.Listener]:
+			tcp = append(tcp, rule)
+		case r.Match.SNI != "":
 			sni = append(sni, rule)
-		} else {
+		default:
 			http = append(http, rule)
 		}
 	}
@@ -101,12 +110,15 @@ func buildTables(cfg *config.Config) (*tables, error) {
 	if t.http, err = route.Build(http); err == nil {
 		t.sni, err = route.Build(sni)
 	}
+	if err == nil {
+		t.tcp, err = route.Build(tcp)
+	}
 	return t, err
 }
 
 func (t *tables) inOrder() []routeLine {
 	list := []routeLine{}
-	for _, table := range []*route.Table[*config.Route]{t.sni, t.http} {
+	for _, table := range []*route.Table[*config.Route]{t.tcp, t.sni, t.http} {
 		for _, e := range table.Entries() {
 			r := e.Rule.Value
 			line := routeLine{Name: r.Name, Host: e.Host, Path: e.Path, Listener: r.Match.Listener, Backend: r.BackendName(), Regexp: e.Regexp, Conditions: e.Conditions}
@@ -120,8 +132,9 @@ func (t *tables) inOrder() []routeLine {
 				line.Answer = r.Answer.Status
 			}
 			if r.Match.SNI != "" {
-				line.Host, line.SNI = "", e.Host
+				line.Host, line.SNI = "", r.Match.SNI
 			}
+			line.TCP = table == t.tcp
 			list = append(list, line)
 		}
 	}

@@ -86,11 +86,12 @@ func (c *unitsCmd) options(cfg *config.Config) (units.Options, error) {
 			Require: l.MPTCP == mptcp.Require,
 		}
 		for _, a := range l.Addresses {
-			text := a.String()
 			if a.Host != "" && !a.IsUnix() && !a.IP().IsValid() && l.Systemd != "" {
 				return o, c.fault(cfg, "listener."+l.Name+".address", fmt.Errorf("ListenStream= does not accept names (got %q); write the IP address", a.Host))
 			}
-			one.Addresses = append(one.Addresses, text)
+			for _, each := range a.Each() {
+				one.Addresses = append(one.Addresses, each.String())
+			}
 		}
 		if l.Systemd != "" && len(one.Addresses) == 0 {
 			return o, c.fault(cfg, "listener."+l.Name, errors.New("it has no address for ListenStream=; set address in addition to systemd"))

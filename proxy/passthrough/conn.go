@@ -7,9 +7,9 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// conn is a plain connection as an End.
+// conn is a connection as an End.
 type conn struct {
-	*netio.Conn
+	netio.Stream
 	in   netio.Buffer
 	idle time.Duration
 }
@@ -20,7 +20,7 @@ func (c *conn) Next(wait bool) ([]byte, error) {
 		if !wait {
 			return nil, message.ErrWait
 		}
-		_ = c.SetReadDeadline(time.Now().Add(c.idle))
+		_ = c.Base().SetReadDeadline(time.Now().Add(c.idle))
 		if err := c.Fill(&c.in); err != nil {
 			c.in.Release() // this direction may have ended long before the other one
 			return nil, err
@@ -39,11 +39,15 @@ func (c *conn) WriteBody(b []byte) error {
 func (c *conn) End(*message.Header) error { return c.CloseWrite() }
 
 // Abort closes the connection.
-func (c *conn) Abort() { _ = c.Conn.Abort() }
+func (c *conn) Abort() { _ = c.Base().Abort() }
 
-// Relay is a Pump between two plain connections, which must be closed afterwards.
-func Relay(client, server *netio.Conn, idle time.Duration) Result {
-	c, s := &conn{Conn: client, idle: idle}, &conn{Conn: server, idle: idle}
+// Relay is a Pump between two connections, which must be closed afterwards. What was read of the
+// client already is in ahead, which it empties; nil is nothing.
+func Relay(client netio.Stream, ahead *netio.Buffer, server netio.Stream, idle time.Duration) Result {
+	c, s := &conn{Stream: client, idle: idle}, &conn{Stream: server, idle: idle}
+	if ahead != nil {
+		c.in, *ahead = *ahead, netio.Buffer{}
+	}
 	defer c.in.Release()
 	defer s.in.Release()
 	p := Pump{Client: c, Server: s, Idle: idle}

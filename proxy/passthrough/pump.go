@@ -3,7 +3,7 @@
 //
 // A Pump does that for any two Ends: it hands the end of one direction on while the other one
 // continues, flushes one end before it waits for the other, and stops at the first failure or when
-// nothing has moved for a while. Relay is a Pump between two plain connections. A tunnel of package
+// nothing has moved for a while. Relay is a Pump between two connections. A tunnel of package
 // proxy, such as a WebSocket, has ends that are exchanges of HTTP/1 or HTTP/2, which are
 // message.BodyReaders and message.BodyWriters already; what it adds, such as a WebSocket's close
 // frames, wraps these.
@@ -76,6 +76,7 @@ var errPanicked = errors.New("internal error")
 // as a *task.Panic if it came from the second one.
 func (p *Pump) Run() Result {
 	p.start = time.Now()
+	defer p.watch()()
 	var second task.Group
 	second.Go("tunnel", func() {
 		defer func() {
@@ -96,6 +97,32 @@ func (p *Pump) Run() Result {
 		r.Err, r.ByServer = f.err, f.byServer
 	}
 	return r
+}
+
+// watch stops the pump when nothing has moved for Idle and both directions wait to write, where no
+// read reports that. The function that it returns ends the watch.
+func (p *Pump) watch() (end func()) {
+	const late = time.Second // a read reports it first
+	var timer *time.Timer
+	var ended atomic.Bool
+	armed := make(chan struct{}) // closed when timer is set
+	timer = task.AfterFunc(p.Idle+late, "tunnel: idle time", func() {
+		<-armed
+		moved := time.Duration(p.last.Load())
+		left := moved + p.Idle + late - time.Since(p.start)
+		switch {
+		case ended.Load():
+		case left > 0:
+			timer.Reset(left)
+		default:
+			p.Stop(os.ErrDeadlineExceeded, false)
+		}
+	})
+	close(armed)
+	return func() {
+		ended.Store(true)
+		timer.Stop()
+	}
 }
 
 // Stop ends both directions with err, unless the pump has failed before. Any goroutine may call it,

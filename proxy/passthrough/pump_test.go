@@ -47,7 +47,7 @@ func relay(t *testing.T, idle time.Duration) (client, server *net.TCPConn, done 
 	client, nearClient := pair(t)
 	server, nearServer := pair(t)
 	done = make(chan Result, 1)
-	go func() { done <- Relay(nearClient, nearServer, idle) }()
+	go func() { done <- Relay(nearClient, nil, nearServer, idle) }()
 	return client, server, done
 }
 
@@ -117,7 +117,7 @@ func TestRelayNamesTheEndThatFailed(t *testing.T) {
 func TestStopEndsBothDirections(t *testing.T) {
 	client, nearClient := pair(t)
 	server, nearServer := pair(t)
-	p := Pump{Client: &conn{Conn: nearClient, idle: time.Minute}, Server: &conn{Conn: nearServer, idle: time.Minute}, Idle: time.Minute}
+	p := Pump{Client: &conn{Stream: nearClient, idle: time.Minute}, Server: &conn{Stream: nearServer, idle: time.Minute}, Idle: time.Minute}
 	done := make(chan Result, 1)
 	go func() { done <- p.Run() }()
 	if _, err := client.Write([]byte("x")); err != nil {
@@ -144,7 +144,7 @@ func TestPanicStopsBothDirections(t *testing.T) {
 	for _, byServer := range []bool{false, true} {
 		_, nearClient := pair(t)
 		_, nearServer := pair(t)
-		client, server := &conn{Conn: nearClient, idle: time.Minute}, &conn{Conn: nearServer, idle: time.Minute}
+		client, server := &conn{Stream: nearClient, idle: time.Minute}, &conn{Stream: nearServer, idle: time.Minute}
 		p := Pump{Client: panics{client}, Server: server, Idle: time.Minute}
 		if byServer {
 			p.Client, p.Server = client, panics{server}
