@@ -79,7 +79,7 @@ func (l *loader) checkProtocols(ln *Listener, n *node) {
 		case slices.Contains(ln.Protocols[:i], p):
 			l.wrong(n.item(i), "is listed twice; keep one of them")
 		case p == TCP && len(ln.Protocols) > 1:
-			l.fault(n.item(i).at, `is set beside other protocols%s, and bytes that are forwarded unopened are no other protocol; write protocols = [ "tcp" ], or give it a listener of its own`, n.item(i).got())
+			l.fault(n.item(i).at, `is set together with other protocols%s, and excludes them; write protocols = [ "tcp" ], or give it a listener of its own`, n.item(i).got())
 		case p == H2 && ln.TLS == nil:
 			l.fault(n.item(i).at, `is HTTP/2 over TLS%s, and this listener has no tls; add [listener.tls], or write "h2c" for HTTP/2 without it`, n.item(i).got())
 		case p == H2C && ln.TLS != nil:
