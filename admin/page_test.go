@@ -32,7 +32,7 @@ func TestPageInBrowser(t *testing.T) {
 	in.MPTCPEnded(telemetry.SideListener, telemetry.TransportMPTCP)
 	in.MPTCPFellBack(telemetry.SideBackend, "blackhole")
 	s := start(t, Options{Address: "127.0.0.1:0", Metrics: in.Registry(), Status: func() any {
-		return Status{Version: "1.2.3-test", State: "ready", Listeners: []Listener{{Name: "web", Sockets: []Socket{{Address: "192.0.2.1:80", Speaks: "mptcp"}}}},
+		return Status{Version: "1.2.3-test", State: "ready", Listeners: []Listener{{Name: "web", Sockets: []Socket{{Address: "192.0.2.1:80", Transport: "mptcp"}}}},
 			Reload: Reload{At: time.Unix(1700000000, 0), Error: "mpgate.toml:3: no such <key>"}}
 	}})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

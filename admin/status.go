@@ -49,7 +49,7 @@ type Listener struct {
 // Socket is what the kernel reports about a listening socket.
 type Socket struct {
 	Address   string `json:"address"`
-	Speaks    string `json:"transport"` // mptcp, tcp or unix
+	Transport string `json:"transport"` // mptcp, tcp or unix
 	Inherited bool   `json:"inherited,omitempty"`
 	Why       string `json:"why,omitempty"` // why it differs from the configured mode
 	// Reserve: new connections are steered to another inherited socket of this address, of the
@@ -79,8 +79,8 @@ type BackendServer struct {
 	Up      bool   `json:"up"`
 	Why     string `json:"why,omitempty"` // why it is not up
 	// the transport of the last connection: mptcp, fallback, tcp or unix
-	Speaks string `json:"transport,omitempty"`
-	Reason string `json:"reason,omitempty"` // of a fallback, inferred
+	Transport string `json:"transport,omitempty"`
+	Reason    string `json:"reason,omitempty"` // of a fallback, inferred
 }
 
 // Path is a declared path.

@@ -1,31 +1,31 @@
-// Command bench measures what mpgate costs, beside its peers and on the reader's own machine.
+// Command bench measures the cost of mpgate, in comparison with other proxies, on the machine that
+// it runs on.
 //
-//	go run ./bench cpu        CPU time of the proxy process a request: mpgate, nginx, HAProxy, Caddy, net/http
-//	go run ./bench load       requests a second at saturation, and latency at a fixed rate
-//	go run ./bench growth     what mpgate costs as connections, routes, servers, listeners become many
-//	go run ./bench paths      what a second path gives, in a lab of network namespaces (root)
-//	go run ./bench abuse      what attacks cost a proxy, and cost clients that do nothing wrong
-//	go run ./bench report     shows again what --json wrote
-//	go run ./bench selftest   proves that a slower proxy shows up as one
+//	go run ./bench cpu        CPU time of the proxy process per request: mpgate, nginx, HAProxy, Caddy, net/http
+//	go run ./bench load       requests per second at saturation, and latency at a fixed rate
+//	go run ./bench growth     cost of mpgate with many connections, routes, servers and listeners
+//	go run ./bench paths      what a second path adds, in a lab of network namespaces (root)
+//	go run ./bench abuse      what attacks cost a proxy and its other clients
+//	go run ./bench report     shows a result that was written with --json
+//	go run ./bench selftest   proves that a slower proxy is measured as slower
 //
-// The way of a run, and the files in that order:
+// The steps of a run, and the files in that order:
 //
-//	main.go       flags and verbs
-//	stage.go      what comes first: build mpgate, enter a network namespace of its own (root), start the guard
-//	machine.go    what machine this is
-//	cases.go      which workloads
+//	main.go       flags and commands
+//	stage.go      preparation: build mpgate, enter a network namespace (root), start the guard
+//	machine.go    description of the machine
+//	cases.go      the workloads
 //	proxy.go      start one proxy, wait until it is ready
-//	rounds.go     start all proxies of a case, warm each, then round by round one after the other
-//	measure.go    one round: clocks before, load, clocks after; is it valid?
-//	idle.go       memory of idle connections; startup.go: time to the first answer; growth.go: sizes as proxies of one case
+//	rounds.go     start all proxies of a case, warm each up, then measure one after the other in each round
+//	measure.go    one round: clocks before, load, clocks after; is the round valid?
+//	idle.go       memory of idle connections; startup.go: time to the first response; growth.go: sizes as proxies of one case
 //	report/       the table, the page
 //
-// abuse.go measures with processes of its own: an attacker (abuse/) and bystanders, beside one
-// proxy at a time.
+// abuse.go measures one proxy at a time with processes of its own: an attacker (abuse/) and clients
+// that do nothing wrong.
 //
-// paths.go is another way through: it has a lab instead of the loopback, and its own packages
-// (paths/).
+// paths.go uses a lab instead of the loopback device, and packages of its own (paths/).
 //
-// The programs that it starts from its own binary (the backend, net/http's proxy, the load
-// generator) are in child.go.
+// child.go has the programs that bench starts from its own binary: the backend, net/http's proxy
+// and the load generator.
 package main

@@ -91,7 +91,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	var c cli
-	parser, err := kong.New(&c, kong.Name("bench"), kong.Description("What mpgate costs, beside its peers."), kong.UsageOnError())
+	parser, err := kong.New(&c, kong.Name("bench"), kong.Description("Measures the cost of mpgate, in comparison with other proxies."), kong.UsageOnError())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return 1

@@ -8,6 +8,6 @@ import (
 )
 
 func main() {
-	fmt.Fprintln(os.Stderr, "bench: it reads costs from Linux's /proc and speaks Linux's MPTCP; run it on Linux")
+	fmt.Fprintln(os.Stderr, "bench: it reads costs from Linux's /proc and uses Linux's MPTCP; run it on Linux")
 	os.Exit(1)
 }

@@ -141,7 +141,7 @@ func parseSAN(s string) (sanPattern, error) {
 		base, below := strings.CutSuffix(v, "/*")
 		u, err := url.Parse(base)
 		if err != nil || u.Scheme == "" || strings.Contains(base, "*") {
-			return bad(`not a URI; a "/*" at its end stands for all below it`)
+			return bad(`not a URI; a "/*" at its end matches everything below it`)
 		}
 		if below {
 			base += "/"

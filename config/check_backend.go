@@ -46,7 +46,7 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	address := n.get("address")
 	if s.Address.IsUnix() {
 		if s.MPTCP == mptcp.Require {
-			l.fault(address.at, `is a unix socket%s, which never speaks MPTCP, and mptcp is "require"; write mptcp = "off" for this server`, address.got())
+			l.fault(address.at, `is a unix socket%s, which cannot use MPTCP, and mptcp is "require"; write mptcp = "off" for this server`, address.got())
 		}
 		for _, key := range []string{"source", "interface"} {
 			if n.has(key) {
@@ -73,7 +73,7 @@ func (l *loader) checkBackendTLS(t *BackendTLS, n *node) {
 	if !t.Verify {
 		l.warn(n.get("verify").at, "is false: anyone between mpgate and the servers can impersonate them; name their CA in ca instead")
 		if len(t.SAN) > 0 || t.CA != "" {
-			l.fault(n.get("verify").at, "is false beside ca or san, which then have no effect; leave one of them out")
+			l.fault(n.get("verify").at, "is false together with ca or san, which then have no effect; leave one of them out")
 		}
 	}
 }

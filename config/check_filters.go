@@ -144,7 +144,7 @@ func (c routeCheck) rewrite(r *Route, n *node) {
 	case err != nil:
 		c.wrong(n, err.Error())
 	case strings.Contains(r.Rewrite, "*") && r.Match.PathRegex != "":
-		c.fault(n.at, "has a *, which stands for that of match.path, and the route has path_regex%s; write {1} for its first group", n.got())
+		c.fault(n.at, "has a *, which refers to the * of match.path, but the route has path_regex%s; write {1} for its first group", n.got())
 	default:
 		c.captures(n, f.Captures())
 		for _, kind := range beforeServer {
@@ -224,7 +224,7 @@ func (c routeCheck) errorPage(written string, n *node, pages map[StatusRange]*Er
 	switch {
 	case p == nil || n.unset("file", "text", "type"): // another fault says why
 	case r.First < 400:
-		c.fault(n.at, "is for the status %d, which is no error; must be from 400 to 599", r.First)
+		c.fault(n.at, "is for the status %d, which is not an error; must be from 400 to 599", r.First)
 	case p.Text != "" && p.File != "":
 		c.fault(n.at, "has text and file; keep one of them")
 	case p.Text == "" && p.File == "":

@@ -26,7 +26,7 @@ func (l *loader) checkListener(ln *Listener, n *node) {
 		l.warn(n.get("proxy_protocol_from").at, `has no effect while proxy_protocol is "off"; write proxy_protocol = "optional" or "required"`)
 	}
 	if ln.RedirectHTTPS && ln.TLS != nil {
-		l.fault(n.get("redirect_https").at, "is set on a listener that speaks TLS itself; set it on the one for plain HTTP")
+		l.fault(n.get("redirect_https").at, "is set on a listener with tls; set it on the one for plain HTTP")
 	}
 }
 
@@ -43,7 +43,7 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 	}
 	onlyUnix := unix > 0 && unix == len(ln.Addresses) && ln.Systemd == ""
 	if unix > 0 && ln.MPTCP == mptcp.Require {
-		l.fault(n.get("mptcp").at, `is "require" with a unix socket, which never speaks MPTCP; give that address a listener of its own`)
+		l.fault(n.get("mptcp").at, `is "require" with a unix socket, which cannot use MPTCP; give that address a listener of its own`)
 	}
 	device := n.get("interface")
 	if onlyUnix && ln.Interface != "" {
@@ -79,7 +79,7 @@ func (l *loader) checkProtocols(ln *Listener, n *node) {
 		case slices.Contains(ln.Protocols[:i], p):
 			l.wrong(n.item(i), "is listed twice; keep one of them")
 		case p == TCP && len(ln.Protocols) > 1:
-			l.fault(n.item(i).at, `is set beside other protocols%s, and bytes that are forwarded unopened are no other protocol; write protocols = [ "tcp" ], or give it a listener of its own`, n.item(i).got())
+			l.fault(n.item(i).at, `is set together with other protocols%s, and excludes them; write protocols = [ "tcp" ], or give it a listener of its own`, n.item(i).got())
 		case p == H2 && ln.TLS == nil:
 			l.fault(n.item(i).at, `is HTTP/2 over TLS%s, and this listener has no tls; add [listener.tls], or write "h2c" for HTTP/2 without it`, n.item(i).got())
 		case p == H2C && ln.TLS != nil:

@@ -132,7 +132,7 @@ type Listener struct {
 	MPTCP     mptcp.Mode `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
 	// Protocols is never empty.
-	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c,tcp" default:"h1" help:"Protocols to speak; with tls the default is h1 and h2. tcp forwards bytes unopened."`
+	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c,tcp" default:"h1" help:"Protocols that clients may use; with tls the default is h1 and h2. tcp forwards bytes unopened."`
 	TrustedProxies []Network         `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
 	ProxyProtocol  preread.ProxyMode `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
 
@@ -150,8 +150,8 @@ func (l *Listener) TrustsUnix() bool {
 	return slices.ContainsFunc(l.TrustedProxies, func(n Network) bool { return n.Name == NetworkUnix || n.Prefix.Bits() == 0 })
 }
 
-// Speaks reports whether the listener may speak p.
-func (l *Listener) Speaks(p Protocol) bool { return slices.Contains(l.Protocols, p) }
+// Accepts reports whether the listener accepts protocol p.
+func (l *Listener) Accepts(p Protocol) bool { return slices.Contains(l.Protocols, p) }
 
 // Protocol is a protocol of a listener or of a backend.
 type Protocol string
@@ -228,7 +228,7 @@ const AnySNI = "*"
 type Backend struct {
 	Name            string               `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
 	Balance         Balance              `toml:"balance" default:"round_robin" help:"How a server is chosen."`
-	Protocol        Protocol             `toml:"protocol" only:"h1,h2,h2c,auto" default:"h1" help:"Protocol to speak to the servers."`
+	Protocol        Protocol             `toml:"protocol" only:"h1,h2,h2c,auto" default:"h1" help:"Protocol of connections to the servers."`
 	MPTCP           mptcp.Mode           `toml:"mptcp" default:"prefer" help:"Whether connections to servers may or must use MPTCP."`
 	ConnectTimeout  time.Duration        `toml:"connect_timeout" default:"5s" min:"1ms" help:"Longest time to connect to a server."`
 	ResponseTimeout time.Duration        `toml:"response_timeout" default:"60s" min:"1ms" help:"Longest time until the head of the response."`

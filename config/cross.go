@@ -206,7 +206,7 @@ func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 		match := n.get("match")
 		for _, name := range r.BackendNames() {
 			if j, ok := backends.at[name]; ok && c.Backends[j].TLS != nil {
-				l.fault(n.get("backend").keys[name].at, "speaks TLS itself (got %q), but an sni route passes the client's own TLS on unopened; name a backend without tls", name)
+				l.fault(n.get("backend").keys[name].at, "uses TLS itself (got %q), but an sni route passes the client's own TLS on unopened; name a backend without tls", name)
 			}
 		}
 		if r.Match.SNI == AnySNI {
@@ -240,10 +240,10 @@ func noTLS(ln *Listener) string {
 	switch {
 	case ln.RedirectHTTPS:
 		return "redirects to https"
-	case ln.SpeaksTCP():
-		return "speaks tcp only"
-	case ln.TLS == nil && !ln.Speaks(H1):
-		return "speaks h2c only"
+	case ln.AcceptsTCP():
+		return "accepts only tcp"
+	case ln.TLS == nil && !ln.Accepts(H1):
+		return "accepts only h2c"
 	}
 	return ""
 }
@@ -275,7 +275,7 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 		}
 	}
 	for i, ln := range c.Listeners {
-		if ln.Name != "" && !all && !open[ln.Name] && !ln.RedirectHTTPS && !ln.SpeaksTCP() {
+		if ln.Name != "" && !all && !open[ln.Name] && !ln.RedirectHTTPS && !ln.AcceptsTCP() {
 			l.warn(t.listeners[i].at, "has no route: every request on it is answered with 404; add a [[route]]")
 		}
 	}
@@ -289,12 +289,12 @@ func (l *loader) unused(c *Config, t tables, listeners names) {
 
 // http01 warns if http-01 is the only challenge and no listener can answer it.
 func (l *loader) http01(c *Config, t tables) {
-	if slices.ContainsFunc(c.Listeners, func(ln Listener) bool { return ln.TLS == nil && ln.Speaks(H1) }) {
+	if slices.ContainsFunc(c.Listeners, func(ln Listener) bool { return ln.TLS == nil && ln.Accepts(H1) }) {
 		return
 	}
 	warn := func(a *ACME, n *node) {
 		if n.written("acme") && len(a.Challenges) == 1 && a.Challenges[0] == HTTP01 {
-			l.warn(n.get("acme").get("challenges").at, `is only "http-01", which is answered on plain HTTP at port 80, and no listener speaks that; add one, or "tls-alpn-01"`)
+			l.warn(n.get("acme").get("challenges").at, `is only "http-01", which is answered on plain HTTP at port 80, and no listener accepts that; add one, or "tls-alpn-01"`)
 		}
 	}
 	for i, ln := range c.Listeners {

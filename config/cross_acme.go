@@ -13,7 +13,7 @@ import (
 func (l *loader) domains(c *Config, t tables) {
 	for i := range c.Listeners {
 		ln := &c.Listeners[i]
-		if ln.TLS == nil || ln.SpeaksTCP() {
+		if ln.TLS == nil || ln.AcceptsTCP() {
 			continue
 		}
 		answers, ok := c.hosts(t, ln.Name)

@@ -28,7 +28,7 @@ func (l *loader) loops(c *Config, t tables) {
 				if r := c.returns(&b, ln); r != nil {
 					address := t.backends[i].get("servers").list[j].get("address")
 					what := "a request that returns is answered with 508"
-					if ln.SpeaksTCP() || r.Match.SNI != "" {
+					if ln.AcceptsTCP() || r.Match.SNI != "" {
 						what = "a connection that returns is closed"
 					}
 					l.warn(address.at, "is an address of the listener %q%s, where the route %q leads back to it: %s; name another server, or give that listener routes of its own",
@@ -76,8 +76,8 @@ func (c *Config) returns(b *Backend, ln *Listener) *Route {
 				return nil
 			}
 		case r.Match.Listener != "" && r.Match.Listener != ln.Name:
-		case ln.SpeaksTCP() && r.Match.Listener == "": // not a route of it
-		case !ln.SpeaksTCP() && (sni && !ln.TakesTLS() || !sni && (ln.RedirectHTTPS || ln.TLS != nil && b.TLS == nil)):
+		case ln.AcceptsTCP() && r.Match.Listener == "": // not a route of it
+		case !ln.AcceptsTCP() && (sni && !ln.TakesTLS() || !sni && (ln.RedirectHTTPS || ln.TLS != nil && b.TLS == nil)):
 		case found == nil:
 			found = r
 		}

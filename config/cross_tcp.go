@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// SpeaksTCP reports whether the listener forwards the bytes of its connections unopened.
-func (ln *Listener) SpeaksTCP() bool { return ln.Speaks(TCP) }
+// AcceptsTCP reports whether the listener forwards the bytes of its connections unopened.
+func (ln *Listener) AcceptsTCP() bool { return ln.Accepts(TCP) }
 
 // httpOnly are the keys of a listener that are for HTTP only, and why.
 var httpOnly = []struct{ key, why string }{
@@ -17,7 +17,7 @@ var httpOnly = []struct{ key, why string }{
 
 // checkTCP reports the keys of a listener that have no effect without HTTP.
 func (l *loader) checkTCP(ln *Listener, n *node) {
-	if !ln.SpeaksTCP() {
+	if !ln.AcceptsTCP() {
 		return
 	}
 	for _, o := range httpOnly {
@@ -47,7 +47,7 @@ func (l *loader) checkTCPPolicy(p *TLSPolicy, n *node) {
 func (l *loader) tcp(c *Config, t tables, listeners, backends names) {
 	routes := map[int][]int{} // by listener
 	for i, r := range c.Routes {
-		if j, ok := listeners.at[r.Match.Listener]; ok && c.Listeners[j].SpeaksTCP() {
+		if j, ok := listeners.at[r.Match.Listener]; ok && c.Listeners[j].AcceptsTCP() {
 			routes[j] = append(routes[j], i)
 			l.checkTCPRoute(c, &r, t.routes[i], backends)
 		}
@@ -55,13 +55,13 @@ func (l *loader) tcp(c *Config, t tables, listeners, backends names) {
 	for j := range c.Listeners {
 		ln, n := &c.Listeners[j], t.listeners[j]
 		switch own := routes[j]; {
-		case !ln.SpeaksTCP() || ln.Name == "":
+		case !ln.AcceptsTCP() || ln.Name == "":
 		case len(own) == 0 && !l.mayMatch(t, ln.Name):
 			l.fault(n.at, `has no route, and protocols is "tcp"; add a [[route]] with match = { listener = %s } and a backend`, quote(ln.Name))
 		case len(own) > 1:
 			first := t.routes[own[0]].at
 			for _, i := range own[1:] {
-				l.fault(t.routes[i].get("match").get("listener").at, `names a listener that speaks "tcp", which has a route already: %q (%s:%d); leave one of the two, their connections cannot be told apart`,
+				l.fault(t.routes[i].get("match").get("listener").at, `names a listener of protocol "tcp", which has a route already: %q (%s:%d); leave one of the two, their connections cannot be told apart`,
 					c.Routes[own[0]].Name, first.file, first.line)
 			}
 		}
@@ -95,7 +95,7 @@ func changes(table any, name string) bool {
 func (c *Config) TCPListeners() map[string]bool {
 	all := map[string]bool{}
 	for i := range c.Listeners {
-		if c.Listeners[i].SpeaksTCP() {
+		if c.Listeners[i].AcceptsTCP() {
 			all[c.Listeners[i].Name] = true
 		}
 	}
@@ -103,7 +103,7 @@ func (c *Config) TCPListeners() map[string]bool {
 }
 
 func (l *loader) checkTCPRoute(c *Config, r *Route, n *node, backends names) {
-	const why = `is for HTTP, and the route is for a listener that speaks "tcp", whose bytes are forwarded unopened; leave it out`
+	const why = `is for HTTP, and the route is for a listener of protocol "tcp", whose bytes are forwarded unopened; leave it out`
 	for _, key := range n.sorted() {
 		if key != "name" && key != "match" && key != "backend" && changes(r, key) {
 			l.fault(n.get(key).at, "%s", why)
@@ -119,7 +119,7 @@ func (l *loader) checkTCPRoute(c *Config, r *Route, n *node, backends names) {
 	for _, name := range r.BackendNames() {
 		if j, ok := backends.at[name]; ok && c.Backends[j].TLS != nil {
 			l.fault(n.get("backend").keys[name].at,
-				`speaks TLS to its servers (got %q), but bytes are forwarded to them as they are; name a backend without tls`, name)
+				`uses TLS to its servers (got %q), but bytes are forwarded to them as they are; name a backend without tls`, name)
 		}
 	}
 }

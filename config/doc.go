@@ -24,9 +24,9 @@
 //
 // # Declarations
 //
-// A key is declared once: by its field in config.go or config_tls.go, or in the package that uses
-// the table (proxy/limits). The decoder, [Config.Encode], [Schema] and the test of reference.toml
-// all read the tags:
+// A key is declared once: by its field in config.go, config_tls.go or filters.go, or in the package
+// that uses the table (proxy/limits). The decoder, [Config.Encode], [Schema] and the test of
+// reference.toml all read the tags:
 //
 //	toml      name of the key, and options:
 //	          one     a list, or a map of integers, that may be written as one value

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var update = goflag.Bool("update", false, "write the .txt files beside the fixtures anew; read them before they are committed")
+var update = goflag.Bool("update", false, "rewrite the .txt files of the fixtures; read them before a commit")
 
 // TestFixtures loads testdata/*.good.toml and *.bad.toml, and those of testdata/mistakes, each a
 // mistake of somebody who is new to mpgate. What they give (warnings, errors) stands

@@ -140,7 +140,7 @@ func TestForms(t *testing.T) {
 	if c.Routes[0].DuplicateSlashes != Merge || c.Routes[1].DuplicateSlashes != Keep {
 		t.Errorf("duplicate_slashes %q, %q", c.Routes[0].DuplicateSlashes, c.Routes[1].DuplicateSlashes)
 	}
-	if web.Mode != 0o600 || !web.Speaks(H2C) || web.Speaks(H2) {
+	if web.Mode != 0o600 || !web.Accepts(H2C) || web.Accepts(H2) {
 		t.Errorf("%+v", web)
 	}
 	for i, want := range []Match{

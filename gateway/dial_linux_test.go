@@ -66,7 +66,7 @@ func TestLearnedTransport(t *testing.T) {
 	proxytest.WaitMetric(t, metrics, dials-3, "mpgate_mptcp_plain_dials_total")
 	proxytest.WaitMetric(t, metrics, dials, "mpgate_backend_connects_total", "backend", "app", "transport", "fallback", "result", "ok")
 	proxytest.WaitMetric(t, metrics, dials, "mpgate_mptcp_fallbacks_total", "side", "backend", "reason", "peer_or_path")
-	if s := r.Status().Backends[0].Servers[0]; s.Speaks != "fallback" || s.Reason != "peer_or_path" {
+	if s := r.Status().Backends[0].Servers[0]; s.Transport != "fallback" || s.Reason != "peer_or_path" {
 		t.Errorf("%+v", s)
 	}
 }

@@ -40,9 +40,9 @@ func (e *Explainer) PassedThrough(l *config.Listener, sni string) (*proxy.Route,
 	return p.Match(name, l.Name), p.Explain(name, l.Name)
 }
 
-// TCP returns the route that takes the connections of l; nil if l speaks HTTP.
+// TCP returns the route that takes the connections of l; nil if l accepts HTTP.
 func (e *Explainer) TCP(l *config.Listener) *proxy.Route {
-	if !l.SpeaksTCP() {
+	if !l.AcceptsTCP() {
 		return nil
 	}
 	return e.generation.tcp.Match(nil, l.Name)

@@ -233,10 +233,10 @@ func (n *generation) view(l *config.Listener) proxy.ListenerOptions {
 	o := proxy.ListenerOptions{
 		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
 		RedirectHTTPS: l.RedirectHTTPS, Routes: n.routes, Passthrough: n.passthroughs(l),
-		H2C: l.Speaks(config.H2C), NoH1: !l.Speaks(config.H1),
+		H2C: l.Accepts(config.H2C), NoH1: !l.Accepts(config.H1),
 		ProxyHeader: l.ProxyProtocol, ProxyHeaderFrom: l.ProxyProtocolFrom,
 	}
-	if l.SpeaksTCP() {
+	if l.AcceptsTCP() {
 		o.TCP = n.tcp
 	}
 	return o

@@ -41,7 +41,7 @@ func newManager(t *testing.T) *manager {
 	return m
 }
 
-// notifier is one that speaks to it.
+// notifier returns a notifier that sends to m.
 func (m *manager) notifier(watchdog time.Duration, store int) *Notifier {
 	n, err := NewNotifier(m.path)
 	if err != nil {
@@ -187,7 +187,7 @@ func TestWatchdog(t *testing.T) {
 }
 
 // TestStore: sockets that the gateway bound by itself outlast it in the manager's store, with the
-// connections that wait at them. One that the configuration no longer has, or that speaks the wrong
+// connections that wait at them. One that the configuration no longer has, or that has the wrong
 // protocol, is taken out.
 func TestStore(t *testing.T) {
 	proxytest.NeedMPTCP(t)
@@ -267,7 +267,7 @@ func TestStore(t *testing.T) {
 
 	third := restart(file(quoted(a), "off"))
 	third.logs(`a socket of an earlier process is not used.*why="it is a mptcp socket, but tcp is configured"`)
-	if s := third.Status().Listeners[0].Sockets[0]; s.Speaks != "tcp" || s.Inherited {
+	if s := third.Status().Listeners[0].Sockets[0]; s.Transport != "tcp" || s.Inherited {
 		t.Errorf("after the change of protocol: %+v", s)
 	}
 	if got := fetch(t, "http://"+a+"/"); got != "200 app" {

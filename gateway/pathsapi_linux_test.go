@@ -41,7 +41,8 @@ func pathRig(t *testing.T, table string) (r *rig, client *proxytest.Client, web 
 	return r, client, web
 }
 
-// TestReportOfConnections: both legs of an exchange by MPTCP are there, with what they carried.
+// TestReportOfConnections: both connections of an exchange over MPTCP are listed, with their
+// traffic.
 func TestReportOfConnections(t *testing.T) {
 	r, _, web := pathRig(t, "")
 	got := r.report()

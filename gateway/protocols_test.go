@@ -14,9 +14,9 @@ import (
 	"mpgate/mptcp"
 )
 
-// speaks is a server over TLS that answers with the protocol of the request; it offers HTTP/1, and
-// HTTP/2 where two says so.
-func speaks(t *testing.T, ca *acmetest.CA, two bool) string {
+// protocolServer runs a server over TLS that answers with the protocol of the request; it offers
+// HTTP/1, and HTTP/2 if two is true.
+func protocolServer(t *testing.T, ca *acmetest.CA, two bool) string {
 	t.Helper()
 	cert, key := ca.PairIn(t.TempDir(), &x509.Certificate{DNSNames: []string{"app.example"}})
 	pair, err := tls.LoadX509KeyPair(cert, key)
@@ -40,12 +40,12 @@ func speaks(t *testing.T, ca *acmetest.CA, two bool) string {
 	return ln.Addr().String()
 }
 
-// What a backend's protocol says is what its servers are spoken to in, over TLS that is verified in
+// The protocol of a backend is the one that its servers receive, over TLS that is verified with
 // any of them.
 func TestServersProtocolsByConfiguration(t *testing.T) {
 	t.Parallel()
 	ca, stranger := acmetest.NewCA(t), acmetest.NewCA(t)
-	both, one := speaks(t, ca, true), speaks(t, ca, false)
+	both, one := protocolServer(t, ca, true), protocolServer(t, ca, false)
 	front := head + listenerTable("web", "127.0.0.1:0", "") + routeTable("all", "", "app")
 	app := func(protocol, server, file, name string) string {
 		return front + backendTable("app", server, fmt.Sprintf("protocol = %q\ntls = { ca = %q, server_name = %q }", protocol, file, name))

@@ -112,7 +112,7 @@ func TestReloadPassedSockets(t *testing.T) {
 	r := startRig(t, head+web+other+rest, func(o *Options) {
 		o.Inherited = listener.NewInherited(map[string][]*os.File{"web": {f}})
 	})
-	get := func() { // by TCP, whatever the socket speaks
+	get := func() { // by TCP, whatever the protocol of the socket
 		t.Helper()
 		if a := proxytest.Dial(t, address, mptcp.Off).Get("/"); a.Status != 200 {
 			t.Errorf("got %q", a.Head)
@@ -131,10 +131,10 @@ func TestReloadPassedSockets(t *testing.T) {
 	r.swap(head + "[mptcp]\nenabled = false\n" + web + other + rest)
 	get()
 	listeners := r.Status().Listeners
-	if s := listeners[0].Sockets[0]; s.Speaks != "mptcp" || !strings.Contains(s.Why, "mpgate cannot change that") {
+	if s := listeners[0].Sockets[0]; s.Transport != "mptcp" || !strings.Contains(s.Why, "mpgate cannot change that") {
 		t.Errorf("after MPTCP was switched off: %+v", s)
 	}
-	if s := listeners[1].Sockets[0]; s.Speaks != "tcp" || s.Why != "" {
+	if s := listeners[1].Sockets[0]; s.Transport != "tcp" || s.Why != "" {
 		t.Errorf("after MPTCP was switched off, a socket of our own: %+v", s)
 	}
 	r.logs(`level=WARN msg="listening, but not as preferred" listener=web .*remove SocketProtocol=mptcp from the .socket unit`)

@@ -55,7 +55,7 @@ func (f *front) status(l *config.Listener) admin.Listener {
 	out := admin.Listener{Name: l.Name, MPTCP: l.MPTCP.String(), TLS: l.TLS != nil}
 	for _, s := range f.sockets.Sockets() {
 		out.Sockets = append(out.Sockets, admin.Socket{
-			Address: s.Address, Speaks: s.Transport.String(), Inherited: s.Origin != 0, Why: s.Why, Reserve: s.Reserve,
+			Address: s.Address, Transport: s.Transport.String(), Inherited: s.Origin != 0, Why: s.Why, Reserve: s.Reserve,
 		})
 	}
 	return out
@@ -64,7 +64,7 @@ func (f *front) status(l *config.Listener) admin.Listener {
 func (p *pool) status(b *config.Backend) admin.Backend {
 	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: b.MPTCP.String()}
 	for _, s := range p.Status() {
-		one := admin.BackendServer{Address: s.Address, Up: !s.Down, Speaks: s.Transport, Reason: s.Reason}
+		one := admin.BackendServer{Address: s.Address, Up: !s.Down, Transport: s.Transport, Reason: s.Reason}
 		if s.Down {
 			one.Why = "could not be reached: " + oneLine(s.Why)
 		}

@@ -210,7 +210,8 @@ func (g *Gateway) challenge(host, path []byte) (string, bool) {
 	return g.certs.ChallengeResponse(ctx, string(host), string(path))
 }
 
-// backendTLS gives the TLS configuration for each server of a backend; nil where it speaks none.
+// backendTLS returns a function that makes the TLS configuration for a server's host; nil if the
+// backend does not use TLS.
 func (g *Gateway) backendTLS(b *config.Backend) func(host string) (*tls.Config, error) {
 	if b.TLS == nil {
 		return nil

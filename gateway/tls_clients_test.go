@@ -166,7 +166,7 @@ func TestSessionsKeepToTheirPolicy(t *testing.T) {
 		acmetest.Replace(t, clients, acmetest.CertPEM(next.Cert))
 		r.swap(toml)
 		if resumed, err := ask("strict.example", *me); err == nil {
-			t.Errorf("%s: a session outlives the CA that vouched for it (resumed %v)", tls.VersionName(version), resumed)
+			t.Errorf("%s: a session outlives the CA that verified it (resumed %v)", tls.VersionName(version), resumed)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func childActivation() int {
 		}
 		defer l.Close()
 		r.Sockets = append(r.Sockets, l.Sockets()...)
-		wg.Go(func() { l.Serve(ctx, greet) })
+		wg.Go(func() { l.Serve(ctx, sendAddress) })
 	}
 	if err := in.CheckUnused(); err != nil {
 		r.Errors = append(r.Errors, err.Error())
@@ -106,7 +106,7 @@ func childEMFILE() int {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- l.Serve(ctx, greet) }()
+	go func() { done <- l.Serve(ctx, sendAddress) }()
 	json.NewEncoder(os.Stdout).Encode(report{Sockets: l.Sockets()})
 	in := bufio.NewReader(os.Stdin)
 	in.ReadString('\n')
@@ -333,7 +333,7 @@ func TestNewInherited(t *testing.T) {
 		t.Errorf("names %q", got)
 	}
 	l := open(t, Options{Systemd: "a", MPTCP: mptcp.Off}, in)
-	serve(t, l, greet)
+	serve(t, l, sendAddress)
 	if got := ask(t, address); got != address {
 		t.Errorf("answer %q", got)
 	}

@@ -27,7 +27,7 @@ func TestOwnSockets(t *testing.T) {
 		Name:      "web",
 		Addresses: []string{"127.0.0.1:0", "[::1]:0", "unix:" + path, fmt.Sprintf("unix:@mpgate-test-%d", os.Getpid())},
 	}, nil)
-	serve(t, l, greet)
+	serve(t, l, sendAddress)
 	want := []mptcp.Transport{mptcp.MPTCP, mptcp.MPTCP, mptcp.Unix, mptcp.Unix}
 	for i, s := range l.Sockets() {
 		if s.Transport != want[i] || s.Origin != Own || s.Listener != "web" || s.Why != "" {
@@ -57,7 +57,7 @@ func TestAcceptedAreNotWrapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	if tr, err := mptcp.TransportOf(rc); tr != mptcp.MPTCP || err != nil {
-		t.Errorf("speaks %q %v", tr, err)
+		t.Errorf("transport %q %v", tr, err)
 	}
 	rc.Control(func(fd uintptr) {
 		if v, err := unix.GetsockoptInt(int(fd), unix.SOL_TCP, unix.TCP_KEEPIDLE); v != 77 || err != nil {
@@ -81,7 +81,7 @@ func TestSeveralFamiliesAtOnePort(t *testing.T) {
 	port := free.Addr().(*net.TCPAddr).Port
 	free.Close()
 	l := open(t, Options{Addresses: []string{fmt.Sprintf("0.0.0.0:%d", port), fmt.Sprintf("[::]:%d", port)}}, nil)
-	serve(t, l, greet)
+	serve(t, l, sendAddress)
 	if got, want := ask(t, fmt.Sprintf("127.0.0.1:%d", port)), fmt.Sprintf("0.0.0.0:%d", port); got != want {
 		t.Errorf("IPv4 answered by %q", got)
 	}
@@ -90,7 +90,7 @@ func TestSeveralFamiliesAtOnePort(t *testing.T) {
 	}
 
 	both := open(t, Options{Addresses: []string{":0"}}, nil)
-	serve(t, both, greet)
+	serve(t, both, sendAddress)
 	p := netip.MustParseAddrPort(both.Sockets()[0].Address).Port()
 	for _, a := range []string{"127.0.0.1", "[::1]"} {
 		if got := ask(t, fmt.Sprintf("%s:%d", a, p)); got != both.Sockets()[0].Address {
@@ -229,7 +229,7 @@ func TestUnixStale(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := open(t, o, nil)
-	serve(t, next, greet)
+	serve(t, next, sendAddress)
 	l.Close()
 	if got := ask(t, "unix:"+path); got != "unix:"+path {
 		t.Errorf("answer %q", got)
@@ -253,7 +253,7 @@ func TestServeAgain(t *testing.T) {
 	for range 3 {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		go func() { done <- l.Serve(ctx, greet) }()
+		go func() { done <- l.Serve(ctx, sendAddress) }()
 		for _, s := range l.Sockets() {
 			ask(t, s.Address)
 		}
@@ -263,7 +263,7 @@ func TestServeAgain(t *testing.T) {
 		}
 	}
 	queued := dial(t, l.Sockets()[0].Address)
-	serve(t, l, greet)
+	serve(t, l, sendAddress)
 	b := make([]byte, 64)
 	queued.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if n, err := queued.Read(b); err != nil || string(b[:n]) != l.Sockets()[0].Address {
@@ -274,16 +274,16 @@ func TestServeAgain(t *testing.T) {
 func TestServeEndsWithClose(t *testing.T) {
 	l := open(t, Options{Name: "web", Addresses: []string{"127.0.0.1:0"}}, nil)
 	done := make(chan error, 1)
-	go func() { done <- l.Serve(context.Background(), greet) }()
+	go func() { done <- l.Serve(context.Background(), sendAddress) }()
 	ask(t, l.Sockets()[0].Address)
-	if err := l.Serve(context.Background(), greet); err == nil || err.Error() != `listener "web" is already served` {
+	if err := l.Serve(context.Background(), sendAddress); err == nil || err.Error() != `listener "web" is already served` {
 		t.Errorf("a second Serve: %v", err)
 	}
 	l.Close()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := l.Serve(context.Background(), greet); !errors.Is(err, net.ErrClosed) {
+	if err := l.Serve(context.Background(), sendAddress); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve after Close: %v", err)
 	}
 }
@@ -309,7 +309,7 @@ func TestFiles(t *testing.T) {
 	in.Add("web", files[0], Parent)
 	next := open(t, Options{Name: "web", Systemd: "web"}, in)
 	l.Close()
-	serve(t, next, greet)
+	serve(t, next, sendAddress)
 	if got := ask(t, address); got != address {
 		t.Errorf("answer %q", got)
 	}

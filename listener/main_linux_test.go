@@ -71,8 +71,8 @@ func open(t testing.TB, o Options, in *Inherited) *Listener {
 	return l
 }
 
-// greet answers each connection with the address of the socket it came by, and closes it.
-func greet(c net.Conn, s *Socket) {
+// sendAddress answers each connection with the address of the socket it came by, and closes it.
+func sendAddress(c net.Conn, s *Socket) {
 	_ = c.SetWriteDeadline(time.Now().Add(5 * time.Second))
 	_, _ = io.WriteString(c, s.Info().Address)
 	c.Close()

@@ -82,7 +82,7 @@ func TestPair(t *testing.T) {
 					if s.Info().Reserve {
 						reserve.Add(1)
 					}
-					greet(c, s)
+					sendAddress(c, s)
 				}
 				in := NewInherited(map[string][]*os.File{"web": files})
 				l := open(t, Options{Name: "web", Systemd: "web"}, in)
@@ -100,7 +100,7 @@ func TestPair(t *testing.T) {
 					before := reserve.Load()
 					for range 50 {
 						if got := dialledAt(t, to, at); got != want && !(want == mptcp.TCP && got == mptcp.Fallback) {
-							t.Errorf("a connection speaks %v, want %v", got, want)
+							t.Errorf("a connection uses %v, want %v", got, want)
 						}
 					}
 					if n := reserve.Load() - before; n > probes {

@@ -21,7 +21,7 @@ func TestPanicOfAccept(t *testing.T) {
 		if faulty.Swap(false) {
 			panic("accept")
 		}
-		greet(c, s)
+		sendAddress(c, s)
 		gate.Leave()
 	})
 	address := l.Sockets()[0].Address

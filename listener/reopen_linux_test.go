@@ -41,7 +41,7 @@ func TestReopenKeepsWhatWaits(t *testing.T) {
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	serve(t, next, greet)
+	serve(t, next, sendAddress)
 	for i, want := range []string{a, path} {
 		_ = waiting[i].SetDeadline(time.Now().Add(5 * time.Second))
 		got, err := io.ReadAll(waiting[i])
@@ -70,7 +70,7 @@ func TestReopenRefused(t *testing.T) {
 	a := freePort(t)
 	path := "unix:" + filepath.Join(t.TempDir(), "s")
 	old := open(t, Options{Name: "web", Addresses: []string{a, path}}, nil)
-	serve(t, old, greet)
+	serve(t, old, sendAddress)
 	for _, c := range []struct {
 		change func(*Options)
 		want   string
@@ -125,7 +125,7 @@ func TestReopenInherited(t *testing.T) {
 	}
 	next.Close()
 	again := open(t, Options{Name: "again", Systemd: "web", MPTCP: mptcp.Off}, in)
-	serve(t, again, greet)
+	serve(t, again, sendAddress)
 	if got := ask(t, address); got != address {
 		t.Errorf("a socket that was given back answers as %q", got)
 	}
@@ -163,11 +163,11 @@ func TestSpares(t *testing.T) {
 	in.OnDrop = func(s Spare) { dropped = append(dropped, s) }
 	second := open(t, Options{Name: "second", Addresses: append(addresses, b)}, in)
 	want := []struct {
-		origin Origin
-		speaks mptcp.Transport
+		origin    Origin
+		transport mptcp.Transport
 	}{{Store, mptcp.MPTCP}, {Store, mptcp.Unix}, {Store, mptcp.MPTCP}, {Own, mptcp.MPTCP}}
 	for i, s := range second.Sockets() {
-		if s.Origin != want[i].origin || s.Transport != want[i].speaks || s.Why != "" {
+		if s.Origin != want[i].origin || s.Transport != want[i].transport || s.Why != "" {
 			t.Errorf("socket %d: %+v", i, s)
 		}
 	}
@@ -175,7 +175,7 @@ func TestSpares(t *testing.T) {
 		dropped[0].Why != "it is a tcp socket, but mptcp is configured" {
 		t.Errorf("dropped: %+v", dropped)
 	}
-	serve(t, second, greet)
+	serve(t, second, sendAddress)
 	for i, c := range waiting {
 		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 		if got, err := io.ReadAll(c); err != nil || string(got) != addresses[i] {
@@ -334,7 +334,7 @@ func TestProbe(t *testing.T) {
 // TestProbeUnderLoad: probes take no connection away, and connections no probe.
 func TestProbeUnderLoad(t *testing.T) {
 	l := open(t, Options{Name: "web", Addresses: []string{"127.0.0.1:0"}}, nil)
-	serve(t, l, greet)
+	serve(t, l, sendAddress)
 	address := l.Sockets()[0].Address
 	ctx, cancel := context.WithCancel(t.Context())
 	probing := make(chan error, 1)

@@ -16,7 +16,7 @@ import (
 // replace reopens old with another mode, serves the new one, and ends the old.
 func replace(t *testing.T, old *Listener, m mptcp.Mode, stay time.Duration) *Listener {
 	t.Helper()
-	return replaceServing(t, old, m, stay, greet)
+	return replaceServing(t, old, m, stay, sendAddress)
 }
 
 func replaceServing(t *testing.T, old *Listener, m mptcp.Mode, stay time.Duration, accept func(net.Conn, *Socket)) *Listener {
@@ -40,14 +40,14 @@ func replaceServing(t *testing.T, old *Listener, m mptcp.Mode, stay time.Duratio
 	return next
 }
 
-// speaks dials by MPTCP and says what came of it.
-func speaks(t *testing.T, address string) mptcp.Transport {
+// transport dials with MPTCP and returns the transport of the connection.
+func transport(t *testing.T, address string) mptcp.Transport {
 	t.Helper()
 	return dialledAt(t, address, address)
 }
 
 // From MPTCP to TCP and back, under load: no connection is refused or reset, and each new one
-// speaks what the listener then does.
+// has the protocol that the listener then has.
 func TestSwap(t *testing.T) {
 	needMPTCP(t)
 	noFDLeak(t)
@@ -63,7 +63,7 @@ func TestSwap(t *testing.T) {
 
 func swapUnderLoad(t *testing.T, address string) string {
 	old := open(t, Options{Name: "web", Addresses: []string{address}}, nil)
-	serve(t, old, greet)
+	serve(t, old, sendAddress)
 	at := old.Sockets()[0].Address
 	_, port, err := net.SplitHostPort(at)
 	if err != nil {
@@ -128,7 +128,7 @@ func swapUnderLoad(t *testing.T, address string) string {
 		}
 		for range 50 {
 			if got := dialledAt(t, to, at); got != fallback {
-				t.Fatalf("swap %d: a new connection speaks %q, want %q", i, got, fallback)
+				t.Fatalf("swap %d: a new connection uses %q, want %q", i, got, fallback)
 			}
 		}
 		more()
@@ -144,7 +144,7 @@ func swapUnderLoad(t *testing.T, address string) string {
 	return at
 }
 
-// dialledAt is speaks at another name of the address.
+// dialledAt is transport at another name of the address.
 func dialledAt(t *testing.T, to, at string) mptcp.Transport {
 	t.Helper()
 	d := net.Dialer{Timeout: 10 * time.Second}
@@ -175,7 +175,7 @@ func TestSwapUndone(t *testing.T) {
 	needMPTCP(t)
 	noFDLeak(t)
 	old := open(t, Options{Name: "web", Addresses: []string{"127.0.0.1:0"}}, nil)
-	serve(t, old, greet)
+	serve(t, old, sendAddress)
 	at := old.Sockets()[0].Address
 	o := old.o
 	o.MPTCP = mptcp.Off
@@ -187,7 +187,7 @@ func TestSwapUndone(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	for range 20 {
-		if got := speaks(t, at); got != mptcp.MPTCP {
+		if got := transport(t, at); got != mptcp.MPTCP {
 			t.Fatalf("before it is served: %q", got)
 		}
 	}
@@ -195,7 +195,7 @@ func TestSwapUndone(t *testing.T) {
 		t.Error(err)
 	}
 	for range 20 {
-		if got := speaks(t, at); got != mptcp.MPTCP {
+		if got := transport(t, at); got != mptcp.MPTCP {
 			t.Fatalf("afterwards: %q", got)
 		}
 	}
@@ -218,7 +218,7 @@ func TestSwapWaiting(t *testing.T) {
 			t.Errorf("one that waited got %q, %v", b, err)
 		}
 	}
-	if got := speaks(t, at); got != mptcp.Fallback {
-		t.Errorf("a new one speaks %q", got)
+	if got := transport(t, at); got != mptcp.Fallback {
+		t.Errorf("a new one uses %q", got)
 	}
 }

@@ -31,7 +31,7 @@ const (
 	sfFlagBackupLoc = 1 << 5
 )
 
-// A Diag speaks to sock_diag in one network namespace: that of the thread that
+// A Diag uses sock_diag in one network namespace: that of the thread that
 // opened it. It is safe for concurrent use.
 type Diag struct {
 	c *netlink.Conn

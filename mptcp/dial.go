@@ -43,7 +43,7 @@ type Result struct {
 }
 
 // ErrRequired is the error of a dial with Require that connected and got TCP.
-var ErrRequired = errors.New("MPTCP is required and the connection does not speak it")
+var ErrRequired = errors.New("MPTCP is required and the connection does not use it")
 
 // ErrNoPort is wrapped in the error of a dial if this host has no local port left towards the peer:
 // connections that are open, or were until recently, use all of them

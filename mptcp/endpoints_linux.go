@@ -39,7 +39,7 @@ const (
 	addrIfIdx  = 7
 )
 
-// A PathManager speaks to the in-kernel path manager of one network namespace:
+// A PathManager uses the in-kernel path manager of one network namespace:
 // that of the thread that opened it. Reading needs no privilege, writing
 // CAP_NET_ADMIN. It is safe for concurrent use.
 type PathManager struct {

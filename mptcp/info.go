@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNotMPTCP is returned for a socket that uses TCP: it fell back, or did not request MPTCP.
-var ErrNotMPTCP = errors.New("the connection does not speak MPTCP")
+var ErrNotMPTCP = errors.New("the connection does not use MPTCP")
 
 // Has says which parts of an Info are valid. The others are zero because the kernel does not report
 // them.

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// TransportOf tells what a connection speaks; on this system it can not tell.
+// TransportOf returns the transport of a connection, which is unknown on this system.
 func TransportOf(syscall.RawConn) (Transport, error) { return Unknown, errors.ErrUnsupported }
 
 // SubflowCount fails with ErrNotMPTCP.

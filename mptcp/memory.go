@@ -12,11 +12,11 @@ import (
 //
 //	asked ──3 fallbacks in a row, or a SYN that vanished──► plain, for a while
 //	  ▲                                                        │ the while is over:
-//	  └──── MPTCP is spoken ◄──── one dial asks again ◄────────┘ the others stay plain
+//	  └──── MPTCP is used   ◄──── one dial asks again ◄────────┘ the others stay plain
 //	                                  │ no: plain, for twice as long
 //
 // A SYN that vanished (MPTCP unanswered, plain TCP answered at once) costs a server of which
-// nothing is known its first minute. With one that has spoken MPTCP before, a lost packet is
+// nothing is known its first minute. With one that has used MPTCP before, a lost packet is
 // likelier, or a path that came back just between the two SYNs: then many dials lose theirs at
 // once, and to continue by plain TCP would leave their connections with one path. It has to happen
 // again some time later, and costs some seconds then.
@@ -29,7 +29,7 @@ type Memory struct {
 
 type learned struct {
 	rtt       time.Duration // smoothed; 0: unknown
-	usedMPTCP bool          // it has spoken MPTCP
+	usedMPTCP bool          // it has used MPTCP
 	fallbacks int           // in a row
 	reason    Reason
 	until     time.Time // plain until then; zero: ask

@@ -20,7 +20,7 @@ func TestMemory(t *testing.T) {
 	}
 	const ms, sec = time.Millisecond, time.Second
 	for name, steps := range map[string][]step{
-		"speaks MPTCP": {{ask: true, result: spoke}, {ask: true, result: spoke}, {ask: true, result: spoke}},
+		"uses MPTCP": {{ask: true, result: spoke}, {ask: true, result: spoke}, {ask: true, result: spoke}},
 		"falls back thrice, then is asked less and less": {
 			{ask: true, result: fellBack}, {ask: true, result: fellBack}, {ask: true, result: fellBack},
 			{why: PeerOrPath}, {after: 59 * sec, why: PeerOrPath},

@@ -148,10 +148,10 @@ func TestDialMatrix(t *testing.T) {
 					t.Errorf("result %q %q, want %q %q", r.Transport, r.Reason, c.result.Transport, c.result.Reason)
 				}
 				if got, err := TransportOf(rawOf(t, client)); err != nil || got != c.result.Transport {
-					t.Errorf("the client speaks %q (%v), want %q", got, err, c.result.Transport)
+					t.Errorf("the client uses %q (%v), want %q", got, err, c.result.Transport)
 				}
 				if got, err := TransportOf(rawOf(t, server)); err != nil || got != c.accepted {
-					t.Errorf("the server speaks %q (%v), want %q", got, err, c.accepted)
+					t.Errorf("the server uses %q (%v), want %q", got, err, c.accepted)
 				}
 				if client.RemoteAddr().String() != l.Addr().String() || client.LocalAddr().String() != server.RemoteAddr().String() {
 					t.Errorf("addresses: client %v -> %v, server sees %v", client.LocalAddr(), client.RemoteAddr(), server.RemoteAddr())
@@ -172,7 +172,7 @@ func TestDialRequireFallsBack(t *testing.T) {
 	if want := (Result{Transport: Fallback, Reason: PeerOrPath}); r != want {
 		t.Errorf("result %v, want %v", r, want)
 	}
-	want := "dial tcp " + l.Addr().String() + ": MPTCP is required and the connection does not speak it"
+	want := "dial tcp " + l.Addr().String() + ": MPTCP is required and the connection does not use it"
 	if err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
@@ -316,7 +316,7 @@ func TestDialSource(t *testing.T) {
 		t.Errorf("source is %s", got)
 	}
 	if r.Transport != MPTCP {
-		t.Errorf("speaks %q", r.Transport)
+		t.Errorf("transport %q", r.Transport)
 	}
 	for _, c := range []struct {
 		d    Dialer
@@ -388,7 +388,7 @@ func TestListenErrors(t *testing.T) {
 	}
 }
 
-func TestSpeaksOthers(t *testing.T) {
+func TestOtherTransports(t *testing.T) {
 	l, err := net.Listen("unix", t.TempDir()+"/s")
 	if err != nil {
 		t.Fatal(err)

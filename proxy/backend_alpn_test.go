@@ -19,7 +19,7 @@ import (
 	"mpgate/proxy/message"
 )
 
-// clientTLS is the TLS of a backend whose servers are vouched for by roots, under a name.
+// clientTLS is the TLS of a backend whose servers are verified with roots, under a name.
 func clientTLS(roots *x509.CertPool, name string) func(string) (*tls.Config, error) {
 	return func(string) (*tls.Config, error) { return &tls.Config{RootCAs: roots, ServerName: name}, nil }
 }
@@ -203,7 +203,7 @@ func TestHTTP2IsRequiredOfServers(t *testing.T) {
 	}
 }
 
-// ALPN does not stand in for verification: no request goes to a server that is not vouched for, or
+// ALPN does not stand in for verification: no request goes to a server that is not verified, or
 // goes by another name.
 func TestServersByALPNAreVerified(t *testing.T) {
 	t.Parallel()

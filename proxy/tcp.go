@@ -20,7 +20,7 @@ type rawConn struct {
 	forwarding bool // bytes were sent to a server: a disorderly end must be visible
 }
 
-// serveTCP serves a connection to a listener that speaks no HTTP.
+// serveTCP serves a connection to a listener that does not accept HTTP.
 func (c *conn) serveTCP(v *view) {
 	defer func() { c.endServing(false, recover()) }()
 	if t, ok := c.stream.(*netio.TLS); ok {

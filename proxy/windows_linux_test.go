@@ -58,7 +58,7 @@ func TestOneStreamFillsTwoPaths(t *testing.T) {
 // windows is a lab with a gateway that uses HTTP/1 and HTTP/2 on one of its sides.
 type windows struct {
 	lab *lab.Lab
-	// Moves a body in HTTP/1, and with HTTP/2 on the leg that is measured.
+	// Moves a body in HTTP/1, and with HTTP/2 on the side that is measured.
 	carry [2]func(verb string, size int64) error
 }
 

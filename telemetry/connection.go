@@ -65,7 +65,7 @@ func (m *ServerMeter) Connect(transport string, result ConnectResult) {
 	}
 }
 
-// Open adds n to the number of open connections, Idle to the number of idle ones among them.
+// Open adds delta to the number of open connections, Idle to the number of idle ones among them.
 func (m *ServerMeter) Open(delta int) {
 	if m != nil {
 		m.open.Add(int64(delta))
@@ -307,7 +307,7 @@ func (in *Instruments) MPTCPReceiveStall(side Side) {
 	}
 }
 
-// MPTCPSubflows adds n to the number of subflows of the open connections.
+// MPTCPSubflows adds delta to the number of subflows of the open connections.
 func (in *Instruments) MPTCPSubflows(side Side, delta int) {
 	if in != nil && side < sideCount {
 		in.mptcp[side].subflows.Add(int64(delta))

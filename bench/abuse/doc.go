@@ -1,9 +1,9 @@
-// Package abuse is the attacker of `bench abuse`: clients that want an HTTP proxy to work, or to
-// hold memory, for nothing. It attacks addresses of the loopback alone, for a bounded time, with a
-// bounded number of connections.
+// Package abuse is the attacker of `bench abuse`: clients that make an HTTP proxy do work or hold
+// memory without a useful request. It attacks only addresses of the loopback device, for a bounded
+// time, with a bounded number of connections.
 //
 //	doc.go    the attacks
-//	run.go    connections, one after the other in each of some slots, until the time or the budget is up
+//	run.go    connections, one after the other in each slot, until the time or the budget is used up
 //	h2.go     frames
 //	h1.go     requests that do not end, handshakes that do not begin
 package abuse

@@ -1,12 +1,11 @@
-// Package failover measures, in a lab of namespaces, what a transfer over two paths
-// suffers when one of them is taken away: with the manager of package paths on
-// one side, and with the kernel alone.
+// Package failover measures, in a lab of namespaces, how a path failure affects a transfer over two
+// paths: with the manager of package paths on one side, and with the kernel alone.
 //
 //  1. a lab: two places, two links of 100 Mbit/s
-//  2. runs, by turns with and without the manager, each on a connection of its own:
-//     a transfer; after Warm one link is taken away; after Away it is given back
-//  3. from the times and sizes of the receiver's reads: the largest gap, how long
-//     the rate was below half of one path's, and when it was whole again
+//  2. runs, alternately with and without the manager, each on a connection of its own: a transfer;
+//     after Warm one link fails; after Away it comes back
+//  3. from the times and sizes of the receiver's reads: the largest gap, how long the rate was below
+//     half of one path's, and when it was back at its old value
 package failover
 
 import (

@@ -1,6 +1,6 @@
-// Package load makes the requests: with wrk where it is installed, with a generator of our own
-// where it is not or where wrk cannot (bodies so large that what wrk cuts off at the end of a round
-// would count; a fixed rate; idle connections).
+// Package load generates the requests: with wrk if it is installed, otherwise with a generator of
+// its own. That one is also used where wrk does not fit: for a fixed rate, for idle connections,
+// and for large bodies, of which wrk does not count those that the end of a round cuts off.
 package load
 
 import (

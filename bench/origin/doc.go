@@ -1,9 +1,9 @@
-// Package origin is the backend of the benchmarks: an HTTP/1.1 server that answers from memory and
-// costs as little as it can, so that the proxy in front of it is what limits. It listens on a TCP
-// and on an MPTCP socket, and counts how connections really came in, which is how a run knows
-// whether MPTCP was spoken behind the proxy (Linux only).
+// Package origin is the backend of the benchmarks: an HTTP/1.1 server that responds from memory at
+// the lowest possible cost, so that the proxy in front of it is the bottleneck. It listens on a TCP
+// and on an MPTCP socket, and counts the transport of its connections, which tells a run whether
+// MPTCP was used behind the proxy (Linux only).
 //
-// The answer looks like a real server's: Date, Content-Type, ETag, Cache-Control, Content-Length.
+// The response looks like a real server's: Date, Content-Type, ETag, Cache-Control, Content-Length.
 // Its paths are /bytes/N for a body of N bytes, also behind a prefix, and /stats. A POST to /sink
 // is read without end and never answered.
 package origin

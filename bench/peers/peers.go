@@ -1,12 +1,10 @@
-// Package peers knows how to run each proxy that the benchmarks compare: its command, its
-// configuration, and what is done so that the comparison is fair to it. It starts nothing:
-// `--print-config` shows exactly what a run uses.
+// Package peers knows how to run each proxy that the benchmarks compare: its command and its
+// configuration. It starts nothing: `--print-config` shows exactly what a run uses.
 //
-// What is the same for all: the number of workers or threads, connections to the backend are kept
-// and reused, nothing is compressed, X-Forwarded-For, -Proto and -Host are set, the access log is
-// off everywhere or goes to a file everywhere in the form that is usual for that proxy. Where a
-// default would make a proxy slower at what is measured, it is changed in its favour, and its file
-// says why.
+// For all of them, the number of workers or threads is the same, connections to the backend are
+// kept and reused, nothing is compressed, and X-Forwarded-For, -Proto and -Host are set. The access
+// log is off for all, or goes to a file for all, in the usual form of each proxy. A default that
+// would make a proxy slower at what is measured is changed in its favour, and its file says why.
 package peers
 
 import (
@@ -64,7 +62,7 @@ type Peer struct {
 func (p *Peer) Plan(s Setup) (Plan, error) { return p.plan(p, s) }
 
 // errMptcpize is why a case is left out where the tool is missing.
-var errMptcpize = errors.New("this version speaks no MPTCP by itself, and mptcpize is not installed (Debian and Ubuntu: apt install mptcpize)")
+var errMptcpize = errors.New("this version does not support MPTCP itself, and mptcpize is not installed (Debian and Ubuntu: apt install mptcpize)")
 
 // mptcpize puts that program in front of a command.
 func (pl *Plan) mptcpize(s Setup) error {

@@ -109,7 +109,7 @@ func TestMPTCP(t *testing.T) {
 	s.Mptcpize = ""
 	for _, name := range []string{"nginx", "haproxy"} {
 		_, err := fake(name, false).Plan(s)
-		want := "this version speaks no MPTCP by itself, and mptcpize is not installed (Debian and Ubuntu: apt install mptcpize)"
+		want := "this version does not support MPTCP itself, and mptcpize is not installed (Debian and Ubuntu: apt install mptcpize)"
 		if err == nil || err.Error() != want {
 			t.Errorf("%s without mptcpize: %v", name, err)
 		}

@@ -1,6 +1,5 @@
-// Package result is what a run of the benchmarks found, as `--json` writes it: every round, none
-// left out, with the machine and the commands that made it. The tables and the page are made from
-// it and from nothing else.
+// Package result is the result of a run of the benchmarks, as `--json` writes it: every round, with
+// the machine and the commands that made it. The tables and the page are made from it alone.
 package result
 
 import (

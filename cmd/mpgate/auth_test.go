@@ -122,11 +122,14 @@ func runAuth(t *testing.T) {
 	p.exits(0)
 }
 
+// authPages are the pages of docs/filters whose commands need files and servers.
+var authPages = []string{"basic_auth", "jwt", "forward_auth"}
+
 // TestAuthPages runs what the pages of the filters for authentication show: the configuration is a
 // file, and the commands run in order beside it.
 func TestAuthPages(t *testing.T) {
 	needsLinux(t)
-	for _, page := range []string{"basic_auth", "jwt", "forward_auth"} {
+	for _, page := range authPages {
 		t.Run(page, func(t *testing.T) {
 			tool(t, "curl")
 			tool(t, "openssl")

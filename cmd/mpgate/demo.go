@@ -177,10 +177,10 @@ func (c *demoCmd) welcome(p *program, g *gateway.Gateway, file string, servers [
 	} else if !s.MPTCP.Enabled {
 		fmt.Fprintf(&b, "MPTCP is off (GODEBUG=multipathtcp=0), so everything uses TCP.\n\n")
 	}
-	fmt.Fprintf(&b, "  %s/  the gateway, over %s\n", web, plain.Speaks)
-	fmt.Fprintf(&b, "  https://%s/  the gateway with TLS, over %s\n", tls.Address, tls.Speaks)
+	fmt.Fprintf(&b, "  %s/  the gateway, over %s\n", web, plain.Transport)
+	fmt.Fprintf(&b, "  https://%s/  the gateway with TLS, over %s\n", tls.Address, tls.Transport)
 	for _, s := range servers {
-		fmt.Fprintf(&b, "      %-6s http://%s/  server, over %s\n", s.Name, s.Addr, s.Speak)
+		fmt.Fprintf(&b, "      %-6s http://%s/  server, over %s\n", s.Name, s.Addr, s.Transport)
 	}
 	fmt.Fprintf(&b, "  %s/  the live page; also /metrics, /api/status, /healthz, /readyz\n", admin)
 	fmt.Fprintf(&b, "  %s  the configuration, for mpgate status -c FILE; after a change: kill -HUP %d\n", file, os.Getpid())

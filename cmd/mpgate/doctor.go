@@ -154,7 +154,7 @@ func (c *doctorCmd) inherited(ctx context.Context, cfg *config.Config) (list []d
 	for _, l := range s.Listeners {
 		for _, k := range l.Sockets {
 			if k.Inherited && units[l.Name] != "" {
-				transport := map[string]mptcp.Transport{"mptcp": mptcp.MPTCP, "tcp": mptcp.TCP, "unix": mptcp.Unix}[k.Speaks]
+				transport := map[string]mptcp.Transport{"mptcp": mptcp.MPTCP, "tcp": mptcp.TCP, "unix": mptcp.Unix}[k.Transport]
 				list = append(list, doctor.Inherited{Name: units[l.Name], Address: k.Address, Transport: transport})
 			}
 		}

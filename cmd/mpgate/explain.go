@@ -184,8 +184,8 @@ func (q *question) listeners(cfg *config.Config, gate *gateway.Explainer, name s
 // fits reports whether a client with this URL may connect to l. Ports are not compared: a proxy or
 // NAT in front of the gateway may use others.
 func (q *question) fits(gate *gateway.Explainer, l *config.Listener) bool {
-	if q.scheme == "tcp" || l.SpeaksTCP() {
-		return q.scheme == "tcp" && l.SpeaksTCP()
+	if q.scheme == "tcp" || l.AcceptsTCP() {
+		return q.scheme == "tcp" && l.AcceptsTCP()
 	}
 	switch q.scheme {
 	case "http":
@@ -255,7 +255,7 @@ func (q *question) explain(cfg *config.Config, gate *gateway.Explainer, l *confi
 		return e
 	}
 	if q.scheme == "tcp" {
-		return e.refused(0, "the listener speaks HTTP")
+		return e.refused(0, "the listener accepts HTTP")
 	}
 	overTLS := l.TLS != nil && q.scheme != "http"
 	if r, found := gate.PassedThrough(l, q.sni); r != nil && (overTLS || q.scheme == "https") {

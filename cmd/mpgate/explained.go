@@ -55,7 +55,7 @@ func printExplained(w io.Writer, list []explained) error {
 				fmt.Fprintf(t, "  split\t%s to %s\n", percent(s.Percent), s.Backend)
 			}
 			switch {
-			case e.Backend == "" && e.Split == nil:
+			case e.Backend == "":
 				fmt.Fprintf(t, "  backend\tat random by these shares%s\n", how)
 			case e.Split != nil:
 				how += fmt.Sprintf(", by split_by = %q, here %q", e.SplitBy, e.SplitKey)

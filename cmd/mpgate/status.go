@@ -61,13 +61,13 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	fmt.Fprintln(t, "\nLISTENER\tADDRESS\tTRANSPORT\tMPTCP\tNOTE")
 	for _, l := range s.Listeners {
 		for _, k := range l.Sockets {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, k.Address, k.Speaks, l.MPTCP, listenerNote(&l, &k))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, k.Address, k.Transport, l.MPTCP, listenerNote(&l, &k))
 		}
 	}
 	fmt.Fprintln(t, "\nBACKEND\tSERVER\tUP\tTRANSPORT\tMPTCP\tNOTE")
 	for _, b := range s.Backends {
 		for _, k := range b.Servers {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, k.Address, yesNo(k.Up), k.Speaks, b.MPTCP, joinNotes(k.Why, k.Reason))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, k.Address, yesNo(k.Up), k.Transport, b.MPTCP, joinNotes(k.Why, k.Reason))
 		}
 	}
 	if len(s.Certificates) > 0 {

@@ -125,6 +125,7 @@ var arrows = map[string][]string{
 	"proxy/preread":       {},
 	"proxy/target":        {},
 	"proxy/coding":        {"proxy/message"},
+	"proxy/template":      {"proxy/message"},
 	"proxy/files":         {"proxy/coding", "proxy/message", "task"},
 	"proxy/filter":        {"proxy/coding", "proxy/message", "proxy/target", "proxy/template", "telemetry"},
 	"proxy/filter/limit":  {"proxy/filter", "proxy/message", "proxy/template", "telemetry"},

@@ -6,5 +6,5 @@
 //	        └─ systemd as init of new mount, pid, net, uts, ipc and cgroup namespaces
 //
 // It needs root, unshare, nsenter, and mmdebstrap for the first time. The network namespace has a
-// loopback device and nothing else; tests speak to services from inside it (Machine.Dial).
+// loopback device and nothing else; tests connect to services from inside it (Machine.Dial).
 package systemd

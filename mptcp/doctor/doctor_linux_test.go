@@ -338,10 +338,10 @@ func serve(t *testing.T, l *lab.Lab, proto lab.Proto, address string) netip.Addr
 
 func TestServers(t *testing.T) {
 	l := host(t)
-	speaks := serve(t, l, lab.MPTCP, "10.77.1.2:0")
+	usesMPTCP := serve(t, l, lab.MPTCP, "10.77.1.2:0")
 	plain := serve(t, l, lab.TCP, "10.77.1.2:0")
 	o := Options{Paths: declared(paths.ManageWatch), Servers: []Server{
-		{Name: "speaks", Backend: "api", Address: speaks, Probe: ProbeHTTP("x")},
+		{Name: "uses MPTCP", Backend: "api", Address: usesMPTCP, Probe: ProbeHTTP("x")},
 		{Name: "plain", Backend: "api", Address: plain},
 		{Name: "must", Backend: "api", Address: plain, Mode: mptcp.Require},
 		{Name: "off", Backend: "api", Address: plain, Mode: mptcp.Off},
@@ -366,17 +366,17 @@ func TestServers(t *testing.T) {
 		level Level
 		what  string
 	}{
-		"speaks": {OK, "uses MPTCP, 2 subflows; round trip by path: one "},
-		"plain":  {Warning, without + "; round trip by path: one "},
-		"must":   {Error, without + "; round trip by path: one "},
-		"off":    {OK, "reached by TCP, as configured; round trip by path: one "},
-		"closed": {Error, "cannot connect: dial tcp 10.77.1.2:1: connect: connection refused"},
+		"uses MPTCP": {OK, "uses MPTCP, 2 subflows; round trip by path: one "},
+		"plain":      {Warning, without + "; round trip by path: one "},
+		"must":       {Error, without + "; round trip by path: one "},
+		"off":        {OK, "reached by TCP, as configured; round trip by path: one "},
+		"closed":     {Error, "cannot connect: dial tcp 10.77.1.2:1: connect: connection refused"},
 	} {
 		if got := of(name); got.Level != w.level || !strings.HasPrefix(got.What, w.what) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if what := of("speaks").What; !strings.Contains(what, ", two ") {
+	if what := of("uses MPTCP").What; !strings.Contains(what, ", two ") {
 		t.Errorf("no second path in %q", what)
 	}
 }

@@ -107,7 +107,7 @@ type Conn struct {
 	Owner interface{ Retire() }
 }
 
-// Source yields the live connections of this process; those that do not speak
+// Source yields the live connections of this process; those that do not use
 // MPTCP may be among them. It is iterated up to 40 times a second, and the iteration stops after
 // about 64 connections, so it must begin at a different connection each time (as a range over a map
 // does) and must not copy the list first. The loop body is fast and does not call back; a lock may

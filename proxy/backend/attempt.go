@@ -37,7 +37,7 @@ func (a *Attempt) Tries() int { return a.tries }
 // Server returns the server that was picked last, or nil before Open.
 func (a *Attempt) Server() *Server { return a.server }
 
-// Meter returns the meter of that server.
+// Meter returns the meter of the server that was picked last.
 func (a *Attempt) Meter() *telemetry.ServerMeter { return a.server.meter }
 
 // Request is what Open needs to know about a request.

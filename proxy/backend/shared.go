@@ -12,7 +12,7 @@ import (
 	"mpgate/proxy/netio"
 )
 
-// Protocol is the version of HTTP that servers are spoken to in.
+// Protocol selects the HTTP version of connections to servers.
 type Protocol uint8
 
 const (

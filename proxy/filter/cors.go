@@ -70,7 +70,7 @@ func NewCORS(o CORSOptions) (*CORS, error) {
 	case len(o.Origins) == 0:
 		return nil, errors.New(`has no origins; must have for example origins = ["https://a.example"]`)
 	case f.every && len(o.Origins) > 1:
-		return nil, errors.New(`has "*" beside other origins; write "*" alone`)
+		return nil, errors.New(`has "*" and other origins; write "*" alone`)
 	case f.every && f.credentials:
 		return nil, errors.New(`has the origin "*" with credentials: every site could act as its visitors; name the origins`)
 	}

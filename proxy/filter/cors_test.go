@@ -129,7 +129,7 @@ func TestCORSFaults(t *testing.T) {
 	}{
 		{filter.CORSOptions{}, "has no origins"},
 		{filter.CORSOptions{Origins: []string{"*"}, Credentials: true}, "with credentials: every site"},
-		{filter.CORSOptions{Origins: []string{"*", "https://a.example"}}, "beside other origins"},
+		{filter.CORSOptions{Origins: []string{"*", "https://a.example"}}, "and other origins"},
 		{filter.CORSOptions{Origins: []string{"null"}}, "sandboxed page"},
 	} {
 		if _, err := filter.NewCORS(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {

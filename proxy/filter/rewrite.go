@@ -36,7 +36,7 @@ func NewRewrite(path string, o RewriteOptions) (*Rewrite, error) {
 	case !strings.HasPrefix(path, "/"):
 		return nil, errors.New(`does not begin with /; must be for example "/*" or "/v1/*"`)
 	case strings.Contains(after, "*"):
-		return nil, errors.New("has more than one *; it stands for what the last * of match.path matched")
+		return nil, errors.New("has more than one *; it is what the last * of match.path matched")
 	case strings.ContainsAny(path, "?#"):
 		return nil, errors.New(`has a "?" or a "#"; must be a path: the query stays as it is`)
 	}

@@ -58,7 +58,7 @@ var acceptedBodies = []struct {
 	{"trailers that have no place", chunked, 0, "0|Host: x|X: 1|Cookie: 1||", "", "|X: 1", ""},
 	{"trailer that frames", chunked, 0, "0|Content-Length: 5||abc", "", "", "abc"},
 	{"trailer that codes", chunked, 0, "0|Transfer-Encoding: chunked||", "", "", ""},
-	{"trailer that vouches", chunked, 0, "0|X-Forwarded-For: 1|x: 1||", "", "|x: 1", ""},
+	{"trailer with a forwarding field", chunked, 0, "0|X-Forwarded-For: 1|x: 1||", "", "|x: 1", ""},
 	{"trailer that Connection named", chunked, 0, "0|x-nominated: 1|x: 1||", "", "|x: 1", ""},
 }
 

@@ -2,8 +2,8 @@ package message
 
 import "strings"
 
-// IsToken reports whether s is a token (RFC 9110 section 5.6.2), as are methods and the names of
-// fields and cookies.
+// IsToken reports whether s is a token (RFC 9110 section 5.6.2), as methods and the names of fields
+// and cookies are.
 func IsToken(s string) bool {
 	for _, c := range []byte(s) {
 		switch {

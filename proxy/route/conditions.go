@@ -31,7 +31,7 @@ type Request struct {
 	*message.Request            // canonical
 	Listener         string     // that received it
 	Client           netip.Addr // the client's address; the zero Addr where there is none
-	// TrustedPeer says that the peer may speak for clients. From any other, the fields
+	// TrustedPeer says that the peer is a trusted proxy. From any other, the fields
 	// X-Forwarded-*, X-Real-IP and Forwarded count as absent.
 	TrustedPeer bool
 

@@ -90,7 +90,7 @@ func canonicalPath(path, tail string) (why string) {
 // globFault returns what is wrong with a pattern that has stars before its end.
 func globFault(s, full string, list []token) (why string) {
 	if len(list) > mostTokens {
-		return fmt.Sprintf("has %d segments; at most %d are allowed beside a star", len(list), mostTokens)
+		return fmt.Sprintf("has %d segments; at most %d are allowed together with a star", len(list), mostTokens)
 	}
 	for i, t := range list {
 		switch {
@@ -98,11 +98,11 @@ func globFault(s, full string, list []token) (why string) {
 			return `two stars stand for any number of segments, so they must be one: "/**/"`
 		case t.kind != tokenDeep:
 		case i == len(list)-1:
-			return fmt.Sprintf("at the end one star stands for all that follows; write %q", strings.TrimSuffix(s, "*"))
+			return fmt.Sprintf("at the end, one star matches all that follows; write %q", strings.TrimSuffix(s, "*"))
 		case list[i+1].kind == tokenDeep:
 			return fmt.Sprintf("two stars stand for any number of segments already; write %q", strings.Replace(full, "/**/**", "/**", 1))
 		case list[i+1].kind == tokenRest:
-			return fmt.Sprintf("one star at the end stands for all that follows; write %q", strings.TrimSuffix(full, "**/*")+"*")
+			return fmt.Sprintf("one star at the end matches all that follows; write %q", strings.TrimSuffix(full, "**/*")+"*")
 		}
 	}
 	return ""

@@ -49,7 +49,7 @@ func parse(rule int, name string, m *Match) (patterns []*pattern, errs []error) 
 	if m.PathRegex != "" {
 		p, why := parseRegexp(m.PathRegex)
 		if len(paths) > 0 {
-			why = "stands beside path; a route has one of them"
+			why = "cannot be combined with path; keep one of them"
 		}
 		refuse("path_regex", m.PathRegex, why)
 		paths = append(paths, p)

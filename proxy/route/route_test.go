@@ -91,7 +91,7 @@ func TestBuildErrors(t *testing.T) {
 		{"host", "*.b.*", stars},
 		{"host", "a*.b", stars},
 		{"host", "*.", `empty; a name is right, or "*." and a name; names in other scripts as "xn--…"`},
-		{"host", "bücher.example", `holds something else than letters, digits, "-", "." and "_"; a name is right, or "*." and a name; names in other scripts as "xn--…"`},
+		{"host", "bücher.example", `has characters other than letters, digits, "-", "." and "_"; a name is right, or "*." and a name; names in other scripts as "xn--…"`},
 		{"host", "*.[::1]", "an address has no labels that a wildcard could stand for"},
 		{"host", "[::1].*", "an address has no labels that a wildcard could stand for"},
 		{"path", "api", "does not begin with a slash" + right},
@@ -100,12 +100,12 @@ func TestBuildErrors(t *testing.T) {
 		{"path", "", "does not begin with a slash" + right},
 		{"path", "*", `stars alone are no path; write "/*", or leave path out`},
 		{"path", "**", `stars alone are no path; write "/*", or leave path out`},
-		{"path", "/**", `at the end one star stands for all that follows; write "/*"`},
-		{"path", "/a/**", `at the end one star stands for all that follows; write "/a/*"`},
-		{"path", "/a/**/*", `one star at the end stands for all that follows; write "/a/*"`},
+		{"path", "/**", `at the end, one star matches all that follows; write "/*"`},
+		{"path", "/a/**", `at the end, one star matches all that follows; write "/a/*"`},
+		{"path", "/a/**/*", `one star at the end matches all that follows; write "/a/*"`},
 		{"path", "/a/**/**/b", `two stars stand for any number of segments already; write "/a/**/b"`},
 		{"path", "/a/b**c", `two stars stand for any number of segments, so they must be one: "/**/"`},
-		{"path", "/*" + strings.Repeat("/a", 64), "has 65 segments; at most 64 are allowed beside a star"},
+		{"path", "/*" + strings.Repeat("/a", 64), "has 65 segments; at most 64 are allowed together with a star"},
 		{"path", "//*", `an empty segment matches nothing; write "/*"`},
 		{"path", "/a//*", `an empty segment matches nothing; write "/a/*"`},
 		{"path", "/*//*", `an empty segment matches nothing; write "/*/*"`},
@@ -114,7 +114,7 @@ func TestBuildErrors(t *testing.T) {
 		{"path", "/café/*", `not as mpgate matches it; write "/caf%C3%A9/*"`},
 		{"path", "*.é", `not as mpgate matches it; write "/**/*.%C3%A9"`},
 		{"path", "/a%3Ab/*", `percent-encodings of characters that may stand in a path as they are cannot be matched; write "/a:b/*"`},
-		{"path", "/a b", `a space, control character, "?" or "#" stands in it as it is; it must be percent-encoded` + right},
+		{"path", "/a b", `a space, control character, "?" or "#" is not percent-encoded` + right},
 		{"path_regex", "(a", "missing closing ): `(a`; an RE2 expression is right, as in \"^/v([0-9]+)/\""},
 		{"path_regex", "a{1001}", "invalid repeat count: `{1001}`; an RE2 expression is right, as in \"^/v([0-9]+)/\""},
 		{"method", "get", `methods are case-sensitive; write "GET"`},
@@ -159,7 +159,7 @@ func TestBuildRefusesRepetition(t *testing.T) {
 	}}})
 	want := `route "r": host: listed twice (got "A.")
 route "r": path: listed twice (got "/x")
-route "r": path_regex: stands beside path; a route has one of them (got "x")
+route "r": path_regex: cannot be combined with path; keep one of them (got "x")
 route "r": method: listed twice (got "GET")
 route "r": header.x-a: "X-A" is the same name; write it once (got "2")`
 	if err == nil || err.Error() != want {
@@ -180,7 +180,7 @@ func TestBuildNamesAllFaults(t *testing.T) {
 		{Name: "eight", Match: Match{PathRegex: "/x$"}},
 		{Name: "nine", Match: Match{PathRegex: "/x$"}},
 	})
-	want := `route "bad": host: holds something else than letters, digits, "-", "." and "_"; a name is right, or "*." and a name; names in other scripts as "xn--…" (got "a b")
+	want := `route "bad": host: has characters other than letters, digits, "-", "." and "_"; a name is right, or "*." and a name; names in other scripts as "xn--…" (got "a b")
 route "bad": path: does not begin with a slash; "/a" is right for one path, "/a/*" for it and all below, "*.js" for an ending (got "x")
 routes "one" and "two" match the same requests (host "a", path "/x", listener "web"); make one more specific or remove it
 routes "four" and "five" match the same requests (host any, path any, listener any); make one more specific or remove it

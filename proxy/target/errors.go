@@ -6,8 +6,8 @@ import "errors"
 // caller has the path to quote.
 var (
 	ErrPathStart     = errors.New("path: does not begin with a slash")
-	ErrPathControl   = errors.New("path: a space, control character, \"?\" or \"#\" stands in it as it is; it must be percent-encoded")
-	ErrPathBackslash = errors.New("path: a backslash stands in it as it is; some servers read it as a slash")
+	ErrPathControl   = errors.New("path: a space, control character, \"?\" or \"#\" is not percent-encoded")
+	ErrPathBackslash = errors.New("path: contains a backslash, which some servers read as a slash")
 	ErrPathEscape    = errors.New("path: a percent sign is not followed by two hexadecimal digits")
 	ErrPathNUL       = errors.New("path: %00 ends the path for some servers")
 	ErrPathAboveRoot = errors.New("path: its dot segments lead above the root")
@@ -15,15 +15,15 @@ var (
 )
 
 // Errors of Query.
-var ErrQuery = errors.New("query: a space, control character or \"#\" stands in it as it is; it must be percent-encoded")
+var ErrQuery = errors.New("query: a space, control character or \"#\" is not percent-encoded")
 
 // Errors of Host.
 var (
 	ErrHostEmpty = errors.New("host: empty")
 	ErrHostLong  = errors.New("host: longer than 253 bytes")
-	ErrHostByte  = errors.New("host: holds something else than letters, digits, \"-\", \".\" and \"_\"")
-	ErrHostLabel = errors.New("host: a label between its dots is empty")
-	ErrHostIPv6  = errors.New("host: what stands in brackets is not an IPv6 address without a zone")
+	ErrHostByte  = errors.New("host: has characters other than letters, digits, \"-\", \".\" and \"_\"")
+	ErrHostLabel = errors.New("host: a label is empty")
+	ErrHostIPv6  = errors.New("host: the text in brackets is not an IPv6 address without a zone")
 	ErrHostPort  = errors.New("host: the port is not a number up to 65535")
 )
 
@@ -32,6 +32,6 @@ var (
 	ErrTargetEmpty     = errors.New("request target: empty")
 	ErrTargetForm      = errors.New("request target: neither a path, nor an http or https URL, nor \"*\"")
 	ErrTargetAsterisk  = errors.New("request target: \"*\" is for OPTIONS only")
-	ErrTargetConnect   = errors.New("request target: CONNECT wants host:port")
-	ErrTargetAuthority = errors.New("request target: the URL names no host, or a user")
+	ErrTargetConnect   = errors.New("request target: CONNECT requires host:port")
+	ErrTargetAuthority = errors.New("request target: the URL has no host, or has a user")
 )

@@ -126,8 +126,8 @@ func TestPath(t *testing.T) {
 func TestPathErrorTexts(t *testing.T) {
 	for raw, want := range map[string]string{
 		"a":          `path: does not begin with a slash`,
-		"/a b":       `path: a space, control character, "?" or "#" stands in it as it is; it must be percent-encoded`,
-		"/a\\":       `path: a backslash stands in it as it is; some servers read it as a slash`,
+		"/a b":       `path: a space, control character, "?" or "#" is not percent-encoded`,
+		"/a\\":       `path: contains a backslash, which some servers read as a slash`,
 		"/%g0":       `path: a percent sign is not followed by two hexadecimal digits`,
 		"/%00":       `path: %00 ends the path for some servers`,
 		"/..":        `path: its dot segments lead above the root`,
@@ -406,7 +406,7 @@ func TestQuery(t *testing.T) {
 			t.Errorf("Query(%q) = %q, %v; want %q, %v", tt.raw, got, err, tt.want, tt.err)
 		}
 	}
-	const text = `query: a space, control character or "#" stands in it as it is; it must be percent-encoded`
+	const text = `query: a space, control character or "#" is not percent-encoded`
 	if ErrQuery.Error() != text {
 		t.Errorf("got %q, want %q", ErrQuery, text)
 	}

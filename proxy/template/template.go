@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"mpgate/proxy/message"
 )
 
 // Kind is a variable.
@@ -170,7 +172,7 @@ func variable(name string) (Part, error) {
 	}
 	if prefix, arg, ok := strings.Cut(name, "."); ok {
 		if k, ok := prefixes[prefix]; ok {
-			if arg == "" || k != Param && !isToken(arg) {
+			if arg == "" || k != Param && !message.IsToken(arg) {
 				return Part{}, fmt.Errorf("has an invalid name in the variable {%s}; must be for example {header.X-Name}", name)
 			}
 			return Part{Kind: k, Text: arg}, nil
@@ -184,18 +186,4 @@ type UnknownError struct{ Name string }
 
 func (e *UnknownError) Error() string {
 	return "has the unknown variable {" + e.Name + "}; write {{ for a brace"
-}
-
-// isToken reports whether s is a token (RFC 9110 section 5.6.2), as the names of fields and cookies
-// are.
-func isToken(s string) bool {
-	for _, c := range []byte(s) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
 }

@@ -13,9 +13,9 @@ import (
 
 // Server is one demo server.
 type Server struct {
-	Name  string
-	Addr  string // host:port
-	Speak mptcp.Transport
+	Name      string
+	Addr      string // host:port
+	Transport mptcp.Transport
 
 	listener *net.TCPListener
 	http     *http.Server
@@ -27,7 +27,7 @@ func Open(ctx context.Context, name string, mode mptcp.Mode) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Name: name, Addr: l.Addr().String(), Speak: granted, listener: l}
+	s := &Server{Name: name, Addr: l.Addr().String(), Transport: granted, listener: l}
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
