@@ -21,6 +21,9 @@ func decode(t *testing.T, c coding.Coding, b []byte) string {
 	} else {
 		var z *zstd.Decoder
 		z, err = zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderMaxWindow(8<<20)) // RFC 9659
+		if err != nil {
+			t.Fatal(err)
+		}
 		defer z.Close()
 		r = z
 	}
