@@ -50,14 +50,9 @@ func newPlace(l *Lab, name string, s PlaceSpec) (*Place, error) {
 
 // baseline is written before links are made (they inherit conf/default).
 var baseline = map[string]string{
-	"net.ipv4.conf.all.rp_filter":     "0", // a server's address may be reached by either link
-	"net.ipv4.conf.default.rp_filter": "0",
-	"net.ipv4.tcp_no_metrics_save":    "1", // a connection does not learn from those before it
-	// The kernel's own defaults (tcp(7)). A host may allow more, and then connections that wait for
-	// a piece on one path fill the memory that all TCP sockets of the host share
-	// (net.ipv4.tcp_mem): the kernel drops what arrives, and dials use TCP, in other tests too.
-	"net.ipv4.tcp_rmem":                   "4096 131072 6291456",
-	"net.ipv4.tcp_wmem":                   "4096 16384 4194304",
+	"net.ipv4.conf.all.rp_filter":         "0", // a server's address may be reached by either link
+	"net.ipv4.conf.default.rp_filter":     "0",
+	"net.ipv4.tcp_no_metrics_save":        "1", // a connection does not learn from those before it
 	"net.ipv6.conf.default.accept_ra":     "0",
 	"net.ipv6.conf.default.accept_dad":    "0",
 	"net.ipv6.conf.default.addr_gen_mode": "1", // no link-local address: nothing speaks unasked
