@@ -252,7 +252,8 @@ func TestErrorBodies(t *testing.T) {
 	c := g.client()
 	for _, e := range []struct{ accept, kind string }{
 		{"", "text/plain; charset=utf-8"}, {"text/html", "text/plain; charset=utf-8"},
-		{"application/json", "application/json"}, {"application/problem+json, text/plain", "application/json"},
+		{"application/json", "application/json"}, {"text/plain;q=0.9, application/json", "application/json"},
+		{"application/problem+json, text/plain", "text/plain; charset=utf-8"},
 	} {
 		accept := ""
 		if e.accept != "" {
