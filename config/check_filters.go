@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"mpgate/proxy/files"
 	"mpgate/proxy/filter"
 	"mpgate/proxy/target"
 	"mpgate/proxy/template"
@@ -208,7 +209,7 @@ func (c routeCheck) answer(a *Answer, n *node) {
 
 // typed reports a file whose name does not say its type.
 func (c routeCheck) typed(n *node, file, mediaType string) {
-	if file != "" && mediaType == "" && filter.MediaType(file) == "" {
+	if file != "" && mediaType == "" && files.MediaType(file) == "" {
 		c.fault(n.get("file").at, "has a name that does not say what it is%s; add type, for example type = \"text/html; charset=utf-8\"", n.get("file").got())
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"mpgate/config"
-	"mpgate/proxy/filter"
+	"mpgate/proxy/files"
 )
 
 // maxContent is how large a file may be that is the body of an answer: it stays in memory.
@@ -54,7 +54,7 @@ func (b *builder) content(key, file, text, mediaType string) ([]byte, string, er
 	case file == "":
 		return []byte(text), cmp.Or(mediaType, "text/plain; charset=utf-8"), nil
 	}
-	mediaType = cmp.Or(mediaType, filter.MediaType(file), "application/octet-stream")
+	mediaType = cmp.Or(mediaType, files.MediaType(file), "application/octet-stream")
 	if b.explain {
 		return nil, mediaType, nil
 	}

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"cmp"
 	"errors"
 	"os"
 
@@ -20,7 +21,9 @@ type File struct {
 func (f *File) Size() int64 { return f.state.size }
 
 // MediaType is the value of Content-Type.
-func (f *File) MediaType() string { return MediaType(f.plain) }
+func (f *File) MediaType() string {
+	return cmp.Or(MediaType(f.plain), "application/octet-stream")
+}
 
 // Validator is what conditions are compared with.
 func (f *File) Validator() *Validator { return &f.validator }

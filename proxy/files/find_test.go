@@ -129,6 +129,9 @@ func TestFind(t *testing.T) {
 func TestDevice(t *testing.T) {
 	root := t.TempDir()
 	if err := syscall.Mknod(filepath.Join(root, "zero"), syscall.S_IFCHR|0o666, 1<<8|5); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("making a device needs root, which CI is: ", err)
+		}
 		t.Skip("making a device needs root: ", err)
 	}
 	if got := read(open(t, Options{Root: root}), "/zero", ""); got != "error: there is no such file" {
@@ -431,11 +434,11 @@ func TestOptions(t *testing.T) {
 func TestMediaTypes(t *testing.T) {
 	for name, want := range map[string]string{
 		"a.html": "text/html; charset=utf-8", "A.HTML": "text/html; charset=utf-8", "a/b.js": "text/javascript; charset=utf-8",
-		"a.svg": "image/svg+xml", "a.json": "application/json", "a.tar.gz": "application/gzip", "LICENSE": "application/octet-stream",
-		"a.unknown": "application/octet-stream", "a.": "application/octet-stream", "a.woff2": "font/woff2",
+		"a.svg": "image/svg+xml", "a.json": "application/json", "a.tar.gz": "application/gzip", "LICENSE": "",
+		"a.unknown": "", "a.": "application/octet-stream", "a.woff2": "font/woff2",
 	} {
 		if got := MediaType(name); got != want {
-			t.Errorf("%s is %s, want %s", name, got, want)
+			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 }

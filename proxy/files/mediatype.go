@@ -5,14 +5,9 @@ import (
 	"strings"
 )
 
-// MediaType returns the value of Content-Type for the name of a file. It depends on nothing of the
-// host. Text is UTF-8.
-func MediaType(name string) string {
-	if t, ok := mediaTypes[strings.ToLower(path.Ext(name))]; ok {
-		return t
-	}
-	return "application/octet-stream"
-}
+// MediaType returns the value of Content-Type for the name of a file; "" if the name does not say
+// it. It depends on nothing of the host. Text is UTF-8.
+func MediaType(name string) string { return mediaTypes[strings.ToLower(path.Ext(name))] }
 
 const utf8 = "; charset=utf-8"
 

@@ -91,17 +91,17 @@ func TestVariables(t *testing.T) {
 	r.Status = 502
 	r.Header.AddName([]byte("X-One"), []byte("1"))
 	r.Header.AddName([]byte("x-one"), []byte("2"))
-	r.Header.AddName([]byte("Cookie"), []byte(`a=1; session="s 1"; a=2`))
+	r.Header.AddName([]byte("Cookie"), []byte(`a=1; session="s_1"; bad=a b; a=2`))
 	for in, want := range map[string]string{
-		"https://{host}:{port}{uri}":             "https://a.example:8443/a/b?x=1&y+z=%41%0d%0a+b",
-		"{scheme} {method} {path} {query}":       "https GET /a/b x=1&y+z=%41%0d%0a+b",
-		"{client} {id} {listener} {route}":       "192.0.2.1 abc web api",
-		"{server_host} {status}":                 "[fe80::1]:80 502",
-		"{sni} {client_transport}":               "a.example mptcp",
-		"{header.X-One},{header.None}":           "1, 2,",
-		"{cookie.session} {cookie.a} {cookie.b}": "s 1 1 ",
-		"{query.x} {query.y z} {query.none}":     "1 A b ",
-		"{{literal}":                             "{literal}",
+		"https://{host}:{port}{uri}":               "https://a.example:8443/a/b?x=1&y+z=%41%0d%0a+b",
+		"{scheme} {method} {path} {query}":         "https GET /a/b x=1&y+z=%41%0d%0a+b",
+		"{client} {id} {listener} {route}":         "192.0.2.1 abc web api",
+		"{server_host} {status}":                   "[fe80::1]:80 502",
+		"{sni} {client_transport}":                 "a.example mptcp",
+		"{header.X-One},{header.None}":             "1, 2,",
+		"{cookie.session} {cookie.a} {cookie.bad}": "s_1 1 ",
+		"{query.x} {query.y z} {query.none}":       "1 A b ",
+		"{{literal}":                               "{literal}",
 	} {
 		p, err := template.Parse(in)
 		if err != nil {
