@@ -33,13 +33,7 @@ func (f *Files) serve(x *exchange) {
 		x.refuseMethod()
 		return
 	}
-	room := x.proxy.options.Room
-	if !room.acquire() {
-		x.refuseShort(errNoRoom)
-		return
-	}
 	found := f.open(x)
-	room.release()
 	if !found && f.Fallback != nil {
 		f.Fallback.serve(x)
 	} else if !found {
@@ -81,6 +75,12 @@ func (f *Files) explain(x *exchange) (names []string, fallback bool) {
 
 // open answers with the file, if there is one.
 func (f *Files) open(x *exchange) (found bool) {
+	room := x.proxy.options.Room
+	if !room.acquire() {
+		x.refuseShort(errNoRoom)
+		return true
+	}
+	defer room.release() // also of a panic
 	var accepted coding.Accepted
 	precompressed := f.Root.Options().Precompressed
 	if precompressed {

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"math"
 	"testing"
 	"time"
 
+	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 )
@@ -57,5 +59,29 @@ func TestEmptyChainAllocatesNothing(t *testing.T) {
 		c.End(&x.filter)
 	}); n != 0 {
 		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+// An action that panics leaves the room that it took.
+func TestPanicReleasesRoom(t *testing.T) {
+	room := &Room{Free: func() int64 { return math.MaxInt64 }}
+	p := New(Options{Room: room})
+	l := p.NewListener("web", ListenerOptions{})
+	for _, action := range []Action{&Files{}, &Forward{Backend: new(backend.Backend)}} {
+		x := newExchange()
+		x.begin(&client{proxy: p, listener: l}, new(explained), time.Now())
+		x.route = &Route{Name: "all", Action: action}
+		x.req.Method = []byte("GET")
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%T: no panic", action)
+				}
+			}()
+			action.serve(x)
+		}()
+		if n := room.inFlight.Load(); n != 0 {
+			t.Errorf("%T: %d exchanges are still counted", action, n)
+		}
 	}
 }
