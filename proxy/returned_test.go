@@ -347,12 +347,13 @@ func TestReturnsEndWithTheResponseTimeout(t *testing.T) {
 	r, o := newReturner(t, func(string, int, int) string { return "REFUSED_STREAM" })
 	g := start(t, setup{mode: plain, backend: backend.Options{Protocol: backend.HTTP2,
 		ResponseTimeout: 100 * time.Millisecond}}, o)
-	// 504 on a busy machine.
-	if status := g.client().Get("/").Status; status != 503 && status != 504 {
+	// On a busy machine the time can be over before the server answers the first one.
+	status := g.client().Get("/").Status
+	if status != 503 && status != 504 {
 		t.Errorf("got %d", status)
 	}
-	if n := r.requests(); n == 0 || n > 10 { // the pauses before the tenth take 155 ms at least
-		t.Errorf("%d requests", n)
+	if n := r.requests(); n == 0 && status != 504 || n > 10 { // the pauses before the tenth take 155 ms at least
+		t.Errorf("%d requests, status %d", n, status)
 	}
 }
 
