@@ -44,7 +44,7 @@ func (o *options) check() error {
 	return err
 }
 
-var allProxies = []string{"mpgate", "nginx", "haproxy", "caddy", "stdlib"}
+var allProxies = []string{"mpgate", "against", "nginx", "haproxy", "caddy", "stdlib"}
 
 // streams that a connection of HTTP/2 has under way at once.
 const streams = 8

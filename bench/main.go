@@ -28,13 +28,14 @@ type cli struct {
 // options are what all verbs share.
 type options struct {
 	Mpgate  string `placeholder:"PATH" help:"An mpgate program; without it ./cmd/mpgate is built."`
+	Against string `placeholder:"PATH" help:"A second mpgate program, such as one built before a change: measured beside the first, as \"against\"."`
 	Nginx   string `placeholder:"PATH" help:"The nginx program."`
 	Haproxy string `name:"haproxy" placeholder:"PATH" help:"The haproxy program."`
 	Caddy   string `placeholder:"PATH" help:"The caddy program."`
 	Wrk     string `placeholder:"PATH" help:"The wrk program."`
 	H2load  string `name:"h2load" placeholder:"PATH" help:"The h2load program, for HTTP/2."`
 
-	Only        []string      `placeholder:"NAME" help:"Only these proxies: mpgate, nginx, haproxy, caddy, stdlib."`
+	Only        []string      `placeholder:"NAME" help:"Only these proxies: mpgate, against, nginx, haproxy, caddy, stdlib."`
 	Load        string        `enum:"auto,wrk,builtin" default:"auto" help:"Load generator. auto: wrk where it is installed and fits."`
 	Connections int           `default:"64" help:"Connections of the load generator."`
 	Rounds      int           `default:"5" help:"Rounds of each case; each proxy is measured once in each."`

@@ -85,7 +85,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		`--close (got "x"); want keepalive or close`:                                                   func(o *options) { o.Close = []string{"x"} },
 		`--log (got "x"); want off or file`:                                                            func(o *options) { o.Log = []string{"x"} },
 		`--body (got "20MiB"); want at most 16MiB`:                                                     func(o *options) { o.Body = []string{"20MiB"} },
-		`--only (got "apache"); want mpgate, nginx, haproxy, caddy, stdlib`:                            func(o *options) { o.Only = []string{"apache"} },
+		`--only (got "apache"); want mpgate, against, nginx, haproxy, caddy, stdlib`:                   func(o *options) { o.Only = []string{"apache"} },
 		`--body: size (got "1KB"); want a number of bytes such as 512, 1KiB or 10MiB, at most 1024MiB`: func(o *options) { o.Body = []string{"1KB"} },
 		`--quick has cases of its own: leave out --body, --transport, --log, --close, --tls and --h2`:  func(o *options) { o.Quick, o.Body = true, []string{"1KiB"} },
 	} {

@@ -60,9 +60,12 @@ func stage(ctx context.Context, o options) (*bench, error) {
 	if len(o.ProxyCPUs) == 0 {
 		o.ProxyCPUs, o.LoadCPUs = halves()
 	}
-	if o.Mpgate != "" {
+	for _, program := range []*string{&o.Mpgate, &o.Against} {
+		if *program == "" {
+			continue
+		}
 		// Proxies are started in directories of their own.
-		if o.Mpgate, err = filepath.Abs(o.Mpgate); err != nil {
+		if *program, err = filepath.Abs(*program); err != nil {
 			return nil, err
 		}
 	}
@@ -218,12 +221,13 @@ func (b *bench) findPeers(ctx context.Context) {
 		find func() (*peers.Peer, error)
 	}{
 		{"mpgate", func() (*peers.Peer, error) { return b.findMpgate(ctx) }},
+		{"against", func() (*peers.Peer, error) { return b.findAgainst(ctx) }},
 		{"nginx", func() (*peers.Peer, error) { return peers.Nginx(ctx, b.Nginx) }},
 		{"haproxy", func() (*peers.Peer, error) { return peers.HAProxy(ctx, b.Haproxy) }},
 		{"caddy", func() (*peers.Peer, error) { return peers.Caddy(ctx, b.Caddy) }},
 		{"stdlib", func() (*peers.Peer, error) { return peers.Stdlib(ctx, b.self) }},
 	} {
-		if !b.wants(f.name) {
+		if !b.wants(f.name) || f.name == "against" && b.Against == "" {
 			continue
 		}
 		if known := len(b.peers); b.Quick && len(b.Only) == 0 && (f.name == "caddy" || f.name == "stdlib") && known > 0 && b.peers[known-1].Name != "mpgate" {
@@ -247,6 +251,15 @@ func (b *bench) findMpgate(ctx context.Context) (*peers.Peer, error) {
 		return nil, errors.New(b.notBuilt)
 	}
 	return peers.Mpgate(ctx, b.Mpgate)
+}
+
+// findAgainst gives the other mpgate under a name of its own.
+func (b *bench) findAgainst(ctx context.Context) (*peers.Peer, error) {
+	p, err := peers.Mpgate(ctx, b.Against)
+	if err == nil {
+		p.Name = "against"
+	}
+	return p, err
 }
 
 func progress(format string, a ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", a...) }
