@@ -20,28 +20,39 @@ import (
 // the path once at most; for a "**" below another one the first visit includes the later ones. Thus
 // a look-up takes at most as many steps as there are nodes that fit, times the segments of the
 // path.
+//
+// With thousands of patterns a look-up takes as long as the memory that it reads, so a node is one
+// cache line.
 type globNode struct {
 	first    int32 // the least entry at and below this node: nothing here can be better
-	min, max int   // how many more segments the patterns at and below this node match
-	literal  map[string]*globNode
-	longest  int                  // the longest key of literal
-	prefixes affixes[suffixGlobs] // children by glob: by prefix, then by suffix
-	star     *globNode
-	deep     *globNode
-	nested   int // a deep node below another one: its number from 1
+	min, max int32 // how many more segments the patterns at and below this node match
 	end      int32
 	rest     int32
+	nested   int32 // a deep node below another one: its number from 1
+	literal  map[string]*globNode
+	lengths  uint64 // of the keys of literal: bit n, the last one for all longer ones
+	// prefixes has the children by glob: by prefix, then by suffix. It is nil if there are none.
+	prefixes *affixes[suffixGlobs]
+	star     *globNode
+	deep     *globNode
 }
 
-type suffixGlobs = affixes[[]globChild]
+type suffixGlobs = affixes[globChild]
 
+// globChild is a child for a glob. Of those with the same prefix and suffix, of which there is most
+// often one, it is the first.
 type globChild struct {
-	glob glob
-	node *globNode
+	node  *globNode
+	next  *globChild
+	glob  *glob // nil if it has nothing between two stars
+	least int32 // bytes of a segment: of prefix and suffix
 }
+
+// lengthBit is the bit of a length in globNode.lengths.
+func lengthBit(n int) uint64 { return 1 << min(n, 63) }
 
 // unlimited is the number of segments that a "**" or a star at the end may match.
-const unlimited = math.MaxInt32
+const unlimited = math.MaxInt32 / 2
 
 // globBuilder makes a tree; it numbers the nested deep nodes across trees.
 type globBuilder struct {
@@ -65,24 +76,29 @@ func (b *globBuilder) build(entries []int32, at int, belowDeep bool) *globNode {
 			children[list[at].text] = append(children[list[at].text], e)
 		}
 	}
-	globs := map[string]map[string][]globChild{}
+	globs := map[string]map[string][]*globChild{}
 	for text, below := range children {
 		t := &b.patterns[below[0]].path.tokens[at]
 		child := b.build(below, at+1, belowDeep || t.kind == tokenDeep)
-		own := 1
+		own := int32(1)
 		switch t.kind {
 		case tokenLiteral:
 			if n.literal == nil {
 				n.literal = map[string]*globNode{}
 			}
-			n.literal[text], n.longest = child, max(n.longest, len(text))
+			n.literal[text] = child
+			n.lengths |= lengthBit(len(text))
 		case tokenGlob:
 			bySuffix := globs[t.glob.prefix]
 			if bySuffix == nil {
-				bySuffix = map[string][]globChild{}
+				bySuffix = map[string][]*globChild{}
 				globs[t.glob.prefix] = bySuffix
 			}
-			bySuffix[t.glob.suffix] = append(bySuffix[t.glob.suffix], globChild{t.glob, child})
+			c := &globChild{node: child, least: int32(len(t.glob.prefix) + len(t.glob.suffix))}
+			if len(t.glob.middle) > 0 {
+				c.glob = &t.glob
+			}
+			bySuffix[t.glob.suffix] = append(bySuffix[t.glob.suffix], c)
 		case tokenStar:
 			n.star = child
 		case tokenDeep:
@@ -90,24 +106,32 @@ func (b *globBuilder) build(entries []int32, at int, belowDeep bool) *globNode {
 			n.max = unlimited
 			if belowDeep {
 				*b.nested++
-				child.nested = *b.nested
+				child.nested = int32(*b.nested)
 			}
 		}
 		n.min, n.max = min(n.min, child.min+own), min(max(n.max, child.max+own), unlimited)
 	}
-	n.prefixes = newPrefixes(globs)
+	if len(globs) > 0 {
+		n.prefixes = newPrefixes(globs)
+	}
 	return n
 }
 
-func newPrefixes(globs map[string]map[string][]globChild) affixes[suffixGlobs] {
+func newPrefixes(globs map[string]map[string][]*globChild) *affixes[suffixGlobs] {
 	byPrefix := make(map[string]suffixGlobs, len(globs))
 	for prefix, bySuffix := range globs {
-		for _, list := range bySuffix {
-			slices.SortFunc(list, func(x, y globChild) int { return int(x.node.first) - int(y.node.first) })
+		children := make(map[string]globChild, len(bySuffix))
+		for suffix, list := range bySuffix {
+			slices.SortFunc(list, func(x, y *globChild) int { return int(x.node.first) - int(y.node.first) })
+			for i, c := range list[1:] {
+				list[i].next = c
+			}
+			children[suffix] = *list[0]
 		}
-		byPrefix[prefix] = newAffixes(bySuffix, true)
+		byPrefix[prefix] = newAffixes(children, true)
 	}
-	return newAffixes(byPrefix, false)
+	a := newAffixes(byPrefix, false)
+	return &a
 }
 
 // segment returns the i-th segment of the path, from 0.
@@ -143,7 +167,7 @@ func (s *search) cutSegments() {
 
 // walk continues at node n with the segment at.
 func (s *search) walk(n *globNode, at int) {
-	left := len(s.q.ends) - at
+	left := int32(len(s.q.ends) - at)
 	if n.first >= s.best || left < n.min || left > n.max {
 		return
 	}
@@ -152,7 +176,7 @@ func (s *search) walk(n *globNode, at int) {
 		s.walkSegment(n, at)
 	}
 	if d := n.deep; d != nil && d.first < s.best && s.visit(d) {
-		for i := max(at, len(s.q.ends)-d.max); i <= len(s.q.ends)-d.min; i++ {
+		for i := max(at, len(s.q.ends)-int(d.max)); i <= len(s.q.ends)-int(d.min); i++ {
 			s.walk(d, i)
 		}
 	}
@@ -165,18 +189,18 @@ func (s *search) walk(n *globNode, at int) {
 // walkSegment follows the children that stand for one segment.
 func (s *search) walkSegment(n *globNode, at int) {
 	segment := s.segment(at)
-	if n.literal != nil && len(segment) <= n.longest {
+	if n.lengths&lengthBit(len(segment)) != 0 {
 		if child := n.literal[string(segment)]; child != nil {
 			s.walk(child, at+1)
 		}
 	}
-	if len(n.prefixes.items) > 0 && len(segment) > 0 {
+	if n.prefixes != nil && len(segment) > 0 {
 		for i := n.prefixes.longest(segment); i >= 0; i = n.prefixes.items[i].shorter {
 			suffixes := &n.prefixes.items[i].value
 			for j := suffixes.longest(segment); j >= 0; j = suffixes.items[j].shorter {
-				for k := range suffixes.items[j].value {
+				for child := &suffixes.items[j].value; child != nil; child = child.next {
 					s.count(1)
-					if child := &suffixes.items[j].value[k]; child.node.first < s.best && child.glob.match(segment) {
+					if child.fits(segment) && child.node.first < s.best {
 						s.walk(child.node, at+1)
 					}
 				}
@@ -186,6 +210,11 @@ func (s *search) walkSegment(n *globNode, at int) {
 	if n.star != nil && len(segment) > 0 {
 		s.walk(n.star, at+1)
 	}
+}
+
+// fits reports whether a segment that has the prefix and the suffix matches.
+func (c *globChild) fits(segment []byte) bool {
+	return len(segment) >= int(c.least) && (c.glob == nil || c.glob.match(segment))
 }
 
 // visit reports whether a deep node still has to be walked.

@@ -95,8 +95,8 @@ func (r asked) String() string {
 }
 
 // 10,000 rules take at most twice the steps of 10, and no memory, for every shape and request. The
-// four more are for the search among the stops of a spine, where a step compares two integers; a
-// binary search among texts is one step; all others look into a map or compare text.
+// four more are for the search among the stops of a spine, where a step compares two integers; the
+// search of affixes is one step; all others look into a map or compare text.
 func TestCostDoesNotGrowWithRules(t *testing.T) {
 	for _, s := range shapes {
 		t.Run(s.name, func(t *testing.T) {
