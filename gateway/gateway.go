@@ -208,7 +208,7 @@ func (g *Gateway) openAccessLog(l *config.Log) (*telemetry.AccessLog, error) {
 
 func (g *Gateway) proxyOptions(l limits.Limits) proxy.Options {
 	return proxy.Options{
-		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Closed: g.gate.Leave, Ready: g.isReady,
+		Limits: proxyLimits(l), Instruments: g.metrics, AccessLog: g.access.Load(), Logger: g.log, Closed: g.gate.Leave, Ready: g.isReady, PathAt: g.pathAt,
 		Live: &g.front, Room: g.room, StreamMemory: g.streamMemory(),
 	}
 }

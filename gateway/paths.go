@@ -166,6 +166,14 @@ func (d sourceSelector) Valid() context.Context {
 	return context.Background()
 }
 
+// pathAt returns the name of the declared path with a local address, "" if there is none.
+func (g *Gateway) pathAt(local netip.Addr) string {
+	if m := g.paths.Load(); m != nil {
+		return m.PathAt(local)
+	}
+	return ""
+}
+
 // countClosing counts the traffic of a connection by path before it is closed.
 func (g *Gateway) countClosing(raw syscall.RawConn) {
 	if m := g.paths.Load(); m != nil {

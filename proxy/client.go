@@ -71,6 +71,20 @@ func (c *client) addresses() backend.Addresses {
 	return a
 }
 
+// Transport implements filter.Conn.
+func (c *client) Transport() string {
+	t, _ := c.info.State()
+	return t.String()
+}
+
+// Path implements filter.Conn. After a PROXY header it is still the path of the socket.
+func (c *client) Path() string {
+	if c.proxy.options.PathAt == nil || !c.local.IsValid() {
+		return ""
+	}
+	return c.proxy.options.PathAt(c.local.Addr().Unmap())
+}
+
 // ending reports whether the present request is the last one of the connection.
 func (c *client) ending() bool {
 	return c.dismissed.Load() || c.shed.Load() || c.proxy.draining.Load()

@@ -137,6 +137,7 @@ func (x *exchange) begin(c *client, down downstream, start time.Time) {
 	x.client, x.proxy, x.down, x.start = c, c.proxy, down, start
 	x.view = c.listener.view.Load()
 	x.chain = &noFilters
+	x.filter.Conn = c
 	r := &x.rec
 	r.Time, r.ID = start, telemetry.NewID()
 	r.Listener, r.Peer, r.Client = c.listener.name, c.socket, c.peer.Addr()

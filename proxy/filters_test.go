@@ -215,6 +215,15 @@ func TestRequestHeadersOfServers(t *testing.T) {
 	})
 }
 
+// What is known about the client's connection is known before the exchange ends.
+func TestVariablesOfTheConnection(t *testing.T) {
+	s := setup{options: proxy.Options{PathAt: func(local netip.Addr) string { return "path at " + local.String() }}}
+	g, _ := filtered(t, tell, s, requestHeaders(t, "X-Transport={client_transport}", "X-Path={client_path}"))
+	bothVersions(t, g, request{target: "/app/x"}, func(version string, a answer) {
+		contains(t, version, a.body, "X-Transport: tcp\r\n", "X-Path: path at 127.0.0.1\r\n")
+	})
+}
+
 // Host is that of the server that is selected, also when another one is tried after it.
 func TestServerHost(t *testing.T) {
 	for _, version := range []bool{false, true} {

@@ -23,6 +23,9 @@ type Options struct {
 	Logger      *slog.Logger
 	// Live, if set, lists the connections that use MPTCP.
 	Live *conninfo.Registry
+	// PathAt, if set, returns the name of the declared path with a local address; "" if there is
+	// none. It is called by requests, so it must not block.
+	PathAt func(local netip.Addr) string
 	// Closed, if set, is called once for each connection that ends.
 	Closed func()
 	// Ready reports whether the gateway accepts traffic, for health paths.

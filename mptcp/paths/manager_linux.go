@@ -51,6 +51,7 @@ type Manager struct {
 	running bool
 
 	sources atomic.Pointer[sourceTable]
+	names   atomic.Pointer[map[netip.Addr]string] // of the paths, for PathAt
 
 	// The fields below are used by Run only.
 	o          Options
@@ -165,6 +166,15 @@ func (m *Manager) Status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.status
+}
+
+// PathAt returns the name of the path that has a local address, "" if none has. It neither blocks nor
+// allocates, and is safe for concurrent use.
+func (m *Manager) PathAt(local netip.Addr) string {
+	if names := m.names.Load(); names != nil {
+		return (*names)[local]
+	}
+	return ""
 }
 
 func (m *Manager) wakeUp() {
@@ -330,7 +340,11 @@ func (m *Manager) publish() {
 		s.WantedLimits = m.o.Limits
 	}
 	var devices []int
+	names := map[netip.Addr]string{}
 	for _, p := range m.paths {
+		for _, a := range p.addrs {
+			names[a] = p.Name
+		}
 		s.Paths = append(s.Paths, p.status())
 		if p.index != 0 && !slices.Contains(devices, p.index) {
 			devices = append(devices, p.index)
@@ -340,6 +354,7 @@ func (m *Manager) publish() {
 		s.Notes = append(s.Notes, fmt.Sprintf("%s: %s", what, err))
 	}
 	slices.Sort(s.Notes)
+	m.names.Store(&names)
 	m.mu.Lock()
 	m.status, m.source, m.devices = s, m.o.Source, devices
 	m.mu.Unlock()

@@ -275,6 +275,11 @@ func TestSync(t *testing.T) {
 	if l := limits(); l != *o.Limits {
 		t.Errorf("limits %+v", l)
 	}
+	for addr, want := range map[string]string{"10.77.1.1": "one", "10.77.2.1": "two", "10.77.3.1": "", "127.0.0.1": ""} {
+		if got := r.m.PathAt(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s is of path %q, want %q", addr, got, want)
+		}
+	}
 
 	// A link goes, and comes back.
 	link2 := r.lab.Link("link2")

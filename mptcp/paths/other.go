@@ -47,6 +47,9 @@ func (*Manager) SelectSource(netip.Addr) netip.Addr { return netip.Addr{} }
 // Valid never ends.
 func (*Manager) Valid() context.Context { return context.Background() }
 
+// PathAt knows no path.
+func (*Manager) PathAt(netip.Addr) string { return "" }
+
 // CountClosing does nothing.
 func (*Manager) CountClosing(syscall.RawConn) {}
 

@@ -82,7 +82,8 @@ func TestVariables(t *testing.T) {
 	r := newRequest()
 	rec := r.Record
 	rec.Listener, rec.Route, rec.Server, rec.SNI = "web", "api", "[fe80::1%eth0]:80", "a.example"
-	rec.Scheme, rec.Client, rec.ClientTransport = telemetry.SchemeHTTPS, netip.MustParseAddr("192.0.2.1"), "mptcp"
+	rec.Scheme, rec.Client = telemetry.SchemeHTTPS, netip.MustParseAddr("192.0.2.1")
+	r.Conn = connection{"mptcp", "lte"}
 	rec.GivenID = []byte("abc")
 	r.Method = []byte("GET")
 	r.Matched = filter.Target{
@@ -97,7 +98,7 @@ func TestVariables(t *testing.T) {
 		"{scheme} {method} {path} {query}":         "https GET /a/b x=1&y+z=%41%0d%0a+b",
 		"{client} {id} {listener} {route}":         "192.0.2.1 abc web api",
 		"{server_host} {status}":                   "[fe80::1]:80 502",
-		"{sni} {client_transport}":                 "a.example mptcp",
+		"{sni} {client_transport} {client_path}":   "a.example mptcp lte",
 		"{header.X-One},{header.None}":             "1, 2,",
 		"{cookie.session} {cookie.a} {cookie.bad}": "s_1 1 ",
 		"{query.x} {query.y z} {query.none}":       "1 A b ",
@@ -112,6 +113,12 @@ func TestVariables(t *testing.T) {
 		}
 	}
 }
+
+// connection is a filter.Conn.
+type connection struct{ transport, path string }
+
+func (c connection) Transport() string { return c.transport }
+func (c connection) Path() string      { return c.path }
 
 // Evaluating a template allocates nothing.
 func TestVariablesAllocateNothing(t *testing.T) {

@@ -29,6 +29,8 @@ type Request struct {
 	Status int
 	// Context ends when the exchange must end.
 	Context context.Context
+	// Conn is the connection of the client; nil if there is none.
+	Conn Conn
 	// Client tells when the client leaves; nil if nobody waits for an answer.
 	Client Watcher
 	// Explain, if set, asks for an explanation: nothing is forwarded. A filter that would ask
@@ -64,6 +66,15 @@ type Watcher interface {
 	WatchClient(gone func())
 	// StopWatchClient ends that, and waits for a call that is under way.
 	StopWatchClient()
+}
+
+// Conn is a connection from a client.
+type Conn interface {
+	// Transport is the transport that it uses now, as in the access log.
+	Transport() string
+	// Path is the name of the declared path to whose address the client connected; "" if it is none
+	// of a path.
+	Path() string
 }
 
 // Target is the target of a request, canonical.

@@ -97,7 +97,15 @@ func (r *Request) appendVariable(dst []byte, p *template.Part) []byte {
 	case template.SNI:
 		return append(dst, rec.SNI...)
 	case template.ClientTransport:
-		return append(dst, rec.ClientTransport...)
+		if r.Conn != nil {
+			dst = append(dst, r.Conn.Transport()...)
+		}
+		return dst
+	case template.ClientPath:
+		if r.Conn != nil {
+			dst = append(dst, r.Conn.Path()...)
+		}
+		return dst
 	case template.Header:
 		return r.appendHeader(dst, p.Text)
 	case template.Cookie:
