@@ -168,8 +168,8 @@ func (m *Manager) Status() Status {
 	return m.status
 }
 
-// PathAt returns the name of the path that has a local address, "" if none has. It neither blocks nor
-// allocates, and is safe for concurrent use.
+// PathAt returns the name of the path that has a local address, "" if none has. It does not block,
+// and is safe for concurrent use.
 func (m *Manager) PathAt(local netip.Addr) string {
 	if names := m.names.Load(); names != nil {
 		return (*names)[local]
