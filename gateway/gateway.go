@@ -235,6 +235,7 @@ func (g *Gateway) Run(ctx, kill context.Context, onReady func()) error {
 		g.tasks.run("admin", s.Serve)
 	}
 	g.tasks.run("certificates", g.certs.Run)
+	g.tasks.keep("memory of limits", g.limitMemory.Run)
 	g.tasks.keep("changed files", g.followFiles)
 	g.tasks.keep("changed files of routes", g.followContents)
 	g.tasks.keep("MPTCP connections", g.watchReceiveStalls)

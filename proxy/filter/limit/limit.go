@@ -59,7 +59,7 @@ func New(o Options) *Limit {
 		l.rate = newRate(o.Rate, o.Burst, o.Policy, o.Memory)
 	}
 	if o.PerKey > 0 {
-		l.perKey = &perKey{newTable(o.Memory), int64(o.PerKey)}
+		l.perKey = &perKey{newTable(o.Memory, nil), int64(o.PerKey)}
 	}
 	if o.Requests > 0 {
 		l.inAll = &inAll{most: int64(o.Requests)}
@@ -147,7 +147,7 @@ var (
 	oneSecond       = []byte("1")
 )
 
-// admitRate tells the client of its bucket (draft-ietf-httpapi-ratelimit-headers).
+// admitRate tells the client of its bucket (draft-ietf-httpapi-ratelimit-headers-11).
 func (l *Limit) admitRate(r *filter.Request, key []byte) (ok bool) {
 	s, ok := l.rate.take(l.rate.hash(key), time.Now())
 	if s.shared {

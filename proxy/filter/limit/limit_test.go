@@ -1,9 +1,11 @@
 package limit
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -184,16 +186,16 @@ func TestRate(t *testing.T) {
 		left  int64
 		wait  time.Duration
 	}{
-		{0, true, 2, 0},
-		{0, true, 1, 0},
+		{0, true, 2, 100 * time.Millisecond},
+		{0, true, 1, 100 * time.Millisecond},
 		{0, true, 0, 100 * time.Millisecond},
 		{0, false, 0, 100 * time.Millisecond},
 		{99 * time.Millisecond, false, 0, time.Millisecond},
 		{time.Millisecond, true, 0, 100 * time.Millisecond},
 		{50 * time.Millisecond, false, 0, 50 * time.Millisecond},
-		{250 * time.Millisecond, true, 2, 0},           // full again
-		{-time.Millisecond, true, 0, time.Millisecond}, // the clock of another goroutine
-		{101 * time.Millisecond, true, 1, 0},
+		{250 * time.Millisecond, true, 2, 100 * time.Millisecond}, // full again
+		{-time.Millisecond, true, 0, time.Millisecond},            // the clock of another goroutine
+		{101 * time.Millisecond, true, 1, 100 * time.Millisecond},
 	} {
 		s, ok := take(tt.after)
 		if ok != tt.ok || s.left != tt.left || s.wait != tt.wait {
@@ -418,7 +420,7 @@ func TestPlacesAreUsedAgain(t *testing.T) {
 
 func TestTableGrows(t *testing.T) {
 	m := &Memory{}
-	p := &perKey{newTable(m), 1}
+	p := &perKey{newTable(m, nil), 1}
 	var keys []uint64
 	for i := range 100_000 {
 		k := p.hash(strconv.AppendInt(nil, int64(i), 10))
@@ -444,9 +446,113 @@ func TestTableGrows(t *testing.T) {
 	}
 }
 
+// What a table has grown by in an attack is given back when that is over, and no key is forgotten.
+func TestTableShrinks(t *testing.T) {
+	m := &Memory{}
+	p := &perKey{newTable(m, nil), 1}
+	var keys []uint64
+	for i := range 100_000 {
+		keys = append(keys, p.hash(strconv.AppendInt(nil, int64(i), 10)))
+		p.enter(keys[i])
+	}
+	grown := m.used.Load()
+	m.shrink()
+	if n := m.used.Load(); n != grown {
+		t.Errorf("%d bytes while all keys are in use, had %d", n, grown)
+	}
+	stay := keys[:2_000]
+	for _, k := range keys[len(stay):] {
+		p.leave(k, false)
+	}
+	m.shrink()
+	if n := m.used.Load(); n >= grown/4 || n == 0 {
+		t.Errorf("%d bytes for %d keys, had %d", n, len(stay), grown)
+	}
+	for _, k := range stay {
+		if ok, shared := p.enter(k); ok || shared {
+			t.Fatal("a key was forgotten")
+		}
+		p.leave(k, false)
+	}
+	for i := range p.shards {
+		for _, place := range p.shards[i].places {
+			if place.number != 0 {
+				t.Fatal("a key is still there")
+			}
+		}
+	}
+	p.enter(keys[0])
+	m.shrink()
+	if n := m.used.Load(); n != 0 {
+		t.Errorf("%d bytes for one key", n)
+	}
+}
+
+// Run shrinks tables whose buckets are full again, without requests.
+func TestMemoryIsGivenBack(t *testing.T) {
+	m := &Memory{Every: time.Millisecond}
+	l := newRate(Rate{1, time.Minute}, 1, "limit", m)
+	l.epoch = time.Now().Add(-time.Hour)
+	for i := range 100_000 {
+		l.take(l.hash(strconv.AppendInt(nil, int64(i), 10)), l.epoch)
+	}
+	if m.used.Load() == 0 {
+		t.Fatal("no memory was taken")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	for end := time.Now().Add(time.Minute); m.used.Load() != 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes are still held", m.used.Load())
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	// After release nothing is counted any more.
+	l.release()
+	for i := range 100_000 {
+		l.take(l.hash(strconv.AppendInt(nil, int64(i), 10)), time.Now())
+	}
+	if n := m.used.Load(); n != 0 || len(m.tables) != 0 {
+		t.Errorf("%d bytes and %d tables after release", n, len(m.tables))
+	}
+}
+
+// The fields say what the rate is, also where the time of a bucket is not whole seconds.
+func TestRatePolicy(t *testing.T) {
+	for _, c := range []struct {
+		rate  Rate
+		burst int
+		want  string
+	}{
+		{Rate{30, time.Second}, 50, "q=60;w=2"},
+		{Rate{30, time.Second}, 1, "q=30;w=1"},
+		{Rate{30, time.Second}, 30, "q=30;w=1"},
+		{Rate{100, time.Minute}, 100, "q=100;w=60"},
+		{Rate{1, time.Hour}, 3, "q=3;w=10800"},
+		{Rate{7, time.Second}, 3, "q=7;w=1"},
+		{Rate{1 << 40, time.Nanosecond}, 1 << 60, "q=999999999999999;w=1152921505"},
+	} {
+		l := newRate(c.rate, c.burst, "limit", nil)
+		if got, want := string(l.policy), `"limit";`+c.want; got != want {
+			t.Errorf("%v with a burst of %d: %s, want %s", c.rate, c.burst, got, want)
+		}
+	}
+	l := newRate(Rate{10, time.Minute}, 100, "limit", nil)
+	for i, want := range []string{"r=99;t=6", "r=98;t=6", "r=97;t=4"} {
+		s, _ := l.take(1, l.epoch.Add(time.Duration(i/2)*2*time.Second))
+		if got := string(l.appendState(nil, s)); got != `"limit";`+want {
+			t.Errorf("request %d: %s, want %s", i, got, want)
+		}
+	}
+}
+
 // Keys without a place share a number, and each takes back what it has added.
 func TestSharedNumbers(t *testing.T) {
-	p := &perKey{newTable(&Memory{Limit: 1}), 3}
+	p := &perKey{newTable(&Memory{Limit: 1}, nil), 3}
 	type one struct {
 		key    uint64
 		shared bool

@@ -12,10 +12,14 @@ import (
 // even one of his own; if the table is full, further keys share one number in each shard.
 //
 // The hash is keyed, so that nobody can choose keys that meet.
+//
+// What a table has grown by, as in an attack, it gives back once few of the places are in use
+// (Memory.Run).
 type table struct {
-	seed   maphash.Seed
-	memory *Memory
-	shards [shards]shard
+	seed      maphash.Seed
+	memory    *Memory
+	threshold func() int64 // at present
+	shards    [shards]shard
 }
 
 const (
@@ -35,6 +39,7 @@ type shard struct {
 	places []place // a power of two, at least ways, or none
 	shared int64   // the number of the keys without a place
 	taken  int64   // bytes of Memory
+	closed bool    // it must not grow any more
 	_      [64]byte
 }
 
@@ -43,7 +48,15 @@ type place struct {
 	number int64
 }
 
-func newTable(m *Memory) *table { return &table{seed: maphash.MakeSeed(), memory: m} }
+// newTable makes a table. threshold returns the present one; nil: it is always 0.
+func newTable(m *Memory, threshold func() int64) *table {
+	if threshold == nil {
+		threshold = func() int64 { return 0 }
+	}
+	t := &table{seed: maphash.MakeSeed(), memory: m, threshold: threshold}
+	m.add(t)
+	return t
+}
 
 // hash is the key by which the table knows a text.
 func (t *table) hash(text []byte) uint64 { return max(1, maphash.Bytes(t.seed, text)) }
@@ -113,15 +126,12 @@ func (s *shard) set(i int) []place { return s.places[i*ways : (i+1)*ways] }
 // grow doubles the places of the shard. Each set becomes two, so that what was in it has room.
 func (t *table) grow(s *shard, threshold int64) bool {
 	n := max(ways, 2*len(s.places))
-	if n > maxPlaces {
+	if n > maxPlaces || s.closed && n > minPlaces {
 		return false
 	}
-	more := int64(0)
-	if n > minPlaces {
-		more = int64(n)*int64(unsafe.Sizeof(place{})) - s.taken
-		if !t.memory.take(more) {
-			return false
-		}
+	more := counted(n) - s.taken
+	if !t.memory.take(more) {
+		return false
 	}
 	s.taken += more
 	old := len(s.places) / ways
@@ -146,13 +156,85 @@ func (t *table) grow(s *shard, threshold int64) bool {
 	return true
 }
 
-// release gives the memory back. The table must not grow any more.
+// counted is how many bytes of so many places count in Memory.
+func counted(places int) int64 {
+	if places <= minPlaces {
+		return 0
+	}
+	return int64(places) * int64(unsafe.Sizeof(place{}))
+}
+
+// shrink gives back places of which few are in use.
+func (t *table) shrink() {
+	for i := range t.shards {
+		t.shrinkShard(&t.shards[i])
+	}
+}
+
+func (t *table) shrinkShard(s *shard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.places) <= minPlaces {
+		return
+	}
+	threshold, used := t.threshold(), 0
+	for i := range s.places {
+		if s.places[i].number > threshold {
+			used++
+		}
+	}
+	n := minPlaces
+	for n < 4*used {
+		n *= 2
+	}
+	if n > len(s.places)/2 {
+		return
+	}
+	fewer := shard{places: make([]place, n)}
+	for i := range s.places {
+		if p := &s.places[i]; p.number > threshold && !fewer.insert(p) {
+			return // both of its sets are full, which is rare: it stays as it is
+		}
+	}
+	s.places = fewer.places
+	if !s.closed {
+		t.memory.give(s.taken - counted(n))
+		s.taken = counted(n)
+	}
+}
+
+// insert reports whether there is a place for p in one of its sets, and takes one in the emptier.
+func (s *shard) insert(p *place) bool {
+	var free *place
+	most := 0
+	for _, set := range s.sets(p.key) {
+		n := 0
+		var vacant *place
+		for i := range set {
+			if set[i].key == 0 {
+				vacant = &set[i]
+				n++
+			}
+		}
+		if n > most {
+			free, most = vacant, n
+		}
+	}
+	if free == nil {
+		return false
+	}
+	*free = *p
+	return true
+}
+
+// release gives the memory back. The table no longer grows.
 func (t *table) release() {
+	t.memory.remove(t)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
 		t.memory.give(s.taken)
-		s.taken = 0
+		s.taken, s.closed = 0, true
 		s.mu.Unlock()
 	}
 }
