@@ -97,7 +97,7 @@ func TestHashesOfOthers(t *testing.T) {
 			continue
 		}
 		password := map[byte]string{'2': "U*U", 'a': "password"}[text[1]]
-		if !h.matches([]byte(password)) || h.matches([]byte(password+"x")) {
+		if !h.matches([]byte(password), 1) || h.matches([]byte(password+"x"), 1) {
 			t.Errorf("%s does not match", text)
 		}
 	}
@@ -109,9 +109,9 @@ type counted struct {
 	n *atomic.Int64
 }
 
-func (c counted) matches(password []byte) bool {
+func (c counted) matches(password []byte, threads int64) bool {
 	c.n.Add(1)
-	return c.passwordHash.matches(password)
+	return c.passwordHash.matches(password, threads)
 }
 
 // count makes the hashes of the users count.
@@ -170,13 +170,13 @@ type slow struct {
 	n          int64
 }
 
-func (s slow) matches([]byte) bool {
+func (s slow) matches([]byte, int64) bool {
 	s.begun <- struct{}{}
 	<-s.end
 	return true
 }
 
-func (s slow) threads() int64 { return s.n }
+func (s slow) threads(int64) int64 { return s.n }
 
 func TestBasicExplains(t *testing.T) {
 	b := NewBasic(BasicOptions{Path: "/etc/users"})

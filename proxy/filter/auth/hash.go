@@ -15,9 +15,10 @@ import (
 
 // passwordHash is the hash of a password.
 type passwordHash interface {
-	matches(password []byte) bool
-	// threads is how many processors the check uses.
-	threads() int64
+	// matches may use so many threads.
+	matches(password []byte, threads int64) bool
+	// threads is how many of those that there are the check uses.
+	threads(of int64) int64
 }
 
 // maxBcryptCost and what follows bound the time and the memory of one check: about a second, and
@@ -75,11 +76,11 @@ func parseBcrypt(s string) (passwordHash, error) {
 }
 
 // matches compares the first 72 bytes, as all implementations of bcrypt do.
-func (h bcryptHash) matches(password []byte) bool {
+func (h bcryptHash) matches(password []byte, _ int64) bool {
 	return bcrypt.CompareHashAndPassword(h, password) == nil
 }
 
-func (bcryptHash) threads() int64 { return 1 }
+func (bcryptHash) threads(int64) int64 { return 1 }
 
 type argon2idHash struct {
 	passes, memory uint32 // memory in KiB
@@ -118,12 +119,23 @@ func parseArgon2id(s string) (passwordHash, error) {
 	return &argon2idHash{passes: uint32(n[1]), memory: uint32(n[0]), lanes: uint8(n[2]), salt: salt, key: key}, nil
 }
 
-func (h *argon2idHash) matches(password []byte) bool {
-	key := argon2.IDKey(password, h.salt, h.passes, h.memory, h.lanes, uint32(len(h.key)))
+func (h *argon2idHash) matches(password []byte, threads int64) bool {
+	var key []byte
+	if int64(h.lanes) <= threads {
+		key = argon2.IDKey(password, h.salt, h.passes, h.memory, h.lanes, uint32(len(h.key)))
+	} else {
+		key = argon2id(password, h.salt, h.passes, h.memory, uint32(h.lanes), uint32(len(h.key)))
+	}
 	return subtle.ConstantTimeCompare(key, h.key) == 1
 }
 
-func (h *argon2idHash) threads() int64 { return int64(h.lanes) }
+// threads is the number of lanes; 1 if there are more than threads.
+func (h *argon2idHash) threads(of int64) int64 {
+	if int64(h.lanes) > of {
+		return 1
+	}
+	return int64(h.lanes)
+}
 
 // HashPassword returns the argon2id hash of a password, with the cost that OWASP recommends for 46
 // MiB and one thread.

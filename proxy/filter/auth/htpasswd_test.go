@@ -30,7 +30,7 @@ func TestParseUsers(t *testing.T) {
 	}
 	for _, name := range []string{"alice", "bob", "zoë x"} {
 		u := table.byName[name]
-		if u == nil || !u.hash.matches([]byte("secret")) || u.hash.matches([]byte("other")) {
+		if u == nil || !u.hash.matches([]byte("secret"), 1) || u.hash.matches([]byte("other"), 1) {
 			t.Errorf("%s: the password is not checked", name)
 		}
 	}
@@ -92,7 +92,7 @@ func TestHashPassword(t *testing.T) {
 		t.Errorf("%s and %s", a, b)
 	}
 	h, err := parseHash(a)
-	if err != nil || !h.matches([]byte("secret")) || h.matches([]byte("Secret")) || h.matches(nil) {
+	if err != nil || !h.matches([]byte("secret"), 1) || h.matches([]byte("Secret"), 1) || h.matches(nil, 1) {
 		t.Error(a, err)
 	}
 }

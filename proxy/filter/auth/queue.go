@@ -41,18 +41,16 @@ func NewQueue(threads int) *Queue {
 	return &Queue{running: semaphore.NewWeighted(int64(threads)), size: int64(threads), clients: map[netip.Prefix]int{}}
 }
 
-// run calls f, which uses that many threads, when it is its turn. Its error is errBusy, or that of
-// ctx.
+// run calls f, which uses so many threads, at most q.size, when it is its turn. Its error is
+// errBusy, or that of ctx.
 func (q *Queue) run(ctx context.Context, client netip.Addr, threads int64, f func()) error {
 	who := network(client)
 	if !q.enter(who) {
 		return errBusy
 	}
 	defer q.leave(who)
-	// What uses more threads than there are places takes all places.
-	n := min(threads, q.size)
 	limited, cancel := context.WithTimeout(ctx, maxWait)
-	err := q.running.Acquire(limited, n)
+	err := q.running.Acquire(limited, threads)
 	cancel()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -60,7 +58,7 @@ func (q *Queue) run(ctx context.Context, client netip.Addr, threads int64, f fun
 		}
 		return errBusy
 	}
-	defer q.running.Release(n)
+	defer q.running.Release(threads)
 	f()
 	return nil
 }

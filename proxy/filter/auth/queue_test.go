@@ -42,7 +42,7 @@ func TestQueue(t *testing.T) {
 		t.Errorf("%v, want errBusy", err)
 	}
 	for i := range maxWaiting - maxWaitingPerClient {
-		run(at(100+i), 16) // more than there are: it takes all
+		run(at(100+i), 2) // it takes all
 	}
 	eventually(t, "the queue is full", waiting(2+maxWaiting))
 	if err := q.run(t.Context(), at(9), 1, work); !errors.Is(err, errBusy) {

@@ -143,7 +143,7 @@ func (u *Users) fly(ctx context.Context, f *flight, client netip.Addr, s *subjec
 		close(f.done)
 	}()
 	var ok bool
-	err := u.queue.run(ctx, client, s.hash.threads(), func() { ok = s.hash.matches(password) })
+	err := u.queue.run(ctx, client, s.hash.threads(u.queue.size), func() { ok = s.hash.matches(password, u.queue.size) })
 	f.ok, f.err = ok && s.known, err
 	if f.ok && f.err == nil {
 		u.memory.add(&remembered{sum: s.sum}, time.Now())
