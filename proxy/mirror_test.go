@@ -113,7 +113,29 @@ func TestMirrorToItself(t *testing.T) {
 	contains(t, "the copy", <-got, "/third")
 }
 
-// Upgrades are not copied, and a request whose body ends early is not either.
+// An upgrade is not copied, in either version, and neither is what the client sends in the tunnel.
+func TestMirrorUpgrade(t *testing.T) {
+	in := telemetry.NewInstruments("test")
+	shadow := plain.origin(t, proxytest.Echo)
+	echo := webSocketEcho(func(key string) string {
+		return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+			"Sec-WebSocket-Accept: " + acceptFor(key) + "\r\n\r\n"
+	})
+	g := guarded(t, plain.origin(t, echo), proxy.Route{}, mirrorTo(t, in, shadow))
+	c := g.client()
+	c.Send("GET /ws HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	want(t, "status in HTTP/1", c.ReadHead().Status, 101)
+	c.Send("a frame")
+	c.Close()
+	want(t, "the first field in HTTP/2", upgradeFrames(t, g.addr)[0], ":status: 200")
+	g.log.Next()
+	g.log.Next()
+	want(t, "results", proxytest.Metric(t, in.Registry(), "mpgate_mirror_requests_total"), 0)
+	want(t, "what the other backend got", shadow.AllRaw(), "")
+}
+
+// A request whose body ends early is not copied.
 func TestMirrorIncomplete(t *testing.T) {
 	in := telemetry.NewInstruments("test")
 	shadow := plain.origin(t, proxytest.Echo)
