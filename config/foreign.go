@@ -141,11 +141,11 @@ func declares(table reflect.Type, path string) bool {
 }
 
 // tablesWith returns the headings of the tables of a file that have a key, without the tables in
-// these.
+// these: the keys of [defaults] are such tables.
 func tablesWith(name string) (found []string) {
 	for _, top := range keys[reflect.TypeFor[Config]()] {
 		switch {
-		case top.table == nil || !declares(top.table, name):
+		case top.table == nil || top.table == reflect.TypeFor[Defaults]() || !declares(top.table, name):
 		case top.list:
 			found = append(found, "[["+top.name+"]]")
 		default:

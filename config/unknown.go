@@ -30,16 +30,19 @@ func unknownKey(n *node, name string, table reflect.Type, names []string) string
 	if right := rightFor(name, n.at); right != "" {
 		return "is not a key of mpgate; " + right
 	}
+	if why := notShared(n.at.pattern(), name); why != "" {
+		return why
+	}
 	near := nearest(name, names)
-	i := slices.IndexFunc(keys[table], func(k key) bool { return k.table != nil && declares(k.table, name) })
-	switch {
-	case near != "" && distance(strings.ToLower(name), near, 1) <= 1:
+	if near != "" && distance(strings.ToLower(name), near, 1) <= 1 {
 		return fmt.Sprintf("is not a known key; did you mean %s?", near)
-	case i >= 0 && n.at.in != nil && keys[table][i].inline:
-		in := keys[table][i].name
-		return fmt.Sprintf("is a key of %s; write %s = { %s = … }", in, in, name)
-	case i >= 0 && n.at.in != nil:
-		return fmt.Sprintf("is a key of [%s]; write it there", joinKey(n.at.pattern(), keys[table][i].name))
+	}
+	if n.at.in != nil {
+		if right := within(n, name, table); right != "" {
+			return right
+		}
+	}
+	switch {
 	case near != "":
 		return fmt.Sprintf("is not a known key; did you mean %s?", near)
 	}
@@ -47,6 +50,54 @@ func unknownKey(n *node, name string, table reflect.Type, names []string) string
 		return fmt.Sprintf("is a key of %s; write it there", list(found, " and "))
 	}
 	return "is not a known key; known here: " + strings.Join(names, ", ")
+}
+
+// notShared returns the fault of a key of a route or a backend in a table of what several of them
+// share, in which it cannot be.
+func notShared(table, name string) string {
+	for _, t := range []struct{ shared, of, cannot string }{
+		{"defaults.route", "route", "has no default"},
+		{"defaults.backend", "backend", "has no default"},
+		{"filters", "route", "cannot be in a set of filters"},
+	} {
+		if table == t.shared && declares(reflect.TypeFor[Config](), t.of+"."+name) {
+			return fmt.Sprintf("%s; write it in the [[%s]]", t.cannot, t.of)
+		}
+	}
+	return ""
+}
+
+// within returns the fault of a key of the tables within the one in which it stands, "" if it is of
+// none.
+func within(n *node, name string, table reflect.Type) string {
+	var in []string
+	var first *key
+	for i := range keys[table] {
+		k := &keys[table][i]
+		if k.table == nil || !declares(k.table, name) {
+			continue
+		}
+		if first == nil {
+			first = k
+		}
+		in = append(in, k.name)
+		if k.name == "match" {
+			break // what describes a request in a route is meant to match it
+		}
+	}
+	switch {
+	case first == nil:
+		return ""
+	case !first.inline && len(in) == 1:
+		return fmt.Sprintf("is a key of [%s]; write it there", joinKey(n.at.pattern(), first.name))
+	case first.list && !first.one:
+		return fmt.Sprintf("is a key of %s; write %s = [ { %s = … } ]", list(in, " and "), first.name, name)
+	}
+	example := ""
+	if len(in) > 1 {
+		example = "for example "
+	}
+	return fmt.Sprintf("is a key of %s; write %s%s = { %s = … }", list(in, " and "), example, first.name, name)
 }
 
 // looksLike reports whether a table has one of the keys.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"text/tabwriter"
+
+	"mpgate/proxy/message"
 )
 
 func printExplained(w io.Writer, list []explained) error {
@@ -85,7 +87,7 @@ func answerText(status int) string {
 	if status == 0 {
 		return "none"
 	}
-	return fmt.Sprintf("%d %s", status, http.StatusText(status))
+	return fmt.Sprintf("%d %s", status, message.StatusText(status))
 }
 
 func printConsidered(w io.Writer, e *explained) {

@@ -2,10 +2,10 @@ package filter
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
+	"mpgate/proxy/message"
 	"mpgate/telemetry"
 )
 
@@ -66,7 +66,7 @@ func (f *ErrorPages) FilterReplace(r *Request, status int, own bool) (replaced b
 		}
 		return !json
 	}
-	r.Answer = Answer{Status: status, End: telemetry.EndOK, Text: strings.ToLower(http.StatusText(status))}
+	r.Answer = Answer{Status: status, End: telemetry.EndOK, Text: strings.ToLower(message.StatusText(status))}
 	if !json {
 		r.Answer.Body, r.Answer.Type = p.Body, p.Type
 	}
