@@ -37,6 +37,9 @@ var examples = map[string]func(*testing.T){
 	"systemd.toml":   runSystemd,
 	"tcp.toml":       runTCP,
 	"auth.toml":      runAuth,
+	"limit.toml":     runLimit,
+	"mirror.toml":    runMirror,
+	"log.toml":       runLog,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and
