@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
 )
 
 // echo is a server that answers with what it received.
