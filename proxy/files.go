@@ -88,6 +88,9 @@ func (f *Files) open(x *exchange) (found bool) {
 	}
 	file, err := f.Root.Find(x.req.Path, &accepted)
 	switch {
+	case err == nil && x.filter.AddedSlash: // relative links in an index would lead elsewhere
+		file.Close()
+		x.addSlash(x.filter.Matched.Path)
 	case err == nil:
 		defer file.Close()
 		if precompressed {
@@ -97,7 +100,7 @@ func (f *Files) open(x *exchange) (found bool) {
 	case errors.Is(err, files.ErrNotFound):
 		return false
 	case errors.Is(err, files.ErrSlash):
-		x.addSlash()
+		x.addSlash(x.req.Path)
 	case errors.Is(err, files.ErrDenied):
 		x.answer(filter.Answer{Status: 403, End: telemetry.EndOK, Text: "the gateway may not read the file"})
 	case errors.Is(err, files.ErrDescriptors):
@@ -111,8 +114,7 @@ func (f *Files) open(x *exchange) (found bool) {
 
 // addSlash redirects from a directory to the same path with a slash at its end. The reference is
 // relative: whatever prefix a filter has removed from the path is kept, and it names no host.
-func (x *exchange) addSlash() {
-	path := x.req.Path
+func (x *exchange) addSlash(path []byte) {
 	from := len(path)
 	for from > 0 && path[from-1] != '/' {
 		from--

@@ -20,6 +20,8 @@ import (
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
 	"mpgate/proxy/files"
+	"mpgate/proxy/filter"
+	"mpgate/proxy/route"
 )
 
 // tree makes files in a directory of its own.
@@ -313,6 +315,34 @@ func TestFilesRedirectStaysHere(t *testing.T) {
 				return
 			}
 			contains(t, what, a.head, "location: "+location+"\n")
+		})
+	}
+}
+
+// The index of a directory whose path is stripped is behind a slash too, so that relative links in
+// it lead into the directory.
+func TestFilesBelowAPath(t *testing.T) {
+	root, err := files.New(files.Options{Root: tree(t, map[string]string{"index.html": "home", "a/index.html": "a", "f": "file"}), Index: "index.html"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(root.Close)
+	s := setup{mode: plain, listener: proxy.ListenerOptions{H2C: true}}
+	s.routes = func(*backend.Backend) []proxy.Route {
+		return []proxy.Route{{
+			Name: "docs", Match: route.Match{Paths: []string{"/docs/*", "/x/y/*"}}, Action: &proxy.Files{Root: root}, Filters: filter.Compile(rewriteTo(t, "/*")),
+		}}
+	}
+	g := startBefore(t, s, nowhere)
+	for target, want := range map[string]string{
+		"/docs": "./docs/", "/docs?q=1": "./docs/?q=1", "/x/y": "./y/", "/docs/": "home", "/docs/a": "./a/", "/docs/a/": "a", "/docs/f": "file", "//docs": "./docs/",
+	} {
+		bothVersions(t, g, request{target: target}, func(version string, a answer) {
+			if strings.HasPrefix(want, ".") {
+				contains(t, version+" "+target, a.head, "location: "+want+"\n")
+			} else if a.status != 200 || a.body != want {
+				t.Errorf("%s %s: %d %q", version, target, a.status, a.body)
+			}
 		})
 	}
 }

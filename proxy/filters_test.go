@@ -377,6 +377,27 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// A request of HTTP/1.0 without Host gets no Location that has something else where a host belongs.
+func TestRedirectWithoutHost(t *testing.T) {
+	s := setup{mode: plain}
+	s.routes = func(*backend.Backend) []proxy.Route {
+		return []proxy.Route{
+			{Name: "same", Match: route.Match{Paths: []string{"/same/*"}}, Action: &proxy.Redirect{To: location(t, "/new{uri}"), Status: 301}},
+			{Name: "https", Action: &proxy.Redirect{To: location(t, "https://{host}{uri}"), Status: 308}},
+		}
+	}
+	g := startBefore(t, s, "127.0.0.1:1")
+	for target, want := range map[string]string{"/evil.example/x": "", "/same/x": "/new/same/x"} {
+		c := g.client()
+		c.Send("GET " + target + " HTTP/1.0\r\n\r\n")
+		a := c.Answer()
+		if a.Header("Location") != want || (a.Status == 400) != (want == "") {
+			t.Errorf("%s: %q", target, a.Head)
+		}
+		c.Close()
+	}
+}
+
 // Fixed answers have the methods, lengths and bodies that their status allows.
 func TestFixedAnswers(t *testing.T) {
 	text := func(status int, body string) *proxy.Fixed {

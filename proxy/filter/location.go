@@ -9,12 +9,16 @@ import (
 
 // Location is where a redirect leads: a URL, or a path on the same host. A client cannot choose the
 // host: only {host} and {port} may stand in that part.
-type Location struct{ to template.Template }
+type Location struct {
+	to        template.Template
+	needsHost bool
+}
 
 // NewLocation parses a location. The error has the form "what is wrong; what would be right".
 func NewLocation(to string) (l Location, err error) {
 	if l.to, err = template.Parse(to); err == nil {
 		err = checkLocation(&l.to)
+		l.needsHost = l.to.Uses(template.Host)
 	}
 	return l, err
 }
@@ -24,6 +28,10 @@ func (l *Location) String() string { return l.to.String() }
 
 // Template is the location with its variables.
 func (l *Location) Template() *template.Template { return &l.to }
+
+// NeedsHost reports whether the location has the host of the request, so that it is none for a
+// request without one (HTTP/1.0).
+func (l *Location) NeedsHost() bool { return l.needsHost }
 
 // AppendLocation appends the location for a request.
 func (r *Request) AppendLocation(dst []byte, l *Location) []byte {

@@ -19,6 +19,9 @@ type Request struct {
 	Matched Target
 	// Match says how the path of the route matched it; nil if nothing is known about that.
 	Match Match
+	// AddedSlash is true if the path ends with a slash only because a filter has removed all that
+	// stood before it: "/docs", without "/docs".
+	AddedSlash bool
 	// FromServer is true for the response of a server, false for one of the gateway's own.
 	FromServer bool
 	// Fields are added to the response, whoever gives it.

@@ -117,6 +117,7 @@ func (f *Rewrite) FilterRequest(r *Request) (done bool) {
 	if r.Explain != nil {
 		r.Explain(fmt.Sprintf("rewrite: the path becomes %s", path))
 	}
+	r.AddedSlash = f.star && from == to && path[len(path)-1] == '/' && r.Path[len(r.Path)-1] != '/'
 	r.Path = path
 	r.EncodedSlash = flags&target.EncodedSlash != 0
 	return false
