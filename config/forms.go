@@ -1,6 +1,9 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Some keys have a short form:
 //
@@ -51,7 +54,28 @@ func (k *key) tableForms(at *place) string {
 	case k.short != "":
 		return "a string or a table"
 	}
+	if eg := k.tableExample(); eg != "" {
+		return "a table, for example " + eg
+	}
 	return "a table"
+}
+
+// tableExample is an inline table with its first key that has an example, "" for other tables.
+func (k *key) tableExample() string {
+	if !k.inline {
+		return ""
+	}
+	for _, in := range keys[k.table] {
+		if in.codec == nil || in.eg == "" {
+			continue
+		}
+		eg := in.eg
+		if _, err := strconv.Atoi(eg); err != nil {
+			eg = quote(eg)
+		}
+		return fmt.Sprintf("%s = { %s = %s }", k.name, in.name, eg)
+	}
+	return ""
 }
 
 // groups reports a table in which not exactly one key of a group is set.

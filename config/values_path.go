@@ -39,6 +39,9 @@ func pathGlob(s, _ string) (string, string) {
 
 // exactPath parses a path without wildcards.
 func exactPath(s, dir string) (string, string) {
+	if s != "" && s[0] != '/' && !strings.Contains(s, "*") && notPath(s) == "" {
+		return "", "does not begin with /; write " + quote("/"+s)
+	}
 	if s, problem := matchPath(s, dir); problem != "" || !strings.Contains(s, "*") {
 		return s, problem
 	}
