@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	silenceLimit = 800 * time.Millisecond // a busy machine stalls for less
+	silenceLimit = 1600 * time.Millisecond // a busy machine stalls for less
 	silenceTick  = silenceLimit / 4
 	silenceTicks = 12 // three times the limit
 )
