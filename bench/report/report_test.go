@@ -415,7 +415,7 @@ func TestComparison(t *testing.T) {
 	Text(&b, compared())
 	want := []string{
 		"  proxy    CPU us/request   min   max  of nginx   min   max  requests/s  cores  p50 ms  p99 ms  p99.9 ms       RSS  rounds  errors  CPU ms/MiB  body sent   of it\n",
-		"  mpgate             22.0  20.0  24.0    0.85 x  0.80  0.92        1000   0.02    0.92    9.02      20.0  20.0 MiB     3/3       0         0.2     25 KiB  25.0 %\n",
+		"  mpgate             22.0  20.0  24.0    0.80 x  0.73  0.92        1000   0.02    0.92    9.02      20.0  20.0 MiB     3/3       0         0.2     25 KiB  25.0 %\n",
 		"  nginx              26.0  25.0  30.0         -                    1000",
 		"  haproxy            21.0  20.0  30.0    0.84 x  0.67  1.15        1000   0.02    0.92    9.02      20.0  20.0 MiB     3/3       0         0.2          -       -\n",
 	}
