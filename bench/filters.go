@@ -206,8 +206,8 @@ func (b *bench) peer(name string) *peers.Peer {
 	return nil
 }
 
-// nearestGzip is nginx with the level whose answer is nearest in length to that of the first variant.
-// Among levels that differ by less than 1 % it is the fastest.
+// nearestGzip is nginx with the level whose answer is nearest in length to that of the first
+// variant. Among levels that differ by less than 1 % it is the fastest.
 func nearestGzip(ctx context.Context, b *bench, c *result.Case, variants []*peers.Peer) ([]*peers.Peer, error) {
 	nginx := b.peer("nginx")
 	if nginx == nil {

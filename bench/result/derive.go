@@ -72,8 +72,8 @@ func (e *Entry) CPUPerGiB() figures.Spread {
 	return spread(e.perRound(func(r *Round) float64 { return float64(r.CPU) / 1e6 / (float64(max(1, r.Bytes)) / (1 << 30)) }))
 }
 
-// CPUPerMiB is milliseconds of CPU time for each MiB of bodies as the backend sent them, before they
-// were compressed.
+// CPUPerMiB is milliseconds of CPU time for each MiB of bodies as the backend sent them, before
+// they were compressed.
 func (e *Entry) CPUPerMiB(body int64) figures.Spread {
 	return spread(e.perRound(func(r *Round) float64 { return cpuMicros(r) / 1e3 / (float64(body) / (1 << 20)) }))
 }
