@@ -20,6 +20,12 @@ func (c *cpuCmd) Run(ctx context.Context) error {
 	if c.IdleRest < 0 || c.IdleRest > time.Hour {
 		return usageErrorf("--idle-rest (got %v); want 0s to 1h", c.IdleRest)
 	}
+	if err := c.checkComparisons(); err != nil {
+		return err
+	}
+	if c.compares() {
+		return c.compare(ctx)
+	}
 	b, err := stage(ctx, c.options)
 	if err != nil {
 		return err
@@ -59,6 +65,36 @@ func (c *cpuCmd) Run(ctx context.Context) error {
 	}
 	if ctx.Err() != nil {
 		return b.partly(rep, context.Cause(ctx))
+	}
+	return b.finish(rep)
+}
+
+// compare measures variants of mpgate, and nothing else.
+func (c *cpuCmd) compare(ctx context.Context) error {
+	c.EveryLoopback = c.Balance
+	if len(c.Only) == 0 {
+		c.Only = []string{"mpgate", "against", "nginx"}
+	}
+	s, err := makeSecrets()
+	if err != nil {
+		return err
+	}
+	list, err := c.comparisons(s)
+	if err != nil {
+		return err
+	}
+	b, err := stage(ctx, c.options)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	if b.PrintConfig {
+		return b.printComparisons(ctx, list)
+	}
+	rep := b.begin(ctx, "cpu")
+	rep.Method = append(rep.Method, comparisonMethod...)
+	if err := b.runComparisons(ctx, rep, list); err != nil {
+		return b.partly(rep, err)
 	}
 	return b.finish(rep)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"mpgate/bench/peers"
 	"mpgate/bench/report"
 	"mpgate/bench/result"
 )
@@ -125,28 +126,34 @@ func (b *bench) printConfigs() error {
 		return err
 	}
 	for i := range cases {
-		c := &cases[i]
-		fmt.Printf("# %s\n\n", c.Name())
-		for _, p := range b.peers {
-			s, err := b.setupFor(c, b.Connections)
-			if err != nil {
-				return err
-			}
-			s.Listen = "127.0.0.1:8080"
-			plan, err := p.Plan(s)
-			if err != nil {
-				fmt.Printf("## %s\ncannot: %v\n\n", p.Name, err)
-				continue
-			}
-			fmt.Printf("## %s %s\n%s\n", p.Name, p.Version, strings.Join(slices.Concat(plan.Env, plan.Args), " "))
-			for _, n := range plan.Notes {
-				fmt.Printf("(%s)\n", n)
-			}
-			for _, f := range plan.Files {
-				fmt.Printf("\n--- %s\n%s", filepath.Join(s.Dir, f.Name), f.Text)
-			}
-			fmt.Println()
+		if err := b.printCase(&cases[i], b.peers); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (b *bench) printCase(c *result.Case, list []*peers.Peer) error {
+	fmt.Printf("# %s\n\n", c.Name())
+	for _, p := range list {
+		s, err := b.setupFor(c, b.Connections)
+		if err != nil {
+			return err
+		}
+		s.Listen = "127.0.0.1:8080"
+		plan, err := p.Plan(s)
+		if err != nil {
+			fmt.Printf("## %s\ncannot: %v\n\n", p.Name, err)
+			continue
+		}
+		fmt.Printf("## %s %s\n%s\n", p.Name, p.Version, strings.Join(slices.Concat(plan.Env, plan.Args), " "))
+		for _, n := range plan.Notes {
+			fmt.Printf("(%s)\n", n)
+		}
+		for _, f := range plan.Files {
+			fmt.Printf("\n--- %s\n%s", filepath.Join(s.Dir, f.Name), f.Text)
+		}
+		fmt.Println()
 	}
 	return nil
 }

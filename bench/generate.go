@@ -23,8 +23,8 @@ func (b *bench) generator(c *result.Case) string {
 	switch {
 	case c.Streams > 0:
 		return "h2load"
-	case c.Rate > 0:
-		return "builtin" // wrk keeps no rate
+	case c.Rate > 0, c.Paths > 0:
+		return "builtin" // wrk keeps no rate, and makes all requests alike
 	case b.options.Load != "auto":
 		return b.options.Load
 	case b.tools.wrk != "" && c.Body < 1<<20 && (!c.Transport.Front() || b.tools.mptcpize != ""):

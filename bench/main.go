@@ -75,6 +75,9 @@ type cpuCmd struct {
 	IdleRest time.Duration `default:"150s" help:"How long they are idle before. What is freed goes back to the system with time: Go's collector runs at least each 2 minutes."`
 	NoCases  bool          `name:"no-cases" help:"Only memory and start-up."`
 	Startup  int           `default:"10" help:"How often each proxy is started to time its first answer; 0: never."`
+	Filters  bool          `help:"Instead of the cases: what mpgate's filters cost, beside mpgate without them; compression and static files beside nginx."`
+	Balance  bool          `help:"Instead of the cases: what it costs to choose among 10 and 1,000 servers, by mpgate's ways to balance."`
+	Of       []string      `placeholder:"NAME" help:"With --filters and --balance, only these: filters, basic_auth, jwt, gzip, zstd, files, balance-10, balance-1000."`
 }
 
 type loadCmd struct {

@@ -115,6 +115,8 @@ func TestUsage(t *testing.T) {
 		{"paths", "--quick", "--side", "both"}, {"paths", "--rate", "0"}, {"paths", "--path", "rate=fast"}, {"paths", "--path", "rate=1", "--scenario", "equal"},
 		{"abuse", "--attack", "poison"}, {"abuse", "--time", "1h"}, {"abuse", "--rate", "0"}, {"abuse", "--body", "1KiB"}, {"abuse", "--markdown", "x"}, {"abuse", "--print-config"},
 		{"growth", "--markdown", "x"}, {"growth", "--print-config"},
+		{"cpu", "--filters", "--body", "1KiB"}, {"cpu", "--filters", "--only", "haproxy"}, {"cpu", "--filters", "--of", "balance-10"},
+		{"cpu", "--of", "gzip"}, {"cpu", "--balance", "--h2", "bulk"}, {"cpu", "--balance", "--of", "x"},
 	} {
 		if code := run(args); code != 2 {
 			t.Errorf("bench %q ends with %d, want 2", args, code)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,6 +30,8 @@ type proxy struct {
 	began time.Time     // its exec
 	ready time.Duration // from then to its first answer
 	spoke backSide      // all that it was seen to open towards the backend
+	coded int64         // the length of its answer's body if that had a content coding
+	how   string        // that coding
 }
 
 // backSide is how a proxy's connections reached the backend, since it was started.
@@ -44,7 +47,7 @@ func (b *bench) setupFor(c *result.Case, connections int) (peers.Setup, error) {
 	dir := filepath.Join(b.scratch, strconv.Itoa(b.serial))
 	s := peers.Setup{
 		Dir: dir, Backend: backend, Transport: c.Transport, Workers: b.workers(), Connections: connections,
-		Body: c.Body, Mptcpize: b.tools.mptcpize,
+		Body: c.Body, Mptcpize: b.tools.mptcpize, Root: filepath.Join(b.scratch, "www"), Path: c.Path, Fields: c.Fields,
 	}
 	if c.Log {
 		s.LogFile = filepath.Join(dir, "access.log")
@@ -79,7 +82,7 @@ func (b *bench) start(ctx context.Context, p *peers.Peer, c *result.Case, connec
 }
 
 func (b *bench) startAt(ctx context.Context, p *peers.Peer, s peers.Setup) (*proxy, error) {
-	r, err := b.launch(p, s)
+	r, err := b.launch(ctx, p, s)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func (b *bench) startAt(ctx context.Context, p *peers.Peer, s peers.Setup) (*pro
 }
 
 // launch writes a proxy's files and starts it.
-func (b *bench) launch(p *peers.Peer, s peers.Setup) (*proxy, error) {
+func (b *bench) launch(ctx context.Context, p *peers.Peer, s peers.Setup) (*proxy, error) {
 	plan, err := p.Plan(s)
 	if err != nil {
 		return nil, err
@@ -102,6 +105,12 @@ func (b *bench) launch(p *peers.Peer, s peers.Setup) (*proxy, error) {
 	for _, f := range plan.Files {
 		if err := os.WriteFile(filepath.Join(s.Dir, f.Name), []byte(f.Text), 0o644); err != nil {
 			return nil, err
+		}
+	}
+	if len(plan.Check) > 0 {
+		if out, err := exec.CommandContext(ctx, plan.Check[0], plan.Check[1:]...).CombinedOutput(); err != nil {
+			_ = os.RemoveAll(s.Dir)
+			return nil, fmt.Errorf("check refuses its configuration: %s", said(strings.ReplaceAll(string(out), s.Dir+"/", "")))
 		}
 	}
 	r := &proxy{peer: p, setup: s, plan: plan, began: time.Now()}
@@ -168,8 +177,9 @@ func said(output string) string {
 
 func (r *proxy) client() *http.Client {
 	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+		DisableKeepAlives:  true,
+		DisableCompression: true,
+		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true},
 	}}
 }
 
@@ -185,7 +195,7 @@ func (r *proxy) saysReady(ctx context.Context) error {
 			return d.DialContext(ctx, "unix", r.plan.Ready)
 		},
 	}}
-	_, err := fetch(ctx, c, "http://admin/readyz")
+	_, _, err := fetch(ctx, c, "http://admin/readyz")
 	return err
 }
 
@@ -195,26 +205,39 @@ func (r *proxy) answers(ctx context.Context, c *http.Client) error {
 	if r.setup.Cert != "" {
 		scheme = "https"
 	}
-	n, err := fetch(ctx, c, fmt.Sprintf("%s://%s/bytes/%d", scheme, r.setup.Listen, r.setup.Body))
-	if err == nil && n != r.setup.Body {
+	path := r.setup.Path
+	if path == "" {
+		path = fmt.Sprintf("/bytes/%d", r.setup.Body)
+	}
+	n, coding, err := fetch(ctx, c, scheme+"://"+r.setup.Listen+path, r.setup.Fields...)
+	switch {
+	case err != nil:
+	case coding != "":
+		r.coded, r.how = n, coding
+	case n != r.setup.Body:
 		err = fmt.Errorf("an answer of %d bytes; want %d", n, r.setup.Body)
 	}
 	return err
 }
 
-func fetch(ctx context.Context, c *http.Client, url string) (int64, error) {
+// fetch gives the length of a body, and its content coding.
+func fetch(ctx context.Context, c *http.Client, url string, fields ...string) (n int64, coding string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return 0, err
+		return 0, "", err
+	}
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		req.Header.Set(name, value)
 	}
 	resp, err := c.Do(req)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer resp.Body.Close()
-	n, err := io.Copy(io.Discard, resp.Body)
+	n, err = io.Copy(io.Discard, resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: status %d; want 200", url, resp.StatusCode)
 	}
-	return n, err
+	return n, resp.Header.Get("Content-Encoding"), err
 }

@@ -122,6 +122,7 @@ func (b *bench) warm(ctx context.Context, p *peers.Peer, c *result.Case, e *resu
 	for _, f := range r.plan.Files {
 		e.Files[f.Name] = f.Text
 	}
+	e.Sent = r.coded
 	job := b.job(r, c)
 	job.Duration = b.Warmup
 	if _, err := b.generate(ctx, job, c.Load); err != nil {
@@ -140,7 +141,7 @@ func (b *bench) warm(ctx context.Context, p *peers.Peer, c *result.Case, e *resu
 func (b *bench) job(r *proxy, c *result.Case) load.Job {
 	j := load.Job{
 		Address: r.setup.Listen, TLS: r.setup.Cert != "", Body: c.Body, Streams: c.Streams, Connections: c.Connections,
-		Threads: max(1, min(b.loadCPUCount()/2, c.Connections)), Duration: c.Duration, Close: c.Close, MPTCP: c.Transport.Front(), Rate: c.Rate,
+		Threads: max(1, min(b.loadCPUCount()/2, c.Connections)), Duration: c.Duration, Close: c.Close, Path: c.Path, Paths: c.Paths, Fields: c.Fields, MPTCP: c.Transport.Front(), Rate: c.Rate,
 	}
 	if shape := b.shape[r.peer.Name]; shape != nil {
 		shape(&j)

@@ -35,7 +35,7 @@ func (b *bench) startOnce(ctx context.Context, p *peers.Peer, c *result.Case) (t
 	if s.Listen, err = freePort(); err != nil {
 		return 0, err
 	}
-	r, err := b.launch(p, s)
+	r, err := b.launch(ctx, p, s)
 	if err != nil {
 		return 0, err
 	}

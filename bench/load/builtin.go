@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,15 +99,23 @@ func (j Job) request() []byte {
 	if j.Close {
 		connection = "Connection: close\r\n"
 	}
-	return fmt.Appendf(nil, "GET %s/bytes/%d HTTP/1.1\r\nHost: %s\r\n%s\r\n", j.Prefix, j.Body, j.Address, connection)
+	return fmt.Appendf(nil, "GET %s%s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n", j.Prefix, j.path(), j.Address, connection, j.fields())
+}
+
+func (j *Job) fields() string {
+	var b strings.Builder
+	for _, f := range j.Fields {
+		b.WriteString(f + "\r\n")
+	}
+	return b.String()
 }
 
 // anyRequest is for one of the hosts, or one of the paths, of the job.
 func (j *Job) anyRequest(b []byte) []byte {
 	if j.Hosts > 0 {
-		return fmt.Appendf(b, "GET /bytes/%d HTTP/1.1\r\nHost: r%d.example\r\n\r\n", j.Body, rand.IntN(j.Hosts))
+		return fmt.Appendf(b, "GET %s HTTP/1.1\r\nHost: r%d.example\r\n%s\r\n", j.path(), rand.IntN(j.Hosts), j.fields())
 	}
-	return fmt.Appendf(b, "GET /r%d/bytes/%d HTTP/1.1\r\nHost: %s\r\n\r\n", rand.IntN(j.Paths), j.Body, j.Address)
+	return fmt.Appendf(b, "GET /r%d%s HTTP/1.1\r\nHost: %s\r\n%s\r\n", rand.IntN(j.Paths), j.path(), j.Address, j.fields())
 }
 
 // timeout is how long a request may take, as long as wrk is told.

@@ -21,8 +21,9 @@ func H2loadCommand(h2load, mptcpize, logFile string, j Job) []string {
 	if j.MPTCP {
 		args = append(args, mptcpize, "run")
 	}
-	return append(args, h2load, "-t", strconv.Itoa(min(j.Threads, j.Connections)), "-c", strconv.Itoa(j.Connections), "-m", strconv.Itoa(j.Streams),
-		"-D", strconv.Itoa(int(j.Duration.Seconds()+0.5)), "--warm-up-time", "0", "-N", "10s", "--npn-list", "h2", "--log-file", logFile, j.url())
+	args = append(args, h2load, "-t", strconv.Itoa(min(j.Threads, j.Connections)), "-c", strconv.Itoa(j.Connections), "-m", strconv.Itoa(j.Streams),
+		"-D", strconv.Itoa(int(j.Duration.Seconds()+0.5)), "--warm-up-time", "0", "-N", "10s", "--npn-list", "h2", "--log-file", logFile)
+	return append(append(args, j.headerArgs()...), j.url())
 }
 
 // ParseH2load reads what h2load printed, and the log file that it wrote. Another protocol than

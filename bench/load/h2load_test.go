@@ -52,9 +52,9 @@ func TestH2load(t *testing.T) {
 }
 
 func TestH2loadCommand(t *testing.T) {
-	j := Job{Address: "127.0.0.1:1", TLS: true, Body: 7, Connections: 8, Streams: 4, Threads: 2, Duration: 3 * time.Second, MPTCP: true}
+	j := Job{Address: "127.0.0.1:1", TLS: true, Body: 7, Connections: 8, Streams: 4, Threads: 2, Duration: 3 * time.Second, MPTCP: true, Path: "/x", Fields: []string{"A: b c"}}
 	got := strings.Join(H2loadCommand("/h2load", "/mptcpize", "/log", j), " ")
-	want := "/mptcpize run /h2load -t 2 -c 8 -m 4 -D 3 --warm-up-time 0 -N 10s --npn-list h2 --log-file /log https://127.0.0.1:1/bytes/7"
+	want := "/mptcpize run /h2load -t 2 -c 8 -m 4 -D 3 --warm-up-time 0 -N 10s --npn-list h2 --log-file /log -H A: b c https://127.0.0.1:1/x"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -25,7 +25,9 @@ type Job struct {
 	MPTCP       bool          `json:"mptcp"`
 	Rate        float64       `json:"rate"` // requests a second in all; 0: as many as go
 
-	Prefix  string        `json:"prefix,omitempty"`  // of the path, before /bytes/N
+	Prefix  string        `json:"prefix,omitempty"`  // of the path
+	Path    string        `json:"path,omitempty"`    // "": /bytes/N
+	Fields  []string      `json:"fields,omitempty"`  // further ones of each request, "Name: value"
 	Timeout time.Duration `json:"timeout,omitempty"` // of a request; 0: 10 s, as wrk is told
 	// Hosts: each request is for one of r0.example … at random (builtin only).
 	Hosts int `json:"hosts,omitempty"`

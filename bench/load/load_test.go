@@ -60,6 +60,11 @@ func TestWrkCommand(t *testing.T) {
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	j.Fields, j.Path = []string{"A: b c", "D: e"}, "/x"
+	got = strings.Join(WrkCommand("wrk", "mptcpize", "s.lua", j), " ")
+	if want := "-H Connection: close -H A: b c -H D: e https://127.0.0.1:80/x"; !strings.HasSuffix(got, want) {
+		t.Errorf("got  %s\nwant …%s", got, want)
+	}
 }
 
 // server answers /bytes/N and hands every request to look first.
@@ -102,6 +107,26 @@ func TestBuiltinCountsWholeAnswers(t *testing.T) {
 			if out.Bytes < out.Requests*5000 || out.Latency.P50 <= 0 || out.Latency.Max < out.Latency.P99 {
 				t.Errorf("bytes %d, latency %+v", out.Bytes, out.Latency)
 			}
+		}
+	}
+}
+
+func TestBuiltinSendsPathAndFields(t *testing.T) {
+	for _, paths := range []int{0, 3} {
+		var right, wrong atomic.Int64
+		j := server(t, false, func(_ http.ResponseWriter, r *http.Request) bool {
+			prefix, rest, ok := strings.Cut(r.URL.Path, "/x")
+			if !ok || rest != "" || (prefix != "") != (paths > 0) || r.Header.Get("A") != "b c" || r.Header.Get("D") != "e" {
+				wrong.Add(1)
+			} else {
+				right.Add(1)
+			}
+			return false
+		})
+		j.Path, j.Paths, j.Fields, j.Body = "/x", paths, []string{"A: b c", "D: e"}, 0
+		out, err := Builtin(t.Context(), j)
+		if err != nil || out.Requests == 0 || out.Requests != right.Load() || wrong.Load() != 0 {
+			t.Errorf("%d paths: %d requests, %d as they should be, %d others: %v", paths, out.Requests, right.Load(), wrong.Load(), err)
 		}
 	}
 }

@@ -33,6 +33,7 @@ func WrkCommand(wrk, mptcpize, script string, j Job) []string {
 	if j.Close {
 		args = append(args, "-H", "Connection: close")
 	}
+	args = append(args, j.headerArgs()...)
 	return append(args, j.url())
 }
 
@@ -41,7 +42,22 @@ func (j Job) url() string {
 	if j.TLS {
 		scheme = "https"
 	}
-	return fmt.Sprintf("%s://%s/bytes/%d", scheme, j.Address, j.Body)
+	return scheme + "://" + j.Address + j.path()
+}
+
+func (j Job) path() string {
+	if j.Path != "" {
+		return j.Path
+	}
+	return fmt.Sprintf("/bytes/%d", j.Body)
+}
+
+// headerArgs are the fields as wrk and h2load want them.
+func (j Job) headerArgs() (args []string) {
+	for _, f := range j.Fields {
+		args = append(args, "-H", f)
+	}
+	return args
 }
 
 // ParseWrk reads the line that WrkScript prints.

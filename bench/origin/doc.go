@@ -4,7 +4,8 @@
 // MPTCP was used behind the proxy (Linux only).
 //
 // The response looks like a real server's: Date, Content-Type, ETag, Cache-Control, Content-Length.
-// Its paths are /bytes/N for a body of N bytes, also behind a prefix, and /stats. A POST to /sink
+// Its paths are /bytes/N for a body of N bytes and /text/N for one that compresses as text does,
+// both also behind a prefix, and /stats. A POST to /sink
 // is read without end and never answered.
 package origin
 
@@ -15,7 +16,7 @@ import (
 	"time"
 )
 
-// MaxBody bounds /bytes/N.
+// MaxBody bounds the bodies.
 const MaxBody = 16 << 20
 
 // Stats are what /stats answers.
@@ -68,15 +69,20 @@ func asksClose(head []byte) bool {
 	return false
 }
 
-var bytesPath = []byte("/bytes/")
+var bytesPath, textPath = []byte("/bytes/"), []byte("/text/")
 
 // bodySize reads N of /bytes/N, whatever comes before; -1 for any other path.
-func bodySize(path []byte) int {
-	at := bytes.LastIndex(path, bytesPath)
+func bodySize(path []byte) int { return sizeAfter(path, bytesPath) }
+
+// textSize is bodySize for /text/N.
+func textSize(path []byte) int { return sizeAfter(path, textPath) }
+
+func sizeAfter(path, name []byte) int {
+	at := bytes.LastIndex(path, name)
 	if at < 0 {
 		return -1
 	}
-	digits := path[at+len(bytesPath):]
+	digits := path[at+len(name):]
 	if len(digits) == 0 || len(digits) > 8 {
 		return -1
 	}
@@ -102,8 +108,8 @@ type answer struct {
 	second int64
 }
 
-// newAnswer makes the response to /bytes/size.
-func newAnswer(size int) *answer {
+// newAnswer makes the response to /bytes/size, or that to /text/size.
+func newAnswer(size int, fill func([]byte)) *answer {
 	var b bytes.Buffer
 	b.WriteString("HTTP/1.1 200 OK\r\nDate: ")
 	at := b.Len()

@@ -109,7 +109,8 @@ func (s *Server) Serve(ctx context.Context) error {
 type worker struct {
 	server  *Server
 	epoll   int
-	answers map[int]*answer
+	answers map[int]*answer // by size
+	texts   map[int]*answer
 	now     time.Time
 
 	mu    sync.Mutex // held to change conns, and by whoever counts fallbacks for /stats
@@ -131,7 +132,7 @@ func newWorker(s *Server) (*worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	w := &worker{server: s, epoll: fd, conns: make(map[int]*conn), answers: make(map[int]*answer)}
+	w := &worker{server: s, epoll: fd, conns: make(map[int]*conn), answers: make(map[int]*answer), texts: make(map[int]*answer)}
 	for _, l := range s.listeners {
 		if err := w.watch(unix.EPOLL_CTL_ADD, l, unix.EPOLLIN|unix.EPOLLEXCLUSIVE); err != nil {
 			return nil, err
@@ -304,15 +305,18 @@ func (w *worker) respond(r request) []byte {
 	if string(r.path) == "/stats" {
 		return w.server.statsAnswer()
 	}
-	n := bodySize(r.path)
+	n, known, fill := bodySize(r.path), w.answers, fill
+	if n < 0 {
+		n, known, fill = textSize(r.path), w.texts, prose
+	}
 	if n < 0 {
 		return []byte("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 	}
 	w.server.stats.requests.Add(1)
-	a := w.answers[n]
+	a := known[n]
 	if a == nil {
-		a = newAnswer(n)
-		w.answers[n] = a
+		a = newAnswer(n, fill)
+		known[n] = a
 	}
 	// The date is written into bytes that another connection may still be sending: half a second
 	// early in its head at worst, and the length never changes.

@@ -2,7 +2,6 @@ package peers
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -43,19 +42,10 @@ func Grow(p *Peer, name string, g Grown) *Peer {
 // grow puts more tables into the configuration of the cases.
 func (g Grown) grow(text string, s Setup) (string, error) {
 	if g.Servers > 0 {
-		_, port, err := net.SplitHostPort(s.Backend)
-		if err != nil {
+		var err error
+		if text = manyServers(&err, text, s.Backend, g.Servers); err != nil {
 			return "", err
 		}
-		var list strings.Builder
-		for i := range g.Servers {
-			fmt.Fprintf(&list, "  { address = \"127.1.%d.%d:%s\" },\n", i/250, 1+i%250, port)
-		}
-		one := fmt.Sprintf("servers = [ { address = %q } ]\n", s.Backend)
-		if !strings.Contains(text, one) {
-			return "", fmt.Errorf("the configuration has no line %q", one)
-		}
-		text = strings.Replace(text, one, "servers = [\n"+list.String()+"]\n", 1)
 	}
 	var b strings.Builder
 	b.WriteString(text)

@@ -31,6 +31,9 @@ type Setup struct {
 	Cert, Key   string // "": no TLS
 	H2          bool   // over TLS: HTTP/2 for whoever asks for it
 	Mptcpize    string // the program, "" where it is missing
+	Root        string // a directory of files, for those that serve them
+	Path        string // of the requests that will be made; "": /bytes/N
+	Fields      []string
 }
 
 // Plan is how a proxy is run for a Setup.
@@ -42,6 +45,8 @@ type Plan struct {
 	// Ready is a unix socket on which GET /readyz answers 200 once the proxy is ready; "": it is
 	// ready when it answers a request.
 	Ready string
+	// Check, if set, is a command that says whether the program takes the configuration.
+	Check []string
 	Notes []string
 }
 

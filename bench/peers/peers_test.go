@@ -186,6 +186,45 @@ func TestGrow(t *testing.T) {
 	}
 }
 
+func TestVary(t *testing.T) {
+	s := setup(t, result.TCP, false, false, 1024)
+	s.Root = "/srv/www"
+	pl, err := Vary(fake("mpgate", false), Variant{Name: "+x", Route: "allow = []\n", Backend: "balance = \"least\"\n", Servers: 2, Files: []File{{"users", "a:b"}}}).Plan(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := whole(pl)
+	for _, want := range []string{
+		"match = { path = \"/*\" }\nallow = []\nbackend = \"origin\"\n", "protocol = \"h1\"\nbalance = \"least\"\n",
+		"servers = [\n  { address = \"127.1.0.1:2\" },\n  { address = \"127.1.0.2:2\" },\n]", "a:b",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if got, want := strings.Join(pl.Check, " "), "/bin/mpgate check -c "+s.Dir+"/mpgate.toml"; got != want {
+		t.Errorf("checked by %q, want %q", got, want)
+	}
+	p := Vary(fake("mpgate", false), Variant{Root: true})
+	if pl, err = p.Plan(s); err != nil || p.Name != "mpgate" || !strings.Contains(whole(pl), "files = \"/srv/www\"\n") {
+		t.Errorf("%s: %v\n%s", p.Name, err, whole(pl))
+	}
+	for p, want := range map[*Peer]string{
+		NginxGzip(fake("nginx", false), 7):      "gzip on;\n  gzip_types text/plain;\n  gzip_min_length 1024;\n  gzip_comp_level 7;",
+		NginxFiles(fake("nginx", false), false): "      root /srv/www;\n      types { text/html html; }\n      sendfile on;\n      tcp_nopush on;\n    }\n  }\n}",
+		NginxFiles(fake("nginx", false), true):  "open_file_cache_valid 1s;",
+	} {
+		pl, err := p.Plan(s)
+		if err != nil || !strings.Contains(whole(pl), want) {
+			t.Errorf("%s: %v: %q is missing in\n%s", p.Name, err, want, whole(pl))
+		}
+	}
+	text, err = "", nil
+	if edit(&err, text, "a\n", "b"); err == nil || err.Error() != `the configuration has no line "a\n"` {
+		t.Errorf("a line that is not there: %v", err)
+	}
+}
+
 func TestFind(t *testing.T) {
 	_, err := find("/does/not/exist", "nginx")
 	if err == nil || !strings.HasPrefix(err.Error(), `--nginx: exec: "/does/not/exist"`) {
@@ -202,13 +241,28 @@ func TestFind(t *testing.T) {
 // The programs that are installed accept the configurations that are written for them.
 func TestConfigurationsAreAccepted(t *testing.T) {
 	checked := 0
+	nginxTest := func(p *Peer, s Setup) []string {
+		return []string{p.Program, "-t", "-p", s.Dir, "-c", filepath.Join(s.Dir, "nginx.conf")}
+	}
 	for _, c := range []struct {
 		find func() (*Peer, error)
 		args func(p *Peer, s Setup) []string
 	}{
-		{func() (*Peer, error) { return Nginx(t.Context(), "") }, func(p *Peer, s Setup) []string {
-			return []string{p.Program, "-t", "-p", s.Dir, "-c", filepath.Join(s.Dir, "nginx.conf")}
-		}},
+		{func() (*Peer, error) { return Nginx(t.Context(), "") }, nginxTest},
+		{func() (*Peer, error) {
+			p, err := Nginx(t.Context(), "")
+			if err == nil {
+				p = NginxGzip(p, 5)
+			}
+			return p, err
+		}, nginxTest},
+		{func() (*Peer, error) {
+			p, err := Nginx(t.Context(), "")
+			if err == nil {
+				p = NginxFiles(p, true)
+			}
+			return p, err
+		}, nginxTest},
 		{func() (*Peer, error) { return HAProxy(t.Context(), "") }, func(p *Peer, s Setup) []string {
 			return []string{p.Program, "-c", "-f", filepath.Join(s.Dir, "haproxy.cfg")}
 		}},
@@ -226,7 +280,7 @@ func TestConfigurationsAreAccepted(t *testing.T) {
 		}
 		for _, body := range []int64{1 << 10, 100 << 10, 10 << 20} {
 			s := setup(t, result.TCP, body == 1<<10, false, body)
-			s.Listen = "127.0.0.1:39"
+			s.Listen, s.Root = "127.0.0.1:39", s.Dir
 			pl, err := p.Plan(s)
 			if err != nil {
 				t.Fatal(err)

@@ -122,11 +122,17 @@ func plainArgs(argv []string) []string {
 // case has a scale of its own.
 func caseGroups(rep *result.Report) string {
 	const (
-		width, left, right = 760.0, 90.0, 120.0
-		row, thick, head   = 19.0, 12.0, 26.0
+		width, right     = 760.0, 120.0
+		row, thick, head = 19.0, 12.0, 26.0
+		letter           = 7.5 // as wide as any
 	)
 	s := &svg{width: width}
-	y := 0.0
+	y, left := 0.0, 90.0
+	for i := range rep.Cases {
+		for j := range rep.Cases[i].Entries {
+			left = max(left, letter*float64(len(rep.Cases[i].Entries[j].Proxy))+16)
+		}
+	}
 	for i := range rep.Cases {
 		c := &rep.Cases[i]
 		var most float64
@@ -146,7 +152,7 @@ func caseGroups(rep *result.Report) string {
 			}
 			scale := (width - left - right) / most
 			s.text(left-8, y+row/2+4.5, "muted", "end", e.Proxy)
-			s.rect(left, y+(row-thick)/2, max(1, f.Median*scale), thick, map[bool]string{true: "bar own", false: "bar"}[e.Proxy == rep.Baseline])
+			s.rect(left, y+(row-thick)/2, max(1, f.Median*scale), thick, map[bool]string{true: "bar own", false: "bar"}[e.Proxy == baselineOf(rep, c)])
 			if f.Max > f.Min {
 				s.stroke(left+f.Min*scale, y+row/2, left+f.Max*scale, y+row/2, "whisker")
 			}
@@ -175,6 +181,9 @@ func cost(c *result.Case, e *result.Entry) string {
 // shortName is what differs from one case to the next.
 func shortName(c *result.Case) string {
 	parts := []string{figures.Size(c.Body)}
+	if c.Title != "" {
+		parts[0] = c.Title + ", " + parts[0]
+	}
 	switch {
 	case c.Streams == 1:
 		parts = []string{"one stream of HTTP/2 over TLS, " + figures.Size(c.Body)}
@@ -204,6 +213,8 @@ func Markdown(w io.Writer, rep *result.Report) error {
 	var t Table
 	var what string
 	switch {
+	case len(rep.Cases) > 0 && rep.Cases[0].Baseline != "":
+		t, what = comparisonTable(rep)
 	case len(rep.Cases) > 0:
 		t, what = costTable(rep)
 	case len(rep.Paths) > 0:

@@ -400,6 +400,44 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+// compared is a case of variants, one of which has compressed its answers.
+func compared() *result.Report {
+	rep := sample()
+	c := rep.Cases[0]
+	c.Title, c.Baseline, c.Body, c.Entries = "zip", "nginx", 100<<10, c.Entries[:4]
+	c.Entries[0].Sent, c.Entries[1].Sent = 25<<10, 50<<10
+	rep.Cases = []result.Case{c}
+	return rep
+}
+
+func TestComparison(t *testing.T) {
+	var b strings.Builder
+	Text(&b, compared())
+	want := []string{
+		"  proxy    CPU us/request   min   max  of nginx   min   max  requests/s  cores  p50 ms  p99 ms  p99.9 ms       RSS  rounds  errors  CPU ms/MiB  body sent   of it\n",
+		"  mpgate             22.0  20.0  24.0    0.80 x  0.73  0.92        1000   0.02    0.92    9.02      20.0  20.0 MiB     3/3       0         0.2     25 KiB  25.0 %\n",
+		"  nginx              26.0  25.0  30.0         -                    1000",
+		"  haproxy            21.0  20.0  30.0    0.84 x  0.67  1.15        1000   0.02    0.92    9.02      20.0  20.0 MiB     3/3       0         0.2          -       -\n",
+	}
+	for _, want := range want {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
+	}
+	b.Reset()
+	if err := Markdown(&b, compared()); err != nil {
+		t.Fatal(err)
+	}
+	table := "| zip: mpgate | 0.2 ms/MiB | 0.80 | 0.73 | 0.92 | 25.0 % |\n| zip: nginx | 0.3 ms/MiB | 1 |  |  | 50.0 % |\n| zip: haproxy | 21.0 µs | 0.84 | 0.67 | 1.15 |  |\n"
+	if !strings.Contains(b.String(), table) {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), table)
+	}
+	b.Reset()
+	if err := Plot(&b, compared()); err != nil || !strings.Contains(b.String(), ">zip, 100 KiB<") {
+		t.Errorf("%v: %s", err, b.String())
+	}
+}
+
 // What an attack did is told by proxy, with the bars that are missed.
 func TestAbuseText(t *testing.T) {
 	kind := func(p99 int64) result.Bystander {

@@ -45,13 +45,14 @@ type bar struct {
 // bars draws horizontal bars from zero, each with a whisker from the smallest to the largest round.
 func bars(title string, list []bar) string {
 	const (
-		width, left = 760.0, 120.0
-		row, thick  = 30.0, 16.0
-		letter      = 8.0 // the widest that a value's letters are
+		width      = 760.0
+		row, thick = 30.0, 16.0
+		letter     = 8.0 // the widest that the letters of a value or a label are
 	)
-	most, right := 0.0, 110.0
+	most, left, right := 0.0, 120.0, 110.0
 	for _, b := range list {
 		most = max(most, b.spread.Max)
+		left = max(left, letter*float64(len(b.label))+16)
 		right = max(right, letter*float64(len(b.value))+16)
 	}
 	if most <= 0 {
@@ -90,7 +91,7 @@ func caseChart(rep *result.Report, c *result.Case) string {
 	for i := range c.Entries {
 		e := &c.Entries[i]
 		cpu := e.CPU()
-		list = append(list, bar{e.Proxy, cpu, figures.Micros(cpu.Median) + " µs", e.Proxy == rep.Baseline})
+		list = append(list, bar{e.Proxy, cpu, figures.Micros(cpu.Median) + " µs", e.Proxy == baselineOf(rep, c)})
 	}
 	return bars("CPU time a request: "+c.Name(), list)
 }

@@ -23,11 +23,18 @@ type Table struct {
 
 // caseTable is the comparison of one case.
 func caseTable(rep *result.Report, c *result.Case) Table {
-	t := Table{Columns: []string{"proxy", "CPU us/request", "min", "max", rep.Baseline + " costs", "min", "max", "requests/s", "cores", "p50 ms", "p99 ms", "p99.9 ms", "RSS", "rounds", "errors"}}
+	compared := rep.Baseline + " costs"
+	if c.Baseline != "" {
+		compared = "of " + c.Baseline
+	}
+	t := Table{Columns: []string{"proxy", "CPU us/request", "min", "max", compared, "min", "max", "requests/s", "cores", "p50 ms", "p99 ms", "p99.9 ms", "RSS", "rounds", "errors"}}
 	if c.Body >= large {
 		t.Columns = append(t.Columns, "CPU ms/GiB")
 	}
-	base := c.Entry(rep.Baseline)
+	if coded(c) {
+		t.Columns = append(t.Columns, codedColumns...)
+	}
+	base := c.Entry(baselineOf(rep, c))
 	for i := range c.Entries {
 		e := &c.Entries[i]
 		if e.Failed != "" {
@@ -47,13 +54,20 @@ func caseTable(rep *result.Report, c *result.Case) Table {
 			row[12] = figures.Memory(e.RSS().Median)
 		}
 		if base != nil && base != e {
-			if r := base.CPURatio(e); r.N > 0 {
+			r := base.CPURatio(e)
+			if c.Baseline != "" {
+				r = e.CPURatio(base)
+			}
+			if r.N > 0 {
 				copy(row[4:], []string{fmt.Sprintf("%.2f x", r.Median), fmt.Sprintf("%.2f", r.Min), fmt.Sprintf("%.2f", r.Max)})
 			}
 		}
 		row = append(row, fmt.Sprintf("%d/%d", cpu.N, len(e.Rounds)), fmt.Sprint(e.Errors()))
 		if c.Body >= large {
 			row = append(row, shown(e.CPUPerGiB(), whole))
+		}
+		if coded(c) {
+			row = append(row, codedCells(c, e)...)
 		}
 		t.Rows = append(t.Rows, row)
 		t.Notes = append(t.Notes, e.Invalid()...)

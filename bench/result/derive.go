@@ -9,7 +9,11 @@ import (
 
 // Name describes a case in a few words; it is the heading of its table.
 func (c *Case) Name() string {
-	parts := []string{c.Protocol, figures.Size(c.Body), string(c.Transport)}
+	var parts []string
+	if c.Title != "" {
+		parts = append(parts, c.Title)
+	}
+	parts = append(parts, c.Protocol, figures.Size(c.Body), string(c.Transport))
 	if c.Streams > 0 {
 		parts = append(parts, fmt.Sprintf("%d x %d streams", c.Connections, c.Streams))
 	} else if c.Close {
@@ -66,6 +70,12 @@ func (e *Entry) CPU() figures.Spread { return spread(e.perRound(cpuMicros)) }
 // answers included.
 func (e *Entry) CPUPerGiB() figures.Spread {
 	return spread(e.perRound(func(r *Round) float64 { return float64(r.CPU) / 1e6 / (float64(max(1, r.Bytes)) / (1 << 30)) }))
+}
+
+// CPUPerMiB is milliseconds of CPU time for each MiB of bodies as the backend sent them, before
+// they were compressed.
+func (e *Entry) CPUPerMiB(body int64) figures.Spread {
+	return spread(e.perRound(func(r *Round) float64 { return cpuMicros(r) / 1e3 / (float64(body) / (1 << 20)) }))
 }
 
 // Rate is requests a second.

@@ -40,6 +40,10 @@ func TestCaseName(t *testing.T) {
 	if got := c.Name(); got != want {
 		t.Errorf("Name() = %q, want %q", got, want)
 	}
+	c.Title = "zip"
+	if got := c.Name(); got != "zip, "+want {
+		t.Errorf("Name() = %q, want the title before it", got)
+	}
 	if !MPTCPFront.Front() || MPTCPFront.Back() || TCP.Front() || !MPTCPBoth.Back() {
 		t.Error("Front and Back do not say what the names say")
 	}

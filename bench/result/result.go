@@ -83,7 +83,15 @@ type Case struct {
 	Duration    time.Duration `json:"round_ns"`
 	Load        string        `json:"load"` // wrk | builtin | h2load
 	Rate        float64       `json:"rate,omitempty"`
-	Entries     []Entry       `json:"entries"`
+	// Title says what the entries differ in, where they are not simply proxies.
+	Title string `json:"title,omitempty"`
+	// Baseline is the entry that the others' cost is divided by; "": Report.Baseline, whose cost is
+	// divided by theirs.
+	Baseline string   `json:"baseline,omitempty"`
+	Path     string   `json:"path,omitempty"`   // of the requests; "": /bytes/N
+	Paths    int      `json:"paths,omitempty"`  // each path begins with one of /r0 … at random
+	Fields   []string `json:"fields,omitempty"` // further ones of each request, "Name: value"
+	Entries  []Entry  `json:"entries"`
 }
 
 // Entry is one proxy in one case.
@@ -94,7 +102,9 @@ type Entry struct {
 	Env     []string          `json:"env,omitempty"`
 	Files   map[string]string `json:"files,omitempty"`
 	Notes   []string          `json:"notes,omitempty"`
-	Rounds  []Round           `json:"rounds"`
+	// Sent is how long the body of an answer is where it has a content coding.
+	Sent   int64   `json:"sent_body_bytes,omitempty"`
+	Rounds []Round `json:"rounds"`
 }
 
 // Round is one measurement of one proxy.

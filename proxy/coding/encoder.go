@@ -35,9 +35,16 @@ const MaxLevel = 9
 // Encoder compresses to a writer, synchronously.
 type Encoder struct {
 	compressor
-	of   *Encoders
-	kind kind
+	of    *Encoders
+	kind  kind
+	block []byte
 }
+
+// Block is memory for what the encoder has written, until Release.
+func (e *Encoder) Block() []byte { return e.block }
+
+// blockSize is the length of a block, in bytes.
+const blockSize = 16 << 10
 
 // kind is what encoders that may stand in for each other have in common.
 type kind struct {
@@ -63,7 +70,7 @@ func (e *Encoders) Take(c Coding, level int, w io.Writer) *Encoder {
 	}
 	enc, _ := e.pool(k).Get().(*Encoder)
 	if enc == nil {
-		enc = &Encoder{compressor: k.compressor(), of: e, kind: k}
+		enc = &Encoder{compressor: k.compressor(), of: e, kind: k, block: make([]byte, blockSize)}
 	}
 	enc.Reset(w)
 	return enc
@@ -129,7 +136,7 @@ func (k kind) memory() int64 {
 	if k.coding == Zstd {
 		return map[zstd.EncoderLevel]int64{
 			zstd.SpeedFastest: 1300 * kib, zstd.SpeedDefault: 2400 * kib, zstd.SpeedBetterCompression: 5400 * kib,
-		}[k.zstdLevel()]
+		}[k.zstdLevel()] + blockSize
 	}
-	return 1250 * kib
+	return 1250*kib + blockSize
 }

@@ -174,6 +174,7 @@ func (f *Compress) writer(r *Request, c coding.Coding) *compressor {
 		w.meter.Refuse()
 		return nil
 	}
+	w.held = w.encoder.Block()[:0]
 	return w
 }
 
@@ -206,15 +207,12 @@ type compressor struct {
 	encoder *coding.Encoder // nil once it was released
 	coding  coding.Coding
 	meter   *telemetry.CompressMeter
-	held    []byte // encoded; what an encoder writes at once is little
+	held    []byte // encoded, in the encoder's block; what is written to the client at once
 	dirty   bool   // the encoder holds something
 	err     error  // sticky
 
 	before, after int64 // bytes
 }
-
-// pieceSize is what is written to the client at once.
-const pieceSize = 16 << 10
 
 // encoded is the compressor as its encoder sees it.
 type encoded compressor
@@ -223,9 +221,6 @@ type encoded compressor
 func (e *encoded) Write(p []byte) (int, error) {
 	w := (*compressor)(e)
 	for rest := p; len(rest) > 0; {
-		if w.held == nil {
-			w.held = make([]byte, 0, pieceSize)
-		}
 		n := min(len(rest), cap(w.held)-len(w.held))
 		w.held, rest = append(w.held, rest[:n]...), rest[n:]
 		if len(w.held) == cap(w.held) {
@@ -305,6 +300,6 @@ func (w *compressor) fail(err error) error {
 func (w *compressor) release() {
 	if w.encoder != nil {
 		w.encoder.Release()
-		w.encoder = nil
+		w.encoder, w.held = nil, nil
 	}
 }
