@@ -352,7 +352,8 @@ func TestReturnsEndWithTheResponseTimeout(t *testing.T) {
 	if status != 503 && status != 504 {
 		t.Errorf("got %d", status)
 	}
-	if n := r.requests(); n == 0 && status != 504 || n > 10 { // the pauses before the tenth take 155 ms at least
+	// The pauses before the tenth take 155 ms at least.
+	if n := r.requests(); n == 0 && status != 504 || n > 10 {
 		t.Errorf("%d requests, status %d", n, status)
 	}
 }
