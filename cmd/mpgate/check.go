@@ -17,7 +17,7 @@ type checkCmd struct {
 }
 
 func (checkCmd) Help() string {
-	return `Reports all errors at once, each with its file, line and key, what is wrong and what would be valid. If the configuration itself is valid, check also opens the files that it names, as a start would: certificates, keys and CA files, files of answers and error pages, and the directories of logs, sockets and state. It resolves the names of servers, and warns of those that have no address at present. It changes nothing and binds no address. Run it as the user that runs mpgate. --no-files checks only the configuration, for example on another host. An unset variable is a warning in check, and an error in run. The exit code is 78 if there is an error.
+	return `Reports all errors at once, each with its file, line and key, what is wrong and what would be valid. If the configuration itself is valid, check also opens the files that it names, as a start would: certificates, keys and CA files, files of answers and error pages, and the directories of logs, sockets and state. It resolves the names of servers, and warns about those that have no address at present. It changes nothing and binds no address. Run it as the user that runs mpgate. --no-files checks only the configuration, for example on another host. An unset variable is a warning in check, and an error in run. The exit code is 78 if there is an error.
 
     mpgate check -c mpgate.toml
     mpgate check -c mpgate.toml --no-files --json`

@@ -14,7 +14,9 @@ type completionCmd struct {
 }
 
 func (completionCmd) Help() string {
-	return `    source <(mpgate completion bash)
+	return `The first line is for the current bash, the others are for every zsh or fish.
+
+    source <(mpgate completion bash)
     mpgate completion zsh > "${fpath[1]}/_mpgate"
     mpgate completion fish > ~/.config/fish/completions/mpgate.fish`
 }

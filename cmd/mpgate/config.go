@@ -15,7 +15,9 @@ type configCmd struct {
 }
 
 func (configCmd) Help() string {
-	return `    mpgate config --effective -c mpgate.toml
+	return `Needs exactly one of --effective, --reference and --schema.
+
+    mpgate config --effective -c mpgate.toml
     mpgate config --effective --why -c mpgate.toml
     mpgate config --reference
     mpgate config --schema > mpgate.schema.json`

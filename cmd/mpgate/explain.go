@@ -30,7 +30,7 @@ type explainCmd struct {
 }
 
 func (explainCmd) Help() string {
-	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. For tcp:// it says where the connections of TCP listeners go. The exit code is 1 if the action of no route is reached.
+	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. For tcp:// it says where the connections of TCP listeners go. The exit code is 1 if no route matches, or if the request is answered before the action of its route, such as by a filter.
 
     mpgate explain http://example.org/api/users
     mpgate explain https://example.org/ --listener secure --json

@@ -15,10 +15,10 @@ import (
 type hashPasswordCmd struct{}
 
 func (hashPasswordCmd) Help() string {
-	return `The password is read from the terminal, without echo, or from standard input. The hash
-goes to standard output, for a line USER:HASH of the file that basic_auth names:
+	return `Reads the password from the terminal, without echo, or from standard input. Prints the hash, for a line USER:HASH in the file that basic_auth names.
 
-    mpgate hash-password`
+    mpgate hash-password
+    printf 'alice:%s\n' "$(mpgate hash-password)" >> htpasswd`
 }
 
 func (hashPasswordCmd) Run(p *program) error {

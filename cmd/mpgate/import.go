@@ -8,10 +8,10 @@ import (
 )
 
 type importCmd struct {
-	From   string   `arg:"" enum:"nginx" help:"The proxy that the files are of: nginx."`
-	Files  []string `arg:"" name:"file" help:"Its configuration files, main files or parts of their http block."`
+	From   string   `arg:"" enum:"nginx" help:"Proxy whose configuration is translated: nginx."`
+	Files  []string `arg:"" name:"file" help:"Configuration files: main files, or files that are included in an http block."`
 	Output string   `short:"o" placeholder:"FILE" help:"File to write; default: standard output. It must not exist."`
-	Prefix string   `placeholder:"DIR" help:"Directory where relative names in the configuration begin; default: that of each file."`
+	Prefix string   `placeholder:"DIR" help:"Directory of relative file names in the configuration; default: that of each file."`
 }
 
 func (importCmd) Help() string {

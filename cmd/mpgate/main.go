@@ -30,7 +30,7 @@ type cli struct {
 	Run          runCmd          `cmd:"" help:"Run the gateway."`
 	Check        checkCmd        `cmd:"" help:"Report all errors in a configuration file; change nothing."`
 	Reload       reloadCmd       `cmd:"" help:"Make the running gateway load its configuration again; report whether it succeeded."`
-	Upgrade      upgradeCmd      `cmd:"" help:"Replace the running gateway by a new process, usually a new binary, that takes over its sockets."`
+	Upgrade      upgradeCmd      `cmd:"" help:"Replace the running gateway with a new process, usually of a new binary, that takes over its sockets."`
 	Units        unitsCmd        `cmd:"" help:"Print or write the systemd units for the configuration."`
 	Status       statusCmd       `cmd:"" help:"Show the state of the running gateway: listeners and backends with their transport, certificates, the last reload."`
 	Health       healthCmd       `cmd:"" help:"Report whether the running gateway is ready; exit 0 if it is."`
@@ -109,6 +109,9 @@ func (p *program) report(err error) int {
 		return int(code)
 	case errors.As(err, &faults):
 		fmt.Fprintln(p.stderr, err)
+		if faults[0].File == defaultConfig && !exists(defaultConfig) {
+			fmt.Fprintln(p.stderr, "-c FILE names another configuration; mpgate demo needs none")
+		}
 		return exitConfig
 	}
 	fmt.Fprintln(p.stderr, "mpgate:", err)

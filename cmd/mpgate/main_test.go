@@ -242,3 +242,17 @@ func needsLinux(t testing.TB) {
 		t.Skip("needs Linux")
 	}
 }
+
+// TestNoConfiguration: who runs a command before there is a configuration learns how to name one.
+func TestNoConfiguration(t *testing.T) {
+	if exists(defaultConfig) {
+		t.Skipf("this host has %s", defaultConfig)
+	}
+	for _, command := range []string{"status", "routes"} {
+		var out, errs strings.Builder
+		code := execute([]string{command}, &program{stdout: &out, stderr: &errs})
+		if want := "-c FILE names another configuration"; code != exitConfig || !strings.Contains(errs.String(), want) {
+			t.Errorf("mpgate %s: exit code %d, %q; want %d and %q", command, code, errs.String(), exitConfig, want)
+		}
+	}
+}

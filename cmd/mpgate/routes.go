@@ -17,7 +17,7 @@ type routesCmd struct {
 }
 
 func (routesCmd) Help() string {
-	return `A request takes the first route that matches. The routes of TCP listeners come first, each of which takes all connections of its listener, then those by SNI, which pass TLS connections through without decrypting them.
+	return `A request takes the first route that matches. The routes of TCP listeners come first; each takes all connections of its listener. Then come the routes with match.sni, which pass TLS connections through without decrypting them.
 
     mpgate routes -c mpgate.toml`
 }

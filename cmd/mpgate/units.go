@@ -20,7 +20,7 @@ type unitsCmd struct {
 }
 
 func (unitsCmd) Help() string {
-	return `Prints the systemd units for the configuration: mpgate.service, hardened, and a .socket unit for each listener with systemd = NAME, whose address becomes its ListenStream=. With --dir, existing files are replaced. A warning names the files that the sandbox of the service would hide.
+	return `Prints the systemd units for the configuration: mpgate.service, hardened, and a .socket unit for each listener with systemd = NAME, whose address becomes its ListenStream=. With --dir, existing files are replaced. A warning names the files that the sandbox of the service would hide. The units run mpgate as the user mpgate, which must exist; mpgate.service says how to create it.
 
 mpgate cannot turn an MPTCP socket of systemd into a TCP socket. With --pair there are two sockets for each address, with ReusePort=yes, and mpgate directs new connections to the one that [mptcp] enabled and the listener's mptcp select, also at a reload. Both sockets belong to root.
 
