@@ -82,11 +82,15 @@ func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadlin
 		a.Request.Host = nil
 	}
 	if err != nil {
+		now := time.Now()
 		meter.Request(0)
+		attempt.NoteAnswer(now.Sub(began), 0, now)
 		again = err == netio.ErrNotIdle || errors.Is(err, ErrNotProcessed) ||
 			up.Reused() && !up.Answered() && a.Request.Idempotent() && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded)
 	} else {
-		meter.FirstByte(time.Since(began))
+		now := time.Now()
+		meter.FirstByte(now.Sub(began))
+		attempt.NoteAnswer(now.Sub(began), a.Response.Status, now)
 		meter.Request(a.Response.Status)
 		err = a.body(up, deadline)
 	}
