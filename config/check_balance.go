@@ -45,7 +45,7 @@ func (l *loader) checkBalance(b *Backend, n *node) {
 }
 
 func (l *loader) checkHash(t *template.Template, n *node) {
-	if _, literal := t.Literal(); literal {
+	if _, literal := t.Literal(); literal && len(t.Parts()) > 0 { // without parts it is not valid
 		l.fault(n.at, `has no variable%s, so all requests would go to the same server; must be for example "{client}"`, n.got())
 		return
 	}

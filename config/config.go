@@ -265,14 +265,14 @@ func (Balance) Values() []string { return texts(RoundRobin, Least, Latency, Firs
 type Sticky struct {
 	Cookie string `toml:"cookie" as:"cookie_name" required:"" eg:"srv" help:"Name of the cookie."`
 	// Key is empty for the key in the state directory.
-	Key string `toml:"key" as:"file" eg:"/etc/mpgate/sticky.key" help:"File with the key that signs the cookie, the same for all gateways; default: sticky.key in state_dir."`
+	Key string `toml:"key" as:"file" eg:"/etc/mpgate/sticky.key" help:"File with the key that signs the cookie; default: sticky.key in state_dir."`
 }
 
 // Server is one address of a backend. MPTCP, Source and Interface default to those of the backend.
 type Server struct {
 	Address Address `toml:"address" required:"" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
 	Weight  int     `toml:"weight" default:"1" min:"0" max:"1000" help:"Share of the requests, relative to the other servers; 0: nothing new."`
-	Backup  bool    `toml:"backup" help:"Used only if no other server is available."`
+	Backup  bool    `toml:"backup" default:"false" help:"Used only if no other server is available."`
 	// MPTCP is mptcp.Off for Unix sockets.
 	MPTCP     mptcp.Mode `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."`
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Like the backend's, which is the default."`

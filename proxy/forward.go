@@ -9,7 +9,6 @@ import (
 	"mpgate/proxy/message"
 	"mpgate/proxy/target"
 	"mpgate/proxy/template"
-	"mpgate/telemetry"
 )
 
 // Forward is the action that forwards requests to a backend.
@@ -111,7 +110,7 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 		x.rec.BackendTime = now.Sub(r.Now)
 		meter.FirstByte(x.rec.BackendTime)
 		x.attempt.NoteAnswer(x.waited(asked, now), x.resp.Status, now)
-		if cookie := x.attempt.SetCookie(x.rec.Scheme == telemetry.SchemeHTTPS); cookie != nil {
+		if cookie := x.attempt.SetCookie(x.clientUsesTLS()); cookie != nil {
 			x.resp.Header.Add(message.SetCookie, cookie)
 		}
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
@@ -134,6 +133,12 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 	x.joinUpload()
 	x.releaseServer()
 	return repeat, err
+}
+
+// clientUsesTLS reports whether the client uses TLS, to this gateway or to a trusted proxy before
+// it: then X-Forwarded-Proto, which nobody else can set, says so.
+func (x *exchange) clientUsesTLS() bool {
+	return x.client.tls != nil || message.EqualFold(x.req.Header.Get(message.XForwardedProto), "https")
 }
 
 // waited returns how long the server has been waited for since it had the request; 0 if it does not

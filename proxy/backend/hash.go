@@ -31,8 +31,8 @@ const (
 // same time with 1,000 servers as with 10. If the server cannot be used, the key is hashed again.
 //
 // A server that has more than 1.25 times its share of the requests in progress gets no more of
-// them until it has fewer (V. Mirrokni, M. Thorup, M. Zadimoghaddam, Consistent hashing with bounded
-// loads, 2018).
+// them until it has fewer (V. Mirrokni, M. Thorup, M. Zadimoghaddam, Consistent hashing with
+// bounded loads, 2018).
 type hashed struct {
 	servers []*Server
 	seeds   []uint64 // of the servers

@@ -83,7 +83,8 @@ func TestHashMovesFewKeys(t *testing.T) {
 		}
 	}
 	heavier := hashPool(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, func(i int) int { return 10 + 10*(i/10) })
-	if share := moved(t, ten, chosen(heavier, hashKeys), "10.0.0.10:80"); share < 0.07 || share > 0.095 { // 2/11 - 1/10
+	// 2/11 - 1/10
+	if share := moved(t, ten, chosen(heavier, hashKeys), "10.0.0.10:80"); share < 0.07 || share > 0.095 {
 		t.Errorf("%.4f of the keys moved to the server that got twice the weight, want 0.082", share)
 	}
 }

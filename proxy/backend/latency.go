@@ -114,7 +114,8 @@ func (l *latency) probe(at int64) bool {
 func (f *fastest) cost(s *Server, at int64) float64 {
 	l := &s.latency
 	average := math.Float64frombits(l.average.Load())
-	if age := at - l.answered.Load(); age > int64(latencyDecay)/64 { // else the decay does not matter
+	// The decay of a shorter time does not matter.
+	if age := at - l.answered.Load(); age > int64(latencyDecay)/64 {
 		average *= math.Exp(-float64(age) / float64(latencyDecay))
 	}
 	n := s.load()
