@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"mpgate/config"
+	"mpgate/internal/proxytest"
 	"mpgate/proxy/backend"
 )
 
@@ -266,5 +267,67 @@ func TestUnequalServers(t *testing.T) {
 				t.Errorf("the slow server got %d of %d requests, want less than a fifth", n, clients*each)
 			}
 		})
+	}
+}
+
+// The requests of filters have the key of the request that they are about: those of one user go to
+// one server.
+func TestHashOfFilters(t *testing.T) {
+	var mu sync.Mutex
+	users := map[string]map[string]bool{} // servers by kind and user
+	copies := 0
+	server := func(kind, name string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			key := kind + " " + r.Header.Get("X-User")
+			if users[key] == nil {
+				users[key] = map[string]bool{}
+			}
+			users[key][name] = true
+			if kind == "shadow" {
+				copies++
+			}
+		}))
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+	pool := func(kind string) string {
+		text := fmt.Sprintf("[[backend]]\nname = %q\nbalance = \"hash\"\nhash = \"{header.X-User}\"\nservers = [", kind)
+		for _, name := range []string{"a", "b", "c", "d"} {
+			text += fmt.Sprintf(" { address = %q },", server(kind, name))
+		}
+		return text + " ]\n"
+	}
+	web := freeAddress(t)
+	startRig(t, head+listenerTable("web", web, "")+"[[route]]\nname = \"all\"\nbackend = \"app\"\nmirror = { backend = \"shadow\", percent = 100 }\n"+
+		"forward_auth = { backend = \"auth\", send = [\"X-User\"] }\n"+backendTable("app", named(t, "app"), "")+pool("shadow")+pool("auth"), nil)
+	const n, each = 10, 4
+	for range each {
+		for i := range n {
+			if resp, body := askWith(t, clientOf(t, false), "GET", "http://"+web+"/", fmt.Sprintf("X-User: user%d", i)); body != "app" {
+				t.Fatalf("status %d, %q", resp.StatusCode, body)
+			}
+		}
+	}
+	all := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return copies == n*each
+	}
+	if !proxytest.Within(patience, all) {
+		t.Fatalf("%d copies arrived, want %d", copies, n*each)
+	}
+	used := map[string]bool{}
+	for user, servers := range users {
+		if len(servers) != 1 {
+			t.Errorf("requests of %s went to %v", user, servers)
+		}
+		for name := range servers {
+			used[user[:4]+name] = true
+		}
+	}
+	if len(users) != 2*n || len(used) < 4 {
+		t.Errorf("%d keys, at the servers %v", len(users), used)
 	}
 }
