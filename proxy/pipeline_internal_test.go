@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"mpgate/proxy/backend"
-	"mpgate/proxy/template"
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
+	"mpgate/proxy/template"
 )
 
 type bodyFilter struct{ wraps bool }

@@ -69,6 +69,34 @@ func TestNewServerIsProbed(t *testing.T) {
 	}
 }
 
+// A fast server that lets a request wait is avoided while it does, although its answers were faster.
+func TestWaitingServerIsAvoided(t *testing.T) {
+	b := simulated(t, latencyName, 1, 1)
+	fast, slow := b.servers[0], b.servers[1]
+	fast.countInFlight(1)
+	slow.countInFlight(1)
+	answers(fast, time.Millisecond, 200, 1)
+	answers(slow, 100*time.Millisecond, 200, 1)
+	if picked(b, 1) != fast {
+		t.Fatal("the faster server is not preferred")
+	}
+	if picked(b, 1.001) != fast {
+		t.Error("the server is avoided after a millisecond")
+	}
+	if picked(b, 2) != slow {
+		t.Error("the server gets requests although one has waited for a second")
+	}
+	answers(fast, time.Millisecond, 200, 2)
+	slow.countInFlight(-1)
+	if picked(b, 2.001) != fast {
+		t.Error("the server is avoided after it answered")
+	}
+	fast.countInFlight(-2) // the clients have gone
+	if picked(b, 3) != fast || picked(b, 3.001) != fast {
+		t.Error("the server is avoided although no request has waited")
+	}
+}
+
 // All servers are new: the requests are divided evenly, although none has answered.
 func TestNoServerHasAnswered(t *testing.T) {
 	b := simulated(t, latencyName, equal(4)...)
@@ -98,7 +126,7 @@ func TestAverage(t *testing.T) {
 		{0.01, 100 * time.Millisecond, 200, 100, 100},
 		{0.01, 10 * time.Millisecond, 200, 99, 100},
 		{0.01, time.Millisecond, 503, 99, 100},
-		{0.01, 0, 413, 99, 100},                         // before it had the whole request
+		{3, 0, 413, 99, 100},                            // before it had the whole request
 		{5, 10 * time.Millisecond, 200, 60, 70},         // 10 + 90/sqrt(e)
 		{1, 300 * time.Millisecond, 0, 270, 300},        // no answer in that time
 		{1, 100 * time.Millisecond, 0, 230, 300},        // no news
