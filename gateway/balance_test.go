@@ -142,6 +142,33 @@ func TestStickyCookie(t *testing.T) {
 	}
 }
 
+// A tunnel brings a cookie, too, and follows one.
+func TestStickyTunnel(t *testing.T) {
+	web := freeAddress(t)
+	startRig(t, balanceFile(t.TempDir(), web, `sticky = "srv"`, echoes(t), echoes(t)), nil)
+	open := func(cookie string) (set string) {
+		c := proxytest.Dial(t, web, 0)
+		c.Send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n" + cookie + "\r\n")
+		head := c.ReadHead().Head
+		carries(t, c)
+		_, after, found := strings.Cut(head, "Set-Cookie: ")
+		if !found {
+			return ""
+		}
+		set, _, _ = strings.Cut(after, ";")
+		return set
+	}
+	first, second := open(""), open("")
+	if first == second || first == "" || second == "" {
+		t.Errorf("two tunnels brought the cookies %q and %q", first, second)
+	}
+	for range 3 {
+		if set := open("Cookie: " + first + "\r\n"); set != "" {
+			t.Errorf("a tunnel with a cookie brought the cookie %q", set)
+		}
+	}
+}
+
 func newKey() []byte {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
