@@ -22,6 +22,8 @@ type Attempt struct {
 	tried     [maxTries]*Server
 	tries     int
 	server    *Server // that was picked last
+	key       uint64  // a hash of the key of the request; 0: none
+	sticky    *Server // that a cookie of the request names; nil: none
 	last      error   // why the last server could not be reached
 	short     *ShortError
 	shortages uint8         // bits of the servers in tried that a shortage kept from being dialled
@@ -69,10 +71,17 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (l *Link, err err
 	err = a.try(ctx, &Request{Now: time.Now()}, func() (err error) {
 		ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
 		defer cancel()
-		if l, err = a.server.openLink(ctx, from); err == nil {
-			a.server.connectSucceeded()
+		a.server.countInFlight(1)
+		began := time.Now()
+		if l, err = a.server.openLink(ctx, from); err != nil {
+			a.server.countInFlight(-1)
+			return err
 		}
-		return err
+		a.server.connectSucceeded()
+		l.unparsed = true
+		now := time.Now()
+		a.NoteAnswer(now.Sub(began), 200, now)
+		return nil
 	})
 	return l, err
 }

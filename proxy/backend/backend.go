@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"mpgate/mptcp"
@@ -21,7 +22,8 @@ import (
 type Options struct {
 	Name            string
 	Servers         []ServerOptions
-	Balance         string        // how a server is chosen: "round_robin", the default
+	Balance         string        // how a server is chosen: see balancers; "" is round_robin
+	Sticky          StickyOptions // how clients stay with a server
 	ConnectTimeout  time.Duration // 5 s
 	ResponseTimeout time.Duration // to the first byte of a response, 60 s
 	IdleTimeout     time.Duration // of idle connections, and of silence in a response; 60 s
@@ -59,7 +61,8 @@ type Options struct {
 // ServerOptions describe one server.
 type ServerOptions struct {
 	Address   string // host:port, or unix:/path
-	Weight    int    // its share of the requests; 0 means 1
+	Weight    int    // its share of the requests; 0 means 1; below 0: it gets nothing new
+	Backup    bool   // it is used if no other server is available
 	MPTCP     mptcp.Mode
 	Source    netip.Addr // to connect from
 	Interface string     // to bind to
@@ -77,11 +80,16 @@ type Backend struct {
 	readers   task.Group // of shared connections
 	connLimit *ConnLimit
 	servers   []*Server
-	balancer  balancer
+	balancers []balancer // of the servers, and of the backup servers
+	sticky    *sticky    // nil: no cookies
 	check     check
 
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
+
+	notesLatency   bool         // the balancer needs Server.latency
+	countsInFlight bool         // the balancer needs inFlight
+	inFlight       atomic.Int64 // requests in progress
 }
 
 // New creates a backend without connecting to a server. Run must run while the backend is used.
@@ -106,9 +114,11 @@ func New(o Options) (*Backend, error) {
 		b.servers = append(b.servers, s)
 	}
 	var err error
-	if b.balancer, err = newBalancer(o.Balance, b.servers); err != nil {
+	b.notesLatency, b.countsInFlight = o.Balance == latencyName, o.Balance == hashName
+	if b.balancers, err = newBalancers(o.Balance, b.servers); err != nil {
 		return nil, fmt.Errorf("backend %q: %w", o.Name, err)
 	}
+	b.sticky = newSticky(o.Sticky, b.servers)
 	for _, s := range b.servers {
 		s.meter = o.Instruments.Server(o.Name, s.Address)
 	}

@@ -31,6 +31,8 @@ type Link struct {
 	info   conninfo.Info
 	addr   netip.Addr // of a server that has a name
 	opened time.Time
+
+	unparsed bool // its bytes are forwarded without parsing them: it counts as a request
 }
 
 // outdated reports whether the connection should carry no further requests: the server's name no
@@ -49,6 +51,9 @@ func (l *Link) State(now time.Time) (mptcp.Transport, int) { return l.info.Refre
 
 // Close counts the connection as ended and closes it.
 func (l *Link) Close() {
+	if l.unparsed {
+		l.server.countInFlight(-1)
+	}
 	l.countClose()
 	_ = l.Conn.Close()
 }

@@ -24,7 +24,8 @@ var epoch = time.Now()
 type Server struct {
 	Address string // as configured
 	backend *Backend
-	weight  int // at least 1
+	weight  int  // 0: it gets nothing new
+	backup  bool // it is used if no other server is available
 	dialer  mptcp.Dialer
 	unix    string // the path of a unix socket; "": TCP
 	port    uint16
@@ -36,7 +37,10 @@ type Server struct {
 	shared  sharedConns
 	ports   ports
 
-	inFlight atomic.Int64                 // requests in progress
+	inFlight atomic.Int64 // requests in progress, and connections forwarded unparsed
+	dialling atomic.Int64 // connections that are being made
+	latency  latency
+	cookies  setCookies                   // of a backend with sticky
 	outage   atomic.Pointer[outage]       // nil: the last connect succeeded
 	last     atomic.Pointer[mptcp.Result] // of the last connection
 
@@ -48,7 +52,13 @@ type Server struct {
 }
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
-	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
+	s := &Server{Address: o.Address, backend: b, weight: o.Weight, backup: o.Backup}
+	switch {
+	case o.Weight == 0:
+		s.weight = 1
+	case o.Weight < 0:
+		s.weight = 0
+	}
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
@@ -111,13 +121,20 @@ func (s *Server) reportStale(why error) {
 
 // requestBegins and requestEnds count the requests in progress.
 func (s *Server) requestBegins() {
-	s.inFlight.Add(1)
+	s.countInFlight(1)
 	s.meter.Start()
 }
 
 func (s *Server) requestEnds() {
-	s.inFlight.Add(-1)
+	s.countInFlight(-1)
 	s.meter.Done()
+}
+
+func (s *Server) countInFlight(n int64) {
+	s.inFlight.Add(n)
+	if s.backend.countsInFlight {
+		s.backend.inFlight.Add(n)
+	}
 }
 
 // avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stall while the
