@@ -51,17 +51,26 @@ type Options struct {
 	// server that has many. No request waits for them.
 	Down func(server string, why error)
 	Up   func(server string, after time.Duration)
-	// Stale, if set, is called with an error when a server's name no longer resolves while its last
-	// addresses stay in use, and with nil when it resolves again.
-	Stale func(server string, why error)
+	// Stale, if set, is called with an error when the name of a server, or of an entry with All or
+	// SRV, does not resolve, and with nil when it resolves again. Until then its last addresses stay
+	// in use; known is whether there are any.
+	Stale func(server string, known bool, why error)
+	// Moved, if set, is called when servers of an entry with All or SRV have come or gone.
+	Moved func(name string, added, removed []string)
+	// Names, if set, is what is known about the names of servers, for all backends that share it.
+	Names *Names
+	// Resolve is how the names are resolved.
+	Resolve Resolve
 	// ConnLimit, if set, bounds the connections of all backends that share it; nil: no limit.
 	ConnLimit *ConnLimit
 }
 
-// ServerOptions describe one server.
+// ServerOptions describe one server, or a name that stands for several.
 type ServerOptions struct {
 	Address   string // host:port, or unix:/path
-	Weight    int    // its share of the requests; 0 means 1
+	All       bool   // each address of the host is a server
+	SRV       string // in place of an address: the name of SRV records, each of which is a server
+	Weight    int    // its share of the requests; 0 means 1; not with SRV
 	MPTCP     mptcp.Mode
 	Source    netip.Addr // to connect from
 	Interface string     // to bind to
@@ -78,11 +87,13 @@ type Backend struct {
 	client2   http2.ClientOptions
 	readers   task.Group // of shared connections
 	connLimit *ConnLimit
+	entries   []*entry // of Options.Servers
 	members   atomic.Pointer[members]
 	check     check
 
-	membersMu sync.Mutex // guards running; held while members are replaced
+	membersMu sync.Mutex // guards what follows; held while members are replaced
 	running   bool       // Run has been called
+	discarded bool
 
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
@@ -102,16 +113,14 @@ func New(o Options) (*Backend, error) {
 		},
 		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
-	var servers []*Server
-	for _, so := range o.Servers {
-		s, err := b.newServer(so)
-		if err != nil {
-			return nil, fmt.Errorf("backend %q: %w", o.Name, err)
-		}
-		servers = append(servers, s)
+	b.members.Store(new(members))
+	err := b.addEntries()
+	if err == nil {
+		err = b.assemble()
 	}
-	if err := b.setServers(servers); err != nil {
-		return nil, err
+	if err != nil {
+		b.Discard()
+		return nil, fmt.Errorf("backend %q: %w", o.Name, err)
 	}
 	return b, nil
 }
@@ -127,6 +136,9 @@ func setDefaults(o *Options) {
 	}
 	if o.Streams == nil {
 		o.Streams = &http2.Memory{Limit: http2.MemoryLimit()}
+	}
+	if o.Names == nil {
+		o.Names = new(Names)
 	}
 	if o.ConnLimit == nil {
 		o.ConnLimit = new(ConnLimit)
@@ -168,8 +180,16 @@ func (b *Backend) Run(ctx context.Context) error {
 // Discard releases the resources of a backend that never ran.
 func (b *Backend) Discard() {
 	b.background.stop()
+	b.membersMu.Lock()
+	defer b.membersMu.Unlock()
 	for _, s := range b.list() {
 		s.close()
+	}
+	if !b.discarded {
+		b.discarded = true
+		for _, e := range b.entries {
+			e.discard()
+		}
 	}
 }
 

@@ -47,11 +47,7 @@ func newBalancer(name string, servers []*Server) (balancer, error) {
 
 // pick returns the server for the next try: the choice of the balancer, or the last resort.
 func (a *Attempt) pick(now time.Time) *Server {
-	m := a.backend.members.Load()
-	if len(m.servers) == 0 {
-		return nil
-	}
-	if s := m.balancer.pick(a, now); s != nil {
+	if s := a.backend.members.Load().pick(a, now); s != nil {
 		return s
 	}
 	return a.lastResort(now)

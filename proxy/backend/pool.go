@@ -1,16 +1,52 @@
 package backend
 
 import (
-	"fmt"
+	"context"
 	"slices"
+	"time"
 )
 
-// members are the servers of a backend at one time, and the balancer that chooses among them. When
+// members are the servers of a backend at one time, and the balancers that choose among them. When
 // servers come or go, all of it is replaced by one store: a request sees the list of before or the
 // list of after. A Server that stays is the same object in both, with its connections and state.
 type members struct {
-	servers  []*Server // never changed in place; may be empty
-	balancer balancer
+	servers []*Server  // never changed in place; may be empty
+	tiers   []balancer // of the servers of one tier each, the preferred one first
+}
+
+// tier is the group of servers that a server belongs to. Those of a higher tier are used if none of
+// a lower one is available.
+func (s *Server) tier() int { return s.priority }
+
+func newMembers(balance string, servers []*Server) (*members, error) {
+	m := &members{servers: servers}
+	byTier := map[int][]*Server{}
+	for _, s := range servers {
+		byTier[s.tier()] = append(byTier[s.tier()], s)
+	}
+	var tiers []int
+	for t := range byTier {
+		tiers = append(tiers, t)
+	}
+	slices.Sort(tiers)
+	for _, t := range tiers {
+		b, err := newBalancer(balance, byTier[t])
+		if err != nil {
+			return nil, err
+		}
+		m.tiers = append(m.tiers, b)
+	}
+	return m, nil
+}
+
+// pick returns the server that the first balancer with a candidate chooses, or nil.
+func (m *members) pick(a *Attempt, now time.Time) *Server {
+	for _, b := range m.tiers {
+		if s := b.pick(a, now); s != nil {
+			return s
+		}
+	}
+	return nil
 }
 
 // list returns the servers at present. The caller must not change the list.
@@ -18,29 +54,29 @@ func (b *Backend) list() []*Server { return b.members.Load().servers }
 
 // setServers replaces the servers. New ones get a meter, and their tasks if the backend runs. Those
 // that are gone get no further requests: their idle connections are closed, and those in use after
-// their exchanges.
+// their exchanges. membersMu must be held.
 func (b *Backend) setServers(servers []*Server) error {
-	b.membersMu.Lock()
-	defer b.membersMu.Unlock()
-	balancer, err := newBalancer(b.options.Balance, servers)
+	m, err := newMembers(b.options.Balance, servers)
 	if err != nil {
-		return fmt.Errorf("backend %q: %w", b.options.Name, err)
+		return err
 	}
-	var before []*Server
-	if m := b.members.Load(); m != nil {
-		before = m.servers
+	before, after := map[*Server]bool{}, map[*Server]bool{}
+	for _, s := range b.list() {
+		before[s] = true
 	}
 	for _, s := range servers {
-		if s.meter == nil {
-			s.meter = b.options.Instruments.Server(b.options.Name, s.Address)
+		after[s] = true
+		if before[s] {
+			continue
 		}
-		if b.running && !slices.Contains(before, s) {
+		s.meter = b.options.Instruments.Server(b.options.Name, s.Address)
+		if b.running {
 			s.startTasks()
 		}
 	}
-	b.members.Store(&members{servers, balancer})
-	for _, s := range before {
-		if !slices.Contains(servers, s) {
+	b.members.Store(m)
+	for s := range before {
+		if !after[s] {
 			s.remove()
 		}
 	}
@@ -54,6 +90,11 @@ func (b *Backend) startServers() {
 	b.running = true
 	for _, s := range b.list() {
 		s.startTasks()
+	}
+	for _, e := range b.entries {
+		if e.fixed == nil {
+			b.background.start("backend "+b.Name()+": servers of "+e.name(), func(ctx context.Context) { b.follow(ctx, e) })
+		}
 	}
 }
 

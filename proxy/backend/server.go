@@ -3,10 +3,7 @@ package backend
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,11 +29,15 @@ type Server struct {
 	port    uint16
 	addr    netip.AddrPort // valid if the address is not a name
 	names   *names         // nil if the address is not a name
-	meter   *telemetry.ServerMeter
-	tls     *tls.Config // nil: no TLS
-	tls1    *tls.Config // for HTTP/1 alone
-	shared  sharedConns
-	ports   ports
+	entry   *entry         // that the server was found for; nil: it is in the configuration
+	// priority is that of an SRV record: servers of a lower one are used first.
+	priority   int
+	preference preference // among the addresses of a name
+	meter      *telemetry.ServerMeter
+	tls        *tls.Config // nil: no TLS
+	tls1       *tls.Config // for HTTP/1 alone
+	shared     sharedConns
+	ports      ports
 
 	inFlight atomic.Int64                 // requests in progress
 	outage   atomic.Pointer[outage]       // nil: the last connect succeeded
@@ -49,38 +50,52 @@ type Server struct {
 	reported time.Time // when an outage was last reported
 }
 
+// newServer makes the server of an address in the configuration.
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
-	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
-	s.ctx, s.cancel = context.WithCancel(b.background.ctx)
-	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
+	s := b.emptyServer(o)
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
-		return s, s.setTLS("localhost")
+		config, err := b.tlsFor("localhost")
+		s.setTLS(config)
+		return s, err
 	}
-	host, port, err := net.SplitHostPort(o.Address)
+	host, port, err := hostPort(o.Address)
 	if err != nil {
-		return nil, fmt.Errorf("server %q: want host:port or unix:/path", o.Address)
+		return nil, err
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return nil, fmt.Errorf("server %q: want a port from 1 to 65535", o.Address)
+	config, err := b.tlsFor(host)
+	if err != nil {
+		return nil, err
 	}
-	s.port = uint16(n)
+	s.setTLS(config)
+	s.port = port
 	if a, err := netip.ParseAddr(host); err == nil {
 		s.addr = netip.AddrPortFrom(a, s.port)
 	} else {
-		s.names = newNames(host)
+		s.names = b.options.Names.host(b.options.Resolve, host)
 	}
-	return s, s.setTLS(host)
+	return s, nil
 }
 
-func (s *Server) setTLS(host string) error {
-	if s.backend.options.TLS == nil {
-		return nil
+// emptyServer makes a server that has no address to connect to yet.
+func (b *Backend) emptyServer(o ServerOptions) *Server {
+	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
+	s.ctx, s.cancel = context.WithCancel(b.background.ctx)
+	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
+	return s
+}
+
+// tlsFor returns the configuration of TLS to servers of a host; nil: no TLS.
+func (b *Backend) tlsFor(host string) (*tls.Config, error) {
+	if b.options.TLS == nil {
+		return nil, nil
 	}
-	config, err := s.backend.options.TLS(host)
-	if err != nil || config == nil {
-		return err
+	return b.options.TLS(host)
+}
+
+func (s *Server) setTLS(config *tls.Config) {
+	if config == nil {
+		return
 	}
 	s.tls, s.tls1 = config.Clone(), config.Clone()
 	s.tls1.NextProtos = []string{"http/1.1"}
@@ -90,13 +105,12 @@ func (s *Server) setTLS(host string) error {
 	case Auto:
 		s.tls.NextProtos = []string{"h2", "http/1.1"}
 	}
-	return nil
 }
 
 // startTasks starts the tasks that run as long as the backend.
 func (s *Server) startTasks() {
 	if s.names != nil {
-		s.start("name", func(ctx context.Context) { s.names.refreshPeriodically(ctx, s.inUse, s.reportStale) })
+		s.start("name", func(ctx context.Context) { s.names.keepFresh(ctx, s.inUse, s.reportStale, nil) })
 	}
 }
 
@@ -106,9 +120,9 @@ func (s *Server) start(what string, f func(context.Context)) {
 }
 
 // reportStale reports that the server's name does not resolve, or with nil that it does again.
-func (s *Server) reportStale(why error) {
-	if f := s.backend.options.Stale; f != nil {
-		f(s.Address, why)
+func (s *Server) reportStale(known bool, why error) {
+	if f := s.backend.options.Stale; f != nil && known { // otherwise it is reported as down
+		f(s.Address, known, why)
 	}
 }
 
@@ -155,9 +169,15 @@ func (s *Server) close() {
 	for _, list := range s.owned {
 		idle = append(idle, list...)
 	}
+	first := !s.closed
 	s.idle, s.owned, s.closed = nil, nil, true
 	s.meter.Up(true) // a server of a later generation may use the same meter
 	s.mu.Unlock()
 	s.closeIdle(idle)
-	s.meter.Release()
+	if first {
+		s.meter.Release()
+		if s.names != nil {
+			s.names.release()
+		}
+	}
 }
