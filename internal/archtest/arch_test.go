@@ -108,7 +108,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":              {"mptcp", "mptcp/paths", "proxy/coding", "proxy/files", "proxy/filter", "proxy/filter/limit", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "proxy/template", "telemetry"},
+	"config":              {"mptcp", "mptcp/paths", "proxy/coding", "proxy/files", "proxy/filter", "proxy/filter/limit", "proxy/limits", "proxy/preread", "proxy/resolve", "proxy/route", "proxy/target", "proxy/template", "telemetry"},
 	"cmd/mpgate/migrate":  {"config", "internal/nginxconf", "proxy/target"},
 	"telemetry":           {"task"},
 	"admin":               {"task"},

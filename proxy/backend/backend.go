@@ -52,8 +52,8 @@ type Options struct {
 	Down func(server string, why error)
 	Up   func(server string, after time.Duration)
 	// Stale, if set, is called with an error when the name of a server, or of an entry with All or
-	// SRV, does not resolve, and with nil when it resolves again. Until then its last addresses stay
-	// in use; known is whether there are any.
+	// SRV, does not resolve, and with nil when it resolves again. Until then its last addresses
+	// stay in use; known is whether there are any.
 	Stale func(server string, known bool, why error)
 	// Moved, if set, is called when servers of an entry with All or SRV have come or gone.
 	Moved func(name string, added, removed []string)

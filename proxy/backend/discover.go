@@ -86,7 +86,8 @@ func (e *entry) specs() (list []spec) {
 			to := netip.AddrPortFrom(a, e.port)
 			list = append(list, spec{address: to.String(), addr: to, weight: e.options.Weight})
 		}
-		slices.SortFunc(list, func(a, b spec) int { return a.addr.Compare(b.addr) }) // answers rotate
+		// Servers of DNS rotate the addresses.
+		slices.SortFunc(list, func(a, b spec) int { return a.addr.Compare(b.addr) })
 		return list
 	}
 	services := e.srv.last()
@@ -202,7 +203,8 @@ func (b *Backend) foundServer(e *entry, one spec) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.names, s.port = b.options.Names.host(b.options.Resolve, host+"."), port // SRV targets are whole names
+		// The dot means that the target of an SRV record is a whole name.
+		s.names, s.port = b.options.Names.host(b.options.Resolve, host+"."), port
 	}
 	s.setTLS(e.tls)
 	return s, nil

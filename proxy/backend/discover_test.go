@@ -96,8 +96,8 @@ func TestAll(t *testing.T) {
 	}
 }
 
-// The servers of the lowest priority get the requests, by weight; those of a higher one only if none
-// of the lower can be reached.
+// The servers of the lowest priority get the requests, by weight; those of a higher one only if
+// none of the lower can be reached.
 func TestSRV(t *testing.T) {
 	port, list := origins(t, "127.0.0.1", "127.0.0.2", "127.0.0.3")
 	s := dnstest.New(t)

@@ -44,7 +44,8 @@ func familyOf(a netip.Addr) int {
 	return 1
 }
 
-// order returns addresses in the order in which to try them: the two families in turn, beginning with IPv6 (RFC 8305 section 4), then those that lost.
+// order returns addresses in the order in which to try them: the two families in turn, beginning
+// with IPv6 (RFC 8305 section 4), then those that lost.
 func (p *preference) order(addrs []netip.Addr) []netip.Addr {
 	p.mu.Lock()
 	defer p.mu.Unlock()

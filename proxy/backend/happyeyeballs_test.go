@@ -22,8 +22,8 @@ func dualStack(t *testing.T) (port uint16) {
 	return port
 }
 
-// A family that does not answer costs attemptDelay once. After it works again, it is found by a test
-// in the background.
+// A family that does not answer costs attemptDelay once. After it works again, it is found by a
+// test in the background.
 func TestBlackholedFamily(t *testing.T) {
 	port := dualStack(t)
 	s := dnstest.New(t)

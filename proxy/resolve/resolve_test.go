@@ -160,8 +160,8 @@ func TestSilenceAboutOneFamily(t *testing.T) {
 	}
 }
 
-// More records than fit into a packet come over TCP, and more than MaxRecords are cut, always to the
-// same ones.
+// More records than fit into a packet come over TCP, and more than MaxRecords are cut, always to
+// the same ones.
 func TestManyRecords(t *testing.T) {
 	t.Parallel()
 	s := dnstest.New(t)
