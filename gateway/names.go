@@ -51,7 +51,14 @@ func (g *Gateway) logNames(o *backend.Options) {
 		}
 	}
 	o.Moved = func(server string, added, removed []string) {
-		g.log.Info("the servers of a name have changed", "backend", name, "server", server, "added", added, "removed", removed)
+		args := []any{"backend", name, "server", server}
+		if len(added) > 0 {
+			args = append(args, "added", added)
+		}
+		if len(removed) > 0 {
+			args = append(args, "removed", removed)
+		}
+		g.log.Info("the servers of a name have changed", args...)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -60,7 +61,16 @@ func (r *Resolver) ask(ctx context.Context, name string, t dnsmessage.Type) answ
 }
 
 func failure(name string, server netip.AddrPort, err error) answer {
-	a := failed(name, server.String(), err.Error())
+	var op *net.OpError
+	var call *os.SyscallError
+	why := err
+	switch { // without the addresses, which the error of the lookup has
+	case errors.As(err, &call):
+		why = call.Err
+	case errors.As(err, &op):
+		why = op.Err
+	}
+	a := failed(name, server.String(), why.Error())
 	a.err.IsTemporary = true
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {

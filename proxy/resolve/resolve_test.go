@@ -134,6 +134,22 @@ func TestServersThatMisbehave(t *testing.T) {
 	}
 }
 
+// Where no server listens, the error says so at once.
+func TestNoServer(t *testing.T) {
+	t.Parallel()
+	o := files(t, "", "")
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Servers = []netip.AddrPort{netip.MustParseAddrPort(c.LocalAddr().String())}
+	c.Close()
+	v4, v6, _ := New(o).Addresses(t.Context(), "api.example", "")
+	if show(v4) != "connection refused" || show(v6) != "connection refused" || NotFound(v4.Err) {
+		t.Errorf("%v and %v", v4.Err, v6.Err)
+	}
+}
+
 // Answers that are correct in other ways than usual.
 func TestServersThatAreOld(t *testing.T) {
 	t.Parallel()
