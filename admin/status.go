@@ -71,6 +71,18 @@ type Backend struct {
 	Balance string          `json:"balance,omitempty"`
 	MPTCP   string          `json:"mptcp,omitempty"` // asked for
 	Servers []BackendServer `json:"servers,omitempty"`
+	Names   []BackendName   `json:"names,omitempty"` // of servers
+}
+
+// BackendName is what is known about a name of servers.
+type BackendName struct {
+	Name string `json:"name"`
+	// Kind is "address", "all" or "srv", as in the configuration.
+	Kind  string   `json:"kind"`
+	Found []string `json:"found,omitempty"` // addresses, or the targets of SRV records
+	Age   float64  `json:"age"`             // seconds since Found was last confirmed
+	Next  float64  `json:"next"`            // seconds until the next lookup
+	Error string   `json:"error,omitempty"` // of the last lookup
 }
 
 // BackendServer is one server of a backend.

@@ -21,14 +21,18 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 	if len(servers) == 0 && !n.unset("servers") {
 		l.fault(n.at, `has no servers; add for example servers = [ { address = "127.0.0.1:8080" } ]`)
 	}
-	taken := map[Address]*place{}
+	taken := map[string]*place{}
 	for i, sn := range servers {
-		srv, address := &b.Servers[i], sn.get("address")
+		srv, where := &b.Servers[i], sn.get("address")
 		l.checkServer(srv, sn, b)
-		if first := taken[srv.Address]; first != nil && srv.Address != (Address{}) {
-			l.fault(address.at, "is already a server of this backend%s, at %s:%d; give one of them more weight instead", address.got(), first.file, first.line)
+		if srv.SRV != "" {
+			where = sn.get("srv")
+		}
+		known := srv.SRV != "" || srv.Address != (Address{})
+		if first := taken[srv.Name()]; first != nil && known {
+			l.fault(where.at, "is already a server of this backend%s, at %s:%d; give one of them more weight instead", where.got(), first.file, first.line)
 		} else {
-			taken[srv.Address] = address.at
+			taken[srv.Name()] = where.at
 		}
 	}
 }
@@ -45,6 +49,7 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 		s.Interface = b.Interface
 	}
 	address := n.get("address")
+	l.checkNames(s, n)
 	if s.Address.IsUnix() {
 		if s.MPTCP == mptcp.Require {
 			l.fault(address.at, `is a unix socket%s, which cannot use MPTCP, and mptcp is "require"; write mptcp = "off" for this server`, address.got())
@@ -60,6 +65,20 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	}
 	if ip := s.Address.IP(); ip.IsValid() && s.Source.IsValid() && ip.Is4() != s.Source.Is4() {
 		l.fault(address.at, "has another address family than its source %s%s; give the server a source of its own", s.Source, address.got())
+	}
+}
+
+// checkNames checks the keys of a server that stands for several.
+func (l *loader) checkNames(s *Server, n *node) {
+	switch {
+	case n.has("srv") && n.has("address"):
+		l.wrong(n.get("srv"), "is set beside address; write one of them")
+	case s.SRV != "" && s.Weight != 1:
+		l.wrong(n.get("weight"), "is set for SRV records, which have weights of their own; leave it out")
+	case s.SRV != "" && s.All:
+		l.wrong(n.get("all"), "is set for SRV records, each of which is a server anyway; leave it out")
+	case s.All && (s.Address.IsUnix() || s.Address.IP().IsValid()):
+		l.wrong(n.get("all"), "is true for a server that has no name; write a name in address, or leave all out")
 	}
 }
 

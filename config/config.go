@@ -242,7 +242,8 @@ type Backend struct {
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Local address to connect from."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
 	// TLS is nil for servers without TLS.
-	TLS *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
+	TLS     *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
+	Resolve Resolve     `toml:"resolve,inline" help:"How the names of servers are resolved."`
 	// Servers is never empty.
 	Servers []Server `toml:"servers,inline" help:"The servers, at least one."`
 }
@@ -268,15 +269,40 @@ type Sticky struct {
 	Key string `toml:"key" as:"file" eg:"/etc/mpgate/sticky.key" help:"File with the key that signs the cookie; default: sticky.key in state_dir."`
 }
 
-// Server is one address of a backend. MPTCP, Source and Interface default to those of the backend.
+// Resolve is how the names of the servers of a backend are resolved.
+type Resolve struct {
+	// Every is 0 if the TTL of the answers counts.
+	Every time.Duration `toml:"every" as:"every" eg:"30s" help:"Time after which names are resolved again; default: the TTL of the answers."`
+	// Servers are empty for those of the system.
+	Servers []netip.AddrPort `toml:"servers" as:"resolver" eg:"10.0.0.2:53" help:"Addresses of DNS servers to ask; default: those in /etc/resolv.conf."`
+}
+
+// Server is one address of a backend, or a name that stands for several: either Address or SRV is
+// set. MPTCP, Source and Interface default to those of the backend.
 type Server struct {
-	Address Address `toml:"address" required:"" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
-	Weight  int     `toml:"weight" default:"1" min:"0" max:"1000" help:"Share of the requests, relative to the other servers; 0: nothing new."`
-	Backup  bool    `toml:"backup" default:"false" help:"Used only if no other server is available."`
+	Address Address `toml:"address" required:"" unless:"srv" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
+	// All needs an Address with a name.
+	All    bool   `toml:"all" default:"false" help:"Whether each address of the name is a server."`
+	SRV    string `toml:"srv" as:"srv_name" eg:"_http._tcp.api.example.org" help:"Name of SRV records, each of which is a server."`
+	Weight int    `toml:"weight" default:"1" min:"0" max:"1000" help:"Share of the requests, relative to the other servers; 0: nothing new."`
+	Backup bool   `toml:"backup" default:"false" help:"Used only if no other server is available."`
 	// MPTCP is mptcp.Off for Unix sockets.
 	MPTCP     mptcp.Mode `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."`
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Like the backend's, which is the default."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Like the backend's, which is the default."`
+}
+
+// HasName reports whether the server has a name that must be resolved.
+func (s *Server) HasName() bool {
+	return s.SRV != "" || !s.Address.IsUnix() && !s.Address.IP().IsValid()
+}
+
+// Name is the address, or the name of the SRV records.
+func (s *Server) Name() string {
+	if s.SRV != "" {
+		return s.SRV
+	}
+	return s.Address.String()
 }
 
 // BackendTLS is the configuration of TLS connections to servers.

@@ -21,6 +21,9 @@ func (l *loader) loops(c *Config, t tables) {
 	}
 	for i, b := range c.Backends {
 		for j, s := range b.Servers {
+			if s.SRV != "" {
+				continue
+			}
 			for _, ln := range at[Address{Port: s.Address.Port, Path: s.Address.Path}] {
 				if !ln.at(s.Address) {
 					continue

@@ -27,7 +27,7 @@ func (l *loader) table(n *node, v reflect.Value) {
 			l.table(nil, field)
 		default:
 			k.setDefault(field)
-			if n != nil && k.required != nil {
+			if n != nil && k.required != nil && (k.unless == "" || !n.has(k.unless)) {
 				l.missing(n.get(k.name), k, field)
 			}
 		}

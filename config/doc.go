@@ -38,6 +38,7 @@
 //	min, max  bounds
 //	only      the values of an enumeration that this key takes
 //	required  the key must be there; what to write, or empty for what its kind says
+//	unless    the key that may be there in place of a required one
 //	group     exactly one of the keys of the group must be there
 //	short     the key of the table that a string in place of the table is for
 //	as        what the value may be, where the type does not say: a name in formats (values.go)

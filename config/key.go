@@ -22,6 +22,7 @@ type key struct {
 	secret   bool    // never printed, never quoted in a fault
 	toggle   bool    // a table that may be written as true or false
 	short    string  // the key of the table that a value in place of the table is for
+	unless   string  // the key that may be there in place of a required one
 	merge    bool    // a map that is merged with that of a set or of the defaults, by name
 	merged   bool    // no longer in a Config: what it names is merged into others
 	group    string  // of keys of which exactly one must be written
@@ -94,7 +95,7 @@ func newKey(f reflect.StructField, tag []string, def reflect.Value) key {
 		toggle: slices.Contains(tag, "toggle"), short: f.Tag.Get("short"), group: f.Tag.Get("group"),
 	}
 	if text, ok := f.Tag.Lookup("required"); ok {
-		k.required = &text
+		k.required, k.unless = &text, f.Tag.Get("unless")
 	}
 	t := f.Type
 	switch t.Kind() {

@@ -29,7 +29,11 @@ func objectSchema(table reflect.Type) map[string]any {
 		s := k.schema()
 		s["description"] = k.help
 		properties[k.name] = s
-		if k.required != nil {
+		if k.unless != "" {
+			for _, name := range []string{k.name, k.unless} {
+				groups[k.unless] = append(groups[k.unless], map[string]any{"required": []string{name}})
+			}
+		} else if k.required != nil {
 			required = append(required, k.name)
 		}
 		if k.group != "" {

@@ -35,7 +35,7 @@ func TestSchema(t *testing.T) {
 func TestSchemaRejects(t *testing.T) {
 	schema := theSchema(t)
 	for file, keys := range map[string]string{
-		"unknown.bad.toml": "logs limit listner log.levle listener.adress listener.tls.certificate route.match.hosts backend.servers.adress backend.servers.frobnicate backend.servers.address",
+		"unknown.bad.toml": "logs limit listner log.levle listener.adress listener.tls.certificate route.match.hosts backend.servers.adress backend.servers.frobnicate backend.servers",
 		"types.bad.toml": "include log limits.header_bytes limits.header_fields limits.header_time limits.idle_time limits.connections mptcp.enabled mptcp.paths mptcp.limits " +
 			"listener route.name route.match route.backend backend.servers.address backend.servers.weight backend.tls backend.servers backend.tls.san",
 		"values.bad.toml": "log.level log.format limits.header_bytes limits.header_fields limits.header_time limits.min_rate limits.connections limits.connections_per_client " +

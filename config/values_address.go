@@ -24,6 +24,14 @@ const (
 func listened(s, dir string) (Address, string) { return parseAddress(s, dir, listenAddress) }
 func dialed(s, dir string) (Address, string)   { return parseAddress(s, dir, dialAddress) }
 
+// dialedText is the text of an address to dial; "" for none.
+func dialedText(a Address) string {
+	if a == (Address{}) {
+		return ""
+	}
+	return a.String()
+}
+
 // adminAddress parses the address of the admin socket; it is zero for "off".
 func adminAddress(s, dir string) (Address, string) {
 	if s == "off" {

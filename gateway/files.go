@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -206,8 +207,8 @@ func creatable(dir string) error {
 func resolves(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), namesTime)
 	defer cancel()
-	if err := resolve(ctx, []string{name})[name]; err != nil {
-		return fmt.Errorf("does not resolve (got %q): %w; write an address of this host", name, err)
+	if _, err := net.DefaultResolver.LookupHost(ctx, name); err != nil { // as net.Listen does
+		return fmt.Errorf("does not resolve (got %q): %w; write an address of this host", name, cause(err))
 	}
 	return nil
 }

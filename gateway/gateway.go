@@ -80,6 +80,7 @@ type Gateway struct {
 	paths       atomic.Pointer[paths.Manager] // nil: never asked for
 	pathsRun    bool
 	front, back conninfo.Registry // the connections that use MPTCP
+	names       backend.Names     // what is known about the names of servers
 	memory      mptcp.Memory      // what dials have learned about servers
 
 	state     atomic.Uint32

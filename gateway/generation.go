@@ -156,6 +156,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
 		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
+		Names: &g.names, Resolve: resolveOptions(&b),
 	}
 	g.logServers(&o)
 	if g.group != nil {
@@ -163,7 +164,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 	}
 	for _, s := range b.Servers {
 		o.Servers = append(o.Servers, backend.ServerOptions{
-			Address: s.Address.String(), Weight: weight(s.Weight), Backup: s.Backup, MPTCP: mode(s.MPTCP, enabled), Source: s.Source, Interface: s.Interface,
+			Address: serverAddress(&s), All: s.All, SRV: s.SRV, Weight: weight(s.Weight), Backup: s.Backup, MPTCP: mode(s.MPTCP, enabled), Source: s.Source, Interface: s.Interface,
 		})
 	}
 	return o
@@ -186,13 +187,7 @@ func (g *Gateway) logServers(o *backend.Options) {
 	o.Up = func(server string, after time.Duration) {
 		g.log.Info("server is back", "backend", name, "server", server, "after", after.Round(time.Millisecond).String())
 	}
-	o.Stale = func(server string, why error) {
-		if why == nil {
-			g.log.Info("the server's name resolves again", "backend", name, "server", server)
-			return
-		}
-		g.log.Warn("the server's name does not resolve; its last addresses stay in use", "backend", name, "server", server, "err", why)
-	}
+	g.logNames(o)
 }
 
 // mode returns the mode to request from the kernel, given the operator's kill switches.

@@ -63,6 +63,7 @@ func (f *front) status(l *config.Listener) admin.Listener {
 
 func (p *pool) status(b *config.Backend) admin.Backend {
 	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: b.MPTCP.String()}
+	out.Names = nameStatus(p.Backend)
 	for _, s := range p.Status() {
 		one := admin.BackendServer{Address: s.Address, Up: !s.Down, Transport: s.Transport, Reason: s.Reason}
 		if s.Down {

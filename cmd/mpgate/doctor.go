@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -183,20 +182,23 @@ func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Serve
 			if s.Address.IsUnix() {
 				continue
 			}
-			name := s.Address.String()
-			addrs, err := resolve(ctx, s.Address.Host)
+			name, host := s.Name(), s.Address.Host
+			if s.SRV != "" {
+				host = s.SRV
+			}
+			addrs, err := resolve(ctx, b, &s)
 			if err != nil {
 				findings = append(findings, doctor.Finding{Level: doctor.Error, Check: "servers", Subject: b.Name + " " + name,
-					What: "the name does not resolve: " + err.Error(), Remedy: "correct the name, or check /etc/resolv.conf and getent ahosts " + s.Address.Host})
+					What: "the name does not resolve: " + err.Error(), Remedy: "correct the name, or check the servers in backend.resolve or /etc/resolv.conf by: dig " + host})
 				continue
 			}
 			for _, a := range addrs {
 				one := doctor.Server{
-					Name: name, Backend: b.Name, Address: netip.AddrPortFrom(a, s.Address.Port), Mode: wanted(cfg, s.MPTCP),
-					Source: s.Source, Interface: s.Interface, Probe: probe(b, s.Address.Host),
+					Name: name, Backend: b.Name, Address: a, Mode: wanted(cfg, s.MPTCP),
+					Source: s.Source, Interface: s.Interface, Probe: probe(b, host),
 				}
 				if !s.Address.IP().IsValid() {
-					one.Name = fmt.Sprintf("%s (%s)", name, a)
+					one.Name = fmt.Sprintf("%s (%s)", name, a.Addr())
 				}
 				list = append(list, one)
 			}

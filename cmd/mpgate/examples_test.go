@@ -40,6 +40,7 @@ var examples = map[string]func(*testing.T){
 	"limit.toml":     runLimit,
 	"mirror.toml":    runMirror,
 	"log.toml":       runLog,
+	"names.toml":     runNames,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and

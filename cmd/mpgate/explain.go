@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -63,6 +64,7 @@ func (c *explainCmd) Run(p *program) error {
 	for _, l := range listeners {
 		e := q.explain(cfg, gate, l)
 		routed = routed || e.Route != ""
+		e.Notes = append(e.Notes, addressNotes(context.Background(), cfg, e.Backend)...)
 		answers = append(answers, e)
 	}
 	if c.JSON {
@@ -408,11 +410,38 @@ func (e *explained) lead(cfg *config.Config, r *config.Route, choice int) {
 	}
 }
 
+// addressNotes say which addresses the names of a backend's servers have at present.
+func addressNotes(ctx context.Context, cfg *config.Config, backend string) (notes []string) {
+	for i := range cfg.Backends {
+		b := &cfg.Backends[i]
+		if b.Name != backend {
+			continue
+		}
+		for j := range b.Servers {
+			s := &b.Servers[j]
+			if !s.HasName() {
+				continue
+			}
+			addrs, err := resolve(ctx, b, s)
+			if err != nil {
+				notes = append(notes, fmt.Sprintf("%s does not resolve here: %v", s.Name(), err))
+				continue
+			}
+			var list []string
+			for _, a := range addrs {
+				list = append(list, a.String())
+			}
+			notes = append(notes, fmt.Sprintf("%s is %s at present", s.Name(), strings.Join(list, ", ")))
+		}
+	}
+	return notes
+}
+
 func serversOf(cfg *config.Config, backend string) (list []string) {
 	for i := range cfg.Backends {
 		if b := &cfg.Backends[i]; b.Name == backend {
 			for _, s := range b.Servers {
-				list = append(list, s.Address.String())
+				list = append(list, s.Name())
 			}
 		}
 	}

@@ -9,22 +9,17 @@ import (
 	"time"
 
 	"mpgate/config"
+	"mpgate/gateway"
 	"mpgate/mptcp/doctor"
 )
 
-// resolve gives the first addresses of a host, for each family that the resolver has.
-func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a}, nil
-	}
+// resolve returns the first addresses of a server.
+func resolve(ctx context.Context, b *config.Backend, s *config.Server) ([]netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	all, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	all, err := gateway.Lookup(ctx, b, s)
 	if err != nil {
 		return nil, err
-	}
-	for i := range all {
-		all[i] = all[i].Unmap()
 	}
 	return all[:min(len(all), mostAddresses)], nil
 }

@@ -70,6 +70,7 @@ func printStatus(w io.Writer, s *admin.Status) error {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, k.Address, yesNo(k.Up), k.Transport, b.MPTCP, joinNotes(k.Why, k.Reason))
 		}
 	}
+	printNames(t, s.Backends)
 	if len(s.Certificates) > 0 {
 		fmt.Fprintln(t, "\nCERTIFICATE\tEXPIRES\tISSUER\tNOTE")
 	}
@@ -88,6 +89,33 @@ func printStatus(w io.Writer, s *admin.Status) error {
 	}
 	return t.Flush()
 }
+
+// printNames prints the names of servers, with what they stand for at present.
+func printNames(w io.Writer, backends []admin.Backend) {
+	title := "\nBACKEND\tNAME\tFOUND\tNEXT LOOKUP\tNOTE\n"
+	for _, b := range backends {
+		for _, n := range b.Names {
+			found, next, note := strings.Join(n.Found, ", "), "when used", ""
+			if len(n.Found) > mostFound {
+				found = fmt.Sprintf("%s and %d more", strings.Join(n.Found[:mostFound], ", "), len(n.Found)-mostFound)
+			}
+			if n.Next > 0 {
+				next = (time.Duration(n.Next) * time.Second).String()
+			}
+			if n.Error != "" {
+				note = "does not resolve: " + n.Error
+				if len(n.Found) > 0 {
+					note += fmt.Sprintf("; in use for %v", time.Duration(n.Age)*time.Second)
+				}
+			}
+			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", title, b.Name, n.Name, found, next, note)
+			title = ""
+		}
+	}
+}
+
+// mostFound is how many addresses of a name are printed.
+const mostFound = 8
 
 // joinNotes joins those of the notes that are not empty.
 func joinNotes(notes ...string) string {

@@ -108,7 +108,7 @@ func TestFormatted(t *testing.T) {
 // arrows are who may import whom within the data plane and the leaves; what is not named imports
 // nothing of ours.
 var arrows = map[string][]string{
-	"config":              {"mptcp", "mptcp/paths", "proxy/coding", "proxy/files", "proxy/filter", "proxy/filter/limit", "proxy/limits", "proxy/preread", "proxy/route", "proxy/target", "proxy/template", "telemetry"},
+	"config":              {"mptcp", "mptcp/paths", "proxy/coding", "proxy/files", "proxy/filter", "proxy/filter/limit", "proxy/limits", "proxy/preread", "proxy/resolve", "proxy/route", "proxy/target", "proxy/template", "telemetry"},
 	"cmd/mpgate/migrate":  {"config", "internal/nginxconf", "proxy/target"},
 	"telemetry":           {"task"},
 	"admin":               {"task"},
@@ -133,11 +133,12 @@ var arrows = map[string][]string{
 	"proxy/filter/auth":   {"proxy/backend", "proxy/filter", "proxy/message", "proxy/target", "proxy/template", "telemetry"},
 	"proxy/route":         {"proxy/message", "proxy/target"},
 	"proxy/split":         {},
+	"proxy/resolve":       {"task"},
 	"proxy/passthrough":   {"proxy/message", "proxy/netio", "task"},
 	"proxy/http1":         {"proxy/limits", "proxy/message", "proxy/netio", "proxy/target", "task"},
 	"proxy/http2":         {"proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "task"},
 	"proxy/conninfo":      {"mptcp", "telemetry"},
-	"proxy/backend":       {"mptcp", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "telemetry", "task"},
+	"proxy/backend":       {"mptcp", "proxy/resolve", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/preread", "proxy/target", "telemetry", "task"},
 	"proxy": {"mptcp", "proxy/backend", "proxy/http1", "proxy/http2", "proxy/conninfo", "proxy/limits", "proxy/message", "proxy/netio", "proxy/passthrough",
 		"proxy/preread", "proxy/coding", "proxy/files", "proxy/filter", "proxy/route", "proxy/split", "proxy/target", "proxy/template", "telemetry", "task"},
 }

@@ -102,7 +102,7 @@ func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) err
 			}
 			r.Now = time.Now()
 		}
-		if !a.wait(ctx, &q) {
+		if !(a.tries == 0 && a.backend.waitForServers(ctx)) && !a.wait(ctx, &q) {
 			return a.failure()
 		}
 		r.Now = time.Now()
@@ -206,7 +206,7 @@ func (a *Attempt) failure() error {
 	if a.last != nil {
 		return a.last
 	}
-	return ErrNoServer
+	return a.backend.noServer()
 }
 
 // MayAvoid reports whether Avoids can become true of up.

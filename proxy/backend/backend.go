@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,17 +52,26 @@ type Options struct {
 	// server that has many. No request waits for them.
 	Down func(server string, why error)
 	Up   func(server string, after time.Duration)
-	// Stale, if set, is called with an error when a server's name no longer resolves while its last
-	// addresses stay in use, and with nil when it resolves again.
-	Stale func(server string, why error)
+	// Stale, if set, is called with an error when the name of a server, or of an entry with All or
+	// SRV, does not resolve, and with nil when it resolves again. Until then its last addresses
+	// stay in use; known is whether there are any.
+	Stale func(server string, known bool, why error)
+	// Moved, if set, is called when servers of an entry with All or SRV have come or gone.
+	Moved func(name string, added, removed []string)
+	// Names, if set, is what is known about the names of servers, for all backends that share it.
+	Names *Names
+	// Resolve is how the names are resolved.
+	Resolve Resolve
 	// ConnLimit, if set, bounds the connections of all backends that share it; nil: no limit.
 	ConnLimit *ConnLimit
 }
 
-// ServerOptions describe one server.
+// ServerOptions describe one server, or a name that stands for several.
 type ServerOptions struct {
 	Address   string // host:port, or unix:/path
-	Weight    int    // its share of the requests; 0 means 1; below 0: it gets nothing new
+	All       bool   // each address of the host is a server
+	SRV       string // in place of an address: the name of SRV records, each of which is a server
+	Weight    int    // its share of the requests; 0 means 1; below 0: it gets nothing new; not with SRV
 	Backup    bool   // it is used if no other server is available
 	MPTCP     mptcp.Mode
 	Source    netip.Addr // to connect from
@@ -79,10 +89,13 @@ type Backend struct {
 	client2   http2.ClientOptions
 	readers   task.Group // of shared connections
 	connLimit *ConnLimit
-	servers   []*Server
-	balancers []balancer // of the servers, and of the backup servers
-	sticky    *sticky    // nil: no cookies
+	entries   []*entry // of Options.Servers
+	members   atomic.Pointer[members]
 	check     check
+
+	membersMu sync.Mutex // guards what follows; held while members are replaced
+	running   bool       // Run has been called
+	discarded bool
 
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
@@ -106,21 +119,14 @@ func New(o Options) (*Backend, error) {
 		},
 		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
-	for _, so := range o.Servers {
-		s, err := b.newServer(so)
-		if err != nil {
-			return nil, fmt.Errorf("backend %q: %w", o.Name, err)
-		}
-		b.servers = append(b.servers, s)
+	b.members.Store(new(members))
+	err := b.addEntries()
+	if err == nil {
+		err = b.assemble()
 	}
-	var err error
-	b.notesLatency, b.countsInFlight = o.Balance == latencyName, o.Balance == hashName
-	if b.balancers, err = newBalancers(o.Balance, b.servers); err != nil {
+	if err != nil {
+		b.Discard()
 		return nil, fmt.Errorf("backend %q: %w", o.Name, err)
-	}
-	b.sticky = newSticky(o.Sticky, b.servers)
-	for _, s := range b.servers {
-		s.meter = o.Instruments.Server(o.Name, s.Address)
 	}
 	return b, nil
 }
@@ -136,6 +142,9 @@ func setDefaults(o *Options) {
 	}
 	if o.Streams == nil {
 		o.Streams = &http2.Memory{Limit: http2.MemoryLimit()}
+	}
+	if o.Names == nil {
+		o.Names = new(Names)
 	}
 	if o.ConnLimit == nil {
 		o.ConnLimit = new(ConnLimit)
@@ -157,15 +166,13 @@ func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 // Run maintains the servers until the context ends: it closes expired idle connections and runs the
 // servers' tasks. Then it closes all idle connections.
 func (b *Backend) Run(ctx context.Context) error {
-	for _, s := range b.servers {
-		s.startTasks()
-	}
+	b.startServers()
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
-			for _, s := range b.servers {
+			for _, s := range b.list() {
 				s.closeExpired(now)
 			}
 		case <-ctx.Done():
@@ -179,8 +186,16 @@ func (b *Backend) Run(ctx context.Context) error {
 // Discard releases the resources of a backend that never ran.
 func (b *Backend) Discard() {
 	b.background.stop()
-	for _, s := range b.servers {
+	b.membersMu.Lock()
+	defer b.membersMu.Unlock()
+	for _, s := range b.list() {
 		s.close()
+	}
+	if !b.discarded {
+		b.discarded = true
+		for _, e := range b.entries {
+			e.discard()
+		}
 	}
 }
 
@@ -196,9 +211,9 @@ type ServerStatus struct {
 
 // Status returns the state of each server.
 func (b *Backend) Status() []ServerStatus {
-	list := make([]ServerStatus, len(b.servers))
-	for i, s := range b.servers {
-		list[i] = s.status(time.Now())
+	var list []ServerStatus
+	for _, s := range b.list() {
+		list = append(list, s.status(time.Now()))
 	}
 	return list
 }

@@ -3,7 +3,6 @@ package backend
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 )
@@ -34,31 +33,19 @@ var balancers = []struct {
 	{hashName, newHash},
 }
 
-// newBalancers makes the balancers of a backend: the one of its servers, and the one of its backup
-// servers, which get what the first has no candidate for. Servers of weight 0 are in neither.
-func newBalancers(name string, servers []*Server) (list []balancer, err error) {
-	create := balancers[0].create
-	if name != "" {
-		i, names := -1, []string{}
-		for j, b := range balancers {
-			names = append(names, b.name)
-			if b.name == name {
-				i = j
-			}
-		}
-		if i < 0 {
-			return nil, fmt.Errorf("unknown balance %q: want one of %s", name, strings.Join(names, ", "))
-		}
-		create = balancers[i].create
+// constructor returns how the balancer of that name is made.
+func constructor(name string) (func([]*Server) balancer, error) {
+	if name == "" {
+		return balancers[0].create, nil
 	}
-	for _, backup := range []bool{false, true} {
-		group := slices.Clone(servers)
-		group = slices.DeleteFunc(group, func(s *Server) bool { return s.weight == 0 || s.backup != backup })
-		if len(group) > 0 {
-			list = append(list, create(group))
+	names := make([]string, len(balancers))
+	for i, b := range balancers {
+		if b.name == name {
+			return b.create, nil
 		}
+		names[i] = b.name
 	}
-	return list, nil
+	return nil, fmt.Errorf("unknown balance %q: want one of %s", name, strings.Join(names, ", "))
 }
 
 // pick returns the server for the next try: the one of the client's cookie, the choice of the
@@ -67,10 +54,8 @@ func (a *Attempt) pick(now time.Time) *Server {
 	if s := a.sticky; s != nil && a.candidate(s, now) {
 		return s
 	}
-	for _, b := range a.backend.balancers {
-		if s := b.pick(a, now); s != nil {
-			return s
-		}
+	if s := a.backend.members.Load().pick(a, now); s != nil {
+		return s
 	}
 	return a.lastResort(now)
 }
@@ -84,7 +69,7 @@ func (a *Attempt) candidate(s *Server, now time.Time) bool {
 // longest ago, because it is the most likely to work again. It returns nil if there is none.
 func (a *Attempt) lastResort(now time.Time) (best *Server) {
 	var bestFailure int64
-	for _, s := range a.backend.servers {
+	for _, s := range a.backend.list() {
 		if s.weight == 0 || a.wasTried(s) || s.available(now) == unavailable {
 			continue
 		}

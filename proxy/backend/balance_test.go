@@ -56,12 +56,12 @@ func TestWeightZeroAndBackup(t *testing.T) {
 			}
 		}
 		expect("all available", "10.0.0.1:80")
-		breaks(b.servers[0])
+		breaks(b.list()[0])
 		expect("the first is down", "10.0.0.3:80")
-		b.servers[0].connectSucceeded()
+		b.list()[0].connectSucceeded()
 		expect("the first is back", "10.0.0.1:80")
-		breaks(b.servers[0])
-		breaks(b.servers[2])
+		breaks(b.list()[0])
+		breaks(b.list()[2])
 		if got := use(b, 100); got["10.0.0.2:80"]+got["10.0.0.4:80"]+got[""] != 0 {
 			t.Errorf("%s: the last resort is of weight 0, or none: %v", balance, got)
 		}
@@ -107,7 +107,7 @@ func TestTriesDiffer(t *testing.T) {
 
 func TestFirst(t *testing.T) {
 	b := simulated(t, firstName, 1, 5, 1)
-	for i, s := range b.servers {
+	for i, s := range b.list() {
 		if got := use(b, 10); got[s.Address] != 10 {
 			t.Errorf("with %d servers down: got %v, want all at %s", i, got, s.Address)
 		}
@@ -118,7 +118,7 @@ func TestFirst(t *testing.T) {
 func TestPickAllocatesNothing(t *testing.T) {
 	for _, balance := range everyBalance() {
 		b := simulated(t, balance, 1, 2, 3)
-		breaks(b.servers[1])
+		breaks(b.list()[1])
 		now := time.Now()
 		a, key := new(Attempt), []byte("192.0.2.1")
 		n := testing.AllocsPerRun(1000, func() {
@@ -138,7 +138,7 @@ func TestPickAllocatesNothing(t *testing.T) {
 func TestSampler(t *testing.T) {
 	for _, weights := range [][]int{{1}, {1, 1}, {1, 2, 3}, {1000, 1, 1}, {1, 1000}} {
 		b := simulated(t, leastName, weights...)
-		p := b.balancers[0].(*least).sampler
+		p := b.members.Load().tiers[0].(*least).sampler
 		const n = 200_000
 		got, total := map[*Server]int{}, 0
 		for range n {
@@ -148,7 +148,7 @@ func TestSampler(t *testing.T) {
 			total += w
 		}
 		for i, w := range weights {
-			share, want := float64(got[b.servers[i]])/n, float64(w)/float64(total)
+			share, want := float64(got[b.list()[i]])/n, float64(w)/float64(total)
 			// Five standard deviations are at most 0.0056.
 			if share < want-0.006 || share > want+0.006 {
 				t.Errorf("weights %v: server %d was drawn with the share %.4f, want %.4f", weights, i, share, want)
@@ -173,7 +173,7 @@ func TestRawConnectionsCount(t *testing.T) {
 		}
 		links = append(links, l)
 	}
-	for _, s := range b.servers {
+	for _, s := range b.list() {
 		if n := s.load(); n < 4 {
 			t.Errorf("%s has %d of 10 connections, want 4 to 6", s.Address, n)
 		}
@@ -181,7 +181,7 @@ func TestRawConnectionsCount(t *testing.T) {
 	for _, l := range links {
 		l.Close()
 	}
-	for _, s := range b.servers {
+	for _, s := range b.list() {
 		if n := s.load(); n != 0 {
 			t.Errorf("%s has %d connections after their end", s.Address, n)
 		}
@@ -190,8 +190,8 @@ func TestRawConnectionsCount(t *testing.T) {
 	c, _ := pool(t, Options{Balance: leastName, Servers: servers(refusing.Address)})
 	var a Attempt
 	a.Reset(c)
-	if _, err := a.OpenRaw(context.Background(), Addresses{}); err == nil || c.servers[0].load() != 0 {
-		t.Errorf("after a refused connect (%v) the server has %d connections", err, c.servers[0].load())
+	if _, err := a.OpenRaw(context.Background(), Addresses{}); err == nil || c.list()[0].load() != 0 {
+		t.Errorf("after a refused connect (%v) the server has %d connections", err, c.list()[0].load())
 	}
 }
 
@@ -214,12 +214,12 @@ func TestDialsCount(t *testing.T) {
 		a.Reset(b)
 		_, _ = a.Open(ctx, &Request{Now: time.Now()})
 	}()
-	if !proxytest.Within(proxytest.Patience, func() bool { return b.servers[0].load() == 1 }) {
-		t.Errorf("the server has %d requests, want 1", b.servers[0].load())
+	if !proxytest.Within(proxytest.Patience, func() bool { return b.list()[0].load() == 1 }) {
+		t.Errorf("the server has %d requests, want 1", b.list()[0].load())
 	}
 	cancel()
 	<-done
-	if n := b.servers[0].load(); n != 0 {
+	if n := b.list()[0].load(); n != 0 {
 		t.Errorf("the server has %d requests after the end of the dial", n)
 	}
 }
@@ -230,15 +230,15 @@ func BenchmarkPick(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", balance, n), func(b *testing.B) {
 				pool := simulated(b, balance, equal(n)...)
 				now := time.Now()
-				for _, s := range pool.servers {
+				for _, s := range pool.list() {
 					s.latency.answer(time.Millisecond, false, int64(now.Sub(epoch)))
 				}
-				for _, s := range pool.balancers {
+				for _, s := range pool.members.Load().tiers {
 					switch s := s.(type) {
 					case *least:
-						s.random = newSampler(pool.servers).random
+						s.random = newSampler(pool.list()).random
 					case *fastest:
-						s.random = newSampler(pool.servers).random
+						s.random = newSampler(pool.list()).random
 					}
 				}
 				key := []byte("2001:db8::1:2:3")
@@ -265,7 +265,7 @@ func BenchmarkNewBalancer(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", balance, n), func(b *testing.B) {
 				pool := simulated(b, balance, equal(n)...)
 				for b.Loop() {
-					if _, err := newBalancers(balance, pool.servers); err != nil {
+					if _, err := pool.newMembers(pool.list()); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -111,7 +111,7 @@ func (s *Server) dialSocket(ctx context.Context) (nc net.Conn, addr netip.Addr, 
 		nc, result, err = asConn(s.dialer.Dial(ctx, s.addr))
 	default:
 		var addrs []netip.Addr
-		if addrs, err = s.names.addresses(ctx); err == nil {
+		if addrs, err = s.names.lookup(ctx); err == nil {
 			return s.dialAny(ctx, addrs)
 		}
 	}
@@ -135,35 +135,6 @@ func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// dialAny tries the addresses of a name one after the other. The time is divided among them, so
-// that one that does not answer leaves time for the others.
-func (s *Server) dialAny(ctx context.Context, addrs []netip.Addr) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
-	deadline, _ := ctx.Deadline() // set by dial and OpenRaw
-	for i, addr := range addrs {
-		one, cancel := context.WithTimeout(ctx, connectTime(time.Until(deadline), len(addrs)-i))
-		nc, result, err = asConn(s.dialer.Dial(one, netip.AddrPortFrom(addr, s.port)))
-		cancel()
-		if err == nil {
-			if i > 0 {
-				s.names.prefer(addr)
-			}
-			return nc, addr, result, nil
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, netip.Addr{}, result, err
-}
-
-// connectTime returns how long a connect to the next of the remaining addresses may take: an equal
-// part of the remaining time, but long enough for a lost SYN to be sent again (after 1 s, RFC 6298
-// section 2).
-func connectTime(left time.Duration, addrs int) time.Duration {
-	const least = 2 * time.Second
-	return min(left, max(left/time.Duration(addrs), least))
 }
 
 // asConn prevents a nil *net.TCPConn from becoming a net.Conn that is not nil.

@@ -9,6 +9,10 @@
 // sticky for clients that have one), whether a server may be used (Server.available), and whether a
 // server works again (check).
 //
+// The servers may come and go: an entry of Options.Servers with a name is followed by discover.go,
+// and pool.go replaces the list. What is known about names is in resolver.go, names.go and srv.go;
+// happyeyeballs.go chooses among the addresses of one server.
+//
 // A shortage on this host (connections, file descriptors, local ports, kernel memory) is not a
 // failure of a server: see shortage.go. The request waits in a queue and then gets a ShortError.
 //

@@ -179,7 +179,7 @@ func TestHashWithoutKey(t *testing.T) {
 		a.SetKey(nil)
 		a.pick(time.Now()).countInFlight(1)
 	}
-	for _, s := range b.servers {
+	for _, s := range b.list() {
 		if n := s.load(); n < 20 || n > 30 {
 			t.Errorf("%s got %d of 100 requests, want about 25", s.Address, n)
 		}

@@ -30,11 +30,11 @@ func answers(s *Server, took time.Duration, status int, seconds float64) {
 // not, it gets another one from time to time.
 func TestNewServerIsProbed(t *testing.T) {
 	b := simulated(t, latencyName, equal(4)...)
-	for _, s := range b.servers[1:] {
+	for _, s := range b.list()[1:] {
 		s.countInFlight(1)
 		answers(s, 10*time.Millisecond, 200, 1)
 	}
-	fresh := b.servers[0]
+	fresh := b.list()[0]
 	use := func(n int, from float64) (got int) {
 		for i := range n {
 			now := from + float64(i)/1000 // within a fraction of a second
@@ -72,7 +72,7 @@ func TestNewServerIsProbed(t *testing.T) {
 // A fast server that lets a request wait is avoided while it does, although its answers were faster.
 func TestWaitingServerIsAvoided(t *testing.T) {
 	b := simulated(t, latencyName, 1, 1)
-	fast, slow := b.servers[0], b.servers[1]
+	fast, slow := b.list()[0], b.list()[1]
 	fast.countInFlight(1)
 	slow.countInFlight(1)
 	answers(fast, time.Millisecond, 200, 1)
@@ -103,7 +103,7 @@ func TestNoServerHasAnswered(t *testing.T) {
 	for range 100 {
 		picked(b, 1)
 	}
-	for _, s := range b.servers {
+	for _, s := range b.list() {
 		if n := s.load(); n < 15 || n > 35 {
 			t.Errorf("%s got %d of 100 requests, want about 25", s.Address, n)
 		}
@@ -114,7 +114,7 @@ func TestNoServerHasAnswered(t *testing.T) {
 // lower it; without recent answers it begins anew.
 func TestAverage(t *testing.T) {
 	b := simulated(t, latencyName, 1, 1)
-	f, s := b.balancers[0].(*fastest), b.servers[0]
+	f, s := b.members.Load().tiers[0].(*fastest), b.list()[0]
 	var seconds float64
 	for _, c := range []struct {
 		after    float64 // seconds
@@ -147,8 +147,8 @@ func TestAverage(t *testing.T) {
 // time of that answer.
 func TestSlowServerComesBack(t *testing.T) {
 	b := simulated(t, latencyName, 1, 1)
-	slow := b.servers[0]
-	for _, s := range b.servers {
+	slow := b.list()[0]
+	for _, s := range b.list() {
 		s.countInFlight(1)
 		took := time.Millisecond
 		if s == slow {

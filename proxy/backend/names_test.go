@@ -6,71 +6,20 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
-
+	"mpgate/internal/dnstest"
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
 	"mpgate/proxy/message"
+	"mpgate/proxy/resolve"
 )
-
-// resolverOf returns a resolver whose server answers with the result of addrs; it does not answer
-// if that is nil.
-func resolverOf(t *testing.T, addrs func() []netip.Addr) *net.Resolver {
-	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wait sync.WaitGroup
-	wait.Go(func() {
-		b := make([]byte, 1500)
-		for {
-			n, from, err := c.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			list := addrs()
-			if list == nil {
-				continue
-			}
-			q := m.Questions[0]
-			m.Header = dnsmessage.Header{ID: m.Header.ID, Response: true}
-			m.Additionals = nil
-			for _, a := range list {
-				if q.Type == dnsmessage.TypeA {
-					h := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1}
-					m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: a.As4()}})
-				}
-			}
-			if out, err := m.Pack(); err == nil {
-				_, _ = c.WriteTo(out, from)
-			}
-		}
-	})
-	t.Cleanup(func() { c.Close(); wait.Wait() })
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "udp", c.LocalAddr().String())
-	}}
-}
-
-// silentResolver does not answer until its context ends.
-func silentResolver(asked *atomic.Int64) *net.Resolver {
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		asked.Add(1)
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}}
-}
 
 func addrs(list ...string) (out []netip.Addr) {
 	for _, a := range list {
@@ -79,105 +28,121 @@ func addrs(list ...string) (out []netip.Addr) {
 	return out
 }
 
-// stale returns names whose last answer is too old to be used without a lookup.
-func stale(host string, r *net.Resolver) *names {
-	n := newNames(host)
-	n.addrs, n.resolvedAt, n.resolver = addrs("192.0.2.1"), time.Now().Add(-2*maxNameAge), r
-	return n
+// asks returns options for names that are resolved by a server.
+func asks(s *dnstest.Server) Resolve { return Resolve{Servers: []netip.AddrPort{s.Addr}} }
+
+// namesOf returns a name that is resolved by a server, with a search list that is empty.
+func namesOf(t *testing.T, host string, s *dnstest.Server) *names {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("options attempts:1 timeout:1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return newNames(host, resolve.New(resolve.Options{Servers: []netip.AddrPort{s.Addr}, ResolvConf: file, Hosts: file}))
 }
 
+// again makes a lookup as if the last answer had expired.
+func again(n *names) ([]netip.Addr, error) {
+	n.mu.Lock()
+	n.expires = time.Time{}
+	n.mu.Unlock()
+	return n.lookup(context.Background())
+}
+
+// What a resolver says while it fails or is wrong takes no known address away.
 func TestNamesOutliveTheResolver(t *testing.T) {
-	n := newNames("localhost")
-	list, err := n.lookup(t.Context())
-	if err != nil || len(list) == 0 || !list[0].IsLoopback() {
-		t.Fatalf("localhost is %v, %v", list, err)
+	s := dnstest.New(t)
+	s.Set("api.example. 60 IN A 192.0.2.1", "api.example. 60 IN AAAA 2001:db8::1")
+	n := namesOf(t, "api.example", s)
+	const want = "[2001:db8::1 192.0.2.1]"
+	if list, err := again(n); err != nil || fmt.Sprint(list) != want {
+		t.Fatalf("%v, %v; want %s", list, err, want)
 	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel() // a resolver that fails
-	if again, err := n.lookup(ended); err != nil || again[0] != list[0] {
-		t.Errorf("within its age: %v, %v", again, err)
+	s.Set("api.example. 60 IN A "+dnstest.Forged, "api.example. 60 IN AAAA ::")
+	for _, mode := range []dnstest.Mode{dnstest.ServFail, dnstest.NXDomain, dnstest.Empty, dnstest.Refused, dnstest.Malformed, dnstest.Garbage} {
+		s.Behave(mode)
+		for range 2 {
+			if list, err := again(n); err != nil || fmt.Sprint(list) != want {
+				t.Errorf("mode %d: %v, %v; want %s", mode, list, err, want)
+			}
+			if mode == dnstest.Garbage {
+				break // it takes a second
+			}
+		}
 	}
-	if old, err := stale("name.invalid", nil).lookup(ended); err != nil || fmt.Sprint(old) != "[192.0.2.1]" {
-		t.Errorf("without a resolver: %v, %v; want the old answer", old, err)
+	if left := time.Until(n.expires); left > maxRetry {
+		t.Errorf("the next lookup is in %v, want at most %v", left, maxRetry)
 	}
-	if _, err := newNames("name.invalid").lookup(ended); err == nil {
-		t.Error("no error for a name that was never resolved")
+	s.Behave(dnstest.Normal)
+	s.Set("api.example. 60 IN A 192.0.2.2", "api.example. 60 IN AAAA 2001:db8::1")
+	if list, err := again(n); err != nil || fmt.Sprint(list) != "[2001:db8::1 192.0.2.2]" {
+		t.Errorf("after that: %v, %v", list, err)
 	}
 }
 
-// TestSilentAddress: an address of a name that does not answer leaves time for the next one, and
-// comes last for a while.
-func TestSilentAddress(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits 2 s for an address that is silent")
+// The addresses of one family are gone once two answers in a row say so, and soon asked for again
+// after the first.
+func TestFamilyThatGoes(t *testing.T) {
+	s := dnstest.New(t)
+	s.Set("api.example. 60 IN A 192.0.2.1", "api.example. 60 IN AAAA 2001:db8::1")
+	n := namesOf(t, "api.example", s)
+	_, _ = again(n)
+	s.Set("api.example. 60 IN A 192.0.2.2")
+	if list, _ := again(n); fmt.Sprint(list) != "[2001:db8::1 192.0.2.2]" || time.Until(n.expires) > confirmAfter {
+		t.Errorf("after one answer without AAAA: %v for %v", list, time.Until(n.expires))
 	}
-	o := proxytest.NewOrigin(t, mptcp.Off, silent)
-	good := netip.MustParseAddrPort(o.Address())
-	bad := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), good.Port())
-	proxytest.FullQueue(t, bad)
-	b, _ := pool(t, Options{Servers: servers(fmt.Sprintf("name.invalid:%d", good.Port())), ConnectTimeout: 3 * time.Second})
-	n := b.servers[0].names
-	n.mu.Lock()
-	n.addrs, n.resolvedAt = []netip.Addr{bad.Addr(), good.Addr()}, time.Now().Add(time.Hour)
-	n.mu.Unlock()
-	for i, most := range []time.Duration{2900 * time.Millisecond, time.Second} {
-		began := time.Now()
-		if _, tries, err := open(t, b); err != nil || tries != 1 {
-			t.Fatalf("connect %d: %v, after %d tries", i+1, err, tries)
-		}
-		if took := time.Since(began); took > most {
-			t.Errorf("connect %d took %v, want at most %v", i+1, took, most)
-		}
-	}
-	n.mu.Lock()
-	n.preferredUntil = time.Now()
-	n.mu.Unlock()
-	list, err := n.addresses(t.Context())
-	if err != nil || list[0] != bad.Addr() || n.addrs[0] != bad.Addr() {
-		t.Errorf("after that the order is %v, %v; want the resolver's order", list, err)
+	if list, _ := again(n); fmt.Sprint(list) != "[192.0.2.2]" || time.Until(n.expires) < 50*time.Second {
+		t.Errorf("after two: %v for %v", list, time.Until(n.expires))
 	}
 }
 
-func TestConnectTime(t *testing.T) {
-	for _, c := range []struct {
-		left  time.Duration
-		addrs int
-		want  time.Duration
-	}{
-		{5 * time.Second, 1, 5 * time.Second},
-		{5 * time.Second, 2, 2500 * time.Millisecond},
-		{5 * time.Second, 4, 2 * time.Second},
-		{time.Second, 2, time.Second},
-	} {
-		if got := connectTime(c.left, c.addrs); got != c.want {
-			t.Errorf("%v for %d: %v each, want %v", c.left, c.addrs, got, c.want)
+// An answer is used as long as its TTL says, or as Every says.
+func TestTTL(t *testing.T) {
+	s := dnstest.New(t)
+	s.Set("api.example. 60 IN A 192.0.2.1", "api.example. 30 IN AAAA 2001:db8::1")
+	n := namesOf(t, "api.example", s)
+	for _, c := range []struct{ every, want time.Duration }{{0, 30 * time.Second}, {2 * time.Minute, 2 * time.Minute}} {
+		n.every = c.every
+		_, _ = again(n)
+		if left := time.Until(n.expires); left > c.want || left < c.want-20*time.Second {
+			t.Errorf("every %v: for %v, want %v", c.every, left, c.want)
+		}
+		asked := s.Asked("api.example", "A")
+		if _, err := n.lookup(t.Context()); err != nil || s.Asked("api.example", "A") != asked {
+			t.Errorf("%v, or asked within the time", err)
 		}
 	}
 }
 
-// TestSilentResolver: one that does not answer takes little of the time for a connect if its last
-// answer is at hand.
+// silentNames returns names whose lookups end with their contexts. It counts them.
+func silentNames(known ...netip.Addr) (n *names, asked *atomic.Int64) {
+	n, asked = &names{}, new(atomic.Int64)
+	n.resolved = newResolved("example.org", func(ctx context.Context) found[netip.Addr] {
+		asked.Add(1)
+		<-ctx.Done()
+		return found[netip.Addr]{err: ctx.Err()}
+	})
+	if n.list = known; known != nil {
+		n.snapshot.Store(&n.list)
+	}
+	return n, asked
+}
+
+// A resolver that does not answer takes little of the time for a connect if its last answer is at
+// hand.
 func TestSilentResolver(t *testing.T) {
-	var asked atomic.Int64
-	n := stale("example.org", silentResolver(&asked))
-	began := time.Now()
-	list, err := n.lookup(t.Context())
-	if err != nil || fmt.Sprint(list) != "[192.0.2.1]" {
-		t.Errorf("got %v, %v; want the old answer", list, err)
-	}
-	if took := time.Since(began); took < refreshWait || took > 3*refreshWait {
-		t.Errorf("it took %v, want %v", took, refreshWait)
-	}
-	began = time.Now()
-	if _, err := n.lookup(t.Context()); err != nil || time.Since(began) > refreshWait/2 {
-		t.Errorf("asked at once again, %v", err)
+	n, asked := silentNames(addrs("192.0.2.1")...)
+	for i := range 2 { // the second finds that the resolver was just asked
+		list, err := n.lookup(t.Context())
+		if err != nil || fmt.Sprint(list) != "[192.0.2.1]" || asked.Load() != 1 {
+			t.Errorf("lookup %d: %v, %v, after %d questions; want the old answer after one", i, list, err, asked.Load())
+		}
 	}
 }
 
 // While a refresh waits for a resolver, no connect does.
 func TestNoConnectWaitsForARefresh(t *testing.T) {
-	var asked atomic.Int64
-	n := stale("example.org", silentResolver(&asked))
+	n, asked := silentNames(addrs("192.0.2.1")...)
 	ctx, stop := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
 	wait.Go(func() { n.refresh(ctx) })
@@ -195,9 +160,7 @@ func TestNoConnectWaitsForARefresh(t *testing.T) {
 // For a name that was never resolved there is one lookup for all connects that wait, and each of
 // them ends with its context.
 func TestResolverThatNeverAnswered(t *testing.T) {
-	var asked atomic.Int64
-	n := newNames("example.org")
-	n.resolver = silentResolver(&asked)
+	n, asked := silentNames()
 	first, stop := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
 	wait.Go(func() { _, _ = n.lookup(first) })
@@ -211,15 +174,43 @@ func TestResolverThatNeverAnswered(t *testing.T) {
 	}
 	stop()
 	wait.Wait()
-	before := asked.Load()
-	if _, err := n.lookup(t.Context()); err == nil || asked.Load() != before {
+	if _, err := n.lookup(ended); err == nil || asked.Load() != 1 {
 		t.Errorf("%v, and asked again at once; want the error of before", err)
 	}
 }
 
+// renew resolves all names of a backend again, as if their answers had expired.
+func renew(b *Backend) {
+	known := b.options.Names
+	known.mu.Lock()
+	var renewals []func()
+	for _, n := range known.hosts {
+		renewals = append(renewals, func() { renewOne(&n.resolved) })
+	}
+	for _, s := range known.services {
+		renewals = append(renewals, func() { renewOne(&s.resolved) })
+	}
+	known.mu.Unlock()
+	for _, f := range renewals {
+		f()
+	}
+	_ = b.assemble()
+	for _, s := range b.list() {
+		s.closeExpired(time.Now())
+	}
+}
+
+func renewOne[T any](n *resolved[T]) {
+	n.resolving <- struct{}{}
+	n.mu.Lock()
+	n.expires = time.Time{}
+	n.mu.Unlock()
+	_, _ = n.resolve(context.Background())
+}
+
 // moving returns a pool of one server, whose name resolves to one address, and after move to
 // another. serve gets "old" or "new".
-func moving(t *testing.T, o Options, serve func(at string) func(*proxytest.Conn)) (b *Backend, move func()) {
+func moving(t *testing.T, o Options, entry ServerOptions, serve func(at string) func(*proxytest.Conn)) (b *Backend, s *dnstest.Server, move func()) {
 	t.Helper()
 	first := proxytest.NewOrigin(t, mptcp.Off, serve("old"))
 	port := netip.MustParseAddrPort(first.Address()).Port()
@@ -228,75 +219,162 @@ func moving(t *testing.T, o Options, serve func(at string) func(*proxytest.Conn)
 		t.Fatal(err)
 	}
 	proxytest.OriginOn(t, l, serve("new"))
-	var now atomic.Pointer[[]netip.Addr]
-	to := func(a string) { list := addrs(a); now.Store(&list) }
-	to("127.0.0.1")
-	o.Servers = servers(fmt.Sprintf("name.example:%d", port))
-	b, _ = pool(t, o, func(b *Backend) {
-		b.servers[0].names.resolver = resolverOf(t, func() []netip.Addr { return *now.Load() })
-	})
-	return b, func() {
-		to("127.0.0.2")
-		b.servers[0].names.refresh(t.Context())
+	s = dnstest.New(t)
+	s.Set("name.example. 300 IN A 127.0.0.1")
+	entry.Address, entry.MPTCP = fmt.Sprintf("name.example.:%d", port), mptcp.Off
+	o.Servers, o.Resolve = []ServerOptions{entry}, asks(s)
+	b, _ = pool(t, o)
+	return b, s, func() {
+		s.Set("name.example. 300 IN A 127.0.0.2")
+		renew(b)
 	}
+}
+
+// answering answers each request with a text.
+func answering(text string) func(*proxytest.Conn) {
+	return proxytest.Always(proxytest.Response("200 OK", text))
 }
 
 // After a name has moved to another address, connections to the old one are not used again, neither
 // idle ones nor those in use at that moment.
 func TestNameThatMoves(t *testing.T) {
-	b, move := moving(t, Options{}, func(at string) func(*proxytest.Conn) {
-		return proxytest.Always(proxytest.Response("200 OK", at))
+	for _, all := range []bool{false, true} {
+		t.Run(fmt.Sprintf("all=%v", all), func(t *testing.T) {
+			b, _, move := moving(t, Options{}, ServerOptions{All: all}, answering)
+			if got := ask(t, b, "GET"); got != "old" {
+				t.Fatalf("%q answered, want old", got)
+			}
+			var a Attempt
+			a.Reset(b)
+			used, err := a.Open(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
+			if err != nil || !used.Reused() {
+				t.Fatalf("%v; want the idle connection", err)
+			}
+			old := a.Server()
+			second, err := a.Reopen(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := exchange(t, second, "GET"); got != "old" {
+				t.Fatalf("%q answered, want old", got)
+			}
+			move()
+			if got := ask(t, b, "GET"); got != "new" {
+				t.Errorf("%q answered after the move", got)
+			}
+			if got := exchange(t, used, "GET"); got != "old" {
+				t.Errorf("%q answered the exchange that was under way", got)
+			}
+			want := 0
+			if !all {
+				want = 1 // that of the new address
+			}
+			if n := old.status(time.Now()).Idle; n != want {
+				t.Errorf("%d idle connections, want %d", n, want)
+			}
+			if got := b.list()[0] == old; got == all {
+				t.Errorf("the same server: %v", got)
+			}
+		})
+	}
+}
+
+// Under steady traffic a name that has moved is followed, and no request fails.
+func TestNameThatMovesUnderLoad(t *testing.T) {
+	t.Run("HTTP/1, all", func(t *testing.T) {
+		t.Parallel()
+		testMoveUnderLoad(t, true, HTTP1)
 	})
-	s := b.servers[0]
-	if got := ask(t, b, "GET"); got != "old" {
-		t.Fatalf("%q answered, want old", got)
-	}
-	var a Attempt
-	a.Reset(b)
-	used, err := a.Open(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
-	if err != nil || !used.Reused() {
-		t.Fatalf("%v; want the idle connection", err)
-	}
-	second, err := a.Reopen(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
+	t.Run("HTTP/2", func(t *testing.T) {
+		t.Parallel()
+		testMoveUnderLoad(t, false, HTTP2)
+	})
+}
+
+func testMoveUnderLoad(t *testing.T, all bool, protocol Protocol) {
+	s := dnstest.New(t)
+	s.Set("name.example. 1 IN A 127.0.0.1")
+	first := proxytest.Listen(t, mptcp.Off)
+	port := first.Addr().(*net.TCPAddr).Port
+	second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := exchange(t, second, "GET"); got != "old" {
-		t.Fatalf("%q answered, want old", got)
+	var served [2]atomic.Int64
+	for i, l := range []net.Listener{first, second} {
+		if protocol == HTTP2 {
+			serveH2C(t, countedListener{l, &served[i]})
+		} else {
+			proxytest.OriginOn(t, l, func(c *proxytest.Conn) {
+				for c.Request() != nil && c.Send(proxytest.Response("200 OK", "x")) {
+					served[i].Add(1)
+				}
+			})
+		}
 	}
-	move()
-	s.closeExpired(time.Now())
-	if n := b.Status()[0].Idle; n != 0 {
-		t.Errorf("%d idle connections to the old address", n)
+	b, in := pool(t, Options{Protocol: protocol, Resolve: asks(s), Servers: []ServerOptions{{
+		Address: fmt.Sprintf("name.example.:%d", port), All: all, MPTCP: mptcp.Off,
+	}}})
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	defer func() { stop(); load.Wait() }()
+	for range 4 {
+		load.Go(func() {
+			for ctx.Err() == nil && !t.Failed() {
+				_ = ask(t, b, "GET")
+			}
+		})
 	}
-	if got := exchange(t, used, "GET"); got != "old" {
-		t.Errorf("%q answered the exchange that was under way", got)
+	wait := func(i int) {
+		t.Helper()
+		if !proxytest.Within(proxytest.Patience, func() bool { return served[i].Load() > 0 }) {
+			t.Fatalf("nothing arrives at server %d", i)
+		}
 	}
-	if got := ask(t, b, "GET"); got != "new" {
-		t.Errorf("%q answered after the move, want new", got)
+	wait(0)
+	s.Set("name.example. 1 IN A 127.0.0.2")
+	moved := time.Now()
+	wait(1)
+	t.Logf("followed after %v", time.Since(moved))
+	stop()
+	load.Wait()
+	open := func() float64 { return proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_open") }
+	if !proxytest.Within(proxytest.Patience, func() bool { return open() <= 4 }) {
+		t.Errorf("%v connections are open, want only those to the new address", open())
 	}
+}
+
+// countedListener counts what arrives on its connections.
+type countedListener struct {
+	net.Listener
+	n *atomic.Int64
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.n.Add(1)
+	}
+	return c, err
 }
 
 // While the resolver does not answer, its last answer and the connections stay in use.
 func TestNameWithoutAResolverKeepsItsConnections(t *testing.T) {
-	b, _ := moving(t, Options{}, func(at string) func(*proxytest.Conn) {
-		return proxytest.Always(proxytest.Response("200 OK", at))
-	})
-	s := b.servers[0]
-	_ = ask(t, b, "GET")
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	s.names.refresh(ended)
-	s.closeExpired(time.Now())
-	if n := b.Status()[0].Idle; n != 1 {
-		t.Errorf("%d idle connections, want 1", n)
+	for _, all := range []bool{false, true} {
+		b, s, _ := moving(t, Options{}, ServerOptions{All: all}, answering)
+		_ = ask(t, b, "GET")
+		s.Behave(dnstest.NXDomain)
+		renew(b)
+		if n := b.Status()[0].Idle; n != 1 {
+			t.Errorf("all=%v: %d idle connections, want 1", all, n)
+		}
 	}
 }
 
 // Connections to a name with several addresses are used for a while only; to one with a single
 // address as long as it lasts.
 func TestMaxNamedUse(t *testing.T) {
-	n := newNames("example.org")
+	n := newNames("example.org", nil)
 	s := &Server{names: n}
 	l := &Link{server: s, addr: netip.MustParseAddr("192.0.2.1"), opened: time.Now()}
 	late := l.opened.Add(maxNamedUse)
@@ -325,20 +403,26 @@ func TestMaxNamedUse(t *testing.T) {
 // A shared connection to an old address of a name gets no further exchanges, and ends after those
 // that it has.
 func TestNameThatMovesHTTP2(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		t.Run(fmt.Sprintf("all=%v", all), func(t *testing.T) { testMoveHTTP2(t, all) })
+	}
+}
+
+func testMoveHTTP2(t *testing.T, all bool) {
 	first := proxytest.Listen(t, mptcp.Off)
 	port := first.Addr().(*net.TCPAddr).Port
 	second, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}
+	var reached atomic.Int64
 	serveH2C(t, first)
-	serveH2C(t, second)
-	now := addrs("127.0.0.1")
-	b, in := pool(t, Options{Servers: servers(fmt.Sprintf("name.example:%d", port)), Protocol: HTTP2}, func(b *Backend) {
-		b.servers[0].names.addrs, b.servers[0].names.resolvedAt = now, time.Now().Add(time.Hour)
-		b.servers[0].names.snapshot.Store(&now)
-	})
-	n := b.servers[0].names
+	serveH2C(t, countedListener{second, &reached})
+	dns := dnstest.New(t)
+	dns.Set("name.example. 300 IN A 127.0.0.1")
+	b, in := pool(t, Options{Protocol: HTTP2, Resolve: asks(dns), Servers: []ServerOptions{{
+		Address: fmt.Sprintf("name.example.:%d", port), All: all, MPTCP: mptcp.Off,
+	}}})
 	var a Attempt
 	a.Reset(b)
 	used, err := a.Open(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
@@ -348,14 +432,10 @@ func TestNameThatMovesHTTP2(t *testing.T) {
 	if err := used.WriteHead(&message.Request{Method: []byte("GET"), Scheme: "http", Host: []byte("a.example"), Path: []byte("/"), ContentLength: message.Unknown}); err != nil {
 		t.Fatal(err)
 	}
-	now2 := addrs("127.0.0.2")
-	n.mu.Lock()
-	n.addrs = now2
-	n.snapshot.Store(&now2)
-	n.mu.Unlock()
-	b.servers[0].closeExpired(time.Now())
-	if got := ask(t, b, "GET"); got != "HTTP/2.0" {
-		t.Errorf("got %q", got)
+	dns.Set("name.example. 300 IN A 127.0.0.2")
+	renew(b)
+	if got := ask(t, b, "GET"); got != "HTTP/2.0" || reached.Load() != 1 {
+		t.Errorf("%q; want a request at the new address", got)
 	}
 	conns := func() float64 { return proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_open") }
 	if conns() != 2 {
@@ -364,4 +444,56 @@ func TestNameThatMovesHTTP2(t *testing.T) {
 	used.Abort()
 	used.Release(time.Now())
 	proxytest.WaitMetric(t, in.Registry(), 1, "mpgate_backend_connections_open")
+}
+
+// It is reported once that a name no longer resolves, and once that it resolves again.
+func TestStaleNameIsReported(t *testing.T) {
+	s := dnstest.New(t)
+	var said []string
+	tell := func(known bool, err error) { said = append(said, fmt.Sprint(known, err == nil)) }
+	n := namesOf(t, "moved.example", s)
+	reported := false
+	for _, c := range []struct {
+		mode dnstest.Mode
+		want string
+	}{
+		{dnstest.ServFail, ""}, {dnstest.ServFail, "false false"}, {dnstest.Normal, "false false, true true"}, {dnstest.NXDomain, "false false, true true"},
+		{dnstest.Normal, "false false, true true"}, {dnstest.ServFail, "false false, true true"}, {dnstest.ServFail, "false false, true true, true false"},
+		{dnstest.ServFail, "false false, true true, true false"}, {dnstest.Normal, "false false, true true, true false, true true"},
+	} {
+		s.Set("moved.example. 60 IN A 192.0.2.7")
+		s.Behave(c.mode)
+		_, _ = again(n)
+		reported = n.reportFailures(reported, tell)
+		if got := strings.Join(said, ", "); got != c.want {
+			t.Fatalf("reported %q, want %q", got, c.want)
+		}
+	}
+}
+
+// What one backend knows about a name, another one that shares Names knows at once, also if the
+// resolver is silent by then: a reload that changes the backend stops no traffic.
+func TestNamesAreShared(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		var known Names
+		b, s, _ := moving(t, Options{Names: &known}, ServerOptions{All: all}, answering)
+		_ = ask(t, b, "GET")
+		s.Behave(dnstest.Silent)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		next, err := New(Options{Name: "next", Names: &known, Servers: b.options.Servers, Resolve: asks(s)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error)
+		go func() { ended <- next.Run(ctx) }()
+		if got := ask(t, next, "GET"); got != "old" {
+			t.Errorf("all=%v: %q answers", all, got)
+		}
+		cancel()
+		<-ended
+		if n := len(known.hosts); n != 1 {
+			t.Errorf("all=%v: %d names, want that of the first backend", all, n)
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -100,7 +98,7 @@ func TestFlappingServerIsReportedOnce(t *testing.T) {
 	o := Options{Servers: servers(proxytest.NewRefusing(t).Address)}
 	r := reporting(&o)
 	b, _ := pool(t, o, probingEvery(10*time.Millisecond))
-	s := b.servers[0]
+	s := b.list()[0]
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for range 20 {
 		s.connectFailed(refused)
@@ -116,44 +114,4 @@ func TestFlappingServerIsReportedOnce(t *testing.T) {
 	s.reported = s.reported.Add(-reportEvery)
 	s.mu.Unlock()
 	await(t, r.down)
-}
-
-// It is reported once that a name no longer resolves while its last addresses stay in use, and once
-// that it resolves again.
-func TestStaleNameIsReported(t *testing.T) {
-	broken := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		return nil, syscall.ECONNREFUSED
-	}}
-	works := resolverOf(t, func() []netip.Addr { return addrs("192.0.2.7") })
-	n := stale("moved.example.", broken)
-	var said []string
-	tell := func(err error) {
-		if err == nil {
-			said = append(said, "again")
-			return
-		}
-		said = append(said, "stale")
-	}
-	failures := 0
-	for _, c := range []struct {
-		resolver *net.Resolver
-		want     string
-	}{{broken, ""}, {broken, "stale"}, {broken, "stale"}, {works, "stale again"}, {works, "stale again"}, {broken, "stale again"}, {works, "stale again"}} {
-		n.resolver = c.resolver
-		n.refresh(t.Context())
-		failures = n.noteRefresh(failures, tell)
-		if got := strings.Join(said, " "); got != c.want {
-			t.Fatalf("reported %q, want %q", got, c.want)
-		}
-	}
-	never := newNames("never.example.")
-	never.resolver = broken
-	said = nil
-	for range 3 {
-		never.refresh(t.Context())
-		failures = never.noteRefresh(failures, tell)
-	}
-	if len(said) != 0 {
-		t.Errorf("reported %q of a name that never resolved", said)
-	}
 }

@@ -60,7 +60,7 @@ func TestLongRound(t *testing.T) {
 // given to its successor.
 func TestOutageIsShared(t *testing.T) {
 	b := simulated(t, roundRobinName, equal(4)...)
-	breaks(b.servers[1])
+	breaks(b.list()[1])
 	got := map[string]int{}
 	var a Attempt
 	for range 300 {
@@ -68,8 +68,8 @@ func TestOutageIsShared(t *testing.T) {
 		got[a.pick(time.Now()).Address]++
 	}
 	for _, i := range []int{0, 2, 3} {
-		if n := got[b.servers[i].Address]; n != 100 {
-			t.Errorf("%s got %d requests of 300, want 100", b.servers[i].Address, n)
+		if n := got[b.list()[i].Address]; n != 100 {
+			t.Errorf("%s got %d requests of 300, want 100", b.list()[i].Address, n)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func TestOutageIsShared(t *testing.T) {
 func TestMostAreDown(t *testing.T) {
 	for _, balance := range []string{roundRobinName, leastName, latencyName, hashName} {
 		b := simulated(t, balance, equal(1000)...)
-		for i, s := range b.servers {
+		for i, s := range b.list() {
 			if i != 500 && i != 501 {
 				breaks(s)
 			}
@@ -92,7 +92,7 @@ func TestMostAreDown(t *testing.T) {
 			got[s]++
 			s.countInFlight(1)
 		}
-		if one, two := got[b.servers[500]], got[b.servers[501]]; one+two != 1000 || min(one, two) < 400 {
+		if one, two := got[b.list()[500]], got[b.list()[501]]; one+two != 1000 || min(one, two) < 400 {
 			t.Errorf("%s: the two servers got %d and %d of 1000 requests", balance, one, two)
 		}
 	}
@@ -128,13 +128,13 @@ func TestPick(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4")})
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for _, i := range []int{2, 0} { // the outage of the third server is the older one
-		b.servers[i].connectFailed(refused)
+		b.list()[i].connectFailed(refused)
 	}
 	var a Attempt
 	a.Reset(b)
 	for _, want := range []int{1, 3, 2} {
-		if !a.next(time.Now(), nil) || a.Server() != b.servers[want] {
-			t.Errorf("try %d: %s, want %s", a.Tries(), a.Server().Address, b.servers[want].Address)
+		if !a.next(time.Now(), nil) || a.Server() != b.list()[want] {
+			t.Errorf("try %d: %s, want %s", a.Tries(), a.Server().Address, b.list()[want].Address)
 		}
 	}
 	if a.next(time.Now(), nil) {
@@ -144,7 +144,7 @@ func TestPick(t *testing.T) {
 
 func TestPickDoesNotAllocate(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")})
-	b.servers[1].connectFailed(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
+	b.list()[1].connectFailed(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
 	now := time.Now()
 	a := new(Attempt)
 	if n := testing.AllocsPerRun(1000, func() { a.Reset(b); a.next(now, nil); a.next(now, nil); a.next(now, nil) }); n != 0 {

@@ -3,10 +3,7 @@ package backend
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +21,8 @@ var epoch = time.Now()
 type Server struct {
 	Address string // as configured
 	backend *Backend
+	ctx     context.Context // of its tasks; ends with the server or the backend
+	cancel  context.CancelFunc
 	weight  int  // 0: it gets nothing new
 	backup  bool // it is used if no other server is available
 	dialer  mptcp.Dialer
@@ -31,11 +30,15 @@ type Server struct {
 	port    uint16
 	addr    netip.AddrPort // valid if the address is not a name
 	names   *names         // nil if the address is not a name
-	meter   *telemetry.ServerMeter
-	tls     *tls.Config // nil: no TLS
-	tls1    *tls.Config // for HTTP/1 alone
-	shared  sharedConns
-	ports   ports
+	entry   *entry         // that the server was found for; nil: it is in the configuration
+	// priority is that of an SRV record: servers of a lower one are used first.
+	priority   int
+	preference preference // among the addresses of a name
+	meter      *telemetry.ServerMeter
+	tls        *tls.Config // nil: no TLS
+	tls1       *tls.Config // for HTTP/1 alone
+	shared     sharedConns
+	ports      ports
 
 	inFlight atomic.Int64 // requests in progress, and connections forwarded unparsed
 	dialling atomic.Int64 // connections that are being made
@@ -51,7 +54,35 @@ type Server struct {
 	reported time.Time // when an outage was last reported
 }
 
+// newServer makes the server of an address in the configuration.
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
+	s := b.emptyServer(o)
+	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
+		s.unix = path
+		config, err := b.tlsFor("localhost")
+		s.setTLS(config)
+		return s, err
+	}
+	host, port, err := hostPort(o.Address)
+	if err != nil {
+		return nil, err
+	}
+	config, err := b.tlsFor(host)
+	if err != nil {
+		return nil, err
+	}
+	s.setTLS(config)
+	s.port = port
+	if a, err := netip.ParseAddr(host); err == nil {
+		s.addr = netip.AddrPortFrom(a, s.port)
+	} else {
+		s.names = b.options.Names.host(b.options.Resolve, host)
+	}
+	return s, nil
+}
+
+// emptyServer makes a server that has no address to connect to yet.
+func (b *Backend) emptyServer(o ServerOptions) *Server {
 	s := &Server{Address: o.Address, backend: b, weight: o.Weight, backup: o.Backup}
 	switch {
 	case o.Weight == 0:
@@ -59,35 +90,22 @@ func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	case o.Weight < 0:
 		s.weight = 0
 	}
+	s.ctx, s.cancel = context.WithCancel(b.background.ctx)
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
-	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
-		s.unix = path
-		return s, s.setTLS("localhost")
-	}
-	host, port, err := net.SplitHostPort(o.Address)
-	if err != nil {
-		return nil, fmt.Errorf("server %q: want host:port or unix:/path", o.Address)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return nil, fmt.Errorf("server %q: want a port from 1 to 65535", o.Address)
-	}
-	s.port = uint16(n)
-	if a, err := netip.ParseAddr(host); err == nil {
-		s.addr = netip.AddrPortFrom(a, s.port)
-	} else {
-		s.names = newNames(host)
-	}
-	return s, s.setTLS(host)
+	return s
 }
 
-func (s *Server) setTLS(host string) error {
-	if s.backend.options.TLS == nil {
-		return nil
+// tlsFor returns the configuration of TLS to servers of a host; nil: no TLS.
+func (b *Backend) tlsFor(host string) (*tls.Config, error) {
+	if b.options.TLS == nil {
+		return nil, nil
 	}
-	config, err := s.backend.options.TLS(host)
-	if err != nil || config == nil {
-		return err
+	return b.options.TLS(host)
+}
+
+func (s *Server) setTLS(config *tls.Config) {
+	if config == nil {
+		return
 	}
 	s.tls, s.tls1 = config.Clone(), config.Clone()
 	s.tls1.NextProtos = []string{"http/1.1"}
@@ -97,25 +115,24 @@ func (s *Server) setTLS(host string) error {
 	case Auto:
 		s.tls.NextProtos = []string{"h2", "http/1.1"}
 	}
-	return nil
 }
 
 // startTasks starts the tasks that run as long as the backend.
 func (s *Server) startTasks() {
 	if s.names != nil {
-		s.start("name", func(ctx context.Context) { s.names.refreshPeriodically(ctx, s.inUse, s.reportStale) })
+		s.start("name", func(ctx context.Context) { s.names.keepFresh(ctx, s.inUse, s.reportStale, nil) })
 	}
 }
 
-// start starts a task of the server, which ends with the backend.
+// start starts a task of the server, which ends with the server or the backend.
 func (s *Server) start(what string, f func(context.Context)) {
-	s.backend.background.start("backend "+s.backend.Name()+": "+what+" of "+s.Address, f)
+	s.backend.background.start("backend "+s.backend.Name()+": "+what+" of "+s.Address, func(context.Context) { f(s.ctx) })
 }
 
 // reportStale reports that the server's name does not resolve, or with nil that it does again.
-func (s *Server) reportStale(why error) {
-	if f := s.backend.options.Stale; f != nil {
-		f(s.Address, why)
+func (s *Server) reportStale(known bool, why error) {
+	if f := s.backend.options.Stale; f != nil && known { // otherwise it is reported as down
+		f(s.Address, known, why)
 	}
 }
 
@@ -169,9 +186,15 @@ func (s *Server) close() {
 	for _, list := range s.owned {
 		idle = append(idle, list...)
 	}
+	first := !s.closed
 	s.idle, s.owned, s.closed = nil, nil, true
 	s.meter.Up(true) // a server of a later generation may use the same meter
 	s.mu.Unlock()
 	s.closeIdle(idle)
-	s.meter.Release()
+	if first {
+		s.meter.Release()
+		if s.names != nil {
+			s.names.release()
+		}
+	}
 }

@@ -65,7 +65,7 @@ func simulated(t testing.TB, balance string, weights ...int) *Backend {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Discard)
-	for _, l := range b.balancers {
+	for _, l := range b.members.Load().tiers {
 		source := rand.NewPCG(1, 2)
 		switch l := l.(type) {
 		case *least:

@@ -45,11 +45,13 @@ func newSticky(o StickyOptions, servers []*Server) *sticky {
 	}
 	c := &sticky{o.Cookie, make(map[string]*Server, len(servers))}
 	for _, s := range servers {
-		mac := hmac.New(sha256.New, o.Key)
-		_, _ = mac.Write([]byte("mpgate sticky cookie\x00" + s.Address)) // never fails
-		s.cookies.token = base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
-		field := o.Cookie + "=" + s.cookies.token + "; Path=/; HttpOnly; SameSite=Lax"
-		s.cookies.plain, s.cookies.secure = []byte(field), []byte(field+"; Secure")
+		if s.cookies.token == "" { // a server that stays has its cookie already
+			mac := hmac.New(sha256.New, o.Key)
+			_, _ = mac.Write([]byte("mpgate sticky cookie\x00" + s.Address)) // never fails
+			s.cookies.token = base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
+			field := o.Cookie + "=" + s.cookies.token + "; Path=/; HttpOnly; SameSite=Lax"
+			s.cookies.plain, s.cookies.secure = []byte(field), []byte(field+"; Secure")
+		}
 		c.servers[s.cookies.token] = s
 	}
 	return c
@@ -74,7 +76,7 @@ func (c *sticky) find(h *message.Header) *Server {
 // FindCookie makes the attempt prefer the server that a cookie of the request names, if the backend
 // uses cookies.
 func (a *Attempt) FindCookie(h *message.Header) {
-	if c := a.backend.sticky; c != nil {
+	if c := a.backend.members.Load().sticky; c != nil {
 		a.sticky = c.find(h)
 	}
 }
@@ -83,7 +85,7 @@ func (a *Attempt) FindCookie(h *message.Header) {
 // none. secure: the client uses TLS. The caller must not change the value.
 func (a *Attempt) SetCookie(secure bool) []byte {
 	switch {
-	case a.backend.sticky == nil || a.server == nil || a.server == a.sticky:
+	case a.backend.options.Sticky.Cookie == "" || a.server == nil || a.server == a.sticky:
 		return nil
 	case secure:
 		return a.server.cookies.secure

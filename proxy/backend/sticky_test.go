@@ -57,7 +57,7 @@ func TestSticky(t *testing.T) {
 
 	t.Run("a server that is down", func(t *testing.T) {
 		b := stickyBackend(t, "key", one, two)
-		breaks(b.servers[0])
+		breaks(b.list()[0])
 		if got, set := stickTo(b, cookies[one.Address]); got != two.Address || set != cookies[two.Address] {
 			t.Errorf("got %s and %q, want the other server and its cookie", got, set)
 		}
@@ -146,7 +146,7 @@ func TestStickyAttributes(t *testing.T) {
 func TestStickyAllocatesNothing(t *testing.T) {
 	b := stickyBackend(t, "key", ServerOptions{Address: "10.0.0.1:80"}, ServerOptions{Address: "10.0.0.2:80"})
 	var h message.Header
-	h.AddString(message.Cookie, "a=b; srv="+b.servers[1].cookies.token)
+	h.AddString(message.Cookie, "a=b; srv="+b.list()[1].cookies.token)
 	a, now := new(Attempt), time.Now()
 	n := testing.AllocsPerRun(1000, func() {
 		a.Reset(b)
@@ -166,7 +166,7 @@ func TestStickyAllocatesNothing(t *testing.T) {
 // the cookie is found wherever net/http finds it.
 func FuzzSticky(f *testing.F) {
 	b := stickyBackend(f, "key", ServerOptions{Address: "10.0.0.1:80"}, ServerOptions{Address: "10.0.0.2:80"})
-	token := b.servers[1].cookies.token
+	token := b.list()[1].cookies.token
 	for _, s := range []string{"", "srv=" + token, "srv=x; srv=" + token, `srv="` + token + `"`, "srv=" + token + ";", "a=b;srv=" + token, "xsrv=" + token, "srv =" + token} {
 		f.Add(s)
 	}

@@ -1,0 +1,115 @@
+package backend
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// members are the servers of a backend at one time, and the balancers that choose among them. When
+// servers come or go, all of it is replaced by one store: a request sees the list of before or the
+// list of after. A Server that stays is the same object in both, with its connections and state.
+type members struct {
+	servers []*Server  // never changed in place; may be empty
+	tiers   []balancer // of the servers of one tier each, the preferred one first
+	sticky  *sticky    // nil: no cookies
+}
+
+// tier is the group of servers that a server belongs to. Those of a higher tier are used if none of
+// a lower one is available: the later priorities of SRV records, then the backup servers.
+func (s *Server) tier() int {
+	if s.backup {
+		return s.priority + 1<<16
+	}
+	return s.priority
+}
+
+// newMembers makes the balancers. Servers of weight 0 are in none.
+func (b *Backend) newMembers(servers []*Server) (*members, error) {
+	create, err := constructor(b.options.Balance)
+	if err != nil {
+		return nil, err
+	}
+	m := &members{servers: servers, sticky: newSticky(b.options.Sticky, servers)}
+	byTier := map[int][]*Server{}
+	for _, s := range servers {
+		if s.weight > 0 {
+			byTier[s.tier()] = append(byTier[s.tier()], s)
+		}
+	}
+	var tiers []int
+	for t := range byTier {
+		tiers = append(tiers, t)
+	}
+	slices.Sort(tiers)
+	for _, t := range tiers {
+		m.tiers = append(m.tiers, create(byTier[t]))
+	}
+	return m, nil
+}
+
+// pick returns the server that the first balancer with a candidate chooses, or nil.
+func (m *members) pick(a *Attempt, now time.Time) *Server {
+	for _, b := range m.tiers {
+		if s := b.pick(a, now); s != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// list returns the servers at present. The caller must not change the list.
+func (b *Backend) list() []*Server { return b.members.Load().servers }
+
+// setServers replaces the servers. New ones get a meter, and their tasks if the backend runs. Those
+// that are gone get no further requests: their idle connections are closed, and those in use after
+// their exchanges. membersMu must be held.
+func (b *Backend) setServers(servers []*Server) error {
+	m, err := b.newMembers(servers)
+	if err != nil {
+		return err
+	}
+	before, after := map[*Server]bool{}, map[*Server]bool{}
+	for _, s := range b.list() {
+		before[s] = true
+	}
+	for _, s := range servers {
+		after[s] = true
+		if before[s] {
+			continue
+		}
+		s.meter = b.options.Instruments.Server(b.options.Name, s.Address)
+		if b.running {
+			s.startTasks()
+		}
+	}
+	b.members.Store(m)
+	for s := range before {
+		if !after[s] {
+			s.remove()
+		}
+	}
+	return nil
+}
+
+// startServers starts the tasks of all servers, and from then on those of new ones.
+func (b *Backend) startServers() {
+	b.membersMu.Lock()
+	defer b.membersMu.Unlock()
+	b.running = true
+	for _, s := range b.list() {
+		s.startTasks()
+	}
+	for _, e := range b.entries {
+		if e.fixed == nil {
+			b.background.start("backend "+b.Name()+": servers of "+e.name(), func(ctx context.Context) { b.follow(ctx, e) })
+		}
+	}
+}
+
+// remove ends the tasks of a server that the backend no longer has, and closes its idle
+// connections.
+func (s *Server) remove() {
+	s.cancel()
+	s.close()
+}
