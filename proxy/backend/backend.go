@@ -71,7 +71,7 @@ type ServerOptions struct {
 	Address   string // host:port, or unix:/path
 	All       bool   // each address of the host is a server
 	SRV       string // in place of an address: the name of SRV records, each of which is a server
-	Weight    int    // its share of the requests; 0 means 1; below 0: it gets nothing new; not with SRV
+	Weight    int    // its share of the requests; 0 means 1; below 0: nothing new; not with SRV
 	Backup    bool   // it is used if no other server is available
 	MPTCP     mptcp.Mode
 	Source    netip.Addr // to connect from
@@ -119,6 +119,7 @@ func New(o Options) (*Backend, error) {
 		},
 		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
+	b.notesLatency, b.countsInFlight = o.Balance == latencyName, o.Balance == hashName
 	b.members.Store(new(members))
 	err := b.addEntries()
 	if err == nil {

@@ -26,7 +26,7 @@ func origins(t *testing.T, addresses ...string) (port uint16, list []*proxytest.
 			t.Fatal(err)
 		}
 		port = uint16(l.Addr().(*net.TCPAddr).Port)
-		list = append(list, proxytest.OriginOn(t, l, at(a)))
+		list = append(list, proxytest.OriginOn(t, l, answering(a)))
 	}
 	return port, list
 }
@@ -59,7 +59,7 @@ func TestAll(t *testing.T) {
 	if !proxytest.Within(proxytest.Patience, func() bool { return len(b.list()) == 2 }) {
 		t.Fatal("the name is not resolved")
 	}
-	if got, want := listed(b), answering("2")+" "+answering("1"); got != want {
+	if got, want := listed(b), at("2")+" "+at("1"); got != want {
 		t.Errorf("servers %s, want %s: an address counts once", got, want)
 	}
 	for range 2 {
@@ -68,7 +68,7 @@ func TestAll(t *testing.T) {
 	first := b.list()[1]
 	s.Set("api.example. 300 IN A 127.0.0.3", "api.example. 300 IN A 127.0.0.1")
 	renew(b)
-	if got, want := listed(b), answering("2")+" "+answering("1")+" "+answering("3"); got != want {
+	if got, want := listed(b), at("2")+" "+at("1")+" "+at("3"); got != want {
 		t.Errorf("servers %s, want %s", got, want)
 	}
 	if b.list()[1] != first || first.status(time.Now()).Idle != 1 {
@@ -89,7 +89,7 @@ func TestAll(t *testing.T) {
 	said := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(moved) > 0 && moved[0] == fmt.Sprintf("api.example.:%d[%s] []", port, answering("1"))
+		return len(moved) > 0 && moved[0] == fmt.Sprintf("api.example.:%d[%s] []", port, at("1"))
 	}
 	if !proxytest.Within(proxytest.Patience, said) {
 		t.Errorf("reported %q", moved)

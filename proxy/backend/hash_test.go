@@ -62,7 +62,7 @@ func TestHashMovesFewKeys(t *testing.T) {
 	ten := chosen(hashPool(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, one), hashKeys)
 	nine := chosen(hashPool(t, []int{10, 9, 8, 7, 6, 4, 3, 2, 1}, one), hashKeys)
 	without := hashPool(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, one)
-	breaks(without.servers[4])
+	breaks(without.list()[4])
 	for name, after := range map[string][]string{"removed": nine, "down": chosen(without, hashKeys)} {
 		share := moved(t, ten, after, "10.0.0.5:80")
 		t.Logf("1 of 10 servers %s: %.2f %% of the keys moved", name, 100*share)

@@ -69,7 +69,8 @@ func TestNewServerIsProbed(t *testing.T) {
 	}
 }
 
-// A fast server that lets a request wait is avoided while it does, although its answers were faster.
+// A fast server that lets a request wait is avoided while it does, although its answers were
+// faster.
 func TestWaitingServerIsAvoided(t *testing.T) {
 	b := simulated(t, latencyName, 1, 1)
 	fast, slow := b.list()[0], b.list()[1]

@@ -82,11 +82,11 @@ func equal(n int) []int { return slices.Repeat([]int{1}, n) }
 
 // run simulates the requests that arrive within a time.
 func (m *simulation) run(until time.Duration) {
-	n := len(m.backend.servers)
+	n := len(m.backend.list())
 	m.random = rand.New(rand.NewPCG(3, 4))
 	m.queues, m.sent, m.busy = make([]queue, n), make([]int, n), make([]int, n)
 	index := map[*Server]int{}
-	for i, s := range m.backend.servers {
+	for i, s := range m.backend.list() {
 		index[s] = i
 	}
 	var a Attempt
@@ -122,7 +122,7 @@ func (m *simulation) begin(server int, at, arrived time.Duration) {
 func (m *simulation) endsUntil(until time.Duration) {
 	for len(m.events) > 0 && m.events[0].at <= until {
 		e := heap.Pop(&m.events).(event)
-		s, q := m.backend.servers[e.server], &m.queues[e.server]
+		s, q := m.backend.list()[e.server], &m.queues[e.server]
 		a := Attempt{backend: m.backend, server: s}
 		a.NoteAnswer(e.at-e.arrived, 200, epoch.Add(e.at))
 		s.countInFlight(-1)

@@ -173,7 +173,7 @@ func FuzzSticky(f *testing.F) {
 	f.Fuzz(func(t *testing.T, field string) {
 		var h message.Header
 		h.AddString(message.Cookie, field)
-		s := b.sticky.find(&h)
+		s := b.members.Load().sticky.find(&h)
 		if s != nil && (s.cookies.token == "" || !strings.Contains(field, s.cookies.token)) {
 			t.Errorf("%q leads to %s", field, s.Address)
 		}
