@@ -25,6 +25,7 @@ type Options struct {
 	ConnectTimeout  time.Duration // 5 s
 	ResponseTimeout time.Duration // to the first byte of a response, 60 s
 	IdleTimeout     time.Duration // of idle connections, and of silence in a response; 60 s
+	SlowStart       time.Duration // of a server that has come back; 0: it gets its share at once
 	Limits          limits.Limits // of a response's head; those of limits.Servers
 	Protocol        Protocol
 	SendProxy       uint8 // version of the PROXY header that connections begin with; 0: no header

@@ -37,6 +37,7 @@ type Server struct {
 	ports   ports
 
 	inFlight atomic.Int64                 // requests in progress
+	slow     slowStart
 	outage   atomic.Pointer[outage]       // nil: the last connect succeeded
 	last     atomic.Pointer[mptcp.Result] // of the last connection
 

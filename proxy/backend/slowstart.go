@@ -1,0 +1,40 @@
+package backend
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// leastShare is the part of its weight that a server has when its slow start begins.
+const leastShare = 0.1
+
+// slowStart lets the share of a server that has come back grow from a tenth of its weight to all of
+// it, linearly over Options.SlowStart: its caches are cold, and it must not get the requests of all
+// others that wait for it at once.
+type slowStart struct {
+	since atomic.Int64 // when the server came back, ns since epoch; 0: it has its whole weight
+}
+
+// effectiveWeight returns the weight of the server at a time: Server.weight, or a part of it while
+// the server starts slowly. It is more than 0 if the weight is.
+func (s *Server) effectiveWeight(now time.Time) float64 {
+	since := s.slow.since.Load()
+	if since == 0 {
+		return float64(s.weight)
+	}
+	full := s.backend.options.SlowStart
+	passed := now.Sub(epoch) - time.Duration(since)
+	if passed >= full {
+		s.slow.since.CompareAndSwap(since, 0)
+		return float64(s.weight)
+	}
+	return float64(s.weight) * max(leastShare, float64(passed)/float64(full))
+}
+
+// startSlowly begins the slow start of a server that has come back or is new, if the backend has
+// one.
+func (s *Server) startSlowly(now time.Time) {
+	if s.backend.options.SlowStart > 0 {
+		s.slow.since.Store(max(1, int64(now.Sub(epoch))))
+	}
+}
