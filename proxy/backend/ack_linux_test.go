@@ -22,7 +22,7 @@ func TestTicketsOfServersAreAcknowledgedAtOnce(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers(web.Listener.Addr().String()), TLS: func(string) (*tls.Config, error) {
 		return &tls.Config{InsecureSkipVerify: true}, nil
 	}})
-	_, c, err := b.servers[0].dial(context.Background(), Addresses{}, false)
+	_, c, err := b.list()[0].dial(context.Background(), Addresses{}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

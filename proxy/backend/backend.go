@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"mpgate/mptcp"
@@ -77,9 +79,11 @@ type Backend struct {
 	client2   http2.ClientOptions
 	readers   task.Group // of shared connections
 	connLimit *ConnLimit
-	servers   []*Server
-	balancer  balancer
+	members   atomic.Pointer[members]
 	check     check
+
+	membersMu sync.Mutex // guards running; held while members are replaced
+	running   bool       // Run has been called
 
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
@@ -99,19 +103,16 @@ func New(o Options) (*Backend, error) {
 		},
 		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
+	var servers []*Server
 	for _, so := range o.Servers {
 		s, err := b.newServer(so)
 		if err != nil {
 			return nil, fmt.Errorf("backend %q: %w", o.Name, err)
 		}
-		b.servers = append(b.servers, s)
+		servers = append(servers, s)
 	}
-	var err error
-	if b.balancer, err = newBalancer(o.Balance, b.servers); err != nil {
-		return nil, fmt.Errorf("backend %q: %w", o.Name, err)
-	}
-	for _, s := range b.servers {
-		s.meter = o.Instruments.Server(o.Name, s.Address)
+	if err := b.setServers(servers); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
@@ -148,15 +149,13 @@ func (b *Backend) IdleTimeout() time.Duration { return b.options.IdleTimeout }
 // Run maintains the servers until the context ends: it closes expired idle connections and runs the
 // servers' tasks. Then it closes all idle connections.
 func (b *Backend) Run(ctx context.Context) error {
-	for _, s := range b.servers {
-		s.startTasks()
-	}
+	b.startServers()
 	tick := time.NewTicker(min(time.Second, b.options.IdleTimeout))
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
-			for _, s := range b.servers {
+			for _, s := range b.list() {
 				s.closeExpired(now)
 			}
 		case <-ctx.Done():
@@ -170,7 +169,7 @@ func (b *Backend) Run(ctx context.Context) error {
 // Discard releases the resources of a backend that never ran.
 func (b *Backend) Discard() {
 	b.background.stop()
-	for _, s := range b.servers {
+	for _, s := range b.list() {
 		s.close()
 	}
 }
@@ -187,9 +186,9 @@ type ServerStatus struct {
 
 // Status returns the state of each server.
 func (b *Backend) Status() []ServerStatus {
-	list := make([]ServerStatus, len(b.servers))
-	for i, s := range b.servers {
-		list[i] = s.status(time.Now())
+	var list []ServerStatus
+	for _, s := range b.list() {
+		list = append(list, s.status(time.Now()))
 	}
 	return list
 }

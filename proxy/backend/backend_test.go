@@ -183,7 +183,7 @@ func TestCloseClosesIdleConnections(t *testing.T) {
 	gone := make(chan struct{}, 1)
 	o := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) { silent(c); gone <- struct{}{} })
 	b, in := pool(t, Options{Servers: servers(o.Address())})
-	s := b.servers[0]
+	s := b.list()[0]
 	_, c, err := s.dial(context.Background(), Addresses{}, false)
 	if err != nil {
 		t.Fatal(err)

@@ -47,7 +47,11 @@ func newBalancer(name string, servers []*Server) (balancer, error) {
 
 // pick returns the server for the next try: the choice of the balancer, or the last resort.
 func (a *Attempt) pick(now time.Time) *Server {
-	if s := a.backend.balancer.pick(a, now); s != nil {
+	m := a.backend.members.Load()
+	if len(m.servers) == 0 {
+		return nil
+	}
+	if s := m.balancer.pick(a, now); s != nil {
 		return s
 	}
 	return a.lastResort(now)
@@ -62,7 +66,7 @@ func (a *Attempt) candidate(s *Server, now time.Time) bool {
 // longest ago, because it is the most likely to work again. It returns nil if there is none.
 func (a *Attempt) lastResort(now time.Time) (best *Server) {
 	var bestFailure int64
-	for _, s := range a.backend.servers {
+	for _, s := range a.backend.list() {
 		if a.wasTried(s) || s.available(now) == unavailable {
 			continue
 		}

@@ -177,7 +177,7 @@ func (q *queueWait) wait(ctx context.Context, b *Backend) bool {
 func (b *Backend) CloseIdle() bool {
 	var of *Server
 	var oldest time.Time
-	for _, s := range b.servers {
+	for _, s := range b.list() {
 		s.mu.Lock()
 		if len(s.idle) > 0 && (of == nil || s.idle[0].used.Before(oldest)) {
 			of, oldest = s, s.idle[0].used

@@ -18,7 +18,7 @@ func TestMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 	for mode, taken := range map[mptcp.Mode]bool{mptcp.Prefer: false, mptcp.Require: true, mptcp.Off: true} {
 		o := proxytest.NewOrigin(t, mptcp.Prefer, silent)
 		b, _ := pool(t, Options{Servers: []ServerOptions{{Address: o.Address(), MPTCP: mode}}})
-		s := b.servers[0]
+		s := b.list()[0]
 		_, c, err := s.dial(context.Background(), Addresses{}, false)
 		if err != nil {
 			t.Fatal(err)
@@ -44,7 +44,7 @@ func TestSharedMPTCPConnectionsAreAvoidedWithoutHostMemory(t *testing.T) {
 	go func() { _ = web.Serve(l) }()
 	defer web.Close()
 	b, _ := pool(t, Options{Servers: []ServerOptions{{Address: l.Addr().String()}}, Protocol: HTTP2})
-	s := b.servers[0]
+	s := b.list()[0]
 	isShort := false
 	b.options.MemoryShort = func() bool { return isShort }
 	for _, want := range []struct {

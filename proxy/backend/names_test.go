@@ -116,7 +116,7 @@ func TestSilentAddress(t *testing.T) {
 	bad := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), good.Port())
 	proxytest.FullQueue(t, bad)
 	b, _ := pool(t, Options{Servers: servers(fmt.Sprintf("name.invalid:%d", good.Port())), ConnectTimeout: 3 * time.Second})
-	n := b.servers[0].names
+	n := b.list()[0].names
 	n.mu.Lock()
 	n.addrs, n.resolvedAt = []netip.Addr{bad.Addr(), good.Addr()}, time.Now().Add(time.Hour)
 	n.mu.Unlock()
@@ -233,11 +233,11 @@ func moving(t *testing.T, o Options, serve func(at string) func(*proxytest.Conn)
 	to("127.0.0.1")
 	o.Servers = servers(fmt.Sprintf("name.example:%d", port))
 	b, _ = pool(t, o, func(b *Backend) {
-		b.servers[0].names.resolver = resolverOf(t, func() []netip.Addr { return *now.Load() })
+		b.list()[0].names.resolver = resolverOf(t, func() []netip.Addr { return *now.Load() })
 	})
 	return b, func() {
 		to("127.0.0.2")
-		b.servers[0].names.refresh(t.Context())
+		b.list()[0].names.refresh(t.Context())
 	}
 }
 
@@ -247,7 +247,7 @@ func TestNameThatMoves(t *testing.T) {
 	b, move := moving(t, Options{}, func(at string) func(*proxytest.Conn) {
 		return proxytest.Always(proxytest.Response("200 OK", at))
 	})
-	s := b.servers[0]
+	s := b.list()[0]
 	if got := ask(t, b, "GET"); got != "old" {
 		t.Fatalf("%q answered, want old", got)
 	}
@@ -282,7 +282,7 @@ func TestNameWithoutAResolverKeepsItsConnections(t *testing.T) {
 	b, _ := moving(t, Options{}, func(at string) func(*proxytest.Conn) {
 		return proxytest.Always(proxytest.Response("200 OK", at))
 	})
-	s := b.servers[0]
+	s := b.list()[0]
 	_ = ask(t, b, "GET")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -335,10 +335,10 @@ func TestNameThatMovesHTTP2(t *testing.T) {
 	serveH2C(t, second)
 	now := addrs("127.0.0.1")
 	b, in := pool(t, Options{Servers: servers(fmt.Sprintf("name.example:%d", port)), Protocol: HTTP2}, func(b *Backend) {
-		b.servers[0].names.addrs, b.servers[0].names.resolvedAt = now, time.Now().Add(time.Hour)
-		b.servers[0].names.snapshot.Store(&now)
+		b.list()[0].names.addrs, b.list()[0].names.resolvedAt = now, time.Now().Add(time.Hour)
+		b.list()[0].names.snapshot.Store(&now)
 	})
-	n := b.servers[0].names
+	n := b.list()[0].names
 	var a Attempt
 	a.Reset(b)
 	used, err := a.Open(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
@@ -353,7 +353,7 @@ func TestNameThatMovesHTTP2(t *testing.T) {
 	n.addrs = now2
 	n.snapshot.Store(&now2)
 	n.mu.Unlock()
-	b.servers[0].closeExpired(time.Now())
+	b.list()[0].closeExpired(time.Now())
 	if got := ask(t, b, "GET"); got != "HTTP/2.0" {
 		t.Errorf("got %q", got)
 	}

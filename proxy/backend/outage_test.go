@@ -22,7 +22,7 @@ func probingEvery(d time.Duration) func(*Backend) {
 // waitAvailable waits until the first server is available, or until it is not.
 func waitAvailable(t *testing.T, b *Backend, want bool) {
 	t.Helper()
-	if !proxytest.Within(proxytest.Patience, func() bool { return (b.servers[0].available(time.Now()) == available) == want }) {
+	if !proxytest.Within(proxytest.Patience, func() bool { return (b.list()[0].available(time.Now()) == available) == want }) {
 		t.Fatalf("the server is available: %v", !want)
 	}
 }
@@ -82,7 +82,7 @@ func TestServerThatIsBack(t *testing.T) {
 	if !proxytest.Within(proxytest.Patience, func() bool { return b.Status()[0].Idle == 1 }) {
 		t.Fatal("the connection of the probe is not idle")
 	}
-	s := b.servers[0]
+	s := b.list()[0]
 	c := s.takeIdle(true, true)
 	if c == nil {
 		t.Fatal("no connection to take")
@@ -101,7 +101,7 @@ func TestServerThatIsBackHTTP2(t *testing.T) {
 	}
 	serveH2C(t, server.Listen())
 	waitAvailable(t, b, true)
-	h := &b.servers[0].shared
+	h := &b.list()[0].shared
 	settled := func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -162,7 +162,7 @@ func TestServerWithoutTLS(t *testing.T) {
 		if !errors.As(err, &handshake) {
 			t.Fatalf("%s: got %v, want a handshake that failed", name, err)
 		}
-		if b.servers[0].available(time.Now()) == available {
+		if b.list()[0].available(time.Now()) == available {
 			t.Errorf("%s: the server is available", name)
 		}
 	}
@@ -181,7 +181,7 @@ func TestAllServersSilent(t *testing.T) {
 	}
 	var a Attempt
 	a.Reset(b)
-	if s := a.pick(time.Now().Add(firstProbeDelay)); s != b.servers[0] {
+	if s := a.pick(time.Now().Add(firstProbeDelay)); s != b.list()[0] {
 		t.Errorf("later %v is tried, want the server", s)
 	}
 }
@@ -189,7 +189,7 @@ func TestAllServersSilent(t *testing.T) {
 // An outage ends with the connect of a request, too, and another may follow.
 func TestOutageAfterOutage(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers(proxytest.NewRefusing(t).Address)})
-	s := b.servers[0]
+	s := b.list()[0]
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for range 3 {
 		s.connectFailed(refused)

@@ -69,7 +69,7 @@ func TestOwnedConnections(t *testing.T) {
 	}
 	bob.Close()
 	bob.Close()
-	if n := len(b.servers[0].owned) + len(b.servers[1].owned); n != 0 {
+	if n := len(b.list()[0].owned) + len(b.list()[1].owned); n != 0 {
 		t.Errorf("%d owners are left", n)
 	}
 }
@@ -81,7 +81,7 @@ func TestOwnedConnectionsEnd(t *testing.T) {
 	open := func() float64 { return proxytest.Metric(t, in.Registry(), "mpgate_backend_connections_open") }
 	var alice Owner
 	owned(t, b, &alice, nil)
-	s := b.servers[0]
+	s := b.list()[0]
 	if s.closeExpired(time.Now()); open() != 1 {
 		t.Errorf("%v connections, want that of the owner", open())
 	}

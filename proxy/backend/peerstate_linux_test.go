@@ -47,7 +47,7 @@ func TestEndIsSeenBelowMPTCP(t *testing.T) {
 					o, end := closing(t, m.origin)
 					b, _ := pool(t, Options{Servers: []ServerOptions{{Address: o.Address(), MPTCP: mptcp.Prefer}}})
 					ask(t, b, before)
-					s := b.servers[0]
+					s := b.list()[0]
 					c := s.idle[0]
 					r, err := mptcp.LastReceived(c.link.Raw())
 					if err != nil {
@@ -126,7 +126,7 @@ func TestPeerStateByTime(t *testing.T) {
 	o := proxytest.NewOrigin(t, mptcp.Prefer, proxytest.Echo)
 	b, _ := pool(t, Options{Servers: []ServerOptions{{Address: o.Address(), MPTCP: mptcp.Prefer}}})
 	ask(t, b, "GET")
-	c := b.servers[0].idle[0]
+	c := b.list()[0].idle[0]
 	if c.segmentsKnown || c.peerStateMayBeKnown(c.used) || c.peerState(c.used) != peerMayHaveClosed {
 		t.Error("a connection just used by a GET may carry a POST")
 	}
@@ -148,7 +148,7 @@ func TestEndOfASharedConnection(t *testing.T) {
 			serveH2C(t, l)
 			b, in := pool(t, Options{Servers: []ServerOptions{{Address: l.Addr().String(), MPTCP: mode}}, Protocol: HTTP2})
 			ask(t, b, "POST")
-			h := &b.servers[0].shared
+			h := &b.list()[0].shared
 			h.mu.Lock()
 			c := h.conns[0]
 			h.mu.Unlock()

@@ -100,7 +100,7 @@ func TestFlappingServerIsReportedOnce(t *testing.T) {
 	o := Options{Servers: servers(proxytest.NewRefusing(t).Address)}
 	r := reporting(&o)
 	b, _ := pool(t, o, probingEvery(10*time.Millisecond))
-	s := b.servers[0]
+	s := b.list()[0]
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for range 20 {
 		s.connectFailed(refused)

@@ -47,13 +47,13 @@ func TestPick(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4")})
 	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for _, i := range []int{2, 0} { // the outage of the third server is the older one
-		b.servers[i].connectFailed(refused)
+		b.list()[i].connectFailed(refused)
 	}
 	var a Attempt
 	a.Reset(b)
 	for _, want := range []int{1, 3, 2} {
-		if !a.next(time.Now(), nil) || a.Server() != b.servers[want] {
-			t.Errorf("try %d: %s, want %s", a.Tries(), a.Server().Address, b.servers[want].Address)
+		if !a.next(time.Now(), nil) || a.Server() != b.list()[want] {
+			t.Errorf("try %d: %s, want %s", a.Tries(), a.Server().Address, b.list()[want].Address)
 		}
 	}
 	if a.next(time.Now(), nil) {
@@ -63,7 +63,7 @@ func TestPick(t *testing.T) {
 
 func TestPickDoesNotAllocate(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")})
-	b.servers[1].connectFailed(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
+	b.list()[1].connectFailed(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
 	now := time.Now()
 	a := new(Attempt)
 	if n := testing.AllocsPerRun(1000, func() { a.Reset(b); a.next(now, nil); a.next(now, nil); a.next(now, nil) }); n != 0 {

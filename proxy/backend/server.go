@@ -24,6 +24,8 @@ var epoch = time.Now()
 type Server struct {
 	Address string // as configured
 	backend *Backend
+	ctx     context.Context // of its tasks; ends with the server or the backend
+	cancel  context.CancelFunc
 	weight  int // at least 1
 	dialer  mptcp.Dialer
 	unix    string // the path of a unix socket; "": TCP
@@ -50,6 +52,7 @@ type Server struct {
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
+	s.ctx, s.cancel = context.WithCancel(b.background.ctx)
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
@@ -98,9 +101,9 @@ func (s *Server) startTasks() {
 	}
 }
 
-// start starts a task of the server, which ends with the backend.
+// start starts a task of the server, which ends with the server or the backend.
 func (s *Server) start(what string, f func(context.Context)) {
-	s.backend.background.start("backend "+s.backend.Name()+": "+what+" of "+s.Address, f)
+	s.backend.background.start("backend "+s.backend.Name()+": "+what+" of "+s.Address, func(context.Context) { f(s.ctx) })
 }
 
 // reportStale reports that the server's name does not resolve, or with nil that it does again.

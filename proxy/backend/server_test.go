@@ -23,7 +23,7 @@ func TestInFlight(t *testing.T) {
 			}
 			want := func(n int64) {
 				t.Helper()
-				if got := b.servers[0].inFlight.Load(); got != n {
+				if got := b.list()[0].inFlight.Load(); got != n {
 					t.Errorf("protocol %d: %d requests in progress, want %d", p, got, n)
 				}
 				if in != nil {

@@ -92,7 +92,7 @@ func TestIdleConnectionIsClosedAtTheLimit(t *testing.T) {
 	one, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: limit})
 	two, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), ConnLimit: limit})
 	limit.CloseIdle = func() bool { return one.CloseIdle() }
-	s := one.servers[0]
+	s := one.list()[0]
 	for range 2 {
 		_, c, err := s.dial(context.Background(), Addresses{}, false)
 		if err != nil {
