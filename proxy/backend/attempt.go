@@ -70,8 +70,9 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (l *Link, err err
 		ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
 		defer cancel()
 		if l, err = a.server.openLink(ctx, from); err == nil {
-			a.server.connectSucceeded()
+			l.countRaw()
 		}
+		a.server.noteConnect(err)
 		return err
 	})
 	return l, err

@@ -55,6 +55,17 @@ type Options struct {
 	// Stale, if set, is called with an error when a server's name no longer resolves while its last
 	// addresses stay in use, and with nil when it resolves again.
 	Stale func(server string, why error)
+	// Panic, if set, is called when fewer than half of the servers are healthy, so that failed checks
+	// and ejections do not count, and when that is over. No request waits for it.
+	Panic func(on bool, healthy, servers int)
+	// Check describes checks of the servers while they work; nil: none. During an outage a server is
+	// checked in any case.
+	Check *CheckOptions
+	Eject *EjectOptions // nil: no server is ejected for its responses
+	// Restore, if not nil, has the states of the servers of an earlier backend of this name. Those
+	// that it does not have are new. Health identifies what health depends on: see ServerState.
+	Restore []ServerState
+	Health  string
 	// ConnLimit, if set, bounds the connections of all backends that share it; nil: no limit.
 	ConnLimit *ConnLimit
 }
@@ -85,6 +96,12 @@ type Backend struct {
 	membersMu sync.Mutex // guards running; held while members are replaced
 	running   bool       // Run has been called
 
+	health       *telemetry.BackendHealthMeter
+	panics       atomic.Bool             // too few servers are healthy
+	earlier      map[string]*ServerState // Options.Restore by address
+	healthMu     sync.Mutex              // guards what follows, and the ejections of all servers
+	panicReports bool                    // a task reports panics
+
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
 }
@@ -101,8 +118,13 @@ func New(o Options) (*Backend, error) {
 		client2: http2.ClientOptions{
 			Limits: o.Limits, SlowAfter: ClientCheckDelay, Memory: o.Streams,
 		},
-		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
+		connLimit: o.ConnLimit, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
+	var err error
+	if b.check, err = newCheck(o.Check); err != nil {
+		return nil, fmt.Errorf("backend %q: check: %w", o.Name, err)
+	}
+	b.earlier = byAddress(o.Restore)
 	var servers []*Server
 	for _, so := range o.Servers {
 		s, err := b.newServer(so)
@@ -111,6 +133,7 @@ func New(o Options) (*Backend, error) {
 		}
 		servers = append(servers, s)
 	}
+	b.health = o.Instruments.BackendHealth(o.Name)
 	if err := b.setServers(servers); err != nil {
 		return nil, err
 	}
@@ -128,6 +151,16 @@ func setDefaults(o *Options) {
 	}
 	if o.Streams == nil {
 		o.Streams = &http2.Memory{Limit: http2.MemoryLimit()}
+	}
+	if o.Check != nil {
+		check := *o.Check
+		check.setDefaults()
+		o.Check = &check
+	}
+	if o.Eject != nil {
+		eject := *o.Eject
+		eject.Rest, eject.Most = cmp.Or(eject.Rest, 10*time.Second), cmp.Or(eject.Most, 0.5)
+		o.Eject = &eject
 	}
 	if o.ConnLimit == nil {
 		o.ConnLimit = new(ConnLimit)
@@ -172,16 +205,22 @@ func (b *Backend) Discard() {
 	for _, s := range b.list() {
 		s.close()
 	}
+	b.health.Release()
 }
 
 // ServerStatus is the state of a server, for the status page.
 type ServerStatus struct {
-	Address   string
-	Down      bool   // it could not be reached, and has not been reached since
-	Why       string // the error of the last connect, if Down
+	Address string
+	Down    bool   // it cannot be reached, fails its checks or was ejected
+	Why     string // if Down: the error of the last connect or check, or the errors in responses
+	Reason  string // of a fallback, inferred
+	Admin   AdminState
+	// InProgress counts requests and connections whose bytes are forwarded.
+	InProgress int64
+	// Slow is the share of its weight that the server has while it starts slowly; otherwise 1.
+	Slow      float64
 	Idle      int    // idle connections
 	Transport string // of the last connection; "" before the first
-	Reason    string // of a fallback, inferred
 }
 
 // Status returns the state of each server.
@@ -194,9 +233,11 @@ func (b *Backend) Status() []ServerStatus {
 }
 
 func (s *Server) status(now time.Time) ServerStatus {
-	status := ServerStatus{Address: s.Address}
-	if o := s.outage.Load(); o != nil && s.available(now) != available {
+	status := ServerStatus{Address: s.Address, Admin: AdminState(s.admin.Load()), InProgress: s.inFlight.Load(), Slow: s.slowShare(now)}
+	if o := s.outage.Load(); o != nil {
 		status.Down, status.Why = true, o.cause().Error()
+	} else if e := s.ejected.Load(); e != nil {
+		status.Down, status.Why = true, e.text(now)
 	}
 	if r := s.last.Load(); r != nil {
 		status.Transport, status.Reason = r.Transport.String(), r.Reason.String()

@@ -67,7 +67,7 @@ func (a *Attempt) candidate(s *Server, now time.Time) bool {
 func (a *Attempt) lastResort(now time.Time) (best *Server) {
 	var bestFailure int64
 	for _, s := range a.backend.list() {
-		if a.wasTried(s) || s.available(now) == unavailable {
+		if a.wasTried(s) || !s.mayTry(now) {
 			continue
 		}
 		if at := s.lastFailure(); best == nil || at < bestFailure {

@@ -31,6 +31,13 @@ type Link struct {
 	info   conninfo.Info
 	addr   netip.Addr // of a server that has a name
 	opened time.Time
+	raw    bool // it counts as a request in progress
+}
+
+// countRaw counts a connection whose bytes are forwarded as a request in progress, until it ends.
+func (l *Link) countRaw() {
+	l.raw = true
+	l.server.inFlight.Add(1)
 }
 
 // outdated reports whether the connection should carry no further requests: the server's name no
@@ -56,6 +63,9 @@ func (l *Link) Close() {
 // countClose counts the connection as ended. The socket must still be open.
 func (l *Link) countClose() {
 	l.info.Close()
+	if l.raw {
+		l.server.inFlight.Add(-1)
+	}
 	l.server.meter.Open(-1)
 	l.server.backend.connLimit.Release()
 }

@@ -3,6 +3,7 @@ package backend
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // members are the servers of a backend at one time, and the balancer that chooses among them. When
@@ -35,10 +36,12 @@ func (b *Backend) setServers(servers []*Server) error {
 			s.meter = b.options.Instruments.Server(b.options.Name, s.Address)
 		}
 		if b.running && !slices.Contains(before, s) {
+			s.startSlowly(time.Now())
 			s.startTasks()
 		}
 	}
 	b.members.Store(&members{servers, balancer})
+	b.recount()
 	for _, s := range before {
 		if !slices.Contains(servers, s) {
 			s.remove()

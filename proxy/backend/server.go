@@ -38,10 +38,17 @@ type Server struct {
 	shared  sharedConns
 	ports   ports
 
-	inFlight atomic.Int64                 // requests in progress
+	inFlight atomic.Int64 // requests in progress
 	slow     slowStart
-	outage   atomic.Pointer[outage]       // nil: the last connect succeeded
-	last     atomic.Pointer[mptcp.Result] // of the last connection
+
+	connecting connecting
+	outcomes   outcomes
+	checks     checks
+	resume     func()                       // continues an outage or ejection of before; nil: there is none
+	outage     atomic.Pointer[outage]       // nil: it can be reached and passes its checks
+	ejected    atomic.Pointer[ejection]     // nil: it is not
+	admin      atomic.Uint32                // an AdminState
+	last       atomic.Pointer[mptcp.Result] // of the last connection
 
 	mu       sync.Mutex         // guards what follows
 	idle     []*conn            // the one used last is last
@@ -52,6 +59,7 @@ type Server struct {
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
+	s.restore()
 	s.ctx, s.cancel = context.WithCancel(b.background.ctx)
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
@@ -96,6 +104,14 @@ func (s *Server) setTLS(host string) error {
 
 // startTasks starts the tasks that run as long as the backend.
 func (s *Server) startTasks() {
+	s.showHealth()
+	s.meter.Drained(AdminState(s.admin.Load()) != AdminUp)
+	if s.resume != nil {
+		s.resume()
+	}
+	if s.backend.options.Check != nil {
+		s.start("checks", s.checkPeriodically)
+	}
 	if s.names != nil {
 		s.start("name", func(ctx context.Context) { s.names.refreshPeriodically(ctx, s.inUse, s.reportStale) })
 	}
@@ -150,6 +166,7 @@ func (s *Server) closeExpired(now time.Time) {
 
 // close closes all idle connections. Those in use are closed after their exchanges.
 func (s *Server) close() {
+	s.closeCheckConn()
 	s.shared.close()
 	s.mu.Lock()
 	idle := s.idle
@@ -157,7 +174,6 @@ func (s *Server) close() {
 		idle = append(idle, list...)
 	}
 	s.idle, s.owned, s.closed = nil, nil, true
-	s.meter.Up(true) // a server of a later generation may use the same meter
 	s.mu.Unlock()
 	s.closeIdle(idle)
 	s.meter.Release()

@@ -18,17 +18,22 @@ type slowStart struct {
 // effectiveWeight returns the weight of the server at a time: Server.weight, or a part of it while
 // the server starts slowly. It is more than 0 if the weight is.
 func (s *Server) effectiveWeight(now time.Time) float64 {
+	return float64(s.weight) * s.slowShare(now)
+}
+
+// slowShare returns the part of its weight that the server has at a time.
+func (s *Server) slowShare(now time.Time) float64 {
 	since := s.slow.since.Load()
 	if since == 0 {
-		return float64(s.weight)
+		return 1
 	}
 	full := s.backend.options.SlowStart
 	passed := now.Sub(epoch) - time.Duration(since)
 	if passed >= full {
 		s.slow.since.CompareAndSwap(since, 0)
-		return float64(s.weight)
+		return 1
 	}
-	return float64(s.weight) * max(leastShare, float64(passed)/float64(full))
+	return max(leastShare, float64(passed)/float64(full))
 }
 
 // startSlowly begins the slow start of a server that has come back or is new, if the backend has
