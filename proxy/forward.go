@@ -95,12 +95,15 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 		x.rec.BackendTime = now.Sub(r.Now)
 		meter.FirstByte(x.rec.BackendTime)
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
-		meter.Request(x.resp.Status)
+		status := x.resp.Status
+		meter.Request(status)
 		x.deliver(now)
 		x.end = x.releaseServer()
+		x.noteAnswer(status)
 		return false, nil
 	}
 	meter.Request(0)
+	x.noteNoAnswer(err)
 	repeat = x.mayRetry(r, again, err)
 	x.up.Abort() // the rest of the exchange must not keep the connection
 	if repeat {
