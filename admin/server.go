@@ -161,7 +161,7 @@ func (s *Server) handler() http.Handler {
 	}
 	if s.listener.Addr().Network() == "unix" {
 		profiles(mux)
-		return common(guarded(mux))
+		return common(guardBrowser(guarded(mux)))
 	}
 	return common(guard(configuredName(s.o.Address), guarded(mux)))
 }

@@ -76,8 +76,14 @@ type Backend struct {
 // BackendServer is one server of a backend.
 type BackendServer struct {
 	Address string `json:"address"`
-	Up      bool   `json:"up"`
+	Up      bool   `json:"up"`            // it can be reached, passes its checks and is not ejected
 	Why     string `json:"why,omitempty"` // why it is not up
+	// Asked is what an operator has asked of it: drain, down, or nothing.
+	Asked      string `json:"asked,omitempty"`
+	InProgress int64  `json:"in_progress"` // requests, and connections whose bytes are forwarded
+	Idle       int    `json:"idle"`        // connections
+	// Share is the part of its weight that it has while it starts slowly.
+	Share float64 `json:"share,omitempty"`
 	// the transport of the last connection: mptcp, fallback, tcp or unix
 	Transport string `json:"transport,omitempty"`
 	Reason    string `json:"reason,omitempty"` // of a fallback, inferred

@@ -8,7 +8,6 @@ import (
 	"net"
 	"reflect"
 	"slices"
-	"time"
 
 	"mpgate/config"
 	"mpgate/listener"
@@ -125,6 +124,7 @@ func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Bac
 		}
 	}
 	o := g.backendOptions(b, cfg.MPTCP.Enabled)
+	o.Restore = g.earlierStates(old, b.Name)
 	o.Limits = answer
 	made, err := backend.New(o)
 	if err != nil {
@@ -149,6 +149,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
 	}
 	g.logServers(&o)
+	healthOptions(&o, &b)
 	if g.group != nil {
 		o.Streams = &g.streams
 	}
@@ -163,12 +164,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 // logServers logs which servers cannot be reached, and why.
 func (g *Gateway) logServers(o *backend.Options) {
 	name := o.Name
-	o.Down = func(server string, why error) {
-		g.log.Warn("server is down", "backend", name, "server", server, "err", why)
-	}
-	o.Up = func(server string, after time.Duration) {
-		g.log.Info("server is back", "backend", name, "server", server, "after", after.Round(time.Millisecond).String())
-	}
+	g.logHealth(o)
 	o.Stale = func(server string, why error) {
 		if why == nil {
 			g.log.Info("the server's name resolves again", "backend", name, "server", server)

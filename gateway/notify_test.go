@@ -295,7 +295,11 @@ func TestStoreOverAnUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeFiles([]*os.File{report, releaseBy})
-	cmd, err := r.child(reportTo, release)
+	state, err := r.handOverState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, err := r.child(reportTo, release, state)
 	if err != nil {
 		t.Fatal(err)
 	}

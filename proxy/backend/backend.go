@@ -98,9 +98,9 @@ type Backend struct {
 
 	health       *telemetry.BackendHealthMeter
 	panics       atomic.Bool             // too few servers are healthy
-	earlier      map[string]*ServerState // Options.Restore by address
 	healthMu     sync.Mutex              // guards what follows, and the ejections of all servers
 	panicReports bool                    // a task reports panics
+	earlier      map[string]*ServerState // of servers that are not in members yet; nil: nothing is known
 
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
@@ -210,17 +210,16 @@ func (b *Backend) Discard() {
 
 // ServerStatus is the state of a server, for the status page.
 type ServerStatus struct {
-	Address string
-	Down    bool   // it cannot be reached, fails its checks or was ejected
-	Why     string // if Down: the error of the last connect or check, or the errors in responses
-	Reason  string // of a fallback, inferred
-	Admin   AdminState
-	// InProgress counts requests and connections whose bytes are forwarded.
-	InProgress int64
-	// Slow is the share of its weight that the server has while it starts slowly; otherwise 1.
-	Slow      float64
-	Idle      int    // idle connections
-	Transport string // of the last connection; "" before the first
+	Address     string
+	Down        bool   // it cannot be reached, fails its checks or was ejected
+	Unreachable bool   // it is Down because connects fail
+	Why         string // if Down: the error of the last connect or check, or of the responses
+	Admin       AdminState
+	InProgress  int64   // requests, and connections whose bytes are forwarded
+	Slow        float64 // the share of its weight that it has while it starts slowly; otherwise 1
+	Idle        int     // idle connections
+	Transport   string  // of the last connection; "" before the first
+	Reason      string  // of a fallback, inferred
 }
 
 // Status returns the state of each server.
@@ -235,7 +234,7 @@ func (b *Backend) Status() []ServerStatus {
 func (s *Server) status(now time.Time) ServerStatus {
 	status := ServerStatus{Address: s.Address, Admin: AdminState(s.admin.Load()), InProgress: s.inFlight.Load(), Slow: s.slowShare(now)}
 	if o := s.outage.Load(); o != nil {
-		status.Down, status.Why = true, o.cause().Error()
+		status.Down, status.Unreachable, status.Why = true, !o.reachable.Load(), o.cause().Error()
 	} else if e := s.ejected.Load(); e != nil {
 		status.Down, status.Why = true, e.text(now)
 	}

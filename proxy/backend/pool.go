@@ -63,6 +63,7 @@ func (b *Backend) startServers() {
 // remove ends the tasks of a server that the backend no longer has, and closes its idle
 // connections.
 func (s *Server) remove() {
+	s.remember()
 	s.cancel()
 	s.close()
 }

@@ -66,15 +66,38 @@ func byAddress(list []ServerState) map[string]*ServerState {
 	return m
 }
 
+// maxRemembered bounds the servers that a backend remembers after they have gone.
+const maxRemembered = 1000
+
+// remember keeps what an operator has asked of a server that goes, in case that its name has the
+// address again.
+func (s *Server) remember() {
+	if AdminState(s.admin.Load()) == AdminUp {
+		return
+	}
+	b := s.backend
+	b.healthMu.Lock()
+	defer b.healthMu.Unlock()
+	if b.earlier == nil {
+		b.earlier = map[string]*ServerState{}
+	}
+	if len(b.earlier) < maxRemembered {
+		b.earlier[s.Address] = &ServerState{Address: s.Address, Admin: AdminState(s.admin.Load())}
+	}
+}
+
 // restore takes over the state of an earlier server with the address, or none: then the server is
 // new. Its tasks start with those of the backend.
 func (s *Server) restore() {
 	b := s.backend
-	if b.earlier == nil {
+	b.healthMu.Lock()
+	t, known := b.earlier[s.Address], b.earlier != nil
+	delete(b.earlier, s.Address) // a server that goes leaves a new state: see remember
+	b.healthMu.Unlock()
+	if !known {
 		return
 	}
 	now := time.Now()
-	t := b.earlier[s.Address]
 	if t == nil {
 		s.startSlowly(now)
 		return
