@@ -37,6 +37,7 @@ var examples = map[string]func(*testing.T){
 	"systemd.toml":   runSystemd,
 	"tcp.toml":       runTCP,
 	"auth.toml":      runAuth,
+	"health.toml":    runHealth,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and
