@@ -134,7 +134,7 @@ func (s *Server) checkPeriodically(ctx context.Context) {
 			}
 			fall, failed = s.noteCheck(err, fall, failed)
 		}
-		timer.Reset(max(0, jitter(o.Interval)-time.Since(began)))
+		timer.Reset(untilBatch(began.Add(jitter(o.Interval)), o.Interval))
 	}
 }
 
@@ -154,6 +154,15 @@ func (s *Server) noteCheck(err error, fall, failed int) (int, int) {
 	return usual, 0
 }
 
+// untilBatch returns the time from now to a moment near at. Checks of many servers share their
+// moments: waking up costs more than a check.
+func untilBatch(at time.Time, interval time.Duration) time.Duration {
+	const perInterval = 25
+	every := interval / perInterval
+	since := at.Sub(epoch) // the same for all backends
+	return max(0, time.Until(epoch.Add((since+every/2)/every*every)))
+}
+
 // jitter returns d plus or minus a tenth, so that checks by many gateways and of many servers
 // spread.
 func jitter(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5+1) }
@@ -168,8 +177,12 @@ func (connectCheck) run(ctx context.Context, s *Server) error {
 		ctx, cancel = context.WithTimeout(ctx, o.Timeout)
 		defer cancel()
 	}
+	keep := s.outage.Load() != nil
+	if !keep && s.tls == nil {
+		return s.touch(ctx)
+	}
 	shared, exclusive, err := s.reach(ctx, Addresses{}, s.mayShare(&Request{}))
-	switch keep := s.outage.Load() != nil; {
+	switch {
 	case err != nil:
 		return err
 	case shared != nil && keep:
@@ -183,4 +196,23 @@ func (connectCheck) run(ctx context.Context, s *Server) error {
 		s.putIdle(exclusive, time.Now())
 	}
 	return nil
+}
+
+// touch connects and closes the connection. It costs half of what reach does.
+func (s *Server) touch(ctx context.Context) error {
+	limit := s.backend.connLimit
+	if !limit.Acquire() {
+		return &ShortError{ShortConnections, errConnections}
+	}
+	defer limit.Release()
+	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
+	defer cancel()
+	nc, _, result, err := s.dialSocket(ctx)
+	if err != nil {
+		s.meter.Connect(s.requestedTransport().String(), connectResult(err))
+		return shortage(err)
+	}
+	s.meter.Connect(result.Transport.String(), telemetry.ConnectOK)
+	s.last.Store(&result)
+	return nc.Close()
 }
