@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// HealthCheck is backend.check: how the servers are checked. With neither Path nor GRPC it is a connect.
+// HealthCheck is backend.check: how the servers are checked. With neither Path nor GRPC it is a
+// connect.
 type HealthCheck struct {
 	Path string `toml:"path" as:"path_query" eg:"/healthz" help:"Path to request; neither path nor grpc: only connect."`
 	// GRPC is "" for no gRPC, WholeServer for none of its services.
@@ -65,8 +66,9 @@ func (l *loader) checkCheck(b *Backend, n *node) {
 	}
 }
 
+// method is the method of a check. CONNECT would open a tunnel.
 func method(s, _ string) (string, string) {
-	if _, problem := methodOrAny(s, ""); problem != "" || s == "*" || s == "CONNECT" { // that opens a tunnel
+	if _, problem := methodOrAny(s, ""); problem != "" || s == "*" || s == "CONNECT" {
 		return "", `is not a valid method for a check; must be for example "GET" or "HEAD", in upper case`
 	}
 	return s, ""

@@ -41,7 +41,8 @@ const upgradeTime = 30 * time.Second
 type inheritance struct {
 	Ready   int // it writes a line when it is ready or cannot be
 	Go      int // says when it may continue by itself; closed when the previous process ends
-	State   int `json:",omitempty"` // what is known of servers is read from it, see handedState; 0: nothing
+	// State is what a handedState is read from; 0: nothing.
+	State int `json:",omitempty"`
 	Sockets []handedSocket
 }
 

@@ -40,7 +40,8 @@ func TestServerThatFailsIsEjected(t *testing.T) {
 			bad := proxytest.NewOrigin(t, 0, c.serve)
 			good := proxytest.NewOrigin(t, 0, proxytest.Echo)
 			o := backend.Options{Eject: &backend.EjectOptions{Errors: 2, Rest: time.Hour}}
-			if name == "no answer" { // the time decides over the good server, too: one error must do
+			// The time decides over the good server, too: one error must do.
+			if name == "no answer" {
 				o.Eject.Errors, o.ResponseTimeout = 1, 3*time.Second
 			}
 			g := start(t, setup{backend: o}, bad, good)

@@ -53,9 +53,8 @@ func TestTooFewServers(t *testing.T) {
 	}
 }
 
-// A server that does not answer is asked by one probe at a time. Requests do not wait for it: before
-// the first connect has failed they go to another server once it has taken too long, and afterwards
-// in any case.
+// Requests do not wait for a server that does not answer: already before the first connect has
+// failed, once it has taken too long, they go to another server.
 func TestSilentServerCostsNoRequests(t *testing.T) {
 	dead := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
 	other := proxytest.NewOrigin(t, mptcp.Off, silent)

@@ -55,11 +55,11 @@ type Options struct {
 	// Stale, if set, is called with an error when a server's name no longer resolves while its last
 	// addresses stay in use, and with nil when it resolves again.
 	Stale func(server string, why error)
-	// Panic, if set, is called when fewer than half of the servers are healthy, so that failed checks
-	// and ejections do not count, and when that is over. No request waits for it.
+	// Panic, if set, is called when fewer than half of the servers are healthy, so that failed
+	// checks and ejections do not count, and when that is over. No request waits for it.
 	Panic func(on bool, healthy, servers int)
-	// Check describes checks of the servers while they work; nil: none. During an outage a server is
-	// checked in any case.
+	// Check describes checks of the servers while they work; nil: none. During an outage a server
+	// is checked in any case.
 	Check *CheckOptions
 	Eject *EjectOptions // nil: no server is ejected for its responses
 	// Restore, if not nil, has the states of the servers of an earlier backend of this name. Those
@@ -100,7 +100,8 @@ type Backend struct {
 	panics       atomic.Bool             // too few servers are healthy
 	healthMu     sync.Mutex              // guards what follows, and the ejections of all servers
 	panicReports bool                    // a task reports panics
-	earlier      map[string]*ServerState // of servers that are not in members yet; nil: nothing is known
+	// earlier has the states of servers that are not in members; nil: nothing is known.
+	earlier map[string]*ServerState
 
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it

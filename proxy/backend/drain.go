@@ -12,9 +12,12 @@ import (
 type AdminState uint32
 
 const (
-	AdminUp    AdminState = iota // requests, as far as its health allows
-	AdminDrain                   // nothing new: only requests that belong to it, such as those with its cookie
-	AdminDown                    // nothing at all; requests in progress end
+	// AdminUp: requests, as far as its health allows.
+	AdminUp AdminState = iota
+	// AdminDrain: nothing new, only requests that belong to it, such as those with its cookie.
+	AdminDrain
+	// AdminDown: nothing at all; requests in progress end.
+	AdminDown
 )
 
 var adminStates = [...]string{"up", "drain", "down"}

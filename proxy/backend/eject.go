@@ -27,7 +27,9 @@ type EjectOptions struct {
 	// Rest is how long the first ejection lasts; 10 s. The next one lasts twice as long, and so on,
 	// up to 5 minutes. For each Rest without one it is one less.
 	Rest time.Duration
-	Most float64 // share of the servers that may be ejected at a time; 0: 0.5. It allows one, and never all
+	// Most is the share of the servers that may be ejected at a time; 0: 0.5. One always may be, and
+	// never all.
+	Most float64
 }
 
 // ejection is the time in which a server is ejected.
@@ -134,8 +136,8 @@ func (s *Server) noteOutcome(failed bool, what func() string) {
 func (s *Server) eject(why error) {
 	b := s.backend
 	b.healthMu.Lock()
-	if s.ejected.Load() != nil || !b.mayEject(s) {
-		s.outcomes.refused.Store(1 + int64(time.Since(epoch)/time.Second)) // all servers are not counted at each error
+	if s.ejected.Load() != nil || s.isClosed() || !b.mayEject(s) {
+		s.outcomes.refused.Store(1 + int64(time.Since(epoch)/time.Second))
 		b.healthMu.Unlock()
 		return
 	}
@@ -155,6 +157,14 @@ func (s *Server) eject(why error) {
 	s.beginEjection(e, false)
 	b.healthMu.Unlock()
 	s.changed(telemetry.ChangeEject, false)
+}
+
+// isClosed reports whether the server is no longer used for new requests: another generation may
+// have one with the same meter.
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // mayEject reports whether the server may be ejected, too: at most Most of the servers are, and

@@ -44,7 +44,7 @@ type Server struct {
 	connecting connecting
 	outcomes   outcomes
 	checks     checks
-	resume     func()                       // continues an outage or ejection of before; nil: there is none
+	resume     func()                       // continues what restore has found; nil: nothing
 	outage     atomic.Pointer[outage]       // nil: it can be reached and passes its checks
 	ejected    atomic.Pointer[ejection]     // nil: it is not
 	admin      atomic.Uint32                // an AdminState
