@@ -39,10 +39,10 @@ const upgradeTime = 30 * time.Second
 
 // inheritance is what a new process inherits. Numbers are file descriptors.
 type inheritance struct {
-	Ready   int // it writes a line when it is ready or cannot be
-	Go      int // says when it may continue by itself; closed when the previous process ends
+	Ready int // it writes a line when it is ready or cannot be
+	Go    int // says when it may continue by itself; closed when the previous process ends
 	// State is what a handedState is read from; 0: nothing.
-	State int `json:",omitempty"`
+	State   int `json:",omitempty"`
 	Sockets []handedSocket
 }
 

@@ -97,9 +97,9 @@ type Backend struct {
 	running   bool       // Run has been called
 
 	health       *telemetry.BackendHealthMeter
-	panics       atomic.Bool             // too few servers are healthy
-	healthMu     sync.Mutex              // guards what follows, and the ejections of all servers
-	panicReports bool                    // a task reports panics
+	panics       atomic.Bool // too few servers are healthy
+	healthMu     sync.Mutex  // guards what follows, and the ejections of all servers
+	panicReports bool        // a task reports panics
 	// earlier has the states of servers that are not in members; nil: nothing is known.
 	earlier map[string]*ServerState
 

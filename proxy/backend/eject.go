@@ -27,8 +27,8 @@ type EjectOptions struct {
 	// Rest is how long the first ejection lasts; 10 s. The next one lasts twice as long, and so on,
 	// up to 5 minutes. For each Rest without one it is one less.
 	Rest time.Duration
-	// Most is the share of the servers that may be ejected at a time; 0: 0.5. One always may be, and
-	// never all.
+	// Most is the share of the servers that may be ejected at a time; 0: 0.5. One always may be,
+	// and never all.
 	Most float64
 }
 
