@@ -80,7 +80,7 @@ func TestImage(t *testing.T) {
 	s.buildah("config", "--env", "PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin", "--env", "GOPATH=/go", "--env", "GOTOOLCHAIN=local", base)
 	s.buildah("commit", "-q", "--rm", base, "docker.io/library/golang:1.27")
 	s.buildah("build", "-q", "--isolation", "chroot", "--format", "docker", "--pull-never",
-		"-v", output(t, "go", "env", "GOMODCACHE")+":/go/pkg/mod", "--build-arg", "VERSION=1.2.3", "-t", "mpgate:test", "..")
+		"-v", output(t, "go", "env", "GOMODCACHE")+":/go/pkg/mod", "-v", output(t, "go", "env", "GOCACHE")+":/root/.cache/go-build", "--build-arg", "VERSION=1.2.3", "-t", "mpgate:test", "..")
 
 	image := s.buildah("inspect", "--type", "image", "--format", "{{.Docker.Config.User}} {{.Docker.Config.Healthcheck.Test}} {{.Docker.Config.Entrypoint}}", "mpgate:test")
 	if want := "10001:10001 [CMD /usr/local/bin/mpgate health] [/usr/local/bin/mpgate]"; image != want {

@@ -276,20 +276,17 @@ func (c *conn) waitEnd(err error) telemetry.ConnEnd {
 	return telemetry.ConnReset
 }
 
-const (
-	// A client that is still sending after its answer must be able to read that before the
-	// connection ends: a close with unread input would reset the connection. What it sends
-	// meanwhile is discarded, so only time limits it.
-	lingerTime  = 5 * time.Second
-	lingerBytes = 1 << 30
-)
+// linger is what a client may still send after its last answer, so that it can read that: a close
+// with unread input would reset the connection. What it sends is discarded, so mostly time limits
+// it: a client within a body may send for a while, a silent one is not waited for.
+var linger = netio.Linger{Bytes: 1 << 30, Silence: 5 * time.Second, Time: 30 * time.Second}
 
 func (c *conn) close() {
 	defer c.proxy.remove(c) // also after a panic: Shutdown waits for it
 	c.owner.Close()
 	if c.http != nil {
 		if !c.broken && c.state.Load() == busy && c.http.Unread() {
-			c.http.Linger(lingerTime, lingerBytes)
+			c.http.Linger(linger)
 		}
 		c.http.Release()
 	}

@@ -149,7 +149,11 @@ func TestForwardAuthFails(t *testing.T) {
 			}), 502, "backend_invalid"},
 		} {
 			origin := plain.origin(t, proxytest.Echo)
-			f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, tt.server), auth.ForwardOptions{Timeout: 300 * time.Millisecond})
+			o := auth.ForwardOptions{Timeout: proxytest.Patience}
+			if tt.status == 504 {
+				o.Timeout = 300 * time.Millisecond
+			}
+			f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, tt.server), o)
 			g := guarded(t, origin, proxy.Route{}, f)
 			r := ask(g, wish{})
 			want(t, name+": status", r.status, tt.status)

@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"os"
-	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
@@ -59,8 +58,7 @@ func (c *conn) refusePreface() {
 	}
 	_, _ = c.base.Write(frames[:])
 	if c.base.CloseWrite() == nil {
-		_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
-		_ = c.base.Drop(lingerBytes)
+		_ = c.base.Drop(linger)
 	}
 }
 

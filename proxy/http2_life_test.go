@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -239,19 +240,23 @@ func TestHTTP2LeasesEndByStream(t *testing.T) {
 func TestHTTP2PrefaceInParts(t *testing.T) {
 	g := start(t, setup{
 		mode: plain, listener: proxy.ListenerOptions{H2C: true},
-		options: proxy.Options{Limits: proxy.Limits{HeaderTime: 100 * time.Millisecond}},
+		options: proxy.Options{Limits: proxy.Limits{HeaderTime: 2 * time.Second}},
 	}, plain.origin(t, proxytest.Echo))
+	var conns sync.WaitGroup
 	for _, part := range []string{"", "P", preread.Preface[:23], preread.Preface, preread.Preface + "\x00\x00"} {
 		nc, err := net.Dial("tcp", g.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(nc, part)
-		_ = nc.SetReadDeadline(time.Now().Add(proxytest.Patience))
-		if _, err := io.Copy(io.Discard, nc); err != nil {
-			t.Errorf("%q: %v", part, err)
-		}
-		nc.Close()
+		defer nc.Close()
+		conns.Go(func() {
+			_, _ = io.WriteString(nc, part)
+			_ = nc.SetReadDeadline(time.Now().Add(proxytest.Patience))
+			if _, err := io.Copy(io.Discard, nc); err != nil {
+				t.Errorf("%q: %v", part, err)
+			}
+		})
 	}
+	conns.Wait()
 	g.bystander()
 }

@@ -25,7 +25,7 @@ func TestHTTP2TunnelEndsWithAClientThatStalls(t *testing.T) {
 	}))
 	g := start(t, setup{
 		mode: plain, listener: proxy.ListenerOptions{H2C: true},
-		options: proxy.Options{Limits: proxy.Limits{HeaderTime: 300 * time.Millisecond}},
+		options: proxy.Options{Limits: proxy.Limits{HeaderTime: 2 * time.Second}},
 	}, o)
 	nc, err := net.Dial("tcp", g.addr)
 	if err != nil {

@@ -202,8 +202,7 @@ func (c *conn) linger() {
 	if c.base.CloseWrite() != nil {
 		return
 	}
-	_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
-	_ = c.base.Drop(lingerBytes)
+	_ = c.base.Drop(linger)
 }
 
 // containsAddr reports whether a is in one of the networks. The zone of a link-local address names

@@ -55,7 +55,7 @@ func TestNoPlaceForAConnection(t *testing.T) {
 		limit := new(backend.ConnLimit)
 		limit.SetLimit(1)
 		var log logText
-		s := setup{mode: m, backend: backend.Options{ConnLimit: limit, ConnectTimeout: 100 * time.Millisecond}}
+		s := setup{mode: m, backend: backend.Options{ConnLimit: limit, ConnectTimeout: time.Second}}
 		s.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		g := start(t, s, m.origin(t, heldConnections(free)))
 		first, second := g.client(), g.client()
@@ -170,7 +170,7 @@ func TestNoPlaceForAPassedConnection(t *testing.T) {
 	limit := new(backend.ConnLimit)
 	limit.SetLimit(1)
 	origin := plain.origin(t, tlsClient(t))
-	g := passed(t, plain, backend.Options{ConnLimit: limit, ConnectTimeout: 50 * time.Millisecond},
+	g := passed(t, plain, backend.Options{ConnLimit: limit, ConnectTimeout: time.Second},
 		proxy.ListenerOptions{TLS: onePolicy(t)}, origin)
 	dial := func() (*tls.Conn, error) {
 		c := tls.Client(proxytest.Dial(t, g.addr, plain.mptcp).Conn,

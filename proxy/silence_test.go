@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	silenceLimit = 800 * time.Millisecond // a busy machine stalls for less
-	silenceTick  = silenceLimit / 4
-	silenceTicks = 12 // three times the limit
+	silenceLimit = 3 * time.Second // a busy machine stalls for less
+	silenceTick  = silenceLimit / 8
+	silenceTicks = 12 // half as long again as the limit
 )
 
 // silenceGateway has an idle time of silenceLimit on both sides, and a server that speaks HTTP/1

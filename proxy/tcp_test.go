@@ -147,7 +147,7 @@ func TestTCPEnds(t *testing.T) {
 	for _, m := range []mode{plain, modes[4]} {
 		t.Run("idle, "+m.name, func(t *testing.T) {
 			t.Parallel()
-			const idle = 300 * time.Millisecond
+			const idle = 1500 * time.Millisecond
 			g := forwarding(t, m, backend.Options{IdleTimeout: idle}, setup{}, plain.origin(t, greets))
 			c := g.client()
 			for range 4 { // one direction is busy for longer than the idle time
@@ -159,7 +159,7 @@ func TestTCPEnds(t *testing.T) {
 			l := g.log.Next()
 			want(t, "end", l.End, "client_timeout")
 			want(t, "bytes in", l.BytesIn, 4)
-			want(t, "waited", l.Duration >= 2.5*300, true)
+			want(t, "waited", l.Duration >= 2.5*float64(idle.Milliseconds()), true)
 		})
 	}
 	t.Run("neither reads", func(t *testing.T) {

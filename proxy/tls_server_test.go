@@ -140,7 +140,9 @@ func TestHandshakesWithServersThatFail(t *testing.T) {
 				origin = o(t, plain, serverConfig(t), proxytest.Echo)
 			}
 			b := toServer(tt.config)
-			b.ConnectTimeout = 500 * time.Millisecond
+			if tt.status == 504 {
+				b.ConnectTimeout = 500 * time.Millisecond
+			}
 			g := start(t, setup{backend: b}, origin)
 			c := g.client()
 			a := c.Get("/secret")

@@ -154,7 +154,7 @@ func TestServerWithoutTLS(t *testing.T) {
 	for name, serve := range map[string]func(*proxytest.Conn){"silent": func(c *proxytest.Conn) { _, _ = c.R.ReadString(0) }, "closes": func(*proxytest.Conn) {}} {
 		o := proxytest.NewOrigin(t, mptcp.Off, serve)
 		b, _ := pool(t, Options{
-			Servers: servers(o.Address()), ConnectTimeout: 100 * time.Millisecond,
+			Servers: servers(o.Address()), ConnectTimeout: time.Second,
 			TLS: func(string) (*tls.Config, error) { return &tls.Config{InsecureSkipVerify: true}, nil },
 		})
 		_, _, err := open(t, b)

@@ -100,7 +100,7 @@ func portsRunOut(t *testing.T, mode mptcp.Mode, source string) {
 			t.Error(err)
 		}
 	})
-	b, _ := pool(t, Options{Servers: one, ConnectTimeout: 200 * time.Millisecond})
+	b, _ := pool(t, Options{Servers: one, ConnectTimeout: time.Second})
 	var open []Stream
 	n.do(t, func() {
 		for range ports {

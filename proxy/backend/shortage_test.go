@@ -48,7 +48,7 @@ func TestConnLimit(t *testing.T) {
 			o := proxytest.NewOrigin(t, mptcp.Off, silent)
 			limit := new(ConnLimit)
 			limit.SetLimit(1)
-			b, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: limit, ConnectTimeout: 100 * time.Millisecond})
+			b, _ := pool(t, Options{Servers: servers(o.Address()), ConnLimit: limit, ConnectTimeout: time.Second})
 			other, _ := pool(t, Options{Servers: servers(proxytest.NewOrigin(t, mptcp.Off, silent).Address()), ConnLimit: limit,
 				Protocol: protocol, ConnectTimeout: time.Minute})
 			first, _, err := attempt(b, Request{})
@@ -183,7 +183,7 @@ func TestFullQueueOfAUnixSocket(t *testing.T) {
 	if err := syscall.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	b, _ := pool(t, Options{Servers: servers("unix:" + path), ConnectTimeout: 50 * time.Millisecond})
+	b, _ := pool(t, Options{Servers: servers("unix:" + path), ConnectTimeout: time.Second})
 	up, _, err := attempt(b, Request{})
 	if err != nil {
 		t.Fatal(err)

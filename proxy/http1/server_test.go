@@ -523,7 +523,7 @@ func TestLinger(t *testing.T) {
 	respond(t, s, "too large")
 	done := make(chan struct{})
 	go func() {
-		s.Linger(20*time.Second, most)
+		s.Linger(netio.Linger{Bytes: most, Silence: 20 * time.Second, Time: 20 * time.Second})
 		s.s.Close()
 		close(done)
 	}()
@@ -539,7 +539,7 @@ func TestLinger(t *testing.T) {
 func TestLingerIsBounded(t *testing.T) {
 	t.Run("in time", func(t *testing.T) {
 		s, _ := newServer(t, &testServer)
-		s.Linger(20*time.Millisecond, 1<<40)
+		s.Linger(netio.Linger{Bytes: 1 << 40, Silence: 20 * time.Second, Time: 20 * time.Millisecond})
 	})
 	t.Run("in bytes", func(t *testing.T) {
 		s, peer := newServer(t, &testServer)
@@ -548,7 +548,7 @@ func TestLingerIsBounded(t *testing.T) {
 			_, err := peer.Write(make([]byte, 64<<20))
 			wrote <- err
 		}()
-		s.Linger(20*time.Second, 256<<10)
+		s.Linger(netio.Linger{Bytes: 256 << 10, Silence: 20 * time.Second, Time: 20 * time.Second})
 		s.s.Close()
 		if err := <-wrote; err == nil {
 			t.Error("64 MiB were taken, want about 256 KiB")
@@ -558,7 +558,7 @@ func TestLingerIsBounded(t *testing.T) {
 		s, peer := newServer(t, &testServer)
 		s.s.Base().Interrupt()
 		send(t, peer, "abc")
-		s.Linger(20*time.Second, 3)
+		s.Linger(netio.Linger{Bytes: 3, Silence: 20 * time.Second, Time: 20 * time.Second})
 		if !s.s.Idle() {
 			t.Error("the 3 bytes that came were not taken")
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"time"
 
 	"golang.org/x/net/http2"
 
@@ -76,6 +75,5 @@ func (c *ServerConn) linger() {
 	}
 	c.base.Resume()
 	c.in.Release()
-	_ = c.base.SetReadDeadline(time.Now().Add(lingerTime))
-	_ = c.base.Drop(lingerBytes)
+	_ = c.base.Drop(netio.Linger{Bytes: lingerBytes, Silence: lingerTime, Time: lingerTime})
 }

@@ -141,12 +141,20 @@ func (c *Conn) readAhead(p []byte) int {
 	return n
 }
 
-// Drop discards what the peer sends: at most the given number of bytes, until the end of its stream
-// (nil), the deadline or an error. TCP sockets do not even copy it (MSG_TRUNC, tcp(7)), and TLS
-// above the connection does not see it. After the first 256 KiB, the receive window slows the peer
-// down to 64 KiB per 5 ms.
-func (c *Conn) Drop(most int64) error {
-	const free, pause = 256 << 10, 5 * time.Millisecond
+// Linger bounds how long a connection discards what its peer sends.
+type Linger struct {
+	Bytes   int64
+	Silence time.Duration // of the peer
+	Time    time.Duration // in all
+}
+
+// Drop discards what the peer sends, within the bounds of l, until the end of its stream (nil), a
+// deadline or an error. TCP sockets do not even copy it (MSG_TRUNC, tcp(7)), and TLS above the
+// connection does not see it. After the first 256 KiB, the receive window slows the peer down to
+// 64 KiB per 5 ms. It sets the read deadline.
+func (c *Conn) Drop(l Linger) error {
+	const step, pause = 64 << 10, 5 * time.Millisecond
+	end, unpaced := time.Now().Add(l.Time), int64(-256<<10)
 	n := int64(c.ahead.Len())
 	c.ahead.Release()
 	block := newBlock(true)
@@ -155,12 +163,18 @@ func (c *Conn) Drop(most int64) error {
 		c.drop = false
 		freeBlock(block)
 	}()
-	for n < most {
-		if n > free {
+	for n < l.Bytes {
+		if unpaced >= step {
 			time.Sleep(pause)
+			unpaced = 0
 		}
+		silent := time.Now().Add(l.Silence)
+		if silent.After(end) {
+			silent = end
+		}
+		_ = c.SetReadDeadline(silent)
 		k, err := c.Read(block)
-		n += int64(k)
+		n, unpaced = n+int64(k), unpaced+int64(k)
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil

@@ -20,20 +20,21 @@ func TestDrop(t *testing.T) {
 		c.Unread(&b)
 		send(t, c, "held") // leaves first
 		go send(t, peer, strings.Repeat("x", 100<<10)+"tail")
-		if err := c.Drop(10 + 100<<10); err != nil {
+		if err := c.Drop(Linger{10 + 100<<10, time.Minute, time.Minute}); err != nil {
 			t.Fatal(err)
 		}
 		wantRead(t, peer, "held")
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		if err := c.Drop(1 << 40); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("got %v, want a deadline error", err)
+		if err := c.Drop(Linger{1 << 40, 20 * time.Millisecond, time.Minute}); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("after silence: got %v, want a deadline error", err)
 		}
-		_ = c.SetReadDeadline(time.Time{})
+		if err := c.Drop(Linger{1 << 40, time.Minute, 20 * time.Millisecond}); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("after its time: got %v, want a deadline error", err)
+		}
 		send(t, peer, "more")
 		if err := peer.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Drop(1 << 40); err != nil {
+		if err := c.Drop(Linger{1 << 40, time.Minute, time.Minute}); err != nil {
 			t.Fatalf("at the end of the stream: %v", err)
 		}
 		if err := c.Fill(&b); err != io.EOF {
@@ -46,7 +47,7 @@ func TestDrop(t *testing.T) {
 func TestDropOnUnixSocket(t *testing.T) {
 	c, peer := unixPair(t)
 	send(t, peer, strings.Repeat("x", 1000))
-	if err := c.Drop(1000); err != nil {
+	if err := c.Drop(Linger{1000, time.Minute, time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	send(t, peer, "y")
