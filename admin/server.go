@@ -192,6 +192,10 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	if s.o.Status != nil {
 		v = s.o.Status()
 	}
+	if st, ok := v.(Status); ok {
+		st.Writable = s.listener.Addr().Network() == "unix"
+		v = st
+	}
 	body, err := json.Marshal(v)
 	if err != nil {
 		http.Error(w, "status: "+err.Error(), http.StatusInternalServerError)

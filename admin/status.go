@@ -14,7 +14,9 @@ type Status struct {
 	Reasons    []string  `json:"reasons,omitempty"`  // why not ready
 	Draining   int       `json:"draining,omitempty"` // old generations with work left
 	Reload     Reload    `json:"reload,omitzero"`
-	MPTCP      MPTCP     `json:"mptcp,omitzero"`
+	// Writable: this address takes orders, as those on a unix socket do. The server sets it.
+	Writable bool  `json:"writable,omitempty"`
+	MPTCP    MPTCP `json:"mptcp,omitzero"`
 
 	Listeners    []Listener    `json:"listeners,omitempty"`
 	Certificates []Certificate `json:"certificates,omitempty"`
