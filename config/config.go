@@ -226,8 +226,12 @@ const AnySNI = "*"
 
 // Backend is one [[backend]].
 type Backend struct {
-	Name            string               `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
-	Balance         Balance              `toml:"balance" default:"round_robin" help:"How a server is chosen."`
+	Name    string  `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
+	Balance Balance `toml:"balance" default:"round_robin" help:"How a server is chosen."`
+	// Hash is empty if Balance is not Hash.
+	Hash template.Template `toml:"hash" eg:"{client}" help:"Value by which balance hash chooses a server; default: the client's address."`
+	// Sticky is nil without a cookie.
+	Sticky          *Sticky              `toml:"sticky,inline" short:"cookie" help:"Keeps each client on a server by a signed cookie."`
 	Protocol        Protocol             `toml:"protocol" only:"h1,h2,h2c,auto" default:"h1" help:"Protocol of connections to the servers."`
 	MPTCP           mptcp.Mode           `toml:"mptcp" default:"prefer" help:"Whether connections to servers may or must use MPTCP."`
 	ConnectTimeout  time.Duration        `toml:"connect_timeout" default:"5s" min:"1ms" help:"Longest time to connect to a server."`
@@ -250,15 +254,29 @@ type Backend struct {
 // Balance is the algorithm that selects a server.
 type Balance string
 
-const RoundRobin Balance = "round_robin"
+const (
+	RoundRobin Balance = "round_robin"
+	Least      Balance = "least"
+	Latency    Balance = "latency"
+	First      Balance = "first"
+	Hash       Balance = "hash"
+)
 
 // Values are the texts of all algorithms.
-func (Balance) Values() []string { return texts(RoundRobin) }
+func (Balance) Values() []string { return texts(RoundRobin, Least, Latency, First, Hash) }
+
+// Sticky is the cookie that keeps clients on their servers.
+type Sticky struct {
+	Cookie string `toml:"cookie" as:"cookie_name" required:"" eg:"srv" help:"Name of the cookie."`
+	// Key is empty for the key in the state directory.
+	Key string `toml:"key" as:"file" eg:"/etc/mpgate/sticky.key" help:"File with the key that signs the cookie; default: sticky.key in state_dir."`
+}
 
 // Server is one address of a backend. MPTCP, Source and Interface default to those of the backend.
 type Server struct {
 	Address Address `toml:"address" required:"" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
-	Weight  int     `toml:"weight" default:"1" min:"1" max:"1000" help:"Share of the requests, relative to the other servers."`
+	Weight  int     `toml:"weight" default:"1" min:"0" max:"1000" help:"Share of the requests, relative to the other servers; 0: nothing new."`
+	Backup  bool    `toml:"backup" default:"false" help:"Used only if no other server is available."`
 	// MPTCP is mptcp.Off for Unix sockets.
 	MPTCP     mptcp.Mode `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."`
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Like the backend's, which is the default."`

@@ -44,6 +44,7 @@ var formats = map[string]codec{
 	"cert_host":      of(certHost, same),
 	"claim":          of(claim, same),
 	"clients":        networks(NetworkPrivate),
+	"cookie_name":    plain(cookieName),
 	"device":         plain(device),
 	"dns_server":     of(dnsServer, Address.String),
 	"email":          plain(email),

@@ -18,7 +18,8 @@ func (b *builder) filesAction(f *config.Files) (proxy.Action, error) {
 	}
 	a := &proxy.Files{Root: root}
 	if f.Fallback != nil && f.Fallback.Backend != "" {
-		a.Fallback = &proxy.Forward{Backend: b.backends[f.Fallback.Backend].Backend}
+		p := b.backends[f.Fallback.Backend]
+		a.Fallback = &proxy.Forward{Backend: p.Backend, Key: p.options.Hash}
 	}
 	if b.explain {
 		return a, nil

@@ -90,6 +90,16 @@ func (c *fileCheck) listener(l *config.Listener) {
 }
 
 func (c *fileCheck) backend(b *config.Backend) {
+	if s := b.Sticky; s != nil && s.Key != "" {
+		_, err := readStickyKey(s.Key)
+		c.note("backend."+b.Name+".sticky.key", err)
+	} else if s != nil {
+		_, err := readStickyKey(filepath.Join(c.cfg.StateDir, stickyFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = creatable(c.cfg.StateDir)
+		}
+		c.note("backend."+b.Name+".sticky", err)
+	}
 	if b.TLS == nil {
 		return
 	}

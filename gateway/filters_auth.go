@@ -163,7 +163,8 @@ func newForwardAuth(b *builder, r *config.Route) (filter.Filter, error) {
 	switch {
 	case c.Backend != "":
 		o.Label = "backend " + c.Backend
-		o.Backend = b.backends[c.Backend].Backend
+		p := b.backends[c.Backend]
+		o.Backend, o.Key = p.Backend, p.options.Hash
 		o.URL, err = target.ParsePath(cmp.Or(c.Path, "/"))
 	case b.gateway != nil:
 		var p *pool

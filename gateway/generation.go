@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type pool struct {
 	options config.Backend
 	mptcp   bool          // whether MPTCP was enabled when it was made
 	limits  limits.Limits // of answers' heads
+	key     []byte        // that signs the cookie; nil: no cookie
 	*backend.Backend
 	task *running
 }
@@ -93,7 +95,7 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 	for _, b := range cfg.Backends {
 		p, err := g.buildBackend(old, cfg, b)
 		if err != nil {
-			note(g.fault(cfg, "backend."+b.Name, err))
+			faults = appendFaults(faults, cfg, "backend."+b.Name, err)
 			continue
 		}
 		next.backends[b.Name] = p
@@ -118,19 +120,26 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 
 func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Backend) (*pool, error) {
 	answer := answerLimits(cfg.Limits)
+	key, err := stickyKey(cfg, &b)
+	if err != nil {
+		return nil, err
+	}
 	if old != nil {
-		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && p.limits == answer && reflect.DeepEqual(p.options, b) {
+		if p, ok := old.backends[b.Name]; ok && p.mptcp == cfg.MPTCP.Enabled && p.limits == answer && bytes.Equal(p.key, key) && reflect.DeepEqual(p.options, b) {
 			return p, nil
 		}
 	}
 	o := g.backendOptions(b, cfg.MPTCP.Enabled)
 	o.Restore = g.earlierStates(old, b.Name)
 	o.Limits = answer
+	if b.Sticky != nil {
+		o.Sticky = backend.StickyOptions{Cookie: b.Sticky.Cookie, Key: key}
+	}
 	made, err := backend.New(o)
 	if err != nil {
 		return nil, err
 	}
-	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: answer, Backend: made}, nil
+	return &pool{options: b, mptcp: cfg.MPTCP.Enabled, limits: answer, key: key, Backend: made}, nil
 }
 
 // answerLimits are the limits of response heads, with a minimum that servers commonly need.
@@ -155,10 +164,18 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 	}
 	for _, s := range b.Servers {
 		o.Servers = append(o.Servers, backend.ServerOptions{
-			Address: s.Address.String(), Weight: s.Weight, MPTCP: mode(s.MPTCP, enabled), Source: s.Source, Interface: s.Interface,
+			Address: s.Address.String(), Weight: weight(s.Weight), Backup: s.Backup, MPTCP: mode(s.MPTCP, enabled), Source: s.Source, Interface: s.Interface,
 		})
 	}
 	return o
+}
+
+// weight returns the weight of a server for package backend, where 0 means 1.
+func weight(w int) int {
+	if w == 0 {
+		return -1
+	}
+	return w
 }
 
 // logServers logs which servers cannot be reached, and why.

@@ -87,7 +87,7 @@ func newMirror(b *builder, r *config.Route) (filter.Filter, error) {
 	}
 	to := b.backends[r.Mirror.Backend]
 	return b.keep(r, "mirror", *r.Mirror, to, func() filter.Filter {
-		o := mirror.Options{Backend: to.Backend, Name: r.Mirror.Backend, Ratio: float64(r.Mirror.Percent) / 100}
+		o := mirror.Options{Backend: to.Backend, Name: r.Mirror.Backend, Ratio: float64(r.Mirror.Percent) / 100, Key: to.options.Hash}
 		if b.gateway != nil {
 			o.Meter = b.gateway.metrics.Mirror(r.Name, r.Mirror.Backend)
 		}

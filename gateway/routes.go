@@ -103,11 +103,11 @@ func (b *builder) action(r *config.Route) (proxy.Action, *proxy.Lease, error) {
 
 // forward makes the action that forwards to a backend.
 func (b *builder) forward(r *config.Route, backend string) proxy.Action {
-	to := b.backends[backend].Backend
+	p := b.backends[backend]
 	if r.Match.SNI != "" || b.isTCP[r.Match.Listener] {
-		return &proxy.TCP{Backend: to}
+		return &proxy.TCP{Backend: p.Backend, Key: p.options.Hash}
 	}
-	return &proxy.Forward{Backend: to}
+	return &proxy.Forward{Backend: p.Backend, Key: p.options.Hash}
 }
 
 func routeFault(cfg *config.Config, err error) error {

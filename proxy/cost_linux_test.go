@@ -78,6 +78,12 @@ func TestNoAllocationPerRequest(t *testing.T) {
 				noAllocation(t, setup{mode: m, routes: routes}, request, response)
 			})
 		}
+		for _, balance := range []string{"least", "latency", "first", "hash"} {
+			t.Run(m.name+", "+balance, func(t *testing.T) {
+				o := backend.Options{Balance: balance, Sticky: backend.StickyOptions{Cookie: "srv", Key: []byte("key")}}
+				noAllocation(t, setup{mode: m, routes: keyedRoutes(t), backend: o}, request, response)
+			})
+		}
 	}
 }
 
@@ -130,6 +136,18 @@ func filteredRoutes(t *testing.T) func(*backend.Backend) []proxy.Route {
 		filter.MaxForwards{})
 	return func(b *backend.Backend) []proxy.Route {
 		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b}, Filters: chain}}
+	}
+}
+
+// keyedRoutes are a route whose requests have a key.
+func keyedRoutes(t *testing.T) func(*backend.Backend) []proxy.Route {
+	t.Helper()
+	key, err := template.Parse("{client} {cookie.a}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(b *backend.Backend) []proxy.Route {
+		return []proxy.Route{{Name: "all", Action: &proxy.Forward{Backend: b, Key: key}}}
 	}
 }
 

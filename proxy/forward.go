@@ -8,21 +8,26 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/message"
 	"mpgate/proxy/target"
+	"mpgate/proxy/template"
 )
 
 // Forward is the action that forwards requests to a backend.
-type Forward struct{ Backend *backend.Backend }
+type Forward struct {
+	Backend *backend.Backend
+	// Key is the text by which a backend with the balance hash chooses a server.
+	Key template.Template
+}
 
 func (f *Forward) serve(x *exchange) {
 	x.backend = f.Backend
 	x.rec.Backend = f.Backend.Name()
 	if !x.detectLoop() {
-		x.forward()
+		x.forward(&f.Key)
 	}
 }
 
 // forward sends the request to a server of the backend, and the response to the client.
-func (x *exchange) forward() {
+func (x *exchange) forward(key *template.Template) {
 	room := x.proxy.options.Room
 	if !room.acquire() {
 		x.proxy.recordShortage(errNoRoom)
@@ -32,6 +37,8 @@ func (x *exchange) forward() {
 	defer room.release()
 	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
 	x.attempt.Reset(x.backend)
+	x.attempt.FindCookie(&x.req.Header)
+	x.setKey(key)
 	r := backend.Request{
 		Now:           time.Now(), // x.start is when the head began to come
 		Bodyless:      x.req.ContentLength == 0,
@@ -78,6 +85,14 @@ func (x *exchange) forward() {
 	}
 }
 
+// setKey sets the key by which a server is chosen.
+func (x *exchange) setKey(key *template.Template) {
+	if len(key.Parts()) > 0 {
+		x.scratch = x.filter.Append(x.scratch[:0], key)
+		x.attempt.SetKey(x.scratch)
+	}
+}
+
 // exchangeWith exchanges messages with the selected server. After an error nothing was sent to the
 // client, and repeat reports whether the request may be sent again.
 func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool, err error) {
@@ -94,6 +109,10 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 		now := time.Now()
 		x.rec.BackendTime = now.Sub(r.Now)
 		meter.FirstByte(x.rec.BackendTime)
+		x.attempt.NoteAnswer(x.waited(asked, now), x.resp.Status, now)
+		if cookie := x.attempt.SetCookie(x.clientUsesTLS()); cookie != nil {
+			x.resp.Header.Add(message.SetCookie, cookie)
+		}
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		status := x.resp.Status
 		meter.Request(status)
@@ -103,6 +122,8 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 		return false, nil
 	}
 	meter.Request(0)
+	now := time.Now()
+	x.attempt.NoteAnswer(x.waited(asked, now), 0, now)
 	x.noteNoAnswer(err)
 	repeat = x.mayRetry(r, again, err)
 	x.up.Abort() // the rest of the exchange must not keep the connection
@@ -115,6 +136,24 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 	x.joinUpload()
 	x.releaseServer()
 	return repeat, err
+}
+
+// clientUsesTLS reports whether the client uses TLS, to this gateway or to a trusted proxy before
+// it: then X-Forwarded-Proto, which nobody else can set, says so.
+func (x *exchange) clientUsesTLS() bool {
+	return x.client.tls != nil || message.EqualFold(x.req.Header.Get(message.XForwardedProto), "https")
+}
+
+// waited returns how long the server has been waited for since it had the request; 0 if it does not
+// have all of it.
+func (x *exchange) waited(asked, now time.Time) time.Duration {
+	if x.upload.done == nil {
+		return now.Sub(asked)
+	}
+	if sent := x.upload.sent.Load(); sent > 0 {
+		return now.Sub(x.start.Add(time.Duration(sent)))
+	}
+	return 0
 }
 
 // keepBody makes sure that the body can be sent again if the server may return the request

@@ -8,6 +8,7 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
+	"mpgate/proxy/template"
 )
 
 type bodyFilter struct{ wraps bool }
@@ -67,8 +68,13 @@ func TestPanicReleasesRoom(t *testing.T) {
 	room := &Room{Free: func() int64 { return math.MaxInt64 }}
 	p := New(Options{Room: room})
 	l := p.NewListener("web", ListenerOptions{})
-	for _, action := range []Action{&Files{}, &Forward{Backend: new(backend.Backend)}} {
+	key, err := template.Parse("{method}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, action := range []Action{&Files{}, &Forward{Backend: new(backend.Backend), Key: key}} {
 		x := newExchange()
+		x.filter.Request = nil // so that the evaluation of the key panics
 		x.begin(&client{proxy: p, listener: l}, new(explained), time.Now())
 		x.route = &Route{Name: "all", Action: action}
 		x.req.Method = []byte("GET")

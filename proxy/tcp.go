@@ -6,6 +6,7 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/netio"
 	"mpgate/proxy/passthrough"
+	"mpgate/proxy/template"
 	"mpgate/telemetry"
 )
 
@@ -59,7 +60,10 @@ func (c *conn) serveRaw(m *meters, r *Route, raw *rawConn) {
 }
 
 // TCP is the action that forwards the bytes of a connection to a server of a backend.
-type TCP struct{ Backend *backend.Backend }
+type TCP struct {
+	Backend *backend.Backend
+	Key     template.Template // as of Forward
+}
 
 func (t *TCP) serve(x *exchange) {
 	x.backend = t.Backend
@@ -78,6 +82,7 @@ func (t *TCP) serve(x *exchange) {
 		return
 	}
 	x.attempt.Reset(x.backend)
+	x.setKey(&t.Key)
 	chosen := time.Now()
 	server, err := x.attempt.OpenRaw(x.proxy.ctx, c.addresses())
 	if s := x.attempt.Server(); s != nil {

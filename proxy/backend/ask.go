@@ -18,6 +18,7 @@ import (
 type Ask struct {
 	Request message.Request // without a host it gets the server's
 	Content []byte          // the body of the request
+	Key     []byte          // by which a backend with the balance hash chooses a server
 	// Timeout bounds the whole exchange, from the choice of a server to the end of the answer's
 	// body.
 	Timeout time.Duration
@@ -37,7 +38,7 @@ type Ask struct {
 func (a *Ask) Reset() {
 	a.Request.Reset()
 	a.Response.Reset()
-	*a = Ask{Request: a.Request, Content: a.Content[:0], Response: a.Response, Body: a.Body[:0]}
+	*a = Ask{Request: a.Request, Content: a.Content[:0], Key: a.Key[:0], Response: a.Response, Body: a.Body[:0]}
 }
 
 // ErrBodyTooLarge means that the body of an answer has more than MaxBody bytes.
@@ -49,6 +50,7 @@ var ErrBodyTooLarge = errors.New("the body of the answer is too large")
 func (b *Backend) Ask(ctx context.Context, a *Ask) error {
 	var attempt Attempt
 	attempt.Reset(b)
+	attempt.SetKey(a.Key)
 	now := time.Now()
 	deadline := now.Add(a.Timeout)
 	ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -82,11 +84,15 @@ func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadlin
 		a.Request.Host = nil
 	}
 	if err != nil {
+		now := time.Now()
 		meter.Request(0)
+		attempt.NoteAnswer(now.Sub(began), 0, now)
 		again = err == netio.ErrNotIdle || errors.Is(err, ErrNotProcessed) ||
 			up.Reused() && !up.Answered() && a.Request.Idempotent() && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded)
 	} else {
-		meter.FirstByte(time.Since(began))
+		now := time.Now()
+		meter.FirstByte(now.Sub(began))
+		attempt.NoteAnswer(now.Sub(began), a.Response.Status, now)
 		meter.Request(a.Response.Status)
 		err = a.body(up, deadline)
 	}

@@ -85,8 +85,11 @@ func (s *Server) healthy() bool { return s.outage.Load() == nil && s.ejected.Loa
 func (b *Backend) recount() {
 	b.healthMu.Lock()
 	defer b.healthMu.Unlock()
-	healthy, servers := b.countHealthy()
+	healthy, servers := b.countHealthy(false)
 	panics := float64(healthy) < panicShare*float64(servers)
+	if spare, _ := b.countHealthy(true); spare > 0 {
+		panics = false // that is what backup servers are for
+	}
 	if b.panics.Swap(panics) == panics {
 		return
 	}
@@ -97,10 +100,10 @@ func (b *Backend) recount() {
 	}
 }
 
-// countHealthy counts the servers that an operator has not taken out.
-func (b *Backend) countHealthy() (healthy, servers int) {
+// countHealthy counts the servers, or the backup servers, that an operator has not taken out.
+func (b *Backend) countHealthy(backup bool) (healthy, servers int) {
 	for _, s := range b.list() {
-		if AdminState(s.admin.Load()) != AdminUp {
+		if s.weight == 0 || s.backup != backup || AdminState(s.admin.Load()) != AdminUp {
 			continue
 		}
 		servers++
@@ -119,7 +122,7 @@ func (b *Backend) reportPanics(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		on := b.panics.Load()
-		healthy, servers := b.countHealthy()
+		healthy, servers := b.countHealthy(false)
 		b.options.Panic(on, healthy, servers)
 		timer.Reset(reportEvery)
 		select {

@@ -134,11 +134,11 @@ func TestRequestsHurryTheProbe(t *testing.T) {
 }
 
 func TestSlowStart(t *testing.T) {
-	b, _ := pool(t, Options{Servers: []ServerOptions{{Address: "192.0.2.1:80", Weight: 10}}, SlowStart: 100 * time.Second})
+	b, _ := pool(t, Options{Servers: someServers[:1], SlowStart: 100 * time.Second})
 	s := b.list()[0]
 	now := time.Now()
-	if w := s.effectiveWeight(now); w != 10 {
-		t.Errorf("a server has the weight %v at the start of mpgate, want 10", w)
+	if w := s.slowShare(now); w != 1 {
+		t.Errorf("a server has the share %v at the start of mpgate, want 1", w)
 	}
 	s.connectFailed(refusedError)
 	s.connectSucceeded()
@@ -146,15 +146,86 @@ func TestSlowStart(t *testing.T) {
 	for _, c := range []struct {
 		after time.Duration
 		want  float64
-	}{{0, 1}, {5 * time.Second, 1}, {20 * time.Second, 2}, {75 * time.Second, 7.5}, {100 * time.Second, 10}, {time.Hour, 10}} {
-		if w := s.effectiveWeight(began.Add(c.after)); w < c.want-0.01 || w > c.want+0.01 {
-			t.Errorf("after %v the weight is %v, want %v", c.after, w, c.want)
+	}{{0, 0.1}, {5 * time.Second, 0.1}, {20 * time.Second, 0.2}, {75 * time.Second, 0.75}, {100 * time.Second, 1}, {time.Hour, 1}} {
+		if w := s.slowShare(began.Add(c.after)); w < c.want-0.01 || w > c.want+0.01 {
+			t.Errorf("after %v the share is %v, want %v", c.after, w, c.want)
 		}
 	}
 	for _, to := range []AdminState{AdminDrain, AdminUp} {
 		s.setAdminState(to)
 	}
-	if w := s.effectiveWeight(time.Now()); w > 5 {
-		t.Errorf("a server that was drained comes back with the weight %v", w)
+	if w := s.slowShare(time.Now()); w > 0.5 {
+		t.Errorf("a server that was drained comes back with the share %v", w)
+	}
+}
+
+// A server that starts slowly gets a part of its share with each balance, and all of it if there is
+// no other.
+func TestBalancersStartSlowly(t *testing.T) {
+	for _, b := range balancers {
+		p, _ := pool(t, Options{Servers: someServers[:2], SlowStart: 1000 * time.Hour, Balance: b.name})
+		s, other := p.list()[0], p.list()[1]
+		share := func() float64 {
+			const requests = 2000
+			got := 0
+			for i := range requests {
+				var a Attempt
+				a.Reset(p)
+				a.key = mix(uint64(i) + golden)
+				if a.pick(time.Now()) == s {
+					got++
+				}
+			}
+			return float64(got) / requests
+		}
+		usual := share()
+		s.startSlowly(time.Now())
+		if got := share(); got > 0.25*usual || got == 0 {
+			t.Errorf("%s: a server that starts slowly gets %v of the requests, otherwise %v", b.name, got, usual)
+		}
+		other.setAdminState(AdminDown)
+		if got := share(); got != 1 {
+			t.Errorf("%s: the only server gets %v of the requests", b.name, got)
+		}
+		other.setAdminState(AdminUp) // it starts slowly, too
+		if got := share(); got < 0.8*usual {
+			t.Errorf("%s: of two that start slowly one gets %v of the requests, otherwise %v", b.name, got, usual)
+		}
+	}
+}
+
+// A healthy backup server takes over: too few healthy servers do not count then.
+func TestBackupInsteadOfPanic(t *testing.T) {
+	list := servers("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80")
+	list[2].Backup = true
+	b, _ := pool(t, Options{Servers: list})
+	for _, s := range b.list()[:2] {
+		s.fail(telemetry.ChangeCheck, &checkError{"GET /: status 503"})
+	}
+	var a Attempt
+	a.Reset(b)
+	if s := a.pick(time.Now()); s != b.list()[2] {
+		t.Errorf("%v gets the request, want the backup server", s.Address)
+	}
+	b.list()[2].fail(telemetry.ChangeCheck, &checkError{"GET /: status 503"})
+	if a.Reset(b); a.pick(time.Now()) == nil || !b.panics.Load() {
+		t.Error("without a healthy server none is used")
+	}
+}
+
+// A client keeps its server while that is drained, and not while it is down.
+func TestCookieOfDrainedServer(t *testing.T) {
+	b, _ := pool(t, Options{Servers: someServers[:2], Sticky: StickyOptions{Cookie: "srv", Key: []byte("k")}})
+	s := b.list()[0]
+	for state, want := range map[AdminState]bool{AdminDrain: true, AdminDown: false, AdminUp: true} {
+		s.setAdminState(state)
+		for range 4 {
+			var a Attempt
+			a.Reset(b)
+			a.sticky = s
+			if got := a.pick(time.Now()) == s; got != want {
+				t.Errorf("%v: the client keeps its server: %v", state, got)
+			}
+		}
 	}
 }

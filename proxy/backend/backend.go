@@ -23,7 +23,8 @@ import (
 type Options struct {
 	Name            string
 	Servers         []ServerOptions
-	Balance         string        // how a server is chosen: "round_robin", the default
+	Balance         string        // how a server is chosen: see balancers; "" is round_robin
+	Sticky          StickyOptions // how clients stay with a server
 	ConnectTimeout  time.Duration // 5 s
 	ResponseTimeout time.Duration // to the first byte of a response, 60 s
 	IdleTimeout     time.Duration // of idle connections, and of silence in a response; 60 s
@@ -73,7 +74,8 @@ type Options struct {
 // ServerOptions describe one server.
 type ServerOptions struct {
 	Address   string // host:port, or unix:/path
-	Weight    int    // its share of the requests; 0 means 1
+	Weight    int    // its share of the requests; 0 means 1; below 0: it gets nothing new
+	Backup    bool   // it is used if no other server is available
 	MPTCP     mptcp.Mode
 	Source    netip.Addr // to connect from
 	Interface string     // to bind to
@@ -105,6 +107,10 @@ type Backend struct {
 
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
+
+	notesLatency   bool         // the balancer needs Server.latency
+	countsInFlight bool         // the balancer needs inFlight
+	inFlight       atomic.Int64 // requests in progress
 }
 
 // New creates a backend without connecting to a server. Run must run while the backend is used.
@@ -135,6 +141,7 @@ func New(o Options) (*Backend, error) {
 		servers = append(servers, s)
 	}
 	b.health = o.Instruments.BackendHealth(o.Name)
+	b.notesLatency, b.countsInFlight = o.Balance == latencyName, o.Balance == hashName
 	if err := b.setServers(servers); err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func TestInvalidOptions(t *testing.T) {
 			t.Errorf("%v: got %v, want %s", c.servers, err, c.want)
 		}
 	}
-	want := `backend "b": unknown balance "random": want one of round_robin`
+	want := `backend "b": unknown balance "random": want one of round_robin, least, latency, first, hash`
 	if _, err := New(Options{Name: "b", Servers: servers("10.0.0.1:80"), Balance: "random"}); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

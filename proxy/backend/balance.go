@@ -2,7 +2,7 @@ package backend
 
 import (
 	"fmt"
-	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -15,51 +15,75 @@ import (
 // or nil if there is none. It is called by many goroutines at a time, and must not allocate.
 //
 // A balancer only decides which candidate is best. Which servers are candidates, how often a
-// request is tried, and what happens without a candidate are not its concern. Other algorithms than
-// round robin fit, too:
-//
-//   - the first available server needs the order of the servers;
-//   - the fewest requests of two random candidates needs Server.inFlight and Server.weight;
-//   - the lowest latency needs a moving average, which Server would keep as it keeps inFlight;
-//   - rendezvous hashing needs a key, which Open would copy from the Request to the Attempt, and
-//     inFlight to bound the load;
-//   - a sticky cookie needs the server that it names, in the same way, and another balancer that
-//     chooses if that server is not a candidate.
+// request is tried, and what happens without a candidate are not its concern. The servers that it
+// is made of have a weight above 0. A change of the servers makes a new balancer: what should
+// outlive it is kept in the servers.
 type balancer interface {
 	pick(a *Attempt, now time.Time) *Server
 }
 
-// balancers are the constructors by the value of the key balance in the configuration.
-var balancers = map[string]func([]*Server) balancer{
-	roundRobinName: newRoundRobin,
+// balancers are the algorithms, by the value of the key balance in the configuration.
+var balancers = []struct {
+	name   string
+	create func([]*Server) balancer
+}{
+	{roundRobinName, newRoundRobin}, // the default
+	{leastName, newLeast},
+	{latencyName, newLatency},
+	{firstName, newFirst},
+	{hashName, newHash},
 }
 
-func newBalancer(name string, servers []*Server) (balancer, error) {
-	if name == "" {
-		name = roundRobinName
+// newBalancers makes the balancers of a backend: the one of its servers, and the one of its backup
+// servers, which get what the first has no candidate for. Servers of weight 0 are in neither.
+func newBalancers(name string, servers []*Server) (list []balancer, err error) {
+	create := balancers[0].create
+	if name != "" {
+		i, names := -1, []string{}
+		for j, b := range balancers {
+			names = append(names, b.name)
+			if b.name == name {
+				i = j
+			}
+		}
+		if i < 0 {
+			return nil, fmt.Errorf("unknown balance %q: want one of %s", name, strings.Join(names, ", "))
+		}
+		create = balancers[i].create
 	}
-	create, ok := balancers[name]
-	if !ok {
-		return nil, fmt.Errorf("unknown balance %q: want one of %s", name, strings.Join(slices.Sorted(maps.Keys(balancers)), ", "))
+	for _, backup := range []bool{false, true} {
+		group := slices.Clone(servers)
+		group = slices.DeleteFunc(group, func(s *Server) bool { return s.weight == 0 || s.backup != backup })
+		if len(group) > 0 {
+			list = append(list, create(group))
+		}
 	}
-	return create(servers), nil
+	return list, nil
 }
 
-// pick returns the server for the next try: the choice of the balancer, or the last resort.
+// pick returns the server for the next try: the one of the client's cookie, the choice of the
+// balancer, a backup server, or the last resort.
 func (a *Attempt) pick(now time.Time) *Server {
 	m := a.backend.members.Load()
-	if len(m.servers) == 0 {
-		return nil
-	}
-	if s := m.balancer.pick(a, now); s != nil {
+	if s := a.sticky; s != nil && !a.wasTried(s) && s.mayKeep(now) {
 		return s
+	}
+	for _, b := range m.balancers {
+		s := b.pick(a, now)
+		if s == nil && a.passedOver { // all that could be used start slowly
+			a.lot = useSlow
+			s = b.pick(a, now)
+		}
+		if s != nil {
+			return s
+		}
 	}
 	return a.lastResort(now)
 }
 
 // candidate reports whether the next try may use the server.
 func (a *Attempt) candidate(s *Server, now time.Time) bool {
-	return s.available(now) == available && !a.wasTried(s)
+	return s.available(now) == available && !a.wasTried(s) && (s.slow.since.Load() == 0 || a.usesSlow(s, now))
 }
 
 // lastResort returns the server for a try without a candidate: the one whose last failure is the
@@ -67,7 +91,7 @@ func (a *Attempt) candidate(s *Server, now time.Time) bool {
 func (a *Attempt) lastResort(now time.Time) (best *Server) {
 	var bestFailure int64
 	for _, s := range a.backend.list() {
-		if a.wasTried(s) || !s.mayTry(now) {
+		if s.weight == 0 || a.wasTried(s) || !s.mayTry(now) {
 			continue
 		}
 		if at := s.lastFailure(); best == nil || at < bestFailure {
@@ -75,4 +99,106 @@ func (a *Attempt) lastResort(now time.Time) (best *Server) {
 		}
 	}
 	return best
+}
+
+// load is the number of requests that the server has, or will have when a connection to it is open.
+func (s *Server) load() int64 { return s.inFlight.Load() + s.dialling.Load() }
+
+// lighter reports whether s has fewer requests than t, in relation to their weights.
+func (s *Server) lighter(t *Server) bool {
+	return s.load()*int64(t.weight) < t.load()*int64(s.weight)
+}
+
+// lightest returns the candidate that has the fewest requests in relation to its weight. Balancers
+// use it if they have found no candidate by looking at a few servers.
+func lightest(servers []*Server, a *Attempt, now time.Time, random uint64) (best *Server) {
+	start := int(random % uint64(len(servers)))
+	for i := range servers {
+		s := servers[(start+i)%len(servers)]
+		if a.candidate(s, now) && (best == nil || s.lighter(best)) {
+			best = s
+		}
+	}
+	return best
+}
+
+// sampler draws servers at random, each as often as its weight says, in constant time: by the alias
+// method of Walker, in the form of M. D. Vose, A linear algorithm for generating random numbers
+// with a given distribution, 1991.
+type sampler struct {
+	servers []*Server
+	columns []column
+	random  func() uint64 // tests replace it
+}
+
+// column is chosen with the same probability as any other. It stands for the server of its own
+// index if a random number is at most limit, else for the other one.
+type column struct {
+	limit uint32
+	other uint32
+}
+
+func newSampler(servers []*Server) sampler {
+	p := sampler{servers, make([]column, len(servers)), rand.Uint64}
+	total := 0
+	for _, s := range servers {
+		total += s.weight
+	}
+	// Each column holds total; what a server has beyond that fills the columns of others.
+	share := make([]int, len(servers))
+	var small, large []int
+	sort := func(i int) {
+		if share[i] < total {
+			small = append(small, i)
+		} else {
+			large = append(large, i)
+		}
+	}
+	for i, s := range servers {
+		share[i] = s.weight * len(servers)
+		sort(i)
+	}
+	for len(small) > 0 { // then large is not empty either: the shares add up
+		i, j := small[len(small)-1], large[len(large)-1]
+		small, large = small[:len(small)-1], large[:len(large)-1]
+		p.columns[i] = column{uint32(float64(share[i]) / float64(total) * (1 << 32)), uint32(j)}
+		share[j] -= total - share[i]
+		sort(j)
+	}
+	for _, i := range large {
+		p.columns[i] = column{1<<32 - 1, uint32(i)}
+	}
+	return p
+}
+
+func (p *sampler) draw() *Server {
+	r := p.random()
+	i := uint32((r >> 32) * uint64(len(p.columns)) >> 32)
+	if c := p.columns[i]; uint32(r) > c.limit {
+		i = c.other
+	}
+	return p.servers[i]
+}
+
+// maxDraws bounds the servers that two looks at.
+const maxDraws = 8
+
+// two draws two candidates. The second is nil if there is none, or if it is hard to find.
+func (p *sampler) two(a *Attempt, now time.Time) (first, second *Server) {
+	for range maxDraws {
+		s := p.draw()
+		switch {
+		case s == first || !a.candidate(s, now):
+		case first == nil && len(p.servers) > 1:
+			first = s
+		case first == nil:
+			return s, nil
+		default:
+			return first, s
+		}
+	}
+	if first == nil {
+		first = lightest(p.servers, a, now, p.random())
+	}
+	return first, nil
 }

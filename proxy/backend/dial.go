@@ -19,6 +19,8 @@ import (
 // dial opens a connection that is ready for requests: a shared one if share is true and the server
 // selects HTTP/2, otherwise one for one exchange at a time.
 func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*sharedConn, *conn, error) {
+	s.dialling.Add(1)
+	defer s.dialling.Add(-1)
 	c, exclusive, err := s.reach(ctx, from, share)
 	s.noteConnect(err)
 	return c, exclusive, err

@@ -5,8 +5,9 @@
 //	Stream          one exchange with the server, in HTTP/1 or HTTP/2
 //	Stream.Release  keeps the connection if it can be used again
 //
-// Three questions are answered in one place each: which server a request prefers (balancer),
-// whether a server may be used (Server.available), and whether a server works again (check).
+// Three questions are answered in one place each: which server a request prefers (balancer, and
+// sticky for clients that have one), whether a server may be used (Server.available), and whether a
+// server works again (check).
 //
 // A shortage on this host (connections, file descriptors, local ports, kernel memory) is not a
 // failure of a server: see shortage.go. The request waits in a queue and then gets a ShortError.

@@ -31,13 +31,8 @@ type Link struct {
 	info   conninfo.Info
 	addr   netip.Addr // of a server that has a name
 	opened time.Time
-	raw    bool // it counts as a request in progress
-}
 
-// countRaw counts a connection whose bytes are forwarded as a request in progress, until it ends.
-func (l *Link) countRaw() {
-	l.raw = true
-	l.server.inFlight.Add(1)
+	unparsed bool // its bytes are forwarded without parsing them: it counts as a request
 }
 
 // outdated reports whether the connection should carry no further requests: the server's name no
@@ -56,6 +51,9 @@ func (l *Link) State(now time.Time) (mptcp.Transport, int) { return l.info.Refre
 
 // Close counts the connection as ended and closes it.
 func (l *Link) Close() {
+	if l.unparsed {
+		l.server.countInFlight(-1)
+	}
 	l.countClose()
 	_ = l.Conn.Close()
 }
@@ -63,9 +61,6 @@ func (l *Link) Close() {
 // countClose counts the connection as ended. The socket must still be open.
 func (l *Link) countClose() {
 	l.info.Close()
-	if l.raw {
-		l.server.inFlight.Add(-1)
-	}
 	l.server.meter.Open(-1)
 	l.server.backend.connLimit.Release()
 }

@@ -10,8 +10,9 @@ import (
 // servers come or go, all of it is replaced by one store: a request sees the list of before or the
 // list of after. A Server that stays is the same object in both, with its connections and state.
 type members struct {
-	servers  []*Server // never changed in place; may be empty
-	balancer balancer
+	servers   []*Server  // never changed in place; may be empty
+	balancers []balancer // of the servers, and of the backup servers
+	sticky    *sticky    // nil: no cookies
 }
 
 // list returns the servers at present. The caller must not change the list.
@@ -23,7 +24,7 @@ func (b *Backend) list() []*Server { return b.members.Load().servers }
 func (b *Backend) setServers(servers []*Server) error {
 	b.membersMu.Lock()
 	defer b.membersMu.Unlock()
-	balancer, err := newBalancer(b.options.Balance, servers)
+	balancers, err := newBalancers(b.options.Balance, servers)
 	if err != nil {
 		return fmt.Errorf("backend %q: %w", b.options.Name, err)
 	}
@@ -40,7 +41,7 @@ func (b *Backend) setServers(servers []*Server) error {
 			s.startTasks()
 		}
 	}
-	b.members.Store(&members{servers, balancer})
+	b.members.Store(&members{servers, balancers, newSticky(b.options.Sticky, servers)})
 	b.recount()
 	for _, s := range before {
 		if !slices.Contains(servers, s) {

@@ -26,7 +26,8 @@ type Server struct {
 	backend *Backend
 	ctx     context.Context // of its tasks; ends with the server or the backend
 	cancel  context.CancelFunc
-	weight  int // at least 1
+	weight  int  // 0: it gets nothing new
+	backup  bool // it is used if no other server is available
 	dialer  mptcp.Dialer
 	unix    string // the path of a unix socket; "": TCP
 	port    uint16
@@ -38,7 +39,10 @@ type Server struct {
 	shared  sharedConns
 	ports   ports
 
-	inFlight atomic.Int64 // requests in progress
+	inFlight atomic.Int64 // requests in progress, and connections forwarded unparsed
+	dialling atomic.Int64 // connections that are being made
+	latency  latency
+	cookies  setCookies // of a backend with sticky
 	slow     slowStart
 
 	connecting connecting
@@ -58,7 +62,13 @@ type Server struct {
 }
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
-	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
+	s := &Server{Address: o.Address, backend: b, weight: o.Weight, backup: o.Backup}
+	switch {
+	case o.Weight == 0:
+		s.weight = 1
+	case o.Weight < 0:
+		s.weight = 0
+	}
 	s.restore()
 	s.ctx, s.cancel = context.WithCancel(b.background.ctx)
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
@@ -131,13 +141,20 @@ func (s *Server) reportStale(why error) {
 
 // requestBegins and requestEnds count the requests in progress.
 func (s *Server) requestBegins() {
-	s.inFlight.Add(1)
+	s.countInFlight(1)
 	s.meter.Start()
 }
 
 func (s *Server) requestEnds() {
-	s.inFlight.Add(-1)
+	s.countInFlight(-1)
 	s.meter.Done()
+}
+
+func (s *Server) countInFlight(n int64) {
+	s.inFlight.Add(n)
+	if s.backend.countsInFlight {
+		s.backend.inFlight.Add(n)
+	}
 }
 
 // avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stall while the

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
@@ -13,12 +14,6 @@ const leastShare = 0.1
 // others that wait for it at once.
 type slowStart struct {
 	since atomic.Int64 // when the server came back, ns since epoch; 0: it has its whole weight
-}
-
-// effectiveWeight returns the weight of the server at a time: Server.weight, or a part of it while
-// the server starts slowly. It is more than 0 if the weight is.
-func (s *Server) effectiveWeight(now time.Time) float64 {
-	return float64(s.weight) * s.slowShare(now)
 }
 
 // slowShare returns the part of its weight that the server has at a time.
@@ -34,6 +29,23 @@ func (s *Server) slowShare(now time.Time) float64 {
 		return 1
 	}
 	return max(leastShare, float64(passed)/float64(full))
+}
+
+// useSlow is an Attempt.lot with which all servers are used that start slowly.
+const useSlow = 1
+
+// usesSlow reports whether the attempt may use a server that starts slowly: one of a part of all
+// attempts, which is the share of the weight that the server has. An attempt draws one lot for all
+// such servers, so that a balancer which looks at a server twice gets the same answer.
+func (a *Attempt) usesSlow(s *Server, now time.Time) bool {
+	if a.lot == 0 {
+		a.lot = max(useSlow, rand.Uint32())
+	}
+	if float64(a.lot) <= s.slowShare(now)*(1<<32) {
+		return true
+	}
+	a.passedOver = true
+	return false
 }
 
 // startSlowly begins the slow start of a server that has come back or is new, if the backend has

@@ -19,6 +19,7 @@ import (
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/target"
+	"mpgate/proxy/template"
 	"mpgate/telemetry"
 )
 
@@ -27,6 +28,7 @@ import (
 // and redirects go to the client. Everything else is an error, and the request is refused.
 type Forward struct {
 	backend *backend.Backend // nil: only explained
+	key     template.Template
 	label   string
 	url     target.URL
 	copy    fields
@@ -38,8 +40,9 @@ type Forward struct {
 
 // ForwardOptions describe a Forward.
 type ForwardOptions struct {
-	Backend *backend.Backend // nil: the filter is only asked to explain
-	Label   string           // of the server, for explanations
+	Backend *backend.Backend  // nil: the filter is only asked to explain
+	Label   string            // of the server, for explanations
+	Key     template.Template // by which the backend chooses a server; see proxy.Forward
 	URL     target.URL
 	// Copy are the fields that go from an answer that admits a request to that request. Those of
 	// clients are removed.
@@ -58,7 +61,7 @@ const maxAnswer = 64 << 10
 
 // NewForward makes a filter.
 func NewForward(o ForwardOptions) (*Forward, error) {
-	f := &Forward{backend: o.Backend, label: o.Label, url: o.URL, timeout: o.Timeout, meter: o.Meter}
+	f := &Forward{backend: o.Backend, key: o.Key, label: o.Label, url: o.URL, timeout: o.Timeout, meter: o.Meter}
 	setDefault(&f.timeout, 5*time.Second)
 	var err error
 	if f.copy, err = newFields(o.Copy); err != nil {
@@ -101,6 +104,7 @@ func (f *Forward) FilterRequest(r *filter.Request) (done bool) {
 	a := asks.Get().(*backend.Ask)
 	a.Reset()
 	f.question(r, &a.Request)
+	a.Key = r.Append(a.Key[:0], &f.key)
 	f.copy.strip(&r.Header)
 	var gone atomic.Bool
 	a.Timeout, a.MaxBody = f.timeout, maxAnswer

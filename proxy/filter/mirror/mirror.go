@@ -16,6 +16,7 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
+	"mpgate/proxy/template"
 	"mpgate/task"
 	"mpgate/telemetry"
 )
@@ -30,9 +31,10 @@ const (
 
 // Options describe a Mirror.
 type Options struct {
-	Backend *backend.Backend // nil: the filter is only asked to explain
-	Name    string           // of the backend
-	Ratio   float64          // of the requests that are copied, from 0 to 1
+	Backend *backend.Backend  // nil: the filter is only asked to explain
+	Name    string            // of the backend
+	Ratio   float64           // of the requests that are copied, from 0 to 1
+	Key     template.Template // by which the backend chooses a server; see proxy.Forward
 	Meter   *telemetry.MirrorMeter
 }
 
@@ -41,6 +43,7 @@ type Mirror struct {
 	backend *backend.Backend
 	name    string
 	ratio   float64
+	key     template.Template
 	meter   *telemetry.MirrorMeter
 	mark    []byte // in CDN-Loop, of the copies of this filter
 	queue   chan *copied
@@ -52,7 +55,7 @@ func New(o Options) *Mirror {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	return &Mirror{
-		backend: o.Backend, name: o.Name, ratio: o.Ratio, meter: o.Meter,
+		backend: o.Backend, name: o.Name, ratio: o.Ratio, key: o.Key, meter: o.Meter,
 		mark: append([]byte("mirror-"), hex.EncodeToString(id[:])...), queue: make(chan *copied, waiting),
 	}
 }
@@ -72,6 +75,7 @@ func (m *Mirror) FilterRequest(r *filter.Request) (done bool) {
 		c := pool.Get().(*copied)
 		c.mirror = m
 		c.take(r.Request)
+		c.ask.Key = r.Append(c.ask.Key[:0], &m.key)
 		if r.ContentLength == 0 {
 			m.send(c)
 			return false
