@@ -32,7 +32,8 @@ func TestBrowsersOverUnix(t *testing.T) {
 		{"localhost:9080", "http://localhost:3000", "same-site", 403},
 		{"localhost:9080", "null", "", 403},
 		{"localhost:9080", "", "cross-site", 403},
-		{"evil.example:9080", "http://evil.example:9080", "same-origin", 403}, // its name resolves to this host
+		// The name resolves to this host.
+		{"evil.example:9080", "http://evil.example:9080", "same-origin", 403},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+c.host+"/api/order", http.NoBody)
 		if err != nil {

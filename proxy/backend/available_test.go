@@ -20,7 +20,7 @@ func TestTooFewServers(t *testing.T) {
 	}
 	says := make(chan said, 10)
 	o.Panic = func(on bool, healthy, servers int) { says <- said{on, healthy, servers} }
-	b, in := pool(t, o)
+	b, in := pool(t, o, probingEvery(time.Hour))
 	l := b.list()
 	failed := &checkError{"GET /: status 503"}
 	now := time.Now()
@@ -69,7 +69,7 @@ func TestSilentServerCostsNoRequests(t *testing.T) {
 	if !proxytest.Within(proxytest.Patience, func() bool { return s.connecting.since.Load() != 0 }) {
 		t.Fatal("the connect is not known")
 	}
-	now := time.Now()
+	now := epoch.Add(time.Duration(s.connecting.since.Load()))
 	if s.available(now) != available {
 		t.Error("a server is avoided at the first connect")
 	}

@@ -121,14 +121,18 @@ func (s *Server) noteOutcome(failed bool, what func() string) {
 	}
 	o := s.backend.options.Eject
 	if n := s.outcomes.inRow.Load(); o.Errors > 0 && int(n) >= o.Errors {
-		s.eject(fmt.Errorf("%d errors in a row, the last: %s", n, what()))
+		text := "an error: " + what()
+		if n > 1 {
+			text = fmt.Sprintf("%d errors in a row, the last: %s", n, what())
+		}
+		s.eject(errors.New(text))
 		return
 	}
 	if o.Ratio <= 0 {
 		return
 	}
-	if all, errors := s.outcomes.recent(at); all >= ejectVolume && float64(errors) >= o.Ratio*float64(all) {
-		s.eject(fmt.Errorf("%d of %d requests failed within %d s, the last: %s", errors, all, ejectWindow, what()))
+	if all, failures := s.outcomes.recent(at); all >= ejectVolume && float64(failures) >= o.Ratio*float64(all) {
+		s.eject(fmt.Errorf("%d of %d requests failed within %d s, the last: %s", failures, all, ejectWindow, what()))
 	}
 }
 

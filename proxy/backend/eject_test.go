@@ -22,37 +22,43 @@ var someServers = servers("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80", "192.0
 
 // Errors in a row eject a server, for longer each time; after its rest it gets requests again.
 func TestErrorsInARowEject(t *testing.T) {
-	o := Options{Servers: someServers[:2], Eject: &EjectOptions{Errors: 3, Rest: 20 * time.Millisecond}}
-	r := reporting(&o)
-	b, in := pool(t, o)
-	s := b.list()[0]
-	a := attemptOn(b, s)
-	for _, ok := range []int{200, 404, 501, 505} {
-		a.NoteStatus(502)
+	for _, rest := range []time.Duration{time.Hour, 20 * time.Millisecond} {
+		o := Options{Servers: someServers[:2], Eject: &EjectOptions{Errors: 3, Rest: rest}}
+		r := reporting(&o)
+		b, in := pool(t, o)
+		s := b.list()[0]
+		a := attemptOn(b, s)
+		for _, ok := range []int{200, 404, 501, 505} {
+			a.NoteStatus(502)
+			a.NoteStatus(503)
+			a.NoteStatus(ok)
+		}
+		if !s.healthy() {
+			t.Fatal("ejected without errors in a row")
+		}
+		a.NoteStatus(500)
+		a.NoteFailure(errors.New("no answer"))
 		a.NoteStatus(503)
-		a.NoteStatus(ok)
-	}
-	if !s.healthy() {
-		t.Fatal("ejected without errors in a row")
-	}
-	a.NoteStatus(500)
-	a.NoteFailure(errors.New("no answer"))
-	a.NoteStatus(503)
-	if s.available(time.Now()) != asLastResort {
-		t.Error("a server with three errors in a row gets requests")
-	}
-	if err := await(t, r.down); !strings.Contains(err.Error(), "3 errors in a row, the last: status 503") {
-		t.Errorf("reported %v", err)
-	}
-	if got := await(t, r.up); got != s.Address {
-		t.Errorf("%s is back", got)
-	}
-	if s.available(time.Now()) != available {
-		t.Error("the server gets no requests after its rest")
-	}
-	for to, want := range map[string]float64{"down": 1, "up": 1} {
-		if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_server_changes_total", "server", s.Address, "state", to, "reason", "eject"); n != want {
-			t.Errorf("%v changes to %s, want %v", n, to, want)
+		if err := await(t, r.down); !strings.Contains(err.Error(), "3 errors in a row, the last: status 503") {
+			t.Errorf("reported %v", err)
+		}
+		changes := func(to string) float64 {
+			return proxytest.Metric(t, in.Registry(), "mpgate_backend_server_changes_total", "server", s.Address, "state", to, "reason", "eject")
+		}
+		if n := changes("down"); n != 1 {
+			t.Errorf("%v changes to down, want 1", n)
+		}
+		if rest == time.Hour {
+			if s.available(time.Now()) != asLastResort {
+				t.Error("a server with three errors in a row gets requests")
+			}
+			continue
+		}
+		if got := await(t, r.up); got != s.Address {
+			t.Errorf("%s is back", got)
+		}
+		if s.available(time.Now()) != available || changes("up") != 1 {
+			t.Error("the server gets no requests after its rest")
 		}
 	}
 }

@@ -254,3 +254,25 @@ func TestCheckOnClosedConnections(t *testing.T) {
 		t.Error("a server that closes idle connections is down")
 	}
 }
+
+// Checks use MPTCP as requests do.
+func TestChecksUseMPTCP(t *testing.T) {
+	proxytest.NeedMPTCP(t)
+	for name, check := range map[string]CheckOptions{"http": {Path: "/"}, "connect": {}} {
+		origin := proxytest.NewOrigin(t, mptcp.Require, func(c *proxytest.Conn) {
+			for c.Request() != nil {
+				c.Send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			}
+		})
+		check.Interval, check.Timeout = 10*time.Millisecond, proxytest.Patience
+		b, in := pool(t, Options{Servers: []ServerOptions{{Address: origin.Address(), MPTCP: mptcp.Require}}, Check: &check})
+		if !proxytest.Within(proxytest.Patience, func() bool {
+			return proxytest.Metric(t, in.Registry(), "mpgate_backend_server_checks_total", "result", "ok") >= 3
+		}) {
+			t.Errorf("%s: no successful checks: %+v", name, b.Status())
+		}
+		if got := b.Status()[0].Transport; got != "mptcp" {
+			t.Errorf("%s: the checks use %q, want mptcp", name, got)
+		}
+	}
+}
