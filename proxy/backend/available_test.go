@@ -198,7 +198,7 @@ func TestBalancersStartSlowly(t *testing.T) {
 func TestBackupInsteadOfPanic(t *testing.T) {
 	list := servers("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80")
 	list[2].Backup = true
-	b, _ := pool(t, Options{Servers: list})
+	b, _ := pool(t, Options{Servers: list}, probingEvery(time.Hour))
 	for _, s := range b.list()[:2] {
 		s.fail(telemetry.ChangeCheck, &checkError{"GET /: status 503"})
 	}
