@@ -32,6 +32,22 @@ func guard(name string, next http.Handler) http.Handler {
 	})
 }
 
+// guardBrowser checks requests over a unix socket. Programs connect to it directly; a browser can
+// only through a forwarding such as that of ssh -L, and then a site could send it requests, too.
+// What changes something must come from the page itself, at an address or localhost.
+func guardBrowser(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		browser := r.Header.Get("Sec-Fetch-Site") != "" || r.Header.Get("Origin") != ""
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		site := r.Header.Get("Sec-Fetch-Site")
+		if browser && !reads && (!hostAllowed(r.Host, "") || !originAllowed(r.Header.Values("Origin"), r.Host) || site == "cross-site" || site == "same-site") {
+			http.Error(w, "requests from another origin are not allowed", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // configuredName is the name in an address of the configuration, if it is a name.
 func configuredName(address string) string {
 	host, _, err := net.SplitHostPort(address)

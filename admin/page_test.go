@@ -33,7 +33,8 @@ func TestPageInBrowser(t *testing.T) {
 	in.MPTCPFellBack(telemetry.SideBackend, "blackhole")
 	s := start(t, Options{Address: "127.0.0.1:0", Metrics: in.Registry(), Status: func() any {
 		return Status{Version: "1.2.3-test", State: "ready", Listeners: []Listener{{Name: "web", Sockets: []Socket{{Address: "192.0.2.1:80", Transport: "mptcp"}}}},
-			Reload: Reload{At: time.Unix(1700000000, 0), Error: "mpgate.toml:3: no such <key>"}}
+			Backends: []Backend{{Name: "app", Servers: []BackendServer{{Address: "10.9.8.7:80", Up: true, Transport: "fallback", Asked: "drain", InProgress: 42}}}},
+			Reload:   Reload{At: time.Unix(1700000000, 0), Error: "mpgate.toml:3: no such <key>"}}
 	}})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -47,11 +48,14 @@ func TestPageInBrowser(t *testing.T) {
 	}
 	for _, want := range []string{
 		`<span id="state" class="badge good">ready</span>`, "1.2.3-test", "192.0.2.1:80", `<span class="badge mptcp">mptcp</span>`,
-		"only in &lt;i&gt;metrics&lt;/i&gt;", "10.9.8.7:80", `<span class="badge fallback">fallback</span>`, "blackhole 1", "mpgate.toml:3: no such &lt;key&gt;",
+		"only in &lt;i&gt;metrics&lt;/i&gt;", "10.9.8.7:80", `<span class="badge warn">drain</span>`, ">42<", `<span class="badge fallback">fallback</span>`, "blackhole 1", "mpgate.toml:3: no such &lt;key&gt;",
 	} {
 		if !strings.Contains(string(dom), want) {
 			t.Errorf("%q is not on the page", want)
 		}
+	}
+	if strings.Contains(string(dom), "<button") {
+		t.Error("the page has buttons, which host:port refuses")
 	}
 	for line := range strings.Lines(complaints.String()) {
 		if strings.Contains(line, "CONSOLE") {

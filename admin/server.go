@@ -161,7 +161,7 @@ func (s *Server) handler() http.Handler {
 	}
 	if s.listener.Addr().Network() == "unix" {
 		profiles(mux)
-		return common(guarded(mux))
+		return common(guardBrowser(guarded(mux)))
 	}
 	return common(guard(configuredName(s.o.Address), guarded(mux)))
 }
@@ -191,6 +191,10 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	var v any = Status{}
 	if s.o.Status != nil {
 		v = s.o.Status()
+	}
+	if st, ok := v.(Status); ok {
+		st.Writable = s.listener.Addr().Network() == "unix"
+		v = st
 	}
 	body, err := json.Marshal(v)
 	if err != nil {

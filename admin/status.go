@@ -14,7 +14,9 @@ type Status struct {
 	Reasons    []string  `json:"reasons,omitempty"`  // why not ready
 	Draining   int       `json:"draining,omitempty"` // old generations with work left
 	Reload     Reload    `json:"reload,omitzero"`
-	MPTCP      MPTCP     `json:"mptcp,omitzero"`
+	// Writable: this address takes orders, as those on a unix socket do. The server sets it.
+	Writable bool  `json:"writable,omitempty"`
+	MPTCP    MPTCP `json:"mptcp,omitzero"`
 
 	Listeners    []Listener    `json:"listeners,omitempty"`
 	Certificates []Certificate `json:"certificates,omitempty"`
@@ -88,8 +90,14 @@ type BackendName struct {
 // BackendServer is one server of a backend.
 type BackendServer struct {
 	Address string `json:"address"`
-	Up      bool   `json:"up"`
+	Up      bool   `json:"up"`            // it can be reached, passes its checks and is not ejected
 	Why     string `json:"why,omitempty"` // why it is not up
+	// Asked is what an operator has asked of it: drain, down, or nothing.
+	Asked      string `json:"asked,omitempty"`
+	InProgress int64  `json:"in_progress"` // requests, and connections whose bytes are forwarded
+	Idle       int    `json:"idle"`        // connections
+	// Share is the part of its weight that it has while it starts slowly.
+	Share float64 `json:"share,omitempty"`
 	// the transport of the last connection: mptcp, fallback, tcp or unix
 	Transport string `json:"transport,omitempty"`
 	Reason    string `json:"reason,omitempty"` // of a fallback, inferred

@@ -16,6 +16,7 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 	case b.Protocol == H2C && b.TLS != nil:
 		l.fault(n.get("protocol").at, `is HTTP/2 without TLS%s, and this backend has tls; write "h2"`, n.get("protocol").got())
 	}
+	l.checkHealth(b, n)
 	l.checkBalance(b, n)
 	servers := n.get("servers").entries()
 	if len(servers) == 0 && !n.unset("servers") {

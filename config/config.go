@@ -241,6 +241,10 @@ type Backend struct {
 	// Source is invalid if the kernel chooses the address.
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Local address to connect from."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
+	// Check and Eject are nil for none.
+	Check     *HealthCheck  `toml:"check,inline" help:"Checks of the servers; {} connects to them."`
+	Eject     *Eject        `toml:"eject,inline" help:"Takes servers out for a while whose responses are errors; {} is enough."`
+	SlowStart time.Duration `toml:"slow_start" default:"0s" min:"0s" help:"Time in which the share of a server that comes back grows to its whole."`
 	// TLS is nil for servers without TLS.
 	TLS     *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
 	Resolve Resolve     `toml:"resolve,inline" help:"How the names of servers are resolved."`

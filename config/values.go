@@ -71,6 +71,7 @@ var formats = map[string]codec{
 	"route_host":     plain(routeHost),
 	"media_range":    of(mediaRange, same),
 	"media_type":     plain(mediaType),
+	"method":         of(method, same),
 	"method_or_any":  of(methodOrAny, same),
 	"origin":         of(corsOrigin, same),
 	"request_field":  editedField("+host"),

@@ -9,7 +9,6 @@ import (
 	"net"
 	"reflect"
 	"slices"
-	"time"
 
 	"mpgate/config"
 	"mpgate/listener"
@@ -131,6 +130,7 @@ func (g *Gateway) buildBackend(old *generation, cfg *config.Config, b config.Bac
 		}
 	}
 	o := g.backendOptions(b, cfg.MPTCP.Enabled)
+	o.Restore = g.earlierStates(old, b.Name)
 	o.Limits = answer
 	if b.Sticky != nil {
 		o.Sticky = backend.StickyOptions{Cookie: b.Sticky.Cookie, Key: key}
@@ -159,6 +159,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Names: &g.names, Resolve: resolveOptions(&b),
 	}
 	g.logServers(&o)
+	healthOptions(&o, &b)
 	if g.group != nil {
 		o.Streams = &g.streams
 	}
@@ -180,13 +181,7 @@ func weight(w int) int {
 
 // logServers logs which servers cannot be reached, and why.
 func (g *Gateway) logServers(o *backend.Options) {
-	name := o.Name
-	o.Down = func(server string, why error) {
-		g.log.Warn("server is down", "backend", name, "server", server, "err", why)
-	}
-	o.Up = func(server string, after time.Duration) {
-		g.log.Info("server is back", "backend", name, "server", server, "after", after.Round(time.Millisecond).String())
-	}
+	g.logHealth(o)
 	g.logNames(o)
 }
 

@@ -295,7 +295,11 @@ func TestStoreOverAnUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeFiles([]*os.File{report, releaseBy})
-	cmd, err := r.child(reportTo, release)
+	state, err := r.handOverState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, err := r.child(reportTo, release, state)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +316,7 @@ func TestStoreOverAnUpgrade(t *testing.T) {
 		}
 		return fd
 	}
-	i.Ready, i.Go = own(i.Ready), own(i.Go)
+	i.Ready, i.Go, i.State = own(i.Ready), own(i.Go), own(i.State)
 	for k := range i.Sockets {
 		i.Sockets[k].FD = own(i.Sockets[k].FD)
 	}
@@ -328,6 +332,9 @@ func TestStoreOverAnUpgrade(t *testing.T) {
 	}
 	defer in.Close()
 	defer p.Fail(errors.New("a test"))
+	if got := p.serverStates("app"); len(got) != 1 {
+		t.Errorf("it knows the servers %v, want one", got)
+	}
 	if got := newFDStore(r.options.Notifier, in, p, r.Gateway.log).names; len(got) != 2 || !maps.Equal(got, r.store.names) {
 		t.Errorf("it knows %v, want %v", got, r.store.names)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"mpgate/admin"
 	"mpgate/config"
 	"mpgate/mptcp"
+	"mpgate/proxy/backend"
 )
 
 // Status returns the present state of the gateway.
@@ -65,9 +67,20 @@ func (p *pool) status(b *config.Backend) admin.Backend {
 	out := admin.Backend{Name: b.Name, Balance: string(b.Balance), MPTCP: b.MPTCP.String()}
 	out.Names = nameStatus(p.Backend)
 	for _, s := range p.Status() {
-		one := admin.BackendServer{Address: s.Address, Up: !s.Down, Transport: s.Transport, Reason: s.Reason}
+		one := admin.BackendServer{
+			Address: s.Address, Up: !s.Down, Transport: s.Transport, Reason: s.Reason, InProgress: s.InProgress, Idle: s.Idle,
+		}
 		if s.Down {
-			one.Why = "could not be reached: " + oneLine(s.Why)
+			one.Why = oneLine(s.Why)
+			if s.Unreachable {
+				one.Why = "could not be reached: " + one.Why
+			}
+		}
+		if s.Admin != backend.AdminUp {
+			one.Asked = s.Admin.String()
+		}
+		if s.Slow < 1 {
+			one.Share = math.Round(100*s.Slow) / 100
 		}
 		out.Servers = append(out.Servers, one)
 	}
@@ -93,6 +106,7 @@ func oneLine(s string) string {
 func (g *Gateway) handlers() map[string]http.Handler {
 	return map[string]http.Handler{
 		"GET /api/paths":    http.HandlerFunc(g.servePaths),
+		"POST /api/server":  http.HandlerFunc(g.serveServer),
 		"POST /api/reload":  http.HandlerFunc(g.serveReload),
 		"POST /api/upgrade": http.HandlerFunc(g.serveUpgrade),
 	}

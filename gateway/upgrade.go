@@ -39,8 +39,10 @@ const upgradeTime = 30 * time.Second
 
 // inheritance is what a new process inherits. Numbers are file descriptors.
 type inheritance struct {
-	Ready   int // it writes a line when it is ready or cannot be
-	Go      int // says when it may continue by itself; closed when the previous process ends
+	Ready int // it writes a line when it is ready or cannot be
+	Go    int // says when it may continue by itself; closed when the previous process ends
+	// State is what a handedState is read from; 0: nothing.
+	State   int `json:",omitempty"`
 	Sockets []handedSocket
 }
 
@@ -60,6 +62,7 @@ type Parent struct {
 	since           time.Time // when this process continued by itself
 	gone            chan struct{}
 	stored          map[uint64]string // see fdStore.names
+	state           handedState
 }
 
 // FromParent takes what the process that this one replaces has passed, and adds the sockets to in.
@@ -77,6 +80,9 @@ func FromParent(in *listener.Inherited) (*Parent, error) {
 		return nil, fmt.Errorf("%s is for mpgate's own use (got %q); unset it", upgradeVariable, text)
 	}
 	p := &Parent{report: inheritFile(i.Ready, "upgrade report"), release: inheritFile(i.Go, "upgrade release"), gone: make(chan struct{}), stored: map[uint64]string{}}
+	if i.State >= 3 {
+		p.state = readState(inheritFile(i.State, "upgrade state"))
+	}
 	for _, s := range i.Sockets {
 		f := inheritFile(s.FD, s.Name)
 		if s.Store != "" {
@@ -226,7 +232,13 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 			releaseBy.Close()
 		}
 	}()
-	cmd, err := g.child(reportTo, release)
+	state, err := g.handOverState()
+	if err != nil {
+		reportTo.Close()
+		release.Close()
+		return 0, err
+	}
+	cmd, err := g.child(reportTo, release, state)
 	if err == nil {
 		err = g.start(cmd)
 		closeFiles(cmd.ExtraFiles) // the pipes among them
@@ -307,12 +319,12 @@ func (g *Gateway) notifySuccessor() {
 }
 
 // child makes the command with everything that it inherits.
-func (g *Gateway) child(reportTo, release *os.File) (*exec.Cmd, error) {
+func (g *Gateway) child(reportTo, release, state *os.File) (*exec.Cmd, error) {
 	path, args := g.options.Command()
 	cmd := exec.Command(path, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{reportTo, release}
-	i := inheritance{Ready: 3, Go: 4}
+	cmd.ExtraFiles = []*os.File{reportTo, release, state}
+	i := inheritance{Ready: 3, Go: 4, State: 5}
 	add := func(name string, files ...*os.File) {
 		for _, f := range files {
 			i.Sockets = append(i.Sockets, handedSocket{FD: 3 + len(cmd.ExtraFiles), Name: name, Store: g.store.names[listener.Inode(f)]})

@@ -114,14 +114,17 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 			x.resp.Header.Add(message.SetCookie, cookie)
 		}
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
-		meter.Request(x.resp.Status)
+		status := x.resp.Status
+		meter.Request(status)
 		x.deliver(now)
 		x.end = x.releaseServer()
+		x.noteAnswer(status)
 		return false, nil
 	}
 	meter.Request(0)
 	now := time.Now()
 	x.attempt.NoteAnswer(x.waited(asked, now), 0, now)
+	x.noteNoAnswer(err)
 	repeat = x.mayRetry(r, again, err)
 	x.up.Abort() // the rest of the exchange must not keep the connection
 	if repeat {

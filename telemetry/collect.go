@@ -36,7 +36,11 @@ var (
 	descBackendConnects = desc("backend_connects_total", "Connection attempts to servers, by result and transport; for failed ones, the transport requested.", "backend", "server", "transport", "result")
 	descBackendOpen     = desc("backend_connections_open", "Open connections to servers.", "backend", "server")
 	descBackendIdle     = desc("backend_connections_idle", "Idle connections to servers.", "backend", "server")
-	descBackendUp       = desc("backend_server_up", "0 from a failed connect until one succeeds, while requests go to other servers; otherwise 1.", "backend", "server")
+	descBackendUp       = desc("backend_server_up", "0 while the server gets no requests because it cannot be reached, fails its checks or was ejected; otherwise 1.", "backend", "server")
+	descBackendDrained  = desc("backend_server_drained", "1 if an operator has asked for no new requests to the server, otherwise 0.", "backend", "server")
+	descBackendChanges  = desc("backend_server_changes_total", "Times that the server got requests again (up) or got none from then on (down), by reason.", "backend", "server", "state", "reason")
+	descBackendChecks   = desc("backend_server_checks_total", "Checks of the server, by result.", "backend", "server", "result")
+	descBackendPanic    = desc("backend_panic", "1 while fewer than half of the servers are healthy, so that failed checks and ejections do not count; otherwise 0.", "backend")
 
 	descMPTCP         = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
 	descFallbacks     = desc("mptcp_fallbacks_total", "Connections that should use MPTCP and do not, by inferred reason.", "side", "reason")
@@ -87,6 +91,7 @@ var descs = []*prometheus.Desc{
 	descCompressed, descCompressRefused,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
+	descBackendDrained, descBackendChanges, descBackendChecks, descBackendPanic,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
@@ -132,6 +137,9 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 		e.meter.collect(s, e.inUse)
 	}
 	for _, e := range in.servers.all() {
+		e.meter.collect(s, e.inUse)
+	}
+	for _, e := range in.backends.all() {
 		e.meter.collect(s, e.inUse)
 	}
 	for _, e := range in.listeners.all() {
@@ -201,9 +209,7 @@ func (m *ExchangeMeter) collect(s sink, inUse bool) {
 // is most of them, with 20 series each.
 func (m *ServerMeter) collect(s sink, inUse bool) {
 	b, srv := m.key.backend, m.key.server
-	if inUse {
-		s.gauge(descBackendUp, boolValue(!m.down.Load()), b, srv)
-	}
+	m.health.collect(s, inUse, b, srv)
 	if !m.used() {
 		return
 	}

@@ -20,7 +20,7 @@ type ServerMeter struct {
 	codes     codes
 	firstByte histogram
 	connects  [transportCount][connectCount]atomic.Uint64
-	down      atomic.Bool
+	health    serverHealth
 }
 
 // Start counts a request as sent to the server, Done as ended.
@@ -75,13 +75,6 @@ func (m *ServerMeter) Open(delta int) {
 func (m *ServerMeter) Idle(delta int) {
 	if m != nil {
 		m.idle.Add(int64(delta))
-	}
-}
-
-// Up sets whether the server can be reached, as far as is known.
-func (m *ServerMeter) Up(up bool) {
-	if m != nil {
-		m.down.Store(!up)
 	}
 }
 

@@ -207,6 +207,7 @@ function showListeners() {
 }
 
 function showBackends() {
+  if ($("backends").querySelector("button:hover, button:focus-visible")) return; // it is not replaced under the pointer
   const rows = [];
   for (const b of named(gateway.backends, "backend_connections_open", "backend")) {
     const servers = new Map((b.servers || []).map((s) => [s.address, s]));
@@ -219,11 +220,13 @@ function showBackends() {
       const up = s.up ?? !series("backend_server_up", mine).some((x) => x.value === 0);
       const failures = sum("backend_connects_total", { ...mine, result: (r) => r !== "ok" });
       const row = [first ? b.name : "",
-        [el("span", { class: "mono" }, s.address), s.why ? el("div", { class: "why" }, s.why) : null],
-        up ? badge("up", "good") : badge("down", "bad"),
+        [el("span", { class: "mono" }, s.address), s.why ? el("div", { class: "why" }, s.why) : null,
+          s.asked ? el("div", { class: "why" }, "by an operator") : null,
+          s.share && up ? el("div", { class: "why" }, `starts slowly, with ${Math.round(100 * s.share)} % of its weight`) : null],
+        [s.asked ? badge(s.asked, "warn") : up ? badge("up", "good") : badge("down", "bad"), ...orders(b.name, s)],
         [transport(s.transport) || transport(lastTransport(mine)), s.reason ? el("div", { class: "why" }, s.reason) : null],
         figure(rate("backend_requests_total", mine)), latency(quantile(.5, "backend_first_byte_seconds", mine)), latency(quantile(.99, "backend_first_byte_seconds", mine)),
-        figure(sum("backend_requests_in_flight", mine)),
+        figure(s.in_progress ?? sum("backend_requests_in_flight", mine)),
         `${figure(sum("backend_connections_open", mine))} / ${figure(sum("backend_connections_idle", mine))}`, figure(failures)];
       row.same = !first;
       rows.push(row);
@@ -232,6 +235,22 @@ function showBackends() {
   }
   table("backends", [["Name", "name"], ["Server", ""], ["State", ""], ["Transport", ""], ["Requests/s", "num"], ["First byte", "num"], ["99 %", "num"], ["In flight", "num"],
     ["Open / idle", "num"], ["Failed connects", "num"]], rows, "No backends.");
+}
+
+// orders are the buttons that change what an operator asks of a server. Only a unix socket takes them.
+function orders(backend, s) {
+  if (!gateway.writable) return [];
+  const states = s.asked ? ["up", s.asked === "drain" ? "down" : "drain"] : ["drain", "down"];
+  return states.map((state) => {
+    const b = el("button", { type: "button" }, state);
+    b.addEventListener("click", () => order(`${backend}/${s.address}`, state));
+    return b;
+  });
+}
+
+async function order(server, state) {
+  const r = await fetch("api/server", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ server, state }), signal: AbortSignal.timeout(5000) });
+  if (!r.ok) alert(await r.text());
 }
 
 // lastTransport is the transport of most connections to a server, if the status does not have it.

@@ -51,8 +51,11 @@ func flags(verb *kong.Node) (list []*kong.Flag) {
 
 // values are the possible values of a flag or an argument; file: it is a file name.
 func values(v *kong.Value, placeholder string) (words []string, file bool) {
-	if v.Enum != "" {
+	switch {
+	case v.Enum != "":
 		return v.EnumSlice(), false
+	case v.Tag.Has("words"): // of an argument that may be left out
+		return strings.Split(v.Tag.Get("words"), ","), false
 	}
 	return nil, placeholder == "FILE"
 }

@@ -41,6 +41,7 @@ var examples = map[string]func(*testing.T){
 	"mirror.toml":    runMirror,
 	"log.toml":       runLog,
 	"names.toml":     runNames,
+	"health.toml":    runHealth,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and

@@ -34,6 +34,7 @@ type cli struct {
 	Units        unitsCmd        `cmd:"" help:"Print or write the systemd units for the configuration."`
 	Status       statusCmd       `cmd:"" help:"Show the state of the running gateway: listeners and backends with their transport, certificates, the last reload."`
 	Health       healthCmd       `cmd:"" help:"Report whether the running gateway is ready; exit 0 if it is."`
+	Server       serverCmd       `cmd:"" help:"Show the servers of the running gateway; take one out of service, or put it back."`
 	Doctor       doctorCmd       `cmd:"" help:"Show what prevents MPTCP on this host or in the configuration, and how to fix it."`
 	Paths        pathsCmd        `cmd:"" help:"Show the paths of the running gateway: endpoints, limits, connections and their subflows; --watch updates it."`
 	Routes       routesCmd       `cmd:"" help:"List the routes in matching order."`

@@ -64,10 +64,10 @@ func printStatus(w io.Writer, s *admin.Status) error {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", l.Name, k.Address, k.Transport, l.MPTCP, listenerNote(&l, &k))
 		}
 	}
-	fmt.Fprintln(t, "\nBACKEND\tSERVER\tUP\tTRANSPORT\tMPTCP\tNOTE")
+	fmt.Fprintln(t, "\nBACKEND\tSERVER\tSTATE\tTRANSPORT\tMPTCP\tNOTE")
 	for _, b := range s.Backends {
 		for _, k := range b.Servers {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, k.Address, yesNo(k.Up), k.Transport, b.MPTCP, joinNotes(k.Why, k.Reason))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, k.Address, k.State(), k.Transport, b.MPTCP, joinNotes(k.Note(), k.Reason))
 		}
 	}
 	printNames(t, s.Backends)

@@ -40,7 +40,7 @@ func TestServerDown(t *testing.T) {
 	}
 	p.line(`"level":"WARN","msg":"server is down","backend":"app","server":"` + server.Address + `","err":"[^"]*connection refused"`)
 	out, err := exec.Command(binary, "status", "-c", file).Output()
-	if err != nil || !regexp.MustCompile(`app +`+server.Address+` +no .*could not be reached: .*connection refused`).Match(out) {
+	if err != nil || !regexp.MustCompile(`app +`+server.Address+` +down .*could not be reached: .*connection refused`).Match(out) {
 		t.Errorf("status does not say why it is down: %v\n%s", err, out)
 	}
 	l := server.Listen()

@@ -96,6 +96,12 @@ func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadlin
 		meter.Request(a.Response.Status)
 		err = a.body(up, deadline)
 	}
+	switch {
+	case err == nil || errors.Is(err, ErrBodyTooLarge):
+		attempt.NoteStatus(a.Response.Status)
+	case !again && ctx.Err() == nil || TimedOut(err):
+		attempt.NoteFailure(err)
+	}
 	h := &a.Response.Header
 	if err != nil || Authenticates(&a.Request.Header) || isChallenge(h) || declaresAuthenticated(h) {
 		up.Abort() // nobody else may use the connection

@@ -18,16 +18,18 @@ const maxTries = 3
 
 // Attempt finds a connection to a server for one request. It must be Reset before its first use.
 type Attempt struct {
-	backend   *Backend
-	tried     [maxTries]*Server
-	tries     int
-	server    *Server // that was picked last
-	key       uint64  // a hash of the key of the request; 0: none
-	sticky    *Server // that a cookie of the request names; nil: none
-	last      error   // why the last server could not be reached
-	short     *ShortError
-	shortages uint8         // bits of the servers in tried that a shortage kept from being dialled
-	counted   *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
+	lot        uint32 // for servers that start slowly, see usesSlow; 0: not drawn
+	passedOver bool   // such a server was not used
+	backend    *Backend
+	tried      [maxTries]*Server
+	tries      int
+	server     *Server // that was picked last
+	key        uint64  // a hash of the key of the request; 0: none
+	sticky     *Server // that a cookie of the request names; nil: none
+	last       error   // why the last server could not be reached
+	short      *ShortError
+	shortages  uint8         // bits of the servers in tried that a shortage kept from being dialled
+	counted    *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
 }
 
 // Reset prepares the attempt for another request.
@@ -73,11 +75,12 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (l *Link, err err
 		defer cancel()
 		a.server.countInFlight(1)
 		began := time.Now()
-		if l, err = a.server.openLink(ctx, from); err != nil {
+		l, err = a.server.openLink(ctx, from)
+		a.server.noteConnect(err)
+		if err != nil {
 			a.server.countInFlight(-1)
 			return err
 		}
-		a.server.connectSucceeded()
 		l.unparsed = true
 		now := time.Now()
 		a.NoteAnswer(now.Sub(began), 200, now)

@@ -28,6 +28,7 @@ type Options struct {
 	ConnectTimeout  time.Duration // 5 s
 	ResponseTimeout time.Duration // to the first byte of a response, 60 s
 	IdleTimeout     time.Duration // of idle connections, and of silence in a response; 60 s
+	SlowStart       time.Duration // of a server that has come back; 0: it gets its share at once
 	Limits          limits.Limits // of a response's head; those of limits.Servers
 	Protocol        Protocol
 	SendProxy       uint8 // version of the PROXY header that connections begin with; 0: no header
@@ -62,6 +63,17 @@ type Options struct {
 	Names *Names
 	// Resolve is how the names are resolved.
 	Resolve Resolve
+	// Panic, if set, is called when fewer than half of the servers are healthy, so that failed
+	// checks and ejections do not count, and when that is over. No request waits for it.
+	Panic func(on bool, healthy, servers int)
+	// Check describes checks of the servers while they work; nil: none. During an outage a server
+	// is checked in any case.
+	Check *CheckOptions
+	Eject *EjectOptions // nil: no server is ejected for its responses
+	// Restore, if not nil, has the states of the servers of an earlier backend of this name. Those
+	// that it does not have are new. Health identifies what health depends on: see ServerState.
+	Restore []ServerState
+	Health  string
 	// ConnLimit, if set, bounds the connections of all backends that share it; nil: no limit.
 	ConnLimit *ConnLimit
 }
@@ -97,6 +109,13 @@ type Backend struct {
 	running   bool       // Run has been called
 	discarded bool
 
+	health       *telemetry.BackendHealthMeter
+	panics       atomic.Bool // too few servers are healthy
+	healthMu     sync.Mutex  // guards what follows, and the ejections of all servers
+	panicReports bool        // a task reports panics
+	// earlier has the states of servers that are not in members; nil: nothing is known.
+	earlier map[string]*ServerState
+
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
 
@@ -117,12 +136,17 @@ func New(o Options) (*Backend, error) {
 		client2: http2.ClientOptions{
 			Limits: o.Limits, SlowAfter: ClientCheckDelay, Memory: o.Streams,
 		},
-		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
+		connLimit: o.ConnLimit, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
+	var err error
+	if b.check, err = newCheck(o.Check); err != nil {
+		return nil, fmt.Errorf("backend %q: check: %w", o.Name, err)
+	}
+	b.earlier = byAddress(o.Restore)
+	b.health = o.Instruments.BackendHealth(o.Name)
 	b.notesLatency, b.countsInFlight = o.Balance == latencyName, o.Balance == hashName
 	b.members.Store(new(members))
-	err := b.addEntries()
-	if err == nil {
+	if err = b.addEntries(); err == nil {
 		err = b.assemble()
 	}
 	if err != nil {
@@ -146,6 +170,16 @@ func setDefaults(o *Options) {
 	}
 	if o.Names == nil {
 		o.Names = new(Names)
+	}
+	if o.Check != nil {
+		check := *o.Check
+		check.setDefaults()
+		o.Check = &check
+	}
+	if o.Eject != nil {
+		eject := *o.Eject
+		eject.Rest, eject.Most = cmp.Or(eject.Rest, 10*time.Second), cmp.Or(eject.Most, 0.5)
+		o.Eject = &eject
 	}
 	if o.ConnLimit == nil {
 		o.ConnLimit = new(ConnLimit)
@@ -194,6 +228,7 @@ func (b *Backend) Discard() {
 	}
 	if !b.discarded {
 		b.discarded = true
+		b.health.Release()
 		for _, e := range b.entries {
 			e.discard()
 		}
@@ -202,12 +237,16 @@ func (b *Backend) Discard() {
 
 // ServerStatus is the state of a server, for the status page.
 type ServerStatus struct {
-	Address   string
-	Down      bool   // it could not be reached, and has not been reached since
-	Why       string // the error of the last connect, if Down
-	Idle      int    // idle connections
-	Transport string // of the last connection; "" before the first
-	Reason    string // of a fallback, inferred
+	Address     string
+	Down        bool   // it cannot be reached, fails its checks or was ejected
+	Unreachable bool   // it is Down because connects fail
+	Why         string // if Down: the error of the last connect or check, or of the responses
+	Admin       AdminState
+	InProgress  int64   // requests, and connections whose bytes are forwarded
+	Slow        float64 // the share of its weight that it has while it starts slowly; otherwise 1
+	Idle        int     // idle connections
+	Transport   string  // of the last connection; "" before the first
+	Reason      string  // of a fallback, inferred
 }
 
 // Status returns the state of each server.
@@ -220,9 +259,11 @@ func (b *Backend) Status() []ServerStatus {
 }
 
 func (s *Server) status(now time.Time) ServerStatus {
-	status := ServerStatus{Address: s.Address}
-	if o := s.outage.Load(); o != nil && s.available(now) != available {
-		status.Down, status.Why = true, o.cause().Error()
+	status := ServerStatus{Address: s.Address, Admin: AdminState(s.admin.Load()), InProgress: s.inFlight.Load(), Slow: s.slowShare(now)}
+	if o := s.outage.Load(); o != nil {
+		status.Down, status.Unreachable, status.Why = true, !o.reachable.Load(), o.cause().Error()
+	} else if e := s.ejected.Load(); e != nil {
+		status.Down, status.Why = true, e.text(now)
 	}
 	if r := s.last.Load(); r != nil {
 		status.Transport, status.Reason = r.Transport.String(), r.Reason.String()

@@ -51,18 +51,26 @@ func constructor(name string) (func([]*Server) balancer, error) {
 // pick returns the server for the next try: the one of the client's cookie, the choice of the
 // balancer, a backup server, or the last resort.
 func (a *Attempt) pick(now time.Time) *Server {
-	if s := a.sticky; s != nil && a.candidate(s, now) {
+	m := a.backend.members.Load()
+	if s := a.sticky; s != nil && !a.wasTried(s) && s.mayKeep(now) {
 		return s
 	}
-	if s := a.backend.members.Load().pick(a, now); s != nil {
-		return s
+	for _, b := range m.tiers {
+		s := b.pick(a, now)
+		if s == nil && a.passedOver { // all that could be used start slowly
+			a.lot = useSlow
+			s = b.pick(a, now)
+		}
+		if s != nil {
+			return s
+		}
 	}
 	return a.lastResort(now)
 }
 
 // candidate reports whether the next try may use the server.
 func (a *Attempt) candidate(s *Server, now time.Time) bool {
-	return s.available(now) == available && !a.wasTried(s)
+	return s.available(now) == available && !a.wasTried(s) && (s.slow.since.Load() == 0 || a.usesSlow(s, now))
 }
 
 // lastResort returns the server for a try without a candidate: the one whose last failure is the
@@ -70,7 +78,7 @@ func (a *Attempt) candidate(s *Server, now time.Time) bool {
 func (a *Attempt) lastResort(now time.Time) (best *Server) {
 	var bestFailure int64
 	for _, s := range a.backend.list() {
-		if s.weight == 0 || a.wasTried(s) || s.available(now) == unavailable {
+		if s.weight == 0 || a.wasTried(s) || !s.mayTry(now) {
 			continue
 		}
 		if at := s.lastFailure(); best == nil || at < bestFailure {

@@ -38,6 +38,13 @@ func (l *ConnLimit) SetLimit(limit int) {
 	}
 }
 
+// ample reports whether at least half of the connections are free, so that some may be kept for
+// checks.
+func (l *ConnLimit) ample() bool {
+	limit := l.limit.Load()
+	return limit == 0 || 2*l.used.Load() <= limit
+}
+
 // Used returns the number of connections.
 func (l *ConnLimit) Used() int { return int(l.used.Load()) }
 

@@ -21,6 +21,22 @@ import (
 func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*sharedConn, *conn, error) {
 	s.dialling.Add(1)
 	defer s.dialling.Add(-1)
+	c, exclusive, err := s.reach(ctx, from, share)
+	s.noteConnect(err)
+	return c, exclusive, err
+}
+
+// noteConnect records the result of a connect for a request.
+func (s *Server) noteConnect(err error) {
+	if err != nil {
+		s.connectFailed(err)
+		return
+	}
+	s.connectSucceeded()
+}
+
+// reach is dial for a check, whose result does not count as that of a request.
+func (s *Server) reach(ctx context.Context, from Addresses, share bool) (*sharedConn, *conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
 	defer cancel()
 	l, err := s.openLink(ctx, from)
@@ -37,10 +53,8 @@ func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*sharedC
 	}
 	if err != nil {
 		l.Close()
-		s.connectFailed(err)
 		return nil, nil, err
 	}
-	s.connectSucceeded()
 	if share && (protocol == "h2" || config == nil) {
 		return s.newShared(stream, l), nil, nil
 	}
@@ -61,7 +75,9 @@ func (s *Server) openLink(ctx context.Context, from Addresses) (l *Link, err err
 			limit.Release()
 		}
 	}()
+	began := s.connecting.begin()
 	nc, addr, result, err := s.dialSocket(ctx)
+	s.connecting.end(began, err)
 	s.ports.noteResult(err)
 	transport := result.Transport.String()
 	if nc == nil && transport == "" {
@@ -69,7 +85,6 @@ func (s *Server) openLink(ctx context.Context, from Addresses) (l *Link, err err
 	}
 	s.meter.Connect(transport, connectResult(err))
 	if err != nil {
-		s.connectFailed(err)
 		return nil, shortage(err)
 	}
 	s.last.Store(&result)

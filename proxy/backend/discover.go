@@ -196,6 +196,7 @@ func (b *Backend) assemble() error {
 func (b *Backend) foundServer(e *entry, one spec) (*Server, error) {
 	s := b.emptyServer(e.options)
 	s.Address, s.entry, s.weight, s.priority = one.address, e, max(one.weight, 1), one.priority
+	s.restore()
 	if one.addr.IsValid() {
 		s.addr, s.port = one.addr, one.addr.Port()
 	} else {

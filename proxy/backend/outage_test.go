@@ -168,24 +168,6 @@ func TestServerWithoutTLS(t *testing.T) {
 	}
 }
 
-// When no server can be reached, requests are still tried, except shortly after a connect that
-// timed out.
-func TestAllServersSilent(t *testing.T) {
-	dead := proxytest.FullQueue(t, netip.MustParseAddrPort("127.0.0.1:0"))
-	b, _ := pool(t, Options{Servers: servers(dead), ConnectTimeout: 50 * time.Millisecond})
-	if _, _, err := open(t, b); !TimedOut(err) {
-		t.Fatalf("got %v, want a timeout", err)
-	}
-	if _, tries, err := open(t, b); tries != 0 || err != ErrNoServer {
-		t.Errorf("%d tries, %v; want %v", tries, err, ErrNoServer)
-	}
-	var a Attempt
-	a.Reset(b)
-	if s := a.pick(time.Now().Add(firstProbeDelay)); s != b.list()[0] {
-		t.Errorf("later %v is tried, want the server", s)
-	}
-}
-
 // An outage ends with the connect of a request, too, and another may follow.
 func TestOutageAfterOutage(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers(proxytest.NewRefusing(t).Address)})

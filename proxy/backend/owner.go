@@ -42,7 +42,7 @@ func (o *Owner) serverFor(a *Attempt) *Server {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, s := range o.servers {
-		if s.backend == a.backend && !a.wasTried(s) && s.hasOwned(o) {
+		if s.backend == a.backend && !a.wasTried(s) && AdminState(s.admin.Load()) != AdminDown && s.hasOwned(o) {
 			return s
 		}
 	}

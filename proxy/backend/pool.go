@@ -48,16 +48,6 @@ func (b *Backend) newMembers(servers []*Server) (*members, error) {
 	return m, nil
 }
 
-// pick returns the server that the first balancer with a candidate chooses, or nil.
-func (m *members) pick(a *Attempt, now time.Time) *Server {
-	for _, b := range m.tiers {
-		if s := b.pick(a, now); s != nil {
-			return s
-		}
-	}
-	return nil
-}
-
 // list returns the servers at present. The caller must not change the list.
 func (b *Backend) list() []*Server { return b.members.Load().servers }
 
@@ -80,10 +70,12 @@ func (b *Backend) setServers(servers []*Server) error {
 		}
 		s.meter = b.options.Instruments.Server(b.options.Name, s.Address)
 		if b.running {
+			s.startSlowly(time.Now())
 			s.startTasks()
 		}
 	}
 	b.members.Store(m)
+	b.recount()
 	for s := range before {
 		if !after[s] {
 			s.remove()
@@ -110,6 +102,7 @@ func (b *Backend) startServers() {
 // remove ends the tasks of a server that the backend no longer has, and closes its idle
 // connections.
 func (s *Server) remove() {
+	s.remember()
 	s.cancel()
 	s.close()
 }

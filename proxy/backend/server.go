@@ -43,9 +43,17 @@ type Server struct {
 	inFlight atomic.Int64 // requests in progress, and connections forwarded unparsed
 	dialling atomic.Int64 // connections that are being made
 	latency  latency
-	cookies  setCookies                   // of a backend with sticky
-	outage   atomic.Pointer[outage]       // nil: the last connect succeeded
-	last     atomic.Pointer[mptcp.Result] // of the last connection
+	cookies  setCookies // of a backend with sticky
+	slow     slowStart
+
+	connecting connecting
+	outcomes   outcomes
+	checks     checks
+	resume     func()                       // continues what restore has found; nil: nothing
+	outage     atomic.Pointer[outage]       // nil: it can be reached and passes its checks
+	ejected    atomic.Pointer[ejection]     // nil: it is not
+	admin      atomic.Uint32                // an AdminState
+	last       atomic.Pointer[mptcp.Result] // of the last connection
 
 	mu       sync.Mutex         // guards what follows
 	idle     []*conn            // the one used last is last
@@ -57,6 +65,7 @@ type Server struct {
 // newServer makes the server of an address in the configuration.
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := b.emptyServer(o)
+	s.restore()
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
 		config, err := b.tlsFor("localhost")
@@ -119,6 +128,14 @@ func (s *Server) setTLS(config *tls.Config) {
 
 // startTasks starts the tasks that run as long as the backend.
 func (s *Server) startTasks() {
+	s.showHealth()
+	s.meter.Drained(AdminState(s.admin.Load()) != AdminUp)
+	if s.resume != nil {
+		s.resume()
+	}
+	if s.backend.options.Check != nil {
+		s.start("checks", s.checkPeriodically)
+	}
 	if s.names != nil {
 		s.start("name", func(ctx context.Context) { s.names.keepFresh(ctx, s.inUse, s.reportStale, nil) })
 	}
@@ -180,6 +197,7 @@ func (s *Server) closeExpired(now time.Time) {
 
 // close closes all idle connections. Those in use are closed after their exchanges.
 func (s *Server) close() {
+	s.closeCheckConn()
 	s.shared.close()
 	s.mu.Lock()
 	idle := s.idle
@@ -188,7 +206,6 @@ func (s *Server) close() {
 	}
 	first := !s.closed
 	s.idle, s.owned, s.closed = nil, nil, true
-	s.meter.Up(true) // a server of a later generation may use the same meter
 	s.mu.Unlock()
 	s.closeIdle(idle)
 	if first {

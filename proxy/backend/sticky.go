@@ -45,13 +45,15 @@ func newSticky(o StickyOptions, servers []*Server) *sticky {
 	}
 	c := &sticky{o.Cookie, make(map[string]*Server, len(servers))}
 	for _, s := range servers {
-		if s.cookies.token == "" { // a server that stays has its cookie already
-			mac := hmac.New(sha256.New, o.Key)
-			_, _ = mac.Write([]byte("mpgate sticky cookie\x00" + s.Address)) // never fails
-			s.cookies.token = base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
-			field := o.Cookie + "=" + s.cookies.token + "; Path=/; HttpOnly; SameSite=Lax"
-			s.cookies.plain, s.cookies.secure = []byte(field), []byte(field+"; Secure")
+		if s.cookies.token != "" { // from an earlier list; requests read it
+			c.servers[s.cookies.token] = s
+			continue
 		}
+		mac := hmac.New(sha256.New, o.Key)
+		_, _ = mac.Write([]byte("mpgate sticky cookie\x00" + s.Address)) // never fails
+		s.cookies.token = base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
+		field := o.Cookie + "=" + s.cookies.token + "; Path=/; HttpOnly; SameSite=Lax"
+		s.cookies.plain, s.cookies.secure = []byte(field), []byte(field+"; Secure")
 		c.servers[s.cookies.token] = s
 	}
 	return c
