@@ -36,6 +36,10 @@ var (
 	descBackendConnects = desc("backend_connects_total", "Connection attempts to servers, by result and transport; for failed ones, the transport requested.", "backend", "server", "transport", "result")
 	descBackendOpen     = desc("backend_connections_open", "Open connections to servers.", "backend", "server")
 	descBackendIdle     = desc("backend_connections_idle", "Idle connections to servers.", "backend", "server")
+	descQueueRequests   = desc("backend_queue_requests", "Requests that wait for a place at a server.", "backend")
+	descQueueTime       = desc("backend_queue_seconds", "Time that requests waited for a place at a server, whatever the outcome.", "backend")
+	descQueued          = desc("backend_queued_requests_total", "Requests that no server had a place for at once, by outcome.", "backend", "result")
+	descRetriesRefused  = desc("backend_retries_refused_total", "Requests that were not sent again because the budget of retries was used up.", "backend")
 	descBackendUp       = desc("backend_server_up", "0 from a failed connect until one succeeds, while requests go to other servers; otherwise 1.", "backend", "server")
 
 	descMPTCP         = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
@@ -87,6 +91,7 @@ var descs = []*prometheus.Desc{
 	descCompressed, descCompressRefused,
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
+	descQueueRequests, descQueueTime, descQueued, descRetriesRefused,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
@@ -132,6 +137,9 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 		e.meter.collect(s, e.inUse)
 	}
 	for _, e := range in.servers.all() {
+		e.meter.collect(s, e.inUse)
+	}
+	for _, e := range in.backends.all() {
 		e.meter.collect(s, e.inUse)
 	}
 	for _, e := range in.listeners.all() {

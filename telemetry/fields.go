@@ -32,6 +32,7 @@ type trait uint16
 const (
 	hasStatus trait = 1 << iota
 	hasBackendTime
+	hasQueueTime
 	hasClientSubflows
 	hasServerSubflows
 	hasTLS
@@ -49,6 +50,9 @@ func traitsOf(r *Record) (t trait) {
 	}
 	if r.BackendTime > 0 {
 		t |= hasBackendTime
+	}
+	if r.QueueTime > 0 {
+		t |= hasQueueTime
 	}
 	if r.ClientSubflows > 0 && r.ClientTransport == TransportMPTCP {
 		t |= hasClientSubflows
@@ -122,7 +126,10 @@ func accessFields(redact []string, further ...LogField) []field {
 		{name: "backend_ms", doc: "from the choice of a server to the head of its final response", form: formBare,
 			when:   hasBackendTime,
 			append: func(b []byte, r *Record) []byte { return appendMillis(b, r.BackendTime) }},
-		{name: "tries", doc: "number of attempts to reach a server", form: formBare,
+		{name: "queue_ms", doc: docQueue, form: formBare,
+			when:   hasQueueTime,
+			append: func(b []byte, r *Record) []byte { return appendMillis(b, r.QueueTime) }},
+		{name: "tries", doc: "how often the request was sent to a server, or could not be sent because a connect failed", form: formBare,
 			append: func(b []byte, r *Record) []byte { return appendInt(b, int64(r.Tries)) }},
 		{name: "end", doc: "how the exchange ended, see below", form: formWord,
 			append: func(b []byte, r *Record) []byte { return append(b, r.End.String()...) }},
@@ -182,6 +189,7 @@ const (
 	docRequest   = "of the request"
 	docBytes     = "body bytes received from and sent to the client"
 	docTransport = "`mptcp`, `tcp`, `unix`, or `fallback`: MPTCP was requested and the connection uses TCP"
+	docQueue     = "time that the request waited because all servers were [busy](backends.md#queues-and-limits)"
 	docSubflows  = "with `mptcp`: number of subflows, read at most one second before"
 	docTLS       = "with TLS: what was negotiated with the client"
 	docReason    = "for an error response of mpgate: its text, for example `the path matches another route without its parameters`"

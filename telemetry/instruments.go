@@ -28,6 +28,7 @@ type Instruments struct {
 
 	exchanges meters[exchangeKey, *ExchangeMeter]
 	servers   meters[serverKey, *ServerMeter]
+	backends  meters[string, *BackendMeter]
 	listeners meters[string, *ListenerMeter]
 	auths     meters[authKey, *AuthMeter]
 	limits    meters[string, *LimitMeter]

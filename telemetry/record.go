@@ -36,7 +36,8 @@ type Record struct {
 	Duration          time.Duration
 	// from the choice of a server to its first byte; 0: no byte came
 	BackendTime time.Duration
-	Tries       int // servers tried
+	QueueTime   time.Duration // that the request waited for a place at a server; 0: it did not
+	Tries       int           // how often it was sent, or a connect failed
 	End         End
 	Reason      string // of an error response of mpgate; a fixed text
 	Filter      string // the filter that ended the exchange
@@ -169,6 +170,7 @@ const (
 	EndDenied
 	EndLimited
 	EndUnauthorized
+	EndBackendBusy
 	endCount
 )
 
@@ -184,6 +186,7 @@ var ends = [endCount]struct{ name, doc string }{
 	EndMisdirected:    {"misdirected", "the host has another TLS policy than the connection"},
 	EndMPTCPRequired:  {"mptcp_required", "MPTCP was required and is not available"},
 	EndBackendConnect: {"backend_connect", "no server could be reached"},
+	EndBackendBusy:    {"backend_busy", "every server had as many requests as it may have, and the [queue](backends.md#queues-and-limits) was full or the time in it over"},
 	EndBackendTimeout: {"backend_timeout", "the server took too long"},
 	EndBackendReset:   {"backend_reset", "the server closed the connection early"},
 	EndBackendInvalid: {"backend_invalid", "the server's response was not valid HTTP"},
