@@ -78,8 +78,9 @@ func (t *TCP) serve(x *exchange) {
 		return
 	}
 	x.attempt.Reset(x.backend)
+	defer x.attempt.End()
 	chosen := time.Now()
-	server, err := x.attempt.OpenRaw(x.proxy.ctx, c.addresses())
+	server, err := x.attempt.OpenRaw(x.proxy.ctx, x.rec.Route, c.addresses())
 	if s := x.attempt.Server(); s != nil {
 		x.rec.Server = s.Address
 	}

@@ -52,6 +52,13 @@ type Options struct {
 	// Stale, if set, is called with an error when a server's name no longer resolves while its last
 	// addresses stay in use, and with nil when it resolves again.
 	Stale func(server string, why error)
+	// Retry says when a request is sent again; nil: DefaultRetry.
+	Retry *Retry
+	// MaxConnections bounds the connections to each server; 0: no limit. Over HTTP/1 that bounds
+	// the requests, too.
+	MaxConnections int
+	Queue          Queue
+	Keep           Keep
 	// ConnLimit, if set, bounds the connections of all backends that share it; nil: no limit.
 	ConnLimit *ConnLimit
 }
@@ -63,6 +70,9 @@ type ServerOptions struct {
 	MPTCP     mptcp.Mode
 	Source    netip.Addr // to connect from
 	Interface string     // to bind to
+	// MaxRequests bounds the requests to the server that are in progress; 0: no limit. A connection
+	// whose bytes are forwarded unparsed counts as a request.
+	MaxRequests int
 }
 
 // ClientCheckDelay is how long a response may take before mpgate checks whether the client is still
@@ -79,6 +89,11 @@ type Backend struct {
 	servers   []*Server
 	balancer  balancer
 	check     check
+
+	retry   Retry
+	budget  budget
+	queue   queue
+	limited bool // a server has a limit of requests or connections
 
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
@@ -98,12 +113,20 @@ func New(o Options) (*Backend, error) {
 		},
 		connLimit: o.ConnLimit, check: connectCheck{}, background: newBackground(), firstProbeDelay: firstProbeDelay,
 	}
+	b.retry = DefaultRetry
+	if o.Retry != nil {
+		b.retry = *o.Retry
+	}
+	b.retry.Tries = min(max(b.retry.Tries, 1), MaxTries)
+	b.budget.share = b.retry.Budget
+	b.queue.init(b, o.Queue)
 	for _, so := range o.Servers {
 		s, err := b.newServer(so)
 		if err != nil {
 			return nil, fmt.Errorf("backend %q: %w", o.Name, err)
 		}
 		b.servers = append(b.servers, s)
+		b.limited = b.limited || so.MaxRequests > 0 || o.MaxConnections > 0
 	}
 	var err error
 	if b.balancer, err = newBalancer(o.Balance, b.servers); err != nil {
@@ -119,6 +142,7 @@ func setDefaults(o *Options) {
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
 	o.ResponseTimeout = cmp.Or(o.ResponseTimeout, 60*time.Second)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 60*time.Second)
+	o.Keep.Idle = cmp.Or(o.Keep.Idle, DefaultKeepIdle)
 	o.Limits = o.Limits.Or(limits.Servers)
 	o.Limits.IdleTime = o.IdleTimeout
 	if o.MemoryShort == nil {
@@ -158,6 +182,8 @@ func (b *Backend) Run(ctx context.Context) error {
 			for _, s := range b.servers {
 				s.closeExpired(now)
 			}
+			b.budget.tick(now)
+			b.queue.dispatch(nil)
 		case <-ctx.Done():
 			b.Discard()
 			b.readers.Wait()
@@ -172,6 +198,7 @@ func (b *Backend) Discard() {
 	for _, s := range b.servers {
 		s.close()
 	}
+	b.queue.meter.Release()
 }
 
 // ServerStatus is the state of a server, for the status page.

@@ -47,7 +47,7 @@ func newBalancer(name string, servers []*Server) (balancer, error) {
 
 // pick returns the server for the next try: the choice of the balancer, or the last resort.
 func (a *Attempt) pick(now time.Time) *Server {
-	if s := a.backend.balancer.pick(a, now); s != nil {
+	if s := a.backend.balancer.pick(a, now); s != nil || a.awaitsPlace(now) {
 		return s
 	}
 	return a.lastResort(now)
@@ -55,6 +55,11 @@ func (a *Attempt) pick(now time.Time) *Server {
 
 // candidate reports whether the next try may use the server.
 func (a *Attempt) candidate(s *Server, now time.Time) bool {
+	return !s.full() && a.eligible(s, now)
+}
+
+// eligible reports whether the server is a candidate when it has a free place.
+func (a *Attempt) eligible(s *Server, now time.Time) bool {
 	return s.available(now) == available && !a.wasTried(s)
 }
 
@@ -63,7 +68,7 @@ func (a *Attempt) candidate(s *Server, now time.Time) bool {
 func (a *Attempt) lastResort(now time.Time) (best *Server) {
 	var bestFailure int64
 	for _, s := range a.backend.servers {
-		if a.wasTried(s) || s.available(now) == unavailable {
+		if a.wasTried(s) || s.full() || s.available(now) == unavailable {
 			continue
 		}
 		if at := s.lastFailure(); best == nil || at < bestFailure {

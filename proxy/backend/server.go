@@ -36,6 +36,8 @@ type Server struct {
 	shared  sharedConns
 	ports   ports
 
+	places   places
+	conns    connCount
 	inFlight atomic.Int64                 // requests in progress
 	outage   atomic.Pointer[outage]       // nil: the last connect succeeded
 	last     atomic.Pointer[mptcp.Result] // of the last connection
@@ -49,6 +51,7 @@ type Server struct {
 
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := &Server{Address: o.Address, backend: b, weight: max(o.Weight, 1)}
+	s.setLimits(o.MaxRequests)
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
 	if path, ok := strings.CutPrefix(o.Address, "unix:"); ok {
 		s.unix = path
@@ -118,6 +121,7 @@ func (s *Server) requestBegins() {
 func (s *Server) requestEnds() {
 	s.inFlight.Add(-1)
 	s.meter.Done()
+	s.noteRoom()
 }
 
 // avoids reports whether l must not carry a new exchange: it uses MPTCP, which may stall while the
@@ -142,6 +146,8 @@ func (s *Server) inUse() bool {
 func (s *Server) closeExpired(now time.Time) {
 	s.shared.closeExpired(now)
 	s.closeIdle(s.removeExpired(now))
+	s.closeIdle(s.removeSurplus(now))
+	s.noteRoom()
 }
 
 // close closes all idle connections. Those in use are closed after their exchanges.
