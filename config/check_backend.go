@@ -30,6 +30,8 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 			taken[srv.Address] = address.at
 		}
 	}
+	l.checkRetry(b, n.get("retry"))
+	l.checkQueue(b, n)
 }
 
 // checkServer sets the keys that a server does not set to the values of its backend.
@@ -42,6 +44,9 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	}
 	if !n.has("interface") {
 		s.Interface = b.Interface
+	}
+	if !n.written("max_requests") {
+		s.MaxRequests = b.MaxRequests
 	}
 	address := n.get("address")
 	if s.Address.IsUnix() {

@@ -238,7 +238,12 @@ type Backend struct {
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Local address to connect from."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
 	// TLS is nil for servers without TLS.
-	TLS *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
+	TLS            *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
+	Retry          Retry       `toml:"retry,inline" help:"When a request is sent again."`
+	MaxRequests    int         `toml:"max_requests" default:"0" min:"0" max:"1000000000" help:"Most requests to one server at the same time; 0 for no limit."`
+	MaxConnections int         `toml:"max_connections" default:"0" min:"0" max:"1000000000" help:"Most connections to one server; 0 for no limit."`
+	Queue          *Queue      `toml:"queue,inline" help:"Where requests wait while every server has as many as it may; {} is enough. Default: they get 503."`
+	Keep           KeepConns   `toml:"keep,inline" help:"How long connections are kept for further requests."`
 	// Servers is never empty.
 	Servers []Server `toml:"servers,inline" help:"The servers, at least one."`
 }
@@ -251,7 +256,8 @@ const RoundRobin Balance = "round_robin"
 // Values are the texts of all algorithms.
 func (Balance) Values() []string { return texts(RoundRobin) }
 
-// Server is one address of a backend. MPTCP, Source and Interface default to those of the backend.
+// Server is one address of a backend. MPTCP, Source, Interface and MaxRequests default to those of
+// the backend.
 type Server struct {
 	Address Address `toml:"address" required:"" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
 	Weight  int     `toml:"weight" default:"1" min:"1" max:"1000" help:"Share of the requests, relative to the other servers."`
@@ -259,6 +265,8 @@ type Server struct {
 	MPTCP     mptcp.Mode `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."`
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Like the backend's, which is the default."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Like the backend's, which is the default."`
+	// MaxRequests is that of the backend if the server has none of its own.
+	MaxRequests int `toml:"max_requests" eg:"100" min:"0" max:"1000000000" help:"Like the backend's, which is the default."`
 }
 
 // BackendTLS is the configuration of TLS connections to servers.

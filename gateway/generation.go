@@ -148,6 +148,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		}[b.Protocol],
 		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
 	}
+	setLimits(&o, &b)
 	g.logServers(&o)
 	if g.group != nil {
 		o.Streams = &g.streams
@@ -155,6 +156,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 	for _, s := range b.Servers {
 		o.Servers = append(o.Servers, backend.ServerOptions{
 			Address: s.Address.String(), Weight: s.Weight, MPTCP: mode(s.MPTCP, enabled), Source: s.Source, Interface: s.Interface,
+			MaxRequests: s.MaxRequests,
 		})
 	}
 	return o

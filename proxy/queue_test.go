@@ -162,3 +162,17 @@ func TestQueueTime(t *testing.T) {
 	answer <- struct{}{}
 	want(t, "body", first.AnswerTo("GET").Body, "GET /1 ")
 }
+
+// A connection that many requests share ends after as many as it may carry.
+func TestKeepRequestsOverHTTP2(t *testing.T) {
+	t.Parallel()
+	r, o := newReturner(t, func(string, int, int) string { return "" })
+	g := start(t, setup{backend: backend.Options{Protocol: backend.HTTP2, Keep: backend.Keep{Requests: 2}}}, o)
+	c := g.client()
+	for range 6 {
+		want(t, "status", c.Get("/").Status, 200)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	want(t, "connections", r.conns, 3)
+}
