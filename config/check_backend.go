@@ -36,6 +36,8 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 			taken[srv.Name()] = where.at
 		}
 	}
+	l.checkRetry(b, n.get("retry"))
+	l.checkQueue(b, n)
 }
 
 // checkServer sets the keys that a server does not set to the values of its backend.
@@ -48,6 +50,9 @@ func (l *loader) checkServer(s *Server, n *node, b *Backend) {
 	}
 	if !n.has("interface") {
 		s.Interface = b.Interface
+	}
+	if !n.written("max_requests") {
+		s.MaxRequests = b.MaxRequests
 	}
 	address := n.get("address")
 	l.checkNames(s, n)

@@ -246,8 +246,13 @@ type Backend struct {
 	Eject     *Eject        `toml:"eject,inline" help:"Takes servers out for a while whose responses are errors; {} is enough."`
 	SlowStart time.Duration `toml:"slow_start" default:"0s" min:"0s" help:"Time in which the share of a server that comes back grows to its whole."`
 	// TLS is nil for servers without TLS.
-	TLS     *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
-	Resolve Resolve     `toml:"resolve,inline" help:"How the names of servers are resolved."`
+	TLS            *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
+	Resolve        Resolve     `toml:"resolve,inline" help:"How the names of servers are resolved."`
+	Retry          Retry       `toml:"retry,inline" help:"When a request is sent again."`
+	MaxRequests    int         `toml:"max_requests" default:"0" min:"0" max:"1000000000" help:"Most requests to one server at the same time; 0 for no limit."`
+	MaxConnections int         `toml:"max_connections" default:"0" min:"0" max:"1000000000" help:"Most connections to one server; 0 for no limit."`
+	Queue          *Queue      `toml:"queue,inline" help:"Where requests wait while every server has as many as it may; {} is enough. Default: they get 503."`
+	Keep           KeepConns   `toml:"keep,inline" help:"How long connections are kept for further requests."`
 	// Servers is never empty.
 	Servers []Server `toml:"servers,inline" help:"The servers, at least one."`
 }
@@ -282,7 +287,7 @@ type Resolve struct {
 }
 
 // Server is one address of a backend, or a name that stands for several: either Address or SRV is
-// set. MPTCP, Source and Interface default to those of the backend.
+// set. MPTCP, Source, Interface and MaxRequests default to those of the backend.
 type Server struct {
 	Address Address `toml:"address" required:"" unless:"srv" eg:"10.0.1.10:8080" help:"Address of the server: host:port or unix:PATH."`
 	// All needs an Address with a name.
@@ -294,6 +299,8 @@ type Server struct {
 	MPTCP     mptcp.Mode `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."`
 	Source    netip.Addr `toml:"source" eg:"192.0.2.7" help:"Like the backend's, which is the default."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Like the backend's, which is the default."`
+	// MaxRequests is that of the backend if the server has none of its own.
+	MaxRequests int `toml:"max_requests" eg:"100" min:"0" max:"1000000000" help:"Like the backend's, which is the default."`
 }
 
 // HasName reports whether the server has a name that must be resolved.

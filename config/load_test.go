@@ -102,6 +102,8 @@ func TestDefault(t *testing.T) {
 	wantBackend := Backend{
 		Name: "app", Balance: RoundRobin, Protocol: H1, MPTCP: mptcp.Prefer, SendProxy: preread.ProxyVersion(0),
 		ConnectTimeout: 5 * time.Second, ResponseTimeout: 60 * time.Second, IdleTimeout: 60 * time.Second,
+		Retry:   Retry{Tries: 3, On: []RetryCause{RetryConnect, RetryReset}, Methods: RetryIdempotent, Body: 64 << 10, Budget: 20},
+		Keep:    KeepConns{Idle: 64},
 		Servers: []Server{{Address: Address{Host: "127.0.0.1", Port: 9000}, Weight: 1, MPTCP: mptcp.Prefer}},
 	}
 	if !reflect.DeepEqual(c.Backends[0], wantBackend) {

@@ -158,6 +158,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
 		Names: &g.names, Resolve: resolveOptions(&b),
 	}
+	setLimits(&o, &b)
 	g.logServers(&o)
 	healthOptions(&o, &b)
 	if g.group != nil {
@@ -166,6 +167,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 	for _, s := range b.Servers {
 		o.Servers = append(o.Servers, backend.ServerOptions{
 			Address: serverAddress(&s), All: s.All, SRV: s.SRV, Weight: weight(s.Weight), Backup: s.Backup, MPTCP: mode(s.MPTCP, enabled), Source: s.Source, Interface: s.Interface,
+			MaxRequests: s.MaxRequests,
 		})
 	}
 	return o

@@ -80,6 +80,8 @@ type exchange struct {
 	// What Forward needs.
 	backend *backend.Backend
 	attempt backend.Attempt
+	again   retries
+	tryTime time.Duration // of one try, if another may follow; 0: no limit of its own
 	up      backend.Stream
 	source  message.BodyReader // the request's body, after filters
 	upload  upload
@@ -344,7 +346,7 @@ func (x *exchange) finish() (now time.Time) {
 	x.kept.reset()
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
-	r.Tries = x.attempt.Tries()
+	r.Tries, r.QueueTime = x.attempt.Tries(), x.attempt.Queued()
 	t, n := x.client.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {

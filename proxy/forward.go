@@ -35,53 +35,87 @@ func (x *exchange) forward(key *template.Template) {
 		return
 	}
 	defer room.release()
-	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
 	x.attempt.Reset(x.backend)
 	x.attempt.FindCookie(&x.req.Header)
 	x.setKey(key)
+	defer x.attempt.End()
+	r := x.backendRequest()
+	up, err := x.attempt.Open(x.proxy.ctx, &r)
+	x.again = retries{until: r.Now.Add(x.backend.ResponseTimeout())}
+	var before error // of the last try that reached a server
+	for {
+		if s := x.attempt.Server(); s != nil {
+			x.rec.Server = s.Address
+		}
+		asked, next := err == nil, never
+		if asked {
+			x.up = up
+			if next, err = x.exchangeWith(&r); err == nil && next == never {
+				return
+			}
+			before = err
+		} else if notProcessed(err) {
+			next = sameServer
+		}
+		if next == never || !x.again.wait(x.proxy.ctx, &r, err) {
+			if asked {
+				if !x.forwardReset(err) {
+					x.answer(serverAnswer(err))
+				}
+				return
+			}
+			x.answerUnreached(err, before)
+			return
+		}
+		r.Now = time.Now()
+		if next == otherServer {
+			up, err = x.attempt.Another(x.proxy.ctx, &r)
+		} else {
+			up, err = x.attempt.Reopen(x.proxy.ctx, &r)
+		}
+	}
+}
+
+// backendRequest returns what the backend must know about the request, and sets how it may be sent
+// again.
+func (x *exchange) backendRequest() backend.Request {
+	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
+	rules := x.backend.Retry()
 	r := backend.Request{
 		Now:           time.Now(), // x.start is when the head began to come
 		Bodyless:      x.req.ContentLength == 0,
 		Upgrade:       x.req.Upgrade != nil,
 		Authenticates: backend.Authenticates(&x.req.Header),
 		Owner:         &x.client.owner,
-		Repeatable:    x.req.Idempotent() && x.req.Upgrade == nil,
+		Repeatable:    (x.req.Idempotent() || rules.AnyMethod) && x.req.Upgrade == nil,
+		ServerConns:   x.client.serverConns(),
+		Route:         x.rec.Route,
+		Client:        (*queueing)(x),
 	}
 	if r.Repeatable && !r.Bodyless {
 		n := x.req.ContentLength
-		r.Repeatable = 0 < n && n <= maxKeptBody && x.kept.begin(x.source, &x.proxy.keptBodies, n)
+		r.Repeatable = 0 < n && n <= int64(rules.Body) && x.keep(n)
 	}
-	if r.ServerConns = x.client.serverConns(); r.ServerConns != nil {
-		defer x.attempt.End()
+	if x.tryTime = 0; r.Repeatable {
+		x.tryTime = x.backend.TryTime()
 	}
 	if x.backend.SendsProxy() {
 		r.From = x.client.addresses()
 	}
-	again := retries{until: r.Now.Add(x.backend.ResponseTimeout())}
-	up, err := x.attempt.Open(x.proxy.ctx, &r)
-	for {
-		if s := x.attempt.Server(); s != nil {
-			x.rec.Server = s.Address
-		}
-		asked, repeat := err == nil, notProcessed(err)
-		if asked {
-			x.up = up
-			if repeat, err = x.exchangeWith(&r, &again); err == nil {
-				return
-			}
-		}
-		if !repeat || !again.wait(x.proxy.ctx, &r, err) {
-			switch {
-			case !asked:
-				x.proxy.recordShortage(err)
-				x.answer(connectAnswer(err))
-			case !x.forwardReset(err):
-				x.answer(serverAnswer(err))
-			}
-			return
-		}
-		r.Now = time.Now()
-		up, err = x.attempt.Reopen(x.proxy.ctx, &r)
+	return r
+}
+
+// answerUnreached answers a request for which no connection could be had. before is the error of an
+// earlier try, which reached a server; nil: there was none.
+func (x *exchange) answerUnreached(err, before error) {
+	switch {
+	case x.clientGone.Load():
+		x.answer(serverAnswer(x.cause(err)))
+	case before != nil && errors.Is(err, backend.ErrNoServer):
+		x.answer(serverAnswer(before))
+	default:
+		x.proxy.recordShortage(err)
+		x.answer(connectAnswer(err))
 	}
 }
 
@@ -93,9 +127,10 @@ func (x *exchange) setKey(key *template.Template) {
 	}
 }
 
-// exchangeWith exchanges messages with the selected server. After an error nothing was sent to the
-// client, and repeat reports whether the request may be sent again.
-func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool, err error) {
+// exchangeWith exchanges messages with the selected server. With a next other than never, nothing
+// was sent to the client, and the request may be sent again; after an error nothing was sent
+// either.
+func (x *exchange) exchangeWith(r *backend.Request) (next repeat, err error) {
 	meter := x.attempt.Meter()
 	asked := r.Now
 	if !x.up.Reused() {
@@ -105,6 +140,18 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 		x.keepBody(r)
 	}
 	if err = x.roundTrip(asked); err == nil {
+		if x.refusedWith(r) {
+			meter.Request(x.resp.Status)
+			now := time.Now()
+			x.attempt.NoteAnswer(x.waited(asked, now), x.resp.Status, now)
+			x.noteAnswer(x.resp.Status)
+			err = x.discardResponse()
+			x.releaseServer()
+			if err != nil {
+				return never, err
+			}
+			return otherServer, nil
+		}
 		x.dropBody()
 		now := time.Now()
 		x.rec.BackendTime = now.Sub(r.Now)
@@ -119,23 +166,25 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 		x.deliver(now)
 		x.end = x.releaseServer()
 		x.noteAnswer(status)
-		return false, nil
+		return never, nil
 	}
 	meter.Request(0)
 	now := time.Now()
 	x.attempt.NoteAnswer(x.waited(asked, now), 0, now)
 	x.noteNoAnswer(err)
-	repeat = x.mayRetry(r, again, err)
+	next = x.mayRetry(r, err)
 	x.up.Abort() // the rest of the exchange must not keep the connection
-	if repeat {
+	if next != never {
 		if fault := x.pauseUpload(); fault != nil {
-			repeat, err = false, &clientError{fault}
+			next, err = never, &clientError{fault}
 		}
-		repeat = repeat && (r.Bodyless || !x.down.BodyStarted() || x.kept.canRewind())
+		if !r.Bodyless && x.down.BodyStarted() && !x.kept.canRewind() {
+			next = never
+		}
 	}
 	x.joinUpload()
 	x.releaseServer()
-	return repeat, err
+	return next, err
 }
 
 // clientUsesTLS reports whether the client uses TLS, to this gateway or to a trusted proxy before
@@ -159,16 +208,37 @@ func (x *exchange) waited(asked, now time.Time) time.Duration {
 // keepBody makes sure that the body can be sent again if the server may return the request
 // unprocessed, or its connection may be dead.
 func (x *exchange) keepBody(r *backend.Request) {
-	needed := x.up.MayReturn() || r.Repeatable && x.up.Reused()
+	needed := x.up.MayReturn() || r.Repeatable && (x.up.Reused() || x.backend.Retry().AfterSending())
 	switch {
 	case x.kept.active() && x.down.BodyStarted():
 		x.kept.rewind()
 	case x.down.BodyStarted():
 	case needed && !x.kept.active():
-		x.kept.begin(x.source, &x.proxy.keptBodies, x.req.ContentLength)
+		x.keep(x.req.ContentLength)
 	case !needed:
 		x.kept.reset()
 	}
+}
+
+// keep begins to keep the body, of which nothing has been read and n bytes are expected. It returns
+// false if there is no memory for it.
+func (x *exchange) keep(n int64) bool {
+	return x.kept.begin(x.source, &x.proxy.keptBodies, n, x.backend.Retry().Body)
+}
+
+// keepArrived reads what has arrived of a small body.
+func (x *exchange) keepArrived() {
+	n := x.req.ContentLength
+	if n <= 0 || n > int64(x.backend.Retry().Body) || x.req.Expect || x.down.Multiplexed() ||
+		!x.kept.active() && !x.keep(n) {
+		return
+	}
+	for {
+		if _, err := x.kept.Next(false); err != nil {
+			break // sendBody gets it, too
+		}
+	}
+	x.kept.rewind()
 }
 
 // dropBody releases a kept body when the request will not be sent again.
@@ -225,6 +295,9 @@ func (x *exchange) roundTrip(asked time.Time) error {
 		return &clientError{err}
 	}
 	deadline := asked.Add(backend.ClientCheckDelay)
+	if x.tryTime > 0 && x.tryTime < backend.ClientCheckDelay {
+		deadline = asked.Add(x.tryTime)
+	}
 	for {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
@@ -268,6 +341,15 @@ func (x *exchange) nextDeadline(asked time.Time) (time.Time, error) {
 		return limit, errResponseTimeout
 	}
 	x.watch()
+	if x.tryTime > 0 {
+		end := since.Add(x.tryTime)
+		if now.Before(end) {
+			limit = end
+		} else if x.tryTime = 0; !x.up.Answered() && !now.After(x.again.until) && x.attempt.MayRetry(backend.OnTimeout) {
+			x.tryTime = x.backend.TryTime()
+			return limit, errTryTimeout
+		}
+	}
 	if !x.repeatable() || !x.attempt.MayAvoid(x.up, now) {
 		return limit, nil
 	}

@@ -23,21 +23,25 @@ var (
 
 // keptBody is a request's body that keeps what has been read, so that it can be sent again. It is a
 // message.BodyReader: after rewind it returns the same bytes again, then continues with the
-// client's. It keeps nothing more once the body is longer than maxKeptBody or drop was called. The
+// client's. It keeps nothing more once the body is longer than limit or drop was called. The
 // zero value keeps nothing.
 type keptBody struct {
 	src        message.BodyReader // nil: nothing is kept
 	used       *atomic.Int64      // by all
+	limit      int                // bytes, at most maxKeptBody
 	buf        []byte             // the body from its beginning
 	pos        int                // bytes of buf that Next has returned since rewind
 	incomplete bool               // buf lacks a part of what was read
 	unneeded   atomic.Bool        // the body will not be sent again; any goroutine may set it
 }
 
-// begin makes k keep what is read from src, of which nothing has been read yet. It reserves memory
-// for the first n bytes, and returns false if there is none.
-func (k *keptBody) begin(src message.BodyReader, used *atomic.Int64, n int64) bool {
-	k.src, k.used = src, used
+// begin makes k keep up to limit bytes of what is read from src, of which nothing has been read
+// yet. It reserves memory for the first n bytes, and returns false if there is none.
+func (k *keptBody) begin(src message.BodyReader, used *atomic.Int64, n int64, limit int) bool {
+	if limit <= 0 {
+		return false
+	}
+	k.src, k.used, k.limit = src, used, min(limit, maxKeptBody)
 	if k.grow(int(max(1, min(n, maxKeptBody)))) {
 		return true
 	}
@@ -75,7 +79,7 @@ func (k *keptBody) store(p []byte) {
 	if k.incomplete {
 		return
 	}
-	if n := len(k.buf) + len(p); k.unneeded.Load() || n > maxKeptBody || !k.grow(n) {
+	if n := len(k.buf) + len(p); k.unneeded.Load() || n > k.limit || !k.grow(n) {
 		k.drop()
 		return
 	}

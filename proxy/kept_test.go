@@ -33,7 +33,7 @@ func TestKeptBody(t *testing.T) {
 		return got
 	}
 	var k keptBody
-	k.begin(&pieces{"hello", large, "!"}, &used, -1)
+	k.begin(&pieces{"hello", large, "!"}, &used, -1, maxKeptBody)
 	read(&k, 1)
 	k.rewind()
 	if got := read(&k, 1); got != "hello" || k.remaining() != 0 {
@@ -52,7 +52,7 @@ func TestKeptBody(t *testing.T) {
 	}
 	k.reset()
 
-	k.begin(&pieces{"a", "b"}, &used, 2)
+	k.begin(&pieces{"a", "b"}, &used, 2, maxKeptBody)
 	read(&k, 1)
 	k.unneeded.Store(true)
 	if got := read(&k, 1); got != "b" || k.canRewind() || used.Load() != 0 {
@@ -61,10 +61,10 @@ func TestKeptBody(t *testing.T) {
 	k.reset()
 
 	used.Store(maxKeptBodies - smallBody)
-	if k.begin(&pieces{"a"}, &used, maxKeptBody) || k.active() {
+	if k.begin(&pieces{"a"}, &used, maxKeptBody, maxKeptBody) || k.active() {
 		t.Error("more is kept than there is room for")
 	}
-	if !k.begin(&pieces{"a", large}, &used, 1) {
+	if !k.begin(&pieces{"a", large}, &used, 1, maxKeptBody) {
 		t.Fatal("there is room")
 	}
 	if read(&k, 1); !k.canRewind() {

@@ -51,6 +51,8 @@ func connectAnswer(err error) filter.Answer {
 		return a
 	case errors.Is(err, backend.ErrNoHTTP2):
 		return errorAnswer(502, telemetry.EndBackendConnect, "the server does not support HTTP/2, which is required")
+	case errors.Is(err, backend.ErrBusy):
+		return errorAnswer(503, telemetry.EndBackendBusy, "every server has as many requests as it may have")
 	case errors.Is(err, backend.ErrNoServer):
 		return errorAnswer(503, telemetry.EndBackendConnect, "no server is available")
 	case backend.NeedsMPTCP(err):
@@ -126,7 +128,7 @@ func connEnd(e telemetry.End) telemetry.ConnEnd {
 		return telemetry.ConnLimit
 	case telemetry.EndMPTCPRequired:
 		return telemetry.ConnMPTCPRequired
-	case telemetry.EndBackendConnect, telemetry.EndBackendTimeout, telemetry.EndBackendReset,
+	case telemetry.EndBackendConnect, telemetry.EndBackendBusy, telemetry.EndBackendTimeout, telemetry.EndBackendReset,
 		telemetry.EndBackendInvalid:
 		return telemetry.ConnBackend
 	case telemetry.EndDrain:

@@ -78,6 +78,7 @@ func TestPanicReleasesRoom(t *testing.T) {
 		x.begin(&client{proxy: p, listener: l}, new(explained), time.Now())
 		x.route = &Route{Name: "all", Action: action}
 		x.req.Method = []byte("GET")
+		x.down = nil // causes the panic
 		func() {
 			defer func() {
 				if recover() == nil {

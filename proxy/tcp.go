@@ -83,8 +83,9 @@ func (t *TCP) serve(x *exchange) {
 	}
 	x.attempt.Reset(x.backend)
 	x.setKey(&t.Key)
+	defer x.attempt.End()
 	chosen := time.Now()
-	server, err := x.attempt.OpenRaw(x.proxy.ctx, c.addresses())
+	server, err := x.attempt.OpenRaw(x.proxy.ctx, x.rec.Route, c.addresses())
 	if s := x.attempt.Server(); s != nil {
 		x.rec.Server = s.Address
 	}

@@ -41,6 +41,10 @@ var (
 	descBackendChanges  = desc("backend_server_changes_total", "Times that the server got requests again (up) or got none from then on (down), by reason.", "backend", "server", "state", "reason")
 	descBackendChecks   = desc("backend_server_checks_total", "Checks of the server, by result.", "backend", "server", "result")
 	descBackendPanic    = desc("backend_panic", "1 while fewer than half of the servers are healthy, so that failed checks and ejections do not count; otherwise 0.", "backend")
+	descQueueRequests   = desc("backend_queue_requests", "Requests that wait for a place at a server.", "backend")
+	descQueueTime       = desc("backend_queue_seconds", "Time that requests waited for a place at a server, whatever the outcome.", "backend")
+	descQueued          = desc("backend_queued_requests_total", "Requests that no server had a place for at once, by outcome.", "backend", "result")
+	descRetriesRefused  = desc("backend_retries_refused_total", "Requests that were not sent again because the budget of retries was used up.", "backend")
 
 	descMPTCP         = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
 	descFallbacks     = desc("mptcp_fallbacks_total", "Connections that should use MPTCP and do not, by inferred reason.", "side", "reason")
@@ -92,6 +96,7 @@ var descs = []*prometheus.Desc{
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
 	descBackendDrained, descBackendChanges, descBackendChecks, descBackendPanic,
+	descQueueRequests, descQueueTime, descQueued, descRetriesRefused,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
@@ -140,6 +145,9 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 		e.meter.collect(s, e.inUse)
 	}
 	for _, e := range in.backends.all() {
+		e.meter.collect(s, e.inUse)
+	}
+	for _, e := range in.healths.all() {
 		e.meter.collect(s, e.inUse)
 	}
 	for _, e := range in.listeners.all() {

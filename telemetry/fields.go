@@ -32,6 +32,7 @@ type trait uint16
 const (
 	hasStatus trait = 1 << iota
 	hasBackendTime
+	hasQueueTime
 	hasClientSubflows
 	hasServerSubflows
 	hasTLS
@@ -49,6 +50,9 @@ func traitsOf(r *Record) (t trait) {
 	}
 	if r.BackendTime > 0 {
 		t |= hasBackendTime
+	}
+	if r.QueueTime > 0 {
+		t |= hasQueueTime
 	}
 	if r.ClientSubflows > 0 && r.ClientTransport == TransportMPTCP {
 		t |= hasClientSubflows
@@ -122,7 +126,10 @@ func accessFields(redact []string, further ...LogField) []field {
 		{name: "backend_ms", doc: "from the choice of a server to the head of its final response", form: formBare,
 			when:   hasBackendTime,
 			append: func(b []byte, r *Record) []byte { return appendMillis(b, r.BackendTime) }},
-		{name: "tries", doc: "number of attempts to reach a server", form: formBare,
+		{name: "queue_ms", doc: docQueue, form: formBare,
+			when:   hasQueueTime,
+			append: func(b []byte, r *Record) []byte { return appendMillis(b, r.QueueTime) }},
+		{name: "tries", doc: "how often the request was sent to a server, or could not be sent because a connect failed", form: formBare,
 			append: func(b []byte, r *Record) []byte { return appendInt(b, int64(r.Tries)) }},
 		{name: "end", doc: "how the exchange ended, see below", form: formWord,
 			append: func(b []byte, r *Record) []byte { return append(b, r.End.String()...) }},
@@ -175,16 +182,18 @@ func accessFields(redact []string, further ...LogField) []field {
 // The meanings that several fields share, or that are too long for the table.
 const (
 	docID = "identifier of the exchange, sent to the server as X-Request-ID and shown in error responses of mpgate. " +
-		"A peer in `trusted_proxies` may set it: one X-Request-ID of up to 128 letters, digits and `-_.:+/=`"
+		"A peer in `trusted_proxies` may set it by an X-Request-ID of up to 128 letters, digits and `-_.:+/=`"
 	docNames = "names from the configuration. When mpgate answers a request itself, `route` and `backend` are still " +
-		"those that match, and `server` is empty"
-	docPeer      = "address and port of the connection; a link-local address has its zone (`fe80::1%eth0`) in this field only"
+		"those of the route that matches, and `server` is empty"
+	docPeer = "address and port at the other end of the client's connection: of the client, or of a proxy in between; " +
+		"a link-local address has its zone (`fe80::1%eth0`) in this field only"
 	docRequest   = "of the request"
 	docBytes     = "body bytes received from and sent to the client"
 	docTransport = "`mptcp`, `tcp`, `unix`, or `fallback`: MPTCP was requested and the connection uses TCP"
+	docQueue     = "time that the request waited because all servers were [busy](backends.md#queues-and-limits)"
 	docSubflows  = "with `mptcp`: number of subflows, read at most one second before"
 	docTLS       = "with TLS: what was negotiated with the client"
 	docReason    = "for an error response of mpgate: its text, for example `the path matches another route without its parameters`"
-	docDryRun    = "key of the first [limit](filters/limit.md) that the exchange exceeded, and that would have ended it but for `dry_run`"
+	docDryRun    = "key of the first [limit](filters/limit.md) that the exchange exceeded, and that would have ended it without `dry_run`"
 	docDropped   = "number of header fields removed because their names have characters other than letters, digits and `-`"
 )

@@ -110,7 +110,7 @@ func (in *Instruments) BackendHealth(name string) *BackendHealthMeter {
 	if in == nil {
 		return nil
 	}
-	return in.backends.take(name, func() *BackendHealthMeter { return &BackendHealthMeter{in: in, name: name} })
+	return in.healths.take(name, func() *BackendHealthMeter { return &BackendHealthMeter{in: in, name: name} })
 }
 
 // Panics sets whether too few servers are healthy, so that their health counts for less.
@@ -123,7 +123,7 @@ func (m *BackendHealthMeter) Panics(on bool) {
 // Release ends the use of the handle; see Instruments.BackendHealth.
 func (m *BackendHealthMeter) Release() {
 	if m != nil {
-		m.in.backends.release(m.name, m)
+		m.in.healths.release(m.name, m)
 	}
 }
 

@@ -28,7 +28,8 @@ type Instruments struct {
 
 	exchanges meters[exchangeKey, *ExchangeMeter]
 	servers   meters[serverKey, *ServerMeter]
-	backends  meters[string, *BackendHealthMeter]
+	healths   meters[string, *BackendHealthMeter]
+	backends  meters[string, *BackendMeter]
 	listeners meters[string, *ListenerMeter]
 	auths     meters[authKey, *AuthMeter]
 	limits    meters[string, *LimitMeter]

@@ -36,7 +36,8 @@ type Record struct {
 	Duration          time.Duration
 	// from the choice of a server to its first byte; 0: no byte came
 	BackendTime time.Duration
-	Tries       int // servers tried
+	QueueTime   time.Duration // that the request waited for a place at a server; 0: it did not
+	Tries       int           // how often it was sent, or a connect failed
 	End         End
 	Reason      string // of an error response of mpgate; a fixed text
 	Filter      string // the filter that ended the exchange
@@ -169,6 +170,7 @@ const (
 	EndDenied
 	EndLimited
 	EndUnauthorized
+	EndBackendBusy
 	endCount
 )
 
@@ -178,21 +180,22 @@ var ends = [endCount]struct{ name, doc string }{
 	EndClientGone:    {"client_gone", "the client left before the response was complete"},
 	EndClientTimeout: {"client_timeout", "the client sent or read too slowly"},
 	EndBadRequest:    {"bad_request", "the request was invalid"},
-	EndLimit: {"limit", "a limit of the configuration; a request that came back to the gateway (508); or a resource shortage " +
-		"of the host: [`mpgate_shed_total`](metrics.md) and the program's own log tell which"},
+	EndLimit: {"limit", "a limit of `[limits]` was exceeded, a request came back to the gateway (508), or the host lacks " +
+		"a resource: [`mpgate_shed_total`](metrics.md) and mpgate's own log show which"},
 	EndNoRoute:        {"no_route", "no route matches"},
-	EndMisdirected:    {"misdirected", "the host has another TLS policy than the connection"},
+	EndMisdirected:    {"misdirected", "the host has another TLS policy than the connection: 421"},
 	EndMPTCPRequired:  {"mptcp_required", "MPTCP was required and is not available"},
 	EndBackendConnect: {"backend_connect", "no server could be reached"},
+	EndBackendBusy:    {"backend_busy", "every server had as many requests as it may have, and the [queue](backends.md#queues-and-limits) was full or the time in it over"},
 	EndBackendTimeout: {"backend_timeout", "the server took too long"},
 	EndBackendReset:   {"backend_reset", "the server closed the connection early"},
 	EndBackendInvalid: {"backend_invalid", "the server's response was not valid HTTP"},
 	EndDenied:         {"denied", "a filter of the route does not admit the client"},
-	EndLimited:        {"limited", "a limit of the route, or of a filter of it"},
-	EndUnauthorized: {"unauthorized", "a filter of the route requires credentials, or others than the request has: 401, " +
-		"or the refusal of an authentication server"},
-	EndDrain:    {"drain", "cut at the deadline of a shutdown or reload"},
-	EndInternal: {"internal", "a bug in mpgate; please report it"},
+	EndLimited:        {"limited", "a limit of the route, or of one of its filters, was exceeded"},
+	EndUnauthorized: {"unauthorized", "a filter of the route requires credentials, and the request has none or invalid ones: " +
+		"401, or the refusal of an authentication server"},
+	EndDrain:    {"drain", "the exchange was cut at the end of `shutdown.drain`, after a shutdown or reload"},
+	EndInternal: {"internal", "a [file](files.md) could not be read, or became shorter while it was sent; otherwise a bug in mpgate: please report it"},
 }
 
 func (e End) String() string {

@@ -39,7 +39,7 @@ func TestReset(t *testing.T) {
 func TestEndNames(t *testing.T) {
 	want := map[string]bool{"ok": true, "client_gone": true, "client_timeout": true, "bad_request": true, "limit": true, "no_route": true,
 		"misdirected": true, "mptcp_required": true, "backend_connect": true, "backend_timeout": true, "backend_reset": true,
-		"backend_invalid": true, "drain": true, "internal": true, "denied": true, "limited": true, "unauthorized": true}
+		"backend_invalid": true, "drain": true, "internal": true, "denied": true, "limited": true, "unauthorized": true, "backend_busy": true}
 	for e := range endCount {
 		if !want[e.String()] {
 			t.Errorf("%q is not in the contract, or came twice", e)

@@ -33,6 +33,7 @@ var examples = map[string]func(*testing.T){
 	"multipath.toml": runMultipath,
 	"balancer.toml":  runBalancer,
 	"canary.toml":    runCanary,
+	"busy.toml":      runBusy,
 	"site.toml":      runSite,
 	"systemd.toml":   runSystemd,
 	"tcp.toml":       runTCP,

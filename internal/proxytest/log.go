@@ -29,6 +29,7 @@ type Line struct {
 	BytesOut  int64    `json:"bytes_out"`
 	Duration  float64  `json:"duration_ms"`
 	BackendMS *float64 `json:"backend_ms"`
+	QueueMS   *float64 `json:"queue_ms"`
 	Tries     int      `json:"tries"`
 	End       string   `json:"end"`
 

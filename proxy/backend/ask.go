@@ -50,6 +50,7 @@ var ErrBodyTooLarge = errors.New("the body of the answer is too large")
 func (b *Backend) Ask(ctx context.Context, a *Ask) error {
 	var attempt Attempt
 	attempt.Reset(b)
+	defer attempt.End()
 	attempt.SetKey(a.Key)
 	now := time.Now()
 	deadline := now.Add(a.Timeout)

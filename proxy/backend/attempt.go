@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -13,30 +14,41 @@ import (
 // ErrNoServer means that every server was tried, or could not be reached a moment ago.
 var ErrNoServer = errors.New("no server is available")
 
-// maxTries bounds the servers that are tried for one request.
-const maxTries = 3
-
-// Attempt finds a connection to a server for one request. It must be Reset before its first use.
+// Attempt finds a connection to a server for one request. It must be Reset before its first use,
+// and End must be called after the exchange.
 type Attempt struct {
-	lot        uint32 // for servers that start slowly, see usesSlow; 0: not drawn
-	passedOver bool   // such a server was not used
-	backend    *Backend
-	tried      [maxTries]*Server
-	tries      int
-	server     *Server // that was picked last
+	lot        uint32  // for servers that start slowly, see usesSlow; 0: not drawn
+	passedOver bool    // such a server was not used
 	key        uint64  // a hash of the key of the request; 0: none
 	sticky     *Server // that a cookie of the request names; nil: none
-	last       error   // why the last server could not be reached
-	short      *ShortError
-	shortages  uint8         // bits of the servers in tried that a shortage kept from being dialled
-	counted    *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
+
+	backend   *Backend
+	tried     [MaxTries]*Server // that are not picked again
+	tries     int               // servers in tried
+	spent     int               // tries of Retry.Tries
+	sent      int               // see Tries
+	server    *Server           // that was picked last
+	place     *Server           // where the request has a place; nil: nowhere, or without a limit
+	granted   *Server           // that the queue has picked; place is there
+	last      error             // why the last server could not be reached
+	short     *ShortError
+	shortages uint16        // bits of the servers in tried that a shortage kept from being dialled
+	counted   *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
+
+	busy       bool      // the last choice found only servers without a free place
+	served     bool      // it had a place before: it need not queue behind others
+	queueUntil time.Time // when it leaves the queue; zero: it never was in it
+	queued     time.Duration
 }
 
 // Reset prepares the attempt for another request.
 func (a *Attempt) Reset(b *Backend) { *a = Attempt{backend: b} }
 
-// Tries returns how many servers were tried.
-func (a *Attempt) Tries() int { return a.tries }
+// Tries returns how often the request was sent, or a connect for it failed.
+func (a *Attempt) Tries() int { return a.sent }
+
+// Queued returns how long the request has waited for a place at a server.
+func (a *Attempt) Queued() time.Duration { return a.queued }
 
 // Server returns the server that was picked last, or nil before Open.
 func (a *Attempt) Server() *Server { return a.server }
@@ -55,12 +67,22 @@ type Request struct {
 	ServerConns   *atomic.Int64 // to servers, that the client's connection uses; nil: at most one
 	NewConnection bool          // a shared connection must be new: the others returned it
 	Returned      int           // how often a server returned it unprocessed
+	Unsent        bool          // nothing of it was sent in the last try
 	Now           time.Time     // when the server is chosen; updated before each further try
+	Route         string        // its name; the queue serves routes in turn
+	Client        Client        // is watched while the request is in the queue; nil: it is not
 }
 
 // Open picks a server and returns a connection to it. It tries further servers while one cannot be
-// reached.
+// reached, and waits in the queue while all are busy.
 func (a *Attempt) Open(ctx context.Context, r *Request) (up Stream, err error) {
+	if a.sent == 0 {
+		a.backend.budget.requests.Add(1)
+	}
+	return a.open(ctx, r)
+}
+
+func (a *Attempt) open(ctx context.Context, r *Request) (up Stream, err error) {
 	err = a.try(ctx, r, func() (err error) {
 		up, err = a.connect(ctx, r, false)
 		return err
@@ -69,8 +91,8 @@ func (a *Attempt) Open(ctx context.Context, r *Request) (up Stream, err error) {
 }
 
 // OpenRaw is Open for a connection whose bytes are forwarded without parsing them.
-func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (l *Link, err error) {
-	err = a.try(ctx, &Request{Now: time.Now()}, func() (err error) {
+func (a *Attempt) OpenRaw(ctx context.Context, route string, from Addresses) (l *Link, err error) {
+	err = a.try(ctx, &Request{Now: time.Now(), Route: route}, func() (err error) {
 		ctx, cancel := context.WithTimeout(ctx, a.backend.options.ConnectTimeout)
 		defer cancel()
 		a.server.countInFlight(1)
@@ -93,19 +115,37 @@ func (a *Attempt) OpenRaw(ctx context.Context, from Addresses) (l *Link, err err
 func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) error {
 	var q queueWait
 	for {
-		for a.next(r.Now, r.Owner) {
+		full, fulls := false, 1 // servers that can take no further connection
+		for !full && a.next(r.Now, r.Owner) {
 			err := connect()
 			if err == nil {
 				a.reached()
 				return nil
 			}
+			if err == errFull {
+				full = fulls == len(a.backend.list())
+				fulls++
+				a.undo()
+				a.busy = true
+				continue
+			}
 			a.failed(err)
-			if ctx.Err() != nil {
-				break
+			if ctx.Err() != nil || a.short == nil && a.backend.retry.On&OnConnect == 0 {
+				return a.failure()
 			}
 			r.Now = time.Now()
 		}
-		if !(a.tries == 0 && a.backend.waitForServers(ctx)) && !a.wait(ctx, &q) {
+		switch {
+		case a.short != nil:
+			if !a.wait(ctx, &q) {
+				return a.failure()
+			}
+		case a.busy:
+			if err := a.backend.queue.wait(ctx, a, r); err != nil {
+				return err
+			}
+		case a.tries == 0 && a.backend.waitForServers(ctx):
+		default:
 			return a.failure()
 		}
 		r.Now = time.Now()
@@ -121,19 +161,49 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 		if up, err := a.connect(ctx, r, true); err == nil {
 			return up, nil
 		}
-		a.server, r.Now = same, time.Now()
+		a.leavePlace()
+		r.Now = time.Now()
+		if a.server = same; !a.reserve(same) {
+			return a.open(ctx, r)
+		}
 	}
 	a.server.meter.Retry()
+	if !r.Unsent {
+		a.sent++
+	}
 	up, err := a.connect(ctx, r, true)
 	if err == nil {
 		return up, nil
 	}
 	a.failed(err)
-	if errors.Is(err, ErrNotProcessed) { // the caller decides whether to go on
-		return nil, err
+	if errors.Is(err, ErrNotProcessed) || a.short == nil && a.backend.retry.On&OnConnect == 0 {
+		return nil, err // the caller decides whether to go on
 	}
 	r.Now = time.Now()
-	return a.Open(ctx, r)
+	return a.open(ctx, r)
+}
+
+// Another returns a connection for a request that has failed, after MayRetry has allowed that: to a
+// server that was not tried, also if it is busy; if there is none, after a pause to one that was.
+func (a *Attempt) Another(ctx context.Context, r *Request) (Stream, error) {
+	a.leavePlace()
+	up, err := a.open(ctx, r)
+	if err == nil || a.short != nil || errors.Is(err, context.Canceled) || a.spent >= a.backend.retry.Tries ||
+		a.last != nil && a.backend.retry.On&OnConnect == 0 {
+		return up, err
+	}
+	const pause = 25 * time.Millisecond
+	timer := time.NewTimer(pause/2 + rand.N(pause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	clear(a.tried[:a.tries])
+	a.tries, a.shortages = 0, 0
+	r.Now = time.Now()
+	return a.open(ctx, r)
 }
 
 // connect returns a stream on a connection to the server that was picked. If renew is true, the
@@ -166,22 +236,59 @@ func (a *Attempt) connect(ctx context.Context, r *Request, renew bool) (Stream, 
 // next picks another server, and returns false if there is none. A server with an idle connection
 // of the owner is preferred.
 func (a *Attempt) next(now time.Time, o *Owner) bool {
-	if a.tries == maxTries {
-		return false
-	}
-	s := o.serverFor(a)
-	if s == nil {
-		s = a.pick(now)
-	}
-	if s == nil {
-		return false
+	s := a.granted
+	a.busy = false
+	if a.granted = nil; s == nil {
+		before := a.place
+		a.place = nil
+		if a.spent < a.backend.retry.Tries {
+			s = a.choose(now, o)
+		}
+		if s == nil {
+			a.place = before
+			return false
+		}
+		before.leave()
 	}
 	a.server, a.tried[a.tries] = s, s
 	a.tries++
-	if a.tries > 1 {
+	a.spent++
+	if a.sent++; a.sent > 1 {
 		s.meter.Retry()
 	}
 	return true
+}
+
+// choose picks a server and takes a place there. It returns nil if there is none; then a.busy tells
+// whether there is one without a free place.
+func (a *Attempt) choose(now time.Time, o *Owner) *Server {
+	if a.busy = !a.served && a.backend.queue.waiting.Load() > 0; a.busy {
+		return nil // others were first
+	}
+	if s := o.serverFor(a); s != nil && a.reserve(s) {
+		return s
+	}
+	const most = 1000 // other requests may take the place first
+	for range most {
+		s := a.pick(now)
+		if s == nil {
+			break
+		}
+		if a.reserve(s) {
+			return s
+		}
+	}
+	a.busy = a.awaitsPlace(now)
+	return nil
+}
+
+// undo takes back the last try: the server could not take another connection.
+func (a *Attempt) undo() {
+	a.leavePlace()
+	a.tries--
+	a.tried[a.tries] = nil
+	a.spent--
+	a.sent--
 }
 
 func (a *Attempt) wasTried(s *Server) bool {
@@ -195,6 +302,7 @@ func (a *Attempt) wasTried(s *Server) bool {
 
 // failed records why the server that was picked last could not be reached.
 func (a *Attempt) failed(err error) {
+	a.leavePlace()
 	a.last = err
 	if errors.As(err, &a.short) && a.tries > 0 {
 		a.shortages |= 1 << (a.tries - 1)
@@ -208,6 +316,9 @@ func (a *Attempt) failure() error {
 	}
 	if a.last != nil {
 		return a.last
+	}
+	if a.busy {
+		return ErrBusy
 	}
 	return a.backend.noServer()
 }

@@ -74,6 +74,13 @@ type Options struct {
 	// that it does not have are new. Health identifies what health depends on: see ServerState.
 	Restore []ServerState
 	Health  string
+	// Retry says when a request is sent again; nil: DefaultRetry.
+	Retry *Retry
+	// MaxConnections bounds the connections to each server; 0: no limit. Over HTTP/1 that bounds
+	// the requests, too.
+	MaxConnections int
+	Queue          Queue
+	Keep           Keep
 	// ConnLimit, if set, bounds the connections of all backends that share it; nil: no limit.
 	ConnLimit *ConnLimit
 }
@@ -88,6 +95,9 @@ type ServerOptions struct {
 	MPTCP     mptcp.Mode
 	Source    netip.Addr // to connect from
 	Interface string     // to bind to
+	// MaxRequests bounds the requests to the server that are in progress; 0: no limit. A connection
+	// whose bytes are forwarded unparsed counts as a request.
+	MaxRequests int
 }
 
 // ClientCheckDelay is how long a response may take before mpgate checks whether the client is still
@@ -116,6 +126,11 @@ type Backend struct {
 	// earlier has the states of servers that are not in members; nil: nothing is known.
 	earlier map[string]*ServerState
 
+	retry   Retry
+	budget  budget
+	queue   queue
+	limited bool // a server has a limit of requests or connections
+
 	background      *background
 	firstProbeDelay time.Duration // tests shorten it
 
@@ -137,6 +152,17 @@ func New(o Options) (*Backend, error) {
 			Limits: o.Limits, SlowAfter: ClientCheckDelay, Memory: o.Streams,
 		},
 		connLimit: o.ConnLimit, background: newBackground(), firstProbeDelay: firstProbeDelay,
+	}
+	b.retry = DefaultRetry
+	if o.Retry != nil {
+		b.retry = *o.Retry
+	}
+	b.retry.Tries = min(max(b.retry.Tries, 1), MaxTries)
+	b.budget.share = b.retry.Budget
+	b.queue.init(b, o.Queue)
+	b.limited = o.MaxConnections > 0
+	for _, so := range o.Servers {
+		b.limited = b.limited || so.MaxRequests > 0
 	}
 	var err error
 	if b.check, err = newCheck(o.Check); err != nil {
@@ -160,6 +186,7 @@ func setDefaults(o *Options) {
 	o.ConnectTimeout = cmp.Or(o.ConnectTimeout, 5*time.Second)
 	o.ResponseTimeout = cmp.Or(o.ResponseTimeout, 60*time.Second)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 60*time.Second)
+	o.Keep.Idle = cmp.Or(o.Keep.Idle, DefaultKeepIdle)
 	o.Limits = o.Limits.Or(limits.Servers)
 	o.Limits.IdleTime = o.IdleTimeout
 	if o.MemoryShort == nil {
@@ -210,6 +237,8 @@ func (b *Backend) Run(ctx context.Context) error {
 			for _, s := range b.list() {
 				s.closeExpired(now)
 			}
+			b.budget.tick(now)
+			b.queue.dispatch(nil)
 		case <-ctx.Done():
 			b.Discard()
 			b.readers.Wait()
@@ -229,6 +258,7 @@ func (b *Backend) Discard() {
 	if !b.discarded {
 		b.discarded = true
 		b.health.Release()
+		b.queue.meter.Release()
 		for _, e := range b.entries {
 			e.discard()
 		}

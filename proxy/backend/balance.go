@@ -52,16 +52,17 @@ func constructor(name string) (func([]*Server) balancer, error) {
 // balancer, a backup server, or the last resort.
 func (a *Attempt) pick(now time.Time) *Server {
 	m := a.backend.members.Load()
-	if s := a.sticky; s != nil && !a.wasTried(s) && s.mayKeep(now) {
+	if s := a.sticky; s != nil && !a.wasTried(s) && !s.full() && s.mayKeep(now) {
 		return s
 	}
-	for _, b := range m.tiers {
-		s := b.pick(a, now)
+	for i := range m.tiers {
+		t := &m.tiers[i]
+		s := t.balancer.pick(a, now)
 		if s == nil && a.passedOver { // all that could be used start slowly
 			a.lot = useSlow
-			s = b.pick(a, now)
+			s = t.balancer.pick(a, now)
 		}
-		if s != nil {
+		if s != nil || a.backend.limited && a.anyEligible(t.servers, now) { // it waits for a place
 			return s
 		}
 	}
@@ -70,7 +71,12 @@ func (a *Attempt) pick(now time.Time) *Server {
 
 // candidate reports whether the next try may use the server.
 func (a *Attempt) candidate(s *Server, now time.Time) bool {
-	return s.available(now) == available && !a.wasTried(s) && (s.slow.since.Load() == 0 || a.usesSlow(s, now))
+	return !s.full() && a.eligible(s, now) && (s.slow.since.Load() == 0 || a.usesSlow(s, now))
+}
+
+// eligible reports whether the server is a candidate when it has a free place.
+func (a *Attempt) eligible(s *Server, now time.Time) bool {
+	return s.weight > 0 && s.available(now) == available && !a.wasTried(s)
 }
 
 // lastResort returns the server for a try without a candidate: the one whose last failure is the
@@ -78,7 +84,7 @@ func (a *Attempt) candidate(s *Server, now time.Time) bool {
 func (a *Attempt) lastResort(now time.Time) (best *Server) {
 	var bestFailure int64
 	for _, s := range a.backend.list() {
-		if s.weight == 0 || a.wasTried(s) || !s.mayTry(now) {
+		if s.weight == 0 || a.wasTried(s) || s.full() || !s.mayTry(now) {
 			continue
 		}
 		if at := s.lastFailure(); best == nil || at < bestFailure {

@@ -138,7 +138,7 @@ func TestPickAllocatesNothing(t *testing.T) {
 func TestSampler(t *testing.T) {
 	for _, weights := range [][]int{{1}, {1, 1}, {1, 2, 3}, {1000, 1, 1}, {1, 1000}} {
 		b := simulated(t, leastName, weights...)
-		p := b.members.Load().tiers[0].(*least).sampler
+		p := b.members.Load().tiers[0].balancer.(*least).sampler
 		const n = 200_000
 		got, total := map[*Server]int{}, 0
 		for range n {
@@ -167,7 +167,7 @@ func TestRawConnectionsCount(t *testing.T) {
 	for range 10 {
 		var a Attempt
 		a.Reset(b)
-		l, err := a.OpenRaw(context.Background(), Addresses{})
+		l, err := a.OpenRaw(context.Background(), "", Addresses{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +190,7 @@ func TestRawConnectionsCount(t *testing.T) {
 	c, _ := pool(t, Options{Balance: leastName, Servers: servers(refusing.Address)})
 	var a Attempt
 	a.Reset(c)
-	if _, err := a.OpenRaw(context.Background(), Addresses{}); err == nil || c.list()[0].load() != 0 {
+	if _, err := a.OpenRaw(context.Background(), "", Addresses{}); err == nil || c.list()[0].load() != 0 {
 		t.Errorf("after a refused connect (%v) the server has %d connections", err, c.list()[0].load())
 	}
 }
@@ -234,7 +234,7 @@ func BenchmarkPick(b *testing.B) {
 					s.latency.answer(time.Millisecond, false, int64(now.Sub(epoch)))
 				}
 				for _, s := range pool.members.Load().tiers {
-					switch s := s.(type) {
+					switch s := s.balancer.(type) {
 					case *least:
 						s.random = newSampler(pool.list()).random
 					case *fastest:

@@ -51,6 +51,7 @@ type conn struct {
 	*http1.ClientConn
 	link   *Link
 	used   time.Time // when it last became idle
+	served int       // requests
 	reused bool
 	owner  *Owner // nil: any client may use it
 
@@ -62,6 +63,7 @@ type conn struct {
 // begin prepares the connection for the exchange of a request.
 func (c *conn) begin(r *Request) *conn {
 	c.link.server.requestBegins()
+	c.served++
 	c.unrepeatable = !r.Repeatable
 	if r.Authenticates {
 		c.owner = r.Owner
@@ -89,7 +91,7 @@ func (c *conn) Release(now time.Time) {
 		c.noteSegments()
 	}
 	switch {
-	case !c.Reusable() || c.link.outdated(now):
+	case !c.Reusable() || c.link.outdated(now) || s.backend.options.Keep.usedUp(c.served):
 		c.close()
 	case c.owner != nil:
 		s.putOwned(c, now)

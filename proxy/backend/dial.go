@@ -67,11 +67,16 @@ func (s *Server) openLink(ctx context.Context, from Addresses) (l *Link, err err
 		return nil, &ShortError{ShortPorts, errPorts}
 	}
 	limit, o := s.backend.connLimit, &s.backend.options
+	if !s.conns.acquire(s) {
+		return nil, errFull
+	}
 	if !limit.Acquire() {
+		s.conns.release(s)
 		return nil, &ShortError{ShortConnections, errConnections}
 	}
 	defer func() {
 		if err != nil {
+			s.conns.release(s)
 			limit.Release()
 		}
 	}()
@@ -94,6 +99,7 @@ func (s *Server) openLink(ctx context.Context, from Addresses) (l *Link, err err
 		return nil, err
 	}
 	l = &Link{Conn: base, server: s, addr: addr, opened: time.Now()}
+	l.until = o.Keep.until(l.opened)
 	l.info.Open(base.Raw(), conninfo.Options{
 		Side: telemetry.SideBackend, Instruments: o.Instruments, Reason: result.Reason, Registry: o.Live,
 	})

@@ -18,7 +18,11 @@
 //
 // A server that refused a connection or could not be reached gets no requests until a check
 // succeeds. The retry rule is that of RFC 9110 section 9.2.2: another server is tried while nothing
-// was sent; what was sent may be sent again only if the method is idempotent, its body is
-// available, and no byte of a response has arrived. What an HTTP/2 server says that it has not
-// processed counts as not sent (RFC 9113 section 8.7).
+// was sent; what was sent may be sent again only if the method is idempotent (or Retry.AnyMethod
+// says that it does not matter), its body is available, and no byte of a response has arrived,
+// apart from a status that Retry names. What an HTTP/2 server says that it has not processed counts
+// as not sent (RFC 9113 section 8.7). A budget bounds the retries.
+//
+// A server may have a limit of requests and of connections (places.go). Requests that find all
+// servers at their limits wait in the queue of the backend (queue.go).
 package backend

@@ -10,8 +10,11 @@ const (
 	// cannot be repeated: servers close idle connections after seconds, and a request that is sent
 	// at that moment is lost.
 	maxIdleUnrepeatable = time.Second
-	// maxIdle bounds the idle connections to one server.
+	// maxIdle bounds the idle connections to one server, also for a moment; see Keep.Idle.
 	maxIdle = 1024
+	// surplusAge is how long connections beyond Keep.Idle stay idle: as long as traffic needs them,
+	// they are not closed and dialled again.
+	surplusAge = time.Second
 )
 
 // takeIdle returns an idle connection that is open and silent, or nil if there is none.
@@ -112,7 +115,7 @@ func (s *Server) putBackIdle(list []*conn) {
 func (s *Server) putIdle(c *conn, now time.Time) {
 	c.used = now
 	s.mu.Lock()
-	if s.closed || len(s.idle) >= maxIdle {
+	if s.closed || len(s.idle) >= maxIdle || s.backend.options.Keep.Idle < 0 {
 		s.mu.Unlock()
 		c.close()
 		return
@@ -157,6 +160,19 @@ func (s *Server) removeExpired(now time.Time) (expired []*conn) {
 		s.setOwned(o, remove(list))
 	}
 	return expired
+}
+
+// removeSurplus removes and returns the connections beyond Keep.Idle that were not used lately.
+func (s *Server) removeSurplus(now time.Time) []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for n < len(s.idle)-s.backend.options.Keep.Idle && now.Sub(s.idle[n].used) >= surplusAge {
+		n++
+	}
+	surplus := slices.Clone(s.idle[:n])
+	s.idle = slices.Delete(s.idle, 0, n)
+	return surplus
 }
 
 // expired reports whether an idle connection was not used for the idle timeout, is outdated or

@@ -115,7 +115,7 @@ func TestNoServerHasAnswered(t *testing.T) {
 // lower it; without recent answers it begins anew.
 func TestAverage(t *testing.T) {
 	b := simulated(t, latencyName, 1, 1)
-	f, s := b.members.Load().tiers[0].(*fastest), b.list()[0]
+	f, s := b.members.Load().tiers[0].balancer.(*fastest), b.list()[0]
 	var seconds float64
 	for _, c := range []struct {
 		after    float64 // seconds

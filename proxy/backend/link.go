@@ -32,12 +32,17 @@ type Link struct {
 	addr   netip.Addr // of a server that has a name
 	opened time.Time
 
-	unparsed bool // its bytes are forwarded without parsing them: it counts as a request
+	unparsed bool      // its bytes are forwarded without parsing them: it counts as a request
+	until    time.Time // it carries no further requests then; zero: no limit
 }
 
 // outdated reports whether the connection should carry no further requests: the server's name no
-// longer has its address, or has several and it is time to connect to another one.
+// longer has its address, or has several and it is time to connect to another one, or it has
+// reached Keep.Age.
 func (l *Link) outdated(now time.Time) bool {
+	if !l.until.IsZero() && !now.Before(l.until) {
+		return true
+	}
 	n := l.server.names
 	if n == nil {
 		return false
@@ -62,6 +67,7 @@ func (l *Link) Close() {
 func (l *Link) countClose() {
 	l.info.Close()
 	l.server.meter.Open(-1)
+	l.server.conns.release(l.server)
 	l.server.backend.connLimit.Release()
 }
 

@@ -10,13 +10,19 @@ import (
 // servers come or go, all of it is replaced by one store: a request sees the list of before or the
 // list of after. A Server that stays is the same object in both, with its connections and state.
 type members struct {
-	servers []*Server  // never changed in place; may be empty
-	tiers   []balancer // of the servers of one tier each, the preferred one first
-	sticky  *sticky    // nil: no cookies
+	servers []*Server // never changed in place; may be empty
+	tiers   []tier    // the preferred one first
+	sticky  *sticky   // nil: no cookies
 }
 
-// tier is the group of servers that a server belongs to. Those of a higher tier are used if none of
-// a lower one is available: the later priorities of SRV records, then the backup servers.
+// tier is a group of servers, and the balancer that chooses among them.
+type tier struct {
+	servers  []*Server
+	balancer balancer
+}
+
+// tier is the number of the group that a server belongs to. Those of a higher tier are used if none
+// of a lower one is available: the later priorities of SRV records, then the backup servers.
 func (s *Server) tier() int {
 	if s.backup {
 		return s.priority + 1<<16
@@ -43,7 +49,7 @@ func (b *Backend) newMembers(servers []*Server) (*members, error) {
 	}
 	slices.Sort(tiers)
 	for _, t := range tiers {
-		m.tiers = append(m.tiers, create(byTier[t]))
+		m.tiers = append(m.tiers, tier{byTier[t], create(byTier[t])})
 	}
 	return m, nil
 }

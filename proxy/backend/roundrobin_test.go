@@ -138,7 +138,7 @@ func TestPick(t *testing.T) {
 		}
 	}
 	if a.next(time.Now(), nil) {
-		t.Errorf("more than %d servers are tried", maxTries)
+		t.Errorf("more than %d servers are tried", DefaultRetry.Tries)
 	}
 }
 

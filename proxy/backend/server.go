@@ -40,6 +40,8 @@ type Server struct {
 	shared     sharedConns
 	ports      ports
 
+	places   places
+	conns    connCount
 	inFlight atomic.Int64 // requests in progress, and connections forwarded unparsed
 	dialling atomic.Int64 // connections that are being made
 	latency  latency
@@ -99,6 +101,7 @@ func (b *Backend) emptyServer(o ServerOptions) *Server {
 	case o.Weight < 0:
 		s.weight = 0
 	}
+	s.setLimits(o.MaxRequests)
 	s.ctx, s.cancel = context.WithCancel(b.background.ctx)
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}
 	return s
@@ -162,6 +165,7 @@ func (s *Server) requestBegins() {
 func (s *Server) requestEnds() {
 	s.countInFlight(-1)
 	s.meter.Done()
+	s.noteRoom()
 }
 
 func (s *Server) countInFlight(n int64) {
@@ -193,6 +197,8 @@ func (s *Server) inUse() bool {
 func (s *Server) closeExpired(now time.Time) {
 	s.shared.closeExpired(now)
 	s.closeIdle(s.removeExpired(now))
+	s.closeIdle(s.removeSurplus(now))
+	s.noteRoom()
 }
 
 // close closes all idle connections. Those in use are closed after their exchanges.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mpgate/mptcp"
@@ -34,8 +35,9 @@ var ErrNoHTTP2 = errors.New("the server does not support HTTP/2, which is requir
 // sharedConn is a connection to a server that carries many exchanges at a time.
 type sharedConn struct {
 	*http2.ClientConn
-	link  *Link
-	ready bool // the server's SETTINGS have arrived; guarded by sharedConns.mu
+	link   *Link
+	served atomic.Int64 // requests
+	ready  bool         // the server's SETTINGS have arrived; guarded by sharedConns.mu
 }
 
 // stream is an exchange on a shared connection.
@@ -49,6 +51,9 @@ var streams = sync.Pool{New: func() any { return &stream{} }}
 
 func newStream(cs *http2.ClientStream, c *sharedConn) *stream {
 	c.link.server.requestBegins()
+	if c.link.server.backend.options.Keep.usedUp(int(c.served.Add(1))) {
+		c.Close() // after its present exchanges
+	}
 	s := streams.Get().(*stream)
 	s.ClientStream, s.conn = cs, c
 	return s

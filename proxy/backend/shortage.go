@@ -98,7 +98,8 @@ func (a *Attempt) wait(ctx context.Context, q *queueWait) bool {
 		}
 	}
 	clear(a.tried[n:])
-	a.tries, a.shortages = n, 0
+	undone := a.tries - n
+	a.tries, a.spent, a.sent, a.shortages = n, a.spent-undone, a.sent-undone, 0
 	if !q.wait(ctx, a.backend) {
 		return false
 	}
@@ -128,8 +129,9 @@ func (a *Attempt) countConn(r *Request) error {
 	return nil
 }
 
-// End must be called after the exchange, if Request.ServerConns was set.
+// End must be called after the exchange.
 func (a *Attempt) End() {
+	a.leavePlace()
 	if a.counted != nil {
 		a.counted.Add(-1)
 		a.counted = nil

@@ -12,7 +12,7 @@ import (
 
 // simulation sends requests through the balancer of a backend in virtual time. It is
 // deterministic. Requests arrive at random (Poisson); each server works on some at a time, and the
-// others wait in its queue.
+// others wait in its waiting.
 type simulation struct {
 	backend *Backend
 	rate    float64 // requests a second
@@ -23,13 +23,13 @@ type simulation struct {
 
 	random *rand.Rand
 	events events
-	queues []queue
+	queues []waiting
 	sent   []int // requests by server
 	took   []time.Duration
 	busy   []int // most requests that a server had at a time
 }
 
-type queue struct {
+type waiting struct {
 	working int
 	waiting []time.Duration // when they arrived
 }
@@ -67,7 +67,7 @@ func simulated(t testing.TB, balance string, weights ...int) *Backend {
 	t.Cleanup(b.Discard)
 	for _, l := range b.members.Load().tiers {
 		source := rand.NewPCG(1, 2)
-		switch l := l.(type) {
+		switch l := l.balancer.(type) {
 		case *least:
 			l.random = source.Uint64
 		case *fastest:
@@ -84,7 +84,7 @@ func equal(n int) []int { return slices.Repeat([]int{1}, n) }
 func (m *simulation) run(until time.Duration) {
 	n := len(m.backend.list())
 	m.random = rand.New(rand.NewPCG(3, 4))
-	m.queues, m.sent, m.busy = make([]queue, n), make([]int, n), make([]int, n)
+	m.queues, m.sent, m.busy = make([]waiting, n), make([]int, n), make([]int, n)
 	index := map[*Server]int{}
 	for i, s := range m.backend.list() {
 		index[s] = i

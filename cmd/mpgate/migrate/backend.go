@@ -271,24 +271,28 @@ func (t *translator) sticky(b *table, d *nginxconf.Directive) {
 // retry translates proxy_next_upstream where it asks for more than the default.
 func (t *translator) retry(b *table, d *nginxconf.Directive, sc *scope) {
 	var on []string
+	anyMethod := false
 	for _, a := range d.Args {
-		v, ok := map[string]string{"error": "connect", "timeout": "timeout", "http_502": "502", "http_503": "503", "http_504": "504"}[a]
+		v, ok := map[string]string{"error": "connect", "timeout": "timeout", "http_429": "429", "http_500": "500", "http_502": "502", "http_503": "503", "http_504": "504"}[a]
 		switch {
 		case ok:
 			if on = append(on, v); v == "connect" {
 				on = append(on, "reset")
 			}
 		case a == "non_idempotent":
-			t.say(d, "non_idempotent: left out: mpgate sends a request that cannot be repeated only once")
+			anyMethod = true
 		default:
 			t.say(d, "%s: left out: mpgate does not try again for it", a)
 		}
 	}
-	if slices.ContainsFunc(on, func(s string) bool { return s[0] == '5' }) {
+	if anyMethod || slices.ContainsFunc(on, func(s string) bool { return s[0] == '4' || s[0] == '5' }) {
 		r := b.child("retry", d)
 		r.set("on", all(on), d)
+		if anyMethod {
+			r.set("methods", "all", d)
+		}
 		if n, _ := strconv.Atoi(sc.arg("proxy_next_upstream_tries")); n > 0 {
-			r.set("tries", n, sc.one("proxy_next_upstream_tries"))
+			r.set("tries", min(n, 10), sc.one("proxy_next_upstream_tries"))
 		}
 	}
 }

@@ -1,0 +1,33 @@
+package gateway
+
+import (
+	"mpgate/config"
+	"mpgate/proxy/backend"
+)
+
+// retryCauses are the causes of package backend by their names in the configuration.
+var retryCauses = map[config.RetryCause]backend.Cause{
+	config.RetryConnect: backend.OnConnect, config.RetryReset: backend.OnReset, config.RetryTimeout: backend.OnTimeout,
+	config.Retry429: backend.On429, config.Retry500: backend.On500,
+	config.Retry502: backend.On502, config.Retry503: backend.On503, config.Retry504: backend.On504,
+}
+
+// setLimits sets when requests to a backend are sent again, how many of them wait, and how long its
+// connections are kept.
+func setLimits(o *backend.Options, b *config.Backend) {
+	r := &b.Retry
+	o.Retry = &backend.Retry{
+		Tries: r.Tries, AnyMethod: r.Methods == config.RetryAll, Body: r.Body, TryTimeout: r.TryTimeout, Budget: r.Budget.Ratio(),
+	}
+	for _, c := range r.On {
+		o.Retry.On |= retryCauses[c]
+	}
+	o.MaxConnections = b.MaxConnections
+	if b.Queue != nil {
+		o.Queue = backend.Queue{Requests: b.Queue.Requests, Time: b.Queue.Time}
+	}
+	o.Keep = backend.Keep{Idle: b.Keep.Idle, Requests: b.Keep.Requests, Age: b.Keep.Age}
+	if b.Keep.Idle == 0 {
+		o.Keep.Idle = -1 // none, not the default
+	}
+}

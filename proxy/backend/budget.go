@@ -1,0 +1,62 @@
+package backend
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	budgetWindow = 10 // seconds
+	// budgetFloor is the number of retries a second that are allowed however few requests there
+	// are: with little traffic a share of it would allow none.
+	budgetFloor = 10
+)
+
+// budget bounds the retries of a backend, so that an outage is not multiplied by them: a server
+// that fails because it has too much to do must not get three times as much. It counts requests and
+// retries of the last budgetWindow seconds.
+type budget struct {
+	share    float64      // of the requests
+	requests atomic.Int64 // since the start
+
+	mu      sync.Mutex          // guards what follows
+	second  int64               // the present one, since epoch
+	before  [budgetWindow]int64 // requests before each of the last seconds, by second
+	retries [budgetWindow]int64 // in each of them
+}
+
+// take counts a retry, or returns false if there were too many.
+func (b *budget) take(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.advance(now)
+	requests := b.requests.Load() - b.before[(b.second+1)%budgetWindow]
+	var retries int64
+	for _, n := range b.retries {
+		retries += n
+	}
+	if retries >= max(budgetFloor*budgetWindow, int64(b.share*float64(requests))) {
+		return false
+	}
+	b.retries[b.second%budgetWindow]++
+	return true
+}
+
+// tick must be called about once a second, so that the requests of each second are known.
+func (b *budget) tick(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.advance(now)
+}
+
+// advance begins the seconds that have passed. mu must be held.
+func (b *budget) advance(now time.Time) {
+	second := int64(now.Sub(epoch) / time.Second)
+	requests := b.requests.Load()
+	for b.second = max(b.second, second-budgetWindow); b.second < second; {
+		b.second++
+		i := b.second % budgetWindow
+		b.before[i], b.retries[i] = requests, 0
+	}
+}
