@@ -117,8 +117,8 @@ func TestWindowsGrowWithThePath(t *testing.T) {
 			if err != nil || len(res.body) != c.down {
 				t.Fatalf("%d bytes of %d, %v", len(res.body), c.down, err)
 			}
-			if mbit := float64(total) * 8 / took.Seconds() / 1e6; mbit < 80 && !raceEnabled {
-				t.Errorf("%.0f Mbit/s, want 80 at least, with slow start", mbit)
+			if mbit := float64(total) * 8 / took.Seconds() / 1e6; mbit < 25 && !raceEnabled {
+				t.Errorf("%.0f Mbit/s, want 25 at least, on a busy machine: a fixed window gives 10", mbit)
 			} else {
 				t.Logf("%.0f Mbit/s, %v", mbit, took)
 			}
