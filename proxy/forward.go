@@ -116,15 +116,16 @@ func (x *exchange) exchangeWith(r *backend.Request, again *retries) (repeat bool
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		status := x.resp.Status
 		meter.Request(status)
+		starved := x.starved(asked, now)
 		x.deliver(now)
 		x.end = x.releaseServer()
-		x.noteAnswer(status)
+		x.noteAnswer(status, starved)
 		return false, nil
 	}
 	meter.Request(0)
 	now := time.Now()
 	x.attempt.NoteAnswer(x.waited(asked, now), 0, now)
-	x.noteNoAnswer(err)
+	x.noteNoAnswer(err, x.starved(asked, now))
 	repeat = x.mayRetry(r, again, err)
 	x.up.Abort() // the rest of the exchange must not keep the connection
 	if repeat {
