@@ -66,10 +66,10 @@ func (x *exchange) starved(asked, now time.Time) bool {
 }
 
 // canceled reports whether the server reset the stream as gRPC servers do when the deadline of the
-// client has passed.
+// client has passed, or because clients ask for too much.
 func canceled(err error) bool {
 	var reset *http2.ResetError
-	return errors.As(err, &reset) && reset.Code == xhttp2.ErrCodeCancel
+	return errors.As(err, &reset) && (reset.Code == xhttp2.ErrCodeCancel || reset.Code == xhttp2.ErrCodeEnhanceYourCalm)
 }
 
 // isEnd reports whether the server has ended its connection.

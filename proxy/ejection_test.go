@@ -182,21 +182,26 @@ func TestHTTP2ClientsCannotProvokeEjection(t *testing.T) {
 		check(g)
 	}
 	o.Protocol = backend.HTTP2
-	for name, handle := range map[string]func(*xhttp2.Framer, uint32){
-		"before the head": func(fr *xhttp2.Framer, id uint32) {},
-		"after the head": func(fr *xhttp2.Framer, id uint32) {
-			_ = fr.WriteRawFrame(xhttp2.FrameHeaders, xhttp2.FlagHeadersEndHeaders, id, []byte{0x88})
-		},
+	for name, play := range map[string]struct {
+		head bool
+		code xhttp2.ErrCode
+	}{
+		"canceled": {false, xhttp2.ErrCodeCancel}, "canceled after the head": {true, xhttp2.ErrCodeCancel},
+		"too much": {false, xhttp2.ErrCodeEnhanceYourCalm}, "too much after the head": {true, xhttp2.ErrCodeEnhanceYourCalm},
 	} {
-		cancel := func() *proxytest.Origin {
+		origin := func() *proxytest.Origin {
 			return framesOrigin(t, nil, func(fr *xhttp2.Framer, f xhttp2.Frame) {
-				if h, ok := f.(*xhttp2.HeadersFrame); ok {
-					handle(fr, h.StreamID)
-					_ = fr.WriteRSTStream(h.StreamID, xhttp2.ErrCodeCancel)
+				h, ok := f.(*xhttp2.HeadersFrame)
+				if !ok {
+					return
 				}
+				if play.head { // :status 200
+					_ = fr.WriteRawFrame(xhttp2.FrameHeaders, xhttp2.FlagHeadersEndHeaders, h.StreamID, []byte{0x88})
+				}
+				_ = fr.WriteRSTStream(h.StreamID, play.code)
 			})
 		}
-		g := start(t, setup{listener: proxy.ListenerOptions{H2C: true}, backend: o}, cancel(), cancel())
+		g := start(t, setup{listener: proxy.ListenerOptions{H2C: true}, backend: o}, origin(), origin())
 		c := multiplexed(t, g.addr)
 		s, err := c.Open()
 		if err != nil {
