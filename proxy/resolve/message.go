@@ -135,8 +135,8 @@ func (a *answer) add(body dnsmessage.ResourceBody) bool {
 }
 
 // isHostName reports whether a name consists of letters, digits, hyphens, underscores and dots. A
-// label may have any bytes (RFC 2181 section 11), but the targets of SRV records come into fields of
-// requests and responses, logs and metrics.
+// label may have any bytes (RFC 2181 section 11), but the targets of SRV records come into fields
+// of requests and responses, logs and metrics.
 func isHostName(s string) bool {
 	for _, c := range []byte(s) {
 		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
