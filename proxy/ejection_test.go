@@ -1,10 +1,14 @@
 package proxy_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	xhttp2 "golang.org/x/net/http2"
+
 	"mpgate/internal/proxytest"
+	"mpgate/proxy"
 	"mpgate/proxy/backend"
 )
 
@@ -81,4 +85,132 @@ func TestClientsEjectNoServer(t *testing.T) {
 		g.log.Next()
 	}
 	want(t, "up", g.metric("mpgate_backend_server_up", "server", origin.Address()), 1)
+}
+
+// What clients do, or leave undone, takes out no server, whatever the server makes of it.
+func TestClientsCannotProvokeEjection(t *testing.T) {
+	read := func(c *proxytest.Conn) (string, error) { // a server that does not wait long for a body
+		c.Head()
+		_ = c.Conn.SetReadDeadline(time.Now().Add(1500 * time.Millisecond))
+		_, err := c.R.ReadByte()
+		return "", err
+	}
+	upgrade := "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	switching := switchingFor("dGhlIHNhbXBsZSBub25jZQ==")
+	type play struct {
+		serve func(*proxytest.Conn)
+		ask   string
+		more  string // after the first byte of the answer
+		wait  bool   // for the server's end before anything is read
+	}
+	serverEnded := make(chan struct{}, 8)
+	for name, p := range map[string]play{
+		"500 for a late body": {serve: func(c *proxytest.Conn) {
+			_, _ = read(c)
+			c.Send("HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		}, ask: "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\n\r\n"},
+		"reset for a late body": {serve: func(c *proxytest.Conn) { _, _ = read(c); c.Reset() },
+			ask: "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\n\r\n"},
+		"end at a late body after 100": {serve: func(c *proxytest.Conn) {
+			c.Send("HTTP/1.1 100 Continue\r\n\r\n")
+			_, _ = read(c)
+		}, ask: "POST / HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"},
+		"reset in a WebSocket": {serve: func(c *proxytest.Conn) {
+			c.Head()
+			c.Send(switching)
+			_, _ = c.R.ReadByte()
+			c.Reset()
+		}, ask: upgrade + "\r\n", more: "what"},
+		"101 before the body": {serve: func(c *proxytest.Conn) { c.Head(); c.Send(switching); _, _ = c.R.ReadByte() },
+			ask: strings.Replace(upgrade, "GET", "POST", 1) + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"},
+		"nothing is read": {serve: func(c *proxytest.Conn) {
+			c.Head()
+			c.Send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+			_ = c.Conn.SetWriteDeadline(time.Now().Add(1500 * time.Millisecond))
+			for c.Send(strings.Repeat("x", 1<<16)) {
+			}
+			c.Reset()
+			serverEnded <- struct{}{}
+		}, ask: "GET / HTTP/1.1\r\n" + host + "\r\n", wait: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad := proxytest.NewOrigin(t, 0, p.serve)
+			// One error would do, and the other server lets that happen.
+			o := backend.Options{Eject: &backend.EjectOptions{Errors: 1, Rest: time.Hour}}
+			g := start(t, setup{backend: o}, bad, proxytest.NewOrigin(t, 0, p.serve))
+			c := g.client()
+			c.Send(p.ask)
+			if p.wait {
+				<-serverEnded
+			}
+			if p.more != "" {
+				_, _ = c.R.ReadByte()
+				c.Send(p.more)
+			}
+			_, _ = c.Rest()
+			c.Conn.Close()
+			g.log.Next()
+			for _, s := range g.backend.States() {
+				if !s.Ejected.IsZero() {
+					t.Errorf("ejected: %s", s.Why)
+				}
+			}
+		})
+	}
+}
+
+// Nor what clients of HTTP/2 ask for: a tunnel where there is none, or a deadline of gRPC.
+func TestHTTP2ClientsCannotProvokeEjection(t *testing.T) {
+	t.Parallel()
+	o := backend.Options{Eject: &backend.EjectOptions{Errors: 1, Rest: time.Hour}}
+	check := func(g *gateway) {
+		t.Helper()
+		g.log.Next()
+		for _, s := range g.backend.States() {
+			if !s.Ejected.IsZero() {
+				t.Errorf("ejected: %s", s.Why)
+			}
+		}
+	}
+	page := proxytest.NewOrigin(t, 0, proxytest.Always(proxytest.Response("200 OK", "a page")))
+	g := start(t, setup{listener: proxy.ListenerOptions{H2C: true}, backend: o}, page, proxytest.NewOrigin(t, 0, proxytest.Echo))
+	for range 2 {
+		_, resp := askHead(t, multiplexed(t, g.addr), webSocketTo("/"))
+		want(t, "status", resp.Status, 502)
+		check(g)
+	}
+	o.Protocol = backend.HTTP2
+	for name, play := range map[string]struct {
+		head bool
+		code xhttp2.ErrCode
+	}{
+		"canceled": {false, xhttp2.ErrCodeCancel}, "canceled after the head": {true, xhttp2.ErrCodeCancel},
+		"too much": {false, xhttp2.ErrCodeEnhanceYourCalm}, "too much after the head": {true, xhttp2.ErrCodeEnhanceYourCalm},
+	} {
+		origin := func() *proxytest.Origin {
+			return framesOrigin(t, nil, func(fr *xhttp2.Framer, f xhttp2.Frame) {
+				h, ok := f.(*xhttp2.HeadersFrame)
+				if !ok {
+					return
+				}
+				if play.head { // :status 200
+					_ = fr.WriteRawFrame(xhttp2.FrameHeaders, xhttp2.FlagHeadersEndHeaders, h.StreamID, []byte{0x88})
+				}
+				_ = fr.WriteRSTStream(h.StreamID, play.code)
+			})
+		}
+		g := start(t, setup{listener: proxy.ListenerOptions{H2C: true}, backend: o}, origin(), origin())
+		c := multiplexed(t, g.addr)
+		s, err := c.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := webSocketTo("/" + strings.ReplaceAll(name, " ", "-"))
+		r.Upgrade = nil
+		_ = s.WriteHead(r)
+		_ = s.End(nil)
+		check(g)
+	}
 }

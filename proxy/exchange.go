@@ -101,6 +101,7 @@ type exchange struct {
 	watching     bool
 	clientGone   atomic.Bool // the client has disconnected
 	expired      atomic.Bool // ended at a deadline, alone of its connection
+	statusOnly   bool        // its end says nothing about the server: see noteAnswer
 	onClientGone func()      // stored once
 	abortFilter  func()      // what to end when the client disconnects; nil: up
 	panicked     bool
@@ -167,7 +168,7 @@ func (x *exchange) recycle() {
 	x.attempt.Reset(nil)
 	x.upload = upload{}
 	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false
-	x.watching, x.counted = false, false
+	x.watching, x.counted, x.statusOnly = false, false, false
 	x.end = time.Time{}
 	x.forwarded = x.forwarded[:0]
 	x.clientGone.Store(false)

@@ -144,7 +144,7 @@ func (x *exchange) exchangeWith(r *backend.Request) (next repeat, err error) {
 			meter.Request(x.resp.Status)
 			now := time.Now()
 			x.attempt.NoteAnswer(x.waited(asked, now), x.resp.Status, now)
-			x.noteAnswer(x.resp.Status)
+			x.noteAnswer(x.resp.Status, x.starved(asked, now))
 			err = x.discardResponse()
 			x.releaseServer()
 			if err != nil {
@@ -163,15 +163,16 @@ func (x *exchange) exchangeWith(r *backend.Request) (next repeat, err error) {
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		status := x.resp.Status
 		meter.Request(status)
+		starved := x.starved(asked, now)
 		x.deliver(now)
 		x.end = x.releaseServer()
-		x.noteAnswer(status)
+		x.noteAnswer(status, starved)
 		return never, nil
 	}
 	meter.Request(0)
 	now := time.Now()
 	x.attempt.NoteAnswer(x.waited(asked, now), 0, now)
-	x.noteNoAnswer(err)
+	x.noteNoAnswer(err, x.starved(asked, now))
 	next = x.mayRetry(r, err)
 	x.up.Abort() // the rest of the exchange must not keep the connection
 	if next != never {

@@ -18,6 +18,7 @@ func (x *exchange) deliver(now time.Time) {
 		return
 	}
 	if x.wantsTunnel() && x.resp.Status/100 == 2 {
+		x.statusOnly = true // any client can ask for a tunnel where there is none
 		x.up.Abort()
 		x.answer(errorAnswer(502, telemetry.EndBackendInvalid, "the server did not switch protocols"))
 		return
@@ -38,6 +39,7 @@ func (x *exchange) deliver(now time.Time) {
 		x.watchEarly()
 		x.rec.BytesOut, fromServer, toClient = relay(x.out, x.up.Body(), x.watch, x.downProgress())
 		x.stopWatch()
+		x.statusOnly = fromServer != nil && isEnd(fromServer) && time.Since(now) >= clientTime
 	}
 	if fromServer == nil && toClient == nil {
 		if x.bodyUnrequested() {
@@ -159,6 +161,7 @@ func (x *exchange) endResponse(fromServer, toClient error) {
 		x.lingerUpload()
 	} else {
 		x.forwardReset(x.cause(fromServer))
+		x.statusOnly = x.statusOnly || canceled(fromServer)
 		// The body is truncated and must not look complete. A length or chunks show that; the end
 		// of a connection does not.
 		x.down.SetClose()

@@ -16,6 +16,8 @@ import (
 // tunnel forwards bytes in both directions after a 101, until both sides have ended theirs, or
 // nothing has moved in either direction for the idle time.
 func (x *exchange) tunnel() {
+	// The client may break the new protocol, or begin it too early.
+	x.statusOnly = true
 	if !x.awaitUpload() {
 		return
 	}

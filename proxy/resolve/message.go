@@ -115,7 +115,8 @@ func (a *answer) add(body dnsmessage.ResourceBody) bool {
 		addr = netip.AddrFrom16(r.AAAA).Unmap()
 	case *dnsmessage.SRVResource:
 		target := text(r.Target)
-		if target == "" || r.Port == 0 { // "." means that there is no such service (RFC 2782)
+		// "." means that there is no such service (RFC 2782).
+		if target == "" || r.Port == 0 || !isHostName(target) {
 			return false
 		}
 		s := Service{Target: target, Port: r.Port, Priority: r.Priority, Weight: r.Weight}
@@ -129,6 +130,18 @@ func (a *answer) add(body dnsmessage.ResourceBody) bool {
 	}
 	if !slices.Contains(a.addrs, addr) {
 		a.addrs = append(a.addrs, addr)
+	}
+	return true
+}
+
+// isHostName reports whether a name consists of letters, digits, hyphens, underscores and dots. A
+// label may have any bytes (RFC 2181 section 11), but the targets of SRV records come into fields
+// of requests and responses, logs and metrics.
+func isHostName(s string) bool {
+	for _, c := range []byte(s) {
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
 	}
 	return true
 }

@@ -219,6 +219,19 @@ func TestServices(t *testing.T) {
 	}
 }
 
+// Targets that are no host names come into no field, log or metric.
+func TestServicesHaveHostNames(t *testing.T) {
+	t.Parallel()
+	s := dnstest.New(t)
+	for _, target := range []string{`a\013\010x-evil:\0321.example.`, `a\000.example.`, `\027[2J.example.`, `a\/b.example.`, `a\"b.example.`, `[::1]:80.`} {
+		s.Set("_http._tcp.example. 30 IN SRV 10 5 8080 good_1-x.example.", "_http._tcp.example. 30 IN SRV 10 5 8080 "+target)
+		list, f := asking(t, "", s).Services(t.Context(), "_http._tcp.example")
+		if want := []Service{{"good_1-x.example", 8080, 10, 5}}; !slices.Equal(list, want) || f.Err != nil {
+			t.Errorf("with %s: %v, %v; want %v", target, list, f.Err, want)
+		}
+	}
+}
+
 func TestSearchDomains(t *testing.T) {
 	t.Parallel()
 	s := dnstest.New(t)
