@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestStickyCookieOfRewrite: a route that rewrites the path does not change that of the cookie, which
-// the other routes of the backend read, too.
+// TestStickyCookieOfRewrite: a route that rewrites the path does not change that of the cookie,
+// which the other routes of the backend read, too.
 func TestStickyCookieOfRewrite(t *testing.T) {
 	web := freeAddress(t)
 	file := balanceFile(t.TempDir(), web, `sticky = "srv"`, named(t, "a"), named(t, "b"))
