@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -104,6 +105,36 @@ func (c routeCheck) variables(n *node, t *template.Template, without ...template
 		}
 	}
 	c.captures(n, t.Captures())
+	c.foreignVariable(n)
+}
+
+// foreignVariables are variables of nginx and HAProxy, and what is right here. The groups of an
+// expression have the same names.
+var (
+	foreignVariables = map[string]string{
+		"$request_uri": "{uri}", "$uri": "{path}", "$args": "{query}", "$query_string": "{query}",
+		"$host": "{host}", "$http_host": "{host}", "$server_port": "{port}", "$scheme": "{scheme}",
+		"$remote_addr": "{client}", "$binary_remote_addr": "{client}", "$request_method": "{method}", "$request_id": "{id}",
+		"%[src]": "{client}", "%[path]": "{path}", "%[query]": "{query}", "%[method]": "{method}",
+	}
+	foreignVariableRegexp = regexp.MustCompile(`\$([a-z_]+|[1-9])\b|%\[[a-z]+\]`)
+)
+
+// foreignVariable warns of a value with a variable of another proxy.
+func (c routeCheck) foreignVariable(n *node) {
+	s, ok := n.leaf.(string)
+	if !ok {
+		return
+	}
+	right := foreignVariableRegexp.ReplaceAllStringFunc(s, func(v string) string {
+		if len(v) == 2 {
+			return "{" + v[1:] + "}"
+		}
+		return cmp.Or(foreignVariables[v], v)
+	})
+	if right != s {
+		c.warn(n.at, "has a variable of another proxy, which is text here%s; write %q", n.got(), right)
+	}
 }
 
 func (c routeCheck) captures(n *node, most int) {
@@ -148,6 +179,7 @@ func (c routeCheck) rewrite(r *Route, n *node) {
 		c.fault(n.at, "has a *, which refers to the * of match.path, but the route has path_regex%s; write {1} for its first group", n.got())
 	default:
 		c.captures(n, f.Captures())
+		c.foreignVariable(n)
 		for _, kind := range beforeServer {
 			if f.Uses(kind) {
 				c.fault(n.at, "uses {%s}, which has no value before a server has answered%s; leave it out", kind, n.got())

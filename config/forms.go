@@ -51,6 +51,8 @@ func (k *key) tableForms(at *place) string {
 		return fmt.Sprintf("an array of tables: write [[%s]], or %s = [ { … } ]", at.pattern(), k.name)
 	case k.toggle:
 		return "true, false or a table"
+	case k.short != "" && k.tableExample() != "":
+		return "a string or a table, for example " + k.tableExample()
 	case k.short != "":
 		return "a string or a table"
 	}

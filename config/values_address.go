@@ -254,6 +254,8 @@ func hostName(s string, wildcard bool) (canonical, problem string) {
 		name, prefix = rest, "*."
 	}
 	switch {
+	case strings.HasPrefix(name, "~") && wildcard:
+		return "", `is a regular expression, which hosts cannot be; write names, "*.example.org" or a list of them`
 	case strings.Contains(name, "*") && wildcard:
 		return "", `has a * that is not the whole first label; write "*.example.org", which stands for one label`
 	case strings.Contains(name, "*"):

@@ -159,6 +159,7 @@ func (x *exchange) exchangeWith(r *backend.Request) (next repeat, err error) {
 		x.attempt.NoteAnswer(x.waited(asked, now), x.resp.Status, now)
 		if cookie := x.attempt.SetCookie(x.clientUsesTLS()); cookie != nil {
 			x.resp.Header.Add(message.SetCookie, cookie)
+			x.filter.OwnCookie = cookie
 		}
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		status := x.resp.Status

@@ -24,6 +24,9 @@ type Request struct {
 	AddedSlash bool
 	// FromServer is true for the response of a server, false for one of the gateway's own.
 	FromServer bool
+	// OwnCookie is the value of the field Set-Cookie that the gateway has added to the response of
+	// the server, by which the client stays with it; nil if there is none.
+	OwnCookie []byte
 	// Fields are added to the response, whoever gives it.
 	Fields message.Header
 	// Answer is how the exchange ends, if a filter ends it.

@@ -149,7 +149,7 @@ func (f *Rewrite) FilterResponse(r *Request, resp *message.Response) {
 		switch {
 		case id == message.Location, id == message.Other && message.EqualFold(name, "Content-Location"):
 			r.scratch, changed = r.appendLocation(r.scratch, value)
-		case id == message.SetCookie:
+		case id == message.SetCookie && !bytes.Equal(value, r.OwnCookie): // ours is for all routes
 			r.scratch, changed = r.replaced.appendCookie(r.scratch, value)
 		}
 		if changed {

@@ -311,3 +311,21 @@ func FuzzFollowBack(f *testing.F) {
 		}
 	})
 }
+
+// The cookie of the gateway itself keeps its path: it is for all routes of the backend.
+func TestFollowBackOwnCookie(t *testing.T) {
+	r := prefixed("/api/x", "/api")
+	f := rewrite(t, "/*", filter.RewriteOptions{})
+	if f.FilterRequest(r) {
+		t.Fatalf("%+v", r.Answer)
+	}
+	resp := new(message.Response)
+	own := "srv=x; Path=/; HttpOnly"
+	resp.Header.AddString(message.SetCookie, "a=b; Path=/")
+	resp.Header.AddString(message.SetCookie, own)
+	r.FromServer, r.OwnCookie = true, []byte(own)
+	f.FilterResponse(r, resp)
+	if got, want := lines(&resp.Header), "Set-Cookie: "+own+"\nSet-Cookie: a=b; Path=/api"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

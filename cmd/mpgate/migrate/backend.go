@@ -20,6 +20,19 @@ func (c *content) proxy(sc *scope, d *nginxconf.Directive) {
 		}
 	}
 	url, ok := constant(to, sc)
+	var groups string // a path of the request, at a server that is not of the request
+	if !ok && c.location.regex != "" {
+		var base string
+		base, groups = splitPath(to)
+		url, ok = constant(base, sc)
+	}
+	if base, uri := splitPath(to); !ok && uri != "" {
+		if _, known := constant(base, sc); known {
+			c.t.say(d, "left out: write a route with match.path_regex and, for the path, rewrite = \"/{1}\". The route answers 501")
+			c.answer(501, d)
+			return
+		}
+	}
 	if !ok {
 		c.t.say(d, "left out: the server is taken from the request, which mpgate does not do; write a route with a backend for each server. The route answers 501")
 		c.answer(501, d)
@@ -37,10 +50,39 @@ func (c *content) proxy(sc *scope, d *nginxconf.Directive) {
 	if !c.pool(b, authority, sc, d, scheme == "https") {
 		return
 	}
-	if variable := strings.Contains(to, "$"); uri != "" && !uriless {
-		c.rewriteTo(uri, d, variable)
+	switch {
+	case groups != "":
+		c.rewriteByGroups(groups, sc, d)
+	case uri != "" && !uriless:
+		c.rewriteTo(uri, d, strings.Contains(to, "$"))
 	}
 	c.rewrites(sc)
+}
+
+// splitPath splits a URL before its path.
+func splitPath(url string) (base, uri string) {
+	if i := strings.Index(url, "://"); i >= 0 {
+		if j := strings.IndexByte(url[i+3:], '/'); j >= 0 {
+			return url[:i+3+j], url[i+3+j:]
+		}
+	}
+	return url, ""
+}
+
+// rewriteByGroups sets the path of a proxy_pass with variables in a location with an expression.
+func (c *content) rewriteByGroups(uri string, sc *scope, d *nginxconf.Directive) {
+	for _, query := range []string{"$is_args$args", "?$args", "?$query_string"} {
+		uri = strings.TrimSuffix(uri, query)
+	}
+	value, why := template(uri, sc)
+	if strings.Contains(uri, "?") {
+		why = "a rewrite is of the path only"
+	}
+	if why != "" {
+		c.t.say(d, "%s: left out: %s", uri, why)
+		return
+	}
+	c.route.set("rewrite", value, d)
 }
 
 // grpc translates grpc_pass.
@@ -264,6 +306,11 @@ func (t *translator) sticky(b *table, d *nginxconf.Directive) {
 	}
 	if d.Arg(0) == "cookie" && len(d.Args) > 1 {
 		name = d.Arg(1)
+		for _, a := range d.Args[2:] {
+			if a != "path=/" && !strings.EqualFold(a, "httponly") && !strings.EqualFold(a, "samesite=lax") {
+				t.say(d, "%s: left out: the cookie lasts as long as the browser's session, and has Path=/, HttpOnly, SameSite=Lax and, over TLS, Secure", a)
+			}
+		}
 	}
 	b.child("sticky", d).set("cookie", name, d)
 }
