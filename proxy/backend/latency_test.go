@@ -69,7 +69,7 @@ func TestNewServerIsProbed(t *testing.T) {
 	}
 }
 
-// A fast server that lets a request wait is avoided while it does, although its answers were faster.
+// A fast server that lets a request wait is avoided meanwhile, although its answers were faster.
 func TestWaitingServerIsAvoided(t *testing.T) {
 	b := simulated(t, latencyName, 1, 1)
 	fast, slow := b.servers[0], b.servers[1]
