@@ -54,7 +54,7 @@ func (x *exchange) forward() {
 	up, err := x.attempt.Open(x.proxy.ctx, &r)
 	for {
 		if s := x.attempt.Server(); s != nil {
-			x.rec.Server = s.Address
+			x.rec.Server, x.rec.ServerHost = s.Address, s.Host()
 		}
 		asked, repeat := err == nil, notProcessed(err)
 		if asked {
@@ -169,7 +169,7 @@ func (x *exchange) roundTrip(asked time.Time) error {
 	x.watchEarly()
 	if x.hostless || len(x.req.Host) == 0 {
 		x.hostless = true
-		x.req.Host, x.req.Port = []byte(target.ServerHost(x.rec.Server)), nil
+		x.req.Host, x.req.Port = []byte(target.ServerHost(x.rec.ServerName())), nil
 	}
 	if err := x.up.WriteHead(&x.req); err != nil {
 		return x.cause(err)

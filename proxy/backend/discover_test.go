@@ -55,6 +55,11 @@ func TestAll(t *testing.T) {
 		defer mu.Unlock()
 		moved = append(moved, fmt.Sprint(name, added, removed))
 	}})
+	defer func() {
+		if got, want := b.list()[1].Host(), fmt.Sprintf("api.example.:%d", port); got != want {
+			t.Errorf("the server is asked by %s, want %s", got, want)
+		}
+	}()
 	at := func(a string) string { return fmt.Sprintf("127.0.0.%s:%d", a, port) }
 	if !proxytest.Within(proxytest.Patience, func() bool { return len(b.list()) == 2 }) {
 		t.Fatal("the name is not resolved")
