@@ -109,7 +109,7 @@ func TestSRV(t *testing.T) {
 	record := func(priority, weight int, target string) string {
 		return fmt.Sprintf("_http._tcp.api.example. 300 IN SRV %d %d %d %s.example.", priority, weight, port, target)
 	}
-	s.Set(record(10, 300, "a"), record(10, 100, "b"), record(20, 1, "c"),
+	s.Set(record(10, 300, "a"), record(10, 100, "b"), record(20, 50, "c"),
 		"a.example. 300 IN A 127.0.0.1", "b.example. 300 IN A 127.0.0.2", "c.example. 300 IN A 127.0.0.3")
 	b, _ := pool(t, Options{Resolve: asks(s), Servers: []ServerOptions{{SRV: "_http._tcp.api.example", MPTCP: mptcp.Off}}})
 	count := func(n int) map[string]int {
