@@ -45,7 +45,7 @@ func (x *exchange) forward(key *template.Template) {
 	var before error // of the last try that reached a server
 	for {
 		if s := x.attempt.Server(); s != nil {
-			x.rec.Server = s.Address
+			x.rec.Server, x.rec.ServerHost = s.Address, s.Host()
 		}
 		asked, next := err == nil, never
 		if asked {
@@ -283,7 +283,7 @@ func (x *exchange) roundTrip(asked time.Time) error {
 	x.watchEarly()
 	if x.hostless || len(x.req.Host) == 0 {
 		x.hostless = true
-		x.req.Host, x.req.Port = []byte(target.ServerHost(x.rec.Server)), nil
+		x.req.Host, x.req.Port = []byte(target.ServerHost(x.rec.ServerName())), nil
 	}
 	if err := x.up.WriteHead(&x.req); err != nil {
 		return x.cause(err)

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
@@ -21,6 +22,8 @@ type Record struct {
 	GivenID []byte
 
 	Listener, Route, Backend, Server string // names from the configuration; Server is an address
+	// ServerHost is the host and port by which the server is asked; "": Server.
+	ServerHost string
 
 	Peer   netip.AddrPort // of the connection; zero for unix peers
 	Client netip.Addr     // after PROXY header and trusted forwarding
@@ -55,6 +58,9 @@ type Record struct {
 
 	headers []loggedHeader
 }
+
+// ServerName returns the host and port by which the server is asked.
+func (r *Record) ServerName() string { return cmp.Or(r.ServerHost, r.Server) }
 
 // IDText is the ID that the exchange is logged with.
 func (r *Record) IDText() []byte {

@@ -78,7 +78,7 @@ func (a *Ask) exchange(ctx context.Context, attempt *Attempt, up Stream, deadlin
 	a.read = 0
 	hostless := len(a.Request.Host) == 0
 	if hostless {
-		a.Request.Host = []byte(target.ServerHost(attempt.Server().Address))
+		a.Request.Host = []byte(target.ServerHost(attempt.Server().Host()))
 	}
 	err = a.head(ctx, up, deadline)
 	if hostless {

@@ -55,6 +55,11 @@ func TestAll(t *testing.T) {
 		defer mu.Unlock()
 		moved = append(moved, fmt.Sprint(name, added, removed))
 	}})
+	defer func() {
+		if got, want := b.list()[1].Host(), fmt.Sprintf("api.example.:%d", port); got != want {
+			t.Errorf("the server is asked by %s, want %s", got, want)
+		}
+	}()
 	at := func(a string) string { return fmt.Sprintf("127.0.0.%s:%d", a, port) }
 	if !proxytest.Within(proxytest.Patience, func() bool { return len(b.list()) == 2 }) {
 		t.Fatal("the name is not resolved")
@@ -104,7 +109,7 @@ func TestSRV(t *testing.T) {
 	record := func(priority, weight int, target string) string {
 		return fmt.Sprintf("_http._tcp.api.example. 300 IN SRV %d %d %d %s.example.", priority, weight, port, target)
 	}
-	s.Set(record(10, 300, "a"), record(10, 100, "b"), record(20, 1, "c"),
+	s.Set(record(10, 300, "a"), record(10, 100, "b"), record(20, 50, "c"),
 		"a.example. 300 IN A 127.0.0.1", "b.example. 300 IN A 127.0.0.2", "c.example. 300 IN A 127.0.0.3")
 	b, _ := pool(t, Options{Resolve: asks(s), Servers: []ServerOptions{{SRV: "_http._tcp.api.example", MPTCP: mptcp.Off}}})
 	count := func(n int) map[string]int {

@@ -64,6 +64,15 @@ type Server struct {
 	reported time.Time // when an outage was last reported
 }
 
+// Host returns the host and port by which the server is asked: its address, or the name that was
+// resolved to it.
+func (s *Server) Host() string {
+	if s.entry != nil && s.entry.all != nil {
+		return s.entry.options.Address
+	}
+	return s.Address
+}
+
 // newServer makes the server of an address in the configuration.
 func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 	s := b.emptyServer(o)

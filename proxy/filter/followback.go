@@ -109,7 +109,7 @@ func (r *Request) isServers(scheme string, authority []byte) bool {
 	if r.isSame(scheme, authority, r.Host, r.Port) {
 		return true
 	}
-	own, port, err := target.Host([]byte(target.ServerHost(r.Record.Server)), &r.Scratch)
+	own, port, err := target.Host([]byte(target.ServerHost(r.Record.ServerName())), &r.Scratch)
 	return err == nil && r.isSame(scheme, authority, own, port)
 }
 

@@ -91,7 +91,7 @@ func (r *Request) appendVariable(dst []byte, p *template.Part) []byte {
 	case template.Server:
 		return append(dst, rec.Server...)
 	case template.ServerHost:
-		return append(dst, target.ServerHost(rec.Server)...)
+		return append(dst, target.ServerHost(rec.ServerName())...)
 	case template.Status:
 		return appendStatus(dst, r.Status)
 	case template.SNI:
