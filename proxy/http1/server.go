@@ -269,9 +269,9 @@ func (c *ServerConn) StopWatch() {
 func (c *ServerConn) Release() { c.in.Release() }
 
 // Linger ends the connection so that a client which is still sending gets to read the last
-// response: a close with unread input would reset it (RFC 9112 section 9.6). It takes what l allows,
-// and does not read the bytes: discarding what an attacker sends must not cost CPU time, least of
-// all for decryption. A client that is not within a valid body gets the time of a silence.
+// response: a close with unread input would reset it (RFC 9112 section 9.6). It takes what l
+// allows, and does not read the bytes: discarding what an attacker sends must not cost CPU time,
+// least of all for decryption. A client that is not within a valid body gets the time of a silence.
 func (c *ServerConn) Linger(l netio.Linger) {
 	if c.body.done() || c.body.err != nil {
 		l.Time = min(l.Time, l.Silence)
