@@ -509,6 +509,7 @@ func TestSpared(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "one of the first is ended", func() bool { return locals(t, both) == "10.77.2.1" })
+	until(t, "told of the cut", func() bool { cuts, _, _ := r.events(); return len(cuts) > 0 })
 	cuts, _, _ := r.events()
 	if len(cuts) != 1 || cuts[0].Subflows != 1 || cuts[0].Spared != 1 || cuts[0].Path != "one" {
 		t.Errorf("cuts %+v", cuts)
