@@ -240,3 +240,38 @@ func TestAssembleKeepsTheOrder(t *testing.T) {
 		t.Errorf("%d servers, or others than before", n)
 	}
 }
+
+// The servers that a name has at first get their whole share at once, those that come later do not.
+func TestFoundServersStartSlowly(t *testing.T) {
+	s := dnstest.New(t)
+	s.Set("api.example. 300 IN A 192.0.2.1")
+	b, _ := pool(t, Options{Resolve: asks(s), SlowStart: time.Hour, Servers: []ServerOptions{
+		{Address: "192.0.2.9:80"}, {Address: "api.example.:80", All: true},
+	}})
+	if !proxytest.Within(proxytest.Patience, func() bool { return len(b.list()) == 2 }) {
+		t.Fatal("the name is not resolved")
+	}
+	if share := b.list()[1].slowShare(time.Now()); share != 1 {
+		t.Errorf("the first server of the name has the share %v", share)
+	}
+	s.Set("api.example. 300 IN A 192.0.2.1", "api.example. 300 IN A 192.0.2.2")
+	renew(b)
+	if list := b.list(); len(list) != 3 || list[1].slowShare(time.Now()) != 1 || list[2].slowShare(time.Now()) == 1 {
+		t.Errorf("states %+v, want that only the last one starts slowly", b.States())
+	}
+}
+
+// The weight 0 holds for all servers of a name.
+func TestNameOfWeightZero(t *testing.T) {
+	s := dnstest.New(t)
+	s.Set("api.example. 300 IN A 192.0.2.1", "api.example. 300 IN A 192.0.2.2")
+	b, _ := pool(t, Options{Resolve: asks(s), Servers: []ServerOptions{
+		{Address: "192.0.2.9:80"}, {Address: "api.example.:80", All: true, Weight: -1},
+	}})
+	if !proxytest.Within(proxytest.Patience, func() bool { return len(b.list()) == 3 }) {
+		t.Fatal("the name is not resolved")
+	}
+	if got := use(b, 10); got["192.0.2.9:80"] != 10 {
+		t.Errorf("requests %v, want all at the server with a weight", got)
+	}
+}

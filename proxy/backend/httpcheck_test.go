@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"mpgate/internal/dnstest"
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
 )
@@ -274,5 +275,70 @@ func TestChecksUseMPTCP(t *testing.T) {
 		if got := b.Status()[0].Transport; got != "mptcp" {
 			t.Errorf("%s: the checks use %q, want mptcp", name, got)
 		}
+	}
+}
+
+// Checks have connections beside those of MaxConnections: they keep no request out, and a server
+// that is busy is checked.
+func TestChecksBesideMaxConnections(t *testing.T) {
+	for name, protocol := range map[string]Protocol{"h1": HTTP1, "h2c": HTTP2} {
+		t.Run(name, func(t *testing.T) {
+			var checks atomic.Int64
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/up" {
+					checks.Add(1)
+					w.Header().Set("Connection", "close") // over HTTP/1 each check has a new connection
+				}
+			}))
+			server.Config.Protocols = new(http.Protocols)
+			server.Config.Protocols.SetHTTP1(protocol == HTTP1)
+			server.Config.Protocols.SetUnencryptedHTTP2(protocol == HTTP2)
+			server.Start()
+			t.Cleanup(server.Close)
+			b, in := pool(t, Options{
+				Servers: servers(server.Listener.Addr().String()), Protocol: protocol, MaxConnections: 1,
+				Check: &CheckOptions{Path: "/up", Interval: 5 * time.Millisecond, Timeout: proxytest.Patience},
+			})
+			checked := func() {
+				t.Helper()
+				n := checks.Load()
+				if !proxytest.Within(proxytest.Patience, func() bool { return checks.Load() >= n+5 }) {
+					t.Fatalf("no checks: %+v", b.Status())
+				}
+			}
+			checked()
+			var a Attempt
+			a.Reset(b)
+			up, err := a.Open(t.Context(), &Request{Now: time.Now(), Bodyless: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			checked()
+			exchange(t, up, "GET")
+			a.End()
+			if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_server_checks_total", "result", "failed"); n != 0 {
+				t.Errorf("%v checks failed", n)
+			}
+		})
+	}
+}
+
+// A server that is one of the addresses of a name is asked by that name, as requests do.
+func TestCheckAsksByName(t *testing.T) {
+	var asked atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked.Store(r.Host) }))
+	t.Cleanup(server.Close)
+	s := dnstest.New(t)
+	s.Set("api.example. 300 IN A 127.0.0.1")
+	address := fmt.Sprintf("api.example:%d", server.Listener.Addr().(*net.TCPAddr).Port)
+	pool(t, Options{
+		Resolve: asks(s), Servers: []ServerOptions{{Address: address, All: true, MPTCP: mptcp.Off}},
+		Check: &CheckOptions{Path: "/up", Interval: 10 * time.Millisecond, Timeout: proxytest.Patience},
+	})
+	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() != nil }) {
+		t.Fatal("no checks")
+	}
+	if asked.Load() != address {
+		t.Errorf("a check asks %q, want %q", asked.Load(), address)
 	}
 }

@@ -175,3 +175,28 @@ func TestSlowServerComesBack(t *testing.T) {
 		t.Errorf("the server, fast again, got %d of 400 requests, want about half", got)
 	}
 }
+
+// A server that has only failed, and fast, is probed like one that has not answered: it does not
+// get the requests of those that work.
+func TestFailingServerIsNotFast(t *testing.T) {
+	b := simulated(t, latencyName, equal(4)...)
+	failing := b.list()[0]
+	for _, s := range b.list()[1:] {
+		s.countInFlight(1)
+		answers(s, 10*time.Millisecond, 200, 1)
+	}
+	got := 0
+	for i := range 500 {
+		now := 1 + float64(i)/1000
+		s := picked(b, now)
+		if s == failing {
+			got++
+			answers(s, 100*time.Microsecond, 503, now)
+		} else {
+			answers(s, 10*time.Millisecond, 200, now)
+		}
+	}
+	if got != 1 {
+		t.Errorf("the server that fails got %d of 500 requests within half a second, want 1", got)
+	}
+}
