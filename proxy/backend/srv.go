@@ -22,18 +22,6 @@ func newServices(name string, r *resolve.Resolver) *services {
 	return s
 }
 
-// release ends the use of a name that Names.service returned.
-func (s *services) release() {
-	if s.from == nil {
-		return
-	}
-	s.from.mu.Lock()
-	defer s.from.mu.Unlock()
-	if s.refs--; s.refs == 0 {
-		delete(s.from.services, s.key)
-	}
-}
-
 func (s *services) find(ctx context.Context) found[resolve.Service] {
 	list, f := s.resolver.Services(ctx, s.name)
 	return found[resolve.Service]{list, f.TTL, f.Err}
