@@ -27,10 +27,10 @@ func (s *services) find(ctx context.Context) found[resolve.Service] {
 	return found[resolve.Service]{list, f.TTL, f.Err}
 }
 
-// serviceHost returns the host that servers of SRV records are verified by: the name without the
+// ServiceHost returns the host that servers of SRV records are verified by: the name without the
 // service and the protocol. The names of the targets come from DNS, which anyone on the way may
 // forge (RFC 4985 and RFC 6125 section 6.2.1).
-func serviceHost(name string) string {
+func ServiceHost(name string) string {
 	host := strings.TrimSuffix(name, ".")
 	for range 2 {
 		if label, rest, ok := strings.Cut(host, "."); ok && strings.HasPrefix(label, "_") {
