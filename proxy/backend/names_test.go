@@ -168,6 +168,16 @@ func TestSilentResolver(t *testing.T) {
 	if !proxytest.Within(proxytest.Patience, moved) || asked.Load() != 1 {
 		t.Errorf("the answer is not used, after %d questions", asked.Load())
 	}
+	// A connect that finds the answer too old does not wait until the task looks by itself.
+	n.mu.Lock()
+	n.expires = time.Time{}
+	n.mu.Unlock()
+	if list, err := n.lookup(t.Context()); err != nil || fmt.Sprint(list) != "[192.0.2.2]" {
+		t.Errorf("got %v, %v; want the old answer", list, err)
+	}
+	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() == 2 }) {
+		t.Error("no lookup begins")
+	}
 }
 
 // While a refresh waits for a resolver, no connect does.
