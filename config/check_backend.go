@@ -31,7 +31,11 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 		}
 		known := srv.SRV != "" || srv.Address != (Address{})
 		if first := taken[srv.Name()]; first != nil && known {
-			l.fault(where.at, "is already a server of this backend%s, at %s:%d; give one of them more weight instead", where.got(), first.file, first.line)
+			instead := "give one of them more weight instead"
+			if srv.SRV != "" {
+				instead = "remove one of them"
+			}
+			l.fault(where.at, "is already a server of this backend%s, at %s:%d; %s", where.got(), first.file, first.line, instead)
 		} else {
 			taken[srv.Name()] = where.at
 		}

@@ -11,10 +11,13 @@ import (
 
 // resolverAddress parses the address of a DNS server; the port is 53 if there is none.
 func resolverAddress(s, _ string) (netip.AddrPort, string) {
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+	if a, err := netip.ParseAddr(s); err == nil {
 		return netip.AddrPortFrom(a.Unmap(), 53), ""
 	}
 	a, err := netip.ParseAddrPort(s)
+	if err != nil { // [2001:db8::2]
+		a, err = netip.ParseAddrPort(s + ":53")
+	}
 	if err != nil || a.Port() == 0 {
 		return netip.AddrPort{}, `is not the address of a DNS server; write an IP address with or without a port, for example "10.0.0.2:53" or "[2001:db8::2]:53"`
 	}

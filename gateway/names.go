@@ -110,10 +110,7 @@ func lookupHost(ctx context.Context, r *resolve.Resolver, host string, port uint
 	if len(list) > 0 {
 		return list, nil
 	}
-	if resolve.NotFound(v4.Err) && !resolve.NotFound(v6.Err) {
-		return nil, v6.Err
-	}
-	return nil, v4.Err
+	return nil, resolve.NoAddress(v4, v6)
 }
 
 // CheckNames resolves the names of servers, and warns of those that have no address: a gateway

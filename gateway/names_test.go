@@ -2,37 +2,47 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"mpgate/config"
 	"mpgate/internal/acmetest"
+	"mpgate/internal/dnstest"
 )
 
 // A name that has no address is warned of at each server that has it; none of the others is.
 func TestCheckNames(t *testing.T) {
 	t.Parallel()
+	dns := dnstest.New(t)
+	dns.Set("_http._tcp.good.example. 5 IN SRV 1 1 80 good.example.", "good.example. 5 IN A 192.0.2.1", "_http._tcp.bad.example. 5 IN SRV 1 1 80 none.example.")
 	file := filepath.Join(t.TempDir(), "mpgate.toml")
 	acmetest.Replace(t, file, []byte(head+listenerTable("web", "127.0.0.1:0", "")+routeTable("all", "", "app")+
-		"[[backend]]\nname = \"app\"\nservers = [\n{ address = \"localhost:1\" },\n{ address = \"nosuch.invalid:1\" },\n{ address = \"nosuch.invalid:2\" },\n{ address = \"unix:/x\" } ]\n"))
+		fmt.Sprintf("[[backend]]\nname = \"app\"\nresolve = { servers = [%q] }\nservers = [\n", dns.Addr)+
+		`{ address = "localhost:1" }, { address = "good.example.:1" }, { srv = "_http._tcp.good.example." }, { address = "unix:/x" },
+		{ address = "nosuch.example.:1" }, { address = "nosuch.example.:2" }, { srv = "_http._tcp.bad.example." } ]`+"\n"))
 	cfg, err := config.Load(file, config.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	warnings := CheckNames(context.Background(), cfg)
-	if len(warnings) != 2 {
-		t.Fatalf("got %v, want two warnings", warnings)
+	want := []string{"[4].address", "[5].address", "[6].srv"}
+	if len(warnings) != len(want) {
+		t.Fatalf("got %v, want %d warnings", warnings, len(want))
 	}
 	for i, f := range warnings {
-		key := "backend.app.servers[" + string(rune('1'+i)) + "].address"
-		if f.Severity != config.Warning || f.Key != key || f.File != file || !strings.Contains(f.Msg, "does not resolve here") {
+		key := "backend.app.servers" + want[i]
+		if f.Severity != config.Warning || f.Key != key || f.File != file || !strings.Contains(f.Msg, "does not resolve here") || !strings.Contains(f.Msg, "no such host") {
 			t.Errorf("got %+v, want a warning about %s", f, key)
 		}
 	}
+	if n := dns.Asked("nosuch.example", "A"); n != 1 {
+		t.Errorf("a name was resolved %d times, want once", n)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if n := len(CheckNames(ctx, cfg)); n < 2 {
+	if n := len(CheckNames(ctx, cfg)); n < len(want) {
 		t.Errorf("%d warnings of a lookup that has no time", n)
 	}
 }

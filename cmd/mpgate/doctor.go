@@ -14,6 +14,7 @@ import (
 	"mpgate/listener"
 	"mpgate/mptcp"
 	"mpgate/mptcp/doctor"
+	"mpgate/proxy/backend"
 )
 
 type doctorCmd struct {
@@ -182,14 +183,14 @@ func doctorServers(ctx context.Context, cfg *config.Config) (list []doctor.Serve
 			if s.Address.IsUnix() {
 				continue
 			}
-			name, host := s.Name(), s.Address.Host
+			name, resolved, host := s.Name(), s.Address.Host, s.Address.Host
 			if s.SRV != "" {
-				host = s.SRV
+				resolved, host = s.SRV, backend.ServiceHost(s.SRV)
 			}
 			addrs, err := resolve(ctx, b, &s)
 			if err != nil {
 				findings = append(findings, doctor.Finding{Level: doctor.Error, Check: "servers", Subject: b.Name + " " + name,
-					What: "the name does not resolve: " + err.Error(), Remedy: "correct the name, or check the servers in backend.resolve or /etc/resolv.conf by: dig " + host})
+					What: "the name does not resolve: " + err.Error(), Remedy: "correct the name, or check the servers in backend.resolve or /etc/resolv.conf by: dig " + resolved})
 				continue
 			}
 			for _, a := range addrs {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"mpgate/config"
 	"mpgate/gateway"
@@ -31,7 +32,7 @@ type explainCmd struct {
 }
 
 func (explainCmd) Help() string {
-	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It does not open certificates. For tcp:// it says where the connections of TCP listeners go. The exit code is 1 if no route matches, or if the request is answered before the action of its route, such as by a filter.
+	return `Reads the configuration file and does not need a running gateway. It takes the same steps as the gateway: canonical host and path, then the most specific route. It resolves the names of the servers, and does not open certificates. For tcp:// it says where the connections of TCP listeners go. The exit code is 1 if no route matches, or if the request is answered before the action of its route, such as by a filter.
 
     mpgate explain http://example.org/api/users
     mpgate explain https://example.org/ --listener secure --json
@@ -61,10 +62,14 @@ func (c *explainCmd) Run(p *program) error {
 	}
 	var answers []explained
 	routed := false
+	notes := map[string][]string{} // by backend
 	for _, l := range listeners {
 		e := q.explain(cfg, gate, l)
 		routed = routed || e.Route != ""
-		e.Notes = append(e.Notes, addressNotes(context.Background(), cfg, e.Backend)...)
+		if _, known := notes[e.Backend]; !known {
+			notes[e.Backend] = addressNotes(context.Background(), cfg, e.Backend)
+		}
+		e.Notes = append(e.Notes, notes[e.Backend]...)
 		answers = append(answers, e)
 	}
 	if c.JSON {
@@ -410,8 +415,13 @@ func (e *explained) lead(cfg *config.Config, r *config.Route, choice int) {
 	}
 }
 
+// namesTime is how long explain waits for the names of a backend.
+const namesTime = 5 * time.Second
+
 // addressNotes say which addresses the names of a backend's servers have at present.
 func addressNotes(ctx context.Context, cfg *config.Config, backend string) (notes []string) {
+	ctx, cancel := context.WithTimeout(ctx, namesTime)
+	defer cancel()
 	for i := range cfg.Backends {
 		b := &cfg.Backends[i]
 		if b.Name != backend {
@@ -419,10 +429,13 @@ func addressNotes(ctx context.Context, cfg *config.Config, backend string) (note
 		}
 		for j := range b.Servers {
 			s := &b.Servers[j]
-			if !s.HasName() {
+			switch {
+			case !s.HasName():
 				continue
+			case ctx.Err() != nil:
+				return append(notes, "the other names were not resolved: that took too long")
 			}
-			addrs, err := resolve(ctx, b, s)
+			addrs, err := gateway.Lookup(ctx, b, s)
 			if err != nil {
 				notes = append(notes, fmt.Sprintf("%s does not resolve here: %v", s.Name(), err))
 				continue
@@ -431,7 +444,7 @@ func addressNotes(ctx context.Context, cfg *config.Config, backend string) (note
 			for _, a := range addrs {
 				list = append(list, a.String())
 			}
-			notes = append(notes, fmt.Sprintf("%s is %s at present", s.Name(), strings.Join(list, ", ")))
+			notes = append(notes, fmt.Sprintf("%s is %s at present", s.Name(), someOf(list)))
 		}
 	}
 	return notes

@@ -95,10 +95,7 @@ func printNames(w io.Writer, backends []admin.Backend) {
 	title := "\nBACKEND\tNAME\tFOUND\tNEXT LOOKUP\tNOTE\n"
 	for _, b := range backends {
 		for _, n := range b.Names {
-			found, next, note := strings.Join(n.Found, ", "), "when used", ""
-			if len(n.Found) > mostFound {
-				found = fmt.Sprintf("%s and %d more", strings.Join(n.Found[:mostFound], ", "), len(n.Found)-mostFound)
-			}
+			next, note := "when used", ""
 			if n.Next > 0 {
 				next = (time.Duration(n.Next) * time.Second).String()
 			}
@@ -108,7 +105,7 @@ func printNames(w io.Writer, backends []admin.Backend) {
 					note += fmt.Sprintf("; in use for %v", time.Duration(n.Age)*time.Second)
 				}
 			}
-			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", title, b.Name, n.Name, found, next, note)
+			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", title, b.Name, n.Name, someOf(n.Found), next, note)
 			title = ""
 		}
 	}
@@ -116,6 +113,14 @@ func printNames(w io.Writer, backends []admin.Backend) {
 
 // mostFound is how many addresses of a name are printed.
 const mostFound = 8
+
+// someOf joins the first addresses of a name, and says how many more there are.
+func someOf(found []string) string {
+	if n := len(found) - mostFound; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(found[:mostFound], ", "), n)
+	}
+	return strings.Join(found, ", ")
+}
 
 // joinNotes joins those of the notes that are not empty.
 func joinNotes(notes ...string) string {

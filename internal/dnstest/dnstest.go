@@ -26,7 +26,11 @@ const (
 	WrongID        // with another id, and an address that must not be used
 	WrongName      // with another question, and an address that must not be used
 	NoEDNS         // with FORMERR, if the question has EDNS
+	BareEDNS       // so, too, but without the question
+	CutEDNS        // so, too, but with the header alone, which promises a question
+	BareFail       // with SERVFAIL, without the question
 	OnlyTCP        // over UDP truncated
+	TooLarge       // over UDP with everything, whatever size was asked for; not at all over TCP
 	OnlyA          // not at all to questions for AAAA
 )
 
@@ -194,9 +198,24 @@ func answer(w dns.ResponseWriter, q *dns.Msg, mode Mode, records []dns.RR, tcp b
 		m.Question[0].Name = "other.invalid."
 		m.Answer = nil
 		forge()
-	case NoEDNS:
-		if q.IsEdns0() != nil {
-			m.Rcode = dns.RcodeFormatError
+	case BareFail:
+		m.Rcode, m.Question = dns.RcodeServerFailure, nil
+	case NoEDNS, BareEDNS, CutEDNS:
+		if q.IsEdns0() == nil {
+			break
+		}
+		m.Rcode = dns.RcodeFormatError
+		if mode == BareEDNS {
+			m.Question = nil
+		}
+		if mode == CutEDNS {
+			p, _ := m.Pack()
+			_, _ = w.Write(p[:12])
+			return
+		}
+	case TooLarge:
+		if tcp {
+			return
 		}
 	case OnlyTCP:
 		if !tcp {
@@ -214,10 +233,12 @@ func answer(w dns.ResponseWriter, q *dns.Msg, mode Mode, records []dns.RR, tcp b
 		_, _ = w.Write(p)
 		return
 	}
-	if size := q.IsEdns0(); !tcp && size != nil {
-		m.Truncate(int(size.UDPSize()))
-	} else if !tcp {
-		m.Truncate(dns.MinMsgSize)
+	size := dns.MinMsgSize
+	if o := q.IsEdns0(); o != nil {
+		size = int(o.UDPSize())
+	}
+	if !tcp && mode != TooLarge {
+		m.Truncate(size)
 	}
 	_ = w.WriteMsg(m)
 }

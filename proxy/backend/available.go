@@ -88,7 +88,7 @@ func (b *Backend) recount() {
 	healthy, servers := b.countHealthy(false)
 	panics := float64(healthy) < panicShare*float64(servers)
 	if spare, _ := b.countHealthy(true); spare > 0 {
-		panics = false // that is what backup servers are for
+		panics = false // that is what they are for
 	}
 	if b.panics.Swap(panics) == panics {
 		return
@@ -100,15 +100,21 @@ func (b *Backend) recount() {
 	}
 }
 
-// countHealthy counts the servers, or the backup servers, that an operator has not taken out.
-func (b *Backend) countHealthy(backup bool) (healthy, servers int) {
-	for _, s := range b.list() {
-		if s.weight == 0 || s.backup != backup || AdminState(s.admin.Load()) != AdminUp {
+// countHealthy counts the servers of the first tier, or those of the others, that an operator has
+// not taken out.
+func (b *Backend) countHealthy(spare bool) (healthy, servers int) {
+	for i, t := range b.members.Load().tiers {
+		if spare != (i > 0) {
 			continue
 		}
-		servers++
-		if s.healthy() {
-			healthy++
+		for _, s := range t.servers {
+			if AdminState(s.admin.Load()) != AdminUp {
+				continue
+			}
+			servers++
+			if s.healthy() {
+				healthy++
+			}
 		}
 	}
 	return healthy, servers

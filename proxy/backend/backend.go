@@ -100,6 +100,14 @@ type ServerOptions struct {
 	MaxRequests int
 }
 
+// weight is that of a server, from 0.
+func (o *ServerOptions) weight() int {
+	if o.Weight == 0 {
+		return 1
+	}
+	return max(o.Weight, 0)
+}
+
 // ClientCheckDelay is how long a response may take before mpgate checks whether the client is still
 // connected.
 const ClientCheckDelay = 100 * time.Millisecond

@@ -76,7 +76,7 @@ func (a *Attempt) candidate(s *Server, now time.Time) bool {
 
 // eligible reports whether the server is a candidate when it has a free place.
 func (a *Attempt) eligible(s *Server, now time.Time) bool {
-	return s.weight > 0 && s.available(now) == available && !a.wasTried(s)
+	return s.weight.Load() > 0 && s.available(now) == available && !a.wasTried(s)
 }
 
 // lastResort returns the server for a try without a candidate: the one whose last failure is the
@@ -84,7 +84,7 @@ func (a *Attempt) eligible(s *Server, now time.Time) bool {
 func (a *Attempt) lastResort(now time.Time) (best *Server) {
 	var bestFailure int64
 	for _, s := range a.backend.list() {
-		if s.weight == 0 || a.wasTried(s) || s.full() || !s.mayTry(now) {
+		if s.weight.Load() == 0 || a.wasTried(s) || s.full() || !s.mayTry(now) {
 			continue
 		}
 		if at := s.lastFailure(); best == nil || at < bestFailure {
@@ -99,7 +99,7 @@ func (s *Server) load() int64 { return s.inFlight.Load() + s.dialling.Load() }
 
 // lighter reports whether s has fewer requests than t, in relation to their weights.
 func (s *Server) lighter(t *Server) bool {
-	return s.load()*int64(t.weight) < t.load()*int64(s.weight)
+	return s.load()*t.weight.Load() < t.load()*s.weight.Load()
 }
 
 // lightest returns the candidate that has the fewest requests in relation to its weight. Balancers
@@ -135,7 +135,7 @@ func newSampler(servers []*Server) sampler {
 	p := sampler{servers, make([]column, len(servers)), rand.Uint64}
 	total := 0
 	for _, s := range servers {
-		total += s.weight
+		total += int(s.weight.Load())
 	}
 	// Each column holds total; what a server has beyond that fills the columns of others.
 	share := make([]int, len(servers))
@@ -148,7 +148,7 @@ func newSampler(servers []*Server) sampler {
 		}
 	}
 	for i, s := range servers {
-		share[i] = s.weight * len(servers)
+		share[i] = int(s.weight.Load()) * len(servers)
 		sort(i)
 	}
 	for len(small) > 0 { // then large is not empty either: the shares add up

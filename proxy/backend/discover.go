@@ -53,7 +53,7 @@ func (b *Backend) newEntry(o ServerOptions) (*entry, error) {
 	case o.SRV != "" && (o.Address != "" || o.All):
 		return nil, fmt.Errorf("server %q: SRV stands alone", o.SRV)
 	case o.SRV != "":
-		host = serviceHost(o.SRV)
+		host = ServiceHost(o.SRV)
 	case o.All:
 		var err error
 		if host, e.port, err = hostPort(o.Address); err != nil {
@@ -84,7 +84,7 @@ func (e *entry) specs() (list []spec) {
 	if e.all != nil {
 		for _, a := range e.all.last() {
 			to := netip.AddrPortFrom(a, e.port)
-			list = append(list, spec{address: to.String(), addr: to, weight: e.options.Weight})
+			list = append(list, spec{address: to.String(), addr: to, weight: e.options.weight()})
 		}
 		// Servers of DNS rotate the addresses.
 		slices.SortFunc(list, func(a, b spec) int { return a.addr.Compare(b.addr) })
@@ -151,7 +151,7 @@ func (e *entry) name() string {
 }
 
 // assemble makes the list of servers from what all entries stand for. A server stays the same while
-// its address, priority and weight do. An address counts once.
+// its address does. An address counts once.
 func (b *Backend) assemble() error {
 	b.membersMu.Lock()
 	defer b.membersMu.Unlock()
@@ -165,6 +165,7 @@ func (b *Backend) assemble() error {
 		}
 	}
 	var list []*Server
+	shares := false // of servers that stay have changed
 	seen := map[string]bool{}
 	for _, e := range b.entries {
 		if e.fixed != nil {
@@ -177,25 +178,36 @@ func (b *Backend) assemble() error {
 			}
 			seen[one.address] = true
 			s := before[one.address]
-			if s == nil || s.entry != e || s.weight != max(one.weight, 1) || s.priority != one.priority {
+			if s == nil || s.entry != e {
 				var err error
 				if s, err = b.foundServer(e, one); err != nil {
 					return err
 				}
+			} else if s.weight.Load() != int64(one.weight) || s.priority != one.priority {
+				shares = true
+				s.setShare(one)
 			}
 			list = append(list, s)
 		}
 	}
-	if m := b.members.Load(); m != nil && slices.Equal(m.servers, list) {
+	if m := b.members.Load(); m != nil && !shares && slices.Equal(m.servers, list) {
 		return nil
 	}
 	return b.setServers(list)
 }
 
+// setShare sets what an SRV record says about the use of a server. Until the balancers are made
+// again, requests see it beside the shares of before: that distorts a choice, no more.
+func (s *Server) setShare(one spec) {
+	s.weight.Store(int64(one.weight))
+	s.priority = one.priority
+}
+
 // foundServer makes a server that a name stands for.
 func (b *Backend) foundServer(e *entry, one spec) (*Server, error) {
 	s := b.emptyServer(e.options)
-	s.Address, s.entry, s.weight, s.priority = one.address, e, max(one.weight, 1), one.priority
+	s.Address, s.entry = one.address, e
+	s.setShare(one)
 	s.restore()
 	if one.addr.IsValid() {
 		s.addr, s.port = one.addr, one.addr.Port()

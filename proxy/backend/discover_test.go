@@ -15,6 +15,7 @@ import (
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
 	"mpgate/proxy/resolve"
+	"mpgate/telemetry"
 )
 
 // origins starts servers on one port of several addresses. Each answers with its address.
@@ -143,6 +144,117 @@ func TestSRV(t *testing.T) {
 	}
 }
 
+// A server whose weight or priority changes keeps its connections.
+func TestChangedRecords(t *testing.T) {
+	port, _ := origins(t, "127.0.0.1", "127.0.0.2")
+	s := dnstest.New(t)
+	set := func(a, b string) {
+		s.Set(fmt.Sprintf("_http._tcp.api.example. 300 IN SRV %s %d a.example.", a, port), fmt.Sprintf("_http._tcp.api.example. 300 IN SRV %s %d b.example.", b, port),
+			"a.example. 300 IN A 127.0.0.1", "b.example. 300 IN A 127.0.0.2")
+	}
+	b, _ := pool(t, Options{Resolve: asks(s), Servers: []ServerOptions{{SRV: "_http._tcp.api.example.", MPTCP: mptcp.Off}}})
+	var before []*Server
+	for _, c := range []struct{ a, b, want string }{
+		{"10 1", "10 1", "map[127.0.0.1:20 127.0.0.2:20]"}, {"10 1", "10 3", "map[127.0.0.1:10 127.0.0.2:30]"},
+		{"10 1", "20 3", "map[127.0.0.1:40]"}, {"20 1", "10 3", "map[127.0.0.2:40]"},
+	} {
+		set(c.a, c.b)
+		renew(b)
+		got := map[string]int{}
+		for range 40 {
+			got[ask(t, b, "GET")]++
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%s and %s: %v, want %s", c.a, c.b, got, c.want)
+		}
+		list := slices.SortedFunc(slices.Values(b.list()), func(x, y *Server) int { return strings.Compare(x.Address, y.Address) })
+		if before != nil && !slices.Equal(list, before) {
+			t.Errorf("%s and %s: other servers than before", c.a, c.b)
+		}
+		before = list
+		for _, s := range list {
+			if n := s.status(time.Now()).Idle; n != 1 {
+				t.Errorf("%s and %s: %d idle connections to %s, want the one of before", c.a, c.b, n, s.Address)
+			}
+		}
+	}
+}
+
+// Servers of a later priority stand by: they count only when those before them do not work.
+func TestStandbyInsteadOfPanic(t *testing.T) {
+	s := dnstest.New(t)
+	s.Set("_http._tcp.api.example. 300 IN SRV 10 1 80 a.example.", "_http._tcp.api.example. 300 IN SRV 10 1 80 b.example.", "_http._tcp.api.example. 300 IN SRV 20 1 80 c.example.")
+	b, _ := pool(t, Options{Resolve: asks(s), Servers: []ServerOptions{{SRV: "_http._tcp.api.example.", MPTCP: mptcp.Off}}}, probingEvery(time.Hour))
+	if !proxytest.Within(proxytest.Patience, func() bool { return len(b.list()) == 3 }) {
+		t.Fatal("the name is not resolved")
+	}
+	l := b.list()
+	picks := func() *Server {
+		var a Attempt
+		a.Reset(b)
+		return a.pick(time.Now())
+	}
+	failed := &checkError{"GET /: status 503"}
+	l[0].fail(telemetry.ChangeCheck, failed)
+	l[1].fail(telemetry.ChangeCheck, failed)
+	if picks() != l[2] || b.panics.Load() {
+		t.Error("the server that stands by is not used")
+	}
+	l[2].fail(telemetry.ChangeCheck, failed)
+	if s := picks(); s == l[2] || !b.panics.Load() {
+		t.Error("without a healthy server none of the first two is used")
+	}
+}
+
+// Weight 0 holds for all servers of a name.
+func TestAllWithoutWeight(t *testing.T) {
+	s := dnstest.New(t)
+	s.Set("api.example. 300 IN A 127.0.0.1")
+	b, _ := pool(t, Options{Resolve: asks(s), Servers: []ServerOptions{{Address: "api.example.:80", All: true, Weight: -1, MPTCP: mptcp.Off}}})
+	if !proxytest.Within(proxytest.Patience, func() bool { return len(b.list()) == 1 }) {
+		t.Fatal("the name is not resolved")
+	}
+	if _, _, err := open(t, b); !errors.Is(err, ErrNoServer) {
+		t.Errorf("got %v, want that there is no server", err)
+	}
+}
+
+// What an operator asked of a server holds when its name has the address again, also of a later
+// backend. Of too many the oldest are forgotten.
+func TestServersThatGoAreRemembered(t *testing.T) {
+	s := dnstest.New(t)
+	both := []string{"api.example. 300 IN A 127.0.0.1", "api.example. 300 IN A 127.0.0.2"}
+	s.Set(both...)
+	o := Options{Resolve: asks(s), Servers: []ServerOptions{{Address: "api.example.:80", All: true, MPTCP: mptcp.Off}}}
+	b, _ := pool(t, o)
+	if !proxytest.Within(proxytest.Patience, func() bool { return len(b.list()) == 2 }) {
+		t.Fatal("the name is not resolved")
+	}
+	for i := range maxRemembered + 1 {
+		gone := &Server{Address: fmt.Sprint(i), backend: b}
+		gone.admin.Store(uint32(AdminDown))
+		gone.remember()
+	}
+	b.SetAdminState("127.0.0.2:80", AdminDrain)
+	s.Set(both[0])
+	renew(b)
+	o.Restore = b.States()
+	if n := len(o.Restore); n != 1+maxRemembered {
+		t.Errorf("%d states, want those of a server and of %d that have gone", n, maxRemembered)
+	}
+	s.Set(both...)
+	renew(b)
+	later, _ := pool(t, o)
+	if !proxytest.Within(proxytest.Patience, func() bool { return len(later.list()) == 2 }) {
+		t.Fatal("the name is not resolved")
+	}
+	for _, b := range []*Backend{b, later} {
+		if got := b.Status()[1]; got.Address != "127.0.0.2:80" || got.Admin != AdminDrain {
+			t.Errorf("%s is %v, want drain", got.Address, got.Admin)
+		}
+	}
+}
+
 func TestServiceWeights(t *testing.T) {
 	of := func(weights ...int) (list []resolve.Service) {
 		for _, w := range weights {
@@ -165,7 +277,7 @@ func TestServiceWeights(t *testing.T) {
 
 func TestServiceHost(t *testing.T) {
 	for name, want := range map[string]string{"_http._tcp.api.example": "api.example", "_http._tcp.api.example.": "api.example", "api.example": "api.example"} {
-		if got := serviceHost(name); got != want {
+		if got := ServiceHost(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}

@@ -176,7 +176,7 @@ func (s *Server) isClosed() bool {
 func (b *Backend) mayEject(s *Server) bool {
 	servers, ejected, left := 0, 0, 0
 	for _, t := range b.list() {
-		if t.weight == 0 || AdminState(t.admin.Load()) != AdminUp {
+		if t.weight.Load() == 0 || AdminState(t.admin.Load()) != AdminUp {
 			continue
 		}
 		servers++

@@ -197,7 +197,8 @@ func (s *Server) race(ctx context.Context, order []netip.Addr) (won dialed) {
 	timer := time.NewTimer(attemptDelay)
 	defer timer.Stop()
 	next := func() {
-		if started < len(order) && started-ended < maxAttempts && ctx.Err() == nil {
+		// The first one says that ctx has ended.
+		if started < len(order) && started-ended < maxAttempts && (started == 0 || ctx.Err() == nil) {
 			start(started)
 			started++
 			timer.Reset(attemptDelay)

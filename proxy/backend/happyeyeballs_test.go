@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -160,5 +162,18 @@ func TestFamilyOfTheSource(t *testing.T) {
 	s.dialer.Source = netip.Addr{}
 	if got := s.reachable(all); len(got) != 2 {
 		t.Errorf("without a source: %v", got)
+	}
+}
+
+// A connect whose time is over when it begins ends with an error.
+func TestConnectWithoutTime(t *testing.T) {
+	b, _ := pool(t, Options{Servers: servers("api.example.:80")})
+	got := make(chan error, 1)
+	go func() {
+		_, _, _, err := b.list()[0].dialAny(ended(t), addrs("127.0.0.1", "127.0.0.2"))
+		got <- err
+	}()
+	if err := await(t, got); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -46,7 +46,7 @@ func newHash(servers []*Server) balancer {
 	h := &hashed{servers: servers, load: &servers[0].backend.inFlight, keyless: newLeast(servers)}
 	for _, s := range servers {
 		h.seeds = append(h.seeds, hashOf([]byte(s.Address)))
-		h.weight += int64(s.weight)
+		h.weight += s.weight.Load()
 	}
 	h.slots = h.assign()
 	return h
@@ -61,7 +61,7 @@ func (h *hashed) pick(a *Attempt, now time.Time) *Server {
 	for range maxLooks {
 		s := h.servers[h.slots[key>>(64-hashBits)]]
 		if a.candidate(s, now) {
-			if n := s.load(); n < freeLoad || n*4*h.weight < total*5*int64(s.weight) {
+			if n := s.load(); n < freeLoad || n*4*h.weight < total*5*s.weight.Load() {
 				return s
 			}
 			if lightest == nil || s.lighter(lightest) {
@@ -83,7 +83,7 @@ func (h *hashed) best(a *Attempt, now time.Time) (best *Server) {
 		if !a.candidate(s, now) {
 			continue
 		}
-		if x := exponential(a.key^h.seeds[i]) / float64(s.weight); best == nil || x < least {
+		if x := exponential(a.key^h.seeds[i]) / float64(s.weight.Load()); best == nil || x < least {
 			best, least = s, x
 		}
 	}
@@ -106,7 +106,7 @@ func (h *hashed) assign() []uint32 {
 		state uint64
 	}
 	visitors := make([]visitor, len(h.servers))
-	rate := func(i int) float64 { return float64(h.servers[i].weight) * hashSlots }
+	rate := func(i int) float64 { return float64(h.servers[i].weight.Load()) * hashSlots }
 	for i := range visitors {
 		visitors[i] = visitor{exponential(h.seeds[i]) / rate(i), h.seeds[i]}
 	}

@@ -37,9 +37,9 @@ type fastest struct {
 }
 
 func newLatency(servers []*Server) balancer {
-	total := 0
+	total := int64(0)
 	for _, s := range servers {
-		total += s.weight
+		total += s.weight.Load()
 	}
 	return &fastest{newSampler(servers), float64(total) / float64(len(servers))}
 }
@@ -122,7 +122,7 @@ func (f *fastest) cost(s *Server, at int64) float64 {
 	if since := l.waiting.Load(); since != 0 && n > 0 {
 		average = max(average, float64(at-since))
 	}
-	return average * (1 + float64(n)*f.weight/float64(s.weight))
+	return average * (1 + float64(n)*f.weight/float64(s.weight.Load()))
 }
 
 // begin notes that a request is being sent. alone: it is the only one.

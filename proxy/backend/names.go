@@ -35,28 +35,12 @@ func newNames(host string, r *resolve.Resolver) *names {
 	return n
 }
 
-// release ends the use of a name that Names.host returned.
-func (n *names) release() {
-	if n.from == nil {
-		return
-	}
-	n.from.mu.Lock()
-	defer n.from.mu.Unlock()
-	if n.refs--; n.refs == 0 {
-		delete(n.from.hosts, n.key)
-	}
-}
-
 // find asks for both families. What is known about one of them stays in use while the answer about
 // it is missing.
 func (n *names) find(ctx context.Context) found[netip.Addr] {
 	v4, v6, whole := n.resolver.Addresses(ctx, n.name, n.whole)
 	if v4.Err != nil && v6.Err != nil {
-		err := v4.Err
-		if resolve.NotFound(err) && !resolve.NotFound(v6.Err) {
-			err = v6.Err
-		}
-		return found[netip.Addr]{err: err}
+		return found[netip.Addr]{err: resolve.NoAddress(v4, v6)}
 	}
 	n.whole = whole
 	f := found[netip.Addr]{ttl: resolve.MaxTTL}

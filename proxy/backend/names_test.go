@@ -43,10 +43,19 @@ func namesOf(t *testing.T, host string, s *dnstest.Server) *names {
 
 // again makes a lookup as if the last answer had expired.
 func again(n *names) ([]netip.Addr, error) {
-	n.mu.Lock()
-	n.expires = time.Time{}
-	n.mu.Unlock()
-	return n.lookup(context.Background())
+	renewOne(&n.resolved)
+	list, err, _ := n.cached()
+	return list, err
+}
+
+// follow keeps a name fresh until the test or the context ends.
+func follow(ctx context.Context, t *testing.T, n *names) {
+	ctx, stop := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		n.keepFresh(ctx, func() bool { return false }, func(bool, error) {}, nil)
+	})
+	t.Cleanup(func() { stop(); wait.Wait() })
 }
 
 // What a resolver says while it fails or is wrong takes no known address away.
@@ -114,35 +123,66 @@ func TestTTL(t *testing.T) {
 	}
 }
 
-// silentNames returns names whose lookups end with their contexts. It counts them.
-func silentNames(known ...netip.Addr) (n *names, asked *atomic.Int64) {
-	n, asked = &names{}, new(atomic.Int64)
+// silentNames returns names whose lookups end with their contexts, or when the test answers. It
+// counts them.
+func silentNames(known ...netip.Addr) (n *names, asked *atomic.Int64, answers chan found[netip.Addr]) {
+	n, asked, answers = &names{}, new(atomic.Int64), make(chan found[netip.Addr])
 	n.resolved = newResolved("example.org", func(ctx context.Context) found[netip.Addr] {
 		asked.Add(1)
-		<-ctx.Done()
-		return found[netip.Addr]{err: ctx.Err()}
+		select {
+		case f := <-answers:
+			return f
+		case <-ctx.Done():
+			return found[netip.Addr]{err: ctx.Err()}
+		}
 	})
 	if n.list = known; known != nil {
 		n.snapshot.Store(&n.list)
 	}
-	return n, asked
+	return n, asked, answers
+}
+
+// ended returns a context that has ended.
+func ended(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
 }
 
 // A resolver that does not answer takes little of the time for a connect if its last answer is at
-// hand.
+// hand. The lookup goes on.
 func TestSilentResolver(t *testing.T) {
-	n, asked := silentNames(addrs("192.0.2.1")...)
+	n, asked, answers := silentNames(addrs("192.0.2.1")...)
+	follow(t.Context(), t, n)
 	for i := range 2 { // the second finds that the resolver was just asked
 		list, err := n.lookup(t.Context())
 		if err != nil || fmt.Sprint(list) != "[192.0.2.1]" || asked.Load() != 1 {
 			t.Errorf("lookup %d: %v, %v, after %d questions; want the old answer after one", i, list, err, asked.Load())
 		}
 	}
+	answers <- found[netip.Addr]{list: addrs("192.0.2.2"), ttl: time.Minute}
+	moved := func() bool {
+		list, _ := n.lookup(t.Context())
+		return fmt.Sprint(list) == "[192.0.2.2]"
+	}
+	if !proxytest.Within(proxytest.Patience, moved) || asked.Load() != 1 {
+		t.Errorf("the answer is not used, after %d questions", asked.Load())
+	}
+	// A connect that finds the answer too old does not wait until the task looks by itself.
+	n.mu.Lock()
+	n.expires = time.Time{}
+	n.mu.Unlock()
+	if list, err := n.lookup(t.Context()); err != nil || fmt.Sprint(list) != "[192.0.2.2]" {
+		t.Errorf("got %v, %v; want the old answer", list, err)
+	}
+	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() == 2 }) {
+		t.Error("no lookup begins")
+	}
 }
 
 // While a refresh waits for a resolver, no connect does.
 func TestNoConnectWaitsForARefresh(t *testing.T) {
-	n, asked := silentNames(addrs("192.0.2.1")...)
+	n, asked, _ := silentNames(addrs("192.0.2.1")...)
 	ctx, stop := context.WithCancel(t.Context())
 	var wait sync.WaitGroup
 	wait.Go(func() { n.refresh(ctx) })
@@ -150,32 +190,60 @@ func TestNoConnectWaitsForARefresh(t *testing.T) {
 	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() > 0 }) {
 		t.Fatal("no lookup begins")
 	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if list, err := n.lookup(ended); err != nil || fmt.Sprint(list) != "[192.0.2.1]" {
-		t.Errorf("got %v, %v; want the old answer", list, err)
+	if list, err := n.lookup(ended(t)); err != nil || fmt.Sprint(list) != "[192.0.2.1]" || len(n.wanted) > 0 {
+		t.Errorf("got %v, %v, wants %d lookups; want the old answer", list, err, len(n.wanted))
 	}
 }
 
-// For a name that was never resolved there is one lookup for all connects that wait, and each of
-// them ends with its context.
+// For a name that was never resolved there is one lookup for all connects that wait. One whose
+// context ends takes nothing away from the others.
 func TestResolverThatNeverAnswered(t *testing.T) {
-	n, asked := silentNames()
+	n, asked, answers := silentNames()
+	follow(t.Context(), t, n)
+	if _, err := n.lookup(ended(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("the connect that waits got %v, want the end of the context", err)
+	}
+	got := make(chan error, 2)
+	for range cap(got) {
+		go func() {
+			_, err := n.lookup(t.Context())
+			got <- err
+		}()
+	}
+	wrong := errors.New("wrong")
+	answers <- found[netip.Addr]{err: wrong}
+	for range cap(got) {
+		if err := await(t, got); err != wrong {
+			t.Errorf("got %v, want the error of the lookup", err)
+		}
+	}
+	if _, err := n.lookup(ended(t)); err != wrong || asked.Load() != 1 {
+		t.Errorf("%v after %d lookups, want the error of the first", err, asked.Load())
+	}
+}
+
+// A lookup that ends with its backend says nothing about the name: another backend that has it asks
+// again, and who waits gets that answer.
+func TestLookupOfABackendThatEnds(t *testing.T) {
+	n, asked, answers := silentNames()
 	first, stop := context.WithCancel(t.Context())
-	var wait sync.WaitGroup
-	wait.Go(func() { _, _ = n.lookup(first) })
+	follow(first, t, n)
+	got := make(chan string, 1)
+	go func() {
+		list, err := n.lookup(t.Context())
+		got <- fmt.Sprint(list, err)
+	}()
 	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() > 0 }) {
 		t.Fatal("no lookup begins")
 	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := n.lookup(ended); !errors.Is(err, context.Canceled) {
-		t.Errorf("the connect that waits got %v, want the end of the context", err)
-	}
+	follow(t.Context(), t, n)
 	stop()
-	wait.Wait()
-	if _, err := n.lookup(ended); err == nil || asked.Load() != 1 {
-		t.Errorf("%v, and asked again at once; want the error of before", err)
+	if !proxytest.Within(proxytest.Patience, func() bool { return asked.Load() > 1 }) {
+		t.Fatal("no further lookup begins")
+	}
+	answers <- found[netip.Addr]{list: addrs("192.0.2.2"), ttl: time.Minute}
+	if s := await(t, got); s != "[192.0.2.2] <nil>" {
+		t.Errorf("got %s", s)
 	}
 }
 
@@ -205,7 +273,7 @@ func renewOne[T any](n *resolved[T]) {
 	n.mu.Lock()
 	n.expires = time.Time{}
 	n.mu.Unlock()
-	_, _ = n.resolve(context.Background())
+	n.resolve(context.Background())
 }
 
 // moving returns a pool of one server, whose name resolves to one address, and after move to

@@ -39,7 +39,7 @@ func (b *Backend) newMembers(servers []*Server) (*members, error) {
 	m := &members{servers: servers, sticky: newSticky(b.options.Sticky, servers)}
 	byTier := map[int][]*Server{}
 	for _, s := range servers {
-		if s.weight > 0 {
+		if s.weight.Load() > 0 {
 			byTier[s.tier()] = append(byTier[s.tier()], s)
 		}
 	}

@@ -50,13 +50,7 @@ type nameKey struct {
 
 func (o *Resolve) key(name string) nameKey { return nameKey{name, fmt.Sprint(o.Servers), o.Every} }
 
-// Resolver returns the resolver for these options.
-func (n *Names) Resolver(o Resolve) *resolve.Resolver {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.resolver(o)
-}
-
+// resolver returns the resolver for these options. mu must be held.
 func (n *Names) resolver(o Resolve) *resolve.Resolver {
 	key := fmt.Sprint(o.Servers)
 	r := n.resolvers[key]
@@ -71,37 +65,31 @@ func (n *Names) resolver(o Resolve) *resolve.Resolver {
 }
 
 // host returns what is known about a host name. Each call is matched by one of release.
-func (n *Names) host(o Resolve, host string) *names {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	h := n.hosts[o.key(host)]
-	if h == nil {
-		if n.hosts == nil {
-			n.hosts = map[nameKey]*names{}
-		}
-		h = newNames(host, n.resolver(o))
-		h.every, h.key, h.from = o.Every, o.key(host), n
-		n.hosts[h.key] = h
-	}
-	h.refs++
-	return h
-}
+func (n *Names) host(o Resolve, host string) *names { return known(n, &n.hosts, o, host, newNames) }
 
 // service is host for the name of SRV records.
 func (n *Names) service(o Resolve, name string) *services {
+	return known(n, &n.services, o, name, newServices)
+}
+
+// known returns what is known about a name, from one of the maps of n, which it is added to if it is
+// not there.
+func known[T any, N interface{ base() *resolved[T] }](n *Names, in *map[nameKey]N, o Resolve, name string, create func(string, *resolve.Resolver) N) N {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := n.services[o.key(name)]
-	if s == nil {
-		if n.services == nil {
-			n.services = map[nameKey]*services{}
+	key := o.key(name)
+	one, ok := (*in)[key]
+	if !ok {
+		one = create(name, n.resolver(o))
+		if *in == nil {
+			*in = map[nameKey]N{}
 		}
-		s = newServices(name, n.resolver(o))
-		s.every, s.key, s.from = o.Every, o.key(name), n
-		n.services[s.key] = s
+		(*in)[key] = one
+		b := one.base()
+		b.every, b.from, b.forget = o.Every, n, func() { delete(*in, key) }
 	}
-	s.refs++
-	return s
+	one.base().refs++
+	return one
 }
 
 // found is the result of one lookup.
@@ -118,15 +106,17 @@ type resolved[T any] struct {
 	every     time.Duration // instead of the TTL; 0: the TTL
 	find      func(context.Context) found[T]
 	resolving chan struct{} // holds one element while a lookup is in progress
+	wanted    chan struct{} // holds one element if keepFresh is to make a lookup at once
 	answered  chan struct{} // closed after the first lookup
 
 	snapshot atomic.Pointer[[]T] // list, for reads without mu; nil before the first answer
 
-	key  nameKey
-	from *Names
-	refs int // guarded by from.mu
+	from   *Names
+	forget func() // removes it from from
+	refs   int    // guarded by from.mu
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex    // guards what follows
+	ended    chan struct{} // closed after the next lookup
 	list     []T
 	expires  time.Time // when list or err is to be replaced
 	at       time.Time // when list was found
@@ -136,7 +126,24 @@ type resolved[T any] struct {
 }
 
 func newResolved[T any](name string, find func(context.Context) found[T]) resolved[T] {
-	return resolved[T]{name: name, find: find, resolving: make(chan struct{}, 1), answered: make(chan struct{})}
+	return resolved[T]{
+		name: name, find: find, resolving: make(chan struct{}, 1), wanted: make(chan struct{}, 1), answered: make(chan struct{}),
+		ended: make(chan struct{}),
+	}
+}
+
+func (n *resolved[T]) base() *resolved[T] { return n }
+
+// release ends the use of a name that Names.host or Names.service returned.
+func (n *resolved[T]) release() {
+	if n.from == nil { // a test made it
+		return
+	}
+	n.from.mu.Lock()
+	defer n.from.mu.Unlock()
+	if n.refs--; n.refs == 0 {
+		n.forget()
+	}
 }
 
 // last returns the last answer, or nil.
@@ -149,56 +156,68 @@ func (n *resolved[T]) last() []T {
 
 // lookup returns the list for a new connection. If the last answer is old and no lookup is in
 // progress, it waits for the resolver for refreshWait. Without an earlier answer it waits until ctx
-// ends.
+// ends. keepFresh makes the lookup, which goes on when nobody waits for it any longer: where the
+// first DNS server is silent, it takes more time than a connect has.
 func (n *resolved[T]) lookup(ctx context.Context) ([]T, error) {
-	list, err, recent := n.cached()
-	if recent {
+	list, err, ended := n.cached()
+	if ended == nil || list != nil && len(n.resolving) > 0 {
 		return list, err
 	}
 	if list != nil {
-		select {
-		case n.resolving <- struct{}{}:
-		default:
-			return list, nil
-		}
-		ctx, cancel := context.WithTimeout(ctx, refreshWait)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, refreshWait)
 		defer cancel()
-		return n.resolve(ctx)
 	}
+	n.want()
 	select {
-	case n.resolving <- struct{}{}:
+	case <-ended:
+		list, err, _ = n.cached()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		if list == nil {
+			err = ctx.Err()
+		}
 	}
-	return n.resolve(ctx)
+	return list, err
 }
 
-// cached returns the last answer, and whether it is recent enough to be used without a lookup.
-func (n *resolved[T]) cached() (list []T, err error, recent bool) {
+// cached returns the last answer. If it is not recent enough to be used without a lookup, ended is
+// closed after the next one.
+func (n *resolved[T]) cached() (list []T, err error, ended <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.used = true
-	recent = time.Now().Before(n.expires)
-	if n.list == nil {
-		return nil, n.err, recent
+	if !time.Now().Before(n.expires) {
+		ended = n.ended
 	}
-	return n.list, nil, recent
+	if n.list == nil {
+		return nil, n.err, ended
+	}
+	return n.list, nil, ended
 }
 
-// resolve asks the resolver, unless there is a recent answer by now, and returns the last answer if
-// that fails. The caller has sent to resolving; resolve receives from it.
-func (n *resolved[T]) resolve(ctx context.Context) ([]T, error) {
+// want makes one of the tasks of keepFresh make a lookup at once.
+func (n *resolved[T]) want() {
+	select {
+	case n.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// resolve asks the resolver, unless there is a recent answer by now. The caller has sent to
+// resolving; resolve receives from it.
+func (n *resolved[T]) resolve(ctx context.Context) {
 	defer func() { <-n.resolving }()
 	n.mu.Lock()
-	list, err, recent := n.list, n.err, time.Now().Before(n.expires)
+	recent := time.Now().Before(n.expires)
 	n.mu.Unlock()
-	if recent { // of the lookup that this call waited for
-		if list != nil {
-			err = nil
-		}
-		return list, err
+	if recent { // another lookup ended just now
+		return
 	}
 	f := n.find(ctx)
+	if len(f.list) == 0 && ctx.Err() == context.Canceled { // the server or the backend ends
+		n.want() // in case that others use the name
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.err = f.err
@@ -216,15 +235,13 @@ func (n *resolved[T]) resolve(ctx context.Context) ([]T, error) {
 		n.expires = now.Add(min(resolve.MinTTL<<min(n.failures, 8), maxRetry))
 		n.failures++
 	}
+	close(n.ended)
+	n.ended = make(chan struct{})
 	select {
 	case <-n.answered:
 	default:
 		close(n.answered)
 	}
-	if n.list == nil {
-		return nil, n.err
-	}
-	return n.list, nil
 }
 
 // refresh asks the resolver, unless a lookup is in progress or its last answer is recent.
@@ -233,14 +250,14 @@ func (n *resolved[T]) refresh(ctx context.Context) {
 	case n.resolving <- struct{}{}:
 		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
-		_, _ = n.resolve(ctx)
+		n.resolve(ctx)
 	default:
 	}
 }
 
 // keepFresh refreshes the answer when it expires, until the context ends, so that no request waits
-// for the resolver and a change is noticed under steady traffic. It does so while the name is used:
-// by new connections, or as inUse reports. It calls report with an error when lookups fail, and
+// for the resolver and a change is noticed under steady traffic, and at once when lookup wants that.
+// It does so while the name is used: by new connections, or as inUse reports. It calls report with an error when lookups fail, and
 // with nil when they succeed again; known is whether there is an earlier answer. Then it always
 // calls after, if that is not nil.
 func (n *resolved[T]) keepFresh(ctx context.Context, inUse func() bool, report func(known bool, why error), after func()) {
@@ -248,8 +265,11 @@ func (n *resolved[T]) keepFresh(ctx context.Context, inUse func() bool, report f
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		wanted := false
 		select {
 		case <-timer.C:
+		case <-n.wanted:
+			wanted = true
 		case <-ctx.Done():
 			return
 		}
@@ -257,7 +277,7 @@ func (n *resolved[T]) keepFresh(ctx context.Context, inUse func() bool, report f
 		used, expires := n.used, n.expires
 		n.used = false
 		n.mu.Unlock()
-		if used || inUse() {
+		if wanted || used || inUse() {
 			if !time.Now().Before(expires) {
 				n.refresh(ctx)
 			}

@@ -28,7 +28,7 @@ type roundRobin struct {
 func newRoundRobin(servers []*Server) balancer {
 	weights := make([]int, len(servers))
 	for i, s := range servers {
-		weights[i] = s.weight
+		weights[i] = int(s.weight.Load())
 	}
 	r := &roundRobin{servers: servers}
 	for _, i := range smoothOrder(weights) {

@@ -23,15 +23,15 @@ type Server struct {
 	backend *Backend
 	ctx     context.Context // of its tasks; ends with the server or the backend
 	cancel  context.CancelFunc
-	weight  int  // 0: it gets nothing new
-	backup  bool // it is used if no other server is available
+	weight  atomic.Int64 // 0: it gets nothing new
+	backup  bool         // it is used if no other server is available
 	dialer  mptcp.Dialer
 	unix    string // the path of a unix socket; "": TCP
 	port    uint16
 	addr    netip.AddrPort // valid if the address is not a name
 	names   *names         // nil if the address is not a name
 	entry   *entry         // that the server was found for; nil: it is in the configuration
-	// priority is that of an SRV record: servers of a lower one are used first.
+	// priority is that of an SRV record: servers of a lower one are used first. Guarded by membersMu.
 	priority   int
 	preference preference // among the addresses of a name
 	meter      *telemetry.ServerMeter
@@ -103,13 +103,8 @@ func (b *Backend) newServer(o ServerOptions) (*Server, error) {
 
 // emptyServer makes a server that has no address to connect to yet.
 func (b *Backend) emptyServer(o ServerOptions) *Server {
-	s := &Server{Address: o.Address, backend: b, weight: o.Weight, backup: o.Backup}
-	switch {
-	case o.Weight == 0:
-		s.weight = 1
-	case o.Weight < 0:
-		s.weight = 0
-	}
+	s := &Server{Address: o.Address, backend: b, backup: o.Backup}
+	s.weight.Store(int64(o.weight()))
 	s.setLimits(o.MaxRequests)
 	s.ctx, s.cancel = context.WithCancel(b.background.ctx)
 	s.dialer = mptcp.Dialer{Mode: o.MPTCP, Source: o.Source, Interface: o.Interface, Memory: b.options.Memory, SourceSelector: b.options.SourceSelector}

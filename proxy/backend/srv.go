@@ -22,27 +22,15 @@ func newServices(name string, r *resolve.Resolver) *services {
 	return s
 }
 
-// release ends the use of a name that Names.service returned.
-func (s *services) release() {
-	if s.from == nil {
-		return
-	}
-	s.from.mu.Lock()
-	defer s.from.mu.Unlock()
-	if s.refs--; s.refs == 0 {
-		delete(s.from.services, s.key)
-	}
-}
-
 func (s *services) find(ctx context.Context) found[resolve.Service] {
 	list, f := s.resolver.Services(ctx, s.name)
 	return found[resolve.Service]{list, f.TTL, f.Err}
 }
 
-// serviceHost returns the host that servers of SRV records are verified by: the name without the
+// ServiceHost returns the host that servers of SRV records are verified by: the name without the
 // service and the protocol. The names of the targets come from DNS, which anyone on the way may
 // forge (RFC 4985 and RFC 6125 section 6.2.1).
-func serviceHost(name string) string {
+func ServiceHost(name string) string {
 	host := strings.TrimSuffix(name, ".")
 	for range 2 {
 		if label, rest, ok := strings.Cut(host, "."); ok && strings.HasPrefix(label, "_") {

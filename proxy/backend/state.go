@@ -26,13 +26,23 @@ type ServerState struct {
 	Until     time.Time `json:",omitzero"` // the end of that
 	Ejections int       `json:",omitzero"`
 	Slow      time.Time `json:",omitzero"` // when its slow start began
+
+	Gone time.Time `json:",omitzero"` // when its name lost the address; zero: it did not
 }
 
-// States returns the states of the servers, for Options.Restore.
+// States returns the states of the servers, for Options.Restore, and of those that have gone and may
+// come back.
 func (b *Backend) States() []ServerState {
 	list := []ServerState{}
 	for _, s := range b.list() {
 		list = append(list, s.state())
+	}
+	b.healthMu.Lock()
+	defer b.healthMu.Unlock()
+	for _, t := range b.earlier {
+		if !t.Gone.IsZero() {
+			list = append(list, *t)
+		}
 	}
 	return list
 }
@@ -66,7 +76,8 @@ func byAddress(list []ServerState) map[string]*ServerState {
 	return m
 }
 
-// maxRemembered bounds the servers that a backend remembers after they have gone.
+// maxRemembered bounds the servers that a backend remembers after they have gone. It forgets the
+// oldest.
 const maxRemembered = 1000
 
 // remember keeps what an operator has asked of a server that goes, in case that its name has the
@@ -81,8 +92,26 @@ func (s *Server) remember() {
 	if b.earlier == nil {
 		b.earlier = map[string]*ServerState{}
 	}
-	if len(b.earlier) < maxRemembered {
-		b.earlier[s.Address] = &ServerState{Address: s.Address, Admin: AdminState(s.admin.Load())}
+	b.earlier[s.Address] = &ServerState{Address: s.Address, Admin: AdminState(s.admin.Load()), Gone: time.Now().Round(0)}
+	forgetOldest(b.earlier)
+}
+
+// forgetOldest removes the server that has gone before all others, if more than maxRemembered have.
+func forgetOldest(list map[string]*ServerState) {
+	if len(list) <= maxRemembered {
+		return
+	}
+	n, oldest := 0, (*ServerState)(nil)
+	for _, t := range list {
+		if t.Gone.IsZero() {
+			continue
+		}
+		if n++; oldest == nil || t.Gone.Before(oldest.Gone) {
+			oldest = t
+		}
+	}
+	if n > maxRemembered {
+		delete(list, oldest.Address)
 	}
 }
 

@@ -9,7 +9,7 @@
 //	system              /etc/resolv.conf, /etc/hosts                  system.go
 //
 // An answer counts if it comes from the address and port that were asked (the socket is connected,
-// with a random local port), and repeats the random id and the question (RFC 5452). Anything else
-// is ignored, so that the right answer may still arrive. Only records of the name itself, and of
+// with a random local port), and repeats the random id and the question (RFC 5452); an error may be
+// without the question. Anything else is ignored, so that the right answer may still arrive. Only records of the name itself, and of
 // the names that its CNAME records lead to, are used.
 package resolve

@@ -16,8 +16,13 @@ import (
 	"mpgate/task"
 )
 
-// maxWait bounds the wait for one server.
-const maxWait = 5 * time.Second
+const (
+	// maxWait bounds the wait for one server.
+	maxWait = 5 * time.Second
+	// maxMessage is the size of the largest message. There are servers that send more over UDP than
+	// was asked for.
+	maxMessage = 1 << 16
+)
 
 // ask asks the servers in turn until one answers, beginning with the one that answered last. In the
 // first round each has a second, so that one that is silent leaves time for the others, then twice
@@ -153,7 +158,7 @@ func exchange(ctx context.Context, network string, server netip.AddrPort, q dnsm
 	if _, err := c.Write(p); err != nil {
 		return nil, dnsmessage.Header{}, err
 	}
-	b := make([]byte, maxUDP)
+	b := make([]byte, maxMessage)
 	for {
 		n, err := c.Read(b)
 		if err != nil {

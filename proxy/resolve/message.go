@@ -16,6 +16,8 @@ const (
 	// maxUDP is the size of a response over UDP that is asked for. It passes through all networks
 	// without fragments (DNS flag day 2020).
 	maxUDP = 1232
+	// headerSize is that of the header of a message (RFC 1035 section 4.1.1).
+	headerSize = 12
 	// maxCNAMEs bounds the chain of names from the question to its records.
 	maxCNAMEs = 16
 )
@@ -36,14 +38,19 @@ func query(id uint16, q dnsmessage.Question, edns bool) ([]byte, error) {
 }
 
 // isAnswer reports whether a message answers the question with this id. Messages that do not are
-// ignored: they may be forged, or late.
+// ignored: they may be forged, or late. An error may come without the question: servers that do not
+// understand a message repeat nothing of it but the header.
 func isAnswer(p []byte, id uint16, q dnsmessage.Question) (h dnsmessage.Header, ok bool) {
 	var m dnsmessage.Parser
 	h, err := m.Start(p)
 	if err != nil || !h.Response || h.ID != id || h.OpCode != 0 {
 		return h, false
 	}
+	isError := h.RCode != dnsmessage.RCodeSuccess && h.RCode != dnsmessage.RCodeNameError
 	got, err := m.Question()
+	if isError && (err == dnsmessage.ErrSectionDone || len(p) == headerSize) {
+		return h, true
+	}
 	if err != nil || got.Type != q.Type || got.Class != q.Class || !sameName(got.Name, q.Name) {
 		return h, false
 	}
@@ -73,7 +80,6 @@ func parseAnswer(p []byte, q dnsmessage.Question) (answer, error) {
 		}
 		owner, a.ttl = next, min(a.ttl, ttl)
 	}
-	a.name = text(owner)
 	for _, r := range m.Answers {
 		if r.Header.Class != q.Class || r.Header.Type != q.Type || !sameName(r.Header.Name, owner) {
 			continue
@@ -84,7 +90,6 @@ func parseAnswer(p []byte, q dnsmessage.Question) (answer, error) {
 	}
 	a.limit()
 	if len(a.addrs) == 0 && len(a.services) == 0 {
-		a.ttl = min(a.ttl, negativeTTL(m.Authorities))
 		a.err = &net.DNSError{Err: "no such host", Name: text(q.Name), IsNotFound: true}
 		if m.RCode == dnsmessage.RCodeSuccess {
 			a.err.Err = "no record of type " + strings.TrimPrefix(q.Type.String(), "Type")
@@ -158,16 +163,6 @@ func (a *answer) limit() {
 		return cmp.Or(cmp.Compare(x.Priority, y.Priority), cmp.Compare(x.Target, y.Target), cmp.Compare(x.Port, y.Port))
 	})
 	a.services = a.services[:min(len(a.services), MaxRecords)]
-}
-
-// negativeTTL returns how long an answer without records is valid (RFC 2308 section 5).
-func negativeTTL(authorities []dnsmessage.Resource) time.Duration {
-	for _, r := range authorities {
-		if soa, ok := r.Body.(*dnsmessage.SOAResource); ok {
-			return min(seconds(r.Header.TTL), seconds(soa.MinTTL))
-		}
-	}
-	return MinTTL
 }
 
 // seconds returns a TTL, of which a value with the highest bit set means 0 (RFC 2181 section 8).

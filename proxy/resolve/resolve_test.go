@@ -100,6 +100,7 @@ func TestServersThatMisbehave(t *testing.T) {
 		alone string // the result, where it is the only server
 	}{
 		{"servfail", dnstest.ServFail, "the server failed (SERVFAIL)"},
+		{"servfail without the question", dnstest.BareFail, "the server failed (SERVFAIL)"},
 		{"refused", dnstest.Refused, "the server refused to answer (REFUSED)"},
 		{"silent", dnstest.Silent, "no answer in time"},
 		{"garbage", dnstest.Garbage, "no answer in time"},
@@ -153,14 +154,30 @@ func TestNoServer(t *testing.T) {
 // Answers that are correct in other ways than usual.
 func TestServersThatAreOld(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []dnstest.Mode{dnstest.NoEDNS, dnstest.OnlyTCP} {
+	for _, mode := range []dnstest.Mode{dnstest.NoEDNS, dnstest.BareEDNS, dnstest.CutEDNS, dnstest.OnlyTCP} {
 		s := dnstest.New(t)
 		s.Behave(mode)
 		s.Set("api.example. 5 IN A 192.0.2.1")
-		v4, _, _ := asking(t, "", s).Addresses(t.Context(), "api.example", "")
-		if show(v4) != "[192.0.2.1] for 5s" {
-			t.Errorf("mode %d: %s", mode, show(v4))
+		v4, v6, _ := asking(t, "options timeout:1 attempts:1", s).Addresses(t.Context(), "api.example", "")
+		if show(v4) != "[192.0.2.1] for 5s" || show(v6) != "no record of type AAAA" {
+			t.Errorf("mode %d: %s and %s", mode, show(v4), show(v6))
 		}
+	}
+}
+
+// An answer that is larger than was asked for counts.
+func TestAnswerThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	s := dnstest.New(t)
+	s.Behave(dnstest.TooLarge)
+	var lines []string
+	for i := range MaxRecords {
+		lines = append(lines, fmt.Sprintf("api.example. 5 IN A 10.0.0.%d", i))
+	}
+	s.Set(lines...)
+	v4, _, _ := asking(t, "options timeout:1 attempts:1", s).Addresses(t.Context(), "api.example", "")
+	if len(v4.Addrs) != MaxRecords || s.OverTCP() != 0 {
+		t.Errorf("%d addresses (%v), %d questions over TCP", len(v4.Addrs), v4.Err, s.OverTCP())
 	}
 }
 

@@ -56,10 +56,10 @@ func New(o Options) *Resolver {
 
 // Family is what is known about the addresses of a name in one family.
 type Family struct {
-	Addrs []netip.Addr // in the order of the answer
-	TTL   time.Duration
+	Addrs []netip.Addr  // in the order of the answer
+	TTL   time.Duration // how long Addrs are valid
 	// Err says why there is no address. It is a *net.DNSError: with IsNotFound, a server says that
-	// there is none, which is valid for TTL; otherwise it is not known whether there is one.
+	// there is none; otherwise it is not known whether there is one.
 	Err error
 }
 
@@ -78,9 +78,17 @@ func NotFound(err error) bool {
 	return errors.As(err, &dns) && dns.IsNotFound
 }
 
+// NoAddress returns the error of a name that has no address in either family: the one that may
+// pass, if there is one.
+func NoAddress(v4, v6 Family) error {
+	if NotFound(v4.Err) && !NotFound(v6.Err) {
+		return v6.Err
+	}
+	return v4.Err
+}
+
 // answer is the answer to one question.
 type answer struct {
-	name     string // that the records belong to: the question, or the target of a CNAME
 	addrs    []netip.Addr
 	services []Service
 	ttl      time.Duration
@@ -88,7 +96,7 @@ type answer struct {
 }
 
 func failed(name, server, why string) answer {
-	return answer{name: name, err: &net.DNSError{Err: why, Name: name, Server: server}}
+	return answer{err: &net.DNSError{Err: why, Name: name, Server: server}}
 }
 
 // enter waits until the lookup may begin.

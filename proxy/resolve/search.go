@@ -93,7 +93,7 @@ func divide(list []netip.Addr) (v4, v6 Family) {
 }
 
 // Services returns the servers that the SRV records of a name such as "_http._tcp.example.org"
-// name, by priority. f has the TTL and the error.
+// name, by priority. f has the TTL or the error.
 func (r *Resolver) Services(ctx context.Context, name string) (list []Service, f Family) {
 	if err := r.enter(ctx); err != nil {
 		return nil, Family{Err: failed(name, "", err.Error()).err}

@@ -79,8 +79,8 @@ func (f *file) changed() []byte {
 	}
 	defer opened.Close()
 	f.info = info
-	content, _ := io.ReadAll(io.LimitReader(opened, maxFile))
-	return append([]byte{}, content...)
+	content, _ := io.ReadAll(io.LimitReader(opened, maxFile)) // never nil
+	return content
 }
 
 // config returns what resolv.conf says.
