@@ -35,6 +35,7 @@ type Attempt struct {
 	shortages uint16        // bits of the servers in tried that a shortage kept from being dialled
 	counted   *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
 
+	elsewhere  bool      // it may be why a server has failed, and is not sent there again
 	busy       bool      // the last choice found only servers without a free place
 	served     bool      // it had a place before: it need not queue behind others
 	queueUntil time.Time // when it leaves the queue; zero: it never was in it
@@ -184,11 +185,12 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 }
 
 // Another returns a connection for a request that has failed, after MayRetry has allowed that: to a
-// server that was not tried, also if it is busy; if there is none, after a pause to one that was.
+// server that was not tried, also if it is busy; if there is none, after a pause to one that was,
+// but not after OnReset.
 func (a *Attempt) Another(ctx context.Context, r *Request) (Stream, error) {
 	a.leavePlace()
 	up, err := a.open(ctx, r)
-	if err == nil || a.short != nil || errors.Is(err, context.Canceled) || a.spent >= a.backend.retry.Tries ||
+	if err == nil || a.elsewhere || a.short != nil || errors.Is(err, context.Canceled) || a.spent >= a.backend.retry.Tries ||
 		a.last != nil && a.backend.retry.On&OnConnect == 0 {
 		return up, err
 	}
