@@ -77,9 +77,7 @@ type Request struct {
 // Open picks a server and returns a connection to it. It tries further servers while one cannot be
 // reached, and waits in the queue while all are busy.
 func (a *Attempt) Open(ctx context.Context, r *Request) (up Stream, err error) {
-	if a.sent == 0 {
-		a.backend.budget.requests.Add(1)
-	}
+	a.backend.budget.requests.Add(1)
 	return a.open(ctx, r)
 }
 
@@ -124,7 +122,7 @@ func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) err
 				return nil
 			}
 			if err == errFull {
-				full = fulls == len(a.backend.list())
+				full = fulls >= len(a.backend.list())
 				fulls++
 				a.undo()
 				a.busy = true
@@ -163,10 +161,10 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 			return up, nil
 		}
 		a.leavePlace()
-		r.Now = time.Now()
-		if a.server = same; !a.reserve(same) {
-			return a.open(ctx, r)
-		}
+		a.server, r.Now = same, time.Now()
+	}
+	if a.place == nil && !a.reserve(a.server) { // its place went to another request
+		return a.open(ctx, r)
 	}
 	a.server.meter.Retry()
 	if !r.Unsent {
@@ -175,6 +173,10 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 	up, err := a.connect(ctx, r, true)
 	if err == nil {
 		return up, nil
+	}
+	if err == errFull && a.tries > 0 && a.tried[a.tries-1] == a.server {
+		a.undo()
+		return a.open(ctx, r) // it may wait for that server
 	}
 	a.failed(err)
 	if errors.Is(err, ErrNotProcessed) || a.short == nil && a.backend.retry.On&OnConnect == 0 {
@@ -291,6 +293,7 @@ func (a *Attempt) undo() {
 	a.tried[a.tries] = nil
 	a.spent--
 	a.sent--
+	a.served = a.sent > 0 || !a.queueUntil.IsZero()
 }
 
 func (a *Attempt) wasTried(s *Server) bool {

@@ -72,8 +72,9 @@ func (s *Server) leave() {
 // noteRoom is called when a request or a connection of the server has ended. If there was no room
 // for another request, one from the queue gets that room.
 func (s *Server) noteRoom() {
-	if s.places.noRoom.Load() && !s.backend.queue.dispatchOne(s) {
+	if q := &s.backend.queue; s.places.noRoom.Load() && !q.dispatchOne(s) {
 		s.places.noRoom.Store(false)
+		q.dispatch(s) // to one that came meanwhile
 	}
 }
 
