@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -81,11 +82,11 @@ func (s *Server) noteRoom() {
 // inTurn reports whether no server of a tier before that of s is eligible: the request waits for
 // those.
 func (a *Attempt) inTurn(s *Server, now time.Time) bool {
-	tiers := a.backend.members.Load().tiers
-	for i := range tiers {
-		if t := tiers[i].servers; t[0].tier() >= s.tier() {
-			break
-		} else if a.anyEligible(t, now) {
+	for _, t := range a.backend.members.Load().tiers {
+		if slices.Contains(t.servers, s) {
+			return true
+		}
+		if a.anyEligible(t.servers, now) {
 			return false
 		}
 	}

@@ -515,6 +515,24 @@ func TestReserve(t *testing.T) {
 	}
 }
 
+// A request that found no connection is behind those that wait already, unless it waited itself.
+func TestUndo(t *testing.T) {
+	b, _ := limited(t, 2, Queue{}, "127.0.0.1:1")
+	now := time.Now()
+	for _, waited := range []time.Time{{}, now} {
+		var a Attempt
+		a.Reset(b)
+		a.queueUntil = waited
+		if !a.next(now, nil) || !a.served {
+			t.Fatal("no place")
+		}
+		a.undo()
+		if first := a.served; first == waited.IsZero() || a.Tries() != 0 || b.list()[0].places.used.Load() != 0 {
+			t.Errorf("waited before: %v, first of its route: %v, %d tries", !waited.IsZero(), first, a.Tries())
+		}
+	}
+}
+
 func TestPlacesDoNotAllocate(t *testing.T) {
 	b, _ := limited(t, 5, Queue{}, "127.0.0.1:1", "127.0.0.1:2")
 	now := time.Now()
