@@ -165,6 +165,19 @@ func TestRetryAtTheOnlyServer(t *testing.T) {
 	want(t, "tries", g2.log.Next().Tries, 2)
 }
 
+// A request after which a server has closed the connection is not sent there again, also if no other
+// one can be reached.
+func TestRequestThatEndsAConnectionIsNotSentThereAgain(t *testing.T) {
+	t.Parallel()
+	bad, seen := failing(t, plain, "closes")
+	g := startBefore(t, setup{}, bad.Address(), proxytest.NewRefusing(t).Address)
+	if status := g.client().Get("/").Status; status < 500 {
+		t.Errorf("status %d", status)
+	}
+	want(t, "times that the server got it", seen.of("GET"), 1)
+	want(t, "tries", g.log.Next().Tries, 2)
+}
+
 // A long response that is not used is not read to its end.
 func TestUnusedResponseIsNotRead(t *testing.T) {
 	t.Parallel()

@@ -35,6 +35,7 @@ type Attempt struct {
 	shortages uint16        // bits of the servers in tried that a shortage kept from being dialled
 	counted   *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
 
+	elsewhere  bool      // it may be why a server has failed, and is not sent there again
 	busy       bool      // the last choice found only servers without a free place
 	served     bool      // it had a place before: it need not queue behind others
 	queueUntil time.Time // when it leaves the queue; zero: it never was in it
@@ -76,9 +77,7 @@ type Request struct {
 // Open picks a server and returns a connection to it. It tries further servers while one cannot be
 // reached, and waits in the queue while all are busy.
 func (a *Attempt) Open(ctx context.Context, r *Request) (up Stream, err error) {
-	if a.sent == 0 {
-		a.backend.budget.requests.Add(1)
-	}
+	a.backend.budget.requests.Add(1)
 	return a.open(ctx, r)
 }
 
@@ -123,7 +122,7 @@ func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) err
 				return nil
 			}
 			if err == errFull {
-				full = fulls == len(a.backend.list())
+				full = fulls >= len(a.backend.list())
 				fulls++
 				a.undo()
 				a.busy = true
@@ -162,10 +161,10 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 			return up, nil
 		}
 		a.leavePlace()
-		r.Now = time.Now()
-		if a.server = same; !a.reserve(same) {
-			return a.open(ctx, r)
-		}
+		a.server, r.Now = same, time.Now()
+	}
+	if a.place == nil && !a.reserve(a.server) { // its place went to another request
+		return a.open(ctx, r)
 	}
 	a.server.meter.Retry()
 	if !r.Unsent {
@@ -174,6 +173,10 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 	up, err := a.connect(ctx, r, true)
 	if err == nil {
 		return up, nil
+	}
+	if err == errFull && a.tries > 0 && a.tried[a.tries-1] == a.server {
+		a.undo()
+		return a.open(ctx, r) // it may wait for that server
 	}
 	a.failed(err)
 	if errors.Is(err, ErrNotProcessed) || a.short == nil && a.backend.retry.On&OnConnect == 0 {
@@ -184,11 +187,12 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 }
 
 // Another returns a connection for a request that has failed, after MayRetry has allowed that: to a
-// server that was not tried, also if it is busy; if there is none, after a pause to one that was.
+// server that was not tried, also if it is busy; if there is none, after a pause to one that was,
+// but not after OnReset.
 func (a *Attempt) Another(ctx context.Context, r *Request) (Stream, error) {
 	a.leavePlace()
 	up, err := a.open(ctx, r)
-	if err == nil || a.short != nil || errors.Is(err, context.Canceled) || a.spent >= a.backend.retry.Tries ||
+	if err == nil || a.elsewhere || a.short != nil || errors.Is(err, context.Canceled) || a.spent >= a.backend.retry.Tries ||
 		a.last != nil && a.backend.retry.On&OnConnect == 0 {
 		return up, err
 	}
@@ -289,6 +293,7 @@ func (a *Attempt) undo() {
 	a.tried[a.tries] = nil
 	a.spent--
 	a.sent--
+	a.served = a.sent > 0 || !a.queueUntil.IsZero()
 }
 
 func (a *Attempt) wasTried(s *Server) bool {

@@ -166,8 +166,8 @@ func (s *Server) removeExpired(now time.Time) (expired []*conn) {
 func (s *Server) removeSurplus(now time.Time) []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	for n < len(s.idle)-s.backend.options.Keep.Idle && now.Sub(s.idle[n].used) >= surplusAge {
+	n, beyond := 0, len(s.idle)-max(0, s.backend.options.Keep.Idle)
+	for n < beyond && now.Sub(s.idle[n].used) >= surplusAge {
 		n++
 	}
 	surplus := slices.Clone(s.idle[:n])

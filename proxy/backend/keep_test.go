@@ -25,6 +25,7 @@ func TestKeepNone(t *testing.T) {
 	b, _ := pool(t, Options{Servers: servers(o.Address()), Keep: Keep{Idle: -1}})
 	for range 3 {
 		ask(t, b, "GET")
+		b.list()[0].closeExpired(time.Now())
 	}
 	if n := o.Connections(); n != 3 {
 		t.Errorf("%d connections, want 3", n)

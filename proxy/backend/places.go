@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -72,19 +73,20 @@ func (s *Server) leave() {
 // noteRoom is called when a request or a connection of the server has ended. If there was no room
 // for another request, one from the queue gets that room.
 func (s *Server) noteRoom() {
-	if s.places.noRoom.Load() && !s.backend.queue.dispatchOne(s) {
+	if q := &s.backend.queue; s.places.noRoom.Load() && !q.dispatchOne(s) {
 		s.places.noRoom.Store(false)
+		q.dispatch(s) // to one that came meanwhile
 	}
 }
 
 // inTurn reports whether no server of a tier before that of s is eligible: the request waits for
 // those.
 func (a *Attempt) inTurn(s *Server, now time.Time) bool {
-	tiers := a.backend.members.Load().tiers
-	for i := range tiers {
-		if t := tiers[i].servers; t[0].tier() >= s.tier() {
-			break
-		} else if a.anyEligible(t, now) {
+	for _, t := range a.backend.members.Load().tiers {
+		if slices.Contains(t.servers, s) {
+			return true
+		}
+		if a.anyEligible(t.servers, now) {
 			return false
 		}
 	}

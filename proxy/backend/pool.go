@@ -106,9 +106,10 @@ func (b *Backend) startServers() {
 }
 
 // remove ends the tasks of a server that the backend no longer has, and closes its idle
-// connections.
+// connections. Places that become free there are for no request that waits.
 func (s *Server) remove() {
 	s.remember()
+	s.admin.Store(uint32(AdminDown))
 	s.cancel()
 	s.close()
 }

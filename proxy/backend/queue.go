@@ -27,7 +27,8 @@ type Client interface {
 
 // queue are the requests that wait for a place at any server of a backend. Routes are served in
 // turn, the requests of one route in the order in which they came. A place that becomes free goes
-// to one request, which alone is woken. While requests wait, no new one takes a place before them.
+// to one request, which alone is woken. While requests wait, no new one takes a place that they can
+// use.
 type queue struct {
 	backend *Backend
 	options Queue
@@ -206,23 +207,8 @@ func (q *queue) dispatch(s *Server) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	const mostSkipped = 16 // routes whose first request cannot use the place
 	now := time.Now()
-	for skipped := 0; skipped < min(q.turns.Len(), mostSkipped); {
-		turn := q.turns.Front()
-		w := turn.Value.(*routeQueue).requests.Front().Value.(*queued)
-		if w.attempt.grant(s, now) {
-			skipped = 0
-			q.turns.MoveToBack(turn)
-			q.remove(w)
-			close(w.done)
-			continue
-		}
-		if !q.backend.hasRoom(s, now) {
-			return
-		}
-		skipped++
-		q.turns.MoveToBack(turn)
+	for (s == nil || !s.full()) && q.serveOne(s, now) {
 	}
 }
 
@@ -234,38 +220,44 @@ func (q *queue) dispatchOne(s *Server) bool {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := time.Now()
+	return q.serveOne(s, time.Now())
+}
+
+// serveOne gives a place at a server, or with nil at any, to the first request that can use it. It
+// returns false if there is none. A request that was tried on the server cannot, and must not keep
+// the place from those behind it. mu must be held.
+func (q *queue) serveOne(s *Server, now time.Time) bool {
+	const mostPassed = 64
+	passed := 0
+	blocked := false // no request that was not tried yet can be served: they are all alike
 	for turn := q.turns.Front(); turn != nil; turn = turn.Next() {
-		w := turn.Value.(*routeQueue).requests.Front().Value.(*queued)
-		if w.attempt.eligible(s, now) && w.attempt.inTurn(s, now) && w.attempt.reserve(s) {
-			w.attempt.granted = s
-			q.turns.MoveToBack(turn)
-			q.remove(w)
-			close(w.done)
-			return true
+		for e := turn.Value.(*routeQueue).requests.Front(); e != nil; e = e.Next() {
+			w := e.Value.(*queued)
+			untried := w.attempt.tries == 0
+			if !(untried && blocked) && w.attempt.grant(s, now) {
+				q.turns.MoveToBack(turn)
+				q.remove(w)
+				close(w.done)
+				return true
+			}
+			if untried {
+				blocked = true
+				break // those that were tried are before the others
+			}
+			if passed++; passed == mostPassed {
+				return false
+			}
 		}
 	}
 	return false
 }
 
-// hasRoom reports whether a server, or with nil any, is available and has a free place.
-func (b *Backend) hasRoom(s *Server, now time.Time) bool {
-	if s != nil {
-		return !s.full() && s.available(now) == available
-	}
-	for _, s := range b.list() {
-		if b.hasRoom(s, now) {
-			return true
-		}
-	}
-	return false
-}
-
-// grant gives the request a place at a server, or with nil at any.
+// grant gives the request a place at a server, or with nil at any. A given one may be starting
+// slowly: no other has a place.
 func (a *Attempt) grant(s *Server, now time.Time) bool {
 	if s == nil {
 		s = a.pick(now)
-	} else if !a.candidate(s, now) || !a.inTurn(s, now) {
+	} else if !a.eligible(s, now) || !a.inTurn(s, now) {
 		return false
 	}
 	if s == nil || !a.reserve(s) {

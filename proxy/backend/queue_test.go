@@ -365,6 +365,140 @@ func TestMaxConnections(t *testing.T) {
 	l2.Close()
 }
 
+// queueOne begins a request that finds no place. The result is the address of its server, or an
+// error.
+func queueOne(t *testing.T, b *Backend) (result chan string) {
+	t.Helper()
+	result = make(chan string, 1)
+	before := b.queue.waiting.Load()
+	go func() {
+		v, err := enter(t.Context(), b, "all", nil)
+		if err != nil {
+			result <- err.Error()
+			return
+		}
+		result <- v.Server().Address
+		v.leave()
+	}()
+	waitQueue(t, b, before+1)
+	return result
+}
+
+// A request that has failed on one server waits for the other one, and others use the first.
+func TestRetryThatWaitsDelaysNoOther(t *testing.T) {
+	one, two := proxytest.NewOrigin(t, mptcp.Off, silent), proxytest.NewOrigin(t, mptcp.Off, silent)
+	b, _ := limited(t, 1, Queue{Requests: 10, Time: proxytest.Patience}, one.Address(), two.Address())
+	failed, other := mustEnter(t, b, "all"), mustEnter(t, b, "all")
+	if failed.Server() == other.Server() {
+		t.Fatal("both have the same server")
+	}
+	first, next := failed.Server(), queueOne(t, b)
+	again := make(chan error)
+	failed.up.Abort()
+	failed.up.Release(time.Now())
+	go func() {
+		up, err := failed.Another(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true, Route: "all"})
+		failed.up = up
+		again <- err
+	}()
+	if got, want := <-next, first.Address; got != want { // where a place has become free
+		t.Errorf("the next request: %s, want %s", got, want)
+	}
+	waitQueue(t, b, 1)
+	for range 3 { // new requests do not wait for it either
+		mustEnter(t, b, "all").leave()
+	}
+	other.leave()
+	if err := <-again; err != nil {
+		t.Fatal(err)
+	}
+	if failed.Server() != other.Server() {
+		t.Error("the retry went to the same server")
+	}
+	failed.leave()
+}
+
+// A place at a server that the backend no longer has is for none of the requests that wait.
+func TestPlacesOfRemovedServers(t *testing.T) {
+	one, two := proxytest.NewOrigin(t, mptcp.Off, silent), proxytest.NewOrigin(t, mptcp.Off, silent)
+	b, _ := limited(t, 1, Queue{Requests: 10, Time: proxytest.Patience}, one.Address(), two.Address())
+	gone, stays := mustEnter(t, b, "all"), mustEnter(t, b, "all")
+	next := queueOne(t, b)
+	b.membersMu.Lock()
+	err := b.setServers([]*Server{stays.Server()})
+	b.membersMu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.leave()
+	stays.leave()
+	if got, want := <-next, stays.Server().Address; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A request that waits takes the place of a server that starts slowly.
+func TestQueueUsesServersThatStartSlowly(t *testing.T) {
+	b, _ := pool(t, Options{Servers: servers("127.0.0.1:1"), MaxConnections: 1, SlowStart: time.Hour})
+	s := b.list()[0]
+	s.startSlowly(time.Now())
+	var a Attempt
+	a.Reset(b)
+	a.lot = 1<<32 - 1
+	if now := time.Now(); a.candidate(s, now) || !a.grant(s, now) {
+		t.Error("the place is not used")
+	}
+	a.End()
+}
+
+// A request that is sent to its server again has a place there.
+func TestReopenNeedsAPlace(t *testing.T) {
+	o := proxytest.NewOrigin(t, mptcp.Off, silent)
+	b, _ := limited(t, 1, Queue{}, o.Address())
+	v, r := mustEnter(t, b, "all"), &Request{Now: time.Now(), Bodyless: true, Repeatable: true}
+	v.up.Abort()
+	v.up.Release(time.Now())
+	v.failed(ErrNotProcessed)
+	other := mustEnter(t, b, "all")
+	if _, err := v.Reopen(t.Context(), r); err == nil {
+		t.Error("the server has two requests, and may have one")
+	}
+	other.leave()
+	var err error
+	if v.up, err = v.Reopen(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.list()[0].places.used.Load(); n != 1 {
+		t.Errorf("%d places are taken, want 1", n)
+	}
+	v.leave()
+}
+
+// A request that needs a new connection to its server waits until there may be one.
+func TestReopenWaitsForAConnection(t *testing.T) {
+	o := proxytest.NewOrigin(t, mptcp.Off, silent)
+	b, _ := pool(t, Options{Servers: servers(o.Address()), MaxConnections: 1, Queue: Queue{Requests: 1, Time: proxytest.Patience}})
+	v := mustEnter(t, b, "all")
+	v.up.Abort()
+	v.up.Release(time.Now())
+	l, err := b.list()[0].openLink(t.Context(), Addresses{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		up, err := v.Reopen(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true})
+		v.up = up
+		done <- err
+	}()
+	waitQueue(t, b, 1)
+	l.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	v.leave()
+}
+
 func TestReserve(t *testing.T) {
 	b, _ := limited(t, 2, Queue{}, "127.0.0.1:1")
 	var list [3]Attempt
@@ -378,6 +512,24 @@ func TestReserve(t *testing.T) {
 	list[0].End() // a second time changes nothing
 	if !list[2].reserve(b.list()[0]) || list[0].reserve(b.list()[0]) {
 		t.Error("one place is free")
+	}
+}
+
+// A request that found no connection is behind those that wait already, unless it waited itself.
+func TestUndo(t *testing.T) {
+	b, _ := limited(t, 2, Queue{}, "127.0.0.1:1")
+	now := time.Now()
+	for _, waited := range []time.Time{{}, now} {
+		var a Attempt
+		a.Reset(b)
+		a.queueUntil = waited
+		if !a.next(now, nil) || !a.served {
+			t.Fatal("no place")
+		}
+		a.undo()
+		if first := a.served; first == waited.IsZero() || a.Tries() != 0 || b.list()[0].places.used.Load() != 0 {
+			t.Errorf("waited before: %v, first of its route: %v, %d tries", !waited.IsZero(), first, a.Tries())
+		}
 	}
 }
 

@@ -73,6 +73,7 @@ func (r *Retry) AfterSending() bool { return r.Tries > 1 && r.On&^OnConnect != 0
 // MayRetry reports whether a request may be sent again for a cause, and takes that from the budget.
 // After OnReset there must be another server: the request may be why this one has failed.
 func (a *Attempt) MayRetry(c Cause) bool {
+	a.elsewhere = a.elsewhere || c == OnReset
 	return a.spent < a.backend.retry.Tries && (c != OnReset || a.hasOther(time.Now())) && a.MayRepeat(c)
 }
 
