@@ -2,27 +2,21 @@ package admin
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"mpgate/internal/need"
 	"mpgate/telemetry"
 )
 
 // The page in a real browser: what the gateway says is on it, and nothing breaks its own policy.
 func TestPageInBrowser(t *testing.T) {
-	browser, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no chromium: CI must look at the page (Debian: apt install chromium)")
-		}
-		t.Skip("no chromium, which is what this test looks at the page with (Debian: apt install chromium)")
-	}
 	if testing.Short() {
 		t.Skip("starts a browser")
 	}
+	browser := need.Program(t, "chromium", "chromium")
 	in := telemetry.NewInstruments("1")
 	in.Exchange("web", "<b>r\"oute\\").Start()
 	in.Listener("web").Opened()

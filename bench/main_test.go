@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mpgate/bench/result"
+	"mpgate/internal/need"
 )
 
 // TestMain makes this test binary the benchmark as well: what it starts from its own binary, it
@@ -233,12 +234,7 @@ func TestWholeRun(t *testing.T) {
 
 // HTTP/2, with h2load: what is counted was spoken as h2.
 func TestWholeRunH2(t *testing.T) {
-	if _, err := exec.LookPath("h2load"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no h2load: CI must measure HTTP/2 (Debian: apt install nghttp2-client)")
-		}
-		t.Skip("no h2load, which makes the requests of HTTP/2 (Debian: apt install nghttp2-client)")
-	}
+	need.Program(t, "h2load", "nghttp2-client")
 	raw := filepath.Join(t.TempDir(), "raw.json")
 	cmd := program(t, "cpu", "--only=stdlib", "--rounds=1", "--round=1s", "--warmup=1s", "--connections=8", "--h2=on", "--json", raw)
 	rep, text := measured(t, cmd, raw)

@@ -127,7 +127,7 @@ func (c routeCheck) foreignVariable(n *node) {
 		return
 	}
 	right := foreignVariableRegexp.ReplaceAllStringFunc(s, func(v string) string {
-		if len(v) == 2 {
+		if '1' <= v[1] && v[1] <= '9' {
 			return "{" + v[1:] + "}"
 		}
 		return cmp.Or(foreignVariables[v], v)

@@ -29,7 +29,7 @@ var foreign = []struct{ names, in, needs, right string }{
 	{"check checks health_check health_checks health_uri health_path health_interval option_httpchk httpchk", "backend", "backend.check",
 		`write check = { path = "/healthz" }`},
 	{"max_fails fail_timeout circuit_breaker outlier_detection observe", "backend backend.servers", "backend.eject", "write eject = { errors = 5 } in the [[backend]]"},
-	{"maxconn max_conns max_connections", "backend backend.servers", "backend.max_requests", "write max_requests"},
+	{"maxconn max_conns", "backend backend.servers", "backend.max_requests", "write max_requests"},
 	{"ip_hash hash_policy hash_type consistent_hash", "backend", "backend.hash", `write balance = "hash" and, for another key than the client's address, hash = "{uri}"`},
 	{"sticky_session stickiness session_affinity stick_table stick", "backend", "backend.sticky", `write sticky = { cookie = "srv" }`},
 	{"lb_try_duration lb_retries retries proxy_next_upstream redispatch", "", "backend.retry", "write retry = { tries = 3 } in the [[backend]]"},

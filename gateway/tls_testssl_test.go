@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mpgate/internal/acmetest"
+	"mpgate/internal/need"
 )
 
 // What testssl finds that is not for a listener to fix: the certificate's and the server's own
@@ -25,14 +26,7 @@ func TestTestssl(t *testing.T) {
 	if testing.Short() {
 		t.Skip("testssl takes more than a minute")
 	}
-	bin, err := exec.LookPath("testssl")
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatal("needs testssl, of Debian's package testssl.sh")
-	default:
-		t.Skip("needs testssl, of Debian's package testssl.sh")
-	}
+	bin := need.Program(t, "testssl", "testssl.sh")
 	t.Parallel()
 	ca := acmetest.NewCA(t)
 	server := pair(ca, t, &x509.Certificate{DNSNames: []string{"localhost"}})

@@ -10,18 +10,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mpgate/internal/need"
 	"mpgate/mptcp"
 )
 
 // On a host without MPTCP "prefer" opens TCP and says why; "require" is an error.
 func TestHostWithoutMPTCP(t *testing.T) {
 	needMPTCP(t)
-	if os.Getuid() != 0 {
-		skip(t, "making a network namespace needs root")
-	}
+	need.Root(t, "making a network namespace")
 	runtime.LockOSThread() // and never unlocked: the thread and its namespace end with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		skip(t, "unshare: "+err.Error())
+		need.Missing(t, "unshare: %v", err)
 	}
 	noFDLeak(t)
 	if err := os.WriteFile("/proc/sys/net/mptcp/enabled", []byte("0"), 0o644); err != nil {

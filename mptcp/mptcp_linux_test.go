@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"mpgate/internal/need"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,23 +24,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func needMPTCP(t testing.TB) {
 	t.Helper()
 	if s := Host(); !s.Usable {
-		skip(t, "no MPTCP on this host: "+s.Why+"; remedy: "+s.Remedy)
+		need.Missing(t, "no MPTCP on this host: %s; remedy: %s", s.Why, s.Remedy)
 	}
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		skip(t, "making a network namespace needs root")
-	}
-}
-
-func skip(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("must not be skipped in CI: " + why)
-	}
-	t.Skip(why)
 }
 
 // noFDLeak fails the test if it ends with more open descriptors than it began with.

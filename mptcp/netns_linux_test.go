@@ -17,16 +17,18 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"mpgate/internal/need"
 )
 
 // newNetns moves the test's thread into a new network namespace with lo up and
 // those addresses on it. The thread ends with the test, and the namespace with it.
 func newNetns(t *testing.T, addrs ...string) {
 	t.Helper()
-	needRoot(t)
+	need.Root(t, "making a network namespace")
 	runtime.LockOSThread() // and never unlocked
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		skip(t, "unshare: "+err.Error())
+		need.Missing(t, "unshare: %v", err)
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -458,12 +460,12 @@ func TestBlackhole(t *testing.T) {
 	needMPTCP(t)
 	newNetns(t)
 	if _, err := os.Stat("/proc/sys/net/mptcp/blackhole_timeout"); err != nil {
-		skip(t, "this kernel detects no black holes (Linux 6.12 does)")
+		need.Missing(t, "this kernel detects no black holes (Linux 6.12 does)")
 	}
 	nft := exec.Command("nft", "-f", "-")
 	nft.Stdin = strings.NewReader("table ip t { chain c { type filter hook input priority 0; tcp flags & (syn|ack) == syn tcp option mptcp exists drop; }; }")
 	if out, err := nft.CombinedOutput(); err != nil {
-		skip(t, "nft cannot drop by MPTCP option: "+err.Error()+": "+string(out))
+		need.Missing(t, "nft cannot drop by MPTCP option: %v: %s", err, out)
 	}
 	sysctl(t, "net.mptcp.syn_retrans_before_tcp_fallback", "0")
 	l := listen(t, "127.0.0.1:0", Require)

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpgate/internal/need"
 )
 
 func nft(t *testing.T, rules string) {
@@ -16,7 +18,7 @@ func nft(t *testing.T, rules string) {
 	cmd := exec.Command("nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		skip(t, "nft: "+err.Error()+": "+string(out))
+		need.Missing(t, "nft: %v: %s", err, out)
 	}
 }
 

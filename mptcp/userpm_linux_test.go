@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mpgate/internal/need"
 )
 
 // With the user-space path manager one connection gets a spare subflow, and another
@@ -16,7 +18,7 @@ func TestPriorityByConnection(t *testing.T) {
 	needMPTCP(t)
 	newNetns(t, "10.9.0.1/24", "10.9.0.2/24", "10.9.0.9/24")
 	if _, err := os.Stat("/proc/sys/net/mptcp/path_manager"); err != nil {
-		skip(t, "this kernel has no net.mptcp.path_manager (Linux 6.16 does)")
+		need.Missing(t, "this kernel has no net.mptcp.path_manager (Linux 6.16 does)")
 	}
 	sysctl(t, "net.mptcp.path_manager", "userspace")
 	pm, err := OpenPathManager()

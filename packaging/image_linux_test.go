@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"mpgate/internal/need"
 	"mpgate/internal/systemd"
 )
 
@@ -61,12 +62,7 @@ func TestImage(t *testing.T) {
 		t.Skip("it takes minutes")
 	}
 	root := systemd.Root(t)
-	if _, err := exec.LookPath("buildah"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("must not be skipped in CI: buildah is missing: apt-get install buildah")
-		}
-		t.Skip("buildah is missing: apt-get install buildah")
-	}
+	need.Program(t, "buildah", "buildah")
 	s := store{t, t.TempDir()}
 	base := s.buildah("from", "scratch")
 	mount := s.buildah("mount", base)

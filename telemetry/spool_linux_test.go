@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mpgate/internal/need"
 )
 
 // descriptor is a blocking file descriptor that is shared, such as stdout.
@@ -299,12 +301,7 @@ func TestFullDisk(t *testing.T) {
 // line.
 func fullDisk(t *testing.T) (log, filler *os.File) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root, to mount a small tmpfs")
-		}
-		t.Skip("needs root, to mount a small tmpfs")
-	}
+	need.Root(t, "mounting a small tmpfs")
 	dir := t.TempDir()
 	failed := make(chan error)
 	go func() {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"mpgate/internal/need"
 	"mpgate/mptcp"
 )
 
@@ -196,7 +197,7 @@ func demoTLS(t *testing.T, d *demoRun) {
 func TestDemoByMPTCP(t *testing.T) {
 	mptcpize, curl := tool(t, "mptcpize"), tool(t, "curl")
 	if !mptcp.Host().Usable {
-		missing(t, "MPTCP: "+mptcp.Host().Why)
+		need.Missing(t, "no MPTCP on this host: %s", mptcp.Host().Why)
 	}
 	d := startDemo(t, nil)
 	out, err := exec.Command(mptcpize, "run", curl, "-sS", d.web+"/").CombinedOutput()

@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpgate/internal/need"
 )
 
 // examples are all files of ../../examples, and the test that runs each.
@@ -212,9 +214,7 @@ func runEdge(t *testing.T) {
 // namespace's paths.
 func runMultipath(t *testing.T) {
 	needsLinux(t)
-	if os.Geteuid() != 0 {
-		missing(t, "root, for a network namespace")
-	}
+	need.Root(t, "a network namespace")
 	unshare, nsenter, ip, curl := tool(t, "unshare"), tool(t, "nsenter"), tool(t, "ip"), tool(t, "curl")
 	setup := `"$1" link set lo up; n=1; for i in eth0 wwan0; do "$1" link add $i type veth peer name far$n; "$1" addr add 10.9.$n.1/24 dev $i; "$1" link set far$n up; "$1" link set $i up; n=2; done
 shift; exec "$@"`
@@ -241,9 +241,7 @@ shift; exec "$@"`
 // runBalancer runs it in a network namespace that has the two addresses.
 func runBalancer(t *testing.T) {
 	needsLinux(t)
-	if os.Geteuid() != 0 {
-		missing(t, "root, for a network namespace")
-	}
+	need.Root(t, "a network namespace")
 	unshare, nsenter, ip, curl := tool(t, "unshare"), tool(t, "nsenter"), tool(t, "ip"), tool(t, "curl")
 	const setup = `"$1" link set lo up; "$1" link add eth0 type veth peer name far; "$1" link set far up; "$1" link set eth0 up
 for a in 192.0.2.1 192.0.2.11; do "$1" addr add $a/24 dev eth0; done; sysctl -qw net.mptcp.allow_join_initial_addr_port=0

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpgate/internal/need"
 )
 
 // binary is the program as it is shipped, built once.
@@ -217,21 +219,12 @@ func write(t testing.TB, name, text string) string {
 	return file
 }
 
-// missing skips a test that needs something this host lacks. Where all must run, it fails.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("needs %s", what)
-	}
-	t.Skipf("needs %s", what)
-}
-
 // tool is a program that a test needs.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, name)
+		need.Missing(t, "%s is not installed; .ci/run names its Debian package", name)
 	}
 	return path
 }

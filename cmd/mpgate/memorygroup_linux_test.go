@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"mpgate/internal/need"
 )
 
 // memoryGroup makes a control group with a limit of memory, of whichever version the host has, and
@@ -35,7 +37,7 @@ func memoryGroup(t *testing.T, limit int) (dir, peak string) {
 		}
 		return dir, filepath.Join(dir, v.peak)
 	}
-	missing(t, "root, and a control group with a limit of memory")
+	need.Missing(t, "a control group with a limit of memory needs root")
 	return "", ""
 }
 

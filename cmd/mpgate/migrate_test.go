@@ -20,7 +20,7 @@ func TestMigratePage(t *testing.T) {
 		name := fmt.Sprintf("%s %d", b.kind, i)
 		switch b.kind {
 		case "toml":
-			t.Run(name, func(t *testing.T) { migrateTOML(t, b.text) })
+			t.Run(name, func(t *testing.T) { completeTOML(t, b.text) })
 		case "nginx":
 			t.Run(name, func(t *testing.T) { migrateNginx(t, b.text) })
 		case "sh":
@@ -35,8 +35,8 @@ func TestMigratePage(t *testing.T) {
 	}
 }
 
-// migrateTOML checks one configuration of mpgate. What a part leaves out is added.
-func migrateTOML(t *testing.T, text string) {
+// completeTOML checks one configuration of mpgate. What a part leaves out is added.
+func completeTOML(t *testing.T, text string) {
 	for _, part := range []struct{ header, text string }{
 		{"[[listener]]", "[[listener]]\nname = \"secure\"\naddress = \":443\"\n"},
 		{"[[route]]", "[[route]]\nname = \"all\"\nbackend = \"app\"\n"},

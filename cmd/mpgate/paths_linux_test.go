@@ -22,6 +22,7 @@ import (
 
 	"mpgate/gateway"
 	"mpgate/internal/lab"
+	"mpgate/internal/need"
 )
 
 // within makes the binary run in a place.
@@ -218,7 +219,7 @@ func terminal(t *testing.T) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		missing(t, "/dev/ptmx")
+		need.Missing(t, "no pseudo-terminal: %v", err)
 	}
 	t.Cleanup(func() { person.Close() })
 	fd := int(person.Fd())

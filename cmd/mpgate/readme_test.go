@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"mpgate/internal/need"
 	"mpgate/mptcp"
 )
 
@@ -92,7 +93,7 @@ func readmeCommand(t *testing.T, d *demoRun, line string) {
 	case "mptcpize":
 		tool(t, "mptcpize")
 		if !mptcp.Host().Usable {
-			missing(t, "MPTCP: "+mptcp.Host().Why)
+			need.Missing(t, "no MPTCP on this host: %s", mptcp.Host().Why)
 		}
 	case "ss":
 		tool(t, "ss")

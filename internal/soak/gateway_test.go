@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpgate/internal/need"
 )
 
 // gateway is the program, and the programs that came of it by upgrades.
@@ -52,7 +54,7 @@ func build(t *testing.T) string {
 	cgo := "CGO_ENABLED=1"
 	if _, err := exec.LookPath("cc"); err == nil {
 		args = append(args, "-race")
-	} else if os.Getenv("CI") != "" {
+	} else if need.CI() {
 		t.Fatal("no C compiler, which the race detector needs")
 	} else {
 		t.Log("no C compiler: without the race detector")

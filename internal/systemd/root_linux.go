@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpgate/internal/need"
 )
 
 const (
@@ -21,32 +23,20 @@ const (
 	buildTime = 10 * time.Minute
 )
 
-// need skips the test where machines cannot be booted; where CI=true it fails.
-func need(t testing.TB) {
+// needMachines skips the test where machines cannot be booted; where CI=true it fails.
+func needMachines(t testing.TB) {
 	t.Helper()
-	why := ""
-	if os.Geteuid() != 0 {
-		why = "booting systemd needs root"
-	}
-	for _, tool := range []string{"unshare", "nsenter", "mmdebstrap"} {
-		if _, err := exec.LookPath(tool); err != nil && why == "" {
-			why = tool + " is missing: apt-get install util-linux mmdebstrap"
-		}
-	}
-	switch {
-	case why == "":
-	case os.Getenv("CI") == "true":
-		t.Fatal("must not be skipped in CI: " + why)
-	default:
-		t.Skip(why)
-	}
+	need.Root(t, "booting systemd")
+	need.Program(t, "unshare", "util-linux")
+	need.Program(t, "nsenter", "util-linux")
+	need.Program(t, "mmdebstrap", "mmdebstrap")
 }
 
 // Root is the directory of the root file system, which is built once and kept in the user's cache.
 // It is not to be written to.
 func Root(t testing.TB) string {
 	t.Helper()
-	need(t)
+	needMachines(t)
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"mpgate/internal/dnstest"
+	"mpgate/internal/need"
 	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
 )
@@ -26,14 +27,7 @@ import (
 // and its directory.
 func nginx(t *testing.T, server string) (address, dir string) {
 	t.Helper()
-	bin, err := exec.LookPath("nginx")
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatal(err)
-	default:
-		t.Skip("nginx is not installed")
-	}
+	bin := need.Program(t, "nginx", "nginx")
 	dir = t.TempDir()
 	socket := filepath.Join(dir, "s")
 	conf := fmt.Sprintf(`user root; daemon off; pid %[1]s/pid; error_log %[1]s/error.log; worker_processes 1;

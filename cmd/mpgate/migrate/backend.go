@@ -245,8 +245,10 @@ func (t *translator) upstream(b *table, up *nginxconf.Directive, sc *scope) {
 			}
 		case "sticky":
 			t.sticky(b, d)
-		case "keepalive", "zone", "keepalive_timeout", "keepalive_requests", "keepalive_time", "resolver", "resolver_timeout":
-			// mpgate keeps connections, and resolves names, by itself.
+		case "keepalive", "zone", "ntlm", "keepalive_timeout", "keepalive_requests", "keepalive_time", "resolver", "resolver_timeout":
+			// mpgate keeps connections, tells NTLM, and resolves names, by itself.
+		case "queue":
+			t.queue(b, d)
 		default:
 			t.say(d, "left out: mpgate has nothing like it")
 		}
@@ -285,7 +287,11 @@ func (t *translator) upstreamServer(b *table, d *nginxconf.Directive, secure boo
 			if v, ok := duration(value); ok && v != "10s" && v != "0s" {
 				b.child("eject", d).set("rest", v, d)
 			}
-		case "resolve", "slow_start":
+		case "slow_start":
+			if v, ok := duration(value); ok && v != "0s" {
+				b.set("slow_start", v, d)
+			}
+		case "resolve":
 			// names are resolved again by themselves
 		case "service":
 			t.say(d, "left out: write { srv = … } for SRV records")
@@ -295,6 +301,19 @@ func (t *translator) upstreamServer(b *table, d *nginxconf.Directive, secure boo
 		}
 	}
 	return s
+}
+
+// queue translates the queue of an upstream, whose servers have max_conns.
+func (t *translator) queue(b *table, d *nginxconf.Directive) {
+	q := b.child("queue", d)
+	if n, _ := strconv.Atoi(d.Arg(0)); n > 0 {
+		q.set("requests", n, d)
+	}
+	v, ok := duration(strings.TrimPrefix(d.Arg(1), "timeout="))
+	if !ok {
+		v = "60s" // nginx's default
+	}
+	q.set("time", v, d)
 }
 
 func (t *translator) sticky(b *table, d *nginxconf.Directive) {

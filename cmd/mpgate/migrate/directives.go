@@ -38,7 +38,7 @@ var unneeded = reasons(map[string]string{
 	"http2_max_concurrent_streams http2_max_field_size http2_max_header_size http2_chunk_size http2_push_preload http2_push http2_recv_buffer_size http2_idle_timeout http2_max_requests":                                                                                                    "not needed: see [limits]",
 	"keepalive_requests keepalive_disable keepalive_min_timeout chunked_transfer_encoding etag if_modified_since msie_padding absolute_redirect port_in_redirect merge_slashes recursive_error_pages log_not_found log_subrequest ignore_invalid_headers max_ranges server_name_in_redirect": "not needed",
 	"server_tokens":             "not needed: mpgate sends no Server field",
-	"resolver resolver_timeout": "not needed: names are resolved again by the system's resolver",
+	"resolver resolver_timeout": "not needed: mpgate asks the servers in /etc/resolv.conf again when a TTL ends; resolve = { servers = … } of a backend names others",
 	"gzip_vary gzip_proxied gzip_disable gzip_buffers gzip_http_version gzip_window gzip_comp_level brotli_comp_level zstd_comp_level": "not needed: compress = true decides by itself; its level has a key",
 	"real_ip_recursive":                                                     "not needed: mpgate takes the last address that is not of a trusted proxy",
 	"limit_req_status limit_conn_status":                                    "left out: the status is 429, for concurrency in all 503",

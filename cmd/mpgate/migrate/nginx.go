@@ -40,8 +40,7 @@ func Nginx(files []string, o Options) (*Result, error) {
 	return &Result{File: text, Messages: t.sorted(t.order), Unprotected: t.unprotected}, nil
 }
 
-// translate parses and translates, to all that mpgate's configuration is to have; settle then takes
-// out what this version does not accept.
+// translate parses and translates; settle then takes out what package config refuses.
 func translate(files []string, o Options) (*translator, error) {
 	if o.Source == nil {
 		o.Source = nginxconf.Files{}

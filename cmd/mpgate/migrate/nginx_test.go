@@ -36,7 +36,7 @@ func configurations(t testing.TB) []string {
 var inTest = Options{Prefix: "/etc/nginx", Source: own{}}
 
 // TestTranslate translates configurations as they are in use, and compares the result with
-// NAME.toml and the messages with NAME.txt. What this version of mpgate does not have yet is in it.
+// NAME.toml and the messages with NAME.txt. What settle takes out is still in it.
 func TestTranslate(t *testing.T) {
 	for _, file := range configurations(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
@@ -68,6 +68,9 @@ func TestNginx(t *testing.T) {
 			for _, m := range r.Messages {
 				if strings.HasPrefix(m.Text, "NOT PROTECTED") {
 					alarms++
+				}
+				if strings.Contains(m.Text, "is not a known key") || strings.Contains(m.Text, "is not a key of") {
+					t.Errorf("it writes a key that mpgate does not have: %s", m)
 				}
 			}
 			if r.Unprotected != (alarms > 0) {

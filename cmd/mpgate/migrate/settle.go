@@ -16,8 +16,8 @@ import (
 // mostPasses is how often the result is loaded. Each pass takes something out.
 const mostPasses = 100
 
-// settle writes the file, and takes out what package config refuses: keys that this version does
-// not have, and values that it does not take.
+// settle writes the file, and takes out what package config refuses, such as values that only nginx
+// takes.
 func (t *translator) settle() ([]byte, error) {
 	if len(t.listeners) == 0 {
 		return nil, errors.New("there is no server block with an address that mpgate can listen on")
@@ -126,12 +126,7 @@ func names(list []*table) []string {
 // was checked: another fault may be about a key that they have no more.
 func (t *translator) takeOut(f config.Fault, touched map[*table]bool) {
 	steps := strings.Split(f.Key, ".")
-	why := strings.SplitN(f.Msg, "; known here", 2)[0]
-	shown := f.Key
-	if strings.HasPrefix(f.Msg, "is not a known key") && len(steps) > 2 {
-		why = "this version of mpgate does not have it yet"
-		shown = steps[0] + " " + strings.Join(steps[2:], ".")
-	}
+	why := f.Msg
 	if len(steps) < 2 {
 		t.removeHead(steps[0])
 		return
@@ -161,13 +156,13 @@ func (t *translator) takeOut(f config.Fault, touched map[*table]bool) {
 	touched[tab] = true
 	switch {
 	case steps[0] == "route":
-		t.routeFault(tab, rest, shown, why)
+		t.routeFault(tab, rest, f.Key, why)
 	case len(rest) == 0 || keyName(rest[0]) == "name" || keyName(rest[0]) == "address" || keyName(rest[0]) == "protocols" || rest[0] == "tls" && len(rest) == 1:
-		t.drop(l, tab, shown, why)
+		t.drop(l, tab, f.Key, why)
 	case keyName(rest[0]) == "servers":
-		t.serverFault(l, tab, rest, shown, why)
-	case !t.removeKey(tab, rest, shown, why):
-		t.drop(l, tab, shown, why)
+		t.serverFault(l, tab, rest, f.Key, why)
+	case !t.removeKey(tab, rest, f.Key, why):
+		t.drop(l, tab, f.Key, why)
 	}
 }
 

@@ -77,9 +77,8 @@ func (a *argon2idState) segment() {
 	}
 	i := uint32(0)
 	if a.pass == 0 && a.slice == 0 {
-		if i = 2; independent {
-			next()
-		}
+		i = 2 // first has filled these
+		next()
 	}
 	row := a.blocks[a.lane*a.columns : (a.lane+1)*a.columns]
 	for ; i < n; i++ {

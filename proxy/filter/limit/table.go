@@ -164,7 +164,7 @@ func counted(places int) int64 {
 	return int64(places) * int64(unsafe.Sizeof(place{}))
 }
 
-// shrink gives back places of which few are in use.
+// shrink gives back places of which few are in use. Memory calls it until release.
 func (t *table) shrink() {
 	for i := range t.shards {
 		t.shrinkShard(&t.shards[i])
@@ -197,10 +197,8 @@ func (t *table) shrinkShard(s *shard) {
 		}
 	}
 	s.places = fewer.places
-	if !s.closed {
-		t.memory.give(s.taken - counted(n))
-		s.taken = counted(n)
-	}
+	t.memory.give(s.taken - counted(n))
+	s.taken = counted(n)
 }
 
 // insert reports whether there is a place for p in one of its sets, and takes one in the emptier.
