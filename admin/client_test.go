@@ -9,15 +9,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mpgate/internal/proxytest"
 )
 
 func TestClientWithoutGateway(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
+	nobody := proxytest.NewRefusing(t).Address
 	for _, address := range []string{nobody, "unix:" + filepath.Join(t.TempDir(), "admin.sock")} {
 		err := dial(t, address).Get(t.Context(), "/healthz", nil)
 		want := "no gateway answers at " + address + ": check that it is running with this [admin] address"

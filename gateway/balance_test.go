@@ -58,7 +58,7 @@ func TestStickyCookie(t *testing.T) {
 			for _, name := range []string{"a", "b", "c"} {
 				names[name] = strings.TrimPrefix(named(t, name), "http://")
 			}
-			state, web := t.TempDir(), freeAddress(t)
+			state, web := t.TempDir(), proxytest.FreeAddress(t)
 			r := startRig(t, balanceFile(state, web, `sticky = "srv"`, names["a"], names["b"]), nil)
 			c := clientOf(t, two)
 			// get returns the server, and the cookie that it sets.
@@ -113,7 +113,7 @@ func TestStickyCookie(t *testing.T) {
 			stays("on the new server", "c")
 
 			r.end()
-			web = freeAddress(t)
+			web = proxytest.FreeAddress(t)
 			r = startRig(t, balanceFile(state, web, `sticky = "srv"`, names["a"], names["b"], names["c"]), nil)
 			stays("after a restart", "a", "b", "c")
 
@@ -126,7 +126,7 @@ func TestStickyCookie(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.end()
-			web = freeAddress(t)
+			web = proxytest.FreeAddress(t)
 			file := balanceFile(t.TempDir(), web, fmt.Sprintf("sticky = { cookie = \"srv\", key = %q }", copied), names["b"], names["a"], names["c"])
 			r = startRig(t, file, nil)
 			stays("at another gateway", "a", "b", "c")
@@ -144,7 +144,7 @@ func TestStickyCookie(t *testing.T) {
 
 // A tunnel brings a cookie, too, and follows one.
 func TestStickyTunnel(t *testing.T) {
-	web := freeAddress(t)
+	web := proxytest.FreeAddress(t)
 	startRig(t, balanceFile(t.TempDir(), web, `sticky = "srv"`, echoes(t), echoes(t)), nil)
 	open := func(cookie string) (set string) {
 		c := proxytest.Dial(t, web, 0)
@@ -224,7 +224,7 @@ func TestStickyKey(t *testing.T) {
 func TestHashByField(t *testing.T) {
 	servers := []string{named(t, "a"), named(t, "b"), named(t, "c"), named(t, "d")}
 	keys := "balance = \"hash\"\nhash = \"{header.X-User}\""
-	web, other := freeAddress(t), freeAddress(t)
+	web, other := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	startRig(t, balanceFile(t.TempDir(), web, keys, servers...), nil)
 	startRig(t, balanceFile(t.TempDir(), other, keys, servers[3], servers[0], servers[2], servers[1]), nil)
 	one, two := clientOf(t, false), clientOf(t, true)
@@ -261,7 +261,7 @@ func TestUnequalServers(t *testing.T) {
 				t.Cleanup(s.Close)
 				return s.Listener.Addr().String()
 			}
-			web := freeAddress(t)
+			web := proxytest.FreeAddress(t)
 			startRig(t, balanceFile(t.TempDir(), web, fmt.Sprintf("balance = %q", balance), server("a", 0), server("b", 0), server("slow", 100*time.Millisecond)), nil)
 			const clients, each = 6, 30
 			var mu sync.Mutex
@@ -326,7 +326,7 @@ func TestHashOfFilters(t *testing.T) {
 		}
 		return text + " ]\n"
 	}
-	web := freeAddress(t)
+	web := proxytest.FreeAddress(t)
 	startRig(t, head+listenerTable("web", web, "")+"[[route]]\nname = \"all\"\nbackend = \"app\"\nmirror = { backend = \"shadow\", percent = 100 }\n"+
 		"forward_auth = { backend = \"auth\", send = [\"X-User\"] }\n"+backendTable("app", named(t, "app"), "")+pool("shadow")+pool("auth"), nil)
 	const n, each = 10, 4

@@ -51,7 +51,7 @@ func TestContentFollowsFiles(t *testing.T) {
 	page, down := filepath.Join(dir, "page.html"), filepath.Join(dir, "down.html")
 	acmetest.Replace(t, page, []byte("first"))
 	acmetest.Replace(t, down, []byte("down"))
-	web := freeAddress(t)
+	web := proxytest.FreeAddress(t)
 	r := startRig(t, head+listenerTable("web", web, "")+
 		fmt.Sprintf("[[route]]\nname = \"page\"\nmatch = { path = \"/page\" }\nanswer = { file = %q }\n", page)+
 		routeTable("all", "", "app")+fmt.Sprintf("error_pages = { 502 = %q }\nresponse_headers = { X-Route = \"{route}\" }\n", down)+
@@ -125,7 +125,7 @@ func TestCheckContent(t *testing.T) {
 // need no backend.
 func TestFiltersOfRoutes(t *testing.T) {
 	t.Parallel()
-	web := freeAddress(t)
+	web := proxytest.FreeAddress(t)
 	server := named(t, "app")
 	startRig(t, head+listenerTable("web", web, "")+`
 [[route]]

@@ -3,12 +3,14 @@ package gateway
 import (
 	"net/http"
 	"testing"
+
+	"mpgate/internal/proxytest"
 )
 
 // A reload that leaves the limit of a route alone leaves its counts alone, and mirroring continues.
 // Another limit begins anew.
 func TestReloadKeepsLimits(t *testing.T) {
-	front := freeAddress(t)
+	front := proxytest.FreeAddress(t)
 	server, shadow := named(t, "a"), named(t, "shadow")
 	file := func(limit, more string) string {
 		return head + listenerTable("web", front, "") +

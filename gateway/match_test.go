@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"mpgate/internal/proxytest"
 )
 
 // Every kind of condition, and the precedence of routes, on real requests.
 func TestMatch(t *testing.T) {
-	web, other := freeAddress(t), freeAddress(t)
+	web, other := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	file := head
 	for name, address := range map[string]string{"web": web, "other": other} {
 		file += listenerTable(name, address, "protocols = [\"h1\", \"h2c\"]\ntrusted_proxies = [\"127.0.0.1\"]")

@@ -106,7 +106,7 @@ func (m *manager) await(prefix string) string {
 
 func TestNotices(t *testing.T) {
 	m := newManager(t)
-	web := freeAddress(t)
+	web := proxytest.FreeAddress(t)
 	rest := listenerTable("web", web, "mptcp = \"off\"") + routeTable("all", "", "app") + backendTable("app", "127.0.0.1:1", "")
 	r := startRig(t, head+rest, func(o *Options) { o.Notifier = m.notifier(0, 0) })
 	if got, want := m.next(patience), "READY=1\nSTATUS=serving: generation 1, sockets: 1 (MPTCP: 0), connections: 0"; got != want {
@@ -137,7 +137,7 @@ func TestNotices(t *testing.T) {
 // not from one of which one hangs.
 func TestWatchdog(t *testing.T) {
 	m := newManager(t)
-	web, app := freeAddress(t), named(t, "app")
+	web, app := proxytest.FreeAddress(t), named(t, "app")
 	rest := routeTable("all", "", "app") + backendTable("app", app, "")
 	r := startRig(t, head+listenerTable("web", web, "")+rest, func(o *Options) { o.Notifier = m.notifier(300*time.Millisecond, 0) })
 	for i := range 5 {
@@ -192,7 +192,7 @@ func TestWatchdog(t *testing.T) {
 func TestStore(t *testing.T) {
 	proxytest.NeedMPTCP(t)
 	m := newManager(t)
-	a, b, c, app := freeAddress(t), freeAddress(t), freeAddress(t), named(t, "app")
+	a, b, c, app := proxytest.FreeAddress(t), proxytest.FreeAddress(t), proxytest.FreeAddress(t), named(t, "app")
 	dir := t.TempDir()
 	file := func(addresses, mode string) string {
 		return head + "[[listener]]\nname = \"web\"\naddress = [ " + addresses + " ]\nmptcp = \"" + mode + "\"\n" +
@@ -397,7 +397,7 @@ func TestUpgradeToOneThatGoes(t *testing.T) {
 // A new process that cannot be started leaves the sockets as they were: with the admin address on a
 // blocking one this process could not end any more once somebody has asked there.
 func TestUpgradeToOneThatCannotStart(t *testing.T) {
-	r := startRig(t, strings.Replace(head, "unix:admin.sock", freeAddress(t), 1)+listenerTable("web", "127.0.0.1:0", "")+app(t), func(o *Options) {
+	r := startRig(t, strings.Replace(head, "unix:admin.sock", proxytest.FreeAddress(t), 1)+listenerTable("web", "127.0.0.1:0", "")+app(t), func(o *Options) {
 		o.Command = func() (string, []string) { return "/proc/none/mpgate", nil }
 	})
 	if err := r.Upgrade(t.Context()); err == nil || !strings.Contains(err.Error(), "/proc/none/mpgate") {

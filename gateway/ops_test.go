@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -134,28 +133,6 @@ func (r *rig) logs(pattern string) {
 		r.t.Fatalf("the log has nothing like %s:\n%s", pattern, r.log)
 	}
 }
-
-// freeAddress is one that nobody listens on now.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := l.Addr().String()
-		l.Close()
-		if _, given := givenAddresses.LoadOrStore(address, true); !given {
-			return address
-		}
-	}
-	t.Fatal("the kernel gives the same ports again and again")
-	return ""
-}
-
-// givenAddresses are those that freeAddress gave: the kernel may give a port that is free once
-// more.
-var givenAddresses sync.Map
 
 func listenerTable(name, address, more string) string {
 	return fmt.Sprintf("[[listener]]\nname = %q\naddress = %q\n%s\n", name, address, more)

@@ -14,7 +14,7 @@ import (
 
 // TestPanicOfATask is logged with its name and stack, and counted; the gateway continues.
 func TestPanicOfATask(t *testing.T) {
-	server, web := named(t, "a"), freeAddress(t)
+	server, web := named(t, "a"), proxytest.FreeAddress(t)
 	r := startRig(t, head+listenerTable("web", web, "")+routeTable("all", "", "app")+backendTable("app", server, ""), nil)
 	task.Go("one task", func() { panic("its fault") }, nil)
 	r.logs(`task="one task" panic="its fault" stack="goroutine .*TestPanicOfATask`)
@@ -28,7 +28,7 @@ func TestPanicOfATask(t *testing.T) {
 
 // TestPanicOfAReload refuses it. The next one goes through: nothing is left locked.
 func TestPanicOfAReload(t *testing.T) {
-	server, web := named(t, "a"), freeAddress(t)
+	server, web := named(t, "a"), proxytest.FreeAddress(t)
 	toml := head + listenerTable("web", web, "") + routeTable("all", "", "app") + backendTable("app", server, "")
 	var faulty atomic.Bool
 	r := startRig(t, toml, func(o *Options) {

@@ -17,7 +17,7 @@ import (
 // the status and the metric say what it is and where it stands.
 func TestReloadRefused(t *testing.T) {
 	app := named(t, "app")
-	web, taken := freeAddress(t), proxytest.Listen(t, mptcp.Off)
+	web, taken := proxytest.FreeAddress(t), proxytest.Listen(t, mptcp.Off)
 	t.Cleanup(func() { taken.Close() })
 	rest := routeTable("all", "", "app") + backendTable("app", app, "")
 	good := head + listenerTable("web", web, "") + rest
@@ -108,7 +108,7 @@ func TestReloadPassedSockets(t *testing.T) {
 	l.Close()
 	rest := routeTable("all", "", "app") + backendTable("app", app, "")
 	web := "[[listener]]\nname = \"web\"\nsystemd = \"web\"\n"
-	other := listenerTable("other", freeAddress(t), "")
+	other := listenerTable("other", proxytest.FreeAddress(t), "")
 	r := startRig(t, head+web+other+rest, func(o *Options) {
 		o.Inherited = listener.NewInherited(map[string][]*os.File{"web": {f}})
 	})
@@ -163,7 +163,7 @@ func TestReloadRefusedMeasuresNothing(t *testing.T) {
 		return n
 	}
 	before := series()
-	r.write(good + backendTable("typo", freeAddress(t), "") + listenerTable("more", taken.Addr().String(), ""))
+	r.write(good + backendTable("typo", proxytest.FreeAddress(t), "") + listenerTable("more", taken.Addr().String(), ""))
 	if err := r.Reload(t.Context()); err == nil {
 		t.Fatal("it is not refused")
 	}

@@ -25,7 +25,7 @@ import (
 // fail no request and leave nothing behind.
 func TestReloads(t *testing.T) {
 	a, b := named(t, "a"), named(t, "b")
-	front, second := freeAddress(t), freeAddress(t)
+	front, second := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	files := [2]string{
 		head + listenerTable("web", front, "") + routeTable("all", "", "app") + routeTable("x", `path = "/x/*"`, "app") +
 			backendTable("app", a, ""),
@@ -101,7 +101,7 @@ func TestReloads(t *testing.T) {
 // leads elsewhere, and on a listener that is gone, have until the deadline.
 func TestReloadEndsOnlyWhatChanged(t *testing.T) {
 	server, other := echoes(t), echoes(t)
-	web, gone := freeAddress(t), freeAddress(t)
+	web, gone := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	log := filepath.Join(t.TempDir(), "access.log")
 	base := strings.Replace(head, `access = "off"`, fmt.Sprintf("access = %q", log), 1) + "[shutdown]\ndrain = \"%s\"\n" +
 		listenerTable("web", web, "") + routeTable("stays", `path = "/stays"`, "app") +
@@ -188,7 +188,7 @@ func TestReloadBesideAnEndlessStream(t *testing.T) {
 // that changes the listener, its addresses included.
 func TestReloadKeepsWhatWaits(t *testing.T) {
 	app := named(t, "app")
-	a, b := freeAddress(t), freeAddress(t)
+	a, b := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	file := func(addresses, limits string) string {
 		return head + limits + fmt.Sprintf("[[listener]]\nname = \"web\"\naddress = [ %s ]\n", addresses) +
 			routeTable("all", "", "app") + backendTable("app", app, "")
@@ -210,7 +210,7 @@ func TestReloadKeepsWhatWaits(t *testing.T) {
 // TestReloadTLS: a listener gains TLS and loses it. Requests under way come to their end, idle
 // connections end in order, and new ones get what is configured.
 func TestReloadTLS(t *testing.T) {
-	web := freeAddress(t)
+	web := proxytest.FreeAddress(t)
 	release := make(chan struct{})
 	origin := proxytest.NewOrigin(t, mptcp.Off, func(c *proxytest.Conn) {
 		for head := c.Head(); head != ""; head = c.Head() {
@@ -259,7 +259,7 @@ func TestReloadTLS(t *testing.T) {
 // TestReloadPolicy: what was checked at a handshake does not count when a reload has put another
 // policy in its place.
 func TestReloadPolicy(t *testing.T) {
-	web, app := freeAddress(t), named(t, "app")
+	web, app := proxytest.FreeAddress(t), named(t, "app")
 	file := func(version string) string {
 		return head + listenerTable("web", web, "[listener.tls]\nlocal = true\nlocal_names = [\"localhost\"]\nmin_version = \""+version+"\"") +
 			routeTable("all", "", "app") + backendTable("app", app, "")
@@ -289,7 +289,7 @@ func TestReloadPolicy(t *testing.T) {
 // TestReloadSettings: limits, logs and the admin address follow the file.
 func TestReloadSettings(t *testing.T) {
 	app := named(t, "app")
-	web, admin := freeAddress(t), freeAddress(t)
+	web, admin := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	rest := listenerTable("web", web, "") + routeTable("all", "", "app") + backendTable("app", app, "")
 	r := startRig(t, head+rest, nil)
 	before := proxytest.Dial(t, web, mptcp.Off)

@@ -83,7 +83,7 @@ func TestCountersOutliveReloads(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	t.Cleanup(server.Close)
 	other := named(t, "other")
-	web, gone := freeAddress(t), freeAddress(t)
+	web, gone := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	stays := head + listenerTable("web", web, "") + routeTable("all", "", "app")
 	less := stays + backendTable("app", other, "")
 	whole := strings.Replace(stays, `"app"`, `"main"`, 1) + routeTable("x", `path = "/x"`, "main") +

@@ -70,7 +70,7 @@ func TestSplit(t *testing.T) {
 	for _, two := range []bool{false, true} {
 		t.Run(fmt.Sprintf("h2 %v", two), func(t *testing.T) {
 			servers := map[string]string{"stable": named(t, "stable"), "canary": named(t, "canary")}
-			web, log := freeAddress(t), filepath.Join(t.TempDir(), "access.log")
+			web, log := proxytest.FreeAddress(t), filepath.Join(t.TempDir(), "access.log")
 			r := startRig(t, splitFile(web, log, "{ stable = 80, canary = 20 }", "", servers), nil)
 			c := clientOf(t, two)
 			const n = 2000
@@ -127,7 +127,7 @@ func TestSplit(t *testing.T) {
 // A reload that changes shares, or one of the backends, ends no exchange on another backend.
 func TestSplitEndsOnlyWhatChanged(t *testing.T) {
 	servers := map[string]string{"stable": echoes(t), "canary": echoes(t)}
-	web, log := freeAddress(t), filepath.Join(t.TempDir(), "access.log")
+	web, log := proxytest.FreeAddress(t), filepath.Join(t.TempDir(), "access.log")
 	by := "split_by = \"{query.to}\""
 	file := func(backends string) string { return splitFile(web, log, backends, by, servers) }
 	r := startRig(t, file("{ stable = 50, canary = 50 }"), nil)

@@ -25,7 +25,7 @@ func TestACME(t *testing.T) {
 }
 
 func testACME(t *testing.T, challenge string) {
-	web, secure := freeAddress(t), freeAddress(t)
+	web, secure := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	ca := acmetest.New(t, acmetest.Options{Validity: 15, HTTPPort: portOf(t, web), TLSPort: portOf(t, secure)})
 	ca.Stop()
 	more, name := "", "a.example.test"
@@ -145,7 +145,7 @@ func (r *rig) measures(value string) bool {
 // Two gateways, as of two hosts, on one storage: what one has obtained the other serves.
 func TestACMEStorageIsShared(t *testing.T) {
 	t.Parallel()
-	web, secure, other := freeAddress(t), freeAddress(t), freeAddress(t)
+	web, secure, other := proxytest.FreeAddress(t), proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	ca := acmetest.New(t, acmetest.Options{HTTPPort: portOf(t, web), TLSPort: portOf(t, secure)})
 	state := t.TempDir()
 	file := func(plain, address string) string {

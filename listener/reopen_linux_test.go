@@ -12,22 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mpgate/internal/proxytest"
 	"mpgate/mptcp"
 )
-
-// freePort opens and closes a port, for tests that must name one.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l := open(t, Options{Name: "free", Addresses: []string{"127.0.0.1:0"}, MPTCP: mptcp.Off}, nil)
-	address := l.Sockets()[0].Address
-	l.Close()
-	return address
-}
 
 func TestReopenKeepsWhatWaits(t *testing.T) {
 	needMPTCP(t)
 	noFDLeak(t)
-	a, b, c := freePort(t), freePort(t), freePort(t)
+	a, b, c := proxytest.FreeAddress(t), proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	path := "unix:" + filepath.Join(t.TempDir(), "s")
 	old := open(t, Options{Name: "web", Addresses: []string{a, path, b}}, nil)
 	waiting := []net.Conn{dial(t, a), dial(t, path)}
@@ -67,7 +59,7 @@ func TestReopenKeepsWhatWaits(t *testing.T) {
 func TestReopenRefused(t *testing.T) {
 	needMPTCP(t)
 	noFDLeak(t)
-	a := freePort(t)
+	a := proxytest.FreeAddress(t)
 	path := "unix:" + filepath.Join(t.TempDir(), "s")
 	old := open(t, Options{Name: "web", Addresses: []string{a, path}}, nil)
 	serve(t, old, sendAddress)
@@ -135,7 +127,7 @@ func TestSpares(t *testing.T) {
 	needMPTCP(t)
 	noFDLeak(t)
 	path := "unix:" + filepath.Join(t.TempDir(), "s")
-	a, b, all := freePort(t), freePort(t), ":"+port(freePort(t))
+	a, b, all := proxytest.FreeAddress(t), proxytest.FreeAddress(t), ":"+port(proxytest.FreeAddress(t))
 	addresses := []string{a, path, all}
 	first := open(t, Options{Name: "first", Addresses: addresses}, nil)
 	tcp := open(t, Options{Name: "tcp", Addresses: []string{b}, MPTCP: mptcp.Off}, nil)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"mpgate/internal/need"
+	"mpgate/internal/proxytest"
 	"mpgate/internal/systemd"
 )
 
@@ -86,12 +86,7 @@ func TestImage(t *testing.T) {
 }
 
 func runImage(t *testing.T, s store) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := proxytest.FreeAddress(t)
 	conf := filepath.Join(s.dir, "conf")
 	if err := os.Mkdir(conf, 0o755); err != nil {
 		t.Fatal(err)

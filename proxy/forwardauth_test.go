@@ -126,7 +126,7 @@ func TestForwardAuthRefuses(t *testing.T) {
 func TestForwardAuthFails(t *testing.T) {
 	eachVersion(t, func(t *testing.T, ask func(*gateway, wish) reply) {
 		closed := plain.origin(t, proxytest.Echo)
-		closed.Close()
+		closed.Close() // its port is kept
 		for name, tt := range map[string]struct {
 			server *proxytest.Origin
 			status int

@@ -165,8 +165,8 @@ func TestRetryAtTheOnlyServer(t *testing.T) {
 	want(t, "tries", g2.log.Next().Tries, 2)
 }
 
-// A request after which a server has closed the connection is not sent there again, also if no other
-// one can be reached.
+// A request after which a server has closed the connection is not sent there again, also if no
+// other one can be reached.
 func TestRequestThatEndsAConnectionIsNotSentThereAgain(t *testing.T) {
 	t.Parallel()
 	bad, seen := failing(t, plain, "closes")

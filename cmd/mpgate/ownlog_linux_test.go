@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mpgate/internal/proxytest"
 )
 
 // full returns a full pipe without a reader, and its other end.
@@ -52,7 +54,7 @@ func TestStandardErrorWithoutReader(t *testing.T) {
 
 func withoutReader(t *testing.T, access string) {
 	server := newSlowServer(t)
-	address := freePort(t)
+	address := proxytest.FreeAddress(t)
 	config := strings.Replace(plainConfig(server.URL), `"127.0.0.1:0"`, strconv.Quote(address), 1)
 	config = "[log]\nlevel = \"debug\"\naccess = " + strconv.Quote(access) + "\n[limits]\nconnections = 3\n" + config
 	file := write(t, "mpgate.toml", config)

@@ -47,7 +47,8 @@ func TestServerDrain(t *testing.T) {
 	first, second := slow.Listener.Addr().String(), named(t, "second", nil)
 	config := strings.Replace(plainConfig("SERVER"), `servers = [ { address = "SERVER" } ]`,
 		fmt.Sprintf("servers = [ { address = %q }, { address = %q } ]\n", first, second), 1)
-	config = strings.Replace(config, "127.0.0.1:0", freePort(t), 1) // an upgrade keeps it
+	// An upgrade keeps the address.
+	config = strings.Replace(config, "127.0.0.1:0", proxytest.FreeAddress(t), 1)
 	file := write(t, "mpgate.toml", config)
 	p := start(t, nil, "run", "-c", file)
 	web := "http://" + p.ready("web")[0] + "/"
@@ -137,7 +138,7 @@ func TestServerDrain(t *testing.T) {
 
 // TestServerReadOnly: over host:port, servers are shown and not changed.
 func TestServerReadOnly(t *testing.T) {
-	file := write(t, "mpgate.toml", strings.Replace(plainConfig("http://127.0.0.1:9"), "unix:admin.sock", freePort(t), 1))
+	file := write(t, "mpgate.toml", strings.Replace(plainConfig("http://127.0.0.1:9"), "unix:admin.sock", proxytest.FreeAddress(t), 1))
 	p := start(t, nil, "run", "-c", file)
 	p.ready("web")
 	waitServer(t, file, "app/127.0.0.1:9 ")

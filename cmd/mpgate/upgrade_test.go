@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpgate/internal/proxytest"
 )
 
 // TestUpgrade: without systemd too, another process takes the sockets over, that of the admin
@@ -29,12 +31,12 @@ func TestUpgrade(t *testing.T) {
 	for _, admin := range []string{"unix:admin.sock", "127.0.0.1:0"} {
 		t.Run(admin, func(t *testing.T) {
 			if admin == "127.0.0.1:0" {
-				admin = freePort(t)
+				admin = proxytest.FreeAddress(t)
 			}
 			dir := t.TempDir()
 			path := filepath.Join(dir, "web.sock")
 			config := strings.Replace(plainConfig(server.URL), `"unix:admin.sock"`, strconv.Quote(admin), 1)
-			config = strings.Replace(config, `address = "127.0.0.1:0"`, fmt.Sprintf("address = [ %q, %q ]", freePort(t), "unix:"+path), 1)
+			config = strings.Replace(config, `address = "127.0.0.1:0"`, fmt.Sprintf("address = [ %q, %q ]", proxytest.FreeAddress(t), "unix:"+path), 1)
 			file := write(t, "mpgate.toml", config)
 			p := start(t, nil, "run", "-c", file)
 			m := p.line(`"msg":"listening","listener":"web","address":"(127[^"]*)"`)
@@ -206,16 +208,6 @@ func exitOf(err error) int {
 		return e.ExitCode()
 	}
 	return 0
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // hammer asks without pause until stop is called; no request may fail.

@@ -89,6 +89,9 @@ func (o *Origin) accept() {
 func (o *Origin) Close() {
 	_ = o.listen.Close()
 	o.mu.Lock()
+	if !o.ended {
+		keepPort(o.t, o.listen.Addr())
+	}
 	o.ended = true
 	for _, c := range o.conns {
 		_ = c.Conn.Close()

@@ -96,7 +96,7 @@ func (a *Attempt) OpenRaw(ctx context.Context, route string, from Addresses) (l 
 		defer cancel()
 		a.server.countInFlight(1)
 		began := time.Now()
-		l, err = a.server.openLink(ctx, from)
+		l, err = a.server.openLink(ctx, from, true)
 		a.server.noteConnect(err)
 		if err != nil {
 			a.server.countInFlight(-1)

@@ -181,7 +181,11 @@ func (connectCheck) run(ctx context.Context, s *Server) error {
 	if !keep && s.tls == nil {
 		return s.touch(ctx)
 	}
-	shared, exclusive, err := s.reach(ctx, Addresses{}, s.mayShare(&Request{}))
+	shared, exclusive, err := s.reach(ctx, Addresses{}, s.mayShare(&Request{}), keep)
+	if err == errFull {
+		keep = false
+		shared, exclusive, err = s.reach(ctx, Addresses{}, s.mayShare(&Request{}), false)
+	}
 	switch {
 	case err != nil:
 		return err

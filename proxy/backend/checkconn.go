@@ -80,7 +80,7 @@ func (k *checkConn) open(ctx context.Context, s *Server, deadline time.Time) (St
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	shared, exclusive, err := s.reach(ctx, Addresses{}, s.mayShare(&Request{}))
+	shared, exclusive, err := s.reach(ctx, Addresses{}, s.mayShare(&Request{}), false)
 	switch {
 	case err != nil:
 		return nil, err

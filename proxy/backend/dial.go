@@ -21,7 +21,7 @@ import (
 func (s *Server) dial(ctx context.Context, from Addresses, share bool) (*sharedConn, *conn, error) {
 	s.dialling.Add(1)
 	defer s.dialling.Add(-1)
-	c, exclusive, err := s.reach(ctx, from, share)
+	c, exclusive, err := s.reach(ctx, from, share, true)
 	s.noteConnect(err)
 	return c, exclusive, err
 }
@@ -35,11 +35,11 @@ func (s *Server) noteConnect(err error) {
 	s.connectSucceeded()
 }
 
-// reach is dial for a check, whose result does not count as that of a request.
-func (s *Server) reach(ctx context.Context, from Addresses, share bool) (*sharedConn, *conn, error) {
+// reach is dial without its record of the result. counts is that of openLink.
+func (s *Server) reach(ctx context.Context, from Addresses, share, counts bool) (*sharedConn, *conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
 	defer cancel()
-	l, err := s.openLink(ctx, from)
+	l, err := s.openLink(ctx, from, counts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -61,22 +61,27 @@ func (s *Server) reach(ctx context.Context, from Addresses, share bool) (*shared
 	return nil, &conn{ClientConn: http1.NewClientConn(stream, &s.backend.client), link: l}, nil
 }
 
-// openLink opens a connection, counts it, and writes the PROXY header if the backend sends one.
-func (s *Server) openLink(ctx context.Context, from Addresses) (l *Link, err error) {
+// openLink opens a connection, and writes the PROXY header if the backend sends one. counts says
+// whether it is one of Options.MaxConnections: those of checks are not, so that a busy server
+// passes its checks, and a check keeps no request out.
+func (s *Server) openLink(ctx context.Context, from Addresses, counts bool) (l *Link, err error) {
 	if !s.ports.allow() {
 		return nil, &ShortError{ShortPorts, errPorts}
 	}
 	limit, o := s.backend.connLimit, &s.backend.options
-	if !s.conns.acquire(s) {
+	if counts && !s.conns.acquire(s) {
 		return nil, errFull
 	}
+	defer func() {
+		if err != nil && counts {
+			s.conns.release(s)
+		}
+	}()
 	if !limit.Acquire() {
-		s.conns.release(s)
 		return nil, &ShortError{ShortConnections, errConnections}
 	}
 	defer func() {
 		if err != nil {
-			s.conns.release(s)
 			limit.Release()
 		}
 	}()
@@ -98,7 +103,7 @@ func (s *Server) openLink(ctx context.Context, from Addresses) (l *Link, err err
 		nc.Close()
 		return nil, err
 	}
-	l = &Link{Conn: base, server: s, addr: addr, opened: time.Now()}
+	l = &Link{Conn: base, server: s, addr: addr, opened: time.Now(), counts: counts}
 	l.until = o.Keep.until(l.opened)
 	l.info.Open(base.Raw(), conninfo.Options{
 		Side: telemetry.SideBackend, Instruments: o.Instruments, Reason: result.Reason, Registry: o.Live,

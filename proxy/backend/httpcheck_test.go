@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -281,7 +282,7 @@ func TestChecksBesideMaxConnections(t *testing.T) {
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/up" {
 					checks.Add(1)
-					w.Header().Set("Connection", "close") // over HTTP/1 each check has a new connection
+					w.Header().Set("Connection", "close") // a connection for each check
 				}
 			}))
 			server.Config.Protocols = new(http.Protocols)
@@ -307,9 +308,10 @@ func TestChecksBesideMaxConnections(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			busy := sync.OnceFunc(func() { exchange(t, up, "GET"); a.End() })
+			defer busy()
 			checked()
-			exchange(t, up, "GET")
-			a.End()
+			busy()
 			if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_server_checks_total", "result", "failed"); n != 0 {
 				t.Errorf("%v checks failed", n)
 			}

@@ -32,6 +32,7 @@ type Link struct {
 	addr   netip.Addr // of a server that has a name
 	opened time.Time
 
+	counts   bool      // it is one of Options.MaxConnections
 	unparsed bool      // its bytes are forwarded without parsing them: it counts as a request
 	until    time.Time // it carries no further requests then; zero: no limit
 }
@@ -67,7 +68,9 @@ func (l *Link) Close() {
 func (l *Link) countClose() {
 	l.info.Close()
 	l.server.meter.Open(-1)
-	l.server.conns.release(l.server)
+	if l.counts {
+		l.server.conns.release(l.server)
+	}
 	l.server.backend.connLimit.Release()
 }
 

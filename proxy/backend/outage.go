@@ -65,7 +65,7 @@ func (s *Server) fail(reason telemetry.ChangeReason, err error) {
 	}
 	o.note(err)
 	if begins {
-		s.begin(o, false)
+		s.begin(o)
 	}
 	s.mu.Unlock()
 	if begins {
@@ -77,9 +77,15 @@ func newOutage(reason telemetry.ChangeReason) *outage {
 	return &outage{ended: make(chan struct{}), wanted: make(chan struct{}, 1), began: time.Now(), reason: reason}
 }
 
-// begin begins an outage; resumed: another process or generation has reported it. s.mu is held.
-func (s *Server) begin(o *outage, resumed bool) {
+// begin begins an outage. s.mu is held.
+func (s *Server) begin(o *outage) {
 	s.outage.Store(o)
+	s.probe(o, false)
+}
+
+// probe tries to reach the server until the outage ends; resumed: another process or generation has
+// reported it.
+func (s *Server) probe(o *outage, resumed bool) {
 	s.start("probes", func(ctx context.Context) { s.probeUntilReached(ctx, o, resumed) })
 }
 

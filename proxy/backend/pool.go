@@ -95,6 +95,7 @@ func (b *Backend) startServers() {
 	b.membersMu.Lock()
 	defer b.membersMu.Unlock()
 	b.running = true
+	b.health.Panics(b.panics.Load()) // the backend before may have left another value
 	for _, s := range b.list() {
 		s.startTasks()
 	}

@@ -350,15 +350,15 @@ func TestMaxConnections(t *testing.T) {
 		t.Errorf("%d connections at the end", n)
 	}
 	// An idle one is closed for a connection that it cannot be used for.
-	l, err := b.list()[0].openLink(t.Context(), Addresses{})
+	l, err := b.list()[0].openLink(t.Context(), Addresses{}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l2, err := b.list()[0].openLink(t.Context(), Addresses{})
+	l2, err := b.list()[0].openLink(t.Context(), Addresses{}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.list()[0].openLink(t.Context(), Addresses{}); err != errFull {
+	if _, err := b.list()[0].openLink(t.Context(), Addresses{}, true); err != errFull {
 		t.Errorf("a third connection: %v", err)
 	}
 	l.Close()
@@ -481,7 +481,7 @@ func TestReopenWaitsForAConnection(t *testing.T) {
 	v := mustEnter(t, b, "all")
 	v.up.Abort()
 	v.up.Release(time.Now())
-	l, err := b.list()[0].openLink(t.Context(), Addresses{})
+	l, err := b.list()[0].openLink(t.Context(), Addresses{}, true)
 	if err != nil {
 		t.Fatal(err)
 	}

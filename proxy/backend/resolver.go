@@ -72,8 +72,8 @@ func (n *Names) service(o Resolve, name string) *services {
 	return known(n, &n.services, o, name, newServices)
 }
 
-// known returns what is known about a name, from one of the maps of n, which it is added to if it is
-// not there.
+// known returns what is known about a name, from one of the maps of n, which it is added to if it
+// is not there.
 func known[T any, N interface{ base() *resolved[T] }](n *Names, in *map[nameKey]N, o Resolve, name string, create func(string, *resolve.Resolver) N) N {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -256,10 +256,10 @@ func (n *resolved[T]) refresh(ctx context.Context) {
 }
 
 // keepFresh refreshes the answer when it expires, until the context ends, so that no request waits
-// for the resolver and a change is noticed under steady traffic, and at once when lookup wants that.
-// It does so while the name is used: by new connections, or as inUse reports. It calls report with an error when lookups fail, and
-// with nil when they succeed again; known is whether there is an earlier answer. Then it always
-// calls after, if that is not nil.
+// for the resolver and a change is noticed under steady traffic, and at once when lookup wants
+// that. It does so while the name is used: by new connections, or as inUse reports. It calls report
+// with an error when lookups fail, and with nil when they succeed again; known is whether there is
+// an earlier answer. Then it always calls after, if that is not nil.
 func (n *resolved[T]) keepFresh(ctx context.Context, inUse func() bool, report func(known bool, why error), after func()) {
 	reported := false
 	timer := time.NewTimer(0)

@@ -31,7 +31,8 @@ type Server struct {
 	addr    netip.AddrPort // valid if the address is not a name
 	names   *names         // nil if the address is not a name
 	entry   *entry         // that the server was found for; nil: it is in the configuration
-	// priority is that of an SRV record: servers of a lower one are used first. Guarded by membersMu.
+	// priority is that of an SRV record: servers of a lower one are used first. Guarded by
+	// membersMu.
 	priority   int
 	preference preference // among the addresses of a name
 	meter      *telemetry.ServerMeter

@@ -30,8 +30,8 @@ type ServerState struct {
 	Gone time.Time `json:",omitzero"` // when its name lost the address; zero: it did not
 }
 
-// States returns the states of the servers, for Options.Restore, and of those that have gone and may
-// come back.
+// States returns the states of the servers, for Options.Restore, and of those that have gone and
+// may come back.
 func (b *Backend) States() []ServerState {
 	list := []ServerState{}
 	for _, s := range b.list() {
@@ -146,7 +146,11 @@ func (s *Server) restore() {
 		o.lastFailure.Store(1)
 		o.silent.Store(t.Silent)
 		o.reachable.Store(t.Reachable)
-		s.resume = func() { s.begin(o, true) }
+		s.resume = func() {
+			if s.outage.Load() == o { // no request has reached it meanwhile
+				s.probe(o, true)
+			}
+		}
 		s.outage.Store(o)
 	}
 	if b.options.Eject != nil && !t.Ejected.IsZero() && t.Until.After(now) {

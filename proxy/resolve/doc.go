@@ -10,6 +10,6 @@
 //
 // An answer counts if it comes from the address and port that were asked (the socket is connected,
 // with a random local port), and repeats the random id and the question (RFC 5452); an error may be
-// without the question. Anything else is ignored, so that the right answer may still arrive. Only records of the name itself, and of
-// the names that its CNAME records lead to, are used.
+// without the question. Anything else is ignored, so that the right answer may still arrive. Only
+// records of the name itself, and of the names that its CNAME records lead to, are used.
 package resolve

@@ -8,7 +8,8 @@ import (
 	"mpgate/telemetry"
 )
 
-func TestR1RestoredOutageEndsEarly(t *testing.T) {
+// A request that reaches a restored server before its tasks start ends the outage.
+func TestRestoredOutageEndsEarly(t *testing.T) {
 	b, err := New(Options{Name: "b", Servers: someServers[:1], Restore: []ServerState{{Address: someServers[0].Address, Down: time.Now(), Why: "refused"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -22,7 +23,8 @@ func TestR1RestoredOutageEndsEarly(t *testing.T) {
 	}
 }
 
-func TestR1PanicMetricAfterReload(t *testing.T) {
+// A reload that forgets the states of the servers ends the panic of the backend before.
+func TestPanicMetricAfterReload(t *testing.T) {
 	o := Options{Servers: someServers[:1]}
 	b, in := pool(t, o, probingEvery(time.Hour))
 	b.list()[0].fail(telemetry.ChangeCheck, &checkError{"GET /: status 503"})
