@@ -13,7 +13,7 @@ import (
 // comes back there can listen.
 func TestPortOfEndedServer(t *testing.T) {
 	for _, mode := range []mptcp.Mode{mptcp.Off, mptcp.Prefer} {
-		o := NewOrigin(t, mode, func(c *Conn) { c.Send("x") })
+		o := NewOrigin(t, mode, func(c *Conn) {})
 		Dial(t, o.Address(), mptcp.Off).WantClosed()
 		o.Close()
 		if _, err := net.Dial("tcp", o.Address()); !errors.Is(err, syscall.ECONNREFUSED) {

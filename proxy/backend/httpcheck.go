@@ -57,7 +57,7 @@ func checkRequest(r *message.Request, s *Server, method, path, host string) {
 		r.Scheme = "https"
 	}
 	if host == "" {
-		host = target.ServerHost(s.Address)
+		host = target.ServerHost(s.Host())
 	}
 	r.Host, r.Path = append(r.Host, host...), append(r.Path, path...)
 	r.Header.AddString(message.UserAgent, checkAgent)

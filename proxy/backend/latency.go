@@ -134,16 +134,21 @@ func (l *latency) begin(at int64, alone bool) {
 
 // answer notes an answer that took so long. Without recent answers before it, the average begins
 // anew. One that reports a failure of the server does not lower the average: it says nothing about
-// the time of a proper answer.
+// the time of a proper answer. A server that has only failed is probed like one that does not
+// answer.
 func (l *latency) answer(took time.Duration, failed bool, at int64) {
 	l.waiting.Store(0)
+	if failed && !l.recent(at) {
+		l.late(took)
+		return
+	}
 	age := at - l.answered.Swap(max(1, at))
 	keep := math.Exp(-float64(max(0, age)) / float64(latencyDecay))
 	for {
 		old := l.average.Load()
 		average, sample := math.Float64frombits(old), float64(max(1, took))
 		switch {
-		case sample >= average || age >= int64(latencyRecent) && !failed:
+		case sample >= average || age >= int64(latencyRecent):
 			average = sample
 		case !failed:
 			average = average*keep + sample*(1-keep)

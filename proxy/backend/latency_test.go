@@ -131,7 +131,7 @@ func TestAverage(t *testing.T) {
 		{5, 10 * time.Millisecond, 200, 60, 70},         // 10 + 90/sqrt(e)
 		{1, 300 * time.Millisecond, 0, 270, 300},        // no answer in that time
 		{1, 100 * time.Millisecond, 0, 230, 300},        // no news
-		{11, time.Millisecond, 500, 300 / 3, 300},       // a failure after a long time
+		{11, time.Millisecond, 500, 60, 300},            // a failure after a long time
 		{12, 20 * time.Millisecond, 200, 20, 20},        // an answer after a long time
 		{0.001, 30 * time.Millisecond, 200, 30, 30.001}, // slower again
 	} {

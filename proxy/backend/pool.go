@@ -65,9 +65,9 @@ func (b *Backend) setServers(servers []*Server) error {
 	if err != nil {
 		return err
 	}
-	before, after := map[*Server]bool{}, map[*Server]bool{}
+	before, after, had := map[*Server]bool{}, map[*Server]bool{}, map[*entry]bool{}
 	for _, s := range b.list() {
-		before[s] = true
+		before[s], had[s.entry] = true, true
 	}
 	for _, s := range servers {
 		after[s] = true
@@ -76,7 +76,9 @@ func (b *Backend) setServers(servers []*Server) error {
 		}
 		s.meter = b.options.Instruments.Server(b.options.Name, s.Address)
 		if b.running {
-			s.startSlowly(time.Now())
+			if had[s.entry] { // the first servers of a name have nobody to share with
+				s.startSlowly(time.Now())
+			}
 			s.startTasks()
 		}
 	}
