@@ -9,7 +9,7 @@ import (
 // Fault is one error in a file, or a warning about it.
 type Fault struct {
 	File string `json:"file"`
-	Line int    `json:"line"` // from 1
+	Line int    `json:"line"` // from 1; 0: the fault is about the file, which cannot be read
 	// Key is the TOML path, "" if the fault is not about a key, such as a parse error.
 	Key      string   `json:"key,omitempty"`
 	Msg      string   `json:"message"`
@@ -26,12 +26,16 @@ const (
 	Warning Severity = "warning"
 )
 
-// String is "file:line: key: what is wrong; what would be right".
+// String is "file:line: key: what is wrong; what would be right", without what does not apply.
 func (f Fault) String() string {
-	if f.Key == "" {
-		return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Msg)
+	text := f.File + ": "
+	if f.Line > 0 {
+		text = fmt.Sprintf("%s:%d: ", f.File, f.Line)
 	}
-	return fmt.Sprintf("%s:%d: %s: %s", f.File, f.Line, f.Key, f.Msg)
+	if f.Key != "" {
+		text += f.Key + ": "
+	}
+	return text + f.Msg
 }
 
 // Errors are all faults of a configuration, sorted by place. As an error it is never empty.

@@ -52,7 +52,7 @@ match.path = "/a"`,
 				"b.toml:1: is not TOML: unexpected '=': key name appears blank"},
 		{"a faulty file hides what others refer to", map[string]string{"main.toml": `include = ["*.toml"]` + strings.Replace(rest, `"app"`, `"else"`, 1), "b.toml": "[[backend]]\nname = \"else"},
 			"b.toml:2: is not TOML: a string is not closed; add its quote at the end of the value"},
-		{"a directory", map[string]string{"main.toml": `include = ["d"]` + rest, "d/x": ""}, "d:1: cannot be read: is a directory"},
+		{"a directory", map[string]string{"main.toml": `include = ["d"]` + rest, "d/x": ""}, "d: cannot be read: is a directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := faults(write(t, tt.files), Options{Lookup: noEnv}); got != tt.want {
@@ -108,7 +108,7 @@ func TestIncludeValues(t *testing.T) {
 
 func TestMissingFile(t *testing.T) {
 	main := filepath.Join(t.TempDir(), "main.toml")
-	if got, want := faults(main, Options{}), "main.toml:1: cannot be read: no such file or directory"; got != want {
+	if got, want := faults(main, Options{}), "main.toml: cannot be read: no such file or directory"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

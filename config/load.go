@@ -165,6 +165,7 @@ func (l *loader) file(name string) *node {
 	text, err := read(name)
 	if err != nil {
 		l.broken = true
+		at.line = 0
 		l.fault(at, "cannot be read: %v", cause(err))
 		return nil
 	}

@@ -102,6 +102,23 @@ func Lookup(ctx context.Context, b *config.Backend, s *config.Server) ([]netip.A
 	return list, nil
 }
 
+// LookupFound resolves the name of a server of a backend as Lookup does, and returns what the name
+// stands for in the words of the status: addresses, or the targets of SRV records.
+func LookupFound(ctx context.Context, b *config.Backend, s *config.Server) (found []string, err error) {
+	if s.SRV != "" {
+		services, f := resolve.New(resolve.Options{Servers: b.Resolve.Servers}).Services(ctx, s.SRV)
+		for _, one := range services {
+			found = append(found, fmt.Sprintf("%s priority %d weight %d", net.JoinHostPort(one.Target, strconv.Itoa(int(one.Port))), one.Priority, one.Weight))
+		}
+		return found, f.Err
+	}
+	addrs, err := Lookup(ctx, b, s)
+	for _, a := range addrs {
+		found = append(found, a.String())
+	}
+	return found, err
+}
+
 func lookupHost(ctx context.Context, r *resolve.Resolver, host string, port uint16) (list []netip.AddrPort, err error) {
 	v4, v6, _ := r.Addresses(ctx, host, "")
 	for _, a := range slices.Concat(v4.Addrs, v6.Addrs) {

@@ -8,10 +8,10 @@ import (
 
 type configCmd struct {
 	configFlag
-	Effective bool `xor:"what" required:"" help:"Print every key with its value or default; secrets are hidden."`
-	Reference bool `xor:"what" required:"" help:"Print every key with its default and its meaning."`
+	Effective bool `xor:"what" help:"Print every key with its value or default; secrets are hidden."`
+	Reference bool `xor:"what" help:"Print every key with its default and its meaning."`
 	Why       bool `help:"With --effective: say after each value in which file and line it is written."`
-	Schema    bool `xor:"what" required:"" help:"Print a JSON Schema of the file, for editors."`
+	Schema    bool `xor:"what" help:"Print a JSON Schema of the file, for editors."`
 }
 
 func (configCmd) Help() string {
@@ -25,6 +25,8 @@ func (configCmd) Help() string {
 
 func (c *configCmd) Run(p *program) error {
 	switch {
+	case !c.Effective && !c.Reference && !c.Schema:
+		return usageError("config: name one of --effective, --reference and --schema")
 	case c.Why && !c.Effective:
 		return usageError("--why: only with --effective")
 	case c.Reference:

@@ -71,7 +71,7 @@ func runNames(t *testing.T) {
 	}
 	for _, c := range []struct{ args, want string }{
 		{"status", "node.example:" + shop + " priority 1 weight 1"},
-		{"explain http://example.org/shop/x", "_http._tcp.shop.service.consul is 127.0.0.1:" + shop + " at present"},
+		{"explain http://example.org/shop/x", "_http._tcp.shop.service.consul is node.example:" + shop + " priority 1 weight 1 at present"},
 	} {
 		out, err := exec.Command(binary, append(strings.Fields(c.args), "-c", file)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), c.want) {

@@ -418,7 +418,8 @@ func (e *explained) lead(cfg *config.Config, r *config.Route, choice int) {
 // namesTime is how long explain waits for the names of a backend.
 const namesTime = 5 * time.Second
 
-// addressNotes say which addresses the names of a backend's servers have at present.
+// addressNotes say which addresses, or targets of SRV records, the names of a backend's servers
+// have at present.
 func addressNotes(ctx context.Context, cfg *config.Config, backend string) (notes []string) {
 	ctx, cancel := context.WithTimeout(ctx, namesTime)
 	defer cancel()
@@ -435,16 +436,12 @@ func addressNotes(ctx context.Context, cfg *config.Config, backend string) (note
 			case ctx.Err() != nil:
 				return append(notes, "the other names were not resolved: that took too long")
 			}
-			addrs, err := gateway.Lookup(ctx, b, s)
+			found, err := gateway.LookupFound(ctx, b, s)
 			if err != nil {
 				notes = append(notes, fmt.Sprintf("%s does not resolve here: %v", s.Name(), err))
 				continue
 			}
-			var list []string
-			for _, a := range addrs {
-				list = append(list, a.String())
-			}
-			notes = append(notes, fmt.Sprintf("%s is %s at present", s.Name(), someOf(list)))
+			notes = append(notes, fmt.Sprintf("%s is %s at present", s.Name(), someOf(found)))
 		}
 	}
 	return notes

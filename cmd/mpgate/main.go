@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/alecthomas/kong"
 
@@ -63,7 +64,7 @@ func main() { os.Exit(execute(os.Args[1:], &program{stdout: os.Stdout, stderr: o
 
 // newParser makes the parser; exit is called with the code after help was printed.
 func newParser(p *program, exit func(int)) (*kong.Kong, error) {
-	return kong.New(&cli{},
+	parser, err := kong.New(&cli{},
 		kong.Name(name),
 		kong.Description(description),
 		kong.Writers(p.stdout, p.stderr),
@@ -72,6 +73,18 @@ func newParser(p *program, exit func(int)) (*kong.Kong, error) {
 		kong.Vars{"config": defaultConfig},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 	)
+	if err == nil {
+		parser.Model.HelpFlag.Help = "Show this help."
+	}
+	return parser, err
+}
+
+// helpArgs turns "help" and "help COMMAND" into the flag --help.
+func helpArgs(args []string) []string {
+	if len(args) > 0 && args[0] == "help" {
+		return append(slices.Clone(args[1:]), "--help")
+	}
+	return args
 }
 
 // execute runs one command line and returns the exit code.
@@ -82,7 +95,7 @@ func execute(args []string, p *program) int {
 		fmt.Fprintln(p.stderr, "mpgate:", err)
 		return exitFailed
 	}
-	ctx, err := parser.Parse(args)
+	ctx, err := parser.Parse(helpArgs(args))
 	if code >= 0 { // help was printed
 		return code
 	}

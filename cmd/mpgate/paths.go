@@ -25,7 +25,7 @@ type pathsCmd struct {
 }
 
 func (pathsCmd) Help() string {
-	return `Shows the declared paths, other interfaces that carry subflows, the kernel's endpoints and limits, and the gateway's MPTCP connections with their subflows: at most 1,000, the busiest first. SENT, RECEIVED and RETRANS are in bytes, RETRANSMITS is in segments.
+	return `Shows the declared paths, other interfaces that carry subflows, the kernel's endpoints and limits, and the gateway's MPTCP connections with their subflows: at most 1,000, the busiest first. RETRANSMITTED is the part of SENT that was sent again.
 
 On a terminal, --watch updates the output in place; otherwise it prints one report after the other.
 

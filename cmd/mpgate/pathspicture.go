@@ -200,7 +200,7 @@ func (p *picture) paths() {
 			bytesText(path.BytesSent), bytesText(path.BytesReceived), bytesText(path.BytesRetransmitted), strings.Join(notes, ", "),
 		})
 	}
-	p.table("PATH INTERFACE ADDRESSES ROLE STATE SUBFLOWS SENT RECEIVED RETRANS NOTE", rows)
+	p.table("PATH INTERFACE ADDRESSES ROLE STATE SUBFLOWS SENT RECEIVED RETRANSMITTED NOTE", rows)
 }
 
 func (p *picture) endpoints() {
@@ -246,12 +246,12 @@ func (p *picture) connections() {
 			}
 			rows = append(rows, []string{
 				side, token, cmp.Or(s.Path, "-"), cmp.Or(s.Interface, "-"), s.Local.String(), s.Remote.String(), fmt.Sprintf("%.1f ms", s.RTT), bytesText(rate) + "/s",
-				bytesText(s.BytesSent), bytesText(s.BytesReceived), fmt.Sprint(s.Retransmits), state,
+				bytesText(s.BytesSent), bytesText(s.BytesReceived), bytesText(s.BytesRetransmitted), state,
 			})
 			side, token = "", "" // only on the first line
 		}
 	}
-	p.table("SIDE TOKEN PATH INTERFACE LOCAL REMOTE RTT RATE SENT RECEIVED RETRANSMITS STATE", rows)
+	p.table("SIDE TOKEN PATH INTERFACE LOCAL REMOTE RTT RATE SENT RECEIVED RETRANSMITTED STATE", rows)
 	if p.More > 0 {
 		fmt.Fprintf(&p.b, "and %s\n", plural(p.More, "more connection"))
 	}

@@ -61,15 +61,27 @@ func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, err
 		return nil, nil, err
 	}
 	s := new(admin.Status)
-	if err := client.Get(ctx, "/api/status", s); err != nil {
-		client.Close()
-		return nil, nil, err
+	err = client.Get(ctx, "/api/status", s)
+	if err == nil && s.Config != "" && !sameFile(s.Config, c.Config) {
+		err = fmt.Errorf("the gateway at this admin address uses %s, not %s", s.Config, c.Config)
 	}
-	if s.Config != "" && !sameFile(s.Config, c.Config) {
+	if err != nil {
 		client.Close()
-		return nil, nil, fmt.Errorf("the gateway at this admin address uses %s, not %s", s.Config, c.Config)
+		return nil, nil, c.withFaults(err)
 	}
 	return client, s, nil
+}
+
+// withFaults adds the faults of the file to an error, if the file names no admin address: it may
+// name one in a part that is not valid TOML.
+func (c *configFlag) withFaults(err error) error {
+	if a, err2 := c.admin(); err2 != nil || a.Written {
+		return err
+	}
+	if _, faults := config.Load(c.Config, config.Options{Check: true}); faults != nil {
+		return fmt.Errorf("%w\nmpgate: the file has no valid admin.address, so the default was tried: %v", faults, err)
+	}
+	return err
 }
 
 // order sends a POST to a path of the gateway's API, waits for the result and prints it. instead is
@@ -116,7 +128,7 @@ type healthCmd struct {
 }
 
 func (healthCmd) Help() string {
-	return `Prints ready, or the reasons why the gateway is not ready. The exit code is 0 or 1. For HEALTHCHECK and scripts.
+	return `Prints ready, or the reasons why the gateway is not ready. The exit code is 0 only if it is ready. For HEALTHCHECK and scripts.
 
     mpgate health -c mpgate.toml`
 }
