@@ -104,7 +104,7 @@ func (l *loader) checkMatch(m *Match, n *node) {
 	}
 	for _, key := range []string{"host", "path", "path_regex", "method", "header", "query", "cookie", "client"} {
 		if n.written(key) {
-			l.fault(n.get(key).at, "is set together with sni%s, whose connections are passed through unopened, so that it is never compared; leave one of the two out", n.get(key).got())
+			l.fault(n.get(key).at, "is set together with sni%s, whose connections are passed through encrypted, so that it is never compared; leave one of the two out", n.get(key).got())
 		}
 	}
 }

@@ -56,18 +56,18 @@ func (l *loader) checkHash(t *template.Template, n *node) {
 		}
 	}
 	if t.Captures() > 0 {
-		l.fault(n.at, `uses {%d}, which is known to a route only%s; must be for example "{path}"`, t.Captures(), n.got())
+		l.fault(n.at, `uses {%d}, which has a value only on a route%s; must be for example "{path}"`, t.Captures(), n.got())
 	}
 }
 
 // ofConnections are the variables that have a value for a connection whose bytes are forwarded
-// unopened.
+// unparsed.
 var ofConnections = []template.Kind{
 	template.Literal, template.Client, template.ID, template.Listener, template.Route, template.SNI, template.ClientTransport,
 }
 
 // balance warns of keys of a backend that have no effect on a route whose bytes are forwarded
-// unopened.
+// unparsed.
 func (l *loader) balance(c *Config, t tables, backends names) {
 	isTCP := c.TCPListeners()
 	for i := range c.Routes {
@@ -82,12 +82,12 @@ func (l *loader) balance(c *Config, t tables, backends names) {
 			}
 			b, n := &c.Backends[j], t.backends[j]
 			if sticky := n.get("sticky"); b.Sticky != nil {
-				l.warn(sticky.at, "is for HTTP, and has no effect on the route %q, whose bytes are forwarded unopened; leave it out, or give that route a backend of its own", r.Name)
+				l.warn(sticky.at, "is for HTTP, and has no effect on the route %q, whose bytes are forwarded unparsed; leave it out, or give that route a backend of its own", r.Name)
 			}
 			for _, p := range b.Hash.Parts() {
 				if !slices.Contains(ofConnections, p.Kind) {
 					hash := n.get("hash")
-					l.warn(hash.at, `uses {%s}%s, which has no value on the route %q, whose bytes are forwarded unopened; must be for example "{client}" or "{sni}"`, p.Kind, hash.got(), r.Name)
+					l.warn(hash.at, `uses {%s}%s, which has no value on the route %q, whose bytes are forwarded unparsed; must be for example "{client}" or "{sni}"`, p.Kind, hash.got(), r.Name)
 					break
 				}
 			}

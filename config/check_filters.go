@@ -74,7 +74,7 @@ func (l *loader) notOpened(n *node) {
 			continue
 		}
 		if child := n.keys[name]; n.has(name) || child != nil && len(child.keys) > 0 {
-			l.fault(child.at, "is for requests, and TLS for match.sni is passed through unopened; remove it, or match by host")
+			l.fault(child.at, "is for requests, and TLS for match.sni is passed through encrypted; remove it, or match by host")
 		}
 	}
 }

@@ -132,7 +132,7 @@ type Listener struct {
 	MPTCP     mptcp.Mode `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
 	// Protocols is never empty.
-	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c,tcp" default:"h1" help:"Protocols that clients may use; with tls the default is h1 and h2. tcp forwards bytes unopened."`
+	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c,tcp" default:"h1" help:"Protocols that clients may use; with tls the default is h1 and h2. tcp forwards bytes unparsed."`
 	TrustedProxies []Network         `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
 	ProxyProtocol  preread.ProxyMode `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
 
@@ -160,7 +160,7 @@ const (
 	H1  Protocol = "h1"
 	H2  Protocol = "h2"  // over TLS
 	H2C Protocol = "h2c" // without TLS, by prior knowledge
-	// TCP is for listeners only, alone: their connections are forwarded unopened.
+	// TCP is for listeners only, alone: their connections are forwarded unparsed.
 	TCP Protocol = "tcp"
 	// Auto is for backends only: the protocol that ALPN selects over TLS, h1 without TLS.
 	Auto Protocol = "auto"
@@ -218,7 +218,7 @@ type Match struct {
 	Cookie  map[string]string `toml:"cookie" eg:"beta = *" help:"Cookies of the request, likewise."`
 	Clients []Network         `toml:"client,one" as:"clients" eg:"10.0.0.0/8" help:"Networks of the client, or private."`
 	// SNI has the form of a host with or without *. before it, or is AnySNI.
-	SNI string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through unopened; * for any."`
+	SNI string `toml:"sni" as:"server_name" eg:"example.org" help:"Server name of a TLS connection to pass through encrypted; * for any."`
 }
 
 // AnySNI is the Match.SNI of every TLS connection, also of one without a server name.

@@ -207,7 +207,7 @@ func (l *loader) sni(c *Config, t tables, listeners, backends names) {
 		match := n.get("match")
 		for _, name := range r.BackendNames() {
 			if j, ok := backends.at[name]; ok && c.Backends[j].TLS != nil {
-				l.fault(n.get("backend").keys[name].at, "uses TLS itself (got %q), but an sni route passes the client's own TLS on unopened; name a backend without tls", name)
+				l.fault(n.get("backend").keys[name].at, "uses TLS itself (got %q), but an sni route passes the client's own TLS through; name a backend without tls", name)
 			}
 		}
 		if r.Match.SNI == AnySNI {

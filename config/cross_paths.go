@@ -72,17 +72,17 @@ func (l *loader) pinnedTo(m *MPTCP, n *node, device string, source netip.Addr) {
 		return
 	}
 	i, s := n.get("interface"), n.get("source")
-	const instead = `write mptcp = "off" to keep to it`
+	const instead = `write mptcp = "off" to use only this path`
 	switch other := m.otherPath(device, netip.Addr{}); {
 	case device == "":
 	case other != "":
-		l.warn(i.at, `binds only the first subflow of a connection to the device%s: manage = "sync" has the kernel make another on path %q; `+instead, i.got(), other)
+		l.warn(i.at, `binds only the first subflow of a connection to the device%s: manage = "sync" makes the kernel create another one on the path %q; `+instead, i.got(), other)
 	default:
 		l.warn(i.at, `binds every subflow of a connection to the device%s, so that no second path is used; leave it out or write mptcp = "off"`, i.got())
 	}
 	if source.IsValid() && device == "" {
 		if other := m.otherPath("", source); other != "" {
-			l.warn(s.at, `is where only the first subflow of a connection starts%s: manage = "sync" has the kernel make another on path %q; `+instead, s.got(), other)
+			l.warn(s.at, `binds only the first subflow of a connection to the address%s: manage = "sync" makes the kernel create another one on the path %q; `+instead, s.got(), other)
 		}
 	}
 }

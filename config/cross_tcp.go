@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// AcceptsTCP reports whether the listener forwards the bytes of its connections unopened.
+// AcceptsTCP reports whether the listener forwards the bytes of its connections unparsed.
 func (ln *Listener) AcceptsTCP() bool { return ln.Accepts(TCP) }
 
 // httpOnly are the keys of a listener that are for HTTP only, and why.
@@ -42,7 +42,7 @@ func (l *loader) checkTCPPolicy(p *TLSPolicy, n *node) {
 	}
 }
 
-// tcp checks that a listener whose bytes are forwarded unopened has one route, which only names a
+// tcp checks that a listener whose bytes are forwarded unparsed has one route, which only names a
 // backend.
 func (l *loader) tcp(c *Config, t tables, listeners, backends names) {
 	routes := map[int][]int{} // by listener
@@ -90,7 +90,7 @@ func changes(table any, name string) bool {
 	return !reflect.DeepEqual(value.Interface(), def.Interface()) && (!isList || value.Len() > 0)
 }
 
-// TCPListeners are the names of the listeners that forward the bytes of their connections unopened.
+// TCPListeners are the names of the listeners that forward the bytes of their connections unparsed.
 // A route that names one of them takes its connections, and no requests.
 func (c *Config) TCPListeners() map[string]bool {
 	all := map[string]bool{}
@@ -103,7 +103,7 @@ func (c *Config) TCPListeners() map[string]bool {
 }
 
 func (l *loader) checkTCPRoute(c *Config, r *Route, n *node, backends names) {
-	const why = `is for HTTP, and the route is for a listener of protocol "tcp", whose bytes are forwarded unopened; leave it out`
+	const why = `is for HTTP, and the route is for a listener of protocol "tcp", whose bytes are forwarded unparsed; leave it out`
 	for _, key := range n.sorted() {
 		if key != "name" && key != "match" && key != "backend" && changes(r, key) {
 			l.fault(n.get(key).at, "%s", why)

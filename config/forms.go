@@ -100,7 +100,7 @@ func (l *loader) groups(n *node, ks []key) {
 			}
 		}
 		if count != 1 {
-			l.fault(n.at, "names %d %ss; must be exactly one of %s", count, k.group, list(names, " and "))
+			l.fault(n.at, "has %d %ss; must have exactly one of %s", count, k.group, list(names, " and "))
 		}
 	}
 }

@@ -227,7 +227,7 @@ func (c *codec) mustSet(v reflect.Value, s string) {
 func (c *codec) setInt(v reflect.Value, n int64) (problem string) {
 	switch {
 	case c.only != nil && !slices.Contains(c.only, n):
-		return "is not one of its values; must be " + c.onlyText()
+		return "is not a valid value; must be " + c.onlyText()
 	case n < c.min || n > c.max:
 		return "is out of range; must be from " + strconv.FormatInt(c.min, 10) + " to " + strconv.FormatInt(c.max, 10)
 	case v.CanUint():

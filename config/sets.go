@@ -67,7 +67,7 @@ func (m *merger) route(n, defaults *node) {
 	}
 	if n.get("match").written("sni") {
 		if own != nil {
-			m.fault(own.at, "names filters, and TLS for match.sni is passed through unopened; remove it, or match by host")
+			m.fault(own.at, "names filters, and TLS for match.sni is passed through encrypted; remove it, or match by host")
 		}
 		return
 	}

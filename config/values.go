@@ -108,9 +108,9 @@ func withPattern(c codec, pattern string) codec {
 // notOneOf returns the problem of a value that is not in an enumeration.
 func notOneOf(s string, values []string) string {
 	if near := nearest(s, values); near != "" {
-		return fmt.Sprintf("is not one of its values; did you mean %q? Must be %s", near, orList(values))
+		return fmt.Sprintf("is not a valid value; did you mean %q? Must be %s", near, orList(values))
 	}
-	return "is not one of its values; must be " + orList(values)
+	return "is not a valid value; must be " + orList(values)
 }
 
 // orList returns `"a", "b" or "c"`.

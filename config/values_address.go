@@ -261,7 +261,7 @@ func hostName(s string, wildcard bool) (canonical, problem string) {
 	case strings.Contains(name, "*"):
 		return "", "has a *; write the whole name"
 	case strings.HasSuffix(name, "."):
-		return "", "ends in a dot; leave that off"
+		return "", "ends in a dot; remove the dot"
 	}
 	if i := strings.IndexFunc(name, notInHost); i >= 0 {
 		return "", fmt.Sprintf("has %q in it", name[i:i+1])

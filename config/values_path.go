@@ -113,7 +113,7 @@ func pathByteProblem(rest string) string {
 	canonical, flags, err := target.Path([]byte("/x"+rest[:size]), &scratch)
 	switch {
 	case c == ' ' || c >= 0x80:
-		return fmt.Sprintf("has the byte %q as it is; write it as %%%02X", string(rune(c)), c)
+		return fmt.Sprintf("has the byte %q unescaped; write it as %%%02X", string(rune(c)), c)
 	case err == target.ErrPathNUL:
 		return "has %00; requests with it are refused"
 	case err != nil:
@@ -127,7 +127,7 @@ func pathByteProblem(rest string) string {
 	case size == 3:
 		return fmt.Sprintf("has %s; write it as %q", rest[:size], canonical[2:])
 	}
-	return fmt.Sprintf("has the byte %q as it is; write it as %s", string(rune(c)), canonical[2:])
+	return fmt.Sprintf("has the byte %q unescaped; write it as %s", string(rune(c)), canonical[2:])
 }
 
 // notPath says what is right in place of a URL or a regular expression; "" for any other.

@@ -79,7 +79,7 @@ func TestProxyHeadersByConfiguration(t *testing.T) {
 	}
 }
 
-// One address serves names of its own by TLS, and passes others on unopened.
+// One address serves names of its own by TLS, and passes others through encrypted.
 func TestPassedThroughByConfiguration(t *testing.T) {
 	t.Parallel()
 	ca := acmetest.NewCA(t)

@@ -16,7 +16,7 @@
 //  11. head       the only place where the final head leaves; filters   response.go   sendHead
 //  12. end        the only exit: one log line, the metrics              exchange.go   finish
 //
-// A connection that is forwarded unopened is an exchange as a whole (tcp.go): it goes from step 2,
+// A connection that is forwarded unparsed is an exchange as a whole (tcp.go): it goes from step 2,
 // or its accept, to steps 4, 8 and 12.
 //
 // A client is the other end of a connection; conn carries its bytes. One goroutine serves a

@@ -23,7 +23,7 @@ import (
 // server may send requests of its own with the fields that it received. A mark identifies the
 // listener, the route and the target of a pass, and a loop is the same mark again.
 //
-// Connections that are forwarded unopened carry no mark. A loop is a connection that this process
+// Connections that are forwarded unparsed carry no mark. A loop is a connection that this process
 // has made for the same route, also by way of other routes; or many concurrent connections with the
 // same ClientHello, which contains 32 random bytes. Other bytes that return through other proxies
 // cannot be told from new ones: the limit of connections ends such a loop.
@@ -47,7 +47,7 @@ type loops struct {
 
 	mu      sync.Mutex               // guards what follows
 	hellos  map[uint64]int           // by hash, of the connections that are being passed through
-	arrived map[addrPair]*passedConn // the connections that are forwarded unopened
+	arrived map[addrPair]*passedConn // the connections that are forwarded unparsed
 	dialled map[addrPair]*passedConn // their connections to servers
 }
 
@@ -129,7 +129,7 @@ func (l *loops) report(x *exchange, text, key, value string) {
 	}
 }
 
-// passedConn is a connection that is forwarded unopened.
+// passedConn is a connection that is forwarded unparsed.
 type passedConn struct {
 	loops   *loops
 	route   string

@@ -36,7 +36,7 @@ func (c *conn) passthrough(v *view, ahead *netio.Buffer) (done bool, err error) 
 	}
 }
 
-// Passthroughs is a table of routes for connections that are forwarded unopened.
+// Passthroughs is a table of routes for connections that are forwarded unparsed.
 type Passthroughs Routes
 
 // NewPassthroughs builds the table. The hosts of a route are server names, none for all; it has no

@@ -16,7 +16,7 @@ func newCookie(name, value string) (condition, *fault) {
 		return nil, &fault{"cookie." + name, value, fmt.Sprintf("%q is not the name of a cookie", name)}
 	}
 	if strings.ContainsFunc(value, func(r rune) bool { return r > 0x7f || !message.IsCookieOctet(byte(r)) }) {
-		return nil, &fault{"cookie." + name, value, `no cookie has such a value: it has no spaces, quotes, commas, semicolons or backslashes, and only ASCII`}
+		return nil, &fault{"cookie." + name, value, `is not a valid cookie value: only ASCII is allowed, without spaces, quotes, commas, semicolons and backslashes`}
 	}
 	return &cookieCondition{expectation{name, value}}, nil
 }

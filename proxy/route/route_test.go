@@ -125,7 +125,7 @@ func TestBuildErrors(t *testing.T) {
 		{"header.A", " x", "no field has such a value: it has no control characters, and no spaces around it"},
 		{"query.", "x", "a parameter has a name"},
 		{"cookie.a=b", "x", `"a=b" is not the name of a cookie`},
-		{"cookie.a", "x y", "no cookie has such a value: it has no spaces, quotes, commas, semicolons or backslashes, and only ASCII"},
+		{"cookie.a", "x y", "is not a valid cookie value: only ASCII is allowed, without spaces, quotes, commas, semicolons and backslashes"},
 	} {
 		var m Match
 		switch key, name, _ := strings.Cut(tt.key, "."); key {
