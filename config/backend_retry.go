@@ -7,13 +7,13 @@ import (
 
 // Retry says when a request is sent to a server again.
 type Retry struct {
-	Tries   int          `toml:"tries" default:"3" min:"1" max:"10" help:"Most tries of one request; 1: it is not sent again."`
+	Tries   int          `toml:"tries" default:"3" min:"1" max:"10" help:"Maximum number of tries of a request; 1: it is not sent again."`
 	On      []RetryCause `toml:"on" default:"connect,reset" help:"Failures after which a request is sent again."`
-	Methods RetryMethods `toml:"methods" default:"idempotent" help:"Which requests are sent again that a server may have processed."`
-	Body    int          `toml:"body" as:"size" default:"64KiB" min:"0" max:"64KiB" help:"Longest body that is kept to be sent again."`
+	Methods RetryMethods `toml:"methods" default:"idempotent" help:"Which requests may be sent again after a server may have processed them."`
+	Body    int          `toml:"body" as:"size" default:"64KiB" min:"0" max:"64KiB" help:"Longest body of a request that is sent again."`
 	// TryTimeout is 0 for an equal part of the response timeout.
 	TryTimeout time.Duration `toml:"try_timeout" min:"1ms" eg:"5s" help:"Time for each try until the head of the response; default: response_timeout divided by tries."`
-	Budget     Percent       `toml:"budget" default:"20%" help:"Most retries, as a share of the requests; 10 a second are always allowed."`
+	Budget     Percent       `toml:"budget" default:"20%" help:"Maximum of retries, as a share of the requests; 10 a second are always allowed."`
 }
 
 // RetryCause is a failure after which a request is sent again.
@@ -48,15 +48,15 @@ func (RetryMethods) Values() []string { return texts(RetryIdempotent, RetryAll) 
 
 // Queue says how requests wait for a server that may take one more.
 type Queue struct {
-	Requests int           `toml:"requests" default:"100" min:"1" max:"1000000" help:"Most requests that wait."`
+	Requests int           `toml:"requests" default:"100" min:"1" max:"1000000" help:"Maximum number of waiting requests."`
 	Time     time.Duration `toml:"time" default:"5s" min:"1ms" help:"Longest wait of a request."`
 }
 
 // KeepConns says how long connections to servers are kept for further requests.
 type KeepConns struct {
-	Idle     int           `toml:"idle" default:"64" min:"0" max:"1024" help:"Idle connections to one server that stay; further ones are closed after a second."`
-	Requests int           `toml:"requests" default:"0" min:"0" max:"1000000000" help:"Most requests on one connection; 0 for no limit."`
-	Age      time.Duration `toml:"age" default:"0s" min:"0s" help:"Longest time that a connection gets requests; 0s for no limit."`
+	Idle     int           `toml:"idle" default:"64" min:"0" max:"1024" help:"Idle connections to one server that are kept; further ones are closed after a second."`
+	Requests int           `toml:"requests" default:"0" min:"0" max:"1000000000" help:"Maximum number of requests on one connection; 0 for no limit."`
+	Age      time.Duration `toml:"age" default:"0s" min:"0s" help:"Longest time for which a connection gets requests; 0s for no limit."`
 }
 
 func (l *loader) checkRetry(b *Backend, n *node) {

@@ -29,17 +29,17 @@ type Config struct {
 
 	Log      Log           `toml:"log" help:"The program's own log and the access log."`
 	Admin    Admin         `toml:"admin" help:"The admin socket."`
-	Shutdown Shutdown      `toml:"shutdown" help:"How the gateway ends."`
+	Shutdown Shutdown      `toml:"shutdown" help:"What happens when the gateway stops."`
 	Limits   limits.Limits `toml:"limits" help:"Limits on clients."`
 	MPTCP    MPTCP         `toml:"mptcp" help:"Multipath TCP: the host's endpoints and paths."`
 
 	Listeners []Listener `toml:"listener" help:"Where clients connect."`
-	Routes    []Route    `toml:"route" help:"Which requests go to which backend."`
+	Routes    []Route    `toml:"route" help:"Which requests are matched, and what answers them."`
 	Backends  []Backend  `toml:"backend" help:"Named groups of servers."`
 
 	// Filters and Defaults are empty after Load: they are merged into the routes and backends.
 	Filters  []FilterSet `toml:"filters,merged" help:"Named sets of filters, for routes to use."`
-	Defaults Defaults    `toml:"defaults,merged" help:"What routes and backends need not repeat."`
+	Defaults Defaults    `toml:"defaults,merged" help:"Keys of routes and backends that do not have them themselves."`
 
 	// Files are the names of the files that were read, the main file first, as in faults.
 	Files []string
@@ -59,7 +59,7 @@ func (c *Config) Equal(o *Config) bool {
 
 // Log is the table [log].
 type Log struct {
-	Level  slog.Level       `toml:"level" default:"info" help:"Least severe messages to log."`
+	Level  slog.Level       `toml:"level" default:"info" help:"Lowest level of messages to log."`
 	Format telemetry.Format `toml:"format" default:"json" help:"Format of both logs."`
 	// Fields are none if Format is combined.
 	Fields []telemetry.LogField `toml:"fields" eg:"user_agent" help:"Header fields to add to the access log."`
@@ -86,7 +86,7 @@ type Admin struct {
 
 // Shutdown is the table [shutdown].
 type Shutdown struct {
-	Drain time.Duration `toml:"drain" default:"30s" min:"0s" help:"How long requests in flight may take; 0s ends them at once."`
+	Drain time.Duration `toml:"drain" default:"30s" min:"0s" help:"How long requests in progress may take; 0s ends them at once."`
 }
 
 // MPTCP is the table [mptcp].
@@ -103,8 +103,8 @@ type MPTCP struct {
 
 // MPTCPLimits are the limits of the kernel's path manager. Their maximum is MPTCP_PM_ADDR_MAX.
 type MPTCPLimits struct {
-	Subflows        int `toml:"subflows" default:"4" min:"0" max:"8" help:"Most additional subflows that mpgate starts."`
-	AddAddrAccepted int `toml:"add_addr_accepted" default:"4" min:"0" max:"8" help:"Most announced addresses that are accepted."`
+	Subflows        int `toml:"subflows" default:"4" min:"0" max:"8" help:"Maximum number of additional subflows of a connection."`
+	AddAddrAccepted int `toml:"add_addr_accepted" default:"4" min:"0" max:"8" help:"Maximum number of announced addresses that a connection accepts."`
 }
 
 // Path is one of mptcp.paths. It has an interface, an address, or both.
@@ -115,7 +115,7 @@ type Path struct {
 	Address   netip.Addr `toml:"address" eg:"192.0.2.7" help:"Local address of the path."`
 	Role      paths.Role `toml:"role" default:"both" help:"Which connections may use the path."`
 	Backup    bool       `toml:"backup" default:"false" help:"Whether the path is used only if no other works."`
-	Announce  bool       `toml:"announce" default:"false" help:"Whether clients are told of the address."`
+	Announce  bool       `toml:"announce" default:"false" help:"Whether the address is announced to clients."`
 	Port      uint16     `toml:"port" eg:"8443" min:"0" max:"65535" help:"Port to announce; 0 for the port of the connection."`
 }
 
@@ -128,7 +128,7 @@ type Listener struct {
 	Mode os.FileMode `toml:"mode" default:"0660" help:"File mode of unix sockets, octal."`
 	// Systemd is the FileDescriptorName of the inherited sockets that the listener takes, "" for
 	// none.
-	Systemd   string     `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of inherited sockets to take."`
+	Systemd   string     `toml:"systemd" as:"fd_name" eg:"web" help:"FileDescriptorName of the inherited sockets to use."`
 	MPTCP     mptcp.Mode `toml:"mptcp" default:"prefer" help:"Whether clients may or must use MPTCP."`
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
 	// Protocols is never empty.
@@ -174,7 +174,7 @@ type Route struct {
 	Name string `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the route."`
 	// Use is empty after Load: the sets are merged into the route.
 	Use   []string `toml:"use,one,merged" as:"name" eg:"internal" help:"Names of [[filters]] that the route uses; a later one replaces keys of an earlier one."`
-	Match Match    `toml:"match,inline" help:"Which requests the route takes; what is left out matches all."`
+	Match Match    `toml:"match,inline" help:"Which requests the route matches; a key that is left out matches all."`
 	// Exactly one of Backends, Files, Redirect and Answer is set. Backends are weights by the name
 	// of the backend; of one backend the weight has no meaning.
 	Backends map[string]int `toml:"backend,one" min:"0" max:"1000000" group:"action" eg:"api = 1" help:"Name of the backend that answers, or weights by name to divide the requests."`
@@ -182,11 +182,11 @@ type Route struct {
 	Redirect *Redirect      `toml:"redirect,inline" short:"to" group:"action" help:"Sends clients to another URL."`
 	Answer   *Answer        `toml:"answer,inline" group:"action" help:"Gives every request the same answer."`
 	// SplitBy is the text by which a client keeps its backend; empty: each request is divided.
-	SplitBy template.Template `toml:"split_by" eg:"{client}" help:"Value by which requests stay with one of several backends; default: each is divided at random."`
+	SplitBy template.Template `toml:"split_by" eg:"{client}" help:"Text that decides which backend a request gets; default: a random one."`
 
 	Filters
 	EncodedSlash      Choice `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`
-	DuplicateSlashes  Choice `toml:"duplicate_slashes" only:"merge,keep" default:"merge" help:"What to do with slashes in a row in a path."`
+	DuplicateSlashes  Choice `toml:"duplicate_slashes" only:"merge,keep" default:"merge" help:"What to do with repeated slashes in a path."`
 	UnsafeHeaderNames Choice `toml:"unsafe_header_names" only:"drop,keep" default:"drop" help:"What to do with ambiguous header field names."`
 }
 
@@ -207,7 +207,7 @@ func (Choice) Values() []string { return texts(Reject, Drop, Merge, Keep) }
 // are empty.
 type Match struct {
 	// Hosts and Paths are as package route describes them.
-	Hosts     []string `toml:"host,one" as:"route_host" eg:"example.org" help:"Hosts of the request: names, *.name for one label before it, name.* for labels behind it."`
+	Hosts     []string `toml:"host,one" as:"route_host" eg:"example.org" help:"Hosts of the request: names, *.name for one label before it, name.* for labels after it."`
 	Paths     []string `toml:"path,one" as:"path_glob" eg:"/api/*" help:"Paths of the request, exact or with stars."`
 	PathRegex string   `toml:"path_regex" eg:"^/v([0-9]+)/" help:"RE2 expression for the path, instead of path."`
 	Listener  string   `toml:"listener" eg:"web" help:"Name of the listener that the request came in on."`
@@ -229,7 +229,7 @@ type Backend struct {
 	Name    string  `toml:"name" as:"name" required:"every entry needs a name, for example name = \"web\"" eg:"api" help:"Name of the backend."`
 	Balance Balance `toml:"balance" default:"round_robin" help:"How a server is chosen."`
 	// Hash is empty if Balance is not Hash.
-	Hash template.Template `toml:"hash" eg:"{client}" help:"Value by which balance hash chooses a server; default: the client's address."`
+	Hash template.Template `toml:"hash" eg:"{client}" help:"Text by which balance hash chooses a server; default: the client's address."`
 	// Sticky is nil without a cookie.
 	Sticky          *Sticky              `toml:"sticky,inline" short:"cookie" help:"Keeps each client on a server by a signed cookie."`
 	Protocol        Protocol             `toml:"protocol" only:"h1,h2,h2c,auto" default:"h1" help:"Protocol of connections to the servers."`
@@ -243,15 +243,15 @@ type Backend struct {
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to connect from."`
 	// Check and Eject are nil for none.
 	Check     *HealthCheck  `toml:"check,inline" help:"Checks of the servers; {} connects to them."`
-	Eject     *Eject        `toml:"eject,inline" help:"Takes servers out for a while whose responses are errors; {} is enough."`
-	SlowStart time.Duration `toml:"slow_start" default:"0s" min:"0s" help:"Time in which the share of a server that comes back grows to its whole."`
+	Eject     *Eject        `toml:"eject,inline" help:"Ejects servers for some time if their responses are errors; {} is enough."`
+	SlowStart time.Duration `toml:"slow_start" default:"0s" min:"0s" help:"Time in which the share of a server that comes back grows to its full value."`
 	// TLS is nil for servers without TLS.
 	TLS            *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
 	Resolve        Resolve     `toml:"resolve,inline" help:"How the names of servers are resolved."`
 	Retry          Retry       `toml:"retry,inline" help:"When a request is sent again."`
-	MaxRequests    int         `toml:"max_requests" default:"0" min:"0" max:"1000000000" help:"Most requests to one server at the same time; 0 for no limit."`
-	MaxConnections int         `toml:"max_connections" default:"0" min:"0" max:"1000000000" help:"Most connections to one server; 0 for no limit."`
-	Queue          *Queue      `toml:"queue,inline" help:"Where requests wait while every server has as many as it may; {} is enough. Default: they get 503."`
+	MaxRequests    int         `toml:"max_requests" default:"0" min:"0" max:"1000000000" help:"Maximum number of requests to one server at the same time; 0 for no limit."`
+	MaxConnections int         `toml:"max_connections" default:"0" min:"0" max:"1000000000" help:"Maximum number of connections to one server; 0 for no limit."`
+	Queue          *Queue      `toml:"queue,inline" help:"Where requests wait while all servers are at their limits; {} is enough. Default: they get 503."`
 	Keep           KeepConns   `toml:"keep,inline" help:"How long connections are kept for further requests."`
 	// Servers is never empty.
 	Servers []Server `toml:"servers,inline" help:"The servers, at least one."`
@@ -283,7 +283,7 @@ type Resolve struct {
 	// Every is 0 if the TTL of the answers counts.
 	Every time.Duration `toml:"every" as:"every" eg:"30s" help:"Time after which names are resolved again; default: the TTL of the answers."`
 	// Servers are empty for those of the system.
-	Servers []netip.AddrPort `toml:"servers" as:"resolver" eg:"10.0.0.2:53" help:"Addresses of DNS servers to ask; default: those in /etc/resolv.conf."`
+	Servers []netip.AddrPort `toml:"servers" as:"resolver" eg:"10.0.0.2:53" help:"Addresses of the DNS servers to use; default: those in /etc/resolv.conf."`
 }
 
 // Server is one address of a backend, or a name that stands for several: either Address or SRV is
@@ -293,7 +293,7 @@ type Server struct {
 	// All needs an Address with a name.
 	All    bool   `toml:"all" default:"false" help:"Whether each address of the name is a server."`
 	SRV    string `toml:"srv" as:"srv_name" eg:"_http._tcp.api.example.org" help:"Name of SRV records, each of which is a server."`
-	Weight int    `toml:"weight" default:"1" min:"0" max:"1000" help:"Share of the requests, relative to the other servers; 0: nothing new."`
+	Weight int    `toml:"weight" default:"1" min:"0" max:"1000" help:"Share of the requests, relative to the other servers; 0: no new requests."`
 	Backup bool   `toml:"backup" default:"false" help:"Used only if no other server is available."`
 	// MPTCP is mptcp.Off for Unix sockets.
 	MPTCP     mptcp.Mode `toml:"mptcp" eg:"prefer" help:"Like the backend's, which is the default."`

@@ -8,7 +8,7 @@ type TLS struct {
 	// Otherwise they get the first certificate.
 	RefuseUnknown bool `toml:"refuse_unknown" default:"false" help:"Whether clients that ask for an unknown name are refused."`
 	TLSPolicy     `without:"hosts"`
-	Policies      []TLSPolicy `toml:"policy" help:"TLS for some names; what a policy leaves out is the listener's."`
+	Policies      []TLSPolicy `toml:"policy" help:"TLS for some names; keys that a policy does not have are the listener's."`
 }
 
 // TLSPolicy is the TLS configuration for some names. A [[listener.tls.policy]] inherits the keys
@@ -79,7 +79,7 @@ type ACME struct {
 	KeyType    KeyType     `toml:"key_type" default:"p256" help:"Type of the certificate's key."`
 	// Profile is "" for the default of the CA.
 	Profile string `toml:"profile" eg:"shortlived" help:"A profile that the CA offers."`
-	EAB     *EAB   `toml:"eab,inline" help:"External account at the CA, if it wants one."`
+	EAB     *EAB   `toml:"eab,inline" help:"External account, if the CA requires one."`
 	// DNS is nil for none. It is set if Challenges has DNS01.
 	DNS *DNS `toml:"dns" help:"Who writes the DNS records of dns-01."`
 }
@@ -117,15 +117,15 @@ type EAB struct {
 
 // DNS is the solver that writes the records of dns-01: exactly one of RFC2136, Exec and Webhook.
 type DNS struct {
-	RFC2136 *RFC2136 `toml:"rfc2136,inline" group:"solver" help:"Server that takes dynamic updates, signed with TSIG."`
+	RFC2136 *RFC2136 `toml:"rfc2136,inline" group:"solver" help:"Server that accepts dynamic updates, signed with TSIG."`
 	// Exec is a program and its arguments.
 	Exec    []string `toml:"exec" group:"solver" eg:"/usr/local/bin/dns-solver" help:"Program to run, and its arguments."`
 	Webhook string   `toml:"webhook" group:"solver" as:"webhook" eg:"https://dns.internal/acme" help:"URL to call."`
 	// WebhookToken is "" for none.
 	WebhookToken string        `toml:"webhook_token,secret" eg:"${WEBHOOK_TOKEN}" help:"Bearer token for the webhook."`
-	Resolvers    []Address     `toml:"resolvers" as:"dns_server" eg:"192.0.2.53:53" help:"DNS servers that must show a record; default: the system's and the zone's."`
-	Delay        time.Duration `toml:"delay" default:"0s" min:"0s" help:"Time to wait before the first look for a record."`
-	Timeout      time.Duration `toml:"timeout" default:"2m" min:"1s" help:"Longest time to look for a record."`
+	Resolvers    []Address     `toml:"resolvers" as:"dns_server" eg:"192.0.2.53:53" help:"DNS servers that must return a record; default: the system's and the zone's."`
+	Delay        time.Duration `toml:"delay" default:"0s" min:"0s" help:"Time to wait before the first query for a record."`
+	Timeout      time.Duration `toml:"timeout" default:"2m" min:"1s" help:"Longest time to wait for a record."`
 }
 
 // RFC2136 is a DNS server that accepts dynamic updates.

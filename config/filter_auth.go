@@ -18,9 +18,9 @@ type BasicAuth struct {
 type JWT struct {
 	JWKS       string   `toml:"jwks" group:"key source" as:"http_url" eg:"https://issuer.example/jwks.json" help:"URL of the keys, a JSON Web Key Set."`
 	Keys       string   `toml:"keys" group:"key source" as:"file" eg:"keys.json" help:"File of the keys: a JSON Web Key Set, or public keys in PEM."`
-	CA         string   `toml:"ca" as:"file" eg:"ca.pem" help:"File of the CA of the server of jwks; default: the system's."`
-	Issuer     string   `toml:"issuer" eg:"https://issuer.example" help:"The iss that tokens must have."`
-	Audience   []string `toml:"audience,one" eg:"api" help:"One of them must be in the aud of tokens."`
+	CA         string   `toml:"ca" as:"file" eg:"ca.pem" help:"File with the CA that the server of jwks is verified with; default: the system's."`
+	Issuer     string   `toml:"issuer" eg:"https://issuer.example" help:"Required value of the claim iss."`
+	Audience   []string `toml:"audience,one" eg:"api" help:"Values of which one must be in the claim aud."`
 	Algorithms []string `toml:"algorithms" as:"jwt_algorithm" eg:"ES256" help:"Algorithms that are allowed; default: all with public keys."`
 	// From is a header field, or "cookie.NAME".
 	From   string            `toml:"from" as:"token_source" default:"Authorization" help:"Header field with the token, or cookie.NAME."`
@@ -29,13 +29,13 @@ type JWT struct {
 
 // ForwardAuth is the key forward_auth of a route.
 type ForwardAuth struct {
-	URL     string        `toml:"url" group:"authentication server" as:"http_url" eg:"http://127.0.0.1:9091/verify" help:"URL that is asked."`
-	Backend string        `toml:"backend" group:"authentication server" eg:"auth" help:"Backend that is asked, instead of a URL."`
-	Path    string        `toml:"path" as:"path_query" eg:"/verify" help:"With backend: the path that is asked; default: /."`
-	CA      string        `toml:"ca" as:"file" eg:"ca.pem" help:"File of the CA of the server of url; default: the system's."`
-	Copy    []string      `toml:"copy,one" as:"user_field" eg:"Remote-User" help:"Header fields of the answer that the request gets."`
-	Send    []string      `toml:"send,one" as:"user_field" default:"Accept,Authorization,Cookie,User-Agent,X-Requested-With" help:"Header fields of the request that the server gets."`
-	Timeout time.Duration `toml:"timeout" default:"5s" min:"1ms" help:"Longest time until the server has answered."`
+	URL     string        `toml:"url" group:"authentication server" as:"http_url" eg:"http://127.0.0.1:9091/verify" help:"URL of the authentication server."`
+	Backend string        `toml:"backend" group:"authentication server" eg:"auth" help:"Backend with the authentication servers, instead of a URL."`
+	Path    string        `toml:"path" as:"path_query" eg:"/verify" help:"With backend: the path to request; default: /."`
+	CA      string        `toml:"ca" as:"file" eg:"ca.pem" help:"File with the CA that the server of url is verified with; default: the system's."`
+	Copy    []string      `toml:"copy,one" as:"user_field" eg:"Remote-User" help:"Header fields to copy from the answer to the request."`
+	Send    []string      `toml:"send,one" as:"user_field" default:"Accept,Authorization,Cookie,User-Agent,X-Requested-With" help:"Header fields of the request to send to the authentication server."`
+	Timeout time.Duration `toml:"timeout" default:"5s" min:"1ms" help:"Longest time until the answer is complete."`
 }
 
 // symmetric reports whether an algorithm uses a shared secret.

@@ -9,10 +9,10 @@ import (
 // Compress are the options of filter.Compress.
 type Compress struct {
 	// Types is nil for filter.CompressTypes.
-	Types     []string        `toml:"types,one" as:"media_range" eg:"text/*" help:"Media types to compress, instead of text, JSON, XML and their like."`
-	Min       int64           `toml:"min" as:"size" default:"1KiB" min:"0" max:"1GiB" help:"Least length of a response, if it is known."`
+	Types     []string        `toml:"types,one" as:"media_range" eg:"text/*" help:"Media types to compress; default: text, JSON, XML and similar."`
+	Min       int64           `toml:"min" as:"size" default:"1KiB" min:"0" max:"1GiB" help:"Minimum length of a body to compress, if it is known."`
 	Encodings []coding.Coding `toml:"encodings,one" only:"zstd,gzip" default:"zstd,gzip" help:"Content codings, the preferred one first."`
-	Level     int             `toml:"level" default:"0" min:"0" max:"9" help:"From 1, the fastest, to 9, the smallest; 0 balances both."`
+	Level     int             `toml:"level" default:"0" min:"0" max:"9" help:"From 1, the fastest, to 9, the smallest; 0 is a compromise."`
 }
 
 // mediaRange is a media type of compress.types, in lower case.

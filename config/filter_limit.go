@@ -7,11 +7,11 @@ import (
 
 // Limit is one of the limits of a route. A value of 0 is no limit.
 type Limit struct {
-	Body int64 `toml:"body" as:"size" min:"0" max:"1024GiB" eg:"20MiB" help:"Most bytes of a request's body."`
-	Rate Rate  `toml:"rate" eg:"30/s" help:"Requests in a time, for each key."`
+	Body int64 `toml:"body" as:"size" min:"0" max:"1024GiB" eg:"20MiB" help:"Maximum length of a request's body."`
+	Rate Rate  `toml:"rate" eg:"30/s" help:"Requests in a second, minute or hour, for each key."`
 	// Burst is 0 for the number of Rate.
 	Burst    int               `toml:"burst" min:"0" max:"1000000000" eg:"50" help:"Requests of a key at once; 0: the number of rate."`
-	Key      template.Template `toml:"key" default:"{client}" help:"What rate and per_key tell apart; an IPv6 client counts by its /64."`
+	Key      template.Template `toml:"key" default:"{client}" help:"What rate and per_key count by; an IPv6 client counts by its /64."`
 	PerKey   int               `toml:"per_key" min:"0" max:"1000000000" eg:"10" help:"Requests of a key at the same time."`
 	Requests int               `toml:"requests" min:"0" max:"1000000000" eg:"100" help:"Requests of the route at the same time."`
 	DryRun   bool              `toml:"dry_run" default:"false" help:"Whether requests beyond the limits are served, counted and logged."`

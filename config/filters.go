@@ -12,13 +12,13 @@ import (
 type Filters struct {
 	Allow  []Network `toml:"allow,one" as:"clients" eg:"private" help:"Networks of the clients that are admitted, or private; none: all."`
 	Deny   []Network `toml:"deny,one" as:"clients" eg:"192.0.2.0/24" help:"Networks of the clients that are refused, also if allow has them."`
-	Limits []Limit   `toml:"limit,one,inline" help:"Limits on bodies, on requests in a time and on requests at the same time."`
+	Limits []Limit   `toml:"limit,one,inline" help:"Limits on bodies, on the rate of requests and on requests at the same time."`
 	// CORS is nil for routes of which no other origin may use the responses.
 	CORS *CORS `toml:"cors,inline" help:"Which other origins may use the responses."`
 
 	BasicAuth   *BasicAuth   `toml:"basic_auth,inline" help:"Users with passwords, from an htpasswd file."`
 	JWT         *JWT         `toml:"jwt,inline" help:"JSON Web Tokens, as OpenID Connect and OAuth use them."`
-	ForwardAuth *ForwardAuth `toml:"forward_auth,inline" help:"Another server that decides on each request."`
+	ForwardAuth *ForwardAuth `toml:"forward_auth,inline" help:"Another server that decides whether to admit a request."`
 
 	// Rewrite is as filter.NewRewrite takes it, "" for none.
 	Rewrite         string                         `toml:"rewrite" as:"rewrite" eg:"/v1/*" help:"Path that servers get; * is what the last * of match.path matched."`
@@ -29,12 +29,12 @@ type Filters struct {
 	ErrorPages map[StatusRange]*ErrorPage `toml:"error_pages" short:"file" eg:"502-504 = down.html" help:"Pages for error responses, by status: a file or a table."`
 	// Mirror is nil if requests are not copied.
 	Mirror *Mirror          `toml:"mirror,inline" help:"Another backend that gets copies of requests."`
-	Logged telemetry.Logged `toml:"log" default:"true" help:"Whether requests have lines in the access log, or only errors."`
+	Logged telemetry.Logged `toml:"log" default:"true" help:"Whether requests are logged in the access log, or only errors."`
 }
 
 // CORS are the options of filter.CORS.
 type CORS struct {
-	Origins     []string      `toml:"origins,one" as:"origin" required:"name the origins, for example origins = [\"https://a.example\"]" eg:"https://a.example" help:"Origins that are let in, with *. for one label before the name; or * for every origin."`
+	Origins     []string      `toml:"origins,one" as:"origin" required:"name the origins, for example origins = [\"https://a.example\"]" eg:"https://a.example" help:"Admitted origins, with *. for one label before the name; or * for every origin."`
 	Methods     []string      `toml:"methods,one" as:"method_or_any" default:"GET,HEAD,POST" help:"Methods that requests may use; * for all."`
 	Headers     []string      `toml:"headers,one" as:"field" eg:"Authorization" help:"Header fields that requests may have; * for all."`
 	Expose      []string      `toml:"expose,one" as:"field" eg:"X-Total" help:"Header fields of responses that scripts may read."`
@@ -53,7 +53,7 @@ type ErrorPage struct {
 
 // Redirect is the action that sends clients elsewhere.
 type Redirect struct {
-	To     filter.Location `toml:"to" required:"name the URL or path, for example to = \"https://{host}{uri}\"" eg:"https://{host}{uri}" help:"URL or path that clients are sent to."`
+	To     filter.Location `toml:"to" required:"name the URL or path, for example to = \"https://{host}{uri}\"" eg:"https://{host}{uri}" help:"URL or path to redirect to."`
 	Status int             `toml:"status" default:"308" only:"301,302,303,307,308" help:"Status of the redirect."`
 }
 

@@ -10,7 +10,7 @@ import (
 type HealthCheck struct {
 	Path string `toml:"path" as:"path_query" eg:"/healthz" help:"Path to request; neither path nor grpc: only connect."`
 	// GRPC is "" for no gRPC, WholeServer for none of its services.
-	GRPC     string        `toml:"grpc" eg:"app.Orders" help:"Service whose health is asked for by grpc.health.v1; * for the server as a whole."`
+	GRPC     string        `toml:"grpc" eg:"app.Orders" help:"Service to check by grpc.health.v1; * for the server as a whole."`
 	Interval time.Duration `toml:"interval" default:"5s" min:"100ms" help:"Time from one check to the next, plus or minus a tenth."`
 	Timeout  time.Duration `toml:"timeout" default:"2s" min:"1ms" help:"Longest time of a check, with its connect."`
 	Rise     int           `toml:"rise" default:"2" min:"1" max:"100" help:"Successful checks in a row until a server gets requests again."`

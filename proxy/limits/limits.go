@@ -9,8 +9,8 @@ import "time"
 // default.
 type Limits struct {
 	// HeaderBytes and HeaderFields bound a head, and the trailers.
-	HeaderBytes  int `toml:"header_bytes" as:"size" min:"1KiB" max:"1MiB" help:"Longest head of a request."`
-	HeaderFields int `toml:"header_fields" min:"1" max:"100000" help:"Most header fields of a request."`
+	HeaderBytes  int `toml:"header_bytes" as:"size" min:"1KiB" max:"1MiB" help:"Maximum size of a request's head."`
+	HeaderFields int `toml:"header_fields" min:"1" max:"100000" help:"Maximum number of header fields of a request."`
 	// HeaderTime is from the first byte of a request, or the accept, to the end of its head.
 	HeaderTime time.Duration `toml:"header_time" min:"10ms" help:"Longest time for the head of a request, TLS handshake included."`
 	// IdleTime is the longest time between requests, and the longest pause in a body.
@@ -18,9 +18,9 @@ type Limits struct {
 	// MinRate is in bytes per second of a body in transit, averaged over IdleTime.
 	MinRate int64 `toml:"min_rate" as:"size" min:"0" max:"1GiB" help:"Lowest rate of a body per second; 0 for no minimum."`
 	// Connections is 0 for a limit that follows from RLIMIT_NOFILE.
-	Connections int `toml:"connections" min:"0" max:"1073741824" help:"Most client connections; 0 for a limit from RLIMIT_NOFILE."`
+	Connections int `toml:"connections" min:"0" max:"1073741824" help:"Maximum number of client connections; 0: half of RLIMIT_NOFILE."`
 	// PerClient is the limit for one IPv4 address or one IPv6 /64; 0 is no limit.
-	PerClient int `toml:"connections_per_client" min:"0" max:"1073741824" help:"Most connections from one client address; 0 for no limit."`
+	PerClient int `toml:"connections_per_client" min:"0" max:"1073741824" help:"Maximum number of connections from one client address; 0 for no limit."`
 }
 
 const (
