@@ -88,7 +88,7 @@ type Job struct {
 	Duration time.Duration `json:"duration"`
 }
 
-// Outcome is what the attacker did and what it met.
+// Outcome is what the attacker did and what it observed.
 type Outcome struct {
 	Wall time.Duration `json:"wall_ns"`
 	// CPU is that of the attacker, from its first connection to its last.

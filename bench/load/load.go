@@ -1,6 +1,6 @@
 // Package load generates the requests: with wrk if it is installed, otherwise with a generator of
-// its own. That one is also used where wrk does not fit: for a fixed rate, for idle connections,
-// and for large bodies, of which wrk does not count those that the end of a round cuts off.
+// its own. The latter is also used for what wrk cannot do: a fixed rate, idle connections, and
+// large bodies (wrk does not count a body that is incomplete at the end of a round).
 package load
 
 import (

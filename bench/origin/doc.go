@@ -5,8 +5,8 @@
 //
 // The response looks like a real server's: Date, Content-Type, ETag, Cache-Control, Content-Length.
 // Its paths are /bytes/N for a body of N bytes and /text/N for one that compresses as text does,
-// both also behind a prefix, and /stats. A POST to /sink
-// is read without end and never answered.
+// also after a prefix, and /stats. A POST to /sink is read until the client closes, and never
+// answered.
 package origin
 
 import (
@@ -39,9 +39,8 @@ var (
 	closeLine = []byte("\r\nconnection: close\r\n")
 )
 
-// parse takes one whole request off the front of in; n is 0 while it is not whole. A body is not
-// expected: what this server is asked for are GETs, but for the sink, behind whose head all is
-// body.
+// parse takes one whole request off the front of in; n is 0 while it is not whole. Requests have no
+// body, except a POST to /sink, whose body has no end.
 func parse(in []byte) (r request, n int, err error) {
 	end := bytes.Index(in, headEnd)
 	if end < 0 {
@@ -101,7 +100,7 @@ func sizeAfter(path, name []byte) int {
 
 const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
 
-// answer is a response as it goes out, head and body in one piece, and where its date stands.
+// answer is a response as it is sent, head and body in one piece, and the position of its date.
 type answer struct {
 	wire   []byte
 	dateAt int
@@ -122,8 +121,8 @@ func newAnswer(size int, fill func([]byte)) *answer {
 	return &answer{wire: wire, dateAt: at, second: -1}
 }
 
-// fill writes text that does not compress to nothing: whoever compresses by mistake pays for it
-// visibly.
+// fill writes text that does not compress well, so that a proxy that compresses by mistake has a
+// visible cost.
 func fill(p []byte) {
 	const letters = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ.0123456789"
 	x := uint32(2463534242)

@@ -14,7 +14,7 @@ type completionCmd struct {
 }
 
 func (completionCmd) Help() string {
-	return `The first line is for the current bash, the others are for every zsh or fish.
+	return `The first command is for the current bash; the others install the script for all later sessions of zsh or fish.
 
     source <(mpgate completion bash)
     mpgate completion zsh > "${fpath[1]}/_mpgate"

@@ -24,7 +24,7 @@ type serverCmd struct {
 func (serverCmd) Help() string {
 	return `Without a state it shows the servers: STATE is what a server does now, and PROGRESS how many requests it has in progress.
 
-drain: the server gets nothing new; requests in progress end, and clients that a cookie binds to it keep it. down: it gets nothing at all; requests in progress end. up: it gets requests again, as far as its health allows. The state is kept by reloads and upgrades until the gateway stops. It needs an admin address on a unix socket; host:port is read-only.
+drain: the server gets no new requests, except from clients whose sticky cookie names it; requests in progress finish. down: it gets no new requests at all; requests in progress finish. up: it gets requests again, if it is healthy. The state is kept by reloads and upgrades until the gateway stops. It needs an admin address on a unix socket; host:port is read-only.
 
     mpgate server
     mpgate server api/10.0.1.10:8080 drain --wait 30s

@@ -1,6 +1,6 @@
-// Package archtest holds the tree to what the design says of it as a whole. The full table of who
-// may import whom stands in ARCHITECTURE.md, and cmd/mpgate tests it; here are the rules that must
-// not change with it.
+// Package archtest tests rules of the design that apply to the whole source tree. The table of the
+// imports that each package may have is in ARCHITECTURE.md, and cmd/mpgate tests it. The rules here
+// must hold whatever that table says.
 package archtest
 
 import (

@@ -1,6 +1,7 @@
 // Package proxytest has the two ends between which tests put a gateway: an Origin, a scripted
 // server that records the bytes it gets, and a Client that sends bytes as they are. Both use TCP,
-// MPTCP or unix sockets, and neither fixes anything. A Log reads what the gateway has to say of it.
+// MPTCP or unix sockets, and neither corrects what it sends or receives. A Log collects the lines
+// of the gateway's log.
 package proxytest
 
 import (
@@ -19,7 +20,7 @@ import (
 	"mpgate/mptcp"
 )
 
-// Patience bounds what only takes long if it is broken.
+// Patience bounds waits that take long only if something is broken.
 const Patience = 30 * time.Second
 
 // NeedMPTCP skips a test on hosts without MPTCP; where CI=true that is a failure.
@@ -101,7 +102,7 @@ func WaitMetric(t testing.TB, g prometheus.Gatherer, want float64, name string, 
 	}
 }
 
-// Within asks until it is true or the time is over, for states that announce themselves to nobody.
+// Within calls is until it returns true or the time is over, for states that can only be polled.
 func Within(d time.Duration, is func() bool) bool {
 	end := time.NewTimer(d)
 	defer end.Stop()

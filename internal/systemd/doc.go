@@ -1,5 +1,5 @@
 // Package systemd boots Debian 13, whose systemd 257 supports SocketProtocol=mptcp, in namespaces
-// of its own, for tests of the program as it runs in the field.
+// of its own, for tests of the program as a real service.
 //
 //	root file system (mmdebstrap, once, kept in the user's cache)
 //	   └─ overlay on a tmpfs: what a test writes is gone with it

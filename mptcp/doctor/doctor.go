@@ -2,14 +2,14 @@
 // what prevents MPTCP: each finding with the command or the line of
 // configuration that fixes it. It changes nothing.
 //
-//	kernel.go     MPTCP in the kernel and its later parts; the switch in the environment
+//	kernel.go     MPTCP in the kernel and its later features; GODEBUG in the environment
 //	sysctl.go     net.mptcp.*
-//	hostmem.go    what the kernel allows sockets to hold, against the limit of connections
+//	hostmem.go    the kernel's limits for socket memory, against the limit of connections
 //	endpoints.go  endpoints and limits against the declared paths; other path managers
 //	listeners.go  sockets that joins cannot reach; systemd and inherited sockets
 //	routes.go     rp_filter and source routing, for each path
 //	firewall.go   rules that drop or remove the option
-//	blackhole.go  the kernel's memory of vanished SYNs
+//	blackhole.go  the kernel's record of dropped MPTCP SYNs
 //	probe.go      each server: does it use MPTCP, how many subflows, RTT by path
 package doctor
 

@@ -16,9 +16,9 @@
 //	                   plan and apply: endpoints and limits (sync), or only say (watch)
 //
 //	   25 ms ─────────► watch a sample of the connections that send: a path that is
-//	                    silent while its siblings move goes down too (active)
+//	                    silent while other paths progress goes down (active)
 //	                    probe silent paths; bring back those that answer;
-//	                    keep short what they have queued (also with link)
+//	                    limit their send buffers (also with link)
 //
 //	Manager.Status    what was found, for users and for metrics
 //	Manager.SelectSource  for dials: the address of a working path, while that of the route fails
@@ -29,10 +29,10 @@
 //
 // Only sockets that [Source] yields are ended, never the last subflow of a
 // connection. An endpoint that this manager did not make is changed only with
-// Adopt. One that it made and another program changed is reported, and left
-// alone until the configuration or the host changes. Deleting an endpoint ends
-// every subflow that has its address, whosever it is: that is done only while
-// none of our connections would lose its last, or one that carries.
+// Adopt. One that it made and another program changed is reported, and left alone
+// until the configuration or the host changes. Deleting an endpoint ends every
+// subflow that has its address, whosever it is: that is done only while none of our
+// connections would lose its last, or one that carries data.
 //
 // # The states of a path
 //

@@ -1,5 +1,5 @@
-// Package coding negotiates content codings (RFC 9110 sections 8.4.1 and 12.5.3). What compresses
-// responses and what chooses a precompressed file use the same rules.
+// Package coding negotiates content codings (RFC 9110 sections 8.4.1 and 12.5.3). Compression of
+// responses and the choice of precompressed files use the same rules.
 package coding
 
 // Coding is a content coding.

@@ -1,7 +1,7 @@
 // Package conninfo holds what the kernel reports about one connection, to a client or to a server:
 // whether it uses MPTCP, and over how many subflows. It asks the kernel at most once a second,
-// because one question costs about as much as parsing a small request. It also counts the
-// connection in the metrics.
+// because one query costs about as much as parsing a small request. It also counts the connection
+// in the metrics.
 package conninfo
 
 import (

@@ -1,6 +1,6 @@
-// Package demo has the servers behind `mpgate demo`. They are ordinary net/http servers; what is
-// special is that they listen with MPTCP (but for one, which cannot) and show in their responses
-// what the kernel reports about the connection of the request.
+// Package demo has the servers behind `mpgate demo`. They are ordinary net/http servers, except
+// that they listen with MPTCP (all but one, which uses TCP) and show in their responses what the
+// kernel reports about the connection of the request.
 //
 //	/         what the request looked like, for users: HTML for browsers, text for curl
 //	/headers  the same as JSON

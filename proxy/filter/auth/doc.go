@@ -1,5 +1,5 @@
 // Package auth has the filters that decide who may pass: Basic, JWT and Forward. They fail closed:
-// a request on which nobody could decide is refused.
+// a request is refused if no decision about it was possible.
 //
 //	Basic    name and password     Users    an htpasswd file, read again when it changes
 //	JWT      a signed token        Keys     of a file, or fetched from a URL and kept up to date
