@@ -9,12 +9,12 @@ import (
 	"mpgate/mptcp"
 )
 
-// A path may have its link and its address, and still carry nothing: the kernel finds no route for a
-// subflow that starts at the address, or no server accepts the join. Nothing tells of that, so the
-// connections are counted that have a subflow on the path, and those that could have one.
+// A path may have its link and its address, and still carry nothing: the kernel finds no route for
+// a subflow that starts at the address, or no server accepts the join. Nothing tells of that, so
+// the connections are counted that have a subflow on the path, and those that could have one.
 
-// unjoinedPasses is in how many passes of the accounting in a row all connections must have lacked a
-// subflow.
+// unjoinedPasses is in how many passes of the accounting in a row all connections must have lacked
+// a subflow.
 const unjoinedPasses = 2
 
 // retryUnjoined is how often joins are tried again where no cause is known.
@@ -36,7 +36,8 @@ func (m *Manager) countJoins(c *Conn) {
 	}
 	remote := i.Subflows[0].Remote.Addr()
 	// A new connection gets its further subflows after the first data.
-	settled := c.Side == Back && i.BytesReceived > 0 && m.accounting.conns[i.Token] != nil && !remote.IsLoopback()
+	known := m.accounting.conns[i.Token] != nil
+	settled := c.Side == Back && known && i.BytesReceived > 0 && !remote.IsLoopback()
 	live := 0
 	for k := range i.Subflows {
 		if i.Subflows[k].Live() {
