@@ -36,8 +36,8 @@ type path struct {
 	// nothing is known.
 	unjoined      string
 	unjoinedSince time.Time
-	unjoinedTo    addrPair // that a subflow should have
-	lackedPasses  int      // in a row in which all connections lacked a subflow
+	unjoinedTo    addrPair  // that a subflow should have
+	lackedPasses  int       // in a row in which all connections lacked a subflow
 	routed        bool      // when it was last looked at, there was a route for that
 	rejoinedAt    time.Time // when joins were last tried again
 

@@ -56,8 +56,8 @@ func TestPathWithoutRouteIsUnjoined(t *testing.T) {
 				}
 			}
 			do(func() error { return netlink.RuleDel(rule) })
-			// Linux takes the server for a neighbour on the link. On this link, which has no ARP, its
-			// packets would arrive.
+			// Linux takes the server for a neighbour on the link. On this link, which has no ARP,
+			// its packets would arrive.
 			if err := l.Link("link2").SetBox(lab.DropJoin); err != nil {
 				t.Fatal(err)
 			}
