@@ -9,8 +9,8 @@ import (
 	"mpgate/internal/proxytest"
 )
 
-// An interface that is misspelt is a warning at the start, a path that is down in the report and the
-// metrics and, if no path is left, the reason why a gateway that manages paths is not ready.
+// An interface that is misspelt is a warning at the start, a path that is down in the report and
+// the metrics and, if no path is left, the reason why a gateway that manages paths is not ready.
 func TestMissingInterfaces(t *testing.T) {
 	l := lab.Start(t, lab.Pair(2, lab.Path{}))
 	for name, c := range map[string]struct {
