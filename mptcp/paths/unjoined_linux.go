@@ -100,12 +100,12 @@ func (m *Manager) setUnjoined(p *path, why string, now time.Time) {
 		if p.state != Up {
 			return
 		}
-		m.o.Logger.Info("path carries again", "path", p.Name, "after", now.Sub(p.unjoinedSince).Round(time.Millisecond).String())
+		m.o.Logger.Info("path carries data again", "path", p.Name, "after", now.Sub(p.unjoinedSince).Round(time.Millisecond).String())
 	case before == "":
 		p.unjoinedSince = now
 		fallthrough
 	default:
-		m.o.Logger.Warn("path carries nothing", "path", p.Name, "why", why)
+		m.o.Logger.Warn("path carries no data", "path", p.Name, "why", why)
 	}
 	m.reportUp(p)
 }
@@ -142,7 +142,7 @@ func (m *Manager) repairJoins(now time.Time) {
 		routed := m.hasRoute(p, p.unjoinedTo)
 		if found := routed && !p.routed; found || routed && now.Sub(p.rejoinedAt) >= retryUnjoined {
 			if found {
-				m.o.Logger.Info("there is a route for a path that carries nothing; joins are tried again", "path", p.Name)
+				m.o.Logger.Info("a missing route of a path has appeared; the kernel joins again", "path", p.Name)
 			}
 			clear(m.egresses)
 			p.rejoinedAt = now
