@@ -14,7 +14,7 @@ func (l *loader) paths(c *Config, t tables) {
 		l.warn(n.get("failover").at, `closes subflows on a dead path, but without manage = "sync" none is opened again when the path returns`)
 	}
 	if len(c.MPTCP.Paths) > 0 && c.MPTCP.Manage == paths.ManageOff && !n.unset("manage") {
-		l.warn(n.get("paths").item(0).at, `declares a path while manage is "off", so that it has no effect; write manage = "watch" or "sync"`)
+		l.warn(n.get("paths").item(0).at, `declares a path while manage is "off", so that it is only monitored; write manage = "sync" to use it, or "watch" to check its endpoints`)
 	}
 	if c.MPTCP.Manage == paths.ManageSync && len(c.MPTCP.Paths) == 0 {
 		l.warn(n.get("manage").at, `is "sync", but no path is declared: there is nothing to keep in the kernel; add paths`)
