@@ -142,7 +142,7 @@ func (m *Manager) repairJoins(now time.Time) {
 		routed := m.hasRoute(p, p.unjoinedTo)
 		if found := routed && !p.routed; found || routed && now.Sub(p.rejoinedAt) >= retryUnjoined {
 			if found {
-				m.o.Logger.Info("a missing route of a path has appeared; the kernel joins again", "path", p.Name)
+				m.o.Logger.Info("a missing route of a path has appeared; joins are tried again", "path", p.Name)
 			}
 			clear(m.egresses)
 			p.rejoinedAt = now
