@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Attack is one way to be a nuisance.
+// Attack is one kind of attack.
 type Attack struct {
 	Name, About string
 	// Flood: it sends as fast as it can. Otherwise it holds what it has, and sends little.
@@ -26,7 +26,7 @@ type Attack struct {
 	run      func(*conn) error
 }
 
-// Attacks are all that there are, in the order in which they run.
+// Attacks returns all attacks, in the order in which they run.
 func Attacks() []Attack {
 	h2 := func(name, about string, run func(*conn) error) Attack {
 		return Attack{Name: name, About: about, Flood: true, Connections: 8, Most: 400, protocol: "h2", run: run}
@@ -58,7 +58,7 @@ func Attacks() []Attack {
 	}
 }
 
-// Find gives the attacks of these names; of none: all.
+// Find returns the attacks with these names; without names, all of them.
 func Find(names []string) ([]Attack, error) {
 	all := Attacks()
 	if len(names) == 0 {
