@@ -12,7 +12,7 @@ import (
 	"mpgate/telemetry"
 )
 
-// Rewrite replaces the path of requests. What servers say about paths follows back in responses:
+// Rewrite replaces the path of requests. Paths in the responses of servers are translated back:
 // Location, Content-Location, and the paths of cookies.
 type Rewrite struct {
 	before, after template.Template // the star

@@ -160,7 +160,7 @@ func TestRewriteFaults(t *testing.T) {
 	}
 }
 
-// Location, Content-Location and the paths of cookies follow back.
+// Location, Content-Location and the paths of cookies are translated back.
 func TestFollowBack(t *testing.T) {
 	for _, tt := range []struct{ to, path, from, want string }{
 		{"/*", "/api/x", "Location: /login?next=/x#f", "Location: /api/login?next=/x#f"},
@@ -284,7 +284,7 @@ func FuzzRewrite(f *testing.F) {
 	})
 }
 
-// A location that follows back is a location on the same host.
+// A location that is translated back is a location on the same host.
 func FuzzFollowBack(f *testing.F) {
 	f.Add("/login", "a=b; Path=/")
 	f.Add("//evil.example", "a; path")

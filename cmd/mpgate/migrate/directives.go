@@ -32,7 +32,7 @@ var unneeded = reasons(map[string]string{
 	"types charset charset_types override_charset types_hash": "not needed: mpgate knows the types of files",
 	"proxy_http_version proxy_socket_keepalive":               "not needed: mpgate speaks HTTP/1.1 to servers; protocol of a backend chooses another",
 	"proxy_buffering proxy_buffer_size proxy_buffers proxy_busy_buffers_size proxy_request_buffering proxy_send_lowat grpc_buffer_size proxy_ignore_client_abort": "not needed: mpgate does not wait for whole messages, in either direction",
-	"proxy_redirect proxy_cookie_path":                                   "not needed where a rewrite changes the path: Location and cookie paths follow back; for other changes use response_headers",
+	"proxy_redirect proxy_cookie_path":                                   "not needed where a rewrite changes the path: mpgate translates Location and cookie paths back; for other changes use response_headers",
 	"proxy_ssl_server_name proxy_ssl_session_reuse grpc_ssl_server_name": "not needed: mpgate sends the server's name by itself",
 	"ssl_ciphers ssl_prefer_server_ciphers ssl_ecdh_curve ssl_conf_command ssl_dhparam ssl_session_cache ssl_session_timeout ssl_session_tickets ssl_session_ticket_key ssl_buffer_size ssl_early_data ssl_verify_depth":                                                                     "not needed: mpgate's TLS has safe ciphers, curves and session tickets",
 	"http2_max_concurrent_streams http2_max_field_size http2_max_header_size http2_chunk_size http2_push_preload http2_push http2_recv_buffer_size http2_idle_timeout http2_max_requests":                                                                                                    "not needed: see [limits]",
