@@ -71,7 +71,7 @@ func (c *content) access() {
 func (c *content) admit(allow, deny []string, d *nginxconf.Directive) {
 	c.guard(d)
 	if satisfy := c.scope.one("satisfy"); satisfy != nil && satisfy.Arg(0) == "any" {
-		c.t.say(satisfy, "left out: mpgate demands all of them: the address and the password")
+		c.t.say(satisfy, "left out: mpgate requires both: the address and the password")
 	}
 	if len(allow) > 0 {
 		c.route.set("allow", all(allow), d)
@@ -107,7 +107,7 @@ func (c *content) basicAuth() {
 	}
 	c.guard(d)
 	c.route.set("basic_auth", auth, d)
-	c.t.say(file, "mpgate reads hashes of bcrypt and argon2id (htpasswd -B; mpgate hash-password); make those of others anew")
+	c.t.say(file, "mpgate reads hashes of bcrypt and argon2id (htpasswd -B; mpgate hash-password); replace other hashes")
 }
 
 // forwardAuth translates auth_request, whose location is one of this server.
@@ -156,7 +156,7 @@ func (c *content) forwardAuth() {
 	c.route.set("forward_auth", auth, d)
 	for _, h := range sc.here("proxy_set_header") {
 		if name := strings.ToLower(h.Arg(0)); name != "content-length" && !c.sentAnyway(name, h.Arg(1)) {
-			c.t.say(h, "left out: forward_auth tells method, host and URI in X-Forwarded-Method, X-Forwarded-Host and X-Forwarded-Uri")
+			c.t.say(h, "left out: forward_auth sends method, host and URI in X-Forwarded-Method, X-Forwarded-Host and X-Forwarded-Uri")
 		}
 	}
 	for _, p := range c.scope.inherited("error_page") {

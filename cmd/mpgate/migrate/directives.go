@@ -26,7 +26,7 @@ var translated = split(`
 // unneeded are directives without which mpgate does the same, or better, with the reason. Nothing
 // is lost, but operators who look for them find them.
 var unneeded = reasons(map[string]string{
-	"worker_processes worker_connections worker_rlimit_nofile worker_cpu_affinity use multi_accept accept_mutex worker_shutdown_timeout thread_pool aio sendfile sendfile_max_chunk tcp_nopush tcp_nodelay directio output_buffers open_file_cache open_file_cache_valid open_file_cache_min_uses open_file_cache_errors types_hash_max_size types_hash_bucket_size server_names_hash_bucket_size server_names_hash_max_size variables_hash_max_size variables_hash_bucket_size map_hash_bucket_size map_hash_max_size proxy_headers_hash_max_size proxy_headers_hash_bucket_size client_body_buffer_size client_header_buffer_size client_body_temp_path client_body_in_file_only client_body_in_single_buffer proxy_temp_path proxy_max_temp_file_size proxy_temp_file_write_size postpone_output reset_timedout_connection lingering_close lingering_time lingering_timeout pcre_jit timer_resolution preread_buffer_size preread_timeout": "not needed: mpgate has no such setting to tune",
+	"worker_processes worker_connections worker_rlimit_nofile worker_cpu_affinity use multi_accept accept_mutex worker_shutdown_timeout thread_pool aio sendfile sendfile_max_chunk tcp_nopush tcp_nodelay directio output_buffers open_file_cache open_file_cache_valid open_file_cache_min_uses open_file_cache_errors types_hash_max_size types_hash_bucket_size server_names_hash_bucket_size server_names_hash_max_size variables_hash_max_size variables_hash_bucket_size map_hash_bucket_size map_hash_max_size proxy_headers_hash_max_size proxy_headers_hash_bucket_size client_body_buffer_size client_header_buffer_size client_body_temp_path client_body_in_file_only client_body_in_single_buffer proxy_temp_path proxy_max_temp_file_size proxy_temp_file_write_size postpone_output reset_timedout_connection lingering_close lingering_time lingering_timeout pcre_jit timer_resolution preread_buffer_size preread_timeout": "not needed: mpgate has no such setting",
 	"user pid daemon master_process working_directory": "not needed: the service manager does it; mpgate units writes the units",
 	"load_module": "not needed: mpgate has no modules",
 	"types charset charset_types override_charset types_hash": "not needed: mpgate knows the types of files",
@@ -39,9 +39,9 @@ var unneeded = reasons(map[string]string{
 	"keepalive_requests keepalive_disable keepalive_min_timeout chunked_transfer_encoding etag if_modified_since msie_padding absolute_redirect port_in_redirect merge_slashes recursive_error_pages log_not_found log_subrequest ignore_invalid_headers max_ranges server_name_in_redirect": "not needed",
 	"server_tokens":             "not needed: mpgate sends no Server field",
 	"resolver resolver_timeout": "not needed: mpgate asks the servers in /etc/resolv.conf again when a TTL ends; resolve = { servers = … } of a backend names others",
-	"gzip_vary gzip_proxied gzip_disable gzip_buffers gzip_http_version gzip_window gzip_comp_level brotli_comp_level zstd_comp_level": "not needed: compress = true decides by itself; its level has a key",
+	"gzip_vary gzip_proxied gzip_disable gzip_buffers gzip_http_version gzip_window gzip_comp_level brotli_comp_level zstd_comp_level": "not needed: compress = true does it; compress.level sets the level",
 	"real_ip_recursive":                                                     "not needed: mpgate takes the last address that is not of a trusted proxy",
-	"limit_req_status limit_conn_status":                                    "left out: the status is 429, for concurrency in all 503",
+	"limit_req_status limit_conn_status":                                    "left out: the status is 429, or 503 beyond limit.requests",
 	"limit_req_log_level limit_conn_log_level limit_rate_after":             "not needed",
 	"client_body_timeout send_timeout proxy_send_timeout grpc_send_timeout": "left out: [limits] idle_time and min_rate bound slow clients; idle_timeout of a backend slow servers",
 	"proxy_next_upstream_timeout":                                           "left out: connect_timeout and response_timeout bound each try",
@@ -53,7 +53,7 @@ var missing = reasons(map[string]string{
 	"ssl_stapling ssl_stapling_verify ssl_stapling_file ssl_stapling_responder ssl_trusted_certificate ssl_ocsp": "left out: mpgate does no OCSP; CAs have ended it",
 	"ssl_crl":           "left out: mpgate reads no revocation lists; issue client certificates for a short time",
 	"ssl_password_file": "left out: store keys without a password, readable by mpgate only",
-	"access_log log_format open_log_file_cache": `left out: the access log is [log] access = "stdout" | "stderr" | FILE, one for all, in JSON; log = false in a route ends it there`,
+	"access_log log_format open_log_file_cache": `left out: the access log is [log] access = "stdout" | "stderr" | FILE, one for all, in JSON; log = false turns it off for a route`,
 	"error_log":  "left out: mpgate's own log goes to stderr; [log] level",
 	"auth_delay": "left out: mpgate answers unknown users in constant time; limit = { rate = … } slows guessing",
 	"proxy_cache proxy_cache_path proxy_cache_valid proxy_cache_key proxy_cache_use_stale proxy_cache_bypass proxy_no_cache proxy_cache_lock proxy_cache_lock_timeout proxy_cache_lock_age proxy_cache_revalidate proxy_cache_methods proxy_cache_min_uses proxy_cache_background_update proxy_cache_convert_head proxy_cache_purge proxy_ignore_headers proxy_store proxy_store_access fastcgi_cache fastcgi_cache_path fastcgi_cache_key slice": "left out: mpgate has no cache; put one between it and the server",

@@ -150,7 +150,7 @@ func (l *location) expression(t *translator, prefixes []string) {
 			}
 		}
 		if fold && expr != strings.ToUpper(expr) {
-			const text = "in mpgate letters match in lower case only; use match.path_regex with (?i) if others are needed"
+			const text = "in mpgate this path matches lower case only; use match.path_regex with (?i) to match upper case, too"
 			if len(prefixes) > 0 && restricts(l.scope) {
 				t.alarm(l.d, "below %s "+text, strings.Join(prefixes, ", "))
 			} else if !restricts(l.scope) {

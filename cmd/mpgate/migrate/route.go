@@ -116,7 +116,7 @@ func (c *content) handler(sc *scope) bool {
 		case name == "empty_gif" || name == "autoindex_format":
 			continue
 		default:
-			c.t.say(d, "left out: mpgate does not speak %s; put a server that does in front of the program and name it as backend. The route answers 501", what)
+			c.t.say(d, "left out: mpgate does not speak %s; put a server that does in front of the program, and name that server in the backend. The route answers 501", what)
 			c.answer(501, d)
 			return true
 		}

@@ -18,7 +18,7 @@ var variables = map[string]string{
 // prefixed are those whose names end in the name of something else.
 var prefixed = map[string]string{"http_": "header.", "cookie_": "cookie.", "arg_": "query."}
 
-// template translates a value with variables. why says which part has no equal; it is "" if all of
+// template translates a value with variables. why says which part has no equivalent; it is "" if all of
 // it has one.
 func template(s string, sc *scope) (out, why string) { return expand(s, sc, 0) }
 
@@ -82,7 +82,7 @@ func equal(name string, sc *scope, depth int) (value, why string) {
 			return "{" + kind + field + "}", ""
 		}
 	}
-	return "", fmt.Sprintf("the variable $%s has no equal", name)
+	return "", fmt.Sprintf("the variable $%s has no equivalent", name)
 }
 
 // fieldName turns http_x_name into X-Name.
