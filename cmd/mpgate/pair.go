@@ -18,17 +18,17 @@ import (
 
 type pairCmd struct {
 	Far       string   `required:"" placeholder:"HOST:PORT" help:"The address at which the near gateway reaches the far one."`
-	Listen    string   `placeholder:"ADDRESS" default:":8080" help:"Where the near gateway accepts HTTP from clients."`
-	Server    []string `placeholder:"HOST:PORT,..." default:"127.0.0.1:8080" help:"The servers behind the far gateway."`
-	NearPaths []string `placeholder:"INTERFACE,..." help:"The interfaces of the near gateway's uplinks."`
-	FarPaths  []string `placeholder:"INTERFACE,..." help:"The interfaces of the far gateway's uplinks."`
-	Dir       string   `placeholder:"DIR" default:"pair" help:"The directory to write near/ and far/ to. It must not have them yet."`
+	Listen    string   `placeholder:"ADDRESS" default:":8080" help:"The address at which the near gateway accepts HTTP from clients (${default})."`
+	Server    []string `placeholder:"HOST:PORT" default:"127.0.0.1:8080" help:"The servers behind the far gateway (${default})."`
+	NearPaths []string `placeholder:"INTERFACE" help:"The interfaces of the near gateway's uplinks."`
+	FarPaths  []string `placeholder:"INTERFACE" help:"The interfaces of the far gateway's uplinks."`
+	Dir       string   `placeholder:"DIR" default:"pair" help:"The directory to write near/ and far/ to, which must not exist in it yet (${default})."`
 }
 
 func (pairCmd) Help() string {
 	return `Writes the configurations and keys of two gateways: clients connect to the near one over TCP or MPTCP, the two are connected by HTTP/2 over TLS and MPTCP, over all uplinks of both, and the far one forwards to the servers. Neither clients nor servers need MPTCP.
 
-Each gateway has a certificate that the other one verifies. The far gateway accepts nobody else, and takes the clients' addresses from the near one, whatever address that has. The key of the CA is not kept: to renew the certificates, which are valid for ten years, make a new pair.
+Each gateway has a certificate that the other one verifies. The far gateway accepts no other connections, and trusts the addresses of clients that the near one sends, whatever the near one's own address is. The certificates are valid for ten years. The key of the CA is not kept: for new certificates, write a new pair.
 
     mpgate pair --far far.example.org:7443 --near-paths eth0,wwan0 --server 10.0.1.10:8080`
 }
