@@ -20,6 +20,7 @@ type Filters struct {
 	JWT         *JWT         `toml:"jwt,inline" help:"JSON Web Tokens, as OpenID Connect and OAuth use them."`
 	ForwardAuth *ForwardAuth `toml:"forward_auth,inline" help:"Another server that decides on each request."`
 
+	AccelRedirect bool `toml:"accel_redirect" default:"false" help:"Whether an X-Accel-Redirect of the server leads to an internal route, which then answers."`
 	// Rewrite is as filter.NewRewrite takes it, "" for none.
 	Rewrite         string                         `toml:"rewrite" as:"rewrite" eg:"/v1/*" help:"Path that servers get; * is what the last * of match.path matched."`
 	RequestHeaders  map[string][]template.Template `toml:"request_headers,one,merge" names:"request_field" eg:"X-Forwarded-Port = {port}" help:"Header fields to set in requests, to add with +Name, or to remove."`

@@ -19,6 +19,7 @@ var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newBasicAuth,
 	newJWT,
 	newForwardAuth,
+	newAccel,
 	newRewrite,
 	newRequestHeaders,
 	newResponseHeaders,
@@ -57,6 +58,13 @@ func newCORS(_ *builder, r *config.Route) (filter.Filter, error) {
 		return nil, nil
 	}
 	return filter.NewCORS(r.CORS.Options())
+}
+
+func newAccel(_ *builder, r *config.Route) (filter.Filter, error) {
+	if !r.AccelRedirect {
+		return nil, nil
+	}
+	return filter.Accel{}, nil
 }
 
 func newRewrite(_ *builder, r *config.Route) (filter.Filter, error) {
