@@ -73,7 +73,7 @@ func (l *loader) notOpened(n *node) {
 		if name == "log" { // connections have lines, too
 			continue
 		}
-		if child := n.keys[name]; n.has(name) || child != nil && len(child.keys) > 0 {
+		if child := n.keys[name]; child != nil && (n.has(name) || len(child.keys) > 0 || child.leaf == true) {
 			l.fault(child.at, "is for requests, and TLS for match.sni is passed through unopened; remove it, or match by host")
 		}
 	}

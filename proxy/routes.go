@@ -16,7 +16,7 @@ type Route struct {
 	KeepSlashes      bool         // forward repeated slashes; they are matched as one
 	KeepUnsafeNames  bool         // let header names with other separators than "-" pass
 	Internal         bool         // only an internal redirect leads to it
-	AccelRedirect    bool         // its servers may answer with an internal redirect; see filter.Accel
+	AccelRedirect    bool         // its servers may redirect to internal routes: filter.Accel
 	Logged           telemetry.Logged
 	Lease            *Lease // nil: exchanges on it never have to end
 

@@ -50,8 +50,8 @@ func isAccel(name []byte) bool {
 	return len(name) >= len(accelPrefix) && message.EqualFold(name[:len(accelPrefix)], accelPrefix)
 }
 
-// AccelRedirect returns the X-Accel-Redirect of a response, nil if there is none. Of several ones it
-// is the first, and only is false.
+// AccelRedirect returns the X-Accel-Redirect of a response, nil if there is none. Of several ones
+// it is the first, and only is false.
 func AccelRedirect(h *message.Header) (to []byte, only bool) {
 	for i := range h.Len() {
 		id, name, value, ok := h.At(i)

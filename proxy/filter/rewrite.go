@@ -111,7 +111,8 @@ func (f *Rewrite) FilterRequest(r *Request) (done bool) {
 	case flags&target.EncodedSlash != 0 && !f.options.KeepEncodedSlash:
 		return r.End(Answer{Status: 400, End: telemetry.EndBadRequest, Text: "the path contains an encoded slash once it is rewritten"})
 	}
-	if f.star && to == len(r.Path) && len(f.after.Parts()) == 0 && !r.Internal { // no client can ask for an internal path
+	if f.star && to == len(r.Path) && len(f.after.Parts()) == 0 && !r.Internal {
+		// No client could ask for an internal path.
 		r.replaced = prefixes{client: r.Path[:from], server: path[:min(at, len(path))]}
 	}
 	if r.Explain != nil {
