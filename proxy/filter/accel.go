@@ -14,24 +14,50 @@ import (
 // (CVE-2025-61780).
 type Accel struct{}
 
-const accelPrefix = "X-Accel-"
+const accelPrefix, sendfileType = "X-Accel-", "X-Sendfile-Type"
 
 // Name implements Filter.
 func (Accel) Name() string { return "accel_redirect" }
 
 // FilterRequest implements RequestFilter.
 func (Accel) FilterRequest(r *Request) (done bool) {
-	h := &r.Header
-	for i := range h.Len() {
-		id, name, _, ok := h.At(i)
-		if ok && id == message.Other && (isAccel(name) || message.EqualFold(name, "X-Sendfile-Type")) {
-			h.DelAt(i)
-		}
-	}
+	removeAsked(&r.Header)
 	if r.Explain != nil {
 		r.Explain("accel_redirect: an X-Accel-Redirect of the server is followed to an internal route")
 	}
 	return false
+}
+
+// FilterTrailer implements TrailerFilter.
+func (Accel) FilterTrailer(trailer *message.Header) { removeAsked(trailer) }
+
+// removeAsked removes the fields by which a proxy says how it wants to be answered, also if their
+// names have _ or . for -: servers that hand fields to programs as variables cannot tell these apart.
+func removeAsked(h *message.Header) {
+	for i := range h.Len() {
+		id, name, _, ok := h.At(i)
+		if ok && id == message.Other && (beginsLike(name, accelPrefix) || len(name) == len(sendfileType) && beginsLike(name, sendfileType)) {
+			h.DelAt(i)
+		}
+	}
+}
+
+// beginsLike reports whether a name begins with a text, without regard to case and separators.
+func beginsLike(name []byte, text string) bool {
+	if len(name) < len(text) {
+		return false
+	}
+	for i := range len(text) {
+		switch c := name[i]; {
+		case text[i] == '-':
+			if '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' {
+				return false
+			}
+		case c|0x20 != text[i]|0x20:
+			return false
+		}
+	}
+	return true
 }
 
 // FilterResponse implements ResponseFilter.
