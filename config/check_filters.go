@@ -37,6 +37,9 @@ func (l *loader) checkRoute(r *Route, n *node) {
 	if r.Files != nil {
 		c.files(r.Files, n.get("files"))
 	}
+	if r.Cookies != nil {
+		c.cookies(r.Cookies, n.get("cookies"))
+	}
 	if r.Compress != nil {
 		c.compress(r.Compress, n.get("compress"))
 	}

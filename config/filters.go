@@ -25,6 +25,8 @@ type Filters struct {
 	Rewrite         string                         `toml:"rewrite" as:"rewrite" eg:"/v1/*" help:"Path that servers get; * is what the last * of match.path matched."`
 	RequestHeaders  map[string][]template.Template `toml:"request_headers,one,merge" names:"request_field" eg:"X-Forwarded-Port = {port}" help:"Header fields to set in requests, to add with +Name, or to remove."`
 	ResponseHeaders map[string][]template.Template `toml:"response_headers,one,merge" names:"response_field" eg:"X-Frame-Options = DENY" help:"Header fields to set in responses, to add with +Name, or to remove."`
+	// Cookies is nil for routes whose cookies stay as they are.
+	Cookies *Cookies `toml:"cookies,inline" help:"Attributes that cookies of responses get."`
 	// Compress is nil for routes that compress nothing.
 	Compress   *Compress                  `toml:"compress,inline,toggle" help:"Compresses responses with zstd or gzip: true, or a table."`
 	ErrorPages map[StatusRange]*ErrorPage `toml:"error_pages" short:"file" eg:"502-504 = down.html" help:"Pages for error responses, by status: a file or a table."`

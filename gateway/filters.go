@@ -23,6 +23,7 @@ var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newRewrite,
 	newRequestHeaders,
 	newResponseHeaders,
+	newCookies,
 	newCompress,
 	newErrorPages,
 	newMirror,
@@ -88,6 +89,13 @@ func newResponseHeaders(_ *builder, r *config.Route) (filter.Filter, error) {
 		return nil, nil
 	}
 	return filter.NewResponseHeaders(fieldEdits(r.ResponseHeaders)), nil
+}
+
+func newCookies(_ *builder, r *config.Route) (filter.Filter, error) {
+	if r.Cookies == nil {
+		return nil, nil
+	}
+	return filter.NewCookies(r.Cookies.Options()), nil
 }
 
 func fieldEdits(fields map[string][]template.Template) (list []filter.FieldEdit) {

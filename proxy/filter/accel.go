@@ -32,7 +32,8 @@ func (Accel) FilterRequest(r *Request) (done bool) {
 func (Accel) FilterTrailer(trailer *message.Header) { removeAsked(trailer) }
 
 // removeAsked removes the fields by which a proxy says how it wants to be answered, also if their
-// names have _ or . for -: servers that hand fields to programs as variables cannot tell these apart.
+// names have _ or . for -: servers that hand fields to programs as variables cannot tell these
+// apart.
 func removeAsked(h *message.Header) {
 	for i := range h.Len() {
 		id, name, _, ok := h.At(i)
