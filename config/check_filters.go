@@ -37,6 +37,9 @@ func (l *loader) checkRoute(r *Route, n *node) {
 	if r.Files != nil {
 		c.files(r.Files, n.get("files"))
 	}
+	if r.Cookies != nil {
+		c.cookies(r.Cookies, n.get("cookies"))
+	}
 	if r.Compress != nil {
 		c.compress(r.Compress, n.get("compress"))
 	}
@@ -68,12 +71,12 @@ func (l *loader) checkRoute(r *Route, n *node) {
 
 // notOpened reports what a route that passes TLS through cannot have.
 func (l *loader) notOpened(n *node) {
-	all := append(slices.Clone(filterNames), "files", "redirect", "answer")
+	all := append(slices.Clone(filterNames), "files", "redirect", "answer", "internal")
 	for _, name := range all {
 		if name == "log" { // connections have lines, too
 			continue
 		}
-		if child := n.keys[name]; n.has(name) || child != nil && len(child.keys) > 0 {
+		if child := n.keys[name]; child != nil && (n.has(name) || len(child.keys) > 0 || child.leaf == true) {
 			l.fault(child.at, "is for requests, and TLS for match.sni is passed through encrypted; remove it, or match by host")
 		}
 	}

@@ -191,6 +191,7 @@ type Route struct {
 	SplitBy template.Template `toml:"split_by" eg:"{client}" help:"Text that decides which backend a request gets; default: a random one."`
 
 	Filters
+	Internal          bool   `toml:"internal" default:"false" help:"Whether only an X-Accel-Redirect of a server leads to the route; clients get 404."`
 	EncodedSlash      Choice `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`
 	DuplicateSlashes  Choice `toml:"duplicate_slashes" only:"merge,keep" default:"merge" help:"What to do with repeated slashes in a path."`
 	UnsafeHeaderNames Choice `toml:"unsafe_header_names" only:"drop,keep" default:"drop" help:"What to do with ambiguous header field names."`

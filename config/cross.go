@@ -26,6 +26,7 @@ func (l *loader) cross(c *Config, root *node) {
 	l.paths(c, t)
 	l.loops(c, t)
 	l.unused(c, t, listeners)
+	l.accel(c, t)
 	l.http01(c, t)
 	l.domains(c, t)
 }

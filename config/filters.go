@@ -20,10 +20,13 @@ type Filters struct {
 	JWT         *JWT         `toml:"jwt,inline" help:"JSON Web Tokens, as OpenID Connect and OAuth use them."`
 	ForwardAuth *ForwardAuth `toml:"forward_auth,inline" help:"Another server that decides whether to admit a request."`
 
+	AccelRedirect bool `toml:"accel_redirect" default:"false" help:"Whether an X-Accel-Redirect of the server leads to an internal route, which then answers."`
 	// Rewrite is as filter.NewRewrite takes it, "" for none.
 	Rewrite         string                         `toml:"rewrite" as:"rewrite" eg:"/v1/*" help:"Path that servers get; * is what the last * of match.path matched."`
 	RequestHeaders  map[string][]template.Template `toml:"request_headers,one,merge" names:"request_field" eg:"X-Forwarded-Port = {port}" help:"Header fields to set in requests, to add with +Name, or to remove."`
 	ResponseHeaders map[string][]template.Template `toml:"response_headers,one,merge" names:"response_field" eg:"X-Frame-Options = DENY" help:"Header fields to set in responses, to add with +Name, or to remove."`
+	// Cookies is nil for routes whose cookies stay as they are.
+	Cookies *Cookies `toml:"cookies,inline" help:"Attributes that cookies of responses get."`
 	// Compress is nil for routes that compress nothing.
 	Compress   *Compress                  `toml:"compress,inline,toggle" help:"Compresses responses with zstd or gzip: true, or a table."`
 	ErrorPages map[StatusRange]*ErrorPage `toml:"error_pages" short:"file" eg:"502-504 = down.html" help:"Pages for error responses, by status: a file or a table."`

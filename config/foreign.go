@@ -22,6 +22,8 @@ var foreign = []struct{ names, in, needs, right string }{
 		`write servers = [ { address = "10.0.1.10:8080" } ]`},
 	{"url uri host hostname ip server target addr", "backend.servers", "backend.servers.address",
 		`write address = "10.0.1.10:8080", without http://`},
+	{"x_accel_redirect accel x_accel sendfile x_sendfile handle_response", "", "route.accel_redirect",
+		"write accel_redirect = true in the [[route]] of the server, and internal = true in that of the files"},
 	{"port", "backend.servers", "backend.servers.address", `write the port in address, such as address = "10.0.1.10:8080"`},
 	{"lb_policy lb_policies lb_algorithm load_balancing strategy policy algorithm", "backend", "backend.balance",
 		`write balance, whose values "mpgate config --schema" lists`},

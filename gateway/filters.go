@@ -19,9 +19,11 @@ var filters = [...]func(*builder, *config.Route) (filter.Filter, error){
 	newBasicAuth,
 	newJWT,
 	newForwardAuth,
+	newAccel,
 	newRewrite,
 	newRequestHeaders,
 	newResponseHeaders,
+	newCookies,
 	newCompress,
 	newErrorPages,
 	newMirror,
@@ -59,6 +61,13 @@ func newCORS(_ *builder, r *config.Route) (filter.Filter, error) {
 	return filter.NewCORS(r.CORS.Options())
 }
 
+func newAccel(_ *builder, r *config.Route) (filter.Filter, error) {
+	if !r.AccelRedirect {
+		return nil, nil
+	}
+	return filter.Accel{}, nil
+}
+
 func newRewrite(_ *builder, r *config.Route) (filter.Filter, error) {
 	if r.Rewrite == "" {
 		return nil, nil
@@ -80,6 +89,13 @@ func newResponseHeaders(_ *builder, r *config.Route) (filter.Filter, error) {
 		return nil, nil
 	}
 	return filter.NewResponseHeaders(fieldEdits(r.ResponseHeaders)), nil
+}
+
+func newCookies(_ *builder, r *config.Route) (filter.Filter, error) {
+	if r.Cookies == nil {
+		return nil, nil
+	}
+	return filter.NewCookies(r.Cookies.Options()), nil
 }
 
 func fieldEdits(fields map[string][]template.Template) (list []filter.FieldEdit) {

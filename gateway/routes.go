@@ -64,6 +64,7 @@ func (b *builder) route(r *config.Route) (one proxy.Route, err error) {
 	one = proxy.Route{
 		Name: r.Name, Match: r.Match.Rule(),
 		KeepEncodedSlash: r.EncodedSlash == config.Keep, KeepSlashes: r.DuplicateSlashes == config.Keep,
+		Internal: r.Internal, AccelRedirect: r.AccelRedirect,
 		KeepUnsafeNames: r.UnsafeHeaderNames == config.Keep, Logged: r.Logged,
 	}
 	if one.Action, one.Lease, err = b.action(r); err == nil {

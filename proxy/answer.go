@@ -25,7 +25,7 @@ func (x *exchange) answer(a filter.Answer) {
 		x.rec.Reason = a.Text
 	}
 	x.filter.Answer = a
-	if !x.replaced && x.chain.Replace(&x.filter, a.Status, true) {
+	if !x.replaced && x.replaces(a.Status, true) {
 		x.replaced = true
 		a = x.filter.Answer
 	}

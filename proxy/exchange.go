@@ -102,6 +102,7 @@ type exchange struct {
 	clientGone   atomic.Bool // the client has disconnected
 	expired      atomic.Bool // ended at a deadline, alone of its connection
 	statusOnly   bool        // its end says nothing about the server: see noteAnswer
+	accel        *accel      // of an internal redirect; nil without one
 	onClientGone func()      // stored once
 	abortFilter  func()      // what to end when the client disconnects; nil: up
 	panicked     bool
@@ -165,6 +166,7 @@ func (x *exchange) recycle() {
 	x.matched, x.lease = matched{}, nil
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
+	x.accel = nil
 	x.attempt.Reset(nil)
 	x.upload = upload{}
 	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false
@@ -191,6 +193,9 @@ func (x *exchange) run() {
 	x.match()
 	if x.step() == "" {
 		x.route.Action.serve(x)
+		if x.accel != nil {
+			x.followAccel()
+		}
 	}
 }
 
@@ -272,7 +277,7 @@ func (x *exchange) read() {
 func (x *exchange) match() {
 	if x.fault == nil {
 		x.asked.Listener, x.asked.Client, x.asked.TrustedPeer = x.rec.Listener, x.rec.Client, x.peerTrusted()
-		if found, ok := x.view.Routes.table.Match(&x.asked); ok {
+		if found, ok := x.view.Routes.table.Match(&x.asked); ok && !found.Value.Internal {
 			x.matched = matched{found, x.req.Path}
 			x.setRoute(found.Value, x.view.meters)
 			return
@@ -352,6 +357,9 @@ func (x *exchange) finish() (now time.Time) {
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {
 		x.client.releaseLease(x, x.lease)
+		if x.accel != nil {
+			x.endAccel()
+		}
 		x.route.Filters.End(&x.filter)
 	}
 	if r.End != telemetry.EndOK && (x.client.expired.Load() || x.expired.Load() || x.proxy.ctx.Err() != nil) {

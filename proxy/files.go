@@ -168,7 +168,7 @@ func (x *exchange) fileHead(status int, v *files.Validator) {
 // has uploaded as an image is no page of the site.
 func (x *exchange) typeOf(f *files.File) {
 	h := &x.resp.Header
-	h.AddString(message.ContentType, f.MediaType())
+	h.AddString(message.ContentType, x.mediaType(f))
 	if f.Coding != coding.Identity {
 		h.AddString(message.ContentEncoding, f.Coding.String())
 	}
@@ -205,7 +205,7 @@ func (x *exchange) sendRanges(f *files.File, v *files.Validator, ranges []files.
 	h.Set(message.ContentType, []byte("multipart/byteranges; boundary="+boundary))
 	list, length := make([]part, 0, len(ranges)+1), int64(0)
 	for i, one := range ranges {
-		text := []byte("\r\n--" + boundary + "\r\nContent-Type: " + f.MediaType() + "\r\nContent-Range: ")
+		text := []byte("\r\n--" + boundary + "\r\nContent-Type: " + x.mediaType(f) + "\r\nContent-Range: ")
 		if i == 0 {
 			text = text[len("\r\n"):]
 		}

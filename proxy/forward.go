@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mpgate/proxy/backend"
+	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/target"
 	"mpgate/proxy/template"
@@ -305,6 +306,9 @@ func (x *exchange) roundTrip(asked time.Time) error {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
 		if err == nil && x.resp.Interim() {
+			if x.route.AccelRedirect {
+				filter.RemoveAccel(&x.resp.Header)
+			}
 			x.downProgress().Mark()
 			if err := x.down.WriteInterim(&x.resp); err != nil {
 				return &clientError{err}

@@ -71,6 +71,20 @@ func TestForwardAuthAdmits(t *testing.T) {
 	})
 }
 
+// Two fields could be two users: one for each server.
+func TestForwardAuthOfTwoUsers(t *testing.T) {
+	eachVersion(t, func(t *testing.T, ask func(*gateway, wish) reply) {
+		authServer, origin := plain.origin(t, proxytest.Echo), plain.origin(t, proxytest.Echo)
+		f := forwardAuth(t, backendWith(t, plain, backend.Options{Name: "auth"}, authServer), auth.ForwardOptions{})
+		g := guarded(t, origin, proxy.Route{}, f)
+		r := ask(g, wish{path: "/", fields: []string{"Authorization: Basic YTph", "authorization: Basic YjpY"}})
+		want(t, "status", r.status, 400)
+		contains(t, "the answer", r.body, "more than one Authorization field")
+		want(t, "what the servers got", authServer.AllRaw()+origin.AllRaw(), "")
+		want(t, "status with one", ask(g, wish{path: "/", fields: []string{"Authorization: Basic YTph"}}).status, 200)
+	})
+}
+
 func TestForwardAuthRefuses(t *testing.T) {
 	eachVersion(t, func(t *testing.T, ask func(*gateway, wish) reply) {
 		var answer atomic.Value

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpgate/proxy/filter"
 	"mpgate/proxy/message"
 	"mpgate/proxy/netio"
 	"mpgate/telemetry"
@@ -23,8 +24,11 @@ func (x *exchange) deliver(now time.Time) {
 		x.answer(errorAnswer(502, telemetry.EndBackendInvalid, "the server did not switch protocols"))
 		return
 	}
+	if x.route.AccelRedirect && x.takeAccel() {
+		return
+	}
 	x.filter.FromServer = true
-	if x.chain.Replace(&x.filter, x.resp.Status, false) {
+	if x.replaces(x.resp.Status, false) {
 		x.replace()
 		return
 	}
@@ -44,6 +48,9 @@ func (x *exchange) deliver(now time.Time) {
 	if fromServer == nil && toClient == nil {
 		if x.bodyUnrequested() {
 			x.stopUpload()
+		}
+		if x.route.AccelRedirect {
+			filter.RemoveAccel(&x.resp.Trailer)
 		}
 		if fromServer = x.out.End(&x.resp.Trailer); fromServer == nil && x.upload.done != nil {
 			toClient = x.out.Flush() // no read from the client follows, which would flush it
@@ -65,11 +72,15 @@ func (x *exchange) sendHead(now time.Time) error {
 		x.addFields()
 		x.addHSTS()
 	}
-	x.chain.Response(&x.filter, r)
-	x.noteResponseHeader()
-	if r.Status != 101 && !r.NoBody {
-		x.out = x.chain.Body(&x.filter, r, x.out)
+	if x.accel != nil {
+		x.filterAccel(r)
+	} else {
+		x.chain.Response(&x.filter, r)
+		if r.Status != 101 && !r.NoBody {
+			x.out = x.chain.Body(&x.filter, r, x.out)
+		}
 	}
+	x.noteResponseHeader()
 	return x.down.WriteHead(r)
 }
 

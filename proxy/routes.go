@@ -15,6 +15,8 @@ type Route struct {
 	KeepEncodedSlash bool         // let %2F and %5C in a path pass
 	KeepSlashes      bool         // forward repeated slashes; they are matched as one
 	KeepUnsafeNames  bool         // let header names with other separators than "-" pass
+	Internal         bool         // only an internal redirect leads to it
+	AccelRedirect    bool         // its servers may redirect to internal routes: filter.Accel
 	Logged           telemetry.Logged
 	Lease            *Lease // nil: exchanges on it never have to end
 

@@ -39,6 +39,7 @@ const (
 	hasSNI
 	hasReason
 	hasFilter
+	hasInternalRoute
 	hasDryRun
 	hasGRPCStatus
 	hasDroppedFields
@@ -71,6 +72,9 @@ func traitsOf(r *Record) (t trait) {
 	}
 	if r.Filter != "" {
 		t |= hasFilter
+	}
+	if r.InternalRoute != "" {
+		t |= hasInternalRoute
 	}
 	if r.DryRun != "" {
 		t |= hasDryRun
@@ -160,6 +164,9 @@ func accessFields(redact []string, further ...LogField) []field {
 		{name: "filter", doc: "if a filter of the route ended the exchange: its key in the configuration",
 			when:   hasFilter,
 			append: func(b []byte, r *Record) []byte { return appendEscaped(b, r.Filter) }},
+		{name: "internal_route", doc: "route to which the [X-Accel-Redirect](filters/accel_redirect.md) of a server led",
+			when:   hasInternalRoute,
+			append: func(b []byte, r *Record) []byte { return appendEscaped(b, r.InternalRoute) }},
 		{name: "dry_run", doc: docDryRun, form: formWord,
 			when:   hasDryRun,
 			append: func(b []byte, r *Record) []byte { return append(b, r.DryRun...) }},

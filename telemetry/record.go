@@ -44,6 +44,8 @@ type Record struct {
 	End         End
 	Reason      string // of an error response of mpgate; a fixed text
 	Filter      string // the filter that ended the exchange
+	// InternalRoute is the route to which the server's X-Accel-Redirect led.
+	InternalRoute string
 	// DryRun is a limit that would have ended the exchange but for dry_run.
 	DryRun        string
 	GRPCStatus    int // -1: none

@@ -45,6 +45,7 @@ var examples = map[string]func(*testing.T){
 	"log.toml":       runLog,
 	"names.toml":     runNames,
 	"health.toml":    runHealth,
+	"downloads.toml": runDownloads,
 }
 
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and

@@ -322,6 +322,9 @@ func (q *question) why(x *proxy.Explanation, l *config.Listener) string {
 			return "the listener redirects to https (redirect_https)"
 		}
 	case "route":
+		if i := x.Match.Chosen; i >= 0 {
+			return fmt.Sprintf("the route %q is internal: only an X-Accel-Redirect of a server leads to it", x.Match.Candidates[i].Name)
+		}
 		return "no route matches"
 	case "path":
 		switch {

@@ -49,7 +49,7 @@ func (c *routesCmd) Run(p *program) error {
 		case r.SNI != "":
 			host, path = "sni "+r.SNI, "passed through"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.action(), cmp.Or(r.Conditions, "none"))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, host, path, cmp.Or(r.Listener, "any"), r.action(), r.conditions())
 	}
 	return w.Flush()
 }
@@ -67,7 +67,8 @@ type routeLine struct {
 	Answer     int    `json:"answer,omitempty"`
 	Regexp     bool   `json:"path_regex,omitempty"` // path is one
 	Conditions string `json:"conditions,omitempty"`
-	TCP        bool   `json:"tcp,omitempty"` // it takes all connections of its listener
+	Internal   bool   `json:"internal,omitempty"` // no client can ask for it
+	TCP        bool   `json:"tcp,omitempty"`      // it takes all connections of its listener
 }
 
 // action is what answers: the name of a backend, or what mpgate does itself.
@@ -83,6 +84,16 @@ func (r *routeLine) action() string {
 		return fmt.Sprintf("answer %d", r.Answer)
 	}
 	return r.Backend
+}
+
+func (r *routeLine) conditions() string {
+	if !r.Internal {
+		return cmp.Or(r.Conditions, "none")
+	}
+	if r.Conditions == "" {
+		return "internal"
+	}
+	return "internal, " + r.Conditions
 }
 
 // tables find routes in the same way as the gateway.
@@ -153,6 +164,7 @@ func (t *tables) inOrder() []routeLine {
 			if r.Match.SNI != "" {
 				line.Host, line.SNI = "", r.Match.SNI
 			}
+			line.Internal = r.Internal
 			line.TCP = table == t.tcp
 			list = append(list, line)
 		}

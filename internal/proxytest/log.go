@@ -49,6 +49,7 @@ type Line struct {
 	DroppedFields int    `json:"dropped_fields"`
 	Reason        string `json:"reason"`
 	Filter        string `json:"filter"`
+	InternalRoute string `json:"internal_route"`
 	DryRun        string `json:"dry_run"`
 }
 

@@ -65,10 +65,16 @@ func (f *Compress) FilterResponse(r *Request, resp *message.Response) {
 	if r.Version < message.HTTP11 || noTransform(&r.Header) {
 		best = coding.Identity
 	}
-	if resp.Status == 304 { // whether the representation was compressed is not known any more
+	switch resp.Status {
+	case 304: // whether the representation was compressed is not known any more
+		coding.Vary(h) // RFC 9110 section 15.4.5: as the 200
 		if best != coding.Identity {
-			coding.Vary(h)
 			coding.WeakenETag(h)
+		}
+		return
+	case 206: // likewise, section 15.3.7
+		if f.hasType(h.Get(message.ContentType)) || isMultipart(h.Get(message.ContentType)) {
+			coding.Vary(h)
 		}
 		return
 	}
@@ -97,7 +103,7 @@ var acceptRanges = []byte("Accept-Ranges")
 // eligible reports whether a response may be compressed at all, whatever the client accepts.
 func (f *Compress) eligible(resp *message.Response) bool {
 	switch s := resp.Status; {
-	case s < 200, s == 204, s == 205, s == 206:
+	case s < 200, s == 204, s == 205:
 		return false
 	}
 	h := &resp.Header
@@ -163,6 +169,9 @@ func (f *Compress) hasType(contentType []byte) bool {
 	}
 	return false
 }
+
+// isMultipart reports whether a response has several parts, whose types are within them.
+func isMultipart(contentType []byte) bool { return hasPrefixFold(contentType, "multipart/byteranges") }
 
 // writer takes an encoder; nil if there is none.
 func (f *Compress) writer(r *Request, c coding.Coding) *compressor {

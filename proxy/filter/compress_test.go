@@ -121,7 +121,9 @@ func TestCompressDecides(t *testing.T) {
 		{"no-transform", accepts, response(200, plenty, html, "Cache-Control: max-age=1, No-Transform"), "", false},
 		{"no-transform in a second field", accepts, response(200, plenty, html, "Cache-Control: max-age=1", "Cache-Control: no-transform"), "", false},
 		{"no-transform asked for", accepts + "|Cache-Control: no-transform", response(200, plenty, html), "", true},
-		{"part", accepts, response(206, plenty, html, "Content-Range: bytes 0-4999/9999"), "", false},
+		{"part", accepts, response(206, plenty, html, "Content-Range: bytes 0-4999/9999"), "", true},
+		{"parts", accepts, response(206, plenty, "Content-Type: Multipart/byteranges; boundary=x"), "", true},
+		{"part of an image", accepts, response(206, plenty, "Content-Type: image/png", "Content-Range: bytes 0-4999/9999"), "", false},
 		{"range of unknown status", accepts, response(200, plenty, html, "Content-Range: bytes 0-4999/9999"), "", false},
 		{"digest", accepts, response(200, plenty, html, "Repr-Digest: sha-256=:AA==:"), "", false},
 		{"no content", accepts, response(204, message.Unknown, html), "", false},
@@ -185,7 +187,7 @@ func TestCompressNotForHTTP10(t *testing.T) {
 // A 304 has the entity tag that the 200 had.
 func TestCompressNotModified(t *testing.T) {
 	chain := filter.Compile(filter.NewCompress(filter.CompressOptions{}))
-	for accept, want := range map[string]string{accepts: `W/"tag" Accept-Encoding`, "Accept-Encoding: br": `"tag" `} {
+	for accept, want := range map[string]string{accepts: `W/"tag" Accept-Encoding`, "Accept-Encoding: br": `"tag" Accept-Encoding`} {
 		resp := response(304, message.Unknown, `ETag: "tag"`)
 		resp.NoBody = true
 		chain.Response(compressRequest(accept), resp)

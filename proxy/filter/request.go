@@ -22,6 +22,8 @@ type Request struct {
 	// AddedSlash is true if the path ends with a slash only because a filter has removed all that
 	// stood before it: "/docs", without "/docs".
 	AddedSlash bool
+	// Internal is true after an internal redirect: the request is not the client's any more.
+	Internal bool
 	// FromServer is true for the response of a server, false for one of the gateway's own.
 	FromServer bool
 	// OwnCookie is the value of the field Set-Cookie that the gateway has added to the response of

@@ -111,7 +111,8 @@ func (f *Rewrite) FilterRequest(r *Request) (done bool) {
 	case flags&target.EncodedSlash != 0 && !f.options.KeepEncodedSlash:
 		return r.End(Answer{Status: 400, End: telemetry.EndBadRequest, Text: "the path contains an encoded slash once it is rewritten"})
 	}
-	if f.star && to == len(r.Path) && len(f.after.Parts()) == 0 {
+	if f.star && to == len(r.Path) && len(f.after.Parts()) == 0 && !r.Internal {
+		// No client could ask for an internal path.
 		r.replaced = prefixes{client: r.Path[:from], server: path[:min(at, len(path))]}
 	}
 	if r.Explain != nil {
@@ -135,7 +136,7 @@ func (f *Rewrite) matched(r *Request) (from, to int) {
 
 // FilterResponse implements ResponseFilter.
 func (f *Rewrite) FilterResponse(r *Request, resp *message.Response) {
-	if !r.FromServer || r.replaced.server == nil {
+	if !r.FromServer && !r.Internal || r.replaced.server == nil {
 		return
 	}
 	h := &resp.Header
@@ -148,6 +149,9 @@ func (f *Rewrite) FilterResponse(r *Request, resp *message.Response) {
 		var changed bool
 		switch {
 		case id == message.Location, id == message.Other && message.EqualFold(name, "Content-Location"):
+			if r.Internal { // it does not say a path of the server that was asked first
+				continue
+			}
 			r.scratch, changed = r.appendLocation(r.scratch, value)
 		case id == message.SetCookie && !bytes.Equal(value, r.OwnCookie): // ours is for all routes
 			r.scratch, changed = r.replaced.appendCookie(r.scratch, value)

@@ -20,6 +20,10 @@ func (c *content) proxy(sc *scope, d *nginxconf.Directive) {
 		}
 	}
 	url, ok := constant(to, sc)
+	if !ok && c.splits(sc, d, to) {
+		c.rewrites(sc)
+		return
+	}
 	var groups string // a path of the request, at a server that is not of the request
 	if !ok && c.location.regex != "" {
 		var base string
@@ -278,6 +282,9 @@ func (t *translator) upstreamServer(b *table, d *nginxconf.Directive, secure boo
 		case "max_conns":
 			if n > 0 {
 				s.set("max_requests", n, d)
+				t.sayOf(d, name, "it is max_requests = %d here, for all of mpgate: nginx counts for each worker process, unless the upstream has a zone", n)
+			} else if value != "0" {
+				t.sayOf(d, name, "left out: %q is not a number", value)
 			}
 		case "max_fails":
 			if n > 1 {

@@ -10,7 +10,7 @@ import (
 var translated = split(`
 	http server location upstream listen server_name set_real_ip_from real_ip_header ssl ssl_certificate
 	ssl_certificate_key ssl_protocols ssl_client_certificate ssl_verify_client ssl_reject_handshake return rewrite if set
-	internal limit_except proxy_pass grpc_pass root alias index try_files autoindex default_type gzip_static brotli_static
+	internal proxy_cookie_flags limit_except proxy_pass grpc_pass root alias index try_files autoindex default_type gzip_static brotli_static
 	zstd_static fastcgi_pass uwsgi_pass scgi_pass memcached_pass content_by_lua_block content_by_lua_file content_by_lua
 	perl js_content stub_status flv mp4 dav_methods allow deny satisfy client_max_body_size limit_req limit_req_zone
 	limit_conn limit_conn_zone limit_req_dry_run auth_basic auth_basic_user_file auth_request auth_request_set auth_jwt
@@ -59,8 +59,8 @@ var missing = reasons(map[string]string{
 	"proxy_cache proxy_cache_path proxy_cache_valid proxy_cache_key proxy_cache_use_stale proxy_cache_bypass proxy_no_cache proxy_cache_lock proxy_cache_lock_timeout proxy_cache_lock_age proxy_cache_revalidate proxy_cache_methods proxy_cache_min_uses proxy_cache_background_update proxy_cache_convert_head proxy_cache_purge proxy_ignore_headers proxy_store proxy_store_access fastcgi_cache fastcgi_cache_path fastcgi_cache_key slice": "left out: mpgate has no cache; put one between it and the server",
 	"fastcgi_param fastcgi_index fastcgi_split_path_info fastcgi_buffers fastcgi_buffer_size fastcgi_read_timeout fastcgi_send_timeout fastcgi_connect_timeout fastcgi_hide_header fastcgi_intercept_errors fastcgi_busy_buffers_size fastcgi_request_buffering fastcgi_temp_path fastcgi_buffering fastcgi_pass_header fastcgi_keep_conn uwsgi_param uwsgi_read_timeout uwsgi_temp_path scgi_param scgi_temp_path uwsgi_modifier1":               "left out: mpgate speaks HTTP to servers, not FastCGI, uwsgi or SCGI",
 	"proxy_pass_header proxy_pass_request_headers proxy_pass_request_body proxy_method proxy_set_body proxy_force_ranges": "left out: mpgate forwards requests as they are; request_headers changes fields",
-	"proxy_cookie_domain proxy_cookie_flags":                                     "left out: mpgate does not change cookies; set domain and flags in the application",
-	"proxy_ssl_protocols proxy_ssl_ciphers proxy_ssl_verify_depth proxy_ssl_crl": "left out: mpgate speaks TLS 1.2 and 1.3 to servers with safe ciphers",
+	"proxy_cookie_domain": "left out: mpgate does not change the domain of cookies; set it in the application",
+	"proxy_ssl_protocols proxy_ssl_ciphers proxy_ssl_verify_depth proxy_ssl_crl":                                                                          "left out: mpgate speaks TLS 1.2 and 1.3 to servers with safe ciphers",
 	"sub_filter sub_filter_once sub_filter_types sub_filter_last_modified addition_types add_before_body add_after_body ssi xslt_stylesheet image_filter": "left out: mpgate does not change bodies",
 	"add_trailer":         "left out: mpgate adds no trailers",
 	"limit_rate":          "left out: mpgate does not slow responses down",

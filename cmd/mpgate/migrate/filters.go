@@ -18,6 +18,7 @@ func (c *content) filter() {
 	}
 	c.requestHeaders()
 	c.responseHeaders()
+	c.cookies()
 	c.compress()
 	c.errorPages()
 	c.log()

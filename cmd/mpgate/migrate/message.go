@@ -36,6 +36,11 @@ func (m *messages) say(d *nginxconf.Directive, format string, args ...any) {
 	m.list = append(m.list, Message{d.File, d.Line, d.Name, fmt.Sprintf(format, args...)})
 }
 
+// sayOf adds a message about a parameter of a directive, under its own name.
+func (m *messages) sayOf(d *nginxconf.Directive, parameter, format string, args ...any) {
+	m.list = append(m.list, Message{d.File, d.Line, parameter, fmt.Sprintf(format, args...)})
+}
+
 // alarm adds a message about a restriction that is lost.
 func (m *messages) alarm(d *nginxconf.Directive, format string, args ...any) {
 	m.unprotected = true

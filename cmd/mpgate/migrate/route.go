@@ -25,6 +25,7 @@ func (t *translator) route(s *site, l *location, further []refinement) {
 	c := &content{t: t, site: s, location: l, scope: l.scope, route: r}
 	c.act()
 	c.filter()
+	c.accel()
 	t.routes = append(t.routes, r)
 }
 
@@ -72,12 +73,8 @@ func (c *content) act() {
 	switch {
 	case c.scope.first("return") != nil:
 		c.answers(c.scope.first("return"))
-	case c.scope.first("internal") != nil:
-		d := c.scope.first("internal")
-		if c.scope.first("alias", "proxy_pass") != nil && !c.site.asks(c.location.pattern) {
-			c.t.say(d, "the route answers 404: mpgate has no X-Accel-Redirect; send such files from the server itself")
-		}
-		c.answer(404, d)
+	case c.scope.first("internal") != nil && !c.internal():
+		c.answer(404, c.scope.first("internal"))
 	case c.redirected():
 	case c.tries():
 	case c.scope.first("deny") != nil && c.scope.first("deny").Arg(0) == "all" && len(c.scope.here("allow")) == 0 && c.scope.arg("satisfy") != "any":

@@ -93,13 +93,18 @@ func (t *translator) prune() {
 		return m != nil && m.get("listener") != nil && !slices.Contains(listeners, m.text("listener"))
 	})
 	for _, r := range t.routes {
-		if b := r.text("backend"); b != "" && !slices.Contains(backends, b) {
-			t.shut(r, r.keys[0].origin)
+		for _, b := range backendsOf(r) {
+			if !slices.Contains(backends, b) {
+				t.shut(r, r.keys[0].origin)
+				break
+			}
 		}
 	}
 	used := map[string]bool{}
 	for _, r := range t.routes {
-		used[r.text("backend")] = true
+		for _, b := range backendsOf(r) {
+			used[b] = true
+		}
 		for _, path := range [][2]string{{"files", "fallback"}, {"forward_auth", ""}} {
 			if c, ok := r.get(path[0]).(*table); ok && path[1] != "" {
 				c, _ = c.get(path[1]).(*table)
@@ -112,6 +117,19 @@ func (t *translator) prune() {
 		}
 	}
 	t.backends = slices.DeleteFunc(t.backends, func(b *table) bool { return !used[b.text("name")] })
+}
+
+// backendsOf returns the names of the backends of a route.
+func backendsOf(r *table) (list []string) {
+	switch b := r.get("backend").(type) {
+	case string:
+		list = append(list, b)
+	case *table:
+		for _, e := range b.keys {
+			list = append(list, e.name)
+		}
+	}
+	return list
 }
 
 func names(list []*table) []string {

@@ -93,6 +93,10 @@ var asks = sync.Pool{New: func() any { return new(backend.Ask) }}
 
 // FilterRequest implements filter.RequestFilter.
 func (f *Forward) FilterRequest(r *filter.Request) (done bool) {
+	// A server may take another one of several for the user than the one that was admitted.
+	if i := r.Header.Index(message.Authorization, 0); i >= 0 && r.Header.Index(message.Authorization, i+1) >= 0 {
+		return r.End(filter.Answer{Status: 400, End: telemetry.EndBadRequest, Text: "there is more than one Authorization field"})
+	}
 	if f.returned(&r.Header) {
 		return r.End(filter.Answer{Status: 508, End: telemetry.EndLimit, Text: "forward_auth leads back to itself"})
 	}
