@@ -55,7 +55,7 @@ func (l *postLedger) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // judge reports the POSTs that were lost, or executed more than once.
-func (l *postLedger) judge(t *testing.T) {
+func (l *postLedger) judge(t testing.TB) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,10 +82,11 @@ type postKind struct {
 	pause   time.Duration // between two requests at most
 }
 
-// start lets the clients post until end is called.
-func (p *posters) start(kinds ...postKind) {
+// startPosters lets clients post until end is called.
+func (s *service) startPosters(kinds ...postKind) *posters {
 	ctx, stop := context.WithCancel(context.Background())
-	p.stop = stop
+	p := &posters{s: s, ledger: &postLedger{served: map[string]int{}}, stop: stop}
+	s.posts.Store(p.ledger)
 	for i, k := range kinds {
 		if k.two {
 			p.startHTTP2(ctx, i, k)
@@ -96,11 +97,16 @@ func (p *posters) start(kinds ...postKind) {
 			p.wait.Go(func() { c.run(ctx) })
 		}
 	}
+	return p
 }
 
+// end stops the clients, and reports the POSTs that were lost.
 func (p *posters) end() {
+	p.s.t.Helper()
 	p.stop()
 	p.wait.Wait()
+	p.s.posts.Store(nil)
+	p.ledger.judge(p.s.t)
 }
 
 // more waits until n further POSTs have been made.
@@ -108,6 +114,7 @@ func (p *posters) more(n int64) {
 	p.s.t.Helper()
 	until := p.ledger.made.Load() + n
 	if !p.s.within(2*time.Minute, func() bool { return p.ledger.made.Load() >= until }) {
+		p.stop()
 		p.s.t.Fatalf("the clients do not post:\n%s", p.s.journal())
 	}
 }
