@@ -150,7 +150,8 @@ func (m *Memory) dropOldest() {
 		if n == 0 || l.used.Before(used) {
 			oldest, used = a, l.used
 		}
-		if n++; n == some {
+		n++
+		if n == some {
 			break
 		}
 	}

@@ -180,6 +180,10 @@ func TestDialSelf(t *testing.T) {
 		if c != nil || !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: %v %v", m, c, err)
 		}
+		_, err = (&Dialer{Mode: m}).Touch(context.Background(), netip.MustParseAddrPort("127.0.0.1:"+port))
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s: a touch: %v", m, err)
+		}
 	}
 }
 
