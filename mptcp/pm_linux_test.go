@@ -180,7 +180,10 @@ func TestDialSelf(t *testing.T) {
 		if c != nil || !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: %v %v", m, c, err)
 		}
-		_, err = (&Dialer{Mode: m}).Touch(context.Background(), netip.MustParseAddrPort("127.0.0.1:"+port))
+	}
+	for m, port := range map[Mode]string{Prefer: "40002", Off: "40003"} {
+		sysctl(t, "net.ipv4.ip_local_port_range", port+" "+port)
+		_, err := (&Dialer{Mode: m}).Touch(context.Background(), netip.MustParseAddrPort("127.0.0.1:"+port))
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: a touch: %v", m, err)
 		}

@@ -273,12 +273,12 @@ func (s *service) load(urls ...string) (stop func() (requests int64, longest tim
 	}
 }
 
-// bound is the longest that a request may take: 1 s, and beyond that what this machine makes
-// requests wait when nothing happens, for it may have much else to do.
+// bound is the longest that a request may take: less than the time for the drain (3 s), and beyond
+// that what this machine makes requests wait when nothing happens, for it may have much else to do.
 func (s *service) bound(urls ...string) time.Duration {
 	s.t.Helper()
 	stop := s.load(urls...)
 	s.within(2*time.Second, func() bool { return false })
 	_, longest := stop()
-	return time.Second + 2*longest
+	return 2*time.Second + 2*longest
 }
