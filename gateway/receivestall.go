@@ -6,6 +6,7 @@ import (
 
 	"mpgate/mptcp"
 	"mpgate/mptcp/paths"
+	"mpgate/proxy/conninfo"
 	"mpgate/telemetry"
 )
 
@@ -48,6 +49,9 @@ func (g *Gateway) fixReceiveStalls() {
 	looked, freed := 0, 0
 	var fault error
 	for c := range g.liveConnections {
+		if i, ok := c.Owner.(*conninfo.Info); ok && i.OnlyChecks() {
+			continue // their small responses fill no buffer
+		}
 		if looked++; looked > maxStallChecks {
 			break
 		}

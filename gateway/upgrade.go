@@ -260,10 +260,14 @@ func (g *Gateway) replace(ctx context.Context) (pid int, err error) {
 			g.awaitManager(context.Background(), "systemd did not confirm this process as the main process again")
 		}
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		awaitEnd(cmd)
 		return 0, err
 	}
 	pid = cmd.Process.Pid
+	if isSibling(cmd) {
+		_ = cmd.Process.Release() // its parent reaps it
+		return pid, nil
+	}
 	// It is reaped if it ends before this process.
 	task.Go("upgrade: reaper", func() { _ = cmd.Wait() }, nil)
 	return pid, nil
@@ -323,6 +327,7 @@ func (g *Gateway) child(reportTo, release, state *os.File) (*exec.Cmd, error) {
 	path, args := g.options.Command()
 	cmd := exec.Command(path, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	g.makeSibling(cmd)
 	cmd.ExtraFiles = []*os.File{reportTo, release, state}
 	i := inheritance{Ready: 3, Go: 4, State: 5}
 	add := func(name string, files ...*os.File) {

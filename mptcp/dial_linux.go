@@ -51,18 +51,23 @@ func (d *Dialer) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, Res
 	if err != nil {
 		return nil, r, err
 	}
-	c, err := connect(ctx, fd, to)
+	f, err := begin(fd, to)
 	if err != nil {
 		return nil, Result{}, err
 	}
-	d.keepAlive(c)
-	if !asked {
-		return c, r, nil
+	defer f.Close()
+	if err := wait(ctx, f); err != nil {
+		return nil, Result{}, err
 	}
-	r = d.resultOf(c)
+	if asked {
+		r = resultOf(f)
+	}
 	if d.Mode == Require && r.Transport != MPTCP {
-		c.Close()
 		return nil, r, ErrRequired
+	}
+	c, err := d.conn(f, to)
+	if err != nil {
+		return nil, Result{}, err
 	}
 	return c, r, nil
 }
@@ -170,19 +175,6 @@ func sockaddr(a netip.AddrPort) (unix.Sockaddr, error) {
 // expired is a deadline in the past, which ends a wait at once.
 var expired = time.Unix(1, 0)
 
-// connect connects fd, which it owns, and makes a *net.TCPConn of it.
-func connect(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPConn, error) {
-	f, err := begin(fd, to)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if err := wait(ctx, f); err != nil {
-		return nil, err
-	}
-	return conn(f)
-}
-
 // begin sends the SYN. An os.File waits, because it uses Go's poller.
 func begin(fd int, to netip.AddrPort) (*os.File, error) {
 	sa, err := sockaddr(to)
@@ -232,8 +224,11 @@ func connectError(fd int, to unix.Sockaddr, err error) error {
 }
 
 // conn makes a *net.TCPConn of a socket that has connected: a duplicate, as net.FileConn
-// must not be asked before the peer's address is known.
-func conn(f *os.File) (*net.TCPConn, error) {
+// must not be asked before the peer's address is known. For Touch it makes none.
+func (d *Dialer) conn(f *os.File, to netip.AddrPort) (*net.TCPConn, error) {
+	if d.touch {
+		return nil, checkSelf(f, to)
+	}
 	nc, err := net.FileConn(f)
 	if err != nil {
 		return nil, err
@@ -250,7 +245,29 @@ func conn(f *os.File) (*net.TCPConn, error) {
 		c.Close()
 		return nil, os.NewSyscallError("connect", unix.ECONNREFUSED)
 	}
+	d.keepAlive(c)
 	return c, nil
+}
+
+// checkSelf returns an error if the socket is connected with itself; see conn.
+func checkSelf(f *os.File, to netip.AddrPort) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var local netip.AddrPort
+	err = rc.Control(func(fd uintptr) {
+		switch a, _ := unix.Getsockname(int(fd)); a := a.(type) {
+		case *unix.SockaddrInet4:
+			local = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+		case *unix.SockaddrInet6:
+			local = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+		}
+	})
+	if err == nil && local == netip.AddrPortFrom(to.Addr().WithZone(""), to.Port()) {
+		err = os.NewSyscallError("connect", unix.ECONNREFUSED)
+	}
+	return err
 }
 
 // wait returns when the handshake has ended, well or badly, or the context is done.
@@ -259,18 +276,21 @@ func wait(ctx context.Context, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if ctx.Done() != nil {
-		// The deadline is that of f, which goes away: there is nothing to undo
-		// where this fires after the connect.
-		stop := task.AfterDone(ctx, "dial: deadline", func() { f.SetWriteDeadline(expired) })
-		defer stop()
-	}
+	var stop func() bool
 	var outcome error
 	err = rc.Write(func(fd uintptr) bool {
 		var done bool
 		done, outcome = handshaken(int(fd))
+		if !done && stop == nil && ctx.Done() != nil {
+			// The deadline is that of f, which goes away: there is nothing to undo
+			// where this fires after the connect.
+			stop = task.AfterDone(ctx, "dial: deadline", func() { f.SetWriteDeadline(expired) })
+		}
 		return done
 	})
+	if stop != nil {
+		stop()
+	}
 	if ctx.Err() != nil && (err != nil || outcome != nil) {
 		return ctx.Err()
 	}
@@ -312,8 +332,8 @@ func (d *Dialer) keepAlive(c *net.TCPConn) {
 }
 
 // resultOf returns the result of a new connection that requested MPTCP.
-func (d *Dialer) resultOf(c *net.TCPConn) Result {
-	rc, err := c.SyscallConn()
+func resultOf(f *os.File) Result {
+	rc, err := f.SyscallConn()
 	if err != nil {
 		return Result{}
 	}

@@ -47,7 +47,7 @@ const (
 	againAfter = 2 * time.Second
 	lastPlain  = time.Hour
 	// maxServers limits the memory: names may resolve to ever new addresses.
-	maxServers = 256
+	maxServers = 4096
 
 	// raceAfter is the minimum time before an MPTCP SYN is raced by a plain one.
 	raceAfter = 250 * time.Millisecond
@@ -139,11 +139,20 @@ func (m *Memory) get(to netip.AddrPort, now time.Time) *learned {
 	return l
 }
 
+// dropOldest drops one of the servers that were not dialled for long: the oldest of some. A map is
+// iterated from a random place.
 func (m *Memory) dropOldest() {
+	const some = 16
 	var oldest netip.AddrPort
+	var used time.Time
+	n := 0
 	for a, l := range m.of {
-		if o := m.of[oldest]; o == nil || l.used.Before(o.used) {
-			oldest = a
+		if n == 0 || l.used.Before(used) {
+			oldest, used = a, l.used
+		}
+		n++
+		if n == some {
+			break
 		}
 	}
 	delete(m.of, oldest)

@@ -148,6 +148,49 @@ func TestDialMatrix(t *testing.T) {
 	}
 }
 
+// Touch has the result of a dial, and leaves nothing open.
+func TestTouch(t *testing.T) {
+	needMPTCP(t)
+	for _, ip := range []string{"127.0.0.1:0", "[::1]:0"} {
+		for _, m := range []struct {
+			server Mode
+			dialer *Dialer
+			want   Result
+			err    error
+		}{
+			{Prefer, &Dialer{}, Result{Transport: MPTCP}, nil},
+			{Prefer, &Dialer{Memory: new(Memory)}, Result{Transport: MPTCP}, nil},
+			{Off, &Dialer{Memory: new(Memory)}, Result{Transport: Fallback, Reason: PeerOrPath}, nil},
+			{Off, &Dialer{Mode: Require}, Result{Transport: Fallback, Reason: PeerOrPath}, ErrRequired},
+			{Prefer, &Dialer{Mode: Off}, Result{Transport: TCP}, nil},
+		} {
+			t.Run(ip+" "+m.dialer.Mode.String(), func(t *testing.T) {
+				noFDLeak(t)
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				defer cancel()
+				l := listen(t, ip, m.server)
+				to := addrOf(l)
+				r, err := m.dialer.Touch(ctx, to)
+				if !errors.Is(err, m.err) || r != m.want {
+					t.Errorf("got %v, %v; want %v, %v", r, err, m.want, m.err)
+				}
+				c, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				if n, err := c.Read(make([]byte, 1)); err == nil {
+					t.Errorf("the server read %d bytes, want the end of the connection", n)
+				}
+				l.Close()
+				if _, err := m.dialer.Touch(ctx, to); !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("a server that is gone: %v, want ECONNREFUSED", err)
+				}
+			})
+		}
+	}
+}
+
 func TestDialRequireFallsBack(t *testing.T) {
 	needMPTCP(t)
 	noFDLeak(t)

@@ -181,6 +181,13 @@ func TestDialSelf(t *testing.T) {
 			t.Errorf("%s: %v %v", m, c, err)
 		}
 	}
+	for m, port := range map[Mode]string{Prefer: "40002", Off: "40003"} {
+		sysctl(t, "net.ipv4.ip_local_port_range", port+" "+port)
+		_, err := (&Dialer{Mode: m}).Touch(context.Background(), netip.MustParseAddrPort("127.0.0.1:"+port))
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s: a touch: %v", m, err)
+		}
+	}
 }
 
 func TestDialNonsense(t *testing.T) {

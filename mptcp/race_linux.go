@@ -53,16 +53,15 @@ func (d *Dialer) race(ctx context.Context, fd int, to netip.AddrPort) (*net.TCPC
 		return nil, Result{}, err
 	}
 	defer won.f.Close()
-	c, err := conn(won.f)
+	c, err := d.conn(won.f, to)
 	if err != nil {
 		d.Memory.failed(to)
 		return nil, Result{}, err
 	}
-	d.keepAlive(c)
 	var r Result
 	switch {
 	case !won.plain:
-		r = d.resultOf(c)
+		r = resultOf(won.f)
 	case vanished:
 		r = Result{Transport: Fallback, Reason: Blackhole}
 	default:

@@ -28,7 +28,8 @@ type conn struct {
 
 	parked atomic.Bool   // see park
 	late   bool          // accepted while the proxy drained
-	served time.Time     // the end of the last exchange
+	last   time.Time     // until when the last request of a drain may come
+	looked bool          // see awaitsArrived
 	state  atomic.Uint32 // connState
 	// Held while state becomes busy, and by callers that require another state.
 	waiting sync.Mutex
@@ -176,8 +177,13 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 				return false
 			}
 		case c.ending() && c.state.Load() != fresh:
-			// A client that has used the connection just now may be sending its next request.
-			deadline = c.served.Add(c.proxy.options.DrainGrace)
+			if c.last.IsZero() { // not from the last request: clients send at equal intervals
+				c.last = time.Now().Add(time.Duration(c.proxy.lastGrace.Load()))
+			}
+			deadline, patience = c.last, c.last
+		}
+		if c.looked {
+			deadline = time.Now().Add(arrivedTime)
 			patience = deadline
 		}
 		if err := c.http.Wait(patience); err != nil {
@@ -189,9 +195,13 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 				task.Late(func() { c.park(deadline) }, "connection", func() { c.unpark(deadline) }, c.abortAfterPanic)
 				return true
 			}
+			if c.awaitsArrived(err) {
+				continue
+			}
 			c.end = c.waitEnd(err)
 			return false
 		}
+		c.looked = false
 		if c.setBusy() && c.rejectTCP() {
 			return false
 		}
@@ -199,11 +209,25 @@ func (c *conn) serveRequests(patience, deadline time.Time) (parked bool) {
 		if !next {
 			return false
 		}
-		c.served = end
 		idleTime := c.limits.http.IdleTime
 		patience, deadline = end.Add(min(c.proxy.options.ParkAfter, idleTime)), end.Add(idleTime)
 		c.state.Store(idle)
 	}
+}
+
+// arrivedTime is how long a connection at the end of its wait has to read what has already arrived.
+const arrivedTime = time.Second
+
+// awaitsArrived is called when the wait for a request has ended with err, before the connection is
+// closed. It reports whether something has arrived that is to be read: a read whose deadline has
+// passed does not look. It does so once for each wait, because TLS records may come in pieces.
+func (c *conn) awaitsArrived(err error) bool {
+	if c.looked || !errors.Is(err, netio.ErrInterrupted) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	c.looked = true
+	c.base.Resume()
+	return !c.base.Idle()
 }
 
 // park waits for the next request on a new goroutine's stack of 2 KiB. A goroutine that has served
@@ -361,7 +385,7 @@ func (c *conn) interrupt(s connState) {
 }
 
 // drain ends the connection after the present request. If it waits for one, it ends after
-// Options.DrainGrace.
+// Options.DrainGrace (the first one) or Options.LastRequestGrace.
 func (c *conn) drain() {
 	if m := c.mux.Load(); m != nil {
 		m.http.Shutdown()

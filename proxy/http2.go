@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"os"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
@@ -27,6 +28,10 @@ func (c *conn) detectHTTP2() (bool, error) {
 	c.base.ReadBy(c.firstDeadline())
 	for {
 		if err := c.base.Fill(&ahead); err != nil {
+			if c.awaitsArrived(err) {
+				c.base.ReadBy(time.Now().Add(arrivedTime))
+				continue
+			}
 			return false, err
 		}
 		p, err := preread.Detect(ahead.Bytes())

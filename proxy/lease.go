@@ -23,8 +23,9 @@ type Ending struct {
 
 // Expire waits until the exchanges that hold the leases, and the connections of the listeners, have
 // ended, and cuts what is left when ctx ends. Connections of the listeners that are between
-// requests end after Options.DrainGrace. It returns the number of connections that were cut.
+// requests end after Options.LastRequestGrace. It returns the number of connections that were cut.
 func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
+	p.limitGrace(ctx)
 	leases, listeners := map[*Lease]bool{}, map[*Listener]bool{}
 	for _, l := range e.Leases {
 		l.isRetired.Store(true)
@@ -47,7 +48,7 @@ func (p *Proxy) Expire(ctx context.Context, e Ending) (cut int) {
 }
 
 // Dismiss ends the connections of a listener after their present request, and those between
-// requests after Options.DrainGrace.
+// requests after Options.LastRequestGrace.
 func (p *Proxy) Dismiss(l *Listener) {
 	for _, c := range p.matching(func(c *conn) bool { return c.listener == l }) {
 		c.dismissed.Store(true)
@@ -63,12 +64,22 @@ func (p *Proxy) Dismiss(l *Listener) {
 // and after it, are served one request; Shutdown ends them. Drain returns the number of connections
 // that were left when ctx ended, and were cut.
 func (p *Proxy) Drain(ctx context.Context) (cut int) {
+	p.limitGrace(ctx)
 	p.draining.Store(true)
 	early := p.matching(func(c *conn) bool { return !c.late })
 	for _, c := range early {
 		c.drain()
 	}
 	return p.waitClosed(ctx, 10*time.Millisecond, func(c *conn) bool { return !c.late }, (*conn).abort)
+}
+
+// limitGrace lets connections between requests end in order before ctx does, which cuts them.
+func (p *Proxy) limitGrace(ctx context.Context) {
+	grace := p.options.LastRequestGrace
+	if end, ok := ctx.Deadline(); ok {
+		grace = min(grace, max(0, time.Until(end))*3/4)
+	}
+	p.lastGrace.Store(int64(grace))
 }
 
 // waitClosed waits until no connection matches, and checks at that interval. When ctx ends, it

@@ -33,7 +33,7 @@ func waitParked(t *testing.T, n int) {
 func TestParkedConnection(t *testing.T) {
 	for _, m := range modes { // one after the other: parked counts those of the whole program
 		quick := setup{mode: m}
-		quick.options = proxy.Options{ParkAfter: 20 * time.Millisecond}
+		quick.options = proxy.Options{ParkAfter: 20 * time.Millisecond, LastRequestGrace: 200 * time.Millisecond}
 		t.Run(m.name+" serves on", func(t *testing.T) {
 			g := start(t, quick, m.origin(t, proxytest.Echo))
 			c := g.idleClient()

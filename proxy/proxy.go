@@ -36,10 +36,14 @@ type Options struct {
 	Room *Room
 	// ParkAfter is how long an idle HTTP/1 connection keeps its large stack; 5 s.
 	ParkAfter time.Duration
-	// DrainGrace is how long a client may take to send a request while the proxy drains: on a
-	// connection that carried none yet, from the beginning of the drain; on an HTTP/1 connection,
-	// from the end of the request before it. Such a client cannot know that it is late; 1 s.
+	// DrainGrace is how long a client may take to send the first request of a connection while the
+	// proxy drains, from the beginning of the drain or from its accept; 1 s.
 	DrainGrace time.Duration
+	// LastRequestGrace is how long an HTTP/1 connection between requests waits for a last one, from
+	// the beginning of the drain; 2 s, and at most three quarters of the time for the drain. The
+	// response to that request announces the end. A client that sends one while its connection is
+	// being closed would lose it: HTTP/1 has no other way to tell it in time.
+	LastRequestGrace time.Duration
 }
 
 // Proxy serves the connections of all listeners.
@@ -48,6 +52,7 @@ type Proxy struct {
 	limits     atomic.Pointer[connLimits]
 	accessLog  atomic.Pointer[telemetry.AccessLog]
 	draining   atomic.Bool
+	lastGrace  atomic.Int64 // LastRequestGrace of the present drain, in ns
 	clients    perClient
 	handshakes slots
 	loops      *loops
@@ -78,6 +83,9 @@ func New(o Options) *Proxy {
 	if o.DrainGrace == 0 {
 		o.DrainGrace = time.Second
 	}
+	if o.LastRequestGrace == 0 {
+		o.LastRequestGrace = 2 * time.Second
+	}
 	p := &Proxy{
 		options:    o,
 		conns:      map[*conn]struct{}{},
@@ -88,6 +96,7 @@ func New(o Options) *Proxy {
 	if p.memory.Limit = o.StreamMemory; p.memory.Limit == 0 {
 		p.memory.Limit = http2.MemoryLimit()
 	}
+	p.lastGrace.Store(int64(o.LastRequestGrace))
 	p.SetLimits(o.Limits)
 	p.SetAccessLog(o.AccessLog)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -153,9 +162,10 @@ func (p *Proxy) remove(c *conn) {
 }
 
 // Shutdown waits until the exchanges in progress have ended; the last response of each connection
-// announces its end. Connections between requests end after Options.DrainGrace. When ctx ends,
-// Shutdown ends what is left. Connections that are accepted meanwhile are served one request.
+// announces its end. Connections between requests end after Options.LastRequestGrace. When ctx
+// ends, Shutdown ends what is left. Connections that are accepted meanwhile are served one request.
 func (p *Proxy) Shutdown(ctx context.Context) {
+	p.limitGrace(ctx)
 	p.draining.Store(true)
 	select {
 	case <-p.eachConn((*conn).drain):

@@ -83,12 +83,15 @@ servers = [ { address = "127.0.0.1:9000" } ]
 )
 
 // service is a machine on which mpgate is installed as its units say.
-type service struct{ *Machine }
+type service struct {
+	*Machine
+	posts atomic.Pointer[postLedger] // which the server fills
+}
 
 // install boots a machine with mpgate, its units and a server behind it.
 func install(t *testing.T, config string) *service {
 	m := Boot(t)
-	s := &service{m}
+	s := &service{Machine: m}
 	s.Install(binary, "/usr/bin/mpgate", 0o755)
 	s.Write(configFile, config+routes, 0o644)
 	s.Run("useradd", "--system", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", "mpgate")
@@ -117,6 +120,10 @@ func (s *service) backend() {
 		s.t.Fatal(err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if l := s.posts.Load(); l != nil && r.Method == "POST" {
+			l.serve(w, r)
+			return
+		}
 		if r.Header.Get("Upgrade") == "" {
 			_, _ = io.WriteString(w, "ok")
 			return
@@ -266,12 +273,12 @@ func (s *service) load(urls ...string) (stop func() (requests int64, longest tim
 	}
 }
 
-// bound is the longest that a request may take: 1 s, and beyond that what this machine makes
-// requests wait when nothing happens, for it may have much else to do.
+// bound is the longest that a request may take: less than the time for the drain (3 s), and beyond
+// that what this machine makes requests wait when nothing happens, for it may have much else to do.
 func (s *service) bound(urls ...string) time.Duration {
 	s.t.Helper()
 	stop := s.load(urls...)
 	s.within(2*time.Second, func() bool { return false })
 	_, longest := stop()
-	return time.Second + 2*longest
+	return 2*time.Second + 2*longest
 }

@@ -80,6 +80,7 @@ func TestPassedSockets(t *testing.T) {
 		}
 	})
 	s.t = t
+	t.Run("stops lose no POST", func(t *testing.T) { s.stopsLoseNoPOST(t) })
 	t.Run("watchdog", func(t *testing.T) { s.watchdog(t) })
 	t.Run("upgrade", func(t *testing.T) { s.upgrade(t, "http://127.0.0.1/", "https://127.0.0.1/") })
 	t.Run("a unit without SocketProtocol", func(t *testing.T) { s.withoutProtocol(t) })
@@ -284,6 +285,7 @@ func TestOwnSockets(t *testing.T) {
 	}
 	s.journaled(`"msg":"listening","listener":"http","address":"127.0.0.1:8080","transport":"mptcp","from":"fdstore"`)
 	t.Run("upgrade", func(t *testing.T) { s.upgrade(t, "http://127.0.0.1:8080/") })
+	t.Run("reloads lose no POST", func(t *testing.T) { s.reloadsLoseNoPOST(t) })
 	s.t = t
 
 	// Another protocol: a reload swaps the socket, and the store has the new one.

@@ -106,7 +106,7 @@ func (s *Server) openLink(ctx context.Context, from Addresses, counts bool) (l *
 	l = &Link{Conn: base, server: s, addr: addr, opened: time.Now(), counts: counts}
 	l.until = o.Keep.until(l.opened)
 	l.info.Open(base.Raw(), conninfo.Options{
-		Side: telemetry.SideBackend, Instruments: o.Instruments, Reason: result.Reason, Registry: o.Live,
+		Side: telemetry.SideBackend, Instruments: o.Instruments, Reason: result.Reason, Registry: o.Live, Checks: !counts,
 	})
 	s.meter.Open(1)
 	if o.SendProxy != 0 {

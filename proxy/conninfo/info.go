@@ -30,6 +30,7 @@ type Options struct {
 	Reason mptcp.Reason
 	// Registry, if not nil, contains the connection until Close if it uses MPTCP.
 	Registry *Registry
+	Checks   bool // only checks of the server use it
 }
 
 // Info is what is known about one connection. One goroutine calls Open and Close; any goroutine may
@@ -46,6 +47,9 @@ type Info struct {
 
 // Raw returns the connection, or nil before Open.
 func (i *Info) Raw() syscall.RawConn { return i.raw }
+
+// OnlyChecks reports whether only checks of the server use the connection.
+func (i *Info) OnlyChecks() bool { return i.options.Checks }
 
 // Retire marks the connection to be closed once it is idle, because a new one would be better. It
 // may be called from any goroutine, and after Close.

@@ -60,7 +60,7 @@ func TestTransport(t *testing.T) {
 			}
 			var registry Registry
 			var i Info
-			if got := i.Open(dialled(t, c.listen, c.dial), Options{telemetry.SideBackend, in, c.asked, &registry}); got != c.want {
+			if got := i.Open(dialled(t, c.listen, c.dial), Options{Side: telemetry.SideBackend, Instruments: in, Reason: c.asked, Registry: &registry}); got != c.want {
 				t.Fatalf("the transport is %v, want %v", got, c.want)
 			}
 			subflows := 0
