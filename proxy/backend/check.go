@@ -211,7 +211,7 @@ func (s *Server) touch(ctx context.Context) error {
 	defer limit.Release()
 	ctx, cancel := context.WithTimeout(ctx, s.backend.options.ConnectTimeout)
 	defer cancel()
-	nc, _, result, err := s.dialSocket(ctx)
+	nc, _, result, err := s.dialSocket(ctx, route{})
 	if err != nil {
 		s.meter.Connect(s.requestedTransport().String(), connectResult(err))
 		return shortage(err)
