@@ -230,11 +230,16 @@ func mayAwaitCopy(err error) bool {
 	return err != nil && !errors.As(err, &client) && !errors.Is(err, errResponseTimeout)
 }
 
-// awaitCopy waits for the end of the second copy, as long as the client is there.
+// awaitCopy waits for the end of the second copy, as long as the client is there, and not for longer
+// than a try may take.
 func (x *exchange) awaitCopy(c *hedge) {
 	x.watch()
 	defer x.stopWatch()
-	timer := time.NewTimer(time.Until(c.until))
+	wait := time.Until(c.until)
+	if x.tryTime > 0 {
+		wait = min(wait, x.tryTime)
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-c.done:

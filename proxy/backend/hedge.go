@@ -39,6 +39,7 @@ func newHedging(o *Hedge, b *Backend) *hedging {
 		return nil
 	}
 	h := &hedging{options: *o, budget: budget{share: o.Budget, unfloored: true, requestsOf: &b.budget}}
+	h.budget.tick(time.Now()) // the requests count from now on
 	if o.After > 0 {
 		h.after.Store(int64(o.After))
 	} else {
