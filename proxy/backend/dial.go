@@ -86,6 +86,7 @@ func (s *Server) openLink(ctx context.Context, from Addresses, counts bool) (l *
 		}
 	}()
 	began := s.connecting.begin()
+	dialled := time.Now()
 	nc, addr, result, err := s.dialSocket(ctx, from.other)
 	s.connecting.end(began, err)
 	s.ports.noteResult(err)
@@ -98,6 +99,9 @@ func (s *Server) openLink(ctx context.Context, from Addresses, counts bool) (l *
 		return nil, shortage(err)
 	}
 	s.last.Store(&result)
+	if s.backend.notesLatency && s.unix == "" {
+		s.latency.noteRTT(time.Since(dialled))
+	}
 	base, err := netio.New(nc)
 	if err != nil {
 		nc.Close()

@@ -204,6 +204,7 @@ func (s *Server) closeExpired(now time.Time) {
 	s.shared.closeExpired(now)
 	s.closeIdle(s.removeExpired(now))
 	s.closeIdle(s.removeSurplus(now))
+	s.refreshRTT(now)
 	s.noteRoom()
 }
 
