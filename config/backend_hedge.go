@@ -9,7 +9,7 @@ import (
 
 // Hedge says when a request is sent a second time while the first copy has no answer.
 type Hedge struct {
-	After  HedgeAfter `toml:"after" default:"p95" help:"Wait for an answer before the second copy is sent: what this percentile of the requests take, or a time."`
+	After  HedgeAfter `toml:"after" default:"p95" help:"Wait for an answer before a second copy is sent: a percentile of the recent waits, or a time."`
 	Budget Percent    `toml:"budget" default:"5%" min:"0.1%" max:"50%" help:"Most second copies, as a share of the requests."`
 }
 

@@ -78,8 +78,8 @@ type Options struct {
 	Retry *Retry
 	// Hedge says when a request is sent a second time while it waits for an answer; nil: never.
 	Hedge *Hedge
-	// OtherSource, if set, returns a local address to reach a server from over another path than the
-	// one that the local address from belongs to; the zero Addr if there is none.
+	// OtherSource, if set, returns a local address to reach a server from over another path than
+	// the one that the local address from belongs to; the zero Addr if there is none.
 	OtherSource func(from, server netip.Addr) netip.Addr
 	// MaxConnections bounds the connections to each server; 0: no limit. Over HTTP/1 that bounds
 	// the requests, too.
