@@ -230,8 +230,8 @@ func mayAwaitCopy(err error) bool {
 	return err != nil && !errors.As(err, &client) && !errors.Is(err, errResponseTimeout)
 }
 
-// awaitCopy waits for the end of the second copy, as long as the client is there, and not for longer
-// than a try may take.
+// awaitCopy waits for the end of the second copy, as long as the client is there, and not for
+// longer than a try may take.
 func (x *exchange) awaitCopy(c *hedge) {
 	x.watch()
 	defer x.stopWatch()

@@ -169,9 +169,9 @@ func (l *Link) ends() (local netip.Addr, remote netip.AddrPort) {
 	return from.AddrPort().Addr().Unmap(), netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
 }
 
-// OpenSecond returns a connection for the second copy of a request. Once the context has ended, what
-// is being dialled for it is kept for later copies: usually the first copy is answered before a
-// connect succeeds.
+// OpenSecond returns a connection for the second copy of a request. Once the context has ended,
+// what is being dialled for it is kept for later copies: usually the first copy is answered before
+// a connect succeeds.
 func (a *Attempt) OpenSecond(ctx context.Context, r *Request) (Stream, error) {
 	if err := a.countConn(r); err != nil {
 		return nil, err
@@ -207,11 +207,13 @@ var errSecondDials = errors.New("enough connections for second copies are being 
 
 // secondDial is a connection that is dialled for the second copy of a request.
 type secondDial struct {
-	server  *Server
-	from    Addresses
-	share   bool
-	began   bool
-	claimed atomic.Bool   // by the copy, which no longer waits, or by run, which has the result for it
+	server *Server
+	from   Addresses
+	share  bool
+	began  bool
+	// claimed is set by the copy when it no longer waits, or by run, which then has the result for
+	// it.
+	claimed atomic.Bool
 	done    chan struct{} // closed when the copy may read what follows
 	shared  *sharedConn
 	alone   *conn

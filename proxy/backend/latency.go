@@ -110,8 +110,8 @@ func (l *latency) probe(at int64) bool {
 }
 
 // cost is how long a request to the server is likely to take. The average decays while no answers
-// come, down to the round-trip time. A server that lets requests wait for longer than the average has no better cost than the
-// time that they have waited.
+// come, down to the round-trip time. A server that lets requests wait for longer than the average
+// has no better cost than the time that they have waited.
 func (f *fastest) cost(s *Server, at int64) float64 {
 	l := &s.latency
 	average := math.Float64frombits(l.average.Load())

@@ -163,8 +163,8 @@ func (c *ClientConn) SetProgress(reads, writes *netio.Progress) {
 	c.s.Base().SetProgress(writes, reads)
 }
 
-// SetTrailer sets where the trailer goes, by default to the Response of ReadHead. It is called after
-// that, before the first read of the body.
+// SetTrailer sets where the trailer goes, by default to the Response of ReadHead. It is called
+// after that, before the first read of the body.
 func (c *ClientConn) SetTrailer(h *message.Header) {
 	if c.body.trailer != nil {
 		c.body.trailer = h
