@@ -41,6 +41,7 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 		}
 	}
 	l.checkRetry(b, n.get("retry"))
+	l.checkHedge(b, n)
 	l.checkQueue(b, n)
 }
 

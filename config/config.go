@@ -256,6 +256,7 @@ type Backend struct {
 	TLS            *BackendTLS `toml:"tls,inline" help:"TLS to the servers; {} is enough."`
 	Resolve        Resolve     `toml:"resolve,inline" help:"How the names of servers are resolved."`
 	Retry          Retry       `toml:"retry,inline" help:"When a request is sent again."`
+	Hedge          *Hedge      `toml:"hedge,inline" help:"Sends requests a second time that wait long for an answer; {} is enough."`
 	MaxRequests    int         `toml:"max_requests" default:"0" min:"0" max:"1000000000" help:"Maximum number of requests to one server at the same time; 0 for no limit."`
 	MaxConnections int         `toml:"max_connections" default:"0" min:"0" max:"1000000000" help:"Maximum number of connections to one server; 0 for no limit."`
 	Queue          *Queue      `toml:"queue,inline" help:"Where requests wait while all servers are at their limits; {} is enough. Default: they get 503."`

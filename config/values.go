@@ -29,6 +29,7 @@ var byType = map[reflect.Type]codec{
 	reflect.TypeFor[fs.FileMode]():  modes,
 	reflect.TypeFor[Address]():      of(dialed, dialedText),
 	reflect.TypeFor[StatusRange]():  statusRanges,
+	reflect.TypeFor[HedgeAfter]():   hedgeAfters,
 
 	reflect.TypeFor[template.Template]():  templates,
 	reflect.TypeFor[telemetry.LogField](): logFields,

@@ -22,6 +22,9 @@ func setLimits(o *backend.Options, b *config.Backend) {
 	for _, c := range r.On {
 		o.Retry.On |= retryCauses[c]
 	}
+	if h := b.Hedge; h != nil {
+		o.Hedge = &backend.Hedge{After: h.After.Time, Quantile: float64(h.After.Percent) / 100, Budget: h.Budget.Ratio()}
+	}
 	o.MaxConnections = b.MaxConnections
 	if b.Queue != nil {
 		o.Queue = backend.Queue{Requests: b.Queue.Requests, Time: b.Queue.Time}

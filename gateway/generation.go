@@ -155,7 +155,7 @@ func (g *Gateway) backendOptions(b config.Backend, enabled bool) backend.Options
 		Protocol: map[config.Protocol]backend.Protocol{
 			config.H2: backend.HTTP2, config.H2C: backend.HTTP2, config.Auto: backend.Auto,
 		}[b.Protocol],
-		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
+		Instruments: g.metrics, Live: &g.back, Memory: &g.memory, ConnLimit: &g.places, SourceSelector: sourceSelector{g}, OtherSource: g.otherSource, TLS: g.backendTLS(&b), SendProxy: uint8(b.SendProxy),
 		Names: &g.names, Resolve: resolveOptions(&b),
 	}
 	setLimits(&o, &b)

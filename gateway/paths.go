@@ -190,6 +190,14 @@ func (d sourceSelector) Valid() context.Context {
 	return context.Background()
 }
 
+// otherSource returns a local address to reach a server from over another path than that of from.
+func (g *Gateway) otherSource(from, server netip.Addr) netip.Addr {
+	if m := g.paths.Load(); m != nil {
+		return m.OtherSource(from, server)
+	}
+	return netip.Addr{}
+}
+
 // pathAt returns the name of the declared path with a local address, "" if there is none.
 func (g *Gateway) pathAt(local netip.Addr) string {
 	if m := g.paths.Load(); m != nil {

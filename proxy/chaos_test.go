@@ -24,7 +24,8 @@ type chaos struct {
 	got      map[string]int // requests that came, by their id
 	executed map[string]int // those among them that were executed
 	faults   map[string]int
-	stalls   int // that are left
+	stalls   int  // that are left
+	late     bool // requests without a fault are answered late
 }
 
 // fault is what happens to a request, at random: "" is an answer.
@@ -68,6 +69,9 @@ func (c *chaos) serve(healthy bool) func(*proxytest.Conn) {
 			} else {
 				fault = c.fault(r.Method, r.Target, false)
 			}
+			if fault == "" && !healthy {
+				c.delay()
+			}
 			switch fault {
 			case "":
 				s.Send(proxytest.EchoOf(r))
@@ -83,6 +87,13 @@ func (c *chaos) serve(healthy bool) func(*proxytest.Conn) {
 				return
 			}
 		}
+	}
+}
+
+// delay lets some time pass, so that a second copy may be sent meanwhile.
+func (c *chaos) delay() {
+	if c.late {
+		<-time.After(rand.N(20 * time.Millisecond))
 	}
 }
 
@@ -137,6 +148,9 @@ func (c *chaos) serve2(healthy bool) func(*proxytest.Conn) {
 			} else {
 				fault = c.fault(r.method, r.id, true)
 			}
+			if fault == "" && !healthy {
+				c.delay()
+			}
 			status := "200"
 			switch fault {
 			case "503":
@@ -173,13 +187,20 @@ func linger(c *proxytest.Conn) {
 }
 
 // TestChaos sends requests to servers that close and reset connections, stall, answer 503, refuse
-// connections and streams, and go away. No POST is executed twice, no GET is lost while a server
-// works, and no POST that never reached a server.
+// connections and streams, and go away; and, where requests are hedged, answer late. No POST is
+// executed twice, no GET is lost while a server works, and no POST that never reached a server.
 func TestChaos(t *testing.T) {
-	for name, protocol := range map[string]backend.Protocol{"h1": backend.HTTP1, "h2c": backend.HTTP2} {
+	hedge := &backend.Hedge{After: time.Millisecond, Budget: 10}
+	for name, tt := range map[string]struct {
+		protocol backend.Protocol
+		hedge    *backend.Hedge
+	}{
+		"h1": {backend.HTTP1, nil}, "h2c": {backend.HTTP2, nil}, "h1, hedged": {backend.HTTP1, hedge}, "h2c, hedged": {backend.HTTP2, hedge},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := &chaos{got: map[string]int{}, executed: map[string]int{}, faults: map[string]int{}, stalls: 2}
+			protocol := tt.protocol
+			c := &chaos{got: map[string]int{}, executed: map[string]int{}, faults: map[string]int{}, stalls: 2, late: tt.hedge != nil}
 			serve := c.serve
 			if protocol == backend.HTTP2 {
 				serve = c.serve2
@@ -190,7 +211,7 @@ func TestChaos(t *testing.T) {
 			}
 			servers = append(servers, proxytest.NewRefusing(t).Address)
 			g := startBefore(t, setup{noLog: true, backend: backend.Options{
-				Protocol: protocol, ResponseTimeout: proxytest.Patience,
+				Protocol: protocol, ResponseTimeout: proxytest.Patience, Hedge: tt.hedge,
 				// A request may try every server, and a connection that was closed meanwhile.
 				Retry: rules(func(r *backend.Retry) {
 					r.Tries, r.Budget, r.TryTimeout = 5, 10, 2*time.Second
@@ -217,6 +238,10 @@ func TestChaos(t *testing.T) {
 				want(t, "there was "+fault, c.faults[fault] > 0, true)
 			}
 			want(t, "retries", g.metric("mpgate_backend_retries_total") > 0, true)
+			if tt.hedge != nil {
+				t.Logf("second copies: %v won, %v lost", g.hedges("won"), g.hedges("lost"))
+				want(t, "second copies", g.hedges("won") > 0 && g.hedges("lost") > 0, true)
+			}
 		})
 	}
 }

@@ -84,6 +84,10 @@ func TestNoAllocationPerRequest(t *testing.T) {
 				noAllocation(t, setup{mode: m, routes: keyedRoutes(t), backend: o}, request, response)
 			})
 		}
+		t.Run(m.name+", hedge", func(t *testing.T) {
+			o := backend.Options{Hedge: &backend.Hedge{Quantile: 0.95, Budget: 0.05}}
+			noAllocation(t, setup{mode: m, backend: o}, request, response)
+		})
 	}
 }
 

@@ -82,6 +82,7 @@ type exchange struct {
 	attempt backend.Attempt
 	again   retries
 	tryTime time.Duration // of one try, if another may follow; 0: no limit of its own
+	hedging hedging
 	up      backend.Stream
 	source  message.BodyReader // the request's body, after filters
 	upload  upload
@@ -169,6 +170,7 @@ func (x *exchange) recycle() {
 	x.accel = nil
 	x.attempt.Reset(nil)
 	x.upload = upload{}
+	x.hedging = hedging{}
 	x.hostless, x.continued, x.closing, x.refused, x.broken, x.replaced = false, false, false, false, false, false
 	x.watching, x.counted, x.statusOnly = false, false, false
 	x.end = time.Time{}
@@ -210,6 +212,7 @@ func (x *exchange) afterPanic() {
 		}
 	}()
 	x.broken = x.down.HeadSent()
+	x.dropHedge()
 	if x.up != nil {
 		x.up.Abort()
 	}
@@ -307,6 +310,7 @@ func (x *exchange) abortForClient() {
 		return
 	}
 	x.up.Abort()
+	x.hedging.clientLeft()
 }
 
 // WatchClient implements filter.Watcher.
@@ -352,7 +356,7 @@ func (x *exchange) finish() (now time.Time) {
 	x.kept.reset()
 	r := &x.rec
 	r.Duration = now.Sub(x.start)
-	r.Tries, r.QueueTime = x.attempt.Tries(), x.attempt.Queued()
+	r.Tries, r.QueueTime, r.Hedged = x.attempt.Tries(), x.attempt.Queued(), x.hedging.result
 	t, n := x.client.info.Refresh(now)
 	r.ClientTransport, r.ClientSubflows = t.String(), n
 	if x.route != nil {

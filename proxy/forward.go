@@ -100,6 +100,9 @@ func (x *exchange) backendRequest() backend.Request {
 	if x.tryTime = 0; r.Repeatable {
 		x.tryTime = x.backend.TryTime()
 	}
+	if x.hedging.armed = x.mayHedge(&r); x.hedging.armed {
+		x.hedging.after = x.backend.HedgeAfter()
+	}
 	if x.backend.SendsProxy() {
 		r.From = x.client.addresses()
 	}
@@ -140,7 +143,11 @@ func (x *exchange) exchangeWith(r *backend.Request) (next repeat, err error) {
 	if !r.Bodyless {
 		x.keepBody(r)
 	}
-	if err = x.roundTrip(asked); err == nil {
+	err = x.roundTrip(r, asked)
+	if x.settleHedge(r, asked, &err) {
+		meter, asked = x.attempt.Meter(), x.hedging.asked
+	}
+	if err == nil {
 		if x.refusedWith(r) {
 			meter.Request(x.resp.Status)
 			now := time.Now()
@@ -280,7 +287,7 @@ func (x *exchange) releaseServer() (now time.Time) {
 
 // roundTrip sends the request and waits for the head of the final response. Interim responses go to
 // the client.
-func (x *exchange) roundTrip(asked time.Time) error {
+func (x *exchange) roundTrip(r *backend.Request, asked time.Time) error {
 	defer x.stopWatch()
 	x.watchEarly()
 	if x.hostless || len(x.req.Host) == 0 {
@@ -302,6 +309,7 @@ func (x *exchange) roundTrip(asked time.Time) error {
 	if x.tryTime > 0 && x.tryTime < backend.ClientCheckDelay {
 		deadline = asked.Add(x.tryTime)
 	}
+	deadline = x.hedging.before(deadline, asked)
 	for {
 		x.resp.Reset()
 		err := x.up.ReadHead(&x.resp, deadline)
@@ -322,9 +330,11 @@ func (x *exchange) roundTrip(asked time.Time) error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return x.cause(err)
 		}
+		x.hedgeIfDue(r, asked)
 		if deadline, err = x.nextDeadline(asked); err != nil {
 			return err
 		}
+		deadline = x.hedging.before(deadline, asked)
 	}
 }
 

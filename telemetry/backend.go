@@ -18,6 +18,22 @@ const (
 
 var queueResultNames = [queueResultCount]string{"served", "full", "timeout", "left"}
 
+// HedgeResult is the outcome of a second copy of a request.
+type HedgeResult uint8
+
+const (
+	HedgeNone       HedgeResult = iota // there was no copy
+	HedgeWon                           // it was answered first
+	HedgeLost                          // the first one was answered first, or none was
+	HedgeOverBudget                    // it was not sent, because of the budget
+	hedgeResultCount
+)
+
+var hedgeResultNames = [hedgeResultCount]string{"", "won", "lost", "over_budget"}
+
+// String is the name of the result in the metrics and the access log; "" if there was no copy.
+func (r HedgeResult) String() string { return hedgeResultNames[r] }
+
 // BackendMeter counts what is about a backend as a whole. Its methods may be called on nil.
 type BackendMeter struct {
 	in   *Instruments
@@ -27,6 +43,7 @@ type BackendMeter struct {
 	results        [queueResultCount]atomic.Uint64
 	waited         histogram
 	retriesRefused atomic.Uint64
+	hedges         [hedgeResultCount]atomic.Uint64
 }
 
 // Backend returns the meter of a backend, like Exchange.
@@ -59,6 +76,22 @@ func (m *BackendMeter) RetryRefused() {
 	}
 }
 
+// Hedged counts the outcome of a second copy of a request.
+func (m *BackendMeter) Hedged(r HedgeResult) {
+	if m != nil {
+		m.hedges[r].Add(1)
+	}
+}
+
+func (m *BackendMeter) hedged() bool {
+	for i := range m.hedges {
+		if m.hedges[i].Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Release ends the use of the handle; see Instruments.Backend.
 func (m *BackendMeter) Release() {
 	if m != nil {
@@ -75,7 +108,7 @@ func (m *BackendMeter) queued() bool {
 	return m.waiting.Load() != 0
 }
 
-func (m *BackendMeter) keep() bool { return m.queued() || m.retriesRefused.Load() > 0 }
+func (m *BackendMeter) keep() bool { return m.queued() || m.hedged() || m.retriesRefused.Load() > 0 }
 
 // collect omits what has not happened: most backends have no queue.
 func (m *BackendMeter) collect(s sink, inUse bool) {
@@ -90,5 +123,10 @@ func (m *BackendMeter) collect(s sink, inUse bool) {
 	}
 	if n := m.retriesRefused.Load(); n > 0 {
 		s.counter(descRetriesRefused, n, m.name)
+	}
+	for i, name := range hedgeResultNames {
+		if n := m.hedges[i].Load(); n > 0 {
+			s.counter(descHedged, n, m.name, name)
+		}
 	}
 }

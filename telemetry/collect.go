@@ -45,6 +45,7 @@ var (
 	descQueueTime       = desc("backend_queue_seconds", "Time that requests waited for a place at a server, whatever the outcome.", "backend")
 	descQueued          = desc("backend_queued_requests_total", "Requests that no server had a place for at once, by outcome.", "backend", "result")
 	descRetriesRefused  = desc("backend_retries_refused_total", "Requests that were not sent again because the budget of retries was used up.", "backend")
+	descHedged          = desc("backend_hedged_requests_total", "Second copies of requests that had no answer in time, by outcome; over_budget: not sent.", "backend", "result")
 
 	descMPTCP         = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
 	descFallbacks     = desc("mptcp_fallbacks_total", "Connections that should use MPTCP and do not, by inferred reason.", "side", "reason")
@@ -96,7 +97,7 @@ var descs = []*prometheus.Desc{
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
 	descBackendDrained, descBackendChanges, descBackendChecks, descBackendPanic,
-	descQueueRequests, descQueueTime, descQueued, descRetriesRefused,
+	descQueueRequests, descQueueTime, descQueued, descRetriesRefused, descHedged,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,

@@ -33,6 +33,7 @@ const (
 	hasStatus trait = 1 << iota
 	hasBackendTime
 	hasQueueTime
+	hasHedged
 	hasClientSubflows
 	hasServerSubflows
 	hasTLS
@@ -54,6 +55,9 @@ func traitsOf(r *Record) (t trait) {
 	}
 	if r.QueueTime > 0 {
 		t |= hasQueueTime
+	}
+	if r.Hedged != HedgeNone {
+		t |= hasHedged
 	}
 	if r.ClientSubflows > 0 && r.ClientTransport == TransportMPTCP {
 		t |= hasClientSubflows
@@ -135,6 +139,9 @@ func accessFields(redact []string, further ...LogField) []field {
 			append: func(b []byte, r *Record) []byte { return appendMillis(b, r.QueueTime) }},
 		{name: "tries", doc: "how often the request was sent to a server, or could not be sent because a connect failed", form: formBare,
 			append: func(b []byte, r *Record) []byte { return appendInt(b, int64(r.Tries)) }},
+		{name: "hedged", doc: docHedged, form: formWord,
+			when:   hasHedged,
+			append: func(b []byte, r *Record) []byte { return append(b, r.Hedged.String()...) }},
 		{name: "end", doc: "how the exchange ended, see below", form: formWord,
 			append: func(b []byte, r *Record) []byte { return append(b, r.End.String()...) }},
 		{name: "client_transport", doc: docTransport, form: formWord,
@@ -197,6 +204,7 @@ const (
 	docRequest   = "of the request"
 	docBytes     = "body bytes received from and sent to the client"
 	docTransport = "`mptcp`, `tcp`, `unix`, or `fallback`: MPTCP was requested and the connection uses TCP"
+	docHedged    = "if a [second copy](backends.md#hedged-requests) of the request was sent: `won` if it was answered first, otherwise `lost`"
 	docQueue     = "time that the request waited because all servers were [busy](backends.md#queues-and-limits)"
 	docSubflows  = "with `mptcp`: number of subflows, read at most one second before"
 	docTLS       = "with TLS: what was negotiated with the client"

@@ -82,6 +82,7 @@ func exercise(in *Instruments) {
 	pool.Waiting(1)
 	pool.Queued(QueueServed, time.Second)
 	pool.RetryRefused()
+	pool.Hedged(HedgeWon)
 	in.AuthSource("/etc/users").Read(time.Now(), nil)
 	p := in.Passthrough("web", "sni")
 	p.Start()

@@ -41,6 +41,7 @@ type Record struct {
 	BackendTime time.Duration
 	QueueTime   time.Duration // that the request waited for a place at a server; 0: it did not
 	Tries       int           // how often it was sent, or a connect failed
+	Hedged      HedgeResult   // of a second copy of the request
 	End         End
 	Reason      string // of an error response of mpgate; a fixed text
 	Filter      string // the filter that ended the exchange

@@ -31,6 +31,7 @@ type Line struct {
 	BackendMS *float64 `json:"backend_ms"`
 	QueueMS   *float64 `json:"queue_ms"`
 	Tries     int      `json:"tries"`
+	Hedged    string   `json:"hedged"`
 	End       string   `json:"end"`
 
 	ClientTransport string `json:"client_transport"`

@@ -44,6 +44,9 @@ func RouteDevice(local, remote netip.Addr) (int, error) { return 0, errors.ErrUn
 // SelectSource leaves it to the kernel.
 func (*Manager) SelectSource(netip.Addr) netip.Addr { return netip.Addr{} }
 
+// OtherSource knows no path.
+func (*Manager) OtherSource(from, to netip.Addr) netip.Addr { return netip.Addr{} }
+
 // Valid never ends.
 func (*Manager) Valid() context.Context { return context.Background() }
 

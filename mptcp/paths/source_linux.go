@@ -96,14 +96,47 @@ func (d *sourceTable) lookUp(to netip.Addr) netip.Addr {
 			if p.dead || !p.dials || p.backup != backup {
 				continue
 			}
-			for _, a := range p.addrs {
-				if a.Is4() != to.Is4() {
-					continue
-				}
-				if by, _, err := d.rt.route(addrPair{local: a, remote: to}, 0); err == nil && by == p.index {
-					return a
-				}
+			if a := d.reaches(p, to); a.IsValid() {
+				return a
 			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// reaches returns an address of the path from which the host has a route by that path.
+func (d *sourceTable) reaches(p *sourcePath, to netip.Addr) netip.Addr {
+	for _, a := range p.addrs {
+		if a.Is4() != to.Is4() {
+			continue
+		}
+		if by, _, err := d.rt.route(addrPair{local: a, remote: to}, 0); err == nil && by == p.index {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// OtherSource returns a source address for a dial over another working path than the one with the
+// address from, which must be declared; the zero Addr if there is none. Backup paths are not used.
+// It reads the routes each time.
+func (m *Manager) OtherSource(from, to netip.Addr) netip.Addr {
+	d := m.sources.Load()
+	if d == nil {
+		return netip.Addr{}
+	}
+	from, to = from.Unmap(), to.Unmap()
+	at := slices.IndexFunc(d.paths, func(p sourcePath) bool { return slices.Contains(p.addrs, from) })
+	if at < 0 {
+		return netip.Addr{}
+	}
+	for i := range d.paths {
+		p := &d.paths[i]
+		if i == at || p.index == d.paths[at].index || p.dead || !p.dials || p.backup {
+			continue
+		}
+		if a := d.reaches(p, to); a.IsValid() {
+			return a
 		}
 	}
 	return netip.Addr{}

@@ -116,3 +116,29 @@ func TestFromCostsNothingWhileAllCarry(t *testing.T) {
 		t.Error("the era did not end")
 	}
 }
+
+// A second copy of a request leaves by another path than the first one, if that works.
+func TestOtherSource(t *testing.T) {
+	r := start(t, "client", lab.Path{}, Options{Manage: ManageWatch, Failover: FailoverLink, Paths: twoPaths})
+	until(t, "paths found", func() bool { return len(r.m.Status().Paths) == 2 })
+	link1, link2 := r.lab.Link("link1"), r.lab.Link("link2")
+	one, two, to := link1.AddrA.Addr(), link2.AddrA.Addr(), link1.AddrB.Addr()
+	expect := func(what string, from, want netip.Addr) {
+		t.Helper()
+		if got := r.m.OtherSource(from, to); got != want {
+			t.Errorf("%s: the other address of %v is %v, want %v", what, from, got, want)
+		}
+	}
+	expect("both work", one, two)
+	expect("both work", two, one)
+	expect("not declared", netip.MustParseAddr("192.0.2.1"), netip.Addr{})
+	name := r.m.PathAt(two)
+	r.mark(name, Silent)
+	expect("one is silent", one, netip.Addr{})
+	expect("one is silent", two, one)
+	r.mark(name, Up)
+	expect("it is back", one, two)
+	if got := r.m.OtherSource(one, netip.MustParseAddr("2001:db8::1")); got.IsValid() {
+		t.Errorf("%v is for another family", got)
+	}
+}

@@ -35,6 +35,7 @@ type Attempt struct {
 	shortages uint16        // bits of the servers in tried that a shortage kept from being dialled
 	counted   *atomic.Int64 // the Request.ServerConns that this attempt counts in; nil: none
 
+	other      route     // of the second copy of a request, to the same server
 	elsewhere  bool      // it may be why a server has failed, and is not sent there again
 	busy       bool      // the last choice found only servers without a free place
 	served     bool      // it had a place before: it need not queue behind others

@@ -76,6 +76,11 @@ type Options struct {
 	Health  string
 	// Retry says when a request is sent again; nil: DefaultRetry.
 	Retry *Retry
+	// Hedge says when a request is sent a second time while it waits for an answer; nil: never.
+	Hedge *Hedge
+	// OtherSource, if set, returns a local address to reach a server from over another path than
+	// the one that the local address from belongs to; the zero Addr if there is none.
+	OtherSource func(from, server netip.Addr) netip.Addr
 	// MaxConnections bounds the connections to each server; 0: no limit. Over HTTP/1 that bounds
 	// the requests, too.
 	MaxConnections int
@@ -136,6 +141,7 @@ type Backend struct {
 
 	retry   Retry
 	budget  budget
+	hedging *hedging // nil: no request is sent a second time
 	queue   queue
 	limited bool // a server has a limit of requests or connections
 
@@ -167,6 +173,7 @@ func New(o Options) (*Backend, error) {
 	}
 	b.retry.Tries = min(max(b.retry.Tries, 1), MaxTries)
 	b.budget.share = b.retry.Budget
+	b.hedging = newHedging(o.Hedge, b)
 	b.queue.init(b, o.Queue)
 	b.limited = o.MaxConnections > 0
 	for _, so := range o.Servers {
@@ -246,6 +253,7 @@ func (b *Backend) Run(ctx context.Context) error {
 				s.closeExpired(now)
 			}
 			b.budget.tick(now)
+			b.hedging.tick(now)
 			b.queue.dispatch(nil)
 		case <-ctx.Done():
 			b.Discard()

@@ -17,8 +17,10 @@ const (
 // that fails because it has too much to do must not get three times as much. It counts requests and
 // retries of the last budgetWindow seconds.
 type budget struct {
-	share    float64      // of the requests
-	requests atomic.Int64 // since the start
+	share      float64      // of the requests
+	unfloored  bool         // there is no budgetFloor
+	requestsOf *budget      // that counts the requests; nil: this one
+	requests   atomic.Int64 // since the start
 
 	mu      sync.Mutex          // guards what follows
 	second  int64               // the present one, since epoch
@@ -31,16 +33,28 @@ func (b *budget) take(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.advance(now)
-	requests := b.requests.Load() - b.before[(b.second+1)%budgetWindow]
+	requests := b.total() - b.before[(b.second+1)%budgetWindow]
 	var retries int64
 	for _, n := range b.retries {
 		retries += n
 	}
-	if retries >= max(budgetFloor*budgetWindow, int64(b.share*float64(requests))) {
+	floor := int64(budgetFloor * budgetWindow)
+	if b.unfloored {
+		floor = 0
+	}
+	if retries >= max(floor, int64(b.share*float64(requests))) {
 		return false
 	}
 	b.retries[b.second%budgetWindow]++
 	return true
+}
+
+// total is the number of requests since the start.
+func (b *budget) total() int64 {
+	if b.requestsOf != nil {
+		b = b.requestsOf
+	}
+	return b.requests.Load()
 }
 
 // tick must be called about once a second, so that the requests of each second are known.
@@ -53,7 +67,7 @@ func (b *budget) tick(now time.Time) {
 // advance begins the seconds that have passed. mu must be held.
 func (b *budget) advance(now time.Time) {
 	second := int64(now.Sub(epoch) / time.Second)
-	requests := b.requests.Load()
+	requests := b.total()
 	for b.second = max(b.second, second-budgetWindow); b.second < second; {
 		b.second++
 		i := b.second % budgetWindow

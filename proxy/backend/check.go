@@ -218,7 +218,7 @@ func (s *Server) touch(ctx context.Context) error {
 		result, err = s.dialer.Touch(ctx, s.addr)
 	} else {
 		var nc net.Conn
-		if nc, _, result, err = s.dialSocket(ctx); err == nil {
+		if nc, _, result, err = s.dialSocket(ctx, route{}); err == nil {
 			err = nc.Close()
 		}
 	}

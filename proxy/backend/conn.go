@@ -23,6 +23,9 @@ type Stream interface {
 	Tunnel()
 	// Body returns the body of the final response.
 	Body() message.BodyReader
+	// SetTrailer sets where the trailer of the final response goes: by default to the Response of
+	// ReadHead. It is called before the first read of the body.
+	SetTrailer(*message.Header)
 	// SetProgress is for an exchange that moves in both directions at once: reads is the progress
 	// of the response, writes that of the request's body. Nil for both ends that.
 	SetProgress(reads, writes *netio.Progress)

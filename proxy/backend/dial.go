@@ -86,7 +86,8 @@ func (s *Server) openLink(ctx context.Context, from Addresses, counts bool) (l *
 		}
 	}()
 	began := s.connecting.begin()
-	nc, addr, result, err := s.dialSocket(ctx)
+	dialled := time.Now()
+	nc, addr, result, err := s.dialSocket(ctx, from.other)
 	s.connecting.end(began, err)
 	s.ports.noteResult(err)
 	transport := result.Transport.String()
@@ -98,6 +99,9 @@ func (s *Server) openLink(ctx context.Context, from Addresses, counts bool) (l *
 		return nil, shortage(err)
 	}
 	s.last.Store(&result)
+	if s.backend.notesLatency && s.unix == "" {
+		s.latency.noteRTT(time.Since(dialled))
+	}
 	base, err := netio.New(nc)
 	if err != nil {
 		nc.Close()
@@ -127,12 +131,18 @@ func (s *Server) requestedTransport() mptcp.Transport {
 	return mptcp.MPTCP
 }
 
-// dialSocket connects a socket. addr is the address that it used of a name.
-func (s *Server) dialSocket(ctx context.Context) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
+// dialSocket connects a socket, by the other route if there is one. addr is the address that it
+// used of a name.
+func (s *Server) dialSocket(ctx context.Context, other route) (nc net.Conn, addr netip.Addr, result mptcp.Result, err error) {
 	switch {
 	case s.unix != "":
 		nc, err = dialUnix(ctx, s.unix)
 		result.Transport = mptcp.Unix
+	case other.source.IsValid():
+		d := s.dialer
+		d.Source, addr = other.source, other.to.Addr()
+		nc, result, err = asConn(d.Dial(ctx, other.to))
+		return nc, addr, result, err
 	case s.names == nil:
 		nc, result, err = asConn(s.dialer.Dial(ctx, s.addr))
 	default:

@@ -30,7 +30,7 @@ const (
 // many of them wait.
 //
 // A server that has not answered recently, or never, is probed: it gets one request at a time until
-// it answers.
+// it answers. If its connections are slower than the answers of others, that has time: see rtt.go.
 type fastest struct {
 	sampler
 	weight float64 // of an average server
@@ -92,6 +92,7 @@ type latency struct {
 	answered atomic.Int64  // when it last answered
 	waiting  atomic.Int64  // when the first request since then was sent
 	probed   atomic.Int64  // when it was last probed
+	rtt      atomic.Int64  // of a connection, in ns; 0: not known
 }
 
 // recent reports whether the server has answered recently.
@@ -109,14 +110,17 @@ func (l *latency) probe(at int64) bool {
 }
 
 // cost is how long a request to the server is likely to take. The average decays while no answers
-// come. A server that lets requests wait for longer than the average has no better cost than the
-// time that they have waited.
+// come, down to the round-trip time. A server that lets requests wait for longer than the average
+// has no better cost than the time that they have waited.
 func (f *fastest) cost(s *Server, at int64) float64 {
 	l := &s.latency
 	average := math.Float64frombits(l.average.Load())
 	// The decay of a shorter time does not matter.
 	if age := at - l.answered.Load(); age > int64(latencyDecay)/64 {
 		average *= math.Exp(-float64(age) / float64(latencyDecay))
+	}
+	if !l.recent(at) {
+		average = max(average, float64(l.rtt.Load()))
 	}
 	n := s.load()
 	if since := l.waiting.Load(); since != 0 && n > 0 {

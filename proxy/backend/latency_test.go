@@ -3,6 +3,9 @@ package backend
 import (
 	"testing"
 	"time"
+
+	"mpgate/internal/proxytest"
+	"mpgate/mptcp"
 )
 
 // at is a time for balancers, after so many seconds.
@@ -198,5 +201,62 @@ func TestFailingServerIsNotFast(t *testing.T) {
 	}
 	if got != 1 {
 		t.Errorf("the server that fails got %d of 500 requests within half a second, want 1", got)
+	}
+}
+
+// While servers have not answered, the round-trip times of their connections decide. A near server
+// that is new is still tried at once, and a far one later.
+func TestRoundTripTimeBeforeAnswers(t *testing.T) {
+	b := simulated(t, latencyName, 1, 1)
+	near, far := b.list()[0], b.list()[1]
+	near.latency.noteRTT(20 * time.Millisecond)
+	far.latency.noteRTT(200 * time.Millisecond)
+	if s := picked(b, 1); s != near {
+		t.Error("the far server was chosen first")
+	}
+	answers(near, 30*time.Millisecond, 200, 1.1)
+	firstFar := 0
+	for i := 1; firstFar == 0; i++ {
+		if i > 1000 {
+			t.Fatal("the far server was never tried")
+		}
+		now := 1.1 + float64(i)/1000
+		s := picked(b, now)
+		if s == far {
+			firstFar = i
+		}
+		answers(s, 30*time.Millisecond, 200, now)
+	}
+	t.Logf("the far server was tried with request %d", firstFar)
+
+	b = simulated(t, latencyName, 1, 1)
+	near, far = b.list()[0], b.list()[1]
+	far.countInFlight(1)
+	answers(far, 230*time.Millisecond, 200, 1)
+	near.latency.noteRTT(20 * time.Millisecond)
+	if s := picked(b, 1.1); s != near {
+		t.Error("the near server, which is new, was not tried at once")
+	}
+}
+
+// A connect says how far a server is, and later the kernel, for a kept connection.
+func TestRoundTripTimeOfConnections(t *testing.T) {
+	proxytest.NeedMPTCP(t)
+	o := proxytest.NewOrigin(t, mptcp.Prefer, proxytest.Echo)
+	b, _ := pool(t, Options{Balance: latencyName, Servers: []ServerOptions{{Address: o.Address(), MPTCP: mptcp.Prefer}}})
+	ask(t, b, "GET")
+	s := b.list()[0]
+	if s.latency.rtt.Load() <= 0 {
+		t.Error("no round-trip time is known after a connect")
+	}
+	s.latency.answer(time.Millisecond, false, int64(time.Since(epoch)))
+	s.latency.noteRTT(time.Hour)
+	s.refreshRTT(time.Now())
+	if got := time.Duration(s.latency.rtt.Load()); got != time.Hour {
+		t.Errorf("the kernel was asked about a server that answers: %v", got)
+	}
+	s.refreshRTT(time.Now().Add(2 * latencyRecent))
+	if got := time.Duration(s.latency.rtt.Load()); got <= 0 || got > proxytest.Patience {
+		t.Errorf("the kernel reports a round-trip time of %v", got)
 	}
 }

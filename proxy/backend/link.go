@@ -22,6 +22,8 @@ type Addresses struct {
 	// Client and Gateway are the two ends of the client's connection; Gateway is the address that
 	// the client connected to. They are zero if there is no such address.
 	Client, Gateway netip.AddrPort
+
+	other route // to take; its source is the zero Addr if any will do
 }
 
 // Link is a connection to a server, below any protocol.

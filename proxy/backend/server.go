@@ -41,13 +41,14 @@ type Server struct {
 	shared     sharedConns
 	ports      ports
 
-	places   places
-	conns    connCount
-	inFlight atomic.Int64 // requests in progress, and connections forwarded unparsed
-	dialling atomic.Int64 // connections that are being made
-	latency  latency
-	cookies  setCookies // of a backend with sticky
-	slow     slowStart
+	places      places
+	conns       connCount
+	inFlight    atomic.Int64 // requests in progress, and connections forwarded unparsed
+	dialling    atomic.Int64 // connections that are being made
+	secondDials atomic.Int64 // those among them for second copies of requests
+	latency     latency
+	cookies     setCookies // of a backend with sticky
+	slow        slowStart
 
 	connecting connecting
 	outcomes   outcomes
@@ -203,6 +204,7 @@ func (s *Server) closeExpired(now time.Time) {
 	s.shared.closeExpired(now)
 	s.closeIdle(s.removeExpired(now))
 	s.closeIdle(s.removeSurplus(now))
+	s.refreshRTT(now)
 	s.noteRoom()
 }
 

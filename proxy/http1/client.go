@@ -2,6 +2,7 @@ package http1
 
 import (
 	"io"
+	"sync/atomic"
 	"time"
 
 	"mpgate/proxy/message"
@@ -45,6 +46,7 @@ type ClientConn struct {
 	answered   bool // a byte of the response has come
 	final      bool // its head was read
 	persistent bool // the server keeps the connection open after it
+	aborted    atomic.Bool
 }
 
 // NewClientConn makes the client's end of s.
@@ -161,6 +163,14 @@ func (c *ClientConn) SetProgress(reads, writes *netio.Progress) {
 	c.s.Base().SetProgress(writes, reads)
 }
 
+// SetTrailer sets where the trailer goes, by default to the Response of ReadHead. It is called
+// after that, before the first read of the body.
+func (c *ClientConn) SetTrailer(h *message.Header) {
+	if c.body.trailer != nil {
+		c.body.trailer = h
+	}
+}
+
 // Body is the body of the final response.
 func (c *ClientConn) Body() message.BodyReader { return &c.body }
 
@@ -171,7 +181,7 @@ func (c *ClientConn) Answered() bool { return c.answered || c.interim > 0 }
 // Reusable says whether the connection can carry another exchange: request and response are
 // complete, the server keeps it open, and nothing came after the response.
 func (c *ClientConn) Reusable() bool {
-	return c.final && c.persistent && c.ended && c.body.done() && c.in.Len() == 0
+	return !c.aborted.Load() && c.final && c.persistent && c.ended && c.body.done() && c.in.Len() == 0
 }
 
 // Idle says whether a connection that waits for its next use is still open and silent. It costs one
@@ -185,4 +195,7 @@ func (c *ClientConn) Close() error {
 }
 
 // Abort ends the connection at once, from any goroutine; calls that wait on it get an error.
-func (c *ClientConn) Abort() { _ = c.s.Base().Abort() }
+func (c *ClientConn) Abort() {
+	c.aborted.Store(true)
+	_ = c.s.Base().Abort()
+}

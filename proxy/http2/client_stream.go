@@ -177,6 +177,14 @@ func (s *ClientStream) ReadHead(r *message.Response, deadline time.Time) error {
 	return nil
 }
 
+// SetTrailer sets where the trailer goes, by default to the Response of ReadHead. It is called
+// after that, before the first read of the body.
+func (s *ClientStream) SetTrailer(h *message.Header) {
+	if s.body.trailerTo != nil {
+		s.body.trailerTo = h
+	}
+}
+
 // Tunnel does nothing: here a request for another protocol has no body.
 func (s *ClientStream) Tunnel() {}
 
