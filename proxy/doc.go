@@ -27,6 +27,7 @@
 // Tunnels (tunnel.go, and wsclose.go for WebSockets) and connections that are passed through
 // (passthrough.go) forward bytes with a passthrough.Pump. retry.go decides whether a request is
 // sent again; kept.go keeps its body for that. outcome.go maps errors to answers and outcomes.
+// accel.go continues an exchange with another route if its server asks for that (X-Accel-Redirect).
 // lease.go and conn.go end connections and exchanges: for a reload (Expire) and a drain (Shutdown).
 // room.go and shortage.go refuse requests when memory or descriptors run short.
 package proxy
