@@ -18,8 +18,8 @@ var variables = map[string]string{
 // prefixed are those whose names end in the name of something else.
 var prefixed = map[string]string{"http_": "header.", "cookie_": "cookie.", "arg_": "query."}
 
-// template translates a value with variables. why says which part has no equivalent; it is "" if all of
-// it has one.
+// template translates a value with variables. why says which part has no equivalent; it is "" if
+// all of it has one.
 func template(s string, sc *scope) (out, why string) { return expand(s, sc, 0) }
 
 func expand(s string, sc *scope, depth int) (out, why string) {
