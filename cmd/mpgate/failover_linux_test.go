@@ -32,8 +32,8 @@ import (
 
 // Sizes of the bodies of TestFailover: on both paths together one takes some tenths of a second.
 const (
-	downloadSize = 640 << 10
-	uploadSize   = 320 << 10
+	downloadSize = 2 << 20
+	uploadSize   = 1 << 20
 	smallSize    = 100
 	// mostNoise is the largest body of any test.
 	mostNoise = 8 << 20
@@ -273,8 +273,8 @@ func series(t *testing.T, file string) map[string]float64 {
 func failing(t *testing.T, address string) (l *lab.Lab, p *process, file, port string) {
 	t.Helper()
 	// Without a delay, Linux 6.18 damages a stream now and then while a subflow joins: see
-	// docs/paths.md. The clients send all the time, and the emulator's work grows with the rate.
-	spec := lab.TwoPaths(lab.Path{Rate: 20 * lab.Mbit, Delay: time.Millisecond})
+	// docs/paths.md.
+	spec := lab.TwoPaths(lab.Path{Rate: 60 * lab.Mbit, Delay: time.Millisecond})
 	spec.Places = []lab.PlaceSpec{{Name: "client", NoEndpoints: true}, {Name: "gateway", NoEndpoints: true}}
 	l = lab.Start(t, spec)
 	if err := l.Place("client").SetLimits(8, 2); err != nil {
