@@ -14,6 +14,7 @@ import (
 // TestCheckAndRunAgree gives both commands the same faulty files: each fault that check finds stops
 // run with the exit code 78 and the same line, and no fault is found by run alone.
 func TestCheckAndRunAgree(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	ca.issue("a", "a.example")
 	ca.issue("b", "b.example")

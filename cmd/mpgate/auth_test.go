@@ -128,6 +128,7 @@ var authPages = []string{"basic_auth", "jwt", "forward_auth"}
 // TestAuthPages runs what the pages of the filters for authentication show: the configuration is a
 // file, and the commands run in order beside it.
 func TestAuthPages(t *testing.T) {
+	t.Parallel()
 	needsLinux(t)
 	for _, page := range authPages {
 		t.Run(page, func(t *testing.T) {

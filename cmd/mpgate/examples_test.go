@@ -51,12 +51,14 @@ var examples = map[string]func(*testing.T){
 // TestExamples checks each example as an operator would, and runs it: with other ports, files and
 // servers, all else as it stands.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../../examples/*.toml")
 	if err != nil || len(files) != len(examples) {
 		t.Fatalf("%d examples, and tests of %d: %v", len(files), len(examples), err)
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.Command(binary, "check", "--no-files", "-c", filepath.Base(file))
 			cmd.Dir = filepath.Dir(file)
 			if out, err := cmd.CombinedOutput(); err != nil || string(out) != filepath.Base(file)+" is valid\n" {

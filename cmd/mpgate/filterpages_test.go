@@ -12,6 +12,7 @@ import (
 // TestFilterPages runs what the pages of docs/filters and docs/actions show: each configuration is
 // valid, and each command prints what the page says. TestAuthPages runs the pages of authPages.
 func TestFilterPages(t *testing.T) {
+	t.Parallel()
 	var pages []string
 	for _, dir := range []string{"filters", "actions"} {
 		found, err := filepath.Glob("../../docs/" + dir + "/*.md")

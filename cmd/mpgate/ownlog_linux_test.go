@@ -46,9 +46,13 @@ func full(t *testing.T) (r, w *os.File) {
 // refuses a reload, is upgraded and ends, although neither its log nor the access log on the same
 // pipe has a reader; when it gets one, the log reports the dropped lines.
 func TestStandardErrorWithoutReader(t *testing.T) {
+	t.Parallel()
 	needsLinux(t)
 	for _, access := range []string{"access.log", "stderr", "stdout"} {
-		t.Run("access log to "+access, func(t *testing.T) { withoutReader(t, access) })
+		t.Run("access log to "+access, func(t *testing.T) {
+			t.Parallel()
+			withoutReader(t, access)
+		})
 	}
 }
 

@@ -41,6 +41,7 @@ func blocks(t *testing.T, file string) (list []block) {
 // TestReadme runs what README.md shows: every command line must be known here and is run, but for
 // those that change the host; every configuration is checked and served.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	var commands []string
 	configs := 0
 	for _, b := range blocks(t, "../../README.md") {

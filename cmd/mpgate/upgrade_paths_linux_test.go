@@ -107,9 +107,13 @@ func removals(t *testing.T, p *lab.Place) (n uint64) {
 	return c["RmAddr"] + c["RmAddrTx"] + c["RmSubflow"]
 }
 
+// endpointsOf waits until there are four, and the process that answers has found them to be its own:
+// a new one looks only after it was told that it has taken over.
 func endpointsOf(t *testing.T, file string) []gateway.PathEndpoint {
 	t.Helper()
-	return until(t, file, "four endpoints", func(r *gateway.PathsReport) bool { return len(r.Endpoints) == 4 }).Endpoints
+	return until(t, file, "four endpoints", func(r *gateway.PathsReport) bool {
+		return len(r.Endpoints) == 4 && !slices.ContainsFunc(r.Endpoints, func(e gateway.PathEndpoint) bool { return !isOurs(e) })
+	}).Endpoints
 }
 
 func isOurs(e gateway.PathEndpoint) bool { return e.Found && e.Ours && e.Wanted && e.Difference == "" }

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	length  = flag.Duration("soak", 20*time.Second, "how long to soak")
+	length  = flag.Duration("soak", 10*time.Second, "how long to soak")
 	reload  = flag.Duration("soak.reload", 5*time.Second, "time between reloads; at most a quarter of the whole")
 	upgrade = flag.Duration("soak.upgrade", time.Minute, "time between upgrades; at most a half of the whole")
 )
