@@ -68,7 +68,7 @@ func (l *loader) checkRoute(r *Route, n *node) {
 
 // notOpened reports what a route that passes TLS through cannot have.
 func (l *loader) notOpened(n *node) {
-	all := append(slices.Clone(filterNames), "files", "redirect", "answer")
+	all := append(slices.Clone(filterNames), "files", "redirect", "answer", "retry")
 	for _, name := range all {
 		if name == "log" { // connections have lines, too
 			continue

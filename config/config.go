@@ -183,6 +183,8 @@ type Route struct {
 	Answer   *Answer        `toml:"answer,inline" group:"action" help:"Gives every request the same answer."`
 	// SplitBy is the text by which a client keeps its backend; empty: each request is divided.
 	SplitBy template.Template `toml:"split_by" eg:"{client}" help:"Value by which requests stay with one of several backends; default: each is divided at random."`
+	// Retry is nil for what the backend says.
+	Retry *Retry `toml:"retry,inline" help:"When a request is sent again, instead of what its backend says."`
 
 	Filters
 	EncodedSlash      Choice `toml:"encoded_slash" only:"reject,keep" default:"reject" help:"What to do with an encoded slash in a path."`

@@ -16,18 +16,20 @@ type Forward struct {
 	Backend *backend.Backend
 	// Key is the text by which a backend with the balance hash chooses a server.
 	Key template.Template
+	// Retry says when requests are sent again; nil: as the backend says.
+	Retry *backend.Retry
 }
 
 func (f *Forward) serve(x *exchange) {
 	x.backend = f.Backend
 	x.rec.Backend = f.Backend.Name()
 	if !x.detectLoop() {
-		x.forward(&f.Key)
+		x.forward(&f.Key, f.Retry)
 	}
 }
 
 // forward sends the request to a server of the backend, and the response to the client.
-func (x *exchange) forward(key *template.Template) {
+func (x *exchange) forward(key *template.Template, rules *backend.Retry) {
 	room := x.proxy.options.Room
 	if !room.acquire() {
 		x.proxy.recordShortage(errNoRoom)
@@ -36,6 +38,7 @@ func (x *exchange) forward(key *template.Template) {
 	}
 	defer room.release()
 	x.attempt.Reset(x.backend)
+	x.attempt.SetRules(rules)
 	x.attempt.FindCookie(&x.req.Header)
 	x.setKey(key)
 	defer x.attempt.End()
@@ -80,7 +83,7 @@ func (x *exchange) forward(key *template.Template) {
 // again.
 func (x *exchange) backendRequest() backend.Request {
 	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
-	rules := x.backend.Retry()
+	rules := x.attempt.Rules()
 	r := backend.Request{
 		Now:           time.Now(), // x.start is when the head began to come
 		Bodyless:      x.req.ContentLength == 0,
@@ -97,7 +100,7 @@ func (x *exchange) backendRequest() backend.Request {
 		r.Repeatable = 0 < n && n <= int64(rules.Body) && x.keep(n)
 	}
 	if x.tryTime = 0; r.Repeatable {
-		x.tryTime = x.backend.TryTime()
+		x.tryTime = x.attempt.TryTime()
 	}
 	if x.backend.SendsProxy() {
 		r.From = x.client.addresses()
@@ -210,7 +213,7 @@ func (x *exchange) waited(asked, now time.Time) time.Duration {
 // keepBody makes sure that the body can be sent again if the server may return the request
 // unprocessed, or its connection may be dead.
 func (x *exchange) keepBody(r *backend.Request) {
-	needed := x.up.MayReturn() || r.Repeatable && (x.up.Reused() || x.backend.Retry().AfterSending())
+	needed := x.up.MayReturn() || r.Repeatable && (x.up.Reused() || x.attempt.Rules().AfterSending())
 	switch {
 	case x.kept.active() && x.down.BodyStarted():
 		x.kept.rewind()
@@ -225,13 +228,13 @@ func (x *exchange) keepBody(r *backend.Request) {
 // keep begins to keep the body, of which nothing has been read and n bytes are expected. It returns
 // false if there is no memory for it.
 func (x *exchange) keep(n int64) bool {
-	return x.kept.begin(x.source, &x.proxy.keptBodies, n, x.backend.Retry().Body)
+	return x.kept.begin(x.source, &x.proxy.keptBodies, n, x.attempt.Rules().Body)
 }
 
 // keepArrived reads what has arrived of a small body.
 func (x *exchange) keepArrived() {
 	n := x.req.ContentLength
-	if n <= 0 || n > int64(x.backend.Retry().Body) || x.req.Expect || x.down.Multiplexed() ||
+	if n <= 0 || n > int64(x.attempt.Rules().Body) || x.req.Expect || x.down.Multiplexed() ||
 		!x.kept.active() && !x.keep(n) {
 		return
 	}
@@ -348,7 +351,7 @@ func (x *exchange) nextDeadline(asked time.Time) (time.Time, error) {
 		if now.Before(end) {
 			limit = end
 		} else if x.tryTime = 0; !x.up.Answered() && !now.After(x.again.until) && x.attempt.MayRetry(backend.OnTimeout) {
-			x.tryTime = x.backend.TryTime()
+			x.tryTime = x.attempt.TryTime()
 			return limit, errTryTimeout
 		}
 	}

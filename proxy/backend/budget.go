@@ -17,7 +17,6 @@ const (
 // that fails because it has too much to do must not get three times as much. It counts requests and
 // retries of the last budgetWindow seconds.
 type budget struct {
-	share    float64      // of the requests
 	requests atomic.Int64 // since the start
 
 	mu      sync.Mutex          // guards what follows
@@ -26,8 +25,9 @@ type budget struct {
 	retries [budgetWindow]int64 // in each of them
 }
 
-// take counts a retry, or returns false if there were too many.
-func (b *budget) take(now time.Time) bool {
+// take counts a retry, or returns false if there were too many for a share of the requests. The
+// retries of all routes count, whatever their shares are.
+func (b *budget) take(share float64, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.advance(now)
@@ -36,7 +36,7 @@ func (b *budget) take(now time.Time) bool {
 	for _, n := range b.retries {
 		retries += n
 	}
-	if retries >= max(budgetFloor*budgetWindow, int64(b.share*float64(requests))) {
+	if retries >= max(budgetFloor*budgetWindow, int64(share*float64(requests))) {
 		return false
 	}
 	b.retries[b.second%budgetWindow]++
