@@ -38,7 +38,7 @@ var (
 	descBackendIdle     = desc("backend_connections_idle", "Idle connections to servers.", "backend", "server")
 	descBackendUp       = desc("backend_server_up", "0 while the server gets no requests because it cannot be reached, fails its checks or was ejected; otherwise 1.", "backend", "server")
 	descBackendDrained  = desc("backend_server_drained", "1 if an operator has asked for no new requests to the server, otherwise 0.", "backend", "server")
-	descBackendChanges  = desc("backend_server_changes_total", "Times that the server got requests again (up) or got none from then on (down), by reason.", "backend", "server", "state", "reason")
+	descBackendChanges  = desc("backend_server_changes_total", "Times that the server got requests again (up), none from then on (down) or no new clients (drain), by reason.", "backend", "server", "state", "reason")
 	descBackendChecks   = desc("backend_server_checks_total", "Checks of the server, by result.", "backend", "server", "result")
 	descBackendPanic    = desc("backend_panic", "1 while fewer than half of the servers are healthy, so that failed checks and ejections do not count; otherwise 0.", "backend")
 	descQueueRequests   = desc("backend_queue_requests", "Requests that wait for a place at a server.", "backend")

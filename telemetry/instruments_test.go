@@ -97,7 +97,7 @@ func exercise(in *Instruments) {
 	s.Idle(2)
 	s.Up(false)
 	s.Drained(true)
-	s.Changed(ChangeEject, false)
+	s.Changed(ChangeEject, ServerDown)
 	s.Checked(true)
 	in.BackendHealth("app").Panics(true)
 	in.Compress.Add("gzip", 1000, 100)

@@ -167,7 +167,7 @@ func (s *Server) eject(why error) {
 	e := &ejection{began: now, until: now.Add(max(rest, min(long, maxRest))), why: why}
 	s.beginEjection(e, false)
 	b.healthMu.Unlock()
-	s.changed(telemetry.ChangeEject, false)
+	s.changed(telemetry.ChangeEject, telemetry.ServerDown)
 }
 
 // isClosed reports whether the server is no longer used for new requests: another generation may
@@ -224,6 +224,6 @@ func (s *Server) endEjection(e *ejection) {
 	s.startSlowly(now)
 	b.healthMu.Unlock()
 	if ended {
-		s.changed(telemetry.ChangeEject, true)
+		s.changed(telemetry.ChangeEject, telemetry.ServerUp)
 	}
 }
