@@ -44,6 +44,9 @@ var (
 	descQueueRequests   = desc("backend_queue_requests", "Requests that wait for a place at a server.", "backend")
 	descQueueTime       = desc("backend_queue_seconds", "Time that requests waited for a place at a server, whatever the outcome.", "backend")
 	descQueued          = desc("backend_queued_requests_total", "Requests that no server had a place for at once, by outcome.", "backend", "result")
+	descNameFound       = desc("backend_name_addresses", "Addresses, or SRV records, that the name of servers stands for.", "backend", "name")
+	descNameTime        = desc("backend_name_success_timestamp_seconds", "Time of the last lookup of the name that found something.", "backend", "name")
+	descNameLookups     = desc("backend_name_lookups_total", "Lookups of the name, by result.", "backend", "name", "result")
 	descRetriesRefused  = desc("backend_retries_refused_total", "Requests that were not sent again because the budget of retries was used up.", "backend")
 
 	descMPTCP         = desc("mptcp_connections_total", "Connections, by transport; counted at their end.", "side", "result")
@@ -96,7 +99,7 @@ var descs = []*prometheus.Desc{
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
 	descBackendDrained, descBackendChanges, descBackendChecks, descBackendPanic,
-	descQueueRequests, descQueueTime, descQueued, descRetriesRefused,
+	descQueueRequests, descQueueTime, descQueued, descRetriesRefused, descNameFound, descNameTime, descNameLookups,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
@@ -169,6 +172,7 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 		in.mptcp[side].collect(s, sideNames[side])
 	}
 	in.collectPaths(s)
+	in.collectNames(s)
 	in.collectState(s)
 	s.counter(descLogDropped, in.LogDropped.Value())
 	s.counter(descLogErrors, in.LogErrors.Value())

@@ -100,6 +100,10 @@ func exercise(in *Instruments) {
 	s.Changed(ChangeEject, ServerDown)
 	s.Checked(true)
 	in.BackendHealth("app").Panics(true)
+	in.SetNames(func(yield func(NameTotals) bool) {
+		yield(NameTotals{Backend: "app", Name: "app:8080", Found: 2, At: time.Now(), Lookups: 3, Failed: 1})
+		yield(NameTotals{Backend: "app", Name: "app:8080"})
+	})
 	in.Compress.Add("gzip", 1000, 100)
 	l := in.Listener("web")
 	l.Opened()
