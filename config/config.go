@@ -116,6 +116,7 @@ type Path struct {
 	Role      paths.Role `toml:"role" default:"both" help:"Which connections may use the path."`
 	Backup    bool       `toml:"backup" default:"false" help:"Whether the path is used only if no other works."`
 	Announce  bool       `toml:"announce" default:"false" help:"Whether clients are told of the address."`
+	Optional  bool       `toml:"optional" default:"false" help:"Whether mpgate is ready also while the path is down."`
 	Port      uint16     `toml:"port" eg:"8443" min:"0" max:"65535" help:"Port to announce; 0 for the port of the connection."`
 }
 

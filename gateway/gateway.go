@@ -365,7 +365,7 @@ func (g *Gateway) ReopenLogs() error {
 	return err
 }
 
-func (g *Gateway) isReady() bool { return g.state.Load() == ready }
+func (g *Gateway) isReady() bool { return g.state.Load() == ready && g.missingPaths() == nil }
 
 // Ready reports whether the gateway accepts traffic and, if not, why.
 func (g *Gateway) Ready() (bool, []string) {
@@ -374,6 +374,9 @@ func (g *Gateway) Ready() (bool, []string) {
 		return false, []string{"starting"}
 	case draining:
 		return false, []string{"draining"}
+	}
+	if why := g.missingPaths(); why != nil {
+		return false, why
 	}
 	return true, nil
 }

@@ -3,9 +3,11 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -25,7 +27,7 @@ func (g *Gateway) openPaths(cfg *config.Config) error {
 		}
 		return nil
 	}
-	if o.Manage == paths.ManageOff && o.Failover == paths.FailoverOff {
+	if o.Manage == paths.ManageOff && o.Failover == paths.FailoverOff && len(o.Paths) == 0 {
 		if o.Recover && exists(o.Journal) { // to revert what an earlier process has left
 			if err := g.newPaths(o); err != nil {
 				g.log.Error("cannot take over the MPTCP endpoints and limits of an earlier process", "err", err)
@@ -57,6 +59,28 @@ func (g *Gateway) newPaths(o paths.Options) error {
 		}
 	})
 	return nil
+}
+
+// missingPaths returns why the gateway is not ready: with manage = "sync", all paths are down, and
+// one of them is not optional.
+func (g *Gateway) missingPaths() (why []string) {
+	m, gen := g.paths.Load(), g.gen.Load()
+	if m == nil || gen == nil || gen.config.MPTCP.Manage != paths.ManageSync {
+		return nil
+	}
+	s, required := m.Status(), false
+	for _, p := range gen.config.MPTCP.Paths {
+		i := slices.IndexFunc(s.Paths, func(q paths.PathStatus) bool { return q.Name == p.Name })
+		if i < 0 || s.Paths[i].State != paths.Down {
+			return nil
+		}
+		required = required || !p.Optional
+		why = append(why, fmt.Sprintf("path %q is down: %s", p.Name, s.Paths[i].Why))
+	}
+	if !required {
+		return nil
+	}
+	return why
 }
 
 // takeHandover continues with what another manager made: that of the previous process, or that of

@@ -168,7 +168,7 @@ func (g *Gateway) ReportPaths() PathsReport {
 func (g *Gateway) pathStatus() (s paths.Status, managed bool, err error) {
 	if m := g.paths.Load(); m != nil {
 		s = m.Status()
-		managed = s.Manage != paths.ManageOff || s.Failover != paths.FailoverOff
+		managed = s.Manage != paths.ManageOff || s.Failover != paths.FailoverOff || len(s.Paths) > 0
 	}
 	if s.Manage != paths.ManageOff {
 		return s, managed, nil

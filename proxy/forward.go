@@ -160,7 +160,8 @@ func (x *exchange) exchangeWith(r *backend.Request) (next repeat, err error) {
 		x.rec.BackendTime = now.Sub(r.Now)
 		meter.FirstByte(x.rec.BackendTime)
 		x.attempt.NoteAnswer(x.waited(asked, now), x.resp.Status, now)
-		if cookie := x.attempt.SetCookie(x.clientUsesTLS()); cookie != nil {
+		if x.attempt.NeedsCookie() {
+			cookie := x.attempt.SetCookie(x.clientUsesTLS())
 			x.resp.Header.Add(message.SetCookie, cookie)
 			x.filter.OwnCookie = cookie
 		}

@@ -55,7 +55,7 @@ var (
 	descReceiveStalls = desc("mptcp_receive_stalls_total", "Stalls with a receive buffer full of out-of-order data that mpgate ended by enlarging the buffer.", "side")
 	descPlainDials    = desc("mptcp_plain_dials_total", "Connection attempts that did not request MPTCP, because the server had answered without it or MPTCP SYNs were dropped.")
 
-	descPathUp       = desc("path_up", "1 if the path is up, 0 if it is down.", "path")
+	descPathUp       = desc("path_up", "1 if the path is up, 0 if it is down, silent or unjoined.", "path")
 	descPathBytes    = desc("path_bytes_total", "Bytes that subflows of the path sent (including retransmissions) and received.", "path", "direction")
 	descPathRetrans  = desc("path_retransmitted_bytes_total", "Bytes that subflows of the path retransmitted.", "path")
 	descPathSubflows = desc("path_subflows", "Open subflows of the path.", "path")

@@ -72,8 +72,20 @@ func (c *configFlag) ask(ctx context.Context) (*admin.Client, *admin.Status, err
 	return client, s, nil
 }
 
-// order sends a POST to a path of the gateway's API, waits for the result and prints it. instead is
-// the signal that does the same, for a read-only admin address.
+// status returns the status of the gateway.
+func (c *configFlag) status() (*admin.Status, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
+	defer cancel()
+	client, s, err := c.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client.Close()
+	return s, nil
+}
+
+// order finds the gateway and posts to a path of its API. instead is the signal that does the same,
+// for a read-only admin address.
 func (c *configFlag) order(p *program, path, instead string, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
@@ -82,15 +94,21 @@ func (c *configFlag) order(p *program, path, instead string, within time.Duratio
 		return err
 	}
 	defer client.Close()
+	return post(ctx, p, client, path, nil, fmt.Sprintf(instead, s.PID))
+}
+
+// post sends a POST to a path of the gateway's API, waits for the result and prints it. instead is
+// what to do if the admin address is read-only.
+func post(ctx context.Context, p *program, client *admin.Client, path string, body any, instead string) error {
 	var answer string
-	err = client.Post(ctx, path, nil, &answer)
+	err := client.Post(ctx, path, body, &answer)
 	var refused *admin.StatusError
 	switch {
 	case errors.As(err, &refused) && refused.Code == http.StatusUnprocessableEntity:
 		fmt.Fprintln(p.stderr, refused.Body)
 		return exitCode(exitConfig)
 	case errors.As(err, &refused) && refused.Code == http.StatusMethodNotAllowed:
-		return fmt.Errorf("the admin address is read-only, like every host:port; "+instead, s.PID)
+		return errors.New("the admin address is read-only, like every host:port; " + instead)
 	case err != nil:
 		return err
 	}

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -49,13 +47,10 @@ func (c *serverCmd) Run(p *program) error {
 
 // show prints all servers, or the one with that name.
 func (c *serverCmd) show(p *program, only string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
-	defer cancel()
-	client, s, err := c.ask(ctx)
+	s, err := c.status()
 	if err != nil {
 		return err
 	}
-	client.Close()
 	if only != "" {
 		if s.Backends, err = oneServer(s.Backends, only); err != nil {
 			return err
@@ -100,16 +95,8 @@ func (c *serverCmd) change(p *program) error {
 		return err
 	}
 	defer client.Close()
-	var answer string
-	err = client.Post(ctx, "/api/server", admin.ServerOrder{Server: c.Server, State: c.State}, &answer)
-	var refused *admin.StatusError
-	switch {
-	case errors.As(err, &refused) && refused.Code == http.StatusMethodNotAllowed:
-		return errors.New("the admin address is read-only, like every host:port; use a unix socket as [admin] address")
-	case err != nil:
-		return err
-	}
-	if _, err := fmt.Fprintln(p.stdout, strings.TrimSpace(answer)); err != nil || c.Wait <= 0 || c.State == "up" {
+	err = post(ctx, p, client, "/api/server", admin.ServerOrder{Server: c.Server, State: c.State}, "use a unix socket as [admin] address")
+	if err != nil || c.Wait <= 0 || c.State == "up" {
 		return err
 	}
 	return c.await(ctx, p, client)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -25,13 +24,10 @@ func (statusCmd) Help() string {
 }
 
 func (c *statusCmd) Run(p *program) error {
-	ctx, cancel := context.WithTimeout(context.Background(), remoteTime)
-	defer cancel()
-	client, s, err := c.ask(ctx)
+	s, err := c.status()
 	if err != nil {
 		return err
 	}
-	client.Close()
 	if c.JSON {
 		return printJSON(p.stdout, s)
 	}

@@ -191,6 +191,7 @@ func (m *Manager) accountAll() {
 	b.sortEvents(heard)
 	for c := range m.o.Source {
 		if m.info.Read(c.Raw) == nil {
+			m.countJoins(&c)
 			m.updateAccount(&connCounters{m.info.Has, m.info.Token, m.info.BytesSent, m.info.BytesReceived, m.info.BytesRetrans, m.info.Subflows})
 		}
 	}
@@ -200,6 +201,7 @@ func (m *Manager) accountAll() {
 		m.updateAccount(&settled[i])
 		b.conns[settled[i].token].pass = b.pass - 1
 	}
+	m.judgeJoins(time.Now())
 	b.countFailed()
 	for token, l := range b.conns {
 		if l.pass != b.pass {

@@ -42,4 +42,6 @@
 //	down ───► returning ────────┴──── returning ◄───────  silent
 //	   link back    hold is over,           it answered
 //	                routes have settled
+//
+// A path that is up is reported as unjoined while no connection gets a subflow on it.
 package paths

@@ -1,6 +1,7 @@
 package paths
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 
@@ -71,13 +72,14 @@ func isUnreachable(err error) bool {
 
 // device returns the device of the route from one address to another.
 func (r *rtnetlink) device(k addrPair) (int, error) {
-	index, _, err := r.route(k)
+	index, _, err := r.route(k, 0)
 	return index, err
 }
 
 // route returns by which device packets leave and, if the local address is not given, from which
-// address.
-func (r *rtnetlink) route(k addrPair) (index int, from netip.Addr, err error) {
+// address. by, if not 0, is the device that the socket is bound to: then only a route of the tables
+// counts. Without one, IPv4 would take any address for a neighbour on that device.
+func (r *rtnetlink) route(k addrPair, by int) (index int, from netip.Addr, err error) {
 	family, bits := byte(unix.AF_INET6), byte(128)
 	if k.remote.Is4() {
 		family, bits = unix.AF_INET, 32
@@ -89,6 +91,10 @@ func (r *rtnetlink) route(k addrPair) (index int, from netip.Addr, err error) {
 	if k.local.IsValid() {
 		ae.Bytes(unix.RTA_SRC, k.local.AsSlice())
 		head[2] = bits
+	}
+	if by != 0 {
+		ae.Uint32(unix.RTA_OIF, uint32(by))
+		binary.NativeEndian.PutUint32(head[8:], unix.RTM_F_FIB_MATCH) // Linux 4.13
 	}
 	attrs, err := ae.Encode()
 	if err != nil {

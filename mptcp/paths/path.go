@@ -31,6 +31,15 @@ type path struct {
 	settlingSince time.Time
 
 	rejoin rejoin
+	joins  joinCount // of this pass of the accounting
+	// unjoined is why no connection gets a subflow, of a path that is up otherwise; "": some do, or
+	// nothing is known.
+	unjoined      string
+	unjoinedSince time.Time
+	unjoinedTo    addrPair  // that a subflow should have
+	lackedPasses  int       // in a row in which all connections lacked a subflow
+	routed        bool      // when it was last looked at, there was a route for that
+	rejoinedAt    time.Time // when joins were last tried again
 
 	flaps      int // returns in a row that did not last
 	returnedAt time.Time
@@ -89,8 +98,11 @@ func (p *path) status() PathStatus {
 		Name: p.Name, Declared: p.declared, Interface: p.device, Addresses: slices.Clone(p.addrs), Role: p.Role, Backup: p.Backup,
 		State: p.state, Since: p.since, Waiting: p.waiting, Totals: p.totals,
 	}
-	if p.state != Up {
+	switch {
+	case p.state != Up:
 		s.Why = p.reason
+	case p.unjoined != "":
+		s.State, s.Why, s.Since = Unjoined, p.unjoined, p.unjoinedSince
 	}
 	return s
 }
@@ -139,11 +151,13 @@ type rejoin struct {
 	// replaced: connections to servers that were made while the path was down have been retired;
 	// logged: that is logged.
 	replaced, logged bool
+	// repaired: no connection could have a subflow until now.
+	repaired bool
 }
 
 func (r *rejoin) begin(now time.Time) {
 	r.at, r.wait, r.left = now.Add(firstRejoin), firstRejoin, maxRejoins
-	r.replaced, r.logged = false, false
+	r.replaced, r.logged, r.repaired = false, false, false
 }
 
 func (r *rejoin) end() {

@@ -63,7 +63,7 @@ func (m *Manager) followRoutes() {
 // restore puts a path into use again.
 func (m *Manager) restore(p *path, now time.Time) {
 	r := Return{Path: p.Name, After: now.Sub(p.downAt), Hold: p.hold()}
-	p.state, p.reason, p.since = Up, "", now
+	p.state, p.reason, p.since, p.unjoined = Up, "", now, ""
 	first := p.downAtStart
 	p.downAtStart = false
 	if !first {
@@ -135,7 +135,7 @@ func (m *Manager) retire(p *path, j *joins) {
 		o.Retire()
 		n++
 	}
-	if j.backs && !p.rejoin.replaced {
+	if (j.backs || p.rejoin.repaired) && !p.rejoin.replaced {
 		p.rejoin.replaced = true
 		for _, o := range j.never {
 			o.Retire()

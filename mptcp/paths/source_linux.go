@@ -86,7 +86,7 @@ func (m *Manager) Valid() context.Context {
 
 // lookUp reads the routes.
 func (d *sourceTable) lookUp(to netip.Addr) netip.Addr {
-	index, from, err := d.rt.route(addrPair{remote: to})
+	index, from, err := d.rt.route(addrPair{remote: to}, 0)
 	if err != nil || !d.isDead(index, from) {
 		return netip.Addr{}
 	}
@@ -100,7 +100,7 @@ func (d *sourceTable) lookUp(to netip.Addr) netip.Addr {
 				if a.Is4() != to.Is4() {
 					continue
 				}
-				if by, _, err := d.rt.route(addrPair{local: a, remote: to}); err == nil && by == p.index {
+				if by, _, err := d.rt.route(addrPair{local: a, remote: to}, 0); err == nil && by == p.index {
 					return a
 				}
 			}

@@ -18,9 +18,11 @@ const (
 	Silent
 	// Returning: back, and held for a while, as it flaps.
 	Returning
+	// Unjoined: its link and its address are there, and no connection gets a subflow on it.
+	Unjoined
 )
 
-func (s State) String() string { return word(int(s), "up", "down", "silent", "returning") }
+func (s State) String() string { return word(int(s), "up", "down", "silent", "returning", "unjoined") }
 
 // MarshalText is for JSON.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -20,6 +20,7 @@ func (m *Manager) look(now time.Time) {
 		m.merge(resolve(m.o.Paths, h, m.o.Failover != FailoverOff), now)
 	}
 	m.sync()
+	m.repairJoins(now)
 	m.followRoutes()
 	m.publish()
 }
@@ -113,6 +114,6 @@ func (m *Manager) clearContested(p *path, old *resolved) {
 
 func (m *Manager) reportUp(p *path) {
 	if m.o.Hooks.Up != nil {
-		m.o.Hooks.Up(p.Name, p.state == Up)
+		m.o.Hooks.Up(p.Name, p.state == Up && p.unjoined == "")
 	}
 }

@@ -83,13 +83,15 @@ func (a *Attempt) FindCookie(h *message.Header) {
 	}
 }
 
-// SetCookie returns the value of the field Set-Cookie that the response must have; nil if it needs
-// none. secure: the client uses TLS. The caller must not change the value.
+// NeedsCookie reports whether the response must have a cookie: that of SetCookie.
+func (a *Attempt) NeedsCookie() bool {
+	return a.backend.options.Sticky.Cookie != "" && a.server != nil && a.server != a.sticky
+}
+
+// SetCookie returns the value of the field Set-Cookie that the response must have. secure: the
+// client uses TLS. The caller must not change the value.
 func (a *Attempt) SetCookie(secure bool) []byte {
-	switch {
-	case a.backend.options.Sticky.Cookie == "" || a.server == nil || a.server == a.sticky:
-		return nil
-	case secure:
+	if secure {
 		return a.server.cookies.secure
 	}
 	return a.server.cookies.plain
