@@ -161,9 +161,7 @@ func (x *exchange) exchangeWith(r *backend.Request) (next repeat, err error) {
 		meter.FirstByte(x.rec.BackendTime)
 		x.attempt.NoteAnswer(x.waited(asked, now), x.resp.Status, now)
 		if x.attempt.NeedsCookie() {
-			cookie := x.attempt.SetCookie(x.clientUsesTLS())
-			x.resp.Header.Add(message.SetCookie, cookie)
-			x.filter.OwnCookie = cookie
+			x.setCookie(x.attempt.SetCookie(x.clientUsesTLS()))
 		}
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		status := x.resp.Status

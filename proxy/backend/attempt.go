@@ -40,6 +40,7 @@ type Attempt struct {
 	busy       bool      // the last choice found only servers without a free place
 	served     bool      // it had a place before: it need not queue behind others
 	queueUntil time.Time // when it leaves the queue; zero: it never was in it
+	ownUntil   time.Time // until when it waits for sticky alone; zero: it has not begun to
 	queued     time.Duration
 }
 
@@ -146,7 +147,10 @@ func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) err
 				return a.failure()
 			}
 		case a.busy:
-			if err := a.backend.queue.wait(ctx, a, r); err != nil {
+			switch err := a.backend.queue.wait(ctx, a, r); {
+			case err == ErrBusy && a.awaitsOwn(time.Now()): // another server may have a place
+				a.ownUntil = epoch
+			case err != nil:
 				return err
 			}
 		case a.tries == 0 && a.backend.waitForServers(ctx):
@@ -277,6 +281,9 @@ func (a *Attempt) choose(now time.Time, o *Owner) *Server {
 	}
 	if s := o.serverFor(a); s != nil && a.reserve(s) {
 		return s
+	}
+	if a.busy = a.awaitsOwn(now); a.busy {
+		return nil
 	}
 	const most = 1000 // other requests may take the place first
 	for range most {
