@@ -85,6 +85,8 @@ type BackendName struct {
 	Age   float64  `json:"age"`             // seconds since Found was last confirmed
 	Next  float64  `json:"next"`            // seconds until the next lookup
 	Error string   `json:"error,omitempty"` // of the last lookup
+	// Failures is how many lookups have failed since the last one that found something.
+	Failures int `json:"failures,omitempty"`
 }
 
 // BackendServer is one server of a backend.

@@ -59,17 +59,39 @@ type KeepConns struct {
 	Age      time.Duration `toml:"age" default:"0s" min:"0s" help:"Longest time for which a connection gets requests; 0s for no limit."`
 }
 
-func (l *loader) checkRetry(b *Backend, n *node) {
-	r := &b.Retry
+// checkRetry checks rules. timeout is the shortest response timeout to which they apply; 0: it is
+// not known.
+func (l *loader) checkRetry(r *Retry, timeout time.Duration, n *node) {
 	switch limit := n.get("try_timeout"); {
 	case !n.has("try_timeout") || n.unset("try_timeout", "on"):
 	case !slices.Contains(r.On, RetryTimeout):
 		l.fault(limit.at, `is for "timeout" in on, which is not there; add it, or leave this out`)
-	case r.TryTimeout >= b.ResponseTimeout:
-		l.fault(limit.at, "is not shorter than response_timeout, which is %s%s; leave it out for a part of that", duration(b.ResponseTimeout), limit.got())
+	case timeout > 0 && r.TryTimeout >= timeout:
+		l.fault(limit.at, "is not shorter than response_timeout, which is %s%s; leave it out for a part of that", duration(timeout), limit.got())
 	}
 	if r.Tries == 1 && n.written("tries") && n.written("on") && len(r.On) > 0 {
 		l.fault(n.get("on").at, "has no effect with tries = 1, which sends no request again; leave one of them out")
+	}
+}
+
+// retries checks the rules of routes.
+func (l *loader) retries(c *Config, t tables, backends names) {
+	for i := range c.Routes {
+		r, n := &c.Routes[i], t.routes[i].get("retry")
+		if r.Retry == nil || r.Match.SNI != "" {
+			continue
+		}
+		used := r.BackendNames()
+		if len(used) == 0 && n.at.in == t.routes[i].at {
+			l.fault(n.at, "is for requests that servers get, and the route has no backend; leave it out")
+		}
+		var shortest time.Duration
+		for _, name := range used {
+			if j, ok := backends.at[name]; ok && (shortest == 0 || c.Backends[j].ResponseTimeout < shortest) {
+				shortest = c.Backends[j].ResponseTimeout
+			}
+		}
+		l.checkRetry(r.Retry, shortest, n)
 	}
 }
 

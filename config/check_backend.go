@@ -40,7 +40,7 @@ func (l *loader) checkBackend(b *Backend, n *node) {
 			taken[srv.Name()] = where.at
 		}
 	}
-	l.checkRetry(b, n.get("retry"))
+	l.checkRetry(&b.Retry, b.ResponseTimeout, n.get("retry"))
 	l.checkHedge(b, n)
 	l.checkQueue(b, n)
 }

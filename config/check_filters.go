@@ -71,7 +71,7 @@ func (l *loader) checkRoute(r *Route, n *node) {
 
 // notOpened reports what a route that passes TLS through cannot have.
 func (l *loader) notOpened(n *node) {
-	all := append(slices.Clone(filterNames), "files", "redirect", "answer", "internal")
+	all := append(slices.Clone(filterNames), "files", "redirect", "answer", "internal", "retry")
 	for _, name := range all {
 		if name == "log" { // connections have lines, too
 			continue

@@ -189,6 +189,8 @@ type Route struct {
 	Answer   *Answer        `toml:"answer,inline" group:"action" help:"Gives every request the same answer."`
 	// SplitBy is the text by which a client keeps its backend; empty: each request is divided.
 	SplitBy template.Template `toml:"split_by" eg:"{client}" help:"Text that decides which backend a request gets; default: a random one."`
+	// Retry is nil for what the backend says.
+	Retry *Retry `toml:"retry,inline" help:"When a request is sent again, instead of the backend's rules."`
 
 	Filters
 	Internal          bool   `toml:"internal" default:"false" help:"Whether only an X-Accel-Redirect of a server leads to the route; clients get 404."`

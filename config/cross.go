@@ -23,6 +23,7 @@ func (l *loader) cross(c *Config, root *node) {
 	l.sni(c, t, listeners, backends)
 	l.tcp(c, t, listeners, backends)
 	l.balance(c, t, backends)
+	l.retries(c, t, backends)
 	l.paths(c, t)
 	l.loops(c, t)
 	l.unused(c, t, listeners)

@@ -7,7 +7,8 @@ import (
 )
 
 // filesAction makes the action that answers with files. An Explainer's opens nothing.
-func (b *builder) filesAction(f *config.Files) (proxy.Action, error) {
+func (b *builder) filesAction(r *config.Route) (proxy.Action, error) {
+	f := r.Files
 	o := f.Options()
 	if !b.explain {
 		o.Limit = &b.gateway.places
@@ -18,8 +19,7 @@ func (b *builder) filesAction(f *config.Files) (proxy.Action, error) {
 	}
 	a := &proxy.Files{Root: root}
 	if f.Fallback != nil && f.Fallback.Backend != "" {
-		p := b.backends[f.Fallback.Backend]
-		a.Fallback = &proxy.Forward{Backend: p.Backend, Key: p.options.Hash}
+		a.Fallback = b.forward(r, f.Fallback.Backend)
 	}
 	if b.explain {
 		return a, nil

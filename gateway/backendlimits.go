@@ -12,16 +12,24 @@ var retryCauses = map[config.RetryCause]backend.Cause{
 	config.Retry502: backend.On502, config.Retry503: backend.On503, config.Retry504: backend.On504,
 }
 
-// setLimits sets when requests to a backend are sent again, how many of them wait, and how long its
-// connections are kept.
-func setLimits(o *backend.Options, b *config.Backend) {
-	r := &b.Retry
-	o.Retry = &backend.Retry{
+// retryRules returns the rules of a backend or a route; nil: the route has none.
+func retryRules(r *config.Retry) *backend.Retry {
+	if r == nil {
+		return nil
+	}
+	rules := &backend.Retry{
 		Tries: r.Tries, AnyMethod: r.Methods == config.RetryAll, Body: r.Body, TryTimeout: r.TryTimeout, Budget: r.Budget.Ratio(),
 	}
 	for _, c := range r.On {
-		o.Retry.On |= retryCauses[c]
+		rules.On |= retryCauses[c]
 	}
+	return rules
+}
+
+// setLimits sets when requests to a backend are sent again, how many of them wait, and how long its
+// connections are kept.
+func setLimits(o *backend.Options, b *config.Backend) {
+	o.Retry = retryRules(&b.Retry)
 	if h := b.Hedge; h != nil {
 		o.Hedge = &backend.Hedge{After: h.After.Time, Quantile: float64(h.After.Percent) / 100, Budget: h.Budget.Ratio()}
 	}

@@ -116,6 +116,7 @@ func Open(ctx context.Context, cfg *config.Config, o Options) (_ *Gateway, err e
 	g.stopPanicReports = task.OnPanic(g.panicked)
 	g.metrics.SetOwnLog(o.LogDropped)
 	g.metrics.SetPlainDials(g.memory.Skipped)
+	g.metrics.SetNames(g.nameTotals)
 	g.front.BeforeClose, g.back.BeforeClose = g.countClosing, g.countClosing
 	defer func() {
 		if err != nil {

@@ -92,6 +92,10 @@ func (g *Gateway) build(ctx context.Context, old *generation, cfg *config.Config
 			faults = append(faults, more...)
 		}
 	}
+	if old == nil {
+		g.names.Restore(g.options.Parent.nameStates())
+		defer g.names.Restore(nil)
+	}
 	for _, b := range cfg.Backends {
 		p, err := g.buildBackend(old, cfg, b)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"mpgate/proxy/backend"
 	"mpgate/proxy/resolve"
 	"mpgate/task"
+	"mpgate/telemetry"
 )
 
 const (
@@ -62,10 +63,25 @@ func (g *Gateway) logNames(o *backend.Options) {
 	}
 }
 
+// nameTotals reads the names of the servers for a scrape.
+func (g *Gateway) nameTotals(yield func(telemetry.NameTotals) bool) {
+	n := g.gen.Load()
+	if n == nil {
+		return
+	}
+	for backend, p := range n.backends {
+		for _, s := range p.NameStatus() {
+			if !yield(telemetry.NameTotals{Backend: backend, Name: s.Name, Found: len(s.Found), At: s.At, Lookups: s.Lookups, Failed: s.Failed}) {
+				return
+			}
+		}
+	}
+}
+
 // nameStatus describes the names of servers for the status.
 func nameStatus(b *backend.Backend) (list []admin.BackendName) {
 	for _, n := range b.NameStatus() {
-		one := admin.BackendName{Name: n.Name, Kind: n.Kind, Found: n.Found, Age: n.Age.Seconds(), Next: n.Expires.Seconds()}
+		one := admin.BackendName{Name: n.Name, Kind: n.Kind, Found: n.Found, Age: n.Age.Seconds(), Next: n.Expires.Seconds(), Failures: n.InRow}
 		if n.Err != nil {
 			one.Error = oneLine(cause(n.Err).Error())
 		}

@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"mpgate/config"
 	"mpgate/internal/acmetest"
 	"mpgate/internal/dnstest"
+	"mpgate/internal/proxytest"
 )
 
 // A name that has no address is warned of at each server that has it; none of the others is.
@@ -44,5 +46,36 @@ func TestCheckNames(t *testing.T) {
 	cancel()
 	if n := len(CheckNames(ctx, cfg)); n < len(want) {
 		t.Errorf("%d warnings of a lookup that has no time", n)
+	}
+}
+
+// The metrics show what is known about a name, and how its lookups went.
+func TestNameMetrics(t *testing.T) {
+	t.Parallel()
+	dns := dnstest.New(t)
+	dns.Set("app.example. 5 IN A 127.0.0.1", "app.example. 5 IN A 127.0.0.2")
+	web := proxytest.FreeAddress(t)
+	server := "address = \"app.example.:1\", all = true"
+	r := startRig(t, balanceFile(t.TempDir(), web, fmt.Sprintf("resolve = { servers = [%q], every = \"1s\" }", dns.Addr), server), nil)
+	labels := []string{"backend", "app", "name", "app.example.:1"}
+	in := r.metrics.Registry()
+	proxytest.WaitMetric(t, in, 2, "mpgate_backend_name_addresses", labels...)
+	if ok := proxytest.Metric(t, in, "mpgate_backend_name_lookups_total", append(labels, "result", "ok")...); ok < 1 {
+		t.Errorf("%v lookups found something, want at least one", ok)
+	}
+	if at := proxytest.Metric(t, in, "mpgate_backend_name_success_timestamp_seconds", labels...); time.Since(time.Unix(int64(at), 0)) > time.Hour {
+		t.Errorf("the last success was at %v", at)
+	}
+	dns.Behave(dnstest.ServFail)
+	if !proxytest.Within(patience, func() bool {
+		return proxytest.Metric(t, in, "mpgate_backend_name_lookups_total", append(labels, "result", "failed")...) > 0
+	}) {
+		t.Error("no lookup has failed")
+	}
+	if n := proxytest.Metric(t, in, "mpgate_backend_name_addresses", labels...); n != 2 {
+		t.Errorf("%v addresses after that, want 2", n)
+	}
+	if names := r.Status().Backends[0].Names; len(names) != 1 || names[0].Failures == 0 {
+		t.Errorf("status %+v, want a failure", names)
 	}
 }

@@ -77,7 +77,7 @@ func (b *builder) route(r *config.Route) (one proxy.Route, err error) {
 func (b *builder) action(r *config.Route) (proxy.Action, *proxy.Lease, error) {
 	switch {
 	case r.Files != nil:
-		a, err := b.filesAction(r.Files)
+		a, err := b.filesAction(r)
 		return a, b.lease(r, r.Backend()), err
 	case r.Redirect != nil:
 		return &proxy.Redirect{To: r.Redirect.To, Status: r.Redirect.Status}, b.lease(r, ""), nil
@@ -108,7 +108,7 @@ func (b *builder) forward(r *config.Route, backend string) proxy.Action {
 	if r.Match.SNI != "" || b.isTCP[r.Match.Listener] {
 		return &proxy.TCP{Backend: p.Backend, Key: p.options.Hash}
 	}
-	return &proxy.Forward{Backend: p.Backend, Key: p.options.Hash}
+	return &proxy.Forward{Backend: p.Backend, Key: p.options.Hash, Retry: retryRules(r.Retry)}
 }
 
 func routeFault(cfg *config.Config, err error) error {

@@ -16,6 +16,7 @@ import (
 // that replaces it. Unlike sockets, all of it can be missing.
 type handedState struct {
 	Servers map[string][]backend.ServerState `json:",omitempty"` // by backend
+	Names   []backend.NameState              `json:",omitempty"`
 }
 
 const (
@@ -28,7 +29,7 @@ const (
 // handOverState returns a pipe from which the new process reads the state. g.mu is held, so that
 // nobody changes the state of a server before the new process has it.
 func (g *Gateway) handOverState() (*os.File, error) {
-	s := handedState{Servers: map[string][]backend.ServerState{}}
+	s := handedState{Servers: map[string][]backend.ServerState{}, Names: g.names.States()}
 	for name, p := range g.gen.Load().backends {
 		s.Servers[name] = p.States()
 	}
@@ -60,6 +61,14 @@ func readState(from *os.File) (s handedState) {
 		return handedState{}
 	}
 	return s
+}
+
+// nameStates are what the process before knew about names.
+func (p *Parent) nameStates() []backend.NameState {
+	if p == nil {
+		return nil
+	}
+	return p.state.Names
 }
 
 // serverStates are those of a backend in the process before.

@@ -66,10 +66,12 @@ func (x *exchange) starved(asked, now time.Time) bool {
 }
 
 // canceled reports whether the server reset the stream as gRPC servers do when the deadline of the
-// client has passed, or because clients ask for too much.
+// client has passed, or ended the stream or the connection because it was asked for too much.
 func canceled(err error) bool {
 	var reset *http2.ResetError
-	return errors.As(err, &reset) && (reset.Code == xhttp2.ErrCodeCancel || reset.Code == xhttp2.ErrCodeEnhanceYourCalm)
+	var away *http2.GoAwayError
+	return errors.As(err, &reset) && (reset.Code == xhttp2.ErrCodeCancel || reset.Code == xhttp2.ErrCodeEnhanceYourCalm) ||
+		errors.As(err, &away) && away.Code == xhttp2.ErrCodeEnhanceYourCalm
 }
 
 // isEnd reports whether the server has ended its connection.

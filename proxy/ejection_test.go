@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"mpgate/internal/proxytest"
 	"mpgate/proxy"
 	"mpgate/proxy/backend"
+	"mpgate/proxy/preread"
 )
 
 // A server whose responses are errors, whatever kind, gets no further requests; what is not its
@@ -37,6 +39,7 @@ func TestServerThatFailsIsEjected(t *testing.T) {
 		"gRPC":           {answer("HTTP/1.1 200 OK\r\nGrpc-Status: 14\r\nContent-Length: 0\r\n\r\n"), true},
 		"404":            {answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), false},
 		"501":            {answer("HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n"), false},
+		"508":            {answer("HTTP/1.1 508 Loop Detected\r\nContent-Length: 0\r\n\r\n"), false},
 		"closes if idle": {func(c *proxytest.Conn) { c.Request(); c.Send(head + "0123456789") }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -185,20 +188,33 @@ func TestHTTP2ClientsCannotProvokeEjection(t *testing.T) {
 	for name, play := range map[string]struct {
 		head bool
 		code xhttp2.ErrCode
+		away bool // the connection ends, not the stream
 	}{
-		"canceled": {false, xhttp2.ErrCodeCancel}, "canceled after the head": {true, xhttp2.ErrCodeCancel},
-		"too much": {false, xhttp2.ErrCodeEnhanceYourCalm}, "too much after the head": {true, xhttp2.ErrCodeEnhanceYourCalm},
+		"canceled": {false, xhttp2.ErrCodeCancel, false}, "canceled after the head": {true, xhttp2.ErrCodeCancel, false},
+		"too much": {false, xhttp2.ErrCodeEnhanceYourCalm, false}, "too much after the head": {true, xhttp2.ErrCodeEnhanceYourCalm, false},
+		"too much on the connection": {false, xhttp2.ErrCodeEnhanceYourCalm, true},
+		"likewise after the head":    {true, xhttp2.ErrCodeEnhanceYourCalm, true},
 	} {
 		origin := func() *proxytest.Origin {
-			return framesOrigin(t, nil, func(fr *xhttp2.Framer, f xhttp2.Frame) {
-				h, ok := f.(*xhttp2.HeadersFrame)
-				if !ok {
-					return
+			return plain.origin(t, func(c *proxytest.Conn) {
+				_, _ = io.CopyN(io.Discard, c.R, int64(len(preread.Preface)))
+				fr := xhttp2.NewFramer(c.Conn, c.R)
+				for err := fr.WriteSettings(); err == nil; {
+					var f xhttp2.Frame
+					f, err = fr.ReadFrame()
+					h, ok := f.(*xhttp2.HeadersFrame)
+					if !ok {
+						continue
+					}
+					if play.head { // :status 200
+						_ = fr.WriteRawFrame(xhttp2.FrameHeaders, xhttp2.FlagHeadersEndHeaders, h.StreamID, []byte{0x88})
+					}
+					if play.away {
+						_ = fr.WriteGoAway(h.StreamID, play.code, nil)
+						return
+					}
+					err = fr.WriteRSTStream(h.StreamID, play.code)
 				}
-				if play.head { // :status 200
-					_ = fr.WriteRawFrame(xhttp2.FrameHeaders, xhttp2.FlagHeadersEndHeaders, h.StreamID, []byte{0x88})
-				}
-				_ = fr.WriteRSTStream(h.StreamID, play.code)
 			})
 		}
 		g := start(t, setup{listener: proxy.ListenerOptions{H2C: true}, backend: o}, origin(), origin())

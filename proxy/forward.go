@@ -17,18 +17,20 @@ type Forward struct {
 	Backend *backend.Backend
 	// Key is the text by which a backend with the balance hash chooses a server.
 	Key template.Template
+	// Retry says when requests are sent again; nil: as the backend says.
+	Retry *backend.Retry
 }
 
 func (f *Forward) serve(x *exchange) {
 	x.backend = f.Backend
 	x.rec.Backend = f.Backend.Name()
 	if !x.detectLoop() {
-		x.forward(&f.Key)
+		x.forward(&f.Key, f.Retry)
 	}
 }
 
 // forward sends the request to a server of the backend, and the response to the client.
-func (x *exchange) forward(key *template.Template) {
+func (x *exchange) forward(key *template.Template, rules *backend.Retry) {
 	room := x.proxy.options.Room
 	if !room.acquire() {
 		x.proxy.recordShortage(errNoRoom)
@@ -37,6 +39,7 @@ func (x *exchange) forward(key *template.Template) {
 	}
 	defer room.release()
 	x.attempt.Reset(x.backend)
+	x.attempt.SetRules(rules)
 	x.attempt.FindCookie(&x.req.Header)
 	x.setKey(key)
 	defer x.attempt.End()
@@ -81,7 +84,7 @@ func (x *exchange) forward(key *template.Template) {
 // again.
 func (x *exchange) backendRequest() backend.Request {
 	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
-	rules := x.backend.Retry()
+	rules := x.attempt.Rules()
 	r := backend.Request{
 		Now:           time.Now(), // x.start is when the head began to come
 		Bodyless:      x.req.ContentLength == 0,
@@ -98,7 +101,7 @@ func (x *exchange) backendRequest() backend.Request {
 		r.Repeatable = 0 < n && n <= int64(rules.Body) && x.keep(n)
 	}
 	if x.tryTime = 0; r.Repeatable {
-		x.tryTime = x.backend.TryTime()
+		x.tryTime = x.attempt.TryTime()
 	}
 	if x.hedging.armed = x.mayHedge(&r); x.hedging.armed {
 		x.hedging.after = x.backend.HedgeAfter()
@@ -166,9 +169,7 @@ func (x *exchange) exchangeWith(r *backend.Request) (next repeat, err error) {
 		meter.FirstByte(x.rec.BackendTime)
 		x.attempt.NoteAnswer(x.waited(asked, now), x.resp.Status, now)
 		if x.attempt.NeedsCookie() {
-			cookie := x.attempt.SetCookie(x.clientUsesTLS())
-			x.resp.Header.Add(message.SetCookie, cookie)
-			x.filter.OwnCookie = cookie
+			x.setCookie(x.attempt.SetCookie(x.clientUsesTLS()))
 		}
 		x.up.NoteAuthentication(&x.resp.Header, &x.client.owner)
 		status := x.resp.Status
@@ -219,7 +220,7 @@ func (x *exchange) waited(asked, now time.Time) time.Duration {
 // keepBody makes sure that the body can be sent again if the server may return the request
 // unprocessed, or its connection may be dead.
 func (x *exchange) keepBody(r *backend.Request) {
-	needed := x.up.MayReturn() || r.Repeatable && (x.up.Reused() || x.backend.Retry().AfterSending())
+	needed := x.up.MayReturn() || r.Repeatable && (x.up.Reused() || x.attempt.Rules().AfterSending())
 	switch {
 	case x.kept.active() && x.down.BodyStarted():
 		x.kept.rewind()
@@ -234,13 +235,13 @@ func (x *exchange) keepBody(r *backend.Request) {
 // keep begins to keep the body, of which nothing has been read and n bytes are expected. It returns
 // false if there is no memory for it.
 func (x *exchange) keep(n int64) bool {
-	return x.kept.begin(x.source, &x.proxy.keptBodies, n, x.backend.Retry().Body)
+	return x.kept.begin(x.source, &x.proxy.keptBodies, n, x.attempt.Rules().Body)
 }
 
 // keepArrived reads what has arrived of a small body.
 func (x *exchange) keepArrived() {
 	n := x.req.ContentLength
-	if n <= 0 || n > int64(x.backend.Retry().Body) || x.req.Expect || x.down.Multiplexed() ||
+	if n <= 0 || n > int64(x.attempt.Rules().Body) || x.req.Expect || x.down.Multiplexed() ||
 		!x.kept.active() && !x.keep(n) {
 		return
 	}
@@ -363,7 +364,7 @@ func (x *exchange) nextDeadline(asked time.Time) (time.Time, error) {
 		if now.Before(end) {
 			limit = end
 		} else if x.tryTime = 0; !x.up.Answered() && !now.After(x.again.until) && x.attempt.MayRetry(backend.OnTimeout) {
-			x.tryTime = x.backend.TryTime()
+			x.tryTime = x.attempt.TryTime()
 			return limit, errTryTimeout
 		}
 	}

@@ -101,7 +101,7 @@ var errTryTimeout = fmt.Errorf("%w of one try", errResponseTimeout)
 // refusedWith reports whether the final response, whose head has come, has a status for which the
 // request is sent again.
 func (x *exchange) refusedWith(r *backend.Request) bool {
-	cause := x.backend.Retry().OnStatus(x.resp.Status)
+	cause := x.attempt.Rules().OnStatus(x.resp.Status)
 	return cause != 0 && r.Repeatable && !x.clientGone.Load() && !time.Now().After(x.again.until) && x.attempt.MayRetry(cause)
 }
 

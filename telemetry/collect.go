@@ -38,12 +38,15 @@ var (
 	descBackendIdle     = desc("backend_connections_idle", "Idle connections to servers.", "backend", "server")
 	descBackendUp       = desc("backend_server_up", "0 while the server gets no requests because it cannot be reached, fails its checks or was ejected; otherwise 1.", "backend", "server")
 	descBackendDrained  = desc("backend_server_drained", "1 if an operator has asked for no new requests to the server, otherwise 0.", "backend", "server")
-	descBackendChanges  = desc("backend_server_changes_total", "Times that the server got requests again (up) or got none from then on (down), by reason.", "backend", "server", "state", "reason")
+	descBackendChanges  = desc("backend_server_changes_total", "Times that the server got requests again (up), none from then on (down) or no new clients (drain), by reason.", "backend", "server", "state", "reason")
 	descBackendChecks   = desc("backend_server_checks_total", "Checks of the server, by result.", "backend", "server", "result")
 	descBackendPanic    = desc("backend_panic", "1 while fewer than half of the servers are healthy, so that failed checks and ejections do not count; otherwise 0.", "backend")
 	descQueueRequests   = desc("backend_queue_requests", "Requests that wait for a place at a server.", "backend")
 	descQueueTime       = desc("backend_queue_seconds", "Time that requests waited for a place at a server, whatever the outcome.", "backend")
 	descQueued          = desc("backend_queued_requests_total", "Requests that no server had a place for at once, by outcome.", "backend", "result")
+	descNameFound       = desc("backend_name_addresses", "Addresses, or SRV records, that the name of servers stands for.", "backend", "name")
+	descNameTime        = desc("backend_name_success_timestamp_seconds", "Time of the last lookup of the name that found something.", "backend", "name")
+	descNameLookups     = desc("backend_name_lookups_total", "Lookups of the name, by result.", "backend", "name", "result")
 	descRetriesRefused  = desc("backend_retries_refused_total", "Requests that were not sent again because the budget of retries was used up.", "backend")
 	descHedged          = desc("backend_hedged_requests_total", "Second copies of requests that had no answer in time, by outcome; over_budget: not sent.", "backend", "result")
 
@@ -97,7 +100,7 @@ var descs = []*prometheus.Desc{
 	descConnections, descConnectionsOpen, descHandshakes, descTLSErrors,
 	descBackendRequests, descBackendInFlight, descBackendFirst, descBackendRetries, descBackendConnects, descBackendOpen, descBackendIdle, descBackendUp,
 	descBackendDrained, descBackendChanges, descBackendChecks, descBackendPanic,
-	descQueueRequests, descQueueTime, descQueued, descRetriesRefused, descHedged,
+	descQueueRequests, descQueueTime, descQueued, descRetriesRefused, descHedged, descNameFound, descNameTime, descNameLookups,
 	descMPTCP, descFallbacks, descSubflows, descReceiveStalls, descPlainDials,
 	descPathUp, descPathBytes, descPathRetrans, descPathSubflows, descPathOpened, descPathClosed, descPathFailed, descPathCuts, descPathReturns, descPathGap,
 	descFailing, descCertificate, descReloadOK, descReloadTime, descReloadAttempt, descReloads, descGeneration, descDraining,
@@ -170,6 +173,7 @@ func (in *Instruments) Collect(ch chan<- prometheus.Metric) {
 		in.mptcp[side].collect(s, sideNames[side])
 	}
 	in.collectPaths(s)
+	in.collectNames(s)
 	in.collectState(s)
 	s.counter(descLogDropped, in.LogDropped.Value())
 	s.counter(descLogErrors, in.LogErrors.Value())

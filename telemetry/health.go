@@ -33,12 +33,24 @@ func (r *ChangeReason) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// ServerChange is what a server changes to.
+type ServerChange uint8
+
+const (
+	ServerDown  ServerChange = iota // it gets no requests
+	ServerUp                        // it gets requests again
+	ServerDrain                     // it gets no new clients
+	serverChanges
+)
+
+var serverChangeNames = [serverChanges]string{"down", "up", "drain"}
+
 // serverHealth is what a ServerMeter counts of the health of its server.
 type serverHealth struct {
 	down    atomic.Bool
 	drained atomic.Bool
-	changes [changeCount][2]atomic.Uint64 // to down, to up
-	checks  [2]atomic.Uint64              // failed, ok
+	changes [changeCount][serverChanges]atomic.Uint64
+	checks  [2]atomic.Uint64 // failed, ok
 }
 
 // Up sets whether requests may be sent to the server, as far as its health decides.
@@ -55,10 +67,10 @@ func (m *ServerMeter) Drained(drained bool) {
 	}
 }
 
-// Changed counts that the server got requests again (up), or got none from then on.
-func (m *ServerMeter) Changed(why ChangeReason, up bool) {
+// Changed counts a change of the server.
+func (m *ServerMeter) Changed(why ChangeReason, to ServerChange) {
 	if m != nil && why < changeCount {
-		m.health.changes[why][boolIndex(up)].Add(1)
+		m.health.changes[why][to].Add(1)
 	}
 }
 
@@ -81,11 +93,11 @@ func (h *serverHealth) collect(s sink, inUse bool, backend, server string) {
 		s.gauge(descBackendUp, boolValue(!h.down.Load()), backend, server)
 	}
 	// For a server that was never drained the series says nothing.
-	if drained := h.drained.Load(); inUse && (drained || h.changes[ChangeAdmin][1].Load() > 0) {
+	if drained := h.drained.Load(); inUse && (drained || h.changes[ChangeAdmin][ServerUp].Load() > 0) {
 		s.gauge(descBackendDrained, boolValue(drained), backend, server)
 	}
 	for why := range h.changes {
-		for to, name := range [...]string{"down", "up"} {
+		for to, name := range serverChangeNames {
 			if n := h.changes[why][to].Load(); n > 0 {
 				s.counter(descBackendChanges, n, backend, server, name, changeNames[why])
 			}

@@ -42,6 +42,7 @@ type Instruments struct {
 	paths        map[string]*pathMeter
 	pathTotals   func(yield func(PathTotals) bool)
 	plainDials   func() uint64
+	names        func(yield func(NameTotals) bool)
 	ownDropped   *Counter
 	certificates map[string]time.Time
 	failing      map[string]bool

@@ -20,6 +20,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"mpgate/admin"
+	"mpgate/internal/dnstest"
 	"mpgate/internal/proxytest"
 )
 
@@ -189,5 +190,41 @@ func runHealth(t *testing.T) {
 	off.Store(false)
 	waitServer(t, file, `app/`+first+` +up .*starts slowly, with [0-9]+ % of its weight`)
 	p.signal(syscall.SIGTERM)
+	p.exits(0)
+}
+
+// TestUpgradeKeepsNames: the new process knows the addresses of names although the resolver is
+// silent; status and metrics show the lookups.
+func TestUpgradeKeepsNames(t *testing.T) {
+	needsLinux(t)
+	dns := dnstest.New(t)
+	dns.Set("app.example. 300 IN A 127.0.0.1")
+	_, port, _ := net.SplitHostPort(named(t, "app", nil))
+	config := strings.Replace(plainConfig("SERVER"), `servers = [ { address = "SERVER" } ]`,
+		fmt.Sprintf("resolve = { servers = [%q] }\nservers = [ { address = \"app.example.:%s\", all = true } ]\n", dns.Addr, port), 1)
+	config = strings.Replace(config, "127.0.0.1:0", proxytest.FreeAddress(t), 1)
+	file := write(t, "mpgate.toml", config)
+	p := start(t, nil, "run", "-c", file)
+	web := "http://" + p.ready("web")[0] + "/"
+	serves := func() {
+		t.Helper()
+		if a := <-get(web); a.err != nil || a.body != "app " {
+			t.Errorf("answer %+v", a)
+		}
+	}
+	serves()
+	dns.Behave(dnstest.Silent)
+	if out, code := command("upgrade", "-c", file); code != 0 {
+		t.Fatalf("upgrade: %s", out)
+	}
+	pid, _ := strconv.Atoi(p.line(`"msg":"upgraded: another process has taken over","pid":(\d+)`)[1])
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	serves()
+	if out, code := command("status", "-c", file); code != 0 || !regexp.MustCompile(`app +app.example.:`+port+` +127.0.0.1 +\d`).MatchString(out) {
+		t.Errorf("status: exit code %d: %s", code, out)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
 	p.exits(0)
 }

@@ -96,9 +96,9 @@ func printNames(w io.Writer, backends []admin.Backend) {
 				next = (time.Duration(n.Next) * time.Second).String()
 			}
 			if n.Error != "" {
-				note = "does not resolve: " + n.Error
+				note = fmt.Sprintf("does not resolve (%s): %s", admin.Count(int64(n.Failures), "failed lookup"), n.Error)
 				if len(n.Found) > 0 {
-					note += fmt.Sprintf("; in use for %v", time.Duration(n.Age)*time.Second)
+					note += fmt.Sprintf("; last answer %v ago", time.Duration(n.Age)*time.Second)
 				}
 			}
 			fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\n", title, b.Name, n.Name, someOf(n.Found), next, note)

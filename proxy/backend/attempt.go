@@ -23,6 +23,7 @@ type Attempt struct {
 	sticky     *Server // that a cookie of the request names; nil: none
 
 	backend   *Backend
+	rules     *Retry            // when the request is sent again
 	tried     [MaxTries]*Server // that are not picked again
 	tries     int               // servers in tried
 	spent     int               // tries of Retry.Tries
@@ -40,11 +41,17 @@ type Attempt struct {
 	busy       bool      // the last choice found only servers without a free place
 	served     bool      // it had a place before: it need not queue behind others
 	queueUntil time.Time // when it leaves the queue; zero: it never was in it
+	ownUntil   time.Time // until when it waits for sticky alone; zero: it has not begun to
 	queued     time.Duration
 }
 
-// Reset prepares the attempt for another request.
-func (a *Attempt) Reset(b *Backend) { *a = Attempt{backend: b} }
+// Reset prepares the attempt for another request, which is sent again as the backend says.
+func (a *Attempt) Reset(b *Backend) {
+	*a = Attempt{backend: b}
+	if b != nil {
+		a.rules = &b.retry
+	}
+}
 
 // Tries returns how often the request was sent, or a connect for it failed.
 func (a *Attempt) Tries() int { return a.sent }
@@ -130,7 +137,7 @@ func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) err
 				continue
 			}
 			a.failed(err)
-			if ctx.Err() != nil || a.short == nil && a.backend.retry.On&OnConnect == 0 {
+			if ctx.Err() != nil || a.short == nil && a.rules.On&OnConnect == 0 {
 				return a.failure()
 			}
 			r.Now = time.Now()
@@ -141,7 +148,10 @@ func (a *Attempt) try(ctx context.Context, r *Request, connect func() error) err
 				return a.failure()
 			}
 		case a.busy:
-			if err := a.backend.queue.wait(ctx, a, r); err != nil {
+			switch err := a.backend.queue.wait(ctx, a, r); {
+			case err == ErrBusy && a.awaitsOwn(time.Now()): // another server may have a place
+				a.ownUntil = epoch
+			case err != nil:
 				return err
 			}
 		case a.tries == 0 && a.backend.waitForServers(ctx):
@@ -180,7 +190,7 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 		return a.open(ctx, r) // it may wait for that server
 	}
 	a.failed(err)
-	if errors.Is(err, ErrNotProcessed) || a.short == nil && a.backend.retry.On&OnConnect == 0 {
+	if errors.Is(err, ErrNotProcessed) || a.short == nil && a.rules.On&OnConnect == 0 {
 		return nil, err // the caller decides whether to go on
 	}
 	r.Now = time.Now()
@@ -193,8 +203,8 @@ func (a *Attempt) Reopen(ctx context.Context, r *Request) (Stream, error) {
 func (a *Attempt) Another(ctx context.Context, r *Request) (Stream, error) {
 	a.leavePlace()
 	up, err := a.open(ctx, r)
-	if err == nil || a.elsewhere || a.short != nil || errors.Is(err, context.Canceled) || a.spent >= a.backend.retry.Tries ||
-		a.last != nil && a.backend.retry.On&OnConnect == 0 {
+	if err == nil || a.elsewhere || a.short != nil || errors.Is(err, context.Canceled) || a.spent >= a.rules.Tries ||
+		a.last != nil && a.rules.On&OnConnect == 0 {
 		return up, err
 	}
 	const pause = 25 * time.Millisecond
@@ -246,7 +256,7 @@ func (a *Attempt) next(now time.Time, o *Owner) bool {
 	if a.granted = nil; s == nil {
 		before := a.place
 		a.place = nil
-		if a.spent < a.backend.retry.Tries {
+		if a.spent < a.rules.Tries {
 			s = a.choose(now, o)
 		}
 		if s == nil {
@@ -272,6 +282,9 @@ func (a *Attempt) choose(now time.Time, o *Owner) *Server {
 	}
 	if s := o.serverFor(a); s != nil && a.reserve(s) {
 		return s
+	}
+	if a.busy = a.awaitsOwn(now); a.busy {
+		return nil
 	}
 	const most = 1000 // other requests may take the place first
 	for range most {

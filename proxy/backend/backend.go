@@ -172,7 +172,6 @@ func New(o Options) (*Backend, error) {
 		b.retry = *o.Retry
 	}
 	b.retry.Tries = min(max(b.retry.Tries, 1), MaxTries)
-	b.budget.share = b.retry.Budget
 	b.hedging = newHedging(o.Hedge, b)
 	b.queue.init(b, o.Queue)
 	b.limited = o.MaxConnections > 0

@@ -17,7 +17,6 @@ const (
 // that fails because it has too much to do must not get three times as much. It counts requests and
 // retries of the last budgetWindow seconds.
 type budget struct {
-	share      float64      // of the requests
 	unfloored  bool         // there is no budgetFloor
 	requestsOf *budget      // that counts the requests; nil: this one
 	requests   atomic.Int64 // since the start
@@ -28,8 +27,9 @@ type budget struct {
 	retries [budgetWindow]int64 // in each of them
 }
 
-// take counts a retry, or returns false if there were too many.
-func (b *budget) take(now time.Time) bool {
+// take counts a retry, or returns false if there were too many for a share of the requests. The
+// retries of all routes count, whatever their shares are.
+func (b *budget) take(share float64, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.advance(now)
@@ -42,7 +42,7 @@ func (b *budget) take(now time.Time) bool {
 	if b.unfloored {
 		floor = 0
 	}
-	if retries >= max(floor, int64(b.share*float64(requests))) {
+	if retries >= max(floor, int64(share*float64(requests))) {
 		return false
 	}
 	b.retries[b.second%budgetWindow]++

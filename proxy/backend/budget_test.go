@@ -6,10 +6,10 @@ import (
 )
 
 func TestBudget(t *testing.T) {
-	b := budget{share: 0.2}
+	b := budget{}
 	now := epoch.Add(time.Hour)
 	allowed := func() (n int) {
-		for b.take(now) {
+		for b.take(0.2, now) {
 			n++
 		}
 		return n

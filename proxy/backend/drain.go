@@ -22,6 +22,8 @@ const (
 
 var adminStates = [...]string{"up", "drain", "down"}
 
+var adminChanges = [...]telemetry.ServerChange{telemetry.ServerUp, telemetry.ServerDrain, telemetry.ServerDown}
+
 func (a AdminState) String() string { return adminStates[a] }
 
 // MarshalText makes the text independent of the order of the states, for a later process.
@@ -66,7 +68,7 @@ func (s *Server) setAdminState(to AdminState) {
 		s.closeUnused(to == AdminDown)
 	}
 	s.meter.Drained(to != AdminUp)
-	s.changed(telemetry.ChangeAdmin, to == AdminUp)
+	s.changed(telemetry.ChangeAdmin, adminChanges[to])
 }
 
 // closeUnused closes the idle connections; shared ones end after their exchanges. With all, it

@@ -60,6 +60,12 @@ func TestDrain(t *testing.T) {
 		if n := proxytest.Metric(t, in.Registry(), "mpgate_backend_server_drained", "server", origin.Address()); n != 1 {
 			t.Errorf("%v: the metric says that it is not drained", to)
 		}
+		for _, state := range []AdminState{AdminDrain, AdminDown} {
+			n := proxytest.Metric(t, in.Registry(), "mpgate_backend_server_changes_total", "server", origin.Address(), "state", state.String(), "reason", "admin")
+			if (n == 1) != (state == to) {
+				t.Errorf("%v: %v changes to %v are counted", to, n, state)
+			}
+		}
 		close(answer)
 		if got := exchange(t, up, "GET"); got != "done" {
 			t.Errorf("got %q", got)

@@ -20,7 +20,8 @@ const (
 )
 
 // EjectOptions say which errors of a server, in responses to requests, take it out for a while. An
-// error is a response of 5xx apart from 501 and 505, an invalid or incomplete one, or none in time.
+// error is a response of 5xx apart from 501, 505 and 508, an invalid or incomplete one, or none in
+// time.
 type EjectOptions struct {
 	Errors int     // in a row; 0: they do not count
 	Ratio  float64 // of the requests of the last 10 s, at least 20; 0: it does not count
@@ -101,8 +102,14 @@ func (o *outcomes) reset() {
 // ejections. The request must have ended.
 func (a *Attempt) NoteStatus(status int) {
 	if a.server.backend.options.Eject != nil {
-		a.server.noteOutcome(status >= 500 && status != 501 && status != 505, func() string { return fmt.Sprintf("status %d", status) })
+		a.server.noteOutcome(isFailure(status), func() string { return fmt.Sprintf("status %d", status) })
 	}
+}
+
+// isFailure reports whether a status says that the server has failed. 501 and 505 are about what
+// the client asked for, and 508 about a loop: this gateway may be a part of it.
+func isFailure(status int) bool {
+	return status >= 500 && status != 501 && status != 505 && status != 508
 }
 
 // NoteFailure records that the server that was picked last has not answered, or not completely.
@@ -160,7 +167,7 @@ func (s *Server) eject(why error) {
 	e := &ejection{began: now, until: now.Add(max(rest, min(long, maxRest))), why: why}
 	s.beginEjection(e, false)
 	b.healthMu.Unlock()
-	s.changed(telemetry.ChangeEject, false)
+	s.changed(telemetry.ChangeEject, telemetry.ServerDown)
 }
 
 // isClosed reports whether the server is no longer used for new requests: another generation may
@@ -217,6 +224,6 @@ func (s *Server) endEjection(e *ejection) {
 	s.startSlowly(now)
 	b.healthMu.Unlock()
 	if ended {
-		s.changed(telemetry.ChangeEject, true)
+		s.changed(telemetry.ChangeEject, telemetry.ServerUp)
 	}
 }

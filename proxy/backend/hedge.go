@@ -38,7 +38,7 @@ func newHedging(o *Hedge, b *Backend) *hedging {
 	if o == nil {
 		return nil
 	}
-	h := &hedging{options: *o, budget: budget{share: o.Budget, unfloored: true, requestsOf: &b.budget}}
+	h := &hedging{options: *o, budget: budget{unfloored: true, requestsOf: &b.budget}}
 	h.budget.tick(time.Now()) // the requests count from now on
 	if o.After > 0 {
 		h.after.Store(int64(o.After))
@@ -112,7 +112,7 @@ func (a *Attempt) Second(h *Attempt, r *Request, up Stream) bool {
 	default:
 		return false
 	}
-	if !b.hedging.budget.take(r.Now) {
+	if !b.hedging.budget.take(b.hedging.options.Budget, r.Now) {
 		h.leavePlace()
 		b.CountHedge(telemetry.HedgeOverBudget)
 		return false

@@ -62,21 +62,21 @@ func TestQuantile(t *testing.T) {
 // Second copies have no minimum, and share the count of requests with the retries.
 func TestHedgeBudgetIsAShare(t *testing.T) {
 	var requests budget
-	h := budget{share: 0.05, unfloored: true, requestsOf: &requests}
+	h := budget{unfloored: true, requestsOf: &requests}
 	at := func(second int) time.Time { return epoch.Add(time.Duration(second) * time.Second) }
 	h.tick(at(100))
-	if h.take(at(100)) {
+	if h.take(0.05, at(100)) {
 		t.Error("a copy without a request")
 	}
 	requests.requests.Add(1000)
 	took := 0
-	for h.take(at(101)) {
+	for h.take(0.05, at(101)) {
 		took++
 	}
 	if took != 50 {
 		t.Errorf("%d copies of 1000 requests, want 50", took)
 	}
-	if h.take(at(101 + budgetWindow)) {
+	if h.take(0.05, at(101 + budgetWindow)) {
 		t.Error("a copy for requests of long ago")
 	}
 }

@@ -69,7 +69,7 @@ func (s *Server) fail(reason telemetry.ChangeReason, err error) {
 	}
 	s.mu.Unlock()
 	if begins {
-		s.changed(reason, false)
+		s.changed(reason, telemetry.ServerDown)
 	}
 }
 
@@ -123,13 +123,13 @@ func (s *Server) endOutage() {
 	closed := s.closed
 	s.mu.Unlock()
 	if o != nil && !closed {
-		s.changed(o.reason, true)
+		s.changed(o.reason, telemetry.ServerUp)
 	}
 }
 
-// changed is called after the health of the server has changed.
-func (s *Server) changed(reason telemetry.ChangeReason, up bool) {
-	s.meter.Changed(reason, up)
+// changed is called after the health of the server has changed, or what an operator asks of it.
+func (s *Server) changed(reason telemetry.ChangeReason, to telemetry.ServerChange) {
+	s.meter.Changed(reason, to)
 	s.showHealth()
 	s.backend.recount()
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpgate/task"
 	"mpgate/telemetry"
 )
 
@@ -36,6 +37,7 @@ type queue struct {
 	waiting atomic.Int64
 
 	mu     sync.Mutex // guards what follows
+	own    int        // of waiting, those that waited for one server when they came
 	routes map[string]*routeQueue
 	turns  list.List // of *routeQueue, none of them empty; the first is served next
 }
@@ -52,6 +54,7 @@ type queued struct {
 	attempt *Attempt
 	route   *routeQueue
 	element *list.Element // in route.requests; nil: it is no longer in the queue
+	own     bool          // it is in queue.own
 	done    chan struct{} // closed when it was given a place, or had to make room for another route
 	evicted bool
 }
@@ -68,6 +71,9 @@ func (q *queue) wait(ctx context.Context, a *Attempt, r *Request) error {
 	began := time.Now()
 	if a.queueUntil.IsZero() {
 		a.queueUntil = began.Add(q.options.Time)
+	}
+	if a.ownUntil.IsZero() {
+		a.ownUntil = began.Add(q.options.Time / 2)
 	}
 	w := q.push(a, r.Route)
 	if w == nil {
@@ -95,6 +101,9 @@ func (q *queue) await(ctx context.Context, w *queued, client Client) (result tel
 	}
 	timer := time.NewTimer(time.Until(w.attempt.queueUntil))
 	defer timer.Stop()
+	if w.own { // from then on another server may have it
+		defer task.AfterFunc(time.Until(w.attempt.ownUntil), "queue: other servers", func() { q.dispatch(nil) }).Stop()
+	}
 	result, err = telemetry.QueueTimeout, ErrBusy
 	select {
 	case <-w.done:
@@ -134,6 +143,10 @@ func (w *queued) result() (telemetry.QueueResult, error) {
 func (q *queue) push(a *Attempt, route string) *queued {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	own := a.awaitsOwn(time.Now())
+	if own && q.own >= q.options.Requests/2 {
+		return nil // requests that other servers could process must find room
+	}
 	r := q.routes[route]
 	if r == nil {
 		r = &routeQueue{name: route}
@@ -145,7 +158,10 @@ func (q *queue) push(a *Attempt, route string) *queued {
 		q.routes[route] = r
 		r.turn = q.turns.PushBack(r)
 	}
-	w := &queued{attempt: a, route: r, done: make(chan struct{})}
+	w := &queued{attempt: a, route: r, own: own, done: make(chan struct{})}
+	if own {
+		q.own++
+	}
 	if a.served {
 		w.element = r.requests.PushFront(w)
 	} else {
@@ -179,6 +195,9 @@ func (q *queue) remove(w *queued) {
 	r := w.route
 	r.requests.Remove(w.element)
 	w.element = nil
+	if w.own {
+		q.own--
+	}
 	if r.requests.Len() == 0 {
 		q.turns.Remove(r.turn)
 		r.turn = nil
@@ -223,6 +242,15 @@ func (q *queue) dispatchOne(s *Server) bool {
 	return q.serveOne(s, time.Now())
 }
 
+// awaitsOwn reports whether the request waits for the server of its cookie, which is full and which
+// may have the only copy of its session, and not for others. It does so for half of its time in the
+// queue. HAProxy waits for all of its time, and then gives up.
+func (a *Attempt) awaitsOwn(now time.Time) bool {
+	s := a.sticky
+	return s != nil && a.backend.queue.options.Requests > 0 && s.full() && !a.wasTried(s) && s.mayKeep(now) &&
+		(a.ownUntil.IsZero() || now.Before(a.ownUntil))
+}
+
 // serveOne gives a place at a server, or with nil at any, to the first request that can use it. It
 // returns false if there is none. A request that was tried on the server cannot, and must not keep
 // the place from those behind it. mu must be held.
@@ -233,7 +261,7 @@ func (q *queue) serveOne(s *Server, now time.Time) bool {
 	for turn := q.turns.Front(); turn != nil; turn = turn.Next() {
 		for e := turn.Value.(*routeQueue).requests.Front(); e != nil; e = e.Next() {
 			w := e.Value.(*queued)
-			untried := w.attempt.tries == 0
+			untried := w.attempt.tries == 0 && !w.attempt.awaitsOwn(now)
 			if !(untried && blocked) && w.attempt.grant(s, now) {
 				q.turns.MoveToBack(turn)
 				q.remove(w)
@@ -242,7 +270,7 @@ func (q *queue) serveOne(s *Server, now time.Time) bool {
 			}
 			if untried {
 				blocked = true
-				break // those that were tried are before the others
+				break // most of those that were tried are before the others
 			}
 			if passed++; passed == mostPassed {
 				return false
@@ -255,6 +283,9 @@ func (q *queue) serveOne(s *Server, now time.Time) bool {
 // grant gives the request a place at a server, or with nil at any. A given one may be starting
 // slowly: no other has a place.
 func (a *Attempt) grant(s *Server, now time.Time) bool {
+	if own := s != nil && s == a.sticky; !own && a.awaitsOwn(now) {
+		return false
+	}
 	if s == nil {
 		s = a.pick(now)
 	} else if !a.eligible(s, now) || !a.inTurn(s, now) {

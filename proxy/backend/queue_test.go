@@ -541,3 +541,66 @@ func TestPlacesDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A request whose cookie names a server that is full waits for that one for half of the time in the
+// queue, and then goes to another; it does not delay requests that others can process. Without a
+// queue it goes to another one at once.
+func TestQueueForTheOwnServer(t *testing.T) {
+	t.Parallel()
+	one, two := proxytest.NewOrigin(t, mptcp.Off, silent), proxytest.NewOrigin(t, mptcp.Off, silent)
+	own := func(b *Backend, v *visit) (*visit, error) {
+		v.Reset(b)
+		v.sticky = b.list()[0]
+		var err error
+		v.up, err = v.Open(t.Context(), &Request{Now: time.Now(), Bodyless: true, Repeatable: true, Route: "all"})
+		return v, err
+	}
+	for name, tt := range map[string]struct {
+		queue  Queue
+		waits  bool // for its server
+		second bool // it gets another one
+	}{
+		"no queue":    {Queue{}, false, true},
+		"a queue":     {Queue{Requests: 4, Time: 2 * proxytest.Patience}, true, false},
+		"not so long": {Queue{Requests: 4, Time: 4 * time.Second}, true, true},
+		"no room":     {Queue{Requests: 1, Time: 2 * proxytest.Patience}, false, true},
+	} {
+		b, _ := limited(t, 2, tt.queue, one.Address(), two.Address())
+		var held []*visit
+		for range 2 { // the first server is full
+			v, err := own(b, &visit{})
+			if err != nil || v.Server() != b.list()[0] {
+				t.Fatalf("%s: %v, %v", name, v.Server(), err)
+			}
+			held = append(held, v)
+		}
+		type result struct {
+			v   *visit
+			err error
+		}
+		got := make(chan result)
+		go func() { v, err := own(b, &visit{}); got <- result{v, err} }()
+		if tt.waits && !tt.second {
+			waitQueue(t, b, 1)
+			other := mustEnter(t, b, "all") // it passes
+			if other.Server() != b.list()[1] {
+				t.Errorf("%s: another request got %s", name, other.Server().Address)
+			}
+			held[0].leave()
+			held = append(held[1:], other)
+		}
+		r := <-got
+		if r.err != nil || (r.v.Server() == b.list()[1]) != tt.second {
+			t.Fatalf("%s: server %v, %v", name, r.v.Server(), r.err)
+		}
+		if waited := r.v.Queued() > 0; waited != tt.waits {
+			t.Errorf("%s: waited: %v, want %v", name, waited, tt.waits)
+		}
+		for _, v := range append(held, r.v) {
+			v.leave()
+		}
+		if b.queue.own != 0 || b.queue.waiting.Load() != 0 {
+			t.Errorf("%s: %d requests still wait, %d of them for their server", name, b.queue.waiting.Load(), b.queue.own)
+		}
+	}
+}

@@ -33,6 +33,7 @@ type Names struct {
 	resolvers map[string]*resolve.Resolver
 	hosts     map[nameKey]*names
 	services  map[nameKey]*services
+	earlier   []NameState // see Restore
 }
 
 // Resolve is how the names of servers are resolved. The zero value is by the system's resolver, as
@@ -65,16 +66,21 @@ func (n *Names) resolver(o Resolve) *resolve.Resolver {
 }
 
 // host returns what is known about a host name. Each call is matched by one of release.
-func (n *Names) host(o Resolve, host string) *names { return known(n, &n.hosts, o, host, newNames) }
+func (n *Names) host(o Resolve, host string) *names {
+	return known(n, &n.hosts, o, host, newNames, false)
+}
 
 // service is host for the name of SRV records.
 func (n *Names) service(o Resolve, name string) *services {
-	return known(n, &n.services, o, name, newServices)
+	return known(n, &n.services, o, name, newServices, true)
 }
 
 // known returns what is known about a name, from one of the maps of n, which it is added to if it
 // is not there.
-func known[T any, N interface{ base() *resolved[T] }](n *Names, in *map[nameKey]N, o Resolve, name string, create func(string, *resolve.Resolver) N) N {
+func known[T any, N interface {
+	base() *resolved[T]
+	restoreFrom(*NameState)
+}](n *Names, in *map[nameKey]N, o Resolve, name string, create func(string, *resolve.Resolver) N, service bool) N {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	key := o.key(name)
@@ -86,7 +92,10 @@ func known[T any, N interface{ base() *resolved[T] }](n *Names, in *map[nameKey]
 		}
 		(*in)[key] = one
 		b := one.base()
-		b.every, b.from, b.forget = o.Every, n, func() { delete(*in, key) }
+		b.every, b.servers, b.from, b.forget = o.Every, o.Servers, n, func() { delete(*in, key) }
+		if s := n.take(name, o, service); s != nil {
+			one.restoreFrom(s)
+		}
 	}
 	one.base().refs++
 	return one
@@ -103,7 +112,8 @@ type found[T any] struct {
 // name does not exist, the last answer stays in use.
 type resolved[T any] struct {
 	name      string
-	every     time.Duration // instead of the TTL; 0: the TTL
+	every     time.Duration    // instead of the TTL; 0: the TTL
+	servers   []netip.AddrPort // of Resolve
 	find      func(context.Context) found[T]
 	resolving chan struct{} // holds one element while a lookup is in progress
 	wanted    chan struct{} // holds one element if keepFresh is to make a lookup at once
@@ -123,6 +133,8 @@ type resolved[T any] struct {
 	err      error     // of the last lookup; list may be older
 	failures int       // lookups without an answer since the last one that had one
 	used     bool      // since the last refresh
+	lookups  uint64    // in all
+	failed   uint64    // of them
 }
 
 func newResolved[T any](name string, find func(context.Context) found[T]) resolved[T] {
@@ -221,6 +233,7 @@ func (n *resolved[T]) resolve(ctx context.Context) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.err = f.err
+	n.lookups++
 	now := time.Now()
 	if len(f.list) > 0 {
 		n.list, n.at, n.failures = f.list, now, 0
@@ -234,6 +247,7 @@ func (n *resolved[T]) resolve(ctx context.Context) {
 		// delay every connect.
 		n.expires = now.Add(min(resolve.MinTTL<<min(n.failures, 8), maxRetry))
 		n.failures++
+		n.failed++
 	}
 	close(n.ended)
 	n.ended = make(chan struct{})
@@ -327,12 +341,19 @@ type NameStatus struct {
 	Age     time.Duration // since Found was last confirmed
 	Expires time.Duration // until the next lookup; 0: it is due when the name is used
 	Err     error         // of the last lookup, if it failed
+	At      time.Time     // when Found was last confirmed; zero: never
+	InRow   int           // failed lookups since the last one that found something
+	Lookups uint64        // in all, since the name is known
+	Failed  uint64        // of Lookups
 }
 
 func (n *resolved[T]) status(kind string, text func(T) string) NameStatus {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := NameStatus{Name: n.name, Kind: kind, Err: n.err, Expires: max(0, time.Until(n.expires))}
+	s := NameStatus{
+		Name: n.name, Kind: kind, Err: n.err, Expires: max(0, time.Until(n.expires)),
+		At: n.at, InRow: n.failures, Lookups: n.lookups, Failed: n.failed,
+	}
 	for _, one := range n.list {
 		s.Found = append(s.Found, text(one))
 	}

@@ -42,19 +42,26 @@ type Retry struct {
 // DefaultRetry is the Retry if nothing else is configured.
 var DefaultRetry = Retry{Tries: 3, On: OnConnect | OnReset, Body: 64 << 10, Budget: 0.2}
 
-// Retry returns when requests are sent again.
-func (b *Backend) Retry() *Retry { return &b.retry }
+// SetRules sets when the request is sent again; nil: as the backend says. Tries must be valid.
+func (a *Attempt) SetRules(r *Retry) {
+	if r != nil {
+		a.rules = r
+	}
+}
+
+// Rules returns when the request is sent again.
+func (a *Attempt) Rules() *Retry { return a.rules }
 
 // TryTime returns how long a try may take until the head of the response; 0: as long as the
 // response timeout allows.
-func (b *Backend) TryTime() time.Duration {
-	switch r := &b.retry; {
+func (a *Attempt) TryTime() time.Duration {
+	switch r := a.rules; {
 	case r.On&OnTimeout == 0 || r.Tries < 2:
 		return 0
 	case r.TryTimeout > 0:
 		return r.TryTimeout
 	default:
-		return b.options.ResponseTimeout / time.Duration(r.Tries)
+		return a.backend.options.ResponseTimeout / time.Duration(r.Tries)
 	}
 }
 
@@ -74,7 +81,7 @@ func (r *Retry) AfterSending() bool { return r.Tries > 1 && r.On&^OnConnect != 0
 // After OnReset there must be another server: the request may be why this one has failed.
 func (a *Attempt) MayRetry(c Cause) bool {
 	a.elsewhere = a.elsewhere || c == OnReset
-	return a.spent < a.backend.retry.Tries && (c != OnReset || a.hasOther(time.Now())) && a.MayRepeat(c)
+	return a.spent < a.rules.Tries && (c != OnReset || a.hasOther(time.Now())) && a.MayRepeat(c)
 }
 
 // hasOther reports whether there is a server that was not tried and is available, maybe without a
@@ -96,10 +103,10 @@ func (a *Attempt) anyEligible(servers []*Server, now time.Time) bool {
 // it says little about the server, and the try does not count.
 func (a *Attempt) MayRepeat(c Cause) bool {
 	b := a.backend
-	if b.retry.On&c == 0 || b.retry.Tries < 2 {
+	if a.rules.On&c == 0 || a.rules.Tries < 2 {
 		return false
 	}
-	if !b.budget.take(time.Now()) {
+	if !b.budget.take(a.rules.Budget, time.Now()) {
 		b.queue.meter.RetryRefused()
 		return false
 	}

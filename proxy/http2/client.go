@@ -39,11 +39,12 @@ type ClientConn struct {
 	response   message.Response // that is being read
 
 	// guarded by conn.mu
-	streamLimit     int       // streams that the server allows at a time
-	extendedConnect bool      // it takes extended CONNECT
-	reserved        int       // streams that were opened and have no identifier yet
-	opened          int       // in all
-	goingAway       bool      // the server takes no more streams
+	streamLimit     int  // streams that the server allows at a time
+	extendedConnect bool // it takes extended CONNECT
+	reserved        int  // streams that were opened and have no identifier yet
+	opened          int  // in all
+	goingAway       bool // the server takes no more streams
+	goAwayCode      http2.ErrCode
 	closing         bool      // we open no more streams; those that were opened may begin
 	ready           sync.Cond // the server's settings came, or the connection failed
 }
@@ -161,7 +162,7 @@ func (c *ClientConn) stopIfDrained() {
 func (c *ClientConn) goAway(f *http2.GoAwayFrame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.goingAway = true
+	c.goingAway, c.goAwayCode = true, f.ErrCode
 	for id, s := range c.streams {
 		if id > f.LastStreamID {
 			c.abortStream(s, ErrNotProcessed, noReset)

@@ -148,6 +148,9 @@ func (c *conn) failLocked(err error) {
 		err = ErrTooSlow
 	}
 	if c.err == nil {
+		if c.client != nil && c.client.goAwayCode != http2.ErrCodeNo {
+			err = &GoAwayError{c.client.goAwayCode, err}
+		}
 		c.err = err
 	}
 	c.written.Broadcast()

@@ -61,10 +61,17 @@ func protocolError(reason string) error { return &ConnError{http2.ErrCodeProtoco
 
 func enhanceYourCalm(reason string) error { return &ConnError{http2.ErrCodeEnhanceYourCalm, reason} }
 
-// GoAwayError is a connection that the peer has closed with an error code.
-type GoAwayError struct{ Code http2.ErrCode }
+// GoAwayError is a connection that the server has closed with an error code in a GOAWAY frame.
+type GoAwayError struct {
+	Code http2.ErrCode
+	Err  error // the end of the connection
+}
 
-func (e *GoAwayError) Error() string { return "the peer closed the connection: " + e.Code.String() }
+func (e *GoAwayError) Error() string {
+	return "the server closed the connection, code " + e.Code.String() + ": " + e.Err.Error()
+}
+
+func (e *GoAwayError) Unwrap() error { return e.Err }
 
 func fault(status int, reason string) *message.Error {
 	return &message.Error{Status: status, Reason: reason}

@@ -12,4 +12,10 @@
 // with a random local port), and repeats the random id and the question (RFC 5452); an error may be
 // without the question. Anything else is ignored, so that the right answer may still arrive. Only
 // records of the name itself, and of the names that its CNAME records lead to, are used.
+//
+// The question is not written in random case (draft-vixie-dnsext-dns0x20), which would have to be
+// repeated, too. A stub resolver asks servers that are mostly on its own host or network, where the
+// port and the id leave someone who cannot see the question about one chance in 2^31 for each
+// packet. Some servers and middleboxes answer in lower case: a lookup by them would fail, or need
+// TCP each time, which not all of them have.
 package resolve
