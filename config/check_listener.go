@@ -55,6 +55,9 @@ func (l *loader) checkSockets(ln *Listener, n *node) {
 	if unix == 0 && ln.Systemd == "" && slices.Contains(ln.TrustedProxies, Network{Name: NetworkUnix}) {
 		l.warn(n.get("trusted_proxies").at, `has "unix", and this listener has no unix socket; leave it out`)
 	}
+	if ln.TrustsCertificate() && !ln.TLS.verifiesClients() {
+		l.fault(n.get("trusted_proxies").at, `has "certificate", and client certificates are not verified; write client_auth = "require" and client_ca in [listener.tls]`)
+	}
 	if unix == 0 && len(ln.Addresses) > 0 && n.written("mode") && ln.Mode != 0 {
 		l.warn(n.get("mode").at, "is for unix sockets, and this listener has none; leave it out")
 	}

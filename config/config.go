@@ -134,7 +134,7 @@ type Listener struct {
 	Interface string     `toml:"interface" as:"device" eg:"eth0" help:"Network interface to bind to."`
 	// Protocols is never empty.
 	Protocols      []Protocol        `toml:"protocols" only:"h1,h2,h2c,tcp" default:"h1" help:"Protocols that clients may use; with tls the default is h1 and h2. tcp forwards bytes unopened."`
-	TrustedProxies []Network         `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix) whose forwarding header fields are trusted."`
+	TrustedProxies []Network         `toml:"trusted_proxies" as:"trusted" eg:"10.0.0.0/8" help:"Networks (or unix, certificate) whose forwarding header fields are trusted."`
 	ProxyProtocol  preread.ProxyMode `toml:"proxy_protocol" default:"off" help:"Whether connections begin with a PROXY header."`
 
 	ProxyProtocolFrom []netip.Prefix `toml:"proxy_protocol_from" eg:"10.0.0.0/8" help:"Networks whose PROXY headers are accepted."`
@@ -149,6 +149,11 @@ type Listener struct {
 // or a network that contains every address.
 func (l *Listener) TrustsUnix() bool {
 	return slices.ContainsFunc(l.TrustedProxies, func(n Network) bool { return n.Name == NetworkUnix || n.Prefix.Bits() == 0 })
+}
+
+// TrustsCertificate reports whether peers with a verified client certificate are trusted proxies.
+func (l *Listener) TrustsCertificate() bool {
+	return slices.Contains(l.TrustedProxies, Network{Name: NetworkCertificate})
 }
 
 // Accepts reports whether the listener accepts protocol p.

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // TLS is the table [listener.tls]: the default policy, and the policies for certain names.
 type TLS struct {
@@ -9,6 +12,15 @@ type TLS struct {
 	RefuseUnknown bool `toml:"refuse_unknown" default:"false" help:"Whether clients that ask for an unknown name are refused."`
 	TLSPolicy     `without:"hosts"`
 	Policies      []TLSPolicy `toml:"policy" help:"TLS for some names; what a policy leaves out is the listener's."`
+}
+
+// verifiesClients reports whether client certificates are verified, at least for some names. t may
+// be nil.
+func (t *TLS) verifiesClients() bool {
+	verifies := func(p TLSPolicy) bool {
+		return p.ClientAuth == ClientAuthVerifyIfGiven || p.ClientAuth == ClientAuthRequire
+	}
+	return t != nil && (verifies(t.TLSPolicy) || slices.ContainsFunc(t.Policies, verifies))
 }
 
 // TLSPolicy is the TLS configuration for some names. A [[listener.tls.policy]] inherits the keys

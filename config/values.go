@@ -83,7 +83,7 @@ var formats = map[string]codec{
 	"srv_name":       plain(srvName),
 	"tls_version":    versions,
 	"token_source":   of(tokenSource, same),
-	"trusted":        networks(NetworkUnix),
+	"trusted":        networks(NetworkUnix, NetworkCertificate),
 	"user_field":     folded(of(userField, same)),
 	"webhook":        webhooks,
 }

@@ -3,17 +3,19 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Network is a network, or a set of peers that has a name.
 type Network struct {
 	Prefix netip.Prefix // zero if there is a name
-	Name   string       // NetworkPrivate, NetworkUnix, or ""
+	Name   string       // NetworkPrivate, NetworkUnix, NetworkCertificate, or ""
 }
 
 const (
-	NetworkPrivate = "private" // loopback, link-local and private addresses; see Prefixes
-	NetworkUnix    = "unix"    // peers on unix sockets, which have no address
+	NetworkPrivate     = "private"     // loopback, link-local and private addresses; see Prefixes
+	NetworkUnix        = "unix"        // peers on unix sockets, which have no address
+	NetworkCertificate = "certificate" // peers with a verified client certificate, at any address
 )
 
 // private are the networks of NetworkPrivate.
@@ -47,15 +49,15 @@ func (n Network) String() string {
 	return n.Prefix.String()
 }
 
-// networks are networks, or sets of a name that the key takes.
-func networks(name string) codec {
+// networks are networks, or sets of the names that the key takes.
+func networks(names ...string) codec {
 	return of(func(s, dir string) (Network, string) {
-		if s == name {
-			return Network{Name: name}, ""
+		if slices.Contains(names, s) {
+			return Network{Name: s}, ""
 		}
 		p, problem := network(s, dir)
-		if problem != "" && nearest(s, []string{name}) != "" {
-			problem = fmt.Sprintf("is not a valid network; did you mean %q?", name)
+		if near := nearest(s, names); problem != "" && near != "" {
+			problem = fmt.Sprintf("is not a valid network; did you mean %q?", near)
 		}
 		return Network{Prefix: p}, problem
 	}, Network.String)

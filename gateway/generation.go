@@ -240,7 +240,7 @@ func (g *Gateway) buildFront(ctx context.Context, old, next *generation, l *conf
 // view is options of the data plane of a listener, as far as the configuration says it.
 func (n *generation) view(l *config.Listener) proxy.ListenerOptions {
 	o := proxy.ListenerOptions{
-		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
+		Trusted: config.Prefixes(l.TrustedProxies), TrustUnix: l.TrustsUnix(), TrustCertificate: l.TrustsCertificate(), OwnNames: n.ownNames, HealthPath: l.HealthPath,
 		RedirectHTTPS: l.RedirectHTTPS, Routes: n.routes, Passthrough: n.passthroughs(l),
 		H2C: l.Accepts(config.H2C), NoH1: !l.Accepts(config.H1),
 		ProxyHeader: l.ProxyProtocol, ProxyHeaderFrom: l.ProxyProtocolFrom,

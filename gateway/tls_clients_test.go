@@ -111,6 +111,40 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
+// A peer is trusted by its certificate if that is verified, and nobody else is.
+func TestTrustedByCertificate(t *testing.T) {
+	t.Parallel()
+	ca, stranger := acmetest.NewCA(t), acmetest.NewCA(t)
+	server := pair(ca, t, &x509.Certificate{DNSNames: []string{"open.example", "asks.example", "given.example"}})
+	table := strings.Replace(tlsTable(pairs(server)+"[[listener.tls.policy]]\nhosts = [\"asks.example\"]\nclient_auth = \"request\"\n"+
+		fmt.Sprintf("[[listener.tls.policy]]\nhosts = [\"given.example\"]\nclient_auth = \"verify_if_given\"\nclient_ca = %q\n", ca.File)),
+		"[listener.tls]", "trusted_proxies = [\"certificate\"]\n[listener.tls]", 1)
+	r := startRig(t, head+table+routeTable("all", "", "app")+backendTable("app", sees(t), ""), nil)
+	proxy := ca.Client(&x509.Certificate{Subject: pkix.Name{CommonName: "proxy"}})
+	foreign := stranger.Client(&x509.Certificate{Subject: pkix.Name{CommonName: "foreign"}})
+	for _, tt := range []struct {
+		host   string
+		client *tls.Certificate
+		want   string
+	}{
+		{"open.example", proxy, "127.0.0.1"}, // it is not asked for
+		{"asks.example", foreign, "127.0.0.1"}, {"asks.example", proxy, "127.0.0.1"},
+		{"given.example", nil, "127.0.0.1"}, {"given.example", proxy, "192.0.2.1, 127.0.0.1"},
+	} {
+		c := &tls.Config{ServerName: tt.host, RootCAs: ca.Pool()}
+		if tt.client != nil {
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return tt.client, nil }
+		}
+		a, err := asks(t, r.address("secure"), c, tt.host, "X-Forwarded-For: 192.0.2.1\r\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&proxytest.Request{Head: a.Body}).Header("X-Forwarded-For"); got != tt.want {
+			t.Errorf("%s: the server got %q, want %q", tt.host, got, tt.want)
+		}
+	}
+}
+
 // Case 16: a session of one policy is not resumed under another, nor after a reload that changed
 // what it stands for; one that changed nothing keeps it.
 func TestSessionsKeepToTheirPolicy(t *testing.T) {

@@ -59,6 +59,9 @@ func (x *exchange) setForwarded() {
 // peerTrusted reports whether the peer is a trusted proxy. A peer on a unix socket has no address
 // without a PROXY header.
 func (x *exchange) peerTrusted() bool {
+	if x.view.TrustCertificate && x.client.tls != nil && len(x.client.tls.state.VerifiedChains) > 0 {
+		return true
+	}
 	if peer := x.client.peer.Addr(); peer.IsValid() {
 		return x.view.trusts(peer)
 	}

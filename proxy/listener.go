@@ -11,6 +11,8 @@ import (
 type ListenerOptions struct {
 	Trusted   []netip.Prefix // trusted proxies
 	TrustUnix bool           // peers on unix sockets are trusted proxies
+	// TrustCertificate makes peers with a verified client certificate trusted proxies.
+	TrustCertificate bool
 	// OwnNames are header fields that only the gateway may send to a server, for clients of all
 	// listeners.
 	OwnNames      []string

@@ -41,6 +41,7 @@ type cli struct {
 	Explain      explainCmd      `cmd:"" help:"Show which route and backend a URL matches, and why."`
 	Config       configCmd       `cmd:"" help:"Print the configuration with all defaults, the reference, or a JSON Schema."`
 	Import       importCmd       `cmd:"" help:"Translate the configuration of nginx; report what is left out."`
+	Pair         pairCmd         `cmd:"" help:"Write the configurations of two gateways that are connected over all their uplinks."`
 	HashPassword hashPasswordCmd `cmd:"" help:"Print the hash of a password, for basic_auth."`
 	Version      versionCmd      `cmd:"" help:"Print the version."`
 	Completion   completionCmd   `cmd:"" help:"Print a shell completion script."`
