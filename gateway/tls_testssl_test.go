@@ -21,10 +21,10 @@ var testsslExcused = map[string]bool{"engine_problem": true, "security_headers":
 
 // testsslChecks are the checks of testssl.sh that find what no other of them finds: protocols and
 // ALPN, categories of ciphers, forward secrecy, headers, and attacks on an implementation
-// (Heartbleed, CCS injection, Ticketbleed, ROBOT, renegotiation, compression, downgrades). The other
-// attacks need a protocol or a cipher that is offered; that it is not, is found here. Left out are
-// the order of ciphers, which is that of crypto/tls, and the defaults of the server, which are about
-// its certificate. All of testssl.sh takes four times as long.
+// (Heartbleed, CCS injection, Ticketbleed, ROBOT, renegotiation, compression, downgrades). The
+// other attacks need a protocol or a cipher that is offered; that it is not, is found here. Left
+// out are the order of ciphers, which is that of crypto/tls, and the defaults of the server, which
+// are about its certificate.
 var testsslChecks = []string{"-p", "-s", "-f", "-h", "-H", "-I", "-T", "-BB", "-R", "-C", "-B", "-Z"}
 
 // testssl.sh has nothing to complain of: protocols, ciphers, forward secrecy, renegotiation, the

@@ -397,9 +397,9 @@ func onBothPaths(t *testing.T, l *lab.Lab, file string, to ...string) (f *fleet,
 	}
 }
 
-// fresh has the gateway part with its connections to servers, and waits until there is none that has
-// carried anything. One may be there that is new: of a server that could not be reached before, the
-// connection that showed that it is back is kept for the next request.
+// fresh has the gateway part with its connections to servers, and waits until there is none that
+// has carried anything. One may be there that is new: of a server that could not be reached before,
+// the connection that showed that it is back is kept for the next request.
 func fresh(t *testing.T, file string) {
 	t.Helper()
 	b, err := os.ReadFile(file)

@@ -107,8 +107,8 @@ func removals(t *testing.T, p *lab.Place) (n uint64) {
 	return c["RmAddr"] + c["RmAddrTx"] + c["RmSubflow"]
 }
 
-// endpointsOf waits until there are four, and the process that answers has found them to be its own:
-// a new one looks only after it was told that it has taken over.
+// endpointsOf waits until there are four, and the process that answers has found that they are its
+// own: a new one looks only after it was told that it has taken over.
 func endpointsOf(t *testing.T, file string) []gateway.PathEndpoint {
 	t.Helper()
 	return until(t, file, "four endpoints", func(r *gateway.PathsReport) bool {
