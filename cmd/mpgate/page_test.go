@@ -38,8 +38,8 @@ setInterval(async () => {
 }, 100);
 `
 
-// TestPageButtons clicks the buttons of the page in a real browser, which reaches the unix socket of
-// the admin address by a forwarding. The page and mpgate server show each state.
+// TestPageButtons clicks the buttons of the page in a real browser, which reaches the unix socket
+// of the admin address by a forwarding. The page and mpgate server show each state.
 func TestPageButtons(t *testing.T) {
 	needsLinux(t)
 	if testing.Short() {
