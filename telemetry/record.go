@@ -195,7 +195,7 @@ var ends = [endCount]struct{ name, doc string }{
 	EndMisdirected:    {"misdirected", "the host has another TLS policy than the connection: 421"},
 	EndMPTCPRequired:  {"mptcp_required", "MPTCP was required and is not available"},
 	EndBackendConnect: {"backend_connect", "no server could be reached"},
-	EndBackendBusy:    {"backend_busy", "every server had as many requests as it may have, and the [queue](backends.md#queues-and-limits) was full or the time in it over"},
+	EndBackendBusy:    {"backend_busy", "every server had as many requests as its [limit](backends.md#queues-and-limits) allows, and there was no queue, it was full, or the request waited too long in it"},
 	EndBackendTimeout: {"backend_timeout", "the server took too long"},
 	EndBackendReset:   {"backend_reset", "the server closed the connection early"},
 	EndBackendInvalid: {"backend_invalid", "the server's response was not valid HTTP"},
@@ -203,7 +203,7 @@ var ends = [endCount]struct{ name, doc string }{
 	EndLimited:        {"limited", "a limit of the route, or of one of its filters, was exceeded"},
 	EndUnauthorized: {"unauthorized", "a filter of the route requires credentials, and the request has none or invalid ones: " +
 		"401, or the refusal of an authentication server"},
-	EndDrain:    {"drain", "the exchange was cut at the end of `shutdown.drain`, after a shutdown or reload"},
+	EndDrain:    {"drain", "the exchange was ended after `shutdown.drain`, because of a shutdown or reload"},
 	EndInternal: {"internal", "a [file](files.md) could not be read, or became shorter while it was sent; otherwise a bug in mpgate: please report it"},
 }
 

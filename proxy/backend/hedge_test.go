@@ -76,7 +76,7 @@ func TestHedgeBudgetIsAShare(t *testing.T) {
 	if took != 50 {
 		t.Errorf("%d copies of 1000 requests, want 50", took)
 	}
-	if h.take(0.05, at(101 + budgetWindow)) {
+	if h.take(0.05, at(101+budgetWindow)) {
 		t.Error("a copy for requests of long ago")
 	}
 }
