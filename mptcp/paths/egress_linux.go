@@ -15,9 +15,6 @@ import (
 // with its local address. But a server with one address sends to a client's second address by the
 // route to it.
 
-// addrPair are the addresses of a subflow: what a route depends on.
-type addrPair struct{ local, remote netip.Addr }
-
 // egress is the path by which a subflow leaves.
 type egress struct {
 	path *path

@@ -163,3 +163,14 @@ func (r *rejoin) begin(now time.Time) {
 func (r *rejoin) end() {
 	r.at, r.missed = time.Time{}, nil
 }
+
+// addrPair are the addresses of a subflow: what a route depends on.
+type addrPair struct{ local, remote netip.Addr }
+
+// joinCount counts the connections of one pass.
+type joinCount struct {
+	using   int // have a subflow on the path
+	lacking int // have none, and could
+	full    int // of these, have as many subflows as the limit allows
+	pair    addrPair
+}

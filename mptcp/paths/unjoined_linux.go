@@ -20,14 +20,6 @@ const unjoinedPasses = 2
 // retryUnjoined is how often joins are tried again where no cause is known.
 const retryUnjoined = 5 * time.Minute
 
-// joinCount counts the connections of one pass.
-type joinCount struct {
-	using   int // have a subflow on the path
-	lacking int // have none, and could
-	full    int // of these, have as many subflows as the limit allows
-	pair    addrPair
-}
-
 // countJoins counts the connection that m.info describes, on each path.
 func (m *Manager) countJoins(c *Conn) {
 	i := &m.info
