@@ -21,7 +21,7 @@ func runDownloads(t *testing.T) {
 	}
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/mine.txt" {
-			http.Error(w, "that is not yours", 403)
+			http.Error(w, "that is not yours", http.StatusForbidden)
 			return
 		}
 		w.Header().Set("Content-Disposition", "attachment")

@@ -44,7 +44,7 @@ func namesOf(t *testing.T, host string, s *dnstest.Server) *names {
 // again makes a lookup as if the last answer had expired.
 func again(n *names) ([]netip.Addr, error) {
 	renewOne(&n.resolved)
-	list, err, _ := n.cached()
+	list, _, err := n.cached()
 	return list, err
 }
 

@@ -171,7 +171,7 @@ func (n *resolved[T]) last() []T {
 // ends. keepFresh makes the lookup, which goes on when nobody waits for it any longer: where the
 // first DNS server is silent, it takes more time than a connect has.
 func (n *resolved[T]) lookup(ctx context.Context) ([]T, error) {
-	list, err, ended := n.cached()
+	list, ended, err := n.cached()
 	if ended == nil || list != nil && len(n.resolving) > 0 {
 		return list, err
 	}
@@ -183,7 +183,7 @@ func (n *resolved[T]) lookup(ctx context.Context) ([]T, error) {
 	n.want()
 	select {
 	case <-ended:
-		list, err, _ = n.cached()
+		list, _, err = n.cached()
 	case <-ctx.Done():
 		if list == nil {
 			err = ctx.Err()
@@ -194,7 +194,7 @@ func (n *resolved[T]) lookup(ctx context.Context) ([]T, error) {
 
 // cached returns the last answer. If it is not recent enough to be used without a lookup, ended is
 // closed after the next one.
-func (n *resolved[T]) cached() (list []T, err error, ended <-chan struct{}) {
+func (n *resolved[T]) cached() (list []T, ended <-chan struct{}, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.used = true
@@ -202,9 +202,9 @@ func (n *resolved[T]) cached() (list []T, err error, ended <-chan struct{}) {
 		ended = n.ended
 	}
 	if n.list == nil {
-		return nil, n.err, ended
+		return nil, ended, n.err
 	}
-	return n.list, nil, ended
+	return n.list, ended, nil
 }
 
 // want makes one of the tasks of keepFresh make a lookup at once.

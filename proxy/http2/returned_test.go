@@ -1,12 +1,15 @@
 package http2
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"mpgate/internal/proxytest"
 	"mpgate/proxy/message"
@@ -84,5 +87,50 @@ func TestRefusedIsNotProcessed(t *testing.T) {
 	}
 	if !c.Usable() {
 		t.Error("the connection ended")
+	}
+}
+
+// A complete response counts, also if the server resets its stream before it is read.
+func TestCompleteResponseOutlivesReset(t *testing.T) {
+	for _, code := range []http2.ErrCode{http2.ErrCodeNo, http2.ErrCodeProtocol, http2.ErrCodeCancel} {
+		reset := make(chan bool, 1)
+		c := dial(t, frames(t, func(p *peer, f http2.Frame) error {
+			switch f := f.(type) {
+			case *http2.HeadersFrame:
+				var b bytes.Buffer
+				_ = hpack.NewEncoder(&b).WriteField(hpack.HeaderField{Name: ":status", Value: "400"})
+				return errors.Join(
+					p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: f.StreamID, BlockFragment: b.Bytes(), EndHeaders: true}),
+					p.fr.WriteData(f.StreamID, true, []byte("why")),
+					p.fr.WriteRSTStream(f.StreamID, code),
+					p.fr.WritePing(false, [8]byte{1}),
+				)
+			case *http2.PingFrame:
+				if f.IsAck() {
+					reset <- true
+				}
+			}
+			return nil
+		}), ClientOptions{})
+		s, err := c.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.WriteHead(request("GET", "/", 0)), s.End(nil)); err != nil {
+			t.Fatal(err)
+		}
+		<-reset
+		var r message.Response
+		err = s.ReadHead(&r, time.Now().Add(generous))
+		var body []byte
+		for err == nil {
+			var p []byte
+			p, err = s.Body().Next(true)
+			body = append(body, p...)
+		}
+		if err != io.EOF || r.Status != 400 || string(body) != "why" {
+			t.Errorf("%v: got %d %q, %v", code, r.Status, body, err)
+		}
+		s.Release()
 	}
 }
