@@ -78,16 +78,17 @@ type exchange struct {
 	fault   error // why the request could not be read
 
 	// What Forward needs.
-	backend *backend.Backend
-	attempt backend.Attempt
-	again   retries
-	tryTime time.Duration // of one try, if another may follow; 0: no limit of its own
-	hedging hedging
-	up      backend.Stream
-	source  message.BodyReader // the request's body, after filters
-	upload  upload
-	kept    keptBody
-	out     message.BodyWriter // the response's body goes there: down, or a filter in front of it
+	backend       *backend.Backend
+	attempt       backend.Attempt
+	serverRequest backend.Request // see backendRequest
+	again         retries
+	tryTime       time.Duration // of one try, if another may follow; 0: no limit of its own
+	hedging       hedging
+	up            backend.Stream
+	source        message.BodyReader // the request's body, after filters
+	upload        upload
+	kept          keptBody
+	out           message.BodyWriter // the response's body goes there: down, or a filter in front of it
 	// When each direction last moved, while both are open.
 	uploaded, downloaded netio.Progress
 
@@ -164,7 +165,9 @@ func (x *exchange) recycle() {
 	x.resp.Reset()
 	x.rec.Reset()
 	x.filter.Reset()
-	x.matched, x.lease = matched{}, nil
+	x.matched = matched{}
+	x.serverRequest = backend.Request{}
+	x.lease = nil
 	x.client, x.proxy, x.view, x.down, x.route, x.meter, x.up = nil, nil, nil, nil, nil, nil, nil
 	x.chain, x.fault, x.backend, x.source, x.out, x.raw = nil, nil, nil, nil, nil, nil
 	x.accel = nil

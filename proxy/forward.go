@@ -44,7 +44,7 @@ func (x *exchange) forward(key *template.Template, rules *backend.Retry) {
 	x.setKey(key)
 	defer x.attempt.End()
 	r := x.backendRequest()
-	up, err := x.attempt.Open(x.proxy.ctx, &r)
+	up, err := x.attempt.Open(x.proxy.ctx, r)
 	x.again = retries{until: r.Now.Add(x.backend.ResponseTimeout())}
 	var before error // of the last try that reached a server
 	for {
@@ -54,14 +54,14 @@ func (x *exchange) forward(key *template.Template, rules *backend.Retry) {
 		asked, next := err == nil, never
 		if asked {
 			x.up = up
-			if next, err = x.exchangeWith(&r); err == nil && next == never {
+			if next, err = x.exchangeWith(r); err == nil && next == never {
 				return
 			}
 			before = err
 		} else if notProcessed(err) {
 			next = sameServer
 		}
-		if next == never || !x.again.wait(x.proxy.ctx, &r, err) {
+		if next == never || !x.again.wait(x.proxy.ctx, r, err) {
 			if asked {
 				if !x.forwardReset(err) {
 					x.answer(serverAnswer(err))
@@ -73,19 +73,20 @@ func (x *exchange) forward(key *template.Template, rules *backend.Retry) {
 		}
 		r.Now = time.Now()
 		if next == otherServer {
-			up, err = x.attempt.Another(x.proxy.ctx, &r)
+			up, err = x.attempt.Another(x.proxy.ctx, r)
 		} else {
-			up, err = x.attempt.Reopen(x.proxy.ctx, &r)
+			up, err = x.attempt.Reopen(x.proxy.ctx, r)
 		}
 	}
 }
 
 // backendRequest returns what the backend must know about the request, and sets how it may be sent
 // again.
-func (x *exchange) backendRequest() backend.Request {
+func (x *exchange) backendRequest() *backend.Request {
 	x.source = x.chain.RequestBody(&x.filter, x.down.Body())
 	rules := x.attempt.Rules()
-	r := backend.Request{
+	r := &x.serverRequest
+	*r = backend.Request{
 		Now:           time.Now(), // x.start is when the head began to come
 		Bodyless:      x.req.ContentLength == 0,
 		Upgrade:       x.req.Upgrade != nil,
@@ -103,7 +104,7 @@ func (x *exchange) backendRequest() backend.Request {
 	if x.tryTime = 0; r.Repeatable {
 		x.tryTime = x.attempt.TryTime()
 	}
-	if x.hedging.armed = x.mayHedge(&r); x.hedging.armed {
+	if x.hedging.armed = x.mayHedge(r); x.hedging.armed {
 		x.hedging.after = x.backend.HedgeAfter()
 	}
 	if x.backend.SendsProxy() {

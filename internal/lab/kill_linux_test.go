@@ -56,7 +56,9 @@ func victim() {
 	}
 	h.Pids = append(h.Pids, l.cmd.Process.Pid)
 	_ = json.NewEncoder(os.Stdout).Encode(h)
-	select {}
+	for { // without cgo, Go's runtime would end a process in which every goroutine waits
+		_ = unix.Pause()
+	}
 }
 
 // holders lists processes that are in one of the namespaces or hold one open.

@@ -123,7 +123,19 @@ type kept struct {
 func (r *Request) Reset() {
 	r.Fields.Reset()
 	clear(r.kept)
-	*r = Request{Request: r.Request, Record: r.Record, Fields: r.Fields, kept: r.kept[:0], scratch: r.scratch[:0], ends: r.ends[:0]}
+	r.kept, r.scratch, r.ends = r.kept[:0], r.scratch[:0], r.ends[:0]
+	// One by one: to replace all of *r would copy Fields twice. A test holds that none is left out.
+	r.Matched = Target{}
+	r.Match = nil
+	r.AddedSlash, r.Internal, r.FromServer = false, false, false
+	r.OwnCookie = nil
+	r.Answer = Answer{}
+	r.Status = 0
+	r.Context, r.Conn, r.Client, r.Explain = nil, nil, nil, nil
+	r.entered = 0
+	r.groups, r.grouped = nil, false
+	r.replaced = prefixes{}
+	r.origin = origin{}
 }
 
 // Keep stores a value of f until the end of the exchange. A pointer costs no allocation.
