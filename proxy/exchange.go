@@ -80,7 +80,7 @@ type exchange struct {
 	// What Forward needs.
 	backend       *backend.Backend
 	attempt       backend.Attempt
-	serverRequest backend.Request // see backendRequest
+	serverRequest backend.Request
 	again         retries
 	tryTime       time.Duration // of one try, if another may follow; 0: no limit of its own
 	hedging       hedging
