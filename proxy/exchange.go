@@ -88,7 +88,8 @@ type exchange struct {
 	source        message.BodyReader // the request's body, after filters
 	upload        upload
 	kept          keptBody
-	out           message.BodyWriter // the response's body goes there: down, or a filter in front of it
+	// The response's body goes there: down, or a filter in front of it.
+	out message.BodyWriter
 	// When each direction last moved, while both are open.
 	uploaded, downloaded netio.Progress
 
