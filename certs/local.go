@@ -211,11 +211,24 @@ func openLocalCA(dir string, names []string, now time.Time, made func(why string
 	return ca, nil
 }
 
-func newLocalCA(names []string, now time.Time) (*localCA, error) {
+// issue makes a P-256 key and the certificate of a template for it, signed by a CA; nil: by itself.
+func issue(t *x509.Certificate, by *localCA) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	if by == nil {
+		by = &localCA{t, key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, by.cert, &key.PublicKey, by.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	return cert, key, err
+}
+
+func newLocalCA(names []string, now time.Time) (*localCA, error) {
 	host, _ := os.Hostname()
 	t := &x509.Certificate{
 		SerialNumber:          serial(),
@@ -240,11 +253,7 @@ func newLocalCA(names []string, now time.Time) (*localCA, error) {
 			t.PermittedDNSDomains = append(t.PermittedDNSDomains, strings.TrimPrefix(n, "*."))
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
-	if err != nil {
-		return nil, err
-	}
-	cert, err := x509.ParseCertificate(der)
+	cert, key, err := issue(t, nil)
 	return &localCA{cert, key}, err
 }
 
@@ -291,10 +300,6 @@ func (ca *localCA) permits() []string {
 }
 
 func (ca *localCA) leaf(names []string, now time.Time) (*tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
 	t := &x509.Certificate{
 		SerialNumber: serial(),
 		Subject:      pkix.Name{Organization: []string{"mpgate local certificate"}},
@@ -310,12 +315,11 @@ func (ca *localCA) leaf(names []string, now time.Time) (*tls.Certificate, error)
 			t.DNSNames = append(t.DNSNames, n)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, ca.cert, &key.PublicKey, ca.key)
+	leaf, key, err := issue(t, ca)
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := x509.ParseCertificate(der)
-	return &tls.Certificate{Certificate: [][]byte{der, ca.cert.Raw}, PrivateKey: key, Leaf: leaf}, err
+	return &tls.Certificate{Certificate: [][]byte{leaf.Raw, ca.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
 func readLocalCA(file string) (*localCA, error) {

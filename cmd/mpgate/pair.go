@@ -47,7 +47,7 @@ type pairSide struct {
 	Paths   []string
 }
 
-func (c *pairCmd) Run(p *program) error {
+func (c *pairCmd) Run(p *program) (err error) {
 	sides, err := c.sides()
 	if err != nil {
 		return err
@@ -56,35 +56,55 @@ func (c *pairCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	for i, name := range []string{"near", "far"} {
-		dir := filepath.Join(c.Dir, name)
-		if err := os.MkdirAll(c.Dir, 0o755); err != nil {
-			return err
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return err
+	}
+	var dirs []string
+	defer func() {
+		if err != nil { // half a pair is of no use
+			for _, dir := range dirs {
+				_ = os.RemoveAll(dir)
+			}
 		}
+	}()
+	for _, name := range []string{"near", "far"} {
+		dir := filepath.Join(c.Dir, name)
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return fmt.Errorf("%w; remove it, or name another directory with --dir", err)
 		}
+		dirs = append(dirs, dir)
+	}
+	for i, dir := range dirs {
 		sides[i].Name = keys.Names[1-i]
-		var text bytes.Buffer
-		if err := pairTemplate.Execute(&text, sides[i]); err != nil {
+		if err := sides[i].write(dir, keys.CA, keys.Certs[i], keys.Keys[i]); err != nil {
 			return err
 		}
-		for _, f := range []struct {
-			name string
-			data []byte
-			mode os.FileMode
-		}{{"mpgate.toml", text.Bytes(), 0o644}, {"ca.pem", keys.CA, 0o644}, {name + ".pem", keys.Certs[i], 0o644}, {name + ".key", keys.Keys[i], 0o600}} {
-			if err := os.WriteFile(filepath.Join(dir, f.name), f.data, f.mode); err != nil {
-				return err
-			}
-		}
-		if _, err := config.Load(filepath.Join(dir, "mpgate.toml"), config.Options{Check: true}); err != nil {
-			return err
-		}
+	}
+	for _, dir := range dirs {
 		fmt.Fprintln(p.stdout, dir)
 	}
 	c.next(p, sides)
 	return nil
+}
+
+// write writes the files of one side to a directory, and checks its configuration.
+func (s *pairSide) write(dir string, ca, cert, key []byte) error {
+	var text bytes.Buffer
+	if err := pairTemplate.Execute(&text, s); err != nil {
+		return err
+	}
+	name := filepath.Base(dir)
+	for _, f := range []struct {
+		name string
+		data []byte
+		mode os.FileMode
+	}{{"mpgate.toml", text.Bytes(), 0o644}, {"ca.pem", ca, 0o644}, {name + ".pem", cert, 0o644}, {name + ".key", key, 0o600}} {
+		if err := os.WriteFile(filepath.Join(dir, f.name), f.data, f.mode); err != nil {
+			return err
+		}
+	}
+	_, err := config.Load(filepath.Join(dir, "mpgate.toml"), config.Options{Check: true})
+	return err
 }
 
 // sides returns what the two files say.
@@ -94,8 +114,10 @@ func (c *pairCmd) sides() (sides [2]pairSide, err error) {
 	if err != nil || host == "" || bad != nil || number < 1 || number > 65535 {
 		return sides, usageError(fmt.Sprintf("invalid --far %q; must be a host and a port, for example far.example.org:7443", c.Far))
 	}
-	if len(c.FarPaths) == 1 || len(c.NearPaths) == 1 {
-		return sides, usageError("one path alone is no choice; name all uplinks, or none to use the endpoints that the kernel has")
+	for flag, list := range map[string][]string{"--near-paths": c.NearPaths, "--far-paths": c.FarPaths} {
+		if len(list) == 1 {
+			return sides, usageError(fmt.Sprintf("%s names one path (%q); name all uplinks of that side, or leave it out", flag, list[0]))
+		}
 	}
 	sides[0] = pairSide{Near: true, Listen: c.Listen, Servers: []string{c.Far}, Paths: c.NearPaths}
 	sides[1] = pairSide{Listen: ":" + port, Servers: c.Server, Paths: c.FarPaths}

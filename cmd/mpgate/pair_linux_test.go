@@ -42,6 +42,13 @@ func TestPair(t *testing.T) {
 	if out, code := command(pair...); code == 0 || !strings.Contains(out, "near: file exists; remove it, or name another directory with --dir") {
 		t.Errorf("a second pair in the same directory: exit code %d: %s", code, out)
 	}
+	other := filepath.Join(t.TempDir(), "other")
+	if out, code := command("pair", "--far", "10.77.1.2:7443", "--server", "no port", "--dir", other); code != exitConfig || !strings.Contains(out, `(got "no port")`) {
+		t.Errorf("an invalid server: exit code %d: %s", code, out)
+	}
+	if left, err := os.ReadDir(other); err != nil || len(left) > 0 {
+		t.Errorf("an invalid server leaves %v (%v)", left, err)
+	}
 	files := map[string]string{}
 	for side, place := range map[string]*lab.Place{"near": near, "far": far} {
 		file := filepath.Join(dir, side, "mpgate.toml")

@@ -102,7 +102,7 @@ func (a *Attempt) Second(h *Attempt, r *Request, up Stream) bool {
 		b.queue.waiting.Load() > 0 || b.connLimit.waiting.Load() > 0 {
 		return false
 	}
-	*h = Attempt{backend: b, lot: a.lot, key: a.key, tried: a.tried, tries: a.tries, sent: a.sent}
+	*h = Attempt{backend: b, rules: a.rules, lot: a.lot, key: a.key, tried: a.tried, tries: a.tries, sent: a.sent}
 	switch s := h.second(r.Now); {
 	case s != nil:
 		h.server, h.tried[h.tries] = s, s
