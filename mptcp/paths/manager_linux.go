@@ -105,6 +105,7 @@ func Open(o Options) (*Manager, error) {
 		return nil, err
 	}
 	m.o = o.withDefaults()
+	m.status = Status{Manage: m.o.Manage, Failover: m.o.Failover} // until the first look
 	m.accounting.open()
 	return m, nil
 }
