@@ -21,8 +21,8 @@
 //
 // A client is the other end of a connection; conn carries its bytes. One goroutine serves a
 // connection, and hands it to a new one when it is idle for long (park). A request body that has
-// not arrived completely, a tunnel, and watching a client while its server is processing use a
-// second goroutine, which the exchange joins before it ends.
+// not arrived completely, a tunnel, the second copy of a request (hedge.go), and watching a client
+// while its server is processing use a second goroutine, which the exchange joins before it ends.
 //
 // Tunnels (tunnel.go, and wsclose.go for WebSockets) and connections that are passed through
 // (passthrough.go) forward bytes with a passthrough.Pump. retry.go decides whether a request is

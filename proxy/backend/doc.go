@@ -23,6 +23,9 @@
 // apart from a status that Retry names. What an HTTP/2 server says that it has not processed counts
 // as not sent (RFC 9113 section 8.7). A budget bounds the retries.
 //
+// A request that waits for long may be sent a second time while the first copy waits on, to another
+// server or over another path (hedge.go).
+//
 // A server may have a limit of requests and of connections (places.go). Requests that find all
 // servers at their limits wait in the queue of the backend (queue.go).
 package backend
